@@ -1,0 +1,1 @@
+"""The actors of a replica process: Replica, one Remote per peer, and the mailbox under both."""

@@ -1,0 +1,204 @@
+"""The clients' side of the Replica: request frames in, batches to propose; results in, replies out."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgpack
+
+from epaxos.config import Config
+from epaxos.errors import CommandError, FrameError
+from epaxos.metrics import ReplicaStats
+from epaxos.statemachine.batch import Batch, Limits, check_batch, decode_batch, encode_batch
+from epaxos.statemachine.sessions import BatchResult
+from epaxos.transport.framing import Kind, open_frame, seal
+
+_log = logging.getLogger(__name__)
+
+BATCH_BYTES: Final = 1024 * 1024
+"""Where an instance stops taking in further frames, so that a round of large values stays a small message."""
+
+Reply: TypeAlias = Callable[[bytes, bytes], None]
+"""Sends (identity of the connection, frame) to a client; never waits."""
+
+
+class StatusRequest(NamedTuple):
+    """A client's question for this replica's state; `options` may ask for a digest."""
+
+    identity: bytes
+    id: object
+    options: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A client's frame under way.
+
+    `missing` is how many of its commands have no result yet, `parts` the results so far by request number:
+    without aggregation a frame is answered once all its instances have executed.
+    """
+
+    identity: bytes
+    client: int
+    first: int
+    missing: int
+    arrived: float
+    parts: dict[int, BatchResult] = field(default_factory=dict)
+
+
+class Clients:
+    """Which commands of clients wait to be proposed, and which for their execution.
+
+    A retry of a frame that is under way here is not proposed again: it only says where the answer must go.
+    """
+
+    def __init__(self, config: Config, limits: Limits, stats: ReplicaStats, reply: Reply) -> None:
+        self._config = config
+        self._limits = limits
+        self._stats = stats
+        self._reply = reply
+        self._queue: deque[Batch] = deque()
+        self._frames: dict[tuple[int, int], _Frame] = {}
+        self._waiting = 0
+        self._refusals_logged: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands of clients have no answer yet."""
+        return self._waiting
+
+    @property
+    def to_propose(self) -> bool:
+        """Whether a batch waits to be proposed."""
+        return bool(self._queue)
+
+    def open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+        """Take one frame from the clients' socket; a question for the status is handed back."""
+        try:
+            if len(parts) != 1:
+                raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
+            frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
+            if frame.kind == Kind.REQUEST:
+                self._request(identity, decode_batch(frame.body), now)
+                return None
+            if frame.kind == Kind.STATUS:
+                return _status_request(identity, frame.body)
+            raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
+        except FrameError as error:
+            self._stats.error(error.kind)
+            self._log_once(error.kind, str(error))
+            self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
+        return None
+
+    def _request(self, identity: bytes, batch: Batch, now: float) -> None:
+        count = len(batch)
+        under_way = self._frames.get((batch.client, batch.first))
+        if under_way is not None:
+            under_way.identity = identity
+            return
+        if self._waiting + count > self._config.max_pending:
+            self._stats.error("busy")
+            self._send(identity, Kind.BUSY, (batch.client, batch.first, count))
+            return
+        try:
+            check_batch(batch, self._limits)
+        except CommandError as error:
+            self._stats.error("refused")
+            self._log_once("refused", str(error))
+            self._send(identity, Kind.REFUSED, (batch.client, batch.first, count, error.index, str(error)))
+            return
+        frame = _Frame(identity, batch.client, batch.first, count, now)
+        self._frames[batch.client, batch.first] = frame
+        self._waiting += count
+        if self._config.aggregate or count == 1:
+            self._queue.append(batch)
+            return
+        for single in _split(batch):
+            self._frames[single.client, single.first] = frame
+            self._queue.append(single)
+
+    def take_batches(self) -> list[Batch]:
+        """The batches of the next instance: one without aggregation, else as many as fit."""
+        batches = [self._queue.popleft()]
+        if self._config.aggregate:
+            commands, size = len(batches[0]), len(batches[0].encoded)
+            while self._queue:
+                commands += len(self._queue[0])
+                size += len(self._queue[0].encoded)
+                if commands > self._config.max_batch or size > BATCH_BYTES:
+                    break
+                batches.append(self._queue.popleft())
+        return batches
+
+    def answer(self, results: Iterable[BatchResult], now: float) -> None:
+        """Send the results of executed batches to those clients that wait for them here."""
+        for result in results:
+            frame = self._frames.pop((result.client, result.first), None)
+            if frame is None:
+                continue
+            count = len(result.outcomes)
+            self._waiting -= count
+            frame.missing -= count
+            self._stats.execution_latency.observe(now - frame.arrived, count)
+            if frame.missing:
+                frame.parts[result.first] = result
+            elif frame.parts:
+                frame.parts[result.first] = result
+                self._send_result(frame.identity, _joined(frame))
+            else:
+                self._send_result(frame.identity, result)
+
+    def _send_result(self, identity: bytes, result: BatchResult) -> None:
+        self._send(identity, Kind.REPLY, (result.client, result.first, result.outcomes, result.values))
+
+    def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
+        """Answer a question for this replica's state."""
+        self._send(request.identity, Kind.STATUS_REPLY, (request.id, status))
+
+    def _send(self, identity: bytes, kind: Kind, body: object) -> None:
+        self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
+
+    def _log_once(self, kind: str, text: str) -> None:
+        """One line for the first of each kind; the metric counts them all."""
+        if kind not in self._refusals_logged:
+            self._refusals_logged.add(kind)
+            _log.warning("refused a client's frame (%s): %s; further ones are only counted", kind, text)
+
+
+def _status_request(identity: bytes, body: bytes) -> StatusRequest:
+    try:
+        question, options = msgpack.unpackb(body)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise FrameError("malformed", f"not a status request: {error}") from error
+    if type(question) not in (int, bytes, str) or type(options) is not dict:
+        raise FrameError("malformed", "not a status request: an id and a map are expected")
+    return StatusRequest(identity, question, options)
+
+
+def _split(batch: Batch) -> Iterable[Batch]:
+    """One batch per command, for a cluster that does not aggregate."""
+    arguments = batch.arguments or [None] * len(batch)
+    for index, (key, argument) in enumerate(zip(batch.keys, arguments, strict=True)):
+        encoded = encode_batch(
+            batch.client,
+            batch.first + index,
+            batch.acked,
+            batch.operations[index : index + 1],
+            [key],
+            [argument],
+        )
+        yield decode_batch(encoded)
+
+
+def _joined(frame: _Frame) -> BatchResult:
+    """One result for a frame whose commands executed in instances of their own."""
+    parts = [frame.parts[first] for first in sorted(frame.parts)]
+    outcomes = b"".join(part.outcomes for part in parts)
+    values: list[Any] = []
+    for part in parts:
+        values += part.values if part.values is not None else [None] * len(part.outcomes)
+    return BatchResult(frame.client, frame.first, outcomes, values)

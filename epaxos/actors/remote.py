@@ -1,0 +1,213 @@
+"""Remote: one actor a peer, which owns the socket to it and knows whether it is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import zmq
+
+from epaxos.actors.hosted import HostedActor
+from epaxos.actors.mailbox import readable
+from epaxos.errors import FrameError
+from epaxos.metrics import ReplicaStats
+from epaxos.protocol.ids import Row
+from epaxos.transport.codec import MESSAGE_NAMES, PeerRequest, encode_envelope
+from epaxos.transport.framing import Kind, open_frame, seal
+
+_log = logging.getLogger(__name__)
+
+SEND_HIGH_WATER: Final = 1000
+"""Bundles that wait for a slow peer at most. Beyond it bundles are dropped and counted; the protocol sends
+what matters again. A peer that reads nothing at all is offline after `timeout` and then gets only beacons."""
+
+
+class Outgoing(NamedTuple):
+    """An encoded message and the name of its type, for counting."""
+
+    name: str
+    encoded: bytes
+
+
+class Send(NamedTuple):
+    """To a Remote: send these to the peer; `deferrable` may wait for others to ride with."""
+
+    now: float
+    messages: Sequence[Outgoing]
+    deferrable: Sequence[Outgoing]
+
+
+class Heard(NamedTuple):
+    """To a Remote: a frame of the peer came in at `now`."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """What a Remote has to know; times in seconds.
+
+    timeout       a peer silent for this long is offline
+    beacon        interval of beacons
+    commit_delay  how long a deferrable message waits at most
+    max_frame     largest frame in bytes
+    """
+
+    me: Row
+    peer: Row
+    name: str
+    endpoint: str
+    cluster: int
+    incarnation: int
+    timeout: float
+    beacon: float
+    commit_delay: float
+    max_frame: int
+
+
+class Remote(HostedActor):
+    """Sends bundles to one peer, beacons to it, and reports when it goes offline or comes back.
+
+    `beacon` makes the protocol's beacon message, `report` is told (peer, online), `refused` the text with
+    which the peer refuses this replica. All three are called in the host's thread.
+    """
+
+    def __init__(
+        self,
+        settings: RemoteSettings,
+        context: zmq.Context[zmq.Socket[bytes]],
+        stats: ReplicaStats,
+        beacon: Callable[[], Outgoing],
+        report: Callable[[Row, bool], None],
+        refused: Callable[[Row, str], None],
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._stats = stats
+        self._beacon = beacon
+        self._report = report
+        self._refused = refused
+        self._traffic = {
+            name: stats.message_traffic("sent", name, settings.name) for name in MESSAGE_NAMES.values()
+        }
+        # High-water marks and time-outs count only if they are set before connect.
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.set(zmq.SNDHWM, SEND_HIGH_WATER)
+        self.socket.set(zmq.RCVHWM, 16)
+        self.socket.set(zmq.LINGER, 0)
+        self.socket.set(zmq.IMMEDIATE, 1)  # nothing is queued for a peer that is not connected
+        self.socket.set(zmq.RECONNECT_IVL, 50)
+        self.socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+        self.socket.set(zmq.MAXMSGSIZE, settings.max_frame)
+        self.online = False
+        self.last_heard = float("-inf")
+        self._riding: list[Outgoing] = []
+        self._riding_since = 0.0
+        self._next_beacon = 0.0
+
+    def on_start(self) -> None:
+        """Connect; ZeroMQ goes on trying for as long as the socket lives."""
+        self.socket.connect(self._settings.endpoint)
+
+    def on_stop(self) -> None:
+        """Let go of the socket."""
+        self.socket.close()
+
+    @property
+    def name(self) -> str:
+        """The peer's name."""
+        return self._settings.name
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is due next."""
+        if self._riding:
+            return min(self._next_beacon, self._riding_since + self._settings.commit_delay)
+        return self._next_beacon
+
+    def on_receive(self, message: Any) -> Any:
+        """Take a `Send` or a `Heard`."""
+        if isinstance(message, Send):
+            self._take(message)
+        elif isinstance(message, Heard):
+            self.last_heard = message.now
+            if not self.online:
+                self._set_online(online=True)
+        else:
+            return super().on_receive(message)
+        return None
+
+    def tick(self, now: float) -> None:
+        """Do what is due: let deferred messages go, send a beacon, notice that the peer is silent."""
+        if self._riding and now >= self._riding_since + self._settings.commit_delay:
+            self._flush([])
+        if now >= self._next_beacon:
+            self._next_beacon = now + self._settings.beacon
+            if self.online and now - self.last_heard > self._settings.timeout:
+                self._set_online(online=False)
+            self._send([self._beacon()])
+
+    def read(self) -> None:
+        """Read what the peer sent back on this connection: only refusals come this way."""
+        while readable(self.socket):
+            parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            try:
+                frame = open_frame(b"".join(parts), self._settings.cluster, self._settings.max_frame)
+            except FrameError as error:
+                self._stats.error(error.kind)
+                continue
+            if frame.kind == Kind.PEER_REFUSED:
+                self._stats.error("peer_refused")
+                self._refused(self._settings.peer, frame.body.decode("utf-8", "replace"))
+            else:
+                self._stats.error("unknown")
+
+    def _take(self, message: Send) -> None:
+        if not self.online:
+            dropped = len(message.messages) + len(message.deferrable)
+            self._stats.messages_dropped(self._settings.name, "offline", dropped)
+        elif message.messages:
+            self._riding += message.deferrable
+            self._flush(message.messages)
+        else:
+            if not self._riding:
+                self._riding_since = message.now
+            self._riding += message.deferrable
+
+    def _flush(self, messages: Sequence[Outgoing]) -> None:
+        """Send these, and with them everything that waits for a ride (it is older, so it goes first)."""
+        bundle, self._riding = [*self._riding, *messages], []
+        self._send(bundle)
+
+    def _send(self, bundle: list[Outgoing]) -> None:
+        settings = self._settings
+        request = PeerRequest(settings.me, settings.incarnation, [outgoing.encoded for outgoing in bundle])
+        frame = seal(Kind.PEER, settings.cluster, encode_envelope(request))
+        if len(frame) > settings.max_frame and len(bundle) > 1:
+            middle = len(bundle) // 2
+            self._send(bundle[:middle])
+            self._send(bundle[middle:])
+            return
+        try:
+            self.socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            self._stats.messages_dropped(settings.name, "full" if self.online else "offline", len(bundle))
+            return
+        for outgoing in bundle:
+            traffic = self._traffic[outgoing.name]
+            traffic.messages += 1
+            traffic.bytes += len(outgoing.encoded)
+
+    def _set_online(self, *, online: bool) -> None:
+        self.online = online
+        self._riding.clear()
+        self._stats.peer_up[self._settings.name] = online
+        _log.log(
+            logging.INFO if online else logging.WARNING,
+            "peer %s is %s",
+            self._settings.name,
+            "online" if online else f"offline: silent for more than {self._settings.timeout:g}s",
+        )
+        self._report(self._settings.peer, online)

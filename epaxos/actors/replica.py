@@ -1,0 +1,384 @@
+"""Replica: the one actor that owns consensus state.
+
+Each round it hands everything that waited to the core, and then performs what the core asked for, in
+the order that `protocol.contract` demands: make the records durable, send, execute, answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pykka
+import zmq
+
+from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.mailbox import Mailbox, Round, Sources
+from epaxos.actors.peers import Peers
+from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
+from epaxos.actors.sockets import bind_router, unresolved
+from epaxos.actors.status import describe
+from epaxos.config import Config
+from epaxos.errors import EpaxosError
+from epaxos.metrics import Gauges, ReplicaStats
+from epaxos.protocol.contract import Component, Core, Effects, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.ids import Row
+from epaxos.protocol.log import NOP
+from epaxos.protocol.messages import Message
+from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
+from epaxos.statemachine.machine import StateMachine
+from epaxos.storage.contract import Storage
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
+
+_log = logging.getLogger(__name__)
+
+
+class RefusedByPeers(EpaxosError):
+    """So many peers refuse this replica that it can form no quorum."""
+
+
+class Digested(NamedTuple):
+    """To the Replica, from the thread that computed it: the digest that a client asked for."""
+
+    request: StatusRequest
+    status: dict[str, Any]
+    digest: str
+
+
+class Unresolved(NamedTuple):
+    """To the Replica, from the thread that asked the resolver: a peer's name is not known."""
+
+    text: str
+
+
+class Parts(NamedTuple):
+    """What a Replica is put together from."""
+
+    core: Core[Message]
+    storage: Storage
+    machine: StateMachine
+    stats: ReplicaStats
+
+
+class End:
+    """How a Replica ended, for the thread that waits for it; `error` is None after an ordinary stop."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.error: BaseException | None = None
+
+    def reach(self, error: BaseException | None) -> None:
+        """Note the first cause and wake whoever waits."""
+        if not self.reached.is_set():
+            self.error = error
+            self.reached.set()
+
+
+class Outbox:
+    """What goes to one peer at the end of the round."""
+
+    __slots__ = ("deferrable", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Outgoing] = []
+        self.deferrable: list[Outgoing] = []
+
+
+class Replica(pykka.ThreadingActor):
+    """One replica of a cluster, `row` of `config`; `end` is reached when it stops, for whatever reason."""
+
+    actor_inbox: Mailbox
+
+    def __init__(self, config: Config, row: Row, parts: Parts, end: End) -> None:
+        super().__init__()
+        self.actor_inbox = Mailbox(config.mailbox)
+        self._config = config
+        self._row = row
+        self._core, self._storage, self._machine, self._stats = parts
+        self._end = end
+        self._born = time.monotonic()
+        self._incarnation = secrets.randbits(64)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
+        self._outboxes = {peer: Outbox() for peer in range(config.n) if peer != row}
+        self._remotes: dict[Row, Remote] = {}
+        self._refused_by: set[Row] = set()
+        self._peer_changes: list[PeerStatus] = []
+        limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
+        self._clients = Clients(config, limits, self._stats, self._reply)
+        self._peers = Peers(config, row, Codec(config.n, decode_payload), self._stats, self._refuse)
+        # One list, written where commands execute and read where metrics are scraped.
+        self._stats.executed = self._machine.executed
+
+    # -- pykka's life cycle --------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Listen, connect to the peers, and begin to take rounds."""
+        try:
+            self._listen()
+        except EpaxosError as error:
+            self._stop_with(error)
+            return
+        for peer in self._outboxes:
+            self._remotes[peer] = self._start_remote(peer)
+            self._helpers.submit(self._look_up, peer)
+        others = [remote.socket for remote in self._remotes.values()]
+        sources = Sources(self._peer_socket, self._client_socket, others, self._deadline, time.monotonic)
+        self.actor_inbox.attach(sources)
+        address = self._config.replicas[self._row]
+        _log.info(
+            "listening for peers on %s, for clients on %s", address.peer_endpoint, address.client_endpoint
+        )
+
+    def _listen(self) -> None:
+        address, max_frame = self._config.replicas[self._row], self._config.max_frame
+        self._peer_socket = bind_router(self._context, address, "port", max_frame)
+        self._client_socket = bind_router(self._context, address, "client_port", max_frame)
+
+    def _start_remote(self, peer: Row) -> Remote:
+        config, address = self._config, self._config.replicas[peer]
+        settings = RemoteSettings(
+            me=self._row,
+            peer=peer,
+            name=address.name,
+            endpoint=address.peer_endpoint,
+            cluster=config.fingerprint,
+            incarnation=self._incarnation,
+            timeout=config.timeout,
+            beacon=config.beacon,
+            commit_delay=config.commit_delay,
+            max_frame=config.max_frame,
+        )
+        remote = Remote(settings, self._context, self._stats, self._beacon, self._on_peer, self._on_refused)
+        remote.begin(self.actor_inbox.wake)
+        return remote
+
+    def on_stop(self) -> None:
+        """Let go of everything."""
+        self._release()
+        self._end.reach(None)
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        """Say so: a replica that failed must not live on as a process that does nothing."""
+        del exception_type, traceback
+        self._end.reach(exception_value)
+        self._release()
+
+    def _stop_with(self, error: EpaxosError) -> None:
+        """Stop because of something that is no fault of this program."""
+        self._end.reach(error)
+        self.stop()
+
+    def _release(self) -> None:
+        for remote in self._remotes.values():
+            remote.end()
+        self._helpers.shutdown(wait=False, cancel_futures=True)
+        self._storage.close()
+        self._context.destroy(linger=0)
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> Any:
+        """Take a round, or a message from one of the helper threads."""
+        if isinstance(message, Round):
+            self._on_round(message)
+        elif isinstance(message, Digested):
+            self._clients.answer_status(message.request, {**message.status, "digest": message.digest})
+        elif isinstance(message, Unresolved):
+            self._stats.error("resolve")
+            _log.error(
+                "%s; correct `host`, or give the resolver time: this replica goes on trying", message.text
+            )
+        else:
+            return super().on_receive(message)
+        return None
+
+    def _on_round(self, round_: Round) -> None:
+        began = time.monotonic()
+        effects: Effects[Message] = Effects()
+        self._take_peer_frames(round_, effects, began)
+        questions = [
+            question
+            for identity, parts in round_.clients
+            if (question := self._clients.open(identity, parts, began)) is not None
+        ]
+        self._take_own_events(effects, began)
+        self._perform(effects, began)
+        for question in questions:
+            self._answer_status(question)
+        for remote in self._remotes.values():
+            remote.read()
+            if remote.deadline <= began:
+                remote.tick(began)
+        self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
+
+    def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
+        heard = set()
+        for identity, parts in round_.peers:
+            opened = self._peers.open(identity, parts)
+            if opened is not None:
+                sender, events = opened
+                heard.add(sender)
+                for event in events:
+                    effects.extend(self._core.on_event(event, now))
+        for sender in heard:
+            self._remotes[sender].actor_ref.tell(Heard(now))
+            self._remotes[sender].run_waiting()
+
+    def _take_own_events(self, effects: Effects[Message], now: float) -> None:
+        """What this replica itself has to say to the core: proposals, its peers' health, the time."""
+        changes, self._peer_changes = self._peer_changes, []
+        for change in changes:
+            effects.extend(self._core.on_event(change, now))
+        while self._may_propose():
+            payload = make_payload(self._clients.take_batches())
+            self._stats.proposed(len(payload))
+            effects.extend(self._core.on_event(Propose(payload), now))
+        if self._core.deadline <= now:
+            effects.extend(self._core.on_event(Tick(), now))
+
+    def _may_propose(self) -> bool:
+        return self._clients.to_propose and self._core.in_flight < self._config.max_instances
+
+    def _deadline(self) -> float:
+        """When a round is due even if nothing arrives."""
+        if self._peer_changes or self._may_propose():
+            return 0.0
+        return min(self._core.deadline, *(remote.deadline for remote in self._remotes.values()), _NEVER)
+
+    # -- effects -------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: Effects[Message], now: float) -> None:
+        """Do what the core asked for, in the order of `protocol.contract`."""
+        executions = []
+        while True:
+            if effects.records:
+                self._storage.persist(effects.records)
+            executions += effects.executions
+            for note in effects.commits:
+                self._stats.committed(note.path, note.seconds)
+            own = self._post(effects)
+            if not own:
+                break
+            effects = Effects()
+            for message in own:
+                effects.extend(self._core.on_event(Receive(self._row, message), now))
+        self._send(now)
+        if executions:
+            self._execute(executions)
+
+    def _post(self, effects: Effects[Message]) -> list[Message]:
+        """Put messages into the outboxes; return those to this replica itself."""
+        own = []
+        for receivers, message in (*effects.messages, *effects.promises):
+            outgoing = None
+            for receiver in receivers:
+                if receiver == self._row:
+                    own.append(message)
+                else:
+                    outgoing = outgoing or _outgoing(message)
+                    self._outboxes[receiver].messages.append(outgoing)
+        for receivers, message in effects.deferrable:
+            outgoing = _outgoing(message)
+            for receiver in receivers:
+                self._outboxes[receiver].deferrable.append(outgoing)
+        return own
+
+    def _send(self, now: float) -> None:
+        """Hand each Remote what this round has for its peer."""
+        for peer, outbox in self._outboxes.items():
+            if outbox.messages or outbox.deferrable:
+                remote = self._remotes[peer]
+                remote.actor_ref.tell(Send(now, outbox.messages, outbox.deferrable))
+                remote.run_waiting()
+                self._outboxes[peer] = Outbox()
+
+    def _execute(self, executions: Iterable[Component]) -> None:
+        """Execute components in order and answer the clients that wait for them here."""
+        singles = 0
+        for component in executions:
+            for decided in component:
+                if decided.value is not NOP:
+                    assert isinstance(decided.value, Payload)
+                    results = self._machine.apply(decided.value)
+                    self._clients.answer(results, time.monotonic())
+            if len(component) == 1:
+                singles += 1
+            else:
+                self._stats.component_size.observe(len(component), 1)
+        self._stats.component_size.observe(1, singles)
+
+    # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
+
+    def _beacon(self) -> Outgoing:
+        return _outgoing(self._core.beacon())
+
+    def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
+        self._peer_changes.append(PeerStatus(peer, online))
+
+    def _on_refused(self, peer: Row, text: str) -> None:
+        """A peer does not listen to this replica; if too many do not, there is no point in going on."""
+        if peer in self._refused_by:
+            return
+        self._refused_by.add(peer)
+        _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, text)
+        if len(self._refused_by) > self._config.f:
+            names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
+            self._stop_with(RefusedByPeers(f"refused by {names}: {text}"))
+
+    def _refuse(self, identity: bytes, frame: bytes) -> None:
+        _send_now(self._peer_socket, identity, frame)
+
+    def _reply(self, identity: bytes, frame: bytes) -> None:
+        _send_now(self._client_socket, identity, frame)
+
+    def _look_up(self, peer: Row) -> None:
+        """In a helper thread: say so if a peer's name does not resolve."""
+        text = unresolved(self._config.replicas[peer])
+        if text is not None:
+            self.actor_ref.tell(Unresolved(text))
+
+    # -- making state visible ------------------------------------------------------------------------------
+
+    def _answer_status(self, question: StatusRequest) -> None:
+        status = describe(
+            self._config,
+            self._row,
+            time.monotonic() - self._born,
+            self._core.status(),
+            self._machine,
+            self._stats,
+            {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
+        )
+        if not question.options.get("digest"):
+            self._clients.answer_status(question, status)
+            return
+        # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
+        digest: Future[str] = self._helpers.submit(self._machine.digest_source().hexdigest)
+        digest.add_done_callback(lambda done: self.actor_ref.tell(Digested(question, status, done.result())))
+
+    def _count(self, events: int, waited: float, began: float) -> None:
+        core, machine = self._core.status(), self._machine
+        self._stats.duplicates = machine.duplicates
+        self._stats.gauges = Gauges(
+            core.committed, core.executed, core.pending, core.in_flight, machine.keys, machine.sessions
+        )
+        self._stats.round_done(events, waited, time.monotonic() - began)
+
+
+_NEVER = float("inf")
+
+
+def _outgoing(message: Message) -> Outgoing:
+    return Outgoing(MESSAGE_NAMES[type(message)], encode_message(message))
+
+
+def _send_now(router: zmq.Socket[bytes], identity: bytes, frame: bytes) -> None:
+    """Send through a ROUTER, which drops what it cannot queue: an absent or stuck client costs nothing."""
+    router.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
+    router.send(frame, zmq.NOBLOCK)

@@ -1,0 +1,1 @@
+"""The benchmark harness: workloads, load generators, histograms and reports."""

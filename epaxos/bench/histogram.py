@@ -1,0 +1,57 @@
+"""Latencies in an HDR histogram: every command counts, three significant digits, constant memory."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hdrh.histogram import HdrHistogram
+
+_LOWEST: Final = 1_000  # ns: a microsecond is far below any round trip
+_HIGHEST: Final = 3_600_000_000_000  # ns: an hour is longer than any command may take
+_DIGITS: Final = 3
+
+PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+"""The percentiles that are reported, by their names in the JSON report."""
+
+
+class Latencies:
+    """How long commands took, in nanoseconds going in and milliseconds coming out."""
+
+    __slots__ = ("_histogram", "longest")
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(_LOWEST, _HIGHEST, _DIGITS)
+        self.longest = 0
+
+    @property
+    def count(self) -> int:
+        """How many commands were recorded."""
+        total: int = self._histogram.get_total_count()
+        return total
+
+    def record(self, nanoseconds: int, count: int = 1) -> None:
+        """Record `count` commands of one latency; beyond an hour counts as an hour."""
+        nanoseconds = min(max(nanoseconds, 0), _HIGHEST)
+        self._histogram.record_value(nanoseconds, count)
+        self.longest = max(self.longest, nanoseconds)
+
+    def add(self, other: Latencies) -> None:
+        """Add what another histogram holds to this one."""
+        self._histogram.add(other._histogram)
+        self.longest = max(self.longest, other.longest)
+
+    def summary(self) -> dict[str, float | None]:
+        """p50, p90, p99, p999 and max in milliseconds; None each where nothing was recorded."""
+        if not self.count:
+            return dict.fromkeys((*PERCENTILES, "max"))
+        found = self._histogram.get_percentile_to_value_dict(PERCENTILES.values())
+        shown: dict[str, float | None] = {
+            name: _milliseconds(min(found[percentile], self.longest))
+            for name, percentile in PERCENTILES.items()
+        }
+        shown["max"] = _milliseconds(self.longest)
+        return shown
+
+
+def _milliseconds(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e6, 4)

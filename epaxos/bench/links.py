@@ -1,0 +1,145 @@
+"""The load generator's connections: one DEALER socket to each replica, shared by all of its clients.
+
+A waiting thread costs nothing and wakes on the microsecond: `Links.wait` sleeps in ``select`` on the sockets'
+event descriptors. Those are edge-triggered, so a socket's event flag is looked at before each sleep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from select import select
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgpack
+import zmq
+
+from epaxos.config import ReplicaAddress
+from epaxos.errors import EpaxosError, FrameError
+from epaxos.transport.framing import Frame, Kind, open_frame, seal
+
+_ROUND: Final = 64
+"""Frames taken from one socket before the next one has its turn."""
+
+_STATUS_RETRY: Final = 0.5
+"""Seconds after which a status request without answer is asked again."""
+
+
+class BenchError(EpaxosError):
+    """The benchmark cannot run: no replica to be reached, or one that refuses it; one line."""
+
+
+@dataclass(slots=True)
+class Received:
+    """A frame from the replica of index `link`; `frame` is None where the bytes were no frame of ours."""
+
+    link: int
+    frame: Frame | None
+
+
+class Links:
+    """The sockets to the given replicas, in their order; a context manager that closes them.
+
+    `cluster` is the cluster's fingerprint, `max_frame` the largest frame in bytes.
+    """
+
+    def __init__(self, replicas: Sequence[ReplicaAddress], cluster: int, max_frame: int) -> None:
+        self.names = [replica.name for replica in replicas]
+        self.cluster = cluster
+        self._max_frame = max_frame
+        self._ids = count(1)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sockets = [self._connect(replica.client_endpoint) for replica in replicas]
+        self._descriptors = [int(socket.get(zmq.FD)) for socket in self._sockets]
+        self.senders = [socket.send for socket in self._sockets]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._context.destroy(linger=0)
+
+    def _connect(self, endpoint: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, 0)  # the clients' windows bound what is under way
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
+        socket.connect(endpoint)
+        return socket
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a frame has arrived, at most so long."""
+        if seconds > 0 and not any(map(_has_frame, self._sockets)):
+            select(self._descriptors, (), (), seconds)
+
+    def receive(self) -> Iterator[Received]:
+        """The frames that have arrived, at most some from each replica."""
+        for link, socket in enumerate(self._sockets):
+            for _ in range(_ROUND):
+                if not _has_frame(socket):
+                    break
+                yield Received(link, self._open(socket.recv(zmq.NOBLOCK)))
+
+    def _open(self, message: bytes) -> Frame | None:
+        try:
+            return open_frame(message, self.cluster, self._max_frame)
+        except FrameError:
+            return None  # the caller counts it
+
+    def statuses(
+        self, links: Iterable[int], timeout: float, *, digest: bool = False
+    ) -> dict[int, dict[str, Any]]:
+        """Ask replicas for their status, all at once; who does not answer in time is left out.
+
+        Raises:
+            BenchError: a replica refuses to talk to this cluster's clients.
+        """
+        number = next(self._ids)
+        request = seal(Kind.STATUS, self.cluster, msgpack.packb((number, {"digest": digest})))
+        missing = set(links)
+        answers: dict[int, dict[str, Any]] = {}
+        end = monotonic() + timeout
+        ask_again = 0.0
+        while missing and (now := monotonic()) < end:
+            if now >= ask_again:
+                ask_again = now + _STATUS_RETRY
+                for link in missing:
+                    self.senders[link](request)
+            self.wait(min(end, ask_again) - now)
+            for received in self.receive():
+                answer = self._status_of(received, number)
+                if answer is not None:
+                    answers[received.link] = answer
+                    missing.discard(received.link)
+        return answers
+
+    def by_name(self, statuses: Mapping[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What `statuses` returned, by the replicas' names."""
+        return {self.names[link]: status for link, status in statuses.items()}
+
+    def _status_of(self, received: Received, number: int) -> dict[str, Any] | None:
+        """The status in a frame; None where the frame is something else, like a late reply."""
+        frame = received.frame
+        if frame is None:
+            return None
+        if frame.kind == Kind.REFUSED:
+            *_, text = msgpack.unpackb(frame.body)
+            raise BenchError(f"{self.names[received.link]} refuses: {text}")
+        if frame.kind != Kind.STATUS_REPLY:
+            return None
+        answered, status = msgpack.unpackb(frame.body)
+        return status if answered == number else None
+
+
+def _has_frame(socket: zmq.Socket[bytes]) -> bool:
+    events = socket.get(zmq.EVENTS)  # costs a fifth of a receive that finds nothing
+    return bool(int(events) & zmq.POLLIN)

@@ -1,0 +1,290 @@
+"""The load generator: one thread, one loop over all clients, and work per frame instead of per command.
+
+Each turn of the loop sends what is due, sleeps until something arrives, and takes what has arrived. Once in a
+while it looks for frames whose time is up. Generating load costs CPU that the replicas on the same machine
+do not get, so whatever can be done for a whole frame is: one encoding, one checksum, one histogram entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from time import perf_counter_ns, process_time
+from typing import Any, Final
+
+import msgpack
+
+from epaxos.bench.links import Links
+from epaxos.bench.options import BenchOptions
+from epaxos.bench.pace import Budget, Pace, Scheduled, Windowed
+from epaxos.bench.results import Measured, Tally
+from epaxos.bench.session import Flight, Session
+from epaxos.bench.verify import Answered, History, wrong_outcomes
+from epaxos.bench.workload import Stream, Workload
+from epaxos.statemachine.operations import Outcome
+from epaxos.transport.framing import Frame, Kind
+
+_SECOND: Final = 1_000_000_000
+_LONGEST_TICK: Final = _SECOND // 10
+_REMARKS: Final = 5
+_REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.REFUSED: 3}
+"""How many fields an answer has after the client and the first number."""
+
+_FINE: Final = bytes((Outcome.DONE, Outcome.NOT_FOUND))
+_SMALLEST_CHUNK: Final = 64
+
+Progress = Callable[[float, int], None]
+"""Called some times a second with the share of the load that is done (0 to 1) and the commands answered."""
+
+
+class Load:
+    """One run of load over links to replicas; `run` returns when all of it is answered or given up.
+
+    Clients are given to the links in turn. With a `history`, every frame is recorded there for the check
+    afterwards. `stop()`, also from a signal handler, ends the run with what has been measured so far.
+    """
+
+    def __init__(
+        self,
+        options: BenchOptions,
+        links: Links,
+        workload: Workload,
+        history: History | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._options = options
+        self._links = links
+        self._history = history
+        self._progress = progress
+        self._stopped = False
+        self._tallies = [Tally() for _ in links.names]
+        self._remarks: list[str] = []
+        self._timeout = round(options.timeout * _SECOND)
+        self._tick_every = min(_LONGEST_TICK, self._timeout // 4)
+        self._paused: list[tuple[int, int, Flight]] = []
+        self._order = count()  # so that frames with one time need not be compared
+        self._sessions = self._make_sessions(workload)
+        self._by_id = {session.id: session for session in self._sessions}
+        self._sent = 0
+        self._outstanding = 0
+        self._answered = 0
+        self._last_answer = 0
+        self._next_tick = 0
+        self._begun = perf_counter_ns()
+        self._pace = self._make_pace()
+        self._budget = Budget(options.warmup, options.stop, self._begun)
+
+    def _make_sessions(self, workload: Workload) -> list[Session]:
+        options = self._options
+        reach = workload.share if self._history is not None and options.zipf is None else None
+        chunk = max(_SMALLEST_CHUNK, min(4 * options.window, 4096))
+        return [
+            Session(
+                Stream(workload, client, chunk),
+                client % len(self._links.names),
+                options.window,
+                self._links.cluster,
+                reach,
+            )
+            for client in range(options.clients)
+        ]
+
+    def _make_pace(self) -> Pace:
+        rate = self._options.rate
+        if rate is None:
+            return Windowed(self._sessions)
+        return Scheduled(self._sessions, rate, self._begun)
+
+    def stop(self) -> None:
+        """End the run at the next turn of its loop."""
+        self._stopped = True
+
+    def run(self) -> Measured:
+        """Send everything, wait for the answers, and tell what was measured."""
+        cpu = process_time()
+        self._last_answer = self._begun
+        self._next_tick = self._begun + self._tick_every
+        while not self._stopped:
+            now = perf_counter_ns()
+            self._issue(now)
+            if not self._outstanding and self._budget.is_over(now):
+                break
+            self._links.wait((self._next_event() - perf_counter_ns()) / _SECOND)
+            self._receive()
+            self._send_paused()
+            if perf_counter_ns() >= self._next_tick:
+                self._tick()
+        self._abandon()
+        started = self._budget.started
+        return Measured(
+            dict(zip(self._links.names, self._tallies, strict=True)),
+            0.0 if started is None else max(0, self._last_answer - started) / _SECOND,
+            process_time() - cpu,
+            self._sent,
+            self._remarks,
+            self._stopped,
+        )
+
+    def _issue(self, now: int) -> None:
+        grant, batch = self._budget.grant, self._options.batch
+        for session in self._pace.ready(now):
+            left, due, spacing = self._pace.due(session, now)
+            while left > 0:
+                granted, measured = grant(min(left, batch), now)
+                if not granted:
+                    return
+                flight = session.take_off(granted, now)
+                flight.due, flight.spacing, flight.measured = due, spacing, measured
+                self._outstanding += granted
+                self._sent += granted
+                self._send(flight, now)
+                due += granted * spacing
+                left -= granted
+            self._pace.rest(session)
+
+    def _send(self, flight: Flight, now: int) -> None:
+        flight.deadline = now + self._timeout
+        self._links.senders[flight.link](flight.frame)
+
+    def _next_event(self) -> int:
+        event = self._next_tick
+        due = self._pace.next_due()
+        if due is not None and due < event and not self._budget.is_over(due):
+            event = due
+        if self._paused and self._paused[0][0] < event:
+            event = self._paused[0][0]
+        return event
+
+    def _receive(self) -> None:
+        for received in self._links.receive():
+            frame = received.frame
+            if frame is None or not self._take(frame):
+                self._tallies[received.link].errors["frame"] += 1
+
+    def _take(self, frame: Frame) -> bool:
+        """Take an answer; False if it has the wrong shape."""
+        if frame.kind == Kind.STATUS_REPLY:
+            return True  # an answer to a question asked twice
+        try:
+            client, first, *rest = msgpack.unpackb(frame.body)
+        except (ValueError, TypeError, msgpack.exceptions.UnpackException):
+            return False
+        if not type(client) is type(first) is int or len(rest) != _REST.get(frame.kind):
+            return False
+        session = self._by_id.get(client)
+        flight = session.flights.get(first) if session is not None else None
+        if flight is None:
+            return self._take_stray(frame.kind, rest)
+        if frame.kind == Kind.REPLY:
+            return self._take_reply(flight, *rest)
+        if frame.kind == Kind.BUSY:
+            self._take_busy(flight)
+        else:
+            self._remark(rest[-1])
+            self._fail(flight, "refused")
+        return True
+
+    def _take_stray(self, kind: int, rest: list[Any]) -> bool:
+        """Take an answer to nothing: to a frame sent twice, or a refusal of bytes nobody can name."""
+        if kind == Kind.REFUSED:
+            self._remark(rest[-1])
+        return True
+
+    def _take_reply(self, flight: Flight, outcomes: bytes, values: list[Any] | None) -> bool:
+        now = perf_counter_ns()
+        size = len(flight)
+        if type(outcomes) is not bytes or len(outcomes) != size:
+            return False
+        if values is not None and (type(values) is not list or len(values) != size):
+            return False
+        self._land(flight)
+        wrong = self._wrong(flight, outcomes, values, now)
+        tally = self._tallies[flight.session.home]
+        if wrong:
+            tally.errors["outcome"] += wrong
+        if flight.measured:
+            self._last_answer = now
+            self._answered += size
+            tally.operations += size - wrong
+            self._record(tally, flight, now)
+        return True
+
+    def _wrong(self, flight: Flight, outcomes: bytes, values: list[Any] | None, now: int) -> int:
+        """How many commands of an answered frame did not end as they may."""
+        if self._history is None:
+            return len(outcomes.translate(None, _FINE))
+        self._history.answered(Answered(flight.session.index, flight.columns, values, flight.sent, now))
+        return wrong_outcomes(flight.columns, outcomes, values)
+
+    def _record(self, tally: Tally, flight: Flight, now: int) -> None:
+        record = tally.latencies.record
+        if not flight.spacing:
+            record(now - flight.due, len(flight))
+            return
+        for due in range(flight.due, flight.due + len(flight) * flight.spacing, flight.spacing):
+            record(now - due)
+
+    def _land(self, flight: Flight) -> None:
+        session = flight.session
+        session.land(flight.first)
+        self._outstanding -= len(flight)
+        self._pace.freed(session)
+
+    def _fail(self, flight: Flight, kind: str) -> None:
+        """Give a frame up: all of its commands are errors of that kind."""
+        self._tallies[flight.session.home].errors[kind] += len(flight)
+        if self._history is not None and kind != "refused":
+            self._history.unanswered(flight.columns)
+        self._land(flight)
+
+    def _take_busy(self, flight: Flight) -> None:
+        now = perf_counter_ns()
+        self._tallies[flight.session.home].busy += len(flight)
+        if now - flight.sent > self._timeout * self._options.tries:
+            self._fail(flight, "busy")
+            return
+        again = now + flight.pause()
+        flight.deadline = again + self._timeout
+        heappush(self._paused, (again, next(self._order), flight))
+
+    def _send_paused(self) -> None:
+        now = perf_counter_ns()
+        while self._paused and self._paused[0][0] <= now:
+            flight = heappop(self._paused)[2]
+            if flight.first in flight.session.flights:
+                self._send(flight, now)
+
+    def _tick(self) -> None:
+        now = perf_counter_ns()
+        self._next_tick = now + self._tick_every
+        for session in self._sessions:
+            for flight in list(session.flights.values()):
+                if flight.deadline <= now:
+                    self._try_again(flight, now)
+        if self._progress is not None:
+            self._progress(self._budget.share_done(self._answered, now), self._answered)
+
+    def _try_again(self, flight: Flight, now: int) -> None:
+        """Send a frame without answer to the next replica, where its client now stays; or give it up."""
+        if flight.tries >= self._options.tries:
+            self._fail(flight, "no_answer")
+            return
+        session = flight.session
+        if session.link == flight.link:
+            session.link = (flight.link + 1) % len(self._links.names)
+        flight.link = session.link
+        flight.tries += 1
+        self._tallies[session.home].retries += len(flight)
+        self._send(flight, now)
+
+    def _abandon(self) -> None:
+        """Note what was still under way when the run was stopped."""
+        if self._history is not None:
+            for session in self._sessions:
+                for flight in session.flights.values():
+                    self._history.unanswered(flight.columns)
+
+    def _remark(self, text: object) -> None:
+        if len(self._remarks) < _REMARKS and str(text) not in self._remarks:
+            self._remarks.append(str(text))

@@ -1,0 +1,130 @@
+"""A whole benchmark run: find the replicas, load them, and gather everything that the report needs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from epaxos.bench.floor import Floor
+from epaxos.bench.histogram import Latencies
+from epaxos.bench.links import BenchError, Links
+from epaxos.bench.load import Load, Progress
+from epaxos.bench.options import BenchOptions
+from epaxos.bench.results import Measured
+from epaxos.bench.settle import Settled, settle
+from epaxos.bench.verify import Findings, History
+from epaxos.config import Config
+
+FLOOR_SECONDS: Final = 0.5
+"""How long the floor is measured, once before and once after the load."""
+
+_PATIENCE: Final = 2.0
+
+Guard: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""Takes what stops the load, and makes that available to the user while the load runs."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What `--verify` found: about the answers, and about the states of the replicas."""
+
+    findings: Findings
+    states: Settled
+
+    @property
+    def fine(self) -> bool:
+        """Whether every answer was right and every replica holds the same state."""
+        return not self.findings.wrong and self.states.identical
+
+
+@dataclass(slots=True)
+class Result:
+    """Everything about one run. `before` and `after` hold the replicas' status by name."""
+
+    config: Config
+    options: BenchOptions
+    measured: Measured
+    before: Mapping[str, Mapping[str, Any]]
+    after: Mapping[str, Mapping[str, Any]]
+    unreachable: list[str] = field(default_factory=list)
+    floor: Latencies | None = None
+    verification: Verification | None = None
+
+    @property
+    def fine(self) -> bool:
+        """Whether there was no error, every replica was there, and what was verified was right."""
+        return (
+            not self.measured.total().errors
+            and not self.unreachable
+            and (self.verification is None or self.verification.fine)
+        )
+
+    def commits(self, name: str) -> dict[str, int] | None:
+        """How many of its own instances a replica committed during the run, by path; None if unknown."""
+        if name not in self.before or name not in self.after:
+            return None
+        before, after = self.before[name]["commits"], self.after[name]["commits"]
+        difference = {path: int(after[path]) - int(before[path]) for path in ("fast", "slow", "recovered")}
+        restarted = min(difference.values()) < 0
+        return None if restarted else difference
+
+
+def run_bench(
+    config: Config,
+    options: BenchOptions,
+    progress: Progress | None = None,
+    guard: Guard = lambda _: nullcontext(),
+) -> Result:
+    """Run a benchmark against the cluster of a configuration.
+
+    Replicas that do not answer at the start are left out and reported in `Result.unreachable`.
+
+    Raises:
+        BenchError: no replica answers, or one refuses this cluster's clients.
+        FloorError: the latency floor cannot be measured.
+    """
+    there = [config.replica(name) for name in _reachable(config, options)]
+    everyone = range(len(there))
+    history = History() if options.verify else None
+    with ExitStack() as stack:
+        links = stack.enter_context(Links(there, config.fingerprint, config.max_frame))
+        floor = stack.enter_context(Floor()) if options.floor else None
+        _measure(floor)
+        before = links.by_name(links.statuses(everyone, _PATIENCE))
+        load = Load(options, links, options.workload(secrets.randbits(16)), history, progress)
+        with guard(load.stop):
+            measured = load.run()
+        if not measured.interrupted:
+            _measure(floor)
+        after = links.by_name(links.statuses(everyone, _PATIENCE))
+        result = Result(config, options, measured, before, after)
+        result.unreachable = [name for name in options.replicas if name not in after]
+        result.floor = floor.latencies if floor is not None else None
+        if history is not None and not measured.interrupted:
+            result.verification = Verification(history.check(), _settle(config))
+    return result
+
+
+def _measure(floor: Floor | None) -> None:
+    if floor is not None:
+        floor.measure(FLOOR_SECONDS)
+
+
+def _settle(config: Config) -> Settled:
+    """Compare the states of all replicas of the cluster, the ones without load included."""
+    with Links(config.replicas, config.fingerprint, config.max_frame) as links:
+        return settle(links)
+
+
+def _reachable(config: Config, options: BenchOptions) -> list[str]:
+    """The names of the replicas that answer, in the order of the options."""
+    replicas = [config.replica(name) for name in options.replicas]
+    with Links(replicas, config.fingerprint, config.max_frame) as links:
+        there = links.by_name(links.statuses(range(len(replicas)), _PATIENCE))
+    if not there:
+        places = ", ".join(f"{replica.name} at {replica.client_endpoint}" for replica in replicas)
+        raise BenchError(f"no replica of {config.name} ({config.source}) answers: {places}; is it running?")
+    return [name for name in options.replicas if name in there]

@@ -1,0 +1,1 @@
+"""The `epaxos` command, a module a sub-command."""

@@ -1,0 +1,290 @@
+"""`epaxos bench`: load a running cluster and report what it did."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from epaxos.bench.options import (
+    DEFAULT_BATCH,
+    DEFAULT_DURATION,
+    DEFAULT_KEYS,
+    DEFAULT_WINDOW,
+    Amount,
+    BenchOptions,
+    OptionError,
+)
+from epaxos.bench.progress import ProgressBar
+from epaxos.bench.report import as_json, as_table, remarks
+from epaxos.bench.run import Result, run_bench
+from epaxos.config import Config, load_config, parse_duration
+from epaxos.errors import ConfigError, EpaxosError
+
+_USAGE = 2
+_INTERRUPTED = 130
+
+
+def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """A time like 500ms, 10s or 1m30s, in seconds."""
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write 500ms, 10s or 1m30s") from error
+
+
+def _amount(context: click.Context, option: click.Parameter, value: str) -> Amount:
+    """A plain number of operations, or a duration."""
+    if value.isdecimal():
+        return Amount(operations=int(value))
+    return Amount(seconds=_duration(context, option, value))
+
+
+@click.command(short_help="Load a running cluster and report throughput and latencies.")
+@click.option("-c", "--config", "config_file", metavar="FILE", help="The cluster's configuration.")
+@click.option("--operations", type=int, metavar="N", help="Stop after N commands.")
+@click.option(
+    "--duration",
+    callback=_duration,
+    metavar="TIME",
+    help=f"Stop after this long.  [default: {DEFAULT_DURATION:g}s, unless --operations is given]",
+)
+@click.option(
+    "--warmup",
+    callback=_amount,
+    metavar="TIME|N",
+    default="0",
+    show_default=True,
+    help="Load that comes first and is not counted: a duration (2s) or a number of commands (5000).",
+)
+@click.option(
+    "--window",
+    type=int,
+    metavar="N",
+    help="Open loop: each client keeps N commands outstanding, sending without waiting for answers.  "
+    f"[default: {DEFAULT_WINDOW}]",
+)
+@click.option("--closed", is_flag=True, help="Closed loop: each client has one command outstanding.")
+@click.option(
+    "--rate",
+    type=float,
+    metavar="R",
+    help="Open loop by schedule: R commands a second over all clients. Latency counts from when a command "
+    "was due, also when the window was full.",
+)
+@click.option("--clients", type=int, metavar="N", help="Client sessions.  [default: one for each replica]")
+@click.option(
+    "--replicas",
+    metavar="NAME,...",
+    help="The replicas to load; clients are given to them in turn.  [default: all]",
+)
+@click.option(
+    "--batch",
+    type=int,
+    metavar="N",
+    help="Commands in one frame at most: what the client library coalesces of the commands that are due. "
+    f"1 sends each by itself.  [default: {DEFAULT_BATCH}]",
+)
+@click.option(
+    "--keys",
+    type=int,
+    default=DEFAULT_KEYS,
+    show_default=True,
+    metavar="N",
+    help="Private keys, shared out among the clients; with --zipf the keys that all clients use.",
+)
+@click.option("--key-size", type=int, default=8, show_default=True, metavar="BYTES", help="Size of a key.")
+@click.option(
+    "--value-size", type=int, default=8, show_default=True, metavar="BYTES", help="Size of a value."
+)
+@click.option(
+    "--writes", type=float, default=100, show_default=True, metavar="PCT", help="Writes; the rest are reads."
+)
+@click.option(
+    "--conflicts",
+    type=float,
+    default=0,
+    show_default=True,
+    metavar="PCT",
+    help="Commands on one hot key that all clients use; the rest are on the client's private keys.",
+)
+@click.option(
+    "--zipf",
+    type=float,
+    metavar="S",
+    help="Instead of --conflicts: all clients use all keys, with popularity 1/rank^S.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same commands.")
+@click.option(
+    "--timeout",
+    callback=_duration,
+    metavar="TIME",
+    help="Try the next replica after this long.  [default: client.timeout]",
+)
+@click.option(
+    "--tries", type=int, metavar="N", help="Replicas tried, the first included.  [default: client.tries]"
+)
+@click.option(
+    "--floor",
+    is_flag=True,
+    help="Also measure two bare ZeroMQ round trips, before and after the load, and compare.",
+)
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Check every answer and, afterwards, that all replicas hold the same state. Writes to shared keys "
+    "then also return the value before them. Takes about 500 bytes of memory for each command.",
+)
+@click.option(
+    "--progress/--no-progress", default=None, help="The progress bar.  [default: if stderr is a terminal]"
+)
+@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - for stdout.")
+def bench(
+    config_file: str | None,
+    json_file: str | None,
+    progress: bool | None,  # noqa: FBT001  click passes it by name
+    **given: Any,
+) -> None:
+    r"""Load a running cluster and print a table of what it did.
+
+    Needs a running cluster (epaxos up). By default one client for each replica keeps 1000 writes of 8 bytes
+    outstanding, on keys that do not conflict, for 5 seconds. Keys are decimal numbers such as 00000042; what
+    the store held under them is overwritten.
+
+    Throughput is answered commands by the time from the first one's sending to the last one's answer.
+    Latency is that of each command from when it was due. The fast path's share is that of the instances
+    which the loaded replicas committed meanwhile.
+
+    \b
+    Exit codes: 0 done; 1 errors, a replica that does not answer, or a failed --verify;
+                2 bad options or configuration; 130 interrupted (what was measured is printed).
+
+    \b
+    Examples:
+      epaxos bench -c conf/local.toml
+      epaxos bench -c conf/local.toml --closed --clients 1 --floor
+      epaxos bench -c conf/local.toml --operations 200000 --conflicts 25 --verify
+      epaxos bench -c conf/local.toml --rate 20000 --writes 50 --zipf 0.99 --json -
+    """
+    try:
+        config = load_config(config_file)
+        options = make_options(config, **given)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
+    except ConfigError as error:
+        click.echo(f"epaxos bench: {error}", err=True)
+        sys.exit(_USAGE)
+    errors = Console(stderr=True, highlight=False)
+    try:
+        result = _run(config, options, errors, forced=progress)
+    except EpaxosError as error:
+        click.echo(f"epaxos bench: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("epaxos bench: interrupted before the load began", err=True)
+        sys.exit(_INTERRUPTED)
+    _show(result, json_file, errors)
+    sys.exit(_INTERRUPTED if result.measured.interrupted else 0 if result.fine else 1)
+
+
+def make_options(  # noqa: PLR0913  the options of the command line, by name
+    config: Config,
+    *,
+    operations: int | None,
+    duration: float | None,
+    window: int | None,
+    closed: bool,
+    rate: float | None,
+    clients: int | None,
+    replicas: str | None,
+    batch: int | None,
+    timeout: float | None,
+    tries: int | None,
+    **others: Any,
+) -> BenchOptions:
+    """Resolve what was given on the command line and what the configuration says.
+
+    Raises:
+        OptionError: options that do not go together, or a value out of its range.
+        ConfigError: no such replica.
+    """
+    if operations is not None and duration is not None:
+        raise OptionError("--operations and --duration exclude each other: choose one end")
+    for name, value in (("--window", window), ("--rate", rate), ("--batch", batch)):
+        if closed and value is not None:
+            raise OptionError(f"--closed and {name} exclude each other: closed is one command at a time")
+    names = _replica_names(config, replicas)
+    if operations is None and duration is None:
+        duration = DEFAULT_DURATION
+    return BenchOptions(
+        replicas=names,
+        clients=len(names) if clients is None else clients,
+        stop=Amount(operations, duration),
+        closed=closed,
+        window=1 if closed else DEFAULT_WINDOW if window is None else window,
+        batch=1 if closed else DEFAULT_BATCH if batch is None else batch,
+        rate=rate,
+        timeout=config.client.timeout if timeout is None else timeout,
+        tries=config.client.tries if tries is None else tries,
+        **others,
+    )
+
+
+def _replica_names(config: Config, given: str | None) -> tuple[str, ...]:
+    known = [replica.name for replica in config.replicas]
+    if given is None:
+        return tuple(known)
+    names = tuple(name.strip() for name in given.split(",") if name.strip())
+    for name in names:
+        if name not in known:
+            allowed = ", ".join(known)
+            raise OptionError(f"--replicas: no replica {name!r} in {config.source}; known are {allowed}")
+    return names
+
+
+def _run(config: Config, options: BenchOptions, errors: Console, *, forced: bool | None) -> Result:
+    shown = errors.is_terminal if forced is None else forced
+    with ProgressBar(errors) if shown else nullcontext() as bar:
+        return run_bench(config, options, bar.update if bar is not None else None, _stopped_by_interrupt)
+
+
+@contextmanager
+def _stopped_by_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """While the load runs, the first Ctrl-C ends it in good order and a second one at once."""
+    previous = signal.getsignal(signal.SIGINT)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, previous)
+        stop()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _show(result: Result, json_file: str | None, errors: Console) -> None:
+    """The table goes to stdout, unless the JSON does."""
+    report = as_json(result)
+    console = errors if json_file == "-" else Console(highlight=False)
+    console.print(as_table(report))
+    for line in remarks(report):
+        console.print(line, markup=False, soft_wrap=True)
+    if json_file is None:
+        return
+    text = json.dumps(report, indent=2) + "\n"
+    if json_file == "-":
+        sys.stdout.write(text)
+    else:
+        Path(json_file).write_text(text, encoding="utf-8")

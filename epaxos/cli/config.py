@@ -1,0 +1,96 @@
+"""The sub-commands of `epaxos config`: check a file, write a new one, list all keys."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, Never
+
+import click
+
+from epaxos.config import (
+    LOCALHOST,
+    REPLICA_NAMES,
+    Config,
+    default_replicas,
+    load_config,
+    markdown_table,
+    render_file,
+)
+from epaxos.errors import ConfigError
+
+USAGE_ERROR: Final = 2
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration file, write a new one, list all keys."""
+
+
+@config.command()
+@click.argument("file")
+def check(file: str) -> None:
+    """Check the configuration FILE.
+
+    Prints one line about the cluster that it describes and ends with 0, or prints a line for each problem to
+    stderr (where it is, what was found, what is allowed) and ends with 2. EPAXOS_ variables are left aside.
+    """
+    try:
+        click.echo(f"{file}: ok: {summary(load_config(file, environ={}))}")
+    except ConfigError as error:
+        _fail(error)
+
+
+@config.command()
+@click.option(
+    "--replicas",
+    "count",
+    type=click.IntRange(1, len(REPLICA_NAMES)),
+    required=True,
+    help="How many replicas; they are called alpha, bravo, charlie, ...",
+)
+@click.option(
+    "--host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    default=[LOCALHOST],
+    show_default=True,
+    help="Host of the replicas; give it several times to spread them, in turns.",
+)
+@click.option("--name", metavar="NAME", default="local", show_default=True, help="Name of the cluster.")
+def init(count: int, hosts: tuple[str, ...], name: str) -> None:
+    """Write a new configuration to stdout.
+
+    It has every key with its purpose, what is allowed and its default. Replicas on one host get the ports
+    3264, 3265, ... for peers, 4264, ... for clients and 9264, ... for metrics.
+
+    \b
+    Examples:
+      epaxos config init --replicas 3 > epaxos.toml
+      epaxos config init --replicas 3 --host node1 --host node2 --host node3 > epaxos.toml
+    """
+    try:
+        click.echo(render_file(name, default_replicas(count, hosts)), nl=False)
+    except ConfigError as error:
+        _fail(error)
+
+
+@config.command()
+def keys() -> None:
+    """Print a table of all keys in Markdown."""
+    click.echo(markdown_table(), nl=False)
+
+
+def summary(cluster: Config) -> str:
+    """The cluster in one line."""
+    names = ", ".join(replica.name for replica in cluster.replicas)
+    return (
+        f"{cluster.n} {'replica' if cluster.n == 1 else 'replicas'} ({names}), f={cluster.f}, e={cluster.e},"
+        f" slow quorum {cluster.slow_quorum}, fast quorum {cluster.fast_quorum}"
+    )
+
+
+def _fail(error: ConfigError) -> Never:
+    """Say what is wrong and end."""
+    click.echo(str(error), err=True)
+    sys.exit(USAGE_ERROR)

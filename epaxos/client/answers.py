@@ -1,0 +1,105 @@
+"""The bodies of a replica's answers, checked in shape and type before anything trusts them.
+
+Every function raises `FrameError` of kind ``malformed`` for a body that is not what its kind says.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, NoReturn
+
+import msgpack
+
+from epaxos.errors import FrameError
+
+
+class Reply(NamedTuple):
+    """REPLY: the outcomes and values of the commands from number `first` on."""
+
+    client: int
+    first: int
+    outcomes: bytes
+    values: list[object] | None
+
+
+class Busy(NamedTuple):
+    """BUSY: nothing of the frame was taken."""
+
+    client: int
+    first: int
+    count: int
+
+
+class Refused(NamedTuple):
+    """REFUSED: nothing of the frame was taken, because of the command at `index` (-1: of the whole frame).
+
+    `count` is 0 where the replica could not tell which frame it was.
+    """
+
+    client: int
+    first: int
+    count: int
+    index: int
+    text: str
+
+
+class Status(NamedTuple):
+    """STATUS_REPLY: the answer to question `id`."""
+
+    id: int
+    status: dict[str, Any]
+
+
+def read_reply(body: bytes) -> Reply:
+    """Decode the body of a REPLY."""
+    reply = Reply._make(_fields(body, 4))
+    _, _, outcomes, values = reply
+    if not (
+        _are_integers(reply[:2])
+        and type(outcomes) is bytes
+        and outcomes
+        and (values is None or (type(values) is list and len(values) == len(outcomes)))
+    ):
+        _malformed("reply")
+    return reply
+
+
+def read_busy(body: bytes) -> Busy:
+    """Decode the body of a BUSY."""
+    busy = Busy._make(_fields(body, 3))
+    if not _are_integers(busy):
+        _malformed("busy")
+    return busy
+
+
+def read_refused(body: bytes) -> Refused:
+    """Decode the body of a REFUSED."""
+    refused = Refused._make(_fields(body, 5))
+    if not (_are_integers(refused[:4]) and type(refused.text) is str):
+        _malformed("refused")
+    return refused
+
+
+def read_status(body: bytes) -> Status:
+    """Decode the body of a STATUS_REPLY."""
+    status = Status._make(_fields(body, 2))
+    if not (_are_integers(status[:1]) and type(status.status) is dict):
+        _malformed("status")
+    return status
+
+
+def _fields(body: bytes, count: int) -> list[Any]:
+    try:
+        fields = msgpack.unpackb(body)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise FrameError("malformed", f"not the body of an answer: {error}") from error
+    if type(fields) is not list or len(fields) != count:
+        raise FrameError("malformed", f"not the body of an answer: {count} fields are expected")
+    return fields
+
+
+def _are_integers(fields: tuple[object, ...]) -> bool:
+    return all(type(field) is int for field in fields)
+
+
+def _malformed(kind: str) -> NoReturn:
+    raise FrameError("malformed", f"not the body of an answer `{kind}`: a field of a wrong type")

@@ -1,0 +1,314 @@
+"""What may be asked of the store, and what its answers mean in Python.
+
+`Op.get(key)`, `Op.put(key, value)`, … make commands, and check what can be checked before anything is sent.
+`decode` turns the outcome and value of an answer into a result, or raises `OperationFailed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, NoReturn, TypeAlias
+
+from epaxos.errors import ClientError, OperationFailed, Refused
+from epaxos.statemachine.batch import Argument
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
+
+_READ: Final = int(Operation.READ)
+_DONE: Final = int(Outcome.DONE)
+_NOT_FOUND: Final = int(Outcome.NOT_FOUND)
+
+_NAMES: Final = {
+    Operation.NULL: "null",
+    Operation.READ: "get",
+    Operation.WRITE: "put",
+    Operation.WRITEREAD: "write_read",
+    Operation.DELETE: "delete",
+    Operation.CAS: "cas",
+    Operation.INCREMENT: "increment",
+    Operation.APPEND: "append",
+    Operation.PAUSE: "pause",
+    Operation.MULTI: "multi",
+}
+
+_REASONS: Final = {
+    Outcome.COMPARE_FAILED: "the value found is not the expected one",
+    Outcome.NOT_A_NUMBER: "the value found is not a 64-bit integer in decimal digits",
+    Outcome.OUT_OF_RANGE: "the result would be outside -2**63 to 2**63 - 1",
+    Outcome.TOO_LARGE: "the result would be longer than the cluster allows a value to be",
+    Outcome.ABORTED: "the replicas found it malformed",
+}
+
+_OVERHEAD: Final = 16  # bytes on the wire of a command beside its key and argument, at most; the same of a part
+
+
+class CasResult(NamedTuple):
+    """What a compare-and-swap did.
+
+    `swapped` says whether the value was the expected one and has been replaced; `current` is the value that
+    stands there now: the new one if swapped, else the one found, None where there is none.
+    """
+
+    swapped: bool
+    current: bytes | None
+
+
+Reply: TypeAlias = "bytes | int | bool | CasResult | list[Reply] | None"
+"""What a command returns: as the method of the client of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one command of a bulk call came to: `value` as its method returns it, or the `error`."""
+
+    value: Reply = None
+    error: ClientError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command succeeded."""
+        return self.error is None
+
+    def unwrap(self) -> Reply:
+        """The value.
+
+        Raises:
+            ClientError: the error, if there is one.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class MultiAborted(OperationFailed):
+    """A multi of which one operation failed; none of its operations changed anything.
+
+    `part` is the position of the first operation that failed, `outcome` how it failed.
+    """
+
+    def __init__(self, text: str, part: int, outcome: Outcome) -> None:
+        super().__init__(text)
+        self.part = part
+        self.outcome = outcome
+
+
+class Op(NamedTuple):
+    """A command, as it will stand on the wire; made by the functions below, which check it.
+
+    All of them raise `TypeError` for an argument of a wrong type and `Refused` for one that no replica takes.
+    """
+
+    operation: int
+    key: bytes
+    argument: Argument
+
+    @staticmethod
+    def get(key: bytes) -> Op:
+        """Read the value of a key; None where there is none."""
+        return Op(_READ, _key(key), None)
+
+    @staticmethod
+    def put(key: bytes, value: bytes) -> Op:
+        """Set the value of a key."""
+        return Op(2, _key(key), _bytes("value", value))
+
+    @staticmethod
+    def write_read(key: bytes, value: bytes) -> Op:
+        """Set the value of a key; the result is the value before, None where there was none."""
+        return Op(3, _key(key), _bytes("value", value))
+
+    @staticmethod
+    def delete(key: bytes) -> Op:
+        """Remove a key; the result says whether there was one."""
+        return Op(4, _key(key), None)
+
+    @staticmethod
+    def cas(key: bytes, expected: bytes | None, new: bytes) -> Op:
+        """Set the value of a key if it is `expected` (None: if there is none); the result is a `CasResult`."""
+        if expected is not None:
+            _bytes("expected", expected)
+        return Op(5, _key(key), [expected, _bytes("new", new)])
+
+    @staticmethod
+    def increment(key: bytes, amount: int = 1) -> Op:
+        """Add to the number under a key (absent counts as 0); the result is the new number."""
+        return Op(6, _key(key), _integer("amount", amount, INTEGER_MIN, INTEGER_MAX))
+
+    @staticmethod
+    def append(key: bytes, suffix: bytes) -> Op:
+        """Add bytes to the end of a value (absent counts as empty); the result is the new length."""
+        return Op(7, _key(key), _bytes("suffix", suffix))
+
+    @staticmethod
+    def pause(milliseconds: int) -> Op:
+        """Make every replica that executes this sleep; for tests. The cluster's `max_pause` is the longest."""
+        return Op(8, b"", _integer("milliseconds", milliseconds, 0, INTEGER_MAX))
+
+    @staticmethod
+    def null() -> Op:
+        """Do nothing, but be ordered and executed like any command."""
+        return Op(0, b"", None)
+
+    @staticmethod
+    def multi(operations: Iterable[Op]) -> Op:
+        """Execute operations on any keys as one, all or nothing; the result lists their results.
+
+        Each sees what those before it did. A failed cas, increment or append aborts the whole; a get or delete
+        that finds nothing does not.
+        """
+        parts = as_operations(operations)
+        if not parts:
+            raise Refused("multi needs at least one operation")
+        for position, part in enumerate(parts):
+            if part.operation in KEYLESS:
+                raise Refused(f"multi may not hold {name_of(part.operation)} (its operation {position})")
+        kinds, keys, arguments = zip(*parts, strict=True)
+        return Op(9, b"", [bytes(kinds), list(keys), list(arguments)])
+
+
+def as_operations(operations: Iterable[Op]) -> list[Op]:
+    """The operations as a list.
+
+    Raises:
+        TypeError: they are not all `Op`.
+    """
+    if isinstance(operations, Op):
+        raise TypeError("operations must be a list of Op, not one Op")
+    listed = list(operations)
+    for position, operation in enumerate(listed):
+        if type(operation) is not Op:
+            raise TypeError(f"operation {position} must be an Op, as from Op.get(key), not {_type(operation)}")
+    return listed
+
+
+def as_columns(operations: Sequence[Op]) -> tuple[bytes, list[bytes], list[Argument] | None]:
+    """The columns of a batch of these commands: operations, keys, arguments (None where there are none)."""
+    arguments = [operation.argument for operation in operations]
+    return (
+        bytes([operation.operation for operation in operations]),
+        [operation.key for operation in operations],
+        None if arguments.count(None) == len(arguments) else arguments,
+    )
+
+
+def weigh(key: bytes, argument: Argument) -> int:
+    """How many bytes a command adds to a frame, at most."""
+    if argument.__class__ is bytes:
+        return len(key) + len(argument) + _OVERHEAD  # type: ignore[arg-type]  # its class is bytes
+    if argument is None or isinstance(argument, int):
+        return len(key) + _OVERHEAD
+    return len(key) + _OVERHEAD + _weigh_nested(argument)
+
+
+def _weigh_nested(argument: object) -> int:
+    """The same of the argument of a cas or a multi: lists in a list, two levels deep at most."""
+    if isinstance(argument, list | tuple):
+        return _OVERHEAD + sum(map(_weigh_nested, argument))
+    return _OVERHEAD + (len(argument) if isinstance(argument, bytes) else 0)
+
+
+def name_of(operation: int) -> str:
+    """What the methods of a client call an operation."""
+    return _NAMES[Operation(operation)]
+
+
+def decode(op: Op, outcome: int, value: object) -> Reply:
+    """The result of a command that was answered with `outcome` and `value`.
+
+    Raises:
+        OperationFailed: the command failed, as its operation defines.
+    """
+    special = _SPECIAL.get(op.operation)
+    if special is not None:
+        return special(op, outcome, value)
+    if outcome != _DONE:
+        _fail(op, outcome)
+    return value  # type: ignore[return-value]  # the replica's table of results gives the type
+
+
+def _decode_read(op: Op, outcome: int, value: object) -> Reply:
+    if outcome > _NOT_FOUND:
+        _fail(op, outcome)
+    return value  # type: ignore[return-value]  # bytes, or None where nothing was found
+
+
+def _decode_delete(op: Op, outcome: int, _: object) -> Reply:
+    if outcome > _NOT_FOUND:
+        _fail(op, outcome)
+    return outcome == _DONE
+
+
+def _decode_cas(op: Op, outcome: int, value: object) -> Reply:
+    if outcome == _DONE:
+        _, new = op.argument  # type: ignore[misc]  # made by Op.cas
+        return CasResult(swapped=True, current=new)
+    if outcome != Outcome.COMPARE_FAILED:
+        _fail(op, outcome)
+    return CasResult(swapped=False, current=value)  # type: ignore[arg-type]  # bytes or None
+
+
+def _decode_multi(op: Op, outcome: int, value: object) -> Reply:
+    if value is None or outcome not in (_DONE, Outcome.ABORTED):
+        _fail(op, outcome)
+    parts = list(map(Op, *op.argument))  # type: ignore[misc, arg-type]  # columns, made by Op.multi
+    outcomes, values = value  # type: ignore[misc]  # columns of the same length
+    if outcome == _DONE:
+        return [decode(*part) for part in zip(parts, outcomes, values, strict=True)]
+    position = next(index for index, part in enumerate(outcomes) if part > _NOT_FOUND)
+    failed = parts[position]
+    raise MultiAborted(
+        f"multi aborted and changed nothing: its operation {position}, "
+        f"{_describe(failed)}, failed: {_reason(outcomes[position])}",
+        position,
+        Outcome(outcomes[position]),
+    )
+
+
+_SPECIAL: Final[Mapping[int, Callable[[Op, int, object], Reply]]] = {
+    Operation.READ: _decode_read,
+    Operation.DELETE: _decode_delete,
+    Operation.CAS: _decode_cas,
+    Operation.MULTI: _decode_multi,
+}
+
+
+def _fail(op: Op, outcome: int) -> NoReturn:
+    raise OperationFailed(f"{_describe(op)} failed and changed nothing: {_reason(outcome)}")
+
+
+def _reason(outcome: int) -> str:
+    return _REASONS.get(outcome, f"outcome {outcome}, which this client does not know")  # type: ignore[call-overload,no-any-return]  # an Outcome is an int
+
+
+def _describe(op: Op) -> str:
+    name = name_of(op.operation)
+    if not op.key:
+        return name
+    shown = repr(op.key[:32]) + ("…" if len(op.key) > 32 else "")
+    return f"{name} of {shown}"
+
+
+def _key(key: bytes) -> bytes:
+    if type(key) is bytes and key:
+        return key
+    _bytes("key", key)
+    raise Refused("the key is empty; it needs at least 1 byte")
+
+
+def _bytes(name: str, value: bytes) -> bytes:
+    if type(value) is bytes:
+        return value
+    hint = "; encode it first: text.encode()" if isinstance(value, str) else ""
+    raise TypeError(f"{name} must be bytes, not {_type(value)}{hint}")
+
+
+def _integer(name: str, value: int, lowest: int, highest: int) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{name} must be an int, not {_type(value)}")
+    if not lowest <= value <= highest:
+        raise Refused(f"{name} is {value}; allowed: {lowest} to {highest}")
+    return value
+
+
+def _type(value: object) -> str:
+    return type(value).__name__

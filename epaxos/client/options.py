@@ -1,0 +1,149 @@
+"""What a client is given when it is made: where the replicas are, and how long to try."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from random import Random
+from typing import Final
+
+from epaxos.config import Config, load_config
+from epaxos.errors import ConfigError
+from epaxos.transport.framing import ANY_CLUSTER
+
+TIMEOUT: Final = 2.0
+TRIES: Final = 3
+MAX_BATCH: Final = 1000
+MAX_FRAME: Final = 32 * 1024 * 1024
+WINDOW: Final = 64
+
+_ENDPOINT: Final = re.compile(r"tcp://(\[[^\]]+\]|[^:/\s]+):[0-9]{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings of a session; replicas are indices into `names` and `endpoints`.
+
+    order       all replicas, the preferred one first
+    cluster     fingerprint for the frames, or `ANY_CLUSTER` if it is not known
+    max_batch   commands in a frame of several submissions, at most
+    max_frame   bytes in any frame, at most
+    timeout     seconds after which a call fails that gives no time of its own
+    tries       how often a command without answer is sent
+    window      frames under way at most; what else is submitted waits, and shares frames
+    """
+
+    names: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    order: tuple[int, ...]
+    cluster: int = ANY_CLUSTER
+    max_batch: int = MAX_BATCH
+    max_frame: int = MAX_FRAME
+    timeout: float = TIMEOUT
+    tries: int = TRIES
+    window: int = WINDOW
+
+
+def client_options(
+    endpoints: str | Sequence[str] | None,
+    config: Config | None,
+    replica: str | None,
+    timeout: float | None,
+    tries: int | None,
+    random: Random,
+) -> Options:
+    """The options of a client, from its arguments.
+
+    Replicas come from `endpoints` ("host:port" or "tcp://host:port"), in that order of preference, or else
+    from `config`, or else from the configuration file that is found. Without `endpoints` the preferred replica is the
+    one called `replica`, or any, so that many clients spread over all replicas.
+
+    Raises:
+        ConfigError: an endpoint or a name is wrong, or the configuration found cannot be used.
+        TypeError, ValueError: `timeout` or `tries` is no number, or not above 0.
+    """
+    if endpoints is None:
+        config = config or load_config(None)
+        options = _from_config(config, replica, random)
+    else:
+        options = _from_endpoints(endpoints, replica)
+    if config is not None:
+        options = _with_config(options, config)
+    if timeout is not None:
+        options = replace(options, timeout=check_timeout(timeout))
+    if tries is not None:
+        options = replace(options, tries=_check_tries(tries))
+    return options
+
+
+def _from_endpoints(endpoints: str | Sequence[str], replica: str | None) -> Options:
+    given = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    if not given:
+        raise ConfigError("endpoints: found none; allowed: one or more of host:port")
+    complete = tuple(_complete(endpoint) for endpoint in given)
+    names = tuple(endpoint.removeprefix("tcp://") for endpoint in complete)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"endpoints: found one twice among {', '.join(names)}; allowed: each once")
+    if replica is None:
+        return Options(names, complete, tuple(range(len(names))))
+    if replica not in names:
+        raise ConfigError(f"replica: found {replica!r}; allowed with endpoints: one of {', '.join(names)}")
+    return Options(names, complete, _order(len(names), names.index(replica)))
+
+
+def _from_config(config: Config, replica: str | None, random: Random) -> Options:
+    preferred = random.randrange(config.n) if replica is None else config.row_of(replica)
+    return Options(
+        tuple(address.name for address in config.replicas),
+        tuple(address.client_endpoint for address in config.replicas),
+        _order(config.n, preferred),
+    )
+
+
+def _order(count: int, preferred: int) -> tuple[int, ...]:
+    """All replicas from the preferred one on: clients of a dead replica spread over the others."""
+    return tuple((preferred + step) % count for step in range(count))
+
+
+def _complete(endpoint: str) -> str:
+    if type(endpoint) is not str:
+        raise TypeError(f"an endpoint must be a str like host:port, not {type(endpoint).__name__}")
+    complete = endpoint if "://" in endpoint else f"tcp://{endpoint}"
+    if not _ENDPOINT.fullmatch(complete):
+        raise ConfigError(f"endpoints: found {endpoint!r}; allowed: host:port or tcp://host:port")
+    return complete
+
+
+def _with_config(options: Options, config: Config) -> Options:
+    return replace(
+        options,
+        cluster=config.fingerprint,
+        max_batch=config.max_batch,
+        max_frame=config.max_frame,
+        timeout=config.client.timeout,
+        tries=config.client.tries,
+    )
+
+
+def check_timeout(timeout: float) -> float:
+    """The timeout, if it is one.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not above 0, or not finite.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be seconds as a number, not {type(timeout).__name__}")
+    if not 0 < timeout < inf:
+        raise ValueError(f"timeout is {timeout}; it must be a number of seconds above 0")
+    return timeout
+
+
+def _check_tries(tries: int) -> int:
+    if type(tries) is not int:
+        raise TypeError(f"tries must be an int, not {type(tries).__name__}")
+    if tries < 1:
+        raise ValueError(f"tries is {tries}; it must be 1 or more")
+    return tries

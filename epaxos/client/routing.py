@@ -1,0 +1,108 @@
+"""Which replica to send to.
+
+One replica at a time is enough while it answers: the first of the client's `order`. The others are connected
+to when they are needed. A replica in the process of connecting is waited for, but only for `PATIENCE`
+before the next one is connected to as well, so that a dead replica costs milliseconds and a far one is not
+mistaken for it. One that let a try time out is avoided for `AVOIDANCE`, or until it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+PATIENCE: Final = 0.05
+AVOIDANCE: Final = 10.0
+
+
+@dataclass(slots=True)
+class Link:
+    """A replica as a client sees it; times are seconds on the session's clock.
+
+    up              there is a connection: a frame can be sent now
+    opened          a connection has been asked for; it comes and goes by itself from then on
+    patience_until  the connection may just be slow to come until then
+    avoid_until     it let a try time out; others are better until then
+    owed            frames sent to it less answers from it; lost ones stay in the count
+    """
+
+    up: bool = False
+    opened: bool = False
+    patience_until: float = -inf
+    avoid_until: float = -inf
+    owed: int = 0
+
+
+class Routes:
+    """The replicas of a session, by index, and the choice among them; `order` puts the preferred one first."""
+
+    __slots__ = ("_order", "links", "retry_at", "to_open")
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self._order = tuple(order)
+        self.links = [Link() for _ in order]
+        self.to_open: list[int] = []
+        self.retry_at = inf
+        """When `choose` may answer differently without any news of a connection."""
+
+    def choose(self, tried: tuple[int, ...], now: float) -> int | None:
+        """The replica for a frame that was sent to those `tried` before; None if there is none for now.
+
+        Those tried least come first, then those that are not avoided, then the client's order.
+        """
+        best = self._order[0]
+        link = self.links[best]
+        if not tried and link.up and link.avoid_until <= now:
+            return best
+        for replica in sorted(self._order, key=lambda replica: self._demerits(replica, tried, now)):
+            if self.reach(replica, now):
+                return replica
+            patience_until = self.links[replica].patience_until
+            if patience_until > now:
+                self.retry_at = min(self.retry_at, patience_until)
+                return None
+        return None
+
+    def _demerits(self, replica: int, tried: tuple[int, ...], now: float) -> tuple[int, bool]:
+        return tried.count(replica), self.links[replica].avoid_until > now
+
+    def reach(self, replica: int, now: float) -> bool:
+        """Whether a frame can be sent to `replica` now; asks for a connection if there is none."""
+        link = self.links[replica]
+        if not link.opened:
+            link.opened = True
+            link.patience_until = now + PATIENCE
+            self.to_open.append(replica)
+        return link.up
+
+    def rise(self, replica: int) -> None:
+        """The replica is connected."""
+        self.links[replica].up = True
+
+    def fall(self, replica: int) -> None:
+        """The connection is lost, or takes no more for now; there is no point in waiting for it."""
+        link = self.links[replica]
+        link.up = False
+        link.patience_until = -inf
+
+    def sent(self, replica: int) -> None:
+        """A frame went to the replica."""
+        self.links[replica].owed += 1
+
+    def unsent(self, replica: int) -> None:
+        """The frame last counted by `sent` did not go."""
+        self.links[replica].owed -= 1
+
+    def silent(self, replica: int, now: float) -> None:
+        """The replica let a try time out."""
+        self.links[replica].avoid_until = now + AVOIDANCE
+
+    def answered(self, replica: int) -> bool:
+        """The replica answered a frame; returns whether that can only have been the last one sent to it."""
+        link = self.links[replica]
+        link.avoid_until = -inf
+        only = link.owed == 1
+        link.owed -= 1
+        return only

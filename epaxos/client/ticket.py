@@ -1,0 +1,179 @@
+"""One submission to a session: its commands, its request numbers and its fate.
+
+A ticket stands for one command or for the columns of many. All its commands travel in one frame, and most
+tickets are answered as a whole. Only when a replica refuses one command of many is a ticket split: the
+pieces go their own ways under their own numbers, and the ticket is done when all of them are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from epaxos.errors import ClientError
+from epaxos.statemachine.batch import Argument
+
+if TYPE_CHECKING:
+    from epaxos.client.flight import Flight
+
+Waiter = TypeVar("Waiter")
+"""Whatever the user of a session wants to find on what is finished, to know whom to tell."""
+
+
+class Ticket(Generic[Waiter]):
+    """Commands of one session with the request numbers `first` to `first + count - 1`.
+
+    Times are seconds on the session's clock. What a user of the session reads:
+
+    waiter      given at submission, for the user alone
+    done        whether it is over; then `error` says why all of it failed, or
+    outcomes    holds one byte per command (`Outcome`) and `values` one value per command, or is None if all
+                values are None, and
+    errors      says by position in the ticket why single commands failed; their outcomes mean nothing
+
+    What the session keeps:
+
+    operations, keys, arguments   the columns, as in `statemachine.batch`
+    weight      bytes that it adds to a frame, at most
+    sealed      its frame, where that was made at submission; such a ticket shares it with no other
+    timeout     seconds given to it, for messages
+    deadline    when it fails
+    tries       the replicas to which it was sent without knowing what came of it: there it may execute
+    tried       the replicas to which it was sent, for choosing the next one
+    busy        how often a busy replica turned it away
+    flight      the frame in which it is under way; None while it is not
+    try_until   when to give up hope for that frame
+    armed       whether an alarm is set for its deadline
+    parent, offset   the ticket of which it is a piece, and its position in that
+    missing     how many commands of a split ticket are still without answer
+    """
+
+    __slots__ = (
+        "armed",
+        "arguments",
+        "busy",
+        "count",
+        "deadline",
+        "done",
+        "error",
+        "errors",
+        "first",
+        "flight",
+        "keys",
+        "missing",
+        "offset",
+        "operations",
+        "outcomes",
+        "parent",
+        "sealed",
+        "timeout",
+        "tried",
+        "tries",
+        "try_until",
+        "values",
+        "waiter",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        first: int,
+        operations: bytes,
+        keys: Sequence[bytes],
+        arguments: Sequence[Argument] | None,
+        weight: int,
+        timeout: float,
+        deadline: float,
+        waiter: Waiter | None,
+    ) -> None:
+        self.first = first
+        self.count = len(operations)
+        self.operations = operations
+        self.keys = keys
+        self.arguments = arguments
+        self.weight = weight
+        self.timeout = timeout
+        self.deadline = deadline
+        self.waiter = waiter
+        self.sealed: bytes | None = None
+        self.tries: tuple[int, ...] = ()
+        self.tried: tuple[int, ...] = ()
+        self.busy = 0
+        self.flight: Flight[Waiter] | None = None
+        self.try_until = 0.0
+        self.armed = self.done = False
+        self.error: ClientError | None = None
+        self.errors: dict[int, ClientError] | None = None
+        self.outcomes: bytes | bytearray = b""
+        self.values: list[object] | None = None
+        self.parent: Ticket[Waiter] | None = None
+        self.offset = 0
+        self.missing = 0
+
+    @property
+    def end(self) -> int:
+        """One past its last request number."""
+        return self.first + self.count
+
+    def error_at(self, position: int) -> ClientError | None:
+        """Why the command at `position` of this finished ticket failed, None if it was answered."""
+        if self.errors is not None:
+            return self.errors.get(position)
+        return self.error
+
+    def forget_try(self, replica: int) -> bool:
+        """One try at `replica` was certainly not taken; returns False if there was none to forget."""
+        tries = self.tries
+        if replica not in tries:
+            return False
+        position = tries.index(replica)
+        self.tries = tries[:position] + tries[position + 1 :]
+        return True
+
+    def split(self, position: int) -> list[Ticket[Waiter]]:
+        """Take the ticket apart around one command: what is before it, the command itself, what is after.
+
+        Returns the pieces, which are not under way, in order. The user goes on waiting for the ticket that was
+        submitted, which takes over what comes of its pieces (`absorb`).
+        """
+        whole = self.parent or self
+        if whole.errors is None:
+            whole.errors = {}
+            whole.missing = whole.count
+            whole.outcomes = bytearray(whole.count)
+            whole.values = [None] * whole.count
+        bounds = [0, position, position + 1, self.count]
+        return [self._piece(whole, start, end) for start, end in zip(bounds, bounds[1:], strict=False) if start < end]
+
+    def _piece(self, whole: Ticket[Waiter], start: int, end: int) -> Ticket[Waiter]:
+        piece = Ticket(
+            self.first + start,
+            self.operations[start:end],
+            self.keys[start:end],
+            None if self.arguments is None else self.arguments[start:end],
+            self.weight,
+            self.timeout,
+            self.deadline,
+            self.waiter,
+        )
+        piece.tries = self.tries
+        piece.tried = self.tried
+        piece.busy = self.busy
+        piece.parent = whole
+        piece.offset = self.offset + start
+        return piece
+
+    def absorb(self, piece: Ticket[Waiter]) -> None:
+        """Take over what came of a piece; the ticket is done with the last one."""
+        assert self.errors is not None
+        assert self.values is not None
+        assert isinstance(self.outcomes, bytearray)
+        start, end = piece.offset, piece.offset + piece.count
+        if piece.error is not None:
+            self.errors.update(dict.fromkeys(range(start, end), piece.error))
+        else:
+            self.outcomes[start:end] = piece.outcomes
+            if piece.values is not None:
+                self.values[start:end] = piece.values
+        self.missing -= piece.count
+        self.done = not self.missing

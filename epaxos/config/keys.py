@@ -1,0 +1,258 @@
+"""Every key of the configuration, declared once.
+
+Validation, `epaxos config init`, `epaxos config keys` and the documentation derive from `KEYS`; the values
+end up as the attributes of `epaxos.config.model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from epaxos.config.kinds import Choice, Duration, Host, Integer, Kind, Name, Switch, show
+
+TOP: Final = ""
+REPLICAS: Final = "replicas"
+"""The array of tables, one a replica; its keys have no defaults and no environment variables."""
+
+MEBIBYTE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: where it stands, what may stand there, what stands there if nothing does.
+
+    table         `TOP`, "client", "storage" or `REPLICAS`
+    default       as it would stand in a file; None where there is none or it depends on other keys
+    default_text  what the documentation says where `default` is None
+    """
+
+    table: str
+    name: str
+    default: bool | int | str | None
+    kind: Kind
+    purpose: str
+    default_text: str = ""
+
+    @property
+    def path(self) -> str:
+        """The name with its table, as in "client.timeout"; also unique among all keys."""
+        return f"{self.table}.{self.name}" if self.table else self.name
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides the key, as in "EPAXOS_CLIENT_TIMEOUT"."""
+        return "EPAXOS_" + self.path.upper().replace(".", "_")
+
+
+class KeyRow(NamedTuple):
+    """A key as the documentation shows it; `default` is TOML or words."""
+
+    key: str
+    default: str
+    allowed: str
+    purpose: str
+
+
+_PORT: Final = Integer(1, 65535)
+
+KEYS: Final = (
+    Key(TOP, "name", "local", Name(), "Name of the cluster; part of its fingerprint."),
+    Key(
+        TOP,
+        "thrifty",
+        False,
+        Switch(),
+        "Send the first PreAccept and Accept only to as many peers as a quorum needs.",
+    ),
+    Key(
+        TOP,
+        "aggregate",
+        True,
+        Switch(),
+        "Make one instance of all client commands that arrive in one round.",
+    ),
+    Key(
+        TOP,
+        "max_batch",
+        1000,
+        Integer(1, 1_000_000),
+        "Commands in one instance at most; with `aggregate`, one client frame is never split.",
+    ),
+    Key(
+        TOP,
+        "mailbox",
+        10_000,
+        Integer(1, 10_000_000),
+        "Events (frames and tells) that may wait at most, and that one round takes at most.",
+    ),
+    Key(
+        TOP,
+        "max_pending",
+        100_000,
+        Integer(1, 100_000_000),
+        "Client commands proposed and not yet answered at most; beyond it clients are answered `busy`.",
+    ),
+    Key(TOP, "max_instances", 64, Integer(1, 1_000_000), "Own instances in flight at most."),
+    Key(
+        TOP,
+        "timeout",
+        "1s",
+        Duration("10ms", "1h"),
+        "A peer that is silent this long is offline; longer than `beacon`.",
+    ),
+    Key(TOP, "beacon", "100ms", Duration("1ms", "10m"), "Interval of the beacons sent to every peer."),
+    Key(
+        TOP,
+        "fast_path_timeout",
+        "50ms",
+        Duration("100us", "1m"),
+        "How long to wait for a fast quorum once a slow one has answered; at most `retry`.",
+    ),
+    Key(
+        TOP,
+        "retry",
+        "200ms",
+        Duration("1ms", "1m"),
+        "First interval after which a message without answer is sent again.",
+    ),
+    Key(
+        TOP,
+        "commit_delay",
+        "2ms",
+        Duration("0s", "1s"),
+        "How long a Commit may wait for another message to the same peer to ride on.",
+    ),
+    Key(
+        TOP,
+        "uptime",
+        "0s",
+        Duration("0s", "8760h"),
+        "A replica stops by itself after this long; 0s means that it runs for ever.",
+    ),
+    Key(
+        TOP,
+        "f",
+        None,
+        Integer(0, 1_000_000, words="integer with n >= 2f + 1"),
+        "Crashes that n replicas survive; part of the cluster's fingerprint.",
+        default_text="(n - 1) // 2",
+    ),
+    Key(
+        TOP,
+        "e",
+        None,
+        Integer(0, 1_000_000, words="integer with e <= f and n >= 2e + f - 1"),
+        "Crashes under which n replicas keep the fast path; part of the cluster's fingerprint.",
+        default_text="the largest allowed",
+    ),
+    Key(
+        TOP,
+        "max_key",
+        65_536,
+        Integer(1, 16 * MEBIBYTE, "bytes"),
+        "Length of a key at most; part of the cluster's fingerprint.",
+    ),
+    Key(
+        TOP,
+        "max_value",
+        MEBIBYTE,
+        Integer(1, 256 * MEBIBYTE, "bytes"),
+        "Length of a value at most; part of the cluster's fingerprint.",
+    ),
+    Key(
+        TOP,
+        "max_frame",
+        32 * MEBIBYTE,
+        Integer(1, 1024 * MEBIBYTE, "bytes"),
+        "Length of a frame on any socket at most; at least `max_key` + 2 * `max_value` + 4096.",
+    ),
+    Key(
+        TOP,
+        "max_pause",
+        "100ms",
+        Duration("0s", "1m"),
+        "Longest PAUSE that a client may ask for.",
+    ),
+    Key(
+        TOP,
+        "log_level",
+        "info",
+        Choice(("debug", "info", "warning", "error")),
+        "The least important messages that are logged.",
+    ),
+    Key(
+        "client",
+        "timeout",
+        "2s",
+        Duration("1ms", "1h"),
+        "A call of a client that is not answered after this long fails.",
+    ),
+    Key(
+        "client",
+        "tries",
+        3,
+        Integer(1, 100),
+        "Replicas that a client tries for one call, the first included.",
+    ),
+    Key("storage", "engine", "memory", Choice(("memory",)), "Where a replica keeps its state."),
+    Key(
+        REPLICAS,
+        "pid",
+        None,
+        Integer(0, 2**31 - 1),
+        "Distinct number of the replica; its row in the log is the rank of its pid.",
+        default_text="required",
+    ),
+    Key(
+        REPLICAS,
+        "name",
+        None,
+        Name(),
+        "Distinct name of the replica.",
+        default_text="required",
+    ),
+    Key(
+        REPLICAS,
+        "host",
+        None,
+        Host(),
+        "What the replica listens on, and its peers and clients connect to.",
+        default_text="required",
+    ),
+    Key(REPLICAS, "port", None, _PORT, "Port for the peers.", default_text="required"),
+    Key(REPLICAS, "client_port", None, _PORT, "Port for the clients.", default_text="required"),
+    Key(
+        REPLICAS,
+        "metrics_port",
+        None,
+        _PORT,
+        "Port for HTTP: `/metrics` and `/healthz`.",
+        default_text="required",
+    ),
+)
+
+
+def keys_of(table: str) -> tuple[Key, ...]:
+    """The keys of one table, in the order of declaration."""
+    return tuple(key for key in KEYS if key.table == table)
+
+
+SECTIONS: Final = tuple(dict.fromkeys(key.table for key in KEYS if key.table not in {TOP, REPLICAS}))
+"""The tables of which a file holds one at most."""
+
+VARIABLES: Final = {key.variable: key for key in KEYS if key.table != REPLICAS}
+"""The keys that the environment can override, by the name of the variable."""
+
+
+def describe_keys() -> list[KeyRow]:
+    """Every key with its default, what is allowed and what it is for, in the order of declaration."""
+    return [
+        KeyRow(
+            key.path,
+            key.default_text if key.default is None else show(key.default),
+            key.kind.allowed,
+            key.purpose,
+        )
+        for key in KEYS
+    ]

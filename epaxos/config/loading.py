@@ -1,0 +1,113 @@
+"""From a path, or the places where a configuration is looked for, to a `Config`."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import toml
+
+from epaxos.config.defaults import default_replicas
+from epaxos.config.keys import REPLICAS
+from epaxos.config.model import Config
+from epaxos.config.settings import FILE_VARIABLE
+from epaxos.config.validation import make_config
+from epaxos.errors import ConfigError
+
+LONGEST_FILE: Final = 256 * 1024
+"""Bytes; a configuration has some thousand, so more is another kind of file, or a device without an end."""
+
+_LOCATION: Final = re.compile(r" \(at (line \d+, column \d+|end of document)\)$")
+
+
+def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read, validate and complete the configuration.
+
+    The file is `path`; without one the file that the variable EPAXOS_CONFIG names; else the first of
+    epaxos.toml in the working directory, ~/.epaxos.toml and /etc/epaxos.toml that exists; else there is none.
+    Keys that it does not have get their defaults, the replicas too (three on this machine). EPAXOS_ variables
+    override both.
+
+    Raises:
+        ConfigError: the file cannot be read, or something is wrong in it or in the environment; one line
+            for each problem, which says where it is, what was found and what is allowed.
+    """
+    file = path if path is not None else find_file(environ)
+    document = {} if file is None else read_file(file)
+    document.setdefault(REPLICAS, default_replicas())
+    return make_config(document, "defaults" if file is None else file, environ)
+
+
+def find_file(environ: Mapping[str, str]) -> str | None:
+    """The file to use where the user names none on the command line; None if there is none.
+
+    A file that exists but cannot be read is found too: silently taking the next one would surprise.
+    """
+    named = environ.get(FILE_VARIABLE)
+    if named:
+        return named
+    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - never raises, unlike Path.home
+    places = ("epaxos.toml", os.path.join(home, ".epaxos.toml"), "/etc/epaxos.toml")  # noqa: PTH118 - text
+    return next((place for place in places if os.path.lexists(place)), None)
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is not TOML (with the line).
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LONGEST_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a path with a null byte
+        raise ConfigError(f"{path!r}: cannot be read: {error}") from error
+    if len(content) > LONGEST_FILE:
+        raise ConfigError(f"{path}: larger than a configuration may be: {LONGEST_FILE} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}: line {line}: not TOML: byte 0x{content[error.start]:02x} is not UTF-8"
+        ) from error
+    return parse_toml(text, path)
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """The content of a TOML document; `source` names it in messages.
+
+    Raises:
+        ConfigError: it is not TOML (with the line).
+    """
+    _check_syntax(text, source)
+    try:
+        return toml.loads(text)
+    except Exception as error:  # its scanner also lets IndexError, TypeError and others through
+        raise ConfigError(f"{source}: TOML that the toml package cannot read: {error}") from error
+
+
+def _check_syntax(text: str, source: str) -> None:
+    """Let the standard library's strict parser judge the text.
+
+    The toml package takes some texts that are not TOML (a stray backslash, `a == 1`) and does not name the
+    line of every mistake in others.
+    """
+    try:
+        tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError(f"{source}: not TOML that can be read: nested too deeply") from error
+    except ValueError as error:
+        message = str(error)
+        location = _LOCATION.search(message)
+        if location is None:
+            raise ConfigError(f"{source}: not TOML that can be read: {message}") from error
+        last = text.rstrip("\n").count("\n") + 1
+        place = location[1].replace("end of document", f"line {last}, the end of the file")
+        raise ConfigError(f"{source}: {place}: not TOML: {message[: location.start()]}") from error

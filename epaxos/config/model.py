@@ -1,0 +1,138 @@
+"""The configuration as the program sees it: frozen values, durations in seconds, sizes in bytes.
+
+`epaxos.config.keys` says what each value is for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from epaxos.config.kinds import ip_address, show
+from epaxos.config.suggestion import advice
+from epaxos.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaAddress:
+    """A replica and where it listens."""
+
+    pid: int
+    name: str
+    host: str
+    port: int
+    client_port: int
+    metrics_port: int
+
+    @property
+    def peer_endpoint(self) -> str:
+        """The ZeroMQ endpoint for its peers."""
+        return f"tcp://{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def client_endpoint(self) -> str:
+        """The ZeroMQ endpoint for its clients."""
+        return f"tcp://{_bracketed(self.host)}:{self.client_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """The table [client]."""
+
+    timeout: float
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """The table [storage]."""
+
+    engine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A validated configuration.
+
+    replicas     sorted by pid: the position of a replica is its row in the log
+    source       the file it comes from, or "defaults"
+    fingerprint  64 bits, never 0; differs between configurations whose replicas must not talk to one another
+    """
+
+    name: str
+    thrifty: bool
+    aggregate: bool
+    max_batch: int
+    mailbox: int
+    max_pending: int
+    max_instances: int
+    timeout: float
+    beacon: float
+    fast_path_timeout: float
+    retry: float
+    commit_delay: float
+    uptime: float
+    f: int
+    e: int
+    max_key: int
+    max_value: int
+    max_frame: int
+    max_pause: float
+    log_level: str
+    client: ClientConfig
+    storage: StorageConfig
+    replicas: tuple[ReplicaAddress, ...]
+    source: str = "defaults"
+    fingerprint: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", _fingerprint(self))
+
+    @property
+    def n(self) -> int:
+        """How many replicas there are."""
+        return len(self.replicas)
+
+    @property
+    def slow_quorum(self) -> int:
+        """How many replicas an Accept must reach, the sender included."""
+        return self.n - self.f
+
+    @property
+    def fast_quorum(self) -> int:
+        """How many replicas must agree on a PreAccept for the fast path, the sender included."""
+        return self.n - self.e
+
+    def row_of(self, name: str) -> int:
+        """The row in the log of the replica called `name`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        names = [replica.name for replica in self.replicas]
+        if name not in names:
+            raise ConfigError(f"{self.source}: no replica has the name {show(name)}; {advice(name, names)}")
+        return names.index(name)
+
+    def replica(self, name: str) -> ReplicaAddress:
+        """The replica called `name`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return self.replicas[self.row_of(name)]
+
+
+def _bracketed(host: str) -> str:
+    """`host` as it stands before a colon and a port."""
+    address = ip_address(host)
+    return host if address is None or address.version == 4 else f"[{host}]"
+
+
+def _fingerprint(config: Config) -> int:
+    """A hash of what all replicas of a cluster must have in common."""
+    replicas = sorted((replica.pid, replica.name) for replica in config.replicas)
+    common = [config.name, replicas, config.f, config.e, config.max_key, config.max_value]
+    digest = blake2b(json.dumps(common).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") or 1

@@ -1,0 +1,99 @@
+"""The [[replicas]] tables: each complete, no two with the same number, name or address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from epaxos.config.keys import REPLICAS, keys_of
+from epaxos.config.kinds import ip_address, show
+from epaxos.config.model import ReplicaAddress
+from epaxos.config.settings import Setting, read_table
+
+_PORTS: Final = ("port", "client_port", "metrics_port")
+
+
+class _Row(NamedTuple):
+    """One table with its label in messages, as in "replica 2 (bravo)", and its valid settings."""
+
+    label: str
+    settings: dict[str, Setting]
+
+
+class _Claim(NamedTuple):
+    """Something that one replica alone may have, and the setting that claims it for a replica."""
+
+    what: str
+    identity: object
+    shown: str
+    owner: str
+    setting: Setting
+
+
+def read_replicas(raw: object, source: str, problems: list[str]) -> tuple[ReplicaAddress, ...]:
+    """The replicas sorted by pid; add what is wrong to `problems` and leave out incomplete ones."""
+    if not isinstance(raw, list) or not raw or not all(isinstance(table, dict) for table in raw):
+        problems.append(
+            f"{source}: {REPLICAS}: found {_found(raw)}; allowed: one [[{REPLICAS}]] table or more"
+        )
+        return ()
+    rows = [_read_row(number, table, source, problems) for number, table in enumerate(raw, start=1)]
+    _check_claims(_claims(rows), problems)
+    names = [key.name for key in keys_of(REPLICAS)]
+    complete = (row.settings for row in rows if len(row.settings) == len(names))
+    replicas = (ReplicaAddress(**{name: settings[name].value for name in names}) for settings in complete)
+    return tuple(sorted(replicas, key=lambda replica: replica.pid))
+
+
+def _found(raw: object) -> str:
+    """What stands in the place of the tables."""
+    return "none" if raw in (None, []) else show(raw)
+
+
+def _read_row(number: int, table: Mapping[str, object], source: str, problems: list[str]) -> _Row:
+    """Read one table; `number` counts from 1."""
+    name = table.get("name")
+    label = f"replica {number} ({show(name)[1:-1]})" if isinstance(name, str) else f"replica {number}"
+    settings = read_table(REPLICAS, table, f"{source}: {label}, ", problems)
+    problems += [
+        f"{source}: {label}, {key.name}: missing; allowed: {key.kind.allowed}"
+        for key in keys_of(REPLICAS)
+        if key.name not in settings
+    ]
+    return _Row(label, {name: setting for name, setting in settings.items() if setting is not None})
+
+
+def _claims(rows: Iterable[_Row]) -> Iterable[_Claim]:
+    """All that must be distinct, in the order of the file."""
+    for label, settings in rows:
+        for name in ("pid", "name"):
+            if name in settings:
+                setting = settings[name]
+                yield _Claim(name, setting.value, setting.shown, label, setting)
+        for name in _PORTS:
+            if name in settings and "host" in settings:
+                host, port = settings["host"].value, settings[name].value
+                yield _Claim(
+                    "address",
+                    (_same_host(host), port),
+                    f"{host}:{port}",
+                    f"{label}, {name}",
+                    settings[name],
+                )
+
+
+def _same_host(host: str) -> object:
+    """Equal for two ways to write one host that can be known without a name server."""
+    return ip_address(host) or host.lower().removesuffix(".")
+
+
+def _check_claims(claims: Iterable[_Claim], problems: list[str]) -> None:
+    """Add a problem for each claim of something that was claimed before."""
+    owners: dict[tuple[str, object], str] = {}
+    for claim in claims:
+        owner = owners.setdefault((claim.what, claim.identity), claim.owner)
+        if owner != claim.owner:
+            problems.append(
+                f"{claim.setting.place}: found {claim.setting.shown}; allowed: a distinct {claim.what};"
+                f" {claim.shown} is taken by {owner}"
+            )

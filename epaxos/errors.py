@@ -1,0 +1,82 @@
+"""Every exception the package raises on purpose.
+
+Three audiences, three families. A user's mistake (`ConfigError`, `UsageError`) carries one line that
+says what, where and what is allowed. Bad bytes from the network (`FrameError`) are counted by `kind`
+and dropped: they never stop a replica. A broken invariant (`InvariantError`) stops the replica at once,
+before a wrong state can spread to its peers.
+"""
+
+from __future__ import annotations
+
+
+class EpaxosError(Exception):
+    """The root of all errors of this package."""
+
+
+class ConfigError(EpaxosError):
+    """A configuration that cannot be used; the text names the file, the key and what is allowed."""
+
+
+class InvariantError(EpaxosError):
+    """An invariant of the protocol does not hold in this replica; it must stop."""
+
+
+class FrameError(EpaxosError):
+    """Bytes from the network that are not a frame of this cluster and version.
+
+    `kind` is the short label under which the event is counted: ``malformed``, ``oversized``,
+    ``checksum``, ``version``, ``cluster``, ``unknown``, ``sender``.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class CommandError(EpaxosError):
+    """A well-framed client request with a command that may not be proposed.
+
+    `index` is the position of the offending command in its batch, so that a client library which
+    coalesced many callers' commands into one frame can fail that caller alone.
+    """
+
+    def __init__(self, index: int, text: str) -> None:
+        super().__init__(text)
+        self.index = index
+
+
+class ClientError(EpaxosError):
+    """A command that the client library could not complete.
+
+    `may_have_executed` says whether the command may have taken effect or may still do so.
+    """
+
+    may_have_executed = False
+
+
+class Refused(ClientError):
+    """The replica refused the command (bad operation, key or value too long); it did not execute."""
+
+
+class Busy(ClientError):
+    """Every replica tried answered `busy`; the command did not execute."""
+
+
+class NoAnswer(ClientError):
+    """No replica answered in time; the command may have executed, or may still do so."""
+
+    may_have_executed = True
+
+
+class Closed(ClientError):
+    """The client was closed before or while the command was under way."""
+
+    may_have_executed = True
+
+
+class OperationFailed(ClientError):
+    """The command executed and failed as its operation defines: it changed nothing.
+
+    Raised for an increment of something that is not a number, a result out of range or too large,
+    and a `multi` of which one operation failed.
+    """

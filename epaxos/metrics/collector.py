@@ -1,0 +1,237 @@
+"""Turns a `ReplicaStats` into Prometheus metric families, when scraped and only then.
+
+**Reading another thread's figures.** A scrape runs in a thread of the metrics server while the Replica's
+thread goes on counting, without a lock between them. That is sound because there is one writer and because
+each read below is a single step of the interpreter: loading an attribute or an item gives the old or the new
+object, never a torn one, and copying a list or a dict is one C call that runs no Python code and so does not
+give up the GIL half-way (an interpreter without a GIL locks the container for that call). Containers are
+therefore copied first and looped over afterwards; looping over the original could meet a dict that changes
+its size, and `list(d.items())` allocates on its way, where the garbage collector may run Python code.
+
+What this does not give is one instant for all figures: a histogram's sum may lack an observation that its
+buckets have, and two metrics may be a round apart. The next scrape repairs both, and counters never run
+backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from epaxos.metrics.histogram import Histogram
+from epaxos.metrics.stats import Gauges, ReplicaStats
+from epaxos.version import __version__
+
+
+def make_registry(stats: ReplicaStats, replica_name: str) -> CollectorRegistry:
+    """A registry of its own with a replica's metrics and those of its process and interpreter."""
+    registry = CollectorRegistry()
+    registry.register(ReplicaCollector(stats, replica_name))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class ReplicaCollector(Collector):
+    """Metric families of one replica, made anew from its `ReplicaStats` for every scrape."""
+
+    def __init__(self, stats: ReplicaStats, replica_name: str) -> None:
+        self._stats = stats
+        self._build = {"version": __version__, "name": replica_name}
+
+    def describe(self) -> Iterable[Metric]:
+        """The names; the registry needs them to refuse a name given twice and to serve a selection."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; safe to call from any thread, and from several at once."""
+        yield InfoMetricFamily("epaxos_build", "Version and name of this replica.", self._build)
+        for name, text, read in _COUNTERS:
+            yield CounterMetricFamily(name, text, read(self._stats))
+        for name, text, read in _GAUGES:
+            yield GaugeMetricFamily(name, text, read(self._stats))
+        for name, text, pick in _HISTOGRAMS:
+            histogram = pick(self._stats)
+            buckets = _cumulated(histogram)  # before the sum, as the writer does
+            yield HistogramMetricFamily(name, text, buckets, histogram.sum)
+        yield from _labelled_counters(self._stats)
+        yield from _labelled_gauges(self._stats)
+        yield from _traffic(self._stats)
+
+
+_COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
+    (
+        "epaxos_proposals_total",
+        "Commands of clients that this replica has proposed.",
+        lambda stats: stats.proposals,
+    ),
+    (
+        "epaxos_instances_proposed_total",
+        "Instances that this replica has proposed.",
+        lambda stats: stats.instances,
+    ),
+    (
+        "epaxos_duplicate_commands_total",
+        "Commands that a client sent again and that were answered from its session.",
+        lambda stats: stats.duplicates,
+    ),
+    (
+        "epaxos_rounds_total",
+        "Rounds: times that the replica took what was waiting in its mailbox.",
+        lambda stats: stats.rounds,
+    ),
+)
+
+_GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
+    (
+        "epaxos_mailbox_depth",
+        "Events that the last round found in the mailbox.",
+        lambda stats: stats.mailbox_depth,
+    ),
+    (
+        "epaxos_pending_instances",
+        "Instances that this replica knows and has not executed.",
+        lambda stats: stats.gauges.pending,
+    ),
+    (
+        "epaxos_in_flight_instances",
+        "Instances that this replica coordinates and that are not committed.",
+        lambda stats: stats.gauges.in_flight,
+    ),
+    ("epaxos_keys", "Keys that have a value.", lambda stats: stats.gauges.keys),
+    ("epaxos_sessions", "Client sessions remembered.", lambda stats: stats.gauges.sessions),
+)
+
+_HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], Histogram]], ...]] = (
+    (
+        "epaxos_commit_latency_seconds",
+        "Time from the proposal of an own instance to its commit.",
+        lambda stats: stats.commit_latency,
+    ),
+    (
+        "epaxos_execution_latency_seconds",
+        "Time from the proposal of an own instance to its execution.",
+        lambda stats: stats.execution_latency,
+    ),
+    (
+        "epaxos_batch_size_commands",
+        "Commands in an own instance.",
+        lambda stats: stats.batch_size,
+    ),
+    (
+        "epaxos_component_size_instances",
+        "Instances that depend on one another and were executed as one.",
+        lambda stats: stats.component_size,
+    ),
+    (
+        "epaxos_mailbox_wait_seconds",
+        "Longest time that an event of a round can have waited for it.",
+        lambda stats: stats.mailbox_wait,
+    ),
+    (
+        "epaxos_round_duration_seconds",
+        "Time that a round took, from the first event taken to the last effect performed.",
+        lambda stats: stats.round_duration,
+    ),
+    (
+        "epaxos_round_events",
+        "Events that a round found in the mailbox.",
+        lambda stats: stats.round_events,
+    ),
+)
+
+
+def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
+    """The buckets as Prometheus wants them: each with all below it, the last without a bound."""
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts.copy()), strict=True))
+
+
+def _labelled_counters(stats: ReplicaStats) -> Iterator[Metric]:
+    commits = CounterMetricFamily(
+        "epaxos_commits_total", "Instances that this replica coordinated to their commit.", labels=["path"]
+    )
+    for path, count in stats.commits.copy().items():
+        commits.add_metric([path], count)
+    yield commits
+
+    executed = CounterMetricFamily(
+        "epaxos_executed_commands_total", "Commands executed, whoever proposed them.", labels=["operation"]
+    )
+    for operation, count in zip(stats.operations, stats.executed.copy(), strict=True):
+        executed.add_metric([operation], count)
+    yield executed
+
+    errors = CounterMetricFamily(
+        "epaxos_errors_total", "Bad input and failures that were met and dealt with.", labels=["kind"]
+    )
+    for kind, count in stats.errors.copy().items():
+        errors.add_metric([kind], count)
+    yield errors
+
+
+def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
+    peer_up = GaugeMetricFamily(
+        "epaxos_peer_up", "Whether a peer was heard of within the timeout: 1 or 0.", labels=["peer"]
+    )
+    for peer, up in stats.peer_up.copy().items():
+        peer_up.add_metric([peer], int(up))
+    yield peer_up
+
+    gauges: Gauges = stats.gauges
+    yield _frontier(
+        "epaxos_committed_slot",
+        "Highest slot of a row up to which everything is committed here; -1 if nothing is.",
+        zip(stats.replicas, gauges.committed, strict=True),
+    )
+    yield _frontier(
+        "epaxos_executed_slot",
+        "Highest slot of a row up to which everything is executed here; -1 if nothing is.",
+        zip(stats.replicas, gauges.executed, strict=True),
+    )
+
+
+def _frontier(name: str, text: str, slots: Iterable[tuple[str, int]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["row"])
+    for owner, slot in slots:
+        family.add_metric([owner], slot)
+    return family
+
+
+def _traffic(stats: ReplicaStats) -> Iterator[Metric]:
+    labels = ["direction", "type", "peer"]
+    messages = CounterMetricFamily(
+        "epaxos_messages_total", "Messages exchanged with a peer, by type.", labels=labels
+    )
+    size = CounterMetricFamily(
+        "epaxos_message_bytes_total",
+        "Encoded size of the messages exchanged with a peer, by type.",
+        labels=labels,
+    )
+    for key, traffic in stats.traffic.copy().items():
+        messages.add_metric(key, traffic.messages)
+        size.add_metric(key, traffic.bytes)
+    yield messages
+    yield size
+
+    dropped = CounterMetricFamily(
+        "epaxos_messages_dropped_total",
+        "Messages to a peer that were thrown away: its queue was full, or it is offline.",
+        labels=["peer", "reason"],
+    )
+    for dropped_key, count in stats.dropped.copy().items():
+        dropped.add_metric(dropped_key, count)
+    yield dropped

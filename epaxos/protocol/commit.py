@@ -1,0 +1,298 @@
+"""How an instance is committed without recovery: PreAccept, Accept, Commit, both sides (protocol 4.5, 4.6)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from epaxos.protocol.command import Command
+from epaxos.protocol.contract import CommitNote
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
+from epaxos.protocol.messages import (
+    Accept,
+    AcceptOK,
+    Commit,
+    CommitRequest,
+    Nack,
+    PreAccept,
+    PreAcceptOK,
+)
+from epaxos.protocol.state import State
+from epaxos.protocol.timers import TimerKind
+
+
+class Stage(IntEnum):
+    """Which answers a coordinator collects."""
+
+    PRE = 1
+    ACC = 2
+
+
+class Leading:
+    """A coordinator's volatile state for one instance.
+
+    answers    PreAcceptOK's (deps, seq) or AcceptOK's nothing, by sender: a second copy changes nothing
+    same       how many answers left the dependencies as proposed
+    contacted  the peers that have been sent the current stage's message
+    holders    the peers that have been sent the payload, and need it no more
+    interval   seconds until the next retry
+    path       how the instance will have been committed, for metrics
+    """
+
+    __slots__ = (
+        "answers",
+        "ballot",
+        "contacted",
+        "holders",
+        "instance",
+        "interval",
+        "path",
+        "same",
+        "stage",
+        "started",
+    )
+
+    def __init__(
+        self, instance: Instance, stage: Stage, ballot: Ballot, started: float, interval: float
+    ) -> None:
+        self.instance = instance
+        self.stage = stage
+        self.ballot = ballot
+        self.started = started
+        self.interval = interval
+        self.answers: dict[Row, tuple[Vector, int] | None] = {}
+        self.same = 0
+        self.contacted: set[Row] = set()
+        self.holders: set[Row] = set()
+        self.path = "fast"
+
+
+class CommitProtocol:
+    """The normal path of the protocol, at the replica that owns `state`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._next_slot = 0
+        self.leading: dict[InstanceId, Leading] = {}
+
+    # -- the owner at ballot 0 ----------------------------------------------------------------------------
+
+    def propose(self, command: Command) -> None:
+        """Put a command into a slot of the own row that was never used (protocol 4.5)."""
+        state = self._state
+        settings = state.settings
+        slot = max(self._next_slot, state.seen[state.me] + 1)
+        self._next_slot = slot + 1
+        place = InstanceId(state.me, slot)
+        deps, seq = state.attributes(command)
+        instance = state.logs.ensure(place)
+        self._pre_accept(instance, Proposal(command, deps, seq), deps, seq)
+        leading = Leading(instance, Stage.PRE, 0, state.now, settings.retry)
+        self.leading[place] = leading
+        self._contact(leading, state.quorums.fast)
+        if leading.contacted:
+            leading.holders |= leading.contacted
+            state.promise(tuple(leading.contacted), PreAccept(place, command, deps, seq))
+        state.promise((state.me,), PreAcceptOK(place, deps, seq))
+        state.timers.set(state.now + settings.retry, TimerKind.RETRY, place)
+
+    def _pre_accept(self, instance: Instance, init: Proposal, deps: Vector, seq: int) -> None:
+        """Enter a proposal into the log, at its owner or at an acceptor."""
+        state = self._state
+        instance.init = init
+        instance.value, instance.deps, instance.seq = init.command, deps, seq
+        instance.phase = Phase.PREACCEPTED
+        state.learn_payload(instance, init.command)
+        state.hear_of_instance(instance.id)
+        state.hear_of(deps)
+        state.record(instance)
+
+    def _contact(self, leading: Leading, quorum: int) -> None:
+        """Choose whom to ask first: all who are online, or with `thrifty` only as many as a quorum needs.
+
+        Narrowing is an optimisation of the first sending only; the retry widens it to everybody.
+        """
+        state = self._state
+        wanted = quorum - 1
+        peers = [peer for peer in state.peers if peer in state.online]
+        if len(peers) < wanted:
+            peers = list(state.peers)
+        if state.settings.thrifty:
+            # Beginning behind the owner's own row spreads the load of a cluster evenly over its replicas.
+            peers = sorted(peers, key=lambda peer: (peer - state.me) % state.n)[:wanted]
+        leading.contacted = set(peers)
+
+    def on_pre_accept_ok(self, sender: Row, message: PreAcceptOK) -> None:
+        """Collect an answer; commit on the fast path or go to the slow one as soon as that is decided."""
+        state = self._state
+        leading = self.leading.get(message.id)
+        if leading is None or leading.stage is not Stage.PRE or sender in leading.answers:
+            return
+        instance = leading.instance
+        if instance.bal != 0 or instance.phase is not Phase.PREACCEPTED or instance.init is None:
+            return
+        leading.answers[sender] = (message.deps, message.seq)
+        if message.deps == instance.init.deps:
+            leading.same += 1
+        quorums = state.quorums
+        if leading.same >= quorums.fast:
+            self._decide(leading, instance.init.command, instance.init.deps, instance.init.seq)
+        elif len(leading.answers) >= quorums.slow:
+            outstanding = len(leading.contacted - leading.answers.keys())
+            if leading.same + outstanding < quorums.fast:
+                self._slow_path(leading)
+            elif len(leading.answers) == quorums.slow:
+                deadline = state.now + state.settings.fast_path_timeout
+                state.timers.set(deadline, TimerKind.FAST_PATH, message.id)
+
+    def on_fast_path_timer(self, place: InstanceId) -> None:
+        """Stop waiting for a fast quorum (protocol 4.9, timer 2)."""
+        leading = self.leading.get(place)
+        if leading is not None and leading.stage is Stage.PRE and leading.ballot == leading.instance.bal:
+            self._slow_path(leading)
+
+    def _slow_path(self, leading: Leading) -> None:
+        """Propose the union of all answers by vote: everybody's conflicts are in it (protocol 4.5)."""
+        assert leading.instance.init is not None
+        answers = [answer for answer in leading.answers.values() if answer is not None]
+        deps = tuple(map(max, *(answer[0] for answer in answers)))
+        seq = max(answer[1] for answer in answers)
+        leading.path = "slow"
+        self.start_accept(leading, 0, leading.instance.init.command, deps, seq)
+
+    # -- the coordinator of any ballot ---------------------------------------------------------------------
+
+    def start_accept(self, leading: Leading, ballot: Ballot, value: Value, deps: Vector, seq: int) -> None:
+        """Ask for votes on a value at `ballot`, which this replica has promised (protocol 4.6)."""
+        state = self._state
+        instance = leading.instance
+        self._vote(instance, ballot, value, deps, seq)
+        leading.stage, leading.ballot = Stage.ACC, ballot
+        leading.answers = {}
+        leading.interval = state.settings.retry
+        self._contact(leading, state.quorums.slow)
+        place = instance.id
+        knowing = tuple(leading.contacted & leading.holders)
+        unknowing = tuple(leading.contacted - leading.holders)
+        if knowing:
+            state.promise(knowing, Accept(place, ballot, None if value is not NOP else NOP, deps, seq))
+        if unknowing:
+            state.promise(unknowing, Accept(place, ballot, value, deps, seq))
+        state.promise((state.me,), AcceptOK(place, ballot))
+        state.timers.set(state.now + leading.interval, TimerKind.RETRY, place)
+
+    def _vote(self, instance: Instance, ballot: Ballot, value: Value, deps: Vector, seq: int) -> None:
+        """Enter a vote into the log, at its coordinator or at an acceptor."""
+        state = self._state
+        instance.bal = instance.abal = ballot
+        instance.phase = Phase.ACCEPTED
+        instance.value, instance.deps, instance.seq = value, deps, seq
+        state.learn_payload(instance, value)
+        state.hear_of_instance(instance.id)
+        state.hear_of(deps)
+        state.record(instance)
+
+    def on_accept_ok(self, sender: Row, message: AcceptOK) -> None:
+        """Collect a vote; a slow quorum of them decides."""
+        leading = self.leading.get(message.id)
+        if leading is None or leading.stage is not Stage.ACC or leading.ballot != message.ballot:
+            return
+        instance = leading.instance
+        if not (instance.bal == instance.abal == message.ballot and instance.phase is Phase.ACCEPTED):
+            return
+        leading.answers[sender] = None
+        if len(leading.answers) >= self._state.quorums.slow and instance.value is not None:
+            self._decide(leading, instance.value, instance.deps, instance.seq)
+
+    def _decide(self, leading: Leading, value: Value, deps: Vector, seq: int) -> None:
+        """Commit as the coordinator, and tell everybody once the record is durable.
+
+        Durable first even on the fast path: recovery concludes from an owner's uncommitted answer that no fast
+        decision was made (protocol 4.5).
+        """
+        state = self._state
+        instance = leading.instance
+        self.commit(instance, value, deps, seq)
+        holders = tuple(peer for peer in state.peers if peer in leading.holders)
+        others = tuple(peer for peer in state.peers if peer not in leading.holders)
+        if holders:
+            short = value if value is NOP else None
+            state.effects.deferrable.append((holders, Commit(instance.id, short, deps, seq)))
+        if others:
+            state.effects.deferrable.append((others, Commit(instance.id, value, deps, seq)))
+        note = CommitNote(instance.id, leading.path, state.now - leading.started)
+        state.effects.commits.append(note)
+
+    def on_retry_timer(self, place: InstanceId) -> None:
+        """Send the current stage's message again to all who have not answered (protocol 4.9, timer 1)."""
+        state = self._state
+        leading = self.leading.get(place)
+        if leading is None:
+            return
+        instance = leading.instance
+        silent = tuple(peer for peer in state.peers if peer not in leading.answers)
+        leading.contacted = set(state.peers)
+        if leading.stage is Stage.PRE and instance.init is not None:
+            state.promise(silent, PreAccept(place, *instance.init))
+        elif instance.value is not None:
+            again = Accept(place, leading.ballot, instance.value, instance.deps, instance.seq)
+            state.promise(silent, again)
+        leading.interval = min(2 * leading.interval, state.settings.retry_limit)
+        jitter = 0.5 + state.random.random()
+        state.timers.set(state.now + jitter * leading.interval, TimerKind.RETRY, place)
+
+    # -- the acceptor --------------------------------------------------------------------------------------
+
+    def on_pre_accept(self, sender: Row, message: PreAccept) -> None:
+        """Add the own conflicts to the owner's and promise to keep the payload (protocol 4.5)."""
+        state = self._state
+        instance = state.logs.ensure(message.id)
+        if instance.bal == 0 and instance.phase is Phase.PREACCEPTED:
+            # Never recomputed: the answer is a promise, and the first copy of it may have been counted.
+            state.promise((sender,), PreAcceptOK(message.id, instance.deps, instance.seq))
+            return
+        if instance.bal != 0 or instance.phase is not Phase.INITIAL:
+            state.send((sender,), Nack(message.id, instance.bal))
+            return
+        row = message.id.row
+        known, seq = state.attributes(message.command)
+        # The owner alone knows its own row in order; acceptors leave that column as it came (protocol 1, B).
+        deps = tuple(
+            proposed if column == row else max(proposed, mine)
+            for column, (proposed, mine) in enumerate(zip(message.deps, known, strict=True))
+        )
+        init = Proposal(message.command, message.deps, message.seq)
+        self._pre_accept(instance, init, deps, max(message.seq, seq))
+        state.promise((sender,), PreAcceptOK(message.id, deps, instance.seq))
+
+    def on_accept(self, sender: Row, message: Accept) -> None:
+        """Vote, unless a higher ballot was promised (protocol 4.6)."""
+        state = self._state
+        instance = state.logs.ensure(message.id)
+        if instance.bal > message.ballot:
+            state.send((sender,), Nack(message.id, instance.bal))
+            return
+        value = instance.orig if message.value is None else message.value
+        if value is None:
+            return  # the PreAccept was lost; the coordinator's retry brings the payload
+        if message.ballot > instance.bal:
+            self.leading.pop(message.id, None)
+        self._vote(instance, message.ballot, value, message.deps, message.seq)
+        state.promise((sender,), AcceptOK(message.id, message.ballot))
+
+    def on_commit(self, sender: Row, message: Commit) -> None:
+        """Take a decision, at any ballot (protocol 1, H)."""
+        state = self._state
+        instance = state.logs.ensure(message.id)
+        state.hear_of_instance(message.id)
+        value = instance.orig if message.value is None else message.value
+        if value is None:
+            place = message.id
+            state.send((sender,), CommitRequest(place.row, place.slot, place.slot))
+            return
+        self.commit(instance, value, message.deps, message.seq)
+
+    def commit(self, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
+        """Decide an instance and forget what this replica was coordinating for it (protocol 4.6, 3.5)."""
+        self.leading.pop(instance.id, None)
+        self._state.commit(instance, value, deps, seq)

@@ -1,0 +1,143 @@
+"""EPaxos: the machine that owns one replica's consensus state and answers every event with its effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.commit import CommitProtocol
+from epaxos.protocol.contract import CoreStatus, Effects, Event, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.dissemination import Dissemination
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import Instance, Phase
+from epaxos.protocol.messages import (
+    Accept,
+    AcceptOK,
+    Beacon,
+    Commit,
+    CommitRequest,
+    Message,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+    Truncated,
+    Validate,
+)
+from epaxos.protocol.state import Settings, State
+from epaxos.protocol.timers import TimerKind
+
+_REQUESTS = (PreAccept, Accept, Recover, Validate)
+
+
+class EPaxos:
+    """A `contract.Core`: EPaxos* on a 2-D log with prefix vectors.
+
+    The same events at the same times with the same seed give the same effects: nothing here depends on a
+    clock, on hash order or on an unseeded generator.
+    """
+
+    def __init__(self, settings: Settings, random: Random) -> None:
+        self.state = State(settings, random)
+        self._commit = CommitProtocol(self.state)
+        self._dissemination = Dissemination(self.state)
+        self._handlers: dict[type, Callable[[Row, Any], None]] = {
+            PreAccept: self._commit.on_pre_accept,
+            PreAcceptOK: self._commit.on_pre_accept_ok,
+            Accept: self._commit.on_accept,
+            AcceptOK: self._commit.on_accept_ok,
+        }
+
+    # -- contract.Core -------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When the next Tick is due."""
+        return self.state.timers.next_deadline
+
+    @property
+    def in_flight(self) -> int:
+        """How many instances this replica coordinates that are not committed yet."""
+        return len(self._commit.leading)
+
+    def on_event(self, event: Event[Message], now: float) -> Effects[Message]:
+        """Take one event at time `now` (seconds); see `contract` for what the caller owes the effects."""
+        state = self.state
+        state.begin(now)
+        if isinstance(event, Receive):
+            self._receive(event.sender, event.message)
+        elif isinstance(event, Propose):
+            self._commit.propose(event.command)
+        elif isinstance(event, Tick):
+            self._tick()
+        elif isinstance(event, PeerStatus):
+            (state.online.add if event.online else state.online.discard)(event.peer)
+        else:
+            raise InvariantError(f"not an event: {event!r}")
+        return state.effects
+
+    def beacon(self) -> Beacon:
+        """What this replica tells its peers at intervals."""
+        return self._dissemination.beacon()
+
+    def status(self) -> CoreStatus:
+        """How far this replica is."""
+        state = self.state
+        return CoreStatus(
+            committed=tuple(state.logs.committed),
+            executed=state.executor.executed,
+            seen=tuple(state.seen),
+            in_flight=self.in_flight,
+            pending=state.executor.pending,
+        )
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def _receive(self, sender: Row, message: Message) -> None:
+        if isinstance(message, Commit):
+            self._on_commit(sender, message)
+        elif isinstance(message, Beacon):
+            self._dissemination.on_beacon(sender, message)
+        elif isinstance(message, CommitRequest):
+            self._dissemination.on_commit_request(sender, message)
+        elif not self._is_settled(sender, message.id, message):
+            handler = self._handlers.get(type(message))
+            if handler is not None:
+                handler(sender, message)
+
+    def _is_settled(self, sender: Row, place: InstanceId, message: Message) -> bool:
+        """Answer a message about a truncated or decided instance; True if that was all (protocol 4.3).
+
+        Every handler but Commit relies on this test. A *request* is answered, since its sender does not know.
+        Late answers to own requests are dropped instead: their sender is sent the Commit anyway, and such an
+        echo would cost one message per instance and replica on the normal path.
+        """
+        logs = self.state.logs
+        if place.slot <= logs.truncated[place.row]:
+            if isinstance(message, _REQUESTS):
+                self.state.send((sender,), Truncated(place, tuple(logs.truncated)))
+            return True
+        instance = logs.get(place)
+        if instance is None or instance.phase is not Phase.COMMITTED:
+            return False
+        if isinstance(message, _REQUESTS):
+            self._tell_decision(sender, instance)
+        return True
+
+    def _tell_decision(self, receiver: Row, instance: Instance) -> None:
+        assert instance.value is not None
+        decision = Commit(instance.id, instance.value, instance.deps, instance.seq)
+        self.state.promise((receiver,), decision)
+
+    def _on_commit(self, sender: Row, message: Commit) -> None:
+        if message.id.slot > self.state.logs.truncated[message.id.row]:
+            self._commit.on_commit(sender, message)
+            self._dissemination.on_progress(message.id.row)
+
+    def _tick(self) -> None:
+        for timer in self.state.timers.take_due(self.state.now):
+            if timer.kind is TimerKind.FAST_PATH:
+                self._commit.on_fast_path_timer(timer.id)
+            elif timer.kind is TimerKind.RETRY:
+                self._commit.on_retry_timer(timer.id)

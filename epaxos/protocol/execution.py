@@ -1,0 +1,190 @@
+"""Execution: decided instances in, components in execution order out (protocol 4.9).
+
+An instance executes when everything it depends on, directly or not, is decided: its dependency closure. Since a
+dependency is a prefix of a row, a closure is a *cut*: one highest slot per row. That makes the search for it a
+matter of raising a vector until it is closed, with no graph to walk and nothing to walk twice:
+
+- `Pending.closure` is the cut as far as it is known, `scanned` how much of it has been looked at. If the cut
+  holds an undecided slot, the search sleeps until that row is decided up to the cut.
+- A search that meets a pending instance whose own search sleeps waits for that one to execute (it must execute
+  first, or together): only one search a cut is ever awake.
+- Met a pending instance that waits for nothing but this search, it takes over both its vectors: what has been
+  looked at once, by whomever, is not looked at again. Looking from the top of a row downwards meets
+  first those that know most.
+
+Once a cut is closed and decided, all of it executes: Tarjan's search orders its components (`order`). Each
+instance is ordered once in its life. The cost measured for 100,000 instances on one key, in whatever order they
+are decided, is linear. Nothing recurses.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from operator import le
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.contract import Component, Decided
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.order import components
+from epaxos.protocol.pending import Pending
+
+
+class ExecutedSlots:
+    """Which slots of one row have executed: all up to `frontier`, and some above it.
+
+    An executed slot above the frontier points at a lower slot that may not have executed; runs of executed
+    slots are jumped over by following these pointers, which shorten as they are followed.
+    """
+
+    __slots__ = ("_lower", "frontier")
+
+    def __init__(self) -> None:
+        self.frontier: Slot = -1
+        self._lower: dict[Slot, Slot] = {}
+
+    def add(self, slot: Slot) -> None:
+        """Note that a slot above the frontier has executed."""
+        if slot != self.frontier + 1:
+            self._lower[slot] = slot - 1
+            return
+        while slot + 1 in self._lower:
+            slot += 1
+            del self._lower[slot]
+        self.frontier = slot
+
+    def highest_pending(self, slot: Slot) -> Slot:
+        """The highest slot at or below `slot` that has not executed; at or below the frontier if none."""
+        lower = self._lower
+        start = slot
+        while slot in lower:
+            slot = lower[slot]
+        while start in lower:
+            passed = start
+            start = lower[passed]
+            lower[passed] = slot
+        return slot
+
+
+class Executor:
+    """Takes decided instances of n rows, in any order, and yields components in execution order."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._rows = [ExecutedSlots() for _ in range(n)]
+        self._frontier: list[Slot] = [-1] * n
+        self._decided: list[Slot] = [-1] * n
+        self._pending: dict[InstanceId, Pending] = {}
+        self._asleep: list[defaultdict[Slot, list[Pending]]] = [defaultdict(list) for _ in range(n)]
+
+    @property
+    def executed(self) -> Vector:
+        """Per row, the highest slot up to which everything has executed."""
+        return tuple(self._frontier)
+
+    @property
+    def pending(self) -> int:
+        """How many instances are decided and not executed."""
+        return len(self._pending)
+
+    def blockers(self) -> list[InstanceId]:
+        """The lowest undecided instance of every row that something decided waits for."""
+        return [InstanceId(row, self._decided[row] + 1) for row in range(self._n) if self._asleep[row]]
+
+    def has_executed(self, place: InstanceId) -> bool:
+        """Whether an instance has executed (as a command or as a no-op)."""
+        slots = self._rows[place.row]
+        return place.slot <= slots.frontier or slots.highest_pending(place.slot) != place.slot
+
+    def decide(self, decided: Decided, decided_up_to: Slot) -> list[Component]:
+        """Take a decided instance; return the components that can execute now.
+
+        `decided_up_to` is the highest slot up to which the instance's row is decided without gap, this
+        instance counted. Each instance is to be given once.
+        """
+        row = decided.id.row
+        awake: deque[Pending] = deque()
+        ready: list[Component] = []
+        if decided_up_to > self._decided[row]:
+            self._wake(row, decided_up_to, awake)
+        if all(map(le, decided.deps, self._frontier)):
+            self._mark(decided.id)
+            ready.append((decided,))
+        else:
+            self._pending[decided.id] = pending = Pending(decided, self._n)
+            awake.appendleft(pending)
+        while awake:
+            pending = awake.popleft()
+            if not pending.executed and self._close(pending):
+                self._execute(pending, awake, ready)
+        return ready
+
+    def _wake(self, row: Row, decided_up_to: Slot, awake: deque[Pending]) -> None:
+        """Wake those that sleep until a row is decided this far."""
+        asleep = self._asleep[row]
+        first, self._decided[row] = self._decided[row] + 1, decided_up_to
+        if asleep:
+            for slot in range(first, decided_up_to + 1):
+                for pending in asleep.pop(slot, ()):
+                    pending.asleep = False
+                    awake.append(pending)
+
+    def _close(self, pending: Pending) -> bool:
+        """Raise the closure until it is closed; False if it must wait first."""
+        closure, scanned = pending.closure, pending.scanned
+        row = settled = 0
+        while settled < self._n:
+            top = closure[row]
+            if top > self._decided[row]:
+                pending.asleep = True
+                self._asleep[row][top].append(pending)
+                return False
+            if top > scanned[row] and top > self._frontier[row]:
+                if not self._scan(pending, row, top):
+                    return False
+                settled = 0  # the scan may have raised the closure in any row, this one included
+            else:
+                settled += 1
+                row = (row + 1) % self._n
+        return True
+
+    def _scan(self, pending: Pending, row: Row, top: Slot) -> bool:
+        """Take account of the pending instances of a row, from `top` down; False if one must come first."""
+        slots = self._rows[row]
+        slot = slots.highest_pending(top)
+        while slot > pending.scanned[row] and slot > slots.frontier:
+            other = self._pending.get(InstanceId(row, slot))
+            if other is None:
+                raise InvariantError(f"{row}.{slot} is decided but execution never heard of it")
+            last = other.last_leader()
+            if last.asleep:
+                pending.follow(last)
+                return False
+            if other is not pending:
+                pending.absorb(other)
+            slot = slots.highest_pending(slot - 1)
+        pending.scanned[row] = max(top, pending.scanned[row])
+        return True
+
+    def _execute(self, pending: Pending, awake: deque[Pending], ready: list[Component]) -> None:
+        """Execute a closed, decided cut."""
+        for component in components(pending, [self._members(*cut) for cut in enumerate(pending.closure)]):
+            for decided in component:
+                self._mark(decided.id)
+                awake += self._pending.pop(decided.id).release()
+            ready.append(component)
+
+    def _members(self, row: Row, top: Slot) -> list[Pending]:
+        """The pending instances of a row up to a slot, ascending."""
+        slots = self._rows[row]
+        members = []
+        slot = slots.highest_pending(top)
+        while slot > slots.frontier:
+            members.append(self._pending[InstanceId(row, slot)])
+            slot = slots.highest_pending(slot - 1)
+        members.reverse()
+        return members
+
+    def _mark(self, place: InstanceId) -> None:
+        slots = self._rows[place.row]
+        slots.add(place.slot)
+        self._frontier[place.row] = slots.frontier

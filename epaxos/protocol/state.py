@@ -1,0 +1,134 @@
+"""What the parts of one replica's core share: its log, its indexes, and the effects under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import gt
+from random import Random
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.command import Command
+from epaxos.protocol.conflicts import Conflicts
+from epaxos.protocol.contract import Decided, Effects
+from epaxos.protocol.execution import Executor
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
+from epaxos.protocol.messages import Message
+from epaxos.protocol.quorums import Quorums
+from epaxos.protocol.timers import Timers
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a core works; times in seconds.
+
+    fast_path_timeout  how long a coordinator that has a slow quorum waits for a fast one
+    retry              first interval before an unanswered message is sent again; it doubles
+    retry_limit        longest such interval
+    """
+
+    row: Row
+    quorums: Quorums
+    thrifty: bool = False
+    fast_path_timeout: float = 0.05
+    retry: float = 0.2
+    retry_limit: float = 2.0
+
+
+class State:
+    """One replica's consensus state; owned by one `EPaxos` and changed only by its handlers.
+
+    `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
+    any means. `online` holds the peers that the driver believes reachable.
+    """
+
+    def __init__(self, settings: Settings, random: Random) -> None:
+        n = settings.quorums.n
+        self.settings = settings
+        self.random = random
+        self.me = settings.row
+        self.n = n
+        self.quorums = settings.quorums
+        self.peers: tuple[Row, ...] = tuple(row for row in range(n) if row != settings.row)
+        self.online: set[Row] = set(self.peers)
+        self.logs = Logs(n)
+        self.conflicts = Conflicts(n)
+        self.executor = Executor(n)
+        self.timers = Timers()
+        self.seen: list[Slot] = [-1] * n
+        self.now = 0.0
+        self.effects: Effects[Message] = Effects()
+
+    def begin(self, now: float) -> None:
+        """Start an event: nothing asked of the driver yet."""
+        self.now = max(now, self.now)
+        self.effects = Effects()
+
+    def send(self, receivers: Sequence[Row], message: Message) -> None:
+        """Send a message that promises nothing."""
+        self.effects.messages.append((receivers, message))
+
+    def promise(self, receivers: Sequence[Row], message: Message) -> None:
+        """Send a message once the records of this event are durable."""
+        self.effects.promises.append((receivers, message))
+
+    def record(self, instance: Instance) -> None:
+        """Make the instance durable as it is at the end of this event."""
+        self.effects.records.append(instance)
+
+    def hear_of(self, vector: Sequence[Slot]) -> None:
+        """Note that slots up to `vector` have been spoken of."""
+        if any(map(gt, vector, self.seen)):
+            self.seen[:] = map(max, vector, self.seen)
+
+    def hear_of_instance(self, place: InstanceId) -> None:
+        """Note that a place has been spoken of."""
+        if place.slot > self.seen[place.row]:
+            self.seen[place.row] = place.slot
+
+    def learn_payload(self, instance: Instance, value: Value) -> None:
+        """Remember a payload for good: it stays in the conflict index whatever is decided (protocol 1, D)."""
+        if value is NOP or instance.orig is not None:
+            return
+        instance.orig = value
+        self.conflicts.add(instance.id, value)
+
+    def attributes(self, command: Command) -> tuple[Vector, int]:
+        """The conflicts of a payload that this replica knows, and its sequence number (protocol 4.4).
+
+        The sequence number is one more than that of the highest conflicting instance of each row. It orders
+        the members of a component and decides nothing else, so looking at one instance per row is enough.
+        """
+        deps = self.conflicts.deps(command)
+        seq = -1
+        for row, slot in enumerate(deps):
+            if slot >= 0:
+                instance = self.logs.rows[row].get(slot)
+                if instance is not None and instance.seq > seq:
+                    seq = instance.seq
+        return deps, seq + 1
+
+    def commit(self, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
+        """Decide an instance, from whatever source, and execute what that allows (protocol 4.6).
+
+        Raises:
+            InvariantError: it was decided before, differently.
+        """
+        if instance.phase is Phase.COMMITTED:
+            if (value, deps, seq) != (instance.value, instance.deps, instance.seq):
+                raise InvariantError(f"two decisions: {instance!r} and {value!r} deps={deps} seq={seq}")
+            return
+        if value is NOP and (seq or any(slot >= 0 for slot in deps)):
+            raise InvariantError(f"a no-op with dependencies: {instance.id} deps={deps} seq={seq}")
+        place = instance.id
+        instance.phase = Phase.COMMITTED
+        instance.value, instance.deps, instance.seq = value, deps, seq
+        self.learn_payload(instance, value)
+        self.record(instance)
+        self.hear_of(deps)
+        logs = self.logs
+        if place.slot == logs.committed[place.row] + 1:
+            logs.advance_committed(place.row)
+        decided = Decided(place, value, deps, seq)
+        self.effects.executions += self.executor.decide(decided, logs.committed[place.row])

@@ -1,0 +1,1 @@
+"""What commands do: the key-value store, client sessions (exactly once) and checkpoints."""

@@ -1,0 +1,64 @@
+"""The operations of the key-value store and their outcomes, as they stand on the wire.
+
+A batch holds one byte per command in its `operations` column: a value of `Operation`. Its `keys` column
+holds one byte string per command, its `values` column one argument per command:
+
+=========== ======== ============================== ==============================================
+operation   key      argument                       result
+=========== ======== ============================== ==============================================
+NULL        b""      None                           None; conflicts with nothing, changes nothing
+READ        the key  None                           the value; NOT_FOUND if there is none
+WRITE       the key  bytes, the new value           None
+WRITEREAD   the key  bytes, the new value           the previous value, None if there was none
+DELETE      the key  None                           None; NOT_FOUND if there was no value
+CAS         the key  [expected or None, new value]  None; COMPARE_FAILED with the current value
+INCREMENT   the key  int, the amount                the new value as int; absent counts as 0
+APPEND      the key  bytes, the suffix              the new length as int; absent counts as empty
+PAUSE       b""      int, milliseconds              None; the executing replica sleeps (for tests)
+MULTI       b""      [operations, keys, arguments]  [outcomes, values] of its parts, all or nothing
+=========== ======== ============================== ==============================================
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Operation(IntEnum):
+    """What a command does; the names NULL to PAUSE are those of the original's access types."""
+
+    NULL = 0
+    READ = 1
+    WRITE = 2
+    WRITEREAD = 3
+    DELETE = 4
+    CAS = 5
+    INCREMENT = 6
+    APPEND = 7
+    PAUSE = 8
+    MULTI = 9
+
+
+class Outcome(IntEnum):
+    """How a command ended, one byte per command in a reply's `outcomes` column.
+
+    From COMPARE_FAILED on, the command changed nothing; inside a MULTI such an outcome makes the
+    whole MULTI end as ABORTED.
+    """
+
+    DONE = 0
+    NOT_FOUND = 1
+    COMPARE_FAILED = 2
+    NOT_A_NUMBER = 3
+    OUT_OF_RANGE = 4
+    TOO_LARGE = 5
+    ABORTED = 6
+
+
+KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI})
+"""Operations whose key column holds b""; what they touch, if anything, is in their argument."""
+
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**63 - 1
+"""The range of a number that INCREMENT takes and leaves: a signed 64-bit integer."""

@@ -1,0 +1,242 @@
+"""Client sessions: every command of a client executes once, however often and in whatever grouping it comes.
+
+Commands that do not conflict execute in different orders on different replicas. "Everything below the
+client's acknowledged number has executed" is therefore no ground for skipping a command: the acknowledgement
+may overtake an older, unrelated command on some replica, which would skip it while its peers apply it. So a
+session remembers exactly which request numbers have executed *here*, as an interval set that is never
+shortened, and the acknowledged number does one thing only: it lets kept results go.
+
+**A duplicate whose result is gone** is answered with outcome DONE and value None. No caller can see that
+answer: a result goes only below the client's `acked`, and what is below `acked` has been answered to the
+caller already, so the client drops the late reply. A reply of the usual shape is better than silence, since
+the same duplicate batch may hold other numbers that are still awaited.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias
+
+from epaxos.errors import FrameError
+from epaxos.statemachine import intervals
+
+Value: TypeAlias = "bytes | int | list[object] | None"
+
+_FIRST: Final = attrgetter("first")
+_END: Final = attrgetter("end")
+_NUMBER_END: Final = 2**64  # one past what an exported number may be
+
+
+class BatchResult(NamedTuple):
+    """What the commands of a batch came to: the body of a REPLY, in its order.
+
+    `outcomes` holds one `Outcome` per command from request number `first` on; `values` one value per
+    command, or None if all values are None. A session may keep the same object: never change `values`.
+    """
+
+    client: int
+    first: int
+    outcomes: bytes
+    values: list[Value] | None
+
+    @property
+    def end(self) -> int:
+        """One past the last request number."""
+        return self.first + len(self.outcomes)
+
+
+class Session:
+    """The executed request numbers of one client, and the results it has not acknowledged.
+
+    `executed` is an interval set (`statemachine.intervals`). The results in `kept` are sorted by request
+    number and disjoint, since a number executes once.
+    """
+
+    __slots__ = ("acked", "executed", "kept")
+
+    def __init__(self) -> None:
+        self.acked = 0
+        self.executed: list[int] = []
+        self.kept: list[BatchResult] = []
+
+    def acknowledge(self, acked: int) -> None:
+        """Drop the results of which all numbers are below `acked`."""
+        if acked <= self.acked:
+            return
+        self.acked = acked
+        gone = 0
+        for result in self.kept:
+            if result.first >= acked or result.end > acked:
+                break
+            gone += 1
+        del self.kept[:gone]
+
+    def claim(self, first: int, end: int) -> bool:
+        """Mark the numbers from `first` up to, not including, `end` as executed, if none of them is yet.
+
+        Returns whether they are marked; if not, nothing has changed and at least one is a duplicate.
+        """
+        executed = self.executed
+        if executed and executed[-1] == first:
+            executed[-1] = end
+            return True
+        if not intervals.is_free(executed, first, end):
+            return False
+        intervals.add(executed, first, end)
+        return True
+
+    def missing(self, first: int, end: int) -> list[tuple[int, int]]:
+        """The parts of the interval from `first` to `end` that have not executed, ascending."""
+        return intervals.missing(self.executed, first, end)
+
+    def keep(self, result: BatchResult) -> None:
+        """Keep the result of a claimed interval until it is acknowledged, if it has not been already."""
+        kept = self.kept
+        if result.first < self.acked and result.end <= self.acked:
+            return
+        if not kept or kept[-1].first < result.first:
+            kept.append(result)
+        else:
+            insort(kept, result, key=_FIRST)
+
+    def recall(self, client: int, first: int, end: int) -> BatchResult:
+        """The kept results of the numbers from `first` to `end`; DONE and None where none is kept."""
+        outcomes = bytearray(end - first)
+        values: list[Value] = [None] * (end - first)
+        start = bisect_right(self.kept, first, key=_END)
+        stop = bisect_left(self.kept, end, key=_FIRST)
+        for result in self.kept[start:stop]:
+            part = _part(result, max(first, result.first), min(end, result.end))
+            place = slice(part.first - first, part.end - first)
+            outcomes[place] = part.outcomes
+            if part.values is not None:
+                values[place] = part.values
+        return BatchResult(client, first, bytes(outcomes), as_column(values))
+
+
+class Sessions:
+    """The sessions of all clients."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self) -> None:
+        self._table: dict[int, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def open(self, client: int) -> Session:
+        """The session of a client, which begins with its first command here."""
+        session = self._table.get(client)
+        if session is None:
+            session = self._table[client] = Session()
+        return session
+
+    def executed(self) -> dict[int, tuple[int, ...]]:
+        """A copy of the executed numbers of every client, as bounds of intervals."""
+        return {client: tuple(session.executed) for client, session in self._table.items()}
+
+    def export(self) -> list[object]:
+        """The whole table as values that msgpack encodes, for `load`; the table may change meanwhile.
+
+        One row per client, in the order in which the clients first came here, which differs between
+        replicas: [client, acked, bounds of executed intervals, [[first, outcomes, values], …]].
+        """
+        return [
+            [client, session.acked, session.executed.copy(), [[*result[1:]] for result in session.kept]]
+            for client, session in self._table.items()
+        ]
+
+    @classmethod
+    def load(cls, exported: object) -> Sessions:
+        """The table that `export` gave, after any trip through msgpack.
+
+        Raises:
+            FrameError: the values are no such table.
+        """
+        if type(exported) is not list:
+            raise FrameError("malformed", "not a table of sessions")
+        sessions = cls()
+        for row in exported:
+            client, session = _load_row(row)
+            if client in sessions._table:
+                raise FrameError("malformed", f"not a table of sessions: client {client} has two rows")
+            sessions._table[client] = session
+        return sessions
+
+    def merge(self, other: Sessions) -> None:
+        """Add what another table knows: the union of executed numbers and of kept results.
+
+        A result that both keep stays as it is here. `other` must not be used after this.
+        """
+        for client, theirs in other._table.items():
+            ours = self._table.setdefault(client, theirs)
+            if ours is not theirs:
+                _merge_session(ours, theirs)
+
+
+def as_column(values: list[Value]) -> list[Value] | None:
+    """A reply's column of values: None where all values are None."""
+    return None if all(value is None for value in values) else values
+
+
+def _part(result: BatchResult, first: int, end: int) -> BatchResult:
+    """The results of the numbers from `first` up to, not including, `end`, all of which `result` holds."""
+    place = slice(first - result.first, end - result.first)
+    values = None if result.values is None else result.values[place]
+    return BatchResult(result.client, first, result.outcomes[place], values)
+
+
+def _merge_session(ours: Session, theirs: Session) -> None:
+    for first, end in intervals.pairs(theirs.executed):
+        intervals.add(ours.executed, first, end)
+    covered: list[int] = []
+    for result in ours.kept:
+        intervals.add(covered, result.first, result.end)
+    for result in theirs.kept:
+        for first, end in intervals.missing(covered, result.first, result.end):
+            ours.keep(_part(result, first, end))
+    ours.acknowledge(theirs.acked)
+
+
+def _load_row(row: object) -> tuple[int, Session]:
+    if type(row) is not list or len(row) != 4:
+        raise FrameError("malformed", "not a table of sessions: a row has four fields")
+    client, acked, executed, kept = row
+    if not (_are_numbers([client, acked]) and _is_set(executed) and type(kept) is list):
+        raise FrameError("malformed", "not a table of sessions: wrong type or number out of range")
+    session = Session()
+    session.acked = acked
+    session.executed = executed
+    end = 0
+    for entry in kept:
+        result = _load_result(client, entry)
+        if result.first < end or session.missing(result.first, result.end):
+            raise FrameError("malformed", f"session {client} keeps a result out of order or not executed")
+        session.keep(result)
+        end = result.end
+    return client, session
+
+
+def _load_result(client: int, entry: object) -> BatchResult:
+    if type(entry) is not list or len(entry) != 3:
+        raise FrameError("malformed", f"session {client}: a kept result has three fields")
+    first, outcomes, values = entry
+    if not (
+        _are_numbers([first])
+        and type(outcomes) is bytes
+        and outcomes
+        and (values is None or (type(values) is list and len(values) == len(outcomes)))
+    ):
+        raise FrameError("malformed", f"session {client}: columns of wrong type or length")
+    return BatchResult(client, first, outcomes, values)
+
+
+def _are_numbers(numbers: Sequence[object]) -> bool:
+    return all(type(number) is int and 0 <= number < _NUMBER_END for number in numbers)
+
+
+def _is_set(bounds: object) -> bool:
+    return type(bounds) is list and bool(bounds) and _are_numbers(bounds) and intervals.is_canonical(bounds)

@@ -1,0 +1,237 @@
+"""The key-value store: what the operations do to a dictionary of bytes.
+
+Commands come as columns. A column of one operation is handled by a C-level call where the operation allows;
+where operations differ they run one by one through a table.
+
+**Nothing here raises for what a command holds.** The proposer checks every command (`batch.check_batch`), but
+an exception on the way of execution would stop every replica at the same command, for ever. So a command that
+slipped through with an argument of a wrong type, an unknown operation or a nested MULTI ends with a failing
+outcome, the same on every replica, and changes nothing: NOT_A_NUMBER or OUT_OF_RANGE for an integer, ABORTED
+with no value for the rest. The argument of an operation that takes none is not looked at, and the sizes of
+keys and of values that are stored as they came are left to the proposer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Final, TypeAlias
+
+from epaxos.statemachine.batch import Argument, Limits, multi_columns
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
+from epaxos.statemachine.sessions import Value, as_column
+
+Result: TypeAlias = "tuple[int, Value]"
+Handler: TypeAlias = Callable[[bytes, Argument], Result]
+
+# Plain integers: looking up the member of an enumeration costs more than a dictionary update.
+_READ: Final = int(Operation.READ)
+_WRITE: Final = int(Operation.WRITE)
+_DONE: Final = int(Outcome.DONE)
+_NOT_FOUND: Final = int(Outcome.NOT_FOUND)
+_FIRST_FAILURE: Final = int(Outcome.COMPARE_FAILED)
+_ALL_BYTES: Final = {bytes}
+
+_OK: Final[Result] = (_DONE, None)
+_ABSENT: Final[Result] = (_NOT_FOUND, None)
+_INVALID: Final[Result] = (int(Outcome.ABORTED), None)
+_NOT_A_NUMBER: Final[Result] = (int(Outcome.NOT_A_NUMBER), None)
+_OUT_OF_RANGE: Final[Result] = (int(Outcome.OUT_OF_RANGE), None)
+_TOO_LARGE: Final[Result] = (int(Outcome.TOO_LARGE), None)
+
+# 19 digits hold every 64-bit integer. The bound also keeps int() away from long values, where its time is
+# quadratic and Python refuses more than 4300 digits.
+_is_decimal = re.compile(rb"-?[0-9]{1,19}").fullmatch
+
+
+class Store:
+    """The keys and values of one replica.
+
+    `limits` bounds what APPEND may build and how long PAUSE may ask for; `sleep` takes seconds.
+    """
+
+    __slots__ = ("_data", "_handlers", "_limits", "_sleep")
+
+    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
+        self._data: dict[bytes, bytes] = {}
+        self._limits = limits
+        self._sleep = sleep
+        known: dict[int, Handler] = {
+            Operation.NULL: _null,
+            Operation.READ: self._read,
+            Operation.WRITE: self._write,
+            Operation.WRITEREAD: self._write_read,
+            Operation.DELETE: self._delete,
+            Operation.CAS: self._compare_and_swap,
+            Operation.INCREMENT: self._increment,
+            Operation.APPEND: self._append,
+            Operation.PAUSE: self._pause,
+            Operation.MULTI: self._multi,
+        }
+        self._handlers = tuple(known.get(operation, _unknown) for operation in range(256))
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def copy(self) -> dict[bytes, bytes]:
+        """A copy of all keys and values; the values are shared, so it costs a few pointers a key."""
+        return self._data.copy()
+
+    def execute(
+        self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
+    ) -> tuple[bytes, list[Value] | None]:
+        """Execute commands in order; the columns have one length, at least 1.
+
+        Returns the outcomes, one byte per command, and the values, or None if all values are None.
+        """
+        kind = operations[0]
+        count = len(operations)
+        if count == 1:
+            argument = None if arguments is None else arguments[0]
+            outcome, value = self._handlers[kind](keys[0], argument)
+            return bytes((outcome,)), None if value is None else [value]
+        if operations.count(kind) == count:
+            if kind == _READ:
+                return self._read_column(keys)
+            if kind == _WRITE and arguments is not None and set(map(type, arguments)) == _ALL_BYTES:
+                self._data.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
+                return bytes(count), None
+        outcomes, values = self._one_by_one(operations, keys, arguments or repeat(None))
+        return outcomes, as_column(values)
+
+    def _read_column(self, keys: Sequence[bytes]) -> tuple[bytes, list[Value] | None]:
+        values: list[Value] = list(map(self._data.get, keys))
+        if all(values):  # false also for an empty value, which the slower way tells from an absent one
+            return bytes(len(values)), values
+        return bytes([_NOT_FOUND if value is None else 0 for value in values]), as_column(values)
+
+    def _one_by_one(
+        self, operations: bytes, keys: Sequence[bytes], arguments: Iterable[Argument]
+    ) -> tuple[bytes, list[Value]]:
+        """Execute commands of any kind.
+
+        Plain reads and writes stand here instead of behind the table: a hundred of them mixed take 8 µs this
+        way and 12 µs with a call each.
+        """
+        data = self._data
+        handlers = self._handlers
+        outcomes = bytearray(len(operations))
+        values: list[Value] = [None] * len(operations)
+        for index, (operation, key, argument) in enumerate(zip(operations, keys, arguments, strict=False)):
+            if operation == _READ:
+                value = values[index] = data.get(key)
+                if value is None:
+                    outcomes[index] = _NOT_FOUND
+            elif operation == _WRITE and type(argument) is bytes:
+                data[key] = argument
+            else:
+                outcomes[index], values[index] = handlers[operation](key, argument)
+        return bytes(outcomes), values
+
+    def _read(self, key: bytes, _: Argument) -> Result:
+        value = self._data.get(key)
+        return _ABSENT if value is None else (_DONE, value)
+
+    def _write(self, key: bytes, value: Argument) -> Result:
+        if type(value) is not bytes:
+            return _INVALID
+        self._data[key] = value
+        return _OK
+
+    def _write_read(self, key: bytes, value: Argument) -> Result:
+        if type(value) is not bytes:
+            return _INVALID
+        previous = self._data.get(key)
+        self._data[key] = value
+        return _DONE, previous
+
+    def _delete(self, key: bytes, _: Argument) -> Result:
+        return _ABSENT if self._data.pop(key, None) is None else _OK
+
+    def _compare_and_swap(self, key: bytes, argument: Argument) -> Result:
+        if type(argument) is not list or len(argument) != 2:
+            return _INVALID
+        expected, new = argument
+        if type(new) is not bytes or not (expected is None or type(expected) is bytes):
+            return _INVALID
+        current = self._data.get(key)
+        if current != expected:
+            return Outcome.COMPARE_FAILED, current
+        self._data[key] = new
+        return _OK
+
+    def _increment(self, key: bytes, amount: Argument) -> Result:
+        if type(amount) is not int:
+            return _NOT_A_NUMBER
+        if not INTEGER_MIN <= amount <= INTEGER_MAX:
+            return _OUT_OF_RANGE
+        current = _number(self._data.get(key, b"0"))
+        if current is None:
+            return _NOT_A_NUMBER
+        total = current + amount
+        if not INTEGER_MIN <= total <= INTEGER_MAX:
+            return _OUT_OF_RANGE
+        self._data[key] = b"%d" % total
+        return _DONE, total
+
+    def _append(self, key: bytes, suffix: Argument) -> Result:
+        if type(suffix) is not bytes:
+            return _INVALID
+        current = self._data.get(key, b"")
+        length = len(current) + len(suffix)
+        if length > self._limits.value:
+            return _TOO_LARGE
+        self._data[key] = current + suffix
+        return _DONE, length
+
+    def _pause(self, _: bytes, milliseconds: Argument) -> Result:
+        if type(milliseconds) is not int:
+            return _NOT_A_NUMBER
+        if not 0 <= milliseconds <= self._limits.pause:
+            return _OUT_OF_RANGE
+        self._sleep(milliseconds / 1000)
+        return _OK
+
+    def _multi(self, _: bytes, argument: Argument) -> Result:
+        """Execute all parts, later ones seeing what earlier ones did, then keep all of it or nothing.
+
+        The parts run on the store itself, and what stood under their keys is put back if one failed: nobody
+        can look between, and a success, the common case, costs no second copy.
+        """
+        columns = multi_columns(argument)
+        if columns is None or not KEYLESS.isdisjoint(columns[0]):
+            return _INVALID
+        operations, keys, arguments = columns
+        before = dict(zip(keys, map(self._data.get, keys), strict=True))
+        outcomes, values = self._one_by_one(operations, keys, arguments)
+        if max(outcomes) < _FIRST_FAILURE:
+            return _DONE, [outcomes, values]
+        self._restore(before)
+        return Outcome.ABORTED, [outcomes, values]
+
+    def _restore(self, before: dict[bytes, bytes | None]) -> None:
+        for key, value in before.items():
+            if value is None:
+                self._data.pop(key, None)
+            else:
+                self._data[key] = value
+
+
+def _null(_key: bytes, _argument: Argument) -> Result:
+    return _OK
+
+
+def _unknown(_key: bytes, _argument: Argument) -> Result:
+    return _INVALID
+
+
+def _number(value: bytes) -> int | None:
+    """The signed 64-bit integer that a stored value writes in decimal ASCII; None if it is none.
+
+    An optional "-" and 1 to 19 digits; leading zeros are allowed, spaces, "+" and "_" are not.
+    """
+    if not _is_decimal(value):
+        return None
+    number = int(value)
+    return number if INTEGER_MIN <= number <= INTEGER_MAX else None

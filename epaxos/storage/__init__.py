@@ -1,0 +1,1 @@
+"""Durable acceptor state behind one small interface."""

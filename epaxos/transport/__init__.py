@@ -1,0 +1,1 @@
+"""ZeroMQ sockets, framing and the msgpack codec: what stands on the wire."""

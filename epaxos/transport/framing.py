@@ -1,0 +1,100 @@
+"""The frame: 16 bytes of header before every body, on every socket.
+
+    offset size
+         0    2  magic b"EP"
+         2    1  version of the protocol on the wire
+         3    1  kind of the body (`Kind`)
+         4    8  fingerprint of the cluster; 0 from a client that does not know it
+        12    4  CRC-32 of the first 12 bytes and the body
+
+The checksum is what lets a mutated frame be told from a meant one, so that a flipped bit becomes a counted
+drop and never a different command or promise. It is no protection against an adversary.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from epaxos.errors import FrameError
+
+WIRE_VERSION: Final = 1
+MAGIC: Final = b"EP"
+_HEAD: Final = struct.Struct(">2sBBQ")
+_CHECKSUM: Final = struct.Struct(">I")
+HEADER_SIZE: Final = _HEAD.size + _CHECKSUM.size
+ANY_CLUSTER: Final = 0
+
+
+class Kind(IntEnum):
+    """What the body of a frame is; bodies are msgpack.
+
+    PEER            a `PeerRequest`: [sender, incarnation, messages]
+    PEER_REFUSED    text: why this replica ignores the peer that it is sent to
+    REQUEST         a batch (`statemachine.batch`)
+    REPLY           [client, first, outcomes: one byte per command, values or None if all are None]
+    BUSY            [client, first, count]: nothing of the batch was taken, come back later
+    REFUSED         [client, first, count, index, text]: nothing of the batch was taken, because of
+                    the command at `index` (-1: because of the whole frame; client, first, count are 0
+                    where the frame did not tell them)
+    STATUS          [id, {"digest": bool}]
+    STATUS_REPLY    [id, map]
+    """
+
+    PEER = 1
+    PEER_REFUSED = 2
+    REQUEST = 16
+    REPLY = 17
+    BUSY = 18
+    REFUSED = 19
+    STATUS = 20
+    STATUS_REPLY = 21
+
+
+_KINDS: Final = frozenset(Kind)
+
+
+class Frame(NamedTuple):
+    """An opened frame; `kind` is a value of `Kind`."""
+
+    kind: int
+    cluster: int
+    body: bytes
+
+
+def seal(kind: int, cluster: int, body: bytes) -> bytes:
+    """Put the header before a body."""
+    head = _HEAD.pack(MAGIC, WIRE_VERSION, kind, cluster)
+    return head + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body
+
+
+def open_frame(frame: bytes, cluster: int, max_size: int) -> Frame:
+    """Check a frame from the network and take it apart.
+
+    `cluster` is this cluster's fingerprint; frames that carry `ANY_CLUSTER` or that value pass, and every
+    frame passes where `cluster` is `ANY_CLUSTER`. `max_size` is the largest whole frame in bytes.
+
+    Raises:
+        FrameError: of kind ``oversized``, ``malformed``, ``version``, ``checksum``, ``cluster`` or
+            ``unknown`` (a kind nobody knows).
+    """
+    if len(frame) > max_size:
+        raise FrameError("oversized", f"frame of {len(frame)} bytes; at most {max_size} are allowed")
+    if len(frame) < HEADER_SIZE:
+        raise FrameError("malformed", f"frame of {len(frame)} bytes is shorter than a header")
+    magic, version, kind, sender_cluster = _HEAD.unpack_from(frame)
+    if magic != MAGIC:
+        raise FrameError("malformed", "frame does not begin with the magic bytes of epaxos")
+    body = frame[HEADER_SIZE:]
+    (checksum,) = _CHECKSUM.unpack_from(frame, _HEAD.size)
+    if checksum != zlib.crc32(body, zlib.crc32(frame[: _HEAD.size])):
+        raise FrameError("checksum", "frame with a wrong checksum")
+    if version != WIRE_VERSION:
+        raise FrameError("version", f"wire version {version}; this replica speaks {WIRE_VERSION}")
+    if kind not in _KINDS:
+        raise FrameError("unknown", f"frame of unknown kind {kind}")
+    if ANY_CLUSTER != cluster != sender_cluster != ANY_CLUSTER:
+        raise FrameError("cluster", f"frame of cluster {sender_cluster:016x}, not {cluster:016x}")
+    return Frame(kind, sender_cluster, body)

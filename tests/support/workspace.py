@@ -1,0 +1,231 @@
+"""A copy of the repository in which the commands of a document can be run.
+
+Its clusters listen on free ports: every port of `conf/` is replaced by another, in the configuration files
+and in the commands, so that documents can be tested beside one another and beside a running cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAMS = Path(sys.executable).parent
+COMMAND_TIMEOUT = 120.0  # seconds for one command
+START_TIMEOUT = 30.0  # seconds for a cluster to be ready
+STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
+QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
+PORT_KEYS = ("port", "client_port", "metrics_port")
+CLUSTER = "conf/local.toml"
+INTERRUPTED = frozenset({0, 130, -signal.SIGINT})  # how a command may end after Ctrl-C
+
+
+class Background:
+    """A command that runs beside others, with all it prints in a file."""
+
+    def __init__(self, command: str, space: Workspace) -> None:
+        self.command = command
+        self._log = space.directory / f".background-{time.monotonic_ns()}.log"
+        with self._log.open("wb") as output:
+            self._process = space.popen(command, output=output)
+
+    @property
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(errors="replace")
+
+    def wait_until_under_way(self) -> None:
+        """Wait until it has printed something and then nothing more for a while."""
+        deadline = time.monotonic() + START_TIMEOUT
+        size, since = 0, time.monotonic()
+        while time.monotonic() < deadline and not (size and time.monotonic() - since > QUIET):
+            self.check_alive()
+            time.sleep(0.1)
+            if self._log.stat().st_size != size:
+                size, since = self._log.stat().st_size, time.monotonic()
+
+    def check_alive(self) -> None:
+        """Fail if it has ended."""
+        status = self._process.poll()
+        assert status is None, f"`{self.command}` ended with status {status}:\n{self.printed}"
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and fail if it does not end by itself."""
+        self.check_alive()
+        os.killpg(self._process.pid, signal.SIGINT)
+        try:
+            status = self._process.wait(STOP_TIMEOUT)
+        finally:
+            self.kill()
+        assert status in INTERRUPTED, f"`{self.command}` ended with status {status}:\n{self.printed}"
+
+    def kill(self) -> None:
+        """End it, and whatever it has started, if anything is left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Workspace:
+    """The copy, and the cluster and background commands that run in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "epaxos"
+        ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis")
+        shutil.copytree(ROOT, self.directory, ignore=ignored)
+        self._ports = self._move_ports()
+        self._environment = self._make_environment(directory)
+        self._cluster: Background | None = None
+        self._background: list[Background] = []
+
+    def _move_ports(self) -> dict[str, str]:
+        files = [file for file in (self.directory / "conf").rglob("*") if file.is_file()]
+        clusters = [tomllib.loads(file.read_text()) for file in files if file.suffix == ".toml"]
+        replicas = [replica for cluster in clusters for replica in cluster.get("replicas", [])]
+        used = sorted({str(replica[key]) for replica in replicas for key in PORT_KEYS})
+        ports = dict(zip(used, map(str, free_ports(len(used))), strict=True))
+        for file in files:
+            file.write_text(replace_words(file.read_text(), ports))
+        return ports
+
+    def _make_environment(self, directory: Path) -> dict[str, str]:
+        home = directory / "home"
+        home.mkdir()
+        if (self.directory / CLUSTER).exists():  # what commands without --config find
+            shutil.copy(self.directory / CLUSTER, home / ".epaxos.toml")
+        if not (PROGRAMS / "epaxos").exists():  # the package is importable but not installed
+            program = home / "epaxos"
+            run = "import sys; from epaxos.cli.main import main; sys.exit(main())"
+            program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{run}" "$@"\n')
+            program.chmod(0o755)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("EPAXOS_")}
+        path = os.pathsep.join([str(PROGRAMS), str(home), os.environ["PATH"]])
+        return kept | {
+            "HOME": str(home),
+            "PATH": path,
+            "PYTHONPATH": str(self.directory),
+            "COLUMNS": "100",
+            "NO_COLOR": "1",
+        }
+
+    def share_environment(self) -> None:
+        """Let `tools/…` here use the virtual environment of the repository, made ready first."""
+        subprocess.run([ROOT / "tools" / "setup", "--dev"], check=True, timeout=300)
+        link = self.directory / ".venv"
+        if not link.is_symlink():
+            link.symlink_to(ROOT / ".venv")
+
+    def popen(self, command: str, *, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        """Start a shell command in a session of its own, so that all of it can be ended."""
+        return subprocess.Popen(
+            ["bash", "-c", self.moved(command)],
+            cwd=self.directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def moved(self, text: str) -> str:
+        """The text with the ports of the document replaced by those of this copy."""
+        return replace_words(text, self._ports)
+
+    def run(self, command: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
+        """Run a shell command to its end; its exit status and all it printed."""
+        process = self.popen(command, output=subprocess.PIPE)
+        try:
+            printed, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate()
+            raise AssertionError(
+                f"`{command}` did not end in {timeout:.0f} s:\n{printed.decode(errors='replace')}"
+            ) from None
+        return process.returncode, printed.decode(errors="replace")
+
+    def start_cluster(self) -> None:
+        """Make sure that the cluster of `conf/local.toml` runs."""
+        self.stop_background()
+        if self._cluster is None:
+            self._cluster = Background(f"epaxos up -c {CLUSTER}", self)
+            self._wait_until_healthy(self._cluster)
+
+    def _wait_until_healthy(self, cluster: Background) -> None:
+        replicas = tomllib.loads((self.directory / CLUSTER).read_text())["replicas"]
+        deadline = time.monotonic() + START_TIMEOUT
+        for replica in replicas:
+            while not is_healthy(replica["host"], replica["metrics_port"]):
+                cluster.check_alive()
+                assert time.monotonic() < deadline, f"the cluster is not ready:\n{cluster.printed}"
+                time.sleep(0.05)
+
+    def stop_cluster(self) -> None:
+        """Make sure that no cluster runs; what it held is gone."""
+        if self._cluster:
+            self._cluster.interrupt()
+            self._cluster = None
+
+    def start_background(self, commands: Iterable[str]) -> None:
+        """Start commands that run until the next cluster or background block, or the end."""
+        self.stop_cluster()
+        self.stop_background()
+        for command in commands:
+            self._background.append(Background(command, self))
+            self._background[-1].wait_until_under_way()
+
+    def stop_background(self) -> None:
+        """Press Ctrl-C in each background command, the last one first."""
+        while self._background:
+            self._background[-1].interrupt()
+            self._background.pop()
+
+    def finish(self) -> None:
+        """Press Ctrl-C in everything that runs, and fail if something does not end properly."""
+        self.stop_background()
+        self.stop_cluster()
+
+    def close(self) -> None:
+        """Kill what a failure has left."""
+        for command in [*self._background, *([self._cluster] if self._cluster else [])]:
+            command.kill()
+
+
+def replace_words(text: str, words: dict[str, str]) -> str:
+    """Replace whole words."""
+    if not words:
+        return text
+    return re.sub(rf"\b(?:{'|'.join(words)})\b", lambda match: words[match[0]], text)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on which nothing listens, outside the range from which systems pick ports of clients."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(10_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return sorted(ports)
+
+
+def is_healthy(host: str, port: int) -> bool:
+    """Whether a replica's health check says that it is well."""
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from epaxos.errors import ConfigError
+from epaxos.metrics import MetricsServer, ReplicaStats, make_registry
+from epaxos.metrics.server import DEADLINE, MAX_CONNECTIONS
+
+HOST = "127.0.0.1"
+
+
+class Health:
+    def __init__(self) -> None:
+        self.answer: tuple[bool, dict[str, object]] = (True, {"name": "alpha", "in_flight": 3})
+        self.error: Exception | None = None
+
+    def __call__(self) -> tuple[bool, dict[str, object]]:
+        if self.error:
+            raise self.error
+        return self.answer
+
+
+@pytest.fixture(scope="module")
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture(scope="module")
+def server(health: Health) -> Iterator[MetricsServer]:
+    stats = ReplicaStats(("alpha", "bravo"), 0, ["NULL"], ["Beacon"])
+    stats.proposed(42)
+    with MetricsServer(HOST, 0, make_registry(stats, "alpha"), health) as server:
+        yield server
+
+
+@pytest.fixture
+def small() -> Iterator[MetricsServer]:
+    """Two connections at once, a short deadline."""
+    registry = CollectorRegistry()
+    with MetricsServer(HOST, 0, registry, Health(), max_connections=2, deadline=0.8) as server:
+        yield server
+
+
+def ask(
+    server: MetricsServer, path: str, method: str = "GET", **headers: str
+) -> tuple[http.client.HTTPResponse, bytes]:
+    with closing(http.client.HTTPConnection(HOST, server.port, timeout=5)) as connection:
+        connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        response = connection.getresponse()
+        return response, response.read()
+
+
+def connect(server: MetricsServer) -> socket.socket:
+    return socket.create_connection((HOST, server.port), timeout=5)
+
+
+def test_metrics(server: MetricsServer) -> None:
+    response, body = ask(server, "/metrics")
+    assert response.status == 200
+    assert (response.getheader("Content-Type") or "").startswith("text/plain; version=")
+    assert b"\nepaxos_proposals_total 42.0\n" in body
+
+
+def test_metrics_in_the_format_and_compression_asked_for(server: MetricsServer) -> None:
+    response, body = ask(
+        server, "/metrics", Accept="application/openmetrics-text; version=1.0.0", Accept_Encoding="gzip"
+    )
+    assert (response.getheader("Content-Type") or "").startswith("application/openmetrics-text")
+    assert response.getheader("Content-Encoding") == "gzip"
+    assert gzip.decompress(body).endswith(b"# EOF\n")
+
+
+def test_a_selection_of_metrics(server: MetricsServer) -> None:
+    _, body = ask(server, "/metrics?name[]=epaxos_proposals_total")
+    assert [line for line in body.splitlines() if not line.startswith(b"#")] == [
+        b"epaxos_proposals_total 42.0"
+    ]
+
+
+def test_healthy(server: MetricsServer, health: Health) -> None:
+    health.answer = (True, {"name": "alpha"})
+    response, body = ask(server, "/healthz")
+    assert (response.status, response.getheader("Content-Type")) == (200, "application/json")
+    assert json.loads(body) == {"healthy": True, "name": "alpha"}
+
+
+def test_unhealthy(server: MetricsServer, health: Health) -> None:
+    health.answer = (False, {"peers_online": 0})
+    response, body = ask(server, "/healthz")
+    assert response.status == 503
+    assert json.loads(body) == {"healthy": False, "peers_online": 0}
+
+
+def test_a_health_check_that_fails_is_answered_and_logged(
+    server: MetricsServer, health: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    health.error = RuntimeError("out of health")
+    try:
+        response, _ = ask(server, "/healthz")
+    finally:
+        health.error = None
+    assert response.status == 500
+    assert "out of health" in caplog.text
+
+
+def test_the_index_leads_to_both_pages(server: MetricsServer) -> None:
+    response, body = ask(server, "/")
+    assert response.status == 200
+    assert b'href="/metrics"' in body
+    assert b'href="/healthz"' in body
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "//[", "*", "http://x/metrics"])
+def test_anything_else_is_not_found(server: MetricsServer, path: str) -> None:
+    assert ask(server, path)[0].status == 404
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/nothing"])
+def test_head_is_get_without_the_body(server: MetricsServer, health: Health, path: str) -> None:
+    health.answer = (True, {})
+    response, body = ask(server, path, "HEAD")
+    assert response.status == ask(server, path)[0].status
+    assert int(response.getheader("Content-Length") or 0) > 0
+    assert body == b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_only_reading_is_allowed(server: MetricsServer, method: str) -> None:
+    response, _ = ask(server, "/metrics", method)
+    assert (response.status, response.getheader("Allow")) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\r\n", b"GARBAGE\r\n\r\n", b"GET /" + b"x" * 70_000, b"\x00\xff\n" * 100, b"GET\r\n\r\n"]
+)
+def test_rubbish_hurts_nobody(
+    server: MetricsServer, raw: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with connect(server) as client, suppress(ConnectionError):  # it may hang up before it has read all
+        client.sendall(raw)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(10_000):
+            pass
+    assert ask(server, "/metrics")[0].status == 200
+    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_drips_is_cut_at_the_deadline(small: MetricsServer) -> None:
+    started = time.monotonic()
+    with connect(small) as client, pytest.raises(ConnectionError):
+        _drip(client, until=started + 5)
+    assert time.monotonic() - started < 3
+
+
+def _drip(client: socket.socket, until: float) -> None:
+    while time.monotonic() < until:
+        client.sendall(b"G")
+        time.sleep(0.05)
+
+
+def test_silent_clients_take_their_places_only_for_a_while(small: MetricsServer) -> None:
+    with connect(small) as first, connect(small) as second:
+        with connect(small) as third:
+            assert third.recv(1000).startswith(b"HTTP/1.0 503 ")
+        assert first.recv(1) == b""
+        assert second.recv(1) == b""
+    # A place is free when its thread has ended, which is a moment after its client is cut.
+    give_up = time.monotonic() + 5
+    while not _is_served(small) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert _is_served(small)
+
+
+def _is_served(server: MetricsServer) -> bool:
+    try:
+        return ask(server, "/")[0].status == 200
+    except ConnectionError:  # turned away before it had sent its request
+        return False
+
+
+def test_a_port_in_use_is_said_in_one_line(server: MetricsServer) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MetricsServer(HOST, server.port, CollectorRegistry(), Health())
+    text = str(caught.value)
+    assert f"{HOST}:{server.port}: the port is in use" in text
+    assert "metrics_port" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "x" * 300, "a..b", "256.1.1.1"])
+def test_an_address_of_nobody_is_said_in_one_line(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot serve metrics on .*:1: .*address of this machine[^\n]*$"):
+        MetricsServer(host, 1, CollectorRegistry(), Health())
+
+
+def test_ipv6(registry: CollectorRegistry) -> None:
+    if not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with MetricsServer("::1", 0, registry, Health()) as server:
+        with closing(http.client.HTTPConnection("::1", server.port, timeout=5)) as connection:
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().status == 200
+        with pytest.raises(ConfigError, match=rf"\[::1\]:{server.port}: the port is in use"):
+            MetricsServer("::1", server.port, registry, Health())
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_closing_frees_the_port_ends_clients_and_may_be_repeated(registry: CollectorRegistry) -> None:
+    server = MetricsServer(HOST, 0, registry, Health())
+    with connect(server) as client:
+        ask(server, "/")  # accepted in turn, so the first client is being served by now
+        server.close()
+        assert client.recv(1) == b""
+    server.close()
+    MetricsServer(HOST, server.port, registry, Health()).close()
+
+
+def test_no_thread_remains(registry: CollectorRegistry) -> None:
+    before = threading.active_count()
+    server = MetricsServer(HOST, 0, registry, Health())
+    ask(server, "/metrics")
+    server.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_the_limits_suit_prometheus() -> None:
+    assert DEADLINE < 10  # its default scrape_timeout
+    assert MAX_CONNECTIONS >= 4

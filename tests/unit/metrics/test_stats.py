@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.errors import FrameError
+from epaxos.metrics import ERROR_KINDS, ReplicaStats
+from epaxos.statemachine.operations import Operation
+
+
+def test_every_kind_of_frame_error_is_known() -> None:
+    kinds = re.findall(r"``(\w+)``", FrameError.__doc__ or "")
+    assert "malformed" in kinds
+    assert set(kinds) <= set(ERROR_KINDS)
+
+
+def test_an_unforeseen_kind_of_error_is_counted_and_stops_nothing(stats: ReplicaStats) -> None:
+    stats.error("meteorite", 2)
+    stats.error("meteorite")
+    assert stats.errors["meteorite"] == 3
+
+
+def test_peers_are_the_others(stats: ReplicaStats) -> None:
+    assert stats.peers == ("alpha", "charlie")
+
+
+@pytest.mark.parametrize(("row", "peers"), [(0, ("bravo",)), (1, ("alpha",))])
+def test_the_first_and_the_last_replica_have_peers_too(row: int, peers: tuple[str, ...]) -> None:
+    assert ReplicaStats(("alpha", "bravo"), row, ["NULL"], ["Beacon"]).peers == peers
+
+
+def test_a_replica_alone_has_no_peers() -> None:
+    stats = ReplicaStats(("alpha",), 0, ["NULL"], ["Beacon"])
+    assert (stats.peers, stats.traffic, stats.dropped, stats.peer_up) == ((), {}, {}, {})
+
+
+def test_labels_from_the_network_are_not_taken(stats: ReplicaStats) -> None:
+    with pytest.raises(KeyError):
+        stats.message_traffic("received", "PreAccept", "mallory")
+    with pytest.raises(KeyError):
+        stats.message_traffic("received", "Nonsense", "alpha")
+
+
+@given(st.binary(max_size=300).map(lambda raw: bytes(byte % len(Operation) for byte in raw)))
+def test_operations_are_counted_by_code(operations: bytes) -> None:
+    stats = ReplicaStats(("alpha",), 0, [operation.name for operation in Operation], [])
+    stats.operations_executed(operations)
+    stats.operations_executed(operations)
+    counted = Counter(operations)
+    assert stats.executed == [2 * counted[code] for code in range(len(Operation))]
+
+
+def test_a_recovered_instance_has_no_commit_latency(stats: ReplicaStats) -> None:
+    stats.committed("fast", 0.001)
+    stats.committed("slow", 0.002)
+    stats.committed("recovered", 3.0)
+    assert stats.commits == {"fast": 1, "slow": 1, "recovered": 1}
+    assert stats.commit_latency.count == 2
+    assert stats.commit_latency.sum == pytest.approx(0.003)
+
+
+def test_no_attribute_can_be_added_by_a_slip_of_the_pen(stats: ReplicaStats) -> None:
+    with pytest.raises(AttributeError):
+        stats.proposal = 1  # type: ignore[attr-defined]  # the slip
