@@ -1,5 +1,81 @@
-"""epaxos: a leaderless replicated key-value service over EPaxos*."""
+"""epaxos: a leaderless replicated key-value service over EPaxos*.
+
+    with epaxos.Client("localhost:4264") as client:
+        client.put(b"key", b"value")
+
+What clients need is imported when it is first used, so a replica does not pay for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from epaxos.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from epaxos.client.asynchronous import AsyncClient
+    from epaxos.client.blocking import Client
+    from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, Result
+    from epaxos.config import Config, load_config
+    from epaxos.errors import (
+        Busy,
+        ClientError,
+        Closed,
+        ConfigError,
+        EpaxosError,
+        NoAnswer,
+        OperationFailed,
+        Refused,
+    )
+
+_HOMES = {
+    "AsyncClient": "epaxos.client.asynchronous",
+    "Client": "epaxos.client.blocking",
+    "CasResult": "epaxos.client.commands",
+    "MultiAborted": "epaxos.client.commands",
+    "Op": "epaxos.client.commands",
+    "Reply": "epaxos.client.commands",
+    "Result": "epaxos.client.commands",
+    "Config": "epaxos.config",
+    "load_config": "epaxos.config",
+    "Busy": "epaxos.errors",
+    "ClientError": "epaxos.errors",
+    "Closed": "epaxos.errors",
+    "ConfigError": "epaxos.errors",
+    "EpaxosError": "epaxos.errors",
+    "NoAnswer": "epaxos.errors",
+    "OperationFailed": "epaxos.errors",
+    "Refused": "epaxos.errors",
+}
+
+__all__ = [
+    "AsyncClient",
+    "Busy",
+    "CasResult",
+    "Client",
+    "ClientError",
+    "Closed",
+    "Config",
+    "ConfigError",
+    "EpaxosError",
+    "MultiAborted",
+    "NoAnswer",
+    "Op",
+    "OperationFailed",
+    "Refused",
+    "Reply",
+    "Result",
+    "__version__",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

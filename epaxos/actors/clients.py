@@ -79,19 +79,22 @@ class Clients:
     def open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
         """Take one frame from the clients' socket; a question for the status is handed back."""
         try:
-            if len(parts) != 1:
-                raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-            frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
-            if frame.kind == Kind.REQUEST:
-                self._request(identity, decode_batch(frame.body), now)
-                return None
-            if frame.kind == Kind.STATUS:
-                return _status_request(identity, frame.body)
-            raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
+            return self._open(identity, parts, now)
         except FrameError as error:
             self._stats.error(error.kind)
             self._log_once(error.kind, str(error))
             self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
+        return None
+
+    def _open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+        if len(parts) != 1:
+            raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
+        frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
+        if frame.kind == Kind.STATUS:
+            return _status_request(identity, frame.body)
+        if frame.kind != Kind.REQUEST:
+            raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
+        self._request(identity, decode_batch(frame.body), now)
         return None
 
     def _request(self, identity: bytes, batch: Batch, now: float) -> None:

@@ -2,9 +2,9 @@
 
 pykka's loop asks its inbox for one envelope at a time. This inbox answers with everything that waits on the
 replica's sockets as one envelope, a `Round`, so the Replica's thread polls its sockets itself and no
-frame is handed from thread to thread: a hand-over costs more than consensus on a small command. Messages told
-by other threads go through an ordinary bounded queue and wake the poll through a socket pair; they come one by
-one, between rounds. pykka's own loop and failure handling stay as they are.
+frame is handed from thread to thread: a hand-over costs more than consensus on a small command. Messages
+told by other threads go through an ordinary bounded queue and wake the poll through a socket pair; they come
+one by one, between rounds. pykka's own loop and failure handling stay as they are.
 
 What bounds it: a round takes at most `capacity` frames; what has not been taken stays in ZeroMQ's queues,
 which are bounded by high-water marks, and then with the senders.
@@ -57,21 +57,32 @@ class Sources(NamedTuple):
 
 def readable(source: zmq.Socket[bytes]) -> bool:
     """Whether a message waits on the socket; asking costs half a µs, an `Again` exception 6."""
-    return bool(source.getsockopt(zmq.EVENTS) & _POLLIN)  # type: ignore[operator]  # an int for EVENTS
+    return bool(int(source.getsockopt(zmq.EVENTS)) & _POLLIN)
 
 
 class Mailbox:
-    """A pykka inbox that is fed by sockets too; `attach` is called once, in the thread that calls `get`."""
+    """A pykka inbox that is fed by sockets too; `attach` is called once, in the thread that calls `get`.
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._told: queue.Queue[Any] = queue.Queue(capacity)
+    pykka makes an actor's inbox before the actor knows its configuration, so `capacity` is set afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._told: queue.Queue[Any] = queue.Queue(_CAPACITY)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._sources: Sources | None = None
         self._pollables: list[tuple[Any, int]] = []
         self._last_round = 0.0
+
+    @property
+    def capacity(self) -> int:
+        """How many frames a round takes from a socket, and how many messages of other threads wait, at most."""
+        return self._told.maxsize
+
+    @capacity.setter
+    def capacity(self, capacity: int) -> None:
+        self._told.maxsize = capacity
 
     def attach(self, sources: Sources) -> None:
         """Begin to take rounds from sockets."""
@@ -124,7 +135,7 @@ class Mailbox:
     def _take(self, source: zmq.Socket[bytes]) -> list[tuple[bytes, list[bytes]]]:
         """All messages that wait on a ROUTER, at most `capacity`."""
         frames: list[tuple[bytes, list[bytes]]] = []
-        while len(frames) < self._capacity and readable(source):
+        while len(frames) < self._told.maxsize and readable(source):
             identity = source.recv(_NOBLOCK)
             parts = []
             while source.get(zmq.RCVMORE):
@@ -137,6 +148,8 @@ class Mailbox:
         self._wake_reader.close()
         self._wake_writer.close()
 
+
+_CAPACITY: Final = 10_000
 
 _AT_ONCE: Final = 20e-6
 """A poll that took no longer than this (seconds) found its frames waiting."""

@@ -91,8 +91,8 @@ class Peers:
 
     def _forgetful(self, name: str) -> str:
         return (
-            f"{name} is another process than the {name} heard before: either two replicas run under this name, "
-            f"or it was restarted without its memory and may not vote. Stop it; if it lost its memory, "
+            f"{name} is another process than the {name} heard before: either two replicas run under this "
+            f"name, or it was restarted without its memory and may not vote. Stop it; if it lost its memory, "
             f"restart the whole cluster (storage engine {self._config.storage.engine!r} keeps nothing)"
         )
 

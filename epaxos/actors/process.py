@@ -62,6 +62,7 @@ def make_parts(config: Config, row: Row) -> Parts:
         thrifty=config.thrifty,
         fast_path_timeout=config.fast_path_timeout,
         retry=config.retry,
+        recovery_timeout=config.timeout,
     )
     limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
     names = [replica.name for replica in config.replicas]

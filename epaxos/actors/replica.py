@@ -96,7 +96,7 @@ class Replica(pykka.ThreadingActor):
 
     def __init__(self, config: Config, row: Row, parts: Parts, end: End) -> None:
         super().__init__()
-        self.actor_inbox = Mailbox(config.mailbox)
+        self.actor_inbox.capacity = config.mailbox
         self._config = config
         self._row = row
         self._core, self._storage, self._machine, self._stats = parts
@@ -116,6 +116,10 @@ class Replica(pykka.ThreadingActor):
         self._stats.executed = self._machine.executed
 
     # -- pykka's life cycle --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _create_actor_inbox() -> Mailbox:
+        return Mailbox()
 
     def on_start(self) -> None:
         """Listen, connect to the peers, and begin to take rounds."""

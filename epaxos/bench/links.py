@@ -21,6 +21,9 @@ from epaxos.config import ReplicaAddress
 from epaxos.errors import EpaxosError, FrameError
 from epaxos.transport.framing import Frame, Kind, open_frame, seal
 
+_POLLIN: Final = int(zmq.POLLIN)
+"""A plain number: an operation on the enumeration takes as long as asking the socket."""
+
 _ROUND: Final = 64
 """Frames taken from one socket before the next one has its turn."""
 
@@ -29,7 +32,7 @@ _STATUS_RETRY: Final = 0.5
 
 
 class BenchError(EpaxosError):
-    """The benchmark cannot run: no replica to be reached, or one that refuses it; one line."""
+    """The benchmark cannot run: a replica refuses it, say; one line."""
 
 
 @dataclass(slots=True)
@@ -142,4 +145,4 @@ class Links:
 
 def _has_frame(socket: zmq.Socket[bytes]) -> bool:
     events = socket.get(zmq.EVENTS)  # costs a fifth of a receive that finds nothing
-    return bool(int(events) & zmq.POLLIN)
+    return bool(int(events) & _POLLIN)

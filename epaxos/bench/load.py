@@ -7,6 +7,7 @@ do not get, so whatever can be done for a whole frame is: one encoding, one chec
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
@@ -61,7 +62,8 @@ class Load:
         self._tallies = [Tally() for _ in links.names]
         self._remarks: list[str] = []
         self._timeout = round(options.timeout * _SECOND)
-        self._tick_every = min(_LONGEST_TICK, self._timeout // 4)
+        self._try = self._timeout // options.tries
+        self._tick_every = min(_LONGEST_TICK, self._try // 4)
         self._paused: list[tuple[int, int, Flight]] = []
         self._order = count()  # so that frames with one time need not be compared
         self._sessions = self._make_sessions(workload)
@@ -127,24 +129,28 @@ class Load:
         )
 
     def _issue(self, now: int) -> None:
-        grant, batch = self._budget.grant, self._options.batch
-        for session in self._pace.ready(now):
-            left, due, spacing = self._pace.due(session, now)
-            while left > 0:
-                granted, measured = grant(min(left, batch), now)
-                if not granted:
-                    return
-                flight = session.take_off(granted, now)
-                flight.due, flight.spacing, flight.measured = due, spacing, measured
-                self._outstanding += granted
-                self._sent += granted
-                self._send(flight, now)
-                due += granted * spacing
-                left -= granted
-            self._pace.rest(session)
+        """Send what is due, a frame of each session at a time, so that none takes all that is left to do."""
+        pace, frame = self._pace, self._options.frame
+        turns = deque(pace.ready(now))
+        while turns:
+            session = turns.popleft()
+            due = pace.due(session, now)
+            if due.commands <= 0:
+                pace.rest(session)
+                continue
+            granted, measured = self._budget.grant(min(due.commands, frame), now)
+            if not granted:
+                return
+            pace.took(session, granted)
+            flight = session.take_off(granted, now)
+            flight.due, flight.spacing, flight.measured = due.first, due.spacing, measured
+            self._outstanding += granted
+            self._sent += granted
+            self._send(flight, now)
+            turns.append(session)
 
     def _send(self, flight: Flight, now: int) -> None:
-        flight.deadline = now + self._timeout
+        flight.deadline = now + self._try
         self._links.senders[flight.link](flight.frame)
 
     def _next_event(self) -> int:
@@ -193,7 +199,7 @@ class Load:
 
     def _take_reply(self, flight: Flight, outcomes: bytes, values: list[Any] | None) -> bool:
         now = perf_counter_ns()
-        size = len(flight)
+        size = flight.count
         if type(outcomes) is not bytes or len(outcomes) != size:
             return False
         if values is not None and (type(values) is not list or len(values) != size):
@@ -220,32 +226,32 @@ class Load:
     def _record(self, tally: Tally, flight: Flight, now: int) -> None:
         record = tally.latencies.record
         if not flight.spacing:
-            record(now - flight.due, len(flight))
+            record(now - flight.due, flight.count)
             return
-        for due in range(flight.due, flight.due + len(flight) * flight.spacing, flight.spacing):
+        for due in range(flight.due, flight.due + flight.count * flight.spacing, flight.spacing):
             record(now - due)
 
     def _land(self, flight: Flight) -> None:
         session = flight.session
         session.land(flight.first)
-        self._outstanding -= len(flight)
+        self._outstanding -= flight.count
         self._pace.freed(session)
 
     def _fail(self, flight: Flight, kind: str) -> None:
         """Give a frame up: all of its commands are errors of that kind."""
-        self._tallies[flight.session.home].errors[kind] += len(flight)
+        self._tallies[flight.session.home].errors[kind] += flight.count
         if self._history is not None and kind != "refused":
             self._history.unanswered(flight.columns)
         self._land(flight)
 
     def _take_busy(self, flight: Flight) -> None:
         now = perf_counter_ns()
-        self._tallies[flight.session.home].busy += len(flight)
-        if now - flight.sent > self._timeout * self._options.tries:
+        self._tallies[flight.session.home].busy += flight.count
+        if now - flight.sent > self._timeout:
             self._fail(flight, "busy")
             return
         again = now + flight.pause()
-        flight.deadline = again + self._timeout
+        flight.deadline = again + self._try
         heappush(self._paused, (again, next(self._order), flight))
 
     def _send_paused(self) -> None:
@@ -275,7 +281,7 @@ class Load:
             session.link = (flight.link + 1) % len(self._links.names)
         flight.link = session.link
         flight.tries += 1
-        self._tallies[session.home].retries += len(flight)
+        self._tallies[session.home].retries += flight.count
         self._send(flight, now)
 
     def _abandon(self) -> None:

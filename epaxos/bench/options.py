@@ -14,6 +14,8 @@ DEFAULT_WINDOW: Final = 1000
 DEFAULT_BATCH: Final = 33
 DEFAULT_KEYS: Final = 100_000
 MAX_BATCH: Final = 100_000
+FRAME_BYTES: Final = 1024 * 1024
+"""Where a frame is full, as in the client library: larger ones cost no less per command."""
 
 
 class OptionError(EpaxosError):
@@ -35,7 +37,8 @@ class Amount:
 class BenchOptions:
     """A benchmark run, resolved: every value is the one that is used.
 
-    `timeout` (seconds) is how long one try waits for its answer, `tries` how many replicas are tried.
+    `timeout` (seconds) is how long a command may take in all, before it is given up; `tries` replicas are
+    tried meanwhile, each for an equal share of it.
     `rate` is in commands a second over all clients; None sends whenever the window has room.
     `batch` is the number of commands in one frame at most.
 
@@ -106,6 +109,11 @@ class BenchOptions:
             raise OptionError(
                 f"--verify needs more --keys than commands outstanding: at least {self.window * self.clients}"
             )
+
+    @property
+    def frame(self) -> int:
+        """How many commands a frame holds at most: `batch`, or what comes to a MiB."""
+        return max(1, min(self.batch, FRAME_BYTES // (self.key_size + self.value_size)))
 
     def workload(self, tag: int) -> Workload:
         """The mix of commands that these options describe; `tag` (16 bits) marks the run's values."""

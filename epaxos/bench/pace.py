@@ -13,7 +13,7 @@ _SECOND = 1_000_000_000
 
 
 class Due(NamedTuple):
-    """Commands that are due: how many, when the first of them was, and the time between two (ns)."""
+    """Commands that are due: how many (none if not above 0), since when, and the time between two (ns)."""
 
     commands: int
     first: int
@@ -21,7 +21,7 @@ class Due(NamedTuple):
 
 
 class Pace(Protocol):
-    """What the load loop asks, in this order: `ready`, `due` for each session, then `rest`."""
+    """What the load loop asks: `ready`; of each session `due` and `took` until nothing is due; `rest`."""
 
     def ready(self, now: int) -> Iterable[Session]:
         """The sessions that may have commands due now."""
@@ -29,8 +29,11 @@ class Pace(Protocol):
     def due(self, session: Session, now: int) -> Due:
         """What a session may send now, within its window."""
 
+    def took(self, session: Session, commands: int) -> None:
+        """So many of the session's commands that were due are sent."""
+
     def rest(self, session: Session) -> None:
-        """The session has sent what it could."""
+        """The session has nothing left that it can send now."""
 
     def freed(self, session: Session) -> None:
         """The session's window has room again."""
@@ -53,6 +56,9 @@ class Windowed:
     def due(self, session: Session, now: int) -> Due:
         """See `Pace`."""
         return Due(session.room, now, 0)
+
+    def took(self, session: Session, commands: int) -> None:
+        """See `Pace`."""
 
     def rest(self, session: Session) -> None:
         """See `Pace`; the next answer makes the session ready again."""
@@ -92,9 +98,12 @@ class Scheduled:
     def due(self, session: Session, now: int) -> Due:
         """See `Pace`."""
         first = self._next[session]
-        count = max(0, min(session.room, (now - first) // self._spacing + 1))
-        self._next[session] = first + count * self._spacing
-        return Due(count, first, self._spacing)
+        commands = min(session.room, (now - first) // self._spacing + 1)
+        return Due(commands, first, self._spacing)
+
+    def took(self, session: Session, commands: int) -> None:
+        """See `Pace`."""
+        self._next[session] += commands * self._spacing
 
     def rest(self, session: Session) -> None:
         """See `Pace`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from epaxos.bench.results import Tally
@@ -119,9 +120,9 @@ def _cluster(config: Config) -> dict[str, Any]:
 
 
 def as_table(report: Mapping[str, Any]) -> Table:
-    """The figures of `as_json` as a table, a row for each replica and one for all."""
-    table = Table(title=_title(report), caption="latency in ms, from when a command was due")
-    table.add_column("replica")
+    """The figures of `as_json` as a table of 80 columns, a row for each replica and one for all."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("replica", no_wrap=True)
     for name in ("commands/s", *_LATENCIES.values(), "fast path", "errors"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, figures in report["replicas"].items():
@@ -131,11 +132,12 @@ def as_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _title(report: Mapping[str, Any]) -> str:
+def title(report: Mapping[str, Any]) -> str:
+    """The line above the table: what was done, and what the latencies are."""
     options = report["config"]
     return (
         f"{report['operations']:,} commands in {report['elapsed_s']:.2f} s: {_mode(options)}, "
-        f"{options['writes']:g} % writes, {_conflicts(options)}"
+        f"{options['writes']:g} % writes, {_conflicts(options)}; latency in ms"
     )
 
 
@@ -150,17 +152,24 @@ def _mode(options: Mapping[str, Any]) -> str:
 def _conflicts(options: Mapping[str, Any]) -> str:
     if options["zipf"] is not None:
         return f"Zipf {options['zipf']:g} over {options['keys']:,} keys"
-    return f"{options['conflicts']:g} % on one hot key"
+    return f"{options['conflicts']:g} % on one hot key" if options["conflicts"] else "no conflicts"
 
 
 def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"{figures['throughput_ops']:,.0f}"
     for name in _LATENCIES:
-        value = figures["latency_ms"][name]
-        yield "-" if value is None else f"{value:.3f}" if value < 1 else f"{value:.2f}"
+        yield _milliseconds(figures["latency_ms"][name])
     ratio = figures["fast_path_ratio"]
     yield "-" if ratio is None else f"{ratio:.1%}"
     yield f"{figures['errors']:,}"
+
+
+def _milliseconds(value: float | None) -> str:
+    """A latency with three digits or four, so that it takes little room."""
+    if value is None:
+        return "-"
+    decimals = sum(value < limit for limit in (1, 100, 1000))
+    return f"{value:,.{decimals}f}"
 
 
 def remarks(report: Mapping[str, Any]) -> Iterator[str]:

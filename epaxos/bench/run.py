@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from time import time
 from typing import Any, Final, TypeAlias
 
 from epaxos.bench.floor import Floor
@@ -25,6 +25,10 @@ _PATIENCE: Final = 2.0
 
 Guard: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Takes what stops the load, and makes that available to the user while the load runs."""
+
+
+class Nobody(BenchError):
+    """No replica answers at all."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,8 @@ def run_bench(
     Replicas that do not answer at the start are left out and reported in `Result.unreachable`.
 
     Raises:
-        BenchError: no replica answers, or one refuses this cluster's clients.
+        Nobody: no replica answers.
+        BenchError: one refuses this cluster's clients.
         FloorError: the latency floor cannot be measured.
     """
     there = [config.replica(name) for name in _reachable(config, options)]
@@ -94,7 +99,7 @@ def run_bench(
         floor = stack.enter_context(Floor()) if options.floor else None
         _measure(floor)
         before = links.by_name(links.statuses(everyone, _PATIENCE))
-        load = Load(options, links, options.workload(secrets.randbits(16)), history, progress)
+        load = Load(options, links, options.workload(_tag()), history, progress)
         with guard(load.stop):
             measured = load.run()
         if not measured.interrupted:
@@ -106,6 +111,11 @@ def run_bench(
         if history is not None and not measured.interrupted:
             result.verification = Verification(history.check(), _settle(config))
     return result
+
+
+def _tag() -> int:
+    """Marks the values of this run: no other of the last eighteen hours began in the same second."""
+    return int(time()) & 0xFFFF
 
 
 def _measure(floor: Floor | None) -> None:
@@ -126,5 +136,5 @@ def _reachable(config: Config, options: BenchOptions) -> list[str]:
         there = links.by_name(links.statuses(range(len(replicas)), _PATIENCE))
     if not there:
         places = ", ".join(f"{replica.name} at {replica.client_endpoint}" for replica in replicas)
-        raise BenchError(f"no replica of {config.name} ({config.source}) answers: {places}; is it running?")
+        raise Nobody(f"no replica of {config.name} ({config.source}) answers: {places}; is it running?")
     return [name for name in options.replicas if name in there]

@@ -19,7 +19,7 @@ _LONGEST_PAUSE: Final = 100_000_000
 
 
 class Flight:
-    """A frame of commands under way.
+    """A frame of `count` commands under way.
 
     Times are in nanoseconds: the first command was `due` then and the others `spacing` apart; the frame
     was first `sent` then; at `deadline` this try is over. `pauses` counts how often it was turned away by
@@ -28,6 +28,7 @@ class Flight:
 
     __slots__ = (
         "columns",
+        "count",
         "deadline",
         "due",
         "first",
@@ -45,6 +46,7 @@ class Flight:
         self.session = session
         self.first = first
         self.columns = columns
+        self.count = len(columns.keys)
         self.frame = frame
         self.sent = sent
         self.link = session.link
@@ -54,9 +56,6 @@ class Flight:
         self.deadline = 0
         self.pauses = 0
         self.tries = 1
-
-    def __len__(self) -> int:
-        return len(self.columns.keys)
 
     def pause(self) -> int:
         """How long to wait before the next try after one more busy answer (ns)."""
@@ -128,5 +127,5 @@ class Session:
         """The frame that begins with that number is over; None if it was over already."""
         flight = self.flights.pop(first, None)
         if flight is not None:
-            self.outstanding -= len(flight)
+            self.outstanding -= flight.count
         return flight

@@ -27,6 +27,7 @@ _AUTHOR: Final = struct.Struct(">HHI")
 AUTHOR_SIZE: Final = _AUTHOR.size
 MAX_CLIENTS: Final = 65_536
 _CHUNK: Final = 4096
+_CHUNK_BYTES: Final = 1024 * 1024
 
 _WRITE_BIT: Final = 1
 _SHARED_BIT: Final = 2
@@ -107,7 +108,7 @@ class Stream:
         self.taken = 0
         self._workload = workload
         self.client = client
-        self._chunk = chunk
+        self._chunk = max(1, min(chunk, _CHUNK_BYTES // max(1, workload.value_size)))
         self._made = 0
         self._position = 0
         self._operations = b""

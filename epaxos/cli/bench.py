@@ -24,45 +24,41 @@ from epaxos.bench.options import (
     OptionError,
 )
 from epaxos.bench.progress import ProgressBar
-from epaxos.bench.report import as_json, as_table, remarks
-from epaxos.bench.run import Result, run_bench
-from epaxos.config import Config, load_config, parse_duration
-from epaxos.errors import ConfigError, EpaxosError
-
-_USAGE = 2
-_INTERRUPTED = 130
-
-
-def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    """A time like 500ms, 10s or 1m30s, in seconds."""
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; write 500ms, 10s or 1m30s") from error
+from epaxos.bench.report import as_json, as_table, remarks, title
+from epaxos.bench.run import Nobody, Result, run_bench
+from epaxos.cli.failures import Exit, complain
+from epaxos.cli.options import Duration, config_option, find_replica, load, timeout_option
+from epaxos.cli.pages import Page
+from epaxos.config import Config
 
 
-def _amount(context: click.Context, option: click.Parameter, value: str) -> Amount:
-    """A plain number of operations, or a duration."""
-    if value.isdecimal():
-        return Amount(operations=int(value))
-    return Amount(seconds=_duration(context, option, value))
+class AmountType(click.ParamType):
+    """A plain number of commands, or a duration."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, Amount):
+            return value
+        if value.isdecimal():
+            return Amount(operations=int(value))
+        return Amount(seconds=Duration(zero=True).convert(value, param, ctx))
 
 
-@click.command(short_help="Load a running cluster and report throughput and latencies.")
-@click.option("-c", "--config", "config_file", metavar="FILE", help="The cluster's configuration.")
+@click.command(cls=Page)
+@config_option
 @click.option("--operations", type=int, metavar="N", help="Stop after N commands.")
 @click.option(
     "--duration",
-    callback=_duration,
-    metavar="TIME",
+    type=Duration(),
+    metavar="DURATION",
     help=f"Stop after this long.  [default: {DEFAULT_DURATION:g}s, unless --operations is given]",
 )
 @click.option(
     "--warmup",
-    callback=_amount,
-    metavar="TIME|N",
+    type=AmountType(),
+    metavar="N|DURATION",
     default="0",
     show_default=True,
     help="Load that comes first and is not counted: a duration (2s) or a number of commands (5000).",
@@ -92,8 +88,8 @@ def _amount(context: click.Context, option: click.Parameter, value: str) -> Amou
     "--batch",
     type=int,
     metavar="N",
-    help="Commands in one frame at most: what the client library coalesces of the commands that are due. "
-    f"1 sends each by itself.  [default: {DEFAULT_BATCH}]",
+    help="Commands in one frame at most, as the client library coalesces the commands that are due (and at "
+    f"most 1 MiB, as there). 1 sends each by itself.  [default: {DEFAULT_BATCH}]",
 )
 @click.option(
     "--keys",
@@ -125,12 +121,7 @@ def _amount(context: click.Context, option: click.Parameter, value: str) -> Amou
     help="Instead of --conflicts: all clients use all keys, with popularity 1/rank^S.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same commands.")
-@click.option(
-    "--timeout",
-    callback=_duration,
-    metavar="TIME",
-    help="Try the next replica after this long.  [default: client.timeout]",
-)
+@timeout_option("A command without answer is an error after this long, all tries together, like 500ms.")
 @click.option(
     "--tries", type=int, metavar="N", help="Replicas tried, the first included.  [default: client.tries]"
 )
@@ -155,7 +146,7 @@ def bench(
     progress: bool | None,  # noqa: FBT001  click passes it by name
     **given: Any,
 ) -> None:
-    r"""Load a running cluster and print a table of what it did.
+    """Load a running cluster and print a table of what it did.
 
     Needs a running cluster (epaxos up). By default one client for each replica keeps 1000 writes of 8 bytes
     outstanding, on keys that do not conflict, for 5 seconds. Keys are decimal numbers such as 00000042; what
@@ -165,36 +156,35 @@ def bench(
     Latency is that of each command from when it was due. The fast path's share is that of the instances
     which the loaded replicas committed meanwhile.
 
-    \b
-    Exit codes: 0 done; 1 errors, a replica that does not answer, or a failed --verify;
-                2 bad options or configuration; 130 interrupted (what was measured is printed).
+    Exit codes:
+      0    done
+      1    errors, a replica that does not answer, or a failed --verify
+      2    wrong options or configuration
+      3    no replica answers
+      130  interrupted by Ctrl-C; what was measured until then is printed
 
-    \b
     Examples:
       epaxos bench -c conf/local.toml
       epaxos bench -c conf/local.toml --closed --clients 1 --floor
       epaxos bench -c conf/local.toml --operations 200000 --conflicts 25 --verify
       epaxos bench -c conf/local.toml --rate 20000 --writes 50 --zipf 0.99 --json -
     """
+    context = click.get_current_context()
+    config = load(config_file)
     try:
-        config = load_config(config_file)
         options = make_options(config, **given)
     except OptionError as error:
         raise click.UsageError(str(error)) from error
-    except ConfigError as error:
-        click.echo(f"epaxos bench: {error}", err=True)
-        sys.exit(_USAGE)
-    errors = Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False, force_terminal=progress or None)
     try:
         result = _run(config, options, errors, forced=progress)
-    except EpaxosError as error:
-        click.echo(f"epaxos bench: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("epaxos bench: interrupted before the load began", err=True)
-        sys.exit(_INTERRUPTED)
+    except Nobody as error:
+        complain(str(error), context.command_path)
+        context.exit(Exit.NO_ANSWER)
     _show(result, json_file, errors)
-    sys.exit(_INTERRUPTED if result.measured.interrupted else 0 if result.fine else 1)
+    if result.measured.interrupted:
+        context.exit(Exit.INTERRUPTED)
+    context.exit(Exit.DONE if result.fine else Exit.FAILED)
 
 
 def make_options(  # noqa: PLR0913  the options of the command line, by name
@@ -223,6 +213,9 @@ def make_options(  # noqa: PLR0913  the options of the command line, by name
     for name, value in (("--window", window), ("--rate", rate), ("--batch", batch)):
         if closed and value is not None:
             raise OptionError(f"--closed and {name} exclude each other: closed is one command at a time")
+    for name, limit in (("key", config.max_key), ("value", config.max_value)):
+        if others[f"{name}_size"] > limit:
+            raise OptionError(f"--{name}-size {others[f'{name}_size']}: max_{name} is {limit} bytes here")
     names = _replica_names(config, replicas)
     if operations is None and duration is None:
         duration = DEFAULT_DURATION
@@ -241,15 +234,10 @@ def make_options(  # noqa: PLR0913  the options of the command line, by name
 
 
 def _replica_names(config: Config, given: str | None) -> tuple[str, ...]:
-    known = [replica.name for replica in config.replicas]
     if given is None:
-        return tuple(known)
-    names = tuple(name.strip() for name in given.split(",") if name.strip())
-    for name in names:
-        if name not in known:
-            allowed = ", ".join(known)
-            raise OptionError(f"--replicas: no replica {name!r} in {config.source}; known are {allowed}")
-    return names
+        return tuple(replica.name for replica in config.replicas)
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return tuple(find_replica(config, name).name for name in names)
 
 
 def _run(config: Config, options: BenchOptions, errors: Console, *, forced: bool | None) -> Result:
@@ -278,6 +266,7 @@ def _show(result: Result, json_file: str | None, errors: Console) -> None:
     """The table goes to stdout, unless the JSON does."""
     report = as_json(result)
     console = errors if json_file == "-" else Console(highlight=False)
+    console.print(title(report), markup=False, soft_wrap=True)
     console.print(as_table(report))
     for line in remarks(report):
         console.print(line, markup=False, soft_wrap=True)

@@ -59,7 +59,7 @@ def check(file: str) -> None:
 )
 @click.option("--name", metavar="NAME", default="local", show_default=True, help="Name of the cluster.")
 def init(count: int, hosts: tuple[str, ...], name: str) -> None:
-    """Write a new configuration to stdout.
+    r"""Write a new configuration to stdout.
 
     It has every key with its purpose, what is allowed and its default. Replicas on one host get the ports
     3264, 3265, ... for peers, 4264, ... for clients and 9264, ... for metrics.

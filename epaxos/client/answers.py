@@ -26,19 +26,19 @@ class Busy(NamedTuple):
 
     client: int
     first: int
-    count: int
+    commands: int
 
 
 class Refused(NamedTuple):
-    """REFUSED: nothing of the frame was taken, because of the command at `index` (-1: of the whole frame).
+    """REFUSED: nothing of the frame was taken, because of the command at `position` (-1: of the whole frame).
 
-    `count` is 0 where the replica could not tell which frame it was.
+    `commands` is 0 where the replica could not tell which frame it was.
     """
 
     client: int
     first: int
-    count: int
-    index: int
+    commands: int
+    position: int
     text: str
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from epaxos.errors import ClientError, OperationFailed, Refused
 from epaxos.statemachine.batch import Argument
@@ -39,7 +39,8 @@ _REASONS: Final = {
     Outcome.ABORTED: "the replicas found it malformed",
 }
 
-_OVERHEAD: Final = 16  # bytes on the wire of a command beside its key and argument, at most; the same of a part
+_OVERHEAD: Final = 16
+"""Bytes on the wire, at most, of a command beside its key and argument, or of an element of its argument."""
 
 
 class CasResult(NamedTuple):
@@ -83,10 +84,10 @@ class Result:
 class MultiAborted(OperationFailed):
     """A multi of which one operation failed; none of its operations changed anything.
 
-    `part` is the position of the first operation that failed, `outcome` how it failed.
+    `part` is the position of the first operation that failed, `outcome` how it failed (an `Outcome`).
     """
 
-    def __init__(self, text: str, part: int, outcome: Outcome) -> None:
+    def __init__(self, text: str, part: int, outcome: int) -> None:
         super().__init__(text)
         self.part = part
         self.outcome = outcome
@@ -124,7 +125,7 @@ class Op(NamedTuple):
 
     @staticmethod
     def cas(key: bytes, expected: bytes | None, new: bytes) -> Op:
-        """Set the value of a key if it is `expected` (None: if there is none); the result is a `CasResult`."""
+        """Set the value of a key if it is `expected` (None: there is none); the result is a `CasResult`."""
         if expected is not None:
             _bytes("expected", expected)
         return Op(5, _key(key), [expected, _bytes("new", new)])
@@ -141,7 +142,7 @@ class Op(NamedTuple):
 
     @staticmethod
     def pause(milliseconds: int) -> Op:
-        """Make every replica that executes this sleep; for tests. The cluster's `max_pause` is the longest."""
+        """Make every replica that executes this sleep; for tests. `max_pause` is the longest."""
         return Op(8, b"", _integer("milliseconds", milliseconds, 0, INTEGER_MAX))
 
     @staticmethod
@@ -153,8 +154,8 @@ class Op(NamedTuple):
     def multi(operations: Iterable[Op]) -> Op:
         """Execute operations on any keys as one, all or nothing; the result lists their results.
 
-        Each sees what those before it did. A failed cas, increment or append aborts the whole; a get or delete
-        that finds nothing does not.
+        Each sees what those before it did. A failed cas, increment or append aborts the whole; a get or
+        delete that finds nothing does not.
         """
         parts = as_operations(operations)
         if not parts:
@@ -177,7 +178,7 @@ def as_operations(operations: Iterable[Op]) -> list[Op]:
     listed = list(operations)
     for position, operation in enumerate(listed):
         if type(operation) is not Op:
-            raise TypeError(f"operation {position} must be an Op, as from Op.get(key), not {_type(operation)}")
+            raise TypeError(f"operation {position} must be an Op like Op.get(key), not {_type(operation)}")
     return listed
 
 
@@ -194,7 +195,7 @@ def as_columns(operations: Sequence[Op]) -> tuple[bytes, list[bytes], list[Argum
 def weigh(key: bytes, argument: Argument) -> int:
     """How many bytes a command adds to a frame, at most."""
     if argument.__class__ is bytes:
-        return len(key) + len(argument) + _OVERHEAD  # type: ignore[arg-type]  # its class is bytes
+        return len(key) + len(argument) + _OVERHEAD
     if argument is None or isinstance(argument, int):
         return len(key) + _OVERHEAD
     return len(key) + _OVERHEAD + _weigh_nested(argument)
@@ -238,29 +239,39 @@ def _decode_delete(op: Op, outcome: int, _: object) -> Reply:
     return outcome == _DONE
 
 
-def _decode_cas(op: Op, outcome: int, value: object) -> Reply:
+def _decode_cas(op: Op, outcome: int, value: Any) -> Reply:
     if outcome == _DONE:
-        _, new = op.argument  # type: ignore[misc]  # made by Op.cas
+        _, new = cast("tuple[bytes | None, bytes]", op.argument)
         return CasResult(swapped=True, current=new)
     if outcome != Outcome.COMPARE_FAILED:
         _fail(op, outcome)
-    return CasResult(swapped=False, current=value)  # type: ignore[arg-type]  # bytes or None
+    return CasResult(swapped=False, current=value)
 
 
-def _decode_multi(op: Op, outcome: int, value: object) -> Reply:
-    if value is None or outcome not in (_DONE, Outcome.ABORTED):
+def _decode_multi(op: Op, outcome: int, value: Any) -> Reply:
+    kinds, keys, arguments = cast("tuple[bytes, list[bytes], list[Argument]]", op.argument)
+    parts = list(map(Op, kinds, keys, arguments))
+    if outcome not in (_DONE, Outcome.ABORTED) or not _are_columns(value, len(parts)):
         _fail(op, outcome)
-    parts = list(map(Op, *op.argument))  # type: ignore[misc, arg-type]  # columns, made by Op.multi
-    outcomes, values = value  # type: ignore[misc]  # columns of the same length
-    if outcome == _DONE:
+    outcomes, values = value
+    position = next((index for index, part in enumerate(outcomes) if part > _NOT_FOUND), None)
+    if position is None:
         return [decode(*part) for part in zip(parts, outcomes, values, strict=True)]
-    position = next(index for index, part in enumerate(outcomes) if part > _NOT_FOUND)
-    failed = parts[position]
     raise MultiAborted(
         f"multi aborted and changed nothing: its operation {position}, "
-        f"{_describe(failed)}, failed: {_reason(outcomes[position])}",
+        f"{_describe(parts[position])}, failed: {_reason(outcomes[position])}",
         position,
-        Outcome(outcomes[position]),
+        outcomes[position],
+    )
+
+
+def _are_columns(value: object, count: int) -> bool:
+    return (
+        type(value) is list
+        and len(value) == 2
+        and type(value[0]) is bytes
+        and type(value[1]) is list
+        and len(value[0]) == len(value[1]) == count
     )
 
 
@@ -295,14 +306,14 @@ def _key(key: bytes) -> bytes:
     raise Refused("the key is empty; it needs at least 1 byte")
 
 
-def _bytes(name: str, value: bytes) -> bytes:
+def _bytes(name: str, value: object) -> bytes:
     if type(value) is bytes:
         return value
     hint = "; encode it first: text.encode()" if isinstance(value, str) else ""
     raise TypeError(f"{name} must be bytes, not {_type(value)}{hint}")
 
 
-def _integer(name: str, value: int, lowest: int, highest: int) -> int:
+def _integer(name: str, value: object, lowest: int, highest: int) -> int:
     if type(value) is not int:
         raise TypeError(f"{name} must be an int, not {_type(value)}")
     if not lowest <= value <= highest:

@@ -11,7 +11,7 @@ from typing import Final
 
 from epaxos.config import Config, load_config
 from epaxos.errors import ConfigError
-from epaxos.transport.framing import ANY_CLUSTER
+from epaxos.transport.framing import ANY_CLUSTER, HEADER_SIZE
 
 TIMEOUT: Final = 2.0
 TRIES: Final = 3
@@ -19,7 +19,10 @@ MAX_BATCH: Final = 1000
 MAX_FRAME: Final = 32 * 1024 * 1024
 WINDOW: Final = 64
 
-_ENDPOINT: Final = re.compile(r"tcp://(\[[^\]]+\]|[^:/\s]+):[0-9]{1,5}")
+_FULL_FRAME: Final = 1024 * 1024
+_BATCH_HEAD: Final = HEADER_SIZE + 64  # bytes of a frame beside its commands, at most
+
+_ENDPOINT: Final = re.compile(r"tcp://(?:\[[^\]]+\]|[^:/\s]+):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Options:
     tries: int = TRIES
     window: int = WINDOW
 
+    @property
+    def max_weight(self) -> int:
+        """Bytes that the commands of one frame may have, at most."""
+        return self.max_frame - _BATCH_HEAD
+
+    @property
+    def full_frame(self) -> int:
+        """Bytes at which a frame counts as full: a larger one would cost no less per command."""
+        return min(_FULL_FRAME, self.max_weight)
+
 
 def client_options(
     endpoints: str | Sequence[str] | None,
@@ -57,8 +70,8 @@ def client_options(
     """The options of a client, from its arguments.
 
     Replicas come from `endpoints` ("host:port" or "tcp://host:port"), in that order of preference, or else
-    from `config`, or else from the configuration file that is found. Without `endpoints` the preferred replica is the
-    one called `replica`, or any, so that many clients spread over all replicas.
+    from `config`, or else from the configuration file that is found. The one called `replica` is preferred.
+    If none is named and there are no endpoints, it may be any, so that clients spread over all replicas.
 
     Raises:
         ConfigError: an endpoint or a name is wrong, or the configuration found cannot be used.
@@ -111,8 +124,9 @@ def _complete(endpoint: str) -> str:
     if type(endpoint) is not str:
         raise TypeError(f"an endpoint must be a str like host:port, not {type(endpoint).__name__}")
     complete = endpoint if "://" in endpoint else f"tcp://{endpoint}"
-    if not _ENDPOINT.fullmatch(complete):
-        raise ConfigError(f"endpoints: found {endpoint!r}; allowed: host:port or tcp://host:port")
+    match = _ENDPOINT.fullmatch(complete)
+    if not match or not 0 < int(match[1]) < 65536:
+        raise ConfigError(f"endpoints: found {endpoint!r}; allowed: host:port, with a port from 1 to 65535")
     return complete
 
 

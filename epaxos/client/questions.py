@@ -23,17 +23,35 @@ class Question(Generic[Waiter]):
     it is under way to; times are as in `Ticket`.
     """
 
-    __slots__ = ("asked", "deadline", "digest", "done", "error", "id", "replica", "status", "timeout", "waiter")
+    __slots__ = (
+        "asked",
+        "deadline",
+        "digest",
+        "done",
+        "error",
+        "id",
+        "replica",
+        "status",
+        "timeout",
+        "waiter",
+    )
 
     def __init__(
-        self, number: int, replica: int | None, timeout: float, deadline: float, waiter: Waiter | None
+        self,
+        number: int,
+        replica: int | None,
+        timeout: float,
+        deadline: float,
+        waiter: Waiter | None,
+        *,
+        digest: bool,
     ) -> None:
         self.id = number
         self.replica = replica
+        self.digest = digest
         self.timeout = timeout
         self.deadline = deadline
         self.waiter = waiter
-        self.digest = False
         self.asked: int | None = None
         self.done = False
         self.error: ClientError | None = None
@@ -43,11 +61,12 @@ class Question(Generic[Waiter]):
 class Questions(Generic[Waiter]):
     """The questions of a session that have no answer yet."""
 
-    __slots__ = ("_cluster", "_open", "_routes", "_unasked")
+    __slots__ = ("_cluster", "_last", "_open", "_routes", "_unasked")
 
     def __init__(self, routes: Routes, cluster: int) -> None:
         self._routes = routes
         self._cluster = cluster
+        self._last = 0
         self._open: dict[int, Question[Waiter]] = {}
         self._unasked: list[Question[Waiter]] = []
 
@@ -56,10 +75,21 @@ class Questions(Generic[Waiter]):
         """Whether a question has to be sent."""
         return bool(self._unasked)
 
-    def add(self, question: Question[Waiter]) -> None:
+    def add(
+        self,
+        replica: int | None,
+        timeout: float,
+        deadline: float,
+        waiter: Waiter | None,
+        *,
+        digest: bool,
+    ) -> Question[Waiter]:
         """Take in a question."""
+        self._last += 1
+        question = Question(self._last, replica, timeout, deadline, waiter, digest=digest)
         self._open[question.id] = question
         self._unasked.append(question)
+        return question
 
     def outgoing(self, now: float) -> list[tuple[int, bytes, Question[Waiter]]]:
         """What can be sent now: replica, frame, question."""
@@ -70,6 +100,7 @@ class Questions(Generic[Waiter]):
             if replica is not None:
                 question.asked = replica
                 body = msgpack.packb((question.id, {"digest": question.digest}))
+                self._routes.sent(replica)
                 sends.append((replica, seal(Kind.STATUS, self._cluster, body), question))
             elif not question.done:
                 self._unasked.append(question)

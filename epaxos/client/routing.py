@@ -36,7 +36,7 @@ class Link:
 
 
 class Routes:
-    """The replicas of a session, by index, and the choice among them; `order` puts the preferred one first."""
+    """The replicas of a session, by index, and the choice among them; `order` begins with the preferred."""
 
     __slots__ = ("_order", "links", "retry_at", "to_open")
 

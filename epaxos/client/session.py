@@ -3,38 +3,356 @@
 What is submitted gets the next request numbers and waits in a queue. `outgoing` makes frames of what waits:
 one frame takes all it can, so callers who come together travel together. `receive` takes the answers.
 
-**Numbers stay with their commands.** Replicas execute a number of a session once, so a command whose answer is missing
-is sent again under its old number, alone or in other company. A number that was given up is never used again.
+**Numbers stay with their commands.** Replicas execute a number of a session once, so a command whose answer
+is missing is sent again under its old number, alone or in other company. A number that was given up is never
+used again.
 
-**What a failure says.** A command has certainly not executed only if every frame that held it was answered BUSY
-or REFUSED, or never left. So a ticket remembers its `tries`: the replicas that got it and did not say so. Only
-a ticket without any fails with `may_have_executed` False, and that stays true, because what has failed is
-never sent again.
+**What a failure says.** A command has certainly not executed only if every frame that held it was answered
+BUSY or REFUSED, or never left. So a ticket remembers its `tries`: the replicas that got it and did not say
+so. Only a ticket without any fails with `may_have_executed` False, and that stays true, because what has
+failed is never sent again.
 
-**Time.** A ticket has until its deadline. Each try may take an equal share of what is left; then the command goes to
-the next replica, and an answer to an earlier try still counts. After the last try it waits for such answers.
+**Time.** A ticket has until its deadline. Each try may take an equal share of what is left; then the command
+goes to the next replica, and an answer to an earlier try still counts. After the last try it waits for such
+answers.
 
-The user passes the time in (seconds, any origin, never decreasing), carries frames, reports connections,
-and asks `next_event` how long it may sleep.
+The user passes the time in (seconds from any origin, never decreasing), carries the frames, reports what
+becomes of connections, and asks `next_event` how long it may sleep.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
-from itertools import count
-from math import inf
+from collections.abc import Sequence
 from random import Random
-from typing import Final, Generic, NamedTuple, TypeAlias
+from typing import Final, Generic, TypeAlias
 
-from epaxos.client import answers
+from epaxos.client import answers, fate
+from epaxos.client.alarms import Alarms
 from epaxos.client.commands import Op, weigh
-from epaxos.client.flight import FRAME_WEIGHT, Flight, frame_of, run_end
+from epaxos.client.flight import Flight, Rest
+from epaxos.client.ledger import Ledger
 from epaxos.client.options import Options
+from epaxos.client.outbox import Outbox, Outgoing, Watched
 from epaxos.client.questions import Question, Questions
 from epaxos.client.routing import Routes
 from epaxos.client.ticket import Ticket, Waiter
-from epaxos.errors import Busy, ClientError, Closed, FrameError, NoAnswer, Refused
+from epaxos.errors import ClientError, FrameError, Refused
 from epaxos.statemachine.batch import Argument, encode_batch
-from epaxos.transport.framing import HEADER_SIZE, Kind, open_frame, seal
+from epaxos.transport.framing import Kind, open_frame, seal
+
+Finished: TypeAlias = "Ticket[Waiter] | Question[Waiter]"
+
+_BYTE: Final = tuple(bytes((value,)) for value in range(256))
+_FIRST_REST: Final = 0.002  # seconds before the first try after a busy answer, at most
+_LONGEST_REST: Final = 0.1
+
+
+class Session(Generic[Waiter]):
+    """A client's session; see the module's text.
+
+    What is over stands in `finished`, in the order it ended, until `take_finished`. `bad_frames` counts the
+    frames received that were none of this protocol.
+    """
+
+    def __init__(self, options: Options, random: Random) -> None:
+        self.id: Final = random.getrandbits(64) or 1
+        self.finished: list[Finished[Waiter]] = []
+        self.bad_frames = 0
+        self._options = options
+        self._random = random
+        self._max_weight = options.max_weight
+        self._alarms: Alarms[Watched[Waiter]] = Alarms()
+        self._routes = Routes(options.order)
+        self._ledger: Ledger[Waiter] = Ledger()
+        self._questions: Questions[Waiter] = Questions(self._routes, options.cluster)
+        self._outbox = Outbox(self.id, options, self._routes, self._ledger, self._questions, self._alarms)
+
+    # What the user wants
+
+    def submit(
+        self, op: Op, now: float, timeout: float | None = None, waiter: Waiter | None = None
+    ) -> Ticket[Waiter]:
+        """Submit one command, to be over within `timeout` seconds (default: that of the options).
+
+        Raises:
+            Refused: the command does not fit into a frame.
+        """
+        operation, key, argument = op
+        weight = weigh(key, argument)
+        if weight > self._max_weight:
+            raise Refused(f"command of {weight} bytes; a frame holds at most {self._max_weight}")
+        if timeout is None:
+            timeout = self._options.timeout
+        arguments = None if argument is None else (argument,)
+        ticket = self._ledger.enter(
+            _BYTE[operation], (key,), arguments, weight, timeout, now + timeout, waiter
+        )
+        self._outbox.add(ticket)
+        return ticket
+
+    def submit_columns(
+        self,
+        operations: bytes,
+        keys: Sequence[bytes],
+        arguments: Sequence[Argument] | None,
+        now: float,
+        timeout: float | None = None,
+        waiter: Waiter | None = None,
+    ) -> Ticket[Waiter]:
+        """Submit many commands as the columns of one frame; nothing here is done per command.
+
+        The columns are not checked and must not change any more; `arguments` may be None where no command
+        has one.
+
+        Raises:
+            Refused: the commands do not fit into a frame.
+        """
+        ledger = self._ledger
+        batch = encode_batch(self.id, ledger.next, ledger.acked, operations, keys, arguments)
+        weight = len(batch)
+        if weight > self._max_weight:
+            raise Refused(f"commands of {weight} bytes; a frame holds at most {self._max_weight}")
+        if timeout is None:
+            timeout = self._options.timeout
+        ticket = ledger.enter(operations, keys, arguments, weight, timeout, now + timeout, waiter)
+        ticket.sealed = seal(Kind.REQUEST, self._options.cluster, batch)
+        self._outbox.add(ticket)
+        return ticket
+
+    def ask_status(
+        self,
+        replica: int | None,
+        now: float,
+        *,
+        digest: bool,
+        timeout: float | None = None,
+        waiter: Waiter | None = None,
+    ) -> Question[Waiter]:
+        """Ask a replica, or the one in use, for its status, with a digest of its state if wanted."""
+        if timeout is None:
+            timeout = self._options.timeout
+        question = self._questions.add(replica, timeout, now + timeout, waiter, digest=digest)
+        self._alarms.set(question.deadline, question)
+        return question
+
+    def abandon(self, item: Finished[Waiter]) -> None:
+        """Nobody waits for this any more: it is not sent again, and its answer is dropped."""
+        if isinstance(item, Question):
+            self._questions.close(item)
+            return
+        for ticket in self._ledger.between(item.first, item.count):
+            self._ledger.end(ticket)
+        item.done = True
+
+    def close(self) -> None:
+        """End everything that is not over with `Closed`."""
+        for ticket in list(self._ledger.waiting.values()):
+            self._end(ticket, fate.closed(ticket))
+        for question in self._questions.unanswered():
+            self._give_up(question, fate.never_began("the client was closed"))
+
+    def take_finished(self) -> list[Finished[Waiter]]:
+        """What is over since this was last called."""
+        finished, self.finished = self.finished, []
+        return finished
+
+    # What goes out
+
+    def take_opens(self) -> list[int]:
+        """The replicas to which connections are wanted, from now on for good; each is named once."""
+        opens, self._routes.to_open = self._routes.to_open, []
+        return opens
+
+    def outgoing(self, now: float) -> list[Outgoing[Waiter]]:
+        """The frames to be sent now, each exactly once, or to be given to `unsent`."""
+        return self._outbox.frames(now)
+
+    def unsent(self, outgoing: Outgoing[Waiter]) -> None:
+        """The socket did not take a frame: it has certainly not left, and this connection takes no more."""
+        self._outbox.unsent(outgoing)
+
+    # What becomes of connections
+
+    def is_up(self, replica: int) -> bool:
+        """Whether there is a connection, as far as has been reported."""
+        return self._routes.links[replica].up
+
+    def rise(self, replica: int) -> None:
+        """There is a connection now."""
+        self._routes.rise(replica)
+
+    def fall(self, replica: int) -> None:
+        """The connection is gone: what was under way over it goes elsewhere."""
+        self._outbox.lost(replica)
+
+    # What comes in
+
+    def receive(self, replica: int, data: bytes, now: float) -> None:
+        """Take a frame from a replica; one that is none of this protocol is counted and dropped."""
+        try:
+            kind, _, body = open_frame(data, self._options.cluster, self._options.max_frame)
+            if kind == Kind.REPLY:
+                self._on_reply(replica, answers.read_reply(body))
+            elif kind == Kind.BUSY:
+                self._on_busy(replica, answers.read_busy(body), now)
+            elif kind == Kind.REFUSED:
+                self._on_refused(replica, answers.read_refused(body))
+            elif kind == Kind.STATUS_REPLY:
+                self._on_status(replica, answers.read_status(body))
+            else:
+                self.bad_frames += 1
+        except FrameError as error:
+            if error.kind in ("cluster", "version"):
+                self._on_stranger(replica, str(error))
+            else:
+                self.bad_frames += 1
+
+    def _on_reply(self, replica: int, reply: answers.Reply) -> None:
+        client, first, outcomes, values = reply
+        if not self._is_ours(client, replica):
+            return
+        ticket = self._ledger.waiting.get(first)
+        if ticket is not None and ticket.count == len(outcomes):
+            ticket.outcomes = outcomes
+            ticket.values = values
+            self._end(ticket)
+            return
+        for ticket in self._ledger.between(first, len(outcomes)):
+            part = slice(ticket.first - first, ticket.end - first)
+            ticket.outcomes = outcomes[part]
+            ticket.values = None if values is None else values[part]
+            self._end(ticket)
+
+    def _on_busy(self, replica: int, busy: answers.Busy, now: float) -> None:
+        """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
+        client, first, count = busy
+        if not self._is_ours(client, replica):
+            return
+        resting = self._turned_away(replica, first, count)
+        for ticket in resting:
+            ticket.busy += 1
+            self._outbox.watch(ticket)
+        if resting:
+            longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(resting[0].busy - 1, 16))
+            self._alarms.set(now + longest * self._random.uniform(0.5, 1.0), Rest(resting))
+
+    def _on_refused(self, replica: int, refused: answers.Refused) -> None:
+        """Nothing of the frame was taken: the command to blame fails, the others are sent again."""
+        client, first, count, index, text = refused
+        if client == 0 or count < 1:
+            self._on_stranger(replica, text)
+            return
+        if not self._is_ours(client, replica):
+            return
+        blamed = first + index
+        for ticket in self._turned_away(replica, first, count):
+            if not 0 <= index < count:
+                self._refuse(ticket, replica, text)
+            elif ticket.first <= blamed < ticket.end:
+                self._refuse_one(ticket, blamed, replica, text)
+            else:
+                ticket.tried = ticket.tried[:-1]  # the replica is as good as before
+                self._outbox.add_again(ticket)
+
+    def _refuse(self, ticket: Ticket[Waiter], replica: int, text: str) -> None:
+        self._end(ticket, fate.refused(ticket, self._options.names[replica], text))
+
+    def _refuse_one(self, ticket: Ticket[Waiter], blamed: int, replica: int, text: str) -> None:
+        for piece in self._ledger.split(ticket, blamed):
+            if piece.first == blamed:
+                self._refuse(piece, replica, text)
+            else:
+                piece.tried = piece.tried[:-1]
+                self._outbox.add_again(piece)
+
+    def _turned_away(self, replica: int, first: int, count: int) -> list[Ticket[Waiter]]:
+        """A replica took nothing of a frame: returns its tickets of which that was the try under way.
+
+        For others it was an earlier try. They go on as they do, or, out of tries, have another one now.
+        """
+        turned_away = []
+        for ticket in self._ledger.between(first, count):
+            if not ticket.forget_try(replica):
+                continue
+            flight = ticket.flight
+            if flight is None:
+                self._outbox.add_again(ticket)
+            elif flight.replica == replica:
+                self._ledger.leave(ticket)
+                turned_away.append(ticket)
+        return turned_away
+
+    def _on_stranger(self, replica: int, text: str) -> None:
+        """The replica does not understand us, or is not one of ours: what is under way there fails.
+
+        Which frame it answers is not known, unless it owed an answer to only one.
+        """
+        only = self._routes.answered(replica)
+        for flight in self._ledger.flights_to(replica):
+            for ticket in flight.remaining():
+                if only:
+                    ticket.forget_try(replica)
+                self._refuse(ticket, replica, text)
+        for question in self._questions.under_way(replica):
+            self._give_up(question, fate.question_refused(self._options.names[replica], text))
+
+    def _is_ours(self, client: int, replica: int) -> bool:
+        """Whether an answer is for this session; it is taken note of."""
+        if client != self.id:
+            self.bad_frames += 1
+            return False
+        self._routes.answered(replica)
+        return True
+
+    def _on_status(self, replica: int, answer: answers.Status) -> None:
+        self._routes.answered(replica)
+        question = self._questions.answer(*answer)
+        if question is not None:
+            self.finished.append(question)
+
+    # What time does
+
+    def next_event(self) -> float:
+        """When `expire` and `outgoing` are to be called again, if nothing else happens; infinite if never."""
+        return min(self._alarms.next(), self._routes.retry_at)
+
+    def expire(self, now: float) -> None:
+        """Do what is due: end what is out of time, give up tries, wake what rests."""
+        for item in self._alarms.due(now):
+            if isinstance(item, Flight):
+                self._flight_is_due(item, now)
+            elif isinstance(item, Rest):
+                for ticket in item.remaining():
+                    self._outbox.add_again(ticket)
+            elif isinstance(item, Question):
+                self._give_up(item, fate.unanswered(item, self._options.names))
+            else:
+                self._out_of_time(item, now)
+
+    def _flight_is_due(self, flight: Flight[Waiter], now: float) -> None:
+        for ticket in flight.remaining():
+            if ticket.try_until > now:
+                continue
+            if ticket.deadline <= now:
+                self._out_of_time(ticket, now)
+            else:
+                self._routes.silent(flight.replica, now)
+                self._ledger.leave(ticket)
+                self._outbox.add_again(ticket)
+        remaining = flight.remaining()
+        if remaining:
+            self._alarms.set(min(ticket.try_until for ticket in remaining), flight)
+
+    def _out_of_time(self, ticket: Ticket[Waiter], now: float) -> None:
+        if ticket.flight is not None:
+            self._routes.silent(ticket.flight.replica, now)
+        self._end(ticket, fate.out_of_time(ticket, self._options.names))
+
+    def _end(self, ticket: Ticket[Waiter], error: ClientError | None = None) -> None:
+        submitted = self._ledger.end(ticket, error)
+        if submitted is not None:
+            self.finished.append(submitted)
+
+    def _give_up(self, question: Question[Waiter], error: ClientError) -> None:
+        self._questions.close(question, error)
+        self.finished.append(question)

@@ -8,6 +8,7 @@ pieces go their own ways under their own numbers, and the ticket is done when al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from epaxos.errors import ClientError
@@ -38,7 +39,7 @@ class Ticket(Generic[Waiter]):
     sealed      its frame, where that was made at submission; such a ticket shares it with no other
     timeout     seconds given to it, for messages
     deadline    when it fails
-    tries       the replicas to which it was sent without knowing what came of it: there it may execute
+    tries       the replicas to which it was sent and that may have taken it
     tried       the replicas to which it was sent, for choosing the next one
     busy        how often a busy replica turned it away
     flight      the frame in which it is under way; None while it is not
@@ -49,8 +50,8 @@ class Ticket(Generic[Waiter]):
     """
 
     __slots__ = (
-        "armed",
         "arguments",
+        "armed",
         "busy",
         "count",
         "deadline",
@@ -133,8 +134,8 @@ class Ticket(Generic[Waiter]):
     def split(self, position: int) -> list[Ticket[Waiter]]:
         """Take the ticket apart around one command: what is before it, the command itself, what is after.
 
-        Returns the pieces, which are not under way, in order. The user goes on waiting for the ticket that was
-        submitted, which takes over what comes of its pieces (`absorb`).
+        Returns the pieces, which are not under way, in order. The user goes on waiting for the ticket that
+        was submitted, which takes over what comes of its pieces (`absorb`).
         """
         whole = self.parent or self
         if whole.errors is None:
@@ -142,8 +143,8 @@ class Ticket(Generic[Waiter]):
             whole.missing = whole.count
             whole.outcomes = bytearray(whole.count)
             whole.values = [None] * whole.count
-        bounds = [0, position, position + 1, self.count]
-        return [self._piece(whole, start, end) for start, end in zip(bounds, bounds[1:], strict=False) if start < end]
+        bounds = pairwise((0, position, position + 1, self.count))
+        return [self._piece(whole, start, end) for start, end in bounds if start < end]
 
     def _piece(self, whole: Ticket[Waiter], start: int, end: int) -> Ticket[Waiter]:
         piece = Ticket(

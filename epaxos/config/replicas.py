@@ -69,7 +69,7 @@ def _claims(rows: Iterable[_Row]) -> Iterable[_Claim]:
         for name in ("pid", "name"):
             if name in settings:
                 setting = settings[name]
-                yield _Claim(name, setting.value, setting.shown, label, setting)
+                yield _Claim(name, setting.value, setting.found, label, setting)
         for name in _PORTS:
             if name in settings and "host" in settings:
                 host, port = settings["host"].value, settings[name].value
@@ -94,6 +94,6 @@ def _check_claims(claims: Iterable[_Claim], problems: list[str]) -> None:
         owner = owners.setdefault((claim.what, claim.identity), claim.owner)
         if owner != claim.owner:
             problems.append(
-                f"{claim.setting.place}: found {claim.setting.shown}; allowed: a distinct {claim.what};"
+                f"{claim.setting.place}: found {claim.setting.found}; allowed: a distinct {claim.what};"
                 f" {claim.shown} is taken by {owner}"
             )

@@ -19,21 +19,28 @@ FILE_VARIABLE: Final = "EPAXOS_CONFIG"
 class Setting:
     """The value of one key.
 
-    place   where a message points: file and key, or variable
-    note    what a message adds to the value where it was not read from the file
-    raw     the value as it stands in the file, in the variable, or as the default
-    value   what it means
+    place     where a message points: file and key, or variable
+    raw       the value as it stands in the file, in the variable, or as the default
+    value     what it means
+    default   whether the user said nothing
+    variable  the environment variable that it is from, if any
     """
 
     place: str
-    note: str
     raw: object
     value: Any
+    default: bool = False
+    variable: str = ""
 
     @property
-    def shown(self) -> str:
-        """The value as the user wrote it, or would have."""
-        return f"{show(self.raw)}{self.note}"
+    def found(self) -> str:
+        """The value as the user wrote it, beside its place."""
+        return f"{show(self.raw)} (the default)" if self.default else show(self.raw)
+
+    @property
+    def elsewhere(self) -> str:
+        """The value as the user wrote it, beside the place of another one."""
+        return f"{self.found} (from {self.variable})" if self.variable else self.found
 
 
 Settings: TypeAlias = dict[str, Setting]
@@ -43,7 +50,7 @@ Settings: TypeAlias = dict[str, Setting]
 def read_defaults(source: str) -> Settings:
     """The settings of all keys that have a default."""
     return {
-        key.path: Setting(f"{source}: {key.path}", " (the default)", key.default, key.kind.read(key.default))
+        key.path: Setting(f"{source}: {key.path}", key.default, key.kind.read(key.default), default=True)
         for key in KEYS
         if key.default is not None
     }
@@ -79,7 +86,7 @@ def read_table(
             continue
         kind = known[name].kind
         try:
-            settings[name] = Setting(place, "", raw, kind.read(raw))
+            settings[name] = Setting(place, raw, kind.read(raw))
         except ValueError:
             settings[name] = None
             problems.append(f"{place}: found {show(raw)}; allowed: {kind.allowed}")
@@ -97,7 +104,7 @@ def read_environment(environ: Mapping[str, str], settings: Settings, problems: l
             continue
         try:
             raw = key.kind.from_text(environ[variable])
-            settings[key.path] = Setting(place, f" (from {variable})", raw, key.kind.read(raw))
+            settings[key.path] = Setting(place, raw, key.kind.read(raw), variable=variable)
         except ValueError:
             problems.append(f"{place}: found {show(environ[variable])}; allowed: {key.kind.allowed}")
 

@@ -52,15 +52,21 @@ _ORDERS: Final = (
 )
 """Which key must be below which other one, and whether both may be equal."""
 
+_MIRRORED: Final = {"less than": "more than", "at most": "at least"}
+
 
 def _wrong_orders(settings: Settings) -> Iterator[str]:
-    """A problem for each pair of keys in the wrong order."""
+    """A problem for each pair of keys in the wrong order; it points to the one that the user has set."""
     for low_path, high_path, words in _ORDERS:
         low, high = settings.get(low_path), settings.get(high_path)
         if low is None or high is None:
             continue
-        if low.value > high.value or (low.value == high.value and words == "less than"):
-            yield _problem(low, f"{words} {high_path}, which is {high.shown}")
+        if low.value < high.value or (low.value == high.value and words == "at most"):
+            continue
+        if low.default:
+            yield _problem(high, f"{_MIRRORED[words]} {low_path}, which is {low.elsewhere}")
+        else:
+            yield _problem(low, f"{words} {high_path}, which is {high.elsewhere}")
 
 
 def _wrong_frame(settings: Settings) -> Iterator[str]:
@@ -70,7 +76,7 @@ def _wrong_frame(settings: Settings) -> Iterator[str]:
         return
     needed = key.value + 2 * value.value + FRAME_OVERHEAD
     if frame.value < needed:
-        reason = f"max_key {key.shown} + 2 * max_value {value.shown} + {FRAME_OVERHEAD}"
+        reason = f"max_key {key.elsewhere} + 2 * max_value {value.elsewhere} + {FRAME_OVERHEAD}"
         yield _problem(frame, f"at least {needed}, which is {reason}")
 
 
@@ -92,7 +98,7 @@ def _up_to(largest: int) -> str:
 
 def _problem(setting: Setting, allowed: str) -> str:
     """A value that is allowed by itself, but not beside others."""
-    return f"{setting.place}: found {setting.shown}; allowed: {allowed}"
+    return f"{setting.place}: found {setting.found}; allowed: {allowed}"
 
 
 def _build(settings: Settings, replicas: tuple[ReplicaAddress, ...], source: str) -> Config:

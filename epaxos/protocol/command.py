@@ -14,10 +14,16 @@ class Command(Protocol):
     """
 
     @property
-    def reads(self) -> Collection[bytes]: ...
+    def reads(self) -> Collection[bytes]:
+        """The keys it only reads; a key may stand in it twice."""
+        ...
 
     @property
-    def writes(self) -> Collection[bytes]: ...
+    def writes(self) -> Collection[bytes]:
+        """The keys it writes; a key may stand in it twice."""
+        ...
 
     @property
-    def encoded(self) -> bytes: ...
+    def encoded(self) -> bytes:
+        """Its bytes, as they are stored and sent."""
+        ...

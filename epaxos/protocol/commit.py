@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import CommitNote
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 from epaxos.protocol.messages import (
     Accept,
@@ -68,12 +69,18 @@ class Leading:
 
 
 class CommitProtocol:
-    """The normal path of the protocol, at the replica that owns `state`."""
+    """The normal path of the protocol, at the replica that owns `state`.
+
+    `leading` holds what this replica coordinates, at any ballot; `open` the instances that it proposed since it
+    started and that are not decided. `on_committed` is called with every instance that is decided.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._next_slot = 0
         self.leading: dict[InstanceId, Leading] = {}
+        self.open: set[InstanceId] = set()
+        self.on_committed: Callable[[InstanceId], None] = _nothing
 
     # -- the owner at ballot 0 ----------------------------------------------------------------------------
 
@@ -89,6 +96,7 @@ class CommitProtocol:
         self._pre_accept(instance, Proposal(command, deps, seq), deps, seq)
         leading = Leading(instance, Stage.PRE, 0, state.now, settings.retry)
         self.leading[place] = leading
+        self.open.add(place)
         self._contact(leading, state.quorums.fast)
         if leading.contacted:
             leading.holders |= leading.contacted
@@ -212,6 +220,7 @@ class CommitProtocol:
         """
         state = self._state
         instance = leading.instance
+        note = CommitNote(instance.id, leading.path, state.now - leading.started)
         self.commit(instance, value, deps, seq)
         holders = tuple(peer for peer in state.peers if peer in leading.holders)
         others = tuple(peer for peer in state.peers if peer not in leading.holders)
@@ -220,8 +229,8 @@ class CommitProtocol:
             state.effects.deferrable.append((holders, Commit(instance.id, short, deps, seq)))
         if others:
             state.effects.deferrable.append((others, Commit(instance.id, value, deps, seq)))
-        note = CommitNote(instance.id, leading.path, state.now - leading.started)
         state.effects.commits.append(note)
+        state.cover(f"{leading.path} commit")
 
     def on_retry_timer(self, place: InstanceId) -> None:
         """Send the current stage's message again to all who have not answered (protocol 4.9, timer 1)."""
@@ -292,7 +301,52 @@ class CommitProtocol:
             return
         self.commit(instance, value, message.deps, message.seq)
 
+    def announce(self, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
+        """Take a decision that was found during a recovery, and tell everybody."""
+        self.commit(instance, value, deps, seq)
+        self._state.effects.deferrable.append((self._state.peers, Commit(instance.id, value, deps, seq)))
+
     def commit(self, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
         """Decide an instance and forget what this replica was coordinating for it (protocol 4.6, 3.5)."""
-        self.leading.pop(instance.id, None)
+        place = instance.id
+        self.leading.pop(place, None)
         self._state.commit(instance, value, deps, seq)
+        self.on_committed(place)
+        if place in self.open:
+            self.open.remove(place)
+            if value is NOP and instance.orig is not None:
+                # Somebody annulled what a client here waits for. No-op is final, so the payload may be proposed
+                # again; the new dependencies cover the annulled slot (protocol 4.8).
+                self._state.cover("proposed again")
+                self.propose(instance.orig)
+
+    # -- after a restart -----------------------------------------------------------------------------------
+
+    def resume(self, instance: Instance) -> None:
+        """Go on with an own instance that was at ballot 0 before a restart (protocol 4.11a).
+
+        Answers to a PreAccept are stored where they were given, so they can be collected again; a vote
+        at ballot 0 stands for the value that was voted for.
+        """
+        state = self._state
+        place = instance.id
+        stage = Stage.PRE if instance.phase is Phase.PREACCEPTED else Stage.ACC
+        leading = Leading(instance, stage, 0, state.now, state.settings.retry)
+        leading.contacted = set(state.peers)
+        self.leading[place] = leading
+        if stage is Stage.PRE and instance.init is not None:
+            state.promise(state.peers, PreAccept(place, *instance.init))
+            state.promise((state.me,), PreAcceptOK(place, instance.deps, instance.seq))
+        elif instance.value is not None:
+            leading.path = "slow"
+            state.promise(state.peers, Accept(place, 0, instance.value, instance.deps, instance.seq))
+            state.promise((state.me,), AcceptOK(place, 0))
+        state.timers.set(state.now + leading.interval, TimerKind.RETRY, place)
+
+    def reserve(self, slot: Slot) -> None:
+        """Propose only above a slot from now on: it was used before a restart."""
+        self._next_slot = max(self._next_slot, slot + 1)
+
+
+def _nothing(_: InstanceId) -> None:
+    """Stand in until somebody wants to know of decisions."""

@@ -32,10 +32,10 @@ class Conflicts:
         ascending = slot >= self._highest[row]
         self._highest[row] = max(slot, self._highest[row])
         for index, keys in ((self._reads[row], command.reads), (self._writes[row], command.writes)):
-            if keys:
-                if not ascending:
-                    keys = [key for key in keys if index.get(key, -1) < slot]
+            if ascending:
                 index.update(dict.fromkeys(keys, slot))
+            else:
+                index.update({key: slot for key in keys if index.get(key, -1) < slot})
 
     def deps(self, command: Command) -> Vector:
         """The highest conflicting slot of every row, -1 where there is none.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any
 
 from epaxos.errors import InvariantError
+from epaxos.protocol import restart
 from epaxos.protocol.commit import CommitProtocol
 from epaxos.protocol.contract import CoreStatus, Effects, Event, PeerStatus, Propose, Receive, Tick
 from epaxos.protocol.dissemination import Dissemination
@@ -19,16 +20,22 @@ from epaxos.protocol.messages import (
     Commit,
     CommitRequest,
     Message,
+    Nack,
     PreAccept,
     PreAcceptOK,
     Recover,
+    RecoverOK,
     Truncated,
     Validate,
+    ValidateOK,
+    Waiting,
 )
+from epaxos.protocol.recovery import RecoveryProtocol
 from epaxos.protocol.state import Settings, State
+from epaxos.protocol.suspicion import Suspicion
 from epaxos.protocol.timers import TimerKind
 
-_REQUESTS = (PreAccept, Accept, Recover, Validate)
+_REQUESTS = (PreAccept, Accept, Recover, Validate, Waiting)
 
 
 class EPaxos:
@@ -38,15 +45,26 @@ class EPaxos:
     clock, on hash order or on an unseeded generator.
     """
 
-    def __init__(self, settings: Settings, random: Random) -> None:
+    def __init__(self, settings: Settings, random: Random, records: Iterable[Instance] = ()) -> None:
         self.state = State(settings, random)
         self._commit = CommitProtocol(self.state)
+        self._recovery = RecoveryProtocol(self.state, self._commit)
+        self._suspicion = Suspicion(self.state, self._recovery.start, self._recovering)
         self._dissemination = Dissemination(self.state)
+        self._commit.on_committed = self._recovery.on_committed
+        restart.load(self.state, self._commit, records)
         self._handlers: dict[type, Callable[[Row, Any], None]] = {
             PreAccept: self._commit.on_pre_accept,
             PreAcceptOK: self._commit.on_pre_accept_ok,
             Accept: self._commit.on_accept,
             AcceptOK: self._commit.on_accept_ok,
+            Recover: self._recovery.on_recover,
+            RecoverOK: self._recovery.on_recover_ok,
+            Validate: self._recovery.on_validate,
+            ValidateOK: self._recovery.on_validate_ok,
+            Waiting: lambda _, message: self._recovery.on_waiting(message),
+            Nack: lambda _, message: self._recovery.on_nack(message),
+            Truncated: lambda _, __: None,  # nothing is truncated before there are checkpoints
         }
 
     # -- contract.Core -------------------------------------------------------------------------------------
@@ -54,12 +72,23 @@ class EPaxos:
     @property
     def deadline(self) -> float:
         """When the next Tick is due."""
-        return self.state.timers.next_deadline
+        return min(self.state.timers.next_deadline, self._suspicion.next_sweep)
 
     @property
     def in_flight(self) -> int:
-        """How many instances this replica coordinates that are not committed yet."""
-        return len(self._commit.leading)
+        """How many instances this replica proposed that are not committed yet."""
+        return len(self._commit.open)
+
+    @property
+    def coverage(self) -> Mapping[str, int]:
+        """How often each named decision of the protocol was taken."""
+        return self.state.coverage
+
+    def resume(self, now: float) -> Effects[Message]:
+        """Begin after a restart with records: once, before the first event."""
+        self.state.begin(now)
+        restart.resume(self.state, self._commit)
+        return self.state.effects
 
     def on_event(self, event: Event[Message], now: float) -> Effects[Message]:
         """Take one event at time `now` (seconds); see `contract` for what the caller owes the effects."""
@@ -72,7 +101,7 @@ class EPaxos:
         elif isinstance(event, Tick):
             self._tick()
         elif isinstance(event, PeerStatus):
-            (state.online.add if event.online else state.online.discard)(event.peer)
+            self._on_peer_status(event)
         else:
             raise InvariantError(f"not an event: {event!r}")
         return state.effects
@@ -92,7 +121,19 @@ class EPaxos:
             pending=state.executor.pending,
         )
 
+    def _recovering(self) -> int:
+        """How many recoveries are under way, in whatever step."""
+        voting = sum(leading.ballot > 0 for leading in self._commit.leading.values())
+        return len(self._recovery.recoveries) + voting
+
     # -- events --------------------------------------------------------------------------------------------
+
+    def _on_peer_status(self, event: PeerStatus) -> None:
+        if event.online:
+            self.state.online.add(event.peer)
+        else:
+            self.state.online.discard(event.peer)
+            self._suspicion.on_offline(event.peer)
 
     def _receive(self, sender: Row, message: Message) -> None:
         if isinstance(message, Commit):
@@ -102,9 +143,7 @@ class EPaxos:
         elif isinstance(message, CommitRequest):
             self._dissemination.on_commit_request(sender, message)
         elif not self._is_settled(sender, message.id, message):
-            handler = self._handlers.get(type(message))
-            if handler is not None:
-                handler(sender, message)
+            self._handlers[type(message)](sender, message)
 
     def _is_settled(self, sender: Row, place: InstanceId, message: Message) -> bool:
         """Answer a message about a truncated or decided instance; True if that was all (protocol 4.3).
@@ -141,3 +180,6 @@ class EPaxos:
                 self._commit.on_fast_path_timer(timer.id)
             elif timer.kind is TimerKind.RETRY:
                 self._commit.on_retry_timer(timer.id)
+            else:
+                self._recovery.on_timer(timer.id)
+        self._suspicion.sweep()

@@ -26,6 +26,8 @@ class Settings:
     fast_path_timeout  how long a coordinator that has a slow quorum waits for a fast one
     retry              first interval before an unanswered message is sent again; it doubles
     retry_limit        longest such interval
+    recovery_timeout   how long an undecided instance may be silent before others recover it; doubles
+    recovery_retries   how often a recovery sends again before it begins anew at a higher ballot
     """
 
     row: Row
@@ -34,13 +36,25 @@ class Settings:
     fast_path_timeout: float = 0.05
     retry: float = 0.2
     retry_limit: float = 2.0
+    recovery_timeout: float = 1.0
+    recovery_retries: int = 4
+
+
+@dataclass(slots=True)
+class Suspect:
+    """An undecided instance: when to recover it (seconds), and how often that was tried already."""
+
+    due: float
+    attempts: int = 0
 
 
 class State:
     """One replica's consensus state; owned by one `EPaxos` and changed only by its handlers.
 
     `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
-    any means. `online` holds the peers that the driver believes reachable.
+    any means. `online` holds the peers that the driver believes reachable. `suspects` are the undecided
+    instances that somebody may have to recover. `coverage` counts which decisions were taken, for tests and
+    for people; nothing depends on it.
     """
 
     def __init__(self, settings: Settings, random: Random) -> None:
@@ -57,6 +71,8 @@ class State:
         self.executor = Executor(n)
         self.timers = Timers()
         self.seen: list[Slot] = [-1] * n
+        self.suspects: dict[InstanceId, Suspect] = {}
+        self.coverage: dict[str, int] = {}
         self.now = 0.0
         self.effects: Effects[Message] = Effects()
 
@@ -84,8 +100,37 @@ class State:
 
     def hear_of_instance(self, place: InstanceId) -> None:
         """Note that a place has been spoken of."""
-        if place.slot > self.seen[place.row]:
-            self.seen[place.row] = place.slot
+        self.seen[place.row] = max(place.slot, self.seen[place.row])
+
+    def cover(self, case: str) -> None:
+        """Count that a decision of this name was taken."""
+        self.coverage[case] = self.coverage.get(case, 0) + 1
+
+    def suspect(self, place: InstanceId) -> None:
+        """See to it that an undecided instance is recovered, by somebody, if it stays silent."""
+        if place not in self.suspects:
+            self.suspects[place] = Suspect(self.now + self.patience(place.row, 0))
+
+    def postpone(self, place: InstanceId) -> None:
+        """Somebody else is at work on an instance: give it time."""
+        suspect = self.suspects.get(place)
+        if suspect is not None:
+            suspect.due = max(suspect.due, self.now + self.patience(place.row, suspect.attempts))
+
+    def patience(self, row: Row, attempts: int) -> float:
+        """How long (seconds) to leave an instance of a row alone before this replica recovers it.
+
+        The next replica after the owner comes first, the owner itself last, since its own recovery annuls the
+        instance. Of an owner that the driver reports unreachable nothing is expected any more.
+        """
+        settings = self.settings
+        rank = (self.me - row) % self.n or self.n
+        if row == self.me or row in self.online:
+            base = settings.recovery_timeout * (1 + rank / 4)
+        else:
+            base = settings.retry * rank / 2
+        doubled: float = base * 2 ** min(attempts, 5)
+        return doubled * (0.75 + self.random.random() / 2)
 
     def learn_payload(self, instance: Instance, value: Value) -> None:
         """Remember a payload for good: it stays in the conflict index whatever is decided (protocol 1, D)."""
@@ -122,6 +167,7 @@ class State:
         if value is NOP and (seq or any(slot >= 0 for slot in deps)):
             raise InvariantError(f"a no-op with dependencies: {instance.id} deps={deps} seq={seq}")
         place = instance.id
+        self.suspects.pop(place, None)
         instance.phase = Phase.COMMITTED
         instance.value, instance.deps, instance.seq = value, deps, seq
         self.learn_payload(instance, value)

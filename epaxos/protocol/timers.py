@@ -15,6 +15,7 @@ class TimerKind(IntEnum):
 
     FAST_PATH = 1  # stop waiting for a fast quorum
     RETRY = 2  # send again to those who have not answered
+    RECOVERY = 3  # the same for a recovery; begin anew after some rounds of it
 
 
 class Timer(NamedTuple):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress, repeat
+from types import NoneType
 from typing import Final, NamedTuple, TypeAlias
 
 import msgpack
@@ -29,6 +30,12 @@ _ONLY_WRITES: Final = {Operation.WRITE}
 _KNOWN: Final = frozenset(Operation)
 _NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE})
 _MULTIS: Final = bytes(operation == Operation.MULTI for operation in range(256))
+_ONLY_KEY: Final = frozenset({Operation.READ, Operation.DELETE})
+_ONLY_VALUE: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.APPEND})
+_PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, needs a closer look
+    NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
+    for operation in range(256)
+)
 _READS: Final = bytes(operation == Operation.READ for operation in range(256))
 _WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
 
@@ -120,20 +127,26 @@ def check_batch(batch: Batch, limits: Limits) -> None:
 
 
 def _plainly_fine(batch: Batch, limits: Limits) -> bool:
-    """Whether a batch of only reads or only writes is in order, by whole columns.
+    """Whether a batch of operations that take a key and at most a value is in order, by whole columns.
 
-    A hundred writes take 6 µs this way and 80 µs one by one; False means only "look closer".
+    A hundred writes take 6 µs this way, mixed with reads 10 µs, and 80 µs one by one; False means only
+    "look closer".
     """
     lengths = set(map(len, batch.keys))
     if not 0 < min(lengths) <= max(lengths) <= limits.key:
         return False
+    arguments = batch.arguments
     kinds = set(batch.operations)
-    if batch.arguments is None:
-        return kinds == _ONLY_READS
+    if arguments is None:
+        return kinds <= _ONLY_KEY
+    if kinds == _ONLY_WRITES:
+        return (
+            set(map(type, arguments)) == _ALL_BYTES and max(map(len, arguments)) <= limits.value  # type: ignore[arg-type]  # all bytes
+        )
+    values = filter(None, arguments)
     return (
-        kinds == _ONLY_WRITES
-        and set(map(type, batch.arguments)) == _ALL_BYTES
-        and max(map(len, batch.arguments)) <= limits.value  # type: ignore[arg-type]  # all bytes
+        list(map(type, arguments)) == list(map(_PLAIN_TYPES.__getitem__, batch.operations))
+        and max(map(len, values), default=0) <= limits.value  # type: ignore[arg-type]  # all bytes
     )
 
 

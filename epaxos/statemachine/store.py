@@ -104,7 +104,7 @@ class Store:
         values: list[Value] = list(map(self._data.get, keys))
         if all(values):  # false also for an empty value, which the slower way tells from an absent one
             return bytes(len(values)), values
-        return bytes([_NOT_FOUND if value is None else 0 for value in values]), as_column(values)
+        return bytes([_NOT_FOUND if value is None else _DONE for value in values]), as_column(values)
 
     def _one_by_one(
         self, operations: bytes, keys: Sequence[bytes], arguments: Iterable[Argument]

@@ -88,6 +88,15 @@ def test_demo_interrupted_while_replicas_start(workspace: Workspace) -> None:
     assert processes_of(workspace) == {}
 
 
+def test_replicas_end_with_a_demo_that_is_killed(workspace: Workspace) -> None:
+    process = begin_demo(workspace, until=lambda: benchmark_runs(workspace))
+    process.kill()
+    deadline = time.monotonic() + 15
+    while any(replica_of(workspace, name) for name in ("alpha", "bravo", "charlie")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_demo_ends_when_a_replica_dies(workspace: Workspace) -> None:
     process = begin_demo(workspace, until=lambda: benchmark_runs(workspace))
     bravo = replica_of(workspace, "bravo")

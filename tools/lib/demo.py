@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import subprocess
 import sys
@@ -14,17 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from figures import Figures, fetch, table
-from processes import POLL, Children, Interrupted, catch_signals, pause
 from rich.console import Console
 
 from epaxos.config import Config, ReplicaAddress, load_config
 from epaxos.errors import ConfigError
+from figures import Figures, fetch, table
+from processes import POLL, Children, Interrupted, catch_signals, lifeline, pause
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EPAXOS = Path(sys.executable).parent / "epaxos"
 START_TIMEOUT = 30.0  # seconds until all replicas must have met
-UPTIME = "1h"  # a replica stops after it by itself, should this program be killed with SIGKILL
 TAIL = 20  # lines of a replica's log that are shown when it fails
 
 console = Console()
@@ -52,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the demo; 0 if all went well, 1 if something failed, 128 + signal if it was interrupted."""
     parser = argparse.ArgumentParser(
         prog="tools/demo",
+        usage="%(prog)s [-h] [-c FILE] [option of the benchmark ...]",
         description=__doc__,
-        epilog="All other arguments go to the benchmark, for example --duration 30s --conflicts 10; "
+        epilog="All other options go to the benchmark, for example --duration 30s --conflicts 10; "
         "see .venv/bin/epaxos bench --help.",
         allow_abbrev=False,
     )
@@ -92,8 +91,12 @@ def demo(config: Config, file: str, benchmark_arguments: Sequence[str]) -> None:
         Interrupted: a signal came; what was started is stopped.
     """
     check_ports(config)
-    with tempfile.TemporaryDirectory(prefix="epaxos-demo-") as logs, Children() as children:
-        replicas = [start(address, file, Path(logs), children) for address in config.replicas]
+    with (
+        tempfile.TemporaryDirectory(prefix="epaxos-demo-") as logs,
+        lifeline() as line,
+        Children() as children,
+    ):
+        replicas = [start(address, file, Path(logs), line, children) for address in config.replicas]
         wait_until_ready(replicas)
         benchmark(file, benchmark_arguments, replicas, children)
         console.print(table({replica.address.name: scrape(replica) for replica in replicas}))
@@ -112,18 +115,19 @@ def check_ports(config: Config) -> None:
                 with socket.create_server((replica.host, port)):
                     pass
             except OSError as error:
+                reason = str(error.strerror).partition(" (")[0]
                 raise DemoError(
                     f"replica {replica.name} of {config.source} cannot listen on {replica.host}:{port}: "
-                    f"{os.strerror(error.errno or 0)}; is a cluster running already?"
+                    f"{reason}; is a cluster running already?"
                 ) from error
 
 
-def start(address: ReplicaAddress, file: str, logs: Path, children: Children) -> Replica:
-    """Start one replica as a process of its own."""
+def start(address: ReplicaAddress, file: str, logs: Path, line: int, children: Children) -> Replica:
+    """Start one replica as a process of its own; it ends with this program, should that be killed."""
     log = logs / f"{address.name}.log"
-    command = [EPAXOS, "serve", "--config", file, "--name", address.name, "--uptime", UPTIME]
+    command = [str(EPAXOS), "serve", "--config", file, "--name", address.name, "--supervised"]
     with log.open("wb") as output:
-        process = children.start(command, output=output)
+        process = children.start(command, output=output, lifeline=line)
     notes.print(
         f"replica {address.name} started, process {process.pid}, clients at {address.client_endpoint}"
     )

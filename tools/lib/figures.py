@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from rich import box
 from rich.table import Table
 
 TIMEOUT = 5.0  # seconds for a replica to answer
@@ -50,11 +51,9 @@ def fast_share(figures: Figures) -> str:
     return f"{figures.total('epaxos_commits_total', path='fast') / commits:.1%}" if commits else "-"
 
 
-def sent(figures: Figures) -> str:
-    """Messages and bytes that went to the peers."""
-    messages = figures.total("epaxos_messages_total", direction="sent")
-    size = figures.total("epaxos_message_bytes_total", direction="sent")
-    return f"{messages:,.0f} / {size / 1e6:,.1f} MB"
+def sent(figures: Figures, name: str) -> float:
+    """The part of a metric of the traffic between replicas that went out."""
+    return figures.total(name, direction="sent")
 
 
 def milliseconds(figures: Figures, name: str) -> str:
@@ -67,10 +66,11 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("commands executed", lambda figures: f"{figures.total('epaxos_executed_commands_total'):,.0f}"),
     ("instances committed", lambda figures: f"{figures.total('epaxos_commits_total'):,.0f}"),
     ("on the fast path", fast_share),
-    ("commands an instance, mean", lambda figures: f"{figures.mean('epaxos_batch_size_commands'):,.1f}"),
+    ("commands per instance, mean", lambda figures: f"{figures.mean('epaxos_batch_size_commands'):,.1f}"),
     ("time to commit, mean", lambda figures: milliseconds(figures, "epaxos_commit_latency_seconds")),
     ("time to execute, mean", lambda figures: milliseconds(figures, "epaxos_execution_latency_seconds")),
-    ("sent to peers", sent),
+    ("messages sent to peers", lambda figures: f"{sent(figures, 'epaxos_messages_total'):,.0f}"),
+    ("bytes sent to peers", lambda figures: f"{sent(figures, 'epaxos_message_bytes_total') / 1e6:,.1f} MB"),
     ("peers up", lambda figures: f"{figures.total('epaxos_peer_up'):.0f}"),
     ("errors", lambda figures: f"{figures.total('epaxos_errors_total'):,.0f}"),
     ("processor time", lambda figures: f"{figures.total('process_cpu_seconds_total'):.1f} s"),
@@ -80,10 +80,10 @@ ROWS: Sequence[tuple[str, Callable[[Figures], str]]] = (
 
 def table(by_name: Mapping[str, Figures]) -> Table:
     """A column a replica, a row a figure."""
-    shown = Table(title="From /metrics of each replica", title_justify="left")
-    shown.add_column("")
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown.add_column("from /metrics", no_wrap=True)
     for name in by_name:
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     for label, read in ROWS:
         shown.add_row(label, *map(read, by_name.values()))
     return shown

@@ -10,8 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Self
@@ -77,13 +77,17 @@ class Children:
         command: Sequence[str | Path],
         *,
         output: IO[bytes] | None = None,
+        lifeline: int | None = None,
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a command; `output` takes both its streams (None: those of this program)."""
+        """Start a command.
+
+        `output` takes both its streams (None: those of this program). `lifeline` becomes its standard input.
+        """
         process = subprocess.Popen(
             command,
-            stdin=None if output is None else subprocess.DEVNULL,
+            stdin=lifeline if output is None or lifeline is not None else subprocess.DEVNULL,
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
             env=environment,
@@ -122,6 +126,17 @@ class Children:
 
     def __exit__(self, *_exception: object) -> None:
         self.stop()
+
+
+@contextmanager
+def lifeline() -> Iterator[int]:
+    """The reading end of a pipe that ends when this program does, even by SIGKILL; a child can watch it."""
+    reading, writing = os.pipe()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def _signal_group(process: subprocess.Popen[bytes], signum: int) -> None:

@@ -295,6 +295,32 @@ def test_columns_of_one_operation_are_checked_whole() -> None:
         assert refusal.value.index == 50
 
 
+VALUES: st.SearchStrategy[Argument] = st.none() | st.binary(max_size=8) | st.just(1)
+PLAIN = st.sampled_from([0, 1, 2, 3, 4, 7])
+MIXED = st.lists(st.tuples(PLAIN, st.binary(max_size=5), VALUES), min_size=1, max_size=6)
+
+
+@given(MIXED)
+def test_a_mixed_batch_is_refused_for_its_first_bad_command(
+    commands: list[tuple[int, bytes, Argument]],
+) -> None:
+    def is_fine(command: tuple[int, bytes, Argument]) -> bool:
+        operation, key, argument = command
+        if operation == Operation.NULL:
+            return not key and argument is None
+        if operation in {Operation.READ, Operation.DELETE}:
+            return 1 <= len(key) <= LIMITS.key and argument is None
+        return 1 <= len(key) <= LIMITS.key and type(argument) is bytes and len(argument) <= LIMITS.value
+
+    bad = [index for index, command in enumerate(commands) if not is_fine(command)]
+    if not bad:
+        check_batch(make_batch(*commands), LIMITS)
+        return
+    with pytest.raises(CommandError) as refusal:
+        check_batch(make_batch(*commands), LIMITS)
+    assert refusal.value.index == bad[0]
+
+
 def touched(payload: Payload) -> tuple[set[bytes], set[bytes]]:
     return set(payload.reads), set(payload.writes)
 

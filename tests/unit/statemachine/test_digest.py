@@ -34,6 +34,12 @@ def test_digests_are_equal_exactly_where_states_are(
     assert shuffled.hexdigest() == digest
 
 
+def test_many_keys_have_one_digest_in_whatever_order_they_came() -> None:
+    keys = [b"%d" % number for number in range(10_000)]
+    there_and_back = [dict.fromkeys(order, b"x") for order in (keys, keys[::-1])]
+    assert len({DigestSource(data, {}).hexdigest() for data in there_and_back}) == 1
+
+
 def test_bytes_moved_between_a_key_and_its_value_or_its_neighbour_are_seen() -> None:
     states: list[dict[bytes, bytes]] = [
         {},

@@ -26,8 +26,8 @@ epaxos_message_bytes_total{direction="received",peer="bravo",type="Commit"} 7
     [
         ("instances committed", "40"),
         ("on the fast path", "75.0%"),
-        ("commands an instance, mean", "2.5"),
-        ("sent to peers", "0 / 1.5 MB"),
+        ("commands per instance, mean", "2.5"),
+        ("bytes sent to peers", "1.5 MB"),
     ],
 )
 def test_figure(label: str, value: str) -> None:
@@ -44,4 +44,4 @@ def test_table_has_a_column_for_each_replica() -> None:
     with console.capture() as capture:
         console.print(table({"alpha": Figures(PAGE), "bravo": Figures("")}))
     [row] = [line for line in capture.get().splitlines() if "on the fast path" in line]
-    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["on the fast path", "75.0%", "-"]
+    assert row.split() == ["on", "the", "fast", "path", "75.0%", "-"]

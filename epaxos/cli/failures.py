@@ -1,0 +1,64 @@
+"""How the `epaxos` command ends: its exit codes, and one line for what went wrong."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from enum import IntEnum
+
+import click
+
+from epaxos.errors import Busy, Closed, ConfigError, EpaxosError, NoAnswer, Refused
+
+PROGRAM = "epaxos"
+
+
+class Exit(IntEnum):
+    """Exit codes.
+
+    FAILED       not found, not the expected value, or another result that a script wants to tell from DONE
+    USAGE        the command line, the configuration or the command itself is not allowed
+    NO_ANSWER    no replica answered, or all were busy
+    INTERRUPTED  Ctrl-C; 128 + SIGINT, as a shell reports it
+    PIPE         nobody reads what is printed; 128 + SIGPIPE
+    """
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_ANSWER = 3
+    INTERRUPTED = 130
+    PIPE = 141
+
+
+def exit_code(error: EpaxosError) -> Exit:
+    """The exit code for an error."""
+    if isinstance(error, (ConfigError, Refused)):
+        return Exit.USAGE
+    if isinstance(error, (NoAnswer, Busy, Closed)):
+        return Exit.NO_ANSWER
+    return Exit.FAILED
+
+
+def complain(text: str, program: str = PROGRAM) -> None:
+    """Say on stderr what is wrong; each line of `text` is a problem of its own."""
+    for line in text.splitlines() or [""]:
+        click.echo(f"{program}: {line}", err=True)
+
+
+def report_click(error: click.ClickException) -> int:
+    """Say in one line what is wrong with the command line; the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    program = PROGRAM if context is None else context.command_path
+    hint = "" if context is None else f" (see {program} --help)"
+    complain(error.format_message().strip().rstrip(".") + hint, program)
+    return error.exit_code
+
+
+def silence_stdout() -> None:
+    """Nobody reads stdout any more: keep the interpreter from complaining when it flushes it at its end."""
+    with suppress(BrokenPipeError):
+        sys.stdout.close()

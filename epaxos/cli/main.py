@@ -1,0 +1,146 @@
+"""The `epaxos` command.
+
+A sub-command is imported when it is used: `epaxos get` does not pay for what `epaxos bench` needs. So this
+module imports little, and the help of `epaxos` itself comes from the table below.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final, NamedTuple, NoReturn
+
+import click
+
+from epaxos.cli.failures import PROGRAM, Exit, complain, exit_code, report_click, silence_stdout
+from epaxos.cli.pages import Page
+from epaxos.errors import EpaxosError
+from epaxos.version import __version__
+
+
+class Entry(NamedTuple):
+    """Where a sub-command is found, and what the help of `epaxos` says of it."""
+
+    section: str
+    module: str
+    purpose: str
+
+
+CLUSTER: Final = "Run a cluster"
+DATA: Final = "Read and write"
+OTHER: Final = "Measure and configure"
+
+ENTRIES: Final = {
+    "serve": Entry(CLUSTER, "epaxos.cli.serve", "Run one replica."),
+    "up": Entry(CLUSTER, "epaxos.cli.up", "Run all replicas of a configuration on this machine."),
+    "status": Entry(CLUSTER, "epaxos.cli.status", "Show how each replica does."),
+    "get": Entry(DATA, "epaxos.cli.store", "Print the value of a key."),
+    "put": Entry(DATA, "epaxos.cli.store", "Set the value of a key."),
+    "delete": Entry(DATA, "epaxos.cli.store", "Remove a key."),
+    "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),
+    "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
+    "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
+    "bench": Entry(OTHER, "epaxos.cli.bench", "Load a running cluster and report what it did."),
+    "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
+}
+
+
+class Application(Page, click.Group):
+    """The group of all sub-commands, and what happens to their errors."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See `click.Group.list_commands`."""
+        del ctx
+        return list(ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a sub-command; see `click.Group.get_command`."""
+        del ctx
+        entry = ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See `click.Group.resolve_command`; a word that is no command gets a suggestion."""
+        word = args[0]
+        if word not in ENTRIES and not word.startswith("-") and not ctx.resilient_parsing:
+            from epaxos.config.suggestion import advice  # noqa: PLC0415 - costly, and needed here alone
+
+            raise click.UsageError(f"no command {word!r}; {advice(word, ENTRIES)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See `click.Group.format_commands`; imports nothing."""
+        del ctx
+        for section in (CLUSTER, DATA, OTHER):
+            rows = [(name, entry.purpose) for name, entry in ENTRIES.items() if entry.section == section]
+            with formatter.section(section):
+                formatter.write_dl(rows, col_spacing=4)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the sub-command; see `click.Group.invoke`."""
+        try:
+            return super().invoke(ctx)
+        except EpaxosError as error:
+            complain(str(error), ctx.command_path)
+            ctx.exit(exit_code(error))
+        except BrokenPipeError:  # the reader was `head`, say; click would end with 1, which means "not found"
+            ctx.exit(Exit.PIPE)
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command line, say in one line what is wrong, and end; see `click.Command.main`."""
+        kwargs.setdefault("prog_name", PROGRAM)
+        sys.exit(self._run(*args, **(kwargs | {"standalone_mode": False})))
+
+    def _run(self, *args: Any, **kwargs: Any) -> int:
+        """The exit code; commands return none, so what click returns is that of an early end."""
+        try:
+            code = super().main(*args, **kwargs) or Exit.DONE
+            sys.stdout.flush()
+        except click.ClickException as error:
+            return report_click(error)
+        except click.Abort:
+            return Exit.INTERRUPTED
+        except BrokenPipeError:
+            code = Exit.PIPE
+        if code == Exit.PIPE:
+            silence_stdout()
+        return int(code)
+
+
+@click.group(
+    PROGRAM,
+    cls=Application,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", message=f"{PROGRAM} %(version)s")
+def main() -> None:
+    """A leaderless replicated key-value store.
+
+    Each command has a help of its own: epaxos COMMAND --help.
+
+    Examples:
+      epaxos up                   run a cluster on this machine; Ctrl-C stops it
+      epaxos put greeting hello   set a value
+      epaxos get greeting         print it
+      epaxos status               show how each replica does
+      epaxos config init --replicas 5 > epaxos.toml
+
+    The configuration is the file given with --config, or that of the variable EPAXOS_CONFIG, or the first
+    of ./epaxos.toml, ~/.epaxos.toml and /etc/epaxos.toml that exists; without one there are three replicas
+    (alpha, bravo, charlie) on this machine.
+
+    Results go to stdout, everything else to stderr.
+
+    Exit codes:
+      0    done
+      1    not found, not the expected value, or failed
+      2    wrong command line or configuration, or a command that is refused
+      3    no answer
+      130  interrupted by Ctrl-C
+    """

@@ -1,0 +1,97 @@
+"""What several sub-commands share: options, and the configuration they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from epaxos.config import Config, ReplicaAddress, load_config, parse_duration
+from epaxos.errors import ConfigError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+NAME_VARIABLE: Final = "EPAXOS_REPLICA"
+"""Names the replica that `epaxos serve` is. EPAXOS_NAME would be the cluster's: the key `name`."""
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def duration(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    """A click callback: the seconds that an option says."""
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"found {text!r}; allowed: a duration like 500ms, 10s or 1m30s") from error
+
+
+def positive_duration(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """The same where 0 makes no sense."""
+    seconds = duration(ctx, option, text)
+    if seconds == 0:
+        raise click.BadParameter(f"found {text!r}; allowed: a duration above 0")
+    return seconds
+
+
+config_option: Final = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="The cluster's configuration.  [default: $EPAXOS_CONFIG, ./epaxos.toml, ~/.epaxos.toml or "
+    "/etc/epaxos.toml; else three replicas on this machine]",
+)
+
+uptime_option: Final = click.option(
+    "--uptime",
+    callback=duration,
+    metavar="DURATION",
+    help="Stop after this long, like 30s; 0s means never.  [default: the key uptime]",
+)
+
+log_level_option: Final = click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    help="The least important messages that are logged.  [default: the key log_level]",
+)
+
+
+def timeout_option(what: str) -> Callable[[Function], Function]:
+    """--timeout, with what ends after it."""
+    return click.option(
+        "--timeout",
+        callback=positive_duration,
+        metavar="DURATION",
+        help=f"{what}  [default: the key client.timeout]",
+    )
+
+
+def load(config_file: str | None) -> Config:
+    """The configuration of the cluster.
+
+    Raises:
+        ConfigError: there is something wrong with it.
+    """
+    environ = {name: text for name, text in os.environ.items() if name != NAME_VARIABLE}
+    return load_config(config_file, environ)
+
+
+def find_replica(config: Config, name: str) -> ReplicaAddress:
+    """The replica called `name`.
+
+    Raises:
+        ConfigError: there is none; says which there are.
+    """
+    for replica in config.replicas:
+        if replica.name == name:
+            return replica
+    raise ConfigError(f"{config.source}: no replica has the name {name!r}; allowed: {names_of(config)}")
+
+
+def names_of(config: Config) -> str:
+    """The names of all replicas."""
+    return ", ".join(replica.name for replica in config.replicas)

@@ -1,0 +1,265 @@
+"""`epaxos get`, `put`, `delete`, `cas`, `incr`, `append`: one command on one key."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import click
+
+from epaxos.cli.failures import Exit, complain
+from epaxos.cli.options import config_option, find_replica, load, timeout_option
+from epaxos.cli.pages import Page
+from epaxos.cli.values import STDIN, key_bytes, print_value, value_bytes
+from epaxos.client.blocking import Client
+from epaxos.config import Config
+
+_NOT_FOUND: Final = "there is no value under this key"
+
+_hex_option: Final = click.option(
+    "--hex",
+    "hexadecimal",
+    is_flag=True,
+    help="Values are given and printed as hexadecimal digits, like 00ff.",
+)
+
+_raw_option: Final = click.option(
+    "--raw",
+    is_flag=True,
+    help="Write the bytes of a value as they are to a terminal too, with no line's end after them.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A key of a cluster, and a client to ask for it."""
+
+    key: bytes
+    config: Config
+    client: Client
+
+    def value(self, text: str, name: str, *, hexadecimal: bool) -> bytes:
+        """The value that the argument called `name` says."""
+        return value_bytes(text, name, hexadecimal=hexadecimal, longest=self.config.max_value)
+
+
+def on_key(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that has an argument KEY the options that say whom to ask; call it with a `Target`."""
+
+    @click.option("--hex-key", is_flag=True, help="KEY is given as hexadecimal digits.")
+    @config_option
+    @click.option("--replica", metavar="NAME", help="Ask this replica first.  [default: any]")
+    @timeout_option("Give up after this long, all tries together, like 500ms.")
+    @functools.wraps(function)
+    def command(
+        key: str,
+        *,
+        hex_key: bool,
+        config_file: str | None,
+        replica: str | None,
+        timeout: float | None,
+        **given: Any,
+    ) -> None:
+        name = key_bytes(key, hexadecimal=hex_key)
+        config = load(config_file)
+        if replica is not None:
+            find_replica(config, replica)
+        with Client(config=config, replica=replica, timeout=timeout) as client:
+            function(Target(name, config, client), **given)
+
+    return command
+
+
+def _end_failed(text: str) -> NoReturn:
+    """The command was carried out, and came to something that a script wants to tell from success."""
+    context = click.get_current_context()
+    complain(text, context.command_path)
+    context.exit(Exit.FAILED)
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@_hex_option
+@_raw_option
+@on_key
+def get(target: Target, *, hexadecimal: bool, raw: bool) -> None:
+    r"""Print the value of KEY.
+
+    The read is ordered among all writes, like any command: it sees every write that was answered before.
+
+    To a file or a pipe the bytes of the value are written as they are, and nothing else. To a terminal a
+    line's end is added, and control characters are shown as in \x1b.
+
+    Exit codes:
+      0  done
+      1  there is no value under KEY
+      2  wrong command line or configuration, or the command is refused
+      3  no answer
+
+    Examples:
+      epaxos get greeting
+      epaxos get picture > picture.png
+      epaxos get -c conf/local.toml --replica bravo --timeout 500ms greeting
+      epaxos get --hex-key --hex 00ff
+    """
+    value = target.client.get(target.key)
+    if value is None:
+        _end_failed(_NOT_FOUND)
+    print_value(value, raw=raw, hexadecimal=hexadecimal)
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@click.argument("value")
+@click.option("--previous", is_flag=True, help="Print the value before this one, if there was one.")
+@_hex_option
+@_raw_option
+@on_key
+def put(target: Target, value: str, *, previous: bool, hexadecimal: bool, raw: bool) -> None:
+    """Set the value of KEY to VALUE; - as VALUE stands for all of standard input.
+
+    With --previous the value before is printed as by epaxos get; where there was none, stderr says so.
+
+    Exit codes:
+      0  done
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether the value may have been set, or may still be
+
+    Examples:
+      epaxos put greeting hello
+      epaxos put picture - < picture.png
+      printf %s hello | epaxos put greeting -
+      epaxos put greeting --previous hallo
+      epaxos put -c conf/local.toml --hex counter 3432
+      epaxos put -- key -value-that-begins-with-a-dash
+    """
+    new = target.value(value, "VALUE", hexadecimal=hexadecimal)
+    if not previous:
+        target.client.put(target.key, new)
+        return
+    before = target.client.write_read(target.key, new)
+    if before is None:
+        complain("done; there was no value before", click.get_current_context().command_path)
+    else:
+        print_value(before, raw=raw, hexadecimal=hexadecimal)
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@on_key
+def delete(target: Target) -> None:
+    """Remove KEY and its value.
+
+    Exit codes:
+      0  done
+      1  there was no value under KEY
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether it may have been removed, or may still be
+
+    Examples:
+      epaxos delete greeting
+      epaxos delete -c conf/local.toml --hex-key 00ff
+    """
+    if not target.client.delete(target.key):
+        _end_failed(_NOT_FOUND)
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@click.argument("values", nargs=-1, metavar="[EXPECTED] NEW")
+@click.option("--absent", is_flag=True, help="Expect that there is no value; EXPECTED is left out.")
+@_hex_option
+@_raw_option
+@on_key
+def cas(target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: bool, raw: bool) -> None:
+    """Compare and swap: set the value of KEY to NEW if it is EXPECTED now, in one step.
+
+    Nothing is printed if it was. Otherwise nothing is changed, and the value found is printed as by
+    epaxos get; where there is none, stderr says so. One of EXPECTED and NEW may be -, for all of standard
+    input.
+
+    Exit codes:
+      0  done: the value was EXPECTED and is NEW now
+      1  the value is not EXPECTED
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether it may have been done, or may still be
+
+    Examples:
+      epaxos cas light green red
+      epaxos cas --absent lock "$HOSTNAME"
+      epaxos cas -c conf/local.toml --hex flags 00 01
+    """
+    expected, new = _cas_values(target, values, absent=absent, hexadecimal=hexadecimal)
+    result = target.client.cas(target.key, expected, new)
+    if result.swapped:
+        return
+    if result.current is None:
+        _end_failed(f"not the expected value: {_NOT_FOUND}")
+    print_value(result.current, raw=raw, hexadecimal=hexadecimal)
+    _end_failed("not the expected value: another one was found")
+
+
+def _cas_values(
+    target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: bool
+) -> tuple[bytes | None, bytes]:
+    """The expected value, None for none, and the new one."""
+    names = ("NEW",) if absent else ("EXPECTED", "NEW")
+    if len(values) != len(names):
+        usage = "KEY NEW with --absent" if absent else "KEY EXPECTED NEW, or --absent KEY NEW"
+        raise click.UsageError(f"found {len(values)} arguments after KEY; allowed: {usage}")
+    if values.count(STDIN) > 1:
+        raise click.UsageError("standard input can be one of EXPECTED and NEW, not both")
+    given = [
+        target.value(text, name, hexadecimal=hexadecimal) for name, text in zip(names, values, strict=True)
+    ]
+    return (None if absent else given[0]), given[-1]
+
+
+# So that -5 is an amount, and no option. A misspelt option is then taken for an amount that is no number.
+@click.command(cls=Page, context_settings={"ignore_unknown_options": True})
+@click.argument("key")
+@click.argument("amount", type=int, default=1)
+@on_key
+def incr(target: Target, amount: int) -> None:
+    """Add AMOUNT (1 if it is left out; it may be negative) to the number under KEY and print the sum.
+
+    A number is a value of decimal digits, from -2^63 to 2^63 - 1; no value counts as 0.
+
+    Exit codes:
+      0  done
+      1  nothing changed: the value is no number, or the sum would be out of range
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether it may have been done, or may still be
+
+    Examples:
+      epaxos incr visitors
+      epaxos incr stock -5
+      epaxos incr -c conf/local.toml visitors 100
+    """
+    click.echo(target.client.increment(target.key, amount))
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@click.argument("suffix")
+@_hex_option
+@on_key
+def append(target: Target, suffix: str, *, hexadecimal: bool) -> None:
+    """Add SUFFIX to the end of the value of KEY and print the new length in bytes.
+
+    No value counts as an empty one. - as SUFFIX stands for all of standard input.
+
+    Exit codes:
+      0  done
+      1  nothing changed: the value would be longer than max_value allows
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether it may have been done, or may still be
+
+    Examples:
+      epaxos append log "one more line"
+      date | epaxos append log -
+      epaxos append -c conf/local.toml --hex log 0a
+    """
+    click.echo(target.client.append(target.key, target.value(suffix, "SUFFIX", hexadecimal=hexadecimal)))

@@ -1,0 +1,93 @@
+"""`epaxos up`: run all replicas of a configuration on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from epaxos.cli.options import config_option, load, log_level_option, uptime_option
+from epaxos.cli.pages import Page
+from epaxos.cli.supervisor import Print, Supervisor
+from epaxos.config import format_duration
+
+STOP_GRACE: Final = 10.0
+"""Seconds that replicas get to stop in order before they are killed."""
+
+MEMORY_IS_LOST: Final = (
+    "It is not started again: its votes were in its memory, and without them it may not vote under its name. "
+    "Start the whole cluster anew."
+)
+
+_COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
+_OWN_NAME: Final = "up"
+
+
+@click.command(cls=Page)
+@config_option
+@uptime_option
+@log_level_option
+@click.pass_context
+def up(ctx: click.Context, config_file: str | None, uptime: float | None, log_level: str | None) -> None:
+    """Run all replicas of a configuration on this machine, until Ctrl-C.
+
+    Each replica is a process of its own (epaxos serve). Their logs come out on stderr, each line after the
+    name of its replica, in colour on a terminal unless NO_COLOR is set.
+
+    Ctrl-C, SIGTERM or the end of --uptime stops all of them in order; what does not stop within 10 seconds,
+    or at a second Ctrl-C, is killed. If this command itself is killed, the replicas notice and stop.
+
+    When one replica ends by itself, the others are stopped too. It is not started again: the state is kept in
+    memory, and a replica that has voted and lost its memory may not vote again under its name.
+
+    Exit codes:
+      0    stopped by a signal, or after --uptime
+      2    wrong command line or configuration, or a port is not free
+      else that of the first replica to end (128 and more: killed by a signal)
+
+    Examples:
+      epaxos up
+      epaxos up -c conf/local-5.toml
+      epaxos up -c conf/local.toml --uptime 30s --log-level warning
+    """
+    config = load(config_file)
+    names = [replica.name for replica in config.replicas]
+    options = _options(config_file, uptime, log_level)
+    commands = {name: [sys.executable, "-m", "epaxos", "serve", *options, "--name", name] for name in names}
+    supervisor = Supervisor(printer(names, coloured=_wants_colours()), MEMORY_IS_LOST, STOP_GRACE)
+    ctx.exit(asyncio.run(supervisor.run(commands)))
+
+
+def _options(config_file: str | None, uptime: float | None, log_level: str | None) -> list[str]:
+    """What every replica is told."""
+    options = ["--supervised"]
+    if config_file is not None:
+        options += ["--config", config_file]
+    if uptime is not None:
+        options += ["--uptime", format_duration(uptime)]
+    if log_level is not None:
+        options += ["--log-level", log_level]
+    return options
+
+
+def _wants_colours() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def printer(names: Sequence[str], *, coloured: bool) -> Print:
+    """A function that prints a line to stderr after the name of the replica that it is from."""
+    width = max(map(len, (*names, _OWN_NAME)))
+    prefixes: dict[str | None, str] = {None: f"{_OWN_NAME:<{width}} | "}
+    for number, name in enumerate(names):
+        prefix = f"{name:<{width}} | "
+        colour = _COLOURS[number % len(_COLOURS)]
+        prefixes[name] = click.style(prefix, fg=colour) if coloured else prefix
+
+    def show(name: str | None, line: str) -> None:
+        click.echo(prefixes[name] + line, err=True, color=coloured)
+
+    return show

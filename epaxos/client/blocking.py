@@ -1,0 +1,184 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+from epaxos.client.calls import RANDOM, index_of, parts_of, result_of, results_of
+from epaxos.client.commands import CasResult, Op, Result, as_operations
+from epaxos.client.driver import Bulk, Call, Command, Driver, Status
+from epaxos.client.options import check_timeout, client_options
+from epaxos.client.session import Session
+from epaxos.config import Config
+
+
+class Client:
+    """A blocking client of a cluster; threads may share it.
+
+    Replicas are given as `endpoints` ("host:port", the preferred one first) or by a `config`; without either,
+    the configuration file is looked for as by the `epaxos` command. `replica` names the one to prefer;
+    `timeout` is how long a call may take, in seconds; `tries` how many times a command without answer may
+    be sent. Keys and values are bytes. Every method takes a `timeout` of its own.
+
+    Raises for wrong arguments `TypeError` or `ValueError`, and `ConfigError` for endpoints, names and files.
+    Methods raise `TypeError` for an argument of a wrong type, and these `ClientError`s:
+
+        Refused          the command is not allowed, or the replica belongs to another cluster
+        Busy             no replica had room for the command
+        NoAnswer         no replica answered in time, or none could be reached
+        Closed           the client is closed
+        OperationFailed  the command executed, and failed as its operation defines
+
+    Their `may_have_executed` says whether the command may have taken effect, or still may. A command is sent
+    again only if its answer is missing, and executes once however often it is sent.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str] | None = None,
+        *,
+        config: Config | None = None,
+        replica: str | None = None,
+        timeout: float | None = None,
+        tries: int | None = None,
+    ) -> None:
+        self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM)
+        self._driver = Driver(Session[Call](self._options, RANDOM), self._options)
+        _drivers.add(self._driver)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({', '.join(self._options.endpoints)})"
+
+    def close(self) -> None:
+        """Close the connections; calls under way in other threads end with `Closed`."""
+        self._driver.close("the client is closed")
+
+    @property
+    def replicas(self) -> tuple[str, ...]:
+        """The names of the replicas; endpoints, where it was given no more than those."""
+        return self._options.names
+
+    def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
+        """The value of a key, None if there is none."""
+        value: bytes | None = self._run(Op.get(key), timeout)
+        return value
+
+    def put(self, key: bytes, value: bytes, *, timeout: float | None = None) -> None:
+        """Set the value of a key."""
+        self._run(Op.put(key, value), timeout)
+
+    def write_read(self, key: bytes, value: bytes, *, timeout: float | None = None) -> bytes | None:
+        """Set the value of a key; returns the value before, None if there was none."""
+        previous: bytes | None = self._run(Op.write_read(key, value), timeout)
+        return previous
+
+    def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Remove a key; returns whether there was one."""
+        found: bool = self._run(Op.delete(key), timeout)
+        return found
+
+    def cas(
+        self, key: bytes, expected: bytes | None, new: bytes, *, timeout: float | None = None
+    ) -> CasResult:
+        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
+        result: CasResult = self._run(Op.cas(key, expected, new), timeout)
+        return result
+
+    def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
+        """Add to the number under a key, a 64-bit integer in decimal digits; absent counts as 0.
+
+        Returns the new number.
+
+        Raises:
+            OperationFailed: the value is no such number, or the new one would not be.
+        """
+        number: int = self._run(Op.increment(key, amount), timeout)
+        return number
+
+    def append(self, key: bytes, suffix: bytes, *, timeout: float | None = None) -> int:
+        """Add bytes to the end of a value; absent counts as empty. Returns the new length in bytes.
+
+        Raises:
+            OperationFailed: the value would be longer than the cluster allows.
+        """
+        length: int = self._run(Op.append(key, suffix), timeout)
+        return length
+
+    def pause(self, milliseconds: int, *, timeout: float | None = None) -> None:
+        """Make every replica sleep when it executes this; for tests."""
+        self._run(Op.pause(milliseconds), timeout)
+
+    def null(self, *, timeout: float | None = None) -> None:
+        """Do nothing, by way of consensus."""
+        self._run(Op.null(), timeout)
+
+    def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Any]:
+        """Execute operations as one, all or nothing; returns what each of them returns (see `Op.multi`).
+
+        Raises:
+            MultiAborted: an operation failed (a kind of OperationFailed that names it); nothing has changed.
+        """
+        results: list[Any] = self._run(Op.multi(operations), timeout)
+        return results
+
+    def bulk(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Result]:
+        """Send many commands in one frame; each stands for itself, and they may execute in part.
+
+        Returns what became of each. Very many commands (more than the cluster's `max_batch`, or
+        a megabyte) take several frames, all under way at once.
+        """
+        parts = parts_of(as_operations(operations), self._options)
+        call = Bulk(parts, _checked(timeout))
+        if parts:
+            self._driver.run(call)
+        pairs = zip(parts, call.tickets, strict=True)
+        return [result for part, ticket in pairs for result in results_of(part, ticket)]
+
+    def status(
+        self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """The status of the replica of that name, or of the one in use.
+
+        `digest` asks for a digest of its state, which takes the replica a while if it holds much.
+        """
+        call = Status(index_of(replica, self._options), _checked(timeout), digest=digest)
+        self._driver.run(call)
+        if call.question.error is not None:
+            raise call.question.error
+        return call.question.status
+
+    def _run(self, operation: Op, timeout: float | None) -> Any:
+        call = Command(operation, _checked(timeout))
+        self._driver.run(call)
+        return result_of(operation, call.ticket)
+
+
+def _checked(timeout: float | None) -> float | None:
+    return timeout if timeout is None else check_timeout(timeout)
+
+
+_drivers: WeakSet[Driver] = WeakSet()
+
+
+def _disown_all() -> None:
+    for driver in _drivers:
+        driver.disown("the client belongs to the process that this one was forked from; open a new one")
+
+
+# A child that went on with its parent's session would use the same request numbers for other commands.
+os.register_at_fork(after_in_child=_disown_all)

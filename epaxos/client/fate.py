@@ -1,0 +1,76 @@
+"""Why a command failed, in words, and whether it may have executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from epaxos.client.questions import Question
+from epaxos.client.ticket import Ticket, Waiter
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
+
+_Error = TypeVar("_Error", bound=ClientError)
+
+_MAYBE = "the command may have executed, or may still do so"
+
+
+def out_of_time(ticket: Ticket[Waiter], names: Sequence[str]) -> ClientError:
+    """The error of a ticket whose deadline has passed."""
+    span = f"within {ticket.timeout:g} s"
+    if ticket.tries:
+        return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}; {_MAYBE}"), ticket)
+    if ticket.busy:
+        busy = _listed(ticket.tried, names)
+        return _certain(Busy(f"{busy} had no room for the command {span}; it did not execute"), ticket)
+    return _certain(NoAnswer(f"{_unreachable(names)} {span}; the command was not sent"), ticket)
+
+
+def refused(ticket: Ticket[Waiter], name: str, text: str) -> ClientError:
+    """The error of a ticket that the replica called `name` refused."""
+    addition = f" (but an earlier try is without answer: {_MAYBE})" if ticket.tries else ""
+    return _certain(Refused(f"{name} refused the command: {text}{addition}"), ticket)
+
+
+def closed(ticket: Ticket[Waiter]) -> ClientError:
+    """The error of a ticket that was under way when its client was closed."""
+    rest = _MAYBE if ticket.tries else "the command did not execute"
+    return _certain(Closed(f"the client was closed; {rest}"), ticket)
+
+
+def never_began(reason: str) -> ClientError:
+    """The error of a call that was made too late."""
+    error = Closed(reason)
+    error.may_have_executed = False
+    return error
+
+
+def unanswered(question: Question[Waiter], names: Sequence[str]) -> ClientError:
+    """The error of a question whose deadline has passed."""
+    span = f"within {question.timeout:g} s"
+    if question.asked is not None:
+        text = f"no answer from {names[question.asked]} {span}"
+    elif question.replica is not None:
+        text = f"{names[question.replica]} could not be reached {span}"
+    else:
+        text = f"{_unreachable(names)} {span}"
+    error = NoAnswer(text)
+    error.may_have_executed = False
+    return error
+
+
+def question_refused(name: str, text: str) -> ClientError:
+    """The error of a question that the replica called `name` refused."""
+    return Refused(f"{name} refused the question: {text}")
+
+
+def _certain(error: _Error, ticket: Ticket[Waiter]) -> _Error:
+    error.may_have_executed = bool(ticket.tries)
+    return error
+
+
+def _unreachable(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} could not be reached"
+
+
+def _listed(replicas: Sequence[int], names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names[replica] for replica in replicas))

@@ -1,0 +1,151 @@
+"""What waits to be sent, and the frames it goes out in."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import Final, Generic, NamedTuple, TypeAlias
+
+from epaxos.client.alarms import Alarms
+from epaxos.client.flight import Flight, Rest, frame_of, take_run
+from epaxos.client.ledger import Ledger
+from epaxos.client.options import Options
+from epaxos.client.questions import Question, Questions
+from epaxos.client.routing import Routes
+from epaxos.client.ticket import Ticket, Waiter
+
+Cargo: TypeAlias = "Flight[Waiter] | Question[Waiter]"
+Watched: TypeAlias = "Flight[Waiter] | Rest[Waiter] | Ticket[Waiter] | Question[Waiter]"
+
+
+class Outgoing(NamedTuple, Generic[Waiter]):
+    """A frame to be sent to a replica; `cargo` says what it carries, for `Outbox.unsent`."""
+
+    replica: int
+    frame: bytes
+    cargo: Cargo[Waiter]
+
+
+class Outbox(Generic[Waiter]):
+    """The tickets and questions of session `client` that wait to be sent.
+
+    New tickets and those to be sent again queue apart: numbers that follow one another stay together.
+    """
+
+    __slots__ = ("_again", "_alarms", "_client", "_fresh", "_ledger", "_options", "_questions", "_routes")
+
+    def __init__(
+        self,
+        client: int,
+        options: Options,
+        routes: Routes,
+        ledger: Ledger[Waiter],
+        questions: Questions[Waiter],
+        alarms: Alarms[Watched[Waiter]],
+    ) -> None:
+        self._client: Final = client
+        self._options = options
+        self._routes = routes
+        self._ledger = ledger
+        self._questions = questions
+        self._alarms = alarms
+        self._fresh: deque[Ticket[Waiter]] = deque()
+        self._again: deque[Ticket[Waiter]] = deque()
+
+    def add(self, ticket: Ticket[Waiter]) -> None:
+        """Queue a new ticket; those before it have lower numbers."""
+        self._fresh.append(ticket)
+
+    def add_again(self, ticket: Ticket[Waiter]) -> None:
+        """Queue a ticket that is not under way; out of tries, it only waits for a late answer."""
+        self.watch(ticket)
+        if len(ticket.tries) < self._options.tries:
+            self._again.append(ticket)
+
+    def watch(self, ticket: Ticket[Waiter]) -> None:
+        """Have an alarm for the deadline of a ticket that no flight looks after."""
+        if not ticket.armed:
+            ticket.armed = True
+            self._alarms.set(ticket.deadline, ticket)
+
+    def frames(self, now: float) -> list[Outgoing[Waiter]]:
+        """Make frames of all that can be sent now."""
+        self._routes.retry_at = inf
+        sends: list[Outgoing[Waiter]] = []
+        if self._questions.waiting:
+            sends += [Outgoing(*send) for send in self._questions.outgoing(now)]
+        if self._again:
+            self._launch_again(now, sends)
+        if self._fresh:
+            self._launch_fresh(now, sends)
+        return sends
+
+    def _launch_fresh(self, now: float, sends: list[Outgoing[Waiter]]) -> None:
+        fresh = self._fresh
+        replica = self._routes.choose((), now)
+        while replica is not None and fresh and self._has_room():
+            run = take_run(fresh, self._options.max_batch, self._options.full_frame)
+            if run:
+                sends.append(self._launch(replica, run, now))
+        for ticket in reversed(fresh):
+            if ticket.armed:
+                break  # and so are all before it, for only the end of this queue grows
+            self.watch(ticket)
+
+    def _launch_again(self, now: float, sends: list[Outgoing[Waiter]]) -> None:
+        again = self._again
+        held: list[Ticket[Waiter]] = []
+        while again and self._has_room():
+            run = take_run(again, self._options.max_batch, self._options.full_frame)
+            if not run:
+                continue
+            replica = self._routes.choose(run[0].tried, now)
+            if replica is None:
+                held += run
+            else:
+                sends.append(self._launch(replica, run, now))
+        again.extendleft(reversed(held))
+
+    def _has_room(self) -> bool:
+        return len(self._ledger.flights) < self._options.window
+
+    def _launch(self, replica: int, run: list[Ticket[Waiter]], now: float) -> Outgoing[Waiter]:
+        flight = Flight(replica, run)
+        until = inf
+        for ticket in run:
+            shares = self._options.tries - len(ticket.tries)
+            ticket.try_until = now + (ticket.deadline - now) / shares
+            until = min(until, ticket.try_until)
+            ticket.flight = flight
+            ticket.tries += (replica,)
+            ticket.tried += (replica,)
+        self._ledger.flights[flight] = None
+        self._alarms.set(until, flight)
+        self._routes.sent(replica)
+        return Outgoing(
+            replica, frame_of(run, self._client, self._ledger.acked, self._options.cluster), flight
+        )
+
+    def unsent(self, outgoing: Outgoing[Waiter]) -> None:
+        """The socket did not take a frame: it has certainly not left, and this connection takes no more."""
+        replica, _, cargo = outgoing
+        self._routes.fall(replica)
+        self._routes.unsent(replica)
+        if isinstance(cargo, Question):
+            self._questions.ask_again(cargo)
+            return
+        for ticket in cargo.remaining():
+            self._ledger.leave(ticket)
+            ticket.tries = ticket.tries[:-1]
+            ticket.tried = ticket.tried[:-1]
+            self.add_again(ticket)
+
+    def lost(self, replica: int) -> None:
+        """A connection is gone: what was under way over it goes elsewhere."""
+        self._routes.fall(replica)
+        for flight in self._ledger.flights_to(replica):
+            for ticket in flight.remaining():
+                self._ledger.leave(ticket)
+                self.add_again(ticket)
+        for question in self._questions.under_way(replica):
+            self._questions.ask_again(question)

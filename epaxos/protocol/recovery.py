@@ -1,0 +1,390 @@
+"""Taking over an instance whose coordinator is silent (protocol 4.7), both sides.
+
+A recoverer asks for promises at a ballot of its own (Recover). From a slow quorum of answers it either knows what was
+or may have been decided, or knows that nothing was (no-op), or finds that the owner may have decided on the fast
+path. Then it asks that quorum which instances speak against this (Validate): none, and it proposes what the
+owner proposed; a decided one, and the owner cannot have decided; only undecided ones, and it waits until one of
+them tells (Waiting). The numbers in comments and in `State.coverage` are those of the decision in protocol 4.7.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from enum import IntEnum
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.commit import CommitProtocol, Leading, Stage
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector, covers, next_ballot
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
+from epaxos.protocol.messages import Nack, Recover, RecoverOK, Validate, ValidateOK, Waiting
+from epaxos.protocol.state import State
+from epaxos.protocol.timers import TimerKind
+from epaxos.protocol.validation import against
+
+
+class Step(IntEnum):
+    """How far a recovery has come."""
+
+    RECOVER = 1
+    VALIDATE = 2
+    WAIT = 3
+
+
+class Recovery:
+    """A recoverer's volatile state for one instance at one ballot.
+
+    oks        answers to Recover by sender, each what the sender held before it promised
+    quorum     the senders counted, fixed when Validate is sent
+    unchanged  how many of the quorum had pre-accepted the owner's dependencies unchanged ("k")
+    proposal   what the owner proposed, once the recovery validates it
+    validated  answers to Validate by sender
+    against    the instances that speak against a fast decision, once all have answered
+    retries    how often messages were sent again without progress
+    """
+
+    __slots__ = (
+        "against",
+        "ballot",
+        "instance",
+        "oks",
+        "proposal",
+        "quorum",
+        "retries",
+        "started",
+        "step",
+        "unchanged",
+        "validated",
+    )
+
+    def __init__(self, instance: Instance, ballot: Ballot, started: float) -> None:
+        self.instance = instance
+        self.ballot = ballot
+        self.started = started
+        self.step = Step.RECOVER
+        self.retries = 0
+        self.oks: dict[Row, RecoverOK] = {}
+        self.quorum: frozenset[Row] = frozenset()
+        self.unchanged = 0
+        self.proposal: Proposal | None = None
+        self.validated: dict[Row, tuple[tuple[InstanceId, Phase], ...]] = {}
+        self.against: dict[InstanceId, Phase] = {}
+
+
+class RecoveryProtocol:
+    """The recoveries of the replica that owns `state`, and its answers to those of others."""
+
+    def __init__(self, state: State, commit: CommitProtocol) -> None:
+        self._state = state
+        self._commit = commit
+        self.recoveries: dict[InstanceId, Recovery] = {}
+        self._heard: dict[InstanceId, Ballot] = {}
+        self._waiting_k: dict[InstanceId, int] = {}
+        self._waiting_for: defaultdict[InstanceId, set[InstanceId]] = defaultdict(set)
+
+    # -- beginning -----------------------------------------------------------------------------------------
+
+    def start(self, place: InstanceId) -> None:
+        """Begin to recover an instance at a new ballot, also one of which there is no record here."""
+        state = self._state
+        instance = state.logs.ensure(place)
+        if instance.phase is Phase.COMMITTED:
+            return
+        ballot = next_ballot(max(instance.bal, self._heard.get(place, 0)), state.me, state.n)
+        # The own answer tells what was held before the promise, like everybody's.
+        answer = _recover_ok(instance, ballot)
+        self._promise(instance, ballot)
+        self._commit.leading.pop(place, None)
+        self.recoveries[place] = Recovery(instance, ballot, state.now)
+        state.cover("recovery started")
+        state.promise(state.peers, Recover(place, ballot))
+        state.promise((state.me,), answer)
+        self._set_timer(self.recoveries[place])
+
+    def _promise(self, instance: Instance, ballot: Ballot) -> None:
+        instance.bal = ballot
+        self._state.hear_of_instance(instance.id)
+        self._state.record(instance)
+
+    def _set_timer(self, recovery: Recovery) -> None:
+        state = self._state
+        interval = min(state.settings.retry * 2**recovery.retries, state.settings.retry_limit)
+        jitter = 0.5 + state.random.random()
+        state.timers.set(state.now + jitter * interval, TimerKind.RECOVERY, recovery.instance.id)
+
+    def _current(self, place: InstanceId, ballot: Ballot) -> Recovery | None:
+        """The recovery that an answer belongs to, if its steps may still be taken."""
+        recovery = self.recoveries.get(place)
+        if recovery is None or recovery.ballot != ballot:
+            return None
+        instance = recovery.instance
+        if instance.bal != ballot or instance.abal == ballot or instance.phase is Phase.COMMITTED:
+            return None
+        return recovery
+
+    # -- the recoverer -------------------------------------------------------------------------------------
+
+    def on_recover_ok(self, sender: Row, message: RecoverOK) -> None:
+        """Collect a promise; decide when there is a slow quorum of them."""
+        recovery = self._current(message.id, message.ballot)
+        if recovery is None or sender in recovery.oks:
+            return
+        recovery.oks[sender] = message
+        if recovery.step is not Step.RECOVER:
+            self._late_answer(recovery, sender, message)
+        elif len(recovery.oks) >= self._state.quorums.slow:
+            self._decide(recovery)
+
+    def _decide(self, recovery: Recovery) -> None:
+        """Cases 1 to 5."""
+        oks, quorums = recovery.oks, self._state.quorums
+        decided = next((ok for ok in oks.values() if ok.phase is Phase.COMMITTED), None)
+        if decided is not None and decided.value is not None:
+            self._learn(recovery, decided, "case 1: committed")
+            return
+        accepted = [ok for ok in oks.values() if ok.phase is Phase.ACCEPTED and ok.value is not None]
+        if accepted:
+            latest = max(accepted, key=lambda ok: ok.abal)
+            assert latest.value is not None
+            self._accept(recovery, latest.value, latest.deps, latest.seq, "case 2: accepted")
+            return
+        if recovery.instance.id.row in oks:
+            self._annul(recovery, "case 3: owner answered")
+            return
+        unchanged = [ok.init for ok in oks.values() if _unchanged(ok)]
+        if len(unchanged) < len(oks) - quorums.e or unchanged[0] is None:
+            self._annul(recovery, "case 4: no fast quorum")
+            return
+        recovery.quorum = frozenset(oks)
+        recovery.unchanged = len(unchanged)
+        recovery.proposal = unchanged[0]
+        recovery.step = Step.VALIDATE
+        recovery.retries = 0
+        self._state.cover("case 5: validate")
+        self._send_validate(recovery, sorted(recovery.quorum))
+
+    def _send_validate(self, recovery: Recovery, receivers: list[Row]) -> None:
+        assert recovery.proposal is not None
+        message = Validate(recovery.instance.id, recovery.ballot, *recovery.proposal)
+        self._state.promise(tuple(receivers), message)
+
+    def on_validate_ok(self, sender: Row, message: ValidateOK) -> None:
+        """Collect what speaks against the fast decision; judge when the whole quorum has answered."""
+        recovery = self._current(message.id, message.ballot)
+        if recovery is None or recovery.step is not Step.VALIDATE or sender not in recovery.quorum:
+            return
+        recovery.validated[sender] = message.against
+        if len(recovery.validated) == len(recovery.quorum):
+            for found in recovery.validated.values():
+                for place, phase in found:
+                    recovery.against[place] = max(phase, recovery.against.get(place, phase))
+            self._judge(recovery)
+
+    def _judge(self, recovery: Recovery) -> None:
+        """Cases 6 to 9."""
+        place, found, quorum = recovery.instance.id, recovery.against, recovery.quorum
+        if any(other.row == place.row for other in found):
+            raise InvariantError(f"{place} was proposed without regard to its own row: {sorted(found)}")
+        if not found:
+            self._accept_proposal(recovery, "case 6: nothing against")
+        elif Phase.COMMITTED in found.values():
+            self._annul(recovery, "case 7: a decided one against")
+        elif recovery.unchanged == len(quorum) - self._state.quorums.e and any(
+            other.row not in quorum for other in found
+        ):
+            # A fast quorum would then hold all replicas outside this one, the owner of that instance among them,
+            # which would have pre-accepted its own instance and this one without either covering the other.
+            self._annul(recovery, "case 8: an owner outside the quorum")
+        else:
+            self._wait(recovery)
+
+    def _wait(self, recovery: Recovery) -> None:
+        """Case 9: nothing here tells yet; let everybody know, and look into what speaks against it."""
+        state = self._state
+        place = recovery.instance.id
+        recovery.step = Step.WAIT
+        recovery.retries = 0
+        state.cover("case 9: wait")
+        for other in recovery.against:
+            self._waiting_for[other].add(place)
+            state.hear_of_instance(other)
+            state.suspect(other)
+        state.send(state.peers, Waiting(place, recovery.unchanged))
+        self._note_waiting(place, recovery.unchanged)
+        self._reconsider(place)
+
+    def _reconsider(self, place: InstanceId) -> None:
+        """Cases 10 to 12, for a recovery that waits."""
+        recovery = self.recoveries.get(place)
+        if recovery is None or recovery.step is not Step.WAIT:
+            return
+        if self._current(place, recovery.ballot) is None:
+            return
+        open_ones = []
+        for other in recovery.against:
+            instance = self._state.logs.get(other)
+            if instance is None or instance.phase is not Phase.COMMITTED:
+                open_ones.append(other)
+            elif instance.value is not NOP and not covers(instance.deps, place):
+                self._annul(recovery, "case 10: decided against")
+                return
+        quorums = self._state.quorums
+        if not open_ones:
+            self._accept_proposal(recovery, "case 11: all decided for")
+        elif any(self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for other in open_ones):
+            self._annul(recovery, "case 12: another waits with more")
+
+    def _late_answer(self, recovery: Recovery, sender: Row, ok: RecoverOK) -> None:
+        """Case 13: an answer from outside the quorum, while validating or waiting."""
+        if ok.phase is Phase.COMMITTED and ok.value is not None:
+            self._learn(recovery, ok, "case 13: committed")
+        elif ok.phase is Phase.ACCEPTED and ok.value is not None:
+            self._accept(recovery, ok.value, ok.deps, ok.seq, "case 13: accepted")
+        elif sender == recovery.instance.id.row:
+            self._annul(recovery, "case 13: owner answered")
+
+    def _learn(self, recovery: Recovery, ok: RecoverOK, case: str) -> None:
+        assert ok.value is not None
+        self._state.cover(case)
+        self._commit.announce(recovery.instance, ok.value, ok.deps, ok.seq)
+
+    def _annul(self, recovery: Recovery, case: str) -> None:
+        self._accept(recovery, NOP, self._state.logs.no_deps, 0, case)
+
+    def _accept_proposal(self, recovery: Recovery, case: str) -> None:
+        assert recovery.proposal is not None
+        self._accept(recovery, *recovery.proposal, case)
+
+    def _accept(self, recovery: Recovery, value: Value, deps: Vector, seq: int, case: str) -> None:
+        self._state.cover(case)
+        self._forget(recovery.instance.id)
+        instance = recovery.instance
+        leading = Leading(instance, Stage.ACC, recovery.ballot, recovery.started, self._state.settings.retry)
+        leading.path = "recovered"
+        self._commit.leading[instance.id] = leading
+        self._commit.start_accept(leading, recovery.ballot, value, deps, seq)
+
+    def on_timer(self, place: InstanceId) -> None:
+        """Send again to the silent; after some rounds of that begin anew at a higher ballot (protocol 4.9, 5 and 6)."""
+        recovery = self.recoveries.get(place)
+        if recovery is None:
+            return
+        state = self._state
+        recovery.retries += 1
+        if self._current(place, recovery.ballot) is None:
+            self._forget(place)
+            state.suspect(place)
+        elif recovery.retries > state.settings.recovery_retries:
+            self._forget(place)
+            state.cover("recovery restarted")
+            self.start(place)
+        else:
+            self._send_again(recovery)
+            self._set_timer(recovery)
+
+    def _send_again(self, recovery: Recovery) -> None:
+        state = self._state
+        place = recovery.instance.id
+        # Also once the quorum is fixed: case 13 needs the owner's answer.
+        silent = tuple(peer for peer in state.peers if peer not in recovery.oks)
+        if silent:
+            state.promise(silent, Recover(place, recovery.ballot))
+        if recovery.step is Step.VALIDATE:
+            self._send_validate(recovery, sorted(recovery.quorum - recovery.validated.keys()))
+        elif recovery.step is Step.WAIT:
+            state.send(state.peers, Waiting(place, recovery.unchanged))
+
+    # -- the acceptor --------------------------------------------------------------------------------------
+
+    def on_recover(self, sender: Row, message: Recover) -> None:
+        """Promise to take part in no lower ballot, and tell what is held."""
+        state = self._state
+        instance = state.logs.ensure(message.id)
+        if instance.bal > message.ballot or instance.abal == message.ballot:
+            state.send((sender,), Nack(message.id, instance.bal))
+            return
+        answer = _recover_ok(instance, message.ballot)
+        if instance.bal < message.ballot:
+            self._promise(instance, message.ballot)
+            self._commit.leading.pop(message.id, None)
+            self._forget(message.id)
+            state.postpone(message.id)
+        state.promise((sender,), answer)
+
+    def on_validate(self, sender: Row, message: Validate) -> None:
+        """Tell what speaks against a fast decision, and remember the payload for good."""
+        state = self._state
+        instance = state.logs.ensure(message.id)
+        if instance.bal > message.ballot:
+            state.send((sender,), Nack(message.id, instance.bal))
+            return
+        if instance.bal != message.ballot or instance.abal == message.ballot:
+            return
+        found = tuple(against(state, message.id, message.command, message.deps))
+        instance.init = Proposal(message.command, message.deps, message.seq)
+        instance.value = message.command
+        state.learn_payload(instance, message.command)
+        state.hear_of(message.deps)
+        state.record(instance)
+        state.promise((sender,), ValidateOK(message.id, message.ballot, found))
+
+    def on_waiting(self, message: Waiting) -> None:
+        """Somebody waits with `id`; that may tell those who wait *for* `id` (case 12)."""
+        self._note_waiting(message.id, message.k)
+
+    def _note_waiting(self, place: InstanceId, k: int) -> None:
+        self._state.hear_of_instance(place)
+        if k > self._waiting_k.get(place, 0):
+            self._waiting_k[place] = k
+        for waiter in sorted(self._waiting_for.get(place, ())):
+            self._reconsider(waiter)
+
+    def on_nack(self, message: Nack) -> None:
+        """Remember the higher ballot; whoever holds it is at work, so leave the instance to it for a while."""
+        place = message.id
+        self._heard[place] = max(message.ballot, self._heard.get(place, 0))
+        leading = self._commit.leading.get(place)
+        if leading is not None and leading.ballot < message.ballot:
+            del self._commit.leading[place]
+        recovery = self.recoveries.get(place)
+        if recovery is not None and recovery.ballot < message.ballot:
+            self._forget(place)
+        self._state.cover("nack")
+        self._state.postpone(place)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def on_committed(self, place: InstanceId) -> None:
+        """Drop what is kept for an instance that is decided, and reconsider those that wait for it (3.5)."""
+        self._forget(place)
+        self._heard.pop(place, None)
+        self._waiting_k.pop(place, None)
+        for waiter in sorted(self._waiting_for.pop(place, ())):
+            self._reconsider(waiter)
+
+    def _forget(self, place: InstanceId) -> None:
+        recovery = self.recoveries.pop(place, None)
+        if recovery is not None and recovery.step is Step.WAIT:
+            for other in recovery.against:
+                waiters = self._waiting_for.get(other)
+                if waiters is not None:
+                    waiters.discard(place)
+                    if not waiters:
+                        del self._waiting_for[other]
+
+
+def _recover_ok(instance: Instance, ballot: Ballot) -> RecoverOK:
+    return RecoverOK(
+        instance.id,
+        ballot,
+        instance.abal,
+        instance.phase,
+        instance.value,
+        instance.deps,
+        instance.seq,
+        instance.init,
+    )
+
+
+def _unchanged(ok: RecoverOK) -> bool:
+    """Whether the sender had pre-accepted the owner's dependencies as they came (a member of R)."""
+    return ok.phase is Phase.PREACCEPTED and ok.init is not None and ok.deps == ok.init.deps

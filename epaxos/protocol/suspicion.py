@@ -1,0 +1,72 @@
+"""When to recover what: undecided instances that have been silent for too long (protocol 4.9, timer 4).
+
+Every slot up to the highest one heard of must be decided one day, whether or not there is a record of it here, and
+whether or not a client waits: execution waits for whole prefixes. A sweep at intervals looks at the lowest undecided
+slots of each row, gives each a deadline, and recovers those whose deadline has passed.
+
+Bounded work: a sweep looks at `WINDOW` slots a row, and at most `CONCURRENT` recoveries are under way at a time,
+so a dead owner's burst is worked off in batches, from below.
+
+Who goes first: the replica next to the owner in the ring, then the next one. The owner comes last, because
+its own recovery annuls its instance (protocol 4.7, case 3). Deadlines back off exponentially and at random, so
+that two recoverers do not preempt each other for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import Phase
+from epaxos.protocol.state import State
+
+WINDOW: Final = 512
+CONCURRENT: Final = 128
+
+
+class Suspicion:
+    """Decides which instances this replica recovers, and when; `start` begins a recovery."""
+
+    def __init__(self, state: State, start: Callable[[InstanceId], None], busy: Callable[[], int]) -> None:
+        self._state = state
+        self._start = start
+        self._busy = busy
+        self.next_sweep = 0.0
+
+    def sweep(self) -> None:
+        """Look for undecided instances and recover the overdue ones; due every quarter of the time-out."""
+        state = self._state
+        if state.now < self.next_sweep:
+            return
+        self.next_sweep = state.now + state.settings.recovery_timeout / 4
+        for row in range(state.n):
+            self._suspect_row(row)
+        overdue = sorted(
+            (suspect.due, place) for place, suspect in state.suspects.items() if suspect.due <= state.now
+        )
+        for _, place in overdue[: max(0, CONCURRENT - self._busy())]:
+            self._recover(place)
+
+    def _suspect_row(self, row: Row) -> None:
+        state = self._state
+        instances = state.logs.rows[row]
+        first = state.logs.committed[row] + 1
+        for slot in range(first, min(state.seen[row], first + WINDOW) + 1):
+            instance = instances.get(slot)
+            if instance is None or instance.phase is not Phase.COMMITTED:
+                state.suspect(InstanceId(row, slot))
+
+    def _recover(self, place: InstanceId) -> None:
+        state = self._state
+        suspect = state.suspects[place]
+        suspect.attempts += 1
+        suspect.due = state.now + state.patience(place.row, suspect.attempts)
+        self._start(place)
+
+    def on_offline(self, peer: Row) -> None:
+        """A silent owner will not decide: its instances need not wait for the whole time-out."""
+        state = self._state
+        for place, suspect in state.suspects.items():
+            if place.row == peer and not suspect.attempts:
+                suspect.due = min(suspect.due, state.now + state.patience(peer, 0))

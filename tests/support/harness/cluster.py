@@ -1,0 +1,161 @@
+"""A whole cluster of cores, driven on virtual time from one seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from random import Random
+
+from epaxos.protocol.contract import PeerStatus, Propose, Tick
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.messages import Message
+from epaxos.protocol.state import Settings
+from harness.commands import Access
+from harness.driver import Driver, Outgoing
+from harness.network import Network
+from harness.options import Options, draw_commands
+
+PATIENCE = 60.0
+"""Virtual seconds after which a healed cluster that has not finished is stuck."""
+
+
+class Cluster:
+    """Replicas, their network, and what was proposed.
+
+    proposed   every command by its name
+    submitted  when a command was proposed, counted in rounds of any replica
+    answered   when the replica that proposed it had executed it, counted likewise
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.now = 0.0
+        self._digest = hashlib.blake2b()
+        random = Random(options.seed)
+        self.network = Network(options, random)
+        self.drivers = [self._make_driver(row, random) for row in range(options.n)]
+        self.proposed: dict[int, Access] = {}
+        self.submitted: dict[int, int] = {}
+        self.answered: dict[int, int] = {}
+        self._owners: dict[int, Row] = {}
+        self._rounds = 0
+        self._next_beacon = options.beacon
+
+    def _make_driver(self, row: Row, random: Random) -> Driver:
+        options = self.options
+        settings = Settings(
+            row,
+            options.quorums,
+            thrifty=options.thrifty,
+            fast_path_timeout=options.fast_path_timeout,
+            retry=options.retry,
+        )
+        return Driver(EPaxos(settings, Random(random.random())), self._trace)
+
+    def _trace(self, line: str) -> None:
+        self._digest.update(line.encode())
+
+    # -- what a test does to it ----------------------------------------------------------------------------
+
+    def propose(self, row: Row, command: Access, when: float | None = None) -> None:
+        """Ask a replica to order a command, now or at a later time."""
+        self.proposed[command.name] = command
+        self._owners[command.name] = row
+        self.network.schedule(self.now if when is None else when, row, Propose(command))
+
+    def run_for(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        end = self.now + seconds
+        while self._step(end):
+            pass
+        self.now = end
+
+    def finish(self) -> None:
+        """Heal the network and let everything proposed be executed everywhere; fails if it cannot."""
+        self.network.healed = True
+        end = self.now + PATIENCE
+        while not self.finished:
+            assert self._step(end), f"stuck: {[driver.core.status() for driver in self.drivers]}"
+
+    # -- what a test sees of it ----------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether every replica has executed every command, and no coordinator waits for anything."""
+        return all(
+            len(driver.machine.executed) >= len(self.proposed) and not driver.core.in_flight
+            for driver in self.drivers
+        )
+
+    @property
+    def trace(self) -> str:
+        """A digest of every event and every effect so far."""
+        return self._digest.hexdigest()
+
+    @property
+    def marks(self) -> Counter[str]:
+        """What has happened how many times: messages by name, lost, duplicated, fast, slow, cycles."""
+        marks = Counter(self.network.marks)
+        for driver in self.drivers:
+            marks.update(note.path for note in driver.notes)
+            marks["cycles"] += sum(len(component) > 1 for component in driver.components)
+        return marks
+
+    def place(self, name: int) -> InstanceId:
+        """Where a command was put."""
+        return self.drivers[self._owners[name]].places[name]
+
+    # -- the passing of time -------------------------------------------------------------------------------
+
+    def _step(self, end: float) -> bool:
+        """Go on to the next moment at which something happens; False if that is after `end`."""
+        deadlines = (driver.core.deadline for driver in self.drivers)
+        moment = max(self.now, min(self.network.next_arrival, self._next_beacon, *deadlines))
+        if moment > end:
+            return False
+        self.now = moment
+        due = self.network.take_due(moment)
+        for driver in self.drivers:
+            events = due.get(driver.row, [])
+            if driver.core.deadline <= moment:
+                events.append(Tick())
+            if events:
+                self._rounds += 1
+                for event in events:
+                    if isinstance(event, Propose) and isinstance(event.command, Access):
+                        self.submitted[event.command.name] = self._rounds
+                executed = len(driver.machine.executed)
+                self._send(driver.row, driver.take_round(events, moment))
+                for name in driver.machine.executed[executed:]:
+                    if self._owners[name] == driver.row:
+                        self.answered[name] = self._rounds
+        if moment >= self._next_beacon:
+            self._send_beacons()
+        return True
+
+    def _send_beacons(self) -> None:
+        self._next_beacon += self.options.beacon
+        for driver in self.drivers:
+            beacon: Message = driver.core.beacon()
+            peers = driver.core.state.peers
+            self._send(driver.row, [Outgoing(peer, beacon, deferrable=False) for peer in peers])
+
+    def _send(self, sender: Row, leaving: list[Outgoing]) -> None:
+        for outgoing in leaving:
+            self.network.send(self.now, sender, outgoing)
+
+
+def run(options: Options) -> Cluster:
+    """The run that the options describe, from the first proposal until all is executed everywhere."""
+    cluster = Cluster(options)
+    for when, row, command in draw_commands(options):
+        cluster.propose(row, command, when)
+    random = Random(options.seed)
+    for _ in range(options.hints if options.n > 1 else 0):
+        row, peer = random.sample(range(options.n), 2)
+        hint = PeerStatus(peer, online=random.random() < 0.5)
+        cluster.network.schedule(random.uniform(0, options.spread), row, hint)
+    cluster.run_for(options.spread + 0.5)
+    cluster.finish()
+    return cluster

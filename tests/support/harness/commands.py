@@ -1,0 +1,53 @@
+"""Commands for tests: sets of keys, a name, and conflicts decided the obvious way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epaxos.errors import FrameError
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A command that reads and writes keys; `name` tells it from others that touch the same."""
+
+    name: int
+    reads: tuple[bytes, ...] = ()
+    writes: tuple[bytes, ...] = ()
+
+    @property
+    def encoded(self) -> bytes:
+        return b"%d|%s|%s" % (self.name, b",".join(self.reads), b",".join(self.writes))
+
+
+def decode_access(encoded: bytes) -> Access:
+    """The command of these bytes.
+
+    Raises:
+        FrameError: there is none.
+    """
+    try:
+        name, reads, writes = encoded.split(b"|")
+        return Access(int(name), _keys(reads), _keys(writes))
+    except ValueError as error:
+        raise FrameError("malformed", f"not a command: {error}") from error
+
+
+def _keys(joined: bytes) -> tuple[bytes, ...]:
+    return tuple(joined.split(b",")) if joined else ()
+
+
+def put(name: int, *keys: bytes) -> Access:
+    """A command that writes."""
+    return Access(name, writes=keys)
+
+
+def get(name: int, *keys: bytes) -> Access:
+    """A command that reads."""
+    return Access(name, reads=keys)
+
+
+def conflict(one: Access, other: Access) -> bool:
+    """Whether two commands share a key that at least one of them writes."""
+    shared = {*one.reads, *one.writes} & {*other.reads, *other.writes}
+    return any(key in one.writes or key in other.writes for key in shared)

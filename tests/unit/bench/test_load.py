@@ -1,0 +1,220 @@
+"""The load loop against a cluster that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from epaxos.bench.links import Links
+from epaxos.bench.load import Load
+from epaxos.bench.options import Amount, BenchOptions
+from epaxos.bench.results import Measured
+from epaxos.bench.verify import History
+from fake_cluster import Asked, FakeCluster, Instead
+
+Make = Callable[..., BenchOptions]
+NAMES = ("alpha", "bravo", "charlie")
+
+
+TAGS = count()
+
+
+def load(
+    cluster: FakeCluster, options: BenchOptions, history: History | None = None, **more: Any
+) -> Measured:
+    replicas = [cluster.config.replica(name) for name in options.replicas]
+    with Links(replicas, cluster.config.fingerprint, cluster.config.max_frame) as links:
+        return Load(options, links, options.workload(next(TAGS)), history, **more).run()
+
+
+def commands(cluster: FakeCluster) -> int:
+    return sum(len(asked.batch) for asked in cluster.asked)
+
+
+def test_every_command_is_sent_once_answered_and_counted(cluster: FakeCluster, options: Make) -> None:
+    measured = load(cluster, options(writes=50, conflicts=10))
+    assert commands(cluster) == 1000 == measured.sent
+    total = measured.total()
+    assert (total.operations, total.latencies.count) == (1000, 1000)
+    assert (total.errors.total(), total.busy, total.retries) == (0, 0, 0)
+    assert measured.elapsed > 0
+    assert not measured.interrupted
+    assert {asked.replica for asked in cluster.asked} == {0, 1, 2}
+    assert max(len(asked.batch) for asked in cluster.asked) == 10
+
+
+def test_a_closed_loop_has_one_command_outstanding(cluster: FakeCluster, options: Make) -> None:
+    load(cluster, options(closed=True, window=1, batch=1, clients=1, stop=Amount(operations=50)))
+    assert [asked.batch.first for asked in cluster.asked] == list(range(1, 51))
+    assert [asked.batch.acked for asked in cluster.asked] == list(range(1, 51))
+
+
+def test_warm_up_commands_are_sent_and_not_counted(cluster: FakeCluster, options: Make) -> None:
+    measured = load(cluster, options(warmup=Amount(operations=300)))
+    assert commands(cluster) == 1300
+    assert measured.total().operations == 1000 == measured.total().latencies.count
+
+
+def test_a_duration_ends_the_load(cluster: FakeCluster, options: Make) -> None:
+    measured = load(cluster, options(stop=Amount(seconds=0.2), warmup=Amount(seconds=0.1)))
+    assert 0.1 < measured.elapsed < 1
+    assert 0 < measured.total().operations < measured.sent
+
+
+def test_a_busy_replica_is_asked_again_with_the_same_numbers(cluster: FakeCluster, options: Make) -> None:
+    cluster.behave = lambda asked: cluster.busy(asked.batch) if asked.times <= 3 else None
+    measured = load(cluster, options(stop=Amount(operations=100)))
+    total = measured.total()
+    assert (total.operations, total.busy, total.errors.total()) == (100, 300, 0)
+    by_frame: dict[tuple[int, int], set[bytes]] = {}
+    for asked in cluster.asked:
+        by_frame.setdefault((asked.batch.client, asked.batch.first), set()).add(asked.batch.encoded)
+    assert all(len(encodings) == 1 for encodings in by_frame.values())
+
+
+def test_a_replica_that_stays_busy_is_given_up(cluster: FakeCluster, options: Make) -> None:
+    cluster.behave = lambda asked: cluster.busy(asked.batch)
+    measured = load(cluster, options(stop=Amount(operations=30), timeout=0.1, tries=2))
+    assert measured.total().errors == {"busy": 30}
+    assert measured.total().operations == 0
+
+
+def test_what_a_silent_replica_got_is_sent_to_the_next(cluster: FakeCluster, options: Make) -> None:
+    cluster.silent = {1}
+    measured = load(cluster, options(stop=Amount(operations=600), window=50))
+    assert measured.total().operations == 600
+    assert measured.tallies["bravo"].operations > 0
+    assert 0 < measured.total().retries <= 50  # what was outstanding; the client then stays away
+    assert {asked.replica for asked in cluster.asked} == {0, 2}
+
+
+def test_a_lost_answer_does_not_execute_twice(cluster: FakeCluster, options: Make) -> None:
+    cluster.behave = lambda asked: Instead(execute=True) if asked.times == 1 else None
+    history = History()
+    measured = load(
+        cluster, options(stop=Amount(operations=200), window=50, conflicts=50, verify=True), history
+    )
+    assert measured.total().retries == 200 == measured.total().operations
+    findings = history.check()
+    assert (findings.commands, findings.wrong, findings.skipped_keys) == (200, 0, 0)
+
+
+def test_commands_without_any_answer_are_errors_and_left_out_of_the_check(
+    cluster: FakeCluster, options: Make
+) -> None:
+    cluster.silent = {0, 1, 2}
+    history = History()
+    measured = load(cluster, options(stop=Amount(operations=30), timeout=0.1, tries=2, verify=True), history)
+    assert measured.total().errors == {"no_answer": 30}
+    assert measured.total().retries == 30
+    assert measured.elapsed == 0
+    assert history.check().commands == 0
+
+
+def test_a_refused_frame_is_an_error_with_the_replicas_words(cluster: FakeCluster, options: Make) -> None:
+    cluster.behave = lambda asked: cluster.refused(asked.batch, "key of 9 bytes; at most 8 are allowed")
+    measured = load(cluster, options(stop=Amount(operations=20)))
+    assert measured.total().errors == {"refused": 20}
+    assert measured.remarks == ["key of 9 bytes; at most 8 are allowed"]
+
+
+def test_outcomes_that_cannot_be_are_errors(cluster: FakeCluster, options: Make) -> None:
+    def abort(asked: Asked) -> Instead:
+        outcomes = bytes((6,)) + bytes(len(asked.batch) - 1)
+        return Instead([cluster.seal(17, asked.batch.client, asked.batch.first, outcomes, None)])
+
+    cluster.behave = abort
+    measured = load(cluster, options(stop=Amount(operations=100)))
+    assert measured.total().errors == {"outcome": 10}
+    assert measured.total().operations == 90
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        lambda *_: b"rubbish",
+        lambda cluster, batch: cluster.seal(17, batch.client, batch.first, b"\0", None),
+        lambda cluster, batch: cluster.seal(17, batch.client, batch.first, b"\0" * len(batch), [1]),
+        lambda cluster, batch: cluster.seal(17, batch.client, batch.first, b"\0" * len(batch)),
+        lambda cluster, batch: cluster.seal(17, "client", batch.first, b"\0" * len(batch), None),
+        lambda cluster, _: cluster.seal(17),
+        lambda cluster, batch: cluster.seal(1, batch.client, batch.first, b"\0" * len(batch), None),
+    ],
+)
+def test_rubbish_is_counted_and_the_answer_still_awaited(
+    cluster: FakeCluster, options: Make, rubbish: Callable[[FakeCluster, Any], bytes]
+) -> None:
+    cluster.behave = lambda asked: Instead(
+        [rubbish(cluster, asked.batch), cluster.reply(asked.replica, asked.batch)]
+    )
+    measured = load(cluster, options(stop=Amount(operations=50)))
+    assert measured.total().operations == 50
+    assert measured.total().errors == {"frame": len(cluster.asked)}
+
+
+def test_an_answer_that_comes_twice_counts_once(cluster: FakeCluster, options: Make) -> None:
+    def twice(asked: Asked) -> Instead:
+        answer = cluster.reply(asked.replica, asked.batch)
+        return Instead([answer, answer])
+
+    cluster.behave = twice
+    total = load(cluster, options(stop=Amount(operations=50))).total()
+    assert (total.operations, total.latencies.count, total.errors.total()) == (50, 50, 0)
+
+
+def test_latency_counts_from_when_a_command_was_due(cluster: FakeCluster, options: Make) -> None:
+    """Every answer takes 50 ms and the window is one command: at 100 a second the queue grows."""
+    cluster.behave = lambda _: Instead(delay=0.05)
+    chosen = options(clients=1, window=1, batch=1, rate=100.0, stop=Amount(operations=10), timeout=2.0)
+    longest = load(cluster, chosen).total().latencies.summary()["max"]
+    assert longest is not None
+    assert longest >= 10 * 50 - 9 * 10  # the last was due after 90 ms and answered after 500
+
+
+def test_a_rate_is_kept(cluster: FakeCluster, options: Make) -> None:
+    measured = load(cluster, options(rate=2000.0, stop=Amount(seconds=0.5)))
+    assert measured.total().operations == pytest.approx(1000, abs=3)
+
+
+def test_stopping_ends_the_load_with_what_was_measured(cluster: FakeCluster, options: Make) -> None:
+    chosen = options(stop=Amount(seconds=60), timeout=60.0)
+    replicas = [cluster.config.replica(name) for name in NAMES]
+    with Links(replicas, cluster.config.fingerprint, cluster.config.max_frame) as links:
+        running = Load(chosen, links, chosen.workload(tag=7))
+        threading.Timer(0.2, running.stop).start()
+        measured = running.run()
+    assert measured.interrupted
+    assert 0 < measured.total().operations <= measured.sent
+
+
+def test_progress_is_told_as_a_share(cluster: FakeCluster, options: Make) -> None:
+    told: list[tuple[float, int]] = []
+    load(cluster, options(stop=Amount(seconds=0.4)), progress=lambda *news: told.append(news))
+    shares = [share for share, _ in told]
+    assert len(told) >= 3
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
+    assert told[-1][1] > 0
+
+
+def test_a_verified_run_is_right_on_a_right_cluster(cluster: FakeCluster, options: Make) -> None:
+    for mix in ({"conflicts": 25.0}, {"zipf": 0.9}):
+        history = History()
+        load(cluster, options(writes=50, verify=True, seed=3, **mix), history)
+        findings = history.check()
+        assert (findings.commands, findings.wrong, findings.skipped_keys) == (1000, 0, 0), findings.texts
+
+
+def test_a_verified_run_finds_a_lost_write(cluster: FakeCluster, options: Make) -> None:
+    def forget(_: Asked) -> None:
+        if len(cluster.asked) == 50:
+            cluster.store.clear()
+
+    cluster.behave = forget
+    history = History()
+    load(cluster, options(conflicts=50, verify=True), history)
+    assert history.check().wrong > 0

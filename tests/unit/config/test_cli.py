@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from epaxos.cli.config import config
+from epaxos.config import load_config, markdown_table
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(config, arguments)
+
+
+@pytest.mark.parametrize(
+    ("n", "line"),
+    [
+        ("1", "1 replica (alpha), f=0, e=0, slow quorum 1, fast quorum 1"),
+        ("3", "3 replicas (alpha, bravo, charlie), f=1, e=1, slow quorum 2, fast quorum 2"),
+        ("4", "4 replicas (alpha, bravo, charlie, delta), f=1, e=1, slow quorum 3, fast quorum 3"),
+    ],
+)
+def test_a_new_file_is_found_right(n: str, line: str) -> None:
+    new = run("init", "--replicas", n)
+    assert (new.exit_code, new.stderr) == (0, "")
+    Path("new.toml").write_text(new.stdout)
+    result = run("check", "new.toml")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"new.toml: ok: {line}\n", "")
+
+
+def test_mistakes_go_to_stderr_and_end_with_2() -> None:
+    Path("bad.toml").write_text("thrifty = 1\nagregate = true\n")
+    result = run("check", "bad.toml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "bad.toml: thrifty: found 1; allowed: true or false",
+        'bad.toml: agregate: unknown key; did you mean "aggregate"?',
+    ]
+
+
+def test_check_leaves_the_environment_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPAXOS_THRIFTY", "perhaps")
+    Path("new.toml").touch()
+    assert run("check", "new.toml").exit_code == 0
+
+
+def test_hosts_and_name_are_taken() -> None:
+    result = run("init", "--replicas", "3", "--host", "n1", "--host", "n2", "--host", "::1", "--name", "blue")
+    Path("new.toml").write_text(result.stdout)
+    cluster = load_config("new.toml", {})
+    assert cluster.name == "blue"
+    assert [replica.peer_endpoint for replica in cluster.replicas] == [
+        "tcp://n1:3264",
+        "tcp://n2:3264",
+        "tcp://[::1]:3264",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["init"], "Missing option '--replicas'"),
+        (["init", "--replicas", "0"], "0 is not in the range 1<=x<=26"),
+        (["init", "--replicas", "27"], "27 is not in the range 1<=x<=26"),
+        (
+            ["init", "--replicas", "1", "--host", "*"],
+            'config init: replica 1 (alpha), host: found "*"; allowed: ',
+        ),
+        (["init", "--replicas", "1", "--name", ""], 'config init: name: found ""; allowed: '),
+        (["check"], "Missing argument 'FILE'"),
+        (["check", "none.toml"], "none.toml: cannot be read: No such file or directory\n"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], text: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert text in result.stderr
+
+
+def test_keys_prints_the_table() -> None:
+    assert run("keys").stdout == markdown_table()

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.config import Config, ReplicaAddress, default_replicas, make_config, model
+from epaxos.config.keys import KEYS, REPLICAS, SECTIONS, TOP, Key, keys_of
+from epaxos.config.model import ClientConfig, StorageConfig
+from epaxos.config.quorums import largest_e, largest_f
+from epaxos.errors import ConfigError
+from epaxos.protocol import quorums
+
+
+def config(n: int = 3, **keys: object) -> Config:
+    return make_config({**keys, "replicas": default_replicas(n)})
+
+
+@pytest.mark.parametrize(
+    ("n", "f", "e"), [(1, 0, 0), (2, 0, 0), (3, 1, 1), (4, 1, 1), (5, 2, 2), (6, 2, 2), (7, 3, 2)]
+)
+def test_thresholds_are_as_large_as_possible(n: int, f: int, e: int) -> None:
+    assert (config(n).f, config(n).e) == (f, e)
+    assert (config(n).slow_quorum, config(n).fast_quorum) == (n - f, n - e)
+
+
+@given(n=st.integers(1, 200), data=st.data())
+def test_thresholds_follow_the_rule_of_the_protocol(n: int, data: st.DataObject) -> None:
+    f = data.draw(st.integers(0, largest_f(n)))
+    assert largest_f(n) == quorums.default_f(n)
+    assert not quorums.allowed(n, largest_f(n) + 1, 0)
+    assert largest_e(n, f) == quorums.default_e(n, f)
+    assert not quorums.allowed(n, f, largest_e(n, f) + 1)
+
+
+def test_replicas_are_rows_by_pid() -> None:
+    pids = {"alpha": 7, "bravo": 0, "charlie": 3}
+    replicas = [{**replica, "pid": pids[str(replica["name"])]} for replica in default_replicas(3)]
+    cluster = make_config({"replicas": replicas})
+    assert [replica.name for replica in cluster.replicas] == ["bravo", "charlie", "alpha"]
+    assert [cluster.row_of(name) for name in pids] == [2, 0, 1]
+    assert cluster.replica("charlie").port == 3266
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("alfa", 'did you mean "alpha"?'), ("xxx", "allowed: alpha, bravo, charlie")],
+)
+def test_an_unknown_replica_gets_one_line(name: str, advice: str) -> None:
+    cluster = replace(config(), source="a.toml")
+    for find in (cluster.row_of, cluster.replica):
+        with pytest.raises(ConfigError) as caught:
+            find(name)
+        assert str(caught.value) == f'a.toml: no replica has the name "{name}"; {advice}'
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [("127.0.0.1", "127.0.0.1"), ("node1.example.org", "node1.example.org"), ("::1", "[::1]")],
+)
+def test_endpoints_are_those_of_zeromq(host: str, text: str) -> None:
+    replica = ReplicaAddress(0, "alpha", host, 1, 2, 3)
+    assert (replica.peer_endpoint, replica.client_endpoint) == (f"tcp://{text}:1", f"tcp://{text}:2")
+
+
+def test_a_configuration_is_frozen_and_hashable() -> None:
+    cluster = config()
+    with pytest.raises(FrozenInstanceError):
+        cluster.thrifty = True  # type: ignore[misc]  # that it cannot be set is what is shown
+    assert hash(cluster) == hash(config())
+    assert cluster == config()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "other"}, {"f": 0}, {"e": 0}, {"max_key": 65535}, {"max_value": 1}, {"n": 5}, {"n": 4}],
+)
+def test_what_replicas_must_have_in_common_changes_the_fingerprint(changes: dict[str, object]) -> None:
+    assert config(**changes).fingerprint != config().fingerprint  # type: ignore[arg-type]  # n is an int
+
+
+def test_other_pids_and_names_change_the_fingerprint() -> None:
+    pids = [{**replica, "pid": pid} for pid, replica in enumerate(default_replicas(3), start=1)]
+    names = [{**replica, "name": f"x{replica['name']}"} for replica in default_replicas(3)]
+    assert (
+        len(
+            {make_config({"replicas": tables}).fingerprint for tables in (pids, names)}
+            - {config().fingerprint}
+        )
+        == 2
+    )
+
+
+def test_what_may_differ_does_not_change_the_fingerprint() -> None:
+    moved = make_config({"replicas": default_replicas(3, ["10.0.0.1"])[::-1], "thrifty": True, "mailbox": 1})
+    assert moved.fingerprint == config().fingerprint
+    assert replace(config(), retry=9.0).fingerprint == config().fingerprint
+
+
+def test_the_fingerprint_stays_what_it_is() -> None:
+    # another one would split a cluster whose replicas are upgraded one by one
+    assert config().fingerprint == 4718671157026331680
+
+
+def test_a_hash_of_0_is_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Zero:
+        def digest(self) -> bytes:
+            return bytes(8)
+
+    monkeypatch.setattr(model, "blake2b", lambda *_, **__: Zero())
+    assert config().fingerprint == 1
+
+
+@given(st.text(alphabet="abc-_.", min_size=1, max_size=5).filter(lambda name: name[0].isalpha()))
+def test_the_fingerprint_has_64_bits_and_is_never_0(name: str) -> None:
+    assert 0 < config(name=name).fingerprint < 2**64
+
+
+def test_every_declared_key_is_an_attribute_and_the_other_way_round() -> None:
+    def names(model: type) -> set[str]:
+        return {field.name for field in fields(model)}
+
+    assert names(Config) == {key.name for key in keys_of(TOP)} | {
+        *SECTIONS,
+        REPLICAS,
+        "source",
+        "fingerprint",
+    }
+    for table, owner in {"client": ClientConfig, "storage": StorageConfig, REPLICAS: ReplicaAddress}.items():
+        assert names(owner) == {key.name for key in keys_of(table)}
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_every_key_says_what_it_is_for_and_its_default_is_allowed(key: Key) -> None:
+    assert key.purpose.endswith(".")
+    assert (key.default is None) == bool(key.default_text)
+    if key.default is not None:
+        key.kind.read(key.default)
