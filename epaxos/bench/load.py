@@ -28,6 +28,7 @@ from epaxos.transport.framing import Frame, Kind
 
 _SECOND: Final = 1_000_000_000
 _LONGEST_TICK: Final = _SECOND // 10
+_BETWEEN_INTERLUDES: Final = _SECOND // 2
 _REMARKS: Final = 5
 _REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.REFUSED: 3}
 """How many fields an answer has after the client and the first number."""
@@ -44,6 +45,8 @@ class Load:
 
     Clients are given to the links in turn. With a `history`, every frame is recorded there for the check
     afterwards. `stop()`, also from a signal handler, ends the run with what has been measured so far.
+
+    An `interlude` is called twice a second while nothing is outstanding; its time and CPU do not count.
     """
 
     def __init__(
@@ -53,11 +56,15 @@ class Load:
         workload: Workload,
         history: History | None = None,
         progress: Progress | None = None,
+        interlude: Callable[[], None] | None = None,
     ) -> None:
         self._options = options
         self._links = links
         self._history = history
         self._progress = progress
+        self._interlude = interlude
+        self._absence = 0
+        self._absence_cpu = 0.0
         self._stopped = False
         self._tallies = [Tally() for _ in links.names]
         self._remarks: list[str] = []
@@ -73,7 +80,7 @@ class Load:
         self._answered = 0
         self._last_answer = 0
         self._next_tick = 0
-        self._begun = perf_counter_ns()
+        self._begun = self._now()
         self._pace = self._make_pace()
         self._budget = Budget(options.warmup, options.stop, self._begun)
 
@@ -107,26 +114,42 @@ class Load:
         cpu = process_time()
         self._last_answer = self._begun
         self._next_tick = self._begun + self._tick_every
+        next_interlude = self._begun + _BETWEEN_INTERLUDES
         while not self._stopped:
-            now = perf_counter_ns()
-            self._issue(now)
+            now = self._now()
+            if self._interlude is None or now < next_interlude:
+                self._issue(now)
+            elif not self._outstanding:
+                self._play(self._interlude)
+                next_interlude = now + _BETWEEN_INTERLUDES
+                continue
             if not self._outstanding and self._budget.is_over(now):
                 break
-            self._links.wait((self._next_event() - perf_counter_ns()) / _SECOND)
+            self._links.wait((self._next_event() - self._now()) / _SECOND)
             self._receive()
             self._send_paused()
-            if perf_counter_ns() >= self._next_tick:
+            if self._now() >= self._next_tick:
                 self._tick()
         self._abandon()
         started = self._budget.started
         return Measured(
             dict(zip(self._links.names, self._tallies, strict=True)),
             0.0 if started is None else max(0, self._last_answer - started) / _SECOND,
-            process_time() - cpu,
+            process_time() - cpu - self._absence_cpu,
             self._sent,
             self._remarks,
             self._stopped,
         )
+
+    def _now(self) -> int:
+        """The time (ns) on a clock that stands still during interludes."""
+        return perf_counter_ns() - self._absence
+
+    def _play(self, interlude: Callable[[], None]) -> None:
+        begun, cpu = perf_counter_ns(), process_time()
+        interlude()
+        self._absence += perf_counter_ns() - begun
+        self._absence_cpu += process_time() - cpu
 
     def _issue(self, now: int) -> None:
         """Send what is due, a frame of each session at a time, so that none takes all that is left to do."""
@@ -198,7 +221,7 @@ class Load:
         return True
 
     def _take_reply(self, flight: Flight, outcomes: bytes, values: list[Any] | None) -> bool:
-        now = perf_counter_ns()
+        now = self._now()
         size = flight.count
         if type(outcomes) is not bytes or len(outcomes) != size:
             return False
@@ -245,7 +268,7 @@ class Load:
         self._land(flight)
 
     def _take_busy(self, flight: Flight) -> None:
-        now = perf_counter_ns()
+        now = self._now()
         self._tallies[flight.session.home].busy += flight.count
         if now - flight.sent > self._timeout:
             self._fail(flight, "busy")
@@ -255,14 +278,14 @@ class Load:
         heappush(self._paused, (again, next(self._order), flight))
 
     def _send_paused(self) -> None:
-        now = perf_counter_ns()
+        now = self._now()
         while self._paused and self._paused[0][0] <= now:
             flight = heappop(self._paused)[2]
             if flight.first in flight.session.flights:
                 self._send(flight, now)
 
     def _tick(self) -> None:
-        now = perf_counter_ns()
+        now = self._now()
         self._next_tick = now + self._tick_every
         for session in self._sessions:
             for flight in list(session.flights.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from time import time
 from typing import Any, Final, TypeAlias
 
@@ -18,8 +19,11 @@ from epaxos.bench.settle import Settled, settle
 from epaxos.bench.verify import Findings, History
 from epaxos.config import Config
 
-FLOOR_SECONDS: Final = 0.5
-"""How long the floor is measured, once before and once after the load."""
+FLOOR_SECONDS: Final = 0.05
+"""How long the floor is measured before and after the load, and every half second in a pause of it.
+
+Machines that are shared change their speed from second to second; both medians must see the same of it.
+"""
 
 _PATIENCE: Final = 2.0
 
@@ -97,13 +101,11 @@ def run_bench(
     with ExitStack() as stack:
         links = stack.enter_context(Links(there, config.fingerprint, config.max_frame))
         floor = stack.enter_context(Floor()) if options.floor else None
-        _measure(floor)
+        measure_floor = None if floor is None else partial(floor.measure, FLOOR_SECONDS)
         before = links.by_name(links.statuses(everyone, _PATIENCE))
-        load = Load(options, links, options.workload(_tag()), history, progress)
+        load = Load(options, links, options.workload(_tag()), history, progress, measure_floor)
         with guard(load.stop):
             measured = load.run()
-        if not measured.interrupted:
-            _measure(floor)
         after = links.by_name(links.statuses(everyone, _PATIENCE))
         result = Result(config, options, measured, before, after)
         result.unreachable = [name for name in options.replicas if name not in after]
@@ -116,11 +118,6 @@ def run_bench(
 def _tag() -> int:
     """Marks the values of this run: no other of the last eighteen hours began in the same second."""
     return int(time()) & 0xFFFF
-
-
-def _measure(floor: Floor | None) -> None:
-    if floor is not None:
-        floor.measure(FLOOR_SECONDS)
 
 
 def _settle(config: Config) -> Settled:

@@ -27,23 +27,23 @@ from epaxos.bench.progress import ProgressBar
 from epaxos.bench.report import as_json, as_table, remarks, title
 from epaxos.bench.run import Nobody, Result, run_bench
 from epaxos.cli.failures import Exit, complain
-from epaxos.cli.options import Duration, config_option, find_replica, load, timeout_option
+from epaxos.cli.options import (
+    config_option,
+    duration,
+    find_replica,
+    load,
+    positive_duration,
+    timeout_option,
+)
 from epaxos.cli.pages import Page
 from epaxos.config import Config
 
 
-class AmountType(click.ParamType):
-    """A plain number of commands, or a duration."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
-        """See `click.ParamType.convert`."""
-        if isinstance(value, Amount):
-            return value
-        if value.isdecimal():
-            return Amount(operations=int(value))
-        return Amount(seconds=Duration(zero=True).convert(value, param, ctx))
+def amount(context: click.Context, option: click.Parameter, text: str) -> Amount:
+    """A click callback: a plain number of commands, or a duration."""
+    if text.isdecimal():
+        return Amount(operations=int(text))
+    return Amount(seconds=duration(context, option, text))
 
 
 @click.command(cls=Page)
@@ -51,13 +51,13 @@ class AmountType(click.ParamType):
 @click.option("--operations", type=int, metavar="N", help="Stop after N commands.")
 @click.option(
     "--duration",
-    type=Duration(),
+    callback=positive_duration,
     metavar="DURATION",
     help=f"Stop after this long.  [default: {DEFAULT_DURATION:g}s, unless --operations is given]",
 )
 @click.option(
     "--warmup",
-    type=AmountType(),
+    callback=amount,
     metavar="N|DURATION",
     default="0",
     show_default=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -12,9 +11,6 @@ from epaxos.config import Config, ReplicaAddress, load_config, parse_duration
 from epaxos.errors import ConfigError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-NAME_VARIABLE: Final = "EPAXOS_REPLICA"
-"""Names the replica that `epaxos serve` is. EPAXOS_NAME would be the cluster's: the key `name`."""
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -76,8 +72,7 @@ def load(config_file: str | None) -> Config:
     Raises:
         ConfigError: there is something wrong with it.
     """
-    environ = {name: text for name, text in os.environ.items() if name != NAME_VARIABLE}
-    return load_config(config_file, environ)
+    return load_config(config_file)
 
 
 def find_replica(config: Config, name: str) -> ReplicaAddress:

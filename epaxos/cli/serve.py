@@ -11,7 +11,6 @@ from epaxos.actors import process
 from epaxos.cli.lifeline import stop_when_input_ends
 from epaxos.cli.logs import log_to_stderr
 from epaxos.cli.options import (
-    NAME_VARIABLE,
     config_option,
     find_replica,
     load,
@@ -20,7 +19,7 @@ from epaxos.cli.options import (
     uptime_option,
 )
 from epaxos.cli.pages import Page
-from epaxos.config import Config
+from epaxos.config import REPLICA_VARIABLE, Config
 from epaxos.errors import ConfigError
 
 STOP_GRACE: Final = 5.0
@@ -33,7 +32,7 @@ STOP_GRACE: Final = 5.0
     "-n",
     "--name",
     metavar="NAME",
-    help=f"Which replica this is.  [default: ${NAME_VARIABLE}, or the only one that the file has]",
+    help=f"Which replica this is.  [default: ${REPLICA_VARIABLE}, or the only one that the file has]",
 )
 @uptime_option
 @log_level_option
@@ -72,7 +71,7 @@ def serve(
     if supervised:
         stop_when_input_ends(STOP_GRACE)
     config = load(config_file)
-    replica = choose_name(config, name or os.environ.get(NAME_VARIABLE))
+    replica = choose_name(config, name or os.environ.get(REPLICA_VARIABLE))
     log_to_stderr(log_level or config.log_level, "" if supervised else replica)
     ctx.exit(process.run_replica(config, replica, config.uptime if uptime is None else uptime))
 
@@ -88,6 +87,6 @@ def choose_name(config: Config, name: str | None) -> str:
     if config.n == 1:
         return config.replicas[0].name
     raise ConfigError(
-        f"{config.source}: has {config.n} replicas: say which one this is with --name or {NAME_VARIABLE}; "
+        f"{config.source}: has {config.n} replicas: say which one this is with --name or {REPLICA_VARIABLE}; "
         f"allowed: {names_of(config)}"
     )

@@ -1,7 +1,7 @@
 """Child processes that stop together: the first one to end, or a signal, ends them all.
 
 What they print comes out line by line, each with the child's name. Every child leads a process group of its
-own, so that a Ctrl-C in the terminal reaches this process alone. Its standard input is a pipe from here, which
+own, so that a Ctrl-C in the terminal reaches this process alone. Its standard input is a pipe from here that
 ends when this process does, however that comes (`epaxos.cli.lifeline`).
 """
 
@@ -12,7 +12,7 @@ import signal
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 Print: TypeAlias = Callable[[str | None, str], None]
 """Prints one line of the child of that name, or of this process itself where the name is None."""
@@ -43,8 +43,8 @@ class Ended(NamedTuple):
 class Supervisor:
     """Runs children until one ends or a signal comes, then stops the others.
 
-    `advice` is what to say when a child has failed. Children that are asked to stop are killed `grace` seconds
-    later, or at another signal.
+    `advice` is what to say when a child has failed. Children that are asked to stop are killed after `grace`
+    seconds, or at another signal.
     """
 
     def __init__(self, show: Print, advice: str, grace: float) -> None:
@@ -102,7 +102,7 @@ class Supervisor:
             self._print(name, rest.decode(errors="backslashreplace"))
 
     def _print(self, name: str | None, line: str) -> None:
-        """Print a line. Once nobody reads them, stop, but keep emptying the pipes: a full one blocks a child."""
+        """Print a line. Once nobody reads, stop, but keep emptying the pipes: a full one blocks a child."""
         if self._unread:
             return
         try:
@@ -135,7 +135,8 @@ class Supervisor:
         self._send(signal.SIGTERM, running.values())
         another = asyncio.create_task(self._signals.get())
         everyone = asyncio.gather(*running)
-        await asyncio.wait([everyone, another], timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        first: list[asyncio.Future[Any]] = [everyone, another]
+        await asyncio.wait(first, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
         another.cancel()
         self._send(signal.SIGKILL, (name for wait, name in running.items() if not wait.done()))
         await everyone

@@ -44,7 +44,7 @@ class Alarms(Generic[Item]):
         return inf
 
     def due(self, now: float) -> Iterator[Item]:
-        """Take out the items whose time has come and that are not done."""
+        """Take out, one by one, the items whose time has come and that are not done by then."""
         heap = self._heap
         while heap and heap[0][0] <= now:
             _, _, item = heappop(heap)

@@ -51,16 +51,16 @@ class Status(NamedTuple):
 
 def read_reply(body: bytes) -> Reply:
     """Decode the body of a REPLY."""
-    reply = Reply._make(_fields(body, 4))
-    _, _, outcomes, values = reply
+    client, first, outcomes, values = _fields(body, 4)
     if not (
-        _are_integers(reply[:2])
+        type(client) is int
+        and type(first) is int
         and type(outcomes) is bytes
         and outcomes
         and (values is None or (type(values) is list and len(values) == len(outcomes)))
     ):
         _malformed("reply")
-    return reply
+    return Reply(client, first, outcomes, values)
 
 
 def read_busy(body: bytes) -> Busy:

@@ -4,6 +4,9 @@ Everything happens in the event loop's thread: the sockets' descriptors are watc
 submitted during one turn of the loop leaves at its end, in one frame.
 """
 
+# Not asyncio.timeout: that would cancel the call, and so lose what became of the command.
+# ruff: noqa: ASYNC109
+
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop

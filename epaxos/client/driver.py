@@ -232,7 +232,8 @@ class Driver:
         now = monotonic()
         session.expire(now)
         more = self._wire.pump(now)
-        self._deliver()
+        if session.finished:
+            self._deliver()
         if call.missing and not more:
             self._sleep(session.next_event() - now)
             self._deliver()
@@ -252,8 +253,6 @@ class Driver:
             self._release(call)
 
     def _deliver(self) -> None:
-        if not self._session.finished:
-            return
         for item in self._session.take_finished():
             call = item.waiter
             assert call is not None

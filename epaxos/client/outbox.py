@@ -32,7 +32,20 @@ class Outbox(Generic[Waiter]):
     New tickets and those to be sent again queue apart: numbers that follow one another stay together.
     """
 
-    __slots__ = ("_again", "_alarms", "_client", "_fresh", "_ledger", "_options", "_questions", "_routes")
+    __slots__ = (
+        "_again",
+        "_alarms",
+        "_client",
+        "_cluster",
+        "_fresh",
+        "_full_frame",
+        "_ledger",
+        "_max_batch",
+        "_questions",
+        "_routes",
+        "_tries",
+        "_window",
+    )
 
     def __init__(
         self,
@@ -44,7 +57,11 @@ class Outbox(Generic[Waiter]):
         alarms: Alarms[Watched[Waiter]],
     ) -> None:
         self._client: Final = client
-        self._options = options
+        self._cluster = options.cluster
+        self._max_batch = options.max_batch
+        self._full_frame = options.full_frame
+        self._tries = options.tries
+        self._window = options.window
         self._routes = routes
         self._ledger = ledger
         self._questions = questions
@@ -59,7 +76,7 @@ class Outbox(Generic[Waiter]):
     def add_again(self, ticket: Ticket[Waiter]) -> None:
         """Queue a ticket that is not under way; out of tries, it only waits for a late answer."""
         self.watch(ticket)
-        if len(ticket.tries) < self._options.tries:
+        if len(ticket.tries) < self._tries:
             self._again.append(ticket)
 
     def watch(self, ticket: Ticket[Waiter]) -> None:
@@ -84,7 +101,7 @@ class Outbox(Generic[Waiter]):
         fresh = self._fresh
         replica = self._routes.choose((), now)
         while replica is not None and fresh and self._has_room():
-            run = take_run(fresh, self._options.max_batch, self._options.full_frame)
+            run = take_run(fresh, self._max_batch, self._full_frame)
             if run:
                 sends.append(self._launch(replica, run, now))
         for ticket in reversed(fresh):
@@ -96,7 +113,7 @@ class Outbox(Generic[Waiter]):
         again = self._again
         held: list[Ticket[Waiter]] = []
         while again and self._has_room():
-            run = take_run(again, self._options.max_batch, self._options.full_frame)
+            run = take_run(again, self._max_batch, self._full_frame)
             if not run:
                 continue
             replica = self._routes.choose(run[0].tried, now)
@@ -107,13 +124,13 @@ class Outbox(Generic[Waiter]):
         again.extendleft(reversed(held))
 
     def _has_room(self) -> bool:
-        return len(self._ledger.flights) < self._options.window
+        return len(self._ledger.flights) < self._window
 
     def _launch(self, replica: int, run: list[Ticket[Waiter]], now: float) -> Outgoing[Waiter]:
         flight = Flight(replica, run)
         until = inf
         for ticket in run:
-            shares = self._options.tries - len(ticket.tries)
+            shares = self._tries - len(ticket.tries)
             ticket.try_until = now + (ticket.deadline - now) / shares
             until = min(until, ticket.try_until)
             ticket.flight = flight
@@ -122,9 +139,7 @@ class Outbox(Generic[Waiter]):
         self._ledger.flights[flight] = None
         self._alarms.set(until, flight)
         self._routes.sent(replica)
-        return Outgoing(
-            replica, frame_of(run, self._client, self._ledger.acked, self._options.cluster), flight
-        )
+        return Outgoing(replica, frame_of(run, self._client, self._ledger.acked, self._cluster), flight)
 
     def unsent(self, outgoing: Outgoing[Waiter]) -> None:
         """The socket did not take a frame: it has certainly not left, and this connection takes no more."""

@@ -15,11 +15,14 @@ from epaxos.config.keys import KeyRow, describe_keys
 from epaxos.config.loading import load_config
 from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig
 from epaxos.config.rendering import markdown_table, render_file
+from epaxos.config.settings import FILE_VARIABLE, REPLICA_VARIABLE
 from epaxos.config.validation import make_config
 
 __all__ = [
+    "FILE_VARIABLE",
     "LOCALHOST",
     "REPLICA_NAMES",
+    "REPLICA_VARIABLE",
     "ClientConfig",
     "Config",
     "KeyRow",

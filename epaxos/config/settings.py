@@ -14,6 +14,11 @@ PREFIX: Final = "EPAXOS_"
 FILE_VARIABLE: Final = "EPAXOS_CONFIG"
 """Names the configuration file, and so is no key of it."""
 
+REPLICA_VARIABLE: Final = "EPAXOS_REPLICA"
+"""Names the replica that a process is, where all of them are started alike; not a matter of the cluster."""
+
+_NO_KEYS: Final = (FILE_VARIABLE, REPLICA_VARIABLE)
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -95,11 +100,11 @@ def read_table(
 
 def read_environment(environ: Mapping[str, str], settings: Settings, problems: list[str]) -> None:
     """Take over into `settings` what the EPAXOS_ variables say; add what is wrong to `problems`."""
-    for variable in sorted(name for name in environ if name.startswith(PREFIX) and name != FILE_VARIABLE):
+    for variable in sorted(name for name in environ if name.startswith(PREFIX) and name not in _NO_KEYS):
         place = f"environment: {printable(variable)}"
         key = VARIABLES.get(variable)
         if key is None:
-            tip = advice(variable, (*VARIABLES, FILE_VARIABLE))
+            tip = advice(variable, (*VARIABLES, *_NO_KEYS))
             problems.append(f"{place}: unknown variable; {tip}")
             continue
         try:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from epaxos.config.keys import REPLICAS, TOP, keys_of
 from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig
-from epaxos.config.quorums import largest_e, largest_f
 from epaxos.config.replicas import read_replicas
 from epaxos.config.settings import Setting, Settings, read_defaults, read_document, read_environment
 from epaxos.errors import ConfigError
+from epaxos.protocol.quorums import default_e, default_f
 
 FRAME_OVERHEAD: Final = 4096
 """Bytes of a frame beside key and values: headers, and dependencies for some hundred replicas."""
@@ -83,12 +83,12 @@ def _wrong_frame(settings: Settings) -> Iterator[str]:
 def _wrong_quorums(settings: Settings, n: int) -> Iterator[str]:
     """A problem if f, or e, is impossible with `n` replicas."""
     f, e = settings.get("f"), settings.get("e")
-    if f is not None and f.value > largest_f(n):
-        yield _problem(f, f"{_up_to(largest_f(n))} with n = {n}")
+    if f is not None and f.value > default_f(n):
+        yield _problem(f, f"{_up_to(default_f(n))} with n = {n}")
         return
-    crashes = largest_f(n) if f is None else f.value
-    if e is not None and e.value > largest_e(n, crashes):
-        yield _problem(e, f"{_up_to(largest_e(n, crashes))} with n = {n} and f = {crashes}")
+    crashes = default_f(n) if f is None else f.value
+    if e is not None and e.value > default_e(n, crashes):
+        yield _problem(e, f"{_up_to(default_e(n, crashes))} with n = {n} and f = {crashes}")
 
 
 def _up_to(largest: int) -> str:
@@ -105,8 +105,8 @@ def _build(settings: Settings, replicas: tuple[ReplicaAddress, ...], source: str
     """Put valid settings in place."""
     n = len(replicas)
     values = {path: setting.value for path, setting in settings.items()}
-    f = values.setdefault("f", largest_f(n))
-    values.setdefault("e", largest_e(n, f))
+    f = values.setdefault("f", default_f(n))
+    values.setdefault("e", default_e(n, f))
     return Config(
         **_section(values, TOP),
         client=ClientConfig(**_section(values, "client")),

@@ -9,6 +9,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,20 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 def processes_of(space: Workspace) -> dict[int, str]:
     """The processes whose command line names the copy of the repository, by their id."""
-    listed = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    lines = [line.split(maxsplit=1) for line in listed.splitlines()]
-    return {int(line[0]): line[1] for line in lines if str(space.directory) in line[-1]}
+    return {pid: line for pid, line in command_lines() if str(space.directory) in line}
+
+
+def command_lines() -> Iterator[tuple[int, str]]:
+    """All processes: their ids and command lines, words parted by a blank."""
+    if not Path("/proc/self/cmdline").exists():  # not Linux
+        listed = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True, check=True)
+        for line in listed.stdout.splitlines():
+            pid, _, command = line.strip().partition(" ")
+            yield int(pid), command
+        return
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended meanwhile
+            yield int(file.parent.name), file.read_text(errors="replace").replace("\0", " ")
 
 
 def replica_of(space: Workspace, name: str) -> int | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from itertools import chain
 from random import Random
 
 from epaxos.protocol.contract import PeerStatus, Propose, Tick
 from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import Row
+from epaxos.protocol.log import NOP
 from epaxos.protocol.messages import Message
 from epaxos.protocol.state import Settings
 from harness.commands import Access
@@ -82,10 +84,14 @@ class Cluster:
 
     @property
     def finished(self) -> bool:
-        """Whether every replica has executed every command, and no coordinator waits for anything."""
+        """Whether every replica has executed every command and knows the fate of every slot heard of."""
+        first = self.drivers[0].core.status()
         return all(
-            len(driver.machine.executed) >= len(self.proposed) and not driver.core.in_flight
+            len(driver.machine.executed) >= len(self.proposed)
+            and status.in_flight == 0
+            and status.executed == status.seen == first.seen
             for driver in self.drivers
+            for status in (driver.core.status(),)
         )
 
     @property
@@ -95,16 +101,14 @@ class Cluster:
 
     @property
     def marks(self) -> Counter[str]:
-        """What has happened how many times: messages by name, lost, duplicated, fast, slow, cycles."""
+        """What has happened how many times: messages by name, lost, duplicated, and what cores count."""
         marks = Counter(self.network.marks)
         for driver in self.drivers:
             marks.update(note.path for note in driver.notes)
             marks["cycles"] += sum(len(component) > 1 for component in driver.components)
+            marks["nops"] += sum(decided.value is NOP for decided in chain.from_iterable(driver.components))
+            marks.update(driver.core.coverage)
         return marks
-
-    def place(self, name: int) -> InstanceId:
-        """Where a command was put."""
-        return self.drivers[self._owners[name]].places[name]
 
     # -- the passing of time -------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-from epaxos.protocol.contract import CommitNote, Component, Effects, Event, Propose, Receive
+from epaxos.protocol.contract import CommitNote, Component, Effects, Event, Receive
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP
@@ -57,7 +57,6 @@ class Driver:
         self.machine = Machine()
         self.components: list[Component] = []
         self.notes: list[CommitNote] = []
-        self.places: dict[int, InstanceId] = {}
         self.watch = Watch(core)
         self._trace = trace
 
@@ -81,9 +80,6 @@ class Driver:
     def _step(self, event: Event[Message], now: float) -> Effects[Message]:
         effects = self.core.on_event(event, now)
         self.watch.after(event, effects)
-        if isinstance(event, Propose):
-            (instance,) = effects.records
-            self.places[cast("Access", event.command).name] = instance.id
         if self._trace is not None:
             self._trace(f"{now} {self.row} {event} {describe(effects)}")
         return effects

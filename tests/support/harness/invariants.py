@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
-from epaxos.protocol.contract import Effects, Event, Propose, Receive
+from epaxos.protocol.contract import Effects, Event, Receive
 from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import Ballot, InstanceId, Vector
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 from epaxos.protocol.messages import (
     Accept,
@@ -18,11 +19,16 @@ from epaxos.protocol.messages import (
     Nack,
     PreAccept,
     PreAcceptOK,
+    Recover,
+    RecoverOK,
     Truncated,
+    Validate,
+    ValidateOK,
+    Waiting,
 )
 from harness.commands import Access, conflict
 
-_PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon)
+_PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Waiting)
 
 
 class Record(NamedTuple):
@@ -106,24 +112,34 @@ class Watch:
         assert answer == first, f"a second answer differs: {first} and {answer}"
         if answer is not first:
             return
-        if isinstance(event, Propose):
-            proposed, own_row = self._core.state.logs.no_deps, -1
-        else:
+        state = self._core.state
+        owned = answer.id.row == state.me
+        proposed = state.logs.no_deps
+        if not owned:
             assert isinstance(event, Receive)
             assert isinstance(event.message, PreAccept)
-            proposed, own_row = event.message.deps, answer.id.row
-        instance = self._core.state.logs.get(answer.id)
+            proposed = event.message.deps
+        expected = tuple(
+            proposed[row]
+            if row == answer.id.row and not owned
+            else max([proposed[row], *self._conflicting_slots(answer.id, row)])
+            for row in range(state.n)
+        )
+        assert answer.deps == expected, f"{answer} instead of {expected}"
+
+    def _conflicting_slots(self, place: InstanceId, row: Row) -> list[Slot]:
+        """The slots of a row that are known to conflict with an instance, later ones of its own row left out."""
+        logs = self._core.state.logs
+        instance = logs.get(place)
         assert instance is not None
-        for row, instances in enumerate(self._core.state.logs.rows):
-            slots = [
-                other.id.slot
-                for other in instances.values()
-                if row != own_row
-                and other.id != answer.id
-                and other.orig is not None
-                and conflict(cast("Access", other.orig), cast("Access", instance.orig))
-            ]
-            assert answer.deps[row] == max(proposed[row], *slots, -1), f"{answer}, column {row}"
+        command = cast("Access", instance.orig)
+        return [
+            slot
+            for slot, other in logs.rows[row].items()
+            if other.orig is not None
+            and (row != place.row or slot < place.slot)
+            and conflict(cast("Access", other.orig), command)
+        ]
 
 
 def _place_of(event: Event[Message]) -> InstanceId | None:
@@ -161,11 +177,10 @@ def _check_step(place: InstanceId, before: Record, now: Record) -> None:
         assert before == now, change
 
 
-def check_promise(message: Message, disk: dict[InstanceId, Record]) -> None:
+def check_promise(message: Message, disk: Mapping[InstanceId, Record]) -> None:
     """Check that what a message promises is durable at its sender when it leaves (protocol 2)."""
     if isinstance(message, _PROMISE_NOTHING):
         return
-    assert isinstance(message, PreAccept | PreAcceptOK | Accept | AcceptOK | Commit), message
     record = disk.get(message.id)
     assert record is not None, f"{message} without a record"
     if isinstance(message, PreAccept):
@@ -175,9 +190,13 @@ def check_promise(message: Message, disk: dict[InstanceId, Record]) -> None:
         if record.phase is Phase.PREACCEPTED:
             assert (record.deps, record.seq) == (message.deps, message.seq)
     elif isinstance(message, Accept | AcceptOK):
-        assert record.phase >= Phase.ACCEPTED
         assert record.phase is Phase.COMMITTED or record.abal >= message.ballot
-    else:
+        assert record.phase >= Phase.ACCEPTED
+    elif isinstance(message, Commit):
         assert record.phase is Phase.COMMITTED
         assert (record.deps, record.seq) == (message.deps, message.seq)
         assert message.value is None or message.value == record.value
+    else:
+        assert isinstance(message, Recover | RecoverOK | Validate | ValidateOK)
+        assert record.phase is Phase.COMMITTED or record.bal >= message.ballot
+        assert not isinstance(message, ValidateOK) or record.init is not None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 
 from epaxos.protocol.ids import InstanceId, Vector, covers
-from epaxos.protocol.log import Phase
+from epaxos.protocol.log import NOP, Phase
 from harness.cluster import Cluster
 from harness.commands import conflict
 from harness.driver import Driver
@@ -16,6 +17,7 @@ def judge(cluster: Cluster) -> None:
     """Everything below."""
     executed_once(cluster)
     agreement(cluster)
+    no_invention(cluster)
     visibility(cluster)
     same_order(cluster)
     real_time(cluster)
@@ -41,11 +43,14 @@ def executed_once(cluster: Cluster) -> None:
 def agreement(cluster: Cluster) -> None:
     """All replicas hold the same value, dependencies and sequence number of every instance."""
     first = decisions(cluster.drivers[0])
-    assert {place: value for place, (value, _, _) in first.items()} == {
-        cluster.place(name): command for name, command in cluster.proposed.items()
-    }
     for driver in cluster.drivers:
         assert decisions(driver) == first
+
+
+def no_invention(cluster: Cluster) -> None:
+    """What was decided is no-op or was proposed, each command in one place."""
+    commands = [value for value, _, _ in decisions(cluster.drivers[0]).values() if value is not NOP]
+    assert Counter(commands) == Counter(cluster.proposed.values())
 
 
 def _conflicting_pairs(cluster: Cluster) -> Iterator[tuple[int, int]]:
@@ -57,8 +62,9 @@ def _conflicting_pairs(cluster: Cluster) -> Iterator[tuple[int, int]]:
 def visibility(cluster: Cluster) -> None:
     """Of two conflicting commands at least one depends on the other."""
     held = decisions(cluster.drivers[0])
+    places = {value: place for place, (value, _, _) in held.items()}
     for one, other in _conflicting_pairs(cluster):
-        here, there = cluster.place(one), cluster.place(other)
+        here, there = places[cluster.proposed[one]], places[cluster.proposed[other]]
         assert covers(held[here][1], there) or covers(held[there][1], here), f"{here} and {there}"
 
 

@@ -48,6 +48,7 @@ def test_what_a_file_leaves_out_has_its_default(text: str) -> None:
 def test_the_environment_overrides_the_file_and_the_file_the_defaults(tables: str) -> None:
     Path(FILE).write_text(f'thrifty = true\nmax_batch = 5\n[client]\ntimeout = "9s"\n{tables}')
     environ = {"EPAXOS_MAX_BATCH": "6", "EPAXOS_CLIENT_TIMEOUT": "1s", "EPAXOS_E": "0", "OTHER": "x"}
+    environ |= {"EPAXOS_CONFIG": "other.toml", "EPAXOS_REPLICA": "alpha"}
     environ |= {"EPAXOS_STORAGE_ENGINE": "memory", "EPAXOS_NAME": "blue", "EPAXOS_AGGREGATE": "false"}
     config = load_config(FILE, environ)
     assert (config.thrifty, config.max_batch, config.client.timeout) == (True, 6, 1.0)

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from epaxos.config import Config, ReplicaAddress, default_replicas, make_config, model
 from epaxos.config.keys import KEYS, REPLICAS, SECTIONS, TOP, Key, keys_of
 from epaxos.config.model import ClientConfig, StorageConfig
-from epaxos.config.quorums import largest_e, largest_f
 from epaxos.errors import ConfigError
-from epaxos.protocol import quorums
 
 
 def config(n: int = 3, **keys: object) -> Config:
@@ -24,15 +22,6 @@ def config(n: int = 3, **keys: object) -> Config:
 def test_thresholds_are_as_large_as_possible(n: int, f: int, e: int) -> None:
     assert (config(n).f, config(n).e) == (f, e)
     assert (config(n).slow_quorum, config(n).fast_quorum) == (n - f, n - e)
-
-
-@given(n=st.integers(1, 200), data=st.data())
-def test_thresholds_follow_the_rule_of_the_protocol(n: int, data: st.DataObject) -> None:
-    f = data.draw(st.integers(0, largest_f(n)))
-    assert largest_f(n) == quorums.default_f(n)
-    assert not quorums.allowed(n, largest_f(n) + 1, 0)
-    assert largest_e(n, f) == quorums.default_e(n, f)
-    assert not quorums.allowed(n, f, largest_e(n, f) + 1)
 
 
 def test_replicas_are_rows_by_pid() -> None:

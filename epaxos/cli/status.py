@@ -1,0 +1,157 @@
+"""`epaxos status`: show how each replica does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from epaxos.cli.failures import complain
+from epaxos.cli.options import config_option, load, timeout_option
+from epaxos.cli.pages import Page
+from epaxos.cli.survey import Survey, survey
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.config import Config, format_duration
+
+_UNKNOWN: Final = "-"
+_PIPE_WIDTH: Final = 200  # columns of a table that is not printed to a terminal
+
+
+@click.command(cls=Page)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with a digest of each replica's state.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[SECONDS]",
+    help="Ask again so often (every second if no number is given), until Ctrl-C.",
+)
+@config_option
+@timeout_option("A replica that does not answer within this long is unreachable.")
+@click.pass_context
+def status(
+    ctx: click.Context, *, as_json: bool, watch: float | None, config_file: str | None, timeout: float | None
+) -> None:
+    """Show how each replica of a cluster does. All are asked at the same time.
+
+    The columns of the table:
+      committed  up to which slot all instances are committed, for each row of
+                 the log: one number for each replica, in the order of the table
+      executed   the same of executed instances
+      pending    instances that are known, but not executed yet
+      in flight  instances of the replica itself that are not committed yet
+      keys       keys that have a value
+      fast path  share of the commits of the replica that took the fast path
+      peers      peers that the replica hears, of all its peers
+
+    With --json: an object with "cluster", its name, and "replicas", a list of objects. Each has "name" and
+    "reachable"; "error" if it is not reachable, else what it tells of itself, with "digest". Replicas with equal
+    digests hold the same state, sessions of clients included. With --watch each line is such an object.
+
+    Exit codes:
+      0    all replicas answered
+      1    some did
+      2    wrong command line or configuration
+      3    none did
+      130  Ctrl-C, the end of --watch
+
+    Examples:
+      epaxos status -c conf/local.toml
+      epaxos status --watch 5
+      epaxos status --json | jq -r '.replicas[].digest'
+    """
+    config = load(config_file)
+    limit = config.client.timeout if timeout is None else timeout
+    if watch is not None:
+        asyncio.run(_watch(config, limit, watch, as_json=as_json))
+    found = asyncio.run(_once(config, limit, digest=as_json))
+    if as_json:
+        click.echo(json.dumps(found._asdict(), indent=2))
+    else:
+        _console().print(table(found))
+        for replica in found.replicas:
+            if not replica["reachable"]:
+                complain(replica["error"], ctx.command_path)
+    ctx.exit(found.exit_code)
+
+
+async def _once(config: Config, limit: float, *, digest: bool) -> Survey:
+    async with AsyncClient(config=config) as client:
+        return await survey(client, config, limit, digest=digest)
+
+
+async def _watch(config: Config, limit: float, interval: float, *, as_json: bool) -> NoReturn:
+    """Ask every `interval` seconds until the task is cancelled."""
+    async with AsyncClient(config=config) as client:
+        with _lines() if as_json else _tables() as show:
+            while True:
+                pause = asyncio.create_task(asyncio.sleep(interval))
+                show(await survey(client, config, limit, digest=as_json))
+                await pause
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[Survey], None]]:
+    """A function that prints a survey as a line of JSON."""
+    yield lambda found: click.echo(json.dumps(found._asdict()))
+
+
+@contextmanager
+def _tables() -> Iterator[Callable[[Survey], None]]:
+    """A function that prints a survey as a table, on a terminal in the place of the one before."""
+    console = _console()
+    if not console.is_terminal:
+        yield lambda found: console.print(table(found))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda found: live.update(table(found), refresh=True)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def table(found: Survey) -> Table:
+    """The replicas as a table."""
+    title = f"Cluster {found.cluster}: {found.reachable} of {len(found.replicas)} replicas reachable"
+    shown = Table(title=title, title_justify="left")
+    for name in ("replica", "state", "version", "uptime"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("committed", "executed", "pending", "in flight", "keys", "fast path", "peers"):
+        shown.add_column(name, justify="right")
+    for replica in found.replicas:
+        shown.add_row(*_cells(replica), style=None if replica["reachable"] else "red")
+    return shown
+
+
+def _cells(replica: dict[str, Any]) -> list[str]:
+    if not replica["reachable"]:
+        return [replica["name"], "unreachable"]
+    peers = replica["peers"].values()
+    ratio = replica["fast_path_ratio"]
+    return [
+        replica["name"],
+        "reachable",
+        replica["version"],
+        format_duration(int(replica["uptime_s"])),
+        _frontier(replica["committed"]),
+        _frontier(replica["executed"]),
+        str(replica["pending"]),
+        str(replica["in_flight"]),
+        str(replica["keys"]),
+        _UNKNOWN if ratio is None else f"{ratio:.1%}",
+        f"{sum(peer['online'] for peer in peers)} of {len(peers)}",
+    ]
+
+
+def _frontier(slots: list[int]) -> str:
+    return " ".join(map(str, slots))

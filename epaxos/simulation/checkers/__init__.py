@@ -1,0 +1,1 @@
+"""What must hold, judged from outside: by what replicas make durable, send, execute and answer."""

@@ -1,0 +1,119 @@
+"""The key-value store once more, in the plainest way: what the replicas' results are compared with.
+
+It shares with `epaxos.statemachine` the table of operations and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
+
+Result: TypeAlias = "tuple[int, Any]"
+State: TypeAlias = "dict[bytes, bytes]"
+
+_LONGEST_NUMBER = 20  # a sign and 19 digits
+
+
+class Command(NamedTuple):
+    """One command of a client, as `statemachine.operations` describes it."""
+
+    operation: int
+    key: bytes
+    argument: Any
+
+
+class Touched(NamedTuple):
+    """The keys that a command, or several, read without writing, and those that they write."""
+
+    reads: frozenset[bytes]
+    writes: frozenset[bytes]
+
+
+def touched(commands: Sequence[Command]) -> Touched:
+    """What some commands touch; a key that is read and written counts as written."""
+    reads: set[bytes] = set()
+    writes: set[bytes] = set()
+    for command in commands:
+        if command.operation == Operation.MULTI:
+            parts = touched(parts_of(command))
+            reads |= parts.reads
+            writes |= parts.writes
+        elif command.operation == Operation.READ:
+            reads.add(command.key)
+        elif command.operation not in (Operation.NULL, Operation.PAUSE):
+            writes.add(command.key)
+    return Touched(frozenset(reads - writes), frozenset(writes))
+
+
+def parts_of(multi: Command) -> list[Command]:
+    """The commands inside a MULTI."""
+    return [Command(*part) for part in zip(*multi.argument, strict=True)]
+
+
+def execute(state: State, command: Command, longest: int) -> Result:
+    """Execute a command on `state`, in place; values may be `longest` bytes. Returns (outcome, value)."""
+    operation, key, argument = command
+    current = state.get(key)
+    if operation in (Operation.NULL, Operation.PAUSE):
+        return Outcome.DONE, None
+    if operation == Operation.READ:
+        return (Outcome.NOT_FOUND, None) if current is None else (Outcome.DONE, current)
+    if operation == Operation.WRITE:
+        state[key] = argument
+        return Outcome.DONE, None
+    if operation == Operation.WRITEREAD:
+        state[key] = argument
+        return Outcome.DONE, current
+    if operation == Operation.DELETE:
+        return (Outcome.NOT_FOUND if state.pop(key, None) is None else Outcome.DONE), None
+    if operation == Operation.CAS:
+        return _compare_and_swap(state, key, *argument)
+    if operation == Operation.INCREMENT:
+        return _increment(state, key, argument)
+    if operation == Operation.APPEND:
+        return _append(state, key, argument, longest)
+    return _multi(state, command, longest)
+
+
+def _compare_and_swap(state: State, key: bytes, expected: bytes | None, new: bytes) -> Result:
+    current = state.get(key)
+    if current != expected:
+        return Outcome.COMPARE_FAILED, current
+    state[key] = new
+    return Outcome.DONE, None
+
+
+def _increment(state: State, key: bytes, amount: int) -> Result:
+    current = state.get(key, b"0")
+    digits = current[1:] if current.startswith(b"-") else current
+    if not digits.isdigit() or len(current) > _LONGEST_NUMBER or len(digits) >= _LONGEST_NUMBER:
+        return Outcome.NOT_A_NUMBER, None
+    if not INTEGER_MIN <= int(current) <= INTEGER_MAX:
+        return Outcome.NOT_A_NUMBER, None
+    total = int(current) + amount
+    if not INTEGER_MIN <= total <= INTEGER_MAX:
+        return Outcome.OUT_OF_RANGE, None
+    state[key] = str(total).encode()
+    return Outcome.DONE, total
+
+
+def _append(state: State, key: bytes, suffix: bytes, longest: int) -> Result:
+    value = state.get(key, b"") + suffix
+    if len(value) > longest:
+        return Outcome.TOO_LARGE, None
+    state[key] = value
+    return Outcome.DONE, len(value)
+
+
+def _multi(state: State, multi: Command, longest: int) -> Result:
+    before = dict(state)
+    results = [execute(state, part, longest) for part in parts_of(multi)]
+    outcomes = bytes(outcome for outcome, _ in results)
+    values = [value for _, value in results]
+    if max(outcomes) < Outcome.COMPARE_FAILED:
+        return Outcome.DONE, [outcomes, values]
+    state.clear()
+    state.update(before)
+    return Outcome.ABORTED, [outcomes, values]

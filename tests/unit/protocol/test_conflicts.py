@@ -1,0 +1,105 @@
+"""Protocol 4.4 and 1, D and E: the index of known payloads, beside one that compares every pair."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.protocol.conflicts import Conflicts
+from epaxos.protocol.ids import InstanceId
+from harness.commands import Access, conflict
+
+ROWS = 3
+KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), max_size=3).map(tuple)
+COMMANDS = st.builds(Access, st.just(0), KEYS, KEYS)
+PLACES = st.builds(InstanceId, st.integers(0, ROWS - 1), st.integers(0, 30))
+HISTORIES = st.dictionaries(PLACES, COMMANDS, max_size=25)
+
+
+class Twin(NamedTuple):
+    """The same, by looking at every command ever added."""
+
+    known: dict[InstanceId, Access]
+
+    def deps(self, command: Access) -> tuple[int, ...]:
+        return tuple(
+            max((slot for (r, slot), other in self.known.items() if r == row and conflict(command, other)), default=-1)
+            for row in range(ROWS)
+        )
+
+
+@given(st.permutations(range(25)), HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
+def test_dependencies_are_those_found_by_comparing_every_pair(
+    order: list[int], history: dict[InstanceId, Access], asked: list[Access]
+) -> None:
+    index, twin = Conflicts(ROWS), Twin({})
+    places = list(history)
+    for position in order:
+        if position < len(places):
+            place = places[position]
+            index.add(place, history[place])
+            twin.known[place] = history[place]
+            for command in asked:
+                assert index.deps(command) == twin.deps(command)
+
+
+@given(HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
+def test_adding_again_changes_nothing(history: dict[InstanceId, Access], asked: list[Access]) -> None:
+    index = Conflicts(ROWS)
+    for place, command in history.items():
+        index.add(place, command)
+    before = [index.deps(command) for command in asked]
+    for place, command in reversed(history.items()):
+        index.add(place, command)
+    assert [index.deps(command) for command in asked] == before
+
+
+@given(HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
+def test_dependencies_only_grow(history: dict[InstanceId, Access], asked: list[Access]) -> None:
+    index = Conflicts(ROWS)
+    before = [(-1,) * ROWS] * len(asked)
+    for place, command in history.items():
+        index.add(place, command)
+        after = [index.deps(command) for command in asked]
+        assert all(new >= old for olds, news in zip(before, after, strict=True) for old, new in zip(olds, news, strict=True))
+        before = after
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "conflicts"),
+    [
+        (Access(1, reads=(b"x",)), Access(2, reads=(b"x",)), False),
+        (Access(1, reads=(b"x",)), Access(2, writes=(b"x",)), True),
+        (Access(1, writes=(b"x",)), Access(2, reads=(b"x",)), True),
+        (Access(1, writes=(b"x",)), Access(2, writes=(b"x",)), True),
+        (Access(1, writes=(b"x",)), Access(2, (b"z",), (b"y",)), False),
+        (Access(1, (b"a", b"b"), (b"c",)), Access(2, (b"a",), (b"d", b"b")), True),
+        (Access(1, (b"a", b"b"), (b"c",)), Access(2, (b"a", b"b"), (b"d",)), False),
+        (Access(1, (b"x",), (b"x",)), Access(2, reads=(b"x",)), True),
+        (Access(1), Access(2, (b"x",), (b"x",)), False),
+        (Access(1, (b"x",), (b"x",)), Access(2), False),
+    ],
+)
+def test_two_commands_conflict_if_they_share_a_key_that_one_of_them_writes(
+    earlier: Access, later: Access, *, conflicts: bool
+) -> None:
+    index = Conflicts(ROWS)
+    index.add(InstanceId(1, 7), earlier)
+    assert index.deps(later) == ((-1, 7, -1) if conflicts else (-1, -1, -1))
+
+
+def test_keys_may_come_in_any_collection() -> None:
+    class Lists(NamedTuple):
+        reads: list[bytes]
+        writes: frozenset[bytes]
+        encoded: bytes = b""
+
+    index = Conflicts(ROWS)
+    index.add(InstanceId(0, 1), Lists([b"r", b"r"], frozenset({b"w"})))
+    index.add(InstanceId(0, 0), Lists([b"r"], frozenset({b"w", b"v"})))
+    assert index.deps(Lists([b"w", b"w"], frozenset())) == (1, -1, -1)
+    assert index.deps(Lists([], frozenset({b"r"}))) == (1, -1, -1)
+    assert index.deps(Lists([b"v"], frozenset({b"nothing"}))) == (0, -1, -1)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.timers import Timer, TimerKind, Timers
+
+TIMERS = st.builds(
+    Timer,
+    st.integers(0, 20).map(float),
+    st.sampled_from(list(TimerKind)),
+    st.builds(InstanceId, st.integers(0, 2), st.integers(0, 5)),
+)
+
+
+@given(st.lists(TIMERS, max_size=30), st.lists(st.integers(0, 20).map(float), max_size=6))
+def test_timers_come_due_in_order_and_once(timers: list[Timer], moments: list[float]) -> None:
+    heap = Timers()
+    left = sorted(timers)
+    for timer in timers:
+        heap.set(*timer)
+    for now in (*sorted(moments), math.inf):
+        assert heap.next_deadline == (left[0].when if left else math.inf)
+        due = heap.take_due(now)
+        assert due == [timer for timer in left if timer.when <= now]
+        left = left[len(due) :]
+    assert heap.next_deadline == math.inf
+
+
+def test_a_timer_is_due_at_its_deadline_and_not_before() -> None:
+    heap = Timers()
+    heap.set(1.0, TimerKind.RETRY, InstanceId(0, 0))
+    assert heap.take_due(0.999) == []
+    assert heap.take_due(1.0) == [Timer(1.0, TimerKind.RETRY, InstanceId(0, 0))]
+    assert heap.take_due(2.0) == []
