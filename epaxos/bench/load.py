@@ -46,7 +46,8 @@ class Load:
     Clients are given to the links in turn. With a `history`, every frame is recorded there for the check
     afterwards. `stop()`, also from a signal handler, ends the run with what has been measured so far.
 
-    An `interlude` is called twice a second while nothing is outstanding; its time and CPU do not count.
+    An `interlude` is called at the beginning, at the end and twice a second in between, while nothing is
+    outstanding; its time and CPU do not count.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Load:
         self._answered = 0
         self._last_answer = 0
         self._next_tick = 0
-        self._begun = self._now()
+        self._begun = self._next_interlude = self._now()
         self._pace = self._make_pace()
         self._budget = Budget(options.warmup, options.stop, self._begun)
 
@@ -114,14 +115,12 @@ class Load:
         cpu = process_time()
         self._last_answer = self._begun
         self._next_tick = self._begun + self._tick_every
-        next_interlude = self._begun + _BETWEEN_INTERLUDES
         while not self._stopped:
             now = self._now()
-            if self._interlude is None or now < next_interlude:
+            if self._interlude is None or now < self._next_interlude:
                 self._issue(now)
             elif not self._outstanding:
-                self._play(self._interlude)
-                next_interlude = now + _BETWEEN_INTERLUDES
+                self._play(self._interlude, now)
                 continue
             if not self._outstanding and self._budget.is_over(now):
                 break
@@ -131,6 +130,8 @@ class Load:
             if self._now() >= self._next_tick:
                 self._tick()
         self._abandon()
+        if self._interlude is not None and not self._stopped:
+            self._play(self._interlude, self._now())
         started = self._budget.started
         return Measured(
             dict(zip(self._links.names, self._tallies, strict=True)),
@@ -145,7 +146,8 @@ class Load:
         """The time (ns) on a clock that stands still during interludes."""
         return perf_counter_ns() - self._absence
 
-    def _play(self, interlude: Callable[[], None]) -> None:
+    def _play(self, interlude: Callable[[], None], now: int) -> None:
+        self._next_interlude = now + _BETWEEN_INTERLUDES
         begun, cpu = perf_counter_ns(), process_time()
         interlude()
         self._absence += perf_counter_ns() - begun

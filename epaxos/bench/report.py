@@ -184,8 +184,8 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"refused: {text}"
     if report["busy"] or report["retries"]:
         yield f"sent again: {report['busy']:,} as busy, {report['retries']:,} without answer in time"
-    if report["floor"] is not None:
-        floor = report["floor"]
+    floor = report["floor"]
+    if floor is not None and floor["latency_p50_ratio"] is not None:
         yield (
             f"floor: two bare ZeroMQ round trips take {floor['p50_ms']:.3f} ms; "
             f"the median latency is {floor['latency_p50_ratio']} times that"

@@ -20,7 +20,7 @@ from epaxos.bench.verify import Findings, History
 from epaxos.config import Config
 
 FLOOR_SECONDS: Final = 0.05
-"""How long the floor is measured before and after the load, and every half second in a pause of it.
+"""How long the floor is measured in each pause of the load.
 
 Machines that are shared change their speed from second to second; both medians must see the same of it.
 """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -38,12 +38,25 @@ from epaxos.cli.options import (
 from epaxos.cli.pages import Page
 from epaxos.config import Config
 
+_STDOUT: Final = "-"
+
 
 def amount(context: click.Context, option: click.Parameter, text: str) -> Amount:
     """A click callback: a plain number of commands, or a duration."""
     if text.isdecimal():
         return Amount(operations=int(text))
     return Amount(seconds=duration(context, option, text))
+
+
+def writable(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """A click callback: a file that can be written, as is better known before the run than after it."""
+    if name is None or name == _STDOUT:
+        return name
+    try:
+        with Path(name).open("a", encoding="utf-8"):
+            return name
+    except OSError as error:
+        raise click.BadParameter(f"cannot write {name!r}: {error.strerror}") from error
 
 
 @click.command(cls=Page)
@@ -128,7 +141,7 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
 @click.option(
     "--floor",
     is_flag=True,
-    help="Also measure two bare ZeroMQ round trips, before and after the load, and compare.",
+    help="Also measure two bare ZeroMQ round trips, in short pauses of the load, and compare.",
 )
 @click.option(
     "--verify",
@@ -139,7 +152,9 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
 @click.option(
     "--progress/--no-progress", default=None, help="The progress bar.  [default: if stderr is a terminal]"
 )
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - for stdout.")
+@click.option(
+    "--json", "json_file", callback=writable, metavar="FILE", help="Write the report as JSON; - for stdout."
+)
 def bench(
     config_file: str | None,
     json_file: str | None,
@@ -265,7 +280,7 @@ def _stopped_by_interrupt(stop: Callable[[], None]) -> Iterator[None]:
 def _show(result: Result, json_file: str | None, errors: Console) -> None:
     """The table goes to stdout, unless the JSON does."""
     report = as_json(result)
-    console = errors if json_file == "-" else Console(highlight=False)
+    console = errors if json_file == _STDOUT else Console(highlight=False)
     console.print(title(report), markup=False, soft_wrap=True)
     console.print(as_table(report))
     for line in remarks(report):
@@ -273,7 +288,7 @@ def _show(result: Result, json_file: str | None, errors: Console) -> None:
     if json_file is None:
         return
     text = json.dumps(report, indent=2) + "\n"
-    if json_file == "-":
+    if json_file == _STDOUT:
         sys.stdout.write(text)
     else:
         Path(json_file).write_text(text, encoding="utf-8")

@@ -125,7 +125,7 @@ def put(target: Target, value: str, *, previous: bool, hexadecimal: bool, raw: b
     Exit codes:
       0  done
       2  wrong command line or configuration, or the command is refused
-      3  no answer; the message says whether the value may have been set, or may still be
+      3  no answer; the message says whether it may have been done nevertheless
 
     Examples:
       epaxos put greeting hello
@@ -156,7 +156,7 @@ def delete(target: Target) -> None:
       0  done
       1  there was no value under KEY
       2  wrong command line or configuration, or the command is refused
-      3  no answer; the message says whether it may have been removed, or may still be
+      3  no answer; the message says whether it may have been done nevertheless
 
     Examples:
       epaxos delete greeting
@@ -184,7 +184,7 @@ def cas(target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: b
       0  done: the value was EXPECTED and is NEW now
       1  the value is not EXPECTED
       2  wrong command line or configuration, or the command is refused
-      3  no answer; the message says whether it may have been done, or may still be
+      3  no answer; the message says whether it may have been done nevertheless
 
     Examples:
       epaxos cas light green red
@@ -231,7 +231,7 @@ def incr(target: Target, amount: int) -> None:
       0  done
       1  nothing changed: the value is no number, or the sum would be out of range
       2  wrong command line or configuration, or the command is refused
-      3  no answer; the message says whether it may have been done, or may still be
+      3  no answer; the message says whether it may have been done nevertheless
 
     Examples:
       epaxos incr visitors
@@ -255,7 +255,7 @@ def append(target: Target, suffix: str, *, hexadecimal: bool) -> None:
       0  done
       1  nothing changed: the value would be longer than max_value allows
       2  wrong command line or configuration, or the command is refused
-      3  no answer; the message says whether it may have been done, or may still be
+      3  no answer; the message says whether it may have been done nevertheless
 
     Examples:
       epaxos append log "one more line"

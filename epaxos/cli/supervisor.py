@@ -8,6 +8,7 @@ ends when this process does, however that comes (`epaxos.cli.lifeline`).
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -149,6 +150,7 @@ class Supervisor:
         return disorderly
 
     def _send(self, number: signal.Signals, names: Iterable[str]) -> None:
+        """Send a signal to children and to what they may have started."""
         for name in names:
             with suppress(ProcessLookupError):  # it has just ended
-                self._children[name].send_signal(number)
+                os.killpg(self._children[name].pid, number)

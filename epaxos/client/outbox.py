@@ -99,6 +99,10 @@ class Outbox(Generic[Waiter]):
 
     def _launch_fresh(self, now: float, sends: list[Outgoing[Waiter]]) -> None:
         fresh = self._fresh
+        while fresh and fresh[0].done:
+            fresh.popleft()  # given up without ever having been sent
+        if not fresh:
+            return
         replica = self._routes.choose((), now)
         while replica is not None and fresh and self._has_room():
             run = take_run(fresh, self._max_batch, self._full_frame)

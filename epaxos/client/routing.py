@@ -79,7 +79,8 @@ class Routes:
 
     def rise(self, replica: int) -> None:
         """The replica is connected."""
-        self.links[replica].up = True
+        link = self.links[replica]
+        link.up = link.opened = True
 
     def fall(self, replica: int) -> None:
         """The connection is lost, or takes no more for now; there is no point in waiting for it."""

@@ -31,7 +31,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
@@ -65,7 +64,7 @@ class Ports:
             self._reserve(port)
         if len(self.numbers) < count:
             self.close()
-            raise AssertionError(f"fewer than {count} of the ports {PORTS.start} to {PORTS.stop - 1} are free")
+            raise AssertionError(f"fewer than {count} ports from {PORTS.start} to {PORTS.stop - 1} are free")
 
     def _reserve(self, port: int) -> None:
         directory = Path(tempfile.gettempdir()) / f"epaxos-test-ports-{os.getuid()}"
@@ -231,7 +230,7 @@ class LiveCluster:
 
     @property
     def running(self) -> list[str]:
-        """The names of the replicas that were started, and neither stopped nor killed."""
+        """The names of the replicas that were started, and not stopped, killed or waited for."""
         return list(self._processes)
 
     def check(self) -> None:
@@ -259,6 +258,14 @@ class LiveCluster:
         finally:
             for process in stopping.values():
                 process.kill()
+
+    def wait(self, name: str) -> int:
+        """Wait until a replica has ended by itself; its exit status."""
+        process = self._processes.pop(name)
+        try:
+            return process.wait()
+        finally:
+            process.kill()
 
     def kill(self, *names: str) -> None:
         """Kill replicas with SIGKILL, all if none is named."""
@@ -332,5 +339,4 @@ def clusters(directory: Path) -> Iterator[ClusterMaker]:
     try:
         yield maker
     finally:
-        with suppress(ProcessLookupError):
-            maker.close()
+        maker.close()

@@ -18,7 +18,7 @@ from harness.driver import Outgoing
 from harness.options import Options
 
 DEFERRED = 0.002
-"""How long a message that may be deferred is held back at most, in seconds."""
+"""How long a message that may be deferred is held back, in seconds."""
 
 
 class Arrival(NamedTuple):
@@ -34,7 +34,8 @@ class Network:
     """All that is under way, messages and other events alike.
 
     `intercept`, if set, is asked about each message; where it answers False the message is lost.
-    `doubled` makes every message arrive twice, the copy right behind the original.
+    `doubled` makes every message arrive twice, the copy right behind the original. `by_content` lets what a message
+    says decide how long it takes, so that runs with and without doubled messages can be compared.
     """
 
     def __init__(self, options: Options, random: Random) -> None:
@@ -45,6 +46,7 @@ class Network:
         self._count = 0
         self.healed = False
         self.doubled = False
+        self.by_content = False
         self.intercept: Callable[[Row, Outgoing], bool] | None = None
         self.marks: Counter[str] = Counter()
 
@@ -68,11 +70,13 @@ class Network:
         copies = 2 if not self.healed and self._random.random() < self._options.duplicates else 1
         self.marks["duplicated"] += copies - 1
         for _ in range(copies):
-            delay = self._random.uniform(*self._options.delay)
-            if outgoing.deferrable:
-                delay += self._random.uniform(0, DEFERRED)
+            arrival = self._rounded(now + self._delay(sender, outgoing))
             for _ in range(1 + self.doubled):
-                self.schedule(self._rounded(now + delay), outgoing.receiver, Receive(sender, message))
+                self.schedule(arrival, outgoing.receiver, Receive(sender, message))
+
+    def _delay(self, sender: Row, outgoing: Outgoing) -> float:
+        random = Random(f"{sender} {outgoing}") if self.by_content else self._random
+        return random.uniform(*self._options.delay) + (DEFERRED if outgoing.deferrable else 0.0)
 
     def _passes(self, sender: Row, outgoing: Outgoing) -> bool:
         if self.intercept is not None and not self.intercept(sender, outgoing):

@@ -145,6 +145,7 @@ def test_the_progress_bar_is_on_stderr_and_only_when_wanted(run: Any) -> None:
         (["--writes", "120"], ["--writes 120", "0 to 100"]),
         (["--replicas", "alpha,brav"], ["brav", "bravo"]),
         (["--replicas", ","], ["--replicas", "at least one"]),
+        (["--json", "/nowhere/report.json"], ["--json", "/nowhere/report.json", "No such file"]),
         (["--value-size", "2000000"], ["--value-size 2000000", "1048576"]),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import count
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -218,3 +219,23 @@ def test_a_verified_run_finds_a_lost_write(cluster: FakeCluster, options: Make) 
     history = History()
     load(cluster, options(conflicts=50, verify=True), history)
     assert history.check().wrong > 0
+
+
+def test_an_interlude_finds_nothing_outstanding_and_does_not_count(
+    cluster: FakeCluster, options: Make
+) -> None:
+    answered: list[int] = []
+
+    def interlude() -> None:
+        answered.append(len(cluster.asked))
+        sleep(0.3)
+        assert len(cluster.asked) == answered[-1]
+
+    begun = monotonic()
+    chosen = options(rate=1000.0, stop=Amount(seconds=1.2), clients=1, batch=1)
+    measured = load(cluster, chosen, interlude=interlude)
+    assert answered[0] == 0
+    assert len(answered) == 4
+    assert 1.1 < measured.elapsed < 1.4
+    assert measured.total().operations == pytest.approx(1200, abs=5)
+    assert monotonic() - begun > 2.3

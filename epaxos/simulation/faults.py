@@ -1,0 +1,175 @@
+"""What goes wrong in a run, and when: drawn before the run, so that a run can be repeated with less of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final, TypeAlias
+
+from epaxos.protocol.ids import Row
+from epaxos.simulation.options import Options
+from epaxos.simulation.schedule import stream
+
+Cut: TypeAlias = "tuple[Row, Row]"
+"""A direction in which nothing gets through: (sender, receiver)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A replica stops after some more effects (records, messages, executions, replies; 0: at once).
+
+    It restarts after `down` seconds, or never if that is None.
+    """
+
+    when: float
+    row: Row
+    effects: int
+    down: float | None
+
+    def __str__(self) -> str:
+        moment = f" {self.effects} effects later" if self.effects else ""
+        end = "for good" if self.down is None else f"for {_milliseconds(self.down)}"
+        return f"replica {self.row} crashes{moment}, {end}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A replica stands still for a while; what arrives meanwhile waits."""
+
+    when: float
+    row: Row
+    duration: float
+
+    def __str__(self) -> str:
+        return f"replica {self.row} pauses for {_milliseconds(self.duration)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Links are cut for a while."""
+
+    when: float
+    shape: str
+    cuts: frozenset[Cut]
+    duration: float
+
+    def __str__(self) -> str:
+        links = " ".join(f"{sender}>{receiver}" for sender, receiver in sorted(self.cuts))
+        return f"partition ({self.shape}) for {_milliseconds(self.duration)}: {links}"
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """For a while every link loses more, and is slower."""
+
+    when: float
+    loss: float
+    slowness: float
+    duration: float
+
+    def __str__(self) -> str:
+        return (
+            f"storm for {_milliseconds(self.duration)}: {self.loss:.0%} lost, {self.slowness:.1f} times the delay"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDisk:
+    """For a while a replica's disk is slower."""
+
+    when: float
+    row: Row
+    slowness: float
+    duration: float
+
+    def __str__(self) -> str:
+        return f"disk of {self.row} is {self.slowness:.1f} times slower for {_milliseconds(self.duration)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A replica's clock changes its rate until the faults end."""
+
+    when: float
+    row: Row
+    rate: float
+
+    def __str__(self) -> str:
+        return f"clock of {self.row} runs at {self.rate:.2f} s/s"
+
+
+Fault: TypeAlias = Crash | Pause | Partition | Storm | SlowDisk | Drift
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+_DRAWN: Final = {
+    "crash": 6,
+    "partition": 4,
+    "storm": 2,
+    "pause": 2,
+    "disk": 1,
+    "clock": 1,
+}
+"""The kinds that are events, by how often they happen."""
+
+
+def draw_faults(options: Options) -> tuple[Fault, ...]:
+    """The faults of a run, in the order of their times."""
+    random = stream(options.seed, "events")
+    weights = {kind: weight for kind, weight in _DRAWN.items() if kind in options.faults}
+    drawn: list[Fault] = []
+    for _ in range(options.troubles if weights else 0):
+        kind = random.choices(list(weights), list(weights.values()))[0]
+        drawn.append(_draw(random, kind, options))
+    for row in random.sample(range(options.replicas), options.dead):
+        drawn.append(Crash(random.random() * options.phase, row, _effects(random), None))
+    return tuple(sorted(drawn, key=lambda fault: fault.when))
+
+
+def _draw(random: Random, kind: str, options: Options) -> Fault:
+    when = random.random() * options.phase
+    duration = random.expovariate(3 / options.phase)
+    row = random.randrange(options.replicas)
+    if kind == "crash":
+        return Crash(when, row, _effects(random), duration)
+    if kind == "partition":
+        shape, cuts = _draw_cuts(random, options.replicas)
+        return Partition(when, shape, cuts, duration)
+    if kind == "storm":
+        return Storm(when, random.random(), 1 + random.expovariate(0.2), duration)
+    if kind == "pause":
+        return Pause(when, row, duration)
+    if kind == "disk":
+        return SlowDisk(when, row, 1 + random.expovariate(0.1), duration)
+    return Drift(when, row, random.choice((0.3, 0.7, 1.5, 3.0)))
+
+
+def _effects(random: Random) -> int:
+    """After how many effects a crash strikes: often at once, often among the effects of one event."""
+    return random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
+
+
+def _draw_cuts(random: Random, n: int) -> tuple[str, frozenset[Cut]]:
+    """Which links a partition cuts, and what that is called."""
+    rows = random.sample(range(n), n)
+    size = random.randint(1, max(1, n // 2))
+    few, many = rows[:size], rows[size:]
+    across = {(a, b) for a in few for b in many}
+    back = {(b, a) for a, b in across}
+    shape = random.choice(("halves", "one way out", "one way in", "alone", "bridge", "single links"))
+    if shape == "halves":
+        return shape, frozenset(across | back)
+    if shape == "one way out":
+        return shape, frozenset(across)
+    if shape == "one way in":
+        return shape, frozenset(back)
+    if shape == "alone":
+        return shape, frozenset((a, b) for a in rows for b in rows if a != b and rows[0] in (a, b))
+    if shape == "bridge":
+        # Both halves reach the bridge and, but through it, not each other.
+        return shape, frozenset(cut for cut in across | back if rows[-1] not in cut)
+    links = [(a, b) for a in rows for b in rows if a != b]
+    return shape, frozenset(link for link in links if random.random() < 0.4)

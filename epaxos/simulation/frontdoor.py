@@ -1,0 +1,83 @@
+"""The clients' side of a simulated replica: frames in, payloads to propose, results to whoever waits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from epaxos.protocol.ids import Row
+from epaxos.simulation.options import Options
+from epaxos.statemachine.batch import Batch, Payload, decode_batch, encode_batch, make_payload
+from epaxos.statemachine.sessions import BatchResult
+
+Answer: TypeAlias = Callable[[BatchResult, Row], None]
+"""Takes the result of a frame, or of a part of it, and the replica that it comes from."""
+
+
+class Frontdoor:
+    """Which frames wait to be proposed, and which for their execution.
+
+    A retry of a frame that is under way here is not proposed again, as in the Replica actor.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._queue: deque[Batch] = deque()
+        self._waiting: dict[tuple[int, int, int], Answer] = {}
+
+    @property
+    def to_propose(self) -> bool:
+        """Whether a batch waits to be proposed."""
+        return bool(self._queue)
+
+    @property
+    def waiting(self) -> int:
+        """How many batches have not been answered."""
+        return len(self._waiting)
+
+    def request(self, batch: Batch, answer: Answer) -> None:
+        """Take a frame; without aggregation each of its commands goes its own way."""
+        for part in [batch] if self._options.aggregate else split(batch):
+            place = (part.client, part.first, len(part))
+            if place not in self._waiting:
+                self._queue.append(part)
+            self._waiting[place] = answer
+
+    def take_payload(self) -> Payload:
+        """What the next instance carries."""
+        batches = [self._queue.popleft()]
+        commands = len(batches[0])
+        while self._options.aggregate and self._queue:
+            commands += len(self._queue[0])
+            if commands > self._options.max_batch:
+                break
+            batches.append(self._queue.popleft())
+        return make_payload(batches)
+
+    def answers(self, result: BatchResult) -> Iterator[Answer]:
+        """Whoever waits here for this result."""
+        answer = self._waiting.pop((result.client, result.first, len(result.outcomes)), None)
+        if answer is not None:
+            yield answer
+
+
+def split(batch: Batch) -> list[Batch]:
+    """A batch for each command of a batch."""
+    if len(batch) == 1:
+        return [batch]
+    return [part_of(batch, index, index + 1) for index in range(len(batch))]
+
+
+def part_of(batch: Batch, start: int, stop: int) -> Batch:
+    """Some consecutive commands of a batch as a batch of their own."""
+    return decode_batch(
+        encode_batch(
+            batch.client,
+            batch.first + start,
+            batch.acked,
+            batch.operations[start:stop],
+            batch.keys[start:stop],
+            None if batch.arguments is None else batch.arguments[start:stop],
+        )
+    )

@@ -1,0 +1,154 @@
+"""The network between replicas: it delays, reorders, duplicates, loses and cuts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Final, Protocol
+
+from epaxos.protocol.ids import Row
+from epaxos.simulation.observer import Observer
+from epaxos.simulation.options import Bias, Options
+from epaxos.simulation.schedule import Schedule, stream
+
+Deliver = Callable[[Row, Row, Any], None]
+"""Takes (sender, receiver, message) when a message arrives."""
+
+
+class Network(Protocol):
+    """What a replica needs of a network."""
+
+    def send(self, sender: Row, receiver: Row, message: Any) -> None:
+        """Send a message to another replica, which may get it once, several times or never."""
+        ...
+
+
+class _Link:
+    """One direction between two replicas, with a generator of its own: other links' traffic shifts nothing."""
+
+    __slots__ = ("latest", "random", "slowness")
+
+    def __init__(self, random: Random, slowness: float) -> None:
+        self.random = random
+        self.slowness = slowness
+        self.latest = 0.0
+
+
+class HostileNetwork:
+    """A network between n replicas with the options of a run.
+
+    `calm` ends its hostility; a `Storm` raises `storm_loss` and `storm_slowness` for a while.
+    """
+
+    def __init__(self, options: Options, schedule: Schedule, observer: Observer, deliver: Deliver) -> None:
+        self._schedule = schedule
+        self._observer = observer
+        self._deliver = deliver
+        self._spread = SPREADS[options.spread]
+        self._delay = options.delay
+        self._fifo = options.fifo
+        self._loss = options.loss
+        self._duplicate = options.duplicate
+        self._bias = {bias.kind: bias for bias in options.bias}
+        self._cuts: Counter[tuple[Row, Row]] = Counter()
+        self._storms: list[tuple[float, float]] = []
+        self._links = {
+            (a, b): self._make_link(options, a, b)
+            for a in range(options.replicas)
+            for b in range(options.replicas)
+            if a != b
+        }
+
+    def _make_link(self, options: Options, sender: Row, receiver: Row) -> _Link:
+        random = stream(options.seed, f"link {sender}>{receiver}")
+        slowness = 1.0 if options.spread == "fixed" else float(random.choice((0.3, 1, 1, 1, 3)))
+        return _Link(random, slowness)
+
+    # -- faults --------------------------------------------------------------------------------------------
+
+    def cut(self, cuts: Iterable[tuple[Row, Row]]) -> None:
+        """Let nothing through these links until they are mended as often as they were cut."""
+        self._cuts.update(cuts)
+
+    def mend(self, cuts: Iterable[tuple[Row, Row]]) -> None:
+        """Undo one `cut`."""
+        self._cuts.subtract(cuts)
+
+    def begin_storm(self, loss: float, slowness: float) -> None:
+        """Lose more and be slower, until `end_storm` with the same numbers."""
+        self._storms.append((loss, slowness))
+
+    def end_storm(self, loss: float, slowness: float) -> None:
+        """Undo one `begin_storm`."""
+        if (loss, slowness) in self._storms:
+            self._storms.remove((loss, slowness))
+
+    def calm(self) -> None:
+        """From now on, deliver everything, in time; what is under way stays so."""
+        self._cuts.clear()
+        self._storms.clear()
+        self._bias = {}
+        self._loss = self._duplicate = 0.0
+        self._spread = SPREADS["uniform"]
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def send(self, sender: Row, receiver: Row, message: Any) -> None:
+        """See `Network`."""
+        link = self._links[sender, receiver]
+        random = link.random.random
+        bias = self._bias.get(type(message).__name__, _UNBIASED) if self._bias else _UNBIASED
+        loss, slowness = max(self._loss, bias.loss), bias.slowness
+        for storm_loss, storm_slowness in self._storms:
+            loss = max(loss, storm_loss)
+            slowness *= storm_slowness
+        if self._cuts[sender, receiver] > 0 or (loss and random() < loss):
+            self._observer.lost(sender, receiver, message)
+            self._observer.noted("message lost")
+            return
+        self._carry(sender, receiver, message, slowness)
+        if self._duplicate and random() < self._duplicate:
+            self._observer.noted("message duplicated")
+            self._carry(sender, receiver, message, slowness)
+
+    def _carry(self, sender: Row, receiver: Row, message: Any, slowness: float) -> None:
+        link = self._links[sender, receiver]
+        delay = self._delay * link.slowness * slowness * self._spread(link.random)
+        arrival = self._schedule.now + delay
+        if arrival < link.latest:
+            if self._fifo:
+                arrival = link.latest
+            else:
+                self._observer.noted("message overtaken")
+        link.latest = max(arrival, link.latest)
+        self._schedule.at(arrival, self._deliver, sender, receiver, message)
+
+
+_UNBIASED: Final = Bias("", 0.0, 1.0)
+
+
+def _fixed(random: Random) -> float:
+    return 0.95 + 0.1 * random.random()
+
+
+def _uniform(random: Random) -> float:
+    return 0.5 + random.random()
+
+
+def _exponential(random: Random) -> float:
+    return random.expovariate(1.0)
+
+
+def _heavy(random: Random) -> float:
+    """Mostly half the mean, now and then ten times it."""
+    return 0.5 * random.random() + 0.25 if random.random() < 0.95 else 20 * random.random()
+
+
+SPREADS: Final[dict[str, Callable[[Random], float]]] = {
+    "fixed": _fixed,
+    "uniform": _uniform,
+    "exponential": _exponential,
+    "heavy": _heavy,
+}
+"""How delays vary around their mean, which is 1."""

@@ -1,0 +1,95 @@
+"""What can be seen of a run from outside; checkers, coverage and traces are observers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from epaxos.protocol.contract import Component, Effects, Event
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import Instance
+from epaxos.simulation.checkers.reference import Command
+from epaxos.statemachine.sessions import BatchResult
+
+
+class Call:
+    """One command of a client: when it was asked first, when and how it was answered (None: not yet)."""
+
+    __slots__ = ("answered", "client", "command", "invoked", "number", "result")
+
+    def __init__(self, client: int, number: int, command: Command, invoked: float) -> None:
+        self.client = client
+        self.number = number
+        self.command = command
+        self.invoked = invoked
+        self.answered: float | None = None
+        self.result: tuple[int, Any] | None = None
+
+
+class Observer:
+    """Sees everything; each method does nothing unless a subclass has a use for it.
+
+    Times are read from the schedule by those who want them. Records and messages may be kept, but not changed.
+    """
+
+    def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
+        """A core has taken an event; `effects.records` holds copies."""
+
+    def durable(self, row: Row, record: Instance) -> None:
+        """A record of a replica has become durable."""
+
+    def left(self, row: Row, receivers: Sequence[Row], message: Any) -> None:
+        """A message leaves a replica, for some of the receivers at least; the replica itself may be one."""
+
+    def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
+        """A replica has executed a component; one sequence of results for each member, empty for a no-op."""
+
+    def stopped(self, row: Row) -> None:
+        """A replica has crashed."""
+
+    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+        """A replica has started or restarted, with what was durable."""
+
+    def asked(self, call: Call, session: int) -> None:
+        """A client has sent a command for the first time."""
+
+    def answered(self, call: Call, row: Row) -> None:
+        """A client has been answered, by a replica."""
+
+    def noted(self, mark: str) -> None:
+        """Something worth counting has happened to the network, a machine or a client."""
+
+    def delivered(self, sender: Row, receiver: Row, message: Any) -> None:
+        """A message has arrived."""
+
+    def lost(self, sender: Row, receiver: Row, message: Any) -> None:
+        """A message will not arrive."""
+
+    def happened(self, text: str) -> None:
+        """A fault began or ended, or another thing that only people want to know of."""
+
+
+class Observers(Observer):
+    """Several observers as one. Those who do not override a method are not called for it."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        for name in vars(Observer):
+            if not name.startswith("_"):
+                wanting = [
+                    getattr(observer, name)
+                    for observer in observers
+                    if getattr(type(observer), name) is not getattr(Observer, name)
+                ]
+                setattr(self, name, _all(wanting))
+
+
+def _all(methods: Sequence[Any]) -> Any:
+    """One function that calls all of these."""
+    if len(methods) == 1:
+        return methods[0]
+
+    def call_all(*arguments: object) -> None:
+        for method in methods:
+            method(*arguments)
+
+    return call_all

@@ -1,0 +1,333 @@
+"""Everything that a seed decides before the first event: drawn at once, printed with every failure.
+
+All times are in seconds of virtual time. Only their proportions matter, so all are drawn as multiples of the mean
+delay of a message. Each group of options has a generator of its own: an override moves nothing but itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from epaxos.protocol.quorums import Quorums, allowed, default_e, default_f
+from epaxos.simulation.schedule import stream
+from epaxos.transport.codec import MESSAGE_NAMES
+
+FAULTS: Final = {
+    "loss": "messages are lost",
+    "duplicate": "messages arrive twice",
+    "reorder": "messages overtake each other; some kinds, and some links, are slower than others",
+    "storm": "for a while, most messages are lost or late",
+    "partition": "links are cut: in halves, one way, around one replica, or but for one bridge",
+    "crash": "replicas stop between any two effects, lose what was not durable, and restart",
+    "death": "up to f replicas stop for good",
+    "pause": "replicas stand still and go on",
+    "disk": "writing takes long, and longer at times",
+    "clock": "clocks run too fast or too slow",
+    "client": "requests and replies are lost, clients retry elsewhere in other groupings or give up",
+}
+"""The kinds of faults, by the names that --faults takes."""
+
+SMALLEST, LARGEST = 1, 15
+"""How many replicas a simulated cluster may have."""
+
+class Overrides(NamedTuple):
+    """What the command line decides instead of the seed; None leaves it to the seed."""
+
+    replicas: int | None = None
+    faults: frozenset[str] | None = None
+    operations: int | None = None
+
+    def arguments(self) -> list[str]:
+        """The options of the command line that say this."""
+        given = []
+        if self.replicas is not None:
+            given.append(f"--replicas {self.replicas}")
+        if self.faults is not None:
+            given.append(f"--faults {','.join(kind for kind in FAULTS if kind in self.faults) or 'none'}")
+        if self.operations is not None:
+            given.append(f"--operations {self.operations}")
+        return given
+
+
+NO_OVERRIDES: Final = Overrides()
+
+
+class Bias(NamedTuple):
+    """How messages of one type fare worse than others: a chance of loss, and a factor on the delay."""
+
+    kind: str
+    loss: float
+    slowness: float
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one run.
+
+    scale             how much happens: "small" (few commands, most hostile), "medium" or "large"
+    patience          the factor on all time-outs of the core
+    fast_path         how long a coordinator waits for a fast quorum
+    operations        commands of all clients together
+    window            frames that a client has under way at most
+    frame             commands in one frame at most
+    think             mean time between a client's frames
+    keys, hot         how many keys there are; the share of the commands that go to the first of them
+    mix               which operations clients prefer: see `workload`
+    delay, spread     mean delay of a message and how it is distributed: see `network`
+    fifo              whether messages of one link arrive in order
+    bias              message types that fare worse
+    disk              "instant", "blocking" (the replica waits for it) or "pipelined" (it goes on meanwhile)
+    early             whether messages that promise nothing leave before the records of their round are durable
+    cpu, round        how long a round takes, and how many events one takes in at most
+    offline           a peer silent for this long is reported offline
+    skew              how far the rates of clocks are from 1 at most
+    phase             how long the faults last
+    faults            the kinds that may happen
+    troubles          how many of them happen
+    dead              how many replicas stop for good
+    """
+
+    seed: int
+    scale: str
+    replicas: int
+    f: int
+    e: int
+    thrifty: bool
+    patience: float
+    fast_path: float
+    max_instances: int
+    aggregate: bool
+    max_batch: int
+    clients: int
+    operations: int
+    window: int
+    frame: int
+    think: float
+    keys: int
+    hot: float
+    mix: str
+    client_timeout: float
+    client_loss: float
+    regroup: float
+    abandon: float
+    delay: float
+    spread: str
+    fifo: bool
+    loss: float
+    duplicate: float
+    bias: tuple[Bias, ...]
+    disk: str
+    disk_delay: float
+    early: bool
+    cpu: float
+    round: int
+    commit_delay: float
+    beacon: float
+    offline: float
+    skew: float
+    phase: float
+    faults: frozenset[str]
+    troubles: int
+    dead: int
+
+    @property
+    def quorums(self) -> Quorums:
+        """The thresholds of the cluster."""
+        return Quorums(self.replicas, self.f, self.e)
+
+    def describe(self) -> str:
+        """All options in a few lines."""
+        shown = [f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self)]
+        lines = [""]
+        for item in shown:
+            if len(lines[-1]) + len(item) > 100:
+                lines.append("")
+            lines[-1] += f"  {item}"
+        return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ",".join(kind for kind in FAULTS if kind in value) or "none"
+    if isinstance(value, tuple):
+        return ",".join(f"{bias.kind}:{bias.loss:.2g}:{bias.slowness:.2g}" for bias in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class _Scale(NamedTuple):
+    """The ranges of a scale: commands, clients, keys, frame, window, phase (in mean delays), troubles."""
+
+    operations: tuple[int, int]
+    clients: tuple[int, int]
+    keys: Sequence[int]
+    frames: Sequence[int]
+    windows: Sequence[int]
+    phase: tuple[float, float]
+    troubles: tuple[int, int]
+
+
+_SCALES: Final = {
+    "small": _Scale((2, 12), (2, 5), (1, 1, 1, 2, 3), (1, 1, 1, 2), (1, 2, 4), (10, 120), (1, 6)),
+    "medium": _Scale((30, 160), (2, 8), (1, 2, 5, 20), (1, 1, 4), (1, 2, 4), (60, 500), (3, 12)),
+    "large": _Scale((500, 2500), (3, 10), (5, 20, 200), (1, 10, 50), (2, 4, 8), (100, 500), (3, 12)),
+}
+
+
+def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
+    """The options of a seed.
+
+    Raises:
+        ValueError: an override out of its range.
+    """
+    _check(overrides)
+    scale = _draw_scale(stream(seed, "scale"), overrides)
+    delay = _between(stream(seed, "delay"), 0.0005, 0.02)
+    faults = _draw_faults(stream(seed, "faults"), scale, overrides)
+    n, f, e = _draw_cluster(stream(seed, "cluster"), overrides.replicas)
+    return Options(
+        seed=seed,
+        scale=scale,
+        replicas=n,
+        f=f,
+        e=e,
+        faults=faults,
+        **_draw_core(stream(seed, "core"), delay),
+        **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
+        **_draw_network(stream(seed, "network"), delay, faults),
+        **_draw_machines(stream(seed, "machines"), delay, faults),
+        **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
+    )
+
+
+def _check(overrides: Overrides) -> None:
+    if overrides.replicas is not None and not SMALLEST <= overrides.replicas <= LARGEST:
+        raise ValueError(f"--replicas {overrides.replicas}: allowed are {SMALLEST} to {LARGEST}")
+    if overrides.operations is not None and overrides.operations < 1:
+        raise ValueError(f"--operations {overrides.operations}: at least 1 is needed")
+    for kind in overrides.faults or ():
+        if kind not in FAULTS:
+            raise ValueError(f"--faults {kind}: allowed are all, none, or some of {', '.join(FAULTS)}")
+
+
+def _between(random: Random, low: float, high: float) -> float:
+    """A number whose order of magnitude is as likely to be low as high."""
+    return low * math.exp(random.random() * math.log(high / low))
+
+
+def _draw_scale(random: Random, overrides: Overrides) -> str:
+    if overrides.operations is not None:
+        for name, scale in _SCALES.items():
+            if overrides.operations <= scale.operations[1]:
+                return name
+        return "large"
+    return random.choices(list(_SCALES), (60, 36, 4))[0]
+
+
+def _draw_cluster(random: Random, replicas: int | None) -> tuple[int, int, int]:
+    n = random.choices((3, 4, 5, 6, 7), (35, 5, 40, 3, 17))[0] if replicas is None else replicas
+    sizes = [(f, e) for f in range(1, n) for e in range(f + 1) if allowed(n, f, e)]
+    if sizes and random.random() < 0.25:
+        return (n, *random.choice(sizes))
+    f = default_f(n)
+    return n, f, default_e(n, f)
+
+
+def _draw_faults(random: Random, scale: str, overrides: Overrides) -> frozenset[str]:
+    likely = {"crash", "death", "reorder", "loss"} if scale == "small" else set()
+    drawn = {kind for kind in FAULTS if random.random() < (0.8 if kind in likely else 0.5)}
+    if random.random() < 0.03:
+        drawn = set()
+    return frozenset(drawn) if overrides.faults is None else overrides.faults
+
+
+def _draw_core(random: Random, delay: float) -> dict[str, Any]:
+    # The time-out of a recovery is a second at patience 1; here it is 4 to 200 message delays.
+    return {
+        "thrifty": random.random() < 0.3,
+        "patience": delay * _between(random, 4, 200),
+        "fast_path": delay * _between(random, 1, 20),
+        "max_instances": random.choice((1, 4, 64)),
+        "aggregate": random.random() < 0.7,
+        "max_batch": random.choice((1, 10, 1000)),
+    }
+
+
+def _draw_clients(
+    random: Random, name: str, delay: float, faults: frozenset[str], given: int | None
+) -> dict[str, Any]:
+    scale = _SCALES[name]
+    lossy = "client" in faults
+    operations = random.randint(*scale.operations)
+    options = {
+        "clients": random.randint(*scale.clients),
+        "operations": operations if given is None else given,
+        "window": random.choice(scale.windows),
+        "frame": random.choice(scale.frames),
+        "think": delay * _between(random, 0.1, 20),
+        "keys": random.choice(scale.keys),
+        "hot": random.choice((0.0, 0.1, 0.5, 1.0)),
+        "mix": random.choice(("mixed", "mixed", "writes", "reads", "multi")),
+        "client_timeout": delay * _between(random, 10, 300),
+        "client_loss": random.random() * 0.3,
+        "regroup": random.choice((0.0, 0.5)),
+        "abandon": random.choice((0.0, 0.0, 0.05, 0.2)),
+    }
+    return options if lossy else options | {"client_loss": 0.0, "regroup": 0.0, "abandon": 0.0}
+
+
+def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
+    loss = _between(random, 0.005, 0.3)
+    duplicate = _between(random, 0.005, 0.3)
+    spread = random.choice(("uniform", "exponential", "heavy"))
+    fifo = random.random() < 0.2
+    biased = random.random() < 0.4
+    bias = tuple(
+        Bias(kind, random.choice((0.0, 0.3, 0.7, 1.0)), _between(random, 1, 30))
+        for kind in MESSAGE_NAMES.values()
+        if random.random() < 0.2
+    )
+    if "loss" not in faults:
+        bias = tuple(entry._replace(loss=0.0) for entry in bias)
+    return {
+        "delay": delay,
+        "spread": spread if "reorder" in faults else "fixed",
+        "fifo": fifo or "reorder" not in faults,
+        "loss": loss if "loss" in faults else 0.0,
+        "duplicate": duplicate if "duplicate" in faults else 0.0,
+        "bias": bias if biased and "reorder" in faults else (),
+    }
+
+
+def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
+    disk = random.choice(("instant", "blocking", "pipelined"))
+    disk_delay = delay * _between(random, 0.1, 5)
+    cpu = random.choice((0.0, 0.0, delay * _between(random, 0.01, 0.5)))
+    beacon = delay * _between(random, 4, 40)
+    return {
+        "disk": disk if "disk" in faults else "instant",
+        "disk_delay": disk_delay if "disk" in faults else 0.0,
+        "early": random.random() < 0.5,
+        "cpu": cpu,
+        "round": random.choice((8, 1000)) if cpu else random.choice((1, 4, 1000)),
+        "commit_delay": random.choice((0.0, delay * _between(random, 0.1, 4))),
+        "beacon": beacon,
+        "offline": beacon * (2.5 + 5 * random.random()),
+        "skew": 0.3 * random.random() if "clock" in faults else 0.0,
+    }
+
+
+def _draw_troubles(
+    random: Random, name: str, delay: float, faults: frozenset[str], f: int
+) -> dict[str, Any]:
+    scale = _SCALES[name]
+    troubles = random.randint(*scale.troubles)
+    dead = random.randint(1, f) if f else 0
+    return {
+        "phase": delay * _between(random, *scale.phase),
+        "troubles": troubles,
+        "dead": dead if "death" in faults else 0,
+    }

@@ -1,0 +1,345 @@
+"""One replica of a simulated cluster: the core and the state machine, driven as the `Replica` actor drives them.
+
+It performs effects in the order that `protocol.contract` demands, one at a time; before each, it may crash. What
+is lost then is all but the disk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+from epaxos.protocol.contract import Component, Effects, Event, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import Row
+from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.state import Settings
+from epaxos.simulation.disk import Disk, Then, copy_record
+from epaxos.simulation.frontdoor import Answer, Frontdoor
+from epaxos.simulation.network import Network
+from epaxos.simulation.observer import Observer
+from epaxos.simulation.options import Options
+from epaxos.simulation.schedule import LocalClock, Schedule, stream
+from epaxos.statemachine.batch import Batch, Limits, Payload
+from epaxos.statemachine.machine import StateMachine
+from epaxos.statemachine.sessions import BatchResult
+
+MakeCore: TypeAlias = Callable[[Settings, Any, Sequence[Instance]], EPaxos]
+"""Makes a core from settings, a seeded generator and the durable records."""
+
+LIMITS = Limits(key=64, value=4096, pause=3)
+"""Small enough for values to reach them."""
+
+_EARLIEST = 1e-7
+"""Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
+
+
+class Crashed(Exception):  # noqa: N818 - it names what happened; nobody reports it
+    """The replica stops here."""
+
+
+class World(NamedTuple):
+    """What all replicas of a run share."""
+
+    options: Options
+    schedule: Schedule
+    network: Network
+    observer: Observer
+    settings: Callable[[Row], Settings]
+    make_core: MakeCore
+
+
+class Replica:
+    """A replica of the cluster in `world`; it does not run before `start`."""
+
+    def __init__(self, world: World, row: Row) -> None:
+        self._world = world
+        self._options = options = world.options
+        self._schedule = world.schedule
+        self._observer = world.observer
+        self._random = stream(options.seed, f"replica {row}")
+        self.row = row
+        self.peers = tuple(peer for peer in range(options.replicas) if peer != row)
+        self.alive = False
+        self.starts = 0
+        self.paused = False
+        self.fuse: int | None = None
+        self.disk = Disk(
+            options,
+            self._schedule,
+            self._random,
+            self._step,
+            lambda record: self._observer.durable(row, record),
+            self._guard,
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin, or begin again, with what is durable."""
+        records = [copy_record(record) for record in self.disk.records.values()]
+        self.starts += 1
+        self.alive = True
+        self.fuse = None
+        self._begin_memory(records)
+        self._observer.started(self.row, self.disk.records)
+        if self.starts > 1:
+            self._guard(self._resume)
+        self._schedule.after(self._options.beacon * self._random.random(), self._on_beacon, self.starts)
+        self._poke()
+
+    def _begin_memory(self, records: Sequence[Instance]) -> None:
+        """Everything that a crash takes away."""
+        seed = self._options.seed
+        skew = self._options.skew * (2 * self._random.random() - 1)
+        self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
+        generator = stream(seed, f"core {self.row} {self.starts}")
+        self.core = self._world.make_core(self._world.settings(self.row), generator, records)
+        self.machine = StateMachine(LIMITS, _no_sleep)
+        self.frontdoor = Frontdoor(self._options)
+        self._inbox: deque[Event[Any]] = deque()
+        self._round_due = False
+        self._alarm = math.inf
+        self._riding: dict[Row, list[Any]] = {peer: [] for peer in self.peers}
+        self._heard = dict.fromkeys(self.peers, self.clock.now)
+        self._offline: set[Row] = set()
+
+    def _resume(self) -> None:
+        effects = self.core.resume(self.clock.now)
+        self._take_copies(effects)
+        self._perform(effects)
+
+    def crash(self) -> None:
+        """Stop at once."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.fuse = None
+        self._observer.stopped(self.row)
+        if self.disk.crash():
+            self._observer.noted("write torn by a crash")
+
+    def pause(self) -> None:
+        """Stand still: what arrives waits."""
+        self.paused = True
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self.paused = False
+        self._poke()
+
+    def calm(self) -> None:
+        """No fault of this machine from now on."""
+        self.fuse = None
+        self.disk.calm()
+        if self.alive:
+            self.clock.set_rate(1.0)
+            self.go_on()
+            self._set_alarm()
+
+    def _step(self) -> None:
+        """An effect is about to happen: the last moment for a crash before it."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                raise Crashed
+
+    def _guard(self, action: Then) -> None:
+        """Do something that may end in a crash, then take the rounds that are due."""
+        try:
+            action()
+            self._take_rounds()
+        except Crashed:
+            self._observer.noted("crash between two effects")
+            self.crash()
+
+    # -- what comes in -------------------------------------------------------------------------------------
+
+    def receive(self, sender: Row, message: Any) -> None:
+        """Take a message of a peer."""
+        if not self.alive:
+            return
+        self._heard[sender] = self.clock.now
+        if sender in self._offline:
+            self._offline.discard(sender)
+            self._inbox.append(PeerStatus(sender, online=True))
+        self._inbox.append(Receive(sender, message))
+        self._poke()
+
+    def request(self, batch: Batch, answer: Answer) -> None:
+        """Take a frame of a client, which `answer` answers."""
+        if self.alive:
+            self.frontdoor.request(batch, answer)
+            self._poke()
+
+    def _on_beacon(self, start: int) -> None:
+        if start != self.starts or not self.alive:
+            return
+        self._schedule.after(self._options.beacon, self._on_beacon, start)
+        if self.paused:
+            return
+        beacon = self.core.beacon()
+        for peer in self.peers:
+            if peer not in self._offline and self.clock.now - self._heard[peer] > self._options.offline:
+                self._offline.add(peer)
+                self._inbox.append(PeerStatus(peer, online=False))
+                self._observer.noted("peer reported offline")
+            self._world.network.send(self.row, peer, beacon)
+        self._poke()
+
+    # -- rounds --------------------------------------------------------------------------------------------
+
+    def _poke(self) -> None:
+        """There is something to do."""
+        if not self._options.cpu:
+            self._guard(_nothing)
+        elif not self._round_due:
+            self._round_due = True
+            self._schedule.after(self._options.cpu, self._on_turn, self.starts)
+
+    def _on_turn(self, start: int) -> None:
+        if start == self.starts and self.alive:
+            self._round_due = False
+            self._guard(self._take_round)
+
+    def _take_round(self) -> None:
+        if self._may_go_on():
+            self._round()
+
+    def _take_rounds(self) -> None:
+        if self._options.cpu:
+            if self._may_go_on() and not self._round_due:
+                self._round_due = True
+                self._schedule.after(self._options.cpu, self._on_turn, self.starts)
+        else:
+            while self._may_go_on():
+                self._round()
+        self._set_alarm()
+
+    def _may_go_on(self) -> bool:
+        if not self.alive or self.paused or (self.disk.busy and self._options.disk == "blocking"):
+            return False
+        return bool(self._inbox) or self._may_propose() or self.core.deadline <= self.clock.now
+
+    def _may_propose(self) -> bool:
+        return self.frontdoor.to_propose and self.core.in_flight < self._options.max_instances
+
+    def _round(self) -> None:
+        """Take what waits, as the Replica actor does, and perform all effects together."""
+        effects: Effects[Any] = Effects()
+        for _ in range(min(len(self._inbox), self._options.round)):
+            effects.extend(self._handle(self._inbox.popleft()))
+        while self._may_propose():
+            effects.extend(self._handle(Propose(self.frontdoor.take_payload())))
+        if self.core.deadline <= self.clock.now:
+            effects.extend(self._handle(Tick()))
+        self._perform(effects)
+
+    def _handle(self, event: Event[Any]) -> Effects[Any]:
+        effects = self.core.on_event(event, self.clock.now)
+        self._take_copies(effects)
+        self._observer.handled(self.row, event, effects)
+        return effects
+
+    @staticmethod
+    def _take_copies(effects: Effects[Any]) -> None:
+        """Encode the records, as the contract asks, before the next event changes them."""
+        if effects.records:
+            effects.records = [copy_record(record) for record in effects.records]
+
+    def _set_alarm(self) -> None:
+        """Wake when the core's next deadline comes."""
+        if not self.alive or self.core.deadline == math.inf:
+            return
+        when = max(self.clock.virtual(self.core.deadline), self._schedule.now) + _EARLIEST
+        if when < self._alarm or self._alarm <= self._schedule.now:
+            self._alarm = when
+            self._schedule.at(when, self._on_alarm, self.starts, when)
+
+    def _on_alarm(self, start: int, when: float) -> None:
+        if start == self.starts and self.alive and when == self._alarm:
+            self._alarm = math.inf
+            self._poke()
+
+    # -- effects -------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: Effects[Any]) -> None:
+        if self._options.early:
+            self._post(effects.messages)
+            effects.messages = []
+        self.disk.write(effects.records, partial(self._after_records, effects))
+
+    def _after_records(self, effects: Effects[Any]) -> None:
+        """Do what had to wait for the records."""
+        own = self._post(effects.messages) + self._post(effects.promises)
+        self._post_deferrable(effects)
+        for component in effects.executions:
+            self._step()
+            self._execute(component)
+        self._inbox.extendleft(Receive(self.row, message) for message in reversed(own))
+
+    def _post(self, messages: Sequence[tuple[Sequence[Row], Any]]) -> list[Any]:
+        """Send messages; return those to this replica itself."""
+        own = []
+        for receivers, message in messages:
+            for index, receiver in enumerate(receivers):
+                self._step()
+                if index == 0:
+                    self._observer.left(self.row, receivers, message)
+                if receiver == self.row:
+                    own.append(message)
+                else:
+                    self._let_ride(receiver)
+                    self._world.network.send(self.row, receiver, message)
+        return own
+
+    def _post_deferrable(self, effects: Effects[Any]) -> None:
+        for receivers, message in effects.deferrable:
+            self._step()
+            self._observer.left(self.row, receivers, message)
+            for receiver in receivers:
+                if not self._riding[receiver] and self._options.commit_delay:
+                    delay = self._options.commit_delay
+                    self._schedule.after(delay, self._on_ride, self.starts, receiver)
+                self._riding[receiver].append(message)
+                if not self._options.commit_delay:
+                    self._let_ride(receiver)
+
+    def _on_ride(self, start: int, receiver: Row) -> None:
+        if start == self.starts and self.alive:
+            self._guard(partial(self._let_ride, receiver))
+
+    def _let_ride(self, receiver: Row) -> None:
+        """Send what waited for company on the way to a peer."""
+        riding = self._riding[receiver]
+        if riding:
+            self._riding[receiver] = []
+            for message in riding:
+                self._step()
+                self._world.network.send(self.row, receiver, message)
+
+    def _execute(self, component: Component) -> None:
+        results: list[list[BatchResult]] = []
+        for decided in component:
+            if decided.value is NOP:
+                results.append([])
+            else:
+                assert isinstance(decided.value, Payload)
+                results.append(self.machine.apply(decided.value))
+        self._observer.executed(self.row, component, results)
+        for batches in results:
+            for result in batches:
+                for answer in self.frontdoor.answers(result):
+                    self._step()
+                    answer(result, self.row)
+
+
+def _nothing() -> None:
+    """Nothing but the rounds that are due."""
+
+
+def _no_sleep(_: float) -> None:
+    """A pause takes no virtual time: it delays one replica, which `Pause` does better."""

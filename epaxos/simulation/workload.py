@@ -1,0 +1,107 @@
+"""What the clients of a run will ask for: drawn before the run, so that a run can be repeated with less of it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.options import Options
+from epaxos.simulation.schedule import stream
+from epaxos.statemachine.operations import Operation
+
+MIXES: Final[dict[str, dict[Operation, int]]] = {
+    "mixed": {
+        Operation.READ: 6,
+        Operation.WRITE: 5,
+        Operation.WRITEREAD: 2,
+        Operation.DELETE: 1,
+        Operation.CAS: 2,
+        Operation.INCREMENT: 3,
+        Operation.APPEND: 2,
+        Operation.MULTI: 2,
+        Operation.NULL: 1,
+        Operation.PAUSE: 1,
+    },
+    "writes": {Operation.WRITE: 6, Operation.WRITEREAD: 2, Operation.APPEND: 2, Operation.READ: 1},
+    "reads": {Operation.READ: 8, Operation.WRITE: 2, Operation.CAS: 1, Operation.DELETE: 1},
+    "multi": {Operation.MULTI: 6, Operation.READ: 2, Operation.WRITE: 2},
+}
+"""How often which operation is asked for."""
+
+_IN_MULTI: Final = (Operation.READ, Operation.WRITE, Operation.CAS, Operation.INCREMENT, Operation.APPEND)
+
+
+class Frame(NamedTuple):
+    """Commands that a client sends together, `think` seconds after it has room for them."""
+
+    think: float
+    commands: tuple[Command, ...]
+
+
+class Script(NamedTuple):
+    """All that one client will ask for, in order."""
+
+    name: int
+    frames: tuple[Frame, ...]
+
+
+def draw_workload(options: Options) -> tuple[Script, ...]:
+    """The scripts of all clients."""
+    random = stream(options.seed, "workload")
+    frames: list[list[Frame]] = [[] for _ in range(options.clients)]
+    asked = 0
+    while asked < options.operations:
+        size = min(random.randint(1, options.frame), options.operations - asked)
+        commands = tuple(_command(random, options, asked + index) for index in range(size))
+        random.choice(frames).append(Frame(random.expovariate(1 / options.think), commands))
+        asked += size
+    return tuple(Script(name, tuple(script)) for name, script in enumerate(frames))
+
+
+def _command(random: Random, options: Options, number: int) -> Command:
+    weights = MIXES[options.mix]
+    operation = random.choices(list(weights), list(weights.values()))[0]
+    if operation == Operation.MULTI:
+        parts = [
+            _single(random, options, random.choice(_IN_MULTI), number, b".%d" % index)
+            for index in range(random.randint(1, 3))
+        ]
+        operations = bytes(part.operation for part in parts)
+        return Command(operation, b"", [operations, [part.key for part in parts], [part[2] for part in parts]])
+    return _single(random, options, operation, number)
+
+
+def _single(
+    random: Random, options: Options, operation: Operation, number: int, part: bytes = b""
+) -> Command:
+    """A command that is no MULTI; every value that is written is written once only."""
+    if operation == Operation.NULL:
+        return Command(operation, b"", None)
+    if operation == Operation.PAUSE:
+        return Command(operation, b"", random.randint(0, 3))
+    return Command(operation, _key(random, options), _argument(random, operation, number, part))
+
+
+def _key(random: Random, options: Options) -> bytes:
+    if random.random() < options.hot:
+        return b"k0"
+    return b"k%d" % random.randrange(options.keys)
+
+
+def _argument(random: Random, operation: Operation, number: int, part: bytes) -> Any:
+    if operation in (Operation.READ, Operation.DELETE):
+        return None
+    if operation == Operation.INCREMENT:
+        return random.choice((1, 1, -1, 2**62))
+    if operation == Operation.APPEND:
+        return b"+%d%b" % (number, part)
+    written = _value(random, number, part)
+    if operation == Operation.CAS:
+        return [random.choice((None, _value(random, max(0, number - random.randint(1, 4)), b""))), written]
+    return written
+
+
+def _value(random: Random, number: int, part: bytes) -> bytes:
+    """A value that tells who wrote it; half of them are numbers, which lets an INCREMENT succeed."""
+    return random.choice((b"%d", b"v%d")) % number + part

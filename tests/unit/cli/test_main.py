@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import pytest
+from click.testing import Result
+
+from epaxos.actors import process
+from epaxos.cli.failures import Exit, exit_code
+from epaxos.cli.main import ENTRIES, main
+from epaxos.cli.pages import keep_lists
+from epaxos.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    EpaxosError,
+    InvariantError,
+    NoAnswer,
+    OperationFailed,
+    Refused,
+)
+from epaxos.version import __version__
+
+Run = Callable[..., Result]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def pages(command: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words before --help of every help page."""
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from pages(found, (*path, name))
+
+
+def run_python(code: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"]])
+def test_version(run: Run, words: list[str]) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"epaxos {__version__}\n", "")
+
+
+@pytest.mark.parametrize("path", list(pages()), ids=" ".join)
+def test_every_help_page_is_complete(run: Run, path: tuple[str, ...]) -> None:
+    result = run(*path, "--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == run(*path, "-h").stdout
+    assert result.stdout.startswith(f"Usage: {' '.join(('epaxos', *path))} ")
+    assert "\\b" not in result.stdout, "the mark of click in a raw docstring"
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name != "config"])
+def test_every_command_has_examples_and_exit_codes(run: Run, name: str) -> None:
+    page = run(name, "--help").stdout
+    assert re.search(rf"^  Examples:\n    (.* )?epaxos {name}\b", page, re.MULTILINE)
+    assert re.search(r"^  Exit codes:\n    0 ", page, re.MULTILINE)
+
+
+def test_help_lists_all_commands_with_what_they_do(run: Run) -> None:
+    page = run("--help").stdout
+    for name, entry in ENTRIES.items():
+        assert re.search(rf"^  {name} +{re.escape(entry.purpose)}$", page, re.MULTILINE)
+
+
+def test_without_arguments_the_help_goes_to_stderr(run: Run) -> None:
+    result = run()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["gte", "key"], "epaxos: no command 'gte'; did you mean \"get\"? (see epaxos --help)"),
+        (["--verbose"], "epaxos: No such option '--verbose'"),
+        (["get"], "epaxos get: Missing argument 'KEY' (see epaxos get --help)"),
+        (
+            ["get", "key", "--timeout", "0s"],
+            "found '0s'; allowed: a duration above 0 (see epaxos get --help)",
+        ),
+        (["get", "key", "--timeout", "5"], "found '5'; allowed: a duration like 500ms, 10s or 1m30s"),
+        (["up", "--uptime", "long"], "epaxos up: Invalid value for '--uptime': found 'long'; allowed: a "),
+        (["up", "--log-level", "loud"], "'debug', 'info', 'warning', 'error'"),
+        (["get", "-c", "none.toml", "key"], "epaxos: none.toml: cannot be read: No such file or directory"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(run: Run, words: list[str], line: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert line in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_each_problem_of_a_configuration_gets_a_line(run: Run) -> None:
+    Path("epaxos.toml").write_text("max_batch = 0\nmailbox = 0\n")
+    result = run("get", "key")
+    assert result.exit_code == 2
+    assert [line.split(": found")[0] for line in result.stderr.splitlines()] == [
+        "epaxos: epaxos.toml: max_batch",
+        "epaxos: epaxos.toml: mailbox",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("no"), 2),
+        (Refused("no"), 2),
+        (NoAnswer("no"), 3),
+        (Busy("no"), 3),
+        (Closed("no"), 3),
+        (OperationFailed("no"), 1),
+        (InvariantError("no"), 1),
+    ],
+)
+def test_exit_codes_of_errors(error: EpaxosError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def run_raising(run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(process, "run_replica", fail)
+    return run("serve", "-n", "alpha")
+
+
+def test_an_error_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_raising(run, monkeypatch, NoAnswer("nobody is there"))
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", "epaxos: nobody is there\n")
+
+
+def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_raising(run, monkeypatch, KeyboardInterrupt())
+    assert (result.exit_code, result.output.strip()) == (Exit.INTERRUPTED, "")
+
+
+def test_a_fault_of_the_program_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ZeroDivisionError("a fault")
+    assert run_raising(run, monkeypatch, error).exception is error
+
+
+def test_nobody_reads_what_is_printed() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "epaxos", "config", "keys"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (Exit.PIPE, b"")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"]])
+def test_the_command_itself_imports_no_library_but_click(words: list[str]) -> None:
+    code = (
+        "import sys\nfrom epaxos.cli.main import main\n"
+        f"try: main({words})\nexcept SystemExit: print('|', *sys.modules)"
+    )
+    imported = run_python(code).split("|")[1].split()
+    assert "click" in imported
+    assert not {"zmq", "msgpack", "rich", "pykka", "toml", "asyncio", "epaxos.config"} & set(imported)
+
+
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        ("epaxos.cli.store", {"rich", "pykka", "prometheus_client", "asyncio"}),
+        ("epaxos.cli.up", {"rich", "pykka", "prometheus_client", "zmq"}),
+        ("epaxos.cli.serve", {"rich", "asyncio", "epaxos.client"}),
+    ],
+)
+def test_a_command_imports_what_it_needs(module: str, libraries: set[str]) -> None:
+    imported = run_python(f"import sys, {module}; print(*sys.modules)").split()
+    assert not libraries & set(imported)
+
+
+def test_lists_are_kept_and_paragraphs_are_not() -> None:
+    text = "One\n    two.\n\n    A list:\n      a\n      b\n\n    End."
+    assert keep_lists(text) == "One\ntwo.\n\n\b\nA list:\n  a\n  b\n\nEnd."

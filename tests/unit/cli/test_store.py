@@ -1,0 +1,233 @@
+"""The commands on one key, against a client that keeps a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import pytest
+from click.testing import Result
+
+from epaxos.cli import store
+from epaxos.client.commands import CasResult
+from epaxos.config import Config
+from epaxos.errors import ClientError, NoAnswer, OperationFailed, Refused
+
+Run = Callable[..., Result]
+
+
+class FakeClient:
+    """Does what `Client` does, on `data`; `error` is raised instead if it is set."""
+
+    data: dict[bytes, bytes]
+    made: list[dict[str, Any]]
+    error: ClientError | None
+
+    def __init__(self, *, config: Config, replica: str | None, timeout: float | None) -> None:
+        self.made.append({"cluster": config.name, "replica": replica, "timeout": timeout})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def get(self, key: bytes) -> bytes | None:
+        if self.error:
+            raise self.error
+        return self.data.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.write_read(key, value)
+
+    def write_read(self, key: bytes, value: bytes) -> bytes | None:
+        before = self.get(key)
+        self.data[key] = value
+        return before
+
+    def delete(self, key: bytes) -> bool:
+        return self.data.pop(key, None) is not None
+
+    def cas(self, key: bytes, expected: bytes | None, new: bytes) -> CasResult:
+        found = self.get(key)
+        if found != expected:
+            return CasResult(swapped=False, current=found)
+        self.data[key] = new
+        return CasResult(swapped=True, current=new)
+
+    def increment(self, key: bytes, amount: int) -> int:
+        number = int(self.get(key) or b"0") + amount
+        self.data[key] = b"%d" % number
+        return number
+
+    def append(self, key: bytes, suffix: bytes) -> int:
+        self.data[key] = (self.get(key) or b"") + suffix
+        return len(self.data[key])
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
+    monkeypatch.setattr(FakeClient, "data", {}, raising=False)
+    monkeypatch.setattr(FakeClient, "made", [], raising=False)
+    monkeypatch.setattr(FakeClient, "error", None, raising=False)
+    monkeypatch.setattr(store, "Client", FakeClient)
+    return FakeClient
+
+
+def outcome(result: Result) -> tuple[int, bytes, str]:
+    return result.exit_code, result.stdout_bytes, result.stderr
+
+
+def test_get(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b"\x00value\xff"
+    assert outcome(run("get", "key")) == (0, b"\x00value\xff", "")
+    assert outcome(run("get", "key", "--hex")) == (0, b"0076616c7565ff\n", "")
+    assert outcome(run("get", "6b6579", "--hex-key")) == (0, b"\x00value\xff", "")
+
+
+def test_an_empty_value_is_not_an_absent_one(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b""
+    assert outcome(run("get", "key")) == (0, b"", "")
+    assert outcome(run("get", "other")) == (1, b"", "epaxos get: there is no value under this key\n")
+
+
+def test_whom_to_ask(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b"value"
+    assert run("get", "key").exit_code == 0
+    assert run("get", "key", "--replica", "bravo", "--timeout", "500ms").exit_code == 0
+    assert fake.made == [
+        {"cluster": "local", "replica": None, "timeout": None},
+        {"cluster": "local", "replica": "bravo", "timeout": 0.5},
+    ]
+
+
+def test_whom_one_cannot_ask(run: Run, fake: type[FakeClient]) -> None:
+    result = run("get", "key", "--replica", "brave")
+    message = "epaxos: defaults: no replica has the name 'brave'; allowed: alpha, bravo, charlie\n"
+    assert outcome(result) == (2, b"", message)
+    assert not fake.made
+
+
+def test_put(run: Run, fake: type[FakeClient]) -> None:
+    assert outcome(run("put", "key", "größe")) == (0, b"", "")
+    assert fake.data[b"key"] == "größe".encode()
+    assert outcome(run("put", "key", "--hex", "00FF")) == (0, b"", "")
+    assert fake.data[b"key"] == b"\x00\xff"
+    assert outcome(run("put", "key", "-", stdin=b"line\n")) == (0, b"", "")
+    assert fake.data[b"key"] == b"line\n"
+    assert outcome(run("put", "--", "key", "-value")) == (0, b"", "")
+    assert fake.data[b"key"] == b"-value"
+
+
+def test_put_previous(run: Run, fake: type[FakeClient]) -> None:
+    message = "epaxos put: done; there was no value before\n"
+    assert outcome(run("put", "key", "--previous", "one")) == (0, b"", message)
+    assert outcome(run("put", "key", "--previous", "two")) == (0, b"one", "")
+    assert outcome(run("put", "key", "--previous", "--hex", "00")) == (0, b"74776f\n", "")
+    assert fake.data == {b"key": b"\x00"}
+
+
+def test_put_what_is_not_allowed(run: Run, fake: type[FakeClient]) -> None:
+    result = run("put", "key", "--hex", "hello")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "VALUE: found 'hello'; allowed: hexadecimal digits" in result.stderr
+    assert not fake.data
+
+
+def test_delete(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b""
+    assert outcome(run("delete", "key")) == (0, b"", "")
+    assert outcome(run("delete", "key")) == (1, b"", "epaxos delete: there is no value under this key\n")
+
+
+def test_cas(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b"old"
+    assert outcome(run("cas", "key", "old", "new")) == (0, b"", "")
+    assert fake.data == {b"key": b"new"}
+    other = "epaxos cas: not the expected value: another one was found\n"
+    assert outcome(run("cas", "key", "old", "newer")) == (1, b"new", other)
+    assert outcome(run("cas", "key", "--hex", "00", "01")) == (1, b"6e6577\n", other)
+    assert outcome(run("cas", "--hex", "key", "6e6577", "00")) == (0, b"", "")
+    assert fake.data == {b"key": b"\x00"}
+
+
+def test_cas_of_what_is_absent(run: Run, fake: type[FakeClient]) -> None:
+    absent = "epaxos cas: not the expected value: there is no value under this key\n"
+    assert outcome(run("cas", "key", "old", "new")) == (1, b"", absent)
+    assert outcome(run("cas", "--absent", "key", "new")) == (0, b"", "")
+    assert outcome(run("cas", "key", "newer", "--absent"))[:2] == (1, b"new")
+    assert fake.data == {b"key": b"new"}
+
+
+def test_cas_with_standard_input(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b"old\n"
+    assert outcome(run("cas", "key", "-", "new", stdin=b"old\n")) == (0, b"", "")
+    assert outcome(run("cas", "key", "new", "-", stdin=b"newer\n")) == (0, b"", "")
+    assert fake.data == {b"key": b"newer\n"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["key"], "found 0 arguments after KEY; allowed: KEY EXPECTED NEW, or --absent KEY NEW"),
+        (["key", "new"], "found 1 arguments after KEY; allowed: KEY EXPECTED NEW, or --absent KEY NEW"),
+        (["key", "a", "b", "--absent"], "found 2 arguments after KEY; allowed: KEY NEW with --absent"),
+        (["key", "-", "-"], "standard input can be one of EXPECTED and NEW, not both"),
+        (["key", "--hex", "00", "new"], "NEW: found 'new'; allowed: hexadecimal digits"),
+        (["key", "--hex", "old", "00"], "EXPECTED: found 'old'; allowed: hexadecimal digits"),
+    ],
+)
+def test_cas_of_the_wrong_things(run: Run, fake: type[FakeClient], arguments: list[str], line: str) -> None:
+    result = run("cas", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"epaxos cas: {line}" in result.stderr
+    assert not fake.data
+
+
+def test_incr(run: Run, fake: type[FakeClient]) -> None:
+    assert outcome(run("incr", "key")) == (0, b"1\n", "")
+    assert outcome(run("incr", "key", "41")) == (0, b"42\n", "")
+    assert outcome(run("incr", "key", "-43", "--replica", "alpha")) == (0, b"-1\n", "")
+    assert outcome(run("incr", "key", "-5")) == (0, b"-6\n", "")
+    assert fake.data == {b"key": b"-6"}
+
+
+@pytest.mark.parametrize("amount", ["one", "1.5", "--timout"])
+def test_incr_by_no_number(run: Run, fake: type[FakeClient], amount: str) -> None:
+    result = run("incr", "key", amount)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{amount!r} is not a valid integer" in result.stderr
+    assert not fake.data
+
+
+def test_append(run: Run, fake: type[FakeClient]) -> None:
+    assert outcome(run("append", "key", "one")) == (0, b"3\n", "")
+    assert outcome(run("append", "key", "--hex", "00")) == (0, b"4\n", "")
+    assert outcome(run("append", "key", "-", stdin=b"\n")) == (0, b"5\n", "")
+    assert fake.data == {b"key": b"one\x00\n"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NoAnswer("no answer; it may have executed"), 3),
+        (Refused("alpha refused the command: too long"), 2),
+        (OperationFailed("it is no number"), 1),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "key"],
+        ["put", "key", "value"],
+        ["put", "key", "value", "--previous"],
+        ["cas", "key", "old", "new"],
+        ["incr", "key"],
+        ["append", "key", "value"],
+    ],
+)
+def test_errors(
+    run: Run, fake: type[FakeClient], arguments: list[str], error: ClientError, code: int
+) -> None:
+    fake.error = error
+    assert outcome(run(*arguments)) == (code, b"", f"epaxos: {error}\n")

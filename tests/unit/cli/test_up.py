@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from epaxos.cli import up
+from epaxos.cli.supervisor import Print
+
+Run = Callable[..., Result]
+SERVE = [sys.executable, "-m", "epaxos", "serve", "--supervised"]
+
+
+class FakeSupervisor:
+    """Records what it is to run."""
+
+    commands: Mapping[str, Sequence[str]]
+
+    def __init__(self, show: Print, advice: str, grace: float) -> None:
+        show(None, f"{advice} {grace:g}")
+        show("alpha", "a line")
+
+    async def run(self, commands: Mapping[str, Sequence[str]]) -> int:
+        type(self).commands = commands
+        return 42
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "Supervisor", FakeSupervisor)
+
+
+def test_all_replicas_each_by_its_name(run: Run) -> None:
+    result = run("up")
+    assert (result.exit_code, result.stdout) == (42, "")
+    assert FakeSupervisor.commands == {
+        name: [*SERVE, "--name", name] for name in ("alpha", "bravo", "charlie")
+    }
+    own, line = result.stderr.splitlines()
+    assert own == f"up      | {up.MEMORY_IS_LOST} {up.STOP_GRACE:g}"
+    assert line == "alpha   | a line"
+
+
+def test_options_are_handed_on(run: Run) -> None:
+    Path("mine.toml").write_text('name = "mine"\n')
+    result = run("up", "-c", "mine.toml", "--uptime", "1.5s", "--log-level", "debug")
+    assert result.exit_code == 42
+    options = ["--config", "mine.toml", "--uptime", "1s500ms", "--log-level", "debug"]
+    assert FakeSupervisor.commands["bravo"] == [*SERVE, *options, "--name", "bravo"]
+
+
+def test_names_are_coloured_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show = up.printer(["alpha", "bo"], coloured=True)
+    show("alpha", "one")
+    show("bo", "two")
+    show(None, "three")
+    assert (
+        capsys.readouterr().err == "\x1b[36malpha | \x1b[0mone\n\x1b[33mbo    | \x1b[0mtwo\nup    | three\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "coloured"),
+    [(True, "", True), (True, "1", False), (False, "", False)],
+)
+def test_when_colours_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, *, terminal: bool, coloured: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert up._wants_colours() is coloured

@@ -1,0 +1,645 @@
+from __future__ import annotations
+
+import pytest
+from session_rig import Rig
+
+from epaxos.client.commands import Op
+from epaxos.client.routing import AVOIDANCE, PATIENCE
+from epaxos.client.ticket import Ticket
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
+from epaxos.statemachine.operations import Outcome
+from epaxos.transport.framing import Kind
+
+
+def error_of(ticket: Ticket[str]) -> ClientError:
+    assert ticket.done
+    assert ticket.error is not None
+    return ticket.error
+
+
+# Frames
+
+
+def test_a_command_is_answered() -> None:
+    rig = Rig()
+    ticket = rig.session.submit(Op.get(b"key"), rig.now, waiter="caller")
+    sent = rig.only()
+    assert sent.replica == 0
+    assert (sent.batch.client, sent.batch.first, sent.batch.acked) == (rig.session.id, 1, 1)
+    assert (sent.batch.operations, sent.batch.keys, sent.batch.arguments) == (b"\x01", [b"key"], None)
+    rig.reply(sent, [b"value"])
+    assert rig.finished() == [ticket]
+    assert ticket.waiter == "caller"
+    assert (ticket.error, ticket.outcomes, ticket.values) == (None, b"\x00", [b"value"])
+    assert rig.session.next_event() == float("inf")
+
+
+def test_what_is_outstanding_shares_a_frame() -> None:
+    rig = Rig()
+    tickets = [rig.put(b"k%d" % index) for index in range(3)]
+    tickets.append(rig.session.submit(Op.get(b"k"), rig.now))
+    sent = rig.only()
+    assert sent.batch.operations == b"\x02\x02\x02\x01"
+    assert sent.batch.keys == [b"k0", b"k1", b"k2", b"k"]
+    assert sent.batch.arguments == [b"value", b"value", b"value", None]
+    rig.reply(sent, [None, None, None, b"found"])
+    assert rig.finished() == tickets
+    assert tickets[3].values == [b"found"]
+
+
+def test_a_frame_without_arguments_says_so() -> None:
+    rig = Rig()
+    rig.session.submit(Op.get(b"a"), rig.now)
+    rig.session.submit(Op.delete(b"b"), rig.now)
+    assert rig.only().batch.arguments is None
+
+
+def test_frames_hold_at_most_max_batch_commands() -> None:
+    rig = Rig(max_batch=10)
+    for _ in range(25):
+        rig.put()
+    assert [len(sent.batch) for sent in rig.turn()] == [10, 10, 5]
+
+
+def test_frames_of_several_submissions_are_bounded_in_bytes() -> None:
+    rig = Rig(max_frame=10_000)
+    for _ in range(5):
+        rig.put(value=bytes(4_000))
+    assert [len(sent.batch) for sent in rig.turn()] == [2, 2, 1]
+
+
+def test_a_command_too_large_for_any_frame_is_refused_at_once() -> None:
+    rig = Rig(max_frame=10_000)
+    with pytest.raises(Refused, match="a frame holds"):
+        rig.put(value=bytes(10_000))
+    with pytest.raises(Refused, match="a frame holds"):
+        rig.session.submit_columns(b"\x02", [b"k"], [bytes(10_000)], rig.now)
+    rig.put()
+    assert rig.only().batch.first == 1
+
+
+def test_more_frames_than_the_window_wait_and_then_share_one() -> None:
+    rig = Rig(window=2)
+    rig.put()
+    first = rig.only()
+    rig.put()
+    rig.turn()
+    for _ in range(3):
+        rig.put()
+        assert rig.turn() == []
+    rig.reply(first)
+    assert list(rig.only().numbers) == [3, 4, 5]
+
+
+def test_what_waits_for_room_in_the_window_still_has_its_deadline() -> None:
+    rig = Rig(window=1, tries=1)
+    rig.put(timeout=5.0)
+    rig.turn()
+    waiting = rig.put(timeout=1.0)
+    rig.turn()
+    rig.until_next_event()
+    assert isinstance(error_of(waiting), NoAnswer)
+    assert not error_of(waiting).may_have_executed
+
+
+def test_columns_travel_as_they_are() -> None:
+    rig = Rig()
+    before = rig.put()
+    ticket = rig.puts(3)
+    after = rig.put()
+    assert [list(sent.numbers) for sent in rig.turn()] == [[1], [2, 3, 4], [5]]
+    rig.reply(rig.sent[1], None, b"\x00\x01\x02")
+    assert rig.finished() == [ticket]
+    assert ticket.outcomes == b"\x00\x01\x02"
+    assert not before.done
+    assert not after.done
+
+
+def test_acked_is_the_lowest_number_without_answer() -> None:
+    rig = Rig(max_batch=1)
+    for _ in range(3):
+        rig.put()
+    one, two, three = rig.turn()
+    rig.reply(two)
+    rig.put()
+    assert rig.only().batch.acked == 1
+    rig.reply(one)
+    rig.put()
+    assert rig.only().batch.acked == 3
+    rig.reply(three)
+    rig.put()
+    assert rig.only().batch.acked == 4
+
+
+# Tries
+
+
+def test_without_answer_the_next_replicas_are_tried_under_the_same_number() -> None:
+    rig = Rig(timeout=3.0)
+    ticket = rig.put()
+    tries = rig.turn()
+    tries += rig.until_next_event()
+    assert rig.now == pytest.approx(101.0)
+    tries += rig.until_next_event()
+    assert rig.now == pytest.approx(102.0)
+    assert [sent.replica for sent in tries] == [0, 1, 2]
+    assert {sent.batch.encoded for sent in tries} == {tries[0].batch.encoded}
+    assert rig.until_next_event() == []
+    assert rig.now == pytest.approx(103.0)
+    error = error_of(ticket)
+    assert isinstance(error, NoAnswer)
+    assert error.may_have_executed
+    assert "alpha, bravo, charlie" in str(error)
+
+
+def test_with_one_replica_all_tries_go_there() -> None:
+    rig = Rig(1)
+    rig.put()
+    rig.turn()
+    assert [sent.replica for sent in rig.until_next_event() + rig.until_next_event()] == [0, 0]
+
+
+def test_a_late_answer_to_an_earlier_try_counts() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    first = rig.only()
+    rig.until_next_event()
+    rig.reply(first)
+    assert ticket.error is None
+    assert rig.finished() == [ticket]
+    assert rig.later(60) == []
+
+
+def test_a_late_answer_after_the_last_try_counts() -> None:
+    rig = Rig(tries=1)
+    ticket = rig.put(timeout=2.0)
+    rig.turn()
+    lost = rig.sent[0]
+    rig.session.fall(0)
+    assert rig.turn() == []
+    rig.reply(lost)
+    assert ticket.done
+    assert ticket.error is None
+
+
+def test_an_answer_to_both_tries_is_delivered_once() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    first = rig.only()
+    (second,) = rig.until_next_event()
+    rig.reply(second)
+    rig.reply(first)
+    assert rig.finished() == [ticket]
+
+
+def test_a_late_answer_to_a_frame_that_was_regrouped_counts_for_each() -> None:
+    rig = Rig()
+    hasty = rig.put(timeout=0.3)
+    patient = rig.put(timeout=3.0)
+    both = rig.only()
+    (again,) = rig.later(0.1)
+    assert list(again.numbers) == [1]
+    rig.reply(both, [b"1", b"2"])
+    assert (hasty.values, patient.values) == ([b"1"], [b"2"])
+    assert rig.finished() == [hasty, patient]
+
+
+def test_each_ticket_of_a_frame_has_its_own_deadline() -> None:
+    rig = Rig(tries=1)
+    hasty = rig.put(timeout=0.5)
+    patient = rig.put(timeout=1.0)
+    sent = rig.only()
+    rig.later(0.5)
+    assert hasty.done
+    assert not patient.done
+    rig.reply(sent)
+    assert patient.error is None
+    assert rig.finished() == [hasty, patient]
+
+
+def test_a_lost_connection_sends_on_to_the_next_replica_at_once() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    rig.turn()
+    rig.session.fall(0)
+    again = rig.only()
+    assert again.replica == 1
+    rig.session.fall(1)
+    rig.session.fall(2)
+    assert rig.turn() == []
+    rig.later(5.0)
+    assert error_of(ticket).may_have_executed
+
+
+def test_a_frame_that_the_socket_did_not_take_was_not_sent() -> None:
+    rig = Rig(1, timeout=1.0)
+    ticket = rig.put()
+    (outgoing,) = rig.outgoing()
+    rig.session.unsent(outgoing)
+    assert rig.turn() == []
+    rig.later(1.0)
+    error = error_of(ticket)
+    assert isinstance(error, NoAnswer)
+    assert not error.may_have_executed
+    assert "could not be reached" in str(error)
+
+
+def test_a_frame_that_one_socket_did_not_take_goes_to_the_next_and_counts_no_try() -> None:
+    rig = Rig(tries=1)
+    rig.put()
+    (outgoing,) = rig.outgoing()
+    rig.session.unsent(outgoing)
+    assert rig.only().replica == 1
+
+
+# Busy
+
+
+def test_after_busy_it_backs_off_and_asks_another_replica() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    first = rig.only()
+    rig.busy(first)
+    assert rig.turn() == []
+    (again,) = rig.until_next_event()
+    assert 0.0005 <= rig.now - 100.0 <= 0.002
+    assert again.replica == 1
+    rig.reply(again)
+    assert ticket.error is None
+
+
+def test_the_pauses_grow_and_are_bounded() -> None:
+    rig = Rig(1)
+    rig.put(timeout=60.0)
+    sent = rig.only()
+    pauses = []
+    for _ in range(12):
+        before = rig.now
+        rig.busy(sent)
+        (sent,) = rig.until_next_event()
+        pauses.append(rig.now - before)
+    assert pauses[0] <= 0.002
+    assert pauses[3] > pauses[0]
+    assert all(0.05 <= pause <= 0.1 for pause in pauses[7:])
+
+
+def test_busy_to_the_end_did_not_execute() -> None:
+    rig = Rig(timeout=0.5)
+    ticket = rig.put()
+    sent = rig.turn()
+    while not ticket.done:
+        for one in sent:
+            rig.busy(one)
+        sent = rig.until_next_event()
+    assert rig.now == pytest.approx(100.5)
+    error = error_of(ticket)
+    assert isinstance(error, Busy)
+    assert not error.may_have_executed
+
+
+def test_busy_does_not_unsay_that_an_earlier_try_timed_out() -> None:
+    rig = Rig(timeout=0.9)
+    ticket = rig.put()
+    rig.turn()
+    sent = rig.until_next_event()
+    while not ticket.done:
+        for one in sent:
+            rig.busy(one)
+        sent = rig.until_next_event()
+    error = error_of(ticket)
+    assert isinstance(error, NoAnswer)
+    assert error.may_have_executed
+    assert "alpha" in str(error)
+
+
+def test_a_late_busy_of_the_try_that_timed_out_makes_it_certain() -> None:
+    rig = Rig(2, timeout=0.9, tries=2)
+    ticket = rig.put()
+    first = rig.only()
+    (second,) = rig.until_next_event()
+    rig.busy(first)
+    rig.busy(second)
+    rig.session.fall(0)
+    rig.session.fall(1)
+    rig.later(1.0)
+    error = error_of(ticket)
+    assert isinstance(error, Busy)
+    assert not error.may_have_executed
+
+
+def test_what_failed_as_not_executed_is_never_sent_again() -> None:
+    rig = Rig()
+    hasty = rig.put(timeout=0.0001)
+    rig.put(timeout=10.0)
+    rig.busy(rig.only())
+    (again,) = rig.until_next_event() or rig.until_next_event()
+    assert not error_of(hasty).may_have_executed
+    assert list(again.numbers) == [2]
+
+
+# Refused
+
+
+def test_a_refused_command_fails_alone_and_the_others_are_sent_again() -> None:
+    rig = Rig()
+    tickets = [rig.put(b"k%d" % index) for index in range(4)]
+    rig.refuse(rig.only(), 1, "key too long")
+    assert rig.finished() == [tickets[1]]
+    error = error_of(tickets[1])
+    assert isinstance(error, Refused)
+    assert not error.may_have_executed
+    assert str(error) == "alpha refused the command: key too long"
+    again = rig.turn()
+    assert [(sent.replica, list(sent.numbers), sent.batch.keys) for sent in again] == [
+        (0, [1], [b"k0"]),
+        (0, [3, 4], [b"k2", b"k3"]),
+    ]
+    for sent in again:
+        rig.reply(sent)
+    assert rig.finished() == [tickets[0], *tickets[2:]]
+
+
+def test_a_refused_command_of_columns_fails_alone() -> None:
+    rig = Rig()
+    ticket = rig.puts(5)
+    rig.refuse(rig.only(), 2, "value too long")
+    left, right = rig.turn()
+    assert (list(left.numbers), list(right.numbers)) == ([1, 2], [4, 5])
+    rig.refuse(right, 0, "this too")
+    (last,) = rig.turn()
+    assert list(last.numbers) == [5]
+    rig.reply(last, [b"5"])
+    assert rig.finished() == []
+    rig.reply(left, None, bytes([Outcome.DONE, Outcome.NOT_FOUND]))
+    assert rig.finished() == [ticket]
+    assert ticket.error is None
+    assert [str(ticket.error_at(position)) for position in range(5)] == [
+        "None",
+        "None",
+        "alpha refused the command: value too long",
+        "alpha refused the command: this too",
+        "None",
+    ]
+    assert ticket.outcomes[0:2] == b"\x00\x01"
+    assert ticket.values is not None
+    assert ticket.values[4] == b"5"
+
+
+def test_the_rest_of_refused_columns_keeps_its_deadline() -> None:
+    rig = Rig(timeout=1.0, tries=1)
+    ticket = rig.puts(3)
+    rig.refuse(rig.only(), 1)
+    rig.turn()
+    rig.later(1.0)
+    assert rig.finished() == [ticket]
+    assert isinstance(ticket.error_at(0), NoAnswer)
+    assert isinstance(ticket.error_at(1), Refused)
+    assert isinstance(ticket.error_at(2), NoAnswer)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_refused_frame_fails_all_of_it(index: int) -> None:
+    rig = Rig()
+    tickets = [rig.put(), rig.put()]
+    rig.refuse(rig.only(), index)
+    assert rig.finished() == tickets
+    assert not error_of(tickets[0]).may_have_executed
+
+
+def test_a_refusal_after_a_try_without_answer_leaves_doubt() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    rig.turn()
+    (second,) = rig.until_next_event()
+    rig.refuse(second, 0)
+    error = error_of(ticket)
+    assert isinstance(error, Refused)
+    assert error.may_have_executed
+    assert "may have executed" in str(error)
+
+
+def test_a_late_refusal_does_not_disturb_the_try_under_way() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    first = rig.only()
+    (second,) = rig.until_next_event()
+    rig.refuse(first, 0)
+    assert not ticket.done
+    rig.refuse(second, 0)
+    assert not error_of(ticket).may_have_executed
+
+
+@pytest.mark.parametrize("cluster", [7, 0])
+def test_a_replica_of_another_cluster_is_told_from_a_silent_one(cluster: int) -> None:
+    rig = Rig(cluster=8)
+    ticket = rig.put()
+    rig.turn()
+    rig.receive(0, Kind.REFUSED, 0, 0, 0, -1, "frame of another cluster", cluster=cluster)
+    error = error_of(ticket)
+    assert isinstance(error, Refused)
+    assert "cluster" in str(error)
+    assert not error.may_have_executed
+
+
+def test_a_refusal_of_one_of_several_unnamed_frames_leaves_doubt() -> None:
+    rig = Rig(max_batch=1)
+    tickets = [rig.put(), rig.put()]
+    rig.turn()
+    rig.receive(0, Kind.REFUSED, 0, 0, 0, -1, "what?")
+    assert [error_of(ticket).may_have_executed for ticket in tickets] == [True, True]
+
+
+# Connections
+
+
+def test_connections_are_asked_for_when_needed() -> None:
+    rig = Rig(up=False)
+    assert rig.turn() == []
+    assert rig.opened == []
+    rig.put()
+    assert rig.turn() == []
+    assert rig.opened == [0]
+    rig.session.rise(0)
+    assert rig.only().replica == 0
+    assert rig.opened == [0]
+
+
+def test_a_replica_that_does_not_connect_costs_little() -> None:
+    rig = Rig(up=False)
+    rig.put()
+    rig.turn()
+    rig.until_next_event()
+    assert rig.now == pytest.approx(100.0 + PATIENCE)
+    assert rig.opened == [0, 1]
+    rig.session.rise(1)
+    assert rig.only().replica == 1
+    rig.put()
+    assert rig.only().replica == 1
+
+
+def test_when_none_connects_nothing_was_sent() -> None:
+    rig = Rig(up=False)
+    ticket = rig.put()
+    rig.turn()
+    while not ticket.done:
+        assert rig.until_next_event() == []
+    assert rig.now == pytest.approx(102.0)
+    assert rig.opened == [0, 1, 2]
+    error = error_of(ticket)
+    assert isinstance(error, NoAnswer)
+    assert not error.may_have_executed
+    assert str(error).startswith("alpha, bravo, charlie could not be reached within 2 s")
+
+
+def test_the_preferred_replica_is_used_again_when_it_is_back() -> None:
+    rig = Rig()
+    rig.session.fall(0)
+    rig.put()
+    assert rig.only().replica == 1
+    rig.session.rise(0)
+    rig.put()
+    assert rig.only().replica == 0
+
+
+def test_a_silent_replica_is_avoided_for_a_while() -> None:
+    rig = Rig()
+    rig.put(timeout=0.3)
+    rig.turn()
+    rig.reply(rig.until_next_event()[0])
+    rig.put()
+    assert rig.only().replica == 1
+    rig.now += AVOIDANCE
+    rig.put()
+    assert rig.only().replica == 0
+
+
+def test_a_silent_replica_that_answers_late_is_trusted_again() -> None:
+    rig = Rig()
+    rig.put(timeout=0.3)
+    silent = rig.only()
+    rig.reply(rig.until_next_event()[0])
+    rig.reply(silent)
+    rig.put()
+    assert rig.only().replica == 0
+
+
+# Status
+
+
+def test_a_status_is_asked_of_the_replica_named() -> None:
+    rig = Rig()
+    question = rig.ask(2, digest=True)
+    rig.turn()
+    assert rig.asked == [(2, 1, True)]
+    rig.receive(2, Kind.STATUS_REPLY, 1, {"name": "charlie"})
+    assert rig.finished() == [question]
+    assert question.status == {"name": "charlie"}
+    assert rig.session.next_event() == float("inf")
+
+
+def test_a_status_is_asked_again_after_a_lost_connection() -> None:
+    rig = Rig()
+    rig.ask()
+    rig.turn()
+    rig.session.fall(0)
+    rig.turn()
+    assert [replica for replica, _, _ in rig.asked] == [0, 1]
+
+
+def test_a_status_without_answer_fails() -> None:
+    rig = Rig(up=False)
+    question = rig.ask(1)
+    rig.turn()
+    assert rig.opened == [1]
+    rig.later(2.0)
+    assert rig.finished() == [question]
+    assert isinstance(question.error, NoAnswer)
+    assert not question.error.may_have_executed
+    assert str(question.error) == "bravo could not be reached within 2 s"
+
+
+def test_a_question_to_another_cluster_is_refused() -> None:
+    rig = Rig()
+    question = rig.ask(1)
+    rig.turn()
+    rig.receive(1, Kind.REFUSED, 0, 0, 0, -1, "frame of another cluster")
+    assert rig.finished() == [question]
+    assert isinstance(question.error, Refused)
+
+
+def test_a_question_that_the_socket_did_not_take_is_asked_again() -> None:
+    rig = Rig()
+    rig.ask()
+    (outgoing,) = rig.outgoing()
+    rig.session.unsent(outgoing)
+    rig.turn()
+    assert rig.asked == [(1, 1, False)]
+
+
+# The end
+
+
+def test_closing_ends_everything_and_says_what_may_have_executed() -> None:
+    rig = Rig()
+    sent = rig.put()
+    rig.turn()
+    waiting = rig.put()
+    question = rig.ask()
+    rig.session.close()
+    assert rig.finished() == [sent, waiting, question]
+    assert isinstance(sent.error, Closed)
+    assert isinstance(waiting.error, Closed)
+    assert isinstance(question.error, Closed)
+    assert (sent.error.may_have_executed, waiting.error.may_have_executed) == (True, False)
+    assert rig.session.next_event() == float("inf")
+
+
+def test_what_is_abandoned_is_not_sent_again_and_counts_as_acknowledged() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    sent = rig.only()
+    rig.session.abandon(ticket)
+    unsent = rig.puts(2)
+    rig.session.abandon(unsent)
+    rig.put()
+    assert rig.only().batch.acked == 4
+    rig.reply(sent)
+    assert rig.finished() == []
+    question = rig.ask()
+    rig.session.abandon(question)
+    rig.turn()
+    assert rig.asked == []
+
+
+def test_frames_that_are_none_of_the_protocol_are_counted_and_dropped() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    sent = rig.only()
+    session = rig.session
+    session.receive(0, b"", rig.now)
+    session.receive(0, b"x" * 40, rig.now)
+    rig.receive(0, Kind.REPLY, session.id, 1)
+    rig.receive(0, Kind.REPLY, session.id, 1, b"\x00", [1, 2])
+    rig.receive(0, Kind.REPLY, session.id, "1", b"\x00", None)
+    rig.receive(0, Kind.REPLY, session.id + 1, 1, b"\x00", None)
+    rig.receive(0, Kind.BUSY, session.id + 1, 1, 1)
+    rig.receive(0, Kind.BUSY, session.id, 1, None)
+    rig.receive(0, Kind.REFUSED, session.id + 1, 1, 1, 0, "no")
+    rig.receive(0, Kind.REFUSED, session.id, 1, 1, 0, b"no")
+    rig.receive(0, Kind.STATUS_REPLY, 1, [])
+    rig.receive(0, Kind.PEER, 1)
+    assert session.bad_frames == 12
+    assert not ticket.done
+    rig.reply(sent)
+    assert ticket.error is None
+
+
+def test_answers_to_numbers_that_were_never_given_are_ignored() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    rig.turn()
+    rig.receive(0, Kind.BUSY, rig.session.id, 2, 2**62)
+    rig.receive(0, Kind.REPLY, rig.session.id, 5, b"\x00", None)
+    rig.receive(0, Kind.STATUS_REPLY, 9, {})
+    assert not ticket.done
+    assert rig.session.bad_frames == 0
