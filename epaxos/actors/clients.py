@@ -14,6 +14,7 @@ from epaxos.config import Config
 from epaxos.errors import CommandError, FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import Batch, Limits, check_batch, decode_batch, encode_batch
+from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult
 from epaxos.transport.framing import Kind, open_frame, seal
 
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 BATCH_BYTES: Final = 1024 * 1024
 """Where an instance stops taking in further frames, so that a round of large values stays a small message."""
+
+_REPLY_HEAD: Final = 1024
+"""Bytes of a reply beside outcomes and values, generously."""
 
 Reply: TypeAlias = Callable[[bytes, bytes], None]
 """Sends (identity of the connection, frame) to a client; never waits."""
@@ -156,7 +160,11 @@ class Clients:
                 self._send_result(frame.identity, result)
 
     def _send_result(self, identity: bytes, result: BatchResult) -> None:
-        self._send(identity, Kind.REPLY, (result.client, result.first, result.outcomes, result.values))
+        outcomes, values = result.outcomes, result.values
+        if values is not None:
+            # A small request can ask for a very large reply: a thousand reads of a value of a MiB.
+            outcomes, values = _fitted(outcomes, values, self._config.max_frame - _REPLY_HEAD)
+        self._send(identity, Kind.REPLY, (result.client, result.first, outcomes, values))
 
     def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
         """Answer a question for this replica's state."""
@@ -195,6 +203,32 @@ def _split(batch: Batch) -> Iterable[Batch]:
             [argument],
         )
         yield decode_batch(encoded)
+
+
+def _fitted(outcomes: bytes, values: list[Any], room: int) -> tuple[bytes, list[Any]]:
+    """The outcomes and values of a reply, without the values that do not fit into `room` bytes."""
+    room -= len(outcomes)
+    sizes = list(map(_encoded_size, values))
+    if sum(sizes) <= room:
+        return outcomes, values
+    told = bytearray(outcomes)
+    kept = list(values)
+    for index, size in enumerate(sizes):
+        if size > room:
+            told[index] = Outcome.UNTOLD
+            kept[index] = None
+        else:
+            room -= size
+    return bytes(told), kept
+
+
+def _encoded_size(value: object) -> int:
+    """An upper bound for the msgpack size of a result."""
+    if isinstance(value, bytes):
+        return len(value) + 5
+    if isinstance(value, list):
+        return 5 + sum(map(_encoded_size, value))
+    return 9
 
 
 def _joined(frame: _Frame) -> BatchResult:

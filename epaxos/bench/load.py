@@ -132,12 +132,13 @@ class Load:
         self._abandon()
         if self._interlude is not None and not self._stopped:
             self._play(self._interlude, self._now())
-        started = self._budget.started
+        started, end = self._budget.started, self._budget.end()
         return Measured(
             dict(zip(self._links.names, self._tallies, strict=True)),
             0.0 if started is None else max(0, self._last_answer - started) / _SECOND,
             process_time() - cpu - self._absence_cpu,
             self._sent,
+            0 if end is None else self._pace.unsent(min(end, self._now())),
             self._remarks,
             self._stopped,
         )

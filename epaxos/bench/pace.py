@@ -41,6 +41,9 @@ class Pace(Protocol):
     def next_due(self) -> int | None:
         """When a command will be due without any answer coming in (ns); None if none will."""
 
+    def unsent(self, until: int) -> int:
+        """How many commands were due before that time (ns) and are not sent."""
+
 
 class Windowed:
     """A command is due the moment the window has room for it."""
@@ -70,6 +73,10 @@ class Windowed:
     def next_due(self) -> int | None:
         """See `Pace`."""
         return None
+
+    def unsent(self, until: int) -> int:  # noqa: ARG002  nothing is due without room
+        """See `Pace`."""
+        return 0
 
 
 class Scheduled:
@@ -122,6 +129,10 @@ class Scheduled:
         """See `Pace`."""
         return self._heap[0][0] if self._heap else None
 
+    def unsent(self, until: int) -> int:
+        """See `Pace`."""
+        return sum(max(0, -((due - until) // self._spacing)) for due in self._next.values())
+
 
 class Grant(NamedTuple):
     """Leave to send so many commands, and whether they count in the result."""
@@ -160,6 +171,12 @@ class Budget:
         count = min(wanted, self._left)
         self._left -= count
         return Grant(count, measured=True)
+
+    def end(self) -> int | None:
+        """When the measured part ends (ns); None if it has not begun or is a number of commands."""
+        if self.started is None or self._left is not None:
+            return None
+        return self.started + _nanoseconds(self._stop)
 
     def is_over(self, now: int) -> bool:
         """Whether no further command may be sent."""

@@ -36,6 +36,7 @@ def as_json(result: Result) -> dict[str, Any]:
             }
             for name, tally in measured.tallies.items()
         },
+        "unsent": measured.unsent,
         "unreachable": result.unreachable,
         "remarks": measured.remarks,
         "generator": {
@@ -101,6 +102,7 @@ def _verification(verification: Verification) -> dict[str, Any]:
         "settled": states.settled,
         "identical": states.identical,
         "digests": dict(states.digests),
+        "missing": list(states.missing),
     }
 
 
@@ -182,6 +184,8 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"error: {number:,} x {kind}"
     for text in report["remarks"]:
         yield f"refused: {text}"
+    if report["unsent"]:
+        yield f"behind the rate: {report['unsent']:,} commands were due and not sent before the end"
     if report["busy"] or report["retries"]:
         yield f"sent again: {report['busy']:,} as busy, {report['retries']:,} without answer in time"
     floor = report["floor"]
@@ -202,6 +206,8 @@ def _verify_lines(verify: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"wrong: {text}" for text in verify["findings"])
     if verify["skipped_keys"]:
         yield f"not verified: {verify['skipped_keys']:,} keys with commands that were not answered"
+    if verify["missing"]:
+        yield f"error: the states of {', '.join(verify['missing'])} are not known"
     if not verify["settled"]:
         yield "error: the replicas did not come to execute the same instances"
     elif verify["identical"]:

@@ -46,15 +46,17 @@ class Measured:
     """The result of the load: a tally per replica, by its name.
 
     `elapsed` is the time (s) from when the first measured command was sent to the last one's answer. `cpu` is
-    what the generator itself used (s) for all `sent` commands, those of the warm-up included. `remarks` are
-    texts of replicas that refused, a few of them. `interrupted` tells that the load was stopped before its
-    end.
+    what the generator itself used (s) for all `sent` commands, those of the warm-up included. `unsent` is
+    how many were due by a given rate and could not be sent before the end: they are missing from the
+    latencies. `remarks` are texts of replicas that refused, a few of them. `interrupted` tells that the load
+    was stopped before its end.
     """
 
     tallies: dict[str, Tally]
     elapsed: float
     cpu: float
     sent: int
+    unsent: int = 0
     remarks: list[str] = field(default_factory=list)
     interrupted: bool = False
 

@@ -45,7 +45,7 @@ class Verification:
     @property
     def fine(self) -> bool:
         """Whether every answer was right and every replica holds the same state."""
-        return not self.findings.wrong and self.states.identical
+        return not self.findings.wrong and self.states.identical and not self.states.missing
 
 
 @dataclass(slots=True)

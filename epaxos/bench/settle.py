@@ -11,18 +11,23 @@ from epaxos.bench.links import Links
 
 SETTLE_SECONDS: Final = 10.0
 _BETWEEN_ASKING: Final = 0.05
+_ABSENT_AFTER: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The digests of the replicas' states by name, and whether they belong to the same executed frontier."""
+    """Whether the replicas came to the same executed frontier, and the digests of their states there, by name.
+
+    `missing` are the replicas that did not answer; the others are compared without them.
+    """
 
     settled: bool
     digests: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
-        """Whether every replica holds the same state."""
+        """Whether every replica that answered holds the same state."""
         return self.settled and len(set(self.digests.values())) == 1
 
 
@@ -33,19 +38,20 @@ def settle(links: Links, patience: float = SETTLE_SECONDS) -> Settled:
     """
     end = monotonic() + patience
     everyone = range(len(links.names))
-    digests: dict[str, str] = {}
-    while (now := monotonic()) < end:
-        if _agree(links.statuses(everyone, end - now), links):
-            answers = links.statuses(everyone, max(1.0, end - now), digest=True)
-            digests = {links.names[link]: str(answer["digest"]) for link, answer in answers.items()}
-            if _agree(answers, links):
-                return Settled(settled=True, digests=digests)
+    there = sorted(links.statuses(everyone, min(_ABSENT_AFTER, patience)))
+    missing = tuple(links.names[link] for link in everyone if link not in there)
+    while there and (now := monotonic()) < end:
+        if _agree(links.statuses(there, end - now), len(there)):
+            answers = links.statuses(there, max(_ABSENT_AFTER, end - now), digest=True)
+            if _agree(answers, len(there)):
+                digests = {links.names[link]: str(answers[link]["digest"]) for link in there}
+                return Settled(settled=True, digests=digests, missing=missing)
         sleep(_BETWEEN_ASKING)
-    return Settled(settled=False, digests=digests)
+    return Settled(settled=False, missing=missing)
 
 
-def _agree(answers: Mapping[int, Mapping[str, Any]], links: Links) -> bool:
-    """Whether all replicas answered, have nothing left to execute, and have executed the same."""
+def _agree(answers: Mapping[int, Mapping[str, Any]], number: int) -> bool:
+    """Whether so many replicas answered, have nothing left to execute, and have executed the same."""
     frontiers = {tuple(answer["executed"]) for answer in answers.values()}
     pending = sum(answer["pending"] for answer in answers.values())
-    return len(answers) == len(links.names) and len(frontiers) == 1 and not pending
+    return len(answers) == number and len(frontiers) == 1 and not pending

@@ -133,7 +133,14 @@ def writable(_: click.Context, __: click.Parameter, name: str | None) -> str | N
     metavar="S",
     help="Instead of --conflicts: all clients use all keys, with popularity 1/rank^S.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same commands.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="The same seed gives the same commands.",
+)
 @timeout_option("A command without answer is an error after this long, all tries together, like 500ms.")
 @click.option(
     "--tries", type=int, metavar="N", help="Replicas tried, the first included.  [default: client.tries]"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -20,7 +21,7 @@ from epaxos.cli.survey import Survey, survey
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.config import Config, format_duration
 
-_UNKNOWN: Final = "-"
+_NONE: Final = "-"
 _PIPE_WIDTH: Final = 200  # columns of a table that is not printed to a terminal
 
 
@@ -43,14 +44,13 @@ def status(
     """Show how each replica of a cluster does. All are asked at the same time.
 
     The columns of the table:
-      committed  up to which slot all instances are committed, for each row of
-                 the log: one number for each replica, in the order of the table
+      state      up, or no answer: the reason is on stderr
+      committed  for each replica, in the order of the table: the slot up to which
+                 all instances that it proposed are committed here; - for none
       executed   the same of executed instances
-      pending    instances that are known, but not executed yet
-      in flight  instances of the replica itself that are not committed yet
-      keys       keys that have a value
-      fast path  share of the commits of the replica that took the fast path
-      peers      peers that the replica hears, of all its peers
+      pending    instances that are known here, but not executed yet
+      fast path  share of the replica's own commits that took the fast path
+      peers      peers that it hears, of all its peers
 
     With --json: an object with "cluster", its name, and "replicas", a list of objects. Each has "name" and
     "reachable"; "error" if it is not reachable, else what it tells of itself, with "digest". Replicas with equal
@@ -121,13 +121,17 @@ def _console() -> Console:
 
 
 def table(found: Survey) -> Table:
-    """The replicas as a table."""
+    """The replicas as a table; on a narrow terminal the frontiers, which are the widest, take several lines."""
     title = f"Cluster {found.cluster}: {found.reachable} of {len(found.replicas)} replicas reachable"
-    shown = Table(title=title, title_justify="left")
+    shown = Table(
+        title=title, title_justify="left", title_style="", box=SIMPLE, padding=(0, 1), pad_edge=False
+    )
     for name in ("replica", "state", "version", "uptime"):
         shown.add_column(name, no_wrap=True)
-    for name in ("committed", "executed", "pending", "in flight", "keys", "fast path", "peers"):
+    for name in ("committed", "executed"):
         shown.add_column(name, justify="right")
+    for name in ("pending", "fast path", "peers"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for replica in found.replicas:
         shown.add_row(*_cells(replica), style=None if replica["reachable"] else "red")
     return shown
@@ -135,23 +139,22 @@ def table(found: Survey) -> Table:
 
 def _cells(replica: dict[str, Any]) -> list[str]:
     if not replica["reachable"]:
-        return [replica["name"], "unreachable"]
+        return [replica["name"], "no answer"]
     peers = replica["peers"].values()
     ratio = replica["fast_path_ratio"]
     return [
         replica["name"],
-        "reachable",
+        "up",
         replica["version"],
         format_duration(int(replica["uptime_s"])),
         _frontier(replica["committed"]),
         _frontier(replica["executed"]),
         str(replica["pending"]),
-        str(replica["in_flight"]),
-        str(replica["keys"]),
-        _UNKNOWN if ratio is None else f"{ratio:.1%}",
-        f"{sum(peer['online'] for peer in peers)} of {len(peers)}",
+        _NONE if ratio is None else f"{ratio:.1%}",
+        f"{sum(peer['online'] for peer in peers)}/{len(peers)}",
     ]
 
 
 def _frontier(slots: list[int]) -> str:
-    return " ".join(map(str, slots))
+    """The slots in the order of the rows; a row without any is at -1."""
+    return " ".join(_NONE if slot < 0 else str(slot) for slot in slots)

@@ -1,4 +1,4 @@
-"""What is to be looked at when; things that are done by then are forgotten."""
+"""What is to be looked at when; things that are settled by then are forgotten."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Finite(Protocol):
-    """Something that can be done before its time comes."""
+    """Something that can be settled before its time comes."""
 
     @property
-    def done(self) -> bool:
+    def settled(self) -> bool:
         """Whether nobody needs to look at it any more."""
 
 
@@ -34,19 +34,19 @@ class Alarms(Generic[Item]):
         heappush(self._heap, (when, next(self._tie), item))
 
     def next(self) -> float:
-        """When the next item is due that is not done; infinite if there is none."""
+        """When the next item is due that is not settled; infinite if there is none."""
         heap = self._heap
         while heap:
             when, _, item = heap[0]
-            if not item.done:
+            if not item.settled:
                 return when
             heappop(heap)
         return inf
 
     def due(self, now: float) -> Iterator[Item]:
-        """Take out, one by one, the items whose time has come and that are not done by then."""
+        """Take out, one by one, the items whose time has come and that are not settled by then."""
         heap = self._heap
         while heap and heap[0][0] <= now:
             _, _, item = heappop(heap)
-            if not item.done:
+            if not item.settled:
                 yield item

@@ -18,7 +18,7 @@ _READ: Final = int(Operation.READ)
 _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 
-_NAMES: Final = {
+_NAMES: Final[Mapping[int, str]] = {
     Operation.NULL: "null",
     Operation.READ: "get",
     Operation.WRITE: "put",
@@ -31,7 +31,7 @@ _NAMES: Final = {
     Operation.MULTI: "multi",
 }
 
-_REASONS: Final = {
+_REASONS: Final[Mapping[int, str]] = {
     Outcome.COMPARE_FAILED: "the value found is not the expected one",
     Outcome.NOT_A_NUMBER: "the value found is not a 64-bit integer in decimal digits",
     Outcome.OUT_OF_RANGE: "the result would be outside -2**63 to 2**63 - 1",
@@ -210,7 +210,7 @@ def _weigh_nested(argument: object) -> int:
 
 def name_of(operation: int) -> str:
     """What the methods of a client call an operation."""
-    return _NAMES[Operation(operation)]
+    return _NAMES.get(operation) or f"operation {operation}"
 
 
 def decode(op: Op, outcome: int, value: object) -> Reply:
@@ -288,7 +288,7 @@ def _fail(op: Op, outcome: int) -> NoReturn:
 
 
 def _reason(outcome: int) -> str:
-    return _REASONS.get(outcome, f"outcome {outcome}, which this client does not know")  # type: ignore[call-overload,no-any-return]  # an Outcome is an int
+    return _REASONS.get(outcome) or f"outcome {outcome}, which this client does not know"
 
 
 def _describe(op: Op) -> str:

@@ -28,7 +28,7 @@ class Flight(Generic[Waiter]):
         self.missing = len(tickets)
 
     @property
-    def done(self) -> bool:
+    def settled(self) -> bool:
         """Whether it is waiting for nothing any more."""
         return not self.missing
 
@@ -46,13 +46,13 @@ class Rest(Generic[Waiter]):
         self.tickets = tickets
 
     @property
-    def done(self) -> bool:
+    def settled(self) -> bool:
         """Whether none of them is waiting for this any more."""
         return not self.remaining()
 
     def remaining(self) -> list[Ticket[Waiter]]:
         """Those that have neither ended nor left again meanwhile."""
-        return [ticket for ticket in self.tickets if not ticket.done and ticket.flight is None]
+        return [ticket for ticket in self.tickets if not ticket.settled and ticket.flight is None]
 
 
 def take_run(queue: deque[Ticket[Waiter]], max_batch: int, max_weight: int) -> list[Ticket[Waiter]]:
@@ -66,7 +66,7 @@ def take_run(queue: deque[Ticket[Waiter]], max_batch: int, max_weight: int) -> l
     tried: tuple[int, ...] = ()
     while queue:
         ticket = queue[0]
-        if ticket.done or ticket.flight is not None:
+        if ticket.settled or ticket.flight is not None:
             queue.popleft()
             continue
         count += ticket.count

@@ -99,7 +99,7 @@ class Outbox(Generic[Waiter]):
 
     def _launch_fresh(self, now: float, sends: list[Outgoing[Waiter]]) -> None:
         fresh = self._fresh
-        while fresh and fresh[0].done:
+        while fresh and fresh[0].settled:
             fresh.popleft()  # given up without ever having been sent
         if not fresh:
             return

@@ -57,6 +57,11 @@ class Question(Generic[Waiter]):
         self.error: ClientError | None = None
         self.status: dict[str, Any] = {}
 
+    @property
+    def settled(self) -> bool:
+        """The same as `done`."""
+        return self.done
+
 
 class Questions(Generic[Waiter]):
     """The questions of a session that have no answer yet."""

@@ -116,6 +116,11 @@ class Ticket(Generic[Waiter]):
         """One past its last request number."""
         return self.first + self.count
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is to be done about it any more: it is over, or its pieces stand for it."""
+        return self.done or self.errors is not None
+
     def error_at(self, position: int) -> ClientError | None:
         """Why the command at `position` of this finished ticket failed, None if it was answered."""
         if self.errors is not None:
@@ -143,6 +148,7 @@ class Ticket(Generic[Waiter]):
             whole.missing = whole.count
             whole.outcomes = bytearray(whole.count)
             whole.values = [None] * whole.count
+        self.done = self is not whole
         bounds = pairwise((0, position, position + 1, self.count))
         return [self._piece(whole, start, end) for start, end in bounds if start < end]
 

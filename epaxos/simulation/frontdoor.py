@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 from epaxos.protocol.ids import Row
@@ -55,11 +55,9 @@ class Frontdoor:
             batches.append(self._queue.popleft())
         return make_payload(batches)
 
-    def answers(self, result: BatchResult) -> Iterator[Answer]:
-        """Whoever waits here for this result."""
-        answer = self._waiting.pop((result.client, result.first, len(result.outcomes)), None)
-        if answer is not None:
-            yield answer
+    def take_answer(self, result: BatchResult) -> Answer | None:
+        """Whoever waits here for this result, and waits no more."""
+        return self._waiting.pop((result.client, result.first, len(result.outcomes)), None)
 
 
 def split(batch: Batch) -> list[Batch]:

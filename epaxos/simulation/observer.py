@@ -13,7 +13,7 @@ from epaxos.statemachine.sessions import BatchResult
 
 
 class Call:
-    """One command of a client: when it was asked first, when and how it was answered (None: not yet)."""
+    """One command of a client session: when it was asked first, when and how it was answered (None: not yet)."""
 
     __slots__ = ("answered", "client", "command", "invoked", "number", "result")
 
@@ -50,7 +50,7 @@ class Observer:
     def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
         """A replica has started or restarted, with what was durable."""
 
-    def asked(self, call: Call, session: int) -> None:
+    def asked(self, call: Call) -> None:
         """A client has sent a command for the first time."""
 
     def answered(self, call: Call, row: Row) -> None:

@@ -17,6 +17,7 @@ from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.state import Settings
+from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.disk import Disk, Then, copy_record
 from epaxos.simulation.frontdoor import Answer, Frontdoor
 from epaxos.simulation.network import Network
@@ -35,6 +36,10 @@ LIMITS = Limits(key=64, value=4096, pause=3)
 
 _EARLIEST = 1e-7
 """Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
+
+
+_MOST_ROUNDS = 100_000
+"""What no replica needs at one moment of virtual time."""
 
 
 class Crashed(Exception):  # noqa: N818 - it names what happened; nobody reports it
@@ -73,7 +78,7 @@ class Replica:
             self._random,
             self._step,
             lambda record: self._observer.durable(row, record),
-            self._guard,
+            self._guard_unless_paused,
         )
 
     # -- life ----------------------------------------------------------------------------------------------
@@ -101,10 +106,11 @@ class Replica:
         self.machine = StateMachine(LIMITS, _no_sleep)
         self.frontdoor = Frontdoor(self._options)
         self._inbox: deque[Event[Any]] = deque()
+        self._held: list[Then] = []
         self._round_due = False
         self._alarm = math.inf
         self._riding: dict[Row, list[Any]] = {peer: [] for peer in self.peers}
-        self._heard = dict.fromkeys(self.peers, self.clock.now)
+        self._heard = dict.fromkeys(self.peers, self._schedule.now)
         self._offline: set[Row] = set()
 
     def _resume(self) -> None:
@@ -129,16 +135,24 @@ class Replica:
     def go_on(self) -> None:
         """End a pause."""
         self.paused = False
+        held, self._held = self._held, []
+        for action in held:
+            self._guard(action)
         self._poke()
+
+    def drift(self, rate: float) -> None:
+        """Run the clock at another rate."""
+        if self.alive:
+            self.clock.set_rate(rate)
+            self._set_alarm()
 
     def calm(self) -> None:
         """No fault of this machine from now on."""
         self.fuse = None
         self.disk.calm()
         if self.alive:
-            self.clock.set_rate(1.0)
+            self.drift(1.0)
             self.go_on()
-            self._set_alarm()
 
     def _step(self) -> None:
         """An effect is about to happen: the last moment for a crash before it."""
@@ -156,13 +170,20 @@ class Replica:
             self._observer.noted("crash between two effects")
             self.crash()
 
+    def _guard_unless_paused(self, action: Then) -> None:
+        """The same; a paused replica does it when it goes on."""
+        if self.paused:
+            self._held.append(action)
+        else:
+            self._guard(action)
+
     # -- what comes in -------------------------------------------------------------------------------------
 
     def receive(self, sender: Row, message: Any) -> None:
         """Take a message of a peer."""
         if not self.alive:
             return
-        self._heard[sender] = self.clock.now
+        self._heard[sender] = self._schedule.now
         if sender in self._offline:
             self._offline.discard(sender)
             self._inbox.append(PeerStatus(sender, online=True))
@@ -183,7 +204,7 @@ class Replica:
             return
         beacon = self.core.beacon()
         for peer in self.peers:
-            if peer not in self._offline and self.clock.now - self._heard[peer] > self._options.offline:
+            if peer not in self._offline and self._schedule.now - self._heard[peer] > self._options.offline:
                 self._offline.add(peer)
                 self._inbox.append(PeerStatus(peer, online=False))
                 self._observer.noted("peer reported offline")
@@ -215,8 +236,12 @@ class Replica:
                 self._round_due = True
                 self._schedule.after(self._options.cpu, self._on_turn, self.starts)
         else:
+            rounds = 0
             while self._may_go_on():
                 self._round()
+                rounds += 1
+                if rounds > _MOST_ROUNDS:
+                    raise NoProgressError(f"replica {self.row} takes rounds without end at one moment")
         self._set_alarm()
 
     def _may_go_on(self) -> bool:
@@ -255,7 +280,7 @@ class Replica:
         if not self.alive or self.core.deadline == math.inf:
             return
         when = max(self.clock.virtual(self.core.deadline), self._schedule.now) + _EARLIEST
-        if when < self._alarm or self._alarm <= self._schedule.now:
+        if when < self._alarm:
             self._alarm = when
             self._schedule.at(when, self._on_alarm, self.starts, when)
 
@@ -310,7 +335,7 @@ class Replica:
 
     def _on_ride(self, start: int, receiver: Row) -> None:
         if start == self.starts and self.alive:
-            self._guard(partial(self._let_ride, receiver))
+            self._guard_unless_paused(partial(self._let_ride, receiver))
 
     def _let_ride(self, receiver: Row) -> None:
         """Send what waited for company on the way to a peer."""
@@ -332,7 +357,8 @@ class Replica:
         self._observer.executed(self.row, component, results)
         for batches in results:
             for result in batches:
-                for answer in self.frontdoor.answers(result):
+                answer = self.frontdoor.take_answer(result)
+                if answer is not None:
                     self._step()
                     answer(result, self.row)
 

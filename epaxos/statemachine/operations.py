@@ -43,8 +43,9 @@ class Operation(IntEnum):
 class Outcome(IntEnum):
     """How a command ended, one byte per command in a reply's `outcomes` column.
 
-    From COMPARE_FAILED on, the command changed nothing; inside a MULTI such an outcome makes the
-    whole MULTI end as ABORTED.
+    From COMPARE_FAILED to ABORTED, the command changed nothing; inside a MULTI such an outcome makes the
+    whole MULTI end as ABORTED. UNTOLD stands only in replies: the command executed, but its value and those
+    of its frame before it are too long for one reply (ask for fewer at a time).
     """
 
     DONE = 0
@@ -54,6 +55,7 @@ class Outcome(IntEnum):
     OUT_OF_RANGE = 4
     TOO_LARGE = 5
     ABORTED = 6
+    UNTOLD = 7
 
 
 KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI})

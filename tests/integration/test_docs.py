@@ -5,14 +5,16 @@ How documents are written for this is said in docs/contributing.md.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from documents import PYTHON, Block, Command, DocumentError, output_matches, read_blocks
-from workspace import ROOT, Workspace
+from documents import PYTHON, Block, Command, DocumentError, output_matches, read_blocks, read_links
+from live_cluster import ROOT
+from workspace import Workspace
 
 DOCUMENTS = [file for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if file.exists()]
 
@@ -35,6 +37,12 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_commands_of_document(document: Path, workspace: Workspace) -> None:
     run_document(document, workspace)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_of_document_lead_somewhere(document: Path) -> None:
+    missing = [link for link in read_links(document) if not (document.parent / link).exists()]
+    assert not missing
 
 
 def run_document(document: Path, workspace: Workspace) -> None:
@@ -66,7 +74,7 @@ def runnable(block: Block, command: Command, workspace: Workspace) -> str:
     """The shell command that runs what a reader would type, shortened where that takes long."""
     if block.language == PYTHON:
         return f"python -c {shlex.quote(command.text)}"
-    if command.text.startswith("tools/"):
+    if re.search(r"\.venv/|\btools/", command.text):
         workspace.share_environment()
     return SHORTENED.get(command.text, command.text)
 
@@ -120,6 +128,11 @@ def test_output_is_compared_without_numbers_and_widths(
     shown: tuple[str, ...], printed: str, *, same: bool
 ) -> None:
     assert output_matches(shown, printed) is same
+
+
+def test_links_are_those_to_files(tmp_path: Path) -> None:
+    text = "[a](b.md#part) [c](#part) [d](https://e.org/f.md) ![g](h.png)\n\n`[not](a-link.md)`\n"
+    assert read_links(document_with(tmp_path, text)) == ["b.md", "h.png"]
 
 
 def test_commands_run_in_a_copy(tmp_path: Path, workspace: Workspace) -> None:
@@ -178,6 +191,6 @@ def test_cluster_block_finds_a_cluster_that_keeps_its_data(tmp_path: Path, works
     text = (
         f"{cluster}$ epaxos put -c conf/local.toml greeting hello\n...\n```\n"
         f"{cluster}$ epaxos get -c conf/local.toml greeting\nhello\n```\n"
-        "<!-- docs: exit 3 -->\n```console\n$ epaxos get -c conf/local.toml greeting\n```\n"
+        "<!-- docs: exit 3 -->\n```console\n$ EPAXOS_CLIENT_TIMEOUT=100ms epaxos get -c conf/local.toml greeting\n```\n"
     )
     run_document(document_with(tmp_path, text), workspace)

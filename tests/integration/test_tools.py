@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from workspace import CLUSTER, ROOT, Workspace
+from live_cluster import ROOT
+from workspace import CLUSTER, Workspace
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -24,6 +25,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     space = Workspace(tmp_path)
     space.share_environment()
     yield space
+    space.close()
     for pid in processes_of(space):
         os.kill(pid, signal.SIGKILL)
 

@@ -14,6 +14,7 @@ SHELL = frozenset({"console", "sh", "bash", "shell", "shell-session"})
 PYTHON = "python"
 ELLIPSIS = frozenset({"...", "…"})
 _MARK = re.compile(r"<!--\s*docs:\s*(?P<word>\S+)\s*(?P<rest>.*?)\s*-->", re.DOTALL)
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)  # https:, mailto: and so on
 
 
 class DocumentError(Exception):
@@ -60,6 +61,14 @@ def read_blocks(document: Path) -> list[Block]:
         return list(_blocks(MarkdownIt().parse(document.read_text())))
     except DocumentError as error:
         raise DocumentError(f"{document.name}:{error}") from None
+
+
+def read_links(document: Path) -> list[str]:
+    """The files that a document links to, as it names them: relative to itself, without the `#section`."""
+    inline = [part for token in MarkdownIt().parse(document.read_text()) for part in token.children or ()]
+    targets = [str(part.attrs.get("href") or part.attrs.get("src") or "") for part in inline]
+    files = [target.partition("#")[0] for target in targets if not _ELSEWHERE.match(target)]
+    return [file for file in files if file]
 
 
 def _blocks(tokens: list[Token]) -> Iterator[Block]:

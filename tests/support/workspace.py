@@ -7,11 +7,9 @@ and in the commands, so that documents can be tested beside one another and besi
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,13 +21,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from live_cluster import PORT_KEYS, ROOT, Ports
+
 PROGRAMS = Path(sys.executable).parent
 COMMAND_TIMEOUT = 120.0  # seconds for one command
 START_TIMEOUT = 30.0  # seconds for a cluster to be ready
 STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
 QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
-PORT_KEYS = ("port", "client_port", "metrics_port")
 CLUSTER = "conf/local.toml"
 INTERRUPTED = frozenset({0, 130, -signal.SIGINT})  # how a command may end after Ctrl-C
 
@@ -97,7 +95,8 @@ class Workspace:
         clusters = [tomllib.loads(file.read_text()) for file in files if file.suffix == ".toml"]
         replicas = [replica for cluster in clusters for replica in cluster.get("replicas", [])]
         used = sorted({str(replica[key]) for replica in replicas for key in PORT_KEYS})
-        ports = dict(zip(used, map(str, free_ports(len(used))), strict=True))
+        self._reserved = Ports(len(used))
+        ports = dict(zip(used, map(str, self._reserved.numbers), strict=True))
         for file in files:
             file.write_text(replace_words(file.read_text(), ports))
         return ports
@@ -203,6 +202,7 @@ class Workspace:
         """Kill what a failure has left."""
         for command in [*self._background, *([self._cluster] if self._cluster else [])]:
             command.kill()
+        self._reserved.close()
 
 
 def replace_words(text: str, words: dict[str, str]) -> str:
@@ -210,16 +210,6 @@ def replace_words(text: str, words: dict[str, str]) -> str:
     if not words:
         return text
     return re.sub(rf"\b(?:{'|'.join(words)})\b", lambda match: words[match[0]], text)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens, outside the range from which systems pick ports of clients."""
-    ports: set[int] = set()
-    while len(ports) < count:
-        port = random.randrange(10_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            ports.add(port)
-    return sorted(ports)
 
 
 def is_healthy(host: str, port: int) -> bool:

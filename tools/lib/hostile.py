@@ -69,6 +69,9 @@ WRONG: Final[tuple[Any, ...]] = (
 )
 """Values of which most are of a wrong type, or out of range, wherever they are put."""
 
+DEEP: Final = b"\x91" * 1000 + b"\xc0"
+"""A list in a list in a list: msgpack takes it, but whoever walks through it by recursion runs out of stack."""
+
 NOT_MSGPACK: Final = (
     b"",
     b"\xc1",  # never used
@@ -82,7 +85,6 @@ NOT_MSGPACK: Final = (
     b"\xd7\xff" + b"\xff" * 8,  # a time out of range
     b"\xc0\xc0",  # two values
     b"\x91" * 100_000 + b"\xc0",  # nested too deep for msgpack
-    b"\x91" * 1000 + b"\xc0",  # deep, but not for msgpack
 )
 
 
@@ -267,7 +269,7 @@ class Forge:
         return self._bad_request()
 
     def _bad_status(self) -> Hostile:
-        bodies = [*NOT_MSGPACK, *map(msgpack.packb, WRONG), msgpack.packb((1.5, {})), msgpack.packb((1, []))]
+        bodies = [DEEP, *NOT_MSGPACK, *map(msgpack.packb, WRONG), msgpack.packb((1.5, {})), msgpack.packb((1, []))]
         return Hostile((self._seal(Kind.STATUS, self._random.choice(bodies)),), ("malformed",))
 
     def _refused(self) -> Hostile:
@@ -335,6 +337,8 @@ class Forge:
 
     def _bad_message(self, message: Message) -> tuple[bytes, str]:
         fields: list[Any] = msgpack.unpackb(encode_message(message))
+        if self._random.random() < 0.02:
+            return DEEP, "unknown"
         if self._random.random() < 0.1:
             fields[0] = self._random.choice((0, 15, 255, -1, 2**64 - 1, b"\x01", None, 1.5))
             return msgpack.packb(fields), "unknown"

@@ -24,7 +24,8 @@ FAST_PATH_TIMEOUT = 0.05
 class Probe:
     """A core of row `row` in a cluster of n, with invariants checked after every event.
 
-    Messages to itself are in the effects like all others: a test decides when they are durable.
+    Messages to itself are in the effects like all others: a test decides when they are durable. It recovers
+    nothing of itself, if not told to.
     """
 
     def __init__(
@@ -36,8 +37,17 @@ class Probe:
         e: int | None = None,
         thrifty: bool = False,
         retry_limit: float = 2.0,
+        recovery_timeout: float = 1000.0,
     ) -> None:
-        settings = Settings(row, make_quorums(n, f, e), thrifty, FAST_PATH_TIMEOUT, RETRY, retry_limit)
+        settings = Settings(
+            row=row,
+            quorums=make_quorums(n, f, e),
+            thrifty=thrifty,
+            fast_path_timeout=FAST_PATH_TIMEOUT,
+            retry=RETRY,
+            retry_limit=retry_limit,
+            recovery_timeout=recovery_timeout,
+        )
         self.core = EPaxos(settings, Random(0))
         self.row = row
         self.now = 0.0

@@ -42,7 +42,7 @@ def options() -> Callable[..., BenchOptions]:
             "window": 100,
             "batch": 10,
             "keys": 1000,
-            "timeout": 0.6,
+            "timeout": 9.0,
         }
         return BenchOptions(**(fixed | given))
 

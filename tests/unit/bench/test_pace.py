@@ -50,6 +50,9 @@ def test_commands_that_could_not_be_sent_in_time_stay_due_from_when_they_were() 
     pace.took(session, 3)
     pace.rest(session)
     assert pace.next_due() is None
+    assert pace.unsent(late) == 7  # at 3 to 9 ms
+    assert pace.unsent(late + 1) == 8
+    assert pace.unsent(1) == 0
     session.land(1)
     pace.freed(session)
     assert list(pace.ready(late)) == [session]

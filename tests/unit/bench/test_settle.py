@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from epaxos.bench.links import Links
 from epaxos.bench.settle import Settled, settle
 from fake_cluster import FakeCluster
@@ -31,6 +33,17 @@ def test_replicas_with_instances_to_execute_do_not_settle(cluster: FakeCluster) 
     assert not found.identical
 
 
-def test_a_replica_that_does_not_answer_does_not_settle(cluster: FakeCluster) -> None:
+def test_replicas_that_answer_are_compared_without_the_others(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("epaxos.bench.settle._ABSENT_AFTER", 0.2)
     cluster.silent = {2}
+    found = settled(cluster, 5)
+    assert found.identical
+    assert found.digests == {"alpha": "d1", "bravo": "d1"}
+    assert found.missing == ("charlie",)
+
+
+def test_no_replica_at_all_does_not_settle(cluster: FakeCluster) -> None:
+    cluster.silent = {0, 1, 2}
     assert not settled(cluster, 0.3).settled

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 
 from epaxos.cli import status
+from epaxos.cli.survey import Survey
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, Refused
 
@@ -67,23 +71,36 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
 
 
 def rows(result: Result) -> dict[str, list[str]]:
-    """The cells of the table by the first of each row."""
-    lines = [line for line in result.stdout.splitlines() if line.startswith(("│", "┃"))]
-    cells = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
+    """The cells of the table by the first of each row; columns are two spaces or more apart."""
+    lines = [line for line in result.stdout.splitlines()[1:] if line.strip(" ─")]
+    cells = [re.split(r" {2,}", line.strip()) for line in lines]
     return {row[0]: row[1:] for row in cells}
 
 
 def test_the_table(run: Run, fake: type[FakeClient]) -> None:
-    fake.answers["bravo"] = answer("bravo", fast_path_ratio=None, uptime_s=0.4, pending=0)
+    fake.answers["bravo"] = answer("bravo", fast_path_ratio=None, uptime_s=0.4, committed=[-1, 0, -1])
     result = run("status")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("Cluster local: 3 of 3 replicas reachable")
-    table = rows(result)
-    row = ["reachable", "1.2.3", "1h2m3s", "10 20 30", "9 20 30", "1", "2", "7", "98.8%", "1 of 2"]
-    assert table["alpha"] == row
-    assert table["bravo"] == ["reachable", "1.2.3", "0s", *row[3:5], "0", "2", "7", "-", "1 of 2"]
-    headings = "state version uptime committed executed pending|in flight|keys|fast path|peers"
-    assert table["replica"] == headings.replace(" ", "|", 5).split("|")
+    assert rows(result) == {
+        "replica": "state,version,uptime,committed,executed,pending,fast path,peers".split(","),
+        "alpha": ["up", "1.2.3", "1h2m3s", "10 20 30", "9 20 30", "1", "98.8%", "1/2"],
+        "bravo": ["up", "1.2.3", "0s", "- 0 -", "9 20 30", "1", "-", "1/2"],
+        "charlie": ["up", "1.2.3", "1h2m3s", "10 20 30", "9 20 30", "1", "98.8%", "1/2"],
+    }
+
+
+def test_the_table_fits_a_terminal(fake: type[FakeClient]) -> None:
+    frontier = [1_234_567] * 5
+    replica = answer("charlie", committed=frontier, executed=frontier, uptime_s=359_999)
+    console = Console(width=80, record=True, file=io.StringIO())
+    found = Survey("local", [replica | {"reachable": True}, {"name": "delta", "reachable": False}])
+    console.print(status.table(found))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert shown.count("1234567") == 10
+    assert "98.8%" in shown
+    assert fake.asked == []
 
 
 def test_all_are_asked_at_the_same_time(run: Run, fake: type[FakeClient]) -> None:
@@ -101,7 +118,7 @@ def test_some_do_not_answer(run: Run, fake: type[FakeClient]) -> None:
     result = run("status")
     assert result.exit_code == 1
     assert result.stdout.startswith("Cluster local: 2 of 3 replicas reachable")
-    assert rows(result)["charlie"] == ["unreachable"] + [""] * 9
+    assert rows(result)["charlie"] == ["no answer"]
     assert result.stderr == "epaxos status: charlie could not be reached within 2 s\n"
 
 

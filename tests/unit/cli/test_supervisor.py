@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from epaxos.cli.supervisor import Ended, Supervisor
 
 ADVICE = "Do something."
-PATIENT = "trap 'exit 0' TERM; echo up; while true; do sleep 0.02; done"
-STUBBORN = "trap 'echo no' TERM; echo up; while true; do sleep 0.02; done"
+PATIENT = "trap 'exit 0' TERM; echo up; while true; do read line; done"
+STUBBORN = "trap 'echo no' TERM; echo up; while true; do read line; done"
 
 
 class Output:
@@ -99,7 +100,7 @@ def test_a_second_signal_kills(output: Output) -> None:
 
 def test_who_fails_while_stopping_is_named(output: Output) -> None:
     signal_when_up(output, 2, signal.SIGTERM)
-    failing = "trap 'exit 4' TERM; echo up; while true; do sleep 0.02; done"
+    failing = "trap 'exit 4' TERM; echo up; while true; do read line; done"
     assert supervise(output, a=PATIENT, b=failing) == 4
     assert output.of(None)[1:] == ["b ended with status 4 when it was asked to stop"]
 
@@ -124,9 +125,11 @@ def test_a_child_that_prints_more_than_a_pipe_holds(output: Output) -> None:
 
 
 def test_children_are_out_of_reach_of_the_terminal(output: Output) -> None:
-    assert supervise(output, a="ps -o pgid= -p $$; echo $$; exit 3") == 3
-    group, process = output.of("a")
-    assert int(group) == int(process) != os.getpgrp()
+    script = f"exec {sys.executable} -c 'import os; print(os.getpgrp(), os.getpid()); exit(3)'"
+    assert supervise(output, a=script) == 3
+    [line] = output.of("a")
+    group, process = map(int, line.split())
+    assert group == process != os.getpgrp()
 
 
 def test_children_have_an_input_that_stays_open_and_ends_with_us(output: Output) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from session_rig import Rig
 
 from epaxos.client.commands import Op
 from epaxos.client.routing import AVOIDANCE, PATIENCE
@@ -9,6 +8,7 @@ from epaxos.client.ticket import Ticket
 from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
 from epaxos.statemachine.operations import Outcome
 from epaxos.transport.framing import Kind
+from session_rig import Rig
 
 
 def error_of(ticket: Ticket[str]) -> ClientError:

@@ -1,8 +1,8 @@
 """A session against a cluster that does anything the network and the clients' protocol allow.
 
 Frames are taken late, answered in any order or never, turned away busy or refused; connections come and go;
-callers give up. Whatever happens: every command ends once and in time, its answer is its own, a number never stands
-for another command, and what is said not to have executed never does.
+callers give up. Whatever happens: every command ends once and in time, its answer is its own, a number never
+stands for another command, and what is said not to have executed never does.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from session_rig import NAMES, Rig, Sent
 
 from epaxos.client.commands import Op
 from epaxos.client.questions import Question
 from epaxos.client.ticket import Ticket
 from epaxos.errors import Refused
 from epaxos.transport.framing import Kind
+from session_rig import NAMES, Rig, Sent
 
 BAD = b"bad"  # the key of a command that every replica refuses
 MAX_BATCH = 4
@@ -69,7 +69,7 @@ class SessionMachine(RuleBasedStateMachine):
     # What callers do
 
     @rule(bad=st.booleans(), timeout=st.sampled_from([0.003, 0.1, 1.0, 5.0]))
-    def submit(self, bad: bool, timeout: float) -> None:
+    def submit(self, *, bad: bool, timeout: float) -> None:
         key = BAD if bad else b"key"
         self.enter(self.session.submit(Op.put(key, b"v"), self.rig.now, timeout), [key], timeout)
 
@@ -133,7 +133,9 @@ class SessionMachine(RuleBasedStateMachine):
             self.turn()
 
     @precondition(lambda self: self.to_replicas)
-    @rule(which=SOME, how=st.sampled_from(["answer", "answer", "answer", "lose", "busy", "refuse", "stranger"]))
+    @rule(
+        which=SOME, how=st.sampled_from(["answer", "answer", "answer", "lose", "busy", "refuse", "stranger"])
+    )
     def take_request(self, which: int, how: str) -> None:
         sent = self.to_replicas.pop(which % len(self.to_replicas))
         batch = sent.batch
@@ -155,7 +157,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.to_client)
     @rule(which=SOME, lose=st.booleans())
-    def take_answer(self, which: int, lose: bool) -> None:
+    def take_answer(self, which: int, *, lose: bool) -> None:
         sent, kind, fields = self.to_client.pop(which % len(self.to_client))
         if not lose:
             self.rig.receive(sent.replica, kind, *fields)
@@ -187,9 +189,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert {number: self.keys[number] for number in sent.numbers} == dict(
             zip(sent.numbers, sent.batch.keys, strict=True)
         )
-        over = {
-            number for caller in self.callers.values() if caller.over for number in caller.commands
-        }
+        over = {number for caller in self.callers.values() if caller.over for number in caller.commands}
         assert over.isdisjoint(sent.numbers), "a command was sent again after its caller was told"
         owners = [caller for caller in self.callers.values() if sent.batch.first in caller.commands]
         assert len(sent.batch) <= MAX_BATCH or len(owners[0].commands) >= len(sent.batch)

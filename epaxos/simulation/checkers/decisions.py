@@ -1,0 +1,128 @@
+"""Agreement and visibility: what is decided, is decided once, and of two conflicting commands one covers the other."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from epaxos.protocol.contract import Component, Decided
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, covers
+from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.messages import Commit
+from epaxos.protocol.quorums import Quorums
+from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.observer import Observer
+
+_Slots: TypeAlias = "defaultdict[bytes, list[list[Slot]]]"
+
+
+class Decisions(Observer):
+    """Notes the decision of every instance where it first shows, and compares all that show later with it.
+
+    A decision shows when its record is durable somewhere, when a Commit leaves, and when it is executed. A
+    replica that decides and crashes before any of these has not decided.
+    """
+
+    def __init__(self, quorums: Quorums, contents: Contents) -> None:
+        self.decided: dict[InstanceId, Decided] = {}
+        self._quorums = quorums
+        self._contents = contents
+        rows = quorums.n
+        self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
+        self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
+        self._votes: defaultdict[InstanceId, dict[tuple[Ballot, Decided], set[Row]]] = defaultdict(dict)
+        self._unchanged: defaultdict[InstanceId, dict[Decided, set[Row]]] = defaultdict(dict)
+
+    # -- agreement -----------------------------------------------------------------------------------------
+
+    def durable(self, row: Row, record: Instance) -> None:
+        """See `Observer`."""
+        if record.value is None or record.phase < Phase.PREACCEPTED:
+            return
+        held = Decided(record.id, record.value, record.deps, record.seq)
+        if record.phase is Phase.COMMITTED:
+            self._compare(row, held)
+        elif record.phase is Phase.ACCEPTED:
+            self._votes[record.id].setdefault((record.abal, held), set()).add(row)
+        elif record.bal == 0 and record.init is not None and record.deps == record.init.deps:
+            proposed = Decided(record.id, *record.init)
+            self._unchanged[record.id].setdefault(proposed, set()).add(row)
+
+    def executed(self, row: Row, component: Component, results: Sequence[Any]) -> None:
+        """See `Observer`."""
+        del results
+        for decided in component:
+            self._compare(row, decided)
+
+    def left(self, row: Row, receivers: Sequence[Row], message: Any) -> None:
+        """See `Observer`."""
+        del receivers
+        if not isinstance(message, Commit):
+            return
+        known = self.decided.get(message.id)
+        if known is None:
+            text = f"replica {row} sends a Commit of {message.id}, of which no decision is durable anywhere"
+            raise ViolationError("agreement", text, (message.id,))
+        value = known.value if message.value is None else message.value
+        self._compare(row, Decided(message.id, value, message.deps, message.seq))
+
+    def _compare(self, row: Row, decided: Decided) -> None:
+        known = self.decided.get(decided.id)
+        if known is None:
+            self._check_quorum(row, decided)
+            self.decided[decided.id] = decided
+            self._check_visibility(decided)
+        elif known != decided:
+            text = f"replica {row} has {describe(decided)}, decided was {describe(known)}"
+            raise ViolationError("agreement", text, (decided.id,))
+
+    def _check_quorum(self, row: Row, decided: Decided) -> None:
+        """A decision rests on a quorum of durable votes for it: of Accepts, or of unchanged PreAccepts."""
+        place, quorums = decided.id, self._quorums
+        unchanged = self._unchanged[place].get(decided, set())
+        votes = {
+            ballot: sorted(rows) for (ballot, held), rows in self._votes[place].items() if held == decided
+        }
+        if len(unchanged) >= quorums.fast or any(len(rows) >= quorums.slow for rows in votes.values()):
+            return
+        text = (
+            f"replica {row} decides {describe(decided)}, for which there are durable votes of {votes} (by "
+            f"ballot) and unchanged pre-acceptances of {sorted(unchanged)}"
+        )
+        raise ViolationError("quorum", text, (place,))
+
+    # -- visibility ----------------------------------------------------------------------------------------
+
+    def _check_visibility(self, decided: Decided) -> None:
+        if decided.value is NOP:
+            return
+        content = self._contents.of(decided.value)
+        for key in content.writes:
+            self._check_against(decided, self._writers[key], key)
+            self._check_against(decided, self._readers[key], key)
+            insort(self._writers[key][decided.id.row], decided.id.slot)
+        for key in content.reads:
+            self._check_against(decided, self._writers[key], key)
+            insort(self._readers[key][decided.id.row], decided.id.slot)
+
+    def _check_against(self, decided: Decided, others: list[list[Slot]], key: bytes) -> None:
+        """Everything above the decided dependencies must depend on the decided instance."""
+        for row, slots in enumerate(others):
+            if not slots or slots[-1] <= decided.deps[row]:
+                continue
+            for slot in slots[bisect_right(slots, decided.deps[row]) :]:
+                other = self.decided[InstanceId(row, slot)]
+                if not covers(other.deps, decided.id):
+                    text = (
+                        f"{describe(decided)} and {describe(other)} share {key!r}; neither covers the other"
+                    )
+                    raise ViolationError("visibility", text, (decided.id, other.id))
+
+
+def describe(decided: Decided) -> str:
+    """A decision in a few words."""
+    value = "no-op" if decided.value is NOP else repr(decided.value)
+    return f"{decided.id} = {value} deps={decided.deps} seq={decided.seq}"

@@ -1,0 +1,51 @@
+"""Linearizability of what clients were told, with the execution order as the witness.
+
+The witness explains every result already (`results`). What is left is real time: each command needs a moment between
+being asked for and being answered, in an order that agrees with the witness wherever two commands
+conflict. Taking for each the earliest moment possible decides that, in one pass; whoever answered before a command could
+have its moment lies. If no such moments exist, conflicts and real time contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from epaxos.simulation.checkers.contents import Asked
+from epaxos.simulation.checkers.reference import touched
+from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.observer import Call
+
+
+def check_witness(witness: Iterable[Asked], calls: Mapping[tuple[int, int], Call]) -> None:
+    """Check that executing in the order of `witness` respects real time.
+
+    Raises:
+        ViolationError: an answer came before the earliest moment that the order allows the command, or for
+            a command that never executed.
+    """
+    after_write: defaultdict[bytes, float] = defaultdict(float)
+    after_all: defaultdict[bytes, float] = defaultdict(float)
+    executed = set()
+    for asked in witness:
+        name = (asked.client, asked.number)
+        executed.add(name)
+        call = calls[name]
+        reads, writes = touched([asked.command])
+        moment = max(
+            [call.invoked, *(after_write[key] for key in reads), *(after_all[key] for key in writes)]
+        )
+        if call.answered is not None and call.answered < moment:
+            text = (
+                f"command {asked.number} of client {asked.client} was answered at {call.answered:.6f}, but "
+                f"executes after something that was asked for at {moment:.6f}"
+            )
+            raise ViolationError("linearizability", text)
+        for key in writes:
+            after_write[key] = after_all[key] = moment
+        for key in reads:
+            after_all[key] = max(moment, after_all[key])
+    for name, call in calls.items():
+        if call.answered is not None and name not in executed:
+            text = f"command {call.number} of client {call.client} was answered and never executed"
+            raise ViolationError("linearizability", text)

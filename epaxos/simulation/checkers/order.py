@@ -1,0 +1,103 @@
+"""Execution order: dependencies first, once each, and conflicting commands in one order everywhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from epaxos.protocol.contract import Component, Decided
+from epaxos.protocol.ids import InstanceId, Row, Slot
+from epaxos.protocol.log import NOP, Instance
+from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.observer import Observer
+
+
+class _Progress:
+    """What one replica has executed since it started.
+
+    `frontier[r]` is the slot up to which row r has executed, `above` what has executed beyond. `writes` counts
+    by key the executed instances that write it.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.frontier: list[Slot] = [-1] * n
+        self.above: set[InstanceId] = set()
+        self.writes: defaultdict[bytes, int] = defaultdict(int)
+
+    def has(self, place: InstanceId) -> bool:
+        return place.slot <= self.frontier[place.row] or place in self.above
+
+    def add(self, place: InstanceId) -> None:
+        self.above.add(place)
+        row, slot = place.row, self.frontier[place.row] + 1
+        while (row, slot) in self.above:
+            self.above.remove(InstanceId(row, slot))
+            slot += 1
+        self.frontier[row] = slot - 1
+
+
+class ExecutionOrder(Observer):
+    """Compares the orders in which replicas execute.
+
+    The order of conflicting commands is told by numbers: how many writers of each of its keys ran before an instance. They
+    are noted when it first executes anywhere, and must then be the number of all writers of the key so
+    far: otherwise somebody ran one of them ahead of this one.
+    """
+
+    def __init__(self, n: int, contents: Contents) -> None:
+        self.order: list[InstanceId] = []
+        self._n = n
+        self._contents = contents
+        self._progress: dict[Row, _Progress] = {}
+        self._writes: defaultdict[bytes, int] = defaultdict(int)
+        self._noted: dict[InstanceId, tuple[int, ...]] = {}
+
+    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+        """See `Observer`."""
+        del records
+        self._progress[row] = _Progress(self._n)
+
+    def executed(self, row: Row, component: Component, results: Sequence[Any]) -> None:
+        """See `Observer`."""
+        del results
+        progress = self._progress[row]
+        members = {decided.id for decided in component}
+        for decided in component:
+            self._check_dependencies(row, progress, decided, members)
+            progress.add(decided.id)
+            if decided.value is not NOP:
+                self._check_position(row, progress, decided)
+
+    def _check_dependencies(
+        self, row: Row, progress: _Progress, decided: Decided, members: set[InstanceId]
+    ) -> None:
+        if progress.has(decided.id):
+            raise ViolationError("once", f"replica {row} executes {decided.id} again", (decided.id,))
+        for column, highest in enumerate(decided.deps):
+            for slot in range(progress.frontier[column] + 1, highest + 1):
+                place = InstanceId(column, slot)
+                if place not in progress.above and place not in members:
+                    text = f"replica {row} executes {decided.id} before {place}, on which it depends"
+                    raise ViolationError("dependencies first", text, (decided.id, place))
+
+    def _check_position(self, row: Row, progress: _Progress, decided: Decided) -> None:
+        content = self._contents.of(decided.value)  # type: ignore[arg-type]  # a no-op has none
+        keys = (*content.reads, *content.writes)
+        position = tuple(progress.writes[key] for key in keys)
+        noted = self._noted.get(decided.id)
+        if noted is None:
+            noted = self._noted[decided.id] = tuple(self._writes[key] for key in keys)
+            self.order.append(decided.id)
+            for key in content.writes:
+                self._writes[key] += 1
+        if position != noted:
+            differing = next(key for key, *two in zip(keys, position, noted, strict=True) if two[0] != two[1])
+            text = (
+                f"replica {row} executes {decided.id} after {progress.writes[differing]} writers of "
+                f"{differing!r}, others after {noted[keys.index(differing)]}"
+            )
+            raise ViolationError("execution order", text, (decided.id,))
+        for key in content.writes:
+            progress.writes[key] += 1

@@ -1,0 +1,63 @@
+"""The end of a run: everything pending has finished, and all replicas hold the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from epaxos.simulation.checkers.reference import State
+from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.replica import Replica
+from epaxos.statemachine import intervals
+
+
+def settled(replicas: Sequence[Replica]) -> bool:
+    """Whether everything that any of these replicas ever heard of is decided and executed on all of them."""
+    if any(replica.disk.busy for replica in replicas):
+        return False
+    statuses = [replica.core.status() for replica in replicas]
+    first = statuses[0]
+    return all(
+        status.committed == status.executed == status.seen == first.seen
+        and not status.pending
+        and not status.in_flight
+        for status in statuses
+    )
+
+
+def describe_unsettled(replicas: Iterable[Replica]) -> str:
+    """How far each replica is, for a run that did not finish."""
+    return "\n".join(f"  replica {replica.row}: {replica.core.status()}" for replica in replicas)
+
+
+def check_same_state(
+    replicas: Sequence[Replica], state: State, executed: Iterable[tuple[int, int]]
+) -> None:
+    """Check that replicas hold what the plain store holds, and have executed the same request numbers.
+
+    Raises:
+        ViolationError: one of them does not.
+    """
+    numbers = _as_intervals(executed)
+    digests = set()
+    for replica in replicas:
+        source = replica.machine.digest_source()
+        digests.add(source.hexdigest())
+        if source.data != state:
+            text = f"replica {replica.row} holds {source.data}, the plain store {state}"
+            raise ViolationError("same state", text)
+        if source.executed != numbers:
+            text = f"replica {replica.row} has executed {source.executed}, of all were executed {numbers}"
+            raise ViolationError("same state", text)
+        if replica.frontdoor.waiting:
+            text = f"replica {replica.row} keeps {replica.frontdoor.waiting} frames waiting for ever"
+            raise ViolationError("no forgotten frame", text)
+    if len(digests) > 1:
+        raise ViolationError("same state", f"equal states have different digests: {sorted(digests)}")
+
+
+def _as_intervals(executed: Iterable[tuple[int, int]]) -> Mapping[int, tuple[int, ...]]:
+    """Request numbers by client, in the form in which sessions keep them."""
+    bounds: dict[int, list[int]] = {}
+    for client, number in sorted(executed):
+        intervals.add(bounds.setdefault(client, []), number, number + 1)
+    return {client: tuple(found) for client, found in bounds.items()}

@@ -1,0 +1,196 @@
+"""Clients: sessions with request numbers, time-outs, retries elsewhere, and the history of what they were told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from epaxos.protocol.ids import Row
+from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.observer import Call, Observer
+from epaxos.simulation.options import Options
+from epaxos.simulation.replica import Replica
+from epaxos.simulation.schedule import Schedule, stream
+from epaxos.simulation.workload import Frame, Script
+from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
+from epaxos.statemachine.sessions import BatchResult
+
+
+class Surroundings(NamedTuple):
+    """What all clients of a run share; `new_session` gives a session id that was never used."""
+
+    options: Options
+    schedule: Schedule
+    observer: Observer
+    replicas: Sequence[Replica]
+    new_session: Callable[[], int]
+
+
+class _Flight:
+    """A frame under way: its request numbers, and how often it was sent."""
+
+    __slots__ = ("commands", "first", "sent", "target")
+
+    def __init__(self, first: int, commands: Sequence[Command], target: Row) -> None:
+        self.first = first
+        self.commands = commands
+        self.target = target
+        self.sent = 0
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.commands)
+
+
+class Client:
+    """One client, which goes through its script with at most `window` frames under way.
+
+    It asks the same replica until that does not answer in time, then the next one, with the same request
+    numbers, for as long as it takes, or until it gives up and goes on as a new session.
+    """
+
+    def __init__(self, surroundings: Surroundings, script: Script) -> None:
+        self._surroundings = surroundings
+        self._options = surroundings.options
+        self._schedule = surroundings.schedule
+        self._random = stream(self._options.seed, f"client {script.name}")
+        self._frames = list(reversed(script.frames))
+        self._target = self._random.randrange(self._options.replicas)
+        self._lossy = True
+        self._thinking = 0
+        self._flights: list[_Flight] = []
+        self._begin_session()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to ask for and nothing unanswered."""
+        return not (self._frames or self._thinking or self._flights)
+
+    @property
+    def open_calls(self) -> list[Call]:
+        """The commands that wait for an answer."""
+        return list(self._open.values())
+
+    def start(self) -> None:
+        """Begin with as many frames as the window allows."""
+        for _ in range(self._options.window):
+            self._think()
+
+    def calm(self) -> None:
+        """Lose nothing and give up nothing from now on."""
+        self._lossy = False
+
+    def _begin_session(self) -> None:
+        self._session = self._surroundings.new_session()
+        self._next = 1
+        self._open: dict[int, Call] = {}
+        self._flights.clear()
+
+    @property
+    def _acked(self) -> int:
+        """Every lower request number has been answered; calls are open in ascending order."""
+        return next(iter(self._open), self._next)
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    def _think(self) -> None:
+        if self._frames:
+            frame = self._frames.pop()
+            self._thinking += 1
+            self._schedule.after(frame.think, self._ask, frame)
+
+    def _ask(self, frame: Frame) -> None:
+        self._thinking -= 1
+        flight = _Flight(self._next, frame.commands, self._target)
+        self._next += len(frame.commands)
+        self._flights.append(flight)
+        for number, command in enumerate(frame.commands, flight.first):
+            call = Call(self._session, number, command, self._schedule.now)
+            self._open[number] = call
+            self._surroundings.observer.asked(call)
+        self._send(flight)
+
+    def _send(self, flight: _Flight) -> None:
+        flight.sent += 1
+        for batch in self._batches(flight):
+            self._carry(self._surroundings.replicas[flight.target].request, batch, self._on_answer)
+        # The time-out grows: a cluster that is slower than the first one would otherwise drown in retries.
+        timeout = self._options.client_timeout * min(2 ** (flight.sent - 1), 8)
+        self._schedule.after(timeout, self._on_timeout, self._session, flight, flight.sent)
+
+    def _batches(self, flight: _Flight) -> list[Batch]:
+        """The flight as one frame; a retry may come in two, or together with the next flight."""
+        commands = list(flight.commands)
+        if flight.sent > 1 and self._random.random() < self._options.regroup:
+            after = [other for other in self._flights if other.first == flight.end]
+            if after and self._random.random() < 0.5:
+                self._surroundings.observer.noted("retry joined with another frame")
+                return [self._batch(flight.first, commands + list(after[0].commands))]
+            if len(commands) > 1:
+                cut = self._random.randint(1, len(commands) - 1)
+                self._surroundings.observer.noted("retry split in two")
+                parts = [(flight.first, commands[:cut]), (flight.first + cut, commands[cut:])]
+                return [self._batch(*part) for part in parts]
+        return [self._batch(flight.first, commands)]
+
+    def _batch(self, first: int, commands: Sequence[Command]) -> Batch:
+        arguments = [command.argument for command in commands]
+        bare = all(argument is None for argument in arguments)
+        return decode_batch(
+            encode_batch(
+                self._session,
+                first,
+                self._acked,
+                bytes(command.operation for command in commands),
+                [command.key for command in commands],
+                None if bare else arguments,
+            )
+        )
+
+    def _carry(self, receive: Callable[..., None], *arguments: object) -> None:
+        """Bring something to the replica or back, with the luck of the client's own network."""
+        if self._lossy and self._random.random() < self._options.client_loss:
+            self._surroundings.observer.noted("client's message lost")
+            return
+        delay = self._options.delay * self._random.random()
+        self._schedule.after(delay, receive, *arguments)
+
+    def _on_timeout(self, session: int, flight: _Flight, sent: int) -> None:
+        if session != self._session or flight not in self._flights or flight.sent != sent:
+            return
+        if self._lossy and self._random.random() < self._options.abandon:
+            self._give_up()
+            return
+        self._surroundings.observer.noted("client retried elsewhere")
+        flight.target = self._target = (flight.target + 1) % self._options.replicas
+        self._send(flight)
+
+    def _give_up(self) -> None:
+        """Leave everything unanswered and go on as somebody else."""
+        self._surroundings.observer.noted("client gave up")
+        under_way = len(self._flights)
+        self._begin_session()
+        for _ in range(under_way):
+            self._think()
+
+    # -- being answered ------------------------------------------------------------------------------------
+
+    def _on_answer(self, result: BatchResult, row: Row) -> None:
+        """A replica answers: its reply sets out for this client."""
+        self._carry(self._take, result, row)
+
+    def _take(self, result: BatchResult, row: Row) -> None:
+        if result.client != self._session:
+            return
+        values = result.values or [None] * len(result.outcomes)
+        for number, answer in enumerate(zip(result.outcomes, values, strict=True), result.first):
+            call = self._open.pop(number, None)
+            if call is not None:
+                call.answered, call.result = self._schedule.now, answer
+                self._surroundings.observer.answered(call, row)
+        for flight in [flight for flight in self._flights if self._is_answered(flight)]:
+            self._flights.remove(flight)
+            self._think()
+
+    def _is_answered(self, flight: _Flight) -> bool:
+        return not any(number in self._open for number in range(flight.first, flight.end))

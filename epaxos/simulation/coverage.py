@@ -1,0 +1,144 @@
+"""What a run exercised, counted from outside: a simulator that never met a case has shown nothing about it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from epaxos.protocol.contract import Component, Effects, Event
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.messages import Commit, Nack, Recover
+from epaxos.simulation.observer import Call, Observer
+from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.sessions import BatchResult
+
+CASES: Final = 13
+"""How many cases the decision of a recovery has (protocol 4.7)."""
+
+EXPECTED: Final = (
+    "commit: fast",
+    "commit: slow",
+    "commit: recovered",
+    "component of several",
+    "component of more than two",
+    "no-op executed",
+    "no-op for a slot never proposed",
+    "payload proposed again after a no-op",
+    *(f"recovery: case {case}" for case in range(1, CASES + 1)),
+    "recovery: two at once",
+    "recovery: three at once",
+    "nack",
+    "replica restarted",
+    "replica restarted with open instances",
+    "crash between two effects",
+    "write torn by a crash",
+    "replica dead for good",
+    "replica paused",
+    "peer reported offline",
+    "message lost",
+    "message duplicated",
+    "message overtaken",
+    "partition: halves",
+    "partition: one way out",
+    "partition: one way in",
+    "partition: alone",
+    "partition: bridge",
+    "partition: single links",
+    "storm",
+    "slow disk",
+    "clock drifts",
+    "client retried elsewhere",
+    "client gave up",
+    "client's message lost",
+    "retry split in two",
+    "retry joined with another frame",
+    "duplicate command executed once",
+    "multi done",
+    "multi aborted",
+)
+"""What a large number of seeds must have met."""
+
+
+class Coverage(Observer):
+    """Counts `marks` of one run."""
+
+    def __init__(self) -> None:
+        self.marks: Counter[str] = Counter()
+        self._recoverers: defaultdict[InstanceId, set[Row]] = defaultdict(set)
+        self._proposed: set[InstanceId] = set()
+        self._annulled: set[InstanceId] = set()
+        self._executed: set[InstanceId] = set()
+
+    def noted(self, mark: str) -> None:
+        """See `Observer`."""
+        self.marks[mark] += 1
+
+    def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
+        """See `Observer`."""
+        del row, event
+        for note in effects.commits:
+            self.marks[f"commit: {note.path}"] += 1
+        for record in effects.records:
+            if record.init is not None:
+                self._proposed.add(record.id)
+
+    def left(self, row: Row, receivers: Sequence[Row], message: Any) -> None:
+        """See `Observer`."""
+        del receivers
+        if isinstance(message, Recover):
+            recoverers = self._recoverers[message.id]
+            if row not in recoverers:
+                recoverers.add(row)
+                if len(recoverers) == 2:
+                    self.marks["recovery: two at once"] += 1
+                elif len(recoverers) == 3:
+                    self.marks["recovery: three at once"] += 1
+        elif isinstance(message, Nack):
+            self.marks["nack"] += 1
+        elif isinstance(message, Commit) and message.value is NOP and message.id not in self._annulled:
+            self._annulled.add(message.id)
+            if message.id not in self._proposed:
+                self.marks["no-op for a slot never proposed"] += 1
+
+    def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
+        """See `Observer`."""
+        del row
+        if component[0].id in self._executed:
+            return
+        self._executed.update(decided.id for decided in component)
+        if len(component) > 1:
+            self.marks["component of several"] += 1
+        if len(component) > 2:
+            self.marks["component of more than two"] += 1
+        self.marks["no-op executed"] += sum(not batches for batches in results)
+
+    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+        """See `Observer`."""
+        del row
+        if records:
+            self.marks["replica restarted"] += 1
+            if any(record.phase is not Phase.COMMITTED for record in records.values()):
+                self.marks["replica restarted with open instances"] += 1
+
+    def answered(self, call: Call, row: Row) -> None:
+        """See `Observer`."""
+        del row
+        if call.command.operation == Operation.MULTI and call.result is not None:
+            aborted = call.result[0] == Outcome.ABORTED
+            self.marks["multi aborted" if aborted else "multi done"] += 1
+
+    def add_core(self, coverage: Mapping[str, int]) -> None:
+        """Take the decisions that a core counted before it stops."""
+        for name, count in coverage.items():
+            if name.startswith("case "):
+                self.marks[f"recovery: {name.split(':')[0]}"] += count
+            elif name == "proposed again":
+                self.marks["payload proposed again after a no-op"] += count
+            elif name not in _COUNTED_HERE:
+                self.marks[f"recovery: {name}"] += count
+
+
+_COUNTED_HERE: Final = {"nack", "fast commit", "slow commit", "recovered commit"}
+"""What a core counts and this module counts too, from outside."""
