@@ -19,8 +19,11 @@ from typing import Any, Final, NamedTuple
 
 import zmq
 
-_POLLIN: Final = zmq.POLLIN
-_NOBLOCK: Final = zmq.NOBLOCK
+# Plain integers: an operation on pyzmq's enumerations costs several µs, and these stand in the inner loop.
+_POLLIN: Final = int(zmq.POLLIN)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_EVENTS: Final = int(zmq.EVENTS)
+_RCVMORE: Final = int(zmq.RCVMORE)
 
 
 class Round(NamedTuple):
@@ -43,21 +46,20 @@ class Envelope(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Where rounds come from: the ROUTER of the peers, that of the clients, further sockets to wake for.
+    """Where rounds come from: the ROUTER of the peers and that of the clients.
 
     `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`.
     """
 
     peers: zmq.Socket[bytes]
     clients: zmq.Socket[bytes]
-    others: list[zmq.Socket[bytes]]
     deadline: Callable[[], float]
     now: Callable[[], float]
 
 
 def readable(source: zmq.Socket[bytes]) -> bool:
     """Whether a message waits on the socket; asking costs half a µs, an `Again` exception 6."""
-    return bool(int(source.getsockopt(zmq.EVENTS)) & _POLLIN)
+    return bool(int(source.getsockopt(_EVENTS)) & _POLLIN)
 
 
 class Mailbox:
@@ -88,7 +90,7 @@ class Mailbox:
         """Begin to take rounds from sockets."""
         self._sources = sources
         self._last_round = sources.now()
-        sockets = (sources.peers, sources.clients, *sources.others, self._wake_reader.fileno())
+        sockets = (sources.peers, sources.clients, self._wake_reader.fileno())
         self._pollables = [(pollable, _POLLIN) for pollable in sockets]
 
     def put(self, envelope: Any, /) -> None:
@@ -138,7 +140,7 @@ class Mailbox:
         while len(frames) < self._told.maxsize and readable(source):
             identity = source.recv(_NOBLOCK)
             parts = []
-            while source.get(zmq.RCVMORE):
+            while source.getsockopt(_RCVMORE):
                 parts.append(source.recv(_NOBLOCK))
             frames.append((identity, parts))
         return frames

@@ -19,6 +19,8 @@ from epaxos.transport.framing import Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
 
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+
 SEND_HIGH_WATER: Final = 1000
 """Bundles that wait for a slow peer at most. Beyond it bundles are dropped and counted; the protocol sends
 what matters again. A peer that reads nothing at all is offline after `timeout` and then gets only beacons."""
@@ -140,7 +142,7 @@ class Remote(HostedActor):
         return None
 
     def tick(self, now: float) -> None:
-        """Do what is due: let deferred messages go, send a beacon, notice that the peer is silent."""
+        """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
         if self._riding and now >= self._riding_since + self._settings.commit_delay:
             self._flush([])
         if now >= self._next_beacon:
@@ -148,8 +150,9 @@ class Remote(HostedActor):
             if self.online and now - self.last_heard > self._settings.timeout:
                 self._set_online(online=False)
             self._send([self._beacon()])
+            self._read()
 
-    def read(self) -> None:
+    def _read(self) -> None:
         """Read what the peer sent back on this connection: only refusals come this way."""
         while readable(self.socket):
             parts = self.socket.recv_multipart(zmq.NOBLOCK)
@@ -191,7 +194,7 @@ class Remote(HostedActor):
             self._send(bundle[middle:])
             return
         try:
-            self.socket.send(frame, zmq.NOBLOCK)
+            self.socket.send(frame, _NOBLOCK)
         except zmq.Again:
             self._stats.messages_dropped(settings.name, "full" if self.online else "offline", len(bundle))
             return

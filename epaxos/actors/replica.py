@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pykka
 import zmq
@@ -131,8 +131,7 @@ class Replica(pykka.ThreadingActor):
         for peer in self._outboxes:
             self._remotes[peer] = self._start_remote(peer)
             self._helpers.submit(self._look_up, peer)
-        others = [remote.socket for remote in self._remotes.values()]
-        sources = Sources(self._peer_socket, self._client_socket, others, self._deadline, time.monotonic)
+        sources = Sources(self._peer_socket, self._client_socket, self._deadline, time.monotonic)
         self.actor_inbox.attach(sources)
         address = self._config.replicas[self._row]
         _log.info(
@@ -216,7 +215,6 @@ class Replica(pykka.ThreadingActor):
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
-            remote.read()
             if remote.deadline <= began:
                 remote.tick(began)
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
@@ -375,7 +373,9 @@ class Replica(pykka.ThreadingActor):
         self._stats.round_done(events, waited, time.monotonic() - began)
 
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 
 
 def _outgoing(message: Message) -> Outgoing:
@@ -384,5 +384,5 @@ def _outgoing(message: Message) -> Outgoing:
 
 def _send_now(router: zmq.Socket[bytes], identity: bytes, frame: bytes) -> None:
     """Send through a ROUTER, which drops what it cannot queue: an absent or stuck client costs nothing."""
-    router.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
-    router.send(frame, zmq.NOBLOCK)
+    router.send(identity, _MORE)
+    router.send(frame, _NOBLOCK)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import click
-from rich.box import SIMPLE
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -44,7 +44,7 @@ def status(
     """Show how each replica of a cluster does. All are asked at the same time.
 
     The columns of the table:
-      state      up, or no answer: the reason is on stderr
+      state      up, or silent: the reason is on stderr
       committed  for each replica, in the order of the table: the slot up to which
                  all instances that it proposed are committed here; - for none
       executed   the same of executed instances
@@ -124,13 +124,18 @@ def table(found: Survey) -> Table:
     """The replicas as a table; on a narrow terminal the frontiers, which are the widest, take several lines."""
     title = f"Cluster {found.cluster}: {found.reachable} of {len(found.replicas)} replicas reachable"
     shown = Table(
-        title=title, title_justify="left", title_style="", box=SIMPLE, padding=(0, 1), pad_edge=False
+        title=title,
+        title_justify="left",
+        title_style="",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for name in ("replica", "state", "version", "uptime"):
         shown.add_column(name, no_wrap=True)
     for name in ("committed", "executed"):
         shown.add_column(name, justify="right")
-    for name in ("pending", "fast path", "peers"):
+    for name in ("pending", "fast\npath", "peers"):
         shown.add_column(name, justify="right", no_wrap=True)
     for replica in found.replicas:
         shown.add_row(*_cells(replica), style=None if replica["reachable"] else "red")
@@ -139,20 +144,25 @@ def table(found: Survey) -> Table:
 
 def _cells(replica: dict[str, Any]) -> list[str]:
     if not replica["reachable"]:
-        return [replica["name"], "no answer"]
+        return [replica["name"], "silent"]
     peers = replica["peers"].values()
     ratio = replica["fast_path_ratio"]
     return [
         replica["name"],
         "up",
         replica["version"],
-        format_duration(int(replica["uptime_s"])),
+        _uptime(replica["uptime_s"]),
         _frontier(replica["committed"]),
         _frontier(replica["executed"]),
         str(replica["pending"]),
         _NONE if ratio is None else f"{ratio:.1%}",
         f"{sum(peer['online'] for peer in peers)}/{len(peers)}",
     ]
+
+
+def _uptime(seconds: float) -> str:
+    """The time without seconds where it has hours."""
+    return format_duration(int(seconds) if seconds < 3600 else seconds // 60 * 60)
 
 
 def _frontier(slots: list[int]) -> str:

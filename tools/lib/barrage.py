@@ -322,7 +322,7 @@ def counted_errors(replica: ReplicaAddress) -> Counter[str]:
     url = f"http://{replica.host}:{replica.metrics_port}/metrics"
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=PATIENCE) as page:  # noqa: S310 - http, as written above
+            with urllib.request.urlopen(url, timeout=PATIENCE) as page:
                 text = page.read().decode()
             break
         except OSError as error:  # the page is full of connections that have not been cut yet

@@ -28,7 +28,6 @@ from barrage import (
     NO_ZMQ,
     BarrageError,
     Result,
-    Tally,
     barrage,
     counted_errors,
     difference,
@@ -60,7 +59,8 @@ More than a second, so that no two runs write the same values.
 NOISE_SHARE: Final = 20
 """One connection of noise for so many frames."""
 
-LIMIT: Final = 600.0  # seconds for all the throwing
+LIMIT: Final = 600.0
+"""Seconds that all the throwing may take."""
 
 console = Console()
 notes = Console(stderr=True, highlight=False)
@@ -211,7 +211,7 @@ def fuzz(
     try:
         before = {replica.name: counted_errors(replica) for replica in config.replicas}
         began = time.monotonic()
-        thrown = barrage(config, frames, chance, insiders, look=look)
+        thrown = barrage(config, frames, chance, insiders, look=lambda: _look_within(LIMIT, began, look))
         seconds = time.monotonic() - began
         verdicts = judge(config, thrown, before)
         noise = throw_all_noise(config, max(1, frames // NOISE_SHARE), chance, look)
@@ -223,6 +223,12 @@ def fuzz(
     notes.print(f"{count:,} bad frames in {seconds:.1f} s beside {load.commands:,} verified commands")
     wrong += [f"{name} did not count as it must" for name, verdict in verdicts.items() if not verdict.fine]
     return wrong + check_service(config)
+
+
+def _look_within(limit: float, began: float, look: Callable[[], None]) -> None:
+    look()
+    if time.monotonic() - began > limit:
+        raise FuzzError(f"the cluster is too slow: after {limit:.0f} s not all frames are thrown")
 
 
 def judge(config: Config, thrown: Result, before: Mapping[str, Counter[str]]) -> dict[str, Verdict]:
@@ -274,31 +280,27 @@ def check_service(config: Config) -> list[str]:
     return wrong
 
 
-def show(
-    thrown: Result, verdicts: Mapping[str, Verdict], noise: Mapping[tuple[str, str], int]
-) -> None:
-    """Print what was thrown and what was counted, a line a socket and one a replica."""
-    kinds = sorted({kind for verdict in verdicts.values() for side in verdict for kind in side})
+def show(thrown: Result, verdicts: Mapping[str, Verdict], noise: Mapping[tuple[str, str], int]) -> None:
+    """Print a column a replica: what was thrown at its sockets, and each kind of error as client + peer = counted."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("replica", "socket", "messages", "noise", "errors", *kinds):
-        table.add_column(heading, no_wrap=True, justify="left" if heading in ("replica", "socket") else "right")
-    for name, verdict in verdicts.items():
-        for socket in ("client", "peer", "http"):
-            tally = thrown.get((name, socket), Tally())
-            table.add_row(
-                name,
-                socket,
-                f"{tally.messages:,}",
-                f"{noise[name, socket]:,}",
-                *_cells(tally.expected, kinds),
-            )
-        style = "bold" if verdict.fine else "bold red"
-        table.add_row(name, "counted", "", "", *_cells(verdict.counted, kinds), style=style)
+    table.add_column("client + peer = counted", no_wrap=True)
+    for name in verdicts:
+        table.add_column(name, justify="right", no_wrap=True)
+    for socket in ("client", "peer"):
+        cells = [f"{thrown[name, socket].messages:,}" for name in verdicts]
+        table.add_row(f"bad messages, {socket}", *cells)
+    for socket in ("client", "peer", "http"):
+        cells = [f"{noise[name, socket]:,}" for name in verdicts]
+        table.add_row(f"noise, {socket}", *cells)
+    for kind in sorted({kind for verdict in verdicts.values() for side in verdict for kind in side}):
+        table.add_row(kind, *(_sum(thrown, name, kind, verdicts[name]) for name in verdicts))
     console.print(table)
 
 
-def _cells(counts: Counter[str], kinds: Sequence[str]) -> list[str]:
-    return [f"{number:,}" for number in (counts.total(), *(counts[kind] for kind in kinds))]
+def _sum(thrown: Result, name: str, kind: str, verdict: Verdict) -> str:
+    sides = [thrown[name, socket].expected[kind] for socket in ("client", "peer")]
+    sign = "=" if sum(sides) == verdict.counted[kind] else "[bold red]≠[/]"
+    return f"{sides[0]:,} + {sides[1]:,} {sign} {verdict.counted[kind]:,}"
 
 
 if __name__ == "__main__":

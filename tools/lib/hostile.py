@@ -18,29 +18,13 @@ import msgpack
 
 from epaxos.config import Config
 from epaxos.errors import FrameError
-from epaxos.protocol.ids import InstanceId, Row
-from epaxos.protocol.log import NOP, Phase, Proposal
-from epaxos.protocol.messages import (
-    Accept,
-    AcceptOK,
-    Beacon,
-    Commit,
-    CommitRequest,
-    Message,
-    Nack,
-    PreAccept,
-    PreAcceptOK,
-    Recover,
-    RecoverOK,
-    Truncated,
-    Validate,
-    ValidateOK,
-    Waiting,
-)
-from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
+from epaxos.protocol.ids import Row
+from epaxos.protocol.messages import Message
+from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
 from epaxos.transport.codec import Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import HEADER_SIZE, MAGIC, WIRE_VERSION, Kind, open_frame, seal
+from samples import sample_messages
 
 UNTOUCHED: Final = b"written-by-nobody"
 """The key that the good commands beside a bad one would write; nothing of their frame may be taken."""
@@ -269,7 +253,13 @@ class Forge:
         return self._bad_request()
 
     def _bad_status(self) -> Hostile:
-        bodies = [DEEP, *NOT_MSGPACK, *map(msgpack.packb, WRONG), msgpack.packb((1.5, {})), msgpack.packb((1, []))]
+        bodies = [
+            DEEP,
+            *NOT_MSGPACK,
+            *map(msgpack.packb, WRONG),
+            msgpack.packb((1.5, {})),
+            msgpack.packb((1, [])),
+        ]
         return Hostile((self._seal(Kind.STATUS, self._random.choice(bodies)),), ("malformed",))
 
     def _refused(self) -> Hostile:
@@ -373,28 +363,3 @@ class Forge:
             changed[place] = self._random.choice(WRONG)
         body: bytes = msgpack.packb(changed)
         return body
-
-
-def sample_messages(n: int, sender: Row) -> list[Message]:
-    """One message of every type, as a replica of a cluster of `n` sends it that owns the row `sender`."""
-    place = InstanceId(sender, 5)
-    deps = (4,) * n
-    ballot = n + sender
-    command = make_payload([decode_batch(encode_batch(1, 1, 1, b"\x02", [b"key"], [b"value"]))])
-    return [
-        PreAccept(place, command, deps, 3),
-        PreAcceptOK(place, deps, 3),
-        Accept(place, ballot, command, deps, 3),
-        Accept(place, ballot, NOP, deps, 3),
-        AcceptOK(place, ballot),
-        Commit(place, command, deps, 3),
-        CommitRequest(sender, 0, 5),
-        Recover(place, ballot),
-        RecoverOK(place, ballot, 0, Phase.ACCEPTED, command, deps, 3, Proposal(command, deps, 3)),
-        Validate(place, ballot, command, deps, 3),
-        ValidateOK(place, ballot, ((place, Phase.COMMITTED),)),
-        Waiting(place, 2),
-        Nack(place, ballot),
-        Truncated(place, deps),
-        Beacon(deps, deps, deps, deps, deps),
-    ]

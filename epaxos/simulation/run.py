@@ -1,0 +1,135 @@
+"""One run: faults first, then calm, in which everything must finish; and what came of it."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import InstanceId
+from epaxos.simulation.checkers.acceptor import Acceptors
+from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.decisions import Decisions
+from epaxos.simulation.checkers.history import check_witness
+from epaxos.simulation.checkers.order import ExecutionOrder
+from epaxos.simulation.checkers.progress import check_same_state, describe_unsettled, settled
+from epaxos.simulation.checkers.results import Results
+from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
+from epaxos.simulation.cluster import Cluster, Plan
+from epaxos.simulation.coverage import Coverage
+from epaxos.simulation.observer import Observer, Observers
+from epaxos.simulation.options import Options
+from epaxos.simulation.replica import LIMITS, MakeCore
+
+
+class Outcome(NamedTuple):
+    """What a run came to.
+
+    `text` says what was found; `places` the instances it is about. `commands` were answered, in `seconds` of
+    virtual time, with `actions` of the schedule.
+    """
+
+    options: Options
+    verdict: Verdict
+    text: str
+    places: tuple[InstanceId, ...]
+    marks: Counter[str]
+    commands: int
+    seconds: float
+    actions: int
+
+
+class Run:
+    """One run of a plan; `extra` observers see what the checkers see, before them."""
+
+    def __init__(self, plan: Plan, extra: Sequence[Observer] = (), make_core: MakeCore = EPaxos) -> None:
+        n = plan.options.replicas
+        contents = Contents()
+        self._options = plan.options
+        self._coverage = Coverage()
+        self._decisions = Decisions(plan.options.quorums, contents)
+        self._order = ExecutionOrder(n, contents)
+        self._results = Results(contents, LIMITS.value)
+        checkers = [Acceptors(n, contents), self._decisions, self._order, self._results]
+        self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
+
+    def execute(self) -> Outcome:
+        """Run to the end, or to the first thing that is wrong."""
+        verdict, text, places = Verdict.CLEAN, "", ()
+        try:
+            self._execute()
+        except ViolationError as violation:
+            verdict, text, places = Verdict.SAFETY, str(violation), violation.places
+        except InvariantError as error:
+            verdict, text = Verdict.SAFETY, f"a core stops: {error}"
+        except NoProgressError as error:
+            verdict, text = Verdict.LIVENESS, str(error)
+        except Exception:  # noqa: BLE001 - whatever a core raises is a finding, and the next seed must run
+            verdict, text = Verdict.CRASH, traceback.format_exc()
+        return self._outcome(verdict, text, places)
+
+    def _execute(self) -> None:
+        schedule = self.cluster.schedule
+        self.cluster.start()
+        while schedule.step(self._options.phase):
+            pass
+        self.cluster.calm()
+        self._settle()
+        check_same_state(self.cluster.living, self._results.state, self._results.results)
+        check_witness(self._results.witness, self._results.calls)
+
+    def _settle(self) -> None:
+        """Go on until everything has finished.
+
+        Raises:
+            NoProgressError: that takes longer than the bound.
+        """
+        cluster, schedule = self.cluster, self.cluster.schedule
+        bound = schedule.now + self._bound()
+        while not (all(client.finished for client in cluster.clients) and settled(cluster.living)):
+            if schedule.now >= bound:
+                raise NoProgressError(self._unfinished())
+            until = schedule.now + self._options.beacon
+            while schedule.step(until):
+                pass
+
+    def _bound(self) -> float:
+        """How long everything may take after the faults, in seconds.
+
+        A recovery backs off to 32 times its time-out, more for those who come last, and may have to try again. A
+        client has its script to go through, and finds living replicas by time-outs.
+        """
+        options = self._options
+        recovery = 500 * options.patience
+        frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
+        return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
+
+    def _unfinished(self) -> str:
+        cluster = self.cluster
+        open_calls = [call for client in cluster.clients for call in client.open_calls]
+        waiting = ", ".join(f"{call.number} of client {call.client}" for call in open_calls[:10])
+        return (
+            f"not finished {self._bound():.3f} s after the faults; commands without an answer: "
+            f"{waiting or 'none'}\n{describe_unsettled(cluster.living)}"
+        )
+
+    def _outcome(self, verdict: Verdict, text: str, places: tuple[InstanceId, ...]) -> Outcome:
+        for replica in self.cluster.replicas:
+            if replica.alive:
+                replica.count()
+            self._coverage.add_replica(replica)
+        schedule = self.cluster.schedule
+        commands = sum(call.answered is not None for call in self._results.calls.values())
+        return Outcome(
+            self._options,
+            verdict,
+            text,
+            places,
+            self._coverage.marks,
+            commands,
+            schedule.now,
+            schedule.actions,
+        )

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.errors import FrameError
+from epaxos.protocol.command import Command
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import NOP, Phase, Proposal, Value
+from epaxos.protocol.messages import (
+    Accept,
+    AcceptOK,
+    Beacon,
+    Commit,
+    CommitRequest,
+    Message,
+    Nack,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+    RecoverOK,
+    Truncated,
+    Validate,
+    ValidateOK,
+    Waiting,
+)
+from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
+from harness.commands import Access, decode_access
+
+N = 3
+CODEC = Codec(N, decode_access)
+SERVICE_CODEC = Codec(N, decode_payload)
+LARGEST = 2**62 - 1
+COMMAND = Access(7, (b"r",), (b"w", b"v"))
+PLACE = InstanceId(1, 5)
+DEPS = (9, 4, -1)
+
+
+class Sent(NamedTuple):
+    """A message that a correct replica may send, and which one."""
+
+    sender: Row
+    message: Message
+
+
+ROWS = st.integers(0, N - 1)
+NUMBERS = st.one_of(st.integers(0, 9), st.integers(0, LARGEST))
+SLOTS = st.one_of(st.integers(-1, 9), st.integers(-1, LARGEST))
+VECTORS = st.tuples(*[SLOTS] * N)
+KEYS = st.lists(st.sampled_from([b"a", b"bb", b"\0\xff"]), max_size=2).map(tuple)
+COMMANDS = st.builds(Access, st.integers(-5, 5), KEYS, KEYS)
+VALUES: st.SearchStrategy[Value] = st.one_of(st.just(NOP), COMMANDS)
+OPTIONAL_VALUES = st.one_of(st.none(), VALUES)
+PLACES = st.builds(InstanceId, ROWS, NUMBERS)
+PHASES = st.sampled_from(Phase)
+PROPOSALS = st.builds(Proposal, COMMANDS, VECTORS, NUMBERS)
+
+
+@st.composite
+def own_deps(draw: st.DrawFn, place: InstanceId) -> Vector:
+    """Dependencies of an instance, below it in its own row."""
+    deps = list(draw(VECTORS))
+    deps[place.row] = min(deps[place.row], place.slot - 1)
+    return tuple(deps)
+
+
+def holder(place: InstanceId, ballot: Ballot) -> Row:
+    return ballot % N if ballot else place.row
+
+
+@st.composite
+def sendings(draw: st.DrawFn) -> Sent:
+    """Any message that a correct replica may send."""
+    place, row, ballot, seq = draw(PLACES), draw(ROWS), draw(NUMBERS), draw(NUMBERS)
+    deps = draw(own_deps(place))
+    kind = draw(st.sampled_from(list(MESSAGE_NAMES)))
+    makers: dict[type, Callable[[], Sent]] = {
+        PreAccept: lambda: Sent(place.row, PreAccept(place, draw(COMMANDS), deps, seq)),
+        PreAcceptOK: lambda: Sent(row, PreAcceptOK(place, deps, seq)),
+        Accept: lambda: Sent(holder(place, ballot), Accept(place, ballot, draw(OPTIONAL_VALUES), deps, seq)),
+        AcceptOK: lambda: Sent(row, AcceptOK(place, ballot)),
+        Commit: lambda: Sent(row, Commit(place, draw(OPTIONAL_VALUES), deps, seq)),
+        CommitRequest: lambda: Sent(row, CommitRequest(draw(ROWS), draw(NUMBERS), draw(NUMBERS))),
+        Recover: lambda: Sent(holder(place, ballot), Recover(place, ballot)),
+        RecoverOK: lambda: Sent(row, draw(recover_oks(place, ballot))),
+        Validate: lambda: Sent(holder(place, ballot), Validate(place, ballot, draw(COMMANDS), deps, seq)),
+        ValidateOK: lambda: Sent(
+            row, ValidateOK(place, ballot, tuple(draw(st.lists(st.tuples(PLACES, PHASES), max_size=4))))
+        ),
+        Waiting: lambda: Sent(row, Waiting(place, seq)),
+        Nack: lambda: Sent(row, Nack(place, ballot)),
+        Truncated: lambda: Sent(row, Truncated(place, draw(VECTORS))),
+        Beacon: lambda: Sent(row, Beacon(*(draw(VECTORS) for _ in range(5)))),
+    }
+    return makers[kind]()
+
+
+def recover_oks(place: InstanceId, ballot: Ballot) -> st.SearchStrategy[RecoverOK]:
+    return st.builds(
+        RecoverOK,
+        st.just(place),
+        st.just(ballot),
+        NUMBERS,
+        PHASES,
+        OPTIONAL_VALUES,
+        own_deps(place),
+        NUMBERS,
+        st.none() | PROPOSALS,
+    )
+
+
+def kind_of_refusal(sender: Row, encoded: bytes) -> str:
+    with pytest.raises(FrameError) as refusal:
+        CODEC.decode_message(sender, encoded)
+    return refusal.value.kind
+
+
+# -- round trips -------------------------------------------------------------------------------------------
+
+
+@given(sendings())
+def test_messages_survive_encoding(sent: Sent) -> None:
+    decoded = CODEC.decode_message(sent.sender, encode_message(sent.message))
+    assert decoded == sent.message
+    assert type(decoded) is type(sent.message)
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        (PreAccept(PLACE, COMMAND, DEPS, 3), [1, [1, 5], COMMAND.encoded, [9, 4, -1], 3]),
+        (PreAcceptOK(PLACE, DEPS, 3), [2, [1, 5], [9, 4, -1], 3]),
+        (Accept(PLACE, 4, COMMAND, DEPS, 3), [3, [1, 5], 4, COMMAND.encoded, [9, 4, -1], 3]),
+        (Accept(PLACE, 4, NOP, DEPS, 0), [3, [1, 5], 4, 0, [9, 4, -1], 0]),
+        (Accept(PLACE, 0, None, DEPS, 3), [3, [1, 5], 0, None, [9, 4, -1], 3]),
+        (AcceptOK(PLACE, 4), [4, [1, 5], 4]),
+        (Commit(PLACE, COMMAND, DEPS, 3), [5, [1, 5], COMMAND.encoded, [9, 4, -1], 3]),
+        (CommitRequest(2, 7, 9), [6, 2, 7, 9]),
+        (Recover(PLACE, 4), [7, [1, 5], 4]),
+        (
+            RecoverOK(PLACE, 4, 1, Phase.ACCEPTED, NOP, DEPS, 3, Proposal(COMMAND, DEPS, 2)),
+            [8, [1, 5], 4, 1, 2, 0, [9, 4, -1], 3, [COMMAND.encoded, [9, 4, -1], 2]],
+        ),
+        (Validate(PLACE, 4, COMMAND, DEPS, 3), [9, [1, 5], 4, COMMAND.encoded, [9, 4, -1], 3]),
+        (
+            ValidateOK(PLACE, 4, ((InstanceId(0, 2), Phase.COMMITTED),)),
+            [10, [1, 5], 4, [[[0, 2], 3]]],
+        ),
+        (Waiting(PLACE, 2), [11, [1, 5], 2]),
+        (Nack(PLACE, 4), [12, [1, 5], 4]),
+        (Truncated(PLACE, DEPS), [13, [1, 5], [9, 4, -1]]),
+        (Beacon(*[DEPS] * 5), [14, *[[9, 4, -1]] * 5]),
+    ],
+    ids=lambda parameter: type(parameter).__name__,
+)
+def test_what_stands_on_the_wire(message: Message, fields: list[object]) -> None:
+    encoded = encode_message(message)
+    assert msgpack.unpackb(encoded) == fields
+    assert CODEC.decode_message(1, encoded) == message
+
+
+def test_every_message_has_a_name() -> None:
+    assert sorted(MESSAGE_NAMES.values()) == sorted(kind.__name__ for kind in Message.__args__)
+
+
+@given(ROWS, st.integers(0, 2**64 - 1), st.lists(st.binary(max_size=9), max_size=4))
+def test_envelopes_survive_encoding(sender: Row, incarnation: int, messages: list[bytes]) -> None:
+    request = PeerRequest(sender, incarnation, messages)
+    assert CODEC.decode_envelope(encode_envelope(request)) == request
+
+
+def test_a_payload_of_the_service_survives_encoding() -> None:
+    encoded = encode_batch(1, 1, 0, b"\x02\x01", [b"k", b"l"], [b"v", None])
+    payload = make_payload([decode_batch(encoded)])
+    message = PreAccept(PLACE, payload, DEPS, 3)
+    decoded = SERVICE_CODEC.decode_message(1, encode_message(message))
+    assert decoded == message
+    assert isinstance(decoded, PreAccept)
+    assert (list(decoded.command.reads), list(decoded.command.writes)) == ([b"l"], [b"k"])
+
+
+# -- who may send what (protocol 4.1) ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", [0, 2])
+def test_only_the_owner_of_a_row_sends_a_pre_accept_in_it(sender: Row) -> None:
+    assert kind_of_refusal(sender, encode_message(PreAccept(PLACE, COMMAND, DEPS, 3))) == "sender"
+
+
+@pytest.mark.parametrize("ballot", range(7))
+@pytest.mark.parametrize("kind", [Accept, Recover, Validate])
+def test_only_the_holder_of_a_ballot_uses_it(kind: type, ballot: Ballot) -> None:
+    messages = {
+        Accept: Accept(PLACE, ballot, NOP, DEPS, 0),
+        Recover: Recover(PLACE, ballot),
+        Validate: Validate(PLACE, ballot, COMMAND, DEPS, 3),
+    }
+    encoded = encode_message(messages[kind])
+    for sender in range(N):
+        if sender == holder(PLACE, ballot):
+            assert CODEC.decode_message(sender, encoded) == messages[kind]
+        else:
+            assert kind_of_refusal(sender, encoded) == "sender"
+
+
+# -- bad bytes ---------------------------------------------------------------------------------------------
+
+
+def fields_of(message: Message) -> list[Any]:
+    fields: list[Any] = msgpack.unpackb(encode_message(message))
+    return fields
+
+
+@pytest.mark.parametrize("code", [0, 15, -1, 2**40, None, True, 1.0, "1", b"\x01", [1]])
+def test_a_message_of_unknown_type_is_refused_as_such(code: object) -> None:
+    encoded = msgpack.packb([code, *fields_of(AcceptOK(PLACE, 0))[1:]])
+    assert kind_of_refusal(1, encoded) == "unknown"
+
+
+@pytest.mark.parametrize("value", [[], {}, None, 7, b"", "x", {1: 2}, True])
+def test_what_is_no_message_is_refused(value: object) -> None:
+    assert kind_of_refusal(1, msgpack.packb(value)) == "malformed"
+
+
+@pytest.mark.parametrize("number", [-1, 2**62, 2**64 - 1, True, 1.0, None, "1", b"1", [1]])
+def test_numbers_are_bounded_integers(number: object) -> None:
+    for fields in ([4, [1, 5], number], [4, [1, number], 0], [11, [1, 5], number], [6, 1, number, 3], [6, 1, 3, number]):
+        assert kind_of_refusal(1, msgpack.packb(fields)) == "malformed"
+
+
+@pytest.mark.parametrize("row", [-1, N, 2**62, True, 1.0, None, b"\0"])
+def test_rows_are_those_of_the_cluster(row: object) -> None:
+    for fields in ([4, [row, 5], 0], [6, row, 0, 3], [10, [1, 5], 4, [[[row, 0], 3]]]):
+        assert kind_of_refusal(1, msgpack.packb(fields)) == "malformed"
+
+
+@pytest.mark.parametrize("place", [None, 5, [], [1], [1, 5, 0], {}, "15", [[1, 5]]])
+def test_an_id_is_a_pair(place: object) -> None:
+    assert kind_of_refusal(1, msgpack.packb([4, place, 0])) == "malformed"
+
+
+@pytest.mark.parametrize(
+    "vector", [None, 0, [], [0, 0], [0, 0, 0, 0], [0, -2, 0], [0, 2**62, 0], [0, None, 0], [0, True, 0], "abc", b"abc"]
+)
+def test_a_vector_has_a_slot_for_every_row(vector: object) -> None:
+    for fields in ([2, [1, 5], vector, 0], [13, [1, 5], vector], [14, *[[0, 0, 0]] * 4, vector]):
+        assert kind_of_refusal(1, msgpack.packb(fields)) == "malformed"
+
+
+@pytest.mark.parametrize("slot", [5, 6, LARGEST])
+def test_in_its_own_row_an_instance_depends_on_lower_slots_only(slot: Slot) -> None:
+    deps = (0, slot, 0)
+    for message in (
+        PreAccept(PLACE, COMMAND, deps, 0),
+        PreAcceptOK(PLACE, deps, 0),
+        Accept(PLACE, 0, COMMAND, deps, 0),
+        Commit(PLACE, COMMAND, deps, 0),
+        Validate(PLACE, 4, COMMAND, deps, 0),
+    ):
+        assert kind_of_refusal(1, encode_message(message)) == "malformed"
+
+
+@pytest.mark.parametrize("payload", [None, 0, 1, "7||", [b"7||"], b"", b"7|", b"x||", b"7|||", True])
+def test_a_payload_is_bytes_that_the_service_can_read(payload: object) -> None:
+    assert kind_of_refusal(1, msgpack.packb([1, [1, 5], payload, [0, 0, 0], 0])) == "malformed"
+
+
+@pytest.mark.parametrize("value", [1, -1, False, 0.0, "", [], b"x"])
+def test_a_value_is_nothing_or_no_op_or_a_payload(value: object) -> None:
+    assert kind_of_refusal(1, msgpack.packb([5, [1, 5], value, [0, 0, 0], 0])) == "malformed"
+
+
+@pytest.mark.parametrize("phase", [4, -1, True, None, 1.0, "1"])
+def test_a_phase_is_one_of_four(phase: object) -> None:
+    assert kind_of_refusal(1, msgpack.packb([10, [1, 5], 4, [[[0, 0], phase]]])) == "malformed"
+    assert kind_of_refusal(1, msgpack.packb([8, [1, 5], 4, 0, phase, None, [0, 0, 0], 0, None])) == "malformed"
+
+
+@given(sendings(), st.sampled_from([-1, 1]))
+def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> None:
+    fields = fields_of(sent.message)
+    fields = fields[:-1] if change < 0 else [*fields, 0]
+    assert kind_of_refusal(sent.sender, msgpack.packb(fields)) == "malformed"
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        [N, 0, []],
+        [-1, 0, []],
+        [True, 0, []],
+        [0, -1, []],
+        [0, 1.0, []],
+        [0, 0, None],
+        [0, 0, ["text"]],
+        [0, 0, [b"", 5]],
+        [0, 0, b""],
+        [0, 0, [], 0],
+        [0, 0],
+        [],
+        None,
+        7,
+        "abc",
+    ],
+)
+def test_what_is_no_envelope_is_refused(envelope: object) -> None:
+    with pytest.raises(FrameError) as refusal:
+        CODEC.decode_envelope(msgpack.packb(envelope))
+    assert refusal.value.kind == "malformed"
+
+
+# -- random and mutated bytes: a FrameError, or a message that a replica might have sent --------------------
+
+JUNK: st.SearchStrategy[object] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=3) | st.binary(max_size=9),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.binary(max_size=3) | st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def check_decoding(sender: Row, encoded: bytes, codec: Codec = CODEC) -> None:
+    try:
+        message = codec.decode_message(sender, encoded)
+    except FrameError as error:
+        assert error.kind in {"malformed", "unknown", "sender"}
+        return
+    assert codec.decode_message(sender, encode_message(message)) == message
+
+
+@given(ROWS, st.binary(max_size=60))
+def test_random_bytes_raise_nothing_else(sender: Row, encoded: bytes) -> None:
+    check_decoding(sender, encoded)
+    try:
+        CODEC.decode_envelope(encoded)
+    except FrameError as error:
+        assert error.kind == "malformed"
+
+
+@given(ROWS, JUNK)
+def test_random_objects_raise_nothing_else(sender: Row, junk: object) -> None:
+    check_decoding(sender, msgpack.packb(junk))
+    try:
+        CODEC.decode_envelope(msgpack.packb(junk))
+    except FrameError as error:
+        assert error.kind == "malformed"
+
+
+@given(sendings(), ROWS, JUNK, st.data())
+def test_messages_with_any_field_replaced_raise_nothing_else(
+    sent: Sent, sender: Row, junk: object, data: st.DataObject
+) -> None:
+    fields = fields_of(sent.message)
+    path = fields
+    while True:
+        index = data.draw(st.integers(0, len(path) - 1))
+        if not isinstance(path[index], list) or not path[index] or data.draw(st.booleans()):
+            break
+        path = path[index]
+    path[index] = junk
+    for origin in (sent.sender, sender):
+        check_decoding(origin, msgpack.packb(fields))
+
+
+@given(sendings(), st.randoms(use_true_random=False))
+def test_messages_with_any_bytes_changed_raise_nothing_else(sent: Sent, random: Random) -> None:
+    encoded = bytearray(encode_message(sent.message))
+    for _ in range(random.randint(1, 3)):
+        _mutate(encoded, random)
+    check_decoding(sent.sender, bytes(encoded))
+
+
+@given(st.randoms(use_true_random=False))
+def test_payloads_of_the_service_with_any_bytes_changed_raise_nothing_else(random: Random) -> None:
+    batch = encode_batch(1, 1, 0, b"\x02\x01\x09", [b"k", b"l", b""], [b"v", None, [b"\x02", [b"m"], [b"w"]]])
+    encoded = bytearray(encode_message(PreAccept(PLACE, make_payload([decode_batch(batch)]), DEPS, 3)))
+    for _ in range(random.randint(1, 3)):
+        _mutate(encoded, random)
+    check_decoding(1, bytes(encoded), SERVICE_CODEC)
+
+
+def _mutate(encoded: bytearray, random: Random) -> None:
+    """Flip a bit, replace, drop or add a byte, or cut the rest off."""
+    position = random.randrange(len(encoded) + 1)
+    kind = random.randrange(5)
+    if kind == 0:
+        encoded.insert(position, random.randrange(256))
+    elif position == len(encoded):
+        encoded += random.randbytes(3)
+    elif kind == 1:
+        encoded[position] ^= 1 << random.randrange(8)
+    elif kind == 2:
+        encoded[position] = random.randrange(256)
+    elif kind == 3:
+        del encoded[position]
+    else:
+        del encoded[position:]
+
+
+@given(st.binary(max_size=20))
+def test_what_the_service_cannot_read_is_refused_with_its_own_kind(encoded: bytes) -> None:
+    def refuse(_: bytes) -> Command:
+        raise FrameError("malformed", "no such command")
+
+    codec = Codec(N, refuse)
+    with pytest.raises(FrameError, match="no such command"):
+        codec.decode_message(1, msgpack.packb([1, [1, 5], encoded, [0, 0, 0], 0]))

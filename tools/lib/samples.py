@@ -1,0 +1,49 @@
+"""Messages between replicas, one of every type."""
+
+from __future__ import annotations
+
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import NOP, Phase, Proposal
+from epaxos.protocol.messages import (
+    Accept,
+    AcceptOK,
+    Beacon,
+    Commit,
+    CommitRequest,
+    Message,
+    Nack,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+    RecoverOK,
+    Truncated,
+    Validate,
+    ValidateOK,
+    Waiting,
+)
+from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
+
+
+def sample_messages(n: int, sender: Row) -> list[Message]:
+    """One message of every type, as a replica of a cluster of `n` sends it that owns the row `sender`."""
+    place = InstanceId(sender, 5)
+    deps = (4,) * n
+    ballot = n + sender
+    command = make_payload([decode_batch(encode_batch(1, 1, 1, b"\x02", [b"key"], [b"value"]))])
+    return [
+        PreAccept(place, command, deps, 3),
+        PreAcceptOK(place, deps, 3),
+        Accept(place, ballot, command, deps, 3),
+        Accept(place, ballot, NOP, deps, 3),
+        AcceptOK(place, ballot),
+        Commit(place, command, deps, 3),
+        CommitRequest(sender, 0, 5),
+        Recover(place, ballot),
+        RecoverOK(place, ballot, 0, Phase.ACCEPTED, command, deps, 3, Proposal(command, deps, 3)),
+        Validate(place, ballot, command, deps, 3),
+        ValidateOK(place, ballot, ((place, Phase.COMMITTED),)),
+        Waiting(place, 2),
+        Nack(place, ballot),
+        Truncated(place, deps),
+        Beacon(deps, deps, deps, deps, deps),
+    ]
