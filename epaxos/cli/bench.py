@@ -189,7 +189,7 @@ def bench(
       epaxos bench -c conf/local.toml
       epaxos bench -c conf/local.toml --closed --clients 1 --floor
       epaxos bench -c conf/local.toml --operations 200000 --conflicts 25 --verify
-      epaxos bench -c conf/local.toml --rate 20000 --writes 50 --zipf 0.99 --json -
+      epaxos bench -c conf/local.toml --rate 9000 --writes 50 --zipf 0.99 --json -
     """
     context = click.get_current_context()
     config = load(config_file)

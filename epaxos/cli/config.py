@@ -7,6 +7,7 @@ from typing import Final, Never
 
 import click
 
+from epaxos.cli.pages import Page
 from epaxos.config import (
     LOCALHOST,
     REPLICA_NAMES,
@@ -40,7 +41,7 @@ def check(file: str) -> None:
         _fail(error)
 
 
-@config.command()
+@config.command(cls=Page)
 @click.option(
     "--replicas",
     "count",
@@ -59,12 +60,11 @@ def check(file: str) -> None:
 )
 @click.option("--name", metavar="NAME", default="local", show_default=True, help="Name of the cluster.")
 def init(count: int, hosts: tuple[str, ...], name: str) -> None:
-    r"""Write a new configuration to stdout.
+    """Write a new configuration to stdout.
 
     It has every key with its purpose, what is allowed and its default. Replicas on one host get the ports
     3264, 3265, ... for peers, 4264, ... for clients and 9264, ... for metrics.
 
-    \b
     Examples:
       epaxos config init --replicas 3 > epaxos.toml
       epaxos config init --replicas 3 --host node1 --host node2 --host node3 > epaxos.toml

@@ -68,7 +68,7 @@ NOT_MSGPACK: Final = (
     b"\x81\x01\x01",
     b"\xd7\xff" + b"\xff" * 8,  # a time out of range
     b"\xc0\xc0",  # two values
-    b"\x91" * 100_000 + b"\xc0",  # nested too deep for msgpack
+    b"\x91" * 2000 + b"\xc0",  # nested too deep for msgpack
 )
 
 
@@ -116,7 +116,7 @@ class Forge:
         self._to_clients = [self._bad_request, self._bad_status, self._refused]
         self._to_peers = [self._bad_envelope, self._stranger]
         if insider is not None:
-            self._to_peers += [self._bad_messages] * 4
+            self._to_peers += [self._good_envelope] * 4
 
     def client_frame(self) -> Hostile:
         """A bad frame for the clients' socket."""
@@ -135,7 +135,11 @@ class Forge:
         size = self._config.max_frame + 1 - HEADER_SIZE
         return Hostile((self._seal(Kind.REQUEST, bytes(size)),), ("oversized",))
 
-    def mutated_messages(self) -> list[tuple[bytes, str]]:
+    def of_version(self, version: int, frame: bytes | None = None) -> Hostile:
+        """A frame, of a peer if none is given, as if in another version of the wire protocol."""
+        return self._rewritten(frame or self._good[Kind.PEER][0], "version", version=version)
+
+    def bad_messages(self) -> list[tuple[bytes, str]]:
         """For every type of message between peers a bad one, and how it must be counted."""
         return [self._bad_message(message) for message in self._messages]
 
@@ -204,7 +208,7 @@ class Forge:
 
     def _other_version(self, kinds: list[Kind]) -> Hostile:
         version = self._random.choice([number for number in range(256) if number != WIRE_VERSION])
-        return self._rewritten(self._any_good(kinds), "version", version=version)
+        return self.of_version(version, self._any_good(kinds))
 
     def _other_cluster(self, kinds: list[Kind]) -> Hostile:
         cluster = self._config.fingerprint ^ (1 << self._random.randrange(64))
@@ -319,7 +323,7 @@ class Forge:
         messages = [encode_message(self._random.choice(self._messages))]
         return Hostile((self._envelope(row, self._random.getrandbits(64), messages),), ("duplicate_name",))
 
-    def _bad_messages(self) -> Hostile:
+    def _good_envelope(self) -> Hostile:
         assert self._insider is not None
         chosen = self._random.choices(self._messages, k=self._random.randint(1, 4))
         messages, kinds = zip(*map(self._bad_message, chosen), strict=True)

@@ -53,10 +53,7 @@ def random_decisions(random: Random, *, rows: int, slots: int) -> list[Decided]:
     decisions = []
     for row in range(rows):
         for slot in range(last[row] + 1):
-            deps = [
-                random.randint(-1, top + beyond) if random.random() < dense else -1
-                for top in last
-            ]
+            deps = [random.randint(-1, top + beyond) if random.random() < dense else -1 for top in last]
             deps[row] = random.randint(-1, slot - 1)
             decisions.append(decide(row, slot, *deps, seq=random.randint(0, 3)))
     return decisions

@@ -116,6 +116,11 @@ def sent(effects: Effects[Message], kind: type[MessageT]) -> dict[Row, MessageT]
     return found
 
 
+def asks_only(effects: Effects[Message], *names: str) -> bool:
+    """Whether an event asked for nothing but what these attributes of its effects hold."""
+    return all(bool(getattr(effects, name)) == (name in names) for name in Effects.__slots__)
+
+
 def is_quiet(effects: Effects[Message]) -> bool:
     """Whether an event asked for nothing at all."""
-    return not any(getattr(effects, name) for name in Effects.__slots__)
+    return asks_only(effects)

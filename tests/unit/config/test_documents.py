@@ -37,7 +37,7 @@ def test_the_documented_mistakes_get_the_documented_lines(problems: Callable[[st
     }.items():
         assert old in text
         text = text.replace(old, new, 1)
-    block = re.search(r"<!-- mistakes: begin -->\n```\n\$ .*\n(?P<lines>[^`]*)```", GUIDE)
+    block = re.search(r"<!-- mistakes: begin -->\n```console\n\$ .*\n(?P<lines>[^`]*)```", GUIDE)
     assert block
     assert block["lines"].splitlines() == problems(text)
 

@@ -139,7 +139,9 @@ def test_votes_are_asked_for_once_the_own_is_recorded() -> None:
     assert (instance.bal, instance.abal, instance.phase) == (0, 0, Phase.ACCEPTED)
 
 
-@pytest.mark.parametrize(("n", "f", "e"), [(2, 0, 0), (3, 1, 1), (4, 1, 1), (5, 2, 2), (5, 1, 1), (7, 3, 2), (7, 2, 1)])
+@pytest.mark.parametrize(
+    ("n", "f", "e"), [(2, 0, 0), (3, 1, 1), (4, 1, 1), (5, 2, 2), (5, 1, 1), (7, 3, 2), (7, 2, 1)]
+)
 def test_a_slow_quorum_of_votes_decides(n: int, f: int, e: int) -> None:
     probe = Probe(n, f=f, e=e)
     probe.persisted(slow(probe))
@@ -205,7 +207,10 @@ def test_accepts_carry_the_payload_to_those_who_were_not_sent_it() -> None:
     for peer in (1, 2, 3):
         probe.receive(peer, PreAcceptOK(OWN, (-1,) * 7, 0))
     accepts = sent(probe.pass_time(FAST_PATH_TIMEOUT), Accept)
-    assert {peer: accept.value for peer, accept in accepts.items()} == {**dict.fromkeys(range(1, 6)), 6: COMMAND}
+    assert {peer: accept.value for peer, accept in accepts.items()} == {
+        **dict.fromkeys(range(1, 6)),
+        6: COMMAND,
+    }
 
 
 def test_a_thrifty_coordinator_asks_a_slow_quorum() -> None:

@@ -6,14 +6,25 @@ import pytest
 
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import NOP, Phase
-from epaxos.protocol.messages import Accept, Beacon, Commit, Message, PreAccept, PreAcceptOK, Recover, Validate
+from epaxos.protocol.messages import (
+    Accept,
+    Beacon,
+    Commit,
+    Message,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+    Validate,
+)
 from harness.commands import Access, get, put
 from harness.probe import Probe, sent
 
 NONE = (-1, -1, -1)
 
 
-def answer(probe: Probe, place: InstanceId, command: Access, deps: tuple[int, ...] = NONE, seq: int = 0) -> PreAcceptOK:
+def answer(
+    probe: Probe, place: InstanceId, command: Access, deps: tuple[int, ...] = NONE, seq: int = 0
+) -> PreAcceptOK:
     """What an acceptor answers to the owner's PreAccept."""
     effects = probe.receive(place.row, PreAccept(place, command, deps, seq))
     answers = sent(effects, PreAcceptOK)

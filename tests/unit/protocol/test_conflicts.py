@@ -26,7 +26,10 @@ class Twin(NamedTuple):
 
     def deps(self, command: Access) -> tuple[int, ...]:
         return tuple(
-            max((slot for (r, slot), other in self.known.items() if r == row and conflict(command, other)), default=-1)
+            max(
+                (slot for (r, slot), other in self.known.items() if r == row and conflict(command, other)),
+                default=-1,
+            )
             for row in range(ROWS)
         )
 
@@ -64,7 +67,11 @@ def test_dependencies_only_grow(history: dict[InstanceId, Access], asked: list[A
     for place, command in history.items():
         index.add(place, command)
         after = [index.deps(command) for command in asked]
-        assert all(new >= old for olds, news in zip(before, after, strict=True) for old, new in zip(olds, news, strict=True))
+        assert all(
+            new >= old
+            for olds, news in zip(before, after, strict=True)
+            for old, new in zip(olds, news, strict=True)
+        )
         before = after
 
 

@@ -23,14 +23,13 @@ def closures(decisions: Iterable[Decided]) -> Closures:
     Places that nobody decides are members of closures like any other.
     """
     reach = {
-        decided.id: {
-            InstanceId(row, slot) for row, top in enumerate(decided.deps) for slot in range(top + 1)
-        }
+        decided.id: {InstanceId(row, slot) for row, top in enumerate(decided.deps) for slot in range(top + 1)}
         for decided in decisions
     }
     while True:
         wider = {
-            place: found.union(*(reach.get(other, set()) for other in found)) for place, found in reach.items()
+            place: found.union(*(reach.get(other, set()) for other in found))
+            for place, found in reach.items()
         }
         if wider == reach:
             return reach
@@ -59,9 +58,7 @@ def check_order(decisions: Sequence[Decided], closure: Closures, rows: int) -> i
     return cycles
 
 
-def check_figures(
-    feed: Feed, given: set[InstanceId], executed: set[InstanceId], closure: Closures
-) -> None:
+def check_figures(feed: Feed, given: set[InstanceId], executed: set[InstanceId], closure: Closures) -> None:
     executor = feed.executor
     assert executor.pending == len(given) - len(executed)
     for row, frontier in enumerate(executor.executed):
@@ -124,7 +121,9 @@ def test_dependencies_execute_first_whatever_their_sequence_numbers() -> None:
 
 def test_a_component_executes_by_sequence_number_then_row_then_slot() -> None:
     feed = Feed(3)
-    feed.give_all([decide(2, 0, 0, 1, -1, seq=1), decide(1, 0, -1, -1, 0, seq=2), decide(1, 1, -1, 0, 0, seq=1)])
+    feed.give_all(
+        [decide(2, 0, 0, 1, -1, seq=1), decide(1, 0, -1, -1, 0, seq=2), decide(1, 1, -1, 0, 0, seq=1)]
+    )
     ((*members,),) = feed.give(decide(0, 0, -1, -1, 0, seq=1))
     assert [member.id for member in members] == [(0, 0), (1, 1), (2, 0), (1, 0)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,7 +55,9 @@ def test_a_proposal_is_recorded_and_leaves_only_then() -> None:
     assert instance.value == instance.orig == COMMAND
     assert instance.init == (COMMAND, instance.deps, instance.seq)
     assert effects.messages == effects.deferrable == []
-    assert sent(effects, PreAccept) == dict.fromkeys((1, 2), PreAccept(OWN, COMMAND, instance.deps, instance.seq))
+    assert sent(effects, PreAccept) == dict.fromkeys(
+        (1, 2), PreAccept(OWN, COMMAND, instance.deps, instance.seq)
+    )
 
 
 def test_the_own_answer_counts_only_when_the_own_record_is_durable() -> None:
@@ -183,7 +187,14 @@ def test_decisions_are_those_of_the_rule(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(
     ("n", "answers", "expected"),
-    [(3, "ss", "fast"), (3, "sd", "slow"), (5, "sss", "fast"), (5, "ssd", "slow"), (7, "sssd", "slow"), (7, "ssss", "wait")],
+    [
+        (3, "ss", "fast"),
+        (3, "sd", "slow"),
+        (5, "sss", "fast"),
+        (5, "ssd", "slow"),
+        (7, "sssd", "slow"),
+        (7, "ssss", "wait"),
+    ],
 )
 def test_a_thrifty_owner_waits_for_no_more_than_it_has_asked(n: int, answers: str, expected: str) -> None:
     probe = Probe(n, thrifty=True)
@@ -211,7 +222,11 @@ def test_the_slow_path_proposes_the_union_of_all_answers() -> None:
     probe = Probe(5)
     probe.receive(1, PreAccept(InstanceId(1, 2), COMMAND, (-1,) * 5, 1))
     proposed(probe)
-    for peer, deps, seq in ((1, (-1, 2, -1, 0, -1), 3), (2, (-1, 4, 1, -1, -1), 8), (3, (-1, 2, -1, 5, -1), 0)):
+    for peer, deps, seq in (
+        (1, (-1, 2, -1, 0, -1), 3),
+        (2, (-1, 4, 1, -1, -1), 8),
+        (3, (-1, 2, -1, 5, -1), 0),
+    ):
         effects = probe.receive(peer, PreAcceptOK(OWN, deps, seq))
     assert set(sent(effects, Accept).values()) == {Accept(OWN, 0, None, (-1, 4, 1, 5, -1), 8)}
     instance = probe.instance(*OWN)
@@ -289,7 +304,9 @@ def test_an_owner_that_promised_a_higher_ballot_counts_no_more_answers() -> None
 # -- whom to ask -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "row", "asked"), [(3, 0, {1}), (3, 2, {0}), (5, 3, {4, 0}), (7, 5, {6, 0, 1, 2}), (1, 0, set())])
+@pytest.mark.parametrize(
+    ("n", "row", "asked"), [(3, 0, {1}), (3, 2, {0}), (5, 3, {4, 0}), (7, 5, {6, 0, 1, 2}), (1, 0, set())]
+)
 def test_a_thrifty_owner_asks_as_few_as_a_fast_quorum_needs_beginning_behind_itself(
     n: int, row: int, asked: set[int]
 ) -> None:
@@ -355,7 +372,7 @@ def test_intervals_double_with_jitter_up_to_a_limit() -> None:
     probe = Probe(retry_limit=1.0)
     proposed(probe)
     moments = _retries(probe, 60.0)
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     assert moments[0] == pytest.approx(RETRY, abs=0.02)
     for gap, interval in zip(gaps, (0.4, 0.8, *[1.0] * len(gaps)), strict=False):
         assert 0.5 * interval - 0.02 <= gap <= 1.5 * interval + 0.02
