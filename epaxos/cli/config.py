@@ -67,7 +67,7 @@ def init(count: int, hosts: tuple[str, ...], name: str) -> None:
 
     Examples:
       epaxos config init --replicas 3 > epaxos.toml
-      epaxos config init --replicas 3 --host node1 --host node2 --host node3 > epaxos.toml
+      epaxos config init --replicas 2 --host node1 --host node2 > epaxos.toml
     """
     try:
         click.echo(render_file(name, default_replicas(count, hosts)), nl=False)

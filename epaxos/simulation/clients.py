@@ -140,7 +140,7 @@ class Client:
             encode_batch(
                 self._session,
                 first,
-                self._acked,
+                min(self._acked, first),
                 bytes(command.operation for command in commands),
                 [command.key for command in commands],
                 None if bare else arguments,

@@ -26,13 +26,13 @@ HOT_SHARE = 25.0  # percent of the commands on one key
 PEER_TIMEOUT = 0.4
 """Seconds of silence after which the replicas of the tests with a dead one count it as offline."""
 
-FAST_FAILURE = {"timeout": "400ms", "beacon": "50ms", "client": {"timeout": "5s", "tries": 10}}
+FAST_FAILURE: dict[str, Any] = {"timeout": "400ms", "beacon": "50ms", "client": {"timeout": "5s", "tries": 10}}
 
 
 def load(alive: LiveCluster, **changes: Any) -> Result:
     """Load all replicas that run, check every answer, and compare the states afterwards."""
     names = tuple(alive.running)
-    options = {"stop": Amount(operations=4000), "window": 200, "timeout": 20.0} | changes
+    options: dict[str, Any] = {"stop": Amount(operations=4000), "window": 200, "timeout": 20.0} | changes
     return run_bench(
         alive.config,
         BenchOptions(replicas=names, clients=len(names), conflicts=HOT_SHARE, verify=True, **options),

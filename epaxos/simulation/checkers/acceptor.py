@@ -90,6 +90,8 @@ class Acceptors(Observer):
     def durable(self, row: Row, record: Instance) -> None:
         """See `Observer`."""
         self._durable[row][record.id] = record
+        if record.init is not None:
+            self._proposals.setdefault(record.id, record.init)
 
     def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
         """See `Observer`."""
@@ -137,10 +139,8 @@ class Acceptors(Observer):
             self._fail(row, record.id, f"changed {before!r} to {record!r}")
 
     def _check_proposal(self, row: Row, record: Instance) -> None:
-        """What the owner proposed is one thing, whoever heard of it."""
+        """What the owner proposed is one thing, whoever heard of it, from the moment that it is durable."""
         proposal = self._proposals.get(record.id)
-        if record.init is not None and proposal is None:
-            proposal = self._proposals[record.id] = record.init
         if proposal is None or proposal is record.init:
             return
         if record.init is not None and record.init != proposal:

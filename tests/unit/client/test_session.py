@@ -252,6 +252,42 @@ def test_a_frame_that_one_socket_did_not_take_goes_to_the_next_and_counts_no_try
     assert rig.only().replica == 1
 
 
+def test_a_replica_whose_socket_took_nothing_counts_as_not_tried() -> None:
+    rig = Rig()
+    rig.put()
+    (outgoing,) = rig.outgoing()
+    rig.session.unsent(outgoing)
+    rig.session.rise(0)
+    assert rig.only().replica == 0
+
+
+def test_when_a_short_deadline_passes_the_others_of_the_frame_keep_theirs() -> None:
+    rig = Rig(tries=1)
+    hasty = rig.put(timeout=0.5)
+    patient = rig.put(timeout=1.0)
+    rig.turn()
+    rig.until_next_event()
+    assert (hasty.done, patient.done) == (True, False)
+    rig.until_next_event()
+    assert patient.done
+    assert rig.now == pytest.approx(101.0)
+
+
+def test_commands_that_were_tried_elsewhere_take_their_own_ways() -> None:
+    rig = Rig()
+    rig.put()
+    first = rig.only()
+    rig.put()
+    rig.turn()
+    rig.busy(first)
+    rig.until_next_event()
+    rig.session.fall(1)
+    rig.session.fall(0)
+    rig.session.rise(0)
+    rig.session.rise(1)
+    assert [(sent.replica, list(sent.numbers)) for sent in rig.turn()] == [(2, [1]), (1, [2])]
+
+
 # Busy
 
 
@@ -327,6 +363,36 @@ def test_a_late_busy_of_the_try_that_timed_out_makes_it_certain() -> None:
     assert not error.may_have_executed
 
 
+def test_a_late_busy_gives_a_command_that_is_out_of_tries_another_one() -> None:
+    rig = Rig(1, tries=1)
+    rig.put()
+    sent = rig.only()
+    rig.session.fall(0)
+    rig.session.rise(0)
+    assert rig.turn() == []
+    rig.busy(sent)
+    assert list(rig.only().numbers) == [1]
+
+
+def test_a_late_busy_does_not_send_a_waiting_command_twice() -> None:
+    rig = Rig(2)
+    rig.put()
+    sent = rig.only()
+    rig.session.fall(0)
+    rig.session.fall(1)
+    assert rig.turn() == []
+    rig.busy(sent)
+    rig.session.rise(1)
+    assert list(rig.only().numbers) == [1]
+
+
+def test_a_command_that_backs_off_still_has_its_deadline() -> None:
+    rig = Rig(1)
+    rig.put(timeout=0.0004)
+    rig.busy(rig.only())
+    assert rig.session.next_event() == pytest.approx(100.0004)
+
+
 def test_what_failed_as_not_executed_is_never_sent_again() -> None:
     rig = Rig()
     hasty = rig.put(timeout=0.0001)
@@ -395,6 +461,25 @@ def test_the_rest_of_refused_columns_keeps_its_deadline() -> None:
     assert isinstance(ticket.error_at(0), NoAnswer)
     assert isinstance(ticket.error_at(1), Refused)
     assert isinstance(ticket.error_at(2), NoAnswer)
+
+
+def test_columns_that_were_split_twice_after_a_wait_end_once() -> None:
+    rig = Rig(up=False, tries=1)
+    ticket = rig.puts(6)
+    rig.turn()
+    rig.session.rise(0)
+    rig.refuse(rig.only(), 1)
+    _, right = rig.turn()
+    rig.refuse(right, 1)
+    rig.turn()
+    while not ticket.done:
+        rig.until_next_event()
+    assert rig.now == pytest.approx(102.0)
+    kinds = [type(ticket.error_at(position)) for position in range(6)]
+    assert kinds == [NoAnswer, Refused, NoAnswer, Refused, NoAnswer, NoAnswer]
+    assert rig.finished() == [ticket]
+    assert rig.later(10.0) == []
+    assert rig.finished() == []
 
 
 @pytest.mark.parametrize("index", [-1, 2])
@@ -632,6 +717,16 @@ def test_frames_that_are_none_of_the_protocol_are_counted_and_dropped() -> None:
     assert not ticket.done
     rig.reply(sent)
     assert ticket.error is None
+
+
+def test_an_answer_to_a_part_of_what_was_asked_is_no_answer() -> None:
+    rig = Rig()
+    ticket = rig.puts(3)
+    sent = rig.only()
+    rig.receive(0, Kind.REPLY, rig.session.id, 1, b"\x00\x00", None)
+    assert not ticket.done
+    rig.reply(sent)
+    assert ticket.done
 
 
 def test_answers_to_numbers_that_were_never_given_are_ignored() -> None:
