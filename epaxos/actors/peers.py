@@ -76,7 +76,7 @@ class Peers:
     def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-        frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
+        frame = open_frame(parts[0], self._config.fingerprint, self._config.max_peer_frame)
         if frame.kind != Kind.PEER:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
         if frame.cluster == ANY_CLUSTER:

@@ -139,9 +139,9 @@ class Replica(pykka.ThreadingActor):
         )
 
     def _listen(self) -> None:
-        address, max_frame = self._config.replicas[self._row], self._config.max_frame
-        self._peer_socket = bind_router(self._context, address, "port", max_frame)
-        self._client_socket = bind_router(self._context, address, "client_port", max_frame)
+        config, address = self._config, self._config.replicas[self._row]
+        self._peer_socket = bind_router(self._context, address, "port", config.max_peer_frame)
+        self._client_socket = bind_router(self._context, address, "client_port", config.max_frame)
 
     def _start_remote(self, peer: Row) -> Remote:
         config, address = self._config, self._config.replicas[peer]
@@ -155,7 +155,7 @@ class Replica(pykka.ThreadingActor):
             timeout=config.timeout,
             beacon=config.beacon,
             commit_delay=config.commit_delay,
-            max_frame=config.max_frame,
+            max_frame=config.max_peer_frame,
         )
         remote = Remote(settings, self._context, self._stats, self._beacon, self._on_peer, self._on_refused)
         remote.begin(self.actor_inbox.wake)

@@ -8,10 +8,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Final
 
 from epaxos.config.kinds import ip_address, show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
+
+
+_PEER_FRAME_HEAD: Final = 64 * 1024
+"""Bytes of a frame between replicas beside payloads, generously."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,15 @@ class Config:
     def n(self) -> int:
         """How many replicas there are."""
         return len(self.replicas)
+
+    @property
+    def max_peer_frame(self) -> int:
+        """The largest frame between replicas in bytes.
+
+        The answer to a Recover can hold a payload twice, as proposed and as voted for; a client's frame of
+        `max_frame` must still fit, or its instance could never be decided.
+        """
+        return 2 * self.max_frame + _PEER_FRAME_HEAD
 
     @property
     def slow_quorum(self) -> int:
