@@ -42,22 +42,32 @@ class StatusRequest(NamedTuple):
 class _Frame:
     """A client's frame under way.
 
-    `missing` is how many of its commands have no result yet, `parts` the results so far by request number:
-    without aggregation a frame is answered once all its instances have executed.
+    `missing` is how many of its `count` commands have no result yet, `parts` the results so far by request
+    number: without aggregation a frame is answered once all its instances have executed.
     """
 
     identity: bytes
     client: int
     first: int
+    count: int
     missing: int
     arrived: float
     parts: dict[int, BatchResult] = field(default_factory=dict)
 
 
+_Range: TypeAlias = tuple[int, int, int]
+"""Commands of a session: its client, the first request number, how many."""
+
+
 class Clients:
     """Which commands of clients wait to be proposed, and which for their execution.
 
-    A retry of a frame that is under way here is not proposed again: it only says where the answer must go.
+    A retry of the same commands that are under way here is not proposed again: it only says where the answer
+    must go. A client may also group commands anew when it retries; such a frame is another one, is proposed and
+    answered by itself, and what of it has executed by then is not executed again (`statemachine.sessions`).
+
+    `_frames` has each frame under way, `_wanted` for the commands of each proposal under way the frames that
+    wait for its results.
     """
 
     def __init__(self, config: Config, limits: Limits, stats: ReplicaStats, reply: Reply) -> None:
@@ -66,7 +76,8 @@ class Clients:
         self._stats = stats
         self._reply = reply
         self._queue: deque[Batch] = deque()
-        self._frames: dict[tuple[int, int], _Frame] = {}
+        self._frames: dict[_Range, _Frame] = {}
+        self._wanted: dict[_Range, list[_Frame]] = {}
         self._waiting = 0
         self._refusals_logged: set[str] = set()
 
@@ -103,30 +114,29 @@ class Clients:
 
     def _request(self, identity: bytes, batch: Batch, now: float) -> None:
         count = len(batch)
-        under_way = self._frames.get((batch.client, batch.first))
+        commands = (batch.client, batch.first, count)
+        under_way = self._frames.get(commands)
         if under_way is not None:
             under_way.identity = identity
             return
         if self._waiting + count > self._config.max_pending:
             self._stats.error("busy")
-            self._send(identity, Kind.BUSY, (batch.client, batch.first, count))
+            self._send(identity, Kind.BUSY, commands)
             return
         try:
             check_batch(batch, self._limits)
         except CommandError as error:
             self._stats.error("refused")
             self._log_once("refused", str(error))
-            self._send(identity, Kind.REFUSED, (batch.client, batch.first, count, error.index, str(error)))
+            self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             return
-        frame = _Frame(identity, batch.client, batch.first, count, now)
-        self._frames[batch.client, batch.first] = frame
+        frame = self._frames[commands] = _Frame(identity, *commands, count, now)
         self._waiting += count
-        if self._config.aggregate or count == 1:
-            self._queue.append(batch)
-            return
-        for single in _split(batch):
-            self._frames[single.client, single.first] = frame
-            self._queue.append(single)
+        for part in (batch,) if self._config.aggregate or count == 1 else _split(batch):
+            waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
+            if not waiting:
+                self._queue.append(part)
+            waiting.append(frame)
 
     def take_batches(self) -> list[Batch]:
         """The batches of the next instance: one without aggregation, else as many as fit."""
@@ -144,20 +154,21 @@ class Clients:
     def answer(self, results: Iterable[BatchResult], now: float) -> None:
         """Send the results of executed batches to those clients that wait for them here."""
         for result in results:
-            frame = self._frames.pop((result.client, result.first), None)
-            if frame is None:
-                continue
-            count = len(result.outcomes)
-            self._waiting -= count
-            frame.missing -= count
-            self._stats.execution_latency.observe(now - frame.arrived, count)
-            if frame.missing:
-                frame.parts[result.first] = result
-            elif frame.parts:
-                frame.parts[result.first] = result
-                self._send_result(frame.identity, _joined(frame))
-            else:
-                self._send_result(frame.identity, result)
+            frames = self._wanted.pop((result.client, result.first, len(result.outcomes)), None)
+            if frames is not None:
+                for frame in frames:
+                    self._add_result(frame, result, now)
+
+    def _add_result(self, frame: _Frame, result: BatchResult, now: float) -> None:
+        frame.missing -= len(result.outcomes)
+        if frame.missing or frame.parts:
+            frame.parts[result.first] = result
+        if frame.missing:
+            return
+        del self._frames[frame.client, frame.first, frame.count]
+        self._waiting -= frame.count
+        self._stats.execution_latency.observe(now - frame.arrived, frame.count)
+        self._send_result(frame.identity, _joined(frame) if frame.parts else result)
 
     def _send_result(self, identity: bytes, result: BatchResult) -> None:
         outcomes, values = result.outcomes, result.values
@@ -235,7 +246,9 @@ def _joined(frame: _Frame) -> BatchResult:
     """One result for a frame whose commands executed in instances of their own."""
     parts = [frame.parts[first] for first in sorted(frame.parts)]
     outcomes = b"".join(part.outcomes for part in parts)
+    if all(part.values is None for part in parts):
+        return BatchResult(frame.client, frame.first, outcomes, None)
     values: list[Any] = []
     for part in parts:
-        values += part.values if part.values is not None else [None] * len(part.outcomes)
+        values += [None] * len(part.outcomes) if part.values is None else part.values
     return BatchResult(frame.client, frame.first, outcomes, values)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from epaxos.client.commands import Op, Result, decode, weigh
 from epaxos.client.options import Options
 from epaxos.client.ticket import Ticket
-from epaxos.errors import ConfigError, OperationFailed, Refused
+from epaxos.errors import ClientError, ConfigError, Refused
 
 RANDOM: Final[Random] = SystemRandom()
 """For session ids, which must differ between processes started alike, and for the jitter of retries."""
@@ -60,7 +60,7 @@ def _result_at(position: int, operation: Op, ticket: Ticket[Any]) -> Result:
     value = None if ticket.values is None else ticket.values[position]
     try:
         return Result(decode(operation, ticket.outcomes[position], value))
-    except OperationFailed as failure:
+    except ClientError as failure:
         return Result(error=failure)
 
 

@@ -93,6 +93,12 @@ class MultiAborted(OperationFailed):
         self.outcome = outcome
 
 
+class Untold(ClientError):
+    """The command executed, but its result is not known: it is too long for one reply, for example."""
+
+    may_have_executed = True
+
+
 class Op(NamedTuple):
     """A command, as it will stand on the wire; made by the functions below, which check it.
 
@@ -218,6 +224,7 @@ def decode(op: Op, outcome: int, value: object) -> Reply:
 
     Raises:
         OperationFailed: the command failed, as its operation defines.
+        Untold: the replica did not say.
     """
     special = _SPECIAL.get(op.operation)
     if special is not None:
@@ -254,15 +261,11 @@ def _decode_multi(op: Op, outcome: int, value: Any) -> Reply:
     if outcome not in (_DONE, Outcome.ABORTED) or not _are_columns(value, len(parts)):
         _fail(op, outcome)
     outcomes, values = value
-    position = next((index for index, part in enumerate(outcomes) if part > _NOT_FOUND), None)
-    if position is None:
-        return [decode(*part) for part in zip(parts, outcomes, values, strict=True)]
-    raise MultiAborted(
-        f"multi aborted and changed nothing: its operation {position}, "
-        f"{_describe(parts[position])}, failed: {_reason(outcomes[position])}",
-        position,
-        outcomes[position],
-    )
+    for position, (part, failure) in enumerate(zip(parts, outcomes, strict=True)):
+        if failure in _REASONS:
+            text = f"operation {position}, {_describe(part)}, failed: {_REASONS[failure]}"
+            raise MultiAborted(f"multi aborted and changed nothing: its {text}", position, failure)
+    return [decode(*part) for part in zip(parts, outcomes, values, strict=True)]
 
 
 def _are_columns(value: object, count: int) -> bool:
@@ -284,11 +287,13 @@ _SPECIAL: Final[Mapping[int, Callable[[Op, int, object], Reply]]] = {
 
 
 def _fail(op: Op, outcome: int) -> NoReturn:
-    raise OperationFailed(f"{_describe(op)} failed and changed nothing: {_reason(outcome)}")
-
-
-def _reason(outcome: int) -> str:
-    return _REASONS.get(outcome) or f"outcome {outcome}, which this client does not know"
+    if outcome == Outcome.UNTOLD:
+        raise Untold(
+            f"{_describe(op)} was executed, but its result does not fit into the reply; ask for less"
+        )
+    if outcome not in _REASONS:
+        raise Untold(f"{_describe(op)} was executed, but the answer, outcome {outcome}, makes no sense here")
+    raise OperationFailed(f"{_describe(op)} failed and changed nothing: {_REASONS[outcome]}")
 
 
 def _describe(op: Op) -> str:

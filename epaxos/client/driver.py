@@ -271,7 +271,7 @@ class Driver:
 
     def _sleep(self, seconds: float) -> None:
         with self._mutex:
-            if self._inbox or (self._closed is not None and self._followers):
+            if self._inbox:
                 return
             self._asleep = True
         milliseconds = ceil(min(max(seconds, 0.0), _LONGEST_SLEEP) * 1000)

@@ -14,7 +14,6 @@ from epaxos.config.kinds import ip_address, show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
 
-
 _PEER_FRAME_HEAD: Final = 64 * 1024
 """Bytes of a frame between replicas beside payloads, generously."""
 

@@ -22,10 +22,6 @@ Then: TypeAlias = Callable[[], None]
 
 Guard: TypeAlias = Callable[[Then], None]
 """Runs what may end in a crash of the replica."""
-
-GOOD_DELAY: Final = 0.001
-"""How long a good disk takes, in seconds."""
-
 _FIELDS: Final = Instance.__slots__
 
 
@@ -59,6 +55,7 @@ class Disk:
         self._schedule = schedule
         self._random = random
         self._delay = options.disk_delay if options.disk != "instant" else 0.0
+        self._calm_delay = options.calm_delay
         self._step = step
         self._on_durable = on_durable
         self._guard = guard
@@ -94,7 +91,7 @@ class Disk:
     def calm(self) -> None:
         """Be as fast as a good disk from now on."""
         self.slowness = 1.0
-        self._delay = min(self._delay, GOOD_DELAY)
+        self._delay = min(self._delay, self._calm_delay)
 
     def _begin(self) -> None:
         self.busy = True

@@ -47,6 +47,8 @@ class HostileNetwork:
         self._deliver = deliver
         self._spread = SPREADS[options.spread]
         self._delay = options.delay
+        self._longest = options.phase
+        self._calm_delay = options.calm_delay
         self._fifo = options.fifo
         self._loss = options.loss
         self._duplicate = options.duplicate
@@ -91,6 +93,10 @@ class HostileNetwork:
         self._bias = {}
         self._loss = self._duplicate = 0.0
         self._spread = SPREADS["uniform"]
+        self._delay = self._calm_delay
+        for link in self._links.values():
+            link.slowness = 1.0
+            link.latest = 0.0
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -115,7 +121,7 @@ class HostileNetwork:
     def _carry(self, sender: Row, receiver: Row, message: Any, slowness: float) -> None:
         link = self._links[sender, receiver]
         delay = self._delay * link.slowness * slowness * self._spread(link.random)
-        arrival = self._schedule.now + delay
+        arrival = self._schedule.now + min(delay, self._longest)
         if arrival < link.latest:
             if self._fifo:
                 arrival = link.latest

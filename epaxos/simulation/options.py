@@ -139,6 +139,14 @@ class Options:
         """The thresholds of the cluster."""
         return Quorums(self.replicas, self.f, self.e)
 
+    @property
+    def calm_delay(self) -> float:
+        """Mean delay of a message once the faults are over.
+
+        Nothing can finish while a time-out is shorter than what it waits for. Under faults that may be so.
+        """
+        return min(self.delay, self.patience / 40)
+
     def describe(self) -> str:
         """All options in a few lines."""
         shown = [f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self)]

@@ -72,6 +72,7 @@ class Replica:
         self.starts = 0
         self.coverage: Counter[str] = Counter()
         self.paused = False
+        self._cpu = options.cpu
         self.fuse: int | None = None
         self.disk = Disk(
             options,
@@ -157,6 +158,7 @@ class Replica:
     def calm(self) -> None:
         """No fault of this machine from now on."""
         self.fuse = None
+        self._cpu = min(self._cpu, self._options.calm_delay)
         self.disk.calm()
         if self.alive:
             self.drift(1.0)
@@ -227,7 +229,7 @@ class Replica:
             self._guard(_nothing)
         elif not self._round_due:
             self._round_due = True
-            self._schedule.after(self._options.cpu, self._on_turn, self.starts)
+            self._schedule.after(self._cpu, self._on_turn, self.starts)
 
     def _on_turn(self, start: int) -> None:
         if start == self.starts and self.alive:
@@ -242,7 +244,7 @@ class Replica:
         if self._options.cpu:
             if self._may_go_on() and not self._round_due:
                 self._round_due = True
-                self._schedule.after(self._options.cpu, self._on_turn, self.starts)
+                self._schedule.after(self._cpu, self._on_turn, self.starts)
         else:
             rounds = 0
             while self._may_go_on():

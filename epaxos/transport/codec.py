@@ -146,9 +146,10 @@ class Codec:
         try:
             fields = msgpack.unpackb(encoded)
             _check(type(fields) is list and bool(fields), "message")
-            reader = self._readers.get(fields[0]) if type(fields[0]) is int else None
-            if reader is None:
-                raise FrameError("unknown", f"message of unknown type {fields[0]!r}")
+            code = fields[0]
+            if type(code) is not int or code not in self._readers:
+                raise FrameError("unknown", f"message of unknown type {code if type(code) is int else ''}")
+            reader = self._readers[code]
             return reader(sender, fields[1:])
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a message: {error}") from error

@@ -17,6 +17,7 @@ import toml
 from barrage import connect, counted_errors, difference, learn_insiders, receive, zmq_context
 from epaxos import AsyncClient, Client, Op, OperationFailed, Refused
 from epaxos.config import load_config
+from epaxos.statemachine.batch import encode_batch
 from epaxos.transport.framing import WIRE_VERSION, Kind, open_frame, seal
 from fuzz import fuzz
 from hostile import Forge
@@ -125,6 +126,30 @@ def test_key_and_value_over_the_limit(alive: LiveCluster) -> None:
         assert done.stdout == b""
         [line] = done.stderr.decode().splitlines()
         assert "1024" in line or "4096" in line
+
+
+def test_frame_of_the_largest_size_allowed_is_executed(alive: LiveCluster) -> None:
+    """What replicas put around it on its way to their peers must not make it too large."""
+    fingerprint, size = alive.config.fingerprint, alive.config.max_frame
+    keys = [b"large %d" % number for number in range(4)]
+    values = [b"v" * 4096] * 3
+    spare = size - len(
+        seal(Kind.REQUEST, fingerprint, encode_batch(1, 1, 1, b"\x02" * 4, keys, [*values, bytes(999)]))
+    )
+    frame = seal(
+        Kind.REQUEST,
+        fingerprint,
+        encode_batch(1, 1, 1, b"\x02" * 4, keys, [*values, bytes(999 + spare)]),
+    )
+    assert len(frame) == size
+    with zmq_context() as context:
+        alpha = alive.config.replica("alpha")
+        client = connect(context, alpha.client_endpoint)
+        client.send(frame)
+        [answer] = receive(client, alpha)
+    assert open_frame(answer, fingerprint, size).kind == Kind.REPLY
+    with alive.client("bravo") as reader:
+        assert reader.get(b"large 0") == values[0]
 
 
 def test_bad_operation_is_refused_and_its_companions_are_done(alive: LiveCluster) -> None:

@@ -61,6 +61,7 @@ class ClientSocket:
     name = "client"
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config, row: Row) -> None:
+        self.limit = config.max_frame
         self._config = config
         self._replica = config.replicas[row]
         self._numbers = count(1)
@@ -103,6 +104,7 @@ class PeerSocket:
     name = "peer"
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config, row: Row) -> None:
+        self.limit = config.max_peer_frame
         self._config = config
         self._replica = config.replicas[row]
         self._socket = connect(context, self._replica.peer_endpoint)
@@ -225,7 +227,7 @@ def barrage(
             ):
                 tally = result[replica.name, socket.name] = Tally()
                 made = islice(iter(make, None), frames - oversized)
-                turns.append((tally, socket, chain(repeat(forge.oversized(), oversized), made)))
+                turns.append((tally, socket, chain(repeat(forge.oversized(socket.limit), oversized), made)))
         while turns:
             look()
             turns = [turn for turn in turns if _take_turn(*turn)]
@@ -245,7 +247,7 @@ def _take_turn(tally: Tally, socket: ClientSocket | PeerSocket, source: Iterator
 
 def throw_too_large(config: Config) -> None:
     """Send each socket a frame far over the limit: ZeroMQ cuts that connection and delivers nothing."""
-    frame = bytes(2 * config.max_frame + 1)
+    frame = bytes(2 * config.max_peer_frame + 1)
     for replica in config.replicas:
         for endpoint in (replica.client_endpoint, replica.peer_endpoint):
             with zmq_context() as context:

@@ -62,7 +62,7 @@ NOISE_SHARE: Final = 20
 LIMIT: Final = 600.0
 """Seconds that all the throwing may take."""
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)
 notes = Console(stderr=True, highlight=False)
 
 
@@ -300,7 +300,7 @@ def show(thrown: Result, verdicts: Mapping[str, Verdict], noise: Mapping[tuple[s
 def _sum(thrown: Result, name: str, kind: str, verdict: Verdict) -> str:
     sides = [thrown[name, socket].expected[kind] for socket in ("client", "peer")]
     sign = "=" if sum(sides) == verdict.counted[kind] else "[bold red]≠[/]"
-    return f"{sides[0]:,} + {sides[1]:,} {sign} {verdict.counted[kind]:,}"
+    return f"{sides[0]} + {sides[1]} {sign} {verdict.counted[kind]}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import chain
 from random import Random
 
-from epaxos.protocol.contract import PeerStatus, Propose, Tick
+from epaxos.protocol.contract import Effects, Event, PeerStatus, Propose, Tick
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
@@ -53,10 +53,11 @@ class Cluster:
             fast_path_timeout=options.fast_path_timeout,
             retry=options.retry,
         )
-        return Driver(EPaxos(settings, Random(random.random())), self._trace)
+        return Driver(EPaxos(settings, Random(random.random())), self._observe)
 
-    def _trace(self, line: str) -> None:
-        self._digest.update(line.encode())
+    def _observe(self, row: Row, event: Event[Message], effects: Effects[Message]) -> None:
+        asked = [getattr(effects, name) for name in sorted(Effects.__slots__)]
+        self._digest.update(f"{self.now} {row} {event} {asked}".encode())
 
     # -- what a test does to it ----------------------------------------------------------------------------
 

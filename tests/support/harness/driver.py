@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from epaxos.protocol.contract import CommitNote, Component, Effects, Event, Receive
 from epaxos.protocol.epaxos import EPaxos
@@ -13,6 +13,8 @@ from epaxos.protocol.log import NOP
 from epaxos.protocol.messages import Message
 from harness.commands import Access
 from harness.invariants import Record, Watch, check_promise, record_of
+
+Observer: TypeAlias = Callable[[Row, Event[Message], Effects[Message]], None]
 
 
 class Outgoing(NamedTuple):
@@ -47,10 +49,10 @@ class Machine:
 class Driver:
     """One replica: core, disk and state machine.
 
-    `trace`, if given, is told every event and its effects as text.
+    `observe` is called with its row, every event, and the effects of that event.
     """
 
-    def __init__(self, core: EPaxos, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(self, core: EPaxos, observe: Observer) -> None:
         self.core = core
         self.row = core.state.me
         self.disk: dict[InstanceId, Record] = {}
@@ -58,7 +60,7 @@ class Driver:
         self.components: list[Component] = []
         self.notes: list[CommitNote] = []
         self.watch = Watch(core)
-        self._trace = trace
+        self._observe = observe
 
     def take_round(self, events: Sequence[Event[Message]], now: float) -> list[Outgoing]:
         """Hand events to the core and perform their joined effects; return what leaves."""
@@ -80,8 +82,7 @@ class Driver:
     def _step(self, event: Event[Message], now: float) -> Effects[Message]:
         effects = self.core.on_event(event, now)
         self.watch.after(event, effects)
-        if self._trace is not None:
-            self._trace(f"{now} {self.row} {event} {describe(effects)}")
+        self._observe(self.row, event, effects)
         return effects
 
     def _post(self, effects: Effects[Message], leaving: list[Outgoing]) -> list[Message]:
@@ -105,8 +106,3 @@ class Driver:
             assert self.disk[decided.id].value == decided.value
             if decided.value is not NOP:
                 self.machine.apply(cast("Access", decided.value))
-
-
-def describe(effects: Effects[Message]) -> str:
-    """Effects as text: all that they hold, in order."""
-    return " ".join(f"{name}={getattr(effects, name)!r}" for name in sorted(Effects.__slots__))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import epaxos
-from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, as_columns, decode, weigh
+from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, Untold, as_columns, decode, weigh
 from epaxos.errors import OperationFailed, Refused
 from epaxos.statemachine.batch import Limits, check_batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Outcome
@@ -99,7 +99,7 @@ def test_results() -> None:
         (Op.increment(b"large", INTEGER_MAX), "outside -2\\*\\*63 to 2\\*\\*63 - 1"),
         (Op.append(b"text", b"123456"), "append of b'text' failed .* longer than the cluster allows"),
         (Op(8, b"", 101), "pause failed .* outside"),
-        (Op(99, b"", None), "outcome|malformed"),
+        (Op(99, b"", None), "operation 99 failed .* malformed"),
     ],
 )
 def test_failures_say_what_and_why(op: Op, reason: str) -> None:
@@ -122,15 +122,34 @@ def test_an_aborted_multi_says_which_operation_failed() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, [b"\x00"], [b"\x00", [1, 2]], [b"\x00\x00", [1]], ["x", [1]]])
-@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.ABORTED, 77])
-def test_a_malformed_answer_to_a_multi_is_a_failure(value: Any, outcome: int) -> None:
-    with pytest.raises(OperationFailed):
-        decode(Op.multi([Op.get(b"a")]), outcome, value)
+def test_a_malformed_answer_to_a_multi_is_no_result(value: Any) -> None:
+    with pytest.raises(Untold):
+        decode(Op.multi([Op.get(b"a")]), Outcome.DONE, value)
+    with pytest.raises(OperationFailed, match="the replicas found it malformed"):
+        decode(Op.multi([Op.get(b"a")]), Outcome.ABORTED, value)
 
 
-@pytest.mark.parametrize("op", [Op.get(b"k"), Op.put(b"k", b""), Op.delete(b"k"), Op.cas(b"k", None, b"")])
-def test_an_unknown_outcome_is_a_failure(op: Op) -> None:
-    with pytest.raises(OperationFailed, match="outcome 77, which this client does not know"):
+OF_EACH_KIND = [
+    Op.get(b"k"),
+    Op.put(b"k", b""),
+    Op.write_read(b"k", b""),
+    Op.delete(b"k"),
+    Op.cas(b"k", None, b""),
+    Op.increment(b"k"),
+    Op.multi([Op.get(b"k")]),
+]
+
+
+@pytest.mark.parametrize("op", OF_EACH_KIND)
+def test_an_outcome_that_does_not_tell_the_result_is_an_error_of_its_own(op: Op) -> None:
+    with pytest.raises(Untold, match="was executed, but its result does not fit into the reply") as caught:
+        decode(op, Outcome.UNTOLD, None)
+    assert caught.value.may_have_executed
+
+
+@pytest.mark.parametrize("op", OF_EACH_KIND)
+def test_an_unknown_outcome_is_an_error(op: Op) -> None:
+    with pytest.raises(Untold, match="outcome 77, makes no sense here"):
         decode(op, 77, None)
 
 

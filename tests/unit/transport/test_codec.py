@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 import pytest
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
-from epaxos.protocol.log import NOP, Phase, Proposal, Value
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
+from epaxos.protocol.log import NOP, Phase, Proposal
 from epaxos.protocol.messages import (
     Accept,
     AcceptOK,
@@ -33,87 +33,13 @@ from epaxos.protocol.messages import (
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
 from harness.commands import Access, decode_access
+from harness.sendings import LARGEST, ROWS, N, Sent, holder, sendings
 
-N = 3
 CODEC = Codec(N, decode_access)
 SERVICE_CODEC = Codec(N, decode_payload)
-LARGEST = 2**62 - 1
 COMMAND = Access(7, (b"r",), (b"w", b"v"))
 PLACE = InstanceId(1, 5)
 DEPS = (9, 4, -1)
-
-
-class Sent(NamedTuple):
-    """A message that a correct replica may send, and which one."""
-
-    sender: Row
-    message: Message
-
-
-ROWS = st.integers(0, N - 1)
-NUMBERS = st.one_of(st.integers(0, 9), st.integers(0, LARGEST))
-SLOTS = st.one_of(st.integers(-1, 9), st.integers(-1, LARGEST))
-VECTORS = st.tuples(*[SLOTS] * N)
-KEYS = st.lists(st.sampled_from([b"a", b"bb", b"\0\xff"]), max_size=2).map(tuple)
-COMMANDS = st.builds(Access, st.integers(-5, 5), KEYS, KEYS)
-VALUES: st.SearchStrategy[Value] = st.one_of(st.just(NOP), COMMANDS)
-OPTIONAL_VALUES = st.one_of(st.none(), VALUES)
-PLACES = st.builds(InstanceId, ROWS, NUMBERS)
-PHASES = st.sampled_from(Phase)
-PROPOSALS = st.builds(Proposal, COMMANDS, VECTORS, NUMBERS)
-
-
-@st.composite
-def own_deps(draw: st.DrawFn, place: InstanceId) -> Vector:
-    """Dependencies of an instance, below it in its own row."""
-    deps = list(draw(VECTORS))
-    deps[place.row] = min(deps[place.row], place.slot - 1)
-    return tuple(deps)
-
-
-def holder(place: InstanceId, ballot: Ballot) -> Row:
-    return ballot % N if ballot else place.row
-
-
-@st.composite
-def sendings(draw: st.DrawFn) -> Sent:
-    """Any message that a correct replica may send."""
-    place, row, ballot, seq = draw(PLACES), draw(ROWS), draw(NUMBERS), draw(NUMBERS)
-    deps = draw(own_deps(place))
-    kind = draw(st.sampled_from(list(MESSAGE_NAMES)))
-    makers: dict[type, Callable[[], Sent]] = {
-        PreAccept: lambda: Sent(place.row, PreAccept(place, draw(COMMANDS), deps, seq)),
-        PreAcceptOK: lambda: Sent(row, PreAcceptOK(place, deps, seq)),
-        Accept: lambda: Sent(holder(place, ballot), Accept(place, ballot, draw(OPTIONAL_VALUES), deps, seq)),
-        AcceptOK: lambda: Sent(row, AcceptOK(place, ballot)),
-        Commit: lambda: Sent(row, Commit(place, draw(OPTIONAL_VALUES), deps, seq)),
-        CommitRequest: lambda: Sent(row, CommitRequest(draw(ROWS), draw(NUMBERS), draw(NUMBERS))),
-        Recover: lambda: Sent(holder(place, ballot), Recover(place, ballot)),
-        RecoverOK: lambda: Sent(row, draw(recover_oks(place, ballot))),
-        Validate: lambda: Sent(holder(place, ballot), Validate(place, ballot, draw(COMMANDS), deps, seq)),
-        ValidateOK: lambda: Sent(
-            row, ValidateOK(place, ballot, tuple(draw(st.lists(st.tuples(PLACES, PHASES), max_size=4))))
-        ),
-        Waiting: lambda: Sent(row, Waiting(place, seq)),
-        Nack: lambda: Sent(row, Nack(place, ballot)),
-        Truncated: lambda: Sent(row, Truncated(place, draw(VECTORS))),
-        Beacon: lambda: Sent(row, Beacon(*(draw(VECTORS) for _ in range(5)))),
-    }
-    return makers[kind]()
-
-
-def recover_oks(place: InstanceId, ballot: Ballot) -> st.SearchStrategy[RecoverOK]:
-    return st.builds(
-        RecoverOK,
-        st.just(place),
-        st.just(ballot),
-        NUMBERS,
-        PHASES,
-        OPTIONAL_VALUES,
-        own_deps(place),
-        NUMBERS,
-        st.none() | PROPOSALS,
-    )
 
 
 def kind_of_refusal(sender: Row, encoded: bytes) -> str:

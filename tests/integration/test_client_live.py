@@ -1,0 +1,69 @@
+"""Clients against real replicas; what a client does when replicas misbehave is shown with stubs, elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, OperationFailed, Refused
+from live_cluster import ClusterMaker
+
+
+def test_every_method_of_both_clients(cluster: ClusterMaker) -> None:
+    alive = cluster(3)
+
+    def blocking(client: Client) -> None:
+        client.put(b"k", b"1")
+        assert client.get(b"k") == b"1"
+        assert client.write_read(b"k", b"2") == b"1"
+        assert client.cas(b"k", b"1", b"3") == CasResult(swapped=False, current=b"2")
+        assert client.increment(b"k", 40) == 42
+        assert client.append(b"k", b"!") == 3
+        with pytest.raises(OperationFailed):
+            client.increment(b"k")
+        with pytest.raises(Refused):
+            client.pause(10**9)
+        client.pause(1)
+        client.null()
+        with pytest.raises(MultiAborted, match="its operation 1, cas"):
+            client.multi([Op.put(b"a", b"1"), Op.cas(b"k", None, b"x")])
+        assert client.multi([Op.get(b"a"), Op.put(b"a", b"1"), Op.get(b"a")]) == [None, None, b"1"]
+        assert [result.value for result in client.bulk([Op.increment(b"n")] * 2500)] == list(range(1, 2501))
+        assert client.delete(b"k") is True
+
+    async def asynchronous() -> None:
+        async with AsyncClient(config=alive.config, replica="charlie") as client:
+            numbers = await asyncio.gather(*(client.increment(b"n") for _ in range(300)))
+            assert sorted(numbers) == list(range(2501, 2801))
+            statuses = [await client.status(replica=name, digest=True) for name in client.replicas]
+            assert [status["name"] for status in statuses] == ["alpha", "bravo", "charlie"]
+
+    with alive.client("bravo") as client:
+        blocking(client)
+    asyncio.run(asynchronous())
+
+
+def test_calls_survive_the_death_of_their_replica_and_execute_once(cluster: ClusterMaker) -> None:
+    alive = cluster(3, client={"timeout": "10s"})
+
+    def count(client: Client) -> tuple[list[int], int]:
+        numbers, doubtful = [], 0
+        for _ in range(100):
+            try:
+                numbers.append(client.increment(b"n"))
+            except NoAnswer:
+                doubtful += 1
+        return numbers, doubtful
+
+    with alive.client("alpha") as client, ThreadPoolExecutor(4) as pool:
+        counts = [pool.submit(count, client) for _ in range(4)]
+        while not (client.get(b"n") or b"").startswith(b"1"):
+            pass
+        alive.kill("alpha")
+        outcomes = [call.result() for call in counts]
+        total = client.increment(b"n", 0)
+    numbers = [number for numbers, _ in outcomes for number in numbers]
+    assert len(set(numbers)) == len(numbers)
+    assert len(numbers) <= total <= len(numbers) + sum(doubtful for _, doubtful in outcomes)

@@ -1,0 +1,1 @@
+"""A cluster that does only what a script says, and a transcript of what it does."""

@@ -1,0 +1,186 @@
+"""One replica of a scripted cluster: a core, a disk that can be held, and what it has executed."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import NamedTuple
+
+from epaxos.protocol.contract import Component, Effects, Event, Receive
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.messages import Beacon, Message
+from epaxos.protocol.state import Settings
+from harness.commands import Access
+from harness.invariants import Record, Watch, check_promise, record_of
+from scenario.wording import Wording, place_name, replica_name, replica_names
+
+
+class Surroundings(NamedTuple):
+    """What a replica acts on: `say` adds to the transcript, `send` carries, `decided` is told of decisions."""
+
+    wording: Wording
+    say: Callable[[str], None]
+    send: Callable[[Row, Row, Message], None]
+    decided: Callable[[Row, InstanceId, Record], None]
+
+
+class _Owed(NamedTuple):
+    """The effects of one event, with the records as they were at its end."""
+
+    effects: Effects[Message]
+    records: dict[InstanceId, Record]
+
+
+class Replica:
+    """A core and its driver (`protocol.contract`), with all that happens told to `surroundings`.
+
+    disk      durable records; they outlive a crash
+    held      whether the disk keeps everybody waiting
+    executed  components, in order, since the start
+    writes    per key the names of the commands that wrote it, in order
+    coverage  how often each decision of the protocol was taken, over all its lives
+    """
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        self.row = settings.row
+        self.name = replica_name(settings.row)
+        self.disk: dict[InstanceId, Record] = {}
+        self.alive = True
+        self.held = False
+        self.coverage: defaultdict[str, int] = defaultdict(int)
+        self._settings = settings
+        self._outside = surroundings
+        self._begin([])
+
+    def _begin(self, records: Sequence[Instance]) -> None:
+        self.core = EPaxos(self._settings, Random(self.row), records)
+        self.executed: list[Component] = []
+        self.writes: defaultdict[bytes, list[int]] = defaultdict(list)
+        self.clients: set[int] = set()
+        self._watch = Watch(self.core)
+        self._owed: deque[_Owed] = deque()
+
+    # -- what a script does to it --------------------------------------------------------------------------
+
+    def take(self, event: Event[Message], now: float) -> None:
+        """Hand the core an event and do what it asks for."""
+        before = dict(self.core.coverage)
+        effects = self.core.on_event(event, now)
+        self._watch.after(event, effects)
+        self._tell_decisions(before)
+        self._owe(effects, now)
+
+    def recover(self, place: InstanceId, now: float) -> None:
+        """Recover an instance now, as the core does by itself when its time has come."""
+        before = dict(self.core.coverage)
+        self.core.state.begin(now)
+        self.core._recovery.start(place)
+        self._tell_decisions(before)
+        self._owe(self.core.state.effects, now)
+
+    def crash(self) -> None:
+        """Lose all but the disk."""
+        self.alive = self.held = False
+        self._owed.clear()
+
+    def restart(self, now: float) -> None:
+        """Come back with what is on disk."""
+        self.alive = True
+        self._begin(
+            [_instance(place, record, self._settings.quorums.n) for place, record in self.disk.items()]
+        )
+        self._owe(self.core.resume(now), now)
+
+    def flush(self, now: float) -> None:
+        """Let the disk do all that it was asked for."""
+        self.held = False
+        self._perform(now)
+
+    def beacon(self) -> Beacon:
+        return self.core.beacon()
+
+    # -- the driver's duties -------------------------------------------------------------------------------
+
+    def _owe(self, effects: Effects[Message], now: float) -> None:
+        self._send(effects.messages)
+        self._owed.append(_Owed(effects, {record.id: record_of(record) for record in effects.records}))
+        if not self.held:
+            self._perform(now)
+
+    def _perform(self, now: float) -> None:
+        while self._owed and not self.held:
+            effects, records = self._owed.popleft()
+            self._persist(records)
+            own = [*self._send(effects.promises), *self._send(effects.deferrable)]
+            for component in effects.executions:
+                self._execute(component)
+            for message in own:
+                self.take(Receive(self.row, message), now)
+
+    def _persist(self, records: dict[InstanceId, Record]) -> None:
+        for place, record in records.items():
+            self.disk[place] = record
+            self._outside.say(f"{self.name} records {self._outside.wording.record(place, record)}")
+            if record.phase is Phase.COMMITTED:
+                self._outside.decided(self.row, place, record)
+
+    def _send(self, sendings: Sequence[tuple[Sequence[Row], Message]]) -> Iterator[Message]:
+        """Send to others; return what is for the replica itself."""
+        own = []
+        for receivers, message in sendings:
+            check_promise(message, self.disk)
+            text = self._outside.wording.message(message)
+            self._outside.say(f"{self.name} -> {replica_names(receivers)}: {text}")
+            for receiver in receivers:
+                if receiver == self.row:
+                    own.append(message)
+                else:
+                    self._outside.send(self.row, receiver, message)
+        return iter(own)
+
+    def _execute(self, component: Component) -> None:
+        self.executed.append(component)
+        self._outside.say(f"{self.name} executes {self._outside.wording.component(component)}")
+        for decided in component:
+            assert self.disk[decided.id].value == decided.value
+            if decided.value is NOP:
+                continue
+            assert isinstance(decided.value, Access)
+            for key in decided.value.writes:
+                self.writes[key].append(decided.value.name)
+            if decided.value.name in self.clients and decided.id.row == self.row:
+                self.clients.remove(decided.value.name)
+                self._outside.say(
+                    f"{self.name} answers the client of {self._outside.wording.value(decided.value)}"
+                )
+
+    def _tell_decisions(self, before: dict[str, int]) -> None:
+        for case, count in self.core.coverage.items():
+            if count > before.get(case, 0):
+                self.coverage[case] += count - before.get(case, 0)
+                self._outside.say(f"{self.name}: {case}")
+
+    # -- what a script sees of it --------------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has executed all that it has heard of."""
+        status = self.core.status()
+        return status.executed == status.seen and not status.in_flight and not self._owed
+
+    def describe(self, place: InstanceId) -> str:
+        """What it holds of a place, on disk."""
+        record = self.disk.get(place)
+        if record is None:
+            return f"{self.name}: {place_name(place)} not known"
+        return f"{self.name}: {self._outside.wording.record(place, record)}"
+
+
+def _instance(place: InstanceId, record: Record, n: int) -> Instance:
+    instance = Instance(place, (-1,) * n)
+    for field, value in record._asdict().items():
+        setattr(instance, field, value)
+    return instance

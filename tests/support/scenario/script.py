@@ -1,0 +1,145 @@
+"""Scripts and their transcripts: text in, text out. `tests/scenario/README.md` says how they are written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from epaxos.protocol import messages
+from epaxos.protocol.ids import InstanceId, Row
+from scenario.world import Filter, ScenarioError, World
+
+INDENT = "    "
+_KINDS = frozenset(vars(messages))
+_LINK = re.compile(r"([A-Z*])->([A-Z*])")
+_PLACE = re.compile(r"([A-Z])\.(\d+)")
+_DURATION = re.compile(r"(\d+)(ms|s)")
+
+
+class Script:
+    """Plays one script; `transcript` is the script with what happened under each command."""
+
+    def __init__(self, text: str) -> None:
+        self._lines: list[str] = []
+        self._world: World | None = None
+        self._commands: dict[str, Callable[[list[str]], None]] = {
+            "cluster": self._cluster,
+            "propose": self._propose,
+            "deliver": lambda words: self.world.deliver(self._filter(words)),
+            "drop": lambda words: self.world.drop(self._filter(words)),
+            "copy": lambda words: self.world.copy(self._filter(words)),
+            "stabilize": lambda _: self.world.stabilize(),
+            "finish": lambda _: self.world.finish(),
+            "tick": lambda words: self.world.tick(_seconds(words[0])),
+            "crash": lambda words: self.world.crash(self._row(words[0])),
+            "restart": lambda words: self.world.restart(self._row(words[0])),
+            "hold": lambda words: self.world.hold(self._row(words[0])),
+            "flush": lambda words: self.world.flush(self._row(words[0])),
+            "recover": lambda words: self.world.recover(self._row(words[0]), self._place(words[1])),
+            "beacon": lambda words: self.world.beacon(self._row(words[0])),
+            "show": lambda words: self.world.show(self._place(words[0])),
+        }
+        for number, line in enumerate(text.splitlines(), 1):
+            self._play(number, line)
+
+    @property
+    def world(self) -> World:
+        if self._world is None:
+            raise ScenarioError("begin with a cluster")
+        return self._world
+
+    @property
+    def transcript(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+    @property
+    def coverage(self) -> Counter[str]:
+        """How often each decision of the protocol was taken."""
+        return self.world.coverage
+
+    def _play(self, number: int, line: str) -> None:
+        if line.startswith(INDENT):
+            return  # what an earlier play wrote
+        self._lines.append(line)
+        if not line or line.startswith("#"):
+            return
+        name, *words = line.split()
+        try:
+            self._command(name)(words)
+        except (ScenarioError, IndexError, AssertionError) as error:
+            error.add_note(f"in line {number}: {line}")
+            error.add_note(self.transcript)
+            raise
+
+    def _command(self, name: str) -> Callable[[list[str]], None]:
+        if name not in self._commands:
+            raise ScenarioError(f"no command {name}, only {', '.join(self._commands)}")
+        return self._commands[name]
+
+    def _say(self, line: str) -> None:
+        self._lines.append(INDENT + line)
+
+    # -- commands with options -----------------------------------------------------------------------------
+
+    def _cluster(self, words: list[str]) -> None:
+        options = _options(words)
+        numbers = {key: int(options[key]) for key in ("n", "f", "e") if key in options}
+        self._world = World(
+            numbers["n"],
+            numbers.get("f"),
+            numbers.get("e"),
+            thrifty="thrifty" in options,
+            say=self._say,
+        )
+
+    def _propose(self, words: list[str]) -> None:
+        row, name, *rest = words
+        options = _options(rest)
+        if not options:
+            options = {"writes": "k"}
+        self.world.propose(
+            self._row(row), name, _keys(options.get("reads", "")), _keys(options.get("writes", ""))
+        )
+
+    # -- words ---------------------------------------------------------------------------------------------
+
+    def _row(self, word: str) -> Row:
+        row = ord(word) - ord("A") if len(word) == 1 else -1
+        if not 0 <= row < len(self.world.replicas):
+            raise ScenarioError(f"no replica {word}")
+        return row
+
+    def _place(self, word: str) -> InstanceId:
+        match = _PLACE.fullmatch(word)
+        if match is None:
+            raise ScenarioError(f"an instance is written like A.0, not {word}")
+        return InstanceId(self._row(match[1]), int(match[2]))
+
+    def _filter(self, words: list[str]) -> Filter:
+        """Read what follows `deliver`: a link, a kind of message, an instance, each optional."""
+        wanted = Filter()
+        for word in words:
+            if link := _LINK.fullmatch(word):
+                sender, receiver = (None if end == "*" else self._row(end) for end in link.groups())
+                wanted = wanted._replace(sender=sender, receiver=receiver)
+            elif word in _KINDS:
+                wanted = wanted._replace(kind=word)
+            else:
+                wanted = wanted._replace(place=self._place(word))
+        return wanted
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def _keys(joined: str) -> tuple[bytes, ...]:
+    return tuple(key.encode() for key in joined.split(",") if key)
+
+
+def _seconds(word: str) -> float:
+    match = _DURATION.fullmatch(word)
+    if match is None:
+        raise ScenarioError(f"a time is written like 200ms or 2s, not {word}")
+    return int(match[1]) / (1000 if match[2] == "ms" else 1)

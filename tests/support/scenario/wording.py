@@ -1,0 +1,138 @@
+"""Messages, records and decisions as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from epaxos.protocol.contract import Component
+from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.log import NOP, Phase, Proposal, Value
+from epaxos.protocol.messages import (
+    Accept,
+    AcceptOK,
+    Beacon,
+    Commit,
+    CommitRequest,
+    Message,
+    Nack,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+    RecoverOK,
+    Validate,
+    ValidateOK,
+    Waiting,
+)
+from harness.commands import Access
+from harness.invariants import Record
+
+PHASES = {
+    Phase.INITIAL: "initial",
+    Phase.PREACCEPTED: "pre-accepted",
+    Phase.ACCEPTED: "accepted",
+    Phase.COMMITTED: "committed",
+}
+
+
+def replica_name(row: Row) -> str:
+    """Replicas are A, B, C and so on, in the order of their rows."""
+    return chr(ord("A") + row)
+
+
+def replica_names(rows: Iterable[Row]) -> str:
+    return ", ".join(replica_name(row) for row in rows)
+
+
+def place_name(place: InstanceId) -> str:
+    return f"{replica_name(place.row)}.{place.slot}"
+
+
+def deps_text(deps: Vector) -> str:
+    """The highest slot of every row that is covered at all; it stands for all below it too."""
+    return "{%s}" % " ".join(place_name(InstanceId(row, slot)) for row, slot in enumerate(deps) if slot >= 0)
+
+
+class Wording:
+    """Texts for one cluster; `names` are those of its commands, by the number in `Access.name`."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def value(self, value: Value | None) -> str:
+        if value is None:
+            return "nothing"
+        if value is NOP:
+            return "no-op"
+        assert isinstance(value, Access)
+        return self._names[value.name]
+
+    def triple(self, value: Value | None, deps: Vector, seq: int) -> str:
+        """What is decided of an instance."""
+        return self.value(value) if value is NOP else f"{self.value(value)} deps={deps_text(deps)} seq={seq}"
+
+    def record(self, place: InstanceId, record: Record) -> str:
+        text = f"{place_name(place)} {PHASES[record.phase]}"
+        if record.phase is not Phase.INITIAL:
+            text += f" {self.triple(record.value, record.deps, record.seq)}"
+        elif record.orig is not None:
+            text += f", payload {self.value(record.orig)} known"
+        if record.phase is Phase.COMMITTED:
+            return text
+        return text + (f" bal={record.bal} abal={record.abal}" if record.bal else "")
+
+    def component(self, component: Component) -> str:
+        members = ", ".join(f"{place_name(member.id)} {self.value(member.value)}" for member in component)
+        return members if len(component) == 1 else f"one component: {members}"
+
+    def message(self, message: Message) -> str:
+        """A message in one line, without its sender."""
+        kind = type(message).__name__
+        if isinstance(message, CommitRequest):
+            first = place_name(InstanceId(message.row, message.first))
+            return f"{kind} {first} to {place_name(InstanceId(message.row, message.last))}"
+        if isinstance(message, Beacon):
+            return f"{kind} seen={deps_text(message.seen)} committed={deps_text(message.committed)}"
+        text = f"{kind} {place_name(message.id)}"
+        if isinstance(message, PreAccept):
+            return f"{text} {self.triple(message.command, message.deps, message.seq)}"
+        if isinstance(message, PreAcceptOK):
+            return f"{text} deps={deps_text(message.deps)} seq={message.seq}"
+        if isinstance(message, Accept):
+            return f"{text} b={message.ballot} {self._sent(message)}"
+        if isinstance(message, Commit):
+            return f"{text} {self._sent(message)}"
+        return text + self._recovery(message)
+
+    def _sent(self, message: Accept | Commit) -> str:
+        """A value, or that the receiver was sent it with the PreAccept."""
+        if message.value is None:
+            return f"(same payload) deps={deps_text(message.deps)} seq={message.seq}"
+        return self.triple(message.value, message.deps, message.seq)
+
+    def _recovery(self, message: Message) -> str:
+        if isinstance(message, AcceptOK | Recover | Nack):
+            return f" b={message.ballot}"
+        if isinstance(message, RecoverOK):
+            return f" b={message.ballot}: {self._held(message)}"
+        if isinstance(message, Validate):
+            return f" b={message.ballot} {self.triple(message.command, message.deps, message.seq)}"
+        if isinstance(message, ValidateOK):
+            found = ", ".join(f"{place_name(place)} {PHASES[phase]}" for place, phase in message.against)
+            return f" b={message.ballot}: against it {found or 'nothing'}"
+        if isinstance(message, Waiting):
+            return f" k={message.k}"
+        return f" {message}"
+
+    def _held(self, answer: RecoverOK) -> str:
+        held = PHASES[answer.phase]
+        if answer.phase is Phase.INITIAL:
+            return held
+        text = f"{held} {self.triple(answer.value, answer.deps, answer.seq)}"
+        if answer.phase is Phase.PREACCEPTED:
+            return f"{text}, {_change(answer.deps, answer.init)}"
+        return f"{text} abal={answer.abal}"
+
+
+def _change(deps: Vector, init: Proposal | None) -> str:
+    assert init is not None
+    return "unchanged" if deps == init.deps else f"changed from {deps_text(init.deps)}"

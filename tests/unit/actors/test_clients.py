@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import msgpack
+import pytest
+
+from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.config import Config, load_config
+from epaxos.metrics import ReplicaStats
+from epaxos.statemachine.batch import Limits, encode_batch
+from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.sessions import BatchResult
+from epaxos.transport.framing import Kind, open_frame, seal
+from hostile import Forge
+
+LIMITS = Limits(16, 32, 100)
+DONE = bytes((Outcome.DONE,))
+
+
+class Front:
+    """The clients' side of a replica, with a list in the place of its socket."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.config: Config = replace(load_config(None, environ={}), **changes)
+        names = [replica.name for replica in self.config.replicas]
+        self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [])
+        self.sent: list[tuple[bytes, int, list[Any]]] = []
+        self.clients = Clients(self.config, LIMITS, self.stats, self._reply)
+
+    def _reply(self, identity: bytes, frame: bytes) -> None:
+        opened = open_frame(frame, self.config.fingerprint, self.config.max_frame)
+        self.sent.append((identity, opened.kind, msgpack.unpackb(opened.body)))
+
+    def take(self, kind: int, body: bytes, identity: bytes = b"one") -> StatusRequest | None:
+        return self.clients.open(identity, [seal(kind, self.config.fingerprint, body)], 0.0)
+
+    def request(self, first: int, count: int = 1, client: int = 7, identity: bytes = b"one") -> None:
+        """A frame of writes."""
+        body = encode_batch(client, first, 1, b"\x02" * count, [b"key"] * count, [b"value"] * count)
+        assert self.take(Kind.REQUEST, body, identity) is None
+
+    def execute(self, first: int, count: int = 1, client: int = 7, values: list[Any] | None = None) -> None:
+        """A batch of these numbers has executed, whoever proposed it."""
+        self.clients.answer([BatchResult(client, first, DONE * count, values)], 1.0)
+
+    def proposed(self) -> list[list[tuple[int, int]]]:
+        """All that waits to be proposed: by instance, the first number and the count of each batch."""
+        instances = []
+        while self.clients.to_propose:
+            instances.append([(batch.first, len(batch)) for batch in self.clients.take_batches()])
+        return instances
+
+
+def test_request_is_proposed_and_answered() -> None:
+    front = Front()
+    front.request(1, 3)
+    assert front.clients.waiting == 3
+    assert front.proposed() == [[(1, 3)]]
+    front.execute(1, 3)
+    assert front.sent == [(b"one", Kind.REPLY, [7, 1, DONE * 3, None])]
+    assert front.clients.waiting == 0
+    assert front.stats.execution_latency.sum == 3.0  # one second each
+
+
+def test_what_nobody_waits_for_here_is_not_answered() -> None:
+    front = Front()
+    front.execute(1, 3)
+    assert front.sent == []
+    assert front.clients.waiting == 0
+
+
+def test_retry_under_way_is_not_proposed_again_and_says_where_the_answer_goes() -> None:
+    front = Front()
+    front.request(1, 2, identity=b"before")
+    front.request(1, 2, identity=b"after")
+    assert front.clients.waiting == 2
+    assert front.proposed() == [[(1, 2)]]
+    front.execute(1, 2)
+    assert [identity for identity, *_ in front.sent] == [b"after"]
+
+
+def test_retry_of_an_answered_frame_is_proposed_again() -> None:
+    """The answer may have been lost; the session sees to it that nothing executes twice."""
+    front = Front()
+    front.request(1)
+    front.proposed()
+    front.execute(1)
+    front.request(1)
+    assert front.proposed() == [[(1, 1)]]
+
+
+@pytest.mark.parametrize("counts", [(3, 1), (1, 3)], ids=["shorter", "longer"])
+def test_regrouped_retry_executed_elsewhere_leaves_nothing_waiting(counts: tuple[int, int]) -> None:
+    """A client may send a number again in other company; another replica's instance brings that result here."""
+    here, elsewhere = counts
+    front = Front()
+    front.request(1, here)
+    front.proposed()
+    front.execute(1, elsewhere)
+    front.execute(1, here)
+    assert front.clients.waiting == 0
+    assert (b"one", Kind.REPLY, [7, 1, DONE * here, None]) in front.sent
+
+
+def test_longer_retry_while_the_shorter_frame_is_under_way() -> None:
+    front = Front()
+    front.request(1, 2)
+    front.request(1, 5)
+    assert sum(count for instance in front.proposed() for _, count in instance) >= 5
+
+
+def test_sessions_with_equal_numbers_are_told_apart() -> None:
+    front = Front()
+    front.request(1, client=7, identity=b"seven")
+    front.request(1, client=8, identity=b"eight")
+    front.execute(1, client=8)
+    assert front.sent == [(b"eight", Kind.REPLY, [8, 1, DONE, None])]
+
+
+def test_instance_takes_all_that_fits() -> None:
+    front = Front(max_batch=10)
+    for first in range(1, 13, 4):
+        front.request(first, 4)
+    assert front.proposed() == [[(1, 4), (5, 4)], [(9, 4)]]
+
+
+def test_frame_larger_than_a_batch_is_not_split() -> None:
+    front = Front(max_batch=2)
+    front.request(1, 5)
+    assert front.proposed() == [[(1, 5)]]
+
+
+def test_instance_of_large_values_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epaxos.actors.clients.BATCH_BYTES", 50)
+    front = Front()
+    for first in range(1, 5):
+        front.request(first)
+    assert all(len(instance) < 4 for instance in front.proposed())
+
+
+# -- without aggregation -----------------------------------------------------------------------------------
+
+
+def test_without_aggregation_every_command_is_an_instance_and_the_answer_one_frame() -> None:
+    front = Front(aggregate=False)
+    front.request(5, 3)
+    assert front.proposed() == [[(5, 1)], [(6, 1)], [(7, 1)]]
+    for first in (6, 7, 5):  # in any order
+        assert front.sent == []
+        front.execute(first, values=[b"%d" % first])
+    assert front.sent == [(b"one", Kind.REPLY, [7, 5, DONE * 3, [b"5", b"6", b"7"]])]
+    assert front.clients.waiting == 0
+
+
+def test_without_aggregation_a_retry_under_way_is_not_proposed_again() -> None:
+    front = Front(aggregate=False)
+    front.request(5, 3, identity=b"before")
+    front.proposed()
+    front.execute(5)
+    front.request(5, 3, identity=b"after")
+    assert front.proposed() == []
+    front.execute(7)
+    front.execute(6)
+    assert [(identity, body[1]) for identity, _, body in front.sent] == [(b"after", 5)]
+
+
+def test_without_aggregation_a_regrouped_retry_is_answered_and_leaves_nothing_waiting() -> None:
+    front = Front(aggregate=False)
+    front.request(5, 3)
+    front.request(6, 4)
+    assert sorted(front.proposed()) == [[(first, 1)] for first in range(5, 10)]
+    for first in range(5, 10):
+        front.execute(first)
+    assert [(body[1], len(body[2])) for _, _, body in front.sent] == [(5, 3), (6, 4)]
+    assert front.clients.waiting == 0
+
+
+def test_without_aggregation_values_are_left_out_where_there_are_none() -> None:
+    front = Front(aggregate=False)
+    front.request(1, 2)
+    front.execute(1)
+    front.execute(2)
+    assert front.sent == [(b"one", Kind.REPLY, [7, 1, DONE * 2, None])]
+
+
+# -- busy and refused --------------------------------------------------------------------------------------
+
+
+def test_busy_when_too_much_is_pending() -> None:
+    front = Front(max_pending=4)
+    front.request(1, 3)
+    front.request(4, 2)
+    assert front.sent == [(b"one", Kind.BUSY, [7, 4, 2])]
+    assert front.clients.waiting == 3
+    assert front.stats.errors["busy"] == 1
+    front.request(1, 3)  # a retry of what is under way asks for no room
+    front.request(4, 1)
+    assert len(front.sent) == 1
+    front.proposed()
+    front.execute(1, 3)
+    front.request(5, 2)
+    assert front.stats.errors["busy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "argument", "text"),
+    [
+        (77, b"key", None, "unknown operation 77"),
+        (Operation.WRITE, b"k" * 17, b"value", "key of 17 bytes; at most 16 are allowed"),
+        (Operation.WRITE, b"key", b"v" * 33, "value of 33 bytes; at most 32 are allowed"),
+        (Operation.INCREMENT, b"key", b"1", "INCREMENT needs an integer"),
+        (Operation.PAUSE, b"", 101, "PAUSE in milliseconds needs an integer from 0 to 100"),
+    ],
+)
+def test_refused_command_is_named_and_nothing_of_its_frame_is_taken(
+    operation: int, key: bytes, argument: object, text: str
+) -> None:
+    front = Front()
+    body = encode_batch(7, 5, 1, bytes((2, operation)), [b"key", key], [b"value", argument])  # type: ignore[list-item]
+    front.take(Kind.REQUEST, body)
+    [(identity, kind, (*numbers, said))] = front.sent
+    assert (identity, kind, numbers) == (b"one", Kind.REFUSED, [7, 5, 2, 1])
+    assert said.startswith(text)
+    assert front.proposed() == []
+    assert front.clients.waiting == 0
+    assert front.stats.errors["refused"] == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ([], "malformed"),
+        ([b"", b""], "malformed"),
+        ([b"EP"], "malformed"),
+        ([seal(Kind.REQUEST, 0, b"\xc1")], "malformed"),
+        ([seal(Kind.STATUS, 0, b"\xc1")], "malformed"),
+        ([seal(Kind.STATUS, 0, msgpack.packb((1.5, {})))], "malformed"),
+        ([seal(Kind.REPLY, 0, b"")], "unknown"),
+        ([seal(Kind.PEER, 0, b"")], "unknown"),
+        ([seal(99, 0, b"")], "unknown"),
+        ([seal(Kind.REQUEST, 1, b"")], "cluster"),
+        ([seal(Kind.REQUEST, 0, b"")[:-1] + b"x"], "checksum"),
+        ([bytes(20_000)], "oversized"),
+    ],
+)
+def test_bad_frame_is_counted_and_answered_with_the_reason(parts: list[bytes], kind: str) -> None:
+    front = Front(max_frame=16_384)
+    assert front.clients.open(b"one", parts, 0.0) is None
+    [(identity, answer, (*numbers, text))] = front.sent
+    assert (identity, answer, numbers) == (b"one", Kind.REFUSED, [0, 0, 0, -1])
+    assert text
+    assert {name: count for name, count in front.stats.errors.items() if count} == {kind: 1}
+
+
+def test_each_kind_of_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    front = Front()
+    for _ in range(3):
+        front.clients.open(b"one", [b"nonsense"], 0.0)
+        front.clients.open(b"one", [seal(99, 0, b"")], 0.0)
+    assert len(caplog.records) == 2
+
+
+# -- status ------------------------------------------------------------------------------------------------
+
+
+def test_question_for_the_status_is_handed_back_and_answered() -> None:
+    front = Front()
+    question = front.take(Kind.STATUS, msgpack.packb((42, {"digest": True})))
+    assert question == StatusRequest(b"one", 42, {"digest": True})
+    front.clients.answer_status(question, {"name": "alpha"})
+    assert front.sent == [(b"one", Kind.STATUS_REPLY, [42, {"name": "alpha"}])]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
+    """tools/fuzz compares what live replicas count with what the forge expects; here both are alone."""
+    front = Front()
+    forge = Forge(front.config, 0, None, Random(seed))
+    expected = Counter[str]()
+    for number in range(500):
+        hostile = forge.client_frame()
+        expected.update(hostile.kinds)
+        assert front.clients.open(b"one", hostile.parts, 0.0) is None
+        assert len(front.sent) == number + 1
+    assert {kind for _, kind, _ in front.sent} == {Kind.REFUSED}
+    assert +Counter(front.stats.errors) == expected
+    assert set(expected) == {"malformed", "checksum", "version", "cluster", "unknown", "refused"}
+    assert front.proposed() == []

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+
+from epaxos.actors.mailbox import Envelope, Mailbox, Round, Sources
+
+NEVER = float("inf")
+
+
+class Box:
+    """A mailbox fed by two sockets, and what sends to them."""
+
+    def __init__(self, capacity: int = 100) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.deadline = NEVER
+        self.mailbox = Mailbox()
+        self.mailbox.capacity = capacity
+        peers, self.peer = self._pair("peers")
+        clients, self.client = self._pair("clients")
+        self.mailbox.attach(Sources(peers, clients, lambda: self.deadline, time.monotonic))
+
+    def _pair(self, name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+        router, dealer = self._context.socket(zmq.ROUTER), self._context.socket(zmq.DEALER)
+        router.bind(f"inproc://{name}")
+        dealer.connect(f"inproc://{name}")
+        return router, dealer
+
+    def round(self) -> Round:
+        message = self.mailbox.get().message
+        assert isinstance(message, Round)
+        return message
+
+    def close(self) -> None:
+        self.mailbox.close()
+        self._context.destroy(linger=0)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Box]]:
+    made: list[Box] = []
+
+    def make_box(capacity: int = 100) -> Box:
+        made.append(Box(capacity))
+        return made[-1]
+
+    yield make_box
+    for box in made:
+        box.close()
+
+
+def bodies(frames: list[tuple[bytes, list[bytes]]]) -> list[list[bytes]]:
+    return [parts for _, parts in frames]
+
+
+def test_round_holds_everything_that_waits(make: Callable[..., Box]) -> None:
+    box = make()
+    box.peer.send(b"p1")
+    box.peer.send(b"p2")
+    box.client.send(b"c1")
+    round_ = box.round()
+    assert bodies(round_.peers) == [[b"p1"], [b"p2"]]
+    assert bodies(round_.clients) == [[b"c1"]]
+    assert round_.waited >= 0
+
+
+def test_message_keeps_its_parts_and_its_sender(make: Callable[..., Box]) -> None:
+    box = make()
+    box.client.send_multipart([b"a", b"", b"c"])
+    box.client.send(b"")
+    round_ = box.round()
+    assert bodies(round_.clients) == [[b"a", b"", b"c"], [b""]]
+    identities = {identity for identity, _ in round_.clients}
+    assert len(identities) == 1
+    assert identities != {b""}
+
+
+def test_round_is_bounded_and_the_rest_waits(make: Callable[..., Box]) -> None:
+    box = make(capacity=3)
+    for number in range(7):
+        box.client.send(b"%d" % number)
+    rounds = [bodies(box.round().clients) for _ in range(3)]
+    assert list(map(len, rounds)) == [3, 3, 1]
+    assert [int(parts[0]) for taken in rounds for parts in taken] == list(range(7))
+
+
+def test_round_comes_at_the_deadline_without_frames(make: Callable[..., Box]) -> None:
+    box = make()
+    box.deadline = time.monotonic() + 0.03
+    assert box.round() == Round([], [], 0.0)
+    assert time.monotonic() >= box.deadline
+
+
+def test_deadline_that_has_passed_does_not_wait(make: Callable[..., Box]) -> None:
+    box = make()
+    box.deadline = 0.0
+    began = time.monotonic()
+    assert box.round() == Round([], [], 0.0)
+    assert time.monotonic() - began < 0.5
+
+
+def test_message_told_by_another_thread_wakes_a_waiting_mailbox(make: Callable[..., Box]) -> None:
+    box = make()
+    told = Envelope("told", None)
+    timer = threading.Timer(0.05, box.mailbox.put, (told,))
+    timer.start()
+    assert box.round() == Round([], [], 0.0)  # the wake-up
+    assert box.mailbox.get() is told
+    timer.join()
+
+
+def test_told_messages_come_one_by_one_before_the_next_round(make: Callable[..., Box]) -> None:
+    box = make()
+    box.client.send(b"frame")
+    told = [Envelope(number, None) for number in range(3)]
+    for envelope in told:
+        box.mailbox.put(envelope)
+    assert [box.mailbox.get() for _ in told] == told
+    assert box.mailbox.empty()
+    assert bodies(box.round().clients) == [[b"frame"]]
+
+
+def test_full_mailbox_makes_other_threads_wait(make: Callable[..., Box]) -> None:
+    box = make(capacity=2)
+    for number in range(2):
+        box.mailbox.put(Envelope(number, None))
+    third = threading.Thread(target=box.mailbox.put, args=(Envelope(2, None),))
+    third.start()
+    third.join(0.05)
+    assert third.is_alive()
+    assert box.mailbox.get().message == 0
+    third.join(5)
+    assert not third.is_alive()
+    assert [box.mailbox.get().message for _ in range(2)] == [1, 2]
+
+
+def test_wake_ups_that_nobody_sees_do_not_block(make: Callable[..., Box]) -> None:
+    box = make()
+    for _ in range(100_000):
+        box.mailbox.wake()
+    box.deadline = time.monotonic() + 60
+    assert box.round() == Round([], [], 0.0)
+
+
+def test_before_sockets_are_attached_it_is_an_ordinary_inbox() -> None:
+    mailbox = Mailbox()
+    assert mailbox.empty()
+    mailbox.put(Envelope("early", None))
+    assert mailbox.get() == Envelope("early", None)
+    mailbox.close()

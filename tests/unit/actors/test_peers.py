@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+import msgpack
+import pytest
+
+from epaxos.actors.peers import Peers
+from epaxos.config import load_config
+from epaxos.metrics import ReplicaStats
+from epaxos.protocol.contract import Receive
+from epaxos.statemachine.batch import decode_payload
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.framing import Kind, open_frame, seal
+from hostile import DEEP, Forge, Insider
+from samples import sample_messages
+
+CONFIG = load_config(None, environ={})
+ME, BRAVO, CHARLIE = range(3)
+MESSAGES = sample_messages(CONFIG.n, BRAVO)
+
+
+class Door:
+    """The peers' side of replica alpha, with a list in the place of its socket."""
+
+    def __init__(self) -> None:
+        names = [replica.name for replica in CONFIG.replicas]
+        self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()))
+        self.refused: list[tuple[bytes, str]] = []
+        self.peers = Peers(CONFIG, ME, Codec(CONFIG.n, decode_payload), self.stats, self._refuse)
+
+    def _refuse(self, identity: bytes, frame: bytes) -> None:
+        kind, _, body = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
+        assert kind == Kind.PEER_REFUSED
+        self.refused.append((identity, body.decode()))
+
+    def take(self, *messages: bytes, row: int = BRAVO, incarnation: int = 11) -> object:
+        return self.peers.open(b"it", [envelope(*messages, row=row, incarnation=incarnation)])
+
+    @property
+    def errors(self) -> dict[str, int]:
+        return {kind: count for kind, count in self.stats.errors.items() if count}
+
+
+def envelope(*messages: bytes, row: int = BRAVO, incarnation: int = 11) -> bytes:
+    return seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages)))
+
+
+def test_all_messages_of_a_bundle_become_events_in_order() -> None:
+    door = Door()
+    events = [Receive(BRAVO, message) for message in MESSAGES]
+    assert door.take(*map(encode_message, MESSAGES)) == (BRAVO, events)
+    assert door.errors == {}
+    accepted = door.stats.message_traffic("received", "Accept", "bravo")
+    assert accepted.messages == 2  # one of a command, one of a no-op
+    assert accepted.bytes == sum(
+        len(encode_message(message)) for message in MESSAGES if type(message).__name__ == "Accept"
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> None:
+    door = Door()
+    good = encode_message(MESSAGES[-1])
+    forge = Forge(CONFIG, ME, None, Random(seed))
+    bad = forge.bad_messages()
+    assert len(bad) == len(MESSAGES)
+    bundle = [part for message, _ in bad for part in (message, good)]
+    assert door.take(*bundle) == (BRAVO, [Receive(BRAVO, MESSAGES[-1])] * len(bad))
+    assert sum(door.errors.values()) == len(bad)
+    assert set(door.errors) == {kind for _, kind in bad}
+    assert door.refused == []
+
+
+@pytest.mark.parametrize("depth", [100, 950, 990, 1000, 1010, 1020, 5000])
+def test_deeply_nested_message_is_counted(depth: int) -> None:
+    door = Door()
+    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, [])
+    assert sum(door.errors.values()) == 2
+
+
+def test_what_is_logged_of_a_bad_message_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door()
+    door.take(msgpack.packb([b"x" * 1_000_000]))
+    [record] = caplog.records
+    assert len(record.getMessage()) < 1000
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ([], "malformed"),
+        ([envelope(), envelope()], "malformed"),
+        ([b""], "malformed"),
+        ([seal(Kind.PEER, CONFIG.fingerprint, b"\xc1")], "malformed"),
+        ([envelope(row=3)], "malformed"),
+        ([seal(Kind.REQUEST, CONFIG.fingerprint, b"")], "unknown"),
+        ([seal(99, CONFIG.fingerprint, b"")], "unknown"),
+        ([envelope()[:-1] + b"x"], "checksum"),
+        ([bytes(CONFIG.max_peer_frame + 1)], "oversized"),
+    ],
+)
+def test_bad_frame_is_counted_and_dropped(parts: Sequence[bytes], kind: str) -> None:
+    door = Door()
+    assert door.peers.open(b"it", parts) is None
+    assert door.errors == {kind: 1}
+    assert door.refused == []
+
+
+@pytest.mark.parametrize("cluster", [0, 1, CONFIG.fingerprint ^ 1])
+def test_peer_of_another_cluster_is_refused_with_one_line(
+    cluster: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    door = Door()
+    for _ in range(3):
+        assert door.peers.open(b"it", [seal(Kind.PEER, cluster, b"")]) is None
+    assert door.errors == {"cluster": 3}
+    assert [identity for identity, _ in door.refused] == [b"it"] * 3
+    assert len(caplog.records) == 1
+
+
+def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door()
+    message = encode_message(MESSAGES[-1])
+    heard = (BRAVO, [Receive(BRAVO, MESSAGES[-1])])
+    assert door.take(message, incarnation=11) == heard
+    for _ in range(3):
+        assert door.take(message, incarnation=12) is None
+    assert door.take(message, incarnation=11) == heard
+    assert door.errors == {"duplicate_name": 3}
+    assert all("bravo is another process than the bravo heard before" in text for _, text in door.refused)
+    assert len(caplog.records) == 1
+    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [])
+
+
+def test_second_replica_of_the_own_name_is_refused() -> None:
+    door = Door()
+    assert door.take(row=ME) is None
+    assert door.errors == {"duplicate_name": 1}
+    assert door.refused == [(b"it", "a second replica calls itself alpha")]
+
+
+def test_log_of_ever_different_errors_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door()
+    for cluster in range(1, 1500):
+        door.peers.open(b"it", [seal(Kind.PEER, cluster, b"")])
+    assert door.errors == {"cluster": 1499}
+    assert len(caplog.records) == 1000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
+    """tools/fuzz compares what live replicas count with what the forge expects; here both are alone."""
+    door = Door()
+    insider = Insider(BRAVO, 11)
+    for row in range(CONFIG.n):  # peers that are known
+        door.take(row=row, incarnation=insider.incarnation)
+    before = Counter(door.errors)
+    forge = Forge(CONFIG, ME, insider, Random(seed))
+    expected = Counter[str]()
+    for _ in range(500):
+        hostile = forge.peer_frame()
+        expected.update(hostile.kinds)
+        opened = door.peers.open(b"it", hostile.parts)
+        assert opened in (None, (BRAVO, []))
+    assert Counter(door.errors) - before == expected
+    kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
+    assert set(expected) == kinds

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from epaxos.actors import remote as remote_module
+from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
+from epaxos.metrics import ReplicaStats
+from epaxos.metrics.stats import DropReason
+from epaxos.statemachine.batch import decode_payload
+from epaxos.transport.codec import MESSAGE_NAMES, Codec
+from epaxos.transport.framing import Kind, open_frame, seal
+
+CLUSTER = 0xC1
+MAX_FRAME = 4096
+TIMEOUT, BEACON, COMMIT_DELAY = 1.0, 0.1, 0.002
+THE_BEACON = Outgoing("Beacon", b"beacon")
+
+
+def commit(number: int) -> Outgoing:
+    return Outgoing("Commit", b"commit %d" % number)
+
+
+def accept(number: int) -> Outgoing:
+    return Outgoing("Accept", b"accept %d" % number)
+
+
+class Line:
+    """A Remote of alpha to bravo, and the socket that bravo listens on. The clock is the tests' own."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.endpoint = endpoint
+        self.router = self._listen()
+        self.identity = b""
+        self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()))
+        self.reported: list[tuple[int, bool]] = []
+        self.refusals: list[str] = []
+        settings = RemoteSettings(
+            0, 1, "bravo", endpoint, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
+        )
+        self.remote = Remote(
+            settings,
+            self.context,
+            self.stats,
+            lambda: THE_BEACON,
+            lambda peer, online: self.reported.append((peer, online)),
+            lambda _, text: self.refusals.append(text),
+        )
+        self.remote.begin(lambda: None)
+
+    def _listen(self) -> zmq.Socket[bytes]:
+        router = self.context.socket(zmq.ROUTER)
+        router.set(zmq.RCVTIMEO, 5000)
+        router.bind(self.endpoint)
+        return router
+
+    def connect(self) -> None:
+        """Wait until the connection stands; the first beacon goes through it."""
+        deadline = time.monotonic() + 5
+        while not self.remote.socket.poll(50, zmq.POLLOUT):
+            assert time.monotonic() < deadline
+        self.remote.tick(0.0)
+        assert self.receive() == [b"beacon"]
+
+    def hear(self, now: float) -> None:
+        self.remote.actor_ref.tell(Heard(now))
+        self.remote.run_waiting()
+
+    def send(self, now: float, messages: list[Outgoing], deferrable: list[Outgoing] | None = None) -> None:
+        self.remote.actor_ref.tell(Send(now, messages, deferrable or []))
+        self.remote.run_waiting()
+
+    def receive(self) -> list[bytes]:
+        """The messages of the next bundle that bravo receives."""
+        self.identity, frame = self.router.recv_multipart()
+        opened = open_frame(frame, CLUSTER, MAX_FRAME)
+        assert opened[:2] == (Kind.PEER, CLUSTER)
+        request = Codec(2, decode_payload).decode_envelope(opened.body)
+        assert (request.sender, request.incarnation) == (0, 77)
+        return list(request.messages)
+
+    def answer(self, frame: bytes) -> None:
+        """Send something back, and wait until it has arrived."""
+        self.router.send_multipart([self.identity, frame])
+        assert self.remote.socket.poll(5000)
+
+    def silent(self) -> bool:
+        """Whether bravo has received nothing more."""
+        return not self.router.poll(30)
+
+    def dropped(self, reason: DropReason) -> int:
+        return self.stats.dropped["bravo", reason]
+
+    def close(self) -> None:
+        self.remote.end()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[], Line]]:
+    lines: list[Line] = []
+
+    def make_line() -> Line:
+        lines.append(Line(f"ipc://{tmp_path}/socket"))
+        return lines[-1]
+
+    yield make_line
+    for line in lines:
+        line.close()
+
+
+@pytest.fixture
+def line(make: Callable[[], Line]) -> Line:
+    """A line that stands, to a peer that is online since time 0."""
+    made = make()
+    made.connect()
+    made.hear(0.0)
+    return made
+
+
+# -- online and offline ------------------------------------------------------------------------------------
+
+
+def test_peer_is_online_once_heard_and_offline_once_silent(line: Line) -> None:
+    assert line.remote.online
+    assert line.reported == [(1, True)]
+    line.hear(0.5)
+    line.remote.tick(1.4)
+    assert line.reported == [(1, True)]
+    line.remote.tick(1.6)
+    assert line.reported == [(1, True), (1, False)]
+    assert line.stats.peer_up == {"bravo": False}
+    line.hear(9.0)
+    assert line.reported == [(1, True), (1, False), (1, True)]
+    assert line.stats.peer_up == {"bravo": True}
+
+
+def test_health_is_reported_only_when_it_changes(line: Line) -> None:
+    for now in range(5):
+        line.hear(now / 10)
+    assert line.reported == [(1, True)]
+
+
+def test_messages_to_an_offline_peer_are_dropped_and_counted(make: Callable[[], Line]) -> None:
+    line = make()
+    line.connect()
+    line.send(0.0, [accept(1)], [commit(1), commit(2)])
+    assert line.dropped("offline") == 3
+    assert line.silent()
+
+
+def test_beacons_go_to_offline_peers_too(make: Callable[[], Line]) -> None:
+    line = make()
+    line.connect()
+    line.remote.tick(BEACON)
+    assert line.receive() == [b"beacon"]
+
+
+def test_beacons_go_at_intervals(line: Line) -> None:
+    assert line.remote.deadline == pytest.approx(BEACON)
+    line.remote.tick(0.05)
+    assert line.silent()
+    line.remote.tick(0.1)
+    assert line.receive() == [b"beacon"]
+    assert line.remote.deadline == pytest.approx(0.2)
+
+
+def test_remote_reconnects(line: Line) -> None:
+    line.router.close()
+    line.router = line._listen()
+    deadline = time.monotonic() + 5
+    now = 0.2
+    while line.silent():
+        assert time.monotonic() < deadline
+        now += BEACON
+        line.remote.tick(now)
+    assert line.receive() == [b"beacon"]
+
+
+# -- bundles -----------------------------------------------------------------------------------------------
+
+
+def test_messages_of_a_round_go_in_one_bundle(line: Line) -> None:
+    line.send(0.0, [accept(1), accept(2)])
+    assert line.receive() == [b"accept 1", b"accept 2"]
+    sent = line.stats.message_traffic("sent", "Accept", "bravo")
+    assert (sent.messages, sent.bytes) == (2, 16)
+
+
+def test_deferrable_messages_ride_with_the_next_ones(line: Line) -> None:
+    line.send(0.0, [], [commit(1)])
+    line.send(0.001, [], [commit(2)])
+    assert line.silent()
+    line.send(0.0015, [accept(1)], [commit(3)])
+    assert line.receive() == [b"commit 1", b"commit 2", b"commit 3", b"accept 1"]
+
+
+def test_deferrable_messages_leave_alone_after_the_delay(line: Line) -> None:
+    line.send(0.01, [], [commit(1)])
+    assert line.remote.deadline == pytest.approx(0.01 + COMMIT_DELAY)
+    line.remote.tick(0.01 + COMMIT_DELAY / 2)
+    assert line.silent()
+    line.send(0.01 + COMMIT_DELAY / 2, [], [commit(2)])  # does not prolong the wait of the first
+    line.remote.tick(0.01 + COMMIT_DELAY)
+    assert line.receive() == [b"commit 1", b"commit 2"]
+    assert line.remote.deadline == pytest.approx(BEACON)
+
+
+def test_what_waits_for_a_ride_goes_with_the_peer(line: Line) -> None:
+    line.send(0.0, [], [commit(1)])
+    line.remote.tick(0.0)
+    line.remote._set_online(online=False)
+    line.hear(2.0)
+    line.send(2.0, [accept(1)])
+    assert line.receive() == [b"accept 1"]
+
+
+def test_bundle_over_the_limit_is_divided(line: Line) -> None:
+    large = [Outgoing("Accept", bytes((number,)) * 1500) for number in range(5)]
+    line.send(0.0, large)
+    received: list[bytes] = []
+    while len(received) < 5:
+        received += line.receive()
+    assert received == [message.encoded for message in large]
+
+
+def test_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Line]) -> None:
+    monkeypatch.setattr(remote_module, "SEND_HIGH_WATER", 5)
+    line = make()
+    line.router.close()  # nobody takes anything
+    line.hear(0.0)
+    for _ in range(20):
+        line.send(0.0, [accept(1), accept(2)])
+    assert line.dropped("full") >= 2 * (20 - 5)
+    assert line.dropped("offline") == 0
+    sent = line.stats.message_traffic("sent", "Accept", "bravo")
+    assert sent.messages + line.dropped("full") == 40
+
+
+# -- what comes back ---------------------------------------------------------------------------------------
+
+
+def test_refusal_is_passed_on_and_counted(line: Line) -> None:
+    line.answer(seal(Kind.PEER_REFUSED, 0, b"wrong cluster"))
+    line.remote.tick(BEACON)
+    assert line.refusals == ["wrong cluster"]
+    assert line.stats.errors["peer_refused"] == 1
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        (b"garbage", "malformed"),
+        (seal(Kind.REPLY, CLUSTER, b""), "unknown"),
+        (seal(Kind.PEER_REFUSED, 5, b""), "cluster"),
+    ],
+)
+def test_anything_else_that_comes_back_is_counted(line: Line, frame: bytes, kind: str) -> None:
+    line.answer(frame)
+    line.remote.tick(BEACON)
+    assert line.refusals == []
+    assert {name: count for name, count in line.stats.errors.items() if count} == {kind: 1}
+
+
+def test_end_closes_the_socket(line: Line) -> None:
+    line.remote.end()
+    line.remote.end()
+    assert line.remote.socket.closed

@@ -1,0 +1,53 @@
+"""The contract between a core and its driver: joining the effects of a round."""
+
+from __future__ import annotations
+
+from epaxos.protocol.contract import CommitNote, Core, Effects, Tick
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.log import Instance
+from epaxos.protocol.messages import AcceptOK, Message
+from harness.graphs import decide
+from harness.probe import Probe, is_quiet
+
+
+def effects_of(slot: int) -> Effects[Message]:
+    """Effects that hold one of everything."""
+    place = InstanceId(0, slot)
+    effects: Effects[Message] = Effects()
+    effects.records = [Instance(place, (-1,))]
+    effects.promises = [((1,), AcceptOK(place, 1))]
+    effects.messages = [((2,), AcceptOK(place, 2))]
+    effects.deferrable = [((3,), AcceptOK(place, 3))]
+    effects.executions = [(decide(0, slot, -1),)]
+    effects.commits = [CommitNote(place, "fast", 0.5)]
+    return effects
+
+
+def test_effects_are_joined_in_order() -> None:
+    first, second = effects_of(0), effects_of(1)
+    expected = {name: getattr(first, name) + getattr(second, name) for name in Effects.__slots__}
+    first.extend(second)
+    assert {name: getattr(first, name) for name in Effects.__slots__} == expected
+    assert all(len(joined) == 2 for joined in expected.values())
+
+
+def test_new_effects_ask_for_nothing_and_share_nothing() -> None:
+    assert is_quiet(Effects())
+    filled: Effects[Message] = Effects()
+    filled.extend(effects_of(0))
+    assert is_quiet(Effects())
+
+
+def test_the_clock_of_a_core_never_goes_back() -> None:
+    probe = Probe()
+    probe.core.on_event(Tick(), 5.0)
+    probe.core.on_event(Tick(), 3.0)
+    assert probe.core.state.now == 5.0
+
+
+def test_epaxos_is_a_core() -> None:
+    core: Core[Message] = Probe().core
+    assert isinstance(core, EPaxos)
+    assert core.in_flight == 0
+    assert core.status() == ((-1, -1, -1), (-1, -1, -1), (-1, -1, -1), 0, 0)
