@@ -43,14 +43,15 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
     with _until_signalled(end):
         address = config.replicas[row]
         registry = make_registry(parts.stats, name)
-        replica = Replica.start(config, row, parts, end)
-        try:
-            with MetricsServer(address.host, address.metrics_port, registry, lambda: _health(end)):
-                _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
-                _calm_garbage_collector()
+        _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
+        # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
+        with MetricsServer(address.host, address.metrics_port, registry, lambda: _health(end)):
+            _calm_garbage_collector()
+            replica = Replica.start(config, row, parts, end)
+            try:
                 end.reached.wait(uptime or None)
-        finally:
-            replica.stop(block=True)
+            finally:
+                replica.stop(block=True)
     return _exit_code(end.error)
 
 

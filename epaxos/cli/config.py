@@ -22,7 +22,7 @@ from epaxos.errors import ConfigError
 USAGE_ERROR: Final = 2
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def config() -> None:
     """Check a configuration file, write a new one, list all keys."""
 

@@ -36,7 +36,8 @@ class Leading:
     same       how many answers left the dependencies as proposed
     contacted  the peers that have been sent the current stage's message
     holders    the peers that have been sent the payload, and need it no more
-    interval   seconds until the next retry
+    interval   seconds between the last two sendings
+    retry_at   when to send again; a timer that comes up earlier belongs to a stage that is over
     path       how the instance will have been committed, for metrics
     """
 
@@ -48,6 +49,7 @@ class Leading:
         "instance",
         "interval",
         "path",
+        "retry_at",
         "same",
         "stage",
         "started",
@@ -62,6 +64,7 @@ class Leading:
         self.started = started
         self.interval = interval
         self.answers: dict[Row, tuple[Vector, int] | None] = {}
+        self.retry_at = 0.0
         self.same = 0
         self.contacted: set[Row] = set()
         self.holders: set[Row] = set()
@@ -102,7 +105,7 @@ class CommitProtocol:
             leading.holders |= leading.contacted
             state.promise(tuple(leading.contacted), PreAccept(place, command, deps, seq))
         state.promise((state.me,), PreAcceptOK(place, deps, seq))
-        state.timers.set(state.now + settings.retry, TimerKind.RETRY, place)
+        self._set_retry(leading, settings.retry)
 
     def _pre_accept(self, instance: Instance, init: Proposal, deps: Vector, seq: int) -> None:
         """Enter a proposal into the log, at its owner or at an acceptor."""
@@ -187,7 +190,7 @@ class CommitProtocol:
         if unknowing:
             state.promise(unknowing, Accept(place, ballot, value, deps, seq))
         state.promise((state.me,), AcceptOK(place, ballot))
-        state.timers.set(state.now + leading.interval, TimerKind.RETRY, place)
+        self._set_retry(leading, leading.interval)
 
     def _vote(self, instance: Instance, ballot: Ballot, value: Value, deps: Vector, seq: int) -> None:
         """Enter a vote into the log, at its coordinator or at an acceptor."""
@@ -236,7 +239,7 @@ class CommitProtocol:
         """Send the current stage's message again to all who have not answered (protocol 4.9, timer 1)."""
         state = self._state
         leading = self.leading.get(place)
-        if leading is None:
+        if leading is None or state.now < leading.retry_at:
             return
         instance = leading.instance
         silent = tuple(peer for peer in state.peers if peer not in leading.answers)
@@ -247,8 +250,11 @@ class CommitProtocol:
             again = Accept(place, leading.ballot, instance.value, instance.deps, instance.seq)
             state.promise(silent, again)
         leading.interval = min(2 * leading.interval, state.settings.retry_limit)
-        jitter = 0.5 + state.random.random()
-        state.timers.set(state.now + jitter * leading.interval, TimerKind.RETRY, place)
+        self._set_retry(leading, leading.interval * (0.5 + state.random.random()))
+
+    def _set_retry(self, leading: Leading, after: float) -> None:
+        leading.retry_at = self._state.now + after
+        self._state.timers.set(leading.retry_at, TimerKind.RETRY, leading.instance.id)
 
     # -- the acceptor --------------------------------------------------------------------------------------
 
@@ -341,7 +347,7 @@ class CommitProtocol:
             leading.path = "slow"
             state.promise(state.peers, Accept(place, 0, instance.value, instance.deps, instance.seq))
             state.promise((state.me,), AcceptOK(place, 0))
-        state.timers.set(state.now + leading.interval, TimerKind.RETRY, place)
+        self._set_retry(leading, leading.interval)
 
     def reserve(self, slot: Slot) -> None:
         """Propose only above a slot from now on: it was used before a restart."""

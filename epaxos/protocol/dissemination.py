@@ -73,7 +73,7 @@ class Dissemination:
         state = self._state
         instances = state.logs.rows[message.row]
         size = 0
-        for slot in range(message.first, min(message.last, message.first + SLOTS_PER_REQUEST) + 1):
+        for slot in range(message.first, min(message.last + 1, message.first + SLOTS_PER_REQUEST)):
             instance = instances.get(slot)
             if instance is None or instance.phase is not Phase.COMMITTED or instance.value is None:
                 continue

@@ -254,10 +254,11 @@ def _draw_faults(random: Random, scale: str, overrides: Overrides) -> frozenset[
 
 def _draw_core(random: Random, delay: float) -> dict[str, Any]:
     # The time-out of a recovery is a second at patience 1; here it is 4 to 200 message delays.
+    patience = delay * _between(random, 4, 200)
     return {
         "thrifty": random.random() < 0.3,
-        "patience": delay * _between(random, 4, 200),
-        "fast_path": delay * _between(random, 1, 20),
+        "patience": patience,
+        "fast_path": min(delay * _between(random, 1, 20), patience / 4),
         "max_instances": random.choice((1, 4, 64)),
         "aggregate": random.random() < 0.7,
         "max_batch": random.choice((1, 10, 1000)),

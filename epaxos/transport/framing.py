@@ -96,5 +96,5 @@ def open_frame(frame: bytes, cluster: int, max_size: int) -> Frame:
     if kind not in _KINDS:
         raise FrameError("unknown", f"frame of unknown kind {kind}")
     if ANY_CLUSTER != cluster != sender_cluster != ANY_CLUSTER:
-        raise FrameError("cluster", f"frame of cluster {sender_cluster:016x}, not {cluster:016x}")
+        raise FrameError("cluster", f"frame of cluster {sender_cluster:016x}, not {cluster:016x}; compare the configuration files")
     return Frame(kind, sender_cluster, body)

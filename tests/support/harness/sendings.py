@@ -51,7 +51,6 @@ VALUES: st.SearchStrategy[Value] = st.one_of(st.just(NOP), COMMANDS)
 OPTIONAL_VALUES = st.one_of(st.none(), VALUES)
 PLACES = st.builds(InstanceId, ROWS, NUMBERS)
 PHASES = st.sampled_from(Phase)
-PROPOSALS = st.builds(Proposal, COMMANDS, VECTORS, NUMBERS)
 
 
 @st.composite
@@ -104,5 +103,5 @@ def recover_oks(place: InstanceId, ballot: Ballot) -> st.SearchStrategy[RecoverO
         OPTIONAL_VALUES,
         own_deps(place),
         NUMBERS,
-        st.none() | PROPOSALS,
+        st.none() | st.builds(Proposal, COMMANDS, own_deps(place), NUMBERS),
     )

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from epaxos.protocol.contract import Component, Effects, Event, Receive
+from epaxos.protocol.contract import Component, Effects, Event, Receive, Tick
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.messages import Beacon, Message
+from epaxos.protocol.messages import Beacon, Message, PreAcceptOK
 from epaxos.protocol.state import Settings
 from harness.commands import Access
 from harness.invariants import Record, Watch, check_promise, record_of
@@ -60,26 +60,23 @@ class Replica:
         self.executed: list[Component] = []
         self.writes: defaultdict[bytes, list[int]] = defaultdict(list)
         self.clients: set[int] = set()
-        self._watch = Watch(self.core)
+        self._watch = _watch(self.core, self.disk)
         self._owed: deque[_Owed] = deque()
 
     # -- what a script does to it --------------------------------------------------------------------------
 
     def take(self, event: Event[Message], now: float) -> None:
         """Hand the core an event and do what it asks for."""
-        before = dict(self.core.coverage)
-        effects = self.core.on_event(event, now)
-        self._watch.after(event, effects)
-        self._tell_decisions(before)
-        self._owe(effects, now)
+        self._do(event, lambda: self.core.on_event(event, now), now)
 
     def recover(self, place: InstanceId, now: float) -> None:
         """Recover an instance now, as the core does by itself when its time has come."""
-        before = dict(self.core.coverage)
+        self._do(Tick(), lambda: self._start_recovery(place, now), now)
+
+    def _start_recovery(self, place: InstanceId, now: float) -> Effects[Message]:
         self.core.state.begin(now)
         self.core._recovery.start(place)
-        self._tell_decisions(before)
-        self._owe(self.core.state.effects, now)
+        return self.core.state.effects
 
     def crash(self) -> None:
         """Lose all but the disk."""
@@ -92,7 +89,7 @@ class Replica:
         self._begin(
             [_instance(place, record, self._settings.quorums.n) for place, record in self.disk.items()]
         )
-        self._owe(self.core.resume(now), now)
+        self._do(Tick(), lambda: self.core.resume(now), now)
 
     def flush(self, now: float) -> None:
         """Let the disk do all that it was asked for."""
@@ -103,6 +100,13 @@ class Replica:
         return self.core.beacon()
 
     # -- the driver's duties -------------------------------------------------------------------------------
+
+    def _do(self, event: Event[Message], action: Callable[[], Effects[Message]], now: float) -> None:
+        before = dict(self.core.coverage)
+        effects = action()
+        self._watch.after(event, effects)
+        self._tell_decisions(before)
+        self._owe(effects, now)
 
     def _owe(self, effects: Effects[Message], now: float) -> None:
         self._send(effects.messages)
@@ -177,6 +181,16 @@ class Replica:
         if record is None:
             return f"{self.name}: {place_name(place)} not known"
         return f"{self.name}: {self._outside.wording.record(place, record)}"
+
+
+def _watch(core: EPaxos, disk: dict[InstanceId, Record]) -> Watch:
+    """A watch over a core that begins with what is on disk."""
+    watch = Watch(core)
+    watch._before.update(disk)
+    for place, record in disk.items():
+        if record.phase is Phase.PREACCEPTED:
+            watch._answers[place] = PreAcceptOK(place, record.deps, record.seq)
+    return watch
 
 
 def _instance(place: InstanceId, record: Record, n: int) -> Instance:

@@ -49,7 +49,8 @@ def place_name(place: InstanceId) -> str:
 
 def deps_text(deps: Vector) -> str:
     """The highest slot of every row that is covered at all; it stands for all below it too."""
-    return "{%s}" % " ".join(place_name(InstanceId(row, slot)) for row, slot in enumerate(deps) if slot >= 0)
+    covered = (place_name(InstanceId(row, slot)) for row, slot in enumerate(deps) if slot >= 0)
+    return f"{{{' '.join(covered)}}}"
 
 
 class Wording:
