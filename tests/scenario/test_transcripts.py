@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from scenario.script import Script
+from scenario.world import ScenarioError
 
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
 
@@ -50,3 +52,22 @@ def test_every_case_of_recovery_is_shown() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_begins_with_its_story(path: Path) -> None:
     assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ("propose A x", "begin with a cluster"),
+        ("cluster n=3\nexplode A", "no command explode"),
+        ("cluster n=3\ncrash D", "no replica D"),
+        ("cluster n=3\nshow 0.0", "written like A.0"),
+        ("cluster n=3\ntick 5", "written like 200ms or 2s"),
+        ("cluster n=3\npropose A x\ndeliver B->A", "no such message is under way"),
+        ("cluster n=3\ncrash A\npropose A x", "A is down"),
+        ("cluster n=3\nrestart A", "A is up"),
+        ("cluster n=3\npropose A x\ncrash A\ncrash B\nfinish", "stuck"),
+    ],
+)
+def test_a_script_that_cannot_be_played(commands: str, said: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(said)):
+        Script(commands)
