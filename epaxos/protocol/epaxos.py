@@ -49,7 +49,9 @@ class EPaxos:
         self.state = State(settings, random)
         self._commit = CommitProtocol(self.state)
         self._recovery = RecoveryProtocol(self.state, self._commit)
-        self._suspicion = Suspicion(self.state, self._recovery.start, self._recovering)
+        self._suspicion = Suspicion(
+            self.state, self._recovery.start, self._recovery.is_recovering, self._recovering
+        )
         self._dissemination = Dissemination(self.state)
         self._commit.on_committed = self._recovery.on_committed
         restart.load(self.state, self._commit, records)

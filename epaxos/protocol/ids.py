@@ -29,7 +29,7 @@ Ballot: TypeAlias = int
 
 
 def next_ballot(above: Ballot, recoverer: Row, n: int) -> Ballot:
-    """The lowest ballot of `recoverer` that is higher than `above` and higher than the owner's 0."""
+    """The ballot of `recoverer` in the round of n ballots after the one that `above` is in."""
     return (above // n + 1) * n + recoverer
 
 

@@ -40,6 +40,7 @@ class Recovery:
     validated  answers to Validate by sender
     against    the instances that speak against a fast decision, once all have answered
     retries    how often messages were sent again without progress
+    retry_at   when to do so next; a timer that comes up at another time belongs to an earlier recovery
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Recovery:
         "proposal",
         "quorum",
         "retries",
+        "retry_at",
         "started",
         "step",
         "unchanged",
@@ -62,6 +64,7 @@ class Recovery:
         self.started = started
         self.step = Step.RECOVER
         self.retries = 0
+        self.retry_at = 0.0
         self.oks: dict[Row, RecoverOK] = {}
         self.quorum: frozenset[Row] = frozenset()
         self.unchanged = 0
@@ -108,8 +111,8 @@ class RecoveryProtocol:
     def _set_timer(self, recovery: Recovery) -> None:
         state = self._state
         interval = min(state.settings.retry * 2**recovery.retries, state.settings.retry_limit)
-        jitter = 0.5 + state.random.random()
-        state.timers.set(state.now + jitter * interval, TimerKind.RECOVERY, recovery.instance.id)
+        recovery.retry_at = state.now + interval * (0.5 + state.random.random())
+        state.timers.set(recovery.retry_at, TimerKind.RECOVERY, recovery.instance.id)
 
     def _current(self, place: InstanceId, ballot: Ballot) -> Recovery | None:
         """The recovery that an answer belongs to, if its steps may still be taken."""
@@ -264,22 +267,27 @@ class RecoveryProtocol:
         self._commit.start_accept(leading, recovery.ballot, value, deps, seq)
 
     def on_timer(self, place: InstanceId) -> None:
-        """Send again to the silent; after some rounds of that begin anew at a higher ballot (protocol 4.9, 5 and 6)."""
+        """Send again to the silent (protocol 4.9, timer 5).
+
+        After some rounds without an end it gives up: a member of the quorum may have died, or another recoverer
+        may be ahead. The instance is still suspected, so it is recovered anew, at a higher ballot and
+        after a longer pause each time (timer 6, `suspicion`).
+        """
         recovery = self.recoveries.get(place)
-        if recovery is None:
-            return
         state = self._state
+        if recovery is None or state.now < recovery.retry_at:
+            return
         recovery.retries += 1
-        if self._current(place, recovery.ballot) is None:
+        if (
+            self._current(place, recovery.ballot) is None
+            or recovery.retries > state.settings.recovery_retries
+        ):
             self._forget(place)
             state.suspect(place)
-        elif recovery.retries > state.settings.recovery_retries:
-            self._forget(place)
-            state.cover("recovery restarted")
-            self.start(place)
-        else:
-            self._send_again(recovery)
-            self._set_timer(recovery)
+            state.cover("recovery given up")
+            return
+        self._send_again(recovery)
+        self._set_timer(recovery)
 
     def _send_again(self, recovery: Recovery) -> None:
         state = self._state
@@ -292,6 +300,11 @@ class RecoveryProtocol:
             self._send_validate(recovery, sorted(recovery.quorum - recovery.validated.keys()))
         elif recovery.step is Step.WAIT:
             state.send(state.peers, Waiting(place, recovery.unchanged))
+
+    def is_recovering(self, place: InstanceId) -> bool:
+        """Whether a recovery of the instance is under way here, in whatever step."""
+        leading = self._commit.leading.get(place)
+        return place in self.recoveries or (leading is not None and leading.ballot > 0)
 
     # -- the acceptor --------------------------------------------------------------------------------------
 

@@ -26,11 +26,22 @@ CONCURRENT: Final = 128
 
 
 class Suspicion:
-    """Decides which instances this replica recovers, and when; `start` begins a recovery."""
+    """Decides which instances this replica recovers, and when.
 
-    def __init__(self, state: State, start: Callable[[InstanceId], None], busy: Callable[[], int]) -> None:
+    `start` begins a recovery, `is_recovering` tells whether one of an instance is under way here, `busy` how
+    many are.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        start: Callable[[InstanceId], None],
+        is_recovering: Callable[[InstanceId], bool],
+        busy: Callable[[], int],
+    ) -> None:
         self._state = state
         self._start = start
+        self._is_recovering = is_recovering
         self._busy = busy
         self.next_sweep = 0.0
 
@@ -43,7 +54,9 @@ class Suspicion:
         for row in range(state.n):
             self._suspect_row(row)
         overdue = sorted(
-            (suspect.due, place) for place, suspect in state.suspects.items() if suspect.due <= state.now
+            (suspect.due, place)
+            for place, suspect in state.suspects.items()
+            if suspect.due <= state.now and not self._is_recovering(place)
         )
         for _, place in overdue[: max(0, CONCURRENT - self._busy())]:
             self._recover(place)

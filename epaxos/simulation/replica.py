@@ -34,7 +34,7 @@ MakeCore: TypeAlias = Callable[[Settings, Any, Sequence[Instance]], EPaxos]
 LIMITS = Limits(key=64, value=4096, pause=3)
 """Small enough for values to reach them."""
 
-_EARLIEST = 1e-7
+_LATER = 1e-7
 """Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
 
 
@@ -286,10 +286,11 @@ class Replica:
             effects.records = [copy_record(record) for record in effects.records]
 
     def _set_alarm(self) -> None:
-        """Wake when the core's next deadline comes."""
-        if not self.alive or self.core.deadline == math.inf:
+        """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
+        deadline = self.core.deadline
+        if not self.alive or not self.clock.now < deadline < math.inf:
             return
-        when = max(self.clock.virtual(self.core.deadline), self._schedule.now) + _EARLIEST
+        when = self.clock.virtual(deadline) + _LATER
         if when < self._alarm:
             self._alarm = when
             self._schedule.at(when, self._on_alarm, self.starts, when)
