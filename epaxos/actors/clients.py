@@ -89,6 +89,7 @@ class Clients:
     @property
     def to_propose(self) -> bool:
         """Whether a batch waits to be proposed."""
+        self._drop_answered()
         return bool(self._queue)
 
     def open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
@@ -119,6 +120,13 @@ class Clients:
         if under_way is not None:
             under_way.identity = identity
             return
+        if count > self._config.max_pending:
+            text = (
+                f"{count} commands in a frame; at most {self._config.max_pending} are allowed (max_pending)"
+            )
+            self._stats.error("refused")
+            self._send(identity, Kind.REFUSED, (*commands, -1, text))
+            return
         if self._waiting + count > self._config.max_pending:
             self._stats.error("busy")
             self._send(identity, Kind.BUSY, commands)
@@ -141,6 +149,7 @@ class Clients:
     def take_batches(self) -> list[Batch]:
         """The batches of the next instance: one without aggregation, else as many as fit."""
         batches = [self._queue.popleft()]
+        self._drop_answered()
         if self._config.aggregate:
             commands, size = len(batches[0]), len(batches[0].encoded)
             while self._queue:
@@ -149,7 +158,14 @@ class Clients:
                 if commands > self._config.max_batch or size > BATCH_BYTES:
                     break
                 batches.append(self._queue.popleft())
+                self._drop_answered()
         return batches
+
+    def _drop_answered(self) -> None:
+        """Drop batches from the head of the queue that another replica's instance has executed meanwhile."""
+        queue, wanted = self._queue, self._wanted
+        while queue and (queue[0].client, queue[0].first, len(queue[0])) not in wanted:
+            queue.popleft()
 
     def answer(self, results: Iterable[BatchResult], now: float) -> None:
         """Send the results of executed batches to those clients that wait for them here."""

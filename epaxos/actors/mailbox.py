@@ -38,6 +38,12 @@ class Round(NamedTuple):
     waited: float
 
 
+class Broken(NamedTuple):
+    """In place of a round: polling or receiving failed, which the actor is to raise where pykka sees it."""
+
+    error: Exception
+
+
 class Envelope(NamedTuple):
     """A message in pykka's inbox; `reply_to` is the future of an `ask`, None for a `tell`."""
 
@@ -117,7 +123,11 @@ class Mailbox:
         try:
             return self._told.get_nowait()
         except queue.Empty:
+            pass
+        try:
             return Envelope(self._round(sources), None)
+        except Exception as error:  # noqa: BLE001 - pykka calls `get` outside of its own error handling
+            return Envelope(Broken(error), None)
 
     def _round(self, sources: Sources) -> Round:
         timeout = max(0.0, sources.deadline() - sources.now())

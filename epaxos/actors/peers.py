@@ -99,7 +99,7 @@ class Peers:
     def _drop(self, identity: bytes, error: FrameError) -> None:
         self._stats.error(error.kind)
         if error.kind in _WORTH_A_REFUSAL or error.kind == "duplicate_name":
-            self._refuse(identity, seal(Kind.PEER_REFUSED, ANY_CLUSTER, str(error).encode()))
+            self._refuse(identity, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode()))
         key = (error.kind, str(error))
         if key not in self._logged and len(self._logged) < _LOGGED_AT_MOST:
             self._logged.add(key)

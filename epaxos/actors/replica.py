@@ -18,7 +18,7 @@ import pykka
 import zmq
 
 from epaxos.actors.clients import Clients, StatusRequest
-from epaxos.actors.mailbox import Mailbox, Round, Sources
+from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.sockets import bind_router, unresolved
@@ -43,10 +43,8 @@ class RefusedByPeers(EpaxosError):
 
 
 class Digested(NamedTuple):
-    """To the Replica, from the thread that computed it: the digest that a client asked for."""
+    """To the Replica, from the thread that computed it: the digest that clients asked for."""
 
-    request: StatusRequest
-    status: dict[str, Any]
     digest: str
 
 
@@ -109,6 +107,7 @@ class Replica(pykka.ThreadingActor):
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
         self._peer_changes: list[PeerStatus] = []
+        self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
         self._clients = Clients(config, limits, self._stats, self._reply)
         self._peers = Peers(config, row, Codec(config.n, decode_payload), self._stats, self._refuse)
@@ -124,10 +123,14 @@ class Replica(pykka.ThreadingActor):
     def on_start(self) -> None:
         """Listen, connect to the peers, and begin to take rounds."""
         try:
-            self._listen()
-        except EpaxosError as error:
+            self._open()
+        except Exception as error:  # noqa: BLE001 - pykka tells nobody of a failed start; `End` tells the process
             self._stop_with(error)
-            return
+
+    def _open(self) -> None:
+        self._listen()
+        # Until a peer has been heard of, nothing is to be expected of it.
+        self._peer_changes = [PeerStatus(peer, online=False) for peer in self._outboxes]
         for peer in self._outboxes:
             self._remotes[peer] = self._start_remote(peer)
             self._helpers.submit(self._look_up, peer)
@@ -172,8 +175,8 @@ class Replica(pykka.ThreadingActor):
         self._end.reach(exception_value)
         self._release()
 
-    def _stop_with(self, error: EpaxosError) -> None:
-        """Stop because of something that is no fault of this program."""
+    def _stop_with(self, error: Exception) -> None:
+        """Stop without a failure in pykka's sense: its log would show a user's mistake as a traceback."""
         self._end.reach(error)
         self.stop()
 
@@ -190,8 +193,10 @@ class Replica(pykka.ThreadingActor):
         """Take a round, or a message from one of the helper threads."""
         if isinstance(message, Round):
             self._on_round(message)
+        elif isinstance(message, Broken):
+            raise message.error
         elif isinstance(message, Digested):
-            self._clients.answer_status(message.request, {**message.status, "digest": message.digest})
+            self._on_digest(message.digest)
         elif isinstance(message, Unresolved):
             self._stats.error("resolve")
             _log.error(
@@ -215,6 +220,7 @@ class Replica(pykka.ThreadingActor):
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
+            remote.run_waiting()
             if remote.deadline <= began:
                 remote.tick(began)
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
@@ -324,12 +330,16 @@ class Replica(pykka.ThreadingActor):
         self._peer_changes.append(PeerStatus(peer, online))
 
     def _on_refused(self, peer: Row, text: str) -> None:
-        """A peer does not listen to this replica; if too many do not, there is no point in going on."""
+        """A peer does not listen to this replica; perhaps there is no point in going on.
+
+        One peer that knows another process under this name is enough to stop: two replicas that lost their
+        memory and listen to each other would be a quorum that has forgotten what it promised (protocol 4.11c).
+        """
         if peer in self._refused_by:
             return
         self._refused_by.add(peer)
         _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, text)
-        if len(self._refused_by) > self._config.f:
+        if text.startswith("duplicate_name") or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
             self._stop_with(RefusedByPeers(f"refused by {names}: {text}"))
 
@@ -360,9 +370,19 @@ class Replica(pykka.ThreadingActor):
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
             return
-        # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
-        digest: Future[str] = self._helpers.submit(self._machine.digest_source().hexdigest)
-        digest.add_done_callback(lambda done: self.actor_ref.tell(Digested(question, status, done.result())))
+        self._digest_askers.append((question, status))
+        if len(self._digest_askers) == 1:
+            # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
+            digest: Future[str] = self._helpers.submit(self._machine.digest_source().hexdigest)
+            digest.add_done_callback(lambda done: self.actor_ref.tell(Digested(done.result())))
+
+    def _on_digest(self, digest: str) -> None:
+        """Answer whoever asked first; those who asked meanwhile share the next one."""
+        (question, status), *others = self._digest_askers
+        self._clients.answer_status(question, {**status, "digest": digest})
+        self._digest_askers = []
+        for other, _ in others:
+            self._answer_status(other)
 
     def _count(self, events: int, waited: float, began: float) -> None:
         core, machine = self._core.status(), self._machine

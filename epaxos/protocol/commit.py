@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 
+from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import CommitNote
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
@@ -94,7 +95,9 @@ class CommitProtocol:
         slot = max(self._next_slot, state.seen[state.me] + 1)
         self._next_slot = slot + 1
         place = InstanceId(state.me, slot)
-        deps, seq = state.attributes(command)
+        deps, seq = state.attributes(place, command)
+        if state.logs.get(place) is not None:
+            raise InvariantError(f"{place} was used before")
         instance = state.logs.ensure(place)
         self._pre_accept(instance, Proposal(command, deps, seq), deps, seq)
         leading = Leading(instance, Stage.PRE, 0, state.now, settings.retry)
@@ -136,6 +139,7 @@ class CommitProtocol:
     def on_pre_accept_ok(self, sender: Row, message: PreAcceptOK) -> None:
         """Collect an answer; commit on the fast path or go to the slow one as soon as that is decided."""
         state = self._state
+        state.hear_of(message.deps)
         leading = self.leading.get(message.id)
         if leading is None or leading.stage is not Stage.PRE or sender in leading.answers:
             return
@@ -269,13 +273,8 @@ class CommitProtocol:
         if instance.bal != 0 or instance.phase is not Phase.INITIAL:
             state.send((sender,), Nack(message.id, instance.bal))
             return
-        row = message.id.row
-        known, seq = state.attributes(message.command)
-        # The owner alone knows its own row in order; acceptors leave that column as it came (protocol 1, B).
-        deps = tuple(
-            proposed if column == row else max(proposed, mine)
-            for column, (proposed, mine) in enumerate(zip(message.deps, known, strict=True))
-        )
+        known, seq = state.attributes(message.id, message.command)
+        deps = tuple(map(max, message.deps, known))
         init = Proposal(message.command, message.deps, message.seq)
         self._pre_accept(instance, init, deps, max(message.seq, seq))
         state.promise((sender,), PreAcceptOK(message.id, deps, instance.seq))

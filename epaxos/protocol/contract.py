@@ -82,7 +82,7 @@ class CommitNote(NamedTuple):
 class Effects(Generic[MessageT]):
     """What an event asks of the driver; see the module's text for the order of its duties.
 
-    records     instances whose durable fields changed; encode them before the next event
+    records     instances whose durable fields changed; durable before anything of the round leaves
     promises    (receivers, message) that must wait for the records
     messages    (receivers, message) that may leave at once
     deferrable  (receivers, message) that must wait for the records, and may then wait a little more for

@@ -50,7 +50,7 @@ class EPaxos:
         self._commit = CommitProtocol(self.state)
         self._recovery = RecoveryProtocol(self.state, self._commit)
         self._suspicion = Suspicion(
-            self.state, self._recovery.start, self._recovery.is_recovering, self._recovering
+            self.state, self._recovery.start, self._recovery.is_at_work, lambda: self._recovery.active
         )
         self._dissemination = Dissemination(self.state)
         self._commit.on_committed = self._recovery.on_committed
@@ -122,11 +122,6 @@ class EPaxos:
             in_flight=self.in_flight,
             pending=state.executor.pending,
         )
-
-    def _recovering(self) -> int:
-        """How many recoveries are under way, in whatever step."""
-        voting = sum(leading.ballot > 0 for leading in self._commit.leading.values())
-        return len(self._recovery.recoveries) + voting
 
     # -- events --------------------------------------------------------------------------------------------
 

@@ -12,8 +12,7 @@ class Pending:
     closure   per row the highest slot in the closure, as far as known
     scanned   per row the slot up to which the closure takes account of the instances in it
     executed  whether it has left
-    asleep    whether it waits for a row to be decided further (then it has no `leader`)
-    leader    the pending instance that it waits for, itself or through its own leader asleep
+    leader    the pending instance that it waits for; None if it is awake or waits for a row to be decided
     followers those that wait for this one
     shortcut  a later leader on the same chain, valid until that one has executed
     index     when Tarjan's search visited it, -1 before
@@ -21,7 +20,6 @@ class Pending:
     """
 
     __slots__ = (
-        "asleep",
         "closure",
         "decided",
         "executed",
@@ -38,7 +36,6 @@ class Pending:
         self.closure: list[Slot] = list(decided.deps)
         self.scanned: list[Slot] = [-1] * n
         self.executed = False
-        self.asleep = False
         self.leader: Pending | None = None
         self.shortcut: Pending | None = None
         self.followers: list[Pending] = []
@@ -61,10 +58,12 @@ class Pending:
         followers = [follower for follower in self.followers if not follower.executed]
         for follower in followers:
             follower.leader = None
+        # References to one another would keep executed payloads alive until a collection of cycles.
+        self.followers, self.leader, self.shortcut = [], None, None
         return followers
 
     def last_leader(self) -> Pending:
-        """The end of the chain of leaders: one that is asleep, or free to go on."""
+        """The end of the chain of leaders: one that waits for no other instance."""
         passed = []
         last = self
         while last.leader is not None:

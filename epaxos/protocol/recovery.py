@@ -92,6 +92,7 @@ class RecoveryProtocol:
         instance = state.logs.ensure(place)
         if instance.phase is Phase.COMMITTED:
             return
+        self._forget(place)
         ballot = next_ballot(max(instance.bal, self._heard.get(place, 0)), state.me, state.n)
         # The own answer tells what was held before the promise, like everybody's.
         answer = _recover_ok(instance, ballot)
@@ -129,6 +130,7 @@ class RecoveryProtocol:
     def on_recover_ok(self, sender: Row, message: RecoverOK) -> None:
         """Collect a promise; decide when there is a slow quorum of them."""
         recovery = self._current(message.id, message.ballot)
+        self._state.hear_of(message.deps)
         if recovery is None or sender in recovery.oks:
             return
         recovery.oks[sender] = message
@@ -301,10 +303,19 @@ class RecoveryProtocol:
         elif recovery.step is Step.WAIT:
             state.send(state.peers, Waiting(place, recovery.unchanged))
 
-    def is_recovering(self, place: InstanceId) -> bool:
-        """Whether a recovery of the instance is under way here, in whatever step."""
-        leading = self._commit.leading.get(place)
-        return place in self.recoveries or (leading is not None and leading.ballot > 0)
+    def is_at_work(self, place: InstanceId) -> bool:
+        """Whether this replica coordinates the instance already, as its owner or in a recovery.
+
+        An owner that goes on asking at ballot 0 must not suspect itself: its recovery would annul what only
+        takes long.
+        """
+        return place in self.recoveries or place in self._commit.leading
+
+    @property
+    def active(self) -> int:
+        """How many recoveries are under way, without those that wait for others to end."""
+        voting = sum(leading.ballot > 0 for leading in self._commit.leading.values())
+        return voting + sum(recovery.step is not Step.WAIT for recovery in self.recoveries.values())
 
     # -- the acceptor --------------------------------------------------------------------------------------
 

@@ -121,12 +121,14 @@ class State:
         """How long (seconds) to leave an instance of a row alone before this replica recovers it.
 
         The next replica after the owner comes first, the owner itself last, since its own recovery annuls the
-        instance. Of an owner that the driver reports unreachable nothing is expected any more.
+        instance. An owner that is there goes on asking for as long as it takes, so others step in late: where
+        they come too early, what was annulled is proposed again and meets the same delay. Of an owner that the
+        driver reports unreachable nothing is expected any more.
         """
         settings = self.settings
         rank = (self.me - row) % self.n or self.n
         if row == self.me or row in self.online:
-            base = settings.recovery_timeout * (1 + rank / 4)
+            base = settings.recovery_timeout * (4 + rank)
         else:
             base = settings.retry * rank / 2
         doubled: float = base * 2 ** min(attempts, 5)
@@ -139,13 +141,16 @@ class State:
         instance.orig = value
         self.conflicts.add(instance.id, value)
 
-    def attributes(self, command: Command) -> tuple[Vector, int]:
+    def attributes(self, place: InstanceId, command: Command) -> tuple[Vector, int]:
         """The conflicts of a payload that this replica knows, and its sequence number (protocol 4.4).
 
+        Only the owner of `place` speaks of its row; elsewhere that column is left at -1.
         The sequence number is one more than that of the highest conflicting instance of each row. It orders
         the members of a component and decides nothing else, so looking at one instance per row is enough.
         """
         deps = self.conflicts.deps(command)
+        if place.row != self.me:
+            deps = (*deps[: place.row], -1, *deps[place.row + 1 :])
         seq = -1
         for row, slot in enumerate(deps):
             if slot >= 0:

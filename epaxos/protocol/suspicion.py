@@ -28,21 +28,21 @@ CONCURRENT: Final = 128
 class Suspicion:
     """Decides which instances this replica recovers, and when.
 
-    `start` begins a recovery, `is_recovering` tells whether one of an instance is under way here, `busy` how
-    many are.
+    `start` begins a recovery, `is_at_work` tells whether this replica coordinates an instance already, `active` how
+    many recoveries are under way that do not wait for others.
     """
 
     def __init__(
         self,
         state: State,
         start: Callable[[InstanceId], None],
-        is_recovering: Callable[[InstanceId], bool],
-        busy: Callable[[], int],
+        is_at_work: Callable[[InstanceId], bool],
+        active: Callable[[], int],
     ) -> None:
         self._state = state
         self._start = start
-        self._is_recovering = is_recovering
-        self._busy = busy
+        self._is_at_work = is_at_work
+        self._active = active
         self.next_sweep = 0.0
 
     def sweep(self) -> None:
@@ -56,9 +56,9 @@ class Suspicion:
         overdue = sorted(
             (suspect.due, place)
             for place, suspect in state.suspects.items()
-            if suspect.due <= state.now and not self._is_recovering(place)
+            if suspect.due <= state.now and not self._is_at_work(place)
         )
-        for _, place in overdue[: max(0, CONCURRENT - self._busy())]:
+        for _, place in overdue[: max(0, CONCURRENT - self._active())]:
             self._recover(place)
 
     def _suspect_row(self, row: Row) -> None:
@@ -81,5 +81,6 @@ class Suspicion:
         """A silent owner will not decide: its instances need not wait for the whole time-out."""
         state = self._state
         for place, suspect in state.suspects.items():
-            if place.row == peer and not suspect.attempts:
+            if place.row == peer:
+                suspect.attempts = 0
                 suspect.due = min(suspect.due, state.now + state.patience(peer, 0))

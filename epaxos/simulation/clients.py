@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from epaxos.protocol.ids import Row
+from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.reference import Command
-from epaxos.simulation.observer import Call, Observer
+from epaxos.simulation.observer import Observer
 from epaxos.simulation.options import Options
 from epaxos.simulation.replica import Replica
 from epaxos.simulation.schedule import Schedule, stream

@@ -10,7 +10,8 @@ from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.messages import Commit, Nack, Recover
-from epaxos.simulation.observer import Call, Observer
+from epaxos.simulation.checkers.call import Call
+from epaxos.simulation.observer import Observer
 from epaxos.simulation.replica import Replica
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult

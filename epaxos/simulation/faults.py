@@ -68,9 +68,7 @@ class Storm:
     duration: float
 
     def __str__(self) -> str:
-        return (
-            f"storm for {_milliseconds(self.duration)}: {self.loss:.0%} lost, {self.slowness:.1f} times the delay"
-        )
+        return f"storm for {_milliseconds(self.duration)}: {self.loss:.0%} lost, {self.slowness:.1f} times the delay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +122,10 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     for _ in range(options.troubles if weights else 0):
         kind = random.choices(list(weights), list(weights.values()))[0]
         drawn.append(_draw(random, kind, options))
-    for row in random.sample(range(options.replicas), options.dead):
-        drawn.append(Crash(random.random() * options.phase, row, _effects(random), None))
+    drawn += [
+        Crash(random.random() * options.phase, row, _effects(random), None)
+        for row in random.sample(range(options.replicas), options.dead)
+    ]
     return tuple(sorted(drawn, key=lambda fault: fault.when))
 
 

@@ -8,22 +8,8 @@ from typing import Any
 from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import Instance
-from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.checkers.call import Call
 from epaxos.statemachine.sessions import BatchResult
-
-
-class Call:
-    """One command of a client session: when it was asked first, when and how it was answered (None: not yet)."""
-
-    __slots__ = ("answered", "client", "command", "invoked", "number", "result")
-
-    def __init__(self, client: int, number: int, command: Command, invoked: float) -> None:
-        self.client = client
-        self.number = number
-        self.command = command
-        self.invoked = invoked
-        self.answered: float | None = None
-        self.result: tuple[int, Any] | None = None
 
 
 class Observer:

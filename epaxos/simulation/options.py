@@ -34,6 +34,7 @@ FAULTS: Final = {
 SMALLEST, LARGEST = 1, 15
 """How many replicas a simulated cluster may have."""
 
+
 class Overrides(NamedTuple):
     """What the command line decides instead of the seed; None leaves it to the seed."""
 
@@ -329,9 +330,7 @@ def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict
     }
 
 
-def _draw_troubles(
-    random: Random, name: str, delay: float, faults: frozenset[str], f: int
-) -> dict[str, Any]:
+def _draw_troubles(random: Random, name: str, delay: float, faults: frozenset[str], f: int) -> dict[str, Any]:
     scale = _SCALES[name]
     troubles = random.randint(*scale.troubles)
     dead = random.randint(1, f) if f else 0

@@ -34,6 +34,9 @@ MakeCore: TypeAlias = Callable[[Settings, Any, Sequence[Instance]], EPaxos]
 LIMITS = Limits(key=64, value=4096, pause=3)
 """Small enough for values to reach them."""
 
+LARGEST_ROUND = 10_000
+"""How many events a round takes in once the faults are over, as many as the Replica actor's by default."""
+
 _LATER = 1e-7
 """Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
 
@@ -42,7 +45,7 @@ _MOST_ROUNDS = 100_000
 """What no replica needs at one moment of virtual time."""
 
 
-class Crashed(Exception):  # noqa: N818 - it names what happened; nobody reports it
+class Crashed(Exception):
     """The replica stops here."""
 
 
@@ -73,6 +76,7 @@ class Replica:
         self.coverage: Counter[str] = Counter()
         self.paused = False
         self._cpu = options.cpu
+        self._round_size = options.round
         self.fuse: int | None = None
         self.disk = Disk(
             options,
@@ -159,6 +163,7 @@ class Replica:
         """No fault of this machine from now on."""
         self.fuse = None
         self._cpu = min(self._cpu, self._options.calm_delay)
+        self._round_size = LARGEST_ROUND
         self.disk.calm()
         if self.alive:
             self.drift(1.0)
@@ -265,7 +270,7 @@ class Replica:
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
         effects: Effects[Any] = Effects()
-        for _ in range(min(len(self._inbox), self._options.round)):
+        for _ in range(min(len(self._inbox), self._round_size)):
             effects.extend(self._handle(self._inbox.popleft()))
         while self._may_propose():
             effects.extend(self._handle(Propose(self.frontdoor.take_payload())))

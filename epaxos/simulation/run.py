@@ -17,12 +17,18 @@ from epaxos.simulation.checkers.history import check_witness
 from epaxos.simulation.checkers.order import ExecutionOrder
 from epaxos.simulation.checkers.progress import check_same_state, describe_unsettled, settled
 from epaxos.simulation.checkers.results import Results
+from epaxos.simulation.checkers.search import Verdict as Linearizability
+from epaxos.simulation.checkers.search import search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.cluster import Cluster, Plan
 from epaxos.simulation.coverage import Coverage
 from epaxos.simulation.observer import Observer, Observers
 from epaxos.simulation.options import Options
 from epaxos.simulation.replica import LIMITS, MakeCore
+
+
+SEARCH_BUDGET = 20_000
+"""How many configurations the search of a history may look at."""
 
 
 class Outcome(NamedTuple):
@@ -58,7 +64,8 @@ class Run:
 
     def execute(self) -> Outcome:
         """Run to the end, or to the first thing that is wrong."""
-        verdict, text, places = Verdict.CLEAN, "", ()
+        verdict, text = Verdict.CLEAN, ""
+        places: tuple[InstanceId, ...] = ()
         try:
             self._execute()
         except ViolationError as violation:
@@ -80,6 +87,15 @@ class Run:
         self._settle()
         check_same_state(self.cluster.living, self._results.state, self._results.results)
         check_witness(self._results.witness, self._results.calls)
+        if self._options.scale == "small":
+            self._search()
+
+    def _search(self) -> None:
+        """Look at the history alone too, where it is short enough for that."""
+        finding = search(self._results.calls.values(), LIMITS.value, SEARCH_BUDGET)
+        if finding.verdict is Linearizability.VIOLATION:
+            raise ViolationError("linearizability", f"the history alone: {finding.text}")
+        self._coverage.noted(f"history alone: {finding.verdict.value}")
 
     def _settle(self) -> None:
         """Go on until everything has finished.

@@ -9,9 +9,10 @@ from typing import Any, Final
 from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
+from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import Command, parts_of
-from epaxos.simulation.observer import Call, Observer
+from epaxos.simulation.observer import Observer
 from epaxos.simulation.schedule import Schedule
 from epaxos.statemachine.batch import Payload
 from epaxos.statemachine.operations import Operation, Outcome

@@ -68,7 +68,9 @@ def _command(random: Random, options: Options, number: int) -> Command:
             for index in range(random.randint(1, 3))
         ]
         operations = bytes(part.operation for part in parts)
-        return Command(operation, b"", [operations, [part.key for part in parts], [part[2] for part in parts]])
+        return Command(
+            operation, b"", [operations, [part.key for part in parts], [part[2] for part in parts]]
+        )
     return _single(random, options, operation, number)
 
 

@@ -40,6 +40,11 @@ _READS: Final = bytes(operation == Operation.READ for operation in range(256))
 _WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
 
 
+MULTI_PARTS: Final = 10_000
+"""Operations inside the MULTIs of one frame at most. They execute one by one in every replica's thread, some µs
+each; without a bound one frame could hold millions and stop the cluster for half a minute."""
+
+
 class Limits(NamedTuple):
     """The largest things a command may hold; the same on every replica of a cluster.
 
@@ -120,10 +125,32 @@ def check_batch(batch: Batch, limits: Limits) -> None:
     if _plainly_fine(batch, limits):
         return
     arguments = batch.arguments or [None] * len(batch)
+    cost = _Cost(limits)
     for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True)):
-        reason = _refusal(*command, limits)
+        reason = _refusal(*command, limits) or cost.add(command[0], command[2])
         if reason:
             raise CommandError(index, reason)
+
+
+class _Cost:
+    """What the commands of a frame cost every replica's thread, beyond what their number tells."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pause = 0
+        self._parts = 0
+
+    def add(self, operation: int, argument: object) -> str | None:
+        """Take account of a command that is in order by itself; why it may not be proposed beside the others."""
+        if operation == Operation.PAUSE and isinstance(argument, int):
+            self._pause += argument
+        elif operation == Operation.MULTI and isinstance(argument, list):
+            self._parts += len(argument[0])
+        if self._pause > self._limits.pause:
+            return f"PAUSEs of {self._pause} ms in a frame; at most {self._limits.pause} are allowed"
+        if self._parts > MULTI_PARTS:
+            return f"{self._parts} operations in the MULTIs of a frame; at most {MULTI_PARTS} are allowed"
+        return None
 
 
 def _plainly_fine(batch: Batch, limits: Limits) -> bool:
@@ -209,6 +236,8 @@ def _bad_multi(argument: object, limits: Limits) -> str | None:
     columns = multi_columns(argument)
     if columns is None:
         return "MULTI needs [operations, keys, arguments], columns of one length, at least one operation"
+    if len(columns[0]) > MULTI_PARTS:
+        return f"MULTI of {len(columns[0])} operations; at most {MULTI_PARTS} are allowed"
     for position, part in enumerate(zip(*columns, strict=True)):
         if part[0] in KEYLESS:
             return f"MULTI may not hold operation {part[0]} (its position {position})"

@@ -195,15 +195,16 @@ class Codec:
 
     def _recover_ok(self, _: Row, fields: list[Any]) -> Message:
         place, ballot, abal, phase, value, deps, seq, init = fields
+        read = self._place(place)
         return RecoverOK(
-            self._place(place),
+            read,
             _number(ballot),
             _number(abal),
             _phase(phase),
             self._value(value),
-            self._vector(deps),
+            self._own_deps(read, deps),
             _number(seq),
-            self._proposal(init),
+            self._proposal(read, init),
         )
 
     def _validate(self, sender: Row, fields: list[Any]) -> Message:
@@ -214,8 +215,11 @@ class Codec:
 
     def _validate_ok(self, _: Row, fields: list[Any]) -> Message:
         place, ballot, against = fields
+        _check(type(against) is list, "list of instances")
+        read = self._place(place)
         pairs = tuple((self._place(other), _phase(phase)) for other, phase in against)
-        return ValidateOK(self._place(place), _number(ballot), pairs)
+        _check(all(other.row != read.row for other, _ in pairs), "instance of the own row in a ValidateOK")
+        return ValidateOK(read, _number(ballot), pairs)
 
     def _waiting(self, _: Row, fields: list[Any]) -> Message:
         place, k = fields
@@ -236,6 +240,7 @@ class Codec:
     # -- fields --------------------------------------------------------------------------------------------
 
     def _place(self, field: Any) -> InstanceId:
+        _check(type(field) is list and len(field) == 2, "instance id")
         row, slot = field
         _check(type(row) is int and 0 <= row < self._n, "row")
         return InstanceId(row, _number(slot))
@@ -263,11 +268,12 @@ class Codec:
             return NOP
         return self._command(field)
 
-    def _proposal(self, field: Any) -> Proposal | None:
+    def _proposal(self, place: InstanceId, field: Any) -> Proposal | None:
         if field is None:
             return None
+        _check(type(field) is list, "proposal")
         command, deps, seq = field
-        return Proposal(self._command(command), self._vector(deps), _number(seq))
+        return Proposal(self._command(command), self._own_deps(place, deps), _number(seq))
 
     def _check_ballot(self, sender: Row, name: str, place: InstanceId, ballot: Ballot) -> None:
         """Ballot 0 belongs to the row's owner, every other to the replica that it names (protocol 4.1)."""

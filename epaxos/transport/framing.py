@@ -32,7 +32,7 @@ class Kind(IntEnum):
     """What the body of a frame is; bodies are msgpack.
 
     PEER            a `PeerRequest`: [sender, incarnation, messages]
-    PEER_REFUSED    text: why this replica ignores the peer that it is sent to
+    PEER_REFUSED    text "kind: reason": why this replica ignores the peer that it is sent to
     REQUEST         a batch (`statemachine.batch`)
     REPLY           [client, first, outcomes: one byte per command, values or None if all are None]
     BUSY            [client, first, count]: nothing of the batch was taken, come back later
@@ -96,5 +96,8 @@ def open_frame(frame: bytes, cluster: int, max_size: int) -> Frame:
     if kind not in _KINDS:
         raise FrameError("unknown", f"frame of unknown kind {kind}")
     if ANY_CLUSTER != cluster != sender_cluster != ANY_CLUSTER:
-        raise FrameError("cluster", f"frame of cluster {sender_cluster:016x}, not {cluster:016x}; compare the configuration files")
+        raise FrameError(
+            "cluster",
+            f"frame of cluster {sender_cluster:016x}, not {cluster:016x}; compare the configuration files",
+        )
     return Frame(kind, sender_cluster, body)

@@ -70,7 +70,7 @@ def test_a_recovery_that_goes_on_beside_a_commit(monkeypatch: Patch) -> None:
 def forgetful_no_ops(monkeypatch: Patch) -> None:
     """No-ops conflict with nothing."""
 
-    def attributes(self: State, command: Command) -> tuple[Vector, int]:
+    def attributes(self: State, place: InstanceId, command: Command) -> tuple[Vector, int]:
         assert isinstance(command, Access)
         known = [
             [
@@ -82,7 +82,10 @@ def forgetful_no_ops(monkeypatch: Patch) -> None:
             ]
             for row in self.logs.rows
         ]
-        return tuple(max(slots, default=-1) for slots in known), 0
+        highest = [max(slots, default=-1) for slots in known]
+        if place.row != self.me:
+            highest[place.row] = -1
+        return tuple(highest), 0
 
     monkeypatch.setattr(State, "attributes", attributes)
     monkeypatch.setattr(Watch, "_check_answer", lambda *_: None)

@@ -41,7 +41,7 @@ def sample_messages(n: int, sender: Row) -> list[Message]:
         Recover(place, ballot),
         RecoverOK(place, ballot, 0, Phase.ACCEPTED, command, deps, 3, Proposal(command, deps, 3)),
         Validate(place, ballot, command, deps, 3),
-        ValidateOK(place, ballot, ((place, Phase.COMMITTED),)),
+        ValidateOK(place, ballot, ((InstanceId((sender + 1) % n, 5), Phase.COMMITTED),)),
         Waiting(place, 2),
         Nack(place, ballot),
         Truncated(place, deps),

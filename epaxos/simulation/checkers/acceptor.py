@@ -146,7 +146,9 @@ class Acceptors(Observer):
         if record.init is not None and record.init != proposal:
             self._fail(row, record.id, f"holds {record.init} as proposed, others {proposal}")
         if record.orig is not None and record.orig != proposal.command:
-            self._fail(row, record.id, f"holds the payload {record.orig!r}, proposed was {proposal.command!r}")
+            self._fail(
+                row, record.id, f"holds the payload {record.orig!r}, proposed was {proposal.command!r}"
+            )
 
     def _check_cover(self, row: Row, record: Instance) -> None:
         """A replica that ever knew a payload covers it in every later answer (protocol 2)."""

@@ -1,9 +1,9 @@
 """Linearizability of what clients were told, with the execution order as the witness.
 
-The witness explains every result already (`results`). What is left is real time: each command needs a moment between
-being asked for and being answered, in an order that agrees with the witness wherever two commands
-conflict. Taking for each the earliest moment possible decides that, in one pass; whoever answered before a command could
-have its moment lies. If no such moments exist, conflicts and real time contradict each other.
+The witness explains every result already (`results`). What is left is real time: each command needs a moment
+between being asked for and being answered, in an order that agrees with the witness wherever two commands
+conflict. Taking the earliest moment possible for each decides that in one pass: an answer before that moment means
+that conflicts and real time contradict each other.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked
 from epaxos.simulation.checkers.reference import touched
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.observer import Call
 
 
 def check_witness(witness: Iterable[Asked], calls: Mapping[tuple[int, int], Call]) -> None:

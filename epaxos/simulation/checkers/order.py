@@ -41,9 +41,9 @@ class _Progress:
 class ExecutionOrder(Observer):
     """Compares the orders in which replicas execute.
 
-    The order of conflicting commands is told by numbers: how many writers of each of its keys ran before an instance. They
-    are noted when it first executes anywhere, and must then be the number of all writers of the key so
-    far: otherwise somebody ran one of them ahead of this one.
+    The order of conflicting commands is told by numbers: how many writers of each of its keys ran before an
+    instance. They are noted when it first executes anywhere, and must then be the number of all writers of
+    the key so far: otherwise somebody ran one of them ahead of this one.
     """
 
     def __init__(self, n: int, contents: Contents) -> None:

@@ -29,9 +29,7 @@ def describe_unsettled(replicas: Iterable[Replica]) -> str:
     return "\n".join(f"  replica {replica.row}: {replica.core.status()}" for replica in replicas)
 
 
-def check_same_state(
-    replicas: Sequence[Replica], state: State, executed: Iterable[tuple[int, int]]
-) -> None:
+def check_same_state(replicas: Sequence[Replica], state: State, executed: Iterable[tuple[int, int]]) -> None:
     """Check that replicas hold what the plain store holds, and have executed the same request numbers.
 
     Raises:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP
+from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
 from epaxos.simulation.checkers.reference import Result, State, execute
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.observer import Call, Observer
+from epaxos.simulation.observer import Observer
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult
 
@@ -21,8 +22,8 @@ _GONE: Result = (int(Outcome.DONE), None)
 class Results(Observer):
     """Executes everything on the plain store too, once, in the order of first executions, and compares.
 
-    `witness` lists the commands in that order, `state` is what they left. That one store can stand for all replicas follows
-    from the order of conflicting commands being the same everywhere, which `order` checks before this.
+    `witness` lists the commands in that order, `state` is what they left. That one store can stand for all
+    replicas follows from the order of conflicting commands being the same everywhere, which `order` checks first.
     """
 
     def __init__(self, contents: Contents, longest_value: int) -> None:
@@ -43,7 +44,9 @@ class Results(Observer):
         """See `Observer`."""
         expected = self.results.get((call.client, call.number))
         if expected is None:
-            text = f"replica {row} answers command {call.number} of client {call.client} before any executes it"
+            text = (
+                f"replica {row} answers command {call.number} of client {call.client} before any executes it"
+            )
             raise ViolationError("no early answer", text)
         if call.result != expected:
             text = (
@@ -69,7 +72,9 @@ class Results(Observer):
         name = (asked.client, asked.number)
         call = self.calls.get(name)
         if call is None or call.command != asked.command:
-            text = f"{place} holds command {asked.number} of client {asked.client}, {asked.command}: never asked"
+            text = (
+                f"{place} holds command {asked.number} of client {asked.client}, {asked.command}: never asked"
+            )
             raise ViolationError("no invention", text, (place,))
         if name not in self.results:
             outcome, value = execute(self.state, asked.command, self._longest)

@@ -66,6 +66,12 @@ def holder(place: InstanceId, ballot: Ballot) -> Row:
     return ballot % N if ballot else place.row
 
 
+def _against(place: InstanceId) -> st.SearchStrategy[tuple[tuple[InstanceId, Phase], ...]]:
+    """What a correct replica finds against `place`: nothing of its own row."""
+    others = PLACES.filter(lambda other: other.row != place.row)
+    return st.lists(st.tuples(others, PHASES), max_size=4).map(tuple)
+
+
 @st.composite
 def sendings(draw: st.DrawFn) -> Sent:
     """Any message that a correct replica may send."""
@@ -82,9 +88,7 @@ def sendings(draw: st.DrawFn) -> Sent:
         Recover: lambda: Sent(holder(place, ballot), Recover(place, ballot)),
         RecoverOK: lambda: Sent(row, draw(recover_oks(place, ballot))),
         Validate: lambda: Sent(holder(place, ballot), Validate(place, ballot, draw(COMMANDS), deps, seq)),
-        ValidateOK: lambda: Sent(
-            row, ValidateOK(place, ballot, tuple(draw(st.lists(st.tuples(PLACES, PHASES), max_size=4))))
-        ),
+        ValidateOK: lambda: Sent(row, ValidateOK(place, ballot, draw(_against(place)))),
         Waiting: lambda: Sent(row, Waiting(place, seq)),
         Nack: lambda: Sent(row, Nack(place, ballot)),
         Truncated: lambda: Sent(row, Truncated(place, draw(VECTORS))),

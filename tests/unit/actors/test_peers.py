@@ -139,7 +139,7 @@ def test_second_replica_of_the_own_name_is_refused() -> None:
     door = Door()
     assert door.take(row=ME) is None
     assert door.errors == {"duplicate_name": 1}
-    assert door.refused == [(b"it", "a second replica calls itself alpha")]
+    assert door.refused == [(b"it", "duplicate_name: a second replica calls itself alpha")]
 
 
 def test_log_of_ever_different_errors_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

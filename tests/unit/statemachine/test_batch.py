@@ -198,7 +198,7 @@ FINE: list[tuple[int, bytes, Argument]] = [
     (Operation.INCREMENT, b"a", INTEGER_MAX),
     (Operation.APPEND, b"a", b"123456"),
     (Operation.PAUSE, b"", 0),
-    (Operation.PAUSE, b"", 100),
+    (Operation.PAUSE, b"", 50),
     (Operation.MULTI, b"", [b"\x01\x02\x06", [b"a", b"b", b"a"], [None, b"x", -1]]),
 ]
 
@@ -269,6 +269,22 @@ def test_commands_that_may_be_proposed(command: tuple[int, bytes, Argument]) -> 
     check_batch(make_batch(command), LIMITS)
     check_batch(make_batch(command, command), LIMITS)
     check_batch(make_batch(*FINE, command), LIMITS)
+
+
+def test_a_frame_may_not_pause_a_replica_for_longer_in_sum() -> None:
+    pauses = [(Operation.PAUSE, b"", 60), (Operation.PAUSE, b"", 60)]
+    with pytest.raises(CommandError, match="PAUSEs of 120 ms in a frame; at most 100 are allowed") as caught:
+        check_batch(make_batch(*pauses), LIMITS)
+    assert caught.value.index == 1
+
+
+def test_a_frame_may_not_hold_any_number_of_operations_in_its_multis() -> None:
+    half, whole = ([bytes([Operation.READ]) * n, [b"k"] * n, [None] * n] for n in (5001, 10_002))
+    check_batch(make_batch((Operation.MULTI, b"", half)), LIMITS)
+    with pytest.raises(CommandError, match="10002 operations in the MULTIs of a frame"):
+        check_batch(make_batch((Operation.MULTI, b"", half), (Operation.MULTI, b"", half)), LIMITS)
+    with pytest.raises(CommandError, match="MULTI of 10002 operations"):
+        check_batch(make_batch((Operation.MULTI, b"", whole)), LIMITS)
 
 
 @pytest.mark.parametrize(("command", "text"), REFUSED)

@@ -1,0 +1,25 @@
+"""One command of a client, as the client saw it: what a history is made of."""
+
+from __future__ import annotations
+
+from epaxos.simulation.checkers.reference import Command, Result
+
+
+class Call:
+    """A command with its client (session) and request number; times are in seconds, of one clock for a history.
+
+    `answered` and `result` are None for a command without an answer, which may have executed or not.
+    """
+
+    __slots__ = ("answered", "client", "command", "invoked", "number", "result")
+
+    def __init__(self, client: int, number: int, command: Command, invoked: float) -> None:
+        self.client = client
+        self.number = number
+        self.command = command
+        self.invoked = invoked
+        self.answered: float | None = None
+        self.result: Result | None = None
+
+    def __str__(self) -> str:
+        return f"{self.client}:{self.number}"
