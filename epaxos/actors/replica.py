@@ -338,10 +338,11 @@ class Replica(pykka.ThreadingActor):
         if peer in self._refused_by:
             return
         self._refused_by.add(peer)
-        _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, text)
-        if text.startswith("duplicate_name") or len(self._refused_by) > self._config.f:
+        kind, _, reason = text.partition(": ")
+        _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
+        if kind == "duplicate_name" or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
-            self._stop_with(RefusedByPeers(f"refused by {names}: {text}"))
+            self._stop_with(RefusedByPeers(f"refused by {names}: {reason}"))
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         _send_now(self._peer_socket, identity, frame)

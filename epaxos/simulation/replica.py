@@ -269,9 +269,10 @@ class Replica:
 
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
-        effects: Effects[Any] = Effects()
-        for _ in range(min(len(self._inbox), self._round_size)):
-            effects.extend(self._handle(self._inbox.popleft()))
+        inbox = self._inbox
+        effects = self._handle(inbox.popleft()) if inbox else Effects()
+        for _ in range(min(len(inbox), self._round_size - 1)):
+            effects.extend(self._handle(inbox.popleft()))
         while self._may_propose():
             effects.extend(self._handle(Propose(self.frontdoor.take_payload())))
         if self.core.deadline <= self.clock.now:

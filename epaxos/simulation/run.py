@@ -15,17 +15,20 @@ from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.history import check_witness
 from epaxos.simulation.checkers.order import ExecutionOrder
-from epaxos.simulation.checkers.progress import check_same_state, describe_unsettled, settled
+from epaxos.simulation.checkers.progress import (
+    check_same_digest,
+    check_same_state,
+    describe_unsettled,
+    settled,
+)
 from epaxos.simulation.checkers.results import Results
-from epaxos.simulation.checkers.search import Verdict as Linearizability
-from epaxos.simulation.checkers.search import search
+from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.cluster import Cluster, Plan
 from epaxos.simulation.coverage import Coverage
 from epaxos.simulation.observer import Observer, Observers
 from epaxos.simulation.options import Options
 from epaxos.simulation.replica import LIMITS, MakeCore
-
 
 SEARCH_BUDGET = 20_000
 """How many configurations the search of a history may look at."""
@@ -89,6 +92,8 @@ class Run:
         check_witness(self._results.witness, self._results.calls)
         if self._options.scale == "small":
             self._search()
+        else:
+            check_same_digest(self.cluster.living)
 
     def _search(self) -> None:
         """Look at the history alone too, where it is short enough for that."""

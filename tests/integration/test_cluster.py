@@ -192,11 +192,16 @@ def test_replica_that_lost_its_memory_is_refused(cluster: ClusterMaker) -> None:
         assert alive.wait("charlie") == 1
         said = [line for line in alive.log("charlie").splitlines() if "refuse" in line]
         assert all("may not vote" in line and "restart the whole cluster" in line for line in said), said
-        assert said[-1].startswith("epaxos: refused by alpha, bravo: ")
+        assert said[-1].startswith(("epaxos: refused by alpha", "epaxos: refused by bravo"))
         assert client.get(b"key") == b"value"
-    for name in ("alpha", "bravo"):
-        [line] = [line for line in alive.log(name).splitlines() if "duplicate_name" in line]
-        assert "charlie is another process than the charlie heard before" in line
+    lines = [
+        line
+        for name in ("alpha", "bravo")
+        for line in alive.log(name).splitlines()
+        if "duplicate_name" in line
+    ]
+    assert 1 <= len(lines) <= 2, "one line a peer, and one refusal is enough for charlie to stop"
+    assert all("charlie is another process than the charlie heard before" in line for line in lines)
 
 
 # -- start and stop ----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ _Frozen: TypeAlias = "tuple[bytes | None, ...]"
 """The values of the keys of a group, in the order of its keys."""
 
 
-class Verdict(Enum):
+class Linearizability(Enum):
     """What a search can find."""
 
     LINEARIZABLE = "linearizable"
@@ -36,7 +36,7 @@ class Verdict(Enum):
 class Finding(NamedTuple):
     """What a search found, and for anything but LINEARIZABLE which keys and commands it is about."""
 
-    verdict: Verdict
+    verdict: Linearizability
     text: str = ""
 
 
@@ -46,12 +46,12 @@ def search(calls: Iterable[Call], longest_value: int, budget: int = 1_000_000) -
     The store begins empty; values may have `longest_value` bytes. `budget` bounds the configurations of one
     group of keys.
     """
-    undecided = Finding(Verdict.LINEARIZABLE)
+    undecided = Finding(Linearizability.LINEARIZABLE)
     for keys, group in _groups(calls):
         finding = _Group(keys, group, longest_value).search(budget)
-        if finding.verdict is Verdict.VIOLATION:
+        if finding.verdict is Linearizability.VIOLATION:
             return finding
-        if finding.verdict is Verdict.UNDECIDED:
+        if finding.verdict is Linearizability.UNDECIDED:
             undecided = finding
     return undecided
 
@@ -118,7 +118,7 @@ class _Group:
             configuration = stack.pop()
             candidates = self._candidates(configuration)
             if candidates is None:
-                return Finding(Verdict.LINEARIZABLE)
+                return Finding(Linearizability.LINEARIZABLE)
             if self._progress(configuration) > self._progress(furthest):
                 furthest = configuration
             following = self._following(configuration, candidates)
@@ -126,8 +126,10 @@ class _Group:
             seen.update(fresh)
             stack += fresh
             if len(seen) > budget:
-                return Finding(Verdict.UNDECIDED, self._describe(furthest, f"after {budget} configurations"))
-        return Finding(Verdict.VIOLATION, self._describe(furthest, "in any order"))
+                return Finding(
+                    Linearizability.UNDECIDED, self._describe(furthest, f"after {budget} configurations")
+                )
+        return Finding(Linearizability.VIOLATION, self._describe(furthest, "in any order"))
 
     def _progress(self, configuration: _Configuration) -> int:
         return configuration.base + configuration.mask.bit_count()
