@@ -16,8 +16,9 @@ from epaxos.simulation.replica import Replica
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult
 
-CASES: Final = 13
-"""How many cases the decision of a recovery has (protocol 4.7)."""
+CASES: Final = range(2, 14)
+"""The cases in the decision of a recovery (protocol 4.7). In case 1 a replica that knows the decision answers with
+it, and so the recovery ends by a Commit."""
 
 EXPECTED: Final = (
     "commit: fast",
@@ -26,9 +27,10 @@ EXPECTED: Final = (
     "component of several",
     "component of more than two",
     "no-op executed",
-    "no-op for a slot never proposed",
+    "no-op for a slot that only its owner knew",
     "payload proposed again after a no-op",
-    *(f"recovery case {case}:" for case in range(1, CASES + 1)),
+    "recovery ended by a Commit",
+    *(f"recovery case {case}:" for case in CASES),
     "recovered by two replicas",
     "recovered by three replicas or more",
     "nack",
@@ -69,7 +71,8 @@ class Coverage(Observer):
     def __init__(self) -> None:
         self.marks: Counter[str] = Counter()
         self._recoverers: defaultdict[InstanceId, set[Row]] = defaultdict(set)
-        self._proposed: set[InstanceId] = set()
+        self._holders: defaultdict[InstanceId, set[Row]] = defaultdict(set)
+        self._recovering: set[tuple[Row, InstanceId]] = set()
         self._annulled: set[InstanceId] = set()
         self._executed: set[InstanceId] = set()
 
@@ -79,17 +82,22 @@ class Coverage(Observer):
 
     def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
         """See `Observer`."""
-        del row, event
+        del event
         for note in effects.commits:
             self.marks[f"commit: {note.path}"] += 1
+            self._recovering.discard((row, note.id))
         for record in effects.records:
             if record.init is not None:
-                self._proposed.add(record.id)
+                self._holders[record.id].add(row)
+            if record.phase is Phase.COMMITTED and (row, record.id) in self._recovering:
+                self._recovering.remove((row, record.id))
+                self.marks["recovery ended by a Commit"] += 1
 
     def left(self, row: Row, receivers: Sequence[Row], message: Any) -> None:
         """See `Observer`."""
         del receivers
         if isinstance(message, Recover):
+            self._recovering.add((row, message.id))
             recoverers = self._recoverers[message.id]
             if row not in recoverers:
                 recoverers.add(row)
@@ -101,8 +109,8 @@ class Coverage(Observer):
             self.marks["nack"] += 1
         elif isinstance(message, Commit) and message.value is NOP and message.id not in self._annulled:
             self._annulled.add(message.id)
-            if message.id not in self._proposed:
-                self.marks["no-op for a slot never proposed"] += 1
+            if self._holders[message.id] <= {message.id.row}:
+                self.marks["no-op for a slot that only its owner knew"] += 1
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""

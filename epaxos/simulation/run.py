@@ -30,6 +30,9 @@ from epaxos.simulation.observer import Observer, Observers
 from epaxos.simulation.options import Options
 from epaxos.simulation.replica import LIMITS, MakeCore
 
+MOST_ACTIONS = 1_000_000
+"""How many actions a run may take after the faults, and a hundredth of it more for each command."""
+
 SEARCH_BUDGET = 20_000
 """How many configurations the search of a history may look at."""
 
@@ -110,11 +113,12 @@ class Run:
         """
         cluster, schedule = self.cluster, self.cluster.schedule
         bound = schedule.now + self._bound()
+        most_actions = schedule.actions + MOST_ACTIONS * (1 + self._options.operations // 100)
         while not (all(client.finished for client in cluster.clients) and settled(cluster.living)):
-            if schedule.now >= bound:
+            if schedule.now >= bound or schedule.actions >= most_actions:
                 raise NoProgressError(self._unfinished())
             until = schedule.now + self._options.beacon
-            while schedule.step(until):
+            while schedule.actions < most_actions and schedule.step(until):
                 pass
 
     def _bound(self) -> float:
@@ -133,7 +137,8 @@ class Run:
         open_calls = [call for client in cluster.clients for call in client.open_calls]
         waiting = ", ".join(f"{call.number} of client {call.client}" for call in open_calls[:10])
         return (
-            f"not finished {self._bound():.3f} s after the faults; commands without an answer: "
+            f"not finished {cluster.schedule.now - self._options.phase:.3f} s and "
+            f"{cluster.schedule.actions} actions after the faults; commands without an answer: "
             f"{waiting or 'none'}\n{describe_unsettled(cluster.living)}"
         )
 
