@@ -120,8 +120,8 @@ class Cluster:
 
     def _crash(self, crash: Crash) -> None:
         replica = self.replicas[crash.row]
-        if crash.effects:
-            replica.fuse = crash.effects
+        if crash.effects or crash.kind is not None:
+            replica.fuse, replica.fuse_kind = crash.effects, crash.kind
         else:
             replica.crash()
         if crash.down is not None:

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from epaxos.protocol.ids import Row
 from epaxos.simulation.options import Options
 from epaxos.simulation.schedule import stream
+from epaxos.transport.codec import MESSAGE_NAMES
 
 Cut: TypeAlias = "tuple[Row, Row]"
 """A direction in which nothing gets through: (sender, receiver)."""
@@ -16,18 +17,22 @@ Cut: TypeAlias = "tuple[Row, Row]"
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A replica stops after some more effects (records, messages, executions, replies; 0: at once).
+    """A replica stops after some more effects (records, messages, executions, replies).
 
-    It restarts after `down` seconds, or never if that is None.
+    With `kind` only messages of that type count, to each receiver by itself, so that some get it and others do not.
+    No effects and no kind means at once. It restarts after `down` seconds, or never if that is None.
     """
 
     when: float
     row: Row
     effects: int
     down: float | None
+    kind: str | None = None
 
     def __str__(self) -> str:
         moment = f" {self.effects} effects later" if self.effects else ""
+        if self.kind is not None:
+            moment = f" after sending {self.kind} {self.effects} times"
         end = "for good" if self.down is None else f"for {_milliseconds(self.down)}"
         return f"replica {self.row} crashes{moment}, {end}"
 
@@ -123,7 +128,7 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
         kind = random.choices(list(weights), list(weights.values()))[0]
         drawn.append(_draw(random, kind, options))
     drawn += [
-        Crash(random.random() * options.phase, row, _effects(random), None)
+        _crash(random, random.random() * options.phase, row, None)
         for row in random.sample(range(options.replicas), options.dead)
     ]
     return tuple(sorted(drawn, key=lambda fault: fault.when))
@@ -134,7 +139,7 @@ def _draw(random: Random, kind: str, options: Options) -> Fault:
     duration = random.expovariate(3 / options.phase)
     row = random.randrange(options.replicas)
     if kind == "crash":
-        return Crash(when, row, _effects(random), duration)
+        return _crash(random, when, row, duration)
     if kind == "partition":
         shape, cuts = _draw_cuts(random, options.replicas)
         return Partition(when, shape, cuts, duration)
@@ -147,9 +152,12 @@ def _draw(random: Random, kind: str, options: Options) -> Fault:
     return Drift(when, row, random.choice((0.3, 0.7, 1.5, 3.0)))
 
 
-def _effects(random: Random) -> int:
-    """After how many effects a crash strikes: often at once, often among the effects of one event."""
-    return random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
+def _crash(random: Random, when: float, row: Row, down: float | None) -> Crash:
+    """A crash at once, among the effects of an event, or between the receivers of a message."""
+    if random.random() < 0.4:
+        return Crash(when, row, random.randint(0, 6), down, random.choice(list(MESSAGE_NAMES.values())))
+    effects = random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
+    return Crash(when, row, effects, down)
 
 
 def _draw_cuts(random: Random, n: int) -> tuple[str, frozenset[Cut]]:

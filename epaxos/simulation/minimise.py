@@ -20,6 +20,7 @@ _PLAINER: Final[tuple[dict[str, Any], ...]] = (
     {"loss": 0.0},
     {"duplicate": 0.0},
     {"bias": ()},
+    {"mutes": ()},
     {"spread": "fixed", "fifo": True},
     {"spread": "uniform"},
     {"disk": "instant", "disk_delay": 0.0},

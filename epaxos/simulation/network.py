@@ -53,6 +53,7 @@ class HostileNetwork:
         self._loss = options.loss
         self._duplicate = options.duplicate
         self._bias = {bias.kind: bias for bias in options.bias}
+        self._mutes: set[tuple[str, Row, Row]] = set(options.mutes)
         self._cuts: Counter[tuple[Row, Row]] = Counter()
         self._storms: list[tuple[float, float]] = []
         self._links = {
@@ -91,6 +92,7 @@ class HostileNetwork:
         self._cuts.clear()
         self._storms.clear()
         self._bias = {}
+        self._mutes = set()
         self._loss = self._duplicate = 0.0
         self._spread = SPREADS["uniform"]
         self._delay = self._calm_delay
@@ -109,7 +111,11 @@ class HostileNetwork:
         for storm_loss, storm_slowness in self._storms:
             loss = max(loss, storm_loss)
             slowness *= storm_slowness
-        if self._cuts[sender, receiver] > 0 or (loss and random() < loss):
+        if (
+            self._cuts[sender, receiver] > 0
+            or (self._mutes and (type(message).__name__, sender, receiver) in self._mutes)
+            or (loss and random() < loss)
+        ):
             self._observer.lost(sender, receiver, message)
             self._observer.noted("message lost")
             return

@@ -57,12 +57,26 @@ class Overrides(NamedTuple):
 NO_OVERRIDES: Final = Overrides()
 
 
+class Mute(NamedTuple):
+    """Messages of one type from one replica to another are lost."""
+
+    kind: str
+    sender: int
+    receiver: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.sender}>{self.receiver}"
+
+
 class Bias(NamedTuple):
     """How messages of one type fare worse than others: a chance of loss, and a factor on the delay."""
 
     kind: str
     loss: float
     slowness: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.loss:.2g}:{self.slowness:.2g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,7 @@ class Options:
     mix               which operations clients prefer: see `workload`
     delay, spread     mean delay of a message and how it is distributed: see `network`
     fifo              whether messages of one link arrive in order
-    bias              message types that fare worse
+    bias, mutes       message types that fare worse, everywhere or between two replicas
     disk              "instant", "blocking" (the replica waits for it) or "pipelined" (it goes on meanwhile)
     early             whether messages that promise nothing leave before the records of their round are durable
     cpu, round        how long a round takes, and how many events one takes in at most
@@ -121,6 +135,7 @@ class Options:
     loss: float
     duplicate: float
     bias: tuple[Bias, ...]
+    mutes: tuple[Mute, ...]
     disk: str
     disk_delay: float
     early: bool
@@ -163,7 +178,7 @@ def _shown(value: object) -> str:
     if isinstance(value, frozenset):
         return ",".join(kind for kind in FAULTS if kind in value) or "none"
     if isinstance(value, tuple):
-        return ",".join(f"{bias.kind}:{bias.loss:.2g}:{bias.slowness:.2g}" for bias in value) or "none"
+        return ",".join(map(str, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -206,6 +221,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         faults=faults,
         **_draw_core(stream(seed, "core"), delay),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
+        mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
         **_draw_network(stream(seed, "network"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
@@ -310,6 +326,20 @@ def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[
         "duplicate": duplicate if "duplicate" in faults else 0.0,
         "bias": bias if biased and "reorder" in faults else (),
     }
+
+
+def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
+    """Now and then some replicas never hear of something, which random loss would hardly keep from them."""
+    if random.random() < 0.5:
+        return ()
+    kinds = list(MESSAGE_NAMES.values())
+    return tuple(
+        Mute(kind, sender, receiver)
+        for sender in range(n)
+        for kind in random.sample(kinds, random.randint(0, 3))
+        for receiver in range(n)
+        if receiver != sender and random.random() < 0.6
+    )
 
 
 def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:

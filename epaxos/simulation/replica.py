@@ -78,6 +78,7 @@ class Replica:
         self._cpu = options.cpu
         self._round_size = options.round
         self.fuse: int | None = None
+        self.fuse_kind: str | None = None
         self.disk = Disk(
             options,
             self._schedule,
@@ -169,9 +170,11 @@ class Replica:
             self.drift(1.0)
             self.go_on()
 
-    def _step(self) -> None:
-        """An effect is about to happen: the last moment for a crash before it."""
+    def _step(self, message: object = None) -> None:
+        """An effect is about to happen, perhaps the sending of a message: the last moment for a crash before it."""
         if self.fuse is not None:
+            if self.fuse_kind is not None and type(message).__name__ != self.fuse_kind:
+                return
             self.fuse -= 1
             if self.fuse < 0:
                 raise Crashed
@@ -328,7 +331,7 @@ class Replica:
         own = []
         for receivers, message in messages:
             for index, receiver in enumerate(receivers):
-                self._step()
+                self._step(message)
                 if index == 0:
                     self._observer.left(self.row, receivers, message)
                 if receiver == self.row:
@@ -340,7 +343,7 @@ class Replica:
 
     def _post_deferrable(self, effects: Effects[Any]) -> None:
         for receivers, message in effects.deferrable:
-            self._step()
+            self._step(message)
             self._observer.left(self.row, receivers, message)
             for receiver in receivers:
                 if not self._riding[receiver] and self._options.commit_delay:
@@ -360,7 +363,7 @@ class Replica:
         if riding:
             self._riding[receiver] = []
             for message in riding:
-                self._step()
+                self._step(message)
                 self._world.network.send(self.row, receiver, message)
 
     def _execute(self, component: Component) -> None:

@@ -28,8 +28,9 @@ class Decisions(Observer):
 
     def __init__(self, quorums: Quorums, contents: Contents) -> None:
         self.decided: dict[InstanceId, Decided] = {}
-        self._quorums = quorums
         self._contents = contents
+        # Counted here, not asked of what is checked.
+        self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
         rows = quorums.n
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
@@ -81,12 +82,12 @@ class Decisions(Observer):
 
     def _check_quorum(self, row: Row, decided: Decided) -> None:
         """A decision rests on a quorum of durable votes for it: of Accepts, or of unchanged PreAccepts."""
-        place, quorums = decided.id, self._quorums
+        place = decided.id
         unchanged = self._unchanged[place].get(decided, set())
         votes = {
             ballot: sorted(rows) for (ballot, held), rows in self._votes[place].items() if held == decided
         }
-        if len(unchanged) >= quorums.fast or any(len(rows) >= quorums.slow for rows in votes.values()):
+        if len(unchanged) >= self._fast or any(len(rows) >= self._slow for rows in votes.values()):
             return
         text = (
             f"replica {row} decides {describe(decided)}, for which there are durable votes of {votes} (by "

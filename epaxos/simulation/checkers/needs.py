@@ -48,6 +48,18 @@ def _found_by_parts(multi: Command, value: Any) -> Iterator[tuple[bytes, Value]]
             yield from found(part, result)
 
 
+def changes_nothing(command: Command, result: Result | None) -> bool:
+    """Whether a command, by its answer, found things as it left them; false without an answer."""
+    if result is None:
+        return False
+    outcome, value = result
+    if outcome >= Outcome.COMPARE_FAILED or command.operation == Operation.READ:
+        return True
+    if command.operation == Operation.MULTI:
+        return all(map(changes_nothing, parts_of(command), zip(*value, strict=True)))
+    return command.operation == Operation.DELETE and outcome == Outcome.NOT_FOUND
+
+
 def _may_leave(command: Command, result: Result | None, key: bytes, value: Value) -> bool:
     """Whether a command may have left this value under a key; `result` is its answer, None if it has none."""
     operation, own, argument = command

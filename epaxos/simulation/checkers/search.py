@@ -2,11 +2,11 @@
 
 Keys that no command touches together are independent, so each such group of keys is searched by itself (a history
 is linearizable if its parts are). Within a group the search goes through configurations: which commands have had
-their moment, and the store they left. A configuration is looked at once (Lowe's memo), and a command that fits
-and changes nothing takes its moment at once, without an alternative: that is never worse than later. No value goes that
-is needed still (`needs`). The first makes the search finite; the others, and trying commands in the order of their
-answers, make it linear in practice. It never gives up silently: where it takes more than `budget` configurations, the
-finding says so.
+their moment, and the store they left. A configuration is looked at once (Lowe's memo). A command that fits and
+by its answer changed nothing takes its moment at once, without an alternative: that is never worse than later. No
+value goes that is needed still (`needs`). The first makes the search finite; the others, and trying commands in the
+order of their answers, make it linear in practice. It never gives up silently: where it takes more than `budget`
+configurations, the finding says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from math import inf
 from typing import NamedTuple, TypeAlias
 
 from epaxos.simulation.checkers.call import Call
-from epaxos.simulation.checkers.needs import Needs
+from epaxos.simulation.checkers.needs import Needs, changes_nothing
 from epaxos.simulation.checkers.reference import State, execute, touched
 from epaxos.statemachine.operations import Operation
 
@@ -105,6 +105,7 @@ class _Group:
         self._keys = keys
         self._places: Mapping[bytes, int] = {key: place for place, key in enumerate(keys)}
         self._touched = [_keys_of(call) for call in self._calls]
+        self._idle = [changes_nothing(call.command, call.result) for call in self._calls]
         self._needs = Needs(self._calls)
         self._longest = longest
 
@@ -167,8 +168,10 @@ class _Group:
             if state != configuration.state:
                 if self._is_hopeful(configuration.state, index, following):
                     found.append(following)
-            elif self._ends[index] < inf:
+            elif self._idle[index]:
                 return [following]
+            elif self._ends[index] < inf:
+                found.append(following)
         return found
 
     def _is_hopeful(self, before: _Frozen, index: int, following: _Configuration) -> bool:

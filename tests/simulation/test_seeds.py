@@ -1,0 +1,42 @@
+"""Whole clusters from seeds: a fixed set, and fresh ones that each run draws anew and names if they fail."""
+
+from __future__ import annotations
+
+from random import SystemRandom
+
+import pytest
+
+from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.sweep import run_seed, run_seeds
+
+
+def check(seeds: range) -> None:
+    for seed in seeds:
+        outcome = run_seed(seed)
+        assert outcome.verdict is Verdict.CLEAN, f"seed {seed}: {outcome.text}"
+
+
+@pytest.mark.parametrize("first", range(0, 100, 20))
+def test_no_seed_breaks_safety_or_stops_the_cluster(first: int) -> None:
+    check(range(first, first + 20))
+
+
+def test_no_fresh_seed_does() -> None:
+    first = SystemRandom().randrange(10**6, 10**9)
+    check(range(first, first + 20))
+
+
+def test_a_seed_is_a_run() -> None:
+    assert run_seed(7) == run_seed(7)
+
+
+def test_interesting_things_happen() -> None:
+    marks = run_seeds(range(100)).marks
+    wanted = (
+        "commit: slow",
+        "commit: recovered",
+        "component of several",
+        "no-op executed",
+        "replica restarted",
+    )
+    assert not [mark for mark in wanted if not marks[mark]]
