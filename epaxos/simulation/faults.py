@@ -154,8 +154,9 @@ def _draw(random: Random, kind: str, options: Options) -> Fault:
 
 def _crash(random: Random, when: float, row: Row, down: float | None) -> Crash:
     """A crash at once, among the effects of an event, or between the receivers of a message."""
-    if random.random() < 0.4:
-        return Crash(when, row, random.randint(0, 6), down, random.choice(list(MESSAGE_NAMES.values())))
+    if random.random() < 0.6:
+        times = random.choice((0, 0, 1, 1, 2, 3, 6))
+        return Crash(when, row, times, down, random.choice(list(MESSAGE_NAMES.values())))
     effects = random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
     return Crash(when, row, effects, down)
 

@@ -219,7 +219,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         f=f,
         e=e,
         faults=faults,
-        **_draw_core(stream(seed, "core"), delay),
+        **_draw_core(stream(seed, "core"), scale, delay),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
         mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
         **_draw_network(stream(seed, "network"), delay, faults),
@@ -269,9 +269,9 @@ def _draw_faults(random: Random, scale: str, overrides: Overrides) -> frozenset[
     return frozenset(drawn) if overrides.faults is None else overrides.faults
 
 
-def _draw_core(random: Random, delay: float) -> dict[str, Any]:
-    # The time-out of a recovery is a second at patience 1; here it is 4 to 200 message delays.
-    patience = delay * _between(random, 4, 200)
+def _draw_core(random: Random, scale: str, delay: float) -> dict[str, Any]:
+    # The time-out of a recovery is a second at patience 1; here it is a few message delays, up to 200.
+    patience = delay * _between(random, *((0.7, 60) if scale == "small" else (4, 200)))
     return {
         "thrifty": random.random() < 0.3,
         "patience": patience,
