@@ -21,6 +21,10 @@ class InvariantError(EpaxosError):
     """An invariant of the protocol does not hold in this replica; it must stop."""
 
 
+class StorageError(EpaxosError):
+    """The engine cannot keep or give back what it should; the text says what, where and what to do."""
+
+
 class FrameError(EpaxosError):
     """Bytes from the network that are not a frame of this cluster and version.
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import CommitNote
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 from epaxos.protocol.messages import (
     Accept,
@@ -76,12 +76,14 @@ class CommitProtocol:
     """The normal path of the protocol, at the replica that owns `state`.
 
     `leading` holds what this replica coordinates, at any ballot; `open` the instances that it proposed since it
-    started and that are not decided. `on_committed` is called with every instance that is decided.
+    started, which was at `first_slot`, and that are not decided. `on_committed` is called with every instance that is
+    decided.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._next_slot = 0
+        self.first_slot = 0
         self.leading: dict[InstanceId, Leading] = {}
         self.open: set[InstanceId] = set()
         self.on_committed: Callable[[InstanceId], None] = _nothing
@@ -350,7 +352,13 @@ class CommitProtocol:
 
     def reserve(self, slot: Slot) -> None:
         """Propose only above a slot from now on: it was used before a restart."""
-        self._next_slot = max(self._next_slot, slot + 1)
+        self.first_slot = self._next_slot = max(self._next_slot, slot + 1)
+
+    def forget_up_to(self, frontier: Vector) -> None:
+        """Coordinate nothing any more of what has executed elsewhere and is dropped here (protocol 4.10)."""
+        for place in [place for place in self.leading if covers(frontier, place)]:
+            del self.leading[place]
+        self.open = {place for place in self.open if not covers(frontier, place)}
 
 
 def _nothing(_: InstanceId) -> None:

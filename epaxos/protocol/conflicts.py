@@ -1,8 +1,9 @@
-"""Which earlier instances a command interferes with: the `known` index (protocol 4.2, 4.4).
+"""Which instances touch which keys: the indexes `known` and `executed` (protocol 4.2, 4.4).
 
-For each row two dictionaries, key -> highest slot that reads it and key -> highest slot that writes it, over
-the payload of every instance ever learned, whatever became of it. The index only grows: an annulled command
-keeps its conflicts, or two commands could each be committed without the other (protocol 3.1, 3.2).
+For each row two dictionaries, key -> highest slot that reads it and key -> highest slot that writes it. `known` is
+over the payload of every instance ever learned, whatever became of it: an annulled command keeps its conflicts, or
+two commands could each be committed without the other (protocol 3.1, 3.2). `executed` is over what has executed and
+was not annulled. Both only grow, and outlive the instances that they speak of (protocol 3.6, 4.10).
 
 One dictionary per row, not one vector per key, because whole columns of keys then pass through C-level
 builtins: recording a batch is one `dict.update`, and looking one up is one `isdisjoint` per row, which
@@ -11,15 +12,16 @@ misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over v
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import repeat
+from collections.abc import Collection, Sequence
+from itertools import compress, repeat
+from operator import gt
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 
 
 class Conflicts:
-    """The `known` index of one replica over n rows."""
+    """One such index of one replica, over n rows."""
 
     def __init__(self, n: int) -> None:
         self._reads: list[dict[bytes, Slot]] = [{} for _ in range(n)]
@@ -52,6 +54,18 @@ class Conflicts:
             max(_highest(written, reads), _highest(written, writes), _highest(read, writes))
             for written, read in zip(self._writes, self._reads, strict=True)
         )
+
+    def columns(self, keys: Sequence[bytes]) -> list[list[Slot]]:
+        """The slots of some keys: n columns of those that read them, then n of those that write them."""
+        return [list(map(index.get, keys, repeat(-1))) for index in (*self._reads, *self._writes)]
+
+    def raise_to(self, keys: Sequence[bytes], columns: Sequence[Sequence[Slot]]) -> None:
+        """Take over what another index, or an earlier one, says of some keys, where that is higher."""
+        for index, theirs in zip((*self._reads, *self._writes), columns, strict=True):
+            higher = list(map(gt, theirs, map(index.get, keys, repeat(-1))))
+            index.update(zip(compress(keys, higher), compress(theirs, higher), strict=True))
+        for row, highest in enumerate(self._highest):
+            self._highest[row] = max(highest, *columns[row], *columns[row + len(self._highest)])
 
 
 def _highest(index: dict[bytes, Slot], keys: Collection[bytes]) -> Slot:

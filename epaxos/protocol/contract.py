@@ -10,6 +10,12 @@ The driver's duties, for every `Effects` and in this order:
 3. execute `executions`, in order, each component as one atomic step;
 4. answer clients from the results of the execution, never earlier (protocol 3.7).
 
+**Checkpoints** (protocol 4.10). Between two rounds, when everything that was to execute has, a driver may take a
+`Cut`: with the state machine's part of the same moment, durable in one transaction, it is a checkpoint. `Checkpointed`
+tells the core, which may then ask for instances to be dropped (`truncate`). A replica that asks for what its peers
+have dropped (`fetch`) has to merge the checkpoint of one of them: `Hold` before the first key of it is merged into the
+state machine, `Adopt` when the result is durable as a checkpoint of its own.
+
 Several effects may be joined (`Effects.extend`) and performed together: that is a round.
 Messages to the replica itself are handed back to the core as `Receive` events after step 1: a replica's own
 vote is a message like any other, which counts only once it is durable.
@@ -17,11 +23,11 @@ vote is a message like any other, which counts only once it is durable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import Instance, Value
 
 MessageT = TypeVar("MessageT")
@@ -52,7 +58,34 @@ class PeerStatus(NamedTuple):
     online: bool
 
 
-Event: TypeAlias = Propose | Receive[MessageT] | Tick | PeerStatus
+class Checkpointed(NamedTuple):
+    """A cut is durable, with the state machine's part of the same moment; `executed` is the cut's."""
+
+    executed: Vector
+
+
+class Hold(NamedTuple):
+    """Give nothing to execute until `Adopt`: a peer's checkpoint is being merged into what has executed here.
+
+    `executed` and `above` are what has executed at the peer. What is not decided here and stands there is over:
+    this replica takes no part in it any more, since what it learns of it now would not be in the checkpoint.
+    """
+
+    executed: Vector
+    above: Collection[InstanceId]
+
+
+class Adopt(NamedTuple):
+    """The state machine holds what has executed here or at a peer, and a checkpoint of that is durable.
+
+    `executed` is the peer's frontier, `entries` its decided instances above that have executed.
+    """
+
+    executed: Vector
+    entries: Sequence[Instance]
+
+
+Event: TypeAlias = Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt
 
 
 class Decided(NamedTuple):
@@ -89,9 +122,20 @@ class Effects(Generic[MessageT]):
                 another message to the same receiver to ride on
     executions  components to execute, in this order
     commits     what this replica decided, for metrics
+    truncate    drop the records of all instances up to here; None if there is nothing to drop
+    fetch       peers that have dropped what this replica needs: the checkpoint of one of them is wanted
     """
 
-    __slots__ = ("commits", "deferrable", "executions", "messages", "promises", "records")
+    __slots__ = (
+        "commits",
+        "deferrable",
+        "executions",
+        "fetch",
+        "messages",
+        "promises",
+        "records",
+        "truncate",
+    )
 
     def __init__(self) -> None:
         self.records: list[Instance] = []
@@ -100,6 +144,8 @@ class Effects(Generic[MessageT]):
         self.deferrable: list[tuple[Sequence[Row], MessageT]] = []
         self.executions: list[Component] = []
         self.commits: list[CommitNote] = []
+        self.truncate: Vector | None = None
+        self.fetch: list[Row] = []
 
     def extend(self, later: Effects[MessageT]) -> None:
         """Join the effects of a later event to these."""
@@ -109,6 +155,8 @@ class Effects(Generic[MessageT]):
         self.deferrable += later.deferrable
         self.executions += later.executions
         self.commits += later.commits
+        self.truncate = later.truncate or self.truncate
+        self.fetch += later.fetch
 
 
 class CoreStatus(NamedTuple):
@@ -117,8 +165,57 @@ class CoreStatus(NamedTuple):
     committed: Vector
     executed: Vector
     seen: Vector
+    truncated: Vector
     in_flight: int
     pending: int
+
+
+Columns: TypeAlias = Sequence[Sequence[Slot]]
+"""What a core remembers of some keys beyond its log: `Core.width` columns of numbers, each as long as the keys."""
+
+
+class Cut(Protocol):
+    """The consensus part of a checkpoint: what had executed when it was taken.
+
+    executed  per row, the highest slot up to which everything had executed
+    above     the instances above that which had executed
+    """
+
+    @property
+    def executed(self) -> Vector:
+        """See the class."""
+        ...
+
+    @property
+    def above(self) -> Sequence[InstanceId]:
+        """See the class."""
+        ...
+
+    def absorb(self, most: int) -> set[bytes] | None:
+        """Bring what the core remembers of keys up to the cut, a step at a time; None when that is done.
+
+        Returns the keys concerned by the step, which ends once they are `most` or more.
+        """
+        ...
+
+    def entry(self, place: InstanceId) -> Instance:
+        """The decided instance at a place of `above`."""
+        ...
+
+
+class Durable(NamedTuple):
+    """What a core begins with after a restart.
+
+    records    the instances of the log, one for each place
+    truncated  up to where records have been dropped
+    executed   the last checkpoint's cut
+    above      the same
+    """
+
+    records: Iterable[Instance]
+    truncated: Vector
+    executed: Vector
+    above: Sequence[InstanceId]
 
 
 class Core(Protocol[MessageT]):
@@ -140,6 +237,33 @@ class Core(Protocol[MessageT]):
         Raises:
             InvariantError: the state is broken; the replica must stop and perform nothing more.
         """
+        ...
+
+    @property
+    def width(self) -> int:
+        """How many numbers this core remembers of a key."""
+        ...
+
+    def cut(self) -> Cut:
+        """The cut of this moment, between two rounds. The one before must have been absorbed."""
+        ...
+
+    def recall(self, keys: Sequence[bytes]) -> Columns:
+        """What this core remembers of some keys: as of the last cut, once that is absorbed, or more."""
+        ...
+
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """Add to it what a checkpoint says: the own one at the start, a peer's under `Hold`.
+
+        Returns for each key whether the checkpoint's value is of a later moment than the own one.
+
+        Raises:
+            InvariantError: neither is the later one, which cannot be.
+        """
+        ...
+
+    def payload_keys(self, frontier: Vector) -> set[bytes]:
+        """The keys of all payloads in the log up to here: they must be recalled where the log is dropped."""
         ...
 
     def beacon(self) -> MessageT:

@@ -10,7 +10,7 @@ from typing import Final
 
 from epaxos.protocol.ids import InstanceId, Row, Slot
 from epaxos.protocol.log import NOP, Phase
-from epaxos.protocol.messages import Beacon, Commit, CommitRequest
+from epaxos.protocol.messages import Beacon, Commit, CommitRequest, Truncated
 from epaxos.protocol.state import State
 
 SLOTS_PER_REQUEST: Final = 1024
@@ -68,9 +68,19 @@ class Dissemination:
         if self._known[row] > self._state.logs.committed[row]:
             self._ask(asked[0], row)
 
+    def on_truncated(self, sender: Row, message: Truncated) -> None:
+        """A peer has dropped an instance that is not decided here: only its checkpoint can bring it (4.10)."""
+        state = self._state
+        state.hear_of(message.frontier)
+        state.effects.fetch.append(sender)
+        state.cover("told of truncation")
+
     def on_commit_request(self, sender: Row, message: CommitRequest) -> None:
         """Send the decisions asked for, as far as this replica has them and the bound on bytes allows."""
         state = self._state
+        if message.first <= state.logs.truncated[message.row]:
+            place = InstanceId(message.row, message.first)
+            state.send((sender,), Truncated(place, tuple(state.logs.truncated)))
         instances = state.logs.rows[message.row]
         size = 0
         for slot in range(message.first, min(message.last + 1, message.first + SLOTS_PER_REQUEST)):

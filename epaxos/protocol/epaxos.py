@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from epaxos.errors import InvariantError
 from epaxos.protocol import restart
+from epaxos.protocol.checkpoint import Checkpoints, ExecutedCut
 from epaxos.protocol.commit import CommitProtocol
-from epaxos.protocol.contract import CoreStatus, Effects, Event, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.contract import (
+    Adopt,
+    Checkpointed,
+    Columns,
+    CoreStatus,
+    Durable,
+    Effects,
+    Event,
+    Hold,
+    PeerStatus,
+    Propose,
+    Receive,
+    Tick,
+)
 from epaxos.protocol.dissemination import Dissemination
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Row, Vector, covers
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.messages import (
     Accept,
@@ -45,7 +59,9 @@ class EPaxos:
     clock, on hash order or on an unseeded generator.
     """
 
-    def __init__(self, settings: Settings, random: Random, records: Iterable[Instance] = ()) -> None:
+    def __init__(self, settings: Settings, random: Random, durable: Durable | None = None) -> None:
+        nothing = (-1,) * settings.quorums.n
+        self._durable = durable or Durable((), nothing, nothing, ())
         self.state = State(settings, random)
         self._commit = CommitProtocol(self.state)
         self._recovery = RecoveryProtocol(self.state, self._commit)
@@ -54,7 +70,8 @@ class EPaxos:
         )
         self._dissemination = Dissemination(self.state)
         self._commit.on_committed = self._recovery.on_committed
-        restart.load(self.state, self._commit, records)
+        self._checkpoints = Checkpoints(self.state, self._commit, self._recovery)
+        restart.load(self.state, self._commit, self._durable)
         self._handlers: dict[type, Callable[[Row, Any], None]] = {
             PreAccept: self._commit.on_pre_accept,
             PreAcceptOK: self._commit.on_pre_accept_ok,
@@ -66,7 +83,14 @@ class EPaxos:
             ValidateOK: self._recovery.on_validate_ok,
             Waiting: lambda _, message: self._recovery.on_waiting(message),
             Nack: lambda _, message: self._recovery.on_nack(message),
-            Truncated: lambda _, __: None,  # nothing is truncated before there are checkpoints
+            Truncated: self._dissemination.on_truncated,
+        }
+        self._shell: dict[type, Callable[[Any], None]] = {
+            Propose: lambda event: self._commit.propose(event.command),
+            PeerStatus: self._on_peer_status,
+            Checkpointed: lambda event: self._checkpoints.on_checkpointed(event.executed),
+            Hold: self._checkpoints.on_hold,
+            Adopt: self._checkpoints.on_adopt,
         }
 
     # -- contract.Core -------------------------------------------------------------------------------------
@@ -89,7 +113,7 @@ class EPaxos:
     def resume(self, now: float) -> Effects[Message]:
         """Begin after a restart with records: once, before the first event."""
         self.state.begin(now)
-        restart.resume(self.state, self._commit)
+        restart.resume(self.state, self._commit, self._checkpoints, self._durable)
         return self.state.effects
 
     def on_event(self, event: Event[Message], now: float) -> Effects[Message]:
@@ -98,15 +122,35 @@ class EPaxos:
         state.begin(now)
         if isinstance(event, Receive):
             self._receive(event.sender, event.message)
-        elif isinstance(event, Propose):
-            self._commit.propose(event.command)
         elif isinstance(event, Tick):
             self._tick()
-        elif isinstance(event, PeerStatus):
-            self._on_peer_status(event)
         else:
-            raise InvariantError(f"not an event: {event!r}")
+            handler = self._shell.get(type(event))
+            if handler is None:
+                raise InvariantError(f"not an event: {event!r}")
+            handler(event)
         return state.effects
+
+    @property
+    def width(self) -> int:
+        """See `contract.Core`: four vectors."""
+        return 4 * self.state.n
+
+    def cut(self) -> ExecutedCut:
+        """See `contract.Core`."""
+        return self._checkpoints.cut()
+
+    def recall(self, keys: Sequence[bytes]) -> Columns:
+        """See `contract.Core`."""
+        return self._checkpoints.recall(keys)
+
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        return self._checkpoints.remember(keys, columns)
+
+    def payload_keys(self, frontier: Vector) -> set[bytes]:
+        """See `contract.Core`."""
+        return self._checkpoints.payload_keys(frontier)
 
     def beacon(self) -> Beacon:
         """What this replica tells its peers at intervals."""
@@ -119,6 +163,7 @@ class EPaxos:
             committed=tuple(state.logs.committed),
             executed=state.executor.executed,
             seen=tuple(state.seen),
+            truncated=tuple(state.logs.truncated),
             in_flight=self.in_flight,
             pending=state.executor.pending,
         )
@@ -147,7 +192,8 @@ class EPaxos:
 
         Every handler but Commit relies on this test. A *request* is answered, since its sender does not know.
         Late answers to own requests are dropped instead: their sender is sent the Commit anyway, and such an
-        echo would cost one message per instance and replica on the normal path.
+        echo would cost one message per instance and replica on the normal path. Of an instance in a checkpoint that
+        is being merged nothing is said: it will be dropped here, and nothing learned of it now would be kept.
         """
         logs = self.state.logs
         if place.slot <= logs.truncated[place.row]:
@@ -156,7 +202,8 @@ class EPaxos:
             return True
         instance = logs.get(place)
         if instance is None or instance.phase is not Phase.COMMITTED:
-            return False
+            hold = self.state.hold
+            return hold is not None and (covers(hold.executed, place) or place in hold.above)
         if isinstance(message, _REQUESTS):
             self._tell_decision(sender, instance)
         return True

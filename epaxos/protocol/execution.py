@@ -20,6 +20,7 @@ are decided, is linear. Nothing recurses.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from operator import le
 
 from epaxos.errors import InvariantError
@@ -38,9 +39,14 @@ class ExecutedSlots:
 
     __slots__ = ("_lower", "frontier")
 
-    def __init__(self) -> None:
-        self.frontier: Slot = -1
+    def __init__(self, frontier: Slot = -1) -> None:
+        self.frontier: Slot = frontier
         self._lower: dict[Slot, Slot] = {}
+
+    @property
+    def above(self) -> Iterable[Slot]:
+        """The executed slots above the frontier, in no order."""
+        return self._lower.keys()
 
     def add(self, slot: Slot) -> None:
         """Note that a slot above the frontier has executed."""
@@ -66,13 +72,19 @@ class ExecutedSlots:
 
 
 class Executor:
-    """Takes decided instances of n rows, in any order, and yields components in execution order."""
+    """Takes decided instances of n rows, in any order, and yields components in execution order.
 
-    def __init__(self, n: int) -> None:
+    It begins with what has executed before: all up to `frontier` (by default nothing) and the instances `above` it.
+    """
+
+    def __init__(self, n: int, frontier: Vector = (), above: Iterable[InstanceId] = ()) -> None:
         self._n = n
-        self._rows = [ExecutedSlots() for _ in range(n)]
-        self._frontier: list[Slot] = [-1] * n
-        self._decided: list[Slot] = [-1] * n
+        self._rows = [ExecutedSlots(slot) for slot in frontier or (-1,) * n]
+        self._frontier: list[Slot] = list(frontier or (-1,) * n)
+        for place in sorted(set(above)):
+            if place.slot > self._frontier[place.row]:
+                self._mark(place)
+        self._decided: list[Slot] = list(self._frontier)
         self._pending: dict[InstanceId, Pending] = {}
         self._asleep: list[defaultdict[Slot, list[Pending]]] = [defaultdict(list) for _ in range(n)]
 
@@ -80,6 +92,11 @@ class Executor:
     def executed(self) -> Vector:
         """Per row, the highest slot up to which everything has executed."""
         return tuple(self._frontier)
+
+    @property
+    def above(self) -> list[InstanceId]:
+        """The instances above `executed` that have executed, ascending."""
+        return [InstanceId(row, slot) for row, slots in enumerate(self._rows) for slot in sorted(slots.above)]
 
     @property
     def pending(self) -> int:
@@ -112,11 +129,24 @@ class Executor:
         else:
             self._pending[decided.id] = pending = Pending(decided, self._n)
             awake.appendleft(pending)
+        self._search(awake, ready)
+        return ready
+
+    def advance(self, row: Row, decided_up_to: Slot) -> list[Component]:
+        """Learn that a row is decided up to a slot, in which the last ones had executed before this began."""
+        awake: deque[Pending] = deque()
+        ready: list[Component] = []
+        if decided_up_to > self._decided[row]:
+            self._wake(row, decided_up_to, awake)
+        self._search(awake, ready)
+        return ready
+
+    def _search(self, awake: deque[Pending], ready: list[Component]) -> None:
+        """Go on with every search that may go on, until each waits or has executed."""
         while awake:
             pending = awake.popleft()
             if not pending.executed and self._close(pending):
                 self._execute(pending, awake, ready)
-        return ready
 
     def _wake(self, row: Row, decided_up_to: Slot, awake: deque[Pending]) -> None:
         """Wake those that sleep until a row is decided this far."""

@@ -101,6 +101,23 @@ class Logs:
             instance = row[place.slot] = Instance(place, self.no_deps)
         return instance
 
+    def truncate(self, frontier: Vector) -> None:
+        """Drop every instance up to `frontier`; whoever asks for one is told so from now on (protocol 4.10)."""
+        for row, slot in enumerate(frontier):
+            dropped = self.truncated[row]
+            if slot <= dropped:
+                continue
+            instances = self.rows[row]
+            if slot - dropped > len(instances):
+                self.rows[row] = {place: kept for place, kept in instances.items() if place > slot}
+            else:
+                for place in range(dropped + 1, slot + 1):
+                    instances.pop(place, None)
+            self.truncated[row] = slot
+            if self.committed[row] < slot:
+                self.committed[row] = slot
+                self.advance_committed(row)
+
     def advance_committed(self, row: Row) -> None:
         """Move `committed[row]` over every instance that is committed without a gap below it."""
         instances = self.rows[row]

@@ -226,6 +226,11 @@ class RecoveryProtocol:
             return
         open_ones = []
         for other in recovery.against:
+            if other.slot <= self._state.logs.truncated[other.row]:
+                if self._executed_against(recovery, other):
+                    self._annul(recovery, "case 10: executed against")
+                    return
+                continue
             instance = self._state.logs.get(other)
             if instance is None or instance.phase is not Phase.COMMITTED:
                 open_ones.append(other)
@@ -237,6 +242,16 @@ class RecoveryProtocol:
             self._accept_proposal(recovery, "case 11: all decided for")
         elif any(self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for other in open_ones):
             self._annul(recovery, "case 12: another waits with more")
+
+    def _executed_against(self, recovery: Recovery, other: InstanceId) -> bool:
+        """Whether what is known of a dropped instance, by the index of executed ones, is case 10, not case 11.
+
+        Something of its row, as high or higher, conflicts with the command and has executed while this instance is
+        not even decided here: so it does not depend on this one, and is not covered by it. Else it was annulled.
+        """
+        assert recovery.proposal is not None
+        highest = self._state.executed.deps(recovery.proposal.command)[other.row]
+        return highest >= other.slot
 
     def _late_answer(self, recovery: Recovery, sender: Row, ok: RecoverOK) -> None:
         """Case 13: an answer from outside the quorum, while validating or waiting."""
@@ -384,6 +399,19 @@ class RecoveryProtocol:
         self._waiting_k.pop(place, None)
         for waiter in sorted(self._waiting_for.pop(place, ())):
             self._reconsider(waiter)
+
+    def forget_up_to(self, frontier: Vector) -> None:
+        """Drop what is kept for instances that have executed elsewhere and are dropped here (protocol 4.10)."""
+        for place in [place for place in self.recoveries if covers(frontier, place)]:
+            self._forget(place)
+        for table in (self._heard, self._waiting_k):
+            for place in [place for place in table if covers(frontier, place)]:
+                del table[place]
+
+    def reconsider_all(self) -> None:
+        """Look again at every recovery that waits: what it waits for may be in a checkpoint (protocol 4.10)."""
+        for place in sorted(self.recoveries):
+            self._reconsider(place)
 
     def _forget(self, place: InstanceId) -> None:
         recovery = self.recoveries.pop(place, None)

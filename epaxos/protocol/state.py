@@ -10,7 +10,7 @@ from random import Random
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.conflicts import Conflicts
-from epaxos.protocol.contract import Decided, Effects
+from epaxos.protocol.contract import Component, Decided, Effects, Hold
 from epaxos.protocol.execution import Executor
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
@@ -28,6 +28,7 @@ class Settings:
     retry_limit        longest such interval
     recovery_timeout   how long an undecided instance may be silent before others recover it; doubles
     recovery_retries   how often a recovery sends again before it begins anew at a higher ballot
+    retain             bytes of executed instances that are kept for peers that missed them
     """
 
     row: Row
@@ -38,6 +39,7 @@ class Settings:
     retry_limit: float = 2.0
     recovery_timeout: float = 1.0
     recovery_retries: int = 4
+    retain: int = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -53,8 +55,10 @@ class State:
 
     `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
     any means. `online` holds the peers that the driver believes reachable. `suspects` are the undecided
-    instances that somebody may have to recover. `coverage` counts which decisions were taken, for tests and
-    for people; nothing depends on it.
+    instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
+    protocol 4.2; `executions` lists what has executed since the last cut, which `executed` does not know yet
+    (`checkpoint`). While `hold` stands, nothing executes. `coverage` counts which decisions were taken, for tests
+    and for people; nothing depends on it.
     """
 
     def __init__(self, settings: Settings, random: Random) -> None:
@@ -68,7 +72,10 @@ class State:
         self.online: set[Row] = set(self.peers)
         self.logs = Logs(n)
         self.conflicts = Conflicts(n)
+        self.executed = Conflicts(n)
         self.executor = Executor(n)
+        self.executions: list[Component] = []
+        self.hold: Hold | None = None
         self.timers = Timers()
         self.seen: list[Slot] = [-1] * n
         self.suspects: dict[InstanceId, Suspect] = {}
@@ -181,5 +188,25 @@ class State:
         logs = self.logs
         if place.slot == logs.committed[place.row] + 1:
             logs.advance_committed(place.row)
-        decided = Decided(place, value, deps, seq)
-        self.effects.executions += self.executor.decide(decided, logs.committed[place.row])
+        if self.hold is None:
+            decided = Decided(place, value, deps, seq)
+            self._execute(self.executor.decide(decided, logs.committed[place.row]))
+
+    def _execute(self, components: Sequence[Component]) -> None:
+        self.effects.executions += components
+        self.executions += components
+
+    def execute_decided(self) -> None:
+        """Give everything in the log that is decided, and has not executed, to a fresh `executor`."""
+        executor = self.executor
+        for row, instances in enumerate(self.logs.rows):
+            decided_up_to = executor.executed[row]
+            for slot in sorted(slot for slot in instances if slot > decided_up_to):
+                instance = instances[slot]
+                if instance.phase is not Phase.COMMITTED or instance.value is None:
+                    continue
+                decided_up_to += slot == decided_up_to + 1
+                if not executor.has_executed(instance.id):
+                    decided = Decided(instance.id, instance.value, instance.deps, instance.seq)
+                    self._execute(executor.decide(decided, decided_up_to))
+            self._execute(executor.advance(row, self.logs.committed[row]))

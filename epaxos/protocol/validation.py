@@ -32,12 +32,17 @@ def against(
     the matter; an undecided one, of which only the owner's proposal is known, has to be waited for.
 
     The conflict index rules out whole rows: only where it knows of something above `deps` is the row
-    looked through. Of truncated entries the index of executed commands has to speak, once there is truncation.
+    looked through. Of dropped entries the index of executed commands speaks (protocol 3.6b): what has executed here
+    while `place` is not even decided here does not depend on it. The index of known payloads must not speak for
+    them, since they may have been annulled (3.6c).
     """
     footprint = _Footprint(command)
+    executed = state.executed.deps(command)
     for row, highest in enumerate(state.conflicts.deps(command)):
+        if executed[row] > deps[row]:
+            yield InstanceId(row, executed[row]), Phase.COMMITTED
         instances = state.logs.rows[row]
-        for slot in range(deps[row] + 1, highest + 1):
+        for slot in range(max(deps[row], state.logs.truncated[row]) + 1, highest + 1):
             instance = instances.get(slot)
             if instance is not None and instance.id != place and _contradicts(instance, place, footprint):
                 yield instance.id, instance.phase

@@ -6,7 +6,7 @@ Nothing here looks at a clock, a random number or the order of a hash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from epaxos.statemachine.batch import Argument, Batch, Limits, Payload
 from epaxos.statemachine.digest import DigestSource
@@ -50,6 +50,45 @@ class StateMachine:
     def digest_source(self) -> DigestSource:
         """A copy of the state from which its digest can be computed in another thread."""
         return DigestSource(self._store.copy(), self._sessions.executed())
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def freeze(self) -> Mapping[bytes, bytes | None]:
+        """What a checkpoint of this moment has to write: the values that changed since the last call.
+
+        None stands for a key that has gone. The sessions that changed are then to be had from `take_sessions`.
+        """
+        self._sessions.freeze()
+        return self._store.freeze()
+
+    def take_sessions(self, most: int) -> list[list[object]]:
+        """The next of the frozen sessions, as they were when they were frozen (`Sessions.take`)."""
+        return self._sessions.take(most)
+
+    def load(self, values: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take values from this replica's own checkpoint, at the start."""
+        self._store.load(values)
+
+    def load_sessions(self, rows: list[object]) -> None:
+        """Take sessions from this replica's own checkpoint, at the start.
+
+        Raises:
+            FrameError: they are none.
+        """
+        self._sessions = Sessions.load(rows)
+
+    def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take values of a later moment from a peer's checkpoint; None for a key that has gone."""
+        for key, value in values:
+            self._store.put(key, value)
+
+    def merge_sessions(self, rows: list[object]) -> None:
+        """Add what a peer's checkpoint knows of sessions.
+
+        Raises:
+            FrameError: they are none.
+        """
+        self._sessions.merge(Sessions.load(rows))
 
     def _apply_batch(self, batch: Batch) -> BatchResult:
         session = self._sessions.open(batch.client)

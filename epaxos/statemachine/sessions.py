@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from epaxos.errors import FrameError
+from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine import intervals
 
 Value: TypeAlias = "bytes | int | list[object] | None"
@@ -117,18 +117,29 @@ class Session:
 
 
 class Sessions:
-    """The sessions of all clients."""
+    """The sessions of all clients.
 
-    __slots__ = ("_table",)
+    `freeze` sets aside which sessions changed since the last call, for a checkpoint that takes them step by step. One
+    that changes again before it was taken is encoded first: the checkpoint gets it as it was (`_captured`).
+    """
+
+    __slots__ = ("_captured", "_changed", "_frozen", "_table")
 
     def __init__(self) -> None:
         self._table: dict[int, Session] = {}
+        self._changed: set[int] = set()
+        self._frozen: set[int] = set()
+        self._captured: list[list[object]] = []
 
     def __len__(self) -> int:
         return len(self._table)
 
     def open(self, client: int) -> Session:
-        """The session of a client, which begins with its first command here."""
+        """The session of a client, to change it; it begins with its first command here."""
+        if client in self._frozen:
+            self._frozen.remove(client)
+            self._captured.append(self._export(client))
+        self._changed.add(client)
         session = self._table.get(client)
         if session is None:
             session = self._table[client] = Session()
@@ -138,20 +149,31 @@ class Sessions:
         """A copy of the executed numbers of every client, as bounds of intervals."""
         return {client: tuple(session.executed) for client, session in self._table.items()}
 
-    def export(self) -> list[object]:
-        """The whole table as values that msgpack encodes, for `load`; the table may change meanwhile.
+    def freeze(self) -> None:
+        """Begin to take the sessions that changed since the last call; those of then must have been taken."""
+        if self._frozen or self._captured:
+            raise InvariantError("sessions were frozen before those frozen earlier had been taken")
+        self._frozen, self._changed = self._changed, set()
 
-        One row per client, in the order in which the clients first came here, which differs between
-        replicas: [client, acked, bounds of executed intervals, [[first, outcomes, values], …]].
+    def take(self, most: int) -> list[list[object]]:
+        """Some of the frozen sessions, as they were then, as rows for `load`; none when all are taken.
+
+        A row is [client, acked, bounds of executed intervals, [[first, outcomes, values], …]], of values that
+        msgpack encodes.
         """
-        return [
-            [client, session.acked, session.executed.copy(), [[*result[1:]] for result in session.kept]]
-            for client, session in self._table.items()
-        ]
+        rows, self._captured = self._captured, []
+        while self._frozen and len(rows) < most:
+            rows.append(self._export(self._frozen.pop()))
+        return rows
+
+    def _export(self, client: int) -> list[object]:
+        session = self._table[client]
+        kept = [[*result[1:]] for result in session.kept]
+        return [client, session.acked, session.executed.copy(), kept]
 
     @classmethod
     def load(cls, exported: object) -> Sessions:
-        """The table that `export` gave, after any trip through msgpack.
+        """The table whose rows `take` gave, after any trip through msgpack.
 
         Raises:
             FrameError: the values are no such table.
@@ -172,9 +194,7 @@ class Sessions:
         A result that both keep stays as it is here. `other` must not be used after this.
         """
         for client, theirs in other._table.items():
-            ours = self._table.setdefault(client, theirs)
-            if ours is not theirs:
-                _merge_session(ours, theirs)
+            _merge_session(self.open(client), theirs)
 
 
 def as_column(values: list[Value]) -> list[Value] | None:

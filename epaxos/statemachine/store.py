@@ -14,7 +14,7 @@ keys and of values that are stored as they came are left to the proposer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Final, TypeAlias
 
@@ -49,12 +49,17 @@ class Store:
     """The keys and values of one replica.
 
     `limits` bounds what APPEND may build and how long PAUSE may ask for; `sleep` takes seconds.
+
+    What changes is kept twice, among everything and among what changed since the last `freeze`: so a checkpoint gets
+    a dictionary that nobody changes any more, without a copy. That costs a second dictionary update a column, 30 to
+    40 ns a key.
     """
 
-    __slots__ = ("_data", "_handlers", "_limits", "_sleep")
+    __slots__ = ("_changed", "_data", "_handlers", "_limits", "_sleep")
 
     def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
         self._data: dict[bytes, bytes] = {}
+        self._changed: dict[bytes, bytes | None] = {}
         self._limits = limits
         self._sleep = sleep
         known: dict[int, Handler] = {
@@ -78,6 +83,23 @@ class Store:
         """A copy of all keys and values; the values are shared, so it costs a few pointers a key."""
         return self._data.copy()
 
+    def freeze(self) -> Mapping[bytes, bytes | None]:
+        """What changed since the last call, None where a key has gone; it will not change any more."""
+        frozen, self._changed = self._changed, {}
+        return frozen
+
+    def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take keys and values from a checkpoint of this replica: they are no change."""
+        self._data.update(items)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Set a key, or remove it, as a peer's checkpoint has it."""
+        self._changed[key] = value
+        if value is None:
+            self._data.pop(key, None)
+        else:
+            self._data[key] = value
+
     def execute(
         self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
     ) -> tuple[bytes, list[Value] | None]:
@@ -95,7 +117,9 @@ class Store:
             if kind == _READ:
                 return self._read_column(keys)
             if kind == _WRITE and arguments is not None and set(map(type, arguments)) == _ALL_BYTES:
-                self._data.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
+                column = dict(zip(keys, arguments, strict=True))
+                self._data.update(column)  # type: ignore[arg-type]  # all bytes
+                self._changed.update(column)  # type: ignore[arg-type]  # all bytes
                 return bytes(count), None
         outcomes, values = self._one_by_one(operations, keys, arguments or repeat(None))
         return outcomes, as_column(values)
@@ -114,7 +138,7 @@ class Store:
         Plain reads and writes stand here instead of behind the table: a hundred of them mixed take 8 µs this
         way and 12 µs with a call each.
         """
-        data = self._data
+        data, changed = self._data, self._changed
         handlers = self._handlers
         outcomes = bytearray(len(operations))
         values: list[Value] = [None] * len(operations)
@@ -124,7 +148,7 @@ class Store:
                 if value is None:
                     outcomes[index] = _NOT_FOUND
             elif operation == _WRITE and type(argument) is bytes:
-                data[key] = argument
+                data[key] = changed[key] = argument
             else:
                 outcomes[index], values[index] = handlers[operation](key, argument)
         return bytes(outcomes), values
@@ -136,18 +160,21 @@ class Store:
     def _write(self, key: bytes, value: Argument) -> Result:
         if type(value) is not bytes:
             return _INVALID
-        self._data[key] = value
+        self._data[key] = self._changed[key] = value
         return _OK
 
     def _write_read(self, key: bytes, value: Argument) -> Result:
         if type(value) is not bytes:
             return _INVALID
         previous = self._data.get(key)
-        self._data[key] = value
+        self._data[key] = self._changed[key] = value
         return _DONE, previous
 
     def _delete(self, key: bytes, _: Argument) -> Result:
-        return _ABSENT if self._data.pop(key, None) is None else _OK
+        if self._data.pop(key, None) is None:
+            return _ABSENT
+        self._changed[key] = None
+        return _OK
 
     def _compare_and_swap(self, key: bytes, argument: Argument) -> Result:
         if type(argument) is not list or len(argument) != 2:
@@ -158,7 +185,7 @@ class Store:
         current = self._data.get(key)
         if current != expected:
             return Outcome.COMPARE_FAILED, current
-        self._data[key] = new
+        self._data[key] = self._changed[key] = new
         return _OK
 
     def _increment(self, key: bytes, amount: Argument) -> Result:
@@ -172,7 +199,7 @@ class Store:
         total = current + amount
         if not INTEGER_MIN <= total <= INTEGER_MAX:
             return _OUT_OF_RANGE
-        self._data[key] = b"%d" % total
+        self._data[key] = self._changed[key] = b"%d" % total
         return _DONE, total
 
     def _append(self, key: bytes, suffix: Argument) -> Result:
@@ -182,7 +209,7 @@ class Store:
         length = len(current) + len(suffix)
         if length > self._limits.value:
             return _TOO_LARGE
-        self._data[key] = current + suffix
+        self._data[key] = self._changed[key] = current + suffix
         return _DONE, length
 
     def _pause(self, _: bytes, milliseconds: Argument) -> Result:
@@ -212,10 +239,7 @@ class Store:
 
     def _restore(self, before: dict[bytes, bytes | None]) -> None:
         for key, value in before.items():
-            if value is None:
-                self._data.pop(key, None)
-            else:
-                self._data[key] = value
+            self.put(key, value)
 
 
 def _null(_key: bytes, _argument: Argument) -> Result:

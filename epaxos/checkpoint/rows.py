@@ -1,0 +1,107 @@
+"""A checkpoint as rows of bytes, in the order of their keys.
+
+| key | value |
+|-|-|
+| `i` + key | what the core remembers of the key: numbers of 64 bits (`Core.recall`) |
+| `v` + key | the key's value; no row if it has none |
+| `s` + client | the client's session |
+| `a` + instance | a decided instance above `executed` that has executed |
+| `m` | `Meta` |
+
+The first two have a row each because they change for different reasons: a read, or an annulled command, changes what is
+remembered of a key and leaves the value alone, of which nobody knows any more what it was when the cut was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - the module names it like a variable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgpack
+
+from epaxos.errors import StorageError
+from epaxos.protocol.contract import Columns
+from epaxos.protocol.ids import InstanceId, Vector
+
+Row: TypeAlias = tuple[bytes, bytes]
+Change: TypeAlias = "tuple[bytes, bytes | None]"
+"""A row to put, or with None to remove."""
+
+ENTRY, INDEX, META, SESSION, VALUE = b"a", b"i", b"m", b"s", b"v"
+"""What the key of a row begins with."""
+
+_CLIENT: Final = Struct(">Q")
+_PLACE: Final = Struct(">HQ")
+
+
+class Meta(NamedTuple):
+    """What is known of a checkpoint as a whole: up to where each row had executed."""
+
+    executed: Vector
+
+
+def index_rows(keys: Sequence[bytes], columns: Columns) -> list[Change]:
+    """The rows of what a core remembers of some keys."""
+    pack = Struct(f">{len(columns)}q").pack
+    return list(zip(map(INDEX.__add__, keys), map(pack, *columns), strict=True))
+
+
+def read_index(width: int, blobs: Iterable[bytes]) -> Columns:
+    """The columns of some rows, one `width` wide for each blob; at least one blob.
+
+    Raises:
+        StorageError: a row of another width, as of a cluster of another size.
+    """
+    try:
+        return list(zip(*map(Struct(f">{width}q").unpack, blobs), strict=True))
+    except StructError as error:
+        raise StorageError(f"the checkpoint's index cannot be read: {error}") from error
+
+
+def value_rows(values: Iterable[tuple[bytes, bytes | None]]) -> list[Change]:
+    """The rows of some values."""
+    return [(VALUE + key, value) for key, value in values]
+
+
+def session_row(row: Sequence[Any]) -> Change:
+    """The row of a session, in the form of `Sessions.take`."""
+    return SESSION + _CLIENT.pack(row[0]), msgpack.packb(row)
+
+
+def read_session(blob: bytes) -> object:
+    """What `session_row` encoded.
+
+    Raises:
+        StorageError: it is something else.
+    """
+    try:
+        return msgpack.unpackb(blob)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise StorageError(f"a session of the checkpoint cannot be read: {error}") from error
+
+
+def entry_key(place: InstanceId) -> bytes:
+    """The key of the row of an instance."""
+    return ENTRY + _PLACE.pack(*place)
+
+
+def meta_row(meta: Meta) -> Change:
+    """The row of what is known of the whole."""
+    return META, msgpack.packb(meta)
+
+
+def read_meta(blob: bytes, n: int) -> Meta:
+    """What `meta_row` encoded.
+
+    Raises:
+        StorageError: it is something else, or of a cluster of another size.
+    """
+    try:
+        (executed,) = msgpack.unpackb(blob)
+        if len(executed) == n and all(type(slot) is int for slot in executed):
+            return Meta(tuple(executed))
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise StorageError(f"the checkpoint's frontier cannot be read: {error}") from error
+    raise StorageError(f"the checkpoint's frontier is not one of {n} rows: {executed!r}")

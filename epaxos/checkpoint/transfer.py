@@ -1,0 +1,184 @@
+"""Moving a checkpoint from one replica to another, both sides, without sockets or clocks of their own.
+
+The receiver asks for some rows at a time, and again if they do not come, so what is under way is bounded and nothing is
+lost with a connection. The source reads from a snapshot of its last durable checkpoint, which it keeps for as long as
+it is asked in time: `Source.pinned` is its frontier, above which the source drops nothing from its log meanwhile, since
+the receiver will ask for that next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
+
+import msgpack
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.rows import META, Row, read_meta
+from epaxos.errors import FrameError
+from epaxos.protocol.ids import Row as ReplicaRow
+from epaxos.protocol.ids import Vector
+from epaxos.protocol.transfer import CheckpointRows, FetchRows
+
+BYTES_AT_A_TIME: Final = 256 * 1024
+"""What one message brings, or one row if that is longer."""
+
+DONE: Final = -1
+"""The position that ends a transfer."""
+
+
+class Snapshot(Protocol):
+    """A checkpoint that stays as it is (`storage.engine.StateSnapshot`)."""
+
+    def scan(self, after: bytes, limit: int) -> list[Row]:
+        """Rows after a key, ascending, of about `limit` bytes together; none at the end."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row of one key."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class _Served:
+    """A transfer to one peer: `after` is the key of the row before each position that was asked for."""
+
+    def __init__(self, number: int, snapshot: Snapshot, executed: Vector, now: float) -> None:
+        self.number = number
+        self.snapshot = snapshot
+        self.executed = executed
+        self.used = now
+        self.before, self.position, self.after = b"", 0, b""
+        self.previous = 0
+
+
+class Source:
+    """Answers the requests of peers; `snapshot` gives the last durable checkpoint, `number` numbers never used.
+
+    A transfer that nobody asks about for `lease` seconds is over.
+    """
+
+    def __init__(
+        self, n: int, lease: float, snapshot: Callable[[], Snapshot], number: Callable[[], int]
+    ) -> None:
+        self._n = n
+        self._lease = lease
+        self._snapshot = snapshot
+        self._number = number
+        self._served: dict[ReplicaRow, _Served] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether a transfer is under way."""
+        return bool(self._served)
+
+    def pinned(self, executed: Vector) -> Vector:
+        """What of a durable cut may be dropped from the log, in view of the transfers under way."""
+        return tuple(map(min, executed, *(served.executed for served in self._served.values())))
+
+    def answer(self, peer: ReplicaRow, request: FetchRows, now: float) -> CheckpointRows | None:
+        """The rows asked for; None if none are wanted or there is no checkpoint."""
+        served = self._served.get(peer)
+        if request.position == DONE:
+            self._end(peer)
+            return None
+        if served is None or request.transfer != served.number:
+            served = self._begin(peer, now)
+            if served is None:
+                return None
+        elif request.position == served.position:
+            served.previous, served.before = served.position, served.after
+        elif request.position != served.previous:
+            return None  # an old request that was under way for long
+        served.used = now
+        rows = served.snapshot.scan(served.before, BYTES_AT_A_TIME)
+        served.position = served.previous + len(rows)
+        served.after = rows[-1][0] if rows else served.before
+        last = not served.snapshot.scan(served.after, 1)
+        return CheckpointRows(served.number, served.previous, msgpack.packb(rows), int(last))
+
+    def _begin(self, peer: ReplicaRow, now: float) -> _Served | None:
+        self._end(peer)
+        snapshot = self._snapshot()
+        meta = snapshot.get(META)
+        if meta is None:
+            snapshot.close()
+            return None
+        self._served[peer] = _Served(self._number(), snapshot, read_meta(meta, self._n).executed, now)
+        return self._served[peer]
+
+    def _end(self, peer: ReplicaRow) -> None:
+        served = self._served.pop(peer, None)
+        if served is not None:
+            served.snapshot.close()
+
+    def expire(self, now: float) -> None:
+        """End the transfers that nobody asks about any more."""
+        for peer in [peer for peer, served in self._served.items() if now - served.used > self._lease]:
+            self._end(peer)
+
+    def close(self) -> None:
+        """End all transfers."""
+        for peer in list(self._served):
+            self._end(peer)
+
+
+class Fetch:
+    """One checkpoint on its way from `peer`; `make` makes what collects it.
+
+    rows, size   what has come so far, in rows and bytes
+    complete     whether all has
+    """
+
+    def __init__(self, peer: ReplicaRow, make: Callable[[], Fetched]) -> None:
+        self.peer = peer
+        self.transfer = 0
+        self.rows = 0
+        self.size = 0
+        self.complete = False
+        self._make = make
+        self.fetched = make()
+
+    def request(self) -> FetchRows:
+        """What to ask the peer for now; the same again until it has come."""
+        return FetchRows(self.transfer, self.rows)
+
+    def end(self) -> FetchRows:
+        """What to tell the peer when no more is wanted of it."""
+        return FetchRows(self.transfer, DONE)
+
+    def take(self, message: CheckpointRows) -> bool:
+        """Take rows, if they are the next ones; returns whether they were.
+
+        Raises:
+            FrameError: they are no rows.
+            StorageError: they are none of a checkpoint of this cluster.
+        """
+        if message.transfer != self.transfer:
+            if message.position != 0:
+                return False
+            # A new transfer; what came of an earlier one is of another cut and must not be mixed with this.
+            self.transfer, self.rows, self.size = message.transfer, 0, 0
+            self.fetched = self._make()
+        if self.complete or message.position != self.rows:
+            return False
+        rows = list(_decode_rows(message.rows))
+        self.fetched.take(rows)
+        self.rows += len(rows)
+        self.size += len(message.rows)
+        self.complete = bool(message.last) and self.fetched.complete
+        return True
+
+
+def _decode_rows(encoded: bytes) -> Iterator[Row]:
+    try:
+        rows: Iterable[tuple[object, object]] = msgpack.unpackb(encoded)
+        for key, value in rows:
+            if type(key) is not bytes or type(value) is not bytes:
+                raise FrameError("malformed", "rows of a checkpoint must be bytes")
+            yield key, value
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise FrameError("malformed", f"not rows of a checkpoint: {error}") from error

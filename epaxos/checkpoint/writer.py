@@ -1,0 +1,157 @@
+"""Writing a checkpoint: one consistent cut, in slices between the rounds of a replica that goes on meanwhile.
+
+At the cut nothing is copied. What changed since the last one is set aside (`freeze`), and what happens later goes
+elsewhere: to a new dictionary of values, to the log, or, for a session, into the checkpoint before it changes. So each
+slice finds what was there at the cut, whenever it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.rows import (
+    Change,
+    Meta,
+    entry_key,
+    index_rows,
+    meta_row,
+    session_row,
+    value_rows,
+)
+from epaxos.protocol.contract import Adopt, Core, Cut, Hold
+from epaxos.protocol.ids import InstanceId, Vector, covers
+from epaxos.protocol.log import Instance
+from epaxos.statemachine.machine import StateMachine
+from epaxos.storage.records import encode_whole
+
+SLICE: Final = 256
+"""Rows in a slice, or a few more: what one takes has to be short beside a round."""
+
+Item = TypeVar("Item")
+
+
+class Stage(Protocol):
+    """Adds rows to the transaction that becomes the next checkpoint."""
+
+    def __call__(self, changes: Sequence[Change], /) -> None:
+        """Add, in order; nothing is visible before the whole is committed."""
+        ...
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one replica, one after the other.
+
+    `stage` takes the rows. The driver calls `begin` or `adopt`, then `step` once a round until that is True, then
+    commits what was staged, and then tells the core with `event`.
+    """
+
+    def __init__(self, core: Core[Any], machine: StateMachine, stage: Stage) -> None:
+        self._core = core
+        self._machine = machine
+        self._stage = stage
+        self._above: frozenset[InstanceId] = frozenset()
+        self._slices: Iterator[None] | None = None
+        self.executed: Vector = ()
+
+    def loaded(self, executed: Vector, above: Iterable[InstanceId]) -> None:
+        """Note what the last checkpoint holds, after a restart."""
+        self.executed = executed
+        self._above = frozenset(above)
+
+    @property
+    def active(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._slices is not None
+
+    def begin(self) -> None:
+        """Take a cut; between two rounds, when all that was to execute has."""
+        self._slices = self._write(self._core.cut(), self._machine.freeze())
+
+    def adopt(self, fetched: Fetched) -> None:
+        """Take a cut and merge a peer's checkpoint into it; the core has been told to `Hold` before."""
+        self._slices = self._adopt(self._core.cut(), fetched)
+
+    def step(self) -> bool:
+        """Write a slice; True if it was the last one and the checkpoint can be committed."""
+        assert self._slices is not None
+        for _ in self._slices:
+            return False
+        self._slices = None
+        return True
+
+    # -- an own checkpoint ---------------------------------------------------------------------------------
+
+    def _write(self, cut: Cut, values: Mapping[bytes, bytes | None]) -> Iterator[None]:
+        keys: set[bytes] = set()
+        while (absorbed := cut.absorb(SLICE)) is not None:
+            keys |= absorbed
+            yield
+        yield from self._write_rows(keys, values)
+        self._write_end(
+            cut.executed, {place: lambda place=place: encode_whole(cut.entry(place)) for place in cut.above}
+        )
+
+    def _write_rows(self, keys: Iterable[bytes], values: Mapping[bytes, bytes | None]) -> Iterator[None]:
+        for some in _slices(keys):
+            self._stage(index_rows(some, self._core.recall(some)))
+            yield
+        for items in _slices(values.items()):
+            self._stage(value_rows(items))
+            yield
+        while sessions := self._machine.take_sessions(SLICE):
+            self._stage(list(map(session_row, sessions)))
+            yield
+
+    def _write_end(self, executed: Vector, entries: Iterable[Instance]) -> None:
+        """Write what has executed above the frontier, as far as that is new, and the frontier."""
+        above: dict[InstanceId, Instance] = {
+            entry.id: entry for entry in entries if not covers(executed, entry.id)
+        }
+        gone: list[Change] = [(entry_key(place), None) for place in sorted(self._above - above.keys())]
+        new: list[Change] = [
+            (entry_key(place), encode_whole(above[place])) for place in sorted(above.keys() - self._above)
+        ]
+        self._stage([*gone, *new, meta_row(Meta(executed))])
+        self._above, self.executed = frozenset(above), executed
+
+    # -- a peer's ------------------------------------------------------------------------------------------
+
+    def _adopt(self, cut: Cut, fetched: Fetched) -> Iterator[None]:
+        """Merge key by key, then write all of it as an own checkpoint (protocol 4.10).
+
+        Of each key the later value stays, of two numbers in an index the higher one, of sessions the union. What is
+        remembered of the payloads that will be dropped from the log is written too, since it stands nowhere else.
+        """
+        executed = tuple(map(max, cut.executed, fetched.executed))
+        keys = self._core.payload_keys(executed)
+        while (absorbed := cut.absorb(SLICE)) is not None:
+            keys |= absorbed
+            yield
+        for some, columns in fetched.index():
+            later = self._core.remember(some, columns)
+            self._machine.merge(fetched.values_of(some, later))
+            keys.update(some)
+            yield
+        self._machine.merge_sessions(fetched.sessions)
+        values = self._machine.freeze()
+        yield from self._write_rows(keys, values)
+        self._write_end(executed, (*map(cut.entry, cut.above), *fetched.entries))
+
+
+def hold_event(fetched: Fetched) -> Hold:
+    """What the core has to be told before a peer's checkpoint is merged."""
+    return Hold(fetched.executed, [entry.id for entry in fetched.entries])
+
+
+def adopt_event(fetched: Fetched) -> Adopt:
+    """What the core has to be told once it is durable."""
+    return Adopt(fetched.executed, fetched.entries)
+
+
+def _slices(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while some := list(islice(iterator, SLICE)):
+        yield some

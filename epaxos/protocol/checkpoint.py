@@ -1,0 +1,251 @@
+"""Cuts, truncation and the adoption of a peer's checkpoint: the consensus part (protocol 4.10).
+
+**What is kept of a dropped instance.** Its keys stay in two indexes: in `known`, because a replica that ever knew a
+payload covers it in every later answer (3.1, 3.2, 3.6a), and in `executed` unless it was annulled, because Validate
+has to speak of it (3.6b). One cannot stand for the other (3.6c). Both are in the checkpoint.
+
+**`executed` follows the cuts.** It is brought up to date when a cut is absorbed, not when an instance executes: an
+instance that has executed since is still in the log, where Validate sees it, since only what is in a durable cut is
+dropped. That takes a dictionary update a batch off the path of execution.
+
+**Which value of a key is the later one** needs no counter of writes. The executed writers of a key at one replica are a
+prefix of those at another, since conflicting commands run in the same order everywhere. Of two prefixes the longer one
+has the higher slot in some row and a lower one in none: a writer that is in the one only cannot have, in its own row,
+a higher one in both, because that one depends on it (its owner covers its own row) and would have executed with or
+after it. So comparing the rows' highest executed writers compares the prefixes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import ge, le
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.command import Command
+from epaxos.protocol.commit import CommitProtocol
+from epaxos.protocol.contract import Adopt, Columns, Component, Decided, Hold
+from epaxos.protocol.execution import Executor
+from epaxos.protocol.ids import InstanceId, Vector, covers
+from epaxos.protocol.log import NOP, Instance, Logs, Phase
+from epaxos.protocol.recovery import RecoveryProtocol
+from epaxos.protocol.state import State
+
+_OVERHEAD = 500
+"""Bytes that an instance is counted with beside its payload, for records and objects."""
+
+
+class ExecutedCut:
+    """A `contract.Cut` of the replica that owns `state`; `components` have executed since the cut before."""
+
+    def __init__(self, state: State, components: Sequence[Component]) -> None:
+        self._state = state
+        self._components = iter(components)
+        self.executed: Vector = state.executor.executed
+        self.above: Sequence[InstanceId] = state.executor.above
+
+    def absorb(self, most: int) -> set[bytes] | None:
+        """See `contract.Cut`."""
+        keys: set[bytes] = set()
+        done = True
+        for component in self._components:
+            done = False
+            for decided in component:
+                keys.update(*self._absorb(decided))
+            if len(keys) >= most:
+                break
+        return None if done else keys
+
+    def _absorb(self, decided: Decided) -> Iterator[Iterable[bytes]]:
+        """Enter one instance into the index; yield the keys of its payload, whatever was decided."""
+        if decided.value is not NOP:
+            self._state.executed.add(decided.id, decided.value)
+        payload = self.entry(decided.id).orig
+        if payload is not None:
+            yield payload.reads
+            yield payload.writes
+
+    def entry(self, place: InstanceId) -> Instance:
+        """See `contract.Cut`."""
+        instance = self._state.logs.get(place)
+        if instance is None:
+            raise InvariantError(f"{place} was dropped before a cut with it was durable")
+        return instance
+
+
+class Checkpoints:
+    """Takes cuts, drops what a durable one makes unnecessary, and adopts those of peers."""
+
+    def __init__(self, state: State, commit: CommitProtocol, recovery: RecoveryProtocol) -> None:
+        self._state = state
+        self._commit = commit
+        self._recovery = recovery
+        self._kept: deque[tuple[InstanceId, int]] = deque()
+        self._kept_bytes = 0
+        self._cut: ExecutedCut | None = None
+
+    def cut(self) -> ExecutedCut:
+        """See `contract.Core`."""
+        state = self._state
+        components, state.executions = state.executions, []
+        for component in components:
+            for decided in component:
+                self._keep(decided.id, state.logs.get(decided.id))
+        return ExecutedCut(state, components)
+
+    def _keep(self, place: InstanceId, instance: Instance | None) -> None:
+        payload = None if instance is None else instance.orig
+        size = _OVERHEAD + (0 if payload is None else len(payload.encoded))
+        self._kept.append((place, size))
+        self._kept_bytes += size
+
+    def keep_all(self) -> None:
+        """After a restart: what has executed before and is still in the log can be dropped one day."""
+        state = self._state
+        for row, instances in enumerate(state.logs.rows):
+            for slot in sorted(instances):
+                place = InstanceId(row, slot)
+                if state.executor.has_executed(place):
+                    self._keep(place, instances[slot])
+
+    # -- truncation ----------------------------------------------------------------------------------------
+
+    def on_checkpointed(self, executed: Vector) -> None:
+        """Drop what is in a durable cut and more than `retain` asks for.
+
+        No agreement with others is needed: an answer of Truncated counts for nothing, and quorums are formed of
+        those who still have the record. A tail is kept so that a peer that was away shortly finds what it missed.
+        """
+        state = self._state
+        frontier = list(state.logs.truncated)
+        while self._kept and self._kept_bytes > state.settings.retain:
+            place, size = self._kept[0]
+            if not covers(executed, place):
+                break
+            self._kept.popleft()
+            self._kept_bytes -= size
+            frontier[place.row] = max(place.slot, frontier[place.row])
+        self._truncate(tuple(frontier))
+
+    def _truncate(self, frontier: Vector) -> None:
+        state = self._state
+        if frontier == tuple(state.logs.truncated):
+            return
+        state.logs.truncate(frontier)
+        state.effects.truncate = frontier
+        state.cover("truncated")
+
+    # -- a peer's checkpoint -------------------------------------------------------------------------------
+
+    def on_hold(self, hold: Hold) -> None:
+        """Let nothing execute while the state machine changes by other means."""
+        self._state.hold = hold._replace(above=frozenset(hold.above))
+
+    def on_adopt(self, adopt: Adopt) -> None:
+        """Go on from the union of what had executed here and at the peer.
+
+        Rows of which something is missing here are dropped up to the peer's frontier, with all that was coordinated
+        there; nothing can be known of it but that it has executed. In other rows the log stays.
+        """
+        state = self._state
+        before = state.executor
+        frontier = tuple(map(max, before.executed, adopt.executed))
+        state.executor = Executor(state.n, frontier, [*before.above, *(entry.id for entry in adopt.entries)])
+        waiting = self._overtaken(before, {entry.id for entry in adopt.entries if entry.value is NOP})
+        state.hear_of(adopt.executed)
+        dropped = adopted_frontier(state.logs, adopt.executed)
+        self._forget_up_to(dropped)
+        self._truncate(dropped)
+        for entry in adopt.entries:
+            if not covers(dropped, entry.id):
+                self._adopt_entry(entry)
+        state.hold = None
+        state.execute_decided()
+        self._kept.clear()
+        self._kept_bytes = 0
+        self.keep_all()
+        self._recovery.reconsider_all()
+        state.cover("adopted a checkpoint")
+        for command in waiting:
+            # Executed at the peer or annulled; the session tells which when it executes again (protocol 4.8).
+            self._commit.propose(command)
+
+    def _adopt_entry(self, entry: Instance) -> None:
+        """Take an instance that is decided, and executed with the state that was merged."""
+        state = self._state
+        instance = state.logs.ensure(entry.id)
+        state.hear_of_instance(entry.id)
+        if entry.orig is not None:
+            state.learn_payload(instance, entry.orig)
+        assert entry.value is not None
+        self._commit.commit(instance, entry.value, entry.deps, entry.seq)
+
+    def _overtaken(self, before: Executor, annulled: set[InstanceId]) -> list[Command]:
+        """What clients here may wait for, and will not see executed here because it is in the peer's state.
+
+        Without what is known to be annulled: that is proposed again where it is decided (`commit`).
+        """
+        state = self._state
+        own = state.logs.rows[state.me]
+        return [
+            instance.orig
+            for slot in sorted(own)
+            if slot >= self._commit.first_slot
+            and (instance := own[slot]).orig is not None
+            and state.executor.has_executed(instance.id)
+            and not before.has_executed(instance.id)
+            and instance.id not in annulled
+            and not (instance.phase is Phase.COMMITTED and instance.value is NOP)
+        ]
+
+    def _forget_up_to(self, frontier: Vector) -> None:
+        """Coordinate nothing any more that is about to be dropped."""
+        state = self._state
+        for place in [place for place in state.suspects if covers(frontier, place)]:
+            del state.suspects[place]
+        self._commit.forget_up_to(frontier)
+        self._recovery.forget_up_to(frontier)
+
+    # -- what is remembered of keys ------------------------------------------------------------------------
+
+    def recall(self, keys: Sequence[bytes]) -> Columns:
+        """See `contract.Core`: n columns each of known reads, known writes, executed reads, executed writes."""
+        return [*self._state.conflicts.columns(keys), *self._state.executed.columns(keys)]
+
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        state, n = self._state, self._state.n
+        theirs = list(zip(*columns[3 * n :], strict=True))
+        ours = list(zip(*state.executed.columns(keys)[n:], strict=True))
+        later = [
+            mine != their and all(map(le, mine, their)) for mine, their in zip(ours, theirs, strict=True)
+        ]
+        for key, mine, their, is_later in zip(keys, ours, theirs, later, strict=True):
+            if not is_later and not all(map(ge, mine, their)):
+                raise InvariantError(f"neither history of {key!r} continues the other: {mine} and {their}")
+        state.conflicts.raise_to(keys, columns[: 2 * n])
+        state.executed.raise_to(keys, columns[2 * n :])
+        return later
+
+    def payload_keys(self, frontier: Vector) -> set[bytes]:
+        """The keys of every payload in the log up to `frontier`, which adopting a checkpoint would drop."""
+        payloads = [
+            instance.orig
+            for row, instances in enumerate(self._state.logs.rows)
+            for slot, instance in instances.items()
+            if slot <= frontier[row] and instance.orig is not None
+        ]
+        return set(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
+
+
+def adopted_frontier(logs: Logs, executed: Vector) -> Vector:
+    """Up to where a log has to be dropped once a checkpoint with this frontier stands for it.
+
+    Rows of which everything in the checkpoint is decided here stay: a replica that restarts between the checkpoint
+    and the dropping of the log comes to the same end.
+    """
+    return tuple(
+        theirs if theirs > mine else truncated
+        for theirs, mine, truncated in zip(executed, logs.committed, logs.truncated, strict=True)
+    )

@@ -1,0 +1,161 @@
+"""Instances as bytes: the entries of a replica's log (protocol 4.2).
+
+An instance is two entries. Its payload, which is large and never changes, is written once; its record, which is small,
+as often as it changes. Keys order entries by row, then slot: truncating a row is dropping a range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from struct import Struct
+from typing import Any, Final
+
+import msgpack
+
+from epaxos.errors import InvariantError, StorageError
+from epaxos.protocol.command import Command
+from epaxos.protocol.ids import InstanceId, Slot, Vector
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
+
+_KEY: Final = Struct(">HQB")
+_RECORD, _PAYLOAD = 0, 1
+_NOTHING, _NOP, _COMMAND = 0, 1, 2
+
+Entries = list[tuple[bytes, bytes]]
+
+
+class RecordWriter:
+    """Turns the records of a round into entries; knows which payloads it has written."""
+
+    def __init__(self, n: int) -> None:
+        self._written: list[set[Slot]] = [set() for _ in range(n)]
+
+    def entries(self, records: Sequence[Instance]) -> Entries:
+        """The entries for some records as they are now; one that stands twice is written once."""
+        entries: Entries = []
+        for record in dict.fromkeys(records):
+            row, slot = record.id
+            if record.orig is not None and slot not in self._written[row]:
+                self._written[row].add(slot)
+                entries.append((_KEY.pack(row, slot, _PAYLOAD), record.orig.encoded))
+            entries.append((_KEY.pack(row, slot, _RECORD), encode_record(record)))
+        return entries
+
+    def loaded(self, records: Iterable[Instance]) -> None:
+        """Note which payloads were written before a restart."""
+        for record in records:
+            if record.orig is not None:
+                self._written[record.id.row].add(record.id.slot)
+
+    def truncate(self, frontier: Vector) -> None:
+        """Forget what is dropped."""
+        for row, slot in enumerate(frontier):
+            if self._written[row]:
+                self._written[row] = {kept for kept in self._written[row] if kept > slot}
+
+
+def dropped_ranges(frontier: Vector) -> list[tuple[bytes, bytes]]:
+    """The first and the last key of what is dropped in each row by truncating up to `frontier`."""
+    return [
+        (_KEY.pack(row, 0, _RECORD), _KEY.pack(row, slot, _PAYLOAD))
+        for row, slot in enumerate(frontier)
+        if slot >= 0
+    ]
+
+
+def encode_record(record: Instance) -> bytes:
+    """The fields of an instance but for its payload.
+
+    Raises:
+        InvariantError: it holds two different payloads, so that one of them would be lost.
+    """
+    init = None if record.init is None else record.init[1:]
+    _check_payload(record, None if record.init is None else record.init.command)
+    kind = _NOTHING if record.value is None else _NOP
+    if record.value is not None and record.value is not NOP:
+        kind = _COMMAND
+        _check_payload(record, record.value)
+    encoded: bytes = msgpack.packb(
+        (record.bal, record.abal, int(record.phase), kind, record.deps, record.seq, init)
+    )
+    return encoded
+
+
+def _check_payload(record: Instance, payload: Command | None) -> None:
+    """A place has one payload in all its life (protocol 3.3), which is why it is stored once."""
+    if payload is not None and payload is not record.orig and payload != record.orig:
+        raise InvariantError(f"{record.id} has two payloads: {payload!r} and {record.orig!r}")
+
+
+def decode_record(place: InstanceId, encoded: bytes, payload: Command | None) -> Instance:
+    """The instance of a record and its payload, which is None where none was ever learned.
+
+    Raises:
+        StorageError: the record does not fit: one of the two entries is not of this instance.
+    """
+    try:
+        bal, abal, phase, kind, deps, seq, init = msgpack.unpackb(encoded)
+        record = Instance(place, tuple(deps))
+        record.bal, record.abal, record.phase, record.seq = bal, abal, Phase(phase), seq
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise StorageError(f"the record of instance {place} cannot be read: {error}") from error
+    if payload is None and (kind == _COMMAND or init is not None):
+        raise StorageError(f"the record of instance {place} speaks of a payload that is not there")
+    record.orig = payload
+    record.value = _value(kind, payload)
+    if init is not None and payload is not None:
+        record.init = Proposal(payload, tuple(init[0]), init[1])
+    return record
+
+
+def _value(kind: int, payload: Command | None) -> Value | None:
+    if kind == _NOP:
+        return NOP
+    return payload if kind == _COMMAND else None
+
+
+def decode_log(
+    entries: Iterable[tuple[bytes, bytes]], decode_command: Callable[[bytes], Command]
+) -> Iterator[Instance]:
+    """The instances of a log, from its entries in ascending order of their keys.
+
+    Raises:
+        StorageError: an entry cannot be read.
+    """
+    pending: tuple[InstanceId, bytes] | None = None
+    for key, value in entries:
+        row, slot, kind = _KEY.unpack(key)
+        place = InstanceId(row, slot)
+        if kind == _PAYLOAD:
+            if pending is None or pending[0] != place:
+                raise StorageError(f"the payload of instance {place} has no record")
+            yield decode_record(place, pending[1], decode_command(value))
+            pending = None
+            continue
+        if pending is not None:
+            yield decode_record(*pending, None)
+        pending = (place, value)
+    if pending is not None:
+        yield decode_record(*pending, None)
+
+
+def encode_whole(record: Instance) -> bytes:
+    """An instance with its payload, in one piece, for a checkpoint."""
+    payload = None if record.orig is None else record.orig.encoded
+    encoded: bytes = msgpack.packb((*record.id, encode_record(record), payload))
+    return encoded
+
+
+def decode_whole(encoded: bytes, decode_command: Callable[[bytes], Command]) -> Instance:
+    """What `encode_whole` encoded.
+
+    Raises:
+        StorageError: the bytes are something else.
+    """
+    try:
+        fields: Any = msgpack.unpackb(encoded)
+        row, slot, record, payload = fields
+        place = InstanceId(row, slot)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise StorageError(f"an entry of the checkpoint cannot be read: {error}") from error
+    return decode_record(place, record, None if payload is None else decode_command(payload))
