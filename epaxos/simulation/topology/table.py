@@ -81,7 +81,7 @@ def make_table(document: Mapping[str, object], source: str) -> Table:
     Raises:
         ConfigError: something is wrong; one line for each problem.
     """
-    problems = [f"{key}: unknown key; {advice(key, _KEYS)}" for key in document if key not in _KEYS]
+    problems = [f"{_key(key)}: unknown key; {advice(key, _KEYS)}" for key in document if key not in _KEYS]
     sites = _read_sites(document.get("sites"), problems)
     # Without the sites, nothing that the rest says of them can be judged.
     quorums = _read_quorums(document, len(sites), problems) if sites else None
@@ -129,7 +129,7 @@ def _read_crashes(
     key: str, document: Mapping[str, object], most: int, where: str, problems: list[str]
 ) -> int | None:
     """The number under `key`, `most` if there is none; None if it is not allowed."""
-    kind = Integer(0, most)
+    kind = Integer(0, most, words="" if most else "0")
     raw = document.get(key, most)
     try:
         return kind.read(raw)
