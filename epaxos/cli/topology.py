@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -12,12 +14,12 @@ from epaxos.cli.failures import PROGRAM, Exit, complain
 from epaxos.cli.options import Function
 from epaxos.errors import InvariantError
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
-from epaxos.simulation.topology.report import as_json as make_report
-from epaxos.simulation.topology.report import as_table, remarks, title
+from epaxos.simulation.topology.report import as_json, as_table, remarks, title
 from epaxos.simulation.topology.run import Load, Thrifty, run_topology
 from epaxos.simulation.topology.table import Table, read_table
 
 _DEFAULTS: Final = Load()
+_STDOUT: Final = "-"
 _WIDTH: Final = 120
 """Columns of what is not printed to a terminal."""
 
@@ -65,11 +67,12 @@ def report_topology(
     thrifty: str | None = None,
     operations: int | None = None,
     seed: int | None = None,
-    as_json: bool = False,
+    json_file: str | None = None,
 ) -> int:
     """Run over the table in the file `topology` and print the report; return the exit code.
 
-    What is None gets its default, as in `Load`.
+    What is None gets its default, as in `Load`. The report as JSON goes to `json_file`, if there is one; "-" is
+    stdout, and the table then goes to stderr.
 
     Raises:
         ConfigError: there is something wrong with the file.
@@ -86,12 +89,12 @@ def report_topology(
     table = read_table(topology)
     _check(table, load)
     try:
-        report = make_report(run_topology(table, load))
+        report = as_json(run_topology(table, load))
     except (ViolationError, InvariantError) as error:
         return _fail(error, Verdict.SAFETY)
     except NoProgressError as error:
         return _fail(error, Verdict.LIVENESS)
-    _show(report, as_json=as_json)
+    _show(report, json_file)
     return Exit.DONE
 
 
@@ -110,14 +113,20 @@ def _fail(error: Exception, verdict: Verdict) -> int:
     return verdict
 
 
-def _show(report: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(report, indent=2))
-        return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+def _show(report: dict[str, Any], json_file: str | None) -> None:
+    console = _console(stderr=json_file == _STDOUT)
     console.print(title(report), markup=False, soft_wrap=True)
     console.print(as_table(report))
     for line in remarks(report):
         console.print(line, markup=False, soft_wrap=True)
+    if json_file is not None:
+        text = json.dumps(report, indent=2) + "\n"
+        if json_file == _STDOUT:
+            sys.stdout.write(text)
+        else:
+            Path(json_file).write_text(text, encoding="utf-8")
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)

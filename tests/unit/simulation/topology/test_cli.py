@@ -24,7 +24,7 @@ SITES = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-
 @topology_options
 @click.option("--operations", type=int)
 @click.option("--seed", type=int)
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "json_file")
 @click.pass_context
 def simulate(context: click.Context, /, topology: str, **given: Any) -> None:
     context.exit(report_topology(topology, **given))
@@ -55,8 +55,9 @@ def test_the_table_shows_each_site_beside_its_optimum() -> None:
 
 
 def test_the_json_holds_the_same_and_the_options() -> None:
-    result = call("--json", "--seed", "7", "--clients", "4", "--conflicts", "50", "--thrifty", "nearest")
-    report = json.loads(result.output)
+    result = call("--json", "-", "--seed", "7", "--clients", "4", "--conflicts", "50", "--thrifty", "nearest")
+    report = json.loads(result.stdout)
+    assert "50 % on one key, thrifty, the nearest asked" in result.stderr
     assert tuple(report["sites"]) == SITES
     assert sum(site["commands"] for site in report["sites"].values()) == 100
     for site in report["sites"].values():
@@ -75,6 +76,13 @@ def test_the_json_holds_the_same_and_the_options() -> None:
     )
     assert (config["operations"], config["clients"], config["conflicts"]) == (100, 4, 50)
     assert (config["thrifty"], config["seed"], config["topology"]) == ("nearest", 7, REGIONS)
+
+
+def test_the_json_goes_to_a_file_beside_the_table(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    result = call("--json", str(file))
+    assert "us-east-1" in result.stdout
+    assert json.loads(file.read_text())["config"]["operations"] == 100
 
 
 def test_fewer_operations_than_clients_are_refused() -> None:
