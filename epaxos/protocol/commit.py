@@ -124,19 +124,16 @@ class CommitProtocol:
         state.record(instance)
 
     def _contact(self, leading: Leading, quorum: int) -> None:
-        """Choose whom to ask first: all who are online, or with `thrifty` only as many as a quorum needs.
+        """Choose whom to ask first: all who are online, or with `thrifty` the preferred ones of a quorum.
 
         Narrowing is an optimisation of the first sending only; the retry widens it to everybody.
         """
         state = self._state
         wanted = quorum - 1
-        peers = [peer for peer in state.peers if peer in state.online]
+        peers = [peer for peer in state.preferred if peer in state.online]
         if len(peers) < wanted:
-            peers = list(state.peers)
-        if state.settings.thrifty:
-            # Beginning behind the owner's own row spreads the load of a cluster evenly over its replicas.
-            peers = sorted(peers, key=lambda peer: (peer - state.me) % state.n)[:wanted]
-        leading.contacted = set(peers)
+            peers = list(state.preferred)
+        leading.contacted = set(peers[:wanted] if state.settings.thrifty else peers)
 
     def on_pre_accept_ok(self, sender: Row, message: PreAcceptOK) -> None:
         """Collect an answer; commit on the fast path or go to the slow one as soon as that is decided."""

@@ -23,6 +23,7 @@ from epaxos.protocol.timers import Timers
 class Settings:
     """How a core works; times in seconds.
 
+    preferred          all peers, in the order in which `thrifty` asks them; those behind the own row if empty
     fast_path_timeout  how long a coordinator that has a slow quorum waits for a fast one
     retry              first interval before an unanswered message is sent again; it doubles
     retry_limit        longest such interval
@@ -34,6 +35,7 @@ class Settings:
     row: Row
     quorums: Quorums
     thrifty: bool = False
+    preferred: tuple[Row, ...] = ()
     fast_path_timeout: float = 0.05
     retry: float = 0.2
     retry_limit: float = 2.0
@@ -53,6 +55,7 @@ class Suspect:
 class State:
     """One replica's consensus state; owned by one `EPaxos` and changed only by its handlers.
 
+    `preferred` holds the peers in the order in which they are asked where not all are.
     `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
     any means. `online` holds the peers that the driver believes reachable. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
@@ -69,6 +72,9 @@ class State:
         self.n = n
         self.quorums = settings.quorums
         self.peers: tuple[Row, ...] = tuple(row for row in range(n) if row != settings.row)
+        # Beginning behind the own row spreads the load of a cluster evenly over its replicas.
+        behind = (*range(self.me + 1, n), *range(self.me))
+        self.preferred: tuple[Row, ...] = settings.preferred or behind
         self.online: set[Row] = set(self.peers)
         self.logs = Logs(n)
         self.conflicts = Conflicts(n)

@@ -36,6 +36,7 @@ class Probe:
         f: int | None = None,
         e: int | None = None,
         thrifty: bool = False,
+        preferred: tuple[Row, ...] = (),
         retry_limit: float = 2.0,
         recovery_timeout: float = 1000.0,
     ) -> None:
@@ -43,6 +44,7 @@ class Probe:
             row=row,
             quorums=make_quorums(n, f, e),
             thrifty=thrifty,
+            preferred=preferred,
             fast_path_timeout=FAST_PATH_TIMEOUT,
             retry=RETRY,
             retry_limit=retry_limit,

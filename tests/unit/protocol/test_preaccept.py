@@ -313,6 +313,13 @@ def test_a_thrifty_owner_asks_as_few_as_a_fast_quorum_needs_beginning_behind_its
     assert sent(Probe(n, row, thrifty=True).propose(COMMAND), PreAccept).keys() == asked
 
 
+def test_a_thrifty_owner_asks_those_whom_it_is_told_to_prefer_as_long_as_they_are_online() -> None:
+    probe = Probe(5, thrifty=True, preferred=(4, 2, 1, 3))
+    assert sent(probe.propose(COMMAND), PreAccept).keys() == {4, 2}
+    probe.hint(4, online=False)
+    assert sent(probe.propose(COMMAND), PreAccept).keys() == {2, 1}
+
+
 def test_peers_that_are_offline_are_not_asked_first() -> None:
     for thrifty, asked in ((False, {1, 3, 4}), (True, {3, 4})):
         probe = Probe(5, 2, thrifty=thrifty)
