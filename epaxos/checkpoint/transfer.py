@@ -24,7 +24,10 @@ BYTES_AT_A_TIME: Final = 256 * 1024
 """What one message brings, or one row if that is longer."""
 
 DONE: Final = -1
-"""The position that ends a transfer."""
+"""The position in a request that ends a transfer."""
+
+GONE: Final = -1
+"""The position in an answer that tells of a transfer which the source does not know any more."""
 
 
 class Snapshot(Protocol):
@@ -56,18 +59,22 @@ class _Served:
 
 
 class Source:
-    """Answers the requests of peers; `snapshot` gives the last durable checkpoint, `number` numbers never used.
+    """Answers the requests of peers; `snapshot` gives the last durable checkpoint.
 
-    A transfer that nobody asks about for `lease` seconds is over.
+    A transfer that nobody asks about for `lease` seconds is over. A message brings about `chunk` bytes.
     """
 
     def __init__(
-        self, n: int, lease: float, snapshot: Callable[[], Snapshot], number: Callable[[], int]
+        self,
+        n: int,
+        lease: float,
+        snapshot: Callable[[], Snapshot],
+        chunk: int = BYTES_AT_A_TIME,
     ) -> None:
         self._n = n
+        self._chunk = chunk
         self._lease = lease
         self._snapshot = snapshot
-        self._number = number
         self._served: dict[ReplicaRow, _Served] = {}
 
     @property
@@ -77,38 +84,43 @@ class Source:
 
     def pinned(self, executed: Vector) -> Vector:
         """What of a durable cut may be dropped from the log, in view of the transfers under way."""
-        return tuple(map(min, executed, *(served.executed for served in self._served.values())))
+        return tuple(
+            map(min, zip(executed, *(served.executed for served in self._served.values()), strict=True))
+        )
 
     def answer(self, peer: ReplicaRow, request: FetchRows, now: float) -> CheckpointRows | None:
         """The rows asked for; None if none are wanted or there is no checkpoint."""
-        served = self._served.get(peer)
         if request.position == DONE:
             self._end(peer)
             return None
+        served = self._served.get(peer)
         if served is None or request.transfer != served.number:
-            served = self._begin(peer, now)
+            if request.position != 0:
+                return CheckpointRows(request.transfer, GONE, b"", 0)
+            served = self._begin(peer, request.transfer, now)
             if served is None:
                 return None
-        elif request.position == served.position:
+        if request.position == served.position:
             served.previous, served.before = served.position, served.after
         elif request.position != served.previous:
             return None  # an old request that was under way for long
         served.used = now
-        rows = served.snapshot.scan(served.before, BYTES_AT_A_TIME)
+        rows = served.snapshot.scan(served.before, self._chunk)
         served.position = served.previous + len(rows)
         served.after = rows[-1][0] if rows else served.before
         last = not served.snapshot.scan(served.after, 1)
         return CheckpointRows(served.number, served.previous, msgpack.packb(rows), int(last))
 
-    def _begin(self, peer: ReplicaRow, now: float) -> _Served | None:
+    def _begin(self, peer: ReplicaRow, number: int, now: float) -> _Served | None:
         self._end(peer)
         snapshot = self._snapshot()
         meta = snapshot.get(META)
         if meta is None:
             snapshot.close()
             return None
-        self._served[peer] = _Served(self._number(), snapshot, read_meta(meta, self._n).executed, now)
-        return self._served[peer]
+        served = _Served(number, snapshot, read_meta(meta, self._n).executed, now)
+        self._served[peer] = served
+        return served
 
     def _end(self, peer: ReplicaRow) -> None:
         served = self._served.pop(peer, None)
@@ -127,19 +139,20 @@ class Source:
 
 
 class Fetch:
-    """One checkpoint on its way from `peer`; `make` makes what collects it.
+    """One checkpoint on its way from `peer`; `make` makes what collects it, `number` gives numbers never used.
 
     rows, size   what has come so far, in rows and bytes
     complete     whether all has
     """
 
-    def __init__(self, peer: ReplicaRow, make: Callable[[], Fetched]) -> None:
+    def __init__(self, peer: ReplicaRow, make: Callable[[], Fetched], number: Callable[[], int]) -> None:
         self.peer = peer
-        self.transfer = 0
+        self.transfer = number()
         self.rows = 0
         self.size = 0
         self.complete = False
         self._make = make
+        self._number = number
         self.fetched = make()
 
     def request(self) -> FetchRows:
@@ -150,6 +163,10 @@ class Fetch:
         """What to tell the peer when no more is wanted of it."""
         return FetchRows(self.transfer, DONE)
 
+    def release(self) -> None:
+        """Let go of what has come: it has been merged."""
+        self.fetched = self._make()
+
     def take(self, message: CheckpointRows) -> bool:
         """Take rows, if they are the next ones; returns whether they were.
 
@@ -157,13 +174,14 @@ class Fetch:
             FrameError: they are no rows.
             StorageError: they are none of a checkpoint of this cluster.
         """
-        if message.transfer != self.transfer:
-            if message.position != 0:
-                return False
-            # A new transfer; what came of an earlier one is of another cut and must not be mixed with this.
-            self.transfer, self.rows, self.size = message.transfer, 0, 0
+        if self.complete or message.transfer != self.transfer:
+            return False
+        if message.position == GONE:
+            # What has come is of a cut that nobody has any more, and must not be mixed with another.
+            self.transfer, self.rows, self.size = self._number(), 0, 0
             self.fetched = self._make()
-        if self.complete or message.position != self.rows:
+            return True
+        if message.position != self.rows:
             return False
         rows = list(_decode_rows(message.rows))
         self.fetched.take(rows)

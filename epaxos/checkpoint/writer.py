@@ -90,9 +90,7 @@ class CheckpointWriter:
             keys |= absorbed
             yield
         yield from self._write_rows(keys, values)
-        self._write_end(
-            cut.executed, {place: lambda place=place: encode_whole(cut.entry(place)) for place in cut.above}
-        )
+        self._write_end(cut.executed, map(cut.entry, cut.above))
 
     def _write_rows(self, keys: Iterable[bytes], values: Mapping[bytes, bytes | None]) -> Iterator[None]:
         for some in _slices(keys):

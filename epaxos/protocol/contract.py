@@ -208,14 +208,14 @@ class Durable(NamedTuple):
 
     records    the instances of the log, one for each place
     truncated  up to where records have been dropped
-    executed   the last checkpoint's cut
-    above      the same
+    executed   up to where each row had executed in the last checkpoint
+    entries    its decided instances above that which had executed
     """
 
     records: Iterable[Instance]
     truncated: Vector
     executed: Vector
-    above: Sequence[InstanceId]
+    entries: Sequence[Instance]
 
 
 class Core(Protocol[MessageT]):

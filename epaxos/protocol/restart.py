@@ -7,7 +7,7 @@ from epaxos.protocol.commit import CommitProtocol
 from epaxos.protocol.contract import Durable
 from epaxos.protocol.execution import Executor
 from epaxos.protocol.ids import InstanceId
-from epaxos.protocol.log import Phase
+from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.state import State
 
 
@@ -18,8 +18,8 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
     ever learned is in some record's `orig`. What was only heard of comes back from the dependency vectors, so that its
     recovery is not forgotten; those of dropped instances have executed, and so are covered by the cut.
 
-    The checkpoint may have been adopted from a peer and the log not been dropped yet: then the log has gaps
-    below the cut, and is dropped here.
+    The checkpoint may have been adopted from a peer, and the log know nothing of that yet: then the log has gaps
+    below the cut, and is dropped here; and entries above the cut are missing, which are added.
     """
     logs = state.logs
     logs.truncate(durable.truncated)
@@ -30,6 +30,10 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
         if record.init is not None:
             state.hear_of(record.init.deps)
     state.hear_of(durable.executed)
+    for entry in missing_entries(state, durable):
+        logs.rows[entry.id.row][entry.id.slot] = entry
+        state.hear_of_instance(entry.id)
+        state.hear_of(entry.deps)
     for row, instances in enumerate(logs.rows):
         for slot in sorted(instances):
             orig = instances[slot].orig
@@ -37,8 +41,18 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
                 state.conflicts.add(InstanceId(row, slot), orig)
         logs.advance_committed(row)
     logs.truncate(adopted_frontier(logs, durable.executed))
-    state.executor = Executor(state.n, durable.executed, durable.above)
+    state.executor = Executor(state.n, durable.executed, [entry.id for entry in durable.entries])
     commit.reserve(state.seen[state.me])
+
+
+def missing_entries(state: State, durable: Durable) -> list[Instance]:
+    """The entries of the checkpoint that are not decided in the log."""
+    return [
+        entry
+        for entry in durable.entries
+        if entry.id.slot > state.logs.truncated[entry.id.row]
+        and ((instance := state.logs.get(entry.id)) is None or instance.phase is not Phase.COMMITTED)
+    ]
 
 
 def resume(state: State, commit: CommitProtocol, checkpoints: Checkpoints, durable: Durable) -> None:
@@ -49,6 +63,9 @@ def resume(state: State, commit: CommitProtocol, checkpoints: Checkpoints, durab
     frontier = tuple(state.logs.truncated)
     if frontier != tuple(durable.truncated):
         state.effects.truncate = frontier
+    for entry in durable.entries:
+        if state.logs.get(entry.id) is entry:
+            state.record(entry)
     checkpoints.keep_all()
     state.execute_decided()
     own = state.logs.rows[state.me]

@@ -120,8 +120,10 @@ class State:
         self.coverage[case] = self.coverage.get(case, 0) + 1
 
     def suspect(self, place: InstanceId) -> None:
-        """See to it that an undecided instance is recovered, by somebody, if it stays silent."""
-        if place not in self.suspects:
+        """See to it that an instance is recovered, by somebody, if it is undecided and stays silent."""
+        instance = self.logs.get(place)
+        decided = instance is not None and instance.phase is Phase.COMMITTED
+        if place not in self.suspects and not decided and place.slot > self.logs.truncated[place.row]:
             self.suspects[place] = Suspect(self.now + self.patience(place.row, 0))
 
     def postpone(self, place: InstanceId) -> None:

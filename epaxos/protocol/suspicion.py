@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Final
 
 from epaxos.protocol.ids import InstanceId, Row
-from epaxos.protocol.log import Phase
 from epaxos.protocol.state import State
 
 WINDOW: Final = 512
@@ -63,12 +62,9 @@ class Suspicion:
 
     def _suspect_row(self, row: Row) -> None:
         state = self._state
-        instances = state.logs.rows[row]
         first = state.logs.committed[row] + 1
         for slot in range(first, min(state.seen[row], first + WINDOW) + 1):
-            instance = instances.get(slot)
-            if instance is None or instance.phase is not Phase.COMMITTED:
-                state.suspect(InstanceId(row, slot))
+            state.suspect(InstanceId(row, slot))
 
     def _recover(self, place: InstanceId) -> None:
         state = self._state

@@ -13,7 +13,7 @@ from epaxos.protocol.ids import Slot
 class FetchRows(NamedTuple):
     """Send me rows of your checkpoint, from a position on.
 
-    `transfer` is 0 to begin, then the number that the peer gave; `position` counts the rows that have come. A
+    `transfer` is a number that the asking replica has never used before; `position` counts the rows that have come. A
     position of -1 says that no more are wanted, and that the peer need not keep its log for this replica any longer.
     """
 
@@ -24,7 +24,7 @@ class FetchRows(NamedTuple):
 class CheckpointRows(NamedTuple):
     """Some rows of the checkpoint in `transfer`, from `position` on, in one piece of bytes; `last` if none follow.
 
-    A peer that has forgotten the transfer, or is asked to begin one, answers with another number and position 0.
+    A position of -1 says that the peer does not know that transfer any more.
     """
 
     transfer: int

@@ -39,7 +39,7 @@ def draw_plan(seed: int, overrides: Overrides = NO_OVERRIDES) -> Plan:
 
 def make_settings(options: Options, row: Row) -> Settings:
     """The core's settings: its defaults, with all times scaled to the run's network."""
-    settings = Settings(row, options.quorums, thrifty=options.thrifty)
+    settings = Settings(row, options.quorums, thrifty=options.thrifty, retain=options.retain)
     times: dict[str, Any] = {
         field.name: value * options.patience
         for field in fields(Settings)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from epaxos.protocol.contract import Component, Effects, Event
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.messages import Commit, Nack, Recover
 from epaxos.simulation.checkers.call import Call
@@ -124,9 +124,13 @@ class Coverage(Observer):
             self.marks["component of more than two"] += 1
         self.marks["no-op executed"] += sum(not batches for batches in results)
 
-    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+    def started(
+        self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
         """See `Observer`."""
         del row
+        if above or max(executed) >= 0:
+            self.marks["replica restarted from a checkpoint"] += 1
         if records:
             self.marks["replica restarted"] += 1
             if any(record.phase is not Phase.COMMITTED for record in records.values()):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epaxos.protocol.contract import Component, Effects, Event
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.simulation.checkers.call import Call
 from epaxos.statemachine.sessions import BatchResult
@@ -33,8 +33,13 @@ class Observer:
     def stopped(self, row: Row) -> None:
         """A replica has crashed."""
 
-    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
-        """A replica has started or restarted, with what was durable."""
+    def started(
+        self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
+        """A replica has started or restarted, with what was durable: records, and a checkpoint up to here."""
+
+    def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
+        """A replica has merged a peer's checkpoint, in which all this had executed."""
 
     def asked(self, call: Call) -> None:
         """A client has sent a command for the first time."""

@@ -96,6 +96,11 @@ class Options:
     fifo              whether messages of one link arrive in order
     bias, mutes       message types that fare worse, everywhere or between two replicas
     disk              "instant", "blocking" (the replica waits for it) or "pipelined" (it goes on meanwhile)
+    checkpoint        how long after something has executed a checkpoint begins
+    checkpoint_size   how many executed instances make it begin at once
+    retain            bytes of executed instances that a replica keeps for the others
+    chunk             bytes of a checkpoint that one message brings
+    lease             how long a replica serves a checkpoint to somebody who does not ask any more
     early             whether messages that promise nothing leave before the records of their round are durable
     cpu, round        how long a round takes, and how many events one takes in at most
     offline           a peer silent for this long is reported offline
@@ -138,6 +143,11 @@ class Options:
     mutes: tuple[Mute, ...]
     disk: str
     disk_delay: float
+    checkpoint: float
+    checkpoint_size: int
+    retain: int
+    chunk: int
+    lease: float
     early: bool
     cpu: float
     round: int
@@ -224,6 +234,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
         **_draw_network(stream(seed, "network"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
+        **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
     )
 
@@ -357,6 +368,19 @@ def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict
         "beacon": beacon,
         "offline": beacon * (2.5 + 5 * random.random()),
         "skew": 0.3 * random.random() if "clock" in faults else 0.0,
+    }
+
+
+def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any]:
+    """Checkpoints come often and little is kept, so that a few commands show what follows from that."""
+    size = random.choice((1, 2, 5, 1000)) if scale == "small" else random.choice((5, 50, 500))
+    never = random.random() < 0.2
+    return {
+        "checkpoint": 1e9 if never else delay * _between(random, 1, 100),
+        "checkpoint_size": 10**9 if never else size,
+        "retain": random.choice((0, 0, 2_000, 20_000, 10**9)),
+        "chunk": random.choice((1, 300, 10_000)),
+        "lease": delay * _between(random, 10, 300),
     }
 
 

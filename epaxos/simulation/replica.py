@@ -12,11 +12,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from epaxos.protocol.contract import Component, Effects, Event, PeerStatus, Propose, Receive, Tick
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.loading import load
+from epaxos.checkpoint.transfer import Source
+from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.protocol.contract import (
+    Adopt,
+    Component,
+    Durable,
+    Effects,
+    Event,
+    PeerStatus,
+    Propose,
+    Receive,
+    Tick,
+)
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import Row
-from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.log import NOP
 from epaxos.protocol.state import Settings
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.disk import Disk, Then, copy_record
 from epaxos.simulation.frontdoor import Answer, Frontdoor
@@ -24,12 +40,12 @@ from epaxos.simulation.network import Network
 from epaxos.simulation.observer import Observer
 from epaxos.simulation.options import Options
 from epaxos.simulation.schedule import LocalClock, Schedule, stream
-from epaxos.statemachine.batch import Batch, Limits, Payload
+from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.sessions import BatchResult
 
-MakeCore: TypeAlias = Callable[[Settings, Any, Sequence[Instance]], EPaxos]
-"""Makes a core from settings, a seeded generator and the durable records."""
+MakeCore: TypeAlias = Callable[[Settings, Any, Durable], EPaxos]
+"""Makes a core from settings, a seeded generator and what is durable."""
 
 LIMITS = Limits(key=64, value=4096, pause=3)
 """Small enough for values to reach them."""
@@ -47,6 +63,13 @@ _MOST_ROUNDS = 100_000
 
 class Crashed(Exception):
     """The replica stops here."""
+
+
+class Transferred(NamedTuple):
+    """A message of a peer that is about a checkpoint."""
+
+    sender: Row
+    message: TransferMessage
 
 
 class World(NamedTuple):
@@ -92,34 +115,50 @@ class Replica:
 
     def start(self) -> None:
         """Begin, or begin again, with what is durable."""
-        records = [copy_record(record) for record in self.disk.records.values()]
         self.starts += 1
         self.alive = True
         self.fuse = None
         self.paused = False
-        self._begin_memory(records)
-        self._observer.started(self.row, self.disk.records)
+        self._begin_memory()
         if self.starts > 1:
             self._guard(self._resume)
         self._schedule.after(self._options.beacon * self._random.random(), self._on_beacon, self.starts)
         self._poke()
 
-    def _begin_memory(self, records: Sequence[Instance]) -> None:
+    def _begin_memory(self) -> None:
         """Everything that a crash takes away."""
+        options = self._options
         seed = self._options.seed
         skew = self._options.skew * (2 * self._random.random() - 1)
         self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
         generator = stream(seed, f"core {self.row} {self.starts}")
-        self.core = self._world.make_core(self._world.settings(self.row), generator, records)
+        checkpoint = self._make_fetched()
+        checkpoint.take(self.disk.state.items())
+        records = [copy_record(record) for record in self.disk.records.values()]
+        durable = Durable(records, self.disk.truncated, checkpoint.executed, checkpoint.entries)
+        self.core = self._world.make_core(self._world.settings(self.row), generator, durable)
         self.machine = StateMachine(LIMITS, _no_sleep)
+        load(checkpoint, self.core, self.machine)
+        above = [entry.id for entry in checkpoint.entries]
+        self._observer.started(self.row, self.disk.records, checkpoint.executed, above)
+        writer = CheckpointWriter(self.core, self.machine, self.disk.stage)
+        writer.loaded(checkpoint.executed, above)
+        source = Source(options.replicas, options.lease, self.disk.snapshot, options.chunk)
+        times = KeeperSettings(options.checkpoint, options.checkpoint_size, options.patience / 4)
+        self._keeper = Keeper(
+            self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
+        )
         self.frontdoor = Frontdoor(self._options)
-        self._inbox: deque[Event[Any]] = deque()
+        self._inbox: deque[Event[Any] | Transferred] = deque()
         self._held: list[Then] = []
         self._round_due = False
         self._alarm = math.inf
         self._riding: dict[Row, list[Any]] = {peer: [] for peer in self.peers}
         self._heard = dict.fromkeys(self.peers, self._schedule.now)
         self._offline: set[Row] = set()
+
+    def _make_fetched(self) -> Fetched:
+        return Fetched(self._options.replicas, 4 * self._options.replicas, decode_payload)
 
     def _resume(self) -> None:
         effects = self.core.resume(self.clock.now)
@@ -205,7 +244,10 @@ class Replica:
         if sender in self._offline:
             self._offline.discard(sender)
             self._inbox.append(PeerStatus(sender, online=True))
-        self._inbox.append(Receive(sender, message))
+        if isinstance(message, FetchRows | CheckpointRows):
+            self._inbox.append(Transferred(sender, message))
+        else:
+            self._inbox.append(Receive(sender, message))
         self._poke()
 
     def request(self, batch: Batch, answer: Answer) -> None:
@@ -265,7 +307,11 @@ class Replica:
     def _may_go_on(self) -> bool:
         if not self.alive or self.paused or (self.disk.busy and self._options.disk == "blocking"):
             return False
-        return bool(self._inbox) or self._may_propose() or self.core.deadline <= self.clock.now
+        if self.disk.busy and self._keeper.wants_cut(self.clock.now):
+            return False  # what the core has decided has to execute first
+        if bool(self._inbox) or self._may_propose() or self.core.deadline <= self.clock.now:
+            return True
+        return self._keeper.deadline <= self.clock.now and not self.disk.busy
 
     def _may_propose(self) -> bool:
         return self.frontdoor.to_propose and self.core.in_flight < self._options.max_instances
@@ -273,17 +319,45 @@ class Replica:
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
         inbox = self._inbox
-        effects = self._handle(inbox.popleft()) if inbox else Effects()
+        effects = self._take_event(inbox.popleft()) if inbox else Effects()
         for _ in range(min(len(inbox), self._round_size - 1)):
-            effects.extend(self._handle(inbox.popleft()))
+            effects.extend(self._take_event(inbox.popleft()))
         while self._may_propose():
             effects.extend(self._handle(Propose(self.frontdoor.take_payload())))
         if self.core.deadline <= self.clock.now:
             effects.extend(self._handle(Tick()))
         self._perform(effects)
+        if not self.disk.busy:
+            self._keep()
+
+    def _take_event(self, event: Event[Any] | Transferred) -> Effects[Any]:
+        if isinstance(event, Transferred):
+            self._do(self._keeper.receive(event.sender, event.message, self.clock.now))
+            return Effects()
+        return self._handle(event)
+
+    def _keep(self) -> None:
+        """Go on with a checkpoint, or with fetching one."""
+        self._do(self._keeper.poll(self.clock.now))
+
+    def _do(self, todo: Todo) -> None:
+        for event in todo.events:
+            if isinstance(event, Adopt):
+                self._observer.adopted(self.row, event.executed, [entry.id for entry in event.entries])
+            self._perform(self._handle(event))
+        for receiver, message in todo.messages:
+            self._step(message)
+            self._world.network.send(self.row, receiver, message)
+        if todo.commit:
+            self.disk.commit(self._on_committed)
+
+    def _on_committed(self) -> None:
+        self._observer.noted("checkpoint")
+        self._do(self._keeper.committed())
 
     def _handle(self, event: Event[Any]) -> Effects[Any]:
         effects = self.core.on_event(event, self.clock.now)
+        self._keeper.wanted(effects.fetch, self.clock.now)
         self._take_copies(effects)
         self._observer.handled(self.row, event, effects)
         return effects
@@ -296,7 +370,7 @@ class Replica:
 
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
-        deadline = self.core.deadline
+        deadline = min(self.core.deadline, self._keeper.deadline)
         if not self.alive or not self.clock.now < deadline < math.inf:
             return
         when = self.clock.virtual(deadline) + _LATER
@@ -316,6 +390,8 @@ class Replica:
             self._post(effects.messages)
             effects.messages = []
         self.disk.write(effects.records, partial(self._after_records, effects))
+        if effects.truncate is not None:
+            self.disk.drop(effects.truncate)
 
     def _after_records(self, effects: Effects[Any]) -> None:
         """Do what had to wait for the records."""
@@ -324,6 +400,7 @@ class Replica:
         for component in effects.executions:
             self._step()
             self._execute(component)
+        self._keeper.executed(effects.executions, self.clock.now)
         self._inbox.extendleft(Receive(self.row, message) for message in reversed(own))
 
     def _post(self, messages: Sequence[tuple[Sequence[Row], Any]]) -> list[Any]:

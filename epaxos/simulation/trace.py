@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, Final
 
 from epaxos.protocol.contract import Component, Effects, Event
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
@@ -35,9 +35,16 @@ class Trace(Observer):
         now = 0.0 if self.clock is None else self.clock.now
         self._write(f"{now * 1000:12.3f} ms  {row!s:>3}  {text}")
 
-    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+    def started(
+        self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
         """See `Observer`."""
-        self._line(row, f"starts with {len(records)} durable records" if records else "starts")
+        checkpoint = f" and a checkpoint up to {executed}" if max(executed) >= 0 or above else ""
+        self._line(row, f"starts with {len(records)} durable records{checkpoint}")
+
+    def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
+        """See `Observer`."""
+        self._line(row, f"ADOPTS a checkpoint up to {executed} {' '.join(map(str, above))}")
 
     def stopped(self, row: Row) -> None:
         """See `Observer`."""

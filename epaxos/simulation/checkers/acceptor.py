@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from epaxos.protocol.contract import Effects, Event
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.protocol.messages import (
     Accept,
@@ -60,6 +60,7 @@ class Acceptors(Observer):
         self._durable: list[dict[InstanceId, Instance]] = [{} for _ in range(n)]
         self._known = [_Known(n) for _ in range(n)]
         self._starts = [0] * n
+        self._dropped: list[Vector] = [(-1,) * n] * n
         self._proposals: dict[InstanceId, Proposal] = {}
         self._accepts: dict[tuple[InstanceId, Ballot], tuple[Any, ...]] = {}
         self._answers: dict[tuple[Row, InstanceId], PreAcceptOK] = {}
@@ -78,12 +79,15 @@ class Acceptors(Observer):
 
     # -- records -------------------------------------------------------------------------------------------
 
-    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
-        """See `Observer`."""
+    def started(
+        self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
+        """See `Observer`. What was durable once counts, whatever the replica has dropped since."""
+        del records, executed, above
         self._starts[row] += 1
-        self._latest[row] = dict(records)
+        self._latest[row] = dict(self._durable[row])
         self._known[row] = known = _Known(self._n)
-        for place, record in records.items():
+        for place, record in self._durable[row].items():
             if record.orig is not None:
                 known.add(place, self._contents.of(record.orig))
 
@@ -97,8 +101,12 @@ class Acceptors(Observer):
         """See `Observer`."""
         del event
         latest = self._latest[row]
+        if effects.truncate is not None:
+            self._dropped[row] = effects.truncate
         for record in effects.records:
             before = latest.get(record.id)
+            if covers(self._dropped[row], record.id):
+                self._fail(row, record.id, f"writes what it has dropped: {record!r}")
             self._check_shape(row, record)
             if before is not None:
                 self._check_change(row, before, record)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from epaxos.protocol.contract import Component, Decided
-from epaxos.protocol.ids import InstanceId, Row, Slot
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.violation import ViolationError
@@ -31,7 +31,17 @@ class _Progress:
 
     def add(self, place: InstanceId) -> None:
         self.above.add(place)
-        row, slot = place.row, self.frontier[place.row] + 1
+        self._advance(place.row)
+
+    def add_all(self, executed: Vector, above: Iterable[InstanceId]) -> None:
+        self.frontier[:] = map(max, self.frontier, executed)
+        self.above.update(above)
+        self.above = {place for place in self.above if place.slot > self.frontier[place.row]}
+        for row in range(len(self.frontier)):
+            self._advance(row)
+
+    def _advance(self, row: Row) -> None:
+        slot = self.frontier[row] + 1
         while (row, slot) in self.above:
             self.above.remove(InstanceId(row, slot))
             slot += 1
@@ -53,11 +63,26 @@ class ExecutionOrder(Observer):
         self._progress: dict[Row, _Progress] = {}
         self._writes: defaultdict[bytes, int] = defaultdict(int)
         self._noted: dict[InstanceId, tuple[int, ...]] = {}
+        self._written: dict[InstanceId, Sequence[bytes]] = {}
 
-    def started(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+    def started(
+        self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
         """See `Observer`."""
         del records
         self._progress[row] = _Progress(self._n)
+        self.adopted(row, executed, above)
+
+    def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
+        """See `Observer`."""
+        progress = self._progress[row]
+        progress.add_all(executed, above)
+        # What has executed in a checkpoint counts as if it had executed here, in the order that all have in common.
+        progress.writes.clear()
+        for place in self.order:
+            if progress.has(place):
+                for key in self._written[place]:
+                    progress.writes[key] += 1
 
     def executed(self, row: Row, component: Component, results: Sequence[Any]) -> None:
         """See `Observer`."""
@@ -90,6 +115,7 @@ class ExecutionOrder(Observer):
         if noted is None:
             noted = self._noted[decided.id] = tuple(self._writes[key] for key in keys)
             self.order.append(decided.id)
+            self._written[decided.id] = content.writes
             for key in content.writes:
                 self._writes[key] += 1
         if position != noted:

@@ -1,0 +1,229 @@
+"""When a replica writes a checkpoint, fetches one from a peer, and serves its own: without sockets, threads or clocks.
+
+The Replica actor and the simulator drive it alike. Once a round, after everything of the round has executed, the
+driver calls `poll` and does what it asks for: hand events to the core, send messages, commit what was staged, in any
+thread, and tell `committed` when that is durable.
+
+One checkpoint is written at a time. A peer's is merged into one of our own: between the two nothing executes here
+(`Hold`), since a key that has been merged and one that has not are of different moments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from operator import ge
+from typing import Any, Final, NamedTuple
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.transfer import Fetch, Source
+from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
+from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, Hold
+from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+
+_TRIES: Final = 5
+"""How often a peer is asked for the same rows before it is given up."""
+
+_FOLLOWING_TRIES: Final = 100
+"""How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
+
+
+class KeeperSettings(NamedTuple):
+    """Times in seconds.
+
+    interval   between the beginnings of two checkpoints, if something has executed
+    instances  a checkpoint begins earlier once this many have executed
+    retry      how long to wait for rows that were asked for
+    """
+
+    interval: float
+    instances: int
+    retry: float
+
+
+@dataclass(slots=True)
+class Todo:
+    """What the driver has to do, in this order; `commit` is what was staged, to be made durable."""
+
+    events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
+    messages: list[tuple[Row, TransferMessage]] = field(default_factory=list)
+    commit: bool = False
+
+
+class CatchUp(NamedTuple):
+    """How far a replica is in catching up: with whom, in which stage, rows and bytes that have come."""
+
+    peer: Row
+    stage: str
+    rows: int
+    size: int
+
+
+class _Phase(Enum):
+    """What the writer is doing."""
+
+    IDLE = 0
+    WRITING = 1
+    COMMITTING = 2
+
+
+class Keeper:
+    """The checkpoints of one replica.
+
+    `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used.
+    """
+
+    def __init__(
+        self,
+        core: Core[Any],
+        writer: CheckpointWriter,
+        source: Source,
+        settings: KeeperSettings,
+        make_fetched: Callable[[], Fetched],
+        number: Callable[[], int],
+    ) -> None:
+        self.writer = writer
+        self.source = source
+        self._core = core
+        self._settings = settings
+        self._make_fetched = make_fetched
+        self._number = number
+        self._phase = _Phase.IDLE
+        self._executed = 0
+        self._due = math.inf
+        self._fetch: Fetch | None = None
+        self._ask_at = math.inf
+        self._tries = 0
+        self._adopting = False
+        self._target: Vector | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When `poll` is due even if nothing else happens."""
+        if self._phase is _Phase.WRITING or (self._phase is _Phase.IDLE and self._wants_adoption):
+            return -math.inf
+        return min(self._due if self._phase is _Phase.IDLE else math.inf, self._ask_at)
+
+    @property
+    def catch_up(self) -> CatchUp | None:
+        """How far this replica is in catching up by a checkpoint; None if it is not."""
+        fetch = self._fetch
+        if fetch is None:
+            return None
+        stage = "following" if self._target is not None else "merging" if fetch.complete else "fetching"
+        return CatchUp(fetch.peer, stage, fetch.rows, fetch.size)
+
+    def wants_cut(self, now: float) -> bool:
+        """Whether the next `poll` takes a cut, for which everything must have executed."""
+        return self._phase is _Phase.IDLE and (self._wants_adoption or now >= self._due)
+
+    @property
+    def _wants_adoption(self) -> bool:
+        return self._fetch is not None and self._fetch.complete and self._target is None
+
+    # -- what the driver tells -----------------------------------------------------------------------------
+
+    def executed(self, components: Sequence[Component], now: float) -> None:
+        """Some components have executed."""
+        if not components:
+            return
+        if not self._executed:
+            self._due = now + self._settings.interval
+        self._executed += len(components)
+        if self._executed >= self._settings.instances:
+            self._due = now
+
+    def wanted(self, peers: Sequence[Row], now: float) -> None:
+        """The core has been told by these peers that they have dropped what it needs."""
+        if peers and (self._fetch is None or self._target is not None):
+            self._fetch = Fetch(peers[0], self._make_fetched, self._number)
+            self._target = None
+            self._tries = 0
+            self._ask_at = now
+
+    def receive(self, sender: Row, message: TransferMessage, now: float) -> Todo:
+        """Take a message of a peer.
+
+        Raises:
+            FrameError, StorageError: it is none of a checkpoint of this cluster.
+        """
+        todo = Todo()
+        if isinstance(message, FetchRows):
+            answer = self.source.answer(sender, message, now)
+            if answer is not None:
+                todo.messages.append((sender, answer))
+        elif self._takes(sender, message):
+            self._tries = 0
+            self._ask_at = math.inf if self._wants_adoption else now
+        return todo
+
+    def _takes(self, sender: Row, message: CheckpointRows) -> bool:
+        fetch = self._fetch
+        return fetch is not None and sender == fetch.peer and self._target is None and fetch.take(message)
+
+    def committed(self) -> Todo:
+        """What was staged is durable."""
+        assert self._phase is _Phase.COMMITTING
+        self._phase = _Phase.IDLE
+        todo = Todo()
+        if self._adopting:
+            assert self._fetch is not None
+            self._adopting = False
+            self._target = self._core.status().seen
+            self._ask_at = -math.inf
+            todo.events.append(adopt_event(self._fetch.fetched))
+            self._fetch.release()
+        todo.events.append(Checkpointed(self.source.pinned(self.writer.executed)))
+        return todo
+
+    # -- what is due ---------------------------------------------------------------------------------------
+
+    def poll(self, now: float) -> Todo:
+        """Do a part of the work; what has executed in the core has executed in the state machine too."""
+        todo = Todo()
+        self.source.expire(now)
+        if self._phase is _Phase.IDLE:
+            self._begin(now, todo)
+        if self._phase is _Phase.WRITING and not todo.events and self.writer.step():
+            self._phase = _Phase.COMMITTING
+            todo.commit = True
+        if now >= self._ask_at:
+            self._ask(now, todo)
+        return todo
+
+    def _begin(self, now: float, todo: Todo) -> None:
+        if self._wants_adoption and self._fetch is not None:
+            todo.events.append(hold_event(self._fetch.fetched))
+            self.writer.adopt(self._fetch.fetched)
+            self._adopting = True
+        elif now >= self._due:
+            self.writer.begin()
+        else:
+            return
+        self._executed, self._due = 0, math.inf
+        self._phase = _Phase.WRITING
+
+    def _ask(self, now: float, todo: Todo) -> None:
+        """Ask for rows, or, once merged, keep the peer's log until what has followed has been fetched too."""
+        fetch = self._fetch
+        if fetch is None:
+            self._ask_at = math.inf
+            return
+        if self._target is not None and all(map(ge, self._core.status().executed, self._target)):
+            todo.messages.append((fetch.peer, fetch.end()))
+            self._end()
+            return
+        self._tries += 1
+        if self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES):
+            self._end()
+            return
+        todo.messages.append((fetch.peer, fetch.request()))
+        self._ask_at = now + self._settings.retry
+
+    def _end(self) -> None:
+        """Catching up is over, or hopeless with this peer: the core says if more is missing."""
+        self._fetch = self._target = None
+        self._ask_at = math.inf
