@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from epaxos.protocol.contract import Component, Effects, Event, Receive, Tick
+from epaxos.protocol.contract import Durable, Component, Effects, Event, Receive, Tick
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
@@ -56,7 +56,8 @@ class Replica:
         self._begin([])
 
     def _begin(self, records: Sequence[Instance]) -> None:
-        self.core = EPaxos(self._settings, Random(self.row), records)
+        nothing = (-1,) * self._settings.quorums.n
+        self.core = EPaxos(self._settings, Random(self.row), Durable(records, nothing, nothing, ()))
         self.executed: list[Component] = []
         self.writes: defaultdict[bytes, list[int]] = defaultdict(list)
         self.clients: set[int] = set()

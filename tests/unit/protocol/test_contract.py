@@ -21,15 +21,26 @@ def effects_of(slot: int) -> Effects[Message]:
     effects.deferrable = [((3,), AcceptOK(place, 3))]
     effects.executions = [(decide(0, slot, -1),)]
     effects.commits = [CommitNote(place, "fast", 0.5)]
+    effects.fetch = [slot]
     return effects
 
 
 def test_effects_are_joined_in_order() -> None:
     first, second = effects_of(0), effects_of(1)
-    expected = {name: getattr(first, name) + getattr(second, name) for name in Effects.__slots__}
+    lists = [name for name in Effects.__slots__ if name != "truncate"]
+    expected = {name: getattr(first, name) + getattr(second, name) for name in lists}
     first.extend(second)
-    assert {name: getattr(first, name) for name in Effects.__slots__} == expected
+    assert {name: getattr(first, name) for name in lists} == expected
     assert all(len(joined) == 2 for joined in expected.values())
+
+
+def test_the_latest_truncation_counts() -> None:
+    first, second = effects_of(0), effects_of(1)
+    second.truncate = (4,)
+    first.extend(second)
+    assert first.truncate == (4,)
+    first.extend(effects_of(2))
+    assert first.truncate == (4,)
 
 
 def test_new_effects_ask_for_nothing_and_share_nothing() -> None:
@@ -50,4 +61,4 @@ def test_epaxos_is_a_core() -> None:
     core: Core[Message] = Probe().core
     assert isinstance(core, EPaxos)
     assert core.in_flight == 0
-    assert core.status() == ((-1, -1, -1), (-1, -1, -1), (-1, -1, -1), 0, 0)
+    assert core.status() == ((-1, -1, -1), (-1, -1, -1), (-1, -1, -1), (-1, -1, -1), 0, 0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaxos.errors import FrameError
+from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult, Session, Sessions, Value
 
@@ -15,6 +15,14 @@ CLIENT = 2**64 - 1
 
 # A command's first number, how many follow, and how many numbers before the first are unacknowledged.
 BATCHES = st.tuples(st.integers(1, 40), st.integers(1, 8), st.integers(0, 40))
+
+
+def export(sessions: Sessions) -> list[object]:
+    """All sessions as rows, by client."""
+    for client in sessions.executed():
+        sessions.open(client)
+    sessions.freeze()
+    return sorted(sessions.take(10**9), key=lambda row: str(row[0]))
 
 
 def outcome_of(number: int) -> int:
@@ -149,8 +157,8 @@ ROWS = st.lists(
 @given(ROWS)
 def test_a_table_survives_a_trip_through_msgpack(rows: list[tuple[int, int, int, int]]) -> None:
     sessions = table(rows)
-    loaded = Sessions.load(msgpack.unpackb(msgpack.packb(sessions.export())))
-    assert loaded.export() == sessions.export()
+    loaded = Sessions.load(msgpack.unpackb(msgpack.packb(export(sessions))))
+    assert export(loaded) == export(sessions)
     assert loaded.executed() == sessions.executed()
     assert len(loaded) == len({client for client, *_ in rows})
 
@@ -170,12 +178,12 @@ def test_merging_is_the_union(
         for number in numbers(session):
             if number >= acked:
                 assert session.recall(client, number, number + 1) == result_of(number, number + 1, client)
-    assert Sessions.load(merged.export()).export() == merged.export()
+    assert export(Sessions.load(export(merged))) == export(merged)
 
 
 def test_an_export_does_not_change_with_its_table() -> None:
     sessions = table([(1, 1, 3, 0)])
-    exported = sessions.export()
+    exported = export(sessions)
     before = msgpack.packb(exported)
     session = sessions.open(1)
     execute(session, 4, 9, 1)
@@ -217,10 +225,41 @@ GOOD_ROW = [7, 1, [1, 4], [[1, b"\0\0\0", None]]]
     ],
 )
 def test_a_table_that_is_none_is_refused(exported: object) -> None:
-    assert Sessions.load([GOOD_ROW]).export() == [GOOD_ROW]
+    assert export(Sessions.load([GOOD_ROW])) == [GOOD_ROW]
     with pytest.raises(FrameError) as refusal:
         Sessions.load(exported)
     assert refusal.value.kind == "malformed"
+
+
+@given(ROWS, ROWS, st.integers(1, 3))
+def test_frozen_sessions_are_taken_as_they_were(
+    before: list[tuple[int, int, int, int]], after: list[tuple[int, int, int, int]], most: int
+) -> None:
+    sessions, twin = table(before), table(before)
+    sessions.freeze()
+    taken: list[list[object]] = []
+    for client, first, count, _ in after:
+        taken += sessions.take(most)
+        execute(sessions.open(client), first, first + count, client)
+    while rows := sessions.take(most):
+        taken += rows
+    assert sorted(taken, key=lambda row: str(row[0])) == export(twin)
+
+
+def test_only_what_changed_since_is_frozen_again() -> None:
+    sessions = table([(1, 1, 3, 0), (2, 1, 3, 0)])
+    assert [row[0] for row in export(sessions)] == [1, 2]
+    execute(sessions.open(2), 9, 10, 2)
+    sessions.freeze()
+    assert [row[:3] for row in sessions.take(10)] == [[2, 0, [1, 4, 9, 10]]]
+    assert sessions.take(10) == []
+
+
+def test_a_freeze_within_a_freeze_is_refused() -> None:
+    sessions = table([(1, 1, 3, 0)])
+    sessions.freeze()
+    with pytest.raises(InvariantError):
+        sessions.freeze()
 
 
 ANYTHING = st.recursive(
@@ -236,7 +275,7 @@ def test_loading_anything_raises_nothing_but_frame_error(exported: object) -> No
         loaded = Sessions.load(exported)
     except FrameError:
         return
-    assert len(loaded) == len(loaded.export())
+    assert len(loaded) == len(export(loaded))
 
 
 def test_an_idle_session_is_small() -> None:
