@@ -156,10 +156,10 @@ class Engine(Protocol):
 
 def open_engine(
     kind: str,
-    directory: Path,
-    identity: Identity,
+    directory: Path,  # noqa: ARG001
+    identity: Identity,  # noqa: ARG001
     sync: str,
-    interval: float,
+    interval: float,  # noqa: ARG001
     *,
     create: bool,  # noqa: ARG001
 ) -> Engine:
