@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from epaxos.errors import StorageError
-from epaxos.storage.directory import Identity
+from epaxos.storage.directory import DataDirectory, Identity
 from epaxos.storage.memory_engine import MemoryEngine
+from epaxos.storage.sqlite import SqliteEngine
 
 __all__ = ["ENGINES", "SYNCS", "Engine", "Entry", "Identity", "StateSnapshot", "open_engine"]
 
 Entry: TypeAlias = tuple[bytes, bytes]
 """A key and its value."""
 
-ENGINES: Final = ("memory",)
+ENGINES: Final = ("sqlite", "memory")
 """What `open_engine` takes as `kind`; the first is the default."""
 
 SYNCS: Final = ("always", "interval", "never")
@@ -156,12 +157,12 @@ class Engine(Protocol):
 
 def open_engine(
     kind: str,
-    directory: Path,  # noqa: ARG001
-    identity: Identity,  # noqa: ARG001
+    directory: Path,
+    identity: Identity,
     sync: str,
-    interval: float,  # noqa: ARG001
+    interval: float,
     *,
-    create: bool,  # noqa: ARG001
+    create: bool,
 ) -> Engine:
     """Open the engine called `kind` (one of `ENGINES`) on `directory`, or make it there if `create`.
 
@@ -182,4 +183,6 @@ def open_engine(
         raise StorageError(f"storage.sync is {sync!r}; allowed are {', '.join(SYNCS)}")
     if kind == "memory":
         return MemoryEngine()
+    if kind == SqliteEngine.name:
+        return SqliteEngine(DataDirectory(directory, kind, identity, create=create), sync, interval)
     raise StorageError(f"storage.engine is {kind!r}; allowed are {', '.join(ENGINES)}")
