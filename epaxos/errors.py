@@ -1,9 +1,10 @@
 """Every exception the package raises on purpose.
 
-Three audiences, three families. A user's mistake (`ConfigError`, `UsageError`) carries one line that
+Four audiences, four families. A user's mistake (`ConfigError`, `UsageError`) carries one line that
 says what, where and what is allowed. Bad bytes from the network (`FrameError`) are counted by `kind`
 and dropped: they never stop a replica. A broken invariant (`InvariantError`) stops the replica at once,
-before a wrong state can spread to its peers.
+before a wrong state can spread to its peers. Trouble with the disk (`StorageError`) stops it too: it may
+promise nothing that it cannot keep.
 """
 
 from __future__ import annotations
@@ -23,6 +24,38 @@ class InvariantError(EpaxosError):
 
 class StorageError(EpaxosError):
     """The engine cannot keep or give back what it should; the text says what, where and what to do."""
+
+
+class DirectoryLocked(StorageError):
+    """Another process uses the data directory."""
+
+
+class DirectoryMissing(StorageError):
+    """There is no data directory, and none was to be made."""
+
+
+class NotADataDirectory(StorageError):
+    """The directory holds something else than a replica's data."""
+
+
+class FormatUnsupported(StorageError):
+    """The data is in a format that this version of the program does not read."""
+
+
+class WrongIdentity(StorageError):
+    """The data belongs to another cluster, to another row, or to a cluster of another size."""
+
+
+class DataCorrupt(StorageError):
+    """What is read is not what was written: a checksum or a structure on disk is wrong."""
+
+
+class WriteFailed(StorageError):
+    """A write or a sync failed: disk full, I/O error, read-only.
+
+    Nothing of it may be relied on, and the engine refuses all further use. A later sync that succeeds
+    proves nothing: the kernel reports a failed write once and may have dropped the pages by then.
+    """
 
 
 class FrameError(EpaxosError):

@@ -1,0 +1,247 @@
+"""The data directory of one replica: whose it is, and that nobody else uses it.
+
+    lock          flocked by the process that uses the directory; holds its pid
+    identity      whose data this is, in which format, of which engine; JSON
+    identity.new  the same while the directory is being made
+
+A directory is made in an order that a crash cannot confuse: `identity.new`, the engine's files, and then
+the renaming to `identity`. Without the last step nothing has been promised, and the next start begins anew.
+Files of an engine without either are never taken for a new directory: that would be amnesia.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from epaxos.errors import (
+    DataCorrupt,
+    DirectoryLocked,
+    DirectoryMissing,
+    FormatUnsupported,
+    NotADataDirectory,
+    StorageError,
+    WrongIdentity,
+)
+from epaxos.storage.trouble import REBUILD, os_trouble
+
+FORMAT: Final = 1
+"""Raised with every change that an earlier version would misread."""
+
+_LOCK: Final = "lock"
+_IDENTITY: Final = "identity"
+_NEW: Final = "identity.new"
+_HARMLESS: Final = {_LOCK, "lost+found"}
+
+
+class Identity(NamedTuple):
+    """Whose data a directory holds.
+
+    cluster  64-bit fingerprint of what the replicas of the cluster agree on
+    n        number of replicas
+    row      the replica's row in the log
+    name     the replica's name; for people, it is not compared
+    """
+
+    cluster: int
+    n: int
+    row: int
+    name: str
+
+
+class DataDirectory:
+    """A directory that this process has locked; `release` gives it back.
+
+    path  where it is
+    new   whether it is being made: the engine has to make its files and then call `complete`
+
+    Raises:
+        DirectoryLocked, DirectoryMissing, NotADataDirectory, FormatUnsupported, WrongIdentity: what is
+            found cannot be used.
+        DataCorrupt: the identity cannot be read.
+        WriteFailed: the directory cannot be written.
+    """
+
+    def __init__(self, path: Path, engine: str, identity: Identity, *, create: bool) -> None:
+        self.path = path
+        self._engine = engine
+        self._identity = identity
+        _check_place(path, create=create)
+        try:
+            if create:
+                path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path / _LOCK)
+        except OSError as error:
+            raise os_trouble(error, path, "use the data directory") from error
+        try:
+            self.new = not (path / _IDENTITY).exists()
+            if self.new:
+                self._begin()
+            else:
+                self._compare(_read(path / _IDENTITY))
+        except BaseException:
+            self.release()
+            raise
+
+    def complete(self) -> None:
+        """The engine's files are durable: from now on the directory is in use.
+
+        Raises:
+            WriteFailed: the directory cannot be written.
+        """
+        try:
+            sync_directory(self.path)
+            (self.path / _NEW).rename(self.path / _IDENTITY)
+            sync_directory(self.path)
+        except OSError as error:
+            raise os_trouble(error, self.path, "complete the data directory") from error
+        self.new = False
+
+    def release(self) -> None:
+        """Let other processes use the directory; a second call does nothing."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _begin(self) -> None:
+        """Mark the directory as being made, and remove what an attempt before this one left."""
+        try:
+            for left in self.path.iterdir():
+                if left.name not in {*_HARMLESS, _NEW}:
+                    left.unlink()
+            _write(self.path / _NEW, self._description())
+            sync_directory(self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise os_trouble(error, self.path, "make the data directory") from error
+
+    def _description(self) -> str:
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "engine": self._engine,
+                "cluster": f"{self._identity.cluster:016x}",
+                "n": self._identity.n,
+                "row": self._identity.row,
+                "name": self._identity.name,
+            }
+        )
+
+    def _compare(self, found: dict[str, object]) -> None:
+        """Refuse data that is not this replica's.
+
+        Raises:
+            FormatUnsupported, WrongIdentity: as they say.
+        """
+        if found.get("format") != FORMAT:
+            raise FormatUnsupported(
+                f"{self.path} is in format {found.get('format')}; this version reads format {FORMAT}: "
+                "start the version that wrote it"
+            )
+        expected = json.loads(self._description())
+        for key, what in (
+            ("cluster", "cluster"),
+            ("n", "number of replicas"),
+            ("row", "row"),
+            ("engine", "engine"),
+        ):
+            if found.get(key) != expected[key]:
+                raise WrongIdentity(
+                    f"{self.path} holds the data of replica {found.get('name')!r} with {what} {found.get(key)}; "
+                    f"this is {self._identity.name!r} with {what} {expected[key]}: "
+                    "check the directory and the configuration"
+                )
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable.
+
+    Raises:
+        OSError: as the system says.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_place(path: Path, *, create: bool) -> None:
+    """See whether there is a data directory, or may be one, before anything is written.
+
+    Raises:
+        DirectoryMissing: there is none and none was to be made.
+        NotADataDirectory: something else is in the place.
+        WriteFailed: it cannot even be looked at.
+    """
+    try:
+        if not path.exists():
+            if not create:
+                raise DirectoryMissing(
+                    f"there is no data directory {path}; check the path, or let it be created"
+                )
+            return
+        if not path.is_dir():
+            raise NotADataDirectory(f"{path} is a file; a data directory is needed")
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise os_trouble(error, path, "look into") from error
+    if _IDENTITY in names or (_NEW in names and create):
+        return
+    if _NEW in names or not names - _HARMLESS:
+        if not create:
+            raise DirectoryMissing(f"{path} holds no data yet; check the path, or let it be created")
+        return
+    raise NotADataDirectory(
+        f"{path} holds other files ({', '.join(sorted(names - _HARMLESS)[:3])}) and no {_IDENTITY}; "
+        f"use an empty directory, and if it held a replica's data, {REBUILD}"
+    )
+
+
+def _lock(path: Path) -> int:
+    """Lock the file and write our pid into it; returns its descriptor.
+
+    Raises:
+        DirectoryLocked: another process has locked it.
+        OSError: it cannot be opened or written.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise DirectoryLocked(
+                f"the data directory {path.parent} is in use by process {pid}; stop it first"
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataCorrupt(f"{path} is damaged ({error}); {REBUILD}") from error
+    if not isinstance(found, dict):
+        raise DataCorrupt(f"{path} is damaged (not a table); {REBUILD}")
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the file's content durably, except for its name."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(handle, text.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,413 @@
+"""The durable engine: two SQLite databases in one directory, `log.db` and `state.db`.
+
+Two files, because SQLite has one writer a file: a checkpoint stays open for many rounds. Both use a
+write-ahead log, so a snapshot reads while a later transaction is staged and committed.
+
+What keeps an acknowledged entry:
+
+- Under "always" each commit syncs the write-ahead log before it returns. It is bounded: SQLite copies it
+  into the database every `_LOG_PAGES` pages, inside the commit that passes the bound, and begins anew. A file that is
+  overwritten in place syncs in half the time of one that grows.
+- What is read after a restart has been synced by then, even if it was only in the kernel's cache when the
+  process before died: opening copies the write-ahead log into the database and syncs that. Otherwise
+  a promise could be built on an entry that the next power failure takes away.
+- Every entry carries a CRC-32 of its key and value, and opening checks the structure of both databases and, where
+  every commit was synced, the write-ahead logs (`storage.wal`).
+- After a write that failed the engine does nothing more (`WriteFailed` says why).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+from epaxos.errors import DataCorrupt, StorageError, WriteFailed
+from epaxos.storage.directory import DataDirectory
+from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
+from epaxos.storage.wal import check_wal
+
+_APPLICATION: Final = 0x45505831
+"""In the head of both databases: whose files they are."""
+
+_LOG: Final = "log.db"
+_STATE: Final = "state.db"
+_SCHEMA: Final = {
+    _LOG: "CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL)",
+    # values of a store are mostly small: in one tree with their keys, not in two
+    _STATE: "CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID",
+}
+
+_LOG_SYNCS: Final = {"always": "FULL", "interval": "NORMAL", "never": "OFF"}
+_STATE_SYNCS: Final = {"always": "FULL", "interval": "FULL", "never": "OFF"}
+
+_LOG_PAGES: Final = 1000
+"""4 MB of write-ahead log: about a hundred rounds between two copies into the database."""
+
+_LOG_CACHE: Final = 8 << 10
+_STATE_CACHE: Final = 32 << 10
+"""KiB of pages in memory. What is staged beyond it spills to the write-ahead log: memory stays bounded."""
+
+_WAL_LEFT: Final = 64 << 20
+"""A write-ahead log that outgrew this is cut back to it when it begins anew."""
+
+_ROWS: Final = 64
+"""Rows of one statement at most: up to here a round is one statement, and the GIL changes hands once."""
+
+_BEGIN: Final = "BEGIN IMMEDIATE"
+_DELETE: Final = "DELETE FROM entries WHERE key = ?"
+_DELETE_RANGE: Final = "DELETE FROM entries WHERE key BETWEEN ? AND ?"
+_SCAN: Final = "SELECT key, value, crc FROM entries WHERE key > ? ORDER BY key"
+_GET: Final = "SELECT key, value, crc FROM entries WHERE key = ?"
+
+_sync_file = getattr(os, "fdatasync", os.fsync)
+
+
+def _upsert(rows: int) -> str:
+    values = ",".join(["(?,?,?)"] * rows)
+    return (
+        f"INSERT INTO entries VALUES {values} "  # noqa: S608 only question marks
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value, crc = excluded.crc"
+    )
+
+
+_UPSERTS: Final = [_upsert(max(rows, 1)) for rows in range(_ROWS + 1)]
+
+
+def _sealed(key: bytes, value: bytes) -> tuple[bytes, bytes, int]:
+    return key, value, crc32(value, crc32(key))
+
+
+def _opened(row: tuple[bytes, bytes, int], path: Path) -> tuple[bytes, bytes]:
+    """The entry of a row.
+
+    Raises:
+        DataCorrupt: it is not what was written.
+    """
+    key, value, crc = row
+    if type(key) is bytes and type(value) is bytes and crc32(value, crc32(key)) == crc:
+        return key, value
+    name = key.hex() if type(key) is bytes else repr(key)
+    raise DataCorrupt(f"{path} is damaged: the entry of key {name[:80]} has a wrong checksum; {REBUILD}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say what is wrong with a file from which something is read."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:  # the connection has been closed
+        raise StorageError(f"{path} is closed") from error
+    except sqlite3.Error as error:
+        trouble = sqlite_trouble(error, path, "read")
+        raise trouble if isinstance(trouble, DataCorrupt) else StorageError(str(trouble)) from error
+
+
+class SqliteSnapshot:
+    """A `StateSnapshot`: a connection of its own, in a transaction that began with the snapshot."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _reading(path):
+            self._base = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._base.execute("BEGIN")
+                self._base.execute(
+                    "SELECT 1 FROM entries LIMIT 1"
+                ).fetchall()  # from here on the view is fixed
+            except BaseException:
+                self._base.close()
+                raise
+
+    def scan(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Entries with key > `after`; see `StateSnapshot`."""
+        found = []
+        total = 0
+        with _reading(self._path):
+            rows = self._base.execute(_SCAN, (after,))
+            try:
+                for row in rows:
+                    entry = _opened(row, self._path)
+                    found.append(entry)
+                    total += len(entry[0]) + len(entry[1])
+                    if total > limit:
+                        break
+            finally:
+                rows.close()
+        return found
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, None where there is none."""
+        with _reading(self._path):
+            row = self._base.execute(_GET, (key,)).fetchone()
+        return None if row is None else _opened(row, self._path)[1]
+
+    def close(self) -> None:
+        """End the transaction."""
+        self._base.close()
+
+
+class _Syncer:
+    """Syncs a file once an interval, if it has been written since, in a thread of its own."""
+
+    def __init__(self, path: Path, interval: float) -> None:
+        self._path = path
+        self._interval = interval
+        self._written = threading.Event()
+        self._stopping = threading.Event()
+        self.failure: WriteFailed | None = None
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise os_trouble(error, path, "open") from error
+        self._thread = threading.Thread(target=self._run, name="storage-sync", daemon=True)
+        self._thread.start()
+
+    def written(self) -> None:
+        """Something new is in the file."""
+        self._written.set()
+
+    def stop(self) -> None:
+        """Sync what was written last, and end."""
+        self._stopping.set()
+        self._thread.join()
+        os.close(self._file)
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            last = self._stopping.wait(self._interval)
+            if self._written.is_set():
+                self._written.clear()  # before the sync: what is written meanwhile waits for the next one
+                try:
+                    _sync_file(self._file)
+                except OSError as error:
+                    self.failure = os_trouble(error, self._path, "sync")
+                    return
+
+
+class SqliteEngine:
+    """An `Engine` on a directory that was locked for it; it releases the directory when it closes.
+
+    directory  a new one, or one that this engine made
+    sync       one of `engine.SYNCS`
+    interval   seconds between two syncs of the log under "interval"
+
+    Raises:
+        DataCorrupt, WriteFailed, StorageError: as `open_engine` says; the directory is released then.
+    """
+
+    name = "sqlite"
+
+    def __init__(self, directory: DataDirectory, sync: str, interval: float) -> None:
+        self._directory = directory
+        self._failure: str | None = None
+        self._staging = False
+        self._syncer: _Syncer | None = None
+        self._open: list[sqlite3.Connection] = []
+        self._paths = {name: directory.path / name for name in _SCHEMA}
+        try:
+            self._log = self._connect(_LOG, _LOG_SYNCS[sync], _LOG_PAGES, _LOG_CACHE)
+            self._state = self._connect(_STATE, _STATE_SYNCS[sync], 0, _STATE_CACHE)
+            if directory.new:
+                directory.complete()
+            if sync == "interval":
+                self._syncer = _Syncer(self._beside(_LOG, "-wal"), interval)
+        except BaseException:
+            for base in self._open:
+                base.close()
+            directory.release()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk of both databases with their write-ahead logs."""
+        total = 0
+        for name in _SCHEMA:
+            for ending in ("", "-wal"):
+                with suppress(FileNotFoundError):
+                    total += self._beside(name, ending).stat().st_size
+        return total
+
+    # -- the log -----------------------------------------------------------------------------------------
+
+    def write_log(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put all entries: one statement, which is its own transaction, or several in one."""
+        with self._writing(_LOG):
+            if len(puts) <= _ROWS:
+                self._put(puts)
+            else:
+                self._log.execute(_BEGIN)
+                self._put(puts)
+                self._log.execute("COMMIT")
+
+    def drop_log(self, ranges: Sequence[tuple[bytes, bytes]], puts: Sequence[tuple[bytes, bytes]]) -> None:
+        """Remove the ranges, then put the entries; takes about 2 µs for each entry removed."""
+        with self._writing(_LOG):
+            self._log.execute(_BEGIN)
+            self._log.executemany(_DELETE_RANGE, ranges)
+            self._put(puts)
+            self._log.execute("COMMIT")
+
+    def scan_log(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, ascending by key."""
+        self._check_usable()
+        path = self._paths[_LOG]
+        with _reading(path):
+            for row in self._log.execute(_SCAN, (b"",)):
+                yield _opened(row, path)
+
+    def _put(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
+        rest = iter(puts)
+        while rows := list(islice(rest, _ROWS)):
+            values: list[bytes | int] = []
+            for key, value in rows:
+                values += _sealed(key, value)
+            self._log.execute(_UPSERTS[len(rows)], values)
+
+    # -- the state ---------------------------------------------------------------------------------------
+
+    def stage_state(self, puts: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Add to the open transaction; about 3 µs an entry."""
+        with self._writing(_STATE):
+            if not self._staging:
+                self._state.execute(_BEGIN)
+                self._staging = True
+            last = dict(puts)
+            self._state.executemany(_DELETE, ((key,) for key, value in last.items() if value is None))
+            self._state.executemany(
+                _UPSERTS[1], (_sealed(key, value) for key, value in last.items() if value is not None)
+            )
+
+    def commit_state(self) -> None:
+        """Commit, and copy the write-ahead log into the database as far as snapshots allow.
+
+        The GIL is free for almost all of it.
+        """
+        with self._writing(_STATE):
+            if self._staging:
+                self._state.execute("COMMIT")
+                self._staging = False
+                self._state.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def rollback_state(self) -> None:
+        """Forget what was staged."""
+        with self._writing(_STATE):
+            if self._staging:
+                self._staging = False
+                self._state.execute("ROLLBACK")
+
+    def snapshot_state(self) -> SqliteSnapshot:
+        """A view of what was last committed, on a connection of its own."""
+        self._check_usable()
+        return SqliteSnapshot(self._paths[_STATE])
+
+    # -- opening, failing, closing -----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Sync and release everything; an engine that failed syncs nothing more."""
+        if not self._open:
+            return
+        failed = self._failure
+        try:
+            if self._syncer is not None:
+                self._syncer.stop()
+            if failed is None:
+                self.rollback_state()
+                with self._writing(_LOG):
+                    self._log.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            while self._open:
+                self._open.pop().close()
+            self._failure = self._failure or "it is closed"
+            self._directory.release()
+
+    def _beside(self, name: str, ending: str) -> Path:
+        return self._directory.path / (name + ending)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """Whatever goes wrong in here is the engine's end."""
+        self._check_usable()
+        try:
+            yield
+        except sqlite3.Error as error:
+            trouble = sqlite_trouble(error, self._paths[name], "write")
+            self._failure = f"an earlier write failed: {trouble}"
+            raise trouble from error
+        if name == _LOG and self._syncer is not None:
+            self._syncer.written()
+
+    def _check_usable(self) -> None:
+        """Refuse what comes after a failure, this thread's or another's.
+
+        Raises:
+            StorageError: closed.
+            WriteFailed: an earlier write failed.
+        """
+        if self._syncer is not None and self._syncer.failure is not None and self._failure is None:
+            self._failure = f"an earlier sync failed: {self._syncer.failure}"
+        if self._failure is not None:
+            kind = WriteFailed if self._open else StorageError
+            raise kind(f"the storage engine in {self._directory.path} is out of use: {self._failure}")
+
+    def _connect(self, name: str, sync: str, pages: int, cache: int) -> sqlite3.Connection:
+        """Open one database, make it in a new directory, and see that it is whole.
+
+        pages  length of the write-ahead log at which SQLite copies it into the database by itself; 0: never
+        cache  KiB
+        """
+        path = self._paths[name]
+        if not self._directory.new:
+            if not path.is_file():
+                raise DataCorrupt(f"{path} is missing; {REBUILD}")
+            if sync == "FULL":
+                check_wal(self._beside(name, "-wal"))
+        try:
+            base = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._open.append(base)
+            if name == _LOG:  # one connection: no locks and no shared memory
+                base.execute("PRAGMA locking_mode = EXCLUSIVE")
+            base.execute("PRAGMA cell_size_check = ON")
+            base.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted with zeros
+            base.execute(f"PRAGMA cache_size = -{cache}")
+            if self._directory.new:
+                _make(base, name)
+            base.execute(f"PRAGMA synchronous = {sync}")
+            base.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            base.execute(f"PRAGMA journal_size_limit = {_WAL_LEFT}")
+            _check(base, path)
+        except sqlite3.Error as error:
+            raise sqlite_trouble(error, path, "open") from error
+        return base
+
+
+def _make(base: sqlite3.Connection, name: str) -> None:
+    base.execute("PRAGMA journal_mode = WAL")
+    base.execute(f"PRAGMA application_id = {_APPLICATION}")
+    base.execute(_SCHEMA[name])
+
+
+def _check(base: sqlite3.Connection, path: Path) -> None:
+    """See that a database is ours and whole, and copy its write-ahead log into it.
+
+    Raises:
+        DataCorrupt: it is not.
+        sqlite3.Error: as SQLite says.
+    """
+    if base.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
+        raise DataCorrupt(f"{path} is empty or not ours; {REBUILD}")
+    if base.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        raise DataCorrupt(f"{path} has lost its write-ahead log; {REBUILD}")
+    findings = base.execute("PRAGMA integrity_check(1)").fetchall()
+    if findings != [("ok",)]:
+        raise DataCorrupt(f"{path} is damaged ({str(findings[0][0])[:200]!r}); {REBUILD}")
+    base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
