@@ -379,7 +379,7 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
         "checkpoint": 1e9 if never else delay * _between(random, 1, 100),
         "checkpoint_size": 10**9 if never else size,
         "retain": random.choice((0, 0, 2_000, 20_000, 10**9)),
-        "chunk": random.choice((1, 300, 10_000)),
+        "chunk": random.choice((50, 300, 10_000)),
         "lease": delay * _between(random, 10, 300),
     }
 
