@@ -44,14 +44,9 @@ class Overrides(NamedTuple):
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
-        given = []
-        if self.replicas is not None:
-            given.append(f"--replicas {self.replicas}")
-        if self.faults is not None:
-            given.append(f"--faults {','.join(kind for kind in FAULTS if kind in self.faults) or 'none'}")
-        if self.operations is not None:
-            given.append(f"--operations {self.operations}")
-        return given
+        values = {"replicas": self.replicas, "faults": self.faults, "operations": self.operations}
+        given = {name: value for name, value in values.items() if value is not None}
+        return [word for name, value in given.items() for word in (f"--{name}", shown(value))]
 
 
 NO_OVERRIDES: Final = Overrides()
@@ -165,16 +160,17 @@ class Options:
 
     def describe(self) -> str:
         """All options in a few lines."""
-        shown = [f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self)]
         lines = [""]
-        for item in shown:
+        for field in fields(self):
+            item = f"{field.name}={shown(getattr(self, field.name))}"
             if len(lines[-1]) + len(item) > 100:
                 lines.append("")
             lines[-1] += f"  {item}"
         return "\n".join(lines)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The value of an option, in the way it is printed and given."""
     if isinstance(value, frozenset):
         return ",".join(kind for kind in FAULTS if kind in value) or "none"
     if isinstance(value, tuple):
