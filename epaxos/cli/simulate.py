@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from random import SystemRandom
+from time import monotonic, process_time
 from typing import Any, Final
 
 import click
@@ -188,9 +189,11 @@ def _simulate_one(
     plan = draw_plan(seed, overrides)
     say(f"seed {seed} of {version()}\n{plan.options.describe()}")
     observer = Trace(lambda entry: say(str(entry)), everything=everything)
-    outcome = run_traced(plan, observer) if trace else Run(plan).execute()
     summary = Summary()
+    began, cpu = monotonic(), process_time()
+    outcome = run_traced(plan, observer) if trace else Run(plan).execute()
     summary.add(outcome)
+    summary.seconds, summary.cpu = monotonic() - began, process_time() - cpu
     say(describe_outcome(outcome))
     for failure in summary.failures:
         say("\n" + headline(failure, overrides))

@@ -14,6 +14,9 @@ from epaxos.simulation.trace import Entry, Trace, run_traced
 FIRST, LAST = 100, 300
 """How many lines of a long path are shown: its beginning and its end."""
 
+MOST_NAMES = 8
+"""How many instances and commands are named that a path is about."""
+
 
 class Subject(NamedTuple):
     """What a failure is about; without any of both, everything."""
@@ -33,8 +36,10 @@ class Subject(NamedTuple):
     def __str__(self) -> str:
         if not (self.places or self.calls):
             return "everything"
-        places = [str(place) for place in sorted(self.places)]
-        return ", ".join(places + [f"command {client}:{number}" for client, number in sorted(self.calls)])
+        names = [str(place) for place in sorted(self.places)]
+        names += [f"command {client}:{number}" for client, number in sorted(self.calls)]
+        more = [f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+        return ", ".join(names[:MOST_NAMES] + more)
 
 
 def find_path(plan: Plan, outcome: Outcome, *, everything: bool = False) -> tuple[Subject, list[str]]:

@@ -9,7 +9,7 @@ from epaxos.simulation.coverage import grouped, unmet
 from epaxos.simulation.failure import replay_command, version
 from epaxos.simulation.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import Outcome
-from epaxos.simulation.sweep import Summary
+from epaxos.simulation.sweep import MOST_FAILURES, Summary
 
 WIDTH = 48
 """Of the names of what was exercised, with their indentation."""
@@ -46,12 +46,18 @@ def _figures(summary: Summary) -> Iterator[str]:
     hours = summary.cpu / 3600
     yield (
         f"{summary.seeds:,} seeds in {summary.seconds:.1f} s ({_rate(summary.seeds, summary.seconds)} "
-        f"seeds/s), {len(summary.failures)} failed" + (", interrupted" if summary.interrupted else "")
+        f"seeds/s), {len(summary.failures)} failed{_ended_early(summary)}"
     )
     yield (
         f"{summary.commands:,} commands, {summary.actions:,} actions; a core: "
         f"{_rate(summary.commands, hours * 60)} commands a minute, {_rate(summary.seeds, hours)} seeds an hour"
     )
+
+
+def _ended_early(summary: Summary) -> str:
+    if summary.interrupted:
+        return "; interrupted"
+    return "; ended early" if len(summary.failures) >= MOST_FAILURES else ""
 
 
 def _rate(count: int, time: float) -> str:
