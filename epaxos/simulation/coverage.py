@@ -20,8 +20,8 @@ CASES: Final = range(2, 14)
 """The cases in the decision of a recovery (protocol 4.7). In case 1 a replica that knows the decision answers with
 it, and so the recovery ends by a Commit."""
 
-OFTEN: Final = 2_000
-"""So many seeds meet each of the usual events, the rarest of which comes in one of 200."""
+OFTEN: Final = 5_000
+"""So many seeds must meet each of the usual events; the rarest of them comes in one of 300."""
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "commits": ("commit: fast", "commit: slow", "commit: recovered"),
@@ -38,8 +38,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "recovery ended by a Commit",
         *(f"recovery case {case}:" for case in CASES),
         "recovery given up",
-        "duel of two replicas",
-        "duel of three replicas or more",
+        "duel: two replicas recover an instance",
+        "duel: three replicas or more",
         "nack",
     ),
     "replicas": (
@@ -77,11 +77,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 }
 """All that a large number of seeds must meet: the names of marks, or their beginnings up to a colon."""
 
-RARE: Final = {
-    "recovery case 10:": 50_000,
-    "recovery case 12:": 1_000_000,
-}
-"""What comes so seldom that only this many seeds must have met it."""
+RARE: Final = {"recovery case 10:": 100_000, "recovery case 12:": 100_000}
+"""What comes in one of some thousand seeds; so many must have met it."""
 
 
 class Coverage(Observer):
@@ -121,9 +118,9 @@ class Coverage(Observer):
             if row not in recoverers:
                 recoverers.add(row)
                 if len(recoverers) == 2:
-                    self.marks["duel of two replicas"] += 1
+                    self.marks["duel: two replicas recover an instance"] += 1
                 elif len(recoverers) == 3:
-                    self.marks["duel of three replicas or more"] += 1
+                    self.marks["duel: three replicas or more"] += 1
         elif isinstance(message, Nack):
             self.marks["nack"] += 1
         elif isinstance(message, Commit) and message.value is NOP and message.id not in self._annulled:

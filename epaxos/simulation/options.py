@@ -326,6 +326,8 @@ def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[
 
 def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
     """Now and then some replicas never hear of something, which random loss would hardly keep from them."""
+    if n >= 4 and random.random() < 0.3:
+        return _draw_camps(random, n)
     if random.random() < 0.5:
         return ()
     kinds = list(MESSAGE_NAMES.values())
@@ -336,6 +338,24 @@ def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
         for receiver in range(n)
         if receiver != sender and random.random() < 0.6
     )
+
+
+def _draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
+    """Two owners, each with a camp that hears of its instances alone and, recovering them, not from the owner itself.
+
+    Without this, hardly ever do two recoveries wait for one another (protocol 4.7, cases 10 and 12).
+    """
+    first, second, *others = random.sample(range(n), n)
+    size = random.randint(1, len(others) - 1)
+    mutes = []
+    for owner, other, camp, away in (
+        (first, second, others[:size], others[size:]),
+        (second, first, others[size:], others[:size]),
+    ):
+        mutes += [Mute("PreAccept", owner, receiver) for receiver in (other, *away)]
+        mutes += [Mute("RecoverOK", owner, receiver) for receiver in camp]
+        mutes += [Mute("PreAcceptOK", sender, owner) for sender in camp if random.random() < 0.6]
+    return tuple(mutes)
 
 
 def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
