@@ -132,8 +132,10 @@ def simulate(
       2    wrong command line
       10   liveness: something did not finish after the faults
       11   crash: the program failed
-      12   safety: something happened that must never happen; of several seeds, the worst counts
-      130  interrupted by Ctrl-C; the summary until then is printed
+      12   safety: something happened that must never happen
+      130  interrupted by Ctrl-C; what had been done until then is summed up
+
+    Of several failures the worst counts, which has the highest number.
 
     Examples:
       epaxos simulate

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
+from epaxos.protocol.messages import CommitRequest
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import Command, parts_of
@@ -119,9 +120,7 @@ class Trace(Observer):
 
     def _message(self, row: Row, direction: str, message: Any) -> None:
         if type(message).__name__ not in self._quiet:
-            place = getattr(message, "id", None)
-            text = f"{direction}  {self.show_message(message)}"
-            self._line(row, text, () if place is None else (place,))
+            self._line(row, f"{direction}  {self.show_message(message)}", _places(message))
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
@@ -169,6 +168,14 @@ def run_traced(plan: Plan, trace: Trace) -> Outcome:
     run = Run(plan, [trace])
     trace.clock = run.cluster.schedule
     return run.execute()
+
+
+def _places(message: Any) -> tuple[InstanceId, ...]:
+    """The instances that a message is about, if it is about some and not all."""
+    if isinstance(message, CommitRequest):
+        return tuple(InstanceId(message.row, slot) for slot in range(message.first, message.last + 1))
+    place = getattr(message, "id", None)
+    return () if place is None else (place,)
 
 
 def show_content(content: Content) -> str:
