@@ -70,7 +70,8 @@ class PeerRequest(NamedTuple):
     """The envelope of everything sent between peers.
 
     `sender` is the row of the sending replica; `incarnation` a random 64-bit number that it drew when its
-    data directory was made (its memory, if it has none), by which peers notice a replica that lost its memory, or a second one of the same name.
+    data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
+    a second one of the same name.
     `messages` are encoded one by one, so that each is encoded once for all its receivers.
     """
 
