@@ -239,6 +239,10 @@ class Core(Protocol[MessageT]):
         """
         ...
 
+    def resume(self, now: float) -> Effects[MessageT]:
+        """Go on after a restart with something durable: once, before the first event."""
+        ...
+
     @property
     def width(self) -> int:
         """How many numbers this core remembers of a key."""
