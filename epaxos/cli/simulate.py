@@ -15,6 +15,7 @@ from rich.console import Console
 from epaxos.cli.failures import Exit
 from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
 from epaxos.cli.pages import Page
+from epaxos.cli.topology import report_topology, topology_options
 from epaxos.simulation.cluster import draw_plan
 from epaxos.simulation.failure import explain, explain_seed, headline, replay_command, version
 from epaxos.simulation.options import FAULTS, LARGEST, SMALLEST, Overrides
@@ -30,6 +31,9 @@ FRESH: Final = 10**9
 
 MOST_EXPLAINED: Final = 3
 """How many failures of a sweep are minimised, of as many kinds: one of a kind says what the others would."""
+
+_OF_SEEDS: Final = ("duration", "replicas", "faults", "jobs")
+"""Options that a run over a table has no use for."""
 
 EXPLAIN_LIMIT: Final = 1200.0
 """Seconds that minimising one failure may take; what it may try is bounded too, and usually takes one minute."""
@@ -105,14 +109,13 @@ def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> 
 @click.option(
     "--json", "json_file", callback=writable, metavar="FILE", help="Write a summary as JSON; - for stdout."
 )
+@topology_options
 def simulate(
     seed: int | None,
     seeds: range | None,
-    duration: float | None,
-    replicas: int | None,
-    faults: frozenset[str] | None,
     operations: int | None,
     *,
+    topology: str | None,
     trace: bool,
     json_file: str | None,
     **given: Any,
@@ -125,6 +128,9 @@ def simulate(
 
     One seed is run with all its options printed, and what it exercised; several are run on all cores. A failure is
     printed with the command that replays it and the path of events in a smaller run that fails the same way.
+
+    With --topology no seeds are run: the same cluster, over a table of round-trip times and without faults, tells the
+    latencies that each site would see, beside the best that the table allows.
 
     Exit codes:
       0    nothing is wrong
@@ -142,8 +148,19 @@ def simulate(
       epaxos simulate --seed 7 --trace | less
       epaxos simulate --seeds 0:1000 --replicas 5 --faults crash,loss
       epaxos simulate --duration 10m --json summary.json
+      epaxos simulate --topology conf/regions-5.toml --conflicts 2
     """
-    overrides = Overrides(replicas, faults, operations)
+    load = {name: given.pop(name) for name in ("conflicts", "clients", "thrifty")}
+    if topology is not None:
+        of_seeds = (seeds, trace or None, *(given[name] for name in _OF_SEEDS))
+        _refuse_together(any(value is not None for value in of_seeds), "--topology and what is about seeds")
+        code = report_topology(topology, **load, operations=operations, seed=seed, json_file=json_file)
+        click.get_current_context().exit(code)
+    for name, value in load.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} is about a run over a table: say which with --topology FILE")
+    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations)
+    duration = given.pop("duration")
     many = seeds is not None or duration is not None
     _refuse_together(many and seed is not None, "--seed N and a sweep (--seeds, --duration)")
     _refuse_together(many and trace, "--trace and a sweep (--seeds, --duration)")
