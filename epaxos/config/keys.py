@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from epaxos.config.kinds import Choice, Duration, Host, Integer, Kind, Name, Switch, show
+from epaxos.config.kinds import Choice, Directory, Duration, Host, Integer, Kind, Name, Switch, show
 
 TOP: Final = ""
 REPLICAS: Final = "replicas"
@@ -195,7 +195,55 @@ KEYS: Final = (
         Integer(1, 100),
         "Replicas that a client tries for one call, the first included.",
     ),
-    Key("storage", "engine", "memory", Choice(("memory",)), "Where a replica keeps its state."),
+    Key(
+        "storage",
+        "engine",
+        "sqlite",
+        Choice(("sqlite", "memory")),
+        "Where a replica keeps its promises and its state; with `memory` they end with its process.",
+    ),
+    Key(
+        "storage",
+        "directory",
+        "epaxos-data",
+        Directory(),
+        "Each replica keeps its data in the directory of its name in here; not used with `memory`.",
+    ),
+    Key(
+        "storage",
+        "sync",
+        "always",
+        Choice(("always", "interval", "never")),
+        "When promises reach the disk: before they are sent, once an interval, or when the system likes.",
+    ),
+    Key(
+        "storage",
+        "sync_interval",
+        "100ms",
+        Duration("1ms", "1m"),
+        "Longest time that promises wait for the disk with `sync` = `interval`.",
+    ),
+    Key(
+        "storage",
+        "checkpoint",
+        "5s",
+        Duration("100ms", "1h"),
+        "Longest time from an execution to the beginning of the next checkpoint.",
+    ),
+    Key(
+        "storage",
+        "checkpoint_instances",
+        20_000,
+        Integer(1, 100_000_000),
+        "Executed instances that begin a checkpoint earlier.",
+    ),
+    Key(
+        "storage",
+        "retain",
+        16 * MEBIBYTE,
+        Integer(0, 1 << 40, "bytes"),
+        "Executed commands that stay in the log for peers that missed them.",
+    ),
     Key(
         REPLICAS,
         "pid",

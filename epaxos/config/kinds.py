@@ -173,6 +173,26 @@ class Host:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The path of a directory, which need not exist.
+
+    Nothing expands ~, and a directory of that name invites a fatal `rm -r`.
+    """
+
+    allowed: str = "path of 1 to 1024 characters, none of them NUL, the first not ~"
+
+    def read(self, raw: object) -> str:
+        """Take a path."""
+        if not isinstance(raw, str) or not 1 <= len(raw) <= 1024 or "\0" in raw or raw.startswith("~"):
+            raise ValueError
+        return raw
+
+    def from_text(self, text: str) -> str:
+        """Take any text; `read` judges it."""
+        return text
+
+
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The IP address that `host` is, None if it is none."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 from epaxos.config.kinds import ip_address, show
@@ -53,6 +54,16 @@ class StorageConfig:
     """The table [storage]."""
 
     engine: str
+    directory: str
+    sync: str
+    sync_interval: float
+    checkpoint: float
+    checkpoint_instances: int
+    retain: int
+
+    def directory_of(self, name: str) -> Path:
+        """Where the replica called `name` keeps its data; relative to the working directory, if the key is."""
+        return Path(self.directory) / name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,15 @@ def test_the_defaults_are_those_agreed_on() -> None:
     assert (config.retry, config.commit_delay, config.uptime, config.max_pause) == (0.2, 0.002, 0.0, 0.1)
     assert (config.max_key, config.max_value, config.max_frame) == (65_536, 1_048_576, 33_554_432)
     assert config.client == ClientConfig(timeout=2.0, tries=3)
-    assert config.storage == StorageConfig(engine="memory")
+    assert config.storage == StorageConfig(
+        engine="sqlite",
+        directory="epaxos-data",
+        sync="always",
+        sync_interval=0.1,
+        checkpoint=5.0,
+        checkpoint_instances=20_000,
+        retain=16 * 2**20,
+    )
 
 
 @pytest.mark.parametrize("text", ["", "thrifty = true\n"])

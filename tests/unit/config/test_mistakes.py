@@ -25,6 +25,7 @@ metrics_port = 9264
 """
 NAME = "1 to 63 letters, digits, _ . or -, the first a letter or digit"
 HOST = "host name or IP address that others can connect to; not a wildcard such as 0.0.0.0"
+DIRECTORY = "path of 1 to 1024 characters, none of them NUL, the first not ~"
 PORT = "integer from 1 to 65535"
 
 
@@ -70,11 +71,29 @@ PORT = "integer from 1 to 65535"
             "[client]\nthrifty = true",
             'client.thrifty: unknown key; "thrifty" belongs to the top of the file, before the first table',
         ),
-        ('[storage]\nengine = "tape"', 'storage.engine: found "tape"; allowed: "memory"'),
+        ("[storage]\nsync = true", 'storage.sync: found true; allowed: "always", "interval" or "never"'),
+        (
+            "[storage]\nretain = -1",
+            "storage.retain: found -1; allowed: integer from 0 to 1099511627776 (bytes)",
+        ),
+        ('[storage]\nengine = "tape"', 'storage.engine: found "tape"; allowed: "sqlite" or "memory"'),
     ],
 )
 def test_a_wrong_key_gets_one_line(line: str, problem: str, tables: str, problems: Problems) -> None:
     assert problems(f"{line}\n{tables}") == [f"{FILE}: {problem}"]
+
+
+@pytest.mark.parametrize("path", ["", "~", "~/data", "a\\u0000b", "x" * 1025])
+def test_a_wrong_directory_gets_one_line(path: str, tables: str, problems: Problems) -> None:
+    (problem,) = problems(f'[storage]\ndirectory = "{path}"\n{tables}')
+    assert problem.startswith(f'{FILE}: storage.directory: found "')
+    assert problem.endswith(f"; allowed: {DIRECTORY}")
+
+
+@pytest.mark.parametrize("path", [".", "/var/lib/epaxos", "a ~ b", "./~", "Überall", "x" * 1024])
+def test_a_directory_may_be_called_almost_anything(path: str, tables: str) -> None:
+    Path(FILE).write_text(f'[storage]\ndirectory = "{path}"\n{tables}')
+    assert load_config(FILE, {}).storage.directory == path
 
 
 def test_a_key_like_no_other_gets_the_list_of_all(tables: str, problems: Problems) -> None:
@@ -293,7 +312,7 @@ def test_every_mistake_gets_its_line_and_none_gets_two(problems: Problems) -> No
         ),
         (
             {"EPAXOS_STORAGE_ENGINE": "tape"},
-            'EPAXOS_STORAGE_ENGINE: found "tape"; allowed: "memory"',
+            'EPAXOS_STORAGE_ENGINE: found "tape"; allowed: "sqlite" or "memory"',
         ),
         ({"EPAXOS_TRIFTY": "true"}, 'EPAXOS_TRIFTY: unknown variable; did you mean "EPAXOS_THRIFTY"?'),
         ({"EPAXOS_thrifty": "true"}, 'EPAXOS_thrifty: unknown variable; did you mean "EPAXOS_THRIFTY"?'),

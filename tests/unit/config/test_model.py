@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,10 @@ from hypothesis import strategies as st
 
 from epaxos.config import Config, ReplicaAddress, default_replicas, make_config, model
 from epaxos.config.keys import KEYS, REPLICAS, SECTIONS, TOP, Key, keys_of
+from epaxos.config.kinds import Choice
 from epaxos.config.model import ClientConfig, StorageConfig
 from epaxos.errors import ConfigError
+from epaxos.storage.engine import ENGINES, SYNCS
 
 
 def config(n: int = 3, **keys: object) -> Config:
@@ -85,7 +88,32 @@ def test_other_pids_and_names_change_the_fingerprint() -> None:
 def test_what_may_differ_does_not_change_the_fingerprint() -> None:
     moved = make_config({"replicas": default_replicas(3, ["10.0.0.1"])[::-1], "thrifty": True, "mailbox": 1})
     assert moved.fingerprint == config().fingerprint
-    assert replace(config(), retry=9.0).fingerprint == config().fingerprint
+    assert replace(config(), retry=9.0, max_frame=2**30).fingerprint == config().fingerprint
+
+
+def test_storage_is_the_matter_of_each_replica() -> None:
+    table = {
+        "engine": "memory",
+        "directory": "/data",
+        "sync": "never",
+        "sync_interval": "1ms",
+        "checkpoint": "1m",
+        "checkpoint_instances": 1,
+        "retain": 0,
+    }
+    assert table.keys() == {key.name for key in keys_of("storage")}
+    assert config(storage=table).fingerprint == config().fingerprint
+
+
+def test_each_replica_has_a_directory_of_its_own() -> None:
+    assert config().storage.directory_of("alpha") == Path("epaxos-data/alpha")
+    assert config(storage={"directory": "/data"}).storage.directory_of("bravo") == Path("/data/bravo")
+
+
+def test_the_storage_engines_and_their_ways_to_sync_are_those_there_are() -> None:
+    kinds = {key.name: key.kind for key in keys_of("storage")}
+    assert kinds["engine"] == Choice(ENGINES)
+    assert kinds["sync"] == Choice(SYNCS)
 
 
 def test_the_fingerprint_stays_what_it_is() -> None:
