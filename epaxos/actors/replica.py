@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import pykka
@@ -413,7 +414,12 @@ class Replica(pykka.ThreadingActor):
             self._send(now)
         if todo.commit:
             commit = self._committer.submit(self._disk.engine.commit_state)
-            commit.add_done_callback(lambda done: self.actor_ref.tell(Committed(done.exception())))
+            commit.add_done_callback(lambda done: self._tell(Committed(done.exception())))
+
+    def _tell(self, message: object) -> None:
+        """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
+        with suppress(pykka.ActorDeadError):
+            self.actor_ref.tell(message)
 
     def _on_committed(self, committed: Committed) -> None:
         if committed.error is not None:
@@ -475,7 +481,7 @@ class Replica(pykka.ThreadingActor):
         if len(self._digest_askers) == 1:
             # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
             digest: Future[str] = self._helpers.submit(self._machine.digest_source().hexdigest)
-            digest.add_done_callback(lambda done: self.actor_ref.tell(Digested(done.result())))
+            digest.add_done_callback(lambda done: self._tell(Digested(done.result())))
 
     def _on_digest(self, digest: str) -> None:
         """Answer whoever asked first; those who asked meanwhile share the next one."""
