@@ -63,7 +63,7 @@ def make_parts(config: Config, row: Row) -> Parts:
         StorageError: the directory cannot be used.
     """
     replica = config.replicas[row]
-    identity = Identity(config.fingerprint, config.n, row, replica.name)
+    identity = Identity(config.identity, config.n, row, replica.name)
     storage = config.storage
     engine = open_engine(
         storage.engine,

@@ -102,7 +102,8 @@ class Replica(pykka.ThreadingActor):
         self.actor_inbox.capacity = config.mailbox
         self._config = config
         self._row = row
-        self._core, self._machine, self._disk, self._stats, self._resumes = parts
+        self._parts = parts
+        self._core, self._machine, self._disk, self._stats, _ = parts
         self._keeper = self._disk.keeper
         self._end = end
         self._born = time.monotonic()
@@ -158,7 +159,7 @@ class Replica(pykka.ThreadingActor):
 
     def _resume(self) -> None:
         """Go on with what the log holds; everything in it that is decided executes before the first round."""
-        if self._resumes:
+        if self._parts.resumes:
             now = time.monotonic()
             self._perform(self._core.resume(now), now)
             _log.info("resumed with %s executed of each row", list(self._core.status().executed))
@@ -469,10 +470,9 @@ class Replica(pykka.ThreadingActor):
             self._config,
             self._row,
             time.monotonic() - self._born,
-            self._core.status(),
-            self._machine,
-            self._stats,
+            self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
+            self._end.trouble,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)

@@ -117,7 +117,6 @@ class ReplicaStats:
         "round_duration",
         "round_events",
         "rounds",
-        "storage_failed",
         "traffic",
     )
 
@@ -128,7 +127,6 @@ class ReplicaStats:
         self.peers = self.replicas[:row] + self.replicas[row + 1 :]
         self.operations = tuple(name.lower() for name in operations)
 
-        self.storage_failed = False
         self.proposals = 0
         self.instances = 0
         self.duplicates = 0
@@ -155,9 +153,6 @@ class ReplicaStats:
         self.batch_size = Histogram(BATCH_BOUNDS)
         self.component_size = Histogram(COMPONENT_BOUNDS)
         self.round_events = Histogram(EVENT_BOUNDS)
-
-    def persisted(self, records: int, seconds: float) -> None:
-        pass
 
     def proposed(self, commands: int) -> None:
         """An instance with that many commands of clients was proposed."""
