@@ -21,6 +21,7 @@ import pykka
 import zmq
 
 from epaxos.actors.assembly import Parts
+from epaxos.actors.catchup import CatchUpReporter
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
@@ -116,6 +117,7 @@ class Replica(pykka.ThreadingActor):
         self._peer_changes: list[PeerStatus] = []
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
+        self._catch_up = CatchUpReporter(config, self._stats)
         self._clients = Clients(config, limits, self._stats, self._reply)
         self._peers = Peers(
             config,
@@ -277,6 +279,7 @@ class Replica(pykka.ThreadingActor):
         self._take_own_events(effects, began)
         self._perform(effects, began)
         self._do(self._keeper.poll(began), began)
+        self._catch_up.note(self._keeper.catch_up, began)
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
@@ -410,6 +413,8 @@ class Replica(pykka.ThreadingActor):
         for event in todo.events:
             self._perform(self._core.on_event(event, now), now)
         for receiver, message in todo.messages:
+            if isinstance(message, CheckpointRows):
+                self._stats.served_bytes += len(message.rows)
             self._outboxes[receiver].messages.append(_outgoing(message))
         if todo.messages:
             self._send(now)
@@ -426,6 +431,8 @@ class Replica(pykka.ThreadingActor):
         if committed.error is not None:
             raise committed.error
         now = time.monotonic()
+        self._stats.checkpointed(now - self._keeper.cut_at, now)
+        self._stats.storage_bytes = self._disk.engine.size
         self._do(self._keeper.committed(), now)
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
@@ -495,7 +502,14 @@ class Replica(pykka.ThreadingActor):
         core, machine = self._core.status(), self._machine
         self._stats.duplicates = machine.duplicates
         self._stats.gauges = Gauges(
-            core.committed, core.executed, core.pending, core.in_flight, machine.keys, machine.sessions
+            core.committed,
+            core.executed,
+            core.pending,
+            core.in_flight,
+            machine.keys,
+            machine.sessions,
+            core.truncated,
+            core.kept,
         )
         self._stats.round_done(events, waited, time.monotonic() - began)
 

@@ -160,7 +160,7 @@ class Effects(Generic[MessageT]):
 
 
 class CoreStatus(NamedTuple):
-    """A copy of a core's main figures, for people and metrics."""
+    """A copy of a core's main figures, for people and metrics; `kept` is how many instances its log holds."""
 
     committed: Vector
     executed: Vector
@@ -168,6 +168,7 @@ class CoreStatus(NamedTuple):
     truncated: Vector
     in_flight: int
     pending: int
+    kept: int
 
 
 Columns: TypeAlias = Sequence[Sequence[Slot]]
