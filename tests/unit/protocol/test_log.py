@@ -61,7 +61,7 @@ def test_truncating_leaves_what_lies_above(records: dict[InstanceId, bool], fron
         logs.ensure(place).phase = Phase.COMMITTED if committed else Phase.ACCEPTED
     for row in range(2):
         logs.advance_committed(row)
-    reached = (-1, -1)
+    reached: Vector = (-1, -1)
     for frontier in frontiers:
         logs.truncate(frontier)
         reached = tuple(map(max, reached, frontier))
