@@ -297,10 +297,10 @@ class Replica:
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         deadline = self.core.deadline
-        if not self.alive or not self.clock.now < deadline < math.inf:
+        if deadline == math.inf or not self.alive:
             return
         when = self.clock.virtual(deadline) + _LATER
-        if when < self._alarm:
+        if when < self._alarm and self.clock.now < deadline:
             self._alarm = when
             self._schedule.at(when, self._on_alarm, self.starts, when)
 
