@@ -92,17 +92,24 @@ class Clients:
         self._drop_answered()
         return bool(self._queue)
 
-    def open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
-        """Take one frame from the clients' socket; a question for the status is handed back."""
+    def open(
+        self, identity: bytes, parts: Sequence[bytes], now: float, *, refuse: bool = False
+    ) -> StatusRequest | None:
+        """Take one frame from the clients' socket; a question for the status is handed back.
+
+        With `refuse` no command is taken: its client is answered as by a replica that is busy, and goes elsewhere.
+        """
         try:
-            return self._open(identity, parts, now)
+            return self._open(identity, parts, now, refuse=refuse)
         except FrameError as error:
             self._stats.error(error.kind)
             self._log_once(error.kind, str(error))
             self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
         return None
 
-    def _open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+    def _open(
+        self, identity: bytes, parts: Sequence[bytes], now: float, *, refuse: bool
+    ) -> StatusRequest | None:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
         frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
@@ -110,7 +117,12 @@ class Clients:
             return _status_request(identity, frame.body)
         if frame.kind != Kind.REQUEST:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
-        self._request(identity, decode_batch(frame.body), now)
+        batch = decode_batch(frame.body)
+        if refuse:
+            self._stats.error("busy")
+            self._send(identity, Kind.BUSY, (batch.client, batch.first, len(batch)))
+        else:
+            self._request(identity, batch, now)
         return None
 
     def _request(self, identity: bytes, batch: Batch, now: float) -> None:

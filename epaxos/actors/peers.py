@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.contract import Receive
 from epaxos.protocol.ids import Row
-from epaxos.protocol.messages import Message
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
@@ -24,9 +22,10 @@ _LOGGED_AT_MOST: Final = 1000
 class Peers:
     """Opens what arrives on the peers' socket; everything else is counted, refused and dropped.
 
-    A peer is known by its incarnation, the number it drew when its memory began. Only the first one heard of
-    each row is listened to: another one is either a second process of the same name, or a replica that came
-    back without its memory and would break the promises it has forgotten (protocol 4.11c).
+    A peer is known by its incarnation, the number it drew when its data directory was made. Only the first one
+    heard of each row is listened to, for ever (`remember` makes it durable): another one is either a second process of
+    the same name, or a replica that came back without its data and would break the promises it has forgotten
+    (protocol 4.11c).
     """
 
     def __init__(
@@ -36,6 +35,8 @@ class Peers:
         codec: Codec,
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
+        incarnations: Mapping[Row, int],
+        remember: Callable[[Row, int], None],
     ) -> None:
         self._config = config
         self._row = row
@@ -43,7 +44,8 @@ class Peers:
         self._stats = stats
         self._refuse = refuse
         self._names = [replica.name for replica in config.replicas]
-        self._incarnations: dict[Row, int] = {}
+        self._incarnations = dict(incarnations)
+        self._remember = remember
         self._logged: set[tuple[str, str]] = set()
         self._traffic = [
             {kind: stats.message_traffic("received", name, replica) for kind, name in MESSAGE_NAMES.items()}
@@ -52,14 +54,18 @@ class Peers:
             for replica in self._names
         ]
 
-    def open(self, identity: bytes, parts: Sequence[bytes]) -> tuple[Row, list[Receive[Message]]] | None:
-        """The sender and the events of one frame from the peers' socket, None if it was dropped."""
+    def open(self, identity: bytes, parts: Sequence[bytes]) -> tuple[Row, list[PeerMessage]] | None:
+        """The sender and the messages of one frame from the peers' socket, None if it was dropped.
+
+        Raises:
+            StorageError: a peer that was heard for the first time could not be remembered.
+        """
         try:
             request = self._open_request(parts)
         except FrameError as error:
             self._drop(identity, error)
             return None
-        events = []
+        messages = []
         traffic = self._traffic[request.sender]
         for encoded in request.messages:
             try:
@@ -70,8 +76,8 @@ class Peers:
             counted = traffic[type(message)]
             counted.messages += 1
             counted.bytes += len(encoded)
-            events.append(Receive(request.sender, message))
-        return request.sender, events
+            messages.append(message)
+        return request.sender, messages
 
     def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:
@@ -84,16 +90,24 @@ class Peers:
         request = self._codec.decode_envelope(frame.body)
         if request.sender == self._row:
             raise FrameError("duplicate_name", f"a second replica calls itself {self._names[self._row]}")
-        known = self._incarnations.setdefault(request.sender, request.incarnation)
+        known = self._incarnations.get(request.sender)
+        if known is None:
+            self._remember(request.sender, request.incarnation)
+            known = self._incarnations[request.sender] = request.incarnation
         if known != request.incarnation:
             raise FrameError("duplicate_name", self._forgetful(self._names[request.sender]))
         return request
 
     def _forgetful(self, name: str) -> str:
+        engine = self._config.storage.engine
+        lost = (
+            "storage engine 'memory' keeps nothing, so restart the whole cluster"
+            if engine == "memory"
+            else f"give {name} back its data directory, or move what the others hold to a new cluster"
+        )
         return (
-            f"{name} is another process than the {name} heard before: either two replicas run under this "
-            f"name, or it was restarted without its memory and may not vote. Stop it; if it lost its memory, "
-            f"restart the whole cluster (storage engine {self._config.storage.engine!r} keeps nothing)"
+            f"{name} is another one than the {name} heard before: either two replicas run under this "
+            f"name, or it was started without its data and may not vote. Stop it; if the data is lost, {lost}"
         )
 
     def _drop(self, identity: bytes, error: FrameError) -> None:

@@ -5,25 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from random import Random
 from types import FrameType
 
-from epaxos.actors.replica import End, Parts, Replica
+from epaxos.actors.assembly import make_parts
+from epaxos.actors.replica import End, Replica
 from epaxos.config import Config
 from epaxos.errors import EpaxosError
-from epaxos.metrics import MetricsServer, ReplicaStats, make_registry
-from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import Row
-from epaxos.protocol.quorums import Quorums
-from epaxos.protocol.state import Settings
-from epaxos.statemachine.batch import Limits
-from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.operations import Operation
-from epaxos.storage.memory import MemoryStorage
-from epaxos.transport.codec import MESSAGE_NAMES
+from epaxos.metrics import MetricsServer, make_registry
 from epaxos.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -36,6 +26,7 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
 
     Raises:
         ConfigError: a port cannot be listened on.
+        StorageError: the data directory cannot be used.
     """
     row = config.row_of(name)
     parts = make_parts(config, row)
@@ -55,27 +46,6 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
     return _exit_code(end.error)
 
 
-def make_parts(config: Config, row: Row) -> Parts:
-    """Put together what a Replica drives: the protocol's core, its state machine, storage and figures."""
-    settings = Settings(
-        row=row,
-        quorums=Quorums(config.n, config.f, config.e),
-        thrifty=config.thrifty,
-        fast_path_timeout=config.fast_path_timeout,
-        retry=config.retry,
-        recovery_timeout=config.timeout,
-    )
-    limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
-    names = [replica.name for replica in config.replicas]
-    operations = [operation.name for operation in Operation]
-    return Parts(
-        core=EPaxos(settings, Random()),  # noqa: S311 - jitter of retries, nothing secret
-        storage=MemoryStorage(),
-        machine=StateMachine(limits, time.sleep),
-        stats=ReplicaStats(names, row, operations, list(MESSAGE_NAMES.values())),
-    )
-
-
 @contextmanager
 def _until_signalled(end: End) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the replica in order."""
@@ -93,8 +63,11 @@ def _until_signalled(end: End) -> Iterator[None]:
 
 
 def _health(end: End) -> tuple[bool, dict[str, object]]:
-    """Healthy is a replica whose actor runs; whether it has a quorum is its peers' matter too."""
-    return not end.reached.is_set(), {"version": __version__}
+    """Healthy is a replica whose actor runs and whose disk works; a quorum is its peers' matter too."""
+    details: dict[str, object] = {"version": __version__}
+    if end.trouble:
+        details["storage"] = end.trouble
+    return not (end.reached.is_set() or end.trouble), details
 
 
 def _calm_garbage_collector() -> None:

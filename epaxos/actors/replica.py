@@ -2,38 +2,43 @@
 
 Each round it hands everything that waited to the core, and then performs what the core asked for, in
 the order that `protocol.contract` demands: make the records durable, send, execute, answer.
+
+When the disk fails, the Replica promises nothing any more: it hands the core no further event and sends nothing to
+its peers, to whom it is as good as crashed. It lives on to say so, to clients, in its health and in its metrics.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import pykka
 import zmq
 
+from epaxos.actors.assembly import Parts
+from epaxos.actors.catchup import CatchUpReporter
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.sockets import bind_router, unresolved
 from epaxos.actors.status import describe
+from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
-from epaxos.errors import EpaxosError
-from epaxos.metrics import Gauges, ReplicaStats
-from epaxos.protocol.contract import Component, Core, Effects, PeerStatus, Propose, Receive, Tick
+from epaxos.errors import EpaxosError, FrameError, StorageError
+from epaxos.metrics import Gauges
+from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
 from epaxos.protocol.ids import Row
-from epaxos.protocol.log import NOP
+from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.messages import Message
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
-from epaxos.statemachine.machine import StateMachine
-from epaxos.storage.contract import Storage
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, encode_message
 
 _log = logging.getLogger(__name__)
 
@@ -54,21 +59,22 @@ class Unresolved(NamedTuple):
     text: str
 
 
-class Parts(NamedTuple):
-    """What a Replica is put together from."""
+class Committed(NamedTuple):
+    """To the Replica, from the thread that committed a checkpoint: it is durable, or why it is not."""
 
-    core: Core[Message]
-    storage: Storage
-    machine: StateMachine
-    stats: ReplicaStats
+    error: BaseException | None
 
 
 class End:
-    """How a Replica ended, for the thread that waits for it; `error` is None after an ordinary stop."""
+    """How a Replica ended, for the thread that waits for it; `error` is None after an ordinary stop.
+
+    `trouble` says what is wrong with the disk of one that has not ended.
+    """
 
     def __init__(self) -> None:
         self.reached = threading.Event()
         self.error: BaseException | None = None
+        self.trouble = ""
 
     def reach(self, error: BaseException | None) -> None:
         """Note the first cause and wake whoever waits."""
@@ -97,20 +103,31 @@ class Replica(pykka.ThreadingActor):
         self.actor_inbox.capacity = config.mailbox
         self._config = config
         self._row = row
-        self._core, self._storage, self._machine, self._stats = parts
+        self._parts = parts
+        self._core, self._machine, self._disk, self._stats, _ = parts
+        self._keeper = self._disk.keeper
         self._end = end
         self._born = time.monotonic()
-        self._incarnation = secrets.randbits(64)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
+        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
         self._outboxes = {peer: Outbox() for peer in range(config.n) if peer != row}
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
         self._peer_changes: list[PeerStatus] = []
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
+        self._catch_up = CatchUpReporter(config, self._stats)
         self._clients = Clients(config, limits, self._stats, self._reply)
-        self._peers = Peers(config, row, Codec(config.n, decode_payload), self._stats, self._refuse)
+        self._peers = Peers(
+            config,
+            row,
+            Codec(config.n, decode_payload),
+            self._stats,
+            self._refuse,
+            self._disk.incarnations,
+            self._disk.journal.remember,
+        )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
 
@@ -135,11 +152,19 @@ class Replica(pykka.ThreadingActor):
             self._remotes[peer] = self._start_remote(peer)
             self._helpers.submit(self._look_up, peer)
         sources = Sources(self._peer_socket, self._client_socket, self._deadline, time.monotonic)
+        self._resume()
         self.actor_inbox.attach(sources)
         address = self._config.replicas[self._row]
         _log.info(
             "listening for peers on %s, for clients on %s", address.peer_endpoint, address.client_endpoint
         )
+
+    def _resume(self) -> None:
+        """Go on with what the log holds; everything in it that is decided executes before the first round."""
+        if self._parts.resumes:
+            now = time.monotonic()
+            self._perform(self._core.resume(now), now)
+            _log.info("resumed with %s executed of each row", list(self._core.status().executed))
 
     def _listen(self) -> None:
         config, address = self._config, self._config.replicas[self._row]
@@ -154,7 +179,7 @@ class Replica(pykka.ThreadingActor):
             name=address.name,
             endpoint=address.peer_endpoint,
             cluster=config.fingerprint,
-            incarnation=self._incarnation,
+            incarnation=self._disk.incarnation,
             timeout=config.timeout,
             beacon=config.beacon,
             commit_delay=config.commit_delay,
@@ -184,15 +209,25 @@ class Replica(pykka.ThreadingActor):
         for remote in self._remotes.values():
             remote.end()
         self._helpers.shutdown(wait=False, cancel_futures=True)
-        self._storage.close()
+        self._committer.shutdown(wait=True)
+        self._keeper.source.close()
+        self._close_engine()
         self._context.destroy(linger=0)
+
+    def _close_engine(self) -> None:
+        try:
+            self._disk.engine.close()
+        except StorageError as error:
+            _log.error("the storage engine did not close in order: %s", error)
 
     # -- messages ------------------------------------------------------------------------------------------
 
     def on_receive(self, message: Any) -> Any:
         """Take a round, or a message from one of the helper threads."""
         if isinstance(message, Round):
-            self._on_round(message)
+            self._guard(self._refuse_round if self._end.trouble else self._on_round, message)
+        elif isinstance(message, Committed):
+            self._guard(self._on_committed, message)
         elif isinstance(message, Broken):
             raise message.error
         elif isinstance(message, Digested):
@@ -206,6 +241,32 @@ class Replica(pykka.ThreadingActor):
             return super().on_receive(message)
         return None
 
+    def _guard(self, take: Callable[[Any], None], message: object) -> None:
+        """Take a message; if the disk fails at that, promise nothing more."""
+        try:
+            take(message)
+        except StorageError as error:
+            self._stop_promising(error)
+
+    def _stop_promising(self, error: StorageError) -> None:
+        if self._end.trouble:
+            return
+        self._end.trouble = str(error)
+        self._stats.storage_failed = True
+        _log.critical(
+            "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
+        )
+        for remote in self._remotes.values():
+            remote.end()
+
+    def _refuse_round(self, round_: Round) -> None:
+        """Tell clients to go elsewhere; of peers nothing is taken."""
+        now = time.monotonic()
+        for identity, parts in round_.clients:
+            question = self._clients.open(identity, parts, now, refuse=True)
+            if question is not None:
+                self._answer_status(question)
+
     def _on_round(self, round_: Round) -> None:
         began = time.monotonic()
         effects: Effects[Message] = Effects()
@@ -217,6 +278,8 @@ class Replica(pykka.ThreadingActor):
         ]
         self._take_own_events(effects, began)
         self._perform(effects, began)
+        self._do(self._keeper.poll(began), began)
+        self._catch_up.note(self._keeper.catch_up, began)
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
@@ -230,10 +293,13 @@ class Replica(pykka.ThreadingActor):
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                sender, events = opened
+                sender, messages = opened
                 heard.add(sender)
-                for event in events:
-                    effects.extend(self._core.on_event(event, now))
+                for message in messages:
+                    if isinstance(message, FetchRows | CheckpointRows):
+                        self._take_transfer(sender, message, now)
+                    else:
+                        effects.extend(self._core.on_event(Receive(sender, message), now))
         for sender in heard:
             self._remotes[sender].actor_ref.tell(Heard(now))
             self._remotes[sender].run_waiting()
@@ -255,18 +321,24 @@ class Replica(pykka.ThreadingActor):
 
     def _deadline(self) -> float:
         """When a round is due even if nothing arrives."""
+        if self._end.trouble:
+            return _NEVER
         if self._peer_changes or self._may_propose():
             return 0.0
-        return min(self._core.deadline, *(remote.deadline for remote in self._remotes.values()), _NEVER)
+        remotes = (remote.deadline for remote in self._remotes.values())
+        return min(self._core.deadline, self._keeper.deadline, *remotes, _NEVER)
 
     # -- effects -------------------------------------------------------------------------------------------
 
     def _perform(self, effects: Effects[Message], now: float) -> None:
         """Do what the core asked for, in the order of `protocol.contract`."""
-        executions = []
+        executions: list[Component] = []
         while True:
             if effects.records:
-                self._storage.persist(effects.records)
+                self._persist(effects.records)
+            if effects.truncate is not None:
+                self._disk.journal.drop(effects.truncate)
+            self._keeper.wanted(effects.fetch, now)
             executions += effects.executions
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
@@ -279,6 +351,12 @@ class Replica(pykka.ThreadingActor):
         self._send(now)
         if executions:
             self._execute(executions)
+            self._keeper.executed(executions, now)
+
+    def _persist(self, records: Sequence[Instance]) -> None:
+        began = time.monotonic()
+        self._disk.journal.persist(records)
+        self._stats.persisted(len(records), time.monotonic() - began)
 
     def _post(self, effects: Effects[Message]) -> list[Message]:
         """Put messages into the outboxes; return those to this replica itself."""
@@ -320,6 +398,42 @@ class Replica(pykka.ThreadingActor):
             else:
                 self._stats.component_size.observe(len(component), 1)
         self._stats.component_size.observe(1, singles)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def _take_transfer(self, sender: Row, message: TransferMessage, now: float) -> None:
+        try:
+            self._do(self._keeper.receive(sender, message, now), now)
+        except FrameError as error:
+            self._stats.error(error.kind)
+            _log.warning("dropped a part of %s's checkpoint: %s", self._config.replicas[sender].name, error)
+
+    def _do(self, todo: Todo, now: float) -> None:
+        """Do what the keeper of checkpoints asks for."""
+        for event in todo.events:
+            self._perform(self._core.on_event(event, now), now)
+        for receiver, message in todo.messages:
+            if isinstance(message, CheckpointRows):
+                self._stats.served_bytes += len(message.rows)
+            self._outboxes[receiver].messages.append(_outgoing(message))
+        if todo.messages:
+            self._send(now)
+        if todo.commit:
+            commit = self._committer.submit(self._disk.engine.commit_state)
+            commit.add_done_callback(lambda done: self._tell(Committed(done.exception())))
+
+    def _tell(self, message: object) -> None:
+        """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
+        with suppress(pykka.ActorDeadError):
+            self.actor_ref.tell(message)
+
+    def _on_committed(self, committed: Committed) -> None:
+        if committed.error is not None:
+            raise committed.error
+        now = time.monotonic()
+        self._stats.checkpointed(now - self._keeper.cut_at, now)
+        self._stats.storage_bytes = self._disk.engine.size
+        self._do(self._keeper.committed(), now)
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
@@ -363,10 +477,9 @@ class Replica(pykka.ThreadingActor):
             self._config,
             self._row,
             time.monotonic() - self._born,
-            self._core.status(),
-            self._machine,
-            self._stats,
+            self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
+            self._end.trouble,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
@@ -375,7 +488,7 @@ class Replica(pykka.ThreadingActor):
         if len(self._digest_askers) == 1:
             # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
             digest: Future[str] = self._helpers.submit(self._machine.digest_source().hexdigest)
-            digest.add_done_callback(lambda done: self.actor_ref.tell(Digested(done.result())))
+            digest.add_done_callback(lambda done: self._tell(Digested(done.result())))
 
     def _on_digest(self, digest: str) -> None:
         """Answer whoever asked first; those who asked meanwhile share the next one."""
@@ -389,7 +502,14 @@ class Replica(pykka.ThreadingActor):
         core, machine = self._core.status(), self._machine
         self._stats.duplicates = machine.duplicates
         self._stats.gauges = Gauges(
-            core.committed, core.executed, core.pending, core.in_flight, machine.keys, machine.sessions
+            core.committed,
+            core.executed,
+            core.pending,
+            core.in_flight,
+            machine.keys,
+            machine.sessions,
+            core.truncated,
+            core.kept,
         )
         self._stats.round_done(events, waited, time.monotonic() - began)
 
@@ -399,7 +519,7 @@ _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 
 
-def _outgoing(message: Message) -> Outgoing:
+def _outgoing(message: PeerMessage) -> Outgoing:
     return Outgoing(MESSAGE_NAMES[type(message)], encode_message(message))
 
 

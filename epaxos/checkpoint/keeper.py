@@ -92,6 +92,7 @@ class Keeper:
         self._make_fetched = make_fetched
         self._number = number
         self._phase = _Phase.IDLE
+        self._cut_at = 0.0
         self._executed = 0
         self._due = math.inf
         self._fetch: Fetch | None = None
@@ -164,6 +165,11 @@ class Keeper:
         fetch = self._fetch
         return fetch is not None and sender == fetch.peer and self._target is None and fetch.take(message)
 
+    @property
+    def cut_at(self) -> float:
+        """When the cut of the last checkpoint was taken."""
+        return self._cut_at
+
     def committed(self) -> Todo:
         """What was staged is durable."""
         assert self._phase is _Phase.COMMITTING
@@ -204,6 +210,7 @@ class Keeper:
         else:
             return
         self._executed, self._due = 0, math.inf
+        self._cut_at = now
         self._phase = _Phase.WRITING
 
     def _ask(self, now: float, todo: Todo) -> None:

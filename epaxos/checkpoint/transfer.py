@@ -8,8 +8,8 @@ the receiver will ask for that next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
 
 import msgpack
 
@@ -21,7 +21,7 @@ from epaxos.protocol.ids import Vector
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 
 BYTES_AT_A_TIME: Final = 256 * 1024
-"""What one message brings, or one row if that is longer."""
+"""What one message brings at most: a part of a row, if that is longer."""
 
 DONE: Final = -1
 """The position in a request that ends a transfer."""
@@ -47,21 +47,46 @@ class Snapshot(Protocol):
 
 
 class _Served:
-    """A transfer to one peer: `after` is the key of the row before each position that was asked for."""
+    """A transfer to one peer, as a stream of bytes: rows one after the other.
+
+    `sent` is what was sent last, from `position` on; `ready` what has been read and not been sent.
+    """
 
     def __init__(self, number: int, snapshot: Snapshot, executed: Vector, now: float) -> None:
         self.number = number
         self.snapshot = snapshot
         self.executed = executed
         self.used = now
-        self.before, self.position, self.after = b"", 0, b""
-        self.previous = 0
+        self.position = 0
+        self.sent = b""
+        self._ready = bytearray()
+        self._after = b""
+        self._read_all = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows what was sent last."""
+        return self._read_all and not self._ready
+
+    def advance(self, size: int) -> None:
+        """Take the next `size` bytes, or what is left."""
+        while len(self._ready) < size and not self._read_all:
+            rows = self.snapshot.scan(self._after, size)
+            if rows:
+                self._after = rows[-1][0]
+                self._ready += b"".join(map(msgpack.packb, rows))
+            else:
+                self._read_all = True
+        self.position += len(self.sent)
+        self.sent = bytes(self._ready[:size])
+        del self._ready[:size]
 
 
 class Source:
     """Answers the requests of peers; `snapshot` gives the last durable checkpoint.
 
-    A transfer that nobody asks about for `lease` seconds is over. A message brings about `chunk` bytes.
+    A transfer that nobody asks about for `lease` seconds is over. A message brings at most `chunk`
+    bytes.
     """
 
     def __init__(
@@ -100,16 +125,12 @@ class Source:
             served = self._begin(peer, request.transfer, now)
             if served is None:
                 return None
-        if request.position == served.position:
-            served.previous, served.before = served.position, served.after
-        elif request.position != served.previous:
-            return None  # an old request that was under way for long
         served.used = now
-        rows = served.snapshot.scan(served.before, self._chunk)
-        served.position = served.previous + len(rows)
-        served.after = rows[-1][0] if rows else served.before
-        last = not served.snapshot.scan(served.after, 1)
-        return CheckpointRows(served.number, served.previous, msgpack.packb(rows), int(last))
+        if request.position == served.position + len(served.sent):
+            served.advance(self._chunk)
+        elif request.position != served.position:
+            return None  # an old request that was under way for long
+        return CheckpointRows(served.number, served.position, served.sent, int(served.ended))
 
     def _begin(self, peer: ReplicaRow, number: int, now: float) -> _Served | None:
         self._end(peer)
@@ -141,7 +162,7 @@ class Source:
 class Fetch:
     """One checkpoint on its way from `peer`; `make` makes what collects it, `number` gives numbers never used.
 
-    rows, size   what has come so far, in rows and bytes
+    rows, size   what has come so far, in rows and bytes; the next byte wanted is that after `size`
     complete     whether all has
     """
 
@@ -153,11 +174,12 @@ class Fetch:
         self.complete = False
         self._make = make
         self._number = number
+        self._unpacker = _unpacker()
         self.fetched = make()
 
     def request(self) -> FetchRows:
         """What to ask the peer for now; the same again until it has come."""
-        return FetchRows(self.transfer, self.rows)
+        return FetchRows(self.transfer, self.size)
 
     def end(self) -> FetchRows:
         """What to tell the peer when no more is wanted of it."""
@@ -179,24 +201,30 @@ class Fetch:
         if message.position == GONE:
             # What has come is of a cut that nobody has any more, and must not be mixed with another.
             self.transfer, self.rows, self.size = self._number(), 0, 0
+            self._unpacker = _unpacker()
             self.fetched = self._make()
             return True
-        if message.position != self.rows:
+        if message.position != self.size:
             return False
-        rows = list(_decode_rows(message.rows))
-        self.fetched.take(rows)
-        self.rows += len(rows)
         self.size += len(message.rows)
+        self._unpacker.feed(message.rows)
+        self.fetched.take(self._decode_rows())
         self.complete = bool(message.last) and self.fetched.complete
         return True
 
+    def _decode_rows(self) -> Iterator[Row]:
+        try:
+            for row in self._unpacker:
+                key, value = row
+                if type(key) is not bytes or type(value) is not bytes:
+                    raise FrameError("malformed", "rows of a checkpoint must be bytes")
+                self.rows += 1
+                yield key, value
+        except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+            raise FrameError("malformed", f"not rows of a checkpoint: {error}") from error
 
-def _decode_rows(encoded: bytes) -> Iterator[Row]:
-    try:
-        rows: Iterable[tuple[object, object]] = msgpack.unpackb(encoded)
-        for key, value in rows:
-            if type(key) is not bytes or type(value) is not bytes:
-                raise FrameError("malformed", "rows of a checkpoint must be bytes")
-            yield key, value
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise FrameError("malformed", f"not rows of a checkpoint: {error}") from error
+
+def _unpacker() -> Any:
+    return msgpack.Unpacker(
+        max_buffer_size=0
+    )  # a row is as long as it is: a session has all its client's results

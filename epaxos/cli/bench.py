@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.console import Console
@@ -28,17 +25,18 @@ from epaxos.bench.report import as_json, as_table, remarks, title
 from epaxos.bench.run import Nobody, Result, run_bench
 from epaxos.cli.failures import Exit, complain
 from epaxos.cli.options import (
+    STDOUT,
     config_option,
     duration,
     find_replica,
     load,
     positive_duration,
     timeout_option,
+    writable,
+    write_json,
 )
 from epaxos.cli.pages import Page
 from epaxos.config import Config
-
-_STDOUT: Final = "-"
 
 
 def amount(context: click.Context, option: click.Parameter, text: str) -> Amount:
@@ -46,17 +44,6 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
     if text.isdecimal():
         return Amount(operations=int(text))
     return Amount(seconds=duration(context, option, text))
-
-
-def writable(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    """A click callback: a file that can be written, as is better known before the run than after it."""
-    if name is None or name == _STDOUT:
-        return name
-    try:
-        with Path(name).open("a", encoding="utf-8"):
-            return name
-    except OSError as error:
-        raise click.BadParameter(f"cannot write {name!r}: {error.strerror}") from error
 
 
 @click.command(cls=Page)
@@ -287,15 +274,10 @@ def _stopped_by_interrupt(stop: Callable[[], None]) -> Iterator[None]:
 def _show(result: Result, json_file: str | None, errors: Console) -> None:
     """The table goes to stdout, unless the JSON does."""
     report = as_json(result)
-    console = errors if json_file == _STDOUT else Console(highlight=False)
+    console = errors if json_file == STDOUT else Console(highlight=False)
     console.print(title(report), markup=False, soft_wrap=True)
     console.print(as_table(report))
     for line in remarks(report):
         console.print(line, markup=False, soft_wrap=True)
-    if json_file is None:
-        return
-    text = json.dumps(report, indent=2) + "\n"
-    if json_file == _STDOUT:
-        sys.stdout.write(text)
-    else:
-        Path(json_file).write_text(text, encoding="utf-8")
+    if json_file is not None:
+        write_json(report, json_file)

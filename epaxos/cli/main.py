@@ -41,6 +41,7 @@ ENTRIES: Final = {
     "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
     "bench": Entry(OTHER, "epaxos.cli.bench", "Load a running cluster and report what it did."),
+    "simulate": Entry(OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them."),
     "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
 }
 

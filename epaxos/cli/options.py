@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -13,6 +16,9 @@ from epaxos.errors import ConfigError
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+STDOUT: Final = "-"
+"""The name of a file that means standard output."""
 
 
 def duration(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
@@ -31,6 +37,26 @@ def positive_duration(ctx: click.Context, option: click.Parameter, text: str | N
     if seconds == 0:
         raise click.BadParameter(f"found {text!r}; allowed: a duration above 0")
     return seconds
+
+
+def writable(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """A click callback: a file that can be written, as is better known before the run than after it."""
+    if name is None or name == STDOUT:
+        return name
+    try:
+        with Path(name).open("a", encoding="utf-8"):
+            return name
+    except OSError as error:
+        raise click.BadParameter(f"cannot write {name!r}: {error.strerror}") from error
+
+
+def write_json(report: Mapping[str, Any], name: str) -> None:
+    """Write a report to a file, or to stdout."""
+    text = json.dumps(report, indent=2) + "\n"
+    if name == STDOUT:
+        sys.stdout.write(text)
+    else:
+        Path(name).write_text(text, encoding="utf-8")
 
 
 config_option: Final = click.option(

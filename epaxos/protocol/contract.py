@@ -160,7 +160,7 @@ class Effects(Generic[MessageT]):
 
 
 class CoreStatus(NamedTuple):
-    """A copy of a core's main figures, for people and metrics."""
+    """A copy of a core's main figures, for people and metrics; `kept` is how many instances its log holds."""
 
     committed: Vector
     executed: Vector
@@ -168,6 +168,7 @@ class CoreStatus(NamedTuple):
     truncated: Vector
     in_flight: int
     pending: int
+    kept: int
 
 
 Columns: TypeAlias = Sequence[Sequence[Slot]]
@@ -237,6 +238,10 @@ class Core(Protocol[MessageT]):
         Raises:
             InvariantError: the state is broken; the replica must stop and perform nothing more.
         """
+        ...
+
+    def resume(self, now: float) -> Effects[MessageT]:
+        """Go on after a restart with something durable: once, before the first event."""
         ...
 
     @property

@@ -166,6 +166,7 @@ class EPaxos:
             truncated=tuple(state.logs.truncated),
             in_flight=self.in_flight,
             pending=state.executor.pending,
+            kept=sum(map(len, state.logs.rows)),
         )
 
     # -- events --------------------------------------------------------------------------------------------

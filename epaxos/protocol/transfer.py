@@ -11,9 +11,9 @@ from epaxos.protocol.ids import Slot
 
 
 class FetchRows(NamedTuple):
-    """Send me rows of your checkpoint, from a position on.
+    """Send me your checkpoint, from a position on.
 
-    `transfer` is a number that the asking replica has never used before; `position` counts the rows that have come. A
+    `transfer` is a number that the asking replica has never used before; `position` counts the bytes that have come. A
     position of -1 says that no more are wanted, and that the peer need not keep its log for this replica any longer.
     """
 
@@ -22,7 +22,9 @@ class FetchRows(NamedTuple):
 
 
 class CheckpointRows(NamedTuple):
-    """Some rows of the checkpoint in `transfer`, from `position` on, in one piece of bytes; `last` if none follow.
+    """Bytes of the checkpoint in `transfer`, from `position` on; `last` is 1 if none follow.
+
+    The checkpoint is a stream of rows; a message may end within one.
 
     A position of -1 says that the peer does not know that transfer any more.
     """

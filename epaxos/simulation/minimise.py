@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from epaxos.simulation.cluster import Plan
-from epaxos.simulation.run import Outcome
+from epaxos.simulation.run import Outcome, kind_of
 from epaxos.simulation.workload import Frame, Script
 
 Item = TypeVar("Item")
@@ -45,6 +45,7 @@ class Minimiser:
         self.plan = plan
         self.outcome = outcome
         self.runs = 0
+        self._kind = _kind(outcome)
         self._run = run
         self._actions = 0
 
@@ -68,7 +69,7 @@ class Minimiser:
         outcome = self._run(plan)
         self.runs += 1
         self._actions += outcome.actions
-        if outcome.verdict is not self.outcome.verdict or _kind(outcome) != _kind(self.outcome):
+        if outcome.verdict is not self.outcome.verdict or _kind(outcome) != self._kind:
             return False
         self.plan, self.outcome = plan, outcome
         return True
@@ -90,8 +91,7 @@ class Minimiser:
 
 
 def _kind(outcome: Outcome) -> str:
-    """What kind of failure it is: the checker, where there is one."""
-    return outcome.text.partition(":")[0]
+    return kind_of(outcome.verdict, outcome.text)
 
 
 def _scripts(scripts: Sequence[Script], frames: Sequence[tuple[int, Frame]]) -> tuple[Script, ...]:

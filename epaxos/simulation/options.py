@@ -44,14 +44,9 @@ class Overrides(NamedTuple):
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
-        given = []
-        if self.replicas is not None:
-            given.append(f"--replicas {self.replicas}")
-        if self.faults is not None:
-            given.append(f"--faults {','.join(kind for kind in FAULTS if kind in self.faults) or 'none'}")
-        if self.operations is not None:
-            given.append(f"--operations {self.operations}")
-        return given
+        values = {"replicas": self.replicas, "faults": self.faults, "operations": self.operations}
+        given = {name: value for name, value in values.items() if value is not None}
+        return [word for name, value in given.items() for word in (f"--{name}", shown(value))]
 
 
 NO_OVERRIDES: Final = Overrides()
@@ -175,16 +170,17 @@ class Options:
 
     def describe(self) -> str:
         """All options in a few lines."""
-        shown = [f"{field.name}={_shown(getattr(self, field.name))}" for field in fields(self)]
         lines = [""]
-        for item in shown:
+        for field in fields(self):
+            item = f"{field.name}={shown(getattr(self, field.name))}"
             if len(lines[-1]) + len(item) > 100:
                 lines.append("")
             lines[-1] += f"  {item}"
         return "\n".join(lines)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The value of an option, in the way it is printed and given."""
     if isinstance(value, frozenset):
         return ",".join(kind for kind in FAULTS if kind in value) or "none"
     if isinstance(value, tuple):
@@ -341,6 +337,8 @@ def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[
 
 def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
     """Now and then some replicas never hear of something, which random loss would hardly keep from them."""
+    if n >= 4 and random.random() < 0.3:
+        return _draw_camps(random, n)
     if random.random() < 0.5:
         return ()
     kinds = list(MESSAGE_NAMES.values())
@@ -351,6 +349,24 @@ def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
         for receiver in range(n)
         if receiver != sender and random.random() < 0.6
     )
+
+
+def _draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
+    """Two owners, each with a camp that hears of its instances alone and, recovering them, not from the owner itself.
+
+    Without this, hardly ever do two recoveries wait for one another (protocol 4.7, cases 10 and 12).
+    """
+    first, second, *others = random.sample(range(n), n)
+    size = random.randint(1, len(others) - 1)
+    mutes = []
+    for owner, other, camp, away in (
+        (first, second, others[:size], others[size:]),
+        (second, first, others[size:], others[:size]),
+    ):
+        mutes += [Mute("PreAccept", owner, receiver) for receiver in (other, *away)]
+        mutes += [Mute("RecoverOK", owner, receiver) for receiver in camp]
+        mutes += [Mute("PreAcceptOK", sender, owner) for sender in camp if random.random() < 0.6]
+    return tuple(mutes)
 
 
 def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
@@ -379,7 +395,7 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
         "checkpoint": 1e9 if never else delay * _between(random, 1, 100),
         "checkpoint_size": 10**9 if never else size,
         "retain": random.choice((0, 0, 2_000, 20_000, 10**9)),
-        "chunk": random.choice((1, 300, 10_000)),
+        "chunk": random.choice((50, 300, 10_000)),
         "lease": delay * _between(random, 10, 300),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.epaxos import EPaxos
@@ -20,6 +20,7 @@ from epaxos.simulation.checkers.progress import (
     check_same_state,
     describe_unsettled,
     settled,
+    stuck,
 )
 from epaxos.simulation.checkers.results import Results
 from epaxos.simulation.checkers.search import Linearizability, search
@@ -33,6 +34,9 @@ from epaxos.simulation.replica import LIMITS, MakeCore
 MOST_ACTIONS = 1_000_000
 """How many actions a run may take after the faults, and a hundredth of it more for each command."""
 
+CORE_STOPS: Final = "a core stops"
+"""How a finding begins that a core has made itself."""
+
 SEARCH_BUDGET = 20_000
 """How many configurations the search of a history may look at."""
 
@@ -40,18 +44,42 @@ SEARCH_BUDGET = 20_000
 class Outcome(NamedTuple):
     """What a run came to.
 
-    `text` says what was found; `places` the instances it is about. `commands` were answered, in `seconds` of
-    virtual time, with `actions` of the schedule.
+    `text` says what was found; `places` the instances and `calls` the commands, as (client, request number), that it
+    is about. `commands` were answered, in `seconds` of virtual time, with `actions` of the schedule.
     """
 
     options: Options
     verdict: Verdict
     text: str
     places: tuple[InstanceId, ...]
+    calls: tuple[tuple[int, int], ...]
     marks: Counter[str]
     commands: int
     seconds: float
     actions: int
+
+
+def kind_of(verdict: Verdict, text: str) -> str:
+    """What kind of failure a finding is, for two of the same kind to be told from others.
+
+    It is the checker or, of a crash, where in the program and by which exception. What does not finish is one kind.
+    """
+    if verdict is Verdict.LIVENESS:
+        return ""
+    if verdict is Verdict.CRASH:
+        lines = text.splitlines()
+        where = [line.strip() for line in lines if line.startswith("  File ")]
+        return f"{where[-1] if where else ''} {lines[-1].partition(':')[0]}"
+    return text.partition(":")[0]
+
+
+class _Finding(NamedTuple):
+    """What was found, as in `Outcome`."""
+
+    verdict: Verdict = Verdict.CLEAN
+    text: str = ""
+    places: tuple[InstanceId, ...] = ()
+    calls: tuple[tuple[int, int], ...] = ()
 
 
 class Run:
@@ -69,20 +97,25 @@ class Run:
         self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
 
     def execute(self) -> Outcome:
-        """Run to the end, or to the first thing that is wrong."""
-        verdict, text = Verdict.CLEAN, ""
-        places: tuple[InstanceId, ...] = ()
+        """Run to the end, or to the first thing that is wrong.
+
+        Raises:
+            OSError: an observer's.
+        """
         try:
             self._execute()
-        except ViolationError as violation:
-            verdict, text, places = Verdict.SAFETY, str(violation), violation.places
+            finding = _Finding()
+        except ViolationError as error:
+            finding = _Finding(Verdict.SAFETY, str(error), error.places, error.calls)
         except InvariantError as error:
-            verdict, text = Verdict.SAFETY, f"a core stops: {error}"
+            finding = _Finding(Verdict.SAFETY, f"{CORE_STOPS}: {error}")
         except NoProgressError as error:
-            verdict, text = Verdict.LIVENESS, str(error)
+            finding = _Finding(Verdict.LIVENESS, str(error), error.places, error.calls)
+        except OSError:  # nothing here does input or output but an observer, whose reader may have gone
+            raise
         except Exception:  # noqa: BLE001 - whatever a core raises is a finding, and the next seed must run
-            verdict, text = Verdict.CRASH, traceback.format_exc()
-        return self._outcome(verdict, text, places)
+            finding = _Finding(Verdict.CRASH, traceback.format_exc())
+        return self._outcome(finding)
 
     def _execute(self) -> None:
         schedule = self.cluster.schedule
@@ -116,7 +149,7 @@ class Run:
         most_actions = schedule.actions + MOST_ACTIONS * (1 + self._options.operations // 100)
         while not (all(client.finished for client in cluster.clients) and settled(cluster.living)):
             if schedule.now >= bound or schedule.actions >= most_actions:
-                raise NoProgressError(self._unfinished())
+                raise self._unfinished()
             until = schedule.now + self._options.beacon
             while schedule.actions < most_actions and schedule.step(until):
                 pass
@@ -132,30 +165,23 @@ class Run:
         frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
         return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
 
-    def _unfinished(self) -> str:
+    def _unfinished(self) -> NoProgressError:
         cluster = self.cluster
-        open_calls = [call for client in cluster.clients for call in client.open_calls]
-        waiting = ", ".join(f"{call.number} of client {call.client}" for call in open_calls[:10])
-        return (
+        calls = tuple((call.client, call.number) for client in cluster.clients for call in client.open_calls)
+        waiting = ", ".join(f"{client}:{number}" for client, number in calls[:10])
+        text = (
             f"not finished {cluster.schedule.now - self._options.phase:.3f} s and "
             f"{cluster.schedule.actions} actions after the faults; commands without an answer: "
             f"{waiting or 'none'}\n{describe_unsettled(cluster.living)}"
         )
+        return NoProgressError(text, stuck(cluster.living), calls[:10])
 
-    def _outcome(self, verdict: Verdict, text: str, places: tuple[InstanceId, ...]) -> Outcome:
+    def _outcome(self, finding: _Finding) -> Outcome:
         for replica in self.cluster.replicas:
             if replica.alive:
                 replica.count()
             self._coverage.add_replica(replica)
         schedule = self.cluster.schedule
         commands = sum(call.answered is not None for call in self._results.calls.values())
-        return Outcome(
-            self._options,
-            verdict,
-            text,
-            places,
-            self._coverage.marks,
-            commands,
-            schedule.now,
-            schedule.actions,
-        )
+        marks = self._coverage.marks
+        return Outcome(self._options, *finding, marks, commands, schedule.now, schedule.actions)

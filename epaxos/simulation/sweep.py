@@ -3,58 +3,63 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
-from time import process_time
-from typing import NamedTuple, TypeAlias
+from functools import partial
+from time import monotonic, process_time
+from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.cluster import draw_plan
 from epaxos.simulation.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import Outcome, Run
+from epaxos.simulation.workers import Lost, call_all, cores
 
 CHUNK = 20
-"""How many seeds a process takes at a time."""
+"""After how many seeds of one process its garbage is collected."""
+
+MOST_FAILURES: Final = 10
+"""A sweep that has met so many failing seeds ends: more of them would say no more."""
+
+SEED_LIMIT: Final = 300.0
+"""Seconds of real time that a seed may take, a hundred times what the largest ones do on a slow machine."""
 
 
 class Failure(NamedTuple):
-    """A seed that did not end clean."""
+    """A seed that did not end clean; `replays` says whether it came to an end at all, so that it can be minimised."""
 
     seed: int
     verdict: Verdict
     text: str
+    replays: bool = True
 
 
 @dataclass(slots=True)
 class Summary:
     """What some seeds came to.
 
-    `marks` counts events, `met` the seeds in which each of them happened; `cpu` is in seconds of processes.
+    `marks` counts events, `met` the seeds in which each of them happened; `cpu` is in seconds of processes, `seconds`
+    in those of a clock on the wall. `interrupted` says that it is of what had been done when Ctrl-C came.
     """
 
     seeds: int = 0
     commands: int = 0
     actions: int = 0
     cpu: float = 0.0
+    seconds: float = 0.0
+    interrupted: bool = False
     failures: list[Failure] = field(default_factory=list)
     marks: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: Summary) -> None:
-        """Take in what other seeds came to."""
-        self.seeds += other.seeds
-        self.commands += other.commands
-        self.actions += other.actions
-        self.cpu += other.cpu
-        self.failures += other.failures
-        self.marks.update(other.marks)
-        self.met.update(other.met)
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all verdicts."""
+        return max((failure.verdict for failure in self.failures), default=Verdict.CLEAN)
 
-    def add_outcome(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Take in one run."""
         self.seeds += 1
         self.commands += outcome.commands
@@ -63,6 +68,12 @@ class Summary:
         self.met.update(name for name, count in outcome.marks.items() if count)
         if outcome.verdict is not Verdict.CLEAN:
             self.failures.append(Failure(outcome.options.seed, outcome.verdict, outcome.text))
+
+    def add_lost(self, seed: int, lost: Lost) -> None:
+        """Take in a seed without an outcome: it hung, or its process died."""
+        self.seeds += 1
+        verdict = Verdict.LIVENESS if lost.hung else Verdict.CRASH
+        self.failures.append(Failure(seed, verdict, lost.text, replays=False))
 
 
 Progress: TypeAlias = Callable[[Summary], None]
@@ -87,7 +98,7 @@ def run_seeds(seeds: Sequence[int], overrides: Overrides = NO_OVERRIDES) -> Summ
     gc.disable()
     try:
         for seed in seeds:
-            summary.add_outcome(run_seed(seed, overrides))
+            summary.add(run_seed(seed, overrides))
     finally:
         if collecting:
             gc.enable()
@@ -97,43 +108,69 @@ def run_seeds(seeds: Sequence[int], overrides: Overrides = NO_OVERRIDES) -> Summ
 
 
 def sweep(
-    seeds: range,
+    seeds: Iterable[int],
     overrides: Overrides = NO_OVERRIDES,
     jobs: int | None = None,
+    duration: float | None = None,
     progress: Progress | None = None,
-    most_failures: int = 10,
 ) -> Summary:
-    """Run seeds in several processes, by default as many as there are cores for this one.
+    """Run seeds in several processes, by default one for each core that this one may use.
 
-    Ends early once `most_failures` seeds have failed. A KeyboardInterrupt ends it too: the summary then is of what
-    had been done.
+    Begins no seed after `duration` seconds, nor once `MOST_FAILURES` have failed. A KeyboardInterrupt ends it at once,
+    and the summary then is of what had been done.
+
+    Raises:
+        ValueError: an override out of its range.
     """
+    draw_plan(0, overrides)
     total = Summary()
-    jobs = jobs or len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(jobs) as pool:
-        chunks = _chunks(seeds)
-        under_way = {pool.submit(run_seeds, chunk, overrides) for chunk in islice(chunks, 2 * jobs)}
-        try:
-            while under_way:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                _take(done, total, progress)
-                if len(total.failures) < most_failures:
-                    under_way |= {
-                        pool.submit(run_seeds, chunk, overrides) for chunk in islice(chunks, len(done))
-                    }
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    began = monotonic()
+    results = call_all(
+        partial(_measured, overrides=overrides),
+        _wanted(seeds, total, None if duration is None else began + duration),
+        jobs or cores(),
+        seed_limit(overrides),
+    )
+    try:
+        with closing(results):
+            for seed, result in results:
+                _take(seed, result, total)
+                total.seconds = monotonic() - began
+                if progress is not None:
+                    progress(total)
+    except KeyboardInterrupt:
+        total.interrupted = True
+    total.seconds = monotonic() - began
     total.failures.sort()
     return total
 
 
-def _chunks(seeds: range) -> Iterator[range]:
-    return (seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK))
+def seed_limit(overrides: Overrides) -> float:
+    """How many seconds a seed may take; with very many commands, more."""
+    return SEED_LIMIT + (overrides.operations or 0) / 20
 
 
-def _take(done: set[Future[Summary]], total: Summary, progress: Progress | None) -> None:
-    for future in done:
-        total.add(future.result())
-    if progress is not None:
-        progress(total)
+def _wanted(seeds: Iterable[int], total: Summary, end: float | None) -> Iterator[int]:
+    """The seeds that there is still a reason to begin."""
+    for seed in seeds:
+        if len(total.failures) >= MOST_FAILURES or (end is not None and monotonic() >= end):
+            return
+        yield seed
+
+
+class _Measured(NamedTuple):
+    outcome: Outcome
+    cpu: float
+
+
+def _measured(seed: int, overrides: Overrides) -> _Measured:
+    began = process_time()
+    return _Measured(run_seed(seed, overrides), process_time() - began)
+
+
+def _take(seed: int, result: _Measured | Lost, total: Summary) -> None:
+    if isinstance(result, Lost):
+        total.add_lost(seed, result)
+    else:
+        total.add(result.outcome)
+        total.cpu += result.cpu

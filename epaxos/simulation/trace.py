@@ -4,93 +4,136 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
+from epaxos.protocol.messages import CommitRequest
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import Command, parts_of
+from epaxos.simulation.cluster import Plan
 from epaxos.simulation.observer import Observer
+from epaxos.simulation.run import Outcome, Run
 from epaxos.simulation.schedule import Schedule
+from epaxos.statemachine import operations
 from epaxos.statemachine.batch import Payload
-from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.sessions import BatchResult
 
 QUIET: Final = frozenset({"Beacon"})
 """Messages that go at intervals; a trace shows them only if asked for everything."""
 
 
-class Trace(Observer):
-    """Hands every event to `write` as a line; `clock` has the time."""
+class Entry(NamedTuple):
+    """One event: when (virtual seconds), at which replica (None: at none), what, and what it is about.
 
-    def __init__(self, write: Callable[[str], None], *, everything: bool = False) -> None:
+    `places` are the instances that it is about, `calls` the commands, as (client, request number). What concerns all
+    of them, such as a crash, is `general`.
+    """
+
+    when: float
+    row: Row | None
+    text: str
+    places: tuple[InstanceId, ...] = ()
+    calls: tuple[tuple[int, int], ...] = ()
+    general: bool = False
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else self.row
+        return f"{self.when * 1000:12.3f} ms  {row:>3}  {self.text}"
+
+
+class Trace(Observer):
+    """Hands every event to `write`; `clock` has the time.
+
+    `carried` says for each instance which commands its owner proposed in it.
+    """
+
+    def __init__(self, write: Callable[[Entry], None], *, everything: bool = False) -> None:
         self._write = write
         self._quiet = frozenset() if everything else QUIET
         self._contents = Contents()
+        self._begun: set[Row] = set()
+        self.carried: dict[InstanceId, tuple[tuple[int, int], ...]] = {}
         self.clock: Schedule | None = None
 
-    def _line(self, row: object, text: str) -> None:
-        now = 0.0 if self.clock is None else self.clock.now
-        self._write(f"{now * 1000:12.3f} ms  {row!s:>3}  {text}")
+    def _line(self, row: Row | None, text: str, places: tuple[InstanceId, ...] = ()) -> None:
+        self._write(Entry(self._now, row, text, places))
+
+    def _general(self, row: Row | None, text: str) -> None:
+        self._write(Entry(self._now, row, text, general=True))
+
+    @property
+    def _now(self) -> float:
+        return 0.0 if self.clock is None else self.clock.now
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
     ) -> None:
         """See `Observer`."""
-        checkpoint = f" and a checkpoint up to {executed}" if max(executed) >= 0 or above else ""
-        self._line(row, f"starts with {len(records)} durable records{checkpoint}")
+        if row in self._begun:
+            checkpoint = f" and a checkpoint up to {executed}" if max(executed) >= 0 or above else ""
+            self._general(row, f"RESTARTS with {len(records)} durable records{checkpoint}")
+        else:
+            self._begun.add(row)
+            self._line(row, "starts")
 
     def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
         """See `Observer`."""
-        self._line(row, f"ADOPTS a checkpoint up to {executed} {' '.join(map(str, above))}")
+        self._general(row, f"ADOPTS a checkpoint up to {executed} {' '.join(map(str, above))}".rstrip())
 
     def stopped(self, row: Row) -> None:
         """See `Observer`."""
-        self._line(row, "CRASHES")
+        self._general(row, "CRASHES")
 
     def happened(self, text: str) -> None:
         """See `Observer`."""
-        self._line("", f"-- {text}")
+        self._general(None, f"-- {text}")
 
     def asked(self, call: Call) -> None:
         """See `Observer`."""
-        self._line("", f"client {call.client} asks {call.number}: {show_command(call.command)}")
+        text = f"client {call.client} asks {call.number}: {show_command(call.command)}"
+        self._write(Entry(self._now, None, text, calls=((call.client, call.number),)))
 
     def answered(self, call: Call, row: Row) -> None:
         """See `Observer`."""
-        self._line("", f"client {call.client} is answered {call.number} by {row}: {_result(call.result)}")
+        text = f"client {call.client} is answered {call.number} by {row}: {_result(call.result)}"
+        self._write(Entry(self._now, None, text, calls=((call.client, call.number),)))
 
     def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
         """See `Observer`."""
         del event
         for record in effects.records:
-            self._line(row, f"  writes {self.show_record(record)}")
+            if record.orig is not None and record.id not in self.carried:
+                commands = self._contents.of(record.orig).commands
+                self.carried[record.id] = tuple((asked.client, asked.number) for asked in commands)
+            self._line(row, f"  writes {self.show_record(record)}", (record.id,))
         for note in effects.commits:
-            self._line(row, f"  DECIDES {note.id} ({note.path})")
+            self._line(row, f"  DECIDES {note.id} ({note.path})", (note.id,))
 
     def left(self, row: Row, receivers: Sequence[Row], message: Any) -> None:
         """See `Observer`."""
-        if type(message).__name__ not in self._quiet:
-            to = ",".join(map(str, receivers))
-            self._line(row, f"  -> {to}  {self.show_message(message)}")
+        self._message(row, f"  -> {','.join(map(str, receivers))}", message)
 
     def delivered(self, sender: Row, receiver: Row, message: Any) -> None:
         """See `Observer`."""
-        if type(message).__name__ not in self._quiet:
-            self._line(receiver, f"<- {sender}  {self.show_message(message)}")
+        self._message(receiver, f"<- {sender}", message)
 
     def lost(self, sender: Row, receiver: Row, message: Any) -> None:
         """See `Observer`."""
+        self._message(receiver, f"<- {sender}  LOST", message)
+
+    def _message(self, row: Row, direction: str, message: Any) -> None:
         if type(message).__name__ not in self._quiet:
-            self._line(receiver, f"<- {sender}  LOST {self.show_message(message)}")
+            self._line(row, f"{direction}  {self.show_message(message)}", _places(message))
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
         del results
         names = " ".join(f"{decided.id}{' (no-op)' if decided.value is NOP else ''}" for decided in component)
-        self._line(row, f"  executes {names}")
+        self._line(row, f"  executes {names}", tuple(decided.id for decided in component))
 
     # -- values --------------------------------------------------------------------------------------------
 
@@ -127,6 +170,21 @@ class Trace(Observer):
         return str(value)
 
 
+def run_traced(plan: Plan, trace: Trace) -> Outcome:
+    """Run a plan, and trace it."""
+    run = Run(plan, [trace])
+    trace.clock = run.cluster.schedule
+    return run.execute()
+
+
+def _places(message: Any) -> tuple[InstanceId, ...]:
+    """The instances that a message is about, if it is about some and not all."""
+    if isinstance(message, CommitRequest):
+        return tuple(InstanceId(message.row, slot) for slot in range(message.first, message.last + 1))
+    place = getattr(message, "id", None)
+    return () if place is None else (place,)
+
+
 def show_content(content: Content) -> str:
     """The commands of a payload, the first few of many."""
     shown = [f"{asked.client}:{asked.number} {show_command(asked.command)}" for asked in content.commands[:4]]
@@ -153,4 +211,4 @@ def _text(value: object) -> str:
 
 def _result(result: tuple[int, Any] | None) -> str:
     assert result is not None
-    return f"{Outcome(result[0]).name} {_text(result[1])}"
+    return f"{operations.Outcome(result[0]).name} {_text(result[1])}"

@@ -33,11 +33,11 @@ from epaxos.storage.directory import DataDirectory
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
 from epaxos.storage.wal import check_wal
 
-_APPLICATION: Final = 0x45505831
-"""In the head of both databases: whose files they are."""
-
 _LOG: Final = "log.db"
 _STATE: Final = "state.db"
+_APPLICATION: Final = {_LOG: 0x4550584C, _STATE: 0x45505853}
+"""In the head of each database: what it is."""
+
 _SCHEMA: Final = {
     _LOG: "CREATE TABLE entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, crc INTEGER NOT NULL)",
     # values of a store are mostly small: in one tree with their keys, not in two
@@ -392,7 +392,7 @@ class SqliteEngine:
 
 def _make(base: sqlite3.Connection, name: str) -> None:
     base.execute("PRAGMA journal_mode = WAL")
-    base.execute(f"PRAGMA application_id = {_APPLICATION}")
+    base.execute(f"PRAGMA application_id = {_APPLICATION[name]}")
     base.execute(_SCHEMA[name])
 
 
@@ -403,7 +403,7 @@ def _check(base: sqlite3.Connection, path: Path) -> None:
         DataCorrupt: it is not.
         sqlite3.Error: as SQLite says.
     """
-    if base.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
+    if base.execute("PRAGMA application_id").fetchone() != (_APPLICATION[path.name],):
         raise DataCorrupt(f"{path} is empty or not ours; {REBUILD}")
     if base.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         raise DataCorrupt(f"{path} has lost its write-ahead log; {REBUILD}")

@@ -10,7 +10,9 @@ The format is that of https://www.sqlite.org/fileformat2.html#walformat.
 
 from __future__ import annotations
 
+import os
 import struct
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -41,13 +43,20 @@ def check_wal(path: Path) -> None:
         StorageError: the file cannot be read.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < _HEADER.size:
+                return  # it had just been made
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:  # what was staged may be hundreds of MB
+                _check(data, path)
     except FileNotFoundError:
         return
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check(data: mmap, path: Path) -> None:
     head = data[: _HEADER.size]
-    if len(head) < _HEADER.size or not any(head):
+    if not any(head):
         return  # it had just been made
     magic, _, page, _, *salts, first, second = _HEADER.unpack(head)
     order = ">" if magic & 1 else "<"
@@ -70,7 +79,7 @@ def check_wal(path: Path) -> None:
             return
 
 
-def _frames(data: bytes, page: int, salts: tuple[int, int]) -> list[_Frame]:
+def _frames(data: mmap, page: int, salts: tuple[int, int]) -> list[_Frame]:
     """The frames written since the log last began anew; those of before bear other salts."""
     frames = []
     step = _FRAME.size + page

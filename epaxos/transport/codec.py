@@ -9,7 +9,7 @@ sender, or it was a `FrameError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
 
@@ -34,6 +34,7 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 
 _CODES: Final[dict[type, int]] = {
     PreAccept: 1,
@@ -50,9 +51,14 @@ _CODES: Final[dict[type, int]] = {
     Nack: 12,
     Truncated: 13,
     Beacon: 14,
+    FetchRows: 15,
+    CheckpointRows: 16,
 }
 MESSAGE_NAMES: Final[dict[type, str]] = {kind: kind.__name__ for kind in _CODES}
 """The name of every message type, for metrics."""
+
+PeerMessage: TypeAlias = Message | TransferMessage
+"""All that one replica sends to another."""
 
 _LARGEST: Final = 2**62
 _NOP_CODE: Final = 0
@@ -64,7 +70,8 @@ class PeerRequest(NamedTuple):
     """The envelope of everything sent between peers.
 
     `sender` is the row of the sending replica; `incarnation` a random 64-bit number that it drew when its
-    memory began, by which peers notice a replica that lost its memory, or a second one of the same name.
+    data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
+    a second one of the same name.
     `messages` are encoded one by one, so that each is encoded once for all its receivers.
     """
 
@@ -73,7 +80,7 @@ class PeerRequest(NamedTuple):
     messages: Sequence[bytes]
 
 
-def encode_message(message: Message) -> bytes:
+def encode_message(message: PeerMessage) -> bytes:
     """Encode one message; it can then be put into the envelopes to several peers."""
     fields = [_encoded_field(field) for field in message]
     encoded: bytes = msgpack.packb([_CODES[type(message)], *fields])
@@ -104,7 +111,7 @@ class Codec:
     def __init__(self, n: int, decode_command: Callable[[bytes], Command]) -> None:
         self._n = n
         self._decode_command = decode_command
-        self._readers: dict[int, Callable[[Row, list[Any]], Message]] = {
+        self._readers: dict[int, Callable[[Row, list[Any]], PeerMessage]] = {
             1: self._pre_accept,
             2: self._pre_accept_ok,
             3: self._accept,
@@ -119,6 +126,8 @@ class Codec:
             12: self._nack,
             13: self._truncated,
             14: self._beacon,
+            15: self._fetch_rows,
+            16: self._checkpoint_rows,
         }
 
     def decode_envelope(self, body: bytes) -> PeerRequest:
@@ -136,7 +145,7 @@ class Codec:
         _check(type(messages) is list and set(map(type, messages)) <= {bytes}, "list of messages")
         return PeerRequest(sender, incarnation, messages)
 
-    def decode_message(self, sender: Row, encoded: bytes) -> Message:
+    def decode_message(self, sender: Row, encoded: bytes) -> PeerMessage:
         """Decode one message of an envelope.
 
         Raises:
@@ -237,6 +246,15 @@ class Codec:
         seen, committed, executed, truncated, floor = map(self._vector, fields)
         return Beacon(seen, committed, executed, truncated, floor)
 
+    def _fetch_rows(self, _: Row, fields: list[Any]) -> TransferMessage:
+        transfer, position = fields
+        return FetchRows(_number(transfer), _slot(position))
+
+    def _checkpoint_rows(self, _: Row, fields: list[Any]) -> TransferMessage:
+        transfer, position, rows, last = fields
+        _check(type(rows) is bytes, "rows")
+        return CheckpointRows(_number(transfer), _slot(position), rows, _number(last))
+
     # -- fields --------------------------------------------------------------------------------------------
 
     def _place(self, field: Any) -> InstanceId:
@@ -295,6 +313,12 @@ def _number(field: Any) -> Slot:
     _check(type(field) is int and 0 <= field < _LARGEST, "number")
     number: int = field
     return number
+
+
+def _slot(field: Any) -> Slot:
+    _check(type(field) is int and -1 <= field < _LARGEST, "position")
+    slot: int = field
+    return slot
 
 
 def _phase(field: Any) -> Phase:

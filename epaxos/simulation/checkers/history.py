@@ -40,7 +40,7 @@ def check_witness(witness: Iterable[Asked], calls: Mapping[tuple[int, int], Call
                 f"command {asked.number} of client {asked.client} was answered at {call.answered:.6f}, but "
                 f"executes after something that was asked for at {moment:.6f}"
             )
-            raise ViolationError("linearizability", text)
+            raise ViolationError("linearizability", text, calls=(name,))
         for key in writes:
             after_write[key] = after_all[key] = moment
         for key in reads:
@@ -48,4 +48,4 @@ def check_witness(witness: Iterable[Asked], calls: Mapping[tuple[int, int], Call
     for name, call in calls.items():
         if call.answered is not None and name not in executed:
             text = f"command {call.number} of client {call.client} was answered and never executed"
-            raise ViolationError("linearizability", text)
+            raise ViolationError("linearizability", text, calls=(name,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from epaxos.protocol.ids import InstanceId
 from epaxos.simulation.checkers.reference import State
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.replica import Replica
@@ -27,6 +28,20 @@ def settled(replicas: Sequence[Replica]) -> bool:
 def describe_unsettled(replicas: Iterable[Replica]) -> str:
     """How far each replica is, for a run that did not finish."""
     return "\n".join(f"  replica {replica.row}: {replica.core.status()}" for replica in replicas)
+
+
+def stuck(replicas: Iterable[Replica]) -> tuple[InstanceId, ...]:
+    """The instances that others wait for: the first one of each row that some replica has not decided or executed."""
+    places = set()
+    for replica in replicas:
+        status = replica.core.status()
+        for row, columns in enumerate(zip(status.committed, status.executed, status.seen, strict=True)):
+            committed, executed, seen = columns
+            if committed < seen:
+                places.add(InstanceId(row, committed + 1))
+            elif executed < committed:
+                places.add(InstanceId(row, executed + 1))
+    return tuple(sorted(places))
 
 
 def check_same_state(replicas: Sequence[Replica], state: State, executed: Iterable[tuple[int, int]]) -> None:

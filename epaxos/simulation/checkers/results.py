@@ -47,13 +47,13 @@ class Results(Observer):
             text = (
                 f"replica {row} answers command {call.number} of client {call.client} before any executes it"
             )
-            raise ViolationError("no early answer", text)
+            raise ViolationError("no early answer", text, calls=((call.client, call.number),))
         if call.result != expected:
             text = (
                 f"replica {row} answers {call.result} to command {call.number} of client {call.client}, "
                 f"which came to {expected}"
             )
-            raise ViolationError("results", text)
+            raise ViolationError("results", text, calls=((call.client, call.number),))
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
@@ -95,7 +95,7 @@ class Results(Observer):
                         f"replica {row} executes {place} and gets {found} for command {number} of client "
                         f"{batch.client}, which came to {expected}"
                     )
-                    raise ViolationError("exactly once", text, (place,))
+                    raise ViolationError("exactly once", text, (place,), ((batch.client, number),))
                 gone = True
         if not gone:
             self._expected[place] = batches

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from engines import IDENTITY, entries_of, log_of, state_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from engines import IDENTITY, entries_of, log_of, state_of
 from epaxos.errors import StorageError
 from epaxos.storage.engine import ENGINES, SYNCS, Engine, StateSnapshot, open_engine
 

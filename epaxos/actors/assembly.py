@@ -1,0 +1,156 @@
+"""What a Replica is put together from: the core, the state machine, and what of both outlives the process."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from random import Random
+from typing import Final, NamedTuple
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.keeper import Keeper, KeeperSettings
+from epaxos.checkpoint.loading import load
+from epaxos.checkpoint.transfer import BYTES_AT_A_TIME, Source
+from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.config import Config
+from epaxos.errors import FrameError, StorageError
+from epaxos.metrics import ReplicaStats
+from epaxos.protocol.contract import Core, Durable
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.messages import Message
+from epaxos.protocol.quorums import Quorums
+from epaxos.protocol.state import Settings
+from epaxos.statemachine.batch import Limits, decode_payload
+from epaxos.statemachine.machine import StateMachine
+from epaxos.statemachine.operations import Operation
+from epaxos.storage.engine import Engine, Identity, open_engine
+from epaxos.storage.journal import Journal
+from epaxos.transport.codec import MESSAGE_NAMES
+
+_LEASE: Final = 10
+"""Time-outs for which a checkpoint is kept for a peer that fetches it and falls silent."""
+
+
+class Disk(NamedTuple):
+    """What of a replica outlives its process.
+
+    incarnation   the number that this data directory was given when it was made
+    incarnations  those of the peers that were ever heard of, by row
+    """
+
+    engine: Engine
+    journal: Journal
+    keeper: Keeper
+    incarnation: int
+    incarnations: dict[Row, int]
+
+
+class Parts(NamedTuple):
+    """What a Replica drives; `resumes` is whether it has a past."""
+
+    core: Core[Message]
+    machine: StateMachine
+    disk: Disk
+    stats: ReplicaStats
+    resumes: bool
+
+
+def make_parts(config: Config, row: Row) -> Parts:
+    """Open the data directory of a replica, or make it, and begin with what it holds.
+
+    Raises:
+        StorageError: the directory cannot be used.
+    """
+    replica = config.replicas[row]
+    identity = Identity(config.identity, config.n, row, replica.name)
+    storage = config.storage
+    engine = open_engine(
+        storage.engine,
+        storage.directory_of(replica.name),
+        identity,
+        storage.sync,
+        storage.sync_interval,
+        create=True,
+    )
+    try:
+        return _load(config, row, engine)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _load(config: Config, row: Row, engine: Engine) -> Parts:
+    journal = Journal(engine, config.n, decode_payload)
+    log = journal.load()
+    incarnation = log.incarnations.pop(row, None)
+    if incarnation is None:
+        incarnation = secrets.randbits(64)
+        journal.remember(row, incarnation)
+    width = 4 * config.n
+    checkpoint = _read_checkpoint(engine, Fetched(config.n, width, decode_payload))
+    durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
+    core = EPaxos(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
+    limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
+    machine = StateMachine(limits, time.sleep)
+    try:
+        load(checkpoint, core, machine)
+    except FrameError as error:
+        raise StorageError(
+            f"the checkpoint of {config.replicas[row].name} cannot be read: {error}"
+        ) from error
+    stats = ReplicaStats(
+        [replica.name for replica in config.replicas],
+        row,
+        [operation.name for operation in Operation],
+        list(MESSAGE_NAMES.values()),
+    )
+    above = [entry.id for entry in checkpoint.entries]
+    keeper = _make_keeper(config, core, machine, engine, checkpoint.executed)
+    keeper.writer.loaded(checkpoint.executed, above)
+    disk = Disk(engine, journal, keeper, incarnation, log.incarnations)
+    return Parts(core, machine, disk, stats, bool(log.records) or checkpoint.complete)
+
+
+def _read_checkpoint(engine: Engine, fetched: Fetched) -> Fetched:
+    """All rows of the last checkpoint."""
+    snapshot = engine.snapshot_state()
+    try:
+        after = b""
+        while rows := snapshot.scan(after, BYTES_AT_A_TIME):
+            fetched.take(rows)
+            after = rows[-1][0]
+    finally:
+        snapshot.close()
+    return fetched
+
+
+def _settings(config: Config, row: Row) -> Settings:
+    return Settings(
+        row=row,
+        quorums=Quorums(config.n, config.f, config.e),
+        thrifty=config.thrifty,
+        fast_path_timeout=config.fast_path_timeout,
+        retry=config.retry,
+        recovery_timeout=config.timeout,
+        retain=config.storage.retain,
+    )
+
+
+def _make_keeper(
+    config: Config, core: Core[Message], machine: StateMachine, engine: Engine, executed: Vector
+) -> Keeper:
+    writer = CheckpointWriter(core, machine, engine.stage_state)
+    writer.executed = executed
+    chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
+    source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, chunk)
+    storage = config.storage
+    settings = KeeperSettings(storage.checkpoint, storage.checkpoint_instances, config.timeout / 2)
+    return Keeper(
+        core,
+        writer,
+        source,
+        settings,
+        lambda: Fetched(config.n, core.width, decode_payload),
+        lambda: secrets.randbits(62),
+    )

@@ -1,0 +1,275 @@
+"""`epaxos simulate`: whole clusters in one thread, each from one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
+from random import SystemRandom
+from time import monotonic, process_time
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from epaxos.cli.failures import Exit
+from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
+from epaxos.cli.pages import Page
+from epaxos.cli.topology import report_topology, topology_options
+from epaxos.simulation.cluster import draw_plan
+from epaxos.simulation.failure import explain, explain_seed, headline, replay_command, version
+from epaxos.simulation.options import FAULTS, LARGEST, SMALLEST, Overrides
+from epaxos.simulation.progress import ProgressBar
+from epaxos.simulation.report import as_json, describe_outcome, describe_summary, missed
+from epaxos.simulation.run import Run, kind_of
+from epaxos.simulation.sweep import Failure, Summary, sweep
+from epaxos.simulation.trace import Trace, run_traced
+from epaxos.simulation.workers import Lost, call_all, cores
+
+FRESH: Final = 10**9
+"""Seeds that are drawn are below this, short enough to be read out."""
+
+MOST_EXPLAINED: Final = 3
+"""How many failures of a sweep are minimised, of as many kinds: one of a kind says what the others would."""
+
+_OF_SEEDS: Final = ("duration", "replicas", "faults", "jobs")
+"""Options that a run over a table has no use for."""
+
+EXPLAIN_LIMIT: Final = 1200.0
+"""Seconds that minimising one failure may take; what it may try is bounded too, and usually takes one minute."""
+
+
+def seed_range(_: click.Context, __: click.Parameter, text: str | None) -> range | None:
+    """A click callback: seeds from A on, up to B and without it."""
+    if text is None:
+        return None
+    first, colon, end = text.partition(":")
+    if colon and first.isdecimal() and end.isdecimal() and int(first) < int(end):
+        return range(int(first), int(end))
+    raise click.BadParameter(f"found {text!r}; allowed: A:B, seeds from A up to and without B, like 0:1000")
+
+
+def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> frozenset[str] | None:
+    """A click callback: kinds of faults by their names."""
+    if text is None:
+        return None
+    if text in ("all", "none"):
+        return frozenset(FAULTS if text == "all" else ())
+    kinds = frozenset(kind.strip() for kind in text.split(","))
+    if unknown := sorted(kinds - FAULTS.keys()):
+        raise click.BadParameter(f"found {unknown[0]!r}; allowed: all, none, or some of {', '.join(FAULTS)}")
+    return kinds
+
+
+@click.command(cls=Page)
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Run this seed.  [default: a fresh one]")
+@click.option(
+    "--seeds",
+    callback=seed_range,
+    metavar="A:B",
+    help="Run the seeds from A up to and without B, on all cores.",
+)
+@click.option(
+    "--duration",
+    callback=positive_duration,
+    metavar="DURATION",
+    help="Begin no seed after this long, like 10m. Without --seeds, seeds from a fresh one on.",
+)
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes.  [default: one for each core]")
+@click.option(
+    "--replicas",
+    type=click.IntRange(SMALLEST, LARGEST),
+    metavar="N",
+    help="How many replicas, instead of what the seed draws.",
+)
+@click.option(
+    "--faults",
+    callback=kinds_of_faults,
+    metavar="KIND,...",
+    help=f"Which kinds of faults instead: all, none, or some of {', '.join(FAULTS)}.",
+)
+@click.option(
+    "--operations", type=click.IntRange(1), metavar="N", help="How many commands of clients instead."
+)
+@click.option("--trace", is_flag=True, help="Print every message of the seed, and what else happens.")
+@click.option(
+    "--everything",
+    is_flag=True,
+    help="Leave nothing out: beacons in a trace, and other instances in the path of a failure.",
+)
+@click.option(
+    "--minimise/--no-minimise",
+    default=True,
+    show_default=True,
+    help="Look for a small run that fails the same way.",
+)
+@click.option(
+    "--progress/--no-progress", default=None, help="The progress bar.  [default: if stderr is a terminal]"
+)
+@click.option(
+    "--json", "json_file", callback=writable, metavar="FILE", help="Write a summary as JSON; - for stdout."
+)
+@topology_options
+def simulate(
+    seed: int | None,
+    seeds: range | None,
+    operations: int | None,
+    *,
+    topology: str | None,
+    trace: bool,
+    json_file: str | None,
+    **given: Any,
+) -> None:
+    """Run simulated clusters and check them.
+
+    A whole cluster runs in one thread under virtual time: the replicas' own code for consensus and state, with a
+    simulated network, disks, clocks and clients. The seed draws everything. First faults go on, and nothing wrong may
+    happen; then they stop, and everything pending must finish within a bound.
+
+    One seed is run with all its options printed, and what it exercised; several are run on all cores. A failure is
+    printed with the command that replays it and the path of events in a smaller run that fails the same way.
+
+    With --topology no seeds are run: the same cluster, over a table of round-trip times and without faults, tells the
+    latencies that each site would see, beside the best that the table allows.
+
+    Exit codes:
+      0    nothing is wrong
+      1    nothing is wrong, but a sweep did not exercise what so many seeds must
+      2    wrong command line
+      10   liveness: something did not finish after the faults
+      11   crash: the program failed
+      12   safety: something happened that must never happen
+      130  interrupted by Ctrl-C; what had been done until then is summed up
+
+    Of several failures the worst counts, which has the highest number.
+
+    Examples:
+      epaxos simulate
+      epaxos simulate --seed 7 --trace | less
+      epaxos simulate --seeds 0:1000 --replicas 5 --faults crash,loss
+      epaxos simulate --duration 10m --json summary.json
+      epaxos simulate --topology conf/regions-5.toml --conflicts 2
+    """
+    load = {name: given.pop(name) for name in ("conflicts", "clients", "thrifty")}
+    if topology is not None:
+        of_seeds = (seeds, trace or None, *(given[name] for name in _OF_SEEDS))
+        _refuse_together(any(value is not None for value in of_seeds), "--topology and what is about seeds")
+        code = report_topology(topology, **load, operations=operations, seed=seed, json_file=json_file)
+        click.get_current_context().exit(code)
+    for name, value in load.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} is about a run over a table: say which with --topology FILE")
+    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations)
+    duration = given.pop("duration")
+    many = seeds is not None or duration is not None
+    _refuse_together(many and seed is not None, "--seed N and a sweep (--seeds, --duration)")
+    _refuse_together(many and trace, "--trace and a sweep (--seeds, --duration)")
+    _refuse_together(not many and given["jobs"] is not None, "--jobs and a single seed")
+    fresh = SystemRandom().randrange(FRESH)
+    if many:
+        summary = _simulate_many(
+            seeds or range(fresh, fresh + FRESH), overrides, duration, json_file, **given
+        )
+    else:
+        summary = _simulate_one(fresh if seed is None else seed, overrides, json_file, trace=trace, **given)
+    if json_file is not None:
+        write_json(as_json(summary, overrides), json_file)
+    click.get_current_context().exit(_exit_code(summary, overrides))
+
+
+def _refuse_together(both: bool, what: str) -> None:  # noqa: FBT001  reads like an assertion
+    if both:
+        raise click.UsageError(f"{what} exclude each other")
+
+
+def _exit_code(summary: Summary, overrides: Overrides) -> int:
+    if summary.interrupted:
+        return Exit.INTERRUPTED
+    if summary.failures:
+        return summary.verdict
+    return Exit.FAILED if missed(summary, overrides) else Exit.DONE
+
+
+# -- one seed ------------------------------------------------------------------------------------------------
+
+
+def _simulate_one(
+    seed: int,
+    overrides: Overrides,
+    json_file: str | None,
+    *,
+    trace: bool,
+    everything: bool,
+    minimise: bool,
+    **_: Any,
+) -> Summary:
+    """Run a seed in this process, where a debugger can follow it. What it is comes first, should it never end."""
+    say = partial(click.echo, err=json_file == STDOUT)
+    plan = draw_plan(seed, overrides)
+    say(f"seed {seed} of {version()}\n{plan.options.describe()}")
+    observer = Trace(lambda entry: say(str(entry)), everything=everything)
+    summary = Summary()
+    began, cpu = monotonic(), process_time()
+    outcome = run_traced(plan, observer) if trace else Run(plan).execute()
+    summary.add(outcome)
+    summary.seconds, summary.cpu = monotonic() - began, process_time() - cpu
+    say(describe_outcome(outcome))
+    for failure in summary.failures:
+        say("\n" + headline(failure, overrides))
+        if minimise:
+            say(explain(plan, outcome, everything=everything))
+    return summary
+
+
+# -- many seeds ----------------------------------------------------------------------------------------------
+
+
+def _simulate_many(
+    seeds: range,
+    overrides: Overrides,
+    duration: float | None,
+    json_file: str | None,
+    *,
+    jobs: int | None,
+    progress: bool | None,
+    everything: bool,
+    minimise: bool,
+) -> Summary:
+    """Run many seeds, tell what they came to, and explain what failed."""
+    say = partial(click.echo, err=json_file == STDOUT)
+    errors = Console(stderr=True, highlight=False, force_terminal=progress or None)
+    shown = errors.is_terminal if progress is None else progress
+    say(f"seeds from {seeds.start} on, of {version()}")
+    with ProgressBar(errors, len(seeds), duration) if shown else nullcontext() as bar:
+        summary = sweep(seeds, overrides, jobs, duration, bar.update if bar is not None else None)
+    say(describe_summary(summary, overrides))
+    firsts, others = _first_of_each_kind(summary.failures)
+    for failure in firsts:
+        say("\n" + headline(failure, overrides))
+    for failure in others:
+        say(f"seed {failure.seed} fails like one of these: {replay_command(failure.seed, overrides)}")
+    if minimise and not summary.interrupted:
+        seeds_of_interest = [failure.seed for failure in firsts if failure.replays][:MOST_EXPLAINED]
+        _explain(seeds_of_interest, overrides, jobs or cores(), say, everything=everything)
+    return summary
+
+
+def _first_of_each_kind(failures: Sequence[Failure]) -> tuple[list[Failure], list[Failure]]:
+    """The first failure of each kind, and all others; those that cannot be replayed are kinds of their own."""
+    firsts: dict[object, Failure] = {}
+    for failure in failures:
+        kind = (failure.verdict, kind_of(failure.verdict, failure.text))
+        firsts.setdefault(kind if failure.replays else failure.seed, failure)
+    chosen = set(firsts.values())
+    return list(firsts.values()), [failure for failure in failures if failure not in chosen]
+
+
+def _explain(
+    seeds: Sequence[int], overrides: Overrides, jobs: int, say: Callable[[str], None], *, everything: bool
+) -> None:
+    """Minimise failures, each in a process of its own: a smaller run may hang where the whole one did not."""
+    function = partial(explain_seed, overrides=overrides, everything=everything)
+    with closing(call_all(function, seeds, jobs, EXPLAIN_LIMIT)) as results:
+        for seed, result in results:
+            text = f"not minimised: {result.text}" if isinstance(result, Lost) else result
+            say(f"\nseed {seed}, {text}")

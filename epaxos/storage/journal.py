@@ -1,0 +1,103 @@
+"""The acceptor's promises of one replica on its engine: instances, up to where they were dropped, incarnations.
+
+**Incarnations.** A replica draws a number when its data directory is made and puts it into every envelope; its peers
+keep it. One that comes with another number has lost its directory, or is a second process of that name, and is not
+listened to (protocol 4.11c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+import msgpack
+
+from epaxos.errors import StorageError
+from epaxos.protocol.command import Command
+from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.log import Instance
+from epaxos.storage.engine import Engine, Entry
+from epaxos.storage.records import RecordWriter, decode_log, dropped_ranges
+
+_NO_ROW: Final = 0xFFFF
+"""Stands where an instance has its row: what is not an instance comes last."""
+
+_KEY: Final = Struct(">HQB")
+_TRUNCATED: Final = _KEY.pack(_NO_ROW, 0, 0)
+_INCARNATIONS: Final = 1
+
+
+class Loaded(NamedTuple):
+    """What a journal holds at the start; `incarnations` are the numbers known, by row."""
+
+    records: list[Instance]
+    truncated: Vector
+    incarnations: dict[Row, int]
+
+
+class Journal:
+    """Writes what a replica of a cluster of n has to remember, and reads it at the start, once, before that."""
+
+    def __init__(self, engine: Engine, n: int, decode_command: Callable[[bytes], Command]) -> None:
+        self._engine = engine
+        self._n = n
+        self._decode = decode_command
+        self._writer = RecordWriter(n)
+
+    def load(self) -> Loaded:
+        """All that was written.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        others: dict[bytes, bytes] = {}
+        records = list(decode_log(self._instances(others), self._decode))
+        self._writer.loaded(records)
+        truncated = (-1,) * self._n
+        incarnations: dict[Row, int] = {}
+        for key, value in others.items():
+            if key == _TRUNCATED:
+                truncated = self._read_vector(value)
+            else:
+                incarnations[_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
+        return Loaded(records, truncated, incarnations)
+
+    def _instances(self, others: dict[bytes, bytes]) -> Iterator[Entry]:
+        for key, value in self._engine.scan_log():
+            if key >= _TRUNCATED:
+                others[key] = value
+            else:
+                yield key, value
+
+    def _read_vector(self, value: bytes) -> Vector:
+        vector = msgpack.unpackb(value)
+        if type(vector) is not list or len(vector) != self._n:
+            raise StorageError(f"the log was truncated for a cluster of another size: {vector!r}")
+        return tuple(vector)
+
+    def persist(self, records: Sequence[Instance]) -> None:
+        """Make the records of one round durable, in one commit; they are so when this returns.
+
+        Raises:
+            StorageError: they may not be: nothing may be promised any more.
+        """
+        self._engine.write_log(self._writer.entries(records))
+
+    def drop(self, frontier: Vector) -> None:
+        """Drop all instances up to here.
+
+        Raises:
+            StorageError: see `persist`.
+        """
+        self._writer.truncate(frontier)
+        self._engine.drop_log(dropped_ranges(frontier), [(_TRUNCATED, msgpack.packb(frontier))])
+
+    def remember(self, row: Row, incarnation: int) -> None:
+        """Keep the incarnation of a replica, this one or a peer.
+
+        Raises:
+            StorageError: see `persist`.
+        """
+        key = _KEY.pack(_NO_ROW, _INCARNATIONS, row)
+        self._engine.write_log([(key, incarnation.to_bytes(8, "big"))])

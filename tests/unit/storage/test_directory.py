@@ -1,0 +1,160 @@
+"""Whose data directory it is, and which directories are none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from engines import IDENTITY, log_of, open_durable
+from epaxos.errors import (
+    DataCorrupt,
+    DirectoryLocked,
+    DirectoryMissing,
+    EpaxosError,
+    FormatUnsupported,
+    NotADataDirectory,
+    WriteFailed,
+    WrongIdentity,
+)
+from epaxos.storage.engine import Identity, open_engine
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    open_durable(tmp_path / "data").close()
+    return tmp_path / "data"
+
+
+def reopen(path: Path, identity: Identity = IDENTITY, *, create: bool = True) -> None:
+    open_engine("sqlite", path, identity, "always", 1, create=create).close()
+
+
+def test_a_directory_is_made_with_its_parents_only_if_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    with pytest.raises(DirectoryMissing, match=f"there is no data directory {path}"):
+        reopen(path, create=False)
+    assert not path.parent.exists()
+    reopen(path)
+    reopen(path, create=False)
+
+
+def test_an_empty_directory_is_used_only_if_asked(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    with pytest.raises(DirectoryMissing, match="holds no data yet"):
+        reopen(tmp_path, create=False)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lost+found"]
+    reopen(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"cluster": 1}, "cluster 0000000000abcdef; this is 'bravo' with cluster 0000000000000001"),
+        ({"n": 5}, "number of replicas 3; this is 'bravo' with number of replicas 5"),
+        ({"row": 2, "name": "charlie"}, "replica 'bravo' with row 1; this is 'charlie' with row 2"),
+    ],
+)
+def test_the_data_of_another_is_refused(data: Path, changes: dict[str, int], what: str) -> None:
+    with pytest.raises(WrongIdentity, match=what):
+        reopen(data, IDENTITY._replace(**changes))  # type: ignore[arg-type]
+    reopen(data)
+
+
+def test_a_name_may_change(data: Path) -> None:
+    reopen(data, IDENTITY._replace(name="berta"))
+
+
+def test_another_format_is_refused(data: Path) -> None:
+    identity = json.loads((data / "identity").read_text())
+    (data / "identity").write_text(json.dumps({**identity, "format": 2}))
+    with pytest.raises(FormatUnsupported, match="is in format 2; this version reads format 1"):
+        reopen(data)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
+def test_an_identity_that_cannot_be_read_is_damage(data: Path, text: str) -> None:
+    (data / "identity").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataCorrupt, match="identity is damaged"):
+        reopen(data)
+
+
+def test_what_is_no_data_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    with pytest.raises(NotADataDirectory, match=r"holds other files \(letter\)"):
+        reopen(tmp_path)
+    with pytest.raises(NotADataDirectory, match="letter is a file"):
+        reopen(tmp_path / "letter")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["letter"]
+
+
+def test_data_without_identity_is_not_taken_for_a_new_directory(data: Path) -> None:
+    (data / "identity").unlink()
+    with pytest.raises(NotADataDirectory, match="no identity"):
+        reopen(data)
+
+
+def test_an_unfinished_directory_is_made_anew(data: Path) -> None:
+    (data / "identity").rename(data / "identity.new")
+    (data / "log.db").write_bytes(b"half")
+    with pytest.raises(DirectoryMissing, match="holds no data yet"):
+        reopen(data, create=False)
+    engine = open_durable(data)
+    assert log_of(engine) == {}
+    engine.close()
+    reopen(data, create=False)
+
+
+def test_a_directory_is_opened_once(data: Path) -> None:
+    engine = open_durable(data)
+    with pytest.raises(DirectoryLocked, match=f"in use by process {os.getpid()}"):
+        reopen(data)
+    engine.close()
+    reopen(data)
+
+
+def test_a_refused_directory_is_not_kept_locked(data: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(WrongIdentity):
+            reopen(data, IDENTITY._replace(n=5))
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EROFS, "may not be written"),
+        (errno.EACCES, "may not be written"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EIO, "is failing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data", "other"])
+def test_a_directory_that_cannot_be_written_says_so(
+    data: Path, number: int, hint: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    path = data.parent / name
+    with pytest.raises(WriteFailed, match=f"cannot use the data directory {path} .*{hint}"):
+        reopen(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_directory_says_so(data: Path) -> None:
+    data.chmod(0o500)
+    (data / "lock").chmod(0o400)
+    try:
+        with pytest.raises(WriteFailed, match="may not be written"):
+            reopen(data)
+    finally:
+        data.chmod(0o700)
+
+
+def test_trouble_is_an_error_of_ours() -> None:
+    for kind in (DirectoryLocked, DirectoryMissing, WrongIdentity, DataCorrupt, WriteFailed):
+        assert issubclass(kind, EpaxosError)
