@@ -93,6 +93,8 @@ class Keeper:
         self._number = number
         self._phase = _Phase.IDLE
         self._cut_at = 0.0
+        self._durable: Vector = ()
+        self._truncated: Vector | None = None
         self._executed = 0
         self._due = math.inf
         self._fetch: Fetch | None = None
@@ -104,9 +106,10 @@ class Keeper:
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing else happens."""
-        if self._phase is _Phase.WRITING or (self._phase is _Phase.IDLE and self._wants_adoption):
+        is_idle = self._phase is _Phase.IDLE
+        if self._phase is _Phase.WRITING or self._truncated is not None or (is_idle and self._wants_adoption):
             return -math.inf
-        return min(self._due if self._phase is _Phase.IDLE else math.inf, self._ask_at)
+        return min(self._due if is_idle else math.inf, self._ask_at)
 
     @property
     def catch_up(self) -> CatchUp | None:
@@ -174,6 +177,8 @@ class Keeper:
         """What was staged is durable."""
         assert self._phase is _Phase.COMMITTING
         self._phase = _Phase.IDLE
+        self._durable = self.writer.executed
+        self._truncated = ()
         todo = Todo()
         if self._adopting:
             assert self._fetch is not None
@@ -182,8 +187,17 @@ class Keeper:
             self._ask_at = -math.inf
             todo.events.append(adopt_event(self._fetch.fetched))
             self._fetch.release()
-        todo.events.append(Checkpointed(self.source.pinned(self.writer.executed)))
+        self._drop(todo)
         return todo
+
+    def _drop(self, todo: Todo) -> None:
+        """Let the core drop some of what a durable checkpoint makes unnecessary, as long as there is something."""
+        truncated = self._core.status().truncated
+        if truncated == self._truncated:
+            self._truncated = None
+        else:
+            self._truncated = truncated
+            todo.events.append(Checkpointed(self.source.pinned(self._durable)))
 
     # -- what is due ---------------------------------------------------------------------------------------
 
@@ -191,6 +205,8 @@ class Keeper:
         """Do a part of the work; what has executed in the core has executed in the state machine too."""
         todo = Todo()
         self.source.expire(now)
+        if self._truncated is not None:
+            self._drop(todo)
         if self._phase is _Phase.IDLE:
             self._begin(now, todo)
         if self._phase is _Phase.WRITING and not todo.events and self.writer.step():

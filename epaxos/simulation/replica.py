@@ -371,10 +371,12 @@ class Replica:
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         deadline = min(self.core.deadline, self._keeper.deadline)
-        if not self.alive or not self.clock.now < deadline < math.inf:
+        if deadline <= self.clock.now:  # one of the two waits; the other's time comes all the same
+            deadline = max(self.core.deadline, self._keeper.deadline)
+        if deadline == math.inf or not self.alive:
             return
         when = self.clock.virtual(deadline) + _LATER
-        if when < self._alarm:
+        if when < self._alarm and self.clock.now < deadline:
             self._alarm = when
             self._schedule.at(when, self._on_alarm, self.starts, when)
 
