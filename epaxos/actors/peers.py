@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from epaxos.config import Config
 from epaxos.errors import FrameError
@@ -19,6 +19,14 @@ _log = logging.getLogger(__name__)
 
 _WORTH_A_REFUSAL: Final = frozenset({"cluster", "version"})
 _LOGGED_AT_MOST: Final = 1000
+
+
+class Opened(NamedTuple):
+    """What one frame brought: the events, and whether its sender hears this replica."""
+
+    sender: Row
+    events: list[Receive[Message]]
+    hears: bool
 
 
 class Peers:
@@ -52,8 +60,8 @@ class Peers:
             for replica in self._names
         ]
 
-    def open(self, identity: bytes, parts: Sequence[bytes]) -> tuple[Row, list[Receive[Message]]] | None:
-        """The sender and the events of one frame from the peers' socket, None if it was dropped."""
+    def open(self, identity: bytes, parts: Sequence[bytes]) -> Opened | None:
+        """What one frame from the peers' socket brings, None if it was dropped."""
         try:
             request = self._open_request(parts)
         except FrameError as error:
@@ -71,7 +79,7 @@ class Peers:
             counted.messages += 1
             counted.bytes += len(encoded)
             events.append(Receive(request.sender, message))
-        return request.sender, events
+        return Opened(request.sender, events, request.hears)
 
     def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:

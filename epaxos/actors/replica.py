@@ -226,16 +226,15 @@ class Replica(pykka.ThreadingActor):
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
     def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
-        heard = set()
+        heard: dict[Row, bool] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                sender, events = opened
-                heard.add(sender)
-                for event in events:
+                heard[opened.sender] = opened.hears
+                for event in opened.events:
                     effects.extend(self._core.on_event(event, now))
-        for sender in heard:
-            self._remotes[sender].actor_ref.tell(Heard(now))
+        for sender, hears in heard.items():
+            self._remotes[sender].actor_ref.tell(Heard(now, hears))
             self._remotes[sender].run_waiting()
 
     def _take_own_events(self, effects: Effects[Message], now: float) -> None:
