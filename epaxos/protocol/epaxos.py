@@ -128,6 +128,7 @@ class EPaxos:
     def _on_peer_status(self, event: PeerStatus) -> None:
         if event.online:
             self.state.online.add(event.peer)
+            self._commit.hasten()
         else:
             self.state.online.discard(event.peer)
             self._suspicion.on_offline(event.peer)
