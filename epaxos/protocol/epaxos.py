@@ -129,6 +129,8 @@ class EPaxos:
         if event.online:
             self.state.online.add(event.peer)
             self._commit.hasten()
+            self._recovery.hasten()
+            self._suspicion.on_online()
         else:
             self.state.online.discard(event.peer)
             self._suspicion.on_offline(event.peer)
