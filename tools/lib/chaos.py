@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from rich.console import Console
 from rich.status import Status
@@ -65,13 +65,6 @@ class Options:
         return (self.replicas - 1) // 2
 
 
-class Done(NamedTuple):
-    """A fault that began at `at`, on the clock of the event loop."""
-
-    at: float
-    text: str
-
-
 class Run:
     """A run in `directory`: rounds of one cluster each. Its findings are in `report`."""
 
@@ -80,7 +73,6 @@ class Run:
         self._options = options
         self._directory = directory
         self._status = status
-        self._done: list[Done] = []
 
     async def rounds(self) -> None:
         """Run all rounds.
@@ -113,7 +105,7 @@ class Run:
             await stack.enter_async_context(cluster)
             checker = stack.enter_context(Checker(cluster.config.max_value))
             await cluster.start(EPAXOS, _tick)
-            gaps = Gaps()
+            gaps = Gaps(_now())
             load = Load(
                 cluster.config,
                 options.load,
@@ -124,7 +116,6 @@ class Run:
             )
             await stack.enter_async_context(load)
             await load.start()
-            self._done.clear()
             began = _now()
             try:
                 await self._perform(cluster, load, events, began, seconds)
@@ -157,9 +148,8 @@ class Run:
         text = f"{event.fault}"
         until = "" if event.until is None else f", until {event.until:.1f} s"
         notes.print(f"{now:6.1f} s  {text}{until}")
-        load.gaps.strike(event.fault.victims, _now())
-        self._done.append(Done(_now(), text))
-        self.report.faults[event.fault.kind] += 1
+        load.gaps.strike(event.fault.label, text, event.fault.victims, _now())
+        self.report.faults[event.fault.label] += 1
         load.surge(event.fault.victims)
         await asyncio.sleep(SURGE / 2)  # so that it comes in the middle of much that is under way
         await event.fault.begin(cluster)
@@ -202,13 +192,10 @@ class Run:
         report.retries.update(tally.retries)
         report.findings += tally.findings
         report.stall = max(report.stall, tally.longest_stall)
-        gap = load.gaps.longest
-        if gap is not None and (report.gap is None or gap.seconds > report.gap.seconds):
-            report.gap = gap
-            before = [done for done in self._done if done.at <= gap.end]
-            report.gap_after = (
-                f"{gap.end - before[-1].at:.1f} s after: {before[-1].text}" if before else "before all"
-            )
+        for label, gap in load.gaps.longest.items():
+            known = report.gaps.get(label)
+            if known is None or gap.seconds > known.seconds:
+                report.gaps[label] = gap
 
     @staticmethod
     def _keep(directory: Path, epoch: Epoch, finding: Finding) -> None:

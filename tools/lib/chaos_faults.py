@@ -37,6 +37,10 @@ class Fault(Protocol):
     def victims(self) -> Sequence[str]:
         """The replicas that count as faulty."""
 
+    @property
+    def label(self) -> str:
+        """Its kind, and what matters beside that: under which it is counted."""
+
     async def begin(self, cluster: Cluster) -> None:
         """Do it."""
 
@@ -59,6 +63,11 @@ class Kill:
     def victims(self) -> Sequence[str]:
         """The one that is killed."""
         return (self.victim,)
+
+    @property
+    def label(self) -> str:
+        """Told apart by whether all have heard the same."""
+        return "kill in mid-sentence" if self.deaf else "kill"
 
     def __str__(self) -> str:
         unheard = f", unheard by {' and '.join(self.deaf)} for the last {self.hush * 1000:.0f} ms"
@@ -86,6 +95,7 @@ class Pause:
     """SIGSTOP, and SIGCONT at the end."""
 
     kind: ClassVar[str] = "pause"
+    label: ClassVar[str] = "pause"
     lasting: ClassVar[bool] = False
 
     victim: str
@@ -117,10 +127,20 @@ class Cut:
     pairs: tuple[Pair, ...]
     victims: tuple[str, ...]
     shape: str
+    where: str
     closed: bool
 
+    @property
+    def label(self) -> str:
+        """Told apart by shape and manner."""
+        return f"cut {self.shape} {self._how}"
+
+    @property
+    def _how(self) -> str:
+        return "(closed)" if self.closed else "(silent)"
+
     def __str__(self) -> str:
-        return f"cut {self.shape} ({'closed' if self.closed else 'silent'})"
+        return f"cut {self.where} {self._how}"
 
     async def begin(self, cluster: Cluster) -> None:
         """Cut."""
@@ -133,7 +153,10 @@ class Cut:
     async def end(self, cluster: Cluster) -> None:
         """Mend."""
         for link in cluster.between(self.pairs):
-            link.mend()
+            if self.closed:
+                link.splice()
+            else:
+                link.flow()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,7 @@ class Delay:
     """Links on which everything takes `seconds` longer; nobody counts as faulty."""
 
     kind: ClassVar[str] = "delay"
+    label: ClassVar[str] = "delay"
     lasting: ClassVar[bool] = False
 
     pairs: tuple[Pair, ...]
@@ -154,12 +178,12 @@ class Delay:
     async def begin(self, cluster: Cluster) -> None:
         """Slow them down."""
         for link in cluster.between(self.pairs):
-            link.delay = self.seconds
+            link.delay += self.seconds
 
     async def end(self, cluster: Cluster) -> None:
-        """Let them be as quick as they can."""
+        """Let them be as quick as before."""
         for link in cluster.between(self.pairs):
-            link.mend()
+            link.delay -= self.seconds
 
 
 def draw_kill(chance: Random, healthy: Sequence[str], names: Sequence[str], _room: int) -> Kill:
@@ -187,22 +211,20 @@ def draw_cut(chance: Random, healthy: Sequence[str], names: Sequence[str], room:
     peers = [name for name in names if name != victim]
     out = tuple((victim, peer) for peer in peers)
     back = tuple((peer, victim) for peer in peers)
+    peer = chance.choice(peers)
     shape = chance.choice(("around", "out", "in", "halves", "pair", "way"))
     if shape == "halves" and room > 1:
         side = tuple(sorted(chance.sample(list(healthy), room)))
         other = [name for name in names if name not in side]
         crossing = (*product(side, other), *product(other, side))
-        return Cut(crossing, side, f"{' and '.join(side)} off the others", closed)
-    if shape in ("around", "halves"):
-        return Cut((*out, *back), (victim,), f"around {victim}", closed)
-    if shape == "out":
-        return Cut(out, (victim,), f"from {victim} to all", closed)
-    if shape == "in":
-        return Cut(back, (victim,), f"from all to {victim}", closed)
-    peer = chance.choice(peers)
-    if shape == "pair":
-        return Cut(((victim, peer), (peer, victim)), (victim,), f"between {victim} and {peer}", closed)
-    return Cut(((victim, peer),), (victim,), f"from {victim} to {peer}", closed)
+        return Cut(crossing, side, shape, f"{' and '.join(side)} off the others", closed)
+    pairs, where = {
+        "out": (out, f"from {victim} to all"),
+        "in": (back, f"from all to {victim}"),
+        "pair": (((victim, peer), (peer, victim)), f"between {victim} and {peer}"),
+        "way": (((victim, peer),), f"from {victim} to {peer}"),
+    }.get(shape, ((*out, *back), f"around {victim}"))
+    return Cut(pairs, (victim,), "around" if shape == "halves" else shape, where, closed)
 
 
 def draw_delay(chance: Random, healthy: Sequence[str], names: Sequence[str], _room: int) -> Delay:

@@ -12,19 +12,21 @@ from typing import NamedTuple
 
 
 class Gap(NamedTuple):
-    """A wait of `seconds` that ended at `end` (seconds on the run's clock) at a client of replica `home`."""
+    """A wait of `seconds` that ended `after` seconds after `fault` began, at a client of replica `home`."""
 
     seconds: float
-    end: float
+    after: float
+    fault: str
     home: str
-    client: int
 
 
 class Gaps:
-    """The longest wait of any client; times are seconds on one clock."""
+    """The longest wait of any client after each kind of fault; times are seconds on one clock."""
 
-    def __init__(self) -> None:
-        self.longest: Gap | None = None
+    def __init__(self, now: float) -> None:
+        self.longest: dict[str, Gap] = {}
+        self._label = self._fault = "before all"
+        self._struck = now
         self._homes: dict[int, str] = {}
         self._unanswered: dict[int, int] = {}
         self._since: dict[int, float] = {}
@@ -57,13 +59,14 @@ class Gaps:
         """It got an error: it goes on waiting, with its next command."""
         self._unanswered[client] -= 1
 
-    def strike(self, replicas: Iterable[str], now: float) -> None:
-        """A fault begins whose victims these are."""
+    def strike(self, label: str, fault: str, replicas: Iterable[str], now: float) -> None:
+        """A fault of the kind `label` begins whose victims these are; waits that end from now on are put down to it."""
         for replica in replicas:
             for client in self._clients_of(replica):
                 if client in self._since:
                     self._note(client, now)
             self._faults[replica] = self._faults.get(replica, 0) + 1
+        self._label, self._fault, self._struck = label, fault, now
 
     def heal(self, replicas: Iterable[str], now: float) -> None:
         """A fault ends whose victims these are."""
@@ -85,5 +88,6 @@ class Gaps:
     def _note(self, client: int, now: float) -> None:
         home = self._homes[client]
         seconds = now - self._since[client]
-        if self.is_healthy(home) and (self.longest is None or seconds > self.longest.seconds):
-            self.longest = Gap(seconds, now, home, client)
+        known = self.longest.get(self._label)
+        if self.is_healthy(home) and (known is None or seconds > known.seconds):
+            self.longest[self._label] = Gap(seconds, now - self._struck, self._fault, home)

@@ -23,7 +23,8 @@ HELD: Final = 64
 class Link:
     """Carries what `sender` sends to `receiver`, which listens on `target`; the sender connects to `port`.
 
-    `delay` (seconds) is added to the way of every byte. `carried` counts bytes.
+    `delay` (seconds) is added to the way of every byte. `carried` counts bytes. What is done to it may be done several
+    times, by faults that overlap, and lasts until it was undone as often.
     """
 
     def __init__(self, sender: str, receiver: str, target: int) -> None:
@@ -35,7 +36,8 @@ class Link:
         self._target = target
         self._flows = asyncio.Event()
         self._flows.set()
-        self._severed = False
+        self._stopped = 0
+        self._severed = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -53,18 +55,23 @@ class Link:
 
     def stop(self) -> None:
         """Hold all bytes, with the connections left as they are: to both ends the other one is silent."""
+        self._stopped += 1
         self._flows.clear()
+
+    def flow(self) -> None:
+        """Undo `stop`: carry bytes again; those that were held go first."""
+        self._stopped -= 1
+        if not self._stopped:
+            self._flows.set()
 
     def sever(self) -> None:
         """End the connections, and every new one at once; what was under way is lost."""
-        self._severed = True
+        self._severed += 1
         self._end_connections()
 
-    def mend(self) -> None:
-        """Carry bytes again, without delay; those that were held go first."""
-        self.delay = 0.0
-        self._severed = False
-        self._flows.set()
+    def splice(self) -> None:
+        """Undo `sever`: let connections be made again."""
+        self._severed -= 1
 
     def _end_connections(self) -> None:
         for connection in self._connections:

@@ -47,8 +47,7 @@ class Report:
     excused: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
-    gap: Gap | None = None
-    gap_after: str = ""
+    gaps: dict[str, Gap] = field(default_factory=dict)
     stall: float = 0.0
     settled: float = 0.0
     recovered: int = 0
@@ -58,6 +57,11 @@ class Report:
     def rate(self) -> float:
         """Commands answered a second."""
         return (self.recorded + self.others) / self.seconds if self.seconds else 0.0
+
+    @property
+    def gap(self) -> Gap | None:
+        """The longest wait of all."""
+        return max(self.gaps.values(), key=lambda gap: gap.seconds, default=None)
 
     def verdicts(self) -> list[Verdict]:
         """Each claim and whether it holds."""
@@ -81,8 +85,9 @@ class Report:
         claim = f"no client of a healthy replica waits longer than {LIMIT:g} time-outs"
         if self.gap is None:
             return Verdict(claim, False, "nobody was answered")
-        multiple = self.gap.seconds / self.timeout
-        text = f"{self.gap.seconds:.2f} s, {multiple:.2f} time-outs, at {self.gap.home}, {self.gap_after}"
+        seconds, after, fault, home = self.gap
+        multiple = seconds / self.timeout
+        text = f"{seconds:.2f} s, {multiple:.2f} time-outs, at {home}, {after:.1f} s after: {fault}"
         return Verdict(claim, multiple <= LIMIT if self.judged else None, text)
 
     def _errors(self) -> Verdict:
@@ -101,7 +106,6 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The report for programs; times in seconds."""
-        gap = None if self.gap is None else self.gap._asdict() | {"after": self.gap_after}
         return {
             "seed": self.seed,
             "fine": self.fine,
@@ -113,7 +117,8 @@ class Report:
             "epochs": self.epochs,
             "errors": {"healthy": dict(self.errors), "faulty": dict(self.excused)},
             "retries": dict(self.retries),
-            "longest_gap": gap,
+            "longest_gap": None if self.gap is None else self.gap._asdict(),
+            "gaps": {label: gap._asdict() for label, gap in self.gaps.items()},
             "longest_stall": self.stall,
             "settled": self.settled,
             "recovered": self.recovered,
@@ -128,7 +133,7 @@ class Report:
         """Print it for people."""
         console.print(
             f"{self.seconds:.1f} s in {self.rounds} {'round' if self.rounds == 1 else 'rounds'}; "
-            f"faults: {_counts(self.faults) or 'none'}; {self.recorded + self.others:,} commands answered, "
+            f"{self.faults.total()} faults; {self.recorded + self.others:,} commands answered, "
             f"{self.rate:,.0f} a second; sent again by the clients: {_counts(self.retries) or 'none'}; "
             f"this program stood still for {self.stall:.2f} s at most"
         )
@@ -139,8 +144,22 @@ class Report:
         for claim, holds, figures in self.verdicts():
             table.add_row(claim, _MARKS[holds], figures)
         console.print(table)
+        self._show_gaps(console)
         for finding in self.findings:
             console.print(f"{finding.verdict.value}: {finding.text}", markup=False, soft_wrap=True)
+
+    def _show_gaps(self, console: Console) -> None:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("fault")
+        for heading in ("times", "longest wait", "time-outs"):
+            table.add_column(heading, justify="right")
+        for label, count in sorted(self.faults.items()):
+            gap = self.gaps.get(label)
+            wait = (
+                ("-", "-") if gap is None else (f"{gap.seconds:.2f} s", f"{gap.seconds / self.timeout:.2f}")
+            )
+            table.add_row(label, str(count), *wait)
+        console.print(table)
 
 
 _MARKS: Final = {True: "yes", False: "[bold red]NO[/]", None: "not judged"}
