@@ -174,11 +174,12 @@ class Run:
             finishing.result()
         finally:
             finishing.cancel()
-        settled = await settle(cluster.config, cluster.alive, lambda: self._look(cluster, load))
-        self.report.settled = max(self.report.settled, settled.seconds)
-        self.report.recovered += settled.recovered
-        if settled.wrong:
-            self.report.apart.append(settled.wrong)
+        if len(cluster.alive) >= cluster.config.slow_quorum:  # fewer can decide nothing
+            settled = await settle(cluster.config, cluster.alive, lambda: self._look(cluster, load))
+            self.report.settled = max(self.report.settled, settled.seconds)
+            self.report.recovered += settled.recovered
+            if settled.wrong:
+                self.report.apart.append(settled.wrong)
         await cluster.stop(_tick)
 
     def _take_over(self, load: Load) -> None:
