@@ -51,7 +51,7 @@ def envelope(*messages: bytes, row: int = BRAVO, incarnation: int = 11) -> bytes
 def test_all_messages_of_a_bundle_become_events_in_order() -> None:
     door = Door()
     events = [Receive(BRAVO, message) for message in MESSAGES]
-    assert door.take(*map(encode_message, MESSAGES)) == (BRAVO, events)
+    assert door.take(*map(encode_message, MESSAGES)) == (BRAVO, events, True)
     assert door.errors == {}
     accepted = door.stats.message_traffic("received", "Accept", "bravo")
     assert accepted.messages == 2  # one of a command, one of a no-op
@@ -68,7 +68,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
-    assert door.take(*bundle) == (BRAVO, [Receive(BRAVO, MESSAGES[-1])] * len(bad))
+    assert door.take(*bundle) == (BRAVO, [Receive(BRAVO, MESSAGES[-1])] * len(bad), True)
     assert sum(door.errors.values()) == len(bad)
     assert set(door.errors) == {kind for _, kind in bad}
     assert door.refused == []
@@ -77,7 +77,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
 @pytest.mark.parametrize("depth", [100, 950, 990, 1000, 1010, 1020, 5000])
 def test_deeply_nested_message_is_counted(depth: int) -> None:
     door = Door()
-    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, [])
+    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, [], True)
     assert sum(door.errors.values()) == 2
 
 
@@ -124,7 +124,7 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     message = encode_message(MESSAGES[-1])
-    heard = (BRAVO, [Receive(BRAVO, MESSAGES[-1])])
+    heard = (BRAVO, [Receive(BRAVO, MESSAGES[-1])], True)
     assert door.take(message, incarnation=11) == heard
     for _ in range(3):
         assert door.take(message, incarnation=12) is None
@@ -132,7 +132,7 @@ def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCapture
     assert door.errors == {"duplicate_name": 3}
     assert all("bravo is another process than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
-    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [])
+    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [], True)
 
 
 def test_second_replica_of_the_own_name_is_refused() -> None:
@@ -164,7 +164,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
         hostile = forge.peer_frame()
         expected.update(hostile.kinds)
         opened = door.peers.open(b"it", hostile.parts)
-        assert opened in (None, (BRAVO, []))
+        assert opened in (None, (BRAVO, [], True))
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
     assert set(expected) == kinds
