@@ -29,15 +29,23 @@ class Patch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """How seeds are drawn: what is decided instead of the seed (`epaxos.simulation.options.Overrides`).
+    """How seeds are drawn where not as always: what is decided instead of the seed, to meet something more often.
 
-    `faults` are names parted by commas. `options` are fields of `Options` that have a given value in every seed.
+    replicas    how many there are
+    operations  how many commands clients ask for in all; few make a run small and quick
+    faults      names of the kinds that may happen, parted by commas
+    muted       kinds of messages that many links lose for as long as the faults last
+    times       fields of `epaxos.simulation.options.Options` in mean delays of a message: with little `patience`
+                recoveries compete, and a long `phase` gives them time for it
+    options     other fields of it with their values
     """
 
     name: str
     replicas: int | None = None
     operations: int | None = None
     faults: str | None = None
+    muted: tuple[str, ...] = ()
+    times: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, object], ...] = ()
 
 

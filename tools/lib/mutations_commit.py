@@ -11,7 +11,7 @@ _COMMIT: Final = "epaxos.protocol.commit"
 _CONFLICTS: Final = "epaxos.protocol.conflicts"
 
 _OWN_AND_ONE: Final = (
-    "either quorum is the coordinator's own vote and one more, so the first copy decides, and the second is late"
+    "a quorum is the own vote and one more, so the first copy decides and the second is late"
 )
 
 QUORUMS: Final = (
@@ -25,7 +25,14 @@ QUORUMS: Final = (
         "slow-quorum-too-small",
         "a slow quorum is one smaller than n-f",
         "4.1",
-        (Patch(_QUORUMS, "return self.n - self.f\n", "return self.n - self.f - 1\n"),),
+        (
+            Patch(_QUORUMS, "return self.n - self.f\n", "return self.n - self.f - 1\n"),
+            Patch(
+                _COMMIT,
+                "map(max, *(answer[0] for answer in answers))",
+                "map(max, zip(*(a for a, _ in answers)))",
+            ),
+        ),
     ),
     Mutant(
         "duplicate-accept-ok",
@@ -77,8 +84,7 @@ ANSWERS: Final = (
                 "            state.promise((sender,), PreAcceptOK(message.id, instance.deps, instance.seq))\n"
                 "            return\n"
                 "        if instance.bal != 0 or instance.phase is not Phase.INITIAL:",
-                "            pass\n"
-                "        elif instance.bal != 0 or instance.phase is not Phase.INITIAL:",
+                "            pass\n        elif instance.bal != 0 or instance.phase is not Phase.INITIAL:",
             ),
         ),
     ),

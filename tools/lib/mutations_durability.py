@@ -62,7 +62,9 @@ OWNER: Final = (
         "3.4",
         (
             _EARLY_PRE_ACCEPT,
-            Patch(_REPLICA, "        self.starts = 0\n", "        self.starts = 0\n        self._ceiling = -1\n"),
+            Patch(
+                _REPLICA, "        self.starts = 0\n", "        self.starts = 0\n        self._ceiling = -1\n"
+            ),
             Patch(
                 _REPLICA,
                 "        self.machine = StateMachine(LIMITS, _no_sleep)\n",

@@ -116,7 +116,9 @@ JUDGEMENT: Final = (
         "a Commit is taken while the local recovery of the instance goes on",
         "3.5",
         (
-            Patch(_RECOVERY, "        self._forget(place)\n        self._heard.pop(", "        self._heard.pop("),
+            Patch(
+                _RECOVERY, "        self._forget(place)\n        self._heard.pop(", "        self._heard.pop("
+            ),
             Patch(
                 _RECOVERY,
                 "instance.bal != ballot or instance.abal == ballot or instance.phase is Phase.COMMITTED:",
