@@ -18,7 +18,7 @@ from epaxos.errors import InvariantError
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.cluster import Plan
 from epaxos.simulation.faults import draw_faults
-from epaxos.simulation.options import Mute, Overrides, draw_options
+from epaxos.simulation.options import Bias, Mute, Overrides, draw_options
 from epaxos.simulation.run import Run
 from epaxos.simulation.schedule import stream
 from epaxos.simulation.workload import draw_workload
@@ -30,6 +30,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 MUTED: Final = 0.6
 """How likely a replica is mute in a kind of messages, and then towards another replica."""
 
+SLOW: Final = 30.0
+"""How much longer the slow kinds of messages take."""
+
 COLLECT_EVERY: Final = 50
 """After so many seeds cycles are looked for; a run makes few, and looking all the time takes a tenth of it."""
 
@@ -37,16 +40,16 @@ COLLECT_EVERY: Final = 50
 def hunt(task: Task) -> Found:
     """Run seeds of the simulator until one does not end clean."""
     gc.disable()
-    seed = -1
-    for seed in range(task.seeds):
+    tried = 0
+    for tried, seed in enumerate(range(task.first, task.first + task.seeds), 1):
         outcome = Run(draw(seed, task.draw)).execute()
         if outcome.verdict is not Verdict.CLEAN:
-            return _found(outcome.verdict.name, outcome.text, seed + 1)
-        if seed % COLLECT_EVERY == COLLECT_EVERY - 1:
+            return _found(outcome.verdict.name, outcome.text, tried)
+        if tried % COLLECT_EVERY == 0:
             gc.collect()
         if _abandoned():
             break
-    return _found("CLEAN", "", seed + 1)
+    return _found("CLEAN", "", tried)
 
 
 def draw(seed: int, wanted: Draw) -> Plan:
@@ -56,6 +59,8 @@ def draw(seed: int, wanted: Draw) -> Plan:
     changes: dict[str, Any] = dict(wanted.options)
     if wanted.muted:
         changes["mutes"] = draw_mutes(seed, wanted.muted, options.replicas)
+    if wanted.slow:
+        changes["bias"] = tuple(Bias(kind, 0.0, SLOW) for kind in wanted.slow)
     changes |= {name: options.delay * value for name, value in wanted.times}
     options = replace(options, **changes)
     return Plan(options, draw_workload(options), draw_faults(options))

@@ -11,7 +11,7 @@ from mutation import Draw
 class Task(NamedTuple):
     """What to hunt: a mutant by name, or "" for the program as it is.
 
-    `seeds` is how many to try at most, from 0. With `consequences`, checks that assert a rule are taken away.
+    `seeds` is how many to try at most, from `first` on. With `consequences`, checks that assert a rule are taken away.
     """
 
     mutant: str
@@ -19,13 +19,15 @@ class Task(NamedTuple):
     seeds: int
     consequences: bool = False
     schedule: str = ""
+    first: int = 0
 
     @classmethod
     def load(cls, text: str) -> Task:
         """The task that `json.dumps` of a task gives."""
         mutant, draw, *rest = json.loads(text)
-        name, replicas, operations, faults, muted, times, options = draw
-        drawn = Draw(name, replicas, operations, faults, tuple(muted), _pairs(times), _pairs(options))
+        *first, muted, slow, times, options = draw
+        kinds = (tuple(muted), tuple(slow))
+        drawn = Draw(*first, *kinds, _pairs(times), _pairs(options))  # type: ignore[call-arg]  # JSON has no types
         return cls(mutant, drawn, *rest)
 
 

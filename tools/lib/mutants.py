@@ -103,21 +103,18 @@ def _positive(text: str) -> int:
 def run(hunter: Hunter, chosen: Sequence[Mutant], arguments: argparse.Namespace) -> int:
     """Run the control, hunt the chosen mutants, and print what came of it."""
     tasks = [task_of(mutant, arguments) for mutant in chosen]
-    broken = control(hunter, tasks, arguments)
-    for text in broken:
-        console.print(f"[bold red]the unchanged program is not clean:[/] {text}")
-    if broken:
+    if not is_clean(hunter, control(tasks, arguments.control)):
         return 1
     rows: list[Row] = []
     for index, found in hunter.run(tasks):
         row = Row(chosen[index], tasks[index], found, arguments.replicas)
-        notes.print(f"{len(rows) + 1:3} of {len(tasks)}  {row.mutant.name}: {row.summary}", markup=False)
         rows.append(row)
+        notes.print(f"{len(rows):3} of {len(tasks)}  {row.mutant.name}: {row.summary}", markup=False)
     rows.sort(key=lambda row: chosen.index(row.mutant))
     print_table(console, rows)
     if arguments.markdown is not None:
         refresh(arguments.markdown, rows)
-    return verdict(rows)
+    return int(not is_clean(hunter, same_seeds(rows))) | verdict(rows)
 
 
 def task_of(mutant: Mutant, arguments: argparse.Namespace) -> Task:
@@ -129,21 +126,34 @@ def task_of(mutant: Mutant, arguments: argparse.Namespace) -> Task:
     return Task(mutant.name, draw, arguments.seeds, arguments.consequences, schedule)
 
 
-def control(hunter: Hunter, tasks: Iterable[Task], arguments: argparse.Namespace) -> list[str]:
-    """Run the unchanged program the same ways; what was found wrong with it."""
-    ways = {task.draw: Task("", task.draw, arguments.control) for task in tasks if not task.schedule}
-    ways.setdefault(DEFAULT, Task("", DEFAULT, arguments.control))
+def control(tasks: Iterable[Task], seeds: int) -> list[Task]:
+    """The unchanged program, run the same ways as the mutants."""
+    ways = {task.draw: Task("", task.draw, seeds) for task in tasks if not task.schedule}
+    ways.setdefault(DEFAULT, Task("", DEFAULT, seeds))
     schedules = {task.schedule: task._replace(mutant="") for task in tasks if task.schedule}
-    unchanged = [*ways.values(), *schedules.values()]
-    broken = []
+    return [*ways.values(), *schedules.values()]
+
+
+def same_seeds(rows: Iterable[Row]) -> list[Task]:
+    """The unchanged program on the very seeds that caught mutants: whatever these show must be the mutant's."""
+    caught = {(row.task.draw, row.found.seeds - 1) for row in rows if row.caught and not row.task.schedule}
+    return [Task("", draw, seeds=1, first=seed) for draw, seed in sorted(caught, key=str)]
+
+
+def is_clean(hunter: Hunter, unchanged: Sequence[Task]) -> bool:
+    """Run the unchanged program and say how it went."""
+    clean = True
     for index, found in hunter.run(unchanged):
         task = unchanged[index]
         if found.verdict != "CLEAN":
-            broken.append(f"{task.schedule or task.draw.name}, seed {found.seeds - 1}: {found.text}")
-    if not broken:
-        seeds = arguments.control * len(ways)
-        notes.print(f"control: {seeds:,} seeds in {len(ways)} draws and {len(schedules)} schedules are clean")
-    return broken
+            clean = False
+            where = task.schedule or f"draw {task.draw.name}, seed {task.first + found.seeds - 1}"
+            console.print(f"[bold red]THE UNCHANGED PROGRAM IS NOT CLEAN:[/] {where}: {found.text}")
+    if clean:
+        seeds = sum(task.seeds for task in unchanged if not task.schedule)
+        schedules = sum(bool(task.schedule) for task in unchanged)
+        notes.print(f"the unchanged program: {seeds:,} seeds and {schedules} schedules, all clean")
+    return clean
 
 
 def verdict(rows: Sequence[Row]) -> int:

@@ -35,6 +35,7 @@ class Draw(NamedTuple):
     operations  how many commands clients ask for in all; few make a run small and quick
     faults      names of the kinds that may happen, parted by commas
     muted       kinds of messages that many links lose for as long as the faults last
+    slow        kinds of messages that take `hunt_run.SLOW` times as long as others
     times       fields of `epaxos.simulation.options.Options` in mean delays of a message: with little `patience`
                 recoveries compete, and a long `phase` gives them time for it
     options     other fields of it with their values
@@ -45,6 +46,7 @@ class Draw(NamedTuple):
     operations: int | None = None
     faults: str | None = None
     muted: tuple[str, ...] = ()
+    slow: tuple[str, ...] = ()
     times: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, object], ...] = ()
 

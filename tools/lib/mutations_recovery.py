@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from mutation import FIVE, SMALL, Mutant, Patch
+from mutation import FIVE, SMALL, Draw, Mutant, Patch
 
 _RECOVERY: Final = "epaxos.protocol.recovery"
 _RESTART: Final = "epaxos.protocol.restart"
+
+_RIVALS: Final = Draw(
+    "rival recoveries, n=3",
+    replicas=3,
+    operations=3,
+    faults="loss,reorder,crash,death",
+    muted=("Accept", "Commit", "Recover"),
+    times=(("patience", 3.0), ("phase", 150.0), ("fast_path", 1.0)),
+)
+"""Votes and decisions reach few, so that one recovery after the other finds something else."""
+
+_ALL_RESTART: Final = Draw(
+    "everybody restarts, n=3",
+    replicas=3,
+    operations=4,
+    faults="crash,death",
+    muted=("PreAccept", "Commit"),
+    times=(("patience", 10.0), ("phase", 60.0)),
+    options=(("troubles", 10), ("dead", 1)),
+)
+"""An instance known to its owner alone, who dies, and as a dependency to others, who all restart."""
 
 VALUES: Final = (
     Mutant(
@@ -21,7 +42,7 @@ VALUES: Final = (
                 "        ballot,\n        instance.bal,\n",
             ),
         ),
-        draw=SMALL,
+        schedule="counterexample-single-ballot.txt",
     ),
     Mutant(
         "accepted-value-ignored",
@@ -41,7 +62,7 @@ VALUES: Final = (
         "of several accepted values a recovery takes the one of the lowest ballot",
         "4.7 case 2",
         (Patch(_RECOVERY, "max(accepted, key=lambda ok: ok.abal)", "min(accepted, key=lambda ok: ok.abal)"),),
-        draw=SMALL,
+        draw=_RIVALS,
     ),
     Mutant(
         "nop-despite-fast-path",
@@ -51,7 +72,22 @@ VALUES: Final = (
     ),
 )
 
-_TIGHT: Final = "n > 2e+f-1, so fewer than a fast quorum have not seen the other command"
+_RACE: Final = Draw(
+    "late answers, n=5",
+    replicas=5,
+    operations=3,
+    faults="loss,reorder,crash,death",
+    muted=("PreAccept", "Commit"),
+    slow=("PreAcceptOK",),
+    times=(("patience", 2.0), ("phase", 150.0), ("fast_path", 100.0), ("think", 1.0)),
+    options=(("f", 2), ("e", 2), ("keys", 1), ("mix", "writes"), ("thrifty", False)),
+)
+"""Owners that decide on the fast path late, while others recover already, and then are not heard."""
+
+_SLACK: Final = (
+    "a fast quorum and the k+1 that know the other command have no replica in common, so k >= e excludes one "
+    "already; n-f-e exceeds e-1 wherever n > 2e+f-1, which is so for n=3 and not for n=5 with e=2"
+)
 
 JUDGEMENT: Final = (
     Mutant(
@@ -94,8 +130,8 @@ JUDGEMENT: Final = (
                 "self._waiting_k.get(other, 0) >= quorums.n - quorums.f - quorums.e for",
             ),
         ),
-        draw=FIVE,
-        harmless=_TIGHT,
+        draw=_RACE,
+        harmless=_SLACK,
     ),
     Mutant(
         "owner-rule-unconditional",
@@ -162,6 +198,6 @@ RESTART: Final = (
                 "",
             ),
         ),
-        draw=SMALL,
+        draw=_ALL_RESTART,
     ),
 )
