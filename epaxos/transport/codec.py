@@ -72,8 +72,8 @@ class PeerRequest(NamedTuple):
     `sender` is the row of the sending replica; `incarnation` a random 64-bit number that it drew when its
     data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
     a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
-    receivers. `hears` tells the receiver whether the sender hears it: who is not heard should know, since to everybody else it
-    seems to be there.
+    receivers. `hears` tells the receiver whether the sender hears it: who is not heard should know, since to
+    everybody else it seems to be there.
     """
 
     sender: Row
