@@ -44,7 +44,7 @@ CONSEQUENCES_ONLY: Final = (
     ),
     Patch(
         "epaxos.simulation.checkers.results",
-        '            raise ViolationError("no early answer", text)\n',
+        '            raise ViolationError("no early answer", text, calls=((call.client, call.number),))\n',
         "            return\n",
     ),
 )

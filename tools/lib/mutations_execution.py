@@ -51,8 +51,8 @@ REPLIES: Final = (
         (
             Patch(
                 _REPLICA,
-                "from epaxos.protocol.log import NOP, Instance\n",
-                "from epaxos.protocol.log import NOP, Instance, Phase\n"
+                "from epaxos.protocol.log import NOP\n",
+                "from epaxos.protocol.log import NOP, Phase\n"
                 "from epaxos.statemachine.operations import Operation\n",
             ),
             Patch(

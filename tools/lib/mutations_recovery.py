@@ -162,8 +162,8 @@ JUDGEMENT: Final = (
             ),
             Patch(
                 "epaxos.protocol.epaxos",
-                "        if instance is None or instance.phase is not Phase.COMMITTED:\n            return False\n",
-                "        if instance is None or instance.phase is not Phase.COMMITTED:\n            return False\n"
+                "            return hold is not None and (covers(hold.executed, place) or place in hold.above)\n",
+                "            return hold is not None and (covers(hold.executed, place) or place in hold.above)\n"
                 "        if isinstance(message, RecoverOK | ValidateOK):\n            return False\n",
             ),
         ),
