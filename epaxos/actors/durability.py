@@ -85,7 +85,7 @@ class Durability:
     def poll(self, now: float) -> None:
         """Go on with a checkpoint, or with fetching one; between two rounds, when all has executed."""
         self._do(self._keeper.poll(now), now)
-        self._reporter.note(self._keeper.catch_up, now)
+        self._reporter.note(self._keeper.catch_up, self._keeper.caught_up, now)
 
     def receive(self, sender: Row, message: TransferMessage, now: float) -> None:
         """Take a peer's message about a checkpoint; what is bad about it is counted."""

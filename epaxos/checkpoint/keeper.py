@@ -31,6 +31,11 @@ _FOLLOWING_TRIES: Final = 100
 """How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
 
 
+_SLICES_WHILE_ADOPTING: Final = 16
+"""How many slices a round takes of merging: nothing executes meanwhile, so this replica has no client to keep waiting,
+and the sooner it is over the less has followed by then."""
+
+
 class KeeperSettings(NamedTuple):
     """Times in seconds.
 
@@ -71,7 +76,7 @@ class _Phase(Enum):
 
 
 class Keeper:
-    """The checkpoints of one replica.
+    """The checkpoints of one replica; `caught_up` counts how often it has caught up by one of a peer.
 
     `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used.
     """
@@ -102,6 +107,7 @@ class Keeper:
         self._tries = 0
         self._adopting = False
         self._target: Vector | None = None
+        self.caught_up = 0
 
     @property
     def deadline(self) -> float:
@@ -209,12 +215,17 @@ class Keeper:
             self._drop(todo)
         if self._phase is _Phase.IDLE:
             self._begin(now, todo)
-        if self._phase is _Phase.WRITING and not todo.events and self.writer.step():
+        if self._phase is _Phase.WRITING and not todo.events and self._write():
             self._phase = _Phase.COMMITTING
             todo.commit = True
         if now >= self._ask_at:
             self._ask(now, todo)
         return todo
+
+    def _write(self) -> bool:
+        """Write what a round can take; True if that was the last of it."""
+        slices = _SLICES_WHILE_ADOPTING if self._adopting else 1
+        return any(self.writer.step() for _ in range(slices))
 
     def _begin(self, now: float, todo: Todo) -> None:
         if self._wants_adoption and self._fetch is not None:
@@ -237,6 +248,7 @@ class Keeper:
             return
         if self._target is not None and all(map(ge, self._core.status().executed, self._target)):
             todo.messages.append((fetch.peer, fetch.end()))
+            self.caught_up += 1
             self._end()
             return
         self._tries += 1
