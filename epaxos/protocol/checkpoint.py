@@ -139,8 +139,15 @@ class Checkpoints:
     # -- a peer's checkpoint -------------------------------------------------------------------------------
 
     def on_hold(self, hold: Hold) -> None:
-        """Let nothing execute while the state machine changes by other means."""
-        self._state.hold = hold._replace(above=frozenset(hold.above))
+        """Let nothing execute while the state machine changes by other means.
+
+        A recovery of what the peer has executed ends here. It may not be judged by an index into which the peer's is
+        being merged: what executed at the peer with, or after, its own instance seems to have executed without it.
+        """
+        state = self._state
+        state.hold = hold._replace(above=frozenset(hold.above))
+        for place in [place for place in self._recovery.recoveries if state.is_held(place)]:
+            self._recovery.forget(place)
 
     def on_adopt(self, adopt: Adopt) -> None:
         """Go on from the union of what had executed here and at the peer.

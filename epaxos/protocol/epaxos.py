@@ -25,7 +25,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.dissemination import Dissemination
-from epaxos.protocol.ids import InstanceId, Row, Vector, covers
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.messages import (
     Accept,
@@ -202,8 +202,7 @@ class EPaxos:
             return True
         instance = logs.get(place)
         if instance is None or instance.phase is not Phase.COMMITTED:
-            hold = self.state.hold
-            return hold is not None and (covers(hold.executed, place) or place in hold.above)
+            return self.state.is_held(place)
         if isinstance(message, _REQUESTS):
             self._tell_decision(sender, instance)
         return True
