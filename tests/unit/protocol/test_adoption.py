@@ -12,6 +12,7 @@ from epaxos.protocol.contract import (
     Event,
     Hold,
     PeerStatus,
+    Propose,
     Receive,
     Tick,
 )
@@ -132,3 +133,20 @@ def test_the_entries_of_a_checkpoint_are_taken_as_one() -> None:
     alone.merge((-1, 0, 1, -1, -1))
     effects = alone.take(Adopt(executed, (annulled, entry)))
     assert not [message for message in sent_to(effects, 2) if isinstance(message, Accept)]
+
+
+def test_a_payload_that_only_this_replica_knows_outlives_the_entry_that_annuls_it() -> None:
+    # The crash fell between the checkpoint, whose entry knows no payload, and the change of the log.
+    place = InstanceId(1, 5)
+    record = Instance(place, NONE)
+    record.phase, record.value, record.orig = Phase.PREACCEPTED, put(1, KEY), put(1, KEY)
+    record.init = Proposal(put(1, KEY), NONE, 0)
+    annulled = Instance(place, NONE)
+    annulled.phase, annulled.value = Phase.COMMITTED, NOP
+    alone = Alone(Durable([record], NONE, NONE, [annulled]))
+    effects = alone.core.resume(0.0)
+    assert [(one.phase, one.value, one.orig) for one in effects.records] == [
+        (Phase.COMMITTED, NOP, put(1, KEY))
+    ]
+    effects = alone.take(Propose(put(2, KEY)))
+    assert sent(effects, PreAccept)[1].deps == (-1, 5, -1, -1, -1)
