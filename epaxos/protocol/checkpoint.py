@@ -18,7 +18,7 @@ after it. So comparing the rows' highest executed writers compares the prefixes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import ge, le
 
@@ -235,13 +235,14 @@ class Checkpoints:
         state.executed.raise_to(keys, columns[2 * n :])
         return later
 
-    def payload_keys(self, frontier: Vector) -> set[bytes]:
-        """The keys of every payload in the log up to `frontier`, which adopting a checkpoint would drop."""
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+        """See `contract.Core`: of what has not executed here, no cut will ever name the keys."""
+        over = frozenset(above)
         payloads = [
             instance.orig
             for row, instances in enumerate(self._state.logs.rows)
             for slot, instance in instances.items()
-            if slot <= frontier[row] and instance.orig is not None
+            if instance.orig is not None and (slot <= frontier[row] or instance.id in over)
         ]
         return set(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -148,9 +148,9 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.remember(keys, columns)
 
-    def payload_keys(self, frontier: Vector) -> set[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
         """See `contract.Core`."""
-        return self._checkpoints.payload_keys(frontier)
+        return self._checkpoints.payload_keys(frontier, above)
 
     def beacon(self) -> Beacon:
         """What this replica tells its peers at intervals."""
