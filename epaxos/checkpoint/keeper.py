@@ -167,7 +167,7 @@ class Keeper:
                 todo.messages.append((sender, answer))
         elif self._takes(sender, message):
             self._tries = 0
-            self._ask_at = math.inf if self._wants_adoption else now
+            self._ask_at = now + self._settings.retry if self._wants_adoption else now
         return todo
 
     def _takes(self, sender: Row, message: CheckpointRows) -> bool:
@@ -241,7 +241,7 @@ class Keeper:
         self._phase = _Phase.WRITING
 
     def _ask(self, now: float, todo: Todo) -> None:
-        """Ask for rows, or, once merged, keep the peer's log until what has followed has been fetched too."""
+        """Ask for rows or, once all have come, to keep the log until what has followed has been fetched too."""
         fetch = self._fetch
         if fetch is None:
             self._ask_at = math.inf
@@ -251,7 +251,8 @@ class Keeper:
             self.caught_up += 1
             self._end()
             return
-        self._tries += 1
+        if not self._wants_adoption:  # merging takes as long as it takes
+            self._tries += 1
         if self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES):
             self._end()
             return

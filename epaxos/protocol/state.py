@@ -12,7 +12,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.conflicts import Conflicts
 from epaxos.protocol.contract import Component, Decided, Effects, Hold
 from epaxos.protocol.execution import Executor
-from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
 from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import Quorums
@@ -114,6 +114,11 @@ class State:
     def hear_of_instance(self, place: InstanceId) -> None:
         """Note that a place has been spoken of."""
         self.seen[place.row] = max(place.slot, self.seen[place.row])
+
+    def is_held(self, place: InstanceId) -> bool:
+        """Whether an instance has executed at the peer whose checkpoint is being merged."""
+        hold = self.hold
+        return hold is not None and (covers(hold.executed, place) or place in hold.above)
 
     def cover(self, case: str) -> None:
         """Count that a decision of this name was taken."""
