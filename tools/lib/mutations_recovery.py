@@ -153,7 +153,7 @@ JUDGEMENT: Final = (
         "3.5",
         (
             Patch(
-                _RECOVERY, "        self._forget(place)\n        self._heard.pop(", "        self._heard.pop("
+                _RECOVERY, "        self.forget(place)\n        self._heard.pop(", "        self._heard.pop("
             ),
             Patch(
                 _RECOVERY,
@@ -162,8 +162,8 @@ JUDGEMENT: Final = (
             ),
             Patch(
                 "epaxos.protocol.epaxos",
-                "            return hold is not None and (covers(hold.executed, place) or place in hold.above)\n",
-                "            return hold is not None and (covers(hold.executed, place) or place in hold.above)\n"
+                "            return self.state.is_held(place)\n",
+                "            return self.state.is_held(place)\n"
                 "        if isinstance(message, RecoverOK | ValidateOK):\n            return False\n",
             ),
         ),
