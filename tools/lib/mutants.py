@@ -113,15 +113,19 @@ def run(hunter: Hunter, chosen: Sequence[Mutant], arguments: argparse.Namespace)
     rows.sort(key=lambda row: chosen.index(row.mutant))
     print_table(console, rows)
     if arguments.markdown is not None:
-        refresh(arguments.markdown, rows)
+        refresh(arguments.markdown, rows, "consequences" if arguments.consequences else "mutants")
     return int(not is_clean(hunter, same_seeds(rows))) | verdict(rows)
 
 
 def task_of(mutant: Mutant, arguments: argparse.Namespace) -> Task:
     """How to hunt a mutant."""
     draw, schedule = mutant.draw, mutant.schedule
+    if arguments.consequences and mutant.damage is not None:
+        draw = mutant.damage
     if arguments.replicas is not None:
-        draw = draw._replace(name=f"{draw.name}; n={arguments.replicas}", replicas=arguments.replicas)
+        sized = tuple(option for option in draw.options if option[0] not in ("f", "e"))
+        name = f"{draw.name}; n={arguments.replicas}"
+        draw = draw._replace(name=name, replicas=arguments.replicas, options=sized)
         schedule = ""
     return Task(mutant.name, draw, arguments.seeds, arguments.consequences, schedule)
 
