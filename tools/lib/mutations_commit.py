@@ -11,7 +11,7 @@ _COMMIT: Final = "epaxos.protocol.commit"
 _CONFLICTS: Final = "epaxos.protocol.conflicts"
 
 _OWN_AND_ONE: Final = (
-    "a quorum is the own vote and one more, so the first copy decides and the second is late"
+    "with f=e=1 a quorum is the own vote and one more, so the first copy decides and the second is late"
 )
 
 QUORUMS: Final = (
