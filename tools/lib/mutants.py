@@ -17,6 +17,7 @@ from typing import Final
 
 from rich.console import Console
 
+from epaxos.protocol.quorums import make_quorums
 from hunt_task import Task
 from hunting import Hunter
 from mutants_report import Row, print_list, print_table, refresh
@@ -78,7 +79,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--jobs", metavar="N", type=_positive, default=len(os.sched_getaffinity(0)), help="default: cores"
     )
     parser.add_argument(
-        "--replicas", metavar="N", type=_positive, help="in all draws; default: as the table of mutants says"
+        "--replicas",
+        metavar="N",
+        type=_positive,
+        help="in all draws, with their usual quorums; default: as --list says",
     )
     parser.add_argument(
         "--consequences", action="store_true", help="without the checks that only assert a rule"
@@ -113,15 +117,21 @@ def run(hunter: Hunter, chosen: Sequence[Mutant], arguments: argparse.Namespace)
     rows.sort(key=lambda row: chosen.index(row.mutant))
     print_table(console, rows)
     if arguments.markdown is not None:
-        refresh(arguments.markdown, rows)
+        refresh(arguments.markdown, rows, "consequences" if arguments.consequences else "mutants")
     return int(not is_clean(hunter, same_seeds(rows))) | verdict(rows)
 
 
 def task_of(mutant: Mutant, arguments: argparse.Namespace) -> Task:
     """How to hunt a mutant."""
     draw, schedule = mutant.draw, mutant.schedule
+    if arguments.consequences and mutant.damage is not None:
+        draw = mutant.damage
     if arguments.replicas is not None:
-        draw = draw._replace(name=f"{draw.name}; n={arguments.replicas}", replicas=arguments.replicas)
+        sizes = make_quorums(arguments.replicas)
+        others = tuple(option for option in draw.options if option[0] not in ("f", "e"))
+        sized = (*others, ("f", sizes.f), ("e", sizes.e))
+        name = f"{draw.name}; n={arguments.replicas}"
+        draw = draw._replace(name=name, replicas=arguments.replicas, options=sized)
         schedule = ""
     return Task(mutant.name, draw, arguments.seeds, arguments.consequences, schedule)
 

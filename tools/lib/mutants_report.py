@@ -13,7 +13,7 @@ from rich.table import Table
 from hunt_task import Found, Task
 from mutation import Mutant
 
-BEGIN: Final = "<!-- table of mutants -->"
+BEGIN: Final = "<!-- table of {} -->"
 END: Final = "<!-- end of table -->"
 
 _COLUMNS: Final = ("mutant", "bug", "protocol", "seeds", "draw", "found by", "n = 3")
@@ -119,25 +119,32 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table for a document, and below it why some are harmless with three replicas."""
+    """The table for a document."""
     lines = [_line(_COLUMNS), _line(["-"] * len(_COLUMNS))]
     lines += [_line((f"`{row.mutant.name}`", *row.cells[1:])) for row in rows]
-    reasons = [f"- `{row.mutant.name}`: {row.mutant.harmless}." for row in rows if row.mutant.harmless]
-    return "\n".join([*lines, "", "Harmless with three replicas:", "", *reasons, ""])
+    return "\n".join(lines)
+
+
+def reasons(rows: Sequence[Row]) -> str:
+    """Why some do no harm with three replicas."""
+    lines = [f"- `{row.mutant.name}`: {row.mutant.harmless}." for row in rows if row.mutant.harmless]
+    return "\n".join(["Harmless with three replicas:", "", *lines])
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"|{'|'.join(cell.replace('|', chr(92) + '|') for cell in cells)}|"
 
 
-def refresh(file: Path, rows: Sequence[Row]) -> None:
-    """Put the table between the two marks of a document.
+def refresh(file: Path, rows: Sequence[Row], subject: str) -> None:
+    """Put the table between the two marks that a document has for a subject: "mutants" or "consequences".
 
     Raises:
         ValueError: it does not hold both marks.
     """
-    before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    mark = BEGIN.format(subject)
+    before, begin, rest = file.read_text(encoding="utf-8").partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{file} must hold {BEGIN} and {END}")
-    file.write_text(f"{before}{BEGIN}\n\n{markdown(rows)}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{file} must hold {mark} and {END}")
+    parts = [markdown(rows), *([reasons(rows)] if subject == "mutants" else [])]
+    file.write_text("\n\n".join([before + mark, *parts, END + after]), encoding="utf-8")

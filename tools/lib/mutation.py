@@ -66,6 +66,7 @@ class Mutant(NamedTuple):
     draw      of the seeds that hunt it
     harmless  why it does no harm with three replicas; empty if it does
     schedule  the transcript of tests/scenario that shows it where seeds are too slow; empty if seeds do
+    damage    the draw for hunting it by its consequences alone, where that is another one
     """
 
     name: str
@@ -75,6 +76,7 @@ class Mutant(NamedTuple):
     draw: Draw = DEFAULT
     harmless: str = ""
     schedule: str = ""
+    damage: Draw | None = None
 
 
 def altered(source: str, patches: Iterable[Patch]) -> str:

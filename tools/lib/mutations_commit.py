@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from mutation import SMALL, Mutant, Patch
+from mutation import SMALL, Draw, Mutant, Patch
 
 _QUORUMS: Final = "epaxos.protocol.quorums"
 _COMMIT: Final = "epaxos.protocol.commit"
 _CONFLICTS: Final = "epaxos.protocol.conflicts"
 
 _OWN_AND_ONE: Final = (
-    "a quorum is the own vote and one more, so the first copy decides and the second is late"
+    "with f=e=1 a quorum is the own vote and one more, so the first copy decides and the second is late"
 )
 
 QUORUMS: Final = (
@@ -139,18 +139,31 @@ def _ignoring(ignored: str) -> Patch:
     )
 
 
+_AGAIN: Final = Draw(
+    "annulled and proposed again, n=3",
+    replicas=3,
+    operations=3,
+    faults="loss,reorder,crash,death",
+    muted=("PreAccept", "Commit"),
+    times=(("patience", 4.0), ("phase", 150.0), ("fast_path", 1.0)),
+    options=(("keys", 1), ("mix", "writes")),
+)
+"""Proposals that reach few are annulled, proposed again, and recovered with those who know the annulled ones."""
+
 CONFLICTS: Final = (
     Mutant(
         "nop-conflicts-with-nothing",
         "an instance with a no-op, accepted or committed, conflicts with nothing",
         "3.1",
         (_ignoring("i.value is NOP"),),
+        damage=_AGAIN,
     ),
     Mutant(
         "committed-nop-forgotten",
         "an annulled command stops conflicting once its no-op is committed",
         "3.2",
         (_ignoring("i.value is NOP and i.phase is Phase.COMMITTED"),),
+        damage=_AGAIN,
     ),
     Mutant(
         "reads-do-not-conflict",

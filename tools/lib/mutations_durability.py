@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from typing import Final
 
-from mutation import Mutant, Patch
+from mutation import Draw, Mutant, Patch
 
 _COMMIT: Final = "epaxos.protocol.commit"
 _RECOVERY: Final = "epaxos.protocol.recovery"
 _REPLICA: Final = "epaxos.simulation.replica"
+
+SLOW_DISKS: Final = Draw(
+    "slow disks, n=3",
+    replicas=3,
+    operations=4,
+    faults="loss,reorder,crash,death,disk",
+    muted=("Commit",),
+    times=(("patience", 6.0), ("phase", 100.0), ("fast_path", 30.0), ("disk_delay", 3.0)),
+    options=(("early", True), ("disk", "pipelined"), ("troubles", 8)),
+)
+"""Crashes while records are on their way and messages have left; decisions reach few."""
+
+BUSY_DISKS: Final = Draw(
+    "slow disks, one key, n=3",
+    replicas=3,
+    operations=4,
+    faults="loss,reorder,crash,death,disk",
+    muted=("Commit", "PreAccept"),
+    times=(("patience", 4.0), ("phase", 150.0), ("fast_path", 1.0), ("disk_delay", 4.0)),
+    options=(("early", True), ("disk", "pipelined"), ("troubles", 8), ("keys", 1), ("mix", "writes")),
+)
+"""The same, with conflicts: slow paths and recoveries."""
 
 ANSWERS: Final = (
     Mutant(
@@ -22,6 +44,7 @@ ANSWERS: Final = (
                 "state.send((sender,), PreAcceptOK(message.id, deps, instance.seq))",
             ),
         ),
+        damage=SLOW_DISKS,
     ),
     Mutant(
         "accept-ok-not-durable",
@@ -34,12 +57,14 @@ ANSWERS: Final = (
                 "state.send((sender,), AcceptOK(message.id, message.ballot))",
             ),
         ),
+        damage=BUSY_DISKS,
     ),
     Mutant(
         "recover-ok-not-durable",
         "a RecoverOK leaves before its record is durable",
         "2.1",
         (Patch(_RECOVERY, "state.promise((sender,), answer)", "state.send((sender,), answer)"),),
+        damage=BUSY_DISKS,
     ),
 )
 
@@ -55,6 +80,7 @@ OWNER: Final = (
         "the owner's PreAccept leaves before its record is durable, and a restart uses the slot again",
         "3.3",
         (_EARLY_PRE_ACCEPT,),
+        damage=SLOW_DISKS,
     ),
     Mutant(
         "pre-accept-not-durable-no-reuse",
@@ -93,5 +119,6 @@ OWNER: Final = (
                 "            channel.append((holders, Commit",
             ),
         ),
+        damage=SLOW_DISKS,
     ),
 )

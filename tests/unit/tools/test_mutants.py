@@ -81,7 +81,7 @@ def test_names_are_names() -> None:
 
 
 def test_draws_with_one_name_are_one_draw() -> None:
-    draws = {mutant.draw for mutant in MUTANTS}
+    draws = {draw for mutant in MUTANTS for draw in (mutant.draw, mutant.damage) if draw is not None}
     assert len({draw.name for draw in draws}) == len(draws)
 
 
@@ -193,8 +193,8 @@ def test_arguments_that_are_refused(argv: tuple[str, ...]) -> None:
 
 def test_table_of_a_document_is_refreshed(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
-    file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    refresh(file, [row("SAFETY")])
+    file.write_text(f"before\n{BEGIN.format('mutants')}\nold\n{END}\nafter\n")
+    refresh(file, [row("SAFETY")], "mutants")
     text = file.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{END}\nafter\n")
@@ -206,4 +206,4 @@ def test_document_without_marks(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
     file.write_text("nothing")
     with pytest.raises(ValueError, match="must hold"):
-        refresh(file, [])
+        refresh(file, [], "mutants")
