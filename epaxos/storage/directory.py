@@ -275,7 +275,9 @@ def _lock(path: Path) -> int:
             if _try_to_share(handle):
                 text = f"the data directory {path.parent} is being read, as by `epaxos inspect`; start again after that"
             else:
-                text = f"the data directory {path.parent} is in use by process {_holder(handle)}; stop it first"
+                text = (
+                    f"the data directory {path.parent} is in use by process {_holder(handle)}; stop it first"
+                )
             raise DirectoryLocked(text) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, b"%d\n" % os.getpid(), 0)
