@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from epaxos.actors.amnesia import advice
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
@@ -107,15 +108,10 @@ class Peers:
         return request
 
     def _forgetful(self, name: str) -> str:
-        engine = self._config.storage.engine
-        lost = (
-            "storage engine 'memory' keeps nothing, so restart the whole cluster"
-            if engine == "memory"
-            else f"give {name} back its data directory, or move what the others hold to a new cluster"
-        )
         return (
             f"{name} is another one than the {name} heard before: either two replicas run under this "
-            f"name, or it was started without its data and may not vote. Stop it; if the data is lost, {lost}"
+            f"name, or it was started without its data and may not vote. Stop it; if it lost its data, "
+            f"{advice(self._config, name)}"
         )
 
     def _drop(self, identity: bytes, error: FrameError) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import pykka
 import zmq
 
+from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
@@ -404,7 +405,16 @@ class Replica(pykka.ThreadingActor):
         _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
         if kind == "duplicate_name" or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
-            self._stop_with(RefusedByPeers(f"refused by {names}: {reason}"))
+            forgotten = self._forgotten() if kind == "duplicate_name" else ""
+            self._stop_with(RefusedByPeers(f"refused by {names}: {reason}{forgotten}"))
+
+    def _forgotten(self) -> str:
+        """Which of the two causes of a refusal it is, where this replica can tell."""
+        name = self._config.replicas[self._row].name
+        directory = directory_of(self._config, name)
+        if self._resumes or directory is None:
+            return ""
+        return f". The data directory of this one, {directory}, holds nothing that {name} promised"
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         _send_now(self._peer_socket, identity, frame)
