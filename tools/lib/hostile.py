@@ -332,7 +332,7 @@ class Forge:
     def _bad_message(self, message: Message) -> tuple[bytes, str]:
         fields: list[Any] = msgpack.unpackb(encode_message(message))
         if self._random.random() < 0.1:
-            fields[0] = self._random.choice((0, 15, 255, -1, 2**64 - 1))
+            fields[0] = self._random.choice((0, 127, 255, -1, 2**64 - 1))
             return msgpack.packb(fields), "unknown"
         body = self._bad_body(fields)
         try:

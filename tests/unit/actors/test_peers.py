@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import msgpack
@@ -10,7 +10,6 @@ import pytest
 from epaxos.actors.peers import Peers
 from epaxos.config import load_config
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.contract import Receive
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -23,13 +22,16 @@ MESSAGES = sample_messages(CONFIG.n, BRAVO)
 
 
 class Door:
-    """The peers' side of replica alpha, with a list in the place of its socket."""
+    """The peers' side of replica alpha, with a list in the place of its socket and a dict in that of its disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[int, int] | None = None) -> None:
         names = [replica.name for replica in CONFIG.replicas]
         self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()))
         self.refused: list[tuple[bytes, str]] = []
-        self.peers = Peers(CONFIG, ME, Codec(CONFIG.n, decode_payload), self.stats, self._refuse)
+        self.remembered: dict[int, int] = {}
+        codec = Codec(CONFIG.n, decode_payload)
+        remember = self.remembered.__setitem__
+        self.peers = Peers(CONFIG, ME, codec, self.stats, self._refuse, known or {}, remember)
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         kind, _, body = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
@@ -48,10 +50,9 @@ def envelope(*messages: bytes, row: int = BRAVO, incarnation: int = 11) -> bytes
     return seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages)))
 
 
-def test_all_messages_of_a_bundle_become_events_in_order() -> None:
+def test_all_messages_of_a_bundle_are_taken_in_order() -> None:
     door = Door()
-    events = [Receive(BRAVO, message) for message in MESSAGES]
-    assert door.take(*map(encode_message, MESSAGES)) == (BRAVO, events)
+    assert door.take(*map(encode_message, MESSAGES)) == (BRAVO, list(MESSAGES))
     assert door.errors == {}
     accepted = door.stats.message_traffic("received", "Accept", "bravo")
     assert accepted.messages == 2  # one of a command, one of a no-op
@@ -68,7 +69,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
-    assert door.take(*bundle) == (BRAVO, [Receive(BRAVO, MESSAGES[-1])] * len(bad))
+    assert door.take(*bundle) == (BRAVO, [MESSAGES[-1]] * len(bad))
     assert sum(door.errors.values()) == len(bad)
     assert set(door.errors) == {kind for _, kind in bad}
     assert door.refused == []
@@ -124,15 +125,31 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     message = encode_message(MESSAGES[-1])
-    heard = (BRAVO, [Receive(BRAVO, MESSAGES[-1])])
+    heard = (BRAVO, [MESSAGES[-1]])
     assert door.take(message, incarnation=11) == heard
     for _ in range(3):
         assert door.take(message, incarnation=12) is None
     assert door.take(message, incarnation=11) == heard
     assert door.errors == {"duplicate_name": 3}
-    assert all("bravo is another process than the bravo heard before" in text for _, text in door.refused)
+    assert all("bravo is another one than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
     assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [])
+
+
+def test_an_incarnation_is_remembered_when_it_is_first_heard() -> None:
+    door = Door()
+    door.take(incarnation=11)
+    door.take(incarnation=12)
+    door.take(incarnation=13, row=CHARLIE)
+    assert door.remembered == {BRAVO: 11, CHARLIE: 13}
+
+
+def test_an_incarnation_that_was_remembered_is_the_only_one_heard_after_a_restart() -> None:
+    door = Door(known={BRAVO: 11})
+    assert door.take(incarnation=12) is None
+    assert door.take(incarnation=11) == (BRAVO, [])
+    assert door.errors == {"duplicate_name": 1}
+    assert door.remembered == {}
 
 
 def test_second_replica_of_the_own_name_is_refused() -> None:
