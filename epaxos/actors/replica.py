@@ -272,19 +272,18 @@ class Replica(pykka.ThreadingActor):
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
     def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
-        heard = set()
+        heard: dict[Row, bool] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                sender, messages = opened
-                heard.add(sender)
-                for message in messages:
+                heard[opened.sender] = opened.hears
+                for message in opened.messages:
                     if isinstance(message, FetchRows | CheckpointRows):
-                        self._durability.receive(sender, message, now)
+                        self._durability.receive(opened.sender, message, now)
                     else:
-                        effects.extend(self._core.on_event(Receive(sender, message), now))
-        for sender in heard:
-            self._remotes[sender].actor_ref.tell(Heard(now))
+                        effects.extend(self._core.on_event(Receive(opened.sender, message), now))
+        for sender, hears in heard.items():
+            self._remotes[sender].actor_ref.tell(Heard(now, hears))
             self._remotes[sender].run_waiting()
 
     def _take_own_events(self, effects: Effects[Message], now: float) -> None:

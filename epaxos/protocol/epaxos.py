@@ -174,6 +174,9 @@ class EPaxos:
     def _on_peer_status(self, event: PeerStatus) -> None:
         if event.online:
             self.state.online.add(event.peer)
+            self._commit.hasten()
+            self._recovery.hasten()
+            self._suspicion.on_online()
         else:
             self.state.online.discard(event.peer)
             self._suspicion.on_offline(event.peer)

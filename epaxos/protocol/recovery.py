@@ -109,6 +109,14 @@ class RecoveryProtocol:
         self._state.hear_of_instance(instance.id)
         self._state.record(instance)
 
+    def hasten(self) -> None:
+        """Send again now: a peer is there again, whose answer may make the quorum."""
+        state = self._state
+        for place, recovery in self.recoveries.items():
+            recovery.retries = 0
+            recovery.retry_at = state.now
+            state.timers.set(state.now, TimerKind.RECOVERY, place)
+
     def _set_timer(self, recovery: Recovery) -> None:
         state = self._state
         interval = min(state.settings.retry * 2**recovery.retries, state.settings.retry_limit)

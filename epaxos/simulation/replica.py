@@ -327,7 +327,8 @@ class Replica:
         if self.core.deadline <= self.clock.now:
             effects.extend(self._handle(Tick()))
         self._perform(effects)
-        if not self.disk.busy:
+        keeper = self._keeper
+        if not self.disk.busy and (keeper.deadline <= self.clock.now or keeper.source.active):
             self._keep()
 
     def _take_event(self, event: Event[Any] | Transferred) -> Effects[Any]:
