@@ -412,7 +412,7 @@ class Replica(pykka.ThreadingActor):
         """Which of the two causes of a refusal it is, where this replica can tell."""
         name = self._config.replicas[self._row].name
         directory = directory_of(self._config, name)
-        if self._resumes or directory is None:
+        if self._parts.resumes or directory is None:
             return ""
         return f". The data directory of this one, {directory}, holds nothing that {name} promised"
 

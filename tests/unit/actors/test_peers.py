@@ -154,7 +154,7 @@ def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCapture
 def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
     door = Door()
     for _ in range(3):
-        assert door.take(incarnation=11) == (BRAVO, [])
+        assert door.take(incarnation=11) == (BRAVO, [], True)
         assert door.take(incarnation=12) is None
     door.take(row=CHARLIE, incarnation=13)
     assert door.remembered == [(BRAVO, 11), (CHARLIE, 13)]
@@ -164,7 +164,7 @@ def test_an_incarnation_known_from_before_a_restart_is_the_only_one_heard() -> N
     door = Door({BRAVO: 12})
     assert door.take(incarnation=11) is None
     assert door.errors == {"duplicate_name": 1}
-    assert door.take(incarnation=12) == (BRAVO, [])
+    assert door.take(incarnation=12) == (BRAVO, [], True)
     assert door.remembered == []
 
 
@@ -175,7 +175,7 @@ def test_a_peer_that_cannot_be_remembered_is_not_heard() -> None:
         with pytest.raises(StorageError, match="no space left"):
             door.take(encode_message(MESSAGES[-1]), incarnation=incarnation)
     door.disk_fails = False
-    assert door.take(incarnation=12) == (BRAVO, [])
+    assert door.take(incarnation=12) == (BRAVO, [], True)
 
 
 def test_second_replica_of_the_own_name_is_refused() -> None:
