@@ -275,9 +275,8 @@ class Load:
 
     async def _read_all(self, auditor: _Recorded, epoch: Epoch) -> None:
         """Read every key of an epoch, so that whatever was lost is missed."""
-        for place in range(SETS):
-            for key in Keys.of(epoch.number, place).all:
-                await self._ask(auditor, Op.get(key), epoch)
+        keys = [key for place in range(SETS) for key in Keys.of(epoch.number, place).all]
+        await asyncio.gather(*(self._ask(auditor, Op.get(key), epoch) for key in keys))
 
     # -- the rest ------------------------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class Report:
         """Print it for people."""
         console.print(
             f"{self.seconds:.1f} s in {self.rounds} {'round' if self.rounds == 1 else 'rounds'}; "
-            f"{self.faults.total()} faults; {self.recorded + self.others:,} commands answered, "
+            f"faults: {self.faults.total()}; {self.recorded + self.others:,} commands answered, "
             f"{self.rate:,.0f} a second; sent again by the clients: {_counts(self.retries) or 'none'}; "
             f"this program stood still for {self.stall:.2f} s at most"
         )
