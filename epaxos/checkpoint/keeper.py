@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
+from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, Hold
 from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
@@ -158,7 +159,8 @@ class Keeper:
         """Take a message of a peer.
 
         Raises:
-            FrameError, StorageError: it is none of a checkpoint of this cluster.
+            FrameError: it is none of a checkpoint of this cluster, which is given up then.
+            StorageError: the own checkpoint cannot be read.
         """
         todo = Todo()
         if isinstance(message, FetchRows):
@@ -172,7 +174,14 @@ class Keeper:
 
     def _takes(self, sender: Row, message: CheckpointRows) -> bool:
         fetch = self._fetch
-        return fetch is not None and sender == fetch.peer and self._target is None and fetch.take(message)
+        if fetch is None or sender != fetch.peer or self._target is not None:
+            return False
+        try:
+            return fetch.take(message)
+        except (FrameError, StorageError) as error:
+            # The rest would be taken for the whole. Nor is it trouble of the own disk.
+            self._end()
+            raise FrameError("malformed", f"not a checkpoint of this cluster: {error}") from error
 
     @property
     def cut_at(self) -> float:

@@ -7,12 +7,14 @@ from itertools import count
 from random import Random
 
 import msgpack
+import pytest
 
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Change, Meta, meta_row
 from epaxos.checkpoint.transfer import Snapshot, Source
 from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.errors import FrameError
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.quorums import make_quorums
@@ -24,6 +26,7 @@ from harness.commands import decode_access
 
 EXECUTED: Vector = (-1, 9, -1)
 RETRY = 1.0
+UNKNOWN_COMMAND = msgpack.packb((0, 0, b"", b"no command"))
 
 
 class Rig:
@@ -78,3 +81,17 @@ def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -
     assert rig.core.status().executed == EXECUTED
     assert rig.poll(now).messages == [(1, FetchRows(1, -1))]
     assert rig.keeper.catch_up is None
+
+
+@pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])
+def test_a_checkpoint_of_which_a_row_cannot_be_read_is_given_up(row: tuple[bytes, bytes]) -> None:
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    rig.poll(0.0)
+    bad, last = msgpack.packb(row), msgpack.packb(meta_row(Meta(EXECUTED)))
+    with pytest.raises(FrameError):
+        rig.keeper.receive(1, CheckpointRows(1, 0, bad, 0), 0.1)
+    assert rig.keeper.catch_up is None
+    # The rest would be taken for the whole.
+    rig.keeper.receive(1, CheckpointRows(1, len(bad), last, 1), 0.2)
+    assert not rig.keeper.wants_cut(0.2)
