@@ -58,6 +58,10 @@ class WriteFailed(StorageError):
     """
 
 
+class BackupError(EpaxosError):
+    """A backup cannot be made, or a file is none, or a damaged one."""
+
+
 class FrameError(EpaxosError):
     """Bytes from the network that are not a frame of this cluster and version.
 

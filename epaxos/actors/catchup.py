@@ -24,13 +24,18 @@ class CatchUpReporter:
         self._before: CatchUp | None = None
         self._began = 0.0
         self._logged = 0.0
+        self._caught_up = 0
 
-    def note(self, progress: CatchUp | None, now: float) -> None:
-        """Take where it is at `now` (seconds, monotonic); None while this replica does not catch up."""
+    def note(self, progress: CatchUp | None, caught_up: int, now: float) -> None:
+        """Take where it is at `now` (seconds, monotonic), None while this replica does not catch up.
+
+        `caught_up` is how often it has, since the start.
+        """
         before, self._before = self._before, progress
         if progress is None:
             if before is not None:
-                self._end(before, now)
+                self._end(before, now, done=caught_up > self._caught_up)
+            self._caught_up = caught_up
             return
         self._stats.catch_up = (progress.rows, progress.size)
         if before is None:
@@ -40,8 +45,8 @@ class CatchUpReporter:
             peer = self._config.replicas[progress.peer].name
             _log.info("catching up from %s: %s, %s", peer, progress.stage, _amount(progress))
 
-    def _end(self, last: CatchUp, now: float) -> None:
-        if last.stage == "following":
+    def _end(self, last: CatchUp, now: float, *, done: bool) -> None:
+        if done:
             self._stats.caught_up()
             _log.info("caught up in %.1f s by %s", now - self._began, _amount(last))
         else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
+from epaxos.actors.amnesia import advice
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
@@ -17,6 +18,14 @@ _log = logging.getLogger(__name__)
 
 _WORTH_A_REFUSAL: Final = frozenset({"cluster", "version"})
 _LOGGED_AT_MOST: Final = 1000
+
+
+class Opened(NamedTuple):
+    """What one frame brought: messages, and whether its sender hears this replica."""
+
+    sender: Row
+    messages: list[PeerMessage]
+    hears: bool
 
 
 class Peers:
@@ -54,8 +63,8 @@ class Peers:
             for replica in self._names
         ]
 
-    def open(self, identity: bytes, parts: Sequence[bytes]) -> tuple[Row, list[PeerMessage]] | None:
-        """The sender and the messages of one frame from the peers' socket, None if it was dropped.
+    def open(self, identity: bytes, parts: Sequence[bytes]) -> Opened | None:
+        """What one frame from the peers' socket brings, None if it was dropped.
 
         Raises:
             StorageError: a peer that was heard for the first time could not be remembered.
@@ -77,7 +86,7 @@ class Peers:
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
-        return request.sender, messages
+        return Opened(request.sender, messages, request.hears)
 
     def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:
@@ -99,15 +108,10 @@ class Peers:
         return request
 
     def _forgetful(self, name: str) -> str:
-        engine = self._config.storage.engine
-        lost = (
-            "storage engine 'memory' keeps nothing, so restart the whole cluster"
-            if engine == "memory"
-            else f"give {name} back its data directory, or move what the others hold to a new cluster"
-        )
         return (
             f"{name} is another one than the {name} heard before: either two replicas run under this "
-            f"name, or it was started without its data and may not vote. Stop it; if the data is lost, {lost}"
+            f"name, or it was started without its data and may not vote. Stop it; if it lost its data, "
+            f"{advice(self._config, name)}"
         )
 
     def _drop(self, identity: bytes, error: FrameError) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -20,21 +20,21 @@ from typing import Any, Final, NamedTuple
 import pykka
 import zmq
 
+from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts
-from epaxos.actors.catchup import CatchUpReporter
 from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.sockets import bind_router, unresolved
 from epaxos.actors.status import describe
-from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
-from epaxos.errors import EpaxosError, FrameError, StorageError
+from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
 from epaxos.protocol.ids import Row
-from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.log import NOP
 from epaxos.protocol.messages import Message
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
@@ -57,12 +57,6 @@ class Unresolved(NamedTuple):
     """To the Replica, from the thread that asked the resolver: a peer's name is not known."""
 
     text: str
-
-
-class Committed(NamedTuple):
-    """To the Replica, from the thread that committed a checkpoint: it is durable, or why it is not."""
-
-    error: BaseException | None
 
 
 class End:
@@ -104,20 +98,19 @@ class Replica(pykka.ThreadingActor):
         self._config = config
         self._row = row
         self._parts = parts
-        self._core, self._machine, self._disk, self._stats, _ = parts
-        self._keeper = self._disk.keeper
+        self._core, self._machine, disk, self._stats, _ = parts
+        shell = Shell(self._perform, self._send_later, self._tell)
+        self._durability = Durability(config, parts, shell)
         self._end = end
         self._born = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
-        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
         self._outboxes = {peer: Outbox() for peer in range(config.n) if peer != row}
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
         self._peer_changes: list[PeerStatus] = []
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
-        self._catch_up = CatchUpReporter(config, self._stats)
         self._clients = Clients(config, limits, self._stats, self._reply)
         self._peers = Peers(
             config,
@@ -125,8 +118,8 @@ class Replica(pykka.ThreadingActor):
             Codec(config.n, decode_payload),
             self._stats,
             self._refuse,
-            self._disk.incarnations,
-            self._disk.journal.remember,
+            disk.incarnations,
+            disk.journal.remember,
         )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
@@ -179,7 +172,7 @@ class Replica(pykka.ThreadingActor):
             name=address.name,
             endpoint=address.peer_endpoint,
             cluster=config.fingerprint,
-            incarnation=self._disk.incarnation,
+            incarnation=self._parts.disk.incarnation,
             timeout=config.timeout,
             beacon=config.beacon,
             commit_delay=config.commit_delay,
@@ -209,16 +202,8 @@ class Replica(pykka.ThreadingActor):
         for remote in self._remotes.values():
             remote.end()
         self._helpers.shutdown(wait=False, cancel_futures=True)
-        self._committer.shutdown(wait=True)
-        self._keeper.source.close()
-        self._close_engine()
+        self._durability.close()
         self._context.destroy(linger=0)
-
-    def _close_engine(self) -> None:
-        try:
-            self._disk.engine.close()
-        except StorageError as error:
-            _log.error("the storage engine did not close in order: %s", error)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -227,7 +212,7 @@ class Replica(pykka.ThreadingActor):
         if isinstance(message, Round):
             self._guard(self._refuse_round if self._end.trouble else self._on_round, message)
         elif isinstance(message, Committed):
-            self._guard(self._on_committed, message)
+            self._guard(self._durability.on_committed, message)
         elif isinstance(message, Broken):
             raise message.error
         elif isinstance(message, Digested):
@@ -278,8 +263,7 @@ class Replica(pykka.ThreadingActor):
         ]
         self._take_own_events(effects, began)
         self._perform(effects, began)
-        self._do(self._keeper.poll(began), began)
-        self._catch_up.note(self._keeper.catch_up, began)
+        self._durability.poll(began)
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
@@ -289,19 +273,18 @@ class Replica(pykka.ThreadingActor):
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
     def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
-        heard = set()
+        heard: dict[Row, bool] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                sender, messages = opened
-                heard.add(sender)
-                for message in messages:
+                heard[opened.sender] = opened.hears
+                for message in opened.messages:
                     if isinstance(message, FetchRows | CheckpointRows):
-                        self._take_transfer(sender, message, now)
+                        self._durability.receive(opened.sender, message, now)
                     else:
-                        effects.extend(self._core.on_event(Receive(sender, message), now))
-        for sender in heard:
-            self._remotes[sender].actor_ref.tell(Heard(now))
+                        effects.extend(self._core.on_event(Receive(opened.sender, message), now))
+        for sender, hears in heard.items():
+            self._remotes[sender].actor_ref.tell(Heard(now, hears))
             self._remotes[sender].run_waiting()
 
     def _take_own_events(self, effects: Effects[Message], now: float) -> None:
@@ -326,7 +309,7 @@ class Replica(pykka.ThreadingActor):
         if self._peer_changes or self._may_propose():
             return 0.0
         remotes = (remote.deadline for remote in self._remotes.values())
-        return min(self._core.deadline, self._keeper.deadline, *remotes, _NEVER)
+        return min(self._core.deadline, self._durability.deadline, *remotes, _NEVER)
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -335,10 +318,8 @@ class Replica(pykka.ThreadingActor):
         executions: list[Component] = []
         while True:
             if effects.records:
-                self._persist(effects.records)
-            if effects.truncate is not None:
-                self._disk.journal.drop(effects.truncate)
-            self._keeper.wanted(effects.fetch, now)
+                self._durability.persist(effects.records)
+            self._durability.after_records(effects, now)
             executions += effects.executions
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
@@ -351,12 +332,7 @@ class Replica(pykka.ThreadingActor):
         self._send(now)
         if executions:
             self._execute(executions)
-            self._keeper.executed(executions, now)
-
-    def _persist(self, records: Sequence[Instance]) -> None:
-        began = time.monotonic()
-        self._disk.journal.persist(records)
-        self._stats.persisted(len(records), time.monotonic() - began)
+            self._durability.executed(executions, now)
 
     def _post(self, effects: Effects[Message]) -> list[Message]:
         """Put messages into the outboxes; return those to this replica itself."""
@@ -374,6 +350,15 @@ class Replica(pykka.ThreadingActor):
             for receiver in receivers:
                 self._outboxes[receiver].deferrable.append(outgoing)
         return own
+
+    def _send_later(self, receiver: Row, message: TransferMessage) -> None:
+        """Send a message with what else goes to the peer, at the latest when the next round ends."""
+        self._outboxes[receiver].messages.append(_outgoing(message))
+
+    def _tell(self, message: object) -> None:
+        """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
+        with suppress(pykka.ActorDeadError):
+            self.actor_ref.tell(message)
 
     def _send(self, now: float) -> None:
         """Hand each Remote what this round has for its peer."""
@@ -399,42 +384,6 @@ class Replica(pykka.ThreadingActor):
                 self._stats.component_size.observe(len(component), 1)
         self._stats.component_size.observe(1, singles)
 
-    # -- checkpoints ---------------------------------------------------------------------------------------
-
-    def _take_transfer(self, sender: Row, message: TransferMessage, now: float) -> None:
-        try:
-            self._do(self._keeper.receive(sender, message, now), now)
-        except FrameError as error:
-            self._stats.error(error.kind)
-            _log.warning("dropped a part of %s's checkpoint: %s", self._config.replicas[sender].name, error)
-
-    def _do(self, todo: Todo, now: float) -> None:
-        """Do what the keeper of checkpoints asks for."""
-        for event in todo.events:
-            self._perform(self._core.on_event(event, now), now)
-        for receiver, message in todo.messages:
-            if isinstance(message, CheckpointRows):
-                self._stats.served_bytes += len(message.rows)
-            self._outboxes[receiver].messages.append(_outgoing(message))
-        if todo.messages:
-            self._send(now)
-        if todo.commit:
-            commit = self._committer.submit(self._disk.engine.commit_state)
-            commit.add_done_callback(lambda done: self._tell(Committed(done.exception())))
-
-    def _tell(self, message: object) -> None:
-        """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
-        with suppress(pykka.ActorDeadError):
-            self.actor_ref.tell(message)
-
-    def _on_committed(self, committed: Committed) -> None:
-        if committed.error is not None:
-            raise committed.error
-        now = time.monotonic()
-        self._stats.checkpointed(now - self._keeper.cut_at, now)
-        self._stats.storage_bytes = self._disk.engine.size
-        self._do(self._keeper.committed(), now)
-
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
     def _beacon(self) -> Outgoing:
@@ -456,7 +405,16 @@ class Replica(pykka.ThreadingActor):
         _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
         if kind == "duplicate_name" or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
-            self._stop_with(RefusedByPeers(f"refused by {names}: {reason}"))
+            forgotten = self._forgotten() if kind == "duplicate_name" else ""
+            self._stop_with(RefusedByPeers(f"refused by {names}: {reason}{forgotten}"))
+
+    def _forgotten(self) -> str:
+        """Which of the two causes of a refusal it is, where this replica can tell."""
+        name = self._config.replicas[self._row].name
+        directory = directory_of(self._config, name)
+        if self._parts.resumes or directory is None:
+            return ""
+        return f". The data directory of this one, {directory}, holds nothing that {name} promised"
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         _send_now(self._peer_socket, identity, frame)

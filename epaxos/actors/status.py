@@ -41,6 +41,7 @@ def describe(
         "uptime_s": uptime,
         "committed": list(core.committed),
         "executed": list(core.executed),
+        "seen": list(core.seen),
         "pending": core.pending,
         "in_flight": core.in_flight,
         "keys": machine.keys,

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 
 CLUSTER: Final = "Run a cluster"
 DATA: Final = "Read and write"
+DISK: Final = "Look after the data"
 OTHER: Final = "Measure and configure"
 
 ENTRIES: Final = {
@@ -40,6 +41,9 @@ ENTRIES: Final = {
     "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),
     "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
+    "inspect": Entry(DISK, "epaxos.cli.inspect", "Show what a replica's data directory holds."),
+    "backup": Entry(DISK, "epaxos.cli.backup", "Copy what a replica holds into a file, while it runs."),
+    "restore": Entry(DISK, "epaxos.cli.restore", "Make a new cluster of what a backup holds."),
     "bench": Entry(OTHER, "epaxos.cli.bench", "Load a running cluster and report what it did."),
     "simulate": Entry(OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them."),
     "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
@@ -78,7 +82,7 @@ class Application(Page, click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See `click.Group.format_commands`; imports nothing."""
         del ctx
-        for section in (CLUSTER, DATA, OTHER):
+        for section in (CLUSTER, DATA, DISK, OTHER):
             rows = [(name, entry.purpose) for name, entry in ENTRIES.items() if entry.section == section]
             with formatter.section(section):
                 formatter.write_dl(rows, col_spacing=4)

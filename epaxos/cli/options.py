@@ -82,13 +82,13 @@ log_level_option: Final = click.option(
 )
 
 
-def timeout_option(what: str) -> Callable[[Function], Function]:
+def timeout_option(what: str, default: str = "the key client.timeout") -> Callable[[Function], Function]:
     """--timeout, with what ends after it."""
     return click.option(
         "--timeout",
         callback=positive_duration,
         metavar="DURATION",
-        help=f"{what}  [default: the key client.timeout]",
+        help=f"{what}  [default: {default}]",
     )
 
 

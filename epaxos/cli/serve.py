@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from epaxos.actors import process
+from epaxos.actors.amnesia import no_rejoin
 from epaxos.cli.lifeline import stop_when_input_ends
 from epaxos.cli.logs import log_to_stderr
 from epaxos.cli.options import (
@@ -36,6 +37,11 @@ STOP_GRACE: Final = 5.0
 )
 @uptime_option
 @log_level_option
+@click.option(
+    "--rejoin",
+    is_flag=True,
+    help="Come back after the loss of the data directory: refused, with what to do instead.",
+)
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.pass_context
 def serve(
@@ -45,6 +51,7 @@ def serve(
     uptime: float | None,
     log_level: str | None,
     *,
+    rejoin: bool,
     supervised: bool,
 ) -> None:
     """Run one replica in this process, until SIGINT (Ctrl-C) or SIGTERM.
@@ -53,14 +60,15 @@ def serve(
     (/metrics, /healthz). Its peers may be started before or after it. The log goes to stderr, a line a
     message, with the time (UTC), the level and the replica's name.
 
-    The state is kept in memory and goes with the process. A replica that has voted and lost its memory may
-    not come back under its name into the same running cluster, so do not let a service manager restart it by
-    itself; stop all replicas, then start all.
+    What it promises and holds is kept in its data directory, storage.directory with its name, which is made
+    at the first start. With it the replica may be stopped and started at any time, also by a service manager.
+    Without it it may not vote: its peers refuse a replica that they knew and that begins anew, and it ends
+    with code 1. Nothing can bring it back under its name but its directory, so --rejoin is refused too.
 
     Exit codes:
       0  stopped by a signal, or after --uptime
-      1  failed
-      2  wrong command line or configuration, or a port is not free
+      1  failed, or refused by its peers
+      2  wrong command line or configuration, a port is not free, or --rejoin
 
     Examples:
       epaxos serve -c conf/local.toml -n alpha
@@ -72,6 +80,8 @@ def serve(
         stop_when_input_ends(STOP_GRACE)
     config = load(config_file)
     replica = choose_name(config, name or os.environ.get(REPLICA_VARIABLE))
+    if rejoin:
+        raise ConfigError(f"{config.source}: {no_rejoin(config, replica)}")
     log_to_stderr(log_level or config.log_level, "" if supervised else replica)
     ctx.exit(process.run_replica(config, replica, config.uptime if uptime is None else uptime))
 

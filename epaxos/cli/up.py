@@ -18,10 +18,8 @@ from epaxos.config import format_duration
 STOP_GRACE: Final = 10.0
 """Seconds that replicas get to stop in order before they are killed."""
 
-MEMORY_IS_LOST: Final = (
-    "It is not started again: its votes were in its memory, and without them it may not vote under its name. "
-    "Start the whole cluster anew."
-)
+NOT_AGAIN: Final = "It is not started again: its last line says why. Mend that, and start all."
+"""After the end of a replica, which has stopped the others."""
 
 _COLOURS: Final = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
 _OWN_NAME: Final = "up"
@@ -41,8 +39,7 @@ def up(ctx: click.Context, config_file: str | None, uptime: float | None, log_le
     Ctrl-C, SIGTERM or the end of --uptime stops all of them in order; what does not stop within 10 seconds,
     or at a second Ctrl-C, is killed. If this command itself is killed, the replicas notice and stop.
 
-    When one replica ends by itself, the others are stopped too. It is not started again: the state is kept in
-    memory, and a replica that has voted and lost its memory may not vote again under its name.
+    When one replica ends by itself, the others are stopped too, and none is started again.
 
     Exit codes:
       0    stopped by a signal, or after --uptime
@@ -58,7 +55,7 @@ def up(ctx: click.Context, config_file: str | None, uptime: float | None, log_le
     names = [replica.name for replica in config.replicas]
     options = _options(config_file, uptime, log_level)
     commands = {name: [sys.executable, "-m", "epaxos", "serve", *options, "--name", name] for name in names}
-    supervisor = Supervisor(printer(names, coloured=_wants_colours()), MEMORY_IS_LOST, STOP_GRACE)
+    supervisor = Supervisor(printer(names, coloured=_wants_colours()), NOT_AGAIN, STOP_GRACE)
     ctx.exit(asyncio.run(supervisor.run(commands)))
 
 

@@ -265,7 +265,7 @@ def _labelled_counters(stats: ReplicaStats) -> Iterator[Metric]:
 
 def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
     peer_up = GaugeMetricFamily(
-        "epaxos_peer_up", "Whether a peer was heard of within the timeout: 1 or 0.", labels=["peer"]
+        "epaxos_peer_up", "Whether a peer and this replica hear each other: 1 or 0.", labels=["peer"]
     )
     for peer, up in stats.peer_up.copy().items():
         peer_up.add_metric([peer], int(up))

@@ -327,7 +327,8 @@ class Replica:
         if self.core.deadline <= self.clock.now:
             effects.extend(self._handle(Tick()))
         self._perform(effects)
-        if not self.disk.busy:
+        keeper = self._keeper
+        if not self.disk.busy and (keeper.deadline <= self.clock.now or keeper.source.active):
             self._keep()
 
     def _take_event(self, event: Event[Any] | Transferred) -> Effects[Any]:
@@ -371,10 +372,12 @@ class Replica:
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         deadline = min(self.core.deadline, self._keeper.deadline)
-        if not self.alive or not self.clock.now < deadline < math.inf:
+        if deadline <= self.clock.now:  # one of the two waits; the other's time comes all the same
+            deadline = max(self.core.deadline, self._keeper.deadline)
+        if deadline == math.inf or not self.alive:
             return
         when = self.clock.virtual(deadline) + _LATER
-        if when < self._alarm:
+        if when < self._alarm and self.clock.now < deadline:
             self._alarm = when
             self._schedule.at(when, self._on_alarm, self.starts, when)
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from epaxos.errors import (
     DataCorrupt,
@@ -136,11 +137,7 @@ class DataDirectory:
         Raises:
             FormatUnsupported, WrongIdentity: as they say.
         """
-        if found.get("format") != FORMAT:
-            raise FormatUnsupported(
-                f"{self.path} is in format {found.get('format')}; this version reads format {FORMAT}: "
-                "start the version that wrote it"
-            )
+        _check_format(self.path, found)
         expected = json.loads(self._description())
         for key, what in (
             ("cluster", "cluster"),
@@ -154,6 +151,60 @@ class DataDirectory:
                     f"this is {self._identity.name!r} with {what} {expected[key]}: "
                     "check the directory and the configuration"
                 )
+
+
+class Found(NamedTuple):
+    """Whose data is in a directory, and of which engine."""
+
+    identity: Identity
+    engine: str
+
+
+def find(path: Path) -> Found:
+    """Whose data a directory holds; nothing is locked or changed.
+
+    Raises:
+        DirectoryMissing, NotADataDirectory: there is none.
+        FormatUnsupported, DataCorrupt: it cannot be read.
+    """
+    _check_place(path, create=False)
+    found: dict[str, Any] = _read(path / _IDENTITY)
+    _check_format(path, found)
+    try:
+        identity = Identity(int(found["cluster"], 16), int(found["n"]), int(found["row"]), str(found["name"]))
+        return Found(identity, str(found["engine"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataCorrupt(f"{path / _IDENTITY} is damaged ({error!r}); {REBUILD}") from error
+
+
+class SharedLock:
+    """Keeps a replica from starting on a directory while that is read.
+
+    user  the pid of the process that uses the directory already, as text; None if there is none, and then none
+          can begin to before `release`
+
+    Raises:
+        StorageError: the lock cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.user: str | None = None
+        self._handle = -1
+        try:
+            self._handle = os.open(path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # a copy of a directory, which no replica uses
+            return
+        except OSError as error:
+            raise StorageError(f"cannot read {path / _LOCK}: {error.strerror}") from error
+        if not _try_to_share(self._handle):
+            self.user = _holder(self._handle)
+            self.release()
+
+    def release(self) -> None:
+        """Let replicas start; a second call does nothing."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
 
 def sync_directory(path: Path) -> None:
@@ -201,6 +252,14 @@ def _check_place(path: Path, *, create: bool) -> None:
     )
 
 
+def _check_format(path: Path, found: Mapping[str, object]) -> None:
+    if found.get("format") != FORMAT:
+        raise FormatUnsupported(
+            f"{path} is in format {found.get('format')}; this version reads format {FORMAT}: "
+            "start the version that wrote it"
+        )
+
+
 def _lock(path: Path) -> int:
     """Lock the file and write our pid into it; returns its descriptor.
 
@@ -213,16 +272,32 @@ def _lock(path: Path) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            pid = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise DirectoryLocked(
-                f"the data directory {path.parent} is in use by process {pid}; stop it first"
-            ) from error
+            if _try_to_share(handle):
+                text = f"the data directory {path.parent} is being read, as by `epaxos inspect`; start again after that"
+            else:
+                text = (
+                    f"the data directory {path.parent} is in use by process {_holder(handle)}; stop it first"
+                )
+            raise DirectoryLocked(text) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, b"%d\n" % os.getpid(), 0)
     except BaseException:
         os.close(handle)
         raise
     return handle
+
+
+def _try_to_share(handle: int) -> bool:
+    """Lock a file together with others who only read; False if somebody has it alone."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(handle: int) -> str:
+    return os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
 
 
 def _read(path: Path) -> dict[str, object]:

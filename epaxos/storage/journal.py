@@ -7,7 +7,7 @@ listened to (protocol 4.11c).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -51,30 +51,9 @@ class Journal:
         Raises:
             StorageError: it cannot be read.
         """
-        others: dict[bytes, bytes] = {}
-        records = list(decode_log(self._instances(others), self._decode))
-        self._writer.loaded(records)
-        truncated = (-1,) * self._n
-        incarnations: dict[Row, int] = {}
-        for key, value in others.items():
-            if key == _TRUNCATED:
-                truncated = self._read_vector(value)
-            else:
-                incarnations[_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
-        return Loaded(records, truncated, incarnations)
-
-    def _instances(self, others: dict[bytes, bytes]) -> Iterator[Entry]:
-        for key, value in self._engine.scan_log():
-            if key >= _TRUNCATED:
-                others[key] = value
-            else:
-                yield key, value
-
-    def _read_vector(self, value: bytes) -> Vector:
-        vector = msgpack.unpackb(value)
-        if type(vector) is not list or len(vector) != self._n:
-            raise StorageError(f"the log was truncated for a cluster of another size: {vector!r}")
-        return tuple(vector)
+        loaded = read_journal(self._engine.scan_log(), self._n, self._decode)
+        self._writer.loaded(loaded.records)
+        return loaded
 
     def persist(self, records: Sequence[Instance]) -> None:
         """Make the records of one round durable, in one commit; they are so when this returns.
@@ -101,3 +80,37 @@ class Journal:
         """
         key = _KEY.pack(_NO_ROW, _INCARNATIONS, row)
         self._engine.write_log([(key, incarnation.to_bytes(8, "big"))])
+
+
+def read_journal(entries: Iterable[Entry], n: int, decode_command: Callable[[bytes], Command]) -> Loaded:
+    """What a journal of n rows holds, from all entries of its log, ascending by key.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    others: dict[bytes, bytes] = {}
+    records = list(decode_log(_instances(entries, others), decode_command))
+    truncated = (-1,) * n
+    incarnations: dict[Row, int] = {}
+    for key, value in others.items():
+        if key == _TRUNCATED:
+            truncated = _read_vector(value, n)
+        else:
+            incarnations[_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
+    return Loaded(records, truncated, incarnations)
+
+
+def _instances(entries: Iterable[Entry], others: dict[bytes, bytes]) -> Iterator[Entry]:
+    """The entries of instances; all others are put into `others`."""
+    for key, value in entries:
+        if key >= _TRUNCATED:
+            others[key] = value
+        else:
+            yield key, value
+
+
+def _read_vector(value: bytes, n: int) -> Vector:
+    vector = msgpack.unpackb(value)
+    if type(vector) is not list or len(vector) != n:
+        raise StorageError(f"the log was truncated for a cluster of another size: {vector!r}")
+    return tuple(vector)

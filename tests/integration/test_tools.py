@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from live_cluster import ROOT
-from workspace import CLUSTER, Workspace
+from workspace import CLUSTER, DATA, Workspace
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -75,13 +75,24 @@ def benchmark_runs(space: Workspace) -> bool:
 
 
 def test_demo(workspace: Workspace) -> None:
-    status, output = workspace.run(
-        "cd /; " + str(workspace.directory / "tools" / "demo") + " --operations 2000"
-    )
+    tools, place = workspace.directory / "tools", workspace.directory / "temporary"
+    place.mkdir()
+    status, output = workspace.run(f"cd /; TMPDIR={place} {tools / 'demo'} --operations 2000")
     assert status == 0, output
     for shown in ("alpha", "bravo", "charlie", "commands executed", "on the fast path"):
         assert shown in output
     assert processes_of(workspace) == {}
+    assert not list(place.iterdir())
+    assert not (workspace.directory / DATA).exists()
+
+
+def test_demo_takes_no_notice_of_data_that_is_there(workspace: Workspace) -> None:
+    mine = workspace.directory / DATA / "alpha"
+    mine.mkdir(parents=True)
+    (mine / "precious").write_text("mine")
+    status, output = workspace.run("tools/demo --operations 100")
+    assert status == 0, output
+    assert [file.read_text() for file in mine.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -40,7 +40,7 @@ def test_all_replicas_each_by_its_name(run: Run) -> None:
         name: [*SERVE, "--name", name] for name in ("alpha", "bravo", "charlie")
     }
     own, line = result.stderr.splitlines()
-    assert own == f"up      | {up.MEMORY_IS_LOST} {up.STOP_GRACE:g}"
+    assert own == f"up      | {up.NOT_AGAIN} {up.STOP_GRACE:g}"
     assert line == "alpha   | a line"
 
 

@@ -1,0 +1,193 @@
+"""The file of a backup.
+
+    16 bytes             what it is
+    a map                `Header`
+    [key, value], …      rows of a checkpoint (`checkpoint.rows`): values and sessions, ascending by key
+    the number of rows
+    32 bytes             BLAKE2b of all before
+
+All but the first and the last is msgpack. Of a checkpoint's rows, those that speak of instances are not in it: they
+mean something only beside the log that the replica has promised, which no file may stand for (protocol 4.11c).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, Self
+
+import msgpack
+
+from epaxos.checkpoint.rows import SESSION, VALUE, Row
+from epaxos.errors import BackupError
+from epaxos.protocol.ids import Vector
+from epaxos.storage.directory import sync_directory
+
+FORMAT: Final = 1
+"""Raised with every change that an earlier version would misread."""
+
+_MAGIC: Final = b"epaxos backup\r\n\x1a"
+_DIGEST_SIZE: Final = 32
+_AT_A_TIME: Final = 1 << 20
+_PART: Final = ".part"
+
+
+class Header(NamedTuple):
+    """Where a backup comes from.
+
+    version   of the program that wrote it
+    time      when, in UTC, as in ISO 8601
+    cluster   fingerprint of the cluster; n is how many replicas it had
+    replica   name of the one that it is from
+    executed  per row, up to where everything had executed
+    """
+
+    version: str
+    time: str
+    cluster: int
+    n: int
+    replica: str
+    executed: Vector
+
+
+class Written(NamedTuple):
+    """What went into a file: how many values and sessions, in how many bytes."""
+
+    keys: int
+    sessions: int
+    size: int
+
+
+def write_backup(path: Path, header: Header, rows: Iterable[Row]) -> Written:
+    """Write a file, which is there as a whole or not at all; only its owner may read it.
+
+    Raises:
+        BackupError: there is such a file already, or it cannot be written.
+    """
+    if path.exists():
+        raise BackupError(f"{path} exists already; give the backup another name")
+    part = path.with_name(path.name + _PART)
+    try:
+        with open(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+            written = _write(file, header, rows)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+        sync_directory(path.absolute().parent)
+    except OSError as error:
+        raise BackupError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return written
+
+
+def _write(file: BinaryIO, header: Header, rows: Iterable[Row]) -> Written:
+    digest = blake2b(digest_size=_DIGEST_SIZE)
+    size = 0
+
+    def put(content: bytes) -> None:
+        nonlocal size
+        digest.update(content)
+        size += file.write(content)
+
+    counts = {VALUE: 0, SESSION: 0}
+    put(_MAGIC)
+    put(msgpack.packb({"format": FORMAT, **header._asdict()}))
+    for row in rows:
+        counts[row[0][:1]] += 1
+        put(msgpack.packb(row))
+    put(msgpack.packb(sum(counts.values())))
+    size += file.write(digest.digest())
+    return Written(counts[VALUE], counts[SESSION], size)
+
+
+class BackupFile:
+    """A file that has been found whole; use it as a context.
+
+    Raises:
+        BackupError: it cannot be read, is no backup, of another format, cut off or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._reading():
+            self._file = path.open("rb")
+        try:
+            with self._reading():
+                self._check()
+                self.header = self._read_header()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, from the first.
+
+        Raises:
+            BackupError: they are none.
+        """
+        with self._reading():
+            objects = self._objects()
+            next(objects)
+            count, total = 0, None
+            for row in objects:
+                if type(row) is int:
+                    total = row
+                    break
+                key, value = row
+                if type(value) is not bytes or key[:1] not in {VALUE, SESSION}:
+                    raise BackupError(f"{self.path} has a row of an unknown kind")
+                count += 1
+                yield key, value
+            if count != total:
+                raise BackupError(f"{self.path} has {count} rows and should have {total}")
+
+    def _check(self) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        if self._file.read(len(_MAGIC)) != _MAGIC:
+            raise BackupError(f"{self.path} is no backup of epaxos")
+        self._end = size - _DIGEST_SIZE
+        digest = blake2b(digest_size=_DIGEST_SIZE)
+        for content in self._contents(0):
+            digest.update(content)
+        if self._file.read() != digest.digest():
+            raise BackupError(f"{self.path} is cut off or damaged: its checksum is wrong; use another backup")
+
+    def _contents(self, position: int) -> Iterator[bytes]:
+        """All bytes from a position on that the checksum is of."""
+        self._file.seek(position)
+        while content := self._file.read(min(_AT_A_TIME, max(0, self._end - position))):
+            position += len(content)
+            yield content
+
+    def _objects(self) -> Iterator[Any]:
+        unpacker = msgpack.Unpacker(max_buffer_size=0)
+        for content in self._contents(len(_MAGIC)):
+            unpacker.feed(content)
+            yield from unpacker
+
+    def _read_header(self) -> Header:
+        fields = next(self._objects())
+        found = fields.pop("format", None)
+        if found != FORMAT:
+            raise BackupError(f"{self.path} is in format {found}; this version reads format {FORMAT}")
+        header = Header(**fields)
+        return header._replace(executed=tuple(header.executed))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BackupError(f"cannot read {self.path}: {error.strerror}") from error
+        except (ValueError, TypeError, StopIteration, msgpack.exceptions.UnpackException) as error:
+            raise BackupError(f"{self.path} is no backup of epaxos: {error}") from error

@@ -1,0 +1,85 @@
+"""Making a backup of what is in a data directory, whether its replica runs or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from operator import ge
+from pathlib import Path
+from typing import Final
+
+from epaxos.backup.file import Header, Written, write_backup
+from epaxos.checkpoint.rows import META, SESSION, VALUE, Row, read_meta
+from epaxos.errors import BackupError
+from epaxos.protocol.ids import Vector
+from epaxos.storage.engine import StateSnapshot
+from epaxos.storage.reading import Reading
+from epaxos.version import __version__
+
+_AT_A_TIME: Final = 1 << 20
+_PAUSE: Final = 0.05
+"""Seconds between two looks at a checkpoint that is awaited."""
+
+
+def save(reading: Reading, path: Path, wanted: Vector, timeout: float) -> tuple[Header, Written]:
+    """Write the last checkpoint into a file, once it holds all up to `wanted`.
+
+    The checkpoint is one cut: of commands that conflict, it never has the later one without the earlier.
+
+    Raises:
+        BackupError: no such checkpoint within `timeout` seconds, or the file cannot be written.
+        StorageError: the directory cannot be read.
+    """
+    snapshot, executed = _await(reading, wanted, time.monotonic() + timeout)
+    try:
+        header = Header(
+            __version__,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            reading.identity.cluster,
+            reading.identity.n,
+            reading.identity.name,
+            executed,
+        )
+        return header, write_backup(path, header, _rows(snapshot))
+    finally:
+        snapshot.close()
+
+
+def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnapshot, Vector]:
+    """A snapshot of the first checkpoint that holds what is wanted, and up to where that had executed."""
+    while True:
+        snapshot = reading.snapshot_state()
+        try:
+            meta = snapshot.get(META)
+            if meta is not None:
+                executed = read_meta(meta, reading.identity.n).executed
+                if all(map(ge, executed, wanted)):
+                    return snapshot, executed
+        except BaseException:
+            snapshot.close()
+            raise
+        snapshot.close()
+        if time.monotonic() >= deadline:
+            raise BackupError(_missing(reading, meta is None))
+        time.sleep(_PAUSE)
+
+
+def _missing(reading: Reading, never: bool) -> str:  # noqa: FBT001 - read where it is called
+    name = reading.identity.name
+    if never:
+        return f"{reading.path} holds no checkpoint yet: {name} writes one when it has executed something"
+    return (
+        f"no checkpoint of {name} holds all that it knew of: perhaps something waits for a quorum (see "
+        f"`epaxos status`, `epaxos inspect {reading.path}`); --at-once takes the last checkpoint as it is"
+    )
+
+
+def _rows(snapshot: StateSnapshot) -> Iterator[Row]:
+    for kind in (SESSION, VALUE):  # ascending
+        after = kind
+        while rows := snapshot.scan(after, _AT_A_TIME):
+            after = rows[-1][0]
+            yield from (row for row in rows if row[0][:1] == kind)
+            if after[:1] != kind:
+                break

@@ -1,0 +1,44 @@
+"""`epaxos restore`: make a new cluster of what a backup holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from epaxos.backup.file import BackupFile
+from epaxos.backup.restoring import restore as make_directories
+from epaxos.cli.options import config_option, load
+from epaxos.cli.pages import Page
+
+
+@click.command(cls=Page)
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+def restore(file: Path, *, config_file: str | None) -> None:
+    """Make the data directories of a new cluster, that of the configuration, of the backup FILE.
+
+    The new cluster must have another name than the old one, and none of its directories may hold anything. It
+    may have more replicas, or fewer. All directories are made here, under storage.directory, in one act: move
+    each to the machine of its replica before you start any. A single replica cannot be restored: it would
+    break promises that it has made since the backup.
+
+    Exit codes:
+      0  done
+      1  FILE is no backup, or damaged; or a directory cannot be written
+      2  wrong command line or configuration: the old name, or a directory that is not empty
+
+    Examples:
+      epaxos restore -c new.toml today.backup
+      epaxos up -c new.toml
+    """
+    config = load(config_file)
+    with BackupFile(file) as backup:
+        restored = make_directories(config, backup)
+        header = backup.header
+    click.echo(
+        f"{file}: {restored.keys} keys and {restored.sessions} sessions of {header.replica}, {header.time}, "
+        f"are now cluster {config.name}"
+    )
+    for directory in restored.directories:
+        click.echo(str(directory))

@@ -1,0 +1,8 @@
+"""What a data directory holds, for people: `epaxos inspect`.
+
+contents  everything but the values, read from the directory, and how far the replica is by it
+summary   the whole, as a table of figures
+place     one instance with all its fields, what it depends on and what depends on it
+graph     a piece of the dependency graph; `svg` draws it
+wording   how instances, commands and bytes are written
+"""

@@ -1,0 +1,180 @@
+"""The promises and the checkpoint in a data directory, and how far its replica is by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_meta
+from epaxos.errors import DataCorrupt, FrameError
+from epaxos.protocol.contract import CoreStatus, Durable
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.log import Instance, Phase
+from epaxos.protocol.quorums import make_quorums
+from epaxos.protocol.state import Settings
+from epaxos.statemachine.batch import decode_payload
+from epaxos.storage.directory import Identity
+from epaxos.storage.engine import StateSnapshot
+from epaxos.storage.journal import read_journal
+from epaxos.storage.reading import Reading
+from epaxos.storage.records import decode_whole
+
+_AT_A_TIME: Final = 1 << 20
+"""Bytes of a checkpoint in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint without its values.
+
+    executed  per row, up to where everything had executed
+    entries   what had executed above that
+    keys      keys with a value; `deleted` is how many others it remembers, because they had one or were read
+    sessions  clients
+    """
+
+    executed: Vector
+    entries: list[Instance]
+    keys: int
+    deleted: int
+    sessions: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a data directory holds.
+
+    user          the pid of the process that uses it, as text; None if there is none
+    sizes         bytes, by file
+    records       what was promised, by place; with it the entries of the checkpoint
+    truncated     per row, up to where instances were dropped
+    incarnations  the numbers by which replicas know one another, by row
+    checkpoint    None until the first one
+    """
+
+    path: Path
+    identity: Identity
+    engine: str
+    user: str | None
+    sizes: dict[str, int]
+    records: dict[InstanceId, Instance]
+    truncated: Vector
+    incarnations: dict[Row, int]
+    checkpoint: Checkpoint | None
+
+    @cached_property
+    def core(self) -> EPaxos:
+        """A core that has begun with this, as the replica would, and executed what it can; it is told nothing more."""
+        checkpoint = self.checkpoint
+        executed = (-1,) * self.identity.n if checkpoint is None else checkpoint.executed
+        entries = [] if checkpoint is None else checkpoint.entries
+        logged = [
+            record for record in self.records.values() if record.id.slot > self.truncated[record.id.row]
+        ]
+        settings = Settings(self.identity.row, make_quorums(self.identity.n))
+        core = EPaxos(settings, Random(0), Durable(logged, self.truncated, executed, entries))  # noqa: S311
+        core.state.execute_decided()
+        return core
+
+    @cached_property
+    def progress(self) -> CoreStatus:
+        """How far the replica is, per row; `seen` is the highest slot that anything here speaks of."""
+        return self.core.status()
+
+    def is_executed(self, place: InstanceId) -> bool:
+        """Whether an instance has executed, or does so when the replica starts."""
+        return self.core.state.executor.has_executed(place)
+
+    def is_committed(self, place: InstanceId) -> bool:
+        """Whether what was decided for an instance is known here."""
+        record = self.records.get(place)
+        return self.is_executed(place) or (record is not None and record.phase is Phase.COMMITTED)
+
+    def undecided(self, most: int | None = None) -> list[InstanceId]:
+        """What is not committed here although something speaks of it, row by row, lowest first."""
+        places = (
+            InstanceId(row, slot)
+            for row, (committed, seen) in enumerate(
+                zip(self.progress.committed, self.progress.seen, strict=True)
+            )
+            for slot in range(committed + 1, seen + 1)
+        )
+        return list(islice((place for place in places if not self.is_committed(place)), most))
+
+    def waiting(self) -> list[InstanceId]:
+        """What is committed and cannot execute yet, ascending."""
+        return sorted(
+            place
+            for place, record in self.records.items()
+            if record.phase is Phase.COMMITTED and not self.is_executed(place)
+        )
+
+
+def read_contents(path: Path) -> Contents:
+    """Read a data directory, in use or not, without changing it.
+
+    Raises:
+        StorageError: it is none, or cannot be read.
+    """
+    with Reading(path) as reading:
+        try:
+            # In this order: what the log has dropped by now is in every later checkpoint.
+            log = read_journal(reading.scan_log(), reading.identity.n, decode_payload)
+            checkpoint = _read_checkpoint(reading)
+        except FrameError as error:
+            raise DataCorrupt(f"{path} holds commands that cannot be read: {error}") from error
+        records = {record.id: record for record in log.records}
+        for entry in () if checkpoint is None else checkpoint.entries:
+            if entry.id not in records or records[entry.id].phase is not Phase.COMMITTED:
+                records[entry.id] = entry
+        return Contents(
+            path,
+            reading.identity,
+            reading.engine,
+            reading.user,
+            reading.sizes(),
+            records,
+            log.truncated,
+            log.incarnations,
+            checkpoint,
+        )
+
+
+def _read_checkpoint(reading: Reading) -> Checkpoint | None:
+    snapshot = reading.snapshot_state()
+    try:
+        meta = snapshot.get(META)
+        if meta is None:
+            return None
+        counts, entries = _scan(snapshot)
+    finally:
+        snapshot.close()
+    return Checkpoint(
+        executed=read_meta(meta, reading.identity.n).executed,
+        entries=entries,
+        keys=counts[VALUE],
+        deleted=max(0, counts[INDEX] - counts[VALUE]),
+        sessions=counts[SESSION],
+    )
+
+
+def _scan(snapshot: StateSnapshot) -> tuple[dict[bytes, int], list[Instance]]:
+    """How many rows there are of each kind, and the instances among them."""
+    counts = {ENTRY: 0, INDEX: 0, META: 0, SESSION: 0, VALUE: 0}
+    entries = []
+    after = b""
+    while rows := snapshot.scan(after, _AT_A_TIME):
+        after = rows[-1][0]
+        for key, value in rows:
+            kind = key[:1]
+            if kind not in counts:
+                raise DataCorrupt(f"the checkpoint has a row of an unknown kind: {key[:32]!r}")
+            counts[kind] += 1
+            if kind == ENTRY:
+                entries.append(decode_whole(value, decode_payload))
+    return counts, entries
