@@ -444,6 +444,9 @@ class Replica(pykka.ThreadingActor):
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
             return
+        if self._durability.merging:
+            self._clients.answer_status(question, {**status, "digest": None})
+            return
         self._digest_askers.append((question, status))
         if len(self._digest_askers) == 1:
             # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.

@@ -22,6 +22,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Columns
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.log import Instance
+from epaxos.statemachine.sessions import Sessions
 from epaxos.storage.records import decode_whole
 
 KEYS_AT_A_TIME: Final = 256
@@ -45,7 +46,7 @@ class Fetched:
         self._executed: Vector | None = None
         self._takers: dict[bytes, Callable[[bytes, bytes], None]] = {
             ENTRY: self._take_entry,
-            INDEX: self._index.__setitem__,
+            INDEX: self._take_index,
             META: self._take_meta,
             SESSION: self._take_session,
             VALUE: self._values.__setitem__,
@@ -67,10 +68,10 @@ class Fetched:
         return len(self._index)
 
     def take(self, rows: Iterable[Row]) -> None:
-        """Add rows.
+        """Add rows, each of which is read here: a checkpoint must not turn out to be bad while it is being merged.
 
         Raises:
-            StorageError: one is none of a checkpoint of this cluster.
+            StorageError, FrameError: one is none of a checkpoint of this cluster.
         """
         for key, value in rows:
             taker = self._takers.get(key[:1])
@@ -84,8 +85,15 @@ class Fetched:
     def _take_meta(self, _: bytes, value: bytes) -> None:
         self._executed = read_meta(value, self._n).executed
 
+    def _take_index(self, key: bytes, value: bytes) -> None:
+        if len(value) != 8 * self._width:
+            raise StorageError(f"the checkpoint's index of {key[:32]!r} has {len(value)} bytes")
+        self._index[key] = value
+
     def _take_session(self, _: bytes, value: bytes) -> None:
-        self.sessions.append(read_session(value))
+        row = read_session(value)
+        Sessions.load([row])
+        self.sessions.append(row)
 
     def index(self) -> Iterator[tuple[list[bytes], Columns]]:
         """What is remembered of keys, some keys at a time."""
