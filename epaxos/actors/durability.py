@@ -62,6 +62,12 @@ class Durability:
         """When `poll` is due even if nothing arrives."""
         return self._keeper.deadline
 
+    @property
+    def merging(self) -> bool:
+        """Whether the state is between two moments: a peer's checkpoint is being merged into it."""
+        progress = self._keeper.catch_up
+        return progress is not None and progress.stage == "merging"
+
     # -- the journal ---------------------------------------------------------------------------------------
 
     def persist(self, records: Sequence[Instance]) -> None:

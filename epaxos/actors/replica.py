@@ -212,7 +212,9 @@ class Replica(pykka.ThreadingActor):
         if isinstance(message, Round):
             self._guard(self._refuse_round if self._end.trouble else self._on_round, message)
         elif isinstance(message, Committed):
-            self._guard(self._durability.on_committed, message)
+            # After trouble with the disk the core holds decisions that are not durable, and must not execute.
+            if not self._end.trouble:
+                self._guard(self._durability.on_committed, message)
         elif isinstance(message, Broken):
             raise message.error
         elif isinstance(message, Digested):
@@ -441,6 +443,9 @@ class Replica(pykka.ThreadingActor):
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
+            return
+        if self._durability.merging:
+            self._clients.answer_status(question, {**status, "digest": None})
             return
         self._digest_askers.append((question, status))
         if len(self._digest_askers) == 1:

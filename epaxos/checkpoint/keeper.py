@@ -108,6 +108,8 @@ class Keeper:
         self._tries = 0
         self._adopting = False
         self._target: Vector | None = None
+        self._executed_when_asked: Vector = ()
+        self._ended: list[tuple[Row, TransferMessage]] = []
         self.caught_up = 0
 
     @property
@@ -148,12 +150,22 @@ class Keeper:
             self._due = now
 
     def wanted(self, peers: Sequence[Row], now: float) -> None:
-        """The core has been told by these peers that they have dropped what it needs."""
-        if peers and (self._fetch is None or self._target is not None):
+        """The core has been told by these peers that they have dropped what it needs.
+
+        While this replica comes forward with the log of the peer whose checkpoint it has merged, others that have
+        dropped more are not asked: each of their checkpoints would be fetched only to be behind again.
+        """
+        if peers and (self._fetch is None or (self._target is not None and not self._advances())):
+            if self._fetch is not None:
+                self._ended.append((self._fetch.peer, self._fetch.end()))
             self._fetch = Fetch(peers[0], self._make_fetched, self._number)
             self._target = None
             self._tries = 0
             self._ask_at = now
+
+    def _advances(self) -> bool:
+        """Whether something has executed here since the peer that is followed was last asked to keep its log."""
+        return self._core.status().executed != self._executed_when_asked
 
     def receive(self, sender: Row, message: TransferMessage, now: float) -> Todo:
         """Take a message of a peer.
@@ -218,7 +230,8 @@ class Keeper:
 
     def poll(self, now: float) -> Todo:
         """Do a part of the work; what has executed in the core has executed in the state machine too."""
-        todo = Todo()
+        todo = Todo(messages=self._ended)
+        self._ended = []
         self.source.expire(now)
         if self._truncated is not None:
             self._drop(todo)
@@ -265,6 +278,7 @@ class Keeper:
         if self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES):
             self._end()
             return
+        self._executed_when_asked = self._core.status().executed
         todo.messages.append((fetch.peer, fetch.request()))
         self._ask_at = now + self._settings.retry
 

@@ -175,10 +175,10 @@ class Checkpoints:
             if not covers(dropped, entry.id):
                 self._adopt_entry(entry)
         state.hold = None
-        state.execute_decided()
         self._kept.clear()
         self._kept_bytes = 0
-        self.keep_all()
+        self.keep_all()  # before more executes, which the next cut will keep
+        state.execute_decided()
         self._recovery.reconsider_all()
         state.cover("adopted a checkpoint")
         for command in waiting:

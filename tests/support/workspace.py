@@ -80,10 +80,15 @@ class Background:
 
 
 class Workspace:
-    """The copy, and the cluster and background commands that run in it."""
+    """The copy, and the cluster and background commands that run in it.
+
+    directory  the copy
+    temporary  where its commands put temporary files
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "epaxos"
+        self.temporary = directory / "temporary"
         ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", DATA)
         shutil.copytree(ROOT, self.directory, ignore=ignored)
         self._ports = self._move_ports()
@@ -105,6 +110,7 @@ class Workspace:
     def _make_environment(self, directory: Path) -> dict[str, str]:
         home = directory / "home"
         home.mkdir()
+        self.temporary.mkdir()
         if (self.directory / CLUSTER).exists():  # what commands without --config find
             shutil.copy(self.directory / CLUSTER, home / ".epaxos.toml")
         if not (PROGRAMS / "epaxos").exists():  # the package is importable but not installed
@@ -116,6 +122,7 @@ class Workspace:
         path = os.pathsep.join([str(PROGRAMS), str(home), os.environ["PATH"]])
         return kept | {
             "HOME": str(home),
+            "TMPDIR": str(self.temporary),  # a demo that is killed cannot tidy up
             "PATH": path,
             "PYTHONPATH": str(self.directory),
             "COLUMNS": "100",

@@ -176,6 +176,7 @@ class Run:
             finishing.cancel()
         if len(cluster.alive) >= cluster.config.slow_quorum:  # fewer can decide nothing
             settled = await settle(cluster.config, cluster.alive, lambda: self._look(cluster, load))
+            self.report.compared += 1
             self.report.settled = max(self.report.settled, settled.seconds)
             self.report.recovered += settled.recovered
             if settled.wrong:

@@ -31,7 +31,8 @@ class Report:
     """What came of a run, over all its rounds.
 
     Times are in seconds. `timeout` is the replicas'. `judged` is False where more replicas were faulty at a time
-    than the cluster survives: then nobody can be promised an answer in time, only a right one.
+    than the cluster survives: then nobody can be promised an answer in time, only a right one. `compared` counts the
+    rounds at whose end a majority was left, so that the states of those left could be compared.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class Report:
     stall: float = 0.0
     settled: float = 0.0
     recovered: int = 0
+    compared: int = 0
     apart: list[str] = field(default_factory=list)
 
     @property
@@ -97,12 +99,11 @@ class Report:
         )
 
     def _states(self) -> Verdict:
+        claim = "those left execute all instances and hold one state"
+        if not self.compared:
+            return Verdict(claim, None, "no majority was left")
         text = f"{self.recovered} recovered; all done {self.settled:.2f} s after the load at the latest"
-        return Verdict(
-            "those left execute all instances and hold one state",
-            not self.apart,
-            "; ".join([text, *self.apart]),
-        )
+        return Verdict(claim, not self.apart, "; ".join([text, *self.apart]))
 
     def as_dict(self) -> dict[str, Any]:
         """The report for programs; times in seconds."""

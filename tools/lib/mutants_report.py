@@ -91,7 +91,7 @@ class Row(NamedTuple):
             self.seeds,
             self.where,
             self.finding,
-            "harmless" if mutant.harmless else "harms",
+            "harmless" if mutant.harmless else "",
         )
 
 

@@ -89,6 +89,11 @@ _SLACK: Final = (
     "already; n-f-e exceeds e-1 wherever n > 2e+f-1, which is so for n=3 and not for n=5 with e=2"
 )
 
+_NO_SECOND_ROUND: Final = (
+    "whoever pre-accepted the proposal unchanged covers one of the two in any answer to the other command, and so "
+    "does the owner; every quorum of the other command needs one of them"
+)
+
 JUDGEMENT: Final = (
     Mutant(
         "no-validation",
@@ -105,6 +110,7 @@ JUDGEMENT: Final = (
             ),
         ),
         draw=SMALL,
+        harmless=_NO_SECOND_ROUND,
     ),
     Mutant(
         "nop-instead-of-waiting",

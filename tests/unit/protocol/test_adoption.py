@@ -44,10 +44,10 @@ M = InstanceId(3, 0)
 
 
 class Alone:
-    """The core of row 0 of five, with nothing kept of what has executed; its records are durable at once."""
+    """The core of row 0 of five, with `retain` bytes of what has executed; its records are durable at once."""
 
-    def __init__(self, durable: Durable | None = None) -> None:
-        settings = Settings(row=0, quorums=make_quorums(N), retain=0)
+    def __init__(self, durable: Durable | None = None, retain: int = 0) -> None:
+        settings = Settings(row=0, quorums=make_quorums(N), retain=retain)
         self.core = EPaxos(settings, Random(0), durable)
         self.now = 0.0
 
@@ -150,3 +150,18 @@ def test_a_payload_that_only_this_replica_knows_outlives_the_entry_that_annuls_i
     ]
     effects = alone.take(Propose(put(2, KEY)))
     assert sent(effects, PreAccept)[1].deps == (-1, 5, -1, -1, -1)
+
+
+def test_what_executes_after_an_adoption_is_kept_once() -> None:
+    # Row 2 waits for 1.0, which comes with a peer's checkpoint.
+    alone = Alone(retain=2500)
+    for slot in range(4):
+        alone.take(Receive(2, Commit(InstanceId(2, slot), NOP, NONE, 0)))
+    alone.take(Receive(2, Commit(InstanceId(2, 4), put(1, KEY), (-1, 0, 3, -1, -1), 1)))
+    alone.checkpoint()
+    alone.take(Hold((-1, 0, -1, -1, -1), ()))
+    alone.merge((-1, 0, -1, -1, -1))
+    assert alone.take(Adopt((-1, 0, -1, -1, -1), ())).executions
+    alone.checkpoint()
+    # Five instances of 500 bytes and a few: the oldest one goes.
+    assert alone.core.status().truncated == (-1, 0, 0, -1, -1)

@@ -19,7 +19,7 @@ VIOLATION = Finding(Linearizability.VIOLATION, "impossible")
 
 def report(*, judged: bool = True) -> Report:
     made = Report(seed=1, timeout=0.5, judged=judged, seconds=10.0, rounds=1)
-    made.recorded, made.epochs = 100, 2
+    made.recorded, made.epochs, made.compared = 100, 2, 1
     made.gaps = {"kill": Gap(1.5, 1.6, "kill bravo", "alpha"), "pause": Gap(0.2, 3.0, "pause alpha", "bravo")}
     return made
 
@@ -62,6 +62,13 @@ def test_with_too_many_faulty_nobody_is_promised_an_answer_but_a_right_one() -> 
     assert made.fine
     made.findings = [VIOLATION]
     assert not made.fine
+
+
+def test_states_are_not_judged_where_no_majority_is_left() -> None:
+    made = report()
+    made.compared = 0
+    assert made.fine
+    assert made.verdicts()[-1].holds is None
 
 
 def test_report_names_what_is_wrong() -> None:
