@@ -1,0 +1,209 @@
+"""One replica that is told decisions and writes checkpoints: core, state machine, journal and engine, no network."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.loading import load
+from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
+from epaxos.protocol.contract import Checkpointed, Component, Durable, Effects, Event, Receive
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.log import NOP, Value
+from epaxos.protocol.messages import Commit, Message, PreAccept
+from epaxos.protocol.quorums import make_quorums
+from epaxos.protocol.state import Settings
+from epaxos.statemachine.batch import (
+    Limits,
+    Payload,
+    decode_batch,
+    decode_payload,
+    encode_batch,
+    make_payload,
+)
+from epaxos.statemachine.machine import StateMachine
+from epaxos.statemachine.operations import Operation
+from epaxos.storage.journal import Journal
+from epaxos.storage.memory_engine import MemoryEngine
+
+N = 3
+ME = 2
+"""The row of the replica; what it is told of is in the other rows, so that it has nothing to propose again."""
+
+KEYS = [b"a", b"b", b"c", b"d", b"e", b"f"]
+NONE: Vector = (-1,) * N
+
+
+class Decision(NamedTuple):
+    """What is decided for a place, and the payload that was proposed for it."""
+
+    id: InstanceId
+    proposed: Payload
+    value: Value
+    deps: Vector
+    seq: int
+
+    @property
+    def commit(self) -> Receive[Message]:
+        return Receive(self.id.row, Commit(self.id, self.value, self.deps, self.seq))
+
+    @property
+    def pre_accept(self) -> Receive[Message]:
+        return Receive(self.id.row, PreAccept(self.id, self.proposed, NONE, 0))
+
+
+def payload_of(client: int, first: int, operations: list[tuple[Operation, bytes, object]]) -> Payload:
+    """A payload of one batch."""
+    codes, keys, arguments = zip(*operations, strict=True)
+    encoded = encode_batch(client, first, max(first - 3, 0), bytes(codes), list(keys), list(arguments))
+    return decode_payload(make_payload([decode_batch(encoded)]).encoded)
+
+
+def random_payload(random: Random, client: int, first: int) -> Payload:
+    """A few operations on a few keys."""
+    arguments: dict[Operation, object] = {
+        Operation.READ: None,
+        Operation.WRITE: b"%d.%d" % (client, first),
+        Operation.APPEND: b"+%d" % first,
+        Operation.DELETE: None,
+    }
+    chosen = random.choices(list(arguments), [2, 3, 3, 1], k=random.randint(1, 3))
+    return payload_of(client, first, [(kind, random.choice(KEYS), arguments[kind]) for kind in chosen])
+
+
+def conflict(one: Payload, other: Payload) -> bool:
+    """Whether two payloads share a key that at least one of them writes."""
+    written = set(one.writes) & {*other.reads, *other.writes}
+    return bool(written or set(other.writes) & set(one.reads))
+
+
+def random_history(random: Random, count: int) -> list[Decision]:
+    """Decisions of rows 0 and 1 as a cluster may come to them: of two that conflict, one covers the other.
+
+    Some are annulled, some proposed again elsewhere, and some cover one another.
+    """
+    proposals: list[tuple[InstanceId, Payload, bool]] = []
+    slots = [0, 0]
+    first = 1
+    for _ in range(count):
+        row = random.randrange(2)
+        place = InstanceId(row, slots[row])
+        slots[row] += 1
+        if proposals and random.random() < 0.15:
+            payload = random.choice(proposals)[1]
+        else:
+            payload = random_payload(random, 10 + row, first)
+            first += 5
+        proposals.append((place, payload, random.random() < 0.15))
+    return [_decide(random, proposals, position) for position in range(count)]
+
+
+def _decide(random: Random, proposals: list[tuple[InstanceId, Payload, bool]], position: int) -> Decision:
+    place, payload, annulled = proposals[position]
+    if annulled:
+        return Decision(place, payload, NOP, NONE, 0)
+    deps = list(NONE)
+    for later, (other, its, _) in enumerate(proposals):
+        forward = later > position
+        if other == place or not conflict(payload, its) or (forward and other.row == place.row):
+            continue
+        if not forward or (later < position + 3 and random.random() < 0.3):
+            deps[other.row] = max(other.slot, deps[other.row])
+    deps[place.row] = min(deps[place.row], place.slot - 1)
+    return Decision(place, payload, payload, tuple(deps), random.randrange(3))
+
+
+def machine() -> StateMachine:
+    return StateMachine(Limits(64, 4096, 1), lambda _: None)
+
+
+class Lone:
+    """The replica, with everything durable in `engine`; another one begins with that."""
+
+    def __init__(self, engine: MemoryEngine | None = None, *, retain: int = 0) -> None:
+        self.engine = engine or MemoryEngine()
+        self.journal = Journal(self.engine, N, decode_payload)
+        self.machine = machine()
+        self.applied: list[Payload] = []
+        self.components: list[Component] = []
+        log = self.journal.load()
+        checkpoint = self.read()
+        durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
+        settings = Settings(row=ME, quorums=make_quorums(N), retain=retain, recovery_timeout=1000.0)
+        self.core = EPaxos(settings, Random(0), durable)
+        load(checkpoint, self.core, self.machine)
+        self.writer = CheckpointWriter(self.core, self.machine, self.engine.stage_state)
+        self.writer.loaded(checkpoint.executed, [entry.id for entry in checkpoint.entries])
+        if engine is not None:
+            self.perform(self.core.resume(0.0))
+
+    def read(self) -> Fetched:
+        """The last checkpoint, as a peer would fetch it."""
+        fetched = Fetched(N, 4 * N, decode_payload)
+        snapshot = self.engine.snapshot_state()
+        after = b""
+        while rows := snapshot.scan(after, 100):
+            fetched.take(rows)
+            after = rows[-1][0]
+        return fetched
+
+    def take(self, event: Event[Message]) -> Effects[Message]:
+        """An event in a round of its own."""
+        effects = self.core.on_event(event, 0.0)
+        self.perform(effects)
+        return effects
+
+    def perform(self, effects: Effects[Message]) -> None:
+        self.journal.persist(effects.records)
+        if effects.truncate is not None:
+            self.journal.drop(effects.truncate)
+        self.components += effects.executions
+        for component in effects.executions:
+            for decided in component:
+                if decided.value is not NOP:
+                    assert isinstance(decided.value, Payload)
+                    self.applied.append(decided.value)
+                    self.machine.apply(decided.value)
+
+    def commit(self) -> None:
+        """What was staged is durable; drop all that may be dropped."""
+        self.engine.commit_state()
+        before = None
+        while before != (before := self.core.status().truncated):
+            self.take(Checkpointed(self.writer.executed))
+
+    def checkpoint(self) -> None:
+        """Write one at once."""
+        self.writer.begin()
+        while not self.writer.step():
+            pass
+        self.commit()
+
+    def begin_adopting(self, fetched: Fetched) -> None:
+        self.writer.adopt(fetched)
+        self.take(hold_event(fetched))
+
+    def adopt(self, fetched: Fetched) -> Effects[Message]:
+        """Take over what was merged and staged."""
+        self.engine.commit_state()
+        return self.take(adopt_event(fetched))
+
+    @property
+    def digest(self) -> str:
+        return self.machine.digest_source().hexdigest()
+
+
+def replayed(payloads: list[Payload]) -> StateMachine:
+    """A state machine that has executed these and nothing else."""
+    fresh = machine()
+    for payload in payloads:
+        fresh.apply(payload)
+    return fresh
+
+
+def sessions_of(of: StateMachine) -> list[list[object]]:
+    """All sessions of a state machine that has written no checkpoint."""
+    of.freeze()
+    return sorted(of.take_sessions(10**9), key=str)

@@ -1,0 +1,324 @@
+"""Checkpoints written while execution goes on, and merged: beside replicas that execute everything themselves.
+
+Each test runs many random histories from seeds; the slices of a checkpoint are as small as they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from random import Random
+
+import pytest
+
+from epaxos.checkpoint import writer
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.rows import Meta, meta_row
+from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.errors import StorageError
+from epaxos.protocol.contract import Propose
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.log import NOP
+from epaxos.statemachine.batch import Payload
+from harness.lone import KEYS, NONE, Decision, Lone, N, random_history, replayed, sessions_of
+
+RUNS = 20
+CELLS = [(row, key) for row in range(N) for key in KEYS]
+
+
+@pytest.fixture(autouse=True)
+def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SLICE", 2)
+
+
+class Moment:
+    """What a replica has come to at one moment."""
+
+    def __init__(self, lone: Lone) -> None:
+        self.executed = lone.core.status().executed
+        self.above = lone.core.state.executor.above
+        self.digest = lone.digest
+        self.applied = list(lone.applied)
+        self.index = executed_index(lone)
+
+
+def executed_index(lone: Lone) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """Per row and key the highest slots that read and that write it, of all that has executed and is no no-op."""
+    found: dict[tuple[int, bytes], tuple[int, int]] = dict.fromkeys(CELLS, (-1, -1))
+    for decided in chain.from_iterable(lone.components):
+        if decided.value is NOP:
+            continue
+        assert isinstance(decided.value, Payload)
+        row, slot = decided.id
+        for key in decided.value.reads:
+            found[row, key] = (max(slot, found[row, key][0]), found[row, key][1])
+        for key in decided.value.writes:
+            found[row, key] = (found[row, key][0], max(slot, found[row, key][1]))
+    return found
+
+
+def recalled(lone: Lone, part: int) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """The same as a core remembers it; part 0 is what is known, part 1 what has executed."""
+    columns = lone.core.recall(KEYS)[2 * N * part : 2 * N * (part + 1)]
+    return {
+        (row, key): (columns[row][at], columns[N + row][at])
+        for row in range(N)
+        for at, key in enumerate(KEYS)
+    }
+
+
+def tell(random: Random, lone: Lone, decisions: list[Decision]) -> None:
+    """Let a replica learn decisions, of some of them the payload first, in whatever order."""
+    for decision in random.sample(decisions, len(decisions)):
+        if random.random() < 0.3:
+            lone.take(decision.pre_accept)
+        lone.take(decision.commit)
+
+
+def deliveries(random: Random, decisions: list[Decision]) -> Iterator[Decision]:
+    yield from random.sample(decisions, len(decisions))
+
+
+def check_holds(fetched: Fetched, moment: Moment) -> None:
+    """A checkpoint is of exactly this moment."""
+    assert fetched.executed == moment.executed
+    assert sorted(entry.id for entry in fetched.entries) == moment.above
+    assert sorted(fetched.sessions, key=str) == sessions_of(replayed(moment.applied))
+    values = {key: value for key, value in replayed(moment.applied).freeze().items() if value is not None}
+    assert dict(fetched.values()) == values
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_checkpoint_is_of_the_moment_at_which_it_was_begun(seed: int) -> None:
+    random = Random(seed)
+    above = slices = 0
+    for _ in range(RUNS):
+        decisions = random_history(random, random.randint(1, 30))
+        lone = Lone()
+        moment = None
+        for decision in deliveries(random, decisions):
+            if moment is None and random.random() < 0.2:
+                moment = Moment(lone)
+                lone.writer.begin()
+            if random.random() < 0.3:
+                lone.take(decision.pre_accept)
+            lone.take(decision.commit)
+            while moment is not None and random.random() < 0.7:
+                slices += 1
+                if lone.writer.step():
+                    lone.commit()
+                    check_holds(lone.read(), moment)
+                    check_restart(lone, moment)
+                    above += bool(moment.above)
+                    moment = None
+    assert above > 5
+    assert slices > 100
+
+
+def check_restart(lone: Lone, moment: Moment) -> None:
+    """Another one that begins with what is durable has what had executed then, and executes the rest again."""
+    status = lone.core.status()
+    loaded = Lone(lone.engine)
+    # The rest of what this replica has executed is in the log, so it has executed once more.
+    assert loaded.digest == lone.digest
+    assert len(loaded.applied) == len(lone.applied) - len(moment.applied)
+    assert loaded.core.status()._replace(in_flight=0) == status._replace(in_flight=0)
+    assert loaded.core.state.executor.above == lone.core.state.executor.above
+    assert recalled(loaded, 0) == recalled(lone, 0), "a payload was forgotten, or one more is known"
+    assert recalled(loaded, 1) == moment.index
+
+
+def test_a_cut_that_nobody_commits_changes_nothing_durable() -> None:
+    random = Random(0)
+    lone = Lone()
+    lone.checkpoint()
+    tell(random, lone, random_history(random, 10))
+    before = lone.read()
+    lone.writer.begin()
+    while not lone.writer.step():
+        pass
+    after = lone.read()
+    assert (after.executed, after.sessions, dict(after.values())) == (before.executed, [], {})
+    assert Lone(lone.engine).digest == lone.digest
+
+
+def test_nothing_is_written_again_that_has_not_changed() -> None:
+    random = Random(0)
+    lone = Lone()
+    tell(random, lone, random_history(random, 20))
+    lone.checkpoint()
+    staged: list[object] = []
+    again = CheckpointWriter(lone.core, lone.machine, staged.extend)
+    again.loaded(lone.writer.executed, lone.core.state.executor.above)
+    again.begin()
+    assert again.step()
+    assert staged == [meta_row(Meta(lone.writer.executed))]
+
+
+def test_a_value_that_has_gone_is_gone_in_the_checkpoint() -> None:
+    random = Random(1)
+    gone = 0
+    for _ in range(RUNS):
+        lone = Lone()
+        for decision in random_history(random, 12):
+            lone.take(decision.commit)
+            lone.checkpoint()
+            found = lone.read()
+            assert dict(found.values()) == lone.machine.digest_source().data
+            gone += found.keys > len(dict(found.values()))
+    assert gone > 20
+
+
+# -- a peer's checkpoint -----------------------------------------------------------------------------------
+
+
+def merged(random: Random, mine: Lone, fetched: Fetched, meanwhile: list[Decision]) -> None:
+    """Merge a checkpoint while messages keep coming, which execute nothing."""
+    mine.begin_adopting(fetched)
+    applied = len(mine.applied)
+    while not mine.writer.step():
+        if meanwhile and random.random() < 0.5:
+            decision = meanwhile.pop()
+            mine.take(decision.pre_accept if random.random() < 0.3 else decision.commit)
+    assert len(mine.applied) == applied, "something has executed while the state was of two moments"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("crash", [None, "before", "after"])
+def test_two_histories_that_were_merged_are_one(seed: int, crash: str | None) -> None:
+    """Either may be ahead in any row and in any key; the end is the state of one who executed everything.
+
+    The crash falls before or after the adoption, which is after the checkpoint of it was committed.
+    """
+    random = Random(seed)
+    ahead = entries = 0
+    for _ in range(RUNS):
+        decisions = random_history(random, random.randint(1, 30))
+        straight = Lone()
+        tell(random, straight, decisions)
+        mine, theirs = Lone(), Lone()
+        tell(random, theirs, random.sample(decisions, random.randint(0, len(decisions))))
+        theirs.checkpoint()
+        known = random.sample(decisions, random.randint(0, len(decisions)))
+        tell(random, mine, known[: len(known) // 2])
+        if random.random() < 0.5:
+            mine.checkpoint()
+        tell(random, mine, known[len(known) // 2 :])
+        fetched = theirs.read()
+        before = mine.core.status().executed
+        ahead += any(our > their for our, their in zip(before, fetched.executed, strict=True))
+        entries += bool(fetched.entries)
+        merged(random, mine, fetched, decisions[: random.randint(0, 4)])
+        if crash != "before":
+            mine.adopt(fetched)
+        else:
+            mine.engine.commit_state()
+        if crash is not None:
+            mine = Lone(mine.engine)
+        check_union(mine, theirs, before, fetched)
+        tell(random, mine, decisions)
+        assert mine.digest == straight.digest
+        assert mine.core.status().executed == straight.core.status().executed
+        for part in range(2):
+            check_remembers(mine, straight, part)
+        mine.checkpoint()
+        assert Lone(mine.engine).digest == straight.digest
+    assert ahead > 1
+    assert entries > 1
+
+
+def check_union(mine: Lone, theirs: Lone, before: Vector, fetched: Fetched) -> None:
+    """What has executed at either has executed here."""
+    executor = mine.core.state.executor
+    assert all(executed >= slot for executed, slot in zip(executor.executed, before, strict=True))
+    assert all(executed >= slot for executed, slot in zip(executor.executed, fetched.executed, strict=True))
+    assert all(executor.has_executed(place) for place in theirs.core.state.executor.above)
+    for row, slot in enumerate(mine.core.status().truncated):
+        assert slot <= executor.executed[row]
+
+
+def check_remembers(mine: Lone, straight: Lone, part: int) -> None:
+    """At least what one knows who has executed everything: of what was annulled, it need not know the payload."""
+    if part == 1:
+        mine.checkpoint()
+        straight.checkpoint()
+    ours, theirs = recalled(mine, part), recalled(straight, part)
+    if part == 1:
+        assert ours == theirs == executed_index(straight)
+    else:
+        executed = executed_index(straight)
+        assert all(ours[cell][0] >= executed[cell][0] for cell in CELLS)
+        assert all(ours[cell][1] >= executed[cell][1] for cell in CELLS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_payload_once_known_is_covered_for_ever(seed: int) -> None:
+    """Protocol 2: through no-op, restart, truncation and catching up."""
+    random = Random(seed)
+    for _ in range(RUNS):
+        decisions = random_history(random, random.randint(4, 30))
+        mine, theirs = Lone(), Lone()
+        heard = random.sample(decisions, len(decisions) // 2)
+        for decision in heard:
+            mine.take(decision.pre_accept)
+        tell(random, theirs, random.sample(decisions, random.randint(0, len(decisions))))
+        for _ in range(3):
+            kind = random.randrange(4)
+            if kind == 0:
+                mine.checkpoint()
+            elif kind == 1:
+                mine = Lone(mine.engine)
+            elif kind == 2:
+                tell(random, mine, random.sample(decisions, len(decisions) // 3))
+            else:
+                theirs.checkpoint()
+                fetched = theirs.read()
+                merged(random, mine, fetched, [])
+                mine.adopt(fetched)
+        for decision in deliveries(random, decisions):
+            mine.take(decision.commit)
+        mine.checkpoint()
+        assert not any(mine.core.state.logs.rows), "only the checkpoint can know of them now"
+        mine = Lone(mine.engine)
+        for decision in heard:
+            deps = mine.core.state.conflicts.deps(decision.proposed)
+            assert writes_nothing(decision) or deps[decision.id.row] >= decision.id.slot
+
+
+def writes_nothing(decision: Decision) -> bool:
+    """Who only reads does not conflict with itself."""
+    return not decision.proposed.writes
+
+
+def test_an_empty_checkpoint_is_one() -> None:
+    mine, theirs = Lone(), Lone()
+    theirs.checkpoint()
+    fetched = theirs.read()
+    assert (fetched.complete, fetched.executed) == (True, NONE)
+    merged(Random(0), mine, fetched, [])
+    mine.adopt(fetched)
+    assert mine.core.status().executed == NONE
+
+
+def test_a_place_of_the_own_row_is_not_used_again_after_a_checkpoint_was_adopted() -> None:
+    """A replica may have lost its own decisions to truncation at its peers: its slots are used up all the same."""
+    mine, theirs = Lone(), Lone()
+    decision = random_history(Random(0), 1)[0]
+    for slot in range(3):
+        theirs.take(decision._replace(id=InstanceId(2, slot), value=NOP, deps=NONE, seq=0).commit)
+    theirs.checkpoint()
+    fetched = theirs.read()
+    merged(Random(0), mine, fetched, [])
+    mine.adopt(fetched)
+    for again in (mine, Lone(mine.engine)):
+        effects = again.core.on_event(Propose(decision.proposed), 0.0)
+        assert [record.id for record in effects.records] == [InstanceId(2, 3)]
+
+
+def test_rows_of_a_cluster_of_another_size_are_refused() -> None:
+    lone = Lone()
+    tell(Random(0), lone, random_history(Random(0), 5))
+    lone.checkpoint()
+    fetched = Fetched(5, 20, lambda _: random_history(Random(0), 1)[0].proposed)
+    with pytest.raises(StorageError):
+        fetched.take(lone.engine.snapshot_state().scan(b"", 10**6))
