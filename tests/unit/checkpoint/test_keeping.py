@@ -1,0 +1,348 @@
+"""When a checkpoint begins and ends, and what is asked of a peer: with a core and a writer that only look like it."""
+
+from __future__ import annotations
+
+import math
+from itertools import count
+from random import Random
+from typing import Any, cast
+
+import pytest
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.keeper import CatchUp, Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.transfer import Source
+from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold
+from epaxos.protocol.ids import Vector
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+from epaxos.statemachine.batch import decode_payload
+from epaxos.storage.memory_engine import MemoryEngine
+from harness.lone import NONE, Lone, N, random_history
+
+INTERVAL, INSTANCES, RETRY, LEASE = 10.0, 5, 1.0, 4.0
+ONE: list[Component] = [()]
+
+
+class Progress:
+    """How far a core is, as a test says."""
+
+    def __init__(self) -> None:
+        self.at = CoreStatus(NONE, NONE, NONE, NONE, 0, 0, 0)
+
+    def status(self) -> CoreStatus:
+        return self.at
+
+
+class Writer:
+    """A checkpoint takes as many slices as a test says."""
+
+    def __init__(self) -> None:
+        self.executed: Vector = NONE
+        self.begun: list[str] = []
+        self.slices = 1
+
+    def begin(self) -> None:
+        self.begun.append("own")
+
+    def adopt(self, fetched: Fetched) -> None:
+        assert fetched.complete
+        self.begun.append("adopted")
+
+    def step(self) -> bool:
+        self.slices -= 1
+        return self.slices <= 0
+
+
+class Rig:
+    """A keeper between these two; `peer` is a replica whose checkpoint may be fetched."""
+
+    def __init__(self) -> None:
+        self.core = Progress()
+        self.writer = Writer()
+        self.engine = MemoryEngine()
+        numbers = count(1)
+        self.keeper = Keeper(
+            cast("Core[Any]", self.core),
+            cast("CheckpointWriter", self.writer),
+            Source(N, LEASE, self.engine.snapshot_state, numbers.__next__),
+            KeeperSettings(INTERVAL, INSTANCES, RETRY),
+            lambda: Fetched(N, 4 * N, decode_payload),
+            numbers.__next__,
+        )
+        self.peer = Lone()
+        for decision in random_history(Random(0), 40):
+            self.peer.take(decision.commit)
+        self.peer.checkpoint()
+        self.far = self.peer.writer.executed
+        self.source = Source(N, LEASE, self.peer.engine.snapshot_state, numbers.__next__, chunk=200)
+
+    def reach(
+        self, *, executed: Vector | None = None, seen: Vector | None = None, truncated: Vector | None = None
+    ) -> None:
+        at = self.core.at
+        self.core.at = at._replace(
+            executed=executed or at.executed, seen=seen or at.seen, truncated=truncated or at.truncated
+        )
+
+    def exchange(self, todo: Todo, now: float) -> Todo:
+        """Bring messages to the peer, 1, and its answers back, until there is something else to do."""
+        while todo.messages and not (todo.events or todo.commit):
+            answers = [self.source.answer(0, cast("FetchRows", message), now) for _, message in todo.messages]
+            for answer in answers:
+                if answer is not None:
+                    self.keeper.receive(1, answer, now)
+            todo = self.keeper.poll(now)
+        return todo
+
+    def fetch_all(self, now: float) -> None:
+        """Fetch the whole of the peer's checkpoint."""
+        self.keeper.wanted([1], now)
+        todo = self.exchange(self.keeper.poll(now), now)
+        assert [type(event) for event in todo.events] == [Hold]
+
+    def adopt(self, now: float) -> Todo:
+        """Merge it and make it durable."""
+        while not self.keeper.poll(now).commit:
+            pass
+        self.writer.executed = self.far
+        self.reach(seen=self.far)
+        return self.keeper.committed()
+
+
+def asked(todo: Todo) -> list[TransferMessage]:
+    assert all(peer == 1 for peer, _ in todo.messages)
+    return [message for _, message in todo.messages]
+
+
+def stage_of(keeper: Keeper) -> str:
+    return "" if keeper.catch_up is None else keeper.catch_up.stage
+
+
+def is_quiet(todo: Todo) -> bool:
+    return todo == Todo()
+
+
+# -- own checkpoints ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_due_before_something_has_executed() -> None:
+    rig = Rig()
+    assert rig.keeper.deadline == math.inf
+    rig.keeper.executed([], 1.0)
+    assert rig.keeper.deadline == math.inf
+    assert is_quiet(rig.keeper.poll(10**6))
+    assert rig.writer.begun == []
+
+
+def test_a_checkpoint_begins_an_interval_after_the_first_execution() -> None:
+    rig = Rig()
+    for now in (1.0, 2.0, 3.0):
+        rig.keeper.executed(ONE, now)
+    assert rig.keeper.deadline == 1.0 + INTERVAL
+    assert not rig.keeper.wants_cut(1.0 + INTERVAL - 0.1)
+    assert is_quiet(rig.keeper.poll(1.0 + INTERVAL - 0.1))
+    assert rig.keeper.wants_cut(1.0 + INTERVAL)
+    rig.keeper.poll(1.0 + INTERVAL)
+    assert (rig.writer.begun, rig.keeper.cut_at) == (["own"], 1.0 + INTERVAL)
+
+
+def test_a_checkpoint_begins_earlier_once_enough_has_executed() -> None:
+    rig = Rig()
+    rig.keeper.executed(ONE * (INSTANCES - 1), 1.0)
+    assert rig.keeper.deadline == 1.0 + INTERVAL
+    rig.keeper.executed(ONE, 2.0)
+    assert rig.keeper.deadline == 2.0
+    assert rig.keeper.wants_cut(2.0)
+
+
+def test_the_phases_of_a_checkpoint() -> None:
+    rig = Rig()
+    rig.writer.slices = 3
+    rig.keeper.executed(ONE * INSTANCES, 1.0)
+    for _ in range(2):
+        assert is_quiet(rig.keeper.poll(1.0))
+        assert rig.keeper.deadline == -math.inf, "slices wait for nothing"
+        assert not rig.keeper.wants_cut(1.0), "one is being written"
+    assert rig.keeper.poll(1.0) == Todo(commit=True)
+    rig.keeper.executed(ONE * INSTANCES, 2.0)
+    assert rig.keeper.deadline == math.inf, "a second one begins before the first is durable"
+    assert is_quiet(rig.keeper.poll(2.0))
+    rig.writer.executed = (3, -1, 4)
+    assert rig.keeper.committed().events == [Checkpointed((3, -1, 4))]
+    rig.writer.slices = 1
+    assert rig.keeper.poll(2.0).commit
+    assert rig.writer.begun == ["own", "own"]
+
+
+def test_the_core_is_told_again_until_it_drops_no_more() -> None:
+    rig = Rig()
+    rig.keeper.executed(ONE * INSTANCES, 1.0)
+    rig.keeper.poll(1.0)
+    rig.writer.executed = (9, 9, 9)
+    told = [Checkpointed((9, 9, 9))]
+    assert rig.keeper.committed().events == told
+    for slot in (3, 6, 9):
+        rig.reach(truncated=(slot, -1, -1))
+        assert rig.keeper.deadline == -math.inf
+        assert rig.keeper.poll(1.0).events == told
+    assert is_quiet(rig.keeper.poll(1.0))
+    assert rig.keeper.deadline == math.inf
+
+
+def test_of_what_a_peer_fetches_nothing_above_is_dropped() -> None:
+    rig = Rig()
+    rig.engine.stage_state(rig.peer.engine.snapshot_state().scan(b"", 10**6))
+    rig.engine.commit_state()
+    [(peer, answer)] = rig.keeper.receive(1, FetchRows(77, 0), 0.0).messages
+    assert peer == 1
+    assert isinstance(answer, CheckpointRows)
+    rig.keeper.executed(ONE * INSTANCES, 1.0)
+    rig.keeper.poll(1.0)
+    rig.writer.executed = tuple(slot + 5 for slot in rig.far)
+    assert rig.keeper.committed().events == [Checkpointed(rig.far)]
+    rig.reach(truncated=(0, -1, -1))
+    later = 1.0 + LEASE + 0.1
+    assert rig.keeper.poll(later).events == [Checkpointed(rig.writer.executed)], "the lease is over"
+
+
+# -- catching up -------------------------------------------------------------------------------------------
+
+
+def test_catching_up_from_the_first_request_to_the_last_word() -> None:
+    rig = Rig()
+    keeper = rig.keeper
+    assert stage_of(keeper) == ""
+    keeper.wanted([1, 2], 5.0)
+    assert keeper.deadline == 5.0
+    assert keeper.catch_up == CatchUp(1, "fetching", 0, 0)
+    rig.fetch_all(5.0)
+    assert stage_of(keeper) == "merging"
+    assert rig.writer.begun == ["adopted"]
+    assert rig.source.pinned((10**6,) * N) == rig.far
+    events = rig.adopt(5.0).events
+    assert [type(event) for event in events] == [Adopt, Checkpointed]
+    assert cast("Adopt", events[0]).executed == rig.far
+    assert stage_of(keeper) == "following"
+    rig.reach(executed=tuple(slot - 1 for slot in rig.far))
+    keeper.poll(5.0)
+    for _ in range(3):
+        now = keeper.deadline
+        [again] = asked(keeper.poll(now))
+        assert rig.source.answer(0, cast("FetchRows", again), now) is not None
+        assert keeper.deadline == now + RETRY
+    rig.reach(executed=rig.far)
+    [last] = asked(keeper.poll(keeper.deadline))
+    assert cast("FetchRows", last).position == -1
+    rig.source.answer(0, cast("FetchRows", last), 9.0)
+    assert not rig.source.active
+    assert (stage_of(keeper), keeper.caught_up, keeper.deadline) == ("", 1, math.inf)
+
+
+def test_a_peer_that_is_silent_is_asked_some_times_and_given_up() -> None:
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    requests = []
+    while rig.keeper.deadline < math.inf:
+        requests += asked(rig.keeper.poll(rig.keeper.deadline))
+    assert requests == [requests[0]] * 5
+    assert (rig.keeper.catch_up, rig.keeper.caught_up) == (None, 0)
+    rig.keeper.wanted([1], 100.0)
+    [fresh] = asked(rig.keeper.poll(100.0))
+    assert fresh != requests[0], "an old answer could be taken for one of these"
+
+
+def test_every_part_that_comes_gives_a_peer_new_time() -> None:
+    rig = Rig()
+    keeper = rig.keeper
+    keeper.wanted([1], 0.0)
+    parts = 0
+    now = 0.0
+    while stage_of(keeper) != "merging":
+        for _ in range(4):  # once less than what makes it give up
+            [request] = asked(keeper.poll(now))
+            now = keeper.deadline
+        answer = rig.source.answer(0, cast("FetchRows", request), 0.0)
+        assert answer is not None
+        keeper.receive(1, answer, now)
+        parts += 1
+    assert parts > 2
+
+
+def test_who_never_catches_up_gives_the_peer_up_in_the_end() -> None:
+    rig = Rig()
+    rig.fetch_all(0.0)
+    rig.adopt(0.0)
+    rig.keeper.poll(0.0)
+    requests = 1
+    while rig.keeper.deadline < math.inf:
+        requests += len(asked(rig.keeper.poll(rig.keeper.deadline)))
+    assert 10 < requests <= 1000
+    assert (rig.keeper.catch_up, rig.keeper.caught_up) == (None, 0)
+
+
+def test_who_is_wanted_while_one_is_fetched_or_merged_waits() -> None:
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    first = asked(rig.keeper.poll(0.0))
+    rig.keeper.wanted([2], 0.0)
+    assert is_quiet(rig.keeper.poll(0.0))
+    rig.exchange(Todo(messages=[(1, message) for message in first]), 0.0)
+    rig.keeper.wanted([2], 0.0)
+    while not rig.keeper.poll(0.0).commit:
+        rig.keeper.wanted([2], 0.0)
+    rig.keeper.wanted([2], 0.0)
+    assert rig.keeper.catch_up is not None
+    assert rig.keeper.catch_up.peer == 1
+    assert [type(event) for event in rig.keeper.committed().events] == [Adopt, Checkpointed]
+
+
+@pytest.mark.parametrize("advances", [False, True])
+def test_who_follows_is_faithful_as_long_as_that_helps(advances: bool) -> None:  # noqa: FBT001 - a parameter
+    rig = Rig()
+    rig.fetch_all(0.0)
+    rig.adopt(0.0)
+    rig.keeper.poll(0.0)
+    rig.keeper.poll(rig.keeper.deadline)
+    if advances:
+        rig.reach(executed=(0, -1, -1))
+    rig.keeper.wanted([2], 1.0)
+    assert rig.keeper.catch_up is not None
+    assert rig.keeper.catch_up.peer == (1 if advances else 2)
+    if not advances:
+        receivers = [(peer, cast("FetchRows", m).position) for peer, m in rig.keeper.poll(1.0).messages]
+        assert receivers == [(1, -1), (2, 0)]
+
+
+@pytest.mark.parametrize("sender", [0, 2])
+def test_only_the_peer_that_was_asked_is_heard(sender: int) -> None:
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    [request] = asked(rig.keeper.poll(0.0))
+    answer = rig.source.answer(0, cast("FetchRows", request), 0.0)
+    assert answer is not None
+    assert is_quiet(rig.keeper.receive(sender, answer, 0.0))
+    assert rig.keeper.catch_up == CatchUp(1, "fetching", 0, 0)
+
+
+def test_an_own_checkpoint_ends_before_a_peers_is_merged() -> None:
+    rig = Rig()
+    rig.writer.slices = 200
+    rig.keeper.executed(ONE * INSTANCES, 0.0)
+    rig.keeper.poll(0.0)
+    rig.keeper.wanted([1], 0.0)
+    todo = rig.exchange(rig.keeper.poll(0.0), 0.0)
+    while not todo.commit:
+        assert todo.events == []
+        todo = rig.exchange(rig.keeper.poll(0.0), 0.0)
+    assert rig.writer.begun == ["own"]
+    assert not rig.keeper.wants_cut(0.0)
+    assert [type(event) for event in rig.keeper.committed().events] == [Checkpointed]
+    assert rig.keeper.wants_cut(0.0)
+    assert rig.keeper.deadline == -math.inf
+    assert [type(event) for event in rig.keeper.poll(0.0).events] == [Hold]
+    assert rig.writer.begun == ["own", "adopted"]
+
+
+def test_without_a_checkpoint_a_request_has_no_answer() -> None:
+    assert is_quiet(Rig().keeper.receive(1, FetchRows(1, 0), 0.0))
