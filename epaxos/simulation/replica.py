@@ -144,7 +144,14 @@ class Replica:
         self._observer.started(self.row, self.disk.records, checkpoint.executed, above)
         writer = CheckpointWriter(self.core, self.machine, self.disk.stage)
         writer.loaded(checkpoint.executed, above)
-        source = Source(options.replicas, options.lease, self.disk.snapshot, options.chunk)
+        origins = stream(seed, f"source {self.row} {self.starts}")
+        source = Source(
+            options.replicas,
+            options.lease,
+            self.disk.snapshot,
+            lambda: origins.randrange(2**62),
+            options.chunk,
+        )
         times = KeeperSettings(options.checkpoint, options.checkpoint_size, options.patience / 4)
         self._keeper = Keeper(
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)

@@ -40,7 +40,7 @@ class Rig:
         self.keeper = Keeper(
             self.core,
             CheckpointWriter(self.core, machine, staged.extend),
-            Source(3, 10.0, self._no_snapshot),
+            Source(3, 10.0, self._no_snapshot, lambda: next(numbers)),
             KeeperSettings(math.inf, 10**9, RETRY),
             lambda: Fetched(3, self.core.width, decode_access),
             lambda: next(numbers),
