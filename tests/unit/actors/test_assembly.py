@@ -1,0 +1,180 @@
+"""Putting a replica together: on a new data directory, on its own, and on that of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epaxos.actors.assembly import Parts, make_parts
+from epaxos.config import Config, load_config
+from epaxos.errors import DirectoryLocked, StorageError, WrongIdentity
+from epaxos.protocol.contract import Checkpointed, Effects, Receive
+from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.messages import Commit, Message, PreAccept
+from epaxos.statemachine.batch import Payload
+from epaxos.statemachine.operations import Operation
+from harness.lone import payload_of
+
+NONE = (-1, -1, -1)
+ME, PEER = 0, 1
+
+
+def config(directory: Path, engine: str = "sqlite", *, name: str = "cluster", retain: int = 0) -> Config:
+    whole = load_config(None, environ={})
+    storage = replace(whole.storage, engine=engine, directory=str(directory), sync="never", retain=retain)
+    return replace(whole, name=name, storage=storage)
+
+
+@contextmanager
+def made(settings: Config, row: int = ME) -> Iterator[Parts]:
+    parts = make_parts(settings, row)
+    try:
+        yield parts
+    finally:
+        parts.disk.engine.close()
+
+
+def write(number: int) -> Payload:
+    return payload_of(7, number, [(Operation.WRITE, b"key%d" % (number % 3), b"%d" % number)])
+
+
+def learn(parts: Parts, slot: int) -> None:
+    """Take the decision of one write, as the Replica would."""
+    deps = (-1, slot - 1, -1)
+    perform(
+        parts,
+        parts.core.on_event(Receive(PEER, Commit(InstanceId(PEER, slot), write(slot + 1), deps, 0)), 0.0),
+    )
+
+
+def perform(parts: Parts, effects: Effects[Message]) -> None:
+    parts.disk.journal.persist(effects.records)
+    if effects.truncate is not None:
+        parts.disk.journal.drop(effects.truncate)
+    for component in effects.executions:
+        for decided in component:
+            assert isinstance(decided.value, Payload)
+            parts.machine.apply(decided.value)
+
+
+def checkpoint(parts: Parts) -> None:
+    writer = parts.disk.keeper.writer
+    writer.begin()
+    while not writer.step():
+        pass
+    parts.disk.engine.commit_state()
+    perform(parts, parts.core.on_event(Checkpointed(writer.executed), 0.0))
+
+
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+def test_a_new_replica_has_no_past(tmp_path: Path, engine: str) -> None:
+    with made(config(tmp_path, engine)) as parts:
+        assert not parts.resumes
+        assert parts.core.status().executed == NONE
+        assert (parts.machine.keys, parts.machine.sessions) == (0, 0)
+        assert parts.disk.incarnations == {}
+        assert parts.disk.engine.name == engine
+        assert parts.core.width == 4 * 3
+
+
+def test_incarnations_outlive_the_process(tmp_path: Path) -> None:
+    with made(config(tmp_path)) as parts:
+        mine = parts.disk.incarnation
+        parts.disk.journal.remember(PEER, 2**64 - 1)
+    with made(config(tmp_path)) as parts:
+        assert parts.disk.incarnation == mine
+        assert parts.disk.incarnations == {PEER: 2**64 - 1}
+        assert not parts.resumes, "nothing was promised"
+
+
+def test_another_directory_is_another_incarnation(tmp_path: Path) -> None:
+    drawn = set()
+    for place in ("a", "b"):
+        with made(config(tmp_path / place)) as parts:
+            drawn.add(parts.disk.incarnation)
+    for _ in range(2):
+        with made(config(tmp_path, "memory")) as parts:
+            drawn.add(parts.disk.incarnation)
+    assert len(drawn) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}, (
+        "the engine without a disk leaves nothing"
+    )
+
+
+def test_a_replica_goes_on_where_it_was(tmp_path: Path) -> None:
+    """With what is in the checkpoint and what followed, and with nothing twice."""
+    with made(config(tmp_path)) as parts:
+        for slot in range(5):
+            learn(parts, slot)
+        checkpoint(parts)
+        for slot in range(5, 8):
+            learn(parts, slot)
+        promise = PreAccept(InstanceId(PEER, 8), write(9), (-1, 7, -1), 0)
+        perform(parts, parts.core.on_event(Receive(PEER, promise), 0.0))
+        status, digest = parts.core.status(), parts.machine.digest_source().hexdigest()
+        assert status.truncated == (-1, 4, -1)
+    for _ in range(2):
+        with made(config(tmp_path)) as parts:
+            assert parts.resumes
+            assert parts.core.status().executed == (-1, 4, -1)
+            assert parts.disk.keeper.writer.executed == (-1, 4, -1)
+            perform(parts, parts.core.resume(0.0))
+            assert parts.core.status() == status
+            assert parts.machine.digest_source().hexdigest() == digest
+            assert sum(parts.machine.executed) == 3
+            assert parts.machine.duplicates == 0
+
+
+def test_a_checkpoint_without_a_log_is_a_past(tmp_path: Path) -> None:
+    with made(config(tmp_path)) as parts:
+        learn(parts, 0)
+        checkpoint(parts)
+        assert parts.core.status().kept == 0
+    with made(config(tmp_path)) as parts:
+        assert parts.resumes
+        assert (parts.core.status().executed, parts.machine.keys) == ((-1, 0, -1), 1)
+
+
+def test_the_data_of_another_cluster_or_replica_is_refused(tmp_path: Path) -> None:
+    with made(config(tmp_path)):
+        pass
+    with pytest.raises(WrongIdentity, match="cluster"):
+        make_parts(config(tmp_path, name="another"), ME)
+    with pytest.raises(WrongIdentity, match="cluster"):
+        make_parts(replace(config(tmp_path), f=0, e=0), ME)
+    (tmp_path / "alpha").rename(tmp_path / "bravo")
+    with pytest.raises(WrongIdentity, match="alpha"):
+        make_parts(config(tmp_path), PEER)
+
+
+def test_a_directory_in_use_is_refused_and_free_after_that(tmp_path: Path) -> None:
+    with made(config(tmp_path)), pytest.raises(DirectoryLocked):
+        make_parts(config(tmp_path), ME)
+    with made(config(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("row", [(b"z", b""), (b"ikey", b"\0"), (b"s" + bytes(8), b"\x90"), (b"m", b"\x90")])
+def test_a_checkpoint_that_cannot_be_read_is_told_and_lets_the_directory_go(
+    tmp_path: Path, row: tuple[bytes, bytes]
+) -> None:
+    with made(config(tmp_path)) as parts:
+        parts.disk.engine.stage_state([row])
+        parts.disk.engine.commit_state()
+    for _ in range(2):  # not that it is locked
+        with pytest.raises(StorageError, match="checkpoint"):
+            make_parts(config(tmp_path), ME)
+
+
+def test_a_log_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with made(config(tmp_path)) as parts:
+        learn(parts, 0)
+        [(key, _), *_] = parts.disk.engine.scan_log()
+        parts.disk.engine.write_log([(key, b"\x90")])
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"record of instance 1\.0 cannot be read"):
+            make_parts(config(tmp_path), ME)
