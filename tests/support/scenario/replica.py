@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
-from epaxos.protocol.contract import Durable, Component, Effects, Event, Receive, Tick
+from epaxos.protocol.contract import Component, Durable, Effects, Event, Receive, Tick
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
