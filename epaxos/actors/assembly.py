@@ -63,7 +63,7 @@ def make_parts(config: Config, row: Row) -> Parts:
         StorageError: the directory cannot be used.
     """
     replica = config.replicas[row]
-    identity = Identity(config.fingerprint, config.n, row, replica.name)
+    identity = Identity(config.identity, config.n, row, replica.name)
     storage = config.storage
     engine = open_engine(
         storage.engine,
@@ -143,7 +143,7 @@ def _make_keeper(
     writer = CheckpointWriter(core, machine, engine.stage_state)
     writer.executed = executed
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
-    source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, chunk)
+    source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage
     settings = KeeperSettings(storage.checkpoint, storage.checkpoint_instances, config.timeout / 2)
     return Keeper(
@@ -152,5 +152,10 @@ def _make_keeper(
         source,
         settings,
         lambda: Fetched(config.n, core.width, decode_payload),
-        lambda: secrets.randbits(62),
+        _number,
     )
+
+
+def _number() -> int:
+    """A number that nobody has drawn before, and that fits into a message."""
+    return secrets.randbits(62)

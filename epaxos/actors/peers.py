@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from epaxos.actors.amnesia import advice
 from epaxos.config import Config
@@ -18,6 +18,14 @@ _log = logging.getLogger(__name__)
 
 _WORTH_A_REFUSAL: Final = frozenset({"cluster", "version"})
 _LOGGED_AT_MOST: Final = 1000
+
+
+class Opened(NamedTuple):
+    """What one frame brought: messages, and whether its sender hears this replica."""
+
+    sender: Row
+    messages: list[PeerMessage]
+    hears: bool
 
 
 class Peers:
@@ -55,8 +63,8 @@ class Peers:
             for replica in self._names
         ]
 
-    def open(self, identity: bytes, parts: Sequence[bytes]) -> tuple[Row, list[PeerMessage]] | None:
-        """The sender and the messages of one frame from the peers' socket, None if it was dropped.
+    def open(self, identity: bytes, parts: Sequence[bytes]) -> Opened | None:
+        """What one frame from the peers' socket brings, None if it was dropped.
 
         Raises:
             StorageError: a peer that was heard for the first time could not be remembered.
@@ -78,7 +86,7 @@ class Peers:
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
-        return request.sender, messages
+        return Opened(request.sender, messages, request.hears)
 
     def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:

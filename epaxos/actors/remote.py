@@ -42,9 +42,10 @@ class Send(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """To a Remote: a frame of the peer came in at `now`."""
+    """To a Remote: a frame of the peer came in at `now`; `mutual` is whether the peer hears this replica too."""
 
     now: float
+    mutual: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class RemoteSettings:
 
 class Remote(HostedActor):
     """Sends bundles to one peer, beacons to it, and reports when it goes offline or comes back.
+
+    A peer is online while both hear each other. One that is heard but hears nothing (a firewall that lets only one
+    direction through) can propose and never decide: taken for online, it would be left to finish what it cannot,
+    and all that conflicts with it would wait. So every frame says whether its sender hears the receiver, and beacons,
+    which go to all, tell both ends when the link is whole again.
 
     `beacon` makes the protocol's beacon message, `report` is told (peer, online), `refused` the text with
     which the peer refuses this replica. All three are called in the host's thread.
@@ -105,6 +111,7 @@ class Remote(HostedActor):
         self.socket.set(zmq.MAXMSGSIZE, settings.max_frame)
         self.online = False
         self.last_heard = float("-inf")
+        self._hears = False
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
@@ -135,8 +142,9 @@ class Remote(HostedActor):
             self._take(message)
         elif isinstance(message, Heard):
             self.last_heard = message.now
-            if not self.online:
-                self._set_online(online=True)
+            self._hears = True
+            if message.mutual != self.online:
+                self._set_online(online=message.mutual, reason="it does not hear this replica")
         else:
             return super().on_receive(message)
         return None
@@ -147,8 +155,10 @@ class Remote(HostedActor):
             self._flush([])
         if now >= self._next_beacon:
             self._next_beacon = now + self._settings.beacon
-            if self.online and now - self.last_heard > self._settings.timeout:
-                self._set_online(online=False)
+            if self._hears and now - self.last_heard > self._settings.timeout:
+                self._hears = False
+                if self.online:
+                    self._set_online(online=False, reason=f"silent for more than {self._settings.timeout:g}s")
             self._send([self._beacon()])
             self._read()
 
@@ -186,7 +196,8 @@ class Remote(HostedActor):
 
     def _send(self, bundle: list[Outgoing]) -> None:
         settings = self._settings
-        request = PeerRequest(settings.me, settings.incarnation, [outgoing.encoded for outgoing in bundle])
+        encoded = [outgoing.encoded for outgoing in bundle]
+        request = PeerRequest(settings.me, settings.incarnation, encoded, self._hears)
         frame = seal(Kind.PEER, settings.cluster, encode_envelope(request))
         if len(frame) > settings.max_frame and len(bundle) > 1:
             middle = len(bundle) // 2
@@ -203,7 +214,7 @@ class Remote(HostedActor):
             traffic.messages += 1
             traffic.bytes += len(outgoing.encoded)
 
-    def _set_online(self, *, online: bool) -> None:
+    def _set_online(self, *, online: bool, reason: str) -> None:
         self.online = online
         self._riding.clear()
         self._stats.peer_up[self._settings.name] = online
@@ -211,6 +222,6 @@ class Remote(HostedActor):
             logging.INFO if online else logging.WARNING,
             "peer %s is %s",
             self._settings.name,
-            "online" if online else f"offline: silent for more than {self._settings.timeout:g}s",
+            "online" if online else f"offline: {reason}",
         )
         self._report(self._settings.peer, online)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -23,18 +23,18 @@ import zmq
 from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.sockets import bind_router, unresolved
 from epaxos.actors.status import describe
-from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
-from epaxos.errors import EpaxosError, FrameError, StorageError
+from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
 from epaxos.protocol.ids import Row
-from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.log import NOP
 from epaxos.protocol.messages import Message
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
@@ -57,12 +57,6 @@ class Unresolved(NamedTuple):
     """To the Replica, from the thread that asked the resolver: a peer's name is not known."""
 
     text: str
-
-
-class Committed(NamedTuple):
-    """To the Replica, from the thread that committed a checkpoint: it is durable, or why it is not."""
-
-    error: BaseException | None
 
 
 class End:
@@ -103,13 +97,14 @@ class Replica(pykka.ThreadingActor):
         self.actor_inbox.capacity = config.mailbox
         self._config = config
         self._row = row
-        self._core, self._machine, self._disk, self._stats, self._resumes = parts
-        self._keeper = self._disk.keeper
+        self._parts = parts
+        self._core, self._machine, disk, self._stats, _ = parts
+        shell = Shell(self._perform, self._send_later, self._tell)
+        self._durability = Durability(config, parts, shell)
         self._end = end
         self._born = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
-        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
         self._outboxes = {peer: Outbox() for peer in range(config.n) if peer != row}
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
@@ -123,8 +118,8 @@ class Replica(pykka.ThreadingActor):
             Codec(config.n, decode_payload),
             self._stats,
             self._refuse,
-            self._disk.incarnations,
-            self._disk.journal.remember,
+            disk.incarnations,
+            disk.journal.remember,
         )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
@@ -159,7 +154,7 @@ class Replica(pykka.ThreadingActor):
 
     def _resume(self) -> None:
         """Go on with what the log holds; everything in it that is decided executes before the first round."""
-        if self._resumes:
+        if self._parts.resumes:
             now = time.monotonic()
             self._perform(self._core.resume(now), now)
             _log.info("resumed with %s executed of each row", list(self._core.status().executed))
@@ -177,7 +172,7 @@ class Replica(pykka.ThreadingActor):
             name=address.name,
             endpoint=address.peer_endpoint,
             cluster=config.fingerprint,
-            incarnation=self._disk.incarnation,
+            incarnation=self._parts.disk.incarnation,
             timeout=config.timeout,
             beacon=config.beacon,
             commit_delay=config.commit_delay,
@@ -207,16 +202,8 @@ class Replica(pykka.ThreadingActor):
         for remote in self._remotes.values():
             remote.end()
         self._helpers.shutdown(wait=False, cancel_futures=True)
-        self._committer.shutdown(wait=True)
-        self._keeper.source.close()
-        self._close_engine()
+        self._durability.close()
         self._context.destroy(linger=0)
-
-    def _close_engine(self) -> None:
-        try:
-            self._disk.engine.close()
-        except StorageError as error:
-            _log.error("the storage engine did not close in order: %s", error)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -225,7 +212,9 @@ class Replica(pykka.ThreadingActor):
         if isinstance(message, Round):
             self._guard(self._refuse_round if self._end.trouble else self._on_round, message)
         elif isinstance(message, Committed):
-            self._guard(self._on_committed, message)
+            # After trouble with the disk the core holds decisions that are not durable, and must not execute.
+            if not self._end.trouble:
+                self._guard(self._durability.on_committed, message)
         elif isinstance(message, Broken):
             raise message.error
         elif isinstance(message, Digested):
@@ -276,7 +265,7 @@ class Replica(pykka.ThreadingActor):
         ]
         self._take_own_events(effects, began)
         self._perform(effects, began)
-        self._do(self._keeper.poll(began), began)
+        self._durability.poll(began)
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
@@ -286,19 +275,18 @@ class Replica(pykka.ThreadingActor):
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
     def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
-        heard = set()
+        heard: dict[Row, bool] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                sender, messages = opened
-                heard.add(sender)
-                for message in messages:
+                heard[opened.sender] = opened.hears
+                for message in opened.messages:
                     if isinstance(message, FetchRows | CheckpointRows):
-                        self._take_transfer(sender, message, now)
+                        self._durability.receive(opened.sender, message, now)
                     else:
-                        effects.extend(self._core.on_event(Receive(sender, message), now))
-        for sender in heard:
-            self._remotes[sender].actor_ref.tell(Heard(now))
+                        effects.extend(self._core.on_event(Receive(opened.sender, message), now))
+        for sender, hears in heard.items():
+            self._remotes[sender].actor_ref.tell(Heard(now, hears))
             self._remotes[sender].run_waiting()
 
     def _take_own_events(self, effects: Effects[Message], now: float) -> None:
@@ -323,7 +311,7 @@ class Replica(pykka.ThreadingActor):
         if self._peer_changes or self._may_propose():
             return 0.0
         remotes = (remote.deadline for remote in self._remotes.values())
-        return min(self._core.deadline, self._keeper.deadline, *remotes, _NEVER)
+        return min(self._core.deadline, self._durability.deadline, *remotes, _NEVER)
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -332,10 +320,8 @@ class Replica(pykka.ThreadingActor):
         executions: list[Component] = []
         while True:
             if effects.records:
-                self._persist(effects.records)
-            if effects.truncate is not None:
-                self._disk.journal.drop(effects.truncate)
-            self._keeper.wanted(effects.fetch, now)
+                self._durability.persist(effects.records)
+            self._durability.after_records(effects, now)
             executions += effects.executions
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
@@ -348,12 +334,7 @@ class Replica(pykka.ThreadingActor):
         self._send(now)
         if executions:
             self._execute(executions)
-            self._keeper.executed(executions, now)
-
-    def _persist(self, records: Sequence[Instance]) -> None:
-        began = time.monotonic()
-        self._disk.journal.persist(records)
-        self._stats.persisted(len(records), time.monotonic() - began)
+            self._durability.executed(executions, now)
 
     def _post(self, effects: Effects[Message]) -> list[Message]:
         """Put messages into the outboxes; return those to this replica itself."""
@@ -371,6 +352,15 @@ class Replica(pykka.ThreadingActor):
             for receiver in receivers:
                 self._outboxes[receiver].deferrable.append(outgoing)
         return own
+
+    def _send_later(self, receiver: Row, message: TransferMessage) -> None:
+        """Send a message with what else goes to the peer, at the latest when the next round ends."""
+        self._outboxes[receiver].messages.append(_outgoing(message))
+
+    def _tell(self, message: object) -> None:
+        """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
+        with suppress(pykka.ActorDeadError):
+            self.actor_ref.tell(message)
 
     def _send(self, now: float) -> None:
         """Hand each Remote what this round has for its peer."""
@@ -395,38 +385,6 @@ class Replica(pykka.ThreadingActor):
             else:
                 self._stats.component_size.observe(len(component), 1)
         self._stats.component_size.observe(1, singles)
-
-    # -- checkpoints ---------------------------------------------------------------------------------------
-
-    def _take_transfer(self, sender: Row, message: TransferMessage, now: float) -> None:
-        try:
-            self._do(self._keeper.receive(sender, message, now), now)
-        except FrameError as error:
-            self._stats.error(error.kind)
-            _log.warning("dropped a part of %s's checkpoint: %s", self._config.replicas[sender].name, error)
-
-    def _do(self, todo: Todo, now: float) -> None:
-        """Do what the keeper of checkpoints asks for."""
-        for event in todo.events:
-            self._perform(self._core.on_event(event, now), now)
-        for receiver, message in todo.messages:
-            self._outboxes[receiver].messages.append(_outgoing(message))
-        if todo.messages:
-            self._send(now)
-        if todo.commit:
-            commit = self._committer.submit(self._disk.engine.commit_state)
-            commit.add_done_callback(lambda done: self._tell(Committed(done.exception())))
-
-    def _tell(self, message: object) -> None:
-        """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
-        with suppress(pykka.ActorDeadError):
-            self.actor_ref.tell(message)
-
-    def _on_committed(self, committed: Committed) -> None:
-        if committed.error is not None:
-            raise committed.error
-        now = time.monotonic()
-        self._do(self._keeper.committed(), now)
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
@@ -456,7 +414,7 @@ class Replica(pykka.ThreadingActor):
         """Which of the two causes of a refusal it is, where this replica can tell."""
         name = self._config.replicas[self._row].name
         directory = directory_of(self._config, name)
-        if self._resumes or directory is None:
+        if self._parts.resumes or directory is None:
             return ""
         return f". The data directory of this one, {directory}, holds nothing that {name} promised"
 
@@ -479,13 +437,15 @@ class Replica(pykka.ThreadingActor):
             self._config,
             self._row,
             time.monotonic() - self._born,
-            self._core.status(),
-            self._machine,
-            self._stats,
+            self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
+            self._end.trouble,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
+            return
+        if self._durability.merging:
+            self._clients.answer_status(question, {**status, "digest": None})
             return
         self._digest_askers.append((question, status))
         if len(self._digest_askers) == 1:
@@ -505,7 +465,14 @@ class Replica(pykka.ThreadingActor):
         core, machine = self._core.status(), self._machine
         self._stats.duplicates = machine.duplicates
         self._stats.gauges = Gauges(
-            core.committed, core.executed, core.pending, core.in_flight, machine.keys, machine.sessions
+            core.committed,
+            core.executed,
+            core.pending,
+            core.in_flight,
+            machine.keys,
+            machine.sessions,
+            core.truncated,
+            core.kept,
         )
         self._stats.round_done(events, waited, time.monotonic() - began)
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from epaxos.actors.assembly import Parts
+from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
-from epaxos.metrics import ReplicaStats
-from epaxos.protocol.contract import CoreStatus
 from epaxos.protocol.ids import Row
-from epaxos.statemachine.machine import StateMachine
 from epaxos.version import __version__
 
 
@@ -18,13 +17,17 @@ def describe(
     config: Config,
     row: Row,
     uptime: float,
-    core: CoreStatus,
-    machine: StateMachine,
-    stats: ReplicaStats,
+    parts: Parts,
     peers: Mapping[str, tuple[bool, float]],
+    trouble: str,
 ) -> dict[str, Any]:
-    """The status map of one replica; `peers` are (online, when last heard) by name."""
+    """The status map of one replica; `peers` are (online, when last heard) by name.
+
+    `trouble` is what is wrong with its disk, empty if nothing is.
+    """
     now = time.monotonic()
+    machine, stats, disk = parts.machine, parts.stats, parts.disk
+    core = parts.core.status()
     commits = dict(stats.commits)
     decided = sum(commits.values())
     address = config.replicas[row]
@@ -51,5 +54,22 @@ def describe(
             name: {"online": online, "last_heard_s": now - heard if heard > 0 else None}
             for name, (online, heard) in peers.items()
         },
+        "truncated": list(core.truncated),
         "storage": config.storage.engine,
+        "storage_bytes": disk.engine.size,
+        "storage_failed": trouble or None,
+        "checkpoint": list(disk.keeper.writer.executed),
+        "catch_up": _catch_up(config, disk.keeper.catch_up),
+    }
+
+
+def _catch_up(config: Config, progress: CatchUp | None) -> dict[str, Any] | None:
+    """How far this replica is in fetching a peer's checkpoint; None if it is not."""
+    if progress is None:
+        return None
+    return {
+        "peer": config.replicas[progress.peer].name,
+        "stage": progress.stage,
+        "rows": progress.rows,
+        "bytes": progress.size,
     }

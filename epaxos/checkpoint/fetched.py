@@ -13,16 +13,18 @@ from epaxos.checkpoint.rows import (
     SESSION,
     VALUE,
     Row,
+    check_index,
     read_index,
     read_meta,
     read_session,
 )
-from epaxos.errors import StorageError
+from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Columns
 from epaxos.protocol.ids import Vector
-from epaxos.protocol.log import Instance
-from epaxos.storage.records import decode_whole
+from epaxos.protocol.log import Instance, Phase
+from epaxos.statemachine.sessions import Sessions
+from epaxos.storage.records import check_width, decode_whole
 
 KEYS_AT_A_TIME: Final = 256
 
@@ -31,7 +33,7 @@ class Fetched:
     """The parts of a checkpoint of n rows, collected from its rows in any order.
 
     It is held in memory until it is complete: merging a part of one and then all of another would leave values without
-    the executions that made them.
+    the executions that made them. Each row is looked at as it comes: once merging has begun it is too late to refuse.
     """
 
     def __init__(self, n: int, width: int, decode_command: Callable[[bytes], Command]) -> None:
@@ -40,12 +42,12 @@ class Fetched:
         self._decode = decode_command
         self._index: dict[bytes, bytes] = {}
         self._values: dict[bytes, bytes] = {}
-        self.sessions: list[object] = []
+        self._sessions: dict[bytes, object] = {}
         self.entries: list[Instance] = []
         self._executed: Vector | None = None
         self._takers: dict[bytes, Callable[[bytes, bytes], None]] = {
             ENTRY: self._take_entry,
-            INDEX: self._index.__setitem__,
+            INDEX: self._take_index,
             META: self._take_meta,
             SESSION: self._take_session,
             VALUE: self._values.__setitem__,
@@ -60,6 +62,11 @@ class Fetched:
     def executed(self) -> Vector:
         """Up to where each row had executed; nothing without a checkpoint."""
         return (-1,) * self._n if self._executed is None else self._executed
+
+    @property
+    def sessions(self) -> list[object]:
+        """The sessions, one of each client."""
+        return list(self._sessions.values())
 
     @property
     def keys(self) -> int:
@@ -79,13 +86,26 @@ class Fetched:
             taker(key[1:], value)
 
     def _take_entry(self, _: bytes, value: bytes) -> None:
-        self.entries.append(decode_whole(value, self._decode))
+        entry = decode_whole(value, self._decode)
+        check_width(entry, self._n)
+        if entry.phase is not Phase.COMMITTED or entry.value is None:
+            raise StorageError(f"the checkpoint has instance {entry.id} as one that is not decided")
+        self.entries.append(entry)
+
+    def _take_index(self, key: bytes, value: bytes) -> None:
+        check_index(self._width, value)
+        self._index[key] = value
 
     def _take_meta(self, _: bytes, value: bytes) -> None:
         self._executed = read_meta(value, self._n).executed
 
-    def _take_session(self, _: bytes, value: bytes) -> None:
-        self.sessions.append(read_session(value))
+    def _take_session(self, key: bytes, value: bytes) -> None:
+        row = read_session(value)
+        try:
+            Sessions.load([row])
+        except FrameError as error:
+            raise StorageError(f"a session of the checkpoint cannot be read: {error}") from error
+        self._sessions[key] = row
 
     def index(self) -> Iterator[tuple[list[bytes], Columns]]:
         """What is remembered of keys, some keys at a time."""

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
+from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, Hold
 from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
@@ -29,6 +30,11 @@ _TRIES: Final = 5
 
 _FOLLOWING_TRIES: Final = 100
 """How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
+
+
+_SLICES_WHILE_ADOPTING: Final = 16
+"""How many slices a round takes of merging: nothing executes meanwhile, so this replica has no client to keep waiting,
+and the sooner it is over the less has followed by then."""
 
 
 class KeeperSettings(NamedTuple):
@@ -71,7 +77,7 @@ class _Phase(Enum):
 
 
 class Keeper:
-    """The checkpoints of one replica.
+    """The checkpoints of one replica; `caught_up` counts how often it has caught up by one of a peer.
 
     `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used.
     """
@@ -92,6 +98,9 @@ class Keeper:
         self._make_fetched = make_fetched
         self._number = number
         self._phase = _Phase.IDLE
+        self._cut_at = 0.0
+        self._durable: Vector = ()
+        self._truncated: Vector | None = None
         self._executed = 0
         self._due = math.inf
         self._fetch: Fetch | None = None
@@ -99,13 +108,17 @@ class Keeper:
         self._tries = 0
         self._adopting = False
         self._target: Vector | None = None
+        self._executed_when_asked: Vector = ()
+        self._ended: list[tuple[Row, TransferMessage]] = []
+        self.caught_up = 0
 
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing else happens."""
-        if self._phase is _Phase.WRITING or (self._phase is _Phase.IDLE and self._wants_adoption):
+        is_idle = self._phase is _Phase.IDLE
+        if self._phase is _Phase.WRITING or self._truncated is not None or (is_idle and self._wants_adoption):
             return -math.inf
-        return min(self._due if self._phase is _Phase.IDLE else math.inf, self._ask_at)
+        return min(self._due if is_idle else math.inf, self._ask_at)
 
     @property
     def catch_up(self) -> CatchUp | None:
@@ -137,18 +150,29 @@ class Keeper:
             self._due = now
 
     def wanted(self, peers: Sequence[Row], now: float) -> None:
-        """The core has been told by these peers that they have dropped what it needs."""
-        if peers and (self._fetch is None or self._target is not None):
+        """The core has been told by these peers that they have dropped what it needs.
+
+        While this replica comes forward with the log of the peer whose checkpoint it has merged, others that have
+        dropped more are not asked: each of their checkpoints would be fetched only to be behind again.
+        """
+        if peers and (self._fetch is None or (self._target is not None and not self._advances())):
+            if self._fetch is not None:
+                self._ended.append((self._fetch.peer, self._fetch.end()))
             self._fetch = Fetch(peers[0], self._make_fetched, self._number)
             self._target = None
             self._tries = 0
             self._ask_at = now
 
+    def _advances(self) -> bool:
+        """Whether something has executed here since the peer that is followed was last asked to keep its log."""
+        return self._core.status().executed != self._executed_when_asked
+
     def receive(self, sender: Row, message: TransferMessage, now: float) -> Todo:
         """Take a message of a peer.
 
         Raises:
-            FrameError, StorageError: it is none of a checkpoint of this cluster.
+            FrameError: it is none of a checkpoint of this cluster, which is given up then.
+            StorageError: the own checkpoint cannot be read.
         """
         todo = Todo()
         if isinstance(message, FetchRows):
@@ -157,17 +181,31 @@ class Keeper:
                 todo.messages.append((sender, answer))
         elif self._takes(sender, message):
             self._tries = 0
-            self._ask_at = math.inf if self._wants_adoption else now
+            self._ask_at = now + self._settings.retry if self._wants_adoption else now
         return todo
 
     def _takes(self, sender: Row, message: CheckpointRows) -> bool:
         fetch = self._fetch
-        return fetch is not None and sender == fetch.peer and self._target is None and fetch.take(message)
+        if fetch is None or sender != fetch.peer or self._target is not None:
+            return False
+        try:
+            return fetch.take(message)
+        except (FrameError, StorageError) as error:
+            # The rest would be taken for the whole. Nor is it trouble of the own disk.
+            self._end()
+            raise FrameError("malformed", f"not a checkpoint of this cluster: {error}") from error
+
+    @property
+    def cut_at(self) -> float:
+        """When the cut of the last checkpoint was taken."""
+        return self._cut_at
 
     def committed(self) -> Todo:
         """What was staged is durable."""
         assert self._phase is _Phase.COMMITTING
         self._phase = _Phase.IDLE
+        self._durable = self.writer.executed
+        self._truncated = ()
         todo = Todo()
         if self._adopting:
             assert self._fetch is not None
@@ -176,23 +214,40 @@ class Keeper:
             self._ask_at = -math.inf
             todo.events.append(adopt_event(self._fetch.fetched))
             self._fetch.release()
-        todo.events.append(Checkpointed(self.source.pinned(self.writer.executed)))
+        self._drop(todo)
         return todo
+
+    def _drop(self, todo: Todo) -> None:
+        """Let the core drop some of what a durable checkpoint makes unnecessary, as long as there is something."""
+        truncated = self._core.status().truncated
+        if truncated == self._truncated:
+            self._truncated = None
+        else:
+            self._truncated = truncated
+            todo.events.append(Checkpointed(self.source.pinned(self._durable)))
 
     # -- what is due ---------------------------------------------------------------------------------------
 
     def poll(self, now: float) -> Todo:
         """Do a part of the work; what has executed in the core has executed in the state machine too."""
-        todo = Todo()
+        todo = Todo(messages=self._ended)
+        self._ended = []
         self.source.expire(now)
+        if self._truncated is not None:
+            self._drop(todo)
         if self._phase is _Phase.IDLE:
             self._begin(now, todo)
-        if self._phase is _Phase.WRITING and not todo.events and self.writer.step():
+        if self._phase is _Phase.WRITING and not todo.events and self._write():
             self._phase = _Phase.COMMITTING
             todo.commit = True
         if now >= self._ask_at:
             self._ask(now, todo)
         return todo
+
+    def _write(self) -> bool:
+        """Write what a round can take; True if that was the last of it."""
+        slices = _SLICES_WHILE_ADOPTING if self._adopting else 1
+        return any(self.writer.step() for _ in range(slices))
 
     def _begin(self, now: float, todo: Todo) -> None:
         if self._wants_adoption and self._fetch is not None:
@@ -204,22 +259,26 @@ class Keeper:
         else:
             return
         self._executed, self._due = 0, math.inf
+        self._cut_at = now
         self._phase = _Phase.WRITING
 
     def _ask(self, now: float, todo: Todo) -> None:
-        """Ask for rows, or, once merged, keep the peer's log until what has followed has been fetched too."""
+        """Ask for rows or, once all have come, to keep the log until what has followed has been fetched too."""
         fetch = self._fetch
         if fetch is None:
             self._ask_at = math.inf
             return
         if self._target is not None and all(map(ge, self._core.status().executed, self._target)):
             todo.messages.append((fetch.peer, fetch.end()))
+            self.caught_up += 1
             self._end()
             return
-        self._tries += 1
+        if not self._wants_adoption:  # merging takes as long as it takes
+            self._tries += 1
         if self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES):
             self._end()
             return
+        self._executed_when_asked = self._core.status().executed
         todo.messages.append((fetch.peer, fetch.request()))
         self._ask_at = now + self._settings.retry
 

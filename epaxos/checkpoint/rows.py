@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - the module names it like a variable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
@@ -48,16 +47,19 @@ def index_rows(keys: Sequence[bytes], columns: Columns) -> list[Change]:
     return list(zip(map(INDEX.__add__, keys), map(pack, *columns), strict=True))
 
 
-def read_index(width: int, blobs: Iterable[bytes]) -> Columns:
-    """The columns of some rows, one `width` wide for each blob; at least one blob.
+def check_index(width: int, blob: bytes) -> None:
+    """See to it that a row holds `width` numbers.
 
     Raises:
         StorageError: a row of another width, as of a cluster of another size.
     """
-    try:
-        return list(zip(*map(Struct(f">{width}q").unpack, blobs), strict=True))
-    except StructError as error:
-        raise StorageError(f"the checkpoint's index cannot be read: {error}") from error
+    if len(blob) != 8 * width:
+        raise StorageError(f"the checkpoint's index has {len(blob)} bytes of a key; {8 * width} are expected")
+
+
+def read_index(width: int, blobs: Iterable[bytes]) -> Columns:
+    """The columns of some rows that have been checked, at least one."""
+    return list(zip(*map(Struct(f">{width}q").unpack, blobs), strict=True))
 
 
 def value_rows(values: Iterable[tuple[bytes, bytes | None]]) -> list[Change]:
@@ -100,8 +102,12 @@ def read_meta(blob: bytes, n: int) -> Meta:
     """
     try:
         (executed,) = msgpack.unpackb(blob)
-        if len(executed) == n and all(type(slot) is int for slot in executed):
+        if type(executed) is list and len(executed) == n and all(map(_is_slot, executed)):
             return Meta(tuple(executed))
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise StorageError(f"the checkpoint's frontier cannot be read: {error}") from error
-    raise StorageError(f"the checkpoint's frontier is not one of {n} rows: {executed!r}")
+    raise StorageError(f"the checkpoint's frontier is not one of {n} rows")
+
+
+def _is_slot(field: object) -> bool:
+    return type(field) is int and field >= -1

@@ -4,6 +4,11 @@ The receiver asks for some rows at a time, and again if they do not come, so wha
 lost with a connection. The source reads from a snapshot of its last durable checkpoint, which it keeps for as long as
 it is asked in time: `Source.pinned` is its frontier, above which the source drops nothing from its log meanwhile, since
 the receiver will ask for that next.
+
+**Parts of two checkpoints must not be mixed.** The request that begins a transfer may come to the source more than
+once, and the source may have ended the transfer in between, or have begun again: then two checkpoints are sent under
+one number. So the source counts the bytes of each from a position that it draws, and what belongs to the one never
+continues the other.
 """
 
 from __future__ import annotations
@@ -23,11 +28,17 @@ from epaxos.protocol.transfer import CheckpointRows, FetchRows
 BYTES_AT_A_TIME: Final = 256 * 1024
 """What one message brings at most: a part of a row, if that is longer."""
 
+BEGIN: Final = 0
+"""The position in a request that begins a transfer; no part of one has it."""
+
 DONE: Final = -1
 """The position in a request that ends a transfer."""
 
 GONE: Final = -1
 """The position in an answer that tells of a transfer which the source does not know any more."""
+
+_ORIGINS: Final = 2**60
+"""From how many positions the first of a transfer is drawn; any checkpoint ends well below what a message can say."""
 
 
 class Snapshot(Protocol):
@@ -47,17 +58,18 @@ class Snapshot(Protocol):
 
 
 class _Served:
-    """A transfer to one peer, as a stream of bytes: rows one after the other.
+    """A transfer to one peer, as a stream of bytes from `origin` on: rows one after the other.
 
     `sent` is what was sent last, from `position` on; `ready` what has been read and not been sent.
     """
 
-    def __init__(self, number: int, snapshot: Snapshot, executed: Vector, now: float) -> None:
+    def __init__(self, number: int, snapshot: Snapshot, executed: Vector, origin: int, now: float) -> None:
         self.number = number
         self.snapshot = snapshot
         self.executed = executed
         self.used = now
-        self.position = 0
+        self.origin = origin
+        self.position = origin
         self.sent = b""
         self._ready = bytearray()
         self._after = b""
@@ -83,7 +95,7 @@ class _Served:
 
 
 class Source:
-    """Answers the requests of peers; `snapshot` gives the last durable checkpoint.
+    """Answers the requests of peers; `snapshot` gives the last durable checkpoint, `number` numbers never used.
 
     A transfer that nobody asks about for `lease` seconds is over. A message brings at most `chunk`
     bytes.
@@ -94,9 +106,11 @@ class Source:
         n: int,
         lease: float,
         snapshot: Callable[[], Snapshot],
+        number: Callable[[], int],
         chunk: int = BYTES_AT_A_TIME,
     ) -> None:
         self._n = n
+        self._number = number
         self._chunk = chunk
         self._lease = lease
         self._snapshot = snapshot
@@ -120,15 +134,19 @@ class Source:
             return None
         served = self._served.get(peer)
         if served is None or request.transfer != served.number:
-            if request.position != 0:
+            if request.position != BEGIN:
                 return CheckpointRows(request.transfer, GONE, b"", 0)
             served = self._begin(peer, request.transfer, now)
             if served is None:
                 return None
+        position = served.origin if request.position == BEGIN else request.position
+        following = served.position + len(served.sent)
+        if not served.origin <= position <= following:
+            return CheckpointRows(request.transfer, GONE, b"", 0)  # it has a part of another checkpoint
         served.used = now
-        if request.position == served.position + len(served.sent):
+        if position == following:
             served.advance(self._chunk)
-        elif request.position != served.position:
+        elif position != served.position:
             return None  # an old request that was under way for long
         return CheckpointRows(served.number, served.position, served.sent, int(served.ended))
 
@@ -139,7 +157,8 @@ class Source:
         if meta is None:
             snapshot.close()
             return None
-        served = _Served(number, snapshot, read_meta(meta, self._n).executed, now)
+        origin = 1 + self._number() % _ORIGINS
+        served = _Served(number, snapshot, read_meta(meta, self._n).executed, origin, now)
         self._served[peer] = served
         return served
 
@@ -162,7 +181,7 @@ class Source:
 class Fetch:
     """One checkpoint on its way from `peer`; `make` makes what collects it, `number` gives numbers never used.
 
-    rows, size   what has come so far, in rows and bytes; the next byte wanted is that after `size`
+    rows, size   what has come so far, in rows and bytes
     complete     whether all has
     """
 
@@ -172,6 +191,8 @@ class Fetch:
         self.rows = 0
         self.size = 0
         self.complete = False
+        self._position = BEGIN
+        self._whole = 0
         self._make = make
         self._number = number
         self._unpacker = _unpacker()
@@ -179,7 +200,7 @@ class Fetch:
 
     def request(self) -> FetchRows:
         """What to ask the peer for now; the same again until it has come."""
-        return FetchRows(self.transfer, self.size)
+        return FetchRows(self.transfer, self._position)
 
     def end(self) -> FetchRows:
         """What to tell the peer when no more is wanted of it."""
@@ -201,15 +222,20 @@ class Fetch:
         if message.position == GONE:
             # What has come is of a cut that nobody has any more, and must not be mixed with another.
             self.transfer, self.rows, self.size = self._number(), 0, 0
+            self._position, self._whole = BEGIN, 0
             self._unpacker = _unpacker()
             self.fetched = self._make()
             return True
-        if message.position != self.size:
+        if self._position not in (BEGIN, message.position):
             return False
+        self._position = message.position + len(message.rows)
         self.size += len(message.rows)
         self._unpacker.feed(message.rows)
         self.fetched.take(self._decode_rows())
-        self.complete = bool(message.last) and self.fetched.complete
+        if message.last:
+            if self._whole != self.size or not self.fetched.complete:
+                raise FrameError("malformed", "a checkpoint that ends before its end")
+            self.complete = True
         return True
 
     def _decode_rows(self) -> Iterator[Row]:
@@ -219,6 +245,7 @@ class Fetch:
                 if type(key) is not bytes or type(value) is not bytes:
                     raise FrameError("malformed", "rows of a checkpoint must be bytes")
                 self.rows += 1
+                self._whole = self._unpacker.tell()
                 yield key, value
         except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
             raise FrameError("malformed", f"not rows of a checkpoint: {error}") from error

@@ -121,10 +121,11 @@ class CheckpointWriter:
         """Merge key by key, then write all of it as an own checkpoint (protocol 4.10).
 
         Of each key the later value stays, of two numbers in an index the higher one, of sessions the union. What is
-        remembered of the payloads that will be dropped from the log is written too, since it stands nowhere else.
+        remembered of payloads here that have executed there, or were annulled, is written too: they will be dropped
+        from the log, and the peer may never have known them.
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
-        keys = self._core.payload_keys(executed)
+        keys = self._core.payload_keys(executed, [entry.id for entry in fetched.entries])
         while (absorbed := cut.absorb(SLICE)) is not None:
             keys |= absorbed
             yield

@@ -26,7 +26,7 @@ def restore(file: Path, *, config_file: str | None) -> None:
     Exit codes:
       0  done
       1  FILE is no backup, or damaged; or a directory cannot be written
-      2  wrong command line or configuration: the old name, or a directory that is not empty
+      2  wrong options or configuration: the old name, or a directory with data
 
     Examples:
       epaxos restore -c new.toml today.backup

@@ -211,7 +211,7 @@ def _simulate_one(
     summary = Summary()
     began, cpu = monotonic(), process_time()
     outcome = run_traced(plan, observer) if trace else Run(plan).execute()
-    summary.add(outcome)
+    summary.add_outcome(outcome)
     summary.seconds, summary.cpu = monotonic() - began, process_time() - cpu
     say(describe_outcome(outcome))
     for failure in summary.failures:

@@ -149,7 +149,7 @@ def _cells(replica: dict[str, Any]) -> list[str]:
     ratio = replica["fast_path_ratio"]
     return [
         replica["name"],
-        "up",
+        _state(replica),
         replica["version"],
         _uptime(replica["uptime_s"]),
         _frontier(replica["committed"]),
@@ -158,6 +158,13 @@ def _cells(replica: dict[str, Any]) -> list[str]:
         _NONE if ratio is None else f"{ratio:.1%}",
         f"{sum(peer['online'] for peer in peers)}/{len(peers)}",
     ]
+
+
+def _state(replica: dict[str, Any]) -> str:
+    """In two words at most what a replica that answers is doing."""
+    if replica.get("storage_failed"):
+        return "disk failed"
+    return "catching up" if replica.get("catch_up") else "up"
 
 
 def _uptime(seconds: float) -> str:

@@ -10,7 +10,7 @@ submitted during one turn of the loop leaves at its end, in one frame.
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -82,6 +82,15 @@ class AsyncClient:
     def replicas(self) -> tuple[str, ...]:
         """The names of the replicas; endpoints, where it was given no more than those."""
         return self._options.names
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """How many commands had to be sent again so far, by the reason.
+
+        `silent`: the replica had not answered in its share of the time; `lost`: the connection was; `busy`: the
+        replica had no room.
+        """
+        return dict(self._session.retries)
 
     async def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
         """The value of a key, None if there is none."""

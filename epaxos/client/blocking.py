@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
@@ -73,6 +73,15 @@ class Client:
     def replicas(self) -> tuple[str, ...]:
         """The names of the replicas; endpoints, where it was given no more than those."""
         return self._options.names
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """How many commands had to be sent again so far, by the reason.
+
+        `silent`: the replica had not answered in its share of the time; `lost`: the connection was; `busy`: the
+        replica had no room.
+        """
+        return dict(self._driver.retries)
 
     def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
         """The value of a key, None if there is none."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from threading import Lock
 from time import monotonic
@@ -133,6 +133,11 @@ class Driver:
         self._bell.setblocking(False)
         self._clapper.setblocking(False)
         self._watch(self._bell.fileno())
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """The session's count of them."""
+        return self._session.retries
 
     def _watch(self, descriptor: int) -> None:
         self._poller.register(descriptor, select.POLLIN)

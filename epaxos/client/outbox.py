@@ -159,12 +159,15 @@ class Outbox(Generic[Waiter]):
             ticket.tried = ticket.tried[:-1]
             self.add_again(ticket)
 
-    def lost(self, replica: int) -> None:
-        """A connection is gone: what was under way over it goes elsewhere."""
+    def lost(self, replica: int) -> int:
+        """A connection is gone: what was under way over it goes elsewhere; returns how many commands that are."""
         self._routes.fall(replica)
+        commands = 0
         for flight in self._ledger.flights_to(replica):
             for ticket in flight.remaining():
                 self._ledger.leave(ticket)
                 self.add_again(ticket)
+                commands += ticket.count
         for question in self._questions.under_way(replica):
             self._questions.ask_again(question)
+        return commands

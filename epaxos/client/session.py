@@ -52,13 +52,15 @@ class Session(Generic[Waiter]):
     """A client's session; see the module's text.
 
     What is over stands in `finished`, in the order it ended, until `take_finished`. `bad_frames` counts the
-    frames received that were none of this protocol.
+    frames received that were none of this protocol, `retries` the commands that were to be sent again: because the
+    replica was `silent`, the connection was `lost`, or the replica was `busy`.
     """
 
     def __init__(self, options: Options, random: Random) -> None:
         self.id: Final = random.getrandbits(64) or 1
         self.finished: list[Finished[Waiter]] = []
         self.bad_frames = 0
+        self.retries = {"silent": 0, "lost": 0, "busy": 0}
         self._options = options
         self._random = random
         self._max_weight = options.max_weight
@@ -184,7 +186,7 @@ class Session(Generic[Waiter]):
 
     def fall(self, replica: int) -> None:
         """The connection is gone: what was under way over it goes elsewhere."""
-        self._outbox.lost(replica)
+        self.retries["lost"] += self._outbox.lost(replica)
 
     # What comes in
 
@@ -232,6 +234,7 @@ class Session(Generic[Waiter]):
         resting = self._turned_away(replica, first, count)
         for ticket in resting:
             ticket.busy += 1
+            self.retries["busy"] += ticket.count
             self._outbox.watch(ticket)
         if resting:
             longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(resting[0].busy - 1, 16))
@@ -339,6 +342,7 @@ class Session(Generic[Waiter]):
             else:
                 self._routes.silent(flight.replica, now)
                 self._ledger.leave(ticket)
+                self.retries["silent"] += ticket.count
                 self._outbox.add_again(ticket)
         remaining = flight.remaining()
         if remaining:

@@ -110,6 +110,15 @@ class Config:
         return len(self.replicas)
 
     @property
+    def identity(self) -> int:
+        """64 bits: whose promises a data directory holds.
+
+        Less than the fingerprint: the sizes of keys and values may be raised between two starts, the replicas and
+        their quorums may not be changed under promises that were made with others.
+        """
+        return _hash([self.name, _members(self), self.f, self.e])
+
+    @property
     def max_peer_frame(self) -> int:
         """The largest frame between replicas in bytes.
 
@@ -154,9 +163,14 @@ def _bracketed(host: str) -> str:
     return host if address is None or address.version == 4 else f"[{host}]"
 
 
+def _members(config: Config) -> list[tuple[int, str]]:
+    return sorted((replica.pid, replica.name) for replica in config.replicas)
+
+
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas of a cluster must have in common."""
-    replicas = sorted((replica.pid, replica.name) for replica in config.replicas)
-    common = [config.name, replicas, config.f, config.e, config.max_key, config.max_value]
-    digest = blake2b(json.dumps(common).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") or 1
+    return _hash([config.name, _members(config), config.f, config.e, config.max_key, config.max_value]) or 1
+
+
+def _hash(values: list[object]) -> int:
+    return int.from_bytes(blake2b(json.dumps(values).encode(), digest_size=8).digest(), "big")

@@ -8,6 +8,7 @@ Every metric is described in ``docs/metrics.md``.
 from epaxos.metrics.collector import ReplicaCollector, make_registry
 from epaxos.metrics.histogram import (
     BATCH_BOUNDS,
+    CHECKPOINT_BOUNDS,
     COMPONENT_BOUNDS,
     EVENT_BOUNDS,
     LATENCY_BOUNDS,
@@ -26,6 +27,7 @@ from epaxos.metrics.stats import (
 
 __all__ = [
     "BATCH_BOUNDS",
+    "CHECKPOINT_BOUNDS",
     "COMMIT_PATHS",
     "COMPONENT_BOUNDS",
     "DIRECTIONS",

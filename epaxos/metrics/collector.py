@@ -15,6 +15,7 @@ backwards.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import Final
@@ -46,10 +47,17 @@ def make_registry(stats: ReplicaStats, replica_name: str) -> CollectorRegistry:
 
 
 class ReplicaCollector(Collector):
-    """Metric families of one replica, made anew from its `ReplicaStats` for every scrape."""
+    """Metric families of one replica, made anew from its `ReplicaStats` for every scrape.
 
-    def __init__(self, stats: ReplicaStats, replica_name: str) -> None:
+    `clock` is that of `ReplicaStats.checkpointed`.
+    """
+
+    def __init__(
+        self, stats: ReplicaStats, replica_name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stats = stats
+        self._clock = clock
+        self._born = clock()
         self._build = {"version": __version__, "name": replica_name}
 
     def describe(self) -> Iterable[Metric]:
@@ -63,6 +71,11 @@ class ReplicaCollector(Collector):
             yield CounterMetricFamily(name, text, read(self._stats))
         for name, text, read in _GAUGES:
             yield GaugeMetricFamily(name, text, read(self._stats))
+        yield GaugeMetricFamily(
+            "epaxos_checkpoint_age_seconds",
+            "Time since this replica's last checkpoint became durable, or since its start.",
+            self._checkpoint_age(),
+        )
         for name, text, pick in _HISTOGRAMS:
             histogram = pick(self._stats)
             buckets = _cumulated(histogram)  # before the sum, as the writer does
@@ -70,6 +83,10 @@ class ReplicaCollector(Collector):
         yield from _labelled_counters(self._stats)
         yield from _labelled_gauges(self._stats)
         yield from _traffic(self._stats)
+
+    def _checkpoint_age(self) -> float:
+        last = self._stats.checkpointed_at  # before the clock is read, so that the age is not negative
+        return self._clock() - (self._born if last is None else last)
 
 
 _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
@@ -93,7 +110,30 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         "Rounds: times that the replica took what was waiting in its mailbox.",
         lambda stats: stats.rounds,
     ),
+    (
+        "epaxos_records_total",
+        "Records of the log that were written.",
+        lambda stats: stats.records,
+    ),
+    (
+        "epaxos_checkpoints_total",
+        "Checkpoints of this replica that became durable.",
+        lambda stats: stats.checkpoints,
+    ),
+    (
+        "epaxos_catch_ups_total",
+        "Times that this replica has caught up by a peer's checkpoint.",
+        lambda stats: stats.catch_ups,
+    ),
+    (
+        "epaxos_checkpoints_served_bytes_total",
+        "Bytes of checkpoints that were sent to peers.",
+        lambda stats: stats.served_bytes,
+    ),
 )
+
+_NOTHING: Final = (0, 0)
+"""Rows and bytes of a checkpoint that is not fetched."""
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
     (
@@ -113,6 +153,36 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
     ),
     ("epaxos_keys", "Keys that have a value.", lambda stats: stats.gauges.keys),
     ("epaxos_sessions", "Client sessions remembered.", lambda stats: stats.gauges.sessions),
+    (
+        "epaxos_log_instances",
+        "Instances that the log holds in memory.",
+        lambda stats: stats.gauges.log,
+    ),
+    (
+        "epaxos_storage_failed",
+        "Whether a write to the disk has failed, after which this replica promises nothing more: 1 or 0.",
+        lambda stats: int(stats.storage_failed),
+    ),
+    (
+        "epaxos_storage_bytes",
+        "Size of the data directory's files.",
+        lambda stats: stats.storage_bytes,
+    ),
+    (
+        "epaxos_catch_up_active",
+        "Whether this replica is catching up by a peer's checkpoint: 1 or 0.",
+        lambda stats: int(stats.catch_up is not None),
+    ),
+    (
+        "epaxos_catch_up_rows",
+        "Rows of the peer's checkpoint that have come; 0 if there is none.",
+        lambda stats: (stats.catch_up or _NOTHING)[0],
+    ),
+    (
+        "epaxos_catch_up_bytes",
+        "Bytes of the peer's checkpoint that have come; 0 if there is none.",
+        lambda stats: (stats.catch_up or _NOTHING)[1],
+    ),
 )
 
 _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], Histogram]], ...]] = (
@@ -151,6 +221,16 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], Histogram]], .
         "Events that a round found in the mailbox.",
         lambda stats: stats.round_events,
     ),
+    (
+        "epaxos_persist_seconds",
+        "Time that the commit of a round's records took.",
+        lambda stats: stats.persist_duration,
+    ),
+    (
+        "epaxos_checkpoint_seconds",
+        "Time from the cut of a checkpoint until it was durable.",
+        lambda stats: stats.checkpoint_duration,
+    ),
 )
 
 
@@ -185,7 +265,7 @@ def _labelled_counters(stats: ReplicaStats) -> Iterator[Metric]:
 
 def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
     peer_up = GaugeMetricFamily(
-        "epaxos_peer_up", "Whether a peer was heard of within the timeout: 1 or 0.", labels=["peer"]
+        "epaxos_peer_up", "Whether a peer and this replica hear each other: 1 or 0.", labels=["peer"]
     )
     for peer, up in stats.peer_up.copy().items():
         peer_up.add_metric([peer], int(up))
@@ -201,6 +281,11 @@ def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
         "epaxos_executed_slot",
         "Highest slot of a row up to which everything is executed here; -1 if nothing is.",
         zip(stats.replicas, gauges.executed, strict=True),
+    )
+    yield _frontier(
+        "epaxos_truncated_slot",
+        "Highest slot of a row up to which the log has been dropped here; -1 if it never was.",
+        zip(stats.replicas, gauges.truncated or (-1,) * len(stats.replicas), strict=True),
     )
 
 

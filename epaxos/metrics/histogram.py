@@ -15,6 +15,12 @@ LATENCY_BOUNDS: Final = (
 )
 """Seconds: from a tenth of the fastest commit on one machine to far beyond every timeout."""
 
+CHECKPOINT_BOUNDS: Final = (
+    *(5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+)
+"""Seconds: from a checkpoint of a few keys to one of a state that fills a machine."""
+
 BATCH_BOUNDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 """Commands in one instance; a client's frame is not split, so more than `max_batch` is possible."""
 

@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from epaxos.metrics.histogram import (
     BATCH_BOUNDS,
+    CHECKPOINT_BOUNDS,
     COMPONENT_BOUNDS,
     EVENT_BOUNDS,
     LATENCY_BOUNDS,
@@ -57,6 +58,9 @@ class Gauges(NamedTuple):
     in_flight  instances that this replica coordinates and that are not committed
     keys       keys that have a value
     sessions   client sessions remembered
+    truncated  per row, the highest slot up to which the log has been dropped; -1, or nothing at all, if it
+               never was
+    log        instances that the log holds in memory
     """
 
     committed: Sequence[int]
@@ -65,6 +69,8 @@ class Gauges(NamedTuple):
     in_flight: int = 0
     keys: int = 0
     sessions: int = 0
+    truncated: Sequence[int] = ()
+    log: int = 0
 
 
 class Traffic:
@@ -93,10 +99,19 @@ class ReplicaStats:
     duplicates         commands that a client sent again and that were answered from its session
     peer_up            whether each peer is online, by name
     gauges             see `Gauges`; set once a round
+    storage_failed     whether a write has failed, after which this replica promises nothing more
+    storage_bytes      what the data directory takes on disk
+    catch_up           rows and bytes that have come of a peer's checkpoint; None while none is fetched
+    served_bytes       bytes of checkpoints that were sent to peers
     """
 
     __slots__ = (
         "batch_size",
+        "catch_up",
+        "catch_ups",
+        "checkpoint_duration",
+        "checkpointed_at",
+        "checkpoints",
         "commit_latency",
         "commits",
         "component_size",
@@ -112,11 +127,15 @@ class ReplicaStats:
         "operations",
         "peer_up",
         "peers",
+        "persist_duration",
         "proposals",
+        "records",
         "replicas",
         "round_duration",
         "round_events",
         "rounds",
+        "served_bytes",
+        "storage_bytes",
         "storage_failed",
         "traffic",
     )
@@ -128,12 +147,19 @@ class ReplicaStats:
         self.peers = self.replicas[:row] + self.replicas[row + 1 :]
         self.operations = tuple(name.lower() for name in operations)
 
-        self.storage_failed = False
         self.proposals = 0
         self.instances = 0
         self.duplicates = 0
         self.rounds = 0
         self.mailbox_depth = 0
+        self.storage_failed = False
+        self.storage_bytes = 0
+        self.records = 0
+        self.checkpoints = 0
+        self.checkpointed_at: float | None = None
+        self.catch_up: tuple[int, int] | None = None
+        self.catch_ups = 0
+        self.served_bytes = 0
         self.commits = dict.fromkeys(COMMIT_PATHS, 0)
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
@@ -152,12 +178,11 @@ class ReplicaStats:
         self.execution_latency = Histogram(LATENCY_BOUNDS)
         self.mailbox_wait = Histogram(LATENCY_BOUNDS)
         self.round_duration = Histogram(LATENCY_BOUNDS)
+        self.persist_duration = Histogram(LATENCY_BOUNDS)
+        self.checkpoint_duration = Histogram(CHECKPOINT_BOUNDS)
         self.batch_size = Histogram(BATCH_BOUNDS)
         self.component_size = Histogram(COMPONENT_BOUNDS)
         self.round_events = Histogram(EVENT_BOUNDS)
-
-    def persisted(self, records: int, seconds: float) -> None:
-        pass
 
     def proposed(self, commands: int) -> None:
         """An instance with that many commands of clients was proposed."""
@@ -196,6 +221,25 @@ class ReplicaStats:
         self.round_events.observe(events)
         self.mailbox_wait.observe(waited)
         self.round_duration.observe(seconds)
+
+    def persisted(self, records: int, seconds: float) -> None:
+        """So many records of the log were written in one commit, which took `seconds`."""
+        self.records += records
+        self.persist_duration.observe(seconds)
+
+    def checkpointed(self, seconds: float, now: float) -> None:
+        """A checkpoint is durable, `seconds` after its cut.
+
+        `now` is what `time.monotonic` says; a scrape tells from it how old the checkpoint is.
+        """
+        self.checkpoints += 1
+        self.checkpoint_duration.observe(seconds)
+        self.checkpointed_at = now
+
+    def caught_up(self) -> None:
+        """What a peer's checkpoint lacked here has been taken over, and all that had followed by then."""
+        self.catch_ups += 1
+        self.catch_up = None
 
     def message_traffic(self, direction: Direction, message_type: str, peer: str) -> Traffic:
         """Where to count messages of one type to or from one peer.

@@ -18,9 +18,10 @@ after it. So comparing the rows' highest executed writers compares the prefixes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import ge, le
+from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
@@ -32,7 +33,10 @@ from epaxos.protocol.log import NOP, Instance, Logs, Phase
 from epaxos.protocol.recovery import RecoveryProtocol
 from epaxos.protocol.state import State
 
-_OVERHEAD = 500
+DROPPED_AT_A_TIME: Final = 256
+"""Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""
+
+_OVERHEAD: Final = 500
 """Bytes that an instance is counted with beside its payload, for records and objects."""
 
 
@@ -116,10 +120,13 @@ class Checkpoints:
 
         No agreement with others is needed: an answer of Truncated counts for nothing, and quorums are formed of
         those who still have the record. A tail is kept so that a peer that was away shortly finds what it missed.
+        The driver says so again, until nothing more is dropped: that spreads the work over some rounds.
         """
         state = self._state
         frontier = list(state.logs.truncated)
-        while self._kept and self._kept_bytes > state.settings.retain:
+        for _ in range(DROPPED_AT_A_TIME):
+            if not self._kept or self._kept_bytes <= state.settings.retain:
+                break
             place, size = self._kept[0]
             if not covers(executed, place):
                 break
@@ -139,8 +146,15 @@ class Checkpoints:
     # -- a peer's checkpoint -------------------------------------------------------------------------------
 
     def on_hold(self, hold: Hold) -> None:
-        """Let nothing execute while the state machine changes by other means."""
-        self._state.hold = hold._replace(above=frozenset(hold.above))
+        """Let nothing execute while the state machine changes by other means.
+
+        A recovery of what the peer has executed ends here. It may not be judged by an index into which the peer's is
+        being merged: what executed at the peer with, or after, its own instance seems to have executed without it.
+        """
+        state = self._state
+        state.hold = hold._replace(above=frozenset(hold.above))
+        for place in [place for place in self._recovery.recoveries if state.is_held(place)]:
+            self._recovery.forget(place)
 
     def on_adopt(self, adopt: Adopt) -> None:
         """Go on from the union of what had executed here and at the peer.
@@ -161,10 +175,10 @@ class Checkpoints:
             if not covers(dropped, entry.id):
                 self._adopt_entry(entry)
         state.hold = None
-        state.execute_decided()
         self._kept.clear()
         self._kept_bytes = 0
-        self.keep_all()
+        self.keep_all()  # before more executes, which the next cut will keep
+        state.execute_decided()
         self._recovery.reconsider_all()
         state.cover("adopted a checkpoint")
         for command in waiting:
@@ -228,13 +242,14 @@ class Checkpoints:
         state.executed.raise_to(keys, columns[2 * n :])
         return later
 
-    def payload_keys(self, frontier: Vector) -> set[bytes]:
-        """The keys of every payload in the log up to `frontier`, which adopting a checkpoint would drop."""
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+        """See `contract.Core`: of what has not executed here, no cut will ever name the keys."""
+        over = frozenset(above)
         payloads = [
             instance.orig
             for row, instances in enumerate(self._state.logs.rows)
             for slot, instance in instances.items()
-            if slot <= frontier[row] and instance.orig is not None
+            if instance.orig is not None and (slot <= frontier[row] or instance.id in over)
         ]
         return set(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
 

@@ -255,6 +255,18 @@ class CommitProtocol:
         leading.interval = min(2 * leading.interval, state.settings.retry_limit)
         self._set_retry(leading, leading.interval * (0.5 + state.random.random()))
 
+    def hasten(self) -> None:
+        """Send again now what lacks answers: a peer is there again, and the intervals may have grown long meanwhile.
+
+        Only what the retry timer would do, sooner; whoever was cut off would else be silent for seconds more about
+        what it proposed, while others count it as there and leave that to it.
+        """
+        state = self._state
+        for place, leading in self.leading.items():
+            leading.interval = state.settings.retry / 2
+            leading.retry_at = state.now
+            state.timers.set(state.now, TimerKind.RETRY, place)
+
     def _set_retry(self, leading: Leading, after: float) -> None:
         leading.retry_at = self._state.now + after
         self._state.timers.set(leading.retry_at, TimerKind.RETRY, leading.instance.id)

@@ -160,7 +160,7 @@ class Effects(Generic[MessageT]):
 
 
 class CoreStatus(NamedTuple):
-    """A copy of a core's main figures, for people and metrics."""
+    """A copy of a core's main figures, for people and metrics; `kept` is how many instances its log holds."""
 
     committed: Vector
     executed: Vector
@@ -168,6 +168,7 @@ class CoreStatus(NamedTuple):
     truncated: Vector
     in_flight: int
     pending: int
+    kept: int
 
 
 Columns: TypeAlias = Sequence[Sequence[Slot]]
@@ -266,8 +267,11 @@ class Core(Protocol[MessageT]):
         """
         ...
 
-    def payload_keys(self, frontier: Vector) -> set[bytes]:
-        """The keys of all payloads in the log up to here: they must be recalled where the log is dropped."""
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+        """The keys of all payloads in the log up to `frontier` and at the places `above` it.
+
+        Where that has executed at a peer, they must be recalled: it is dropped from the log, at once or one day.
+        """
         ...
 
     def beacon(self) -> MessageT:

@@ -1,7 +1,9 @@
 """How decisions reach replicas that missed them: beacons and requests (protocol 4.9, timer 3).
 
 Commits are sent once and not acknowledged. A replica that sees in a peer's beacon that the peer has come
-further in a row, and that made no progress there since that peer's last beacon, asks for what it misses.
+further in a row, and that made no progress there since that peer's last beacon, asks for what it misses. While an
+answer is outstanding it does not ask again before `retry` is over: after a pause or a cut hundreds of beacons come at
+once, and each answer may hold a thousand decisions.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class Dissemination:
         self._known: list[Slot] = [-1] * state.n
         self._before: list[list[Slot]] = [[-1] * state.n for _ in range(state.n)]
         self._asked: dict[Row, tuple[Row, Slot]] = {}
+        self._ask_again_at = [0.0] * state.n
 
     def beacon(self) -> Beacon:
         """What this replica tells its peers at intervals."""
@@ -49,7 +52,7 @@ class Dissemination:
         for row, theirs in enumerate(message.committed):
             self._known[row] = max(theirs, self._known[row])
             mine = state.logs.committed[row]
-            if theirs > mine == before[row]:
+            if theirs > mine == before[row] and state.now >= self._ask_again_at[row]:
                 self._ask(sender, row)
 
     def _ask(self, peer: Row, row: Row) -> None:
@@ -57,6 +60,7 @@ class Dissemination:
         first = state.logs.committed[row] + 1
         last = min(self._known[row], first + SLOTS_PER_REQUEST - 1)
         self._asked[row] = (peer, last)
+        self._ask_again_at[row] = state.now + state.settings.retry
         state.send((peer,), CommitRequest(row, first, last))
 
     def on_progress(self, row: Row) -> None:
@@ -65,6 +69,7 @@ class Dissemination:
         if asked is None or self._state.logs.committed[row] < asked[1]:
             return
         del self._asked[row]
+        self._ask_again_at[row] = 0.0
         if self._known[row] > self._state.logs.committed[row]:
             self._ask(asked[0], row)
 

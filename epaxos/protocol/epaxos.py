@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -25,7 +25,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.dissemination import Dissemination
-from epaxos.protocol.ids import InstanceId, Row, Vector, covers
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.messages import (
     Accept,
@@ -148,9 +148,9 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.remember(keys, columns)
 
-    def payload_keys(self, frontier: Vector) -> set[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
         """See `contract.Core`."""
-        return self._checkpoints.payload_keys(frontier)
+        return self._checkpoints.payload_keys(frontier, above)
 
     def beacon(self) -> Beacon:
         """What this replica tells its peers at intervals."""
@@ -166,6 +166,7 @@ class EPaxos:
             truncated=tuple(state.logs.truncated),
             in_flight=self.in_flight,
             pending=state.executor.pending,
+            kept=sum(map(len, state.logs.rows)),
         )
 
     # -- events --------------------------------------------------------------------------------------------
@@ -173,6 +174,9 @@ class EPaxos:
     def _on_peer_status(self, event: PeerStatus) -> None:
         if event.online:
             self.state.online.add(event.peer)
+            self._commit.hasten()
+            self._recovery.hasten()
+            self._suspicion.on_online()
         else:
             self.state.online.discard(event.peer)
             self._suspicion.on_offline(event.peer)
@@ -202,8 +206,7 @@ class EPaxos:
             return True
         instance = logs.get(place)
         if instance is None or instance.phase is not Phase.COMMITTED:
-            hold = self.state.hold
-            return hold is not None and (covers(hold.executed, place) or place in hold.above)
+            return self.state.is_held(place)
         if isinstance(message, _REQUESTS):
             self._tell_decision(sender, instance)
         return True

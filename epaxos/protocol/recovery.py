@@ -92,7 +92,7 @@ class RecoveryProtocol:
         instance = state.logs.ensure(place)
         if instance.phase is Phase.COMMITTED:
             return
-        self._forget(place)
+        self.forget(place)
         ballot = next_ballot(max(instance.bal, self._heard.get(place, 0)), state.me, state.n)
         # The own answer tells what was held before the promise, like everybody's.
         answer = _recover_ok(instance, ballot)
@@ -108,6 +108,14 @@ class RecoveryProtocol:
         instance.bal = ballot
         self._state.hear_of_instance(instance.id)
         self._state.record(instance)
+
+    def hasten(self) -> None:
+        """Send again now: a peer is there again, whose answer may make the quorum."""
+        state = self._state
+        for place, recovery in self.recoveries.items():
+            recovery.retries = 0
+            recovery.retry_at = state.now
+            state.timers.set(state.now, TimerKind.RECOVERY, place)
 
     def _set_timer(self, recovery: Recovery) -> None:
         state = self._state
@@ -276,7 +284,7 @@ class RecoveryProtocol:
 
     def _accept(self, recovery: Recovery, value: Value, deps: Vector, seq: int, case: str) -> None:
         self._state.cover(case)
-        self._forget(recovery.instance.id)
+        self.forget(recovery.instance.id)
         instance = recovery.instance
         leading = Leading(instance, Stage.ACC, recovery.ballot, recovery.started, self._state.settings.retry)
         leading.path = "recovered"
@@ -299,7 +307,7 @@ class RecoveryProtocol:
             self._current(place, recovery.ballot) is None
             or recovery.retries > state.settings.recovery_retries
         ):
-            self._forget(place)
+            self.forget(place)
             state.suspect(place)
             state.cover("recovery given up")
             return
@@ -345,7 +353,7 @@ class RecoveryProtocol:
         if instance.bal < message.ballot:
             self._promise(instance, message.ballot)
             self._commit.leading.pop(message.id, None)
-            self._forget(message.id)
+            self.forget(message.id)
             state.postpone(message.id)
         state.promise((sender,), answer)
 
@@ -386,7 +394,7 @@ class RecoveryProtocol:
             del self._commit.leading[place]
         recovery = self.recoveries.get(place)
         if recovery is not None and recovery.ballot < message.ballot:
-            self._forget(place)
+            self.forget(place)
         self._state.cover("nack")
         self._state.postpone(place)
 
@@ -394,7 +402,7 @@ class RecoveryProtocol:
 
     def on_committed(self, place: InstanceId) -> None:
         """Drop what is kept for an instance that is decided, and reconsider those that wait for it (3.5)."""
-        self._forget(place)
+        self.forget(place)
         self._heard.pop(place, None)
         self._waiting_k.pop(place, None)
         for waiter in sorted(self._waiting_for.pop(place, ())):
@@ -403,7 +411,7 @@ class RecoveryProtocol:
     def forget_up_to(self, frontier: Vector) -> None:
         """Drop what is kept for instances that have executed elsewhere and are dropped here (protocol 4.10)."""
         for place in [place for place in self.recoveries if covers(frontier, place)]:
-            self._forget(place)
+            self.forget(place)
         for table in (self._heard, self._waiting_k):
             for place in [place for place in table if covers(frontier, place)]:
                 del table[place]
@@ -413,7 +421,8 @@ class RecoveryProtocol:
         for place in sorted(self.recoveries):
             self._reconsider(place)
 
-    def _forget(self, place: InstanceId) -> None:
+    def forget(self, place: InstanceId) -> None:
+        """End the recovery of an instance, if there is one."""
         recovery = self.recoveries.pop(place, None)
         if recovery is not None and recovery.step is Step.WAIT:
             for other in recovery.against:

@@ -31,6 +31,9 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
             state.hear_of(record.init.deps)
     state.hear_of(durable.executed)
     for entry in missing_entries(state, durable):
+        known = logs.get(entry.id)
+        if known is not None and entry.orig is None:
+            entry.orig = known.orig  # the peer annulled it without knowing the payload (protocol 1, D)
         logs.rows[entry.id.row][entry.id.slot] = entry
         state.hear_of_instance(entry.id)
         state.hear_of(entry.deps)

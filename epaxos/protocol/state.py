@@ -12,7 +12,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.conflicts import Conflicts
 from epaxos.protocol.contract import Component, Decided, Effects, Hold
 from epaxos.protocol.execution import Executor
-from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
 from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import Quorums
@@ -115,6 +115,11 @@ class State:
         """Note that a place has been spoken of."""
         self.seen[place.row] = max(place.slot, self.seen[place.row])
 
+    def is_held(self, place: InstanceId) -> bool:
+        """Whether an instance has executed at the peer whose checkpoint is being merged."""
+        hold = self.hold
+        return hold is not None and (covers(hold.executed, place) or place in hold.above)
+
     def cover(self, case: str) -> None:
         """Count that a decision of this name was taken."""
         self.coverage[case] = self.coverage.get(case, 0) + 1
@@ -124,25 +129,29 @@ class State:
         instance = self.logs.get(place)
         decided = instance is not None and instance.phase is Phase.COMMITTED
         if place not in self.suspects and not decided and place.slot > self.logs.truncated[place.row]:
-            self.suspects[place] = Suspect(self.now + self.patience(place.row, 0))
+            self.suspects[place] = Suspect(self.now + self.patience(place, 0))
 
     def postpone(self, place: InstanceId) -> None:
         """Somebody else is at work on an instance: give it time."""
         suspect = self.suspects.get(place)
         if suspect is not None:
-            suspect.due = max(suspect.due, self.now + self.patience(place.row, suspect.attempts))
+            suspect.due = max(suspect.due, self.now + self.patience(place, suspect.attempts))
 
-    def patience(self, row: Row, attempts: int) -> float:
-        """How long (seconds) to leave an instance of a row alone before this replica recovers it.
+    def patience(self, place: InstanceId, attempts: int) -> float:
+        """How long (seconds) to leave an instance alone before this replica recovers it.
 
         The next replica after the owner comes first, the owner itself last, since its own recovery annuls the
         instance. An owner that is there goes on asking for as long as it takes, so others step in late: where
         they come too early, what was annulled is proposed again and meets the same delay. Of an owner that the
-        driver reports unreachable nothing is expected any more.
+        driver reports unreachable nothing is expected any more; nor of one whose ballot 0 has been promised away
+        here: it was told so and has stopped asking, and whoever took over may have lost its quorum since.
         """
         settings = self.settings
+        row = place.row
         rank = (self.me - row) % self.n or self.n
-        if row == self.me or row in self.online:
+        instance = self.logs.get(place)
+        is_taken_over = instance is not None and instance.bal > 0
+        if (row == self.me or row in self.online) and not is_taken_over:
             base = settings.recovery_timeout * (4 + rank)
         else:
             base = settings.retry * rank / 2

@@ -70,7 +70,7 @@ class Suspicion:
         state = self._state
         suspect = state.suspects[place]
         suspect.attempts += 1
-        suspect.due = state.now + state.patience(place.row, suspect.attempts)
+        suspect.due = state.now + state.patience(place, suspect.attempts)
         self._start(place)
 
     def on_offline(self, peer: Row) -> None:
@@ -79,4 +79,12 @@ class Suspicion:
         for place, suspect in state.suspects.items():
             if place.row == peer:
                 suspect.attempts = 0
-                suspect.due = min(suspect.due, state.now + state.patience(peer, 0))
+                suspect.due = min(suspect.due, state.now + state.patience(place, 0))
+
+    def on_online(self) -> None:
+        """A peer is back: a recovery that failed for want of a quorum may succeed now, so its delay begins anew."""
+        state = self._state
+        for place, suspect in state.suspects.items():
+            if suspect.attempts:
+                suspect.attempts = 0
+                suspect.due = min(suspect.due, state.now + state.patience(place, 0))

@@ -13,8 +13,9 @@ from epaxos.protocol.ids import Slot
 class FetchRows(NamedTuple):
     """Send me your checkpoint, from a position on.
 
-    `transfer` is a number that the asking replica has never used before; `position` counts the bytes that have come. A
-    position of -1 says that no more are wanted, and that the peer need not keep its log for this replica any longer.
+    `transfer` is a number that the asking replica has never used before. A `position` of 0 begins it, any other is that
+    behind the bytes that have come last; -1 says that no more are wanted, and that the peer need not keep its log for
+    this replica any longer.
     """
 
     transfer: int
@@ -24,7 +25,8 @@ class FetchRows(NamedTuple):
 class CheckpointRows(NamedTuple):
     """Bytes of the checkpoint in `transfer`, from `position` on; `last` is 1 if none follow.
 
-    The checkpoint is a stream of rows; a message may end within one.
+    The checkpoint is a stream of rows; a message may end within one. Positions count bytes, the first from a number
+    above 0 that the sender draws for each checkpoint: parts of two never fit together.
 
     A position of -1 says that the peer does not know that transfer any more.
     """

@@ -42,9 +42,16 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "duel: three replicas or more",
         "nack",
     ),
+    "checkpoints": (
+        "checkpoint",
+        "truncated",
+        "told of truncation",
+        "adopted a checkpoint",
+    ),
     "replicas": (
         "replica restarted",
         "replica restarted with open instances",
+        "replica restarted from a checkpoint",
         "replica dead for good",
         "crash between two effects",
         "write torn by a crash",

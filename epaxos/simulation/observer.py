@@ -75,12 +75,23 @@ class Observers(Observer):
 
 
 def _all(methods: Sequence[Any]) -> Any:
-    """One function that calls all of these."""
+    """One function that calls all of these. A second has a hundred thousand events, most seen by none or two."""
+    if not methods:
+        return _ignore
     if len(methods) == 1:
         return methods[0]
+    first, second, *others = methods
+
+    def call_two(*arguments: object) -> None:
+        first(*arguments)
+        second(*arguments)
 
     def call_all(*arguments: object) -> None:
         for method in methods:
             method(*arguments)
 
-    return call_all
+    return call_all if others else call_two
+
+
+def _ignore(*_: object) -> None:
+    """Nobody looks."""

@@ -99,6 +99,7 @@ class Replica:
         self.coverage: Counter[str] = Counter()
         self.paused = False
         self._cpu = options.cpu
+        self._blocking = options.disk == "blocking"
         self._round_size = options.round
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
@@ -143,7 +144,14 @@ class Replica:
         self._observer.started(self.row, self.disk.records, checkpoint.executed, above)
         writer = CheckpointWriter(self.core, self.machine, self.disk.stage)
         writer.loaded(checkpoint.executed, above)
-        source = Source(options.replicas, options.lease, self.disk.snapshot, options.chunk)
+        origins = stream(seed, f"source {self.row} {self.starts}")
+        source = Source(
+            options.replicas,
+            options.lease,
+            self.disk.snapshot,
+            lambda: origins.randrange(2**62),
+            options.chunk,
+        )
         times = KeeperSettings(options.checkpoint, options.checkpoint_size, options.patience / 4)
         self._keeper = Keeper(
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
@@ -305,13 +313,15 @@ class Replica:
         self._set_alarm()
 
     def _may_go_on(self) -> bool:
-        if not self.alive or self.paused or (self.disk.busy and self._options.disk == "blocking"):
+        if not self.alive or self.paused:
             return False
-        if self.disk.busy and self._keeper.wants_cut(self.clock.now):
-            return False  # what the core has decided has to execute first
-        if bool(self._inbox) or self._may_propose() or self.core.deadline <= self.clock.now:
+        busy = self.disk.busy
+        if busy and (self._blocking or self._keeper.wants_cut(self.clock.now)):
+            return False  # before a cut, what the core has decided has to execute
+        if self._inbox or self._may_propose():
             return True
-        return self._keeper.deadline <= self.clock.now and not self.disk.busy
+        now = self.clock.now
+        return self.core.deadline <= now or (not busy and self._keeper.deadline <= now)
 
     def _may_propose(self) -> bool:
         return self.frontdoor.to_propose and self.core.in_flight < self._options.max_instances
@@ -324,10 +334,12 @@ class Replica:
             effects.extend(self._take_event(inbox.popleft()))
         while self._may_propose():
             effects.extend(self._handle(Propose(self.frontdoor.take_payload())))
-        if self.core.deadline <= self.clock.now:
+        now = self.clock.now
+        if self.core.deadline <= now:
             effects.extend(self._handle(Tick()))
         self._perform(effects)
-        if not self.disk.busy:
+        keeper = self._keeper
+        if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
 
     def _take_event(self, event: Event[Any] | Transferred) -> Effects[Any]:
@@ -370,11 +382,14 @@ class Replica:
 
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
-        deadline = min(self.core.deadline, self._keeper.deadline)
-        if not self.alive or not self.clock.now < deadline < math.inf:
+        core, keeper, now = self.core.deadline, self._keeper.deadline, self.clock.now
+        deadline = min(core, keeper)
+        if deadline <= now:  # one of the two waits; the other's time comes all the same
+            deadline = max(core, keeper)
+        if deadline == math.inf or not self.alive:
             return
         when = self.clock.virtual(deadline) + _LATER
-        if when < self._alarm:
+        if when < self._alarm and now < deadline:
             self._alarm = when
             self._schedule.at(when, self._on_alarm, self.starts, when)
 

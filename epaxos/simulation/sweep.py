@@ -17,9 +17,6 @@ from epaxos.simulation.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import Outcome, Run
 from epaxos.simulation.workers import Lost, call_all, cores
 
-CHUNK = 20
-"""After how many seeds of one process its garbage is collected."""
-
 MOST_FAILURES: Final = 10
 """A sweep that has met so many failing seeds ends: more of them would say no more."""
 
@@ -59,7 +56,17 @@ class Summary:
         """The worst of all verdicts."""
         return max((failure.verdict for failure in self.failures), default=Verdict.CLEAN)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, other: Summary) -> None:
+        """Take in what other seeds came to."""
+        self.seeds += other.seeds
+        self.commands += other.commands
+        self.actions += other.actions
+        self.cpu += other.cpu
+        self.failures += other.failures
+        self.marks.update(other.marks)
+        self.met.update(other.met)
+
+    def add_outcome(self, outcome: Outcome) -> None:
         """Take in one run."""
         self.seeds += 1
         self.commands += outcome.commands
@@ -98,7 +105,7 @@ def run_seeds(seeds: Sequence[int], overrides: Overrides = NO_OVERRIDES) -> Summ
     gc.disable()
     try:
         for seed in seeds:
-            summary.add(run_seed(seed, overrides))
+            summary.add_outcome(run_seed(seed, overrides))
     finally:
         if collecting:
             gc.enable()
@@ -126,7 +133,7 @@ def sweep(
     total = Summary()
     began = monotonic()
     results = call_all(
-        partial(_measured, overrides=overrides),
+        partial(_run_alone, overrides=overrides),
         _wanted(seeds, total, None if duration is None else began + duration),
         jobs or cores(),
         seed_limit(overrides),
@@ -134,7 +141,10 @@ def sweep(
     try:
         with closing(results):
             for seed, result in results:
-                _take(seed, result, total)
+                if isinstance(result, Lost):
+                    total.add_lost(seed, result)
+                else:
+                    total.add(result)
                 total.seconds = monotonic() - began
                 if progress is not None:
                     progress(total)
@@ -158,19 +168,5 @@ def _wanted(seeds: Iterable[int], total: Summary, end: float | None) -> Iterator
         yield seed
 
 
-class _Measured(NamedTuple):
-    outcome: Outcome
-    cpu: float
-
-
-def _measured(seed: int, overrides: Overrides) -> _Measured:
-    began = process_time()
-    return _Measured(run_seed(seed, overrides), process_time() - began)
-
-
-def _take(seed: int, result: _Measured | Lost, total: Summary) -> None:
-    if isinstance(result, Lost):
-        total.add_lost(seed, result)
-    else:
-        total.add(result.outcome)
-        total.cpu += result.cpu
+def _run_alone(seed: int, overrides: Overrides) -> Summary:
+    return run_seeds((seed,), overrides)

@@ -18,7 +18,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.storage.engine import Engine, Entry
-from epaxos.storage.records import RecordWriter, decode_log, dropped_ranges
+from epaxos.storage.records import RecordWriter, check_width, decode_log, dropped_ranges
 
 _NO_ROW: Final = 0xFFFF
 """Stands where an instance has its row: what is not an instance comes last."""
@@ -90,13 +90,17 @@ def read_journal(entries: Iterable[Entry], n: int, decode_command: Callable[[byt
     """
     others: dict[bytes, bytes] = {}
     records = list(decode_log(_instances(entries, others), decode_command))
+    for record in records:
+        check_width(record, n)
     truncated = (-1,) * n
     incarnations: dict[Row, int] = {}
     for key, value in others.items():
         if key == _TRUNCATED:
             truncated = _read_vector(value, n)
-        else:
+        elif len(key) == _KEY.size:
             incarnations[_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
+        else:
+            raise StorageError(f"the log has an entry of an unknown kind: {key[:32]!r}")
     return Loaded(records, truncated, incarnations)
 
 
@@ -110,7 +114,10 @@ def _instances(entries: Iterable[Entry], others: dict[bytes, bytes]) -> Iterator
 
 
 def _read_vector(value: bytes, n: int) -> Vector:
-    vector = msgpack.unpackb(value)
-    if type(vector) is not list or len(vector) != n:
-        raise StorageError(f"the log was truncated for a cluster of another size: {vector!r}")
+    try:
+        vector = msgpack.unpackb(value)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise StorageError(f"up to where the log was truncated cannot be read: {error}") from error
+    if type(vector) is not list or len(vector) != n or set(map(type, vector)) != {int}:
+        raise StorageError(f"the log was not truncated for a cluster of {n}")
     return tuple(vector)

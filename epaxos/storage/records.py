@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
+from types import NoneType
 from typing import Any, Final
 
 import msgpack
 
-from epaxos.errors import InvariantError, StorageError
+from epaxos.errors import FrameError, InvariantError, StorageError
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
@@ -20,6 +21,8 @@ from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 _KEY: Final = Struct(">HQB")
 _RECORD, _PAYLOAD = 0, 1
 _NOTHING, _NOP, _COMMAND = 0, 1, 2
+_UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
+"""What msgpack and the unpacking of fields raise on bytes that are something else."""
 
 Entries = list[tuple[bytes, bytes]]
 
@@ -95,17 +98,50 @@ def decode_record(place: InstanceId, encoded: bytes, payload: Command | None) ->
     """
     try:
         bal, abal, phase, kind, deps, seq, init = msgpack.unpackb(encoded)
-        record = Instance(place, tuple(deps))
-        record.bal, record.abal, record.phase, record.seq = bal, abal, Phase(phase), seq
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        record = Instance(place, _vector(deps))
+        record.bal, record.abal, record.phase, record.seq = _int(bal), _int(abal), Phase(phase), _int(seq)
+        if init is not None:
+            deps, seq = init
+            init = _vector(deps), _int(seq)
+    except _UNREADABLE as error:
         raise StorageError(f"the record of instance {place} cannot be read: {error}") from error
     if payload is None and (kind == _COMMAND or init is not None):
         raise StorageError(f"the record of instance {place} speaks of a payload that is not there")
     record.orig = payload
     record.value = _value(kind, payload)
     if init is not None and payload is not None:
-        record.init = Proposal(payload, tuple(init[0]), init[1])
+        record.init = Proposal(payload, *init)
     return record
+
+
+def _int(field: Any) -> int:
+    if type(field) is not int:
+        raise TypeError(f"{type(field).__name__} in the place of a number")
+    return field
+
+
+def _vector(field: Any) -> Vector:
+    if type(field) is not list or set(map(type, field)) - {int}:
+        raise TypeError("dependencies that are no vector")
+    return tuple(field)
+
+
+def _decode_payload(place: InstanceId, encoded: bytes, decode_command: Callable[[bytes], Command]) -> Command:
+    try:
+        return decode_command(encoded)
+    except FrameError as error:
+        raise StorageError(f"the payload of instance {place} cannot be read: {error}") from error
+
+
+def check_width(record: Instance, n: int) -> None:
+    """See to it that an instance is one of a cluster of n.
+
+    Raises:
+        StorageError: it is not.
+    """
+    vectors = (record.deps,) if record.init is None else (record.deps, record.init.deps)
+    if not (record.id.row < n and all(len(vector) == n for vector in vectors)):
+        raise StorageError(f"instance {record.id} is of a cluster of another size")
 
 
 def _value(kind: int, payload: Command | None) -> Value | None:
@@ -124,12 +160,14 @@ def decode_log(
     """
     pending: tuple[InstanceId, bytes] | None = None
     for key, value in entries:
+        if len(key) != _KEY.size:
+            raise StorageError(f"the log has an entry of an unknown kind: {key[:32]!r}")
         row, slot, kind = _KEY.unpack(key)
         place = InstanceId(row, slot)
         if kind == _PAYLOAD:
             if pending is None or pending[0] != place:
                 raise StorageError(f"the payload of instance {place} has no record")
-            yield decode_record(place, pending[1], decode_command(value))
+            yield decode_record(place, pending[1], _decode_payload(place, value, decode_command))
             pending = None
             continue
         if pending is not None:
@@ -155,7 +193,10 @@ def decode_whole(encoded: bytes, decode_command: Callable[[bytes], Command]) -> 
     try:
         fields: Any = msgpack.unpackb(encoded)
         row, slot, record, payload = fields
-        place = InstanceId(row, slot)
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        place = InstanceId(_int(row), _int(slot))
+        if min(place) < 0 or type(payload) not in (bytes, NoneType):
+            raise ValueError("not an instance")
+    except _UNREADABLE as error:
         raise StorageError(f"an entry of the checkpoint cannot be read: {error}") from error
-    return decode_record(place, record, None if payload is None else decode_command(payload))
+    command = None if payload is None else _decode_payload(place, payload, decode_command)
+    return decode_record(place, record, command)

@@ -284,7 +284,7 @@ class SqliteEngine:
     # -- the state ---------------------------------------------------------------------------------------
 
     def stage_state(self, puts: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Add to the open transaction; about 3 µs an entry."""
+        """Add to the open transaction; 3 to 8 µs an entry."""
         with self._writing(STATE_FILE):
             if not self._staging:
                 self._state.execute(_BEGIN)

@@ -201,7 +201,7 @@ def test_replica_that_lost_its_memory_is_refused(cluster: ClusterMaker) -> None:
         if "duplicate_name" in line
     ]
     assert 1 <= len(lines) <= 2, "one line a peer, and one refusal is enough for charlie to stop"
-    assert all("charlie is another process than the charlie heard before" in line for line in lines)
+    assert all("charlie is another one than the charlie heard before" in line for line in lines)
 
 
 # -- start and stop ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from documents import PYTHON, Block, Command, DocumentError, output_matches, read_blocks, read_links
 from live_cluster import ROOT
-from workspace import Workspace
+from workspace import DATA, Workspace
 
 DOCUMENTS = [file for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if file.exists()]
 
@@ -192,5 +192,17 @@ def test_cluster_block_finds_a_cluster_that_keeps_its_data(tmp_path: Path, works
         f"{cluster}$ epaxos put -c conf/local.toml greeting hello\n...\n```\n"
         f"{cluster}$ epaxos get -c conf/local.toml greeting\nhello\n```\n"
         "<!-- docs: exit 3 -->\n```console\n$ EPAXOS_CLIENT_TIMEOUT=100ms epaxos get -c conf/local.toml greeting\n```\n"
+        "<!-- docs: cluster -->\n<!-- docs: exit 1 -->\n```console\n$ epaxos get -c conf/local.toml greeting\n```\n"
+    )
+    run_document(document_with(tmp_path, text), workspace)
+    assert not (workspace.directory / DATA).exists()
+
+
+def test_cluster_block_does_not_find_what_background_commands_have_left(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    text = (
+        f"<!-- docs: background -->\n```console\n$ mkdir {DATA}; touch {DATA}/left; echo; sleep 60\n```\n"
+        f"<!-- docs: cluster -->\n```console\n$ test ! -e {DATA}/left\n```\n"
     )
     run_document(document_with(tmp_path, text), workspace)

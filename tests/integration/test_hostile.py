@@ -251,7 +251,7 @@ def test_second_replica_of_a_name_is_refused(cluster: ClusterMaker) -> None:
         assert client.increment(b"count") == 1
         assert client.status()["peers"]["bravo"]["online"]
     [line] = lines_with(second.printed, "epaxos: ")
-    assert ": alpha is another process than the alpha heard before" in line
+    assert ": alpha is another one than the alpha heard before" in line
     assert "refused by " in line
     # One refusal is enough for the second to stop, so only one of the two may have heard of it.
     peers = [name for name in ("bravo", "charlie") if lines_with(first.log(name), "duplicate_name")]

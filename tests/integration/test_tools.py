@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from live_cluster import ROOT
-from workspace import CLUSTER, Workspace
+from workspace import CLUSTER, DATA, Workspace
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -82,6 +82,17 @@ def test_demo(workspace: Workspace) -> None:
     for shown in ("alpha", "bravo", "charlie", "commands executed", "on the fast path"):
         assert shown in output
     assert processes_of(workspace) == {}
+    assert not list(workspace.temporary.glob("epaxos-*"))
+    assert not (workspace.directory / DATA).exists()
+
+
+def test_demo_takes_no_notice_of_data_that_is_there(workspace: Workspace) -> None:
+    mine = workspace.directory / DATA / "alpha"
+    mine.mkdir(parents=True)
+    (mine / "precious").write_text("mine")
+    status, output = workspace.run("tools/demo --operations 100")
+    assert status == 0, output
+    assert [file.read_text() for file in mine.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

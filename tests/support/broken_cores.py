@@ -23,7 +23,7 @@ def hasty(patch: pytest.MonkeyPatch) -> None:
 
 
 def blind(patch: pytest.MonkeyPatch) -> None:
-    """Nothing ever speaks against a fast decision. Shows in one of a hundred seeds."""
+    """Nothing ever speaks against a fast decision. Shows in one of a hundred seeds or two."""
     patch.setattr(recovery, "against", lambda *_: ())
 
 

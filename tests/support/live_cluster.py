@@ -9,6 +9,9 @@ A test asks the fixture `cluster` for one:
         alive.stop("bravo")
         assert alive.epaxos("get", "key").stdout == b"value"
 
+Replicas keep their state in memory, which is quicker and leaves nothing behind; a test that is about the disk says
+`storage={"engine": "sqlite"}`, and the data is in the directory of its cluster.
+
 All processes are gone when the test ends: the fixture stops them, by their ids, and should the tests
 themselves be killed they notice it and stop (`epaxos serve --supervised`).
 
@@ -153,7 +156,8 @@ class Process:
 class LiveCluster:
     """A cluster of `n` replicas, called alpha, bravo, charlie, … as usual.
 
-    Settings are keys of the configuration as a file would have them; `replicas` alone is made here.
+    Settings are keys of the configuration as a file would have them; `replicas` alone is made here, and
+    `storage`, unless given, says "memory".
 
     directory  where all files are
     path       the configuration file
@@ -173,7 +177,7 @@ class LiveCluster:
     def _make_file(self, n: int, settings: Mapping[str, Any]) -> str:
         ports = iter(self._ports.numbers)
         replicas = [replica | {key: next(ports) for key in PORT_KEYS} for replica in default_replicas(n)]
-        return toml.dumps({"name": "test", **settings, "replicas": replicas})
+        return toml.dumps({"name": "test", "storage": {"engine": "memory"}, **settings, "replicas": replicas})
 
     @property
     def names(self) -> list[str]:

@@ -29,6 +29,7 @@ START_TIMEOUT = 30.0  # seconds for a cluster to be ready
 STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
 QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
 CLUSTER = "conf/local.toml"
+DATA = "epaxos-data"  # where its replicas keep their data, in the copy
 INTERRUPTED = frozenset({0, 130, -signal.SIGINT})  # how a command may end after Ctrl-C
 
 
@@ -79,11 +80,16 @@ class Background:
 
 
 class Workspace:
-    """The copy, and the cluster and background commands that run in it."""
+    """The copy, and the cluster and background commands that run in it.
+
+    directory  the copy
+    temporary  where its commands put temporary files
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "epaxos"
-        ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis")
+        self.temporary = directory / "temporary"
+        ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", DATA)
         shutil.copytree(ROOT, self.directory, ignore=ignored)
         self._ports = self._move_ports()
         self._environment = self._make_environment(directory)
@@ -104,6 +110,7 @@ class Workspace:
     def _make_environment(self, directory: Path) -> dict[str, str]:
         home = directory / "home"
         home.mkdir()
+        self.temporary.mkdir()
         if (self.directory / CLUSTER).exists():  # what commands without --config find
             shutil.copy(self.directory / CLUSTER, home / ".epaxos.toml")
         if not (PROGRAMS / "epaxos").exists():  # the package is importable but not installed
@@ -115,6 +122,7 @@ class Workspace:
         path = os.pathsep.join([str(PROGRAMS), str(home), os.environ["PATH"]])
         return kept | {
             "HOME": str(home),
+            "TMPDIR": str(self.temporary),  # a demo that is killed cannot tidy up
             "PATH": path,
             "PYTHONPATH": str(self.directory),
             "COLUMNS": "100",
@@ -158,9 +166,10 @@ class Workspace:
         return process.returncode, printed.decode(errors="replace")
 
     def start_cluster(self) -> None:
-        """Make sure that the cluster of `conf/local.toml` runs."""
+        """Make sure that the cluster of `conf/local.toml` runs; it begins without data."""
         self.stop_background()
         if self._cluster is None:
+            self._remove_data()
             self._cluster = Background(f"epaxos up -c {CLUSTER}", self)
             self._wait_until_healthy(self._cluster)
 
@@ -178,6 +187,11 @@ class Workspace:
         if self._cluster:
             self._cluster.interrupt()
             self._cluster = None
+            self._remove_data()
+
+    def _remove_data(self) -> None:
+        if (self.directory / DATA).exists():
+            shutil.rmtree(self.directory / DATA)
 
     def start_background(self, commands: Iterable[str]) -> None:
         """Start commands that run until the next cluster or background block, or the end."""

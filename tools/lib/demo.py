@@ -1,8 +1,13 @@
-"""Shows a cluster at work: starts its replicas, benchmarks them, shows their metrics, stops everything."""
+"""Shows a cluster at work: starts its replicas, benchmarks them, shows their metrics, stops everything.
+
+The replicas begin without data and keep theirs in a temporary directory, whatever the configuration names; it is
+gone at the end.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import subprocess
 import sys
@@ -92,11 +97,11 @@ def demo(config: Config, file: str, benchmark_arguments: Sequence[str]) -> None:
     """
     check_ports(config)
     with (
-        tempfile.TemporaryDirectory(prefix="epaxos-demo-") as logs,
+        tempfile.TemporaryDirectory(prefix="epaxos-demo-") as place,
         lifeline() as line,
         Children() as children,
     ):
-        replicas = [start(address, file, Path(logs), line, children) for address in config.replicas]
+        replicas = [start(address, file, Path(place), line, children) for address in config.replicas]
         wait_until_ready(replicas)
         benchmark(file, benchmark_arguments, replicas, children)
         console.print(table({replica.address.name: scrape(replica) for replica in replicas}))
@@ -122,12 +127,16 @@ def check_ports(config: Config) -> None:
                 ) from error
 
 
-def start(address: ReplicaAddress, file: str, logs: Path, line: int, children: Children) -> Replica:
-    """Start one replica as a process of its own; it ends with this program, should that be killed."""
-    log = logs / f"{address.name}.log"
+def start(address: ReplicaAddress, file: str, place: Path, line: int, children: Children) -> Replica:
+    """Start one replica as a process of its own; it ends with this program, should that be killed.
+
+    Its log and its data are in `place`.
+    """
+    log = place / f"{address.name}.log"
+    environment = os.environ | {"EPAXOS_STORAGE_DIRECTORY": str(place / "data")}
     command = [str(EPAXOS), "serve", "--config", file, "--name", address.name, "--supervised"]
     with log.open("wb") as output:
-        process = children.start(command, output=output, lifeline=line)
+        process = children.start(command, output=output, lifeline=line, environment=environment)
     notes.print(
         f"replica {address.name} started, process {process.pid}, clients at {address.client_endpoint}"
     )

@@ -176,14 +176,14 @@ def fuzz_own(config: Config, file: str, frames: int, seed: int) -> list[str]:
     """Start a cluster, throw, and stop it; what was wrong."""
     check_ports(config)
     with (
-        tempfile.TemporaryDirectory(prefix="epaxos-fuzz-") as logs,
+        tempfile.TemporaryDirectory(prefix="epaxos-fuzz-") as place,
         lifeline() as line,
         Children() as children,
     ):
         last = config.n - 1
-        begin = [start(address, file, Path(logs), line, children) for address in config.replicas[:last]]
+        begin = [start(address, file, Path(place), line, children) for address in config.replicas[:last]]
         insiders = learn_insiders(config, listen_as=last, wanted=min(2, last)) if last else {}
-        replicas = [*begin, start(config.replicas[last], file, Path(logs), line, children)]
+        replicas = [*begin, start(config.replicas[last], file, Path(place), line, children)]
         wait_until_ready(replicas)
         try:
             wrong = fuzz(config, frames, seed, insiders, lambda: _look(replicas))

@@ -19,10 +19,9 @@ import msgpack
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.protocol.ids import Row
-from epaxos.protocol.messages import Message
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
-from epaxos.transport.codec import Codec, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.codec import Codec, PeerMessage, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import HEADER_SIZE, MAGIC, WIRE_VERSION, Kind, open_frame, seal
 from samples import sample_messages
 
@@ -329,10 +328,10 @@ class Forge:
         messages, kinds = zip(*map(self._bad_message, chosen), strict=True)
         return Hostile((self._envelope(*self._insider, messages),), kinds)
 
-    def _bad_message(self, message: Message) -> tuple[bytes, str]:
+    def _bad_message(self, message: PeerMessage) -> tuple[bytes, str]:
         fields: list[Any] = msgpack.unpackb(encode_message(message))
         if self._random.random() < 0.1:
-            fields[0] = self._random.choice((0, 15, 255, -1, 2**64 - 1))
+            fields[0] = self._random.choice((0, 17, 255, -1, 2**64 - 1))
             return msgpack.packb(fields), "unknown"
         body = self._bad_body(fields)
         try:

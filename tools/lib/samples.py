@@ -10,7 +10,6 @@ from epaxos.protocol.messages import (
     Beacon,
     Commit,
     CommitRequest,
-    Message,
     Nack,
     PreAccept,
     PreAcceptOK,
@@ -21,10 +20,12 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
+from epaxos.transport.codec import PeerMessage
 
 
-def sample_messages(n: int, sender: Row) -> list[Message]:
+def sample_messages(n: int, sender: Row) -> list[PeerMessage]:
     """One message of every type, as a replica of a cluster of `n` sends it that owns the row `sender`."""
     place = InstanceId(sender, 5)
     deps = (4,) * n
@@ -46,4 +47,6 @@ def sample_messages(n: int, sender: Row) -> list[Message]:
         Nack(place, ballot),
         Truncated(place, deps),
         Beacon(deps, deps, deps, deps, deps),
+        FetchRows(1, 0),
+        CheckpointRows(1, 0, b"", 1),
     ]

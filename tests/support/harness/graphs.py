@@ -7,18 +7,22 @@ from random import Random
 
 from epaxos.protocol.contract import Component, Decided
 from epaxos.protocol.execution import Executor
-from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
 
 
 class Feed:
-    """An executor, with the bookkeeping that its caller owes it."""
+    """An executor, with the bookkeeping that its caller owes it.
 
-    def __init__(self, n: int) -> None:
-        self.executor = Executor(n)
+    It may begin with what has executed before: all up to `frontier`, and the instances `above` it.
+    """
+
+    def __init__(self, n: int, frontier: Vector = (), above: Iterable[InstanceId] = ()) -> None:
+        above = list(above)
+        self.executor = Executor(n, frontier, above)
         self.executed: list[Component] = []
-        self._decided: list[set[int]] = [set() for _ in range(n)]
-        self._up_to = [-1] * n
+        self._decided = [{slot for row, slot in above if row == own} for own in range(n)]
+        self._up_to = list(frontier or (-1,) * n)
 
     def give(self, decided: Decided) -> list[Component]:
         """Decide an instance; return what that lets execute."""

@@ -15,7 +15,6 @@ from epaxos.protocol.messages import (
     Beacon,
     Commit,
     CommitRequest,
-    Message,
     Nack,
     PreAccept,
     PreAcceptOK,
@@ -26,7 +25,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
-from epaxos.transport.codec import MESSAGE_NAMES
+from epaxos.protocol.transfer import CheckpointRows, FetchRows
+from epaxos.transport.codec import MESSAGE_NAMES, PeerMessage
 from harness.commands import Access
 
 N: Final = 3
@@ -38,7 +38,7 @@ class Sent(NamedTuple):
     """A message that a correct replica may send, and which one."""
 
     sender: Row
-    message: Message
+    message: PeerMessage
 
 
 ROWS = st.integers(0, N - 1)
@@ -93,6 +93,10 @@ def sendings(draw: st.DrawFn) -> Sent:
         Nack: lambda: Sent(row, Nack(place, ballot)),
         Truncated: lambda: Sent(row, Truncated(place, draw(VECTORS))),
         Beacon: lambda: Sent(row, Beacon(*(draw(VECTORS) for _ in range(5)))),
+        FetchRows: lambda: Sent(row, FetchRows(draw(NUMBERS), draw(SLOTS))),
+        CheckpointRows: lambda: Sent(
+            row, CheckpointRows(draw(NUMBERS), draw(SLOTS), draw(st.binary(max_size=9)), draw(NUMBERS))
+        ),
     }
     return makers[kind]()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import msgpack
@@ -9,8 +9,9 @@ import pytest
 
 from epaxos.actors.peers import Peers
 from epaxos.config import load_config
+from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.contract import Receive
+from epaxos.protocol.ids import Row
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -23,13 +24,28 @@ MESSAGES = sample_messages(CONFIG.n, BRAVO)
 
 
 class Door:
-    """The peers' side of replica alpha, with a list in the place of its socket."""
+    """The peers' side of replica alpha, with lists in the place of its socket and its disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, incarnations: Mapping[Row, int] | None = None) -> None:
         names = [replica.name for replica in CONFIG.replicas]
         self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()))
         self.refused: list[tuple[bytes, str]] = []
-        self.peers = Peers(CONFIG, ME, Codec(CONFIG.n, decode_payload), self.stats, self._refuse)
+        self.remembered: list[tuple[Row, int]] = []
+        self.disk_fails = False
+        self.peers = Peers(
+            CONFIG,
+            ME,
+            Codec(CONFIG.n, decode_payload),
+            self.stats,
+            self._refuse,
+            incarnations or {},
+            self._remember,
+        )
+
+    def _remember(self, row: Row, incarnation: int) -> None:
+        if self.disk_fails:
+            raise StorageError("no space left")
+        self.remembered.append((row, incarnation))
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         kind, _, body = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
@@ -48,10 +64,10 @@ def envelope(*messages: bytes, row: int = BRAVO, incarnation: int = 11) -> bytes
     return seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages)))
 
 
-def test_all_messages_of_a_bundle_become_events_in_order() -> None:
+def test_all_messages_of_a_bundle_come_out_in_order() -> None:
     door = Door()
-    events = [Receive(BRAVO, message) for message in MESSAGES]
-    assert door.take(*map(encode_message, MESSAGES)) == (BRAVO, events)
+    opened = door.take(*map(encode_message, MESSAGES))
+    assert opened == (BRAVO, MESSAGES, True)
     assert door.errors == {}
     accepted = door.stats.message_traffic("received", "Accept", "bravo")
     assert accepted.messages == 2  # one of a command, one of a no-op
@@ -68,7 +84,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
-    assert door.take(*bundle) == (BRAVO, [Receive(BRAVO, MESSAGES[-1])] * len(bad))
+    assert door.take(*bundle) == (BRAVO, [MESSAGES[-1]] * len(bad), True)
     assert sum(door.errors.values()) == len(bad)
     assert set(door.errors) == {kind for _, kind in bad}
     assert door.refused == []
@@ -77,7 +93,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
 @pytest.mark.parametrize("depth", [100, 950, 990, 1000, 1010, 1020, 5000])
 def test_deeply_nested_message_is_counted(depth: int) -> None:
     door = Door()
-    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, [])
+    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, [], True)
     assert sum(door.errors.values()) == 2
 
 
@@ -124,15 +140,42 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     message = encode_message(MESSAGES[-1])
-    heard = (BRAVO, [Receive(BRAVO, MESSAGES[-1])])
+    heard = (BRAVO, [MESSAGES[-1]], True)
     assert door.take(message, incarnation=11) == heard
     for _ in range(3):
         assert door.take(message, incarnation=12) is None
     assert door.take(message, incarnation=11) == heard
     assert door.errors == {"duplicate_name": 3}
-    assert all("bravo is another process than the bravo heard before" in text for _, text in door.refused)
+    assert all("bravo is another one than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
-    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [])
+    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [], True)
+
+
+def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
+    door = Door()
+    for _ in range(3):
+        assert door.take(incarnation=11) == (BRAVO, [], True)
+        assert door.take(incarnation=12) is None
+    door.take(row=CHARLIE, incarnation=13)
+    assert door.remembered == [(BRAVO, 11), (CHARLIE, 13)]
+
+
+def test_an_incarnation_known_from_before_a_restart_is_the_only_one_heard() -> None:
+    door = Door({BRAVO: 12})
+    assert door.take(incarnation=11) is None
+    assert door.errors == {"duplicate_name": 1}
+    assert door.take(incarnation=12) == (BRAVO, [], True)
+    assert door.remembered == []
+
+
+def test_a_peer_that_cannot_be_remembered_is_not_heard() -> None:
+    door = Door()
+    door.disk_fails = True
+    for incarnation in (11, 12):
+        with pytest.raises(StorageError, match="no space left"):
+            door.take(encode_message(MESSAGES[-1]), incarnation=incarnation)
+    door.disk_fails = False
+    assert door.take(incarnation=12) == (BRAVO, [], True)
 
 
 def test_second_replica_of_the_own_name_is_refused() -> None:
@@ -164,7 +207,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
         hostile = forge.peer_frame()
         expected.update(hostile.kinds)
         opened = door.peers.open(b"it", hostile.parts)
-        assert opened in (None, (BRAVO, []))
+        assert opened in (None, (BRAVO, [], True))
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
     assert set(expected) == kinds

@@ -12,7 +12,7 @@ from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
 from epaxos.statemachine.batch import decode_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest
 from epaxos.transport.framing import Kind, open_frame, seal
 
 CLUSTER = 0xC1
@@ -67,8 +67,8 @@ class Line:
         self.remote.tick(0.0)
         assert self.receive() == [b"beacon"]
 
-    def hear(self, now: float) -> None:
-        self.remote.actor_ref.tell(Heard(now))
+    def hear(self, now: float, *, mutual: bool = True) -> None:
+        self.remote.actor_ref.tell(Heard(now, mutual))
         self.remote.run_waiting()
 
     def send(self, now: float, messages: list[Outgoing], deferrable: list[Outgoing] | None = None) -> None:
@@ -77,12 +77,15 @@ class Line:
 
     def receive(self) -> list[bytes]:
         """The messages of the next bundle that bravo receives."""
+        return list(self.receive_request().messages)
+
+    def receive_request(self) -> PeerRequest:
         self.identity, frame = self.router.recv_multipart()
         opened = open_frame(frame, CLUSTER, MAX_FRAME)
         assert opened[:2] == (Kind.PEER, CLUSTER)
         request = Codec(2, decode_payload).decode_envelope(opened.body)
         assert (request.sender, request.incarnation) == (0, 77)
-        return list(request.messages)
+        return request
 
     def answer(self, frame: bytes) -> None:
         """Send something back, and wait until it has arrived."""
@@ -144,6 +147,29 @@ def test_health_is_reported_only_when_it_changes(line: Line) -> None:
     for now in range(5):
         line.hear(now / 10)
     assert line.reported == [(1, True)]
+
+
+def test_peer_that_does_not_hear_this_replica_is_offline(line: Line) -> None:
+    line.hear(0.1, mutual=False)
+    assert line.reported == [(1, True), (1, False)]
+    line.send(0.1, [accept(1)])
+    assert line.dropped("offline") == 1
+    line.hear(0.2, mutual=False)
+    line.hear(0.3)
+    assert line.reported == [(1, True), (1, False), (1, True)]
+
+
+def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
+    line = make()
+    line.connect()
+    told = []
+    for now, heard in ((0.1, False), (0.2, True), (1.3, False)):
+        if heard:
+            line.hear(now, mutual=False)
+        line.remote.tick(now)
+        told.append(line.receive_request().hears)
+    assert told == [False, True, False]
+    assert line.reported == []  # never online: heard, but not hearing
 
 
 def test_messages_to_an_offline_peer_are_dropped_and_counted(make: Callable[[], Line]) -> None:
@@ -214,7 +240,7 @@ def test_deferrable_messages_leave_alone_after_the_delay(line: Line) -> None:
 def test_what_waits_for_a_ride_goes_with_the_peer(line: Line) -> None:
     line.send(0.0, [], [commit(1)])
     line.remote.tick(0.0)
-    line.remote._set_online(online=False)
+    line.remote._set_online(online=False, reason="a test")
     line.hear(2.0)
     line.send(2.0, [accept(1)])
     assert line.receive() == [b"accept 1"]

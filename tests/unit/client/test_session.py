@@ -738,3 +738,22 @@ def test_answers_to_numbers_that_were_never_given_are_ignored() -> None:
     rig.receive(0, Kind.STATUS_REPLY, 9, {})
     assert not ticket.done
     assert rig.session.bad_frames == 0
+
+
+# What had to be sent again
+
+
+def test_commands_that_were_sent_again_are_counted_by_reason() -> None:
+    rig = Rig(timeout=2.0, tries=4)
+    rig.put()
+    rig.put()
+    rig.only()
+    rig.session.fall(0)
+    assert rig.session.retries == {"silent": 0, "lost": 2, "busy": 0}
+    rig.busy(rig.only())
+    assert rig.session.retries == {"silent": 0, "lost": 2, "busy": 2}
+    while not rig.until_next_event():
+        pass
+    while not rig.until_next_event():
+        pass
+    assert rig.session.retries == {"silent": 2, "lost": 2, "busy": 2}

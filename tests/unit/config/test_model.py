@@ -116,6 +116,12 @@ def test_the_storage_engines_and_their_ways_to_sync_are_those_there_are() -> Non
     assert kinds["sync"] == Choice(SYNCS)
 
 
+def test_data_outlive_other_sizes_but_no_other_replicas_or_quorums() -> None:
+    assert config(max_key=9, max_value=9, max_frame=2**29).identity == config().identity
+    others = config(name="other"), config(f=0, e=0), config(e=0), config(4)
+    assert config().identity not in {other.identity for other in others}
+
+
 def test_the_fingerprint_stays_what_it_is() -> None:
     # another one would split a cluster whose replicas are upgraded one by one
     assert config().fingerprint == 4718671157026331680

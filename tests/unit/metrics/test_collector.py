@@ -42,6 +42,9 @@ def test_every_series_is_there_from_the_start(stats: ReplicaStats, value: Value)
     for row in stats.replicas:
         assert value("epaxos_committed_slot", row=row) == -1
         assert value("epaxos_executed_slot", row=row) == -1
+        assert value("epaxos_truncated_slot", row=row) == -1
+    for gauge in ("storage_failed", "catch_up_active", "catch_up_rows", "catch_up_bytes"):
+        assert value(f"epaxos_{gauge}") == 0
 
 
 def test_a_replica_is_no_peer_of_its_own(value: Value) -> None:
@@ -115,7 +118,14 @@ def test_peers(stats: ReplicaStats, value: Value) -> None:
 
 def test_gauges(stats: ReplicaStats, value: Value) -> None:
     stats.gauges = Gauges(
-        committed=(5, 6, 7), executed=(4, 5, 6), pending=3, in_flight=2, keys=100, sessions=9
+        committed=(5, 6, 7),
+        executed=(4, 5, 6),
+        pending=3,
+        in_flight=2,
+        keys=100,
+        sessions=9,
+        truncated=(1, 2, 3),
+        log=12,
     )
     assert value("epaxos_committed_slot", row="charlie") == 7
     assert value("epaxos_executed_slot", row="alpha") == 4
@@ -123,6 +133,48 @@ def test_gauges(stats: ReplicaStats, value: Value) -> None:
     assert value("epaxos_in_flight_instances") == 2
     assert value("epaxos_keys") == 100
     assert value("epaxos_sessions") == 9
+    assert value("epaxos_truncated_slot", row="bravo") == 2
+    assert value("epaxos_log_instances") == 12
+
+
+def test_storage(stats: ReplicaStats, value: Value) -> None:
+    stats.persisted(records=30, seconds=0.0008)
+    stats.persisted(records=2, seconds=0.004)
+    stats.storage_bytes = 123_456
+    stats.storage_failed = True
+    assert value("epaxos_records_total") == 32
+    assert value("epaxos_persist_seconds_bucket", le="0.001") == 1
+    assert value("epaxos_persist_seconds_sum") == pytest.approx(0.0048)
+    assert value("epaxos_storage_bytes") == 123_456
+    assert value("epaxos_storage_failed") == 1
+
+
+def test_checkpoints_and_their_age(stats: ReplicaStats) -> None:
+    now = 100.0
+    registry = CollectorRegistry()
+    registry.register(ReplicaCollector(stats, "bravo", lambda: now))
+    now = 107.0
+    assert registry.get_sample_value("epaxos_checkpoint_age_seconds") == 7, "since the start"
+    stats.checkpointed(seconds=2.0, now=109.0)
+    now = 110.0
+    assert registry.get_sample_value("epaxos_checkpoint_age_seconds") == 1
+    assert registry.get_sample_value("epaxos_checkpoints_total") == 1
+    assert registry.get_sample_value("epaxos_checkpoint_seconds_bucket", {"le": "2.5"}) == 1
+    assert registry.get_sample_value("epaxos_checkpoint_seconds_sum") == 2
+
+
+def test_catching_up(stats: ReplicaStats, value: Value) -> None:
+    stats.catch_up = (0, 0)
+    assert value("epaxos_catch_up_active") == 1, "nothing has come yet"
+    stats.catch_up = (70, 9000)
+    stats.served_bytes += 500
+    assert value("epaxos_catch_up_rows") == 70
+    assert value("epaxos_catch_up_bytes") == 9000
+    assert value("epaxos_checkpoints_served_bytes_total") == 500
+    stats.caught_up()
+    assert value("epaxos_catch_up_active") == 0
+    assert value("epaxos_catch_up_rows") == 0
+    assert value("epaxos_catch_ups_total") == 1
 
 
 def test_an_unforeseen_error_appears(stats: ReplicaStats, value: Value) -> None:
@@ -130,9 +182,9 @@ def test_an_unforeseen_error_appears(stats: ReplicaStats, value: Value) -> None:
     assert value("epaxos_errors_total", kind="meteorite") == 1
 
 
-def test_both_formats_are_well_formed_and_say_the_same(
-    stats: ReplicaStats, registry: CollectorRegistry
-) -> None:
+def test_both_formats_are_well_formed_and_say_the_same(stats: ReplicaStats) -> None:
+    registry = CollectorRegistry()
+    registry.register(ReplicaCollector(stats, "bravo", lambda: 1.0))
     stats.proposed(3)
     text = list(text_string_to_metric_families(generate_latest(registry).decode()))
     openmetrics: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]  # the library's gap

@@ -63,6 +63,14 @@ def test_a_recovered_instance_has_no_commit_latency(stats: ReplicaStats) -> None
     assert stats.commit_latency.sum == pytest.approx(0.003)
 
 
+def test_catching_up_ends_with_one_more_time_that_it_did(stats: ReplicaStats) -> None:
+    stats.catch_up = (10, 400)
+    stats.caught_up()
+    left: tuple[int, int] | None = stats.catch_up
+    assert left is None
+    assert stats.catch_ups == 1
+
+
 def test_no_attribute_can_be_added_by_a_slip_of_the_pen(stats: ReplicaStats) -> None:
     with pytest.raises(AttributeError):
         stats.proposal = 1  # type: ignore[attr-defined]  # the slip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
 
 import pytest
@@ -110,3 +111,62 @@ def test_keys_may_come_in_any_collection() -> None:
     assert index.deps(Lists([b"w", b"w"], frozenset())) == (1, -1, -1)
     assert index.deps(Lists([], frozenset({b"r"}))) == (1, -1, -1)
     assert index.deps(Lists([b"v"], frozenset({b"nothing"}))) == (0, -1, -1)
+
+
+# -- columns: what a checkpoint holds of an index (protocol 4.10) ---------------------------------------------
+
+ALL_KEYS = [b"a", b"b", b"c", b"d", b"never seen"]
+
+
+def index_of(history: dict[InstanceId, Access]) -> Conflicts:
+    index = Conflicts(ROWS)
+    for place, command in history.items():
+        index.add(place, command)
+    return index
+
+
+@given(HISTORIES)
+def test_columns_are_the_highest_slots_that_read_and_that_write(history: dict[InstanceId, Access]) -> None:
+    expected = [
+        [
+            max(
+                (place.slot for place, c in history.items() if place.row == row and key in keys_of(c)),
+                default=-1,
+            )
+            for key in ALL_KEYS
+        ]
+        for keys_of in (attrgetter("reads"), attrgetter("writes"))
+        for row in range(ROWS)
+    ]
+    columns = index_of(history).columns(ALL_KEYS)
+    assert columns == expected
+    assert index_of(history).columns([]) == [[]] * (2 * ROWS)
+
+
+@given(HISTORIES, HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
+def test_raised_to_the_columns_of_another_it_knows_what_both_know(
+    ours: dict[InstanceId, Access], theirs: dict[InstanceId, Access], asked: list[Access]
+) -> None:
+    index = index_of(ours)
+    index.raise_to(ALL_KEYS, index_of(theirs).columns(ALL_KEYS))
+    both = [tuple(map(max, Twin(ours).deps(command), Twin(theirs).deps(command))) for command in asked]
+    assert [index.deps(command) for command in asked] == both
+    index.raise_to(ALL_KEYS, index_of(theirs).columns(ALL_KEYS))
+    assert [index.deps(command) for command in asked] == both
+
+
+@given(HISTORIES, HISTORIES, st.permutations(range(25)), st.lists(COMMANDS, min_size=1, max_size=5))
+def test_what_is_added_after_raising_is_compared_with_what_it_was_raised_to(
+    before: dict[InstanceId, Access],
+    after: dict[InstanceId, Access],
+    order: list[int],
+    asked: list[Access],
+) -> None:
+    """After a restart the checkpoint's part comes second, and what is learned later may be of a lower slot."""
+    index = Conflicts(ROWS)
+    index.raise_to(ALL_KEYS, index_of(before).columns(ALL_KEYS))
+    places = list(after)
+    for place in (places[position] for position in order if position < len(places)):
+        index.add(place, after[place])
+    both = [tuple(map(max, Twin(before).deps(command), Twin(after).deps(command))) for command in asked]
+    assert [index.deps(command) for command in asked] == both

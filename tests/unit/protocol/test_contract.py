@@ -61,4 +61,4 @@ def test_epaxos_is_a_core() -> None:
     core: Core[Message] = Probe().core
     assert isinstance(core, EPaxos)
     assert core.in_flight == 0
-    assert core.status() == ((-1, -1, -1), (-1, -1, -1), (-1, -1, -1), (-1, -1, -1), 0, 0)
+    assert core.status() == ((-1, -1, -1), (-1, -1, -1), (-1, -1, -1), (-1, -1, -1), 0, 0, 0)

@@ -7,7 +7,7 @@ from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
 from epaxos.protocol.messages import Beacon, Commit, CommitRequest, PreAccept
 from harness.commands import put
-from harness.probe import Probe, asks_only, is_quiet, sendings
+from harness.probe import RETRY, Probe, asks_only, is_quiet, sendings
 
 NONE = (-1, -1, -1)
 
@@ -98,11 +98,19 @@ def test_a_request_is_bounded_and_the_next_one_follows_when_it_is_answered() -> 
     assert probe.core.status().committed == (-1, last, -1)
 
 
-def test_a_request_that_is_lost_is_made_again_at_the_next_beacon() -> None:
+def test_a_request_that_is_lost_is_made_again_with_the_first_beacon_after_a_while() -> None:
     probe = Probe()
     for _ in range(3):
         effects = probe.receive(1, beacon(committed=(-1, 3, -1)))
         assert effects.messages == [((1,), CommitRequest(1, 0, 3))]
+        probe.pass_time(RETRY)
+
+
+def test_many_beacons_at_once_make_one_request() -> None:
+    probe = Probe()
+    assert not is_quiet(probe.receive(1, beacon(committed=(-1, 3, -1))))
+    for peer in (1, 2) * 50:
+        assert is_quiet(probe.receive(peer, beacon(committed=(-1, 3, -1))))
 
 
 # -- what is answered --------------------------------------------------------------------------------------

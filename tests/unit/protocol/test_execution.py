@@ -152,3 +152,99 @@ def test_an_instance_that_is_said_to_be_decided_and_was_never_given_is_an_error(
     executor = Executor(1)
     with pytest.raises(InvariantError, match=r"0\.0 is decided but execution never heard of it"):
         executor.decide(decide(0, 1, 0), 1)
+
+
+# -- beginning with what has executed before (protocol 4.10, 4.11) --------------------------------------------
+
+
+def executed_by(executor: Executor, places: Iterable[InstanceId]) -> set[InstanceId]:
+    return {place for place in places if executor.has_executed(place)}
+
+
+def continue_from(feed: Feed, decisions: Sequence[Decided], rows: int) -> Feed:
+    """Go on as after a restart: from the cut, with what was decided and had not executed yet."""
+    again = Feed(rows, feed.executor.executed, feed.executor.above)
+    again.give_all(decided for decided in decisions if not feed.executor.has_executed(decided.id))
+    return again
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_going_on_from_a_cut_comes_to_the_same(seed: int) -> None:
+    """The order of what conflicts is the same: each component executes when all before it have, in both."""
+    random = Random(seed)
+    above = 0
+    for _ in range(150):
+        rows = random.choice((1, 2, 3, 5))
+        decisions = random_decisions(random, rows=rows, slots=random.randint(2, 7))
+        random.shuffle(decisions)
+        closure = closures(decisions)
+        cut = random.randint(0, len(decisions))
+        straight = Feed(rows)
+        straight.give_all(decisions)
+        feed = Feed(rows)
+        feed.give_all(decisions[:cut])
+        above += bool(feed.executor.above)
+        again = continue_from(feed, decisions[:cut], rows)
+        assert again.executed == [], "something executes at once that had not before the cut"
+        assert again.executor.executed == feed.executor.executed
+        assert again.executor.above == feed.executor.above
+        again.give_all(decisions[cut:])
+        assert sorted(feed.executed + again.executed) == sorted(straight.executed)
+        executed = {member.id for component in feed.executed for member in component}
+        for component in again.executed:
+            members = {member.id for member in component}
+            assert closure[component[0].id] <= executed | members
+            assert not members & executed
+            executed |= members
+        assert again.executor.executed == straight.executor.executed
+        assert again.executor.above == straight.executor.above
+        assert again.executor.pending == straight.executor.pending
+        assert bool(again.executor.blockers()) == bool(straight.executor.blockers())
+    assert above > 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_older_cut_executes_again_what_followed_it(seed: int) -> None:
+    """A checkpoint is older than the log: all that is decided is given at once, row by row, as after a restart."""
+    random = Random(seed)
+    for _ in range(150):
+        rows = random.choice((1, 2, 3))
+        decisions = random_decisions(random, rows=rows, slots=random.randint(2, 7))
+        random.shuffle(decisions)
+        feed = Feed(rows)
+        first = random.randint(0, len(decisions))
+        feed.give_all(decisions[:first])
+        cut = feed.executor.executed, feed.executor.above
+        before = len(feed.executed)
+        feed.give_all(decisions[first:])
+        again = Feed(rows, *cut)
+        again.give_all(
+            sorted(decided for decided in decisions if not again.executor.has_executed(decided.id))
+        )
+        assert sorted(again.executed) == sorted(feed.executed[before:])
+
+
+def test_an_executor_that_begins_above_nothing_begins_at_the_frontier() -> None:
+    executor = Executor(2, (3, -1), [InstanceId(0, 2), InstanceId(0, 5), InstanceId(1, 0), InstanceId(1, 2)])
+    assert executor.executed == (3, 0)
+    assert executor.above == [(0, 5), (1, 2)]
+    assert executed_by(executor, (InstanceId(0, slot) for slot in range(8))) == {
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (0, 5),
+    }
+
+
+def test_what_sleeps_below_an_executed_slot_wakes_when_the_row_is_said_to_be_decided() -> None:
+    """The last slots of a row may have executed before: nobody will decide them here."""
+    executor = Executor(2, (-1, -1), [InstanceId(0, 1)])
+    assert executor.decide(decide(1, 0, 1, -1), 0) == []
+    assert executor.blockers() == [(0, 0)]
+    assert executor.decide(decide(0, 0, -1, -1), 0) == [(decide(0, 0, -1, -1),)]
+    assert executor.executed == (1, -1)
+    assert executor.advance(0, 1) == [(decide(1, 0, 1, -1),)]
+    assert executor.executed == (1, 0)
+    assert executor.blockers() == []
+    assert executor.advance(0, 1) == []

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from epaxos.protocol.ids import InstanceId
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import Logs, Phase
 
 PLACE = InstanceId(1, 4)
@@ -43,3 +46,34 @@ def test_committed_is_the_highest_slot_without_a_gap_below() -> None:
             committed.add(slot)
             logs.advance_committed(1)
             assert logs.committed == [-1, min(set(range(13)) - committed) - 1]
+
+
+SLOTS = st.integers(0, 40) | st.integers(0, 2**40)
+RECORDS = st.dictionaries(st.builds(InstanceId, st.integers(0, 1), SLOTS), st.booleans(), max_size=30)
+FRONTIERS = st.lists(st.tuples(*[SLOTS | st.just(-1)] * 2), min_size=1, max_size=5)
+
+
+@given(RECORDS, FRONTIERS)
+def test_truncating_leaves_what_lies_above(records: dict[InstanceId, bool], frontiers: list[Vector]) -> None:
+    """Rows may be dense or have gaps as wide as they like; frontiers rise, or are of the past."""
+    logs = Logs(2)
+    for place, committed in records.items():
+        logs.ensure(place).phase = Phase.COMMITTED if committed else Phase.ACCEPTED
+    for row in range(2):
+        logs.advance_committed(row)
+    reached: Vector = (-1, -1)
+    for frontier in frontiers:
+        logs.truncate(frontier)
+        reached = tuple(map(max, reached, frontier))
+        assert logs.truncated == list(reached)
+        for row in range(2):
+            assert logs.rows[row].keys() == {s for r, s in records if r == row and s > reached[row]}
+            up_to = max(reached[row], committed_up_to(records, row))
+            assert logs.committed[row] == max(up_to, committed_up_to(records, row, reached[row]))
+
+
+def committed_up_to(records: dict[InstanceId, bool], row: int, slot: int = -1) -> int:
+    """The highest slot up to which all above `slot` are committed."""
+    while records.get(InstanceId(row, slot + 1)):
+        slot += 1
+    return slot

@@ -394,3 +394,13 @@ def _retries(probe: Probe, seconds: float) -> list[float]:
         if sent(probe.pass_time(0.01), PreAccept):
             moments.append(probe.now)
     return moments
+
+
+def test_peer_that_comes_back_is_asked_at_once() -> None:
+    probe = Probe()
+    proposed(probe)
+    probe.hint(1, online=False)
+    _retries(probe, 20.0)  # by now seconds lie between two of them
+    probe.hint(1, online=True)
+    assert sent(probe.pass_time(0.0), PreAccept).keys() == {1, 2}
+    assert _retries(probe, probe.now + 2 * RETRY), "the intervals begin anew"

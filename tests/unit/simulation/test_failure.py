@@ -39,7 +39,7 @@ def commands(plan: Plan) -> int:
     ("broken", "seed", "verdict", "kind"),
     [
         (broken_cores.hasty, 0, Verdict.SAFETY, "quorum"),
-        (broken_cores.blind, 176, Verdict.SAFETY, "visibility"),
+        (broken_cores.blind, 538, Verdict.SAFETY, "visibility"),
         (broken_cores.fragile, 1, Verdict.CRASH, "KeyError"),
     ],
 )
@@ -81,7 +81,7 @@ def test_the_same_failure_is_explained_the_same_way(monkeypatch: pytest.MonkeyPa
 
 def test_the_path_of_a_violation_is_that_of_its_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     broken_cores.blind(monkeypatch)
-    plan = draw_plan(176)
+    plan = draw_plan(538)
     outcome = run(plan)
     subject, path = find_path(plan, outcome)
     assert set(outcome.places) == subject.places

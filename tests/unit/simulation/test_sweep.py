@@ -47,7 +47,8 @@ def test_a_sweep_ends_in_time() -> None:
 def test_a_sweep_ends_after_some_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     broken_cores.hasty(monkeypatch)
     found = sweep(range(10**9), jobs=1)
-    assert len(found.failures) == MOST_FAILURES
+    assert len(found.failures) in (MOST_FAILURES, MOST_FAILURES + 1)  # one more has begun by then
+    assert found.seeds < 100
     assert found.verdict is Verdict.SAFETY
     assert found.failures == sorted(found.failures)
 

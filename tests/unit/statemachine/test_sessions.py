@@ -17,7 +17,7 @@ CLIENT = 2**64 - 1
 BATCHES = st.tuples(st.integers(1, 40), st.integers(1, 8), st.integers(0, 40))
 
 
-def export(sessions: Sessions) -> list[object]:
+def export(sessions: Sessions) -> list[list[object]]:
     """All sessions as rows, by client."""
     for client in sessions.executed():
         sessions.open(client)

@@ -242,6 +242,18 @@ def test_a_sync_that_fails_beside_is_the_end_too(data: Path, monkeypatch: pytest
     engine.close()
 
 
+def test_a_last_sync_that_fails_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    engine = open_durable(data, "interval", interval=60)
+    engine.write_log([(b"a", b"1")])
+    monkeypatch.setattr(sqlite, "_sync_file", fail)
+    with pytest.raises(WriteFailed, match="an earlier sync failed"):
+        engine.close()
+    open_durable(data, create=False).close()
+
+
 def test_interval_syncs_what_was_written_last(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(sqlite, "_sync_file", synced.append)

@@ -30,8 +30,16 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.codec import (
+    MESSAGE_NAMES,
+    Codec,
+    PeerMessage,
+    PeerRequest,
+    encode_envelope,
+    encode_message,
+)
 from harness.commands import Access, decode_access
 from harness.sendings import LARGEST, ROWS, N, Sent, holder, sendings
 
@@ -83,22 +91,32 @@ def test_messages_survive_encoding(sent: Sent) -> None:
         (Nack(PLACE, 4), [12, [1, 5], 4]),
         (Truncated(PLACE, DEPS), [13, [1, 5], [9, 4, -1]]),
         (Beacon(*[DEPS] * 5), [14, *[[9, 4, -1]] * 5]),
+        (FetchRows(7, 300), [15, 7, 300]),
+        (FetchRows(7, -1), [15, 7, -1]),
+        (CheckpointRows(7, 300, b"\x92", 1), [16, 7, 300, b"\x92", 1]),
+        (CheckpointRows(7, -1, b"", 0), [16, 7, -1, b"", 0]),
     ],
     ids=lambda parameter: type(parameter).__name__,
 )
-def test_what_stands_on_the_wire(message: Message, fields: list[object]) -> None:
+def test_what_stands_on_the_wire(message: PeerMessage, fields: list[object]) -> None:
     encoded = encode_message(message)
     assert msgpack.unpackb(encoded) == fields
     assert CODEC.decode_message(1, encoded) == message
 
 
 def test_every_message_has_a_name() -> None:
-    assert sorted(MESSAGE_NAMES.values()) == sorted(kind.__name__ for kind in Message.__args__)
+    kinds = (*Message.__args__, *TransferMessage.__args__)
+    assert sorted(MESSAGE_NAMES.values()) == sorted(kind.__name__ for kind in kinds)
 
 
-@given(ROWS, st.integers(0, 2**64 - 1), st.lists(st.binary(max_size=9), max_size=4))
-def test_envelopes_survive_encoding(sender: Row, incarnation: int, messages: list[bytes]) -> None:
-    request = PeerRequest(sender, incarnation, messages)
+@given(ROWS, st.integers(0, 2**64 - 1), st.lists(st.binary(max_size=9), max_size=4), st.booleans())
+def test_envelopes_survive_encoding(
+    sender: Row,
+    incarnation: int,
+    messages: list[bytes],
+    hears: bool,  # noqa: FBT001 - hypothesis gives it by position
+) -> None:
+    request = PeerRequest(sender, incarnation, messages, hears)
     assert CODEC.decode_envelope(encode_envelope(request)) == request
 
 
@@ -139,12 +157,12 @@ def test_only_the_holder_of_a_ballot_uses_it(kind: type, ballot: Ballot) -> None
 # -- bad bytes ---------------------------------------------------------------------------------------------
 
 
-def fields_of(message: Message) -> list[Any]:
+def fields_of(message: PeerMessage) -> list[Any]:
     fields: list[Any] = msgpack.unpackb(encode_message(message))
     return fields
 
 
-@pytest.mark.parametrize("code", [0, 15, -1, 2**40, None, True, 1.0, "1", b"\x01", [1]])
+@pytest.mark.parametrize("code", [0, 17, -1, 2**40, None, True, 1.0, "1", b"\x01", [1]])
 def test_a_message_of_unknown_type_is_refused_as_such(code: object) -> None:
     encoded = msgpack.packb([code, *fields_of(AcceptOK(PLACE, 0))[1:]])
     assert kind_of_refusal(1, encoded) == "unknown"
@@ -158,7 +176,7 @@ def test_what_is_no_message_is_refused(value: object) -> None:
 @pytest.mark.parametrize("number", [-1, 2**62, 2**64 - 1, True, 1.0, None, "1", b"1", [1]])
 def test_numbers_are_bounded_integers(number: object) -> None:
     messages = ([4, [1, 5], number], [4, [1, number], 0], [6, 1, number, 3], [6, 1, 3, number])
-    for fields in messages:
+    for fields in (*messages, [15, number, 0], [16, number, 0, b"", 0], [16, 7, 0, b"", number]):
         assert kind_of_refusal(1, msgpack.packb(fields)) == "malformed"
 
 
@@ -213,6 +231,17 @@ def test_a_phase_is_one_of_four(phase: object) -> None:
     )
 
 
+@pytest.mark.parametrize("position", [-2, 2**62, None, True, 1.0, "1", b"1", [1]])
+def test_a_position_is_a_number_or_minus_one(position: object) -> None:
+    for fields in ([15, 7, position], [16, 7, position, b"", 0]):
+        assert kind_of_refusal(1, msgpack.packb(fields)) == "malformed"
+
+
+@pytest.mark.parametrize("rows", [None, 0, "", [], [b""], True])
+def test_rows_of_a_checkpoint_are_bytes(rows: object) -> None:
+    assert kind_of_refusal(1, msgpack.packb([16, 7, 0, rows, 0])) == "malformed"
+
+
 @given(sendings(), st.sampled_from([-1, 1]))
 def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> None:
     fields = fields_of(sent.message)
@@ -223,17 +252,19 @@ def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> N
 @pytest.mark.parametrize(
     "envelope",
     [
-        [N, 0, []],
-        [-1, 0, []],
-        [True, 0, []],
-        [0, -1, []],
-        [0, 1.0, []],
-        [0, 0, None],
-        [0, 0, ["text"]],
-        [0, 0, [b"", 5]],
-        [0, 0, b""],
-        [0, 0, [], 0],
-        [0, 0],
+        [N, 0, [], True],
+        [-1, 0, [], True],
+        [True, 0, [], True],
+        [0, -1, [], True],
+        [0, 1.0, [], True],
+        [0, 0, None, True],
+        [0, 0, ["text"], True],
+        [0, 0, [b"", 5], True],
+        [0, 0, b"", True],
+        [0, 0, [], 1],
+        [0, 0, [], None],
+        [0, 0, [], True, 0],
+        [0, 0, []],
         [],
         None,
         7,

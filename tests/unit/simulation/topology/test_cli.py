@@ -111,10 +111,10 @@ def test_findings_have_the_exit_codes_of_the_simulator(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(run, "check_same_digest", differ)
     result = call()
-    assert (result.exit_code, result.output) == (1, "simulate: same state: they differ\n")
+    assert (result.exit_code, result.output) == (12, "simulate: same state: they differ\n")
     monkeypatch.setattr(run.TableNetwork, "send", lambda *_: None)
     result = call()
-    assert result.exit_code == 3
+    assert result.exit_code == 10
     assert result.output.startswith("simulate: 100 commands wait:\n")
 
 

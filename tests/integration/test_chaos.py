@@ -1,0 +1,93 @@
+"""tools/chaos kills a real replica under load, finds nothing wrong, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from live_cluster import ROOT
+
+CHAOS = [sys.executable, str(ROOT / "tools" / "lib" / "chaos.py")]
+SHORT = ["--duration", "6s", "--interval", "2s", "--clients", "2", "--bulk", "200"]
+
+
+def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start it with a temporary directory of its own."""
+    return subprocess.Popen(
+        [*CHAOS, *SHORT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(directory)},
+    )
+
+
+def remains(directory: Path) -> list[str]:
+    """Processes whose command line names the directory."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_text(errors="replace")
+        except OSError:
+            continue  # it ended meanwhile
+        if str(directory) in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.timeout(60)
+def test_survivors_of_a_kill_answer_right_and_in_time(tmp_path: Path) -> None:
+    process = start(tmp_path, "--faults", "kill", "--seed", "5", "--json")
+    printed, said = process.communicate(timeout=50)
+    report = json.loads(printed)
+    assert process.returncode == 0, said + printed
+    assert sum(report["faults"].values()) == 1
+    assert report["longest_gap"]["seconds"] <= 3 * report["timeout"]
+    assert report["errors"]["healthy"] == {}
+    assert report["findings"] == []
+    assert report["apart"] == []
+    assert "--seed 5" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_nothing_is_left_however_it_ends_even_a_replica_that_stood_still(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path, "--faults", "pause")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "pause" in line and "until" in line:
+            break
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 128 + number)
+    deadline = time.monotonic() + 20
+    while remains(tmp_path):
+        assert time.monotonic() < deadline, remains(tmp_path)
+        time.sleep(0.1)
+    if number != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_options_are_told_in_one_line() -> None:
+    for arguments, text in (
+        (["--faults", "fire"], "--faults: found fire; allowed: one or more of kill, pause, cut, delay"),
+        (["--interval", "1s"], "--interval: found 1.0; allowed: twice the time-out or more"),
+        (["--duration", "5s"], "--duration: found 5.0; allowed: three intervals or more"),
+        (["--replicas", "2"], "--replicas: found 2; allowed: 3 to 7"),
+    ):
+        process = start(Path(tempfile.gettempdir()), *arguments)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 2
+        assert said.splitlines()[-1] == f"chaos.py: error: {text}" or text in said

@@ -1,0 +1,210 @@
+"""A checkpoint as rows: what was encoded is what is read, and nothing else is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaxos.checkpoint.fetched import KEYS_AT_A_TIME, Fetched
+from epaxos.checkpoint.rows import (
+    Meta,
+    Row,
+    entry_key,
+    index_rows,
+    meta_row,
+    session_row,
+    value_rows,
+)
+from epaxos.errors import StorageError
+from epaxos.protocol.contract import Columns
+from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.log import Instance, Phase, Proposal
+from epaxos.storage.records import encode_whole
+from harness.commands import decode_access, put
+from harness.records import contents, decided
+
+N = 3
+WIDTH = 4 * N
+NUMBERS = st.integers(-1, 2**62)
+PLACE = InstanceId(1, 5)
+NONE = (-1,) * N
+
+
+def fetched(*rows: Row, n: int = N) -> Fetched:
+    found = Fetched(n, 4 * n, decode_access)
+    found.take(rows)
+    return found
+
+
+def rows_of(changes: Iterable[tuple[bytes, bytes | None]]) -> list[Row]:
+    """Changes none of which removes a row."""
+    return [(key, value) for key, value in changes if value is not None]
+
+
+def entry_row(record: Instance) -> Row:
+    return entry_key(record.id), encode_whole(record)
+
+
+# -- round trips -------------------------------------------------------------------------------------------
+
+
+@given(
+    st.dictionaries(st.binary(max_size=4), st.tuples(*[NUMBERS] * WIDTH), min_size=1, max_size=8),
+    st.data(),
+)
+def test_columns_survive(numbers: dict[bytes, tuple[int, ...]], data: st.DataObject) -> None:
+    keys = data.draw(st.permutations(list(numbers)))
+    columns: Columns = list(zip(*(numbers[key] for key in keys), strict=True))
+    rows = index_rows(keys, columns)
+    [(read_keys, read_columns)] = fetched(*rows_of(rows)).index()
+    assert (read_keys, read_columns) == (keys, columns)
+
+
+def test_an_index_comes_some_keys_at_a_time() -> None:
+    keys = [b"%d" % number for number in range(2 * KEYS_AT_A_TIME + 3)]
+    columns = [list(range(len(keys)))] * WIDTH
+    parts = list(fetched(*rows_of(index_rows(keys, columns))).index())
+    assert [len(part) for part, _ in parts] == [KEYS_AT_A_TIME, KEYS_AT_A_TIME, 3]
+    assert [key for part, _ in parts for key in part] == keys
+    assert [slot for _, part in parts for slot in part[0]] == list(range(len(keys)))
+
+
+def test_values_are_told_from_those_that_have_gone() -> None:
+    found = fetched(*rows_of(value_rows([(b"a", b"1"), (b"", b""), (b"v", b"2")])))
+    assert dict(found.values()) == {b"a": b"1", b"": b"", b"v": b"2"}
+    wanted = found.values_of([b"a", b"gone", b"v", b""], [True, True, False, True])
+    assert list(wanted) == [(b"a", b"1"), (b"gone", None), (b"", b"")]
+
+
+def test_sessions_entries_and_the_frontier() -> None:
+    entry = decided(PLACE, put(1, b"k"), 4, 4, -1, seq=7)
+    session = [2**64 - 1, 3, [1, 5], [[4, b"\0", None]]]
+    found = fetched(entry_row(entry), *rows_of([session_row(session)]))
+    assert (found.complete, found.executed) == (False, NONE)
+    assert found.sessions == [session]
+    assert contents(found.entries) == contents([entry])
+    found.take(rows_of([meta_row(Meta((4, -1, 2**40)))]))
+    assert (found.complete, found.executed) == (True, (4, -1, 2**40))
+
+
+def test_entries_are_ordered_as_their_places_are() -> None:
+    places = [InstanceId(row, slot) for row in (0, 1, 255, 256) for slot in (0, 1, 255, 256, 2**40)]
+    assert sorted(places, key=entry_key) == places
+
+
+# -- what is no checkpoint of this cluster ----------------------------------------------------------------
+
+
+def undecided() -> Instance:
+    record = decided(PLACE, put(1, b"k"), *NONE)
+    record.phase = Phase.ACCEPTED
+    return record
+
+
+def empty() -> Instance:
+    record = Instance(PLACE, NONE)
+    record.phase = Phase.COMMITTED
+    return record
+
+
+def strange_proposal() -> Instance:
+    record = decided(PLACE, put(1, b"k"), *NONE)
+    record.init = Proposal(put(1, b"k"), (-1,) * 5, 0)
+    return record
+
+
+@pytest.mark.parametrize("key", [b"x", b"\0key", b"M", b"\xff" * 1000])
+def test_rows_of_unknown_kinds_are_refused(key: bytes) -> None:
+    with pytest.raises(StorageError, match="row of an unknown kind: ") as refusal:
+        fetched((key, b""))
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("width", [0, 1, WIDTH - 1, WIDTH + 1, 5 * 4])
+def test_an_index_of_another_width_is_refused_before_anything_is_merged(width: int) -> None:
+    with pytest.raises(StorageError, match="index"):
+        fetched((b"ik", bytes(8 * width)))
+
+
+@pytest.mark.parametrize(
+    "executed",
+    [
+        [],
+        [1, 2],
+        [1, 2, 3, 4],
+        [1, 2, None],
+        [1, 2, True],
+        [1, 2, -2],
+        [1, 2, 3.0],
+        None,
+        7,
+        "abc",
+        {1: 1, 2: 2, 3: 3},
+    ],
+)
+def test_a_frontier_of_another_cluster_is_refused(executed: object) -> None:
+    with pytest.raises(StorageError, match="frontier"):
+        fetched((b"m", msgpack.packb([executed])))
+
+
+@pytest.mark.parametrize("blob", [b"", b"\xc1", b"\xc0", b"\x92\x90\x90", b"\x91" * 1000 + b"\xc0"])
+def test_a_frontier_that_cannot_be_read_is_refused(blob: bytes) -> None:
+    with pytest.raises(StorageError, match="frontier"):
+        fetched((b"m", blob))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        undecided(),
+        empty(),
+        strange_proposal(),
+        decided(InstanceId(3, 0), put(1, b"k"), *NONE),
+        decided(PLACE, put(1, b"k"), 1, 2),
+        decided(PLACE, put(1, b"k"), 1, 2, 3, 4, 5),
+    ],
+    ids=str,
+)
+def test_entries_that_are_no_decisions_of_this_cluster_are_refused(record: Instance) -> None:
+    with pytest.raises(StorageError, match="instance"):
+        fetched(entry_row(record))
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        None,
+        7,
+        [],
+        [1, 0, [1, 2]],
+        [1, 0, [], []],
+        [1, 0, [2, 1], []],
+        [-1, 0, [1, 2], []],
+        [1, 0, [1, 2], [[5, b"\0", None]]],
+        [1, 0, [1, 2], 7],
+    ],
+)
+def test_sessions_that_are_none_are_refused_before_anything_is_merged(session: object) -> None:
+    with pytest.raises(StorageError, match="session"):
+        fetched((b"s" + bytes(8), msgpack.packb(session)))
+
+
+def test_a_client_has_one_session() -> None:
+    session = [7, 0, [1, 2], []]
+    later = [7, 0, [1, 3], []]
+    assert fetched(*rows_of(map(session_row, [session, later]))).sessions == [later]
+
+
+@given(
+    st.sampled_from([b"a", b"i", b"m", b"s", b"v", b"?", b""]), st.binary(max_size=9), st.binary(max_size=40)
+)
+def test_random_rows_raise_storage_errors_only(kind: bytes, key: bytes, value: bytes) -> None:
+    try:
+        fetched((kind + key, value))
+    except StorageError:
+        return
+    assert kind + key != b""

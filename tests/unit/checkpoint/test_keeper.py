@@ -1,0 +1,97 @@
+"""Fetching a peer's checkpoint: how long the peer is asked, and for what."""
+
+from __future__ import annotations
+
+import math
+from itertools import count
+from random import Random
+
+import msgpack
+import pytest
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.rows import Change, Meta, meta_row
+from epaxos.checkpoint.transfer import Snapshot, Source
+from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.errors import FrameError
+from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.ids import Vector
+from epaxos.protocol.quorums import make_quorums
+from epaxos.protocol.state import Settings
+from epaxos.protocol.transfer import CheckpointRows, FetchRows
+from epaxos.statemachine.batch import Limits
+from epaxos.statemachine.machine import StateMachine
+from harness.commands import decode_access
+
+EXECUTED: Vector = (-1, 9, -1)
+RETRY = 1.0
+UNKNOWN_COMMAND = msgpack.packb((0, 0, b"", b"no command"))
+
+
+class Rig:
+    """The keeper of a core of three that has nothing; its commits take as long as a test likes."""
+
+    def __init__(self) -> None:
+        self.core = EPaxos(Settings(row=0, quorums=make_quorums(3)), Random(0))
+        staged: list[Change] = []
+        machine = StateMachine(Limits(64, 64, 1), lambda _: None)
+        numbers = count(1)
+        self.keeper = Keeper(
+            self.core,
+            CheckpointWriter(self.core, machine, staged.extend),
+            Source(3, 10.0, self._no_snapshot, lambda: next(numbers)),
+            KeeperSettings(math.inf, 10**9, RETRY),
+            lambda: Fetched(3, self.core.width, decode_access),
+            lambda: next(numbers),
+        )
+
+    def poll(self, now: float) -> Todo:
+        """A round, in which the core takes its events."""
+        return self.do(self.keeper.poll(now), now)
+
+    def do(self, todo: Todo, now: float) -> Todo:
+        """Hand the core its events."""
+        for event in todo.events:
+            self.core.on_event(event, now)
+        return todo
+
+    @staticmethod
+    def _no_snapshot() -> Snapshot:
+        raise AssertionError
+
+
+def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -> None:
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    assert rig.poll(0.0).messages == [(1, FetchRows(1, 0))]
+    rows = msgpack.packb(meta_row(Meta(EXECUTED)))
+    assert not rig.keeper.receive(1, CheckpointRows(1, 0, rows, 1), 0.1).messages
+    again = FetchRows(1, len(rows))
+    todo = rig.poll(0.1)
+    while not todo.commit:
+        todo = rig.poll(0.1)
+    # More often than an unanswered peer is asked: that its answers bring nothing is no reason to stop.
+    for _ in range(20):
+        now = rig.keeper.deadline
+        assert rig.poll(now).messages == [(1, again)]
+        assert rig.keeper.deadline == now + RETRY
+        rig.keeper.receive(1, CheckpointRows(1, len(rows), b"", 1), now)
+    rig.do(rig.keeper.committed(), now)
+    assert rig.core.status().executed == EXECUTED
+    assert rig.poll(now).messages == [(1, FetchRows(1, -1))]
+    assert rig.keeper.catch_up is None
+
+
+@pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])
+def test_a_checkpoint_of_which_a_row_cannot_be_read_is_given_up(row: tuple[bytes, bytes]) -> None:
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    rig.poll(0.0)
+    bad, last = msgpack.packb(row), msgpack.packb(meta_row(Meta(EXECUTED)))
+    with pytest.raises(FrameError):
+        rig.keeper.receive(1, CheckpointRows(1, 0, bad, 0), 0.1)
+    assert rig.keeper.catch_up is None
+    # The rest would be taken for the whole.
+    rig.keeper.receive(1, CheckpointRows(1, len(bad), last, 1), 0.2)
+    assert not rig.keeper.wants_cut(0.2)

@@ -1,0 +1,164 @@
+"""What a replica has promised, as its engine holds it: beside a dictionary that forgets nothing else."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from epaxos.errors import StorageError
+from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.log import Instance, Phase
+from epaxos.storage.journal import Journal
+from epaxos.storage.memory_engine import MemoryEngine
+from harness.commands import decode_access, put
+from harness.invariants import record_of
+from harness.records import contents, instances, logs
+from harness.sendings import PHASES, ROWS, N
+
+SLOTS = st.integers(0, 6)
+PLACES = st.builds(InstanceId, ROWS, SLOTS)
+INCARNATIONS = st.integers(0, 2**64 - 1)
+
+
+def journal_on(engine: MemoryEngine, n: int = N) -> Journal:
+    return Journal(engine, n, decode_access)
+
+
+class Model(RuleBasedStateMachine):
+    """A journal and what should be in it; at any time the process ends and another begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = MemoryEngine()
+        self.journal = journal_on(self.engine)
+        self.records: dict[InstanceId, Instance] = {}
+        self.truncated: Vector = (-1,) * N
+        self.incarnations: dict[Row, int] = {}
+
+    @rule(drawn=st.lists(PLACES, max_size=4, unique=True).flatmap(lambda p: st.tuples(*map(instances, p))))
+    def persist(self, drawn: tuple[Instance, ...]) -> None:
+        """A place keeps the payload that it has (protocol 3.3), and is never written again once dropped."""
+        records = []
+        for record in drawn:
+            before = self.records.get(record.id)
+            if record.id.slot <= self.truncated[record.id.row]:
+                continue
+            if before is not None and before.orig is not None and before.orig != record.orig:
+                record.orig = before.orig
+                record.value = record.init = None
+            records.append(record)
+        self.journal.persist(records)
+        self.records.update((record.id, record) for record in records)
+
+    @rule(place=PLACES, phase=PHASES)
+    def change(self, place: InstanceId, phase: Phase) -> None:
+        record = self.records.get(place)
+        if record is not None:
+            record.phase = phase
+            self.journal.persist([record, record])
+
+    @rule(frontier=st.tuples(*[st.integers(-1, 6)] * N))
+    def drop(self, frontier: Vector) -> None:
+        self.truncated = tuple(map(max, self.truncated, frontier))
+        self.journal.drop(self.truncated)
+        self.records = {p: record for p, record in self.records.items() if p.slot > self.truncated[p.row]}
+
+    @rule(row=ROWS, incarnation=INCARNATIONS)
+    def remember(self, row: Row, incarnation: int) -> None:
+        self.journal.remember(row, incarnation)
+        self.incarnations[row] = incarnation
+
+    @rule()
+    def begin_again(self) -> None:
+        self.journal = journal_on(self.engine)
+        loaded = self.journal.load()
+        assert contents(loaded.records) == contents(list(self.records.values()))
+        assert loaded.truncated == self.truncated
+        assert loaded.incarnations == self.incarnations
+
+    def teardown(self) -> None:
+        self.begin_again()
+
+
+TestModel = Model.TestCase
+
+
+def test_a_new_journal_is_empty() -> None:
+    assert journal_on(MemoryEngine()).load() == ([], (-1, -1, -1), {})
+
+
+@given(logs())
+def test_a_round_is_one_commit(records: list[Instance]) -> None:
+    commits: list[object] = []
+    engine = MemoryEngine()
+    engine.write_log = commits.append  # type: ignore[assignment,method-assign]
+    journal_on(engine).persist(records)
+    assert len(commits) == 1
+
+
+def test_a_payload_is_written_once_also_after_a_restart() -> None:
+    engine = MemoryEngine()
+    record = Instance(InstanceId(0, 0), (-1,) * N)
+    record.orig = put(1, b"key" * 1000)
+    journal_on(engine).persist([record])
+    size = engine.size
+    again = journal_on(engine)
+    again.load()
+    record.phase = Phase.PREACCEPTED
+    written: list[object] = []
+    engine.write_log = written.extend  # type: ignore[assignment,method-assign]
+    again.persist([record])
+    assert len(written) == 1
+    assert len(msgpack.packb(written)) < size / 10
+
+
+# -- damage ------------------------------------------------------------------------------------------------
+
+
+def dropped() -> MemoryEngine:
+    engine = MemoryEngine()
+    journal_on(engine).drop((3, -1, 5))
+    return engine
+
+
+def test_a_journal_of_a_cluster_of_another_size_is_refused() -> None:
+    with pytest.raises(StorageError, match="not truncated for a cluster of 5"):
+        journal_on(dropped(), 5).load()
+    engine = MemoryEngine()
+    journal_on(engine).persist([Instance(InstanceId(2, 0), (-1,) * N)])
+    for n in (2, 5):
+        with pytest.raises(StorageError, match=r"instance 2\.0 is of a cluster of another size"):
+            journal_on(engine, n).load()
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x93\x01\x02", *map(msgpack.packb, (7, [1, 2, None], {}))])
+def test_a_frontier_that_cannot_be_read_is_refused(value: bytes) -> None:
+    engine = dropped()
+    [(key, _)] = engine.scan_log()
+    engine.write_log([(key, value)])
+    with pytest.raises(StorageError, match="truncated"):
+        journal_on(engine).load()
+
+
+@given(st.dictionaries(st.binary(min_size=1, max_size=12), st.binary(max_size=12), max_size=4))
+def test_random_entries_raise_storage_errors_only(entries: dict[bytes, bytes]) -> None:
+    engine = MemoryEngine()
+    engine.write_log(list(entries.items()) + [(b"\xff\xff" + key, value) for key, value in entries.items()])
+    try:
+        journal_on(engine).load()
+    except StorageError:
+        return
+
+
+def test_what_is_written_is_what_stood_in_the_record_at_that_moment() -> None:
+    """The core goes on changing its instances: a journal may not keep them."""
+    engine = MemoryEngine()
+    record = Instance(InstanceId(0, 0), (-1,) * N)
+    journal_on(engine).persist([record])
+    before = record_of(record)
+    record.phase = Phase.ACCEPTED
+    [loaded] = journal_on(engine).load().records
+    assert record_of(loaded) == before

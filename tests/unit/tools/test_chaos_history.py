@@ -1,0 +1,126 @@
+"""Histories hold what the checker needs: answers as the replicas gave them, and what stayed open."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from chaos_check import Checker
+from chaos_history import LONGEST_EPOCH, Epoch, write_history
+from chaos_workload import SETS, WEIGHTS, Asker, Keys, ask, parts_of, result_of
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.commands import CasResult, Op
+from epaxos.simulation.checkers.reference import Command, Result, State, execute
+from epaxos.simulation.checkers.search import Linearizability, search
+from epaxos.statemachine.operations import KEYLESS, Operation, Outcome
+
+LONGEST = 1000
+
+
+def reply_to(op: Op, result: Result) -> object:
+    """What a client returns for an outcome and a value."""
+    outcome, value = result
+    if op.operation == Operation.DELETE:
+        return outcome == Outcome.DONE
+    if op.operation == Operation.CAS:
+        return CasResult(outcome == Outcome.DONE, value)
+    if op.operation == Operation.MULTI:
+        return [reply_to(*part) for part in zip(parts_of(op), zip(*value, strict=True), strict=True)]
+    return value
+
+
+def test_replies_become_the_results_that_they_came_from() -> None:
+    asker = Asker(Random(1), 7)
+    state: State = {}
+    seen = set()
+    for _ in range(2000):
+        op = asker.draw(1)
+        seen.add(op.operation)
+        result = execute(state, Command(*op), LONGEST * 1000)
+        if result[0] != Outcome.ABORTED:
+            assert result_of(op, reply_to(op, result)) == result
+            asker.learn(op, reply_to(op, result))
+    assert seen == set(WEIGHTS)
+
+
+def test_commands_stay_within_one_set_of_keys_and_write_each_value_once() -> None:
+    asker = Asker(Random(1), 7)
+    sets = [set(Keys.of(3, number).all) for number in range(SETS)]
+    values: list[bytes] = []
+    for op in (asker.draw(3) for _ in range(1000)):
+        parts = parts_of(op) if op.operation in KEYLESS else [op]
+        assert any({part.key for part in parts} <= keys for keys in sets)
+        values += [part.argument for part in parts if isinstance(part.argument, bytes)]
+    assert len(values) == len(set(values))
+
+
+def test_a_client_is_asked_by_the_method_of_the_operation() -> None:
+    class Stub(AsyncClient):
+        def __init__(self) -> None:
+            self.asked: list[Op] = []
+
+        async def _run(self, operation: Op, timeout: float | None) -> None:  # noqa: ASYNC109
+            assert timeout is None
+            self.asked.append(operation)
+
+    stub, asker = Stub(), Asker(Random(1), 7)
+    ops = [asker.draw(1) for _ in range(200)]
+
+    async def body() -> None:
+        for op in ops:
+            await ask(stub, op)
+
+    asyncio.run(body())
+    assert stub.asked == ops
+
+
+def test_answered_open_and_void_commands() -> None:
+    epoch = Epoch(1)
+    write, read, void = (
+        epoch.asked(1, op, 1.0) for op in (Op.put(b"k", b"v"), Op.get(b"k"), Op.put(b"k", b"x"))
+    )
+    assert not epoch.quiet.is_set()
+    epoch.unanswered(write)
+    epoch.without_effect(void)
+    epoch.answered(read, (Outcome.DONE, b"v"), 2.0)
+    assert epoch.quiet.is_set()
+    assert [str(call) for call in epoch.calls] == ["1:1", "1:2"]
+    assert search(epoch.calls, LONGEST).verdict is Linearizability.LINEARIZABLE
+
+
+def test_effect_of_a_void_command_is_a_violation() -> None:
+    epoch = Epoch(1)
+    epoch.without_effect(epoch.asked(1, Op.put(b"k", b"x"), 1.0))
+    epoch.answered(epoch.asked(1, Op.get(b"k"), 2.0), (Outcome.DONE, b"x"), 3.0)
+    assert search(epoch.calls, LONGEST).verdict is Linearizability.VIOLATION
+
+
+def test_epoch_is_long_at_its_limit() -> None:
+    epoch = Epoch(1)
+    for _ in range(LONGEST_EPOCH):
+        assert not epoch.is_long
+        epoch.asked(1, Op.get(b"k"), 1.0)
+    assert epoch.is_long
+
+
+def test_history_is_written_for_people(tmp_path: Path) -> None:
+    epoch = Epoch(1)
+    epoch.asked(1, Op.put(b"k", b"v"), 1.0)
+    epoch.answered(epoch.asked(2, Op.get(b"k"), 2.0), (Outcome.DONE, b"v"), 2.5)
+    write_history(tmp_path / "history", epoch.calls)
+    first, second = (tmp_path / "history").read_text().splitlines()
+    assert first.startswith("1.000000 never 1:1 ")
+    assert second.startswith("2.000000 2.500000 2:1 ")
+
+
+@pytest.mark.parametrize("value", [b"v", b"never written"])
+def test_histories_are_searched_in_another_process(value: bytes) -> None:
+    epoch = Epoch(1)
+    epoch.answered(epoch.asked(1, Op.put(b"k", b"v"), 1.0), (Outcome.DONE, None), 2.0)
+    epoch.answered(epoch.asked(2, Op.get(b"k"), 3.0), (Outcome.DONE, value), 4.0)
+    with Checker(LONGEST) as checker:
+        found = asyncio.run(checker.check(epoch.calls))
+    assert (found.verdict is Linearizability.LINEARIZABLE) == (value == b"v")

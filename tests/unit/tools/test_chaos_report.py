@@ -1,0 +1,120 @@
+"""A run is fine only if every claim holds; what was not decided is no pass."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from chaos_gaps import Gap
+from chaos_report import Report
+from chaos_settle import disagreement
+from epaxos.simulation.checkers.search import Finding, Linearizability
+
+UNDECIDED = Finding(Linearizability.UNDECIDED, "too hard")
+VIOLATION = Finding(Linearizability.VIOLATION, "impossible")
+
+
+def report(*, judged: bool = True) -> Report:
+    made = Report(seed=1, timeout=0.5, judged=judged, seconds=10.0, rounds=1)
+    made.recorded, made.epochs, made.compared = 100, 2, 1
+    made.gaps = {"kill": Gap(1.5, 1.6, "kill bravo", "alpha"), "pause": Gap(0.2, 3.0, "pause alpha", "bravo")}
+    return made
+
+
+def test_report_that_is_fine() -> None:
+    assert report().fine
+    assert json.loads(json.dumps(report().as_dict()))["longest_gap"]["fault"] == "kill bravo"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"findings": [VIOLATION]},
+        {"findings": [UNDECIDED]},
+        {"epochs": 0},
+        {"gaps": {"kill": Gap(1.51, 1.6, "kill bravo", "alpha")}},
+        {"gaps": {}},
+        {"errors": {"NoAnswer": 1}},
+        {"apart": ["the replicas hold different states"]},
+    ],
+)
+def test_one_claim_that_does_not_hold_is_enough(change: dict[str, Any]) -> None:
+    made = report()
+    for name, value in change.items():
+        setattr(made, name, value)
+    assert not made.fine
+
+
+def test_errors_at_faulty_replicas_are_told_and_excused() -> None:
+    made = report()
+    made.excused["NoAnswer"] = 7
+    assert made.fine
+    assert "at faulty replicas 7 NoAnswer" in shown(made)
+
+
+def test_with_too_many_faulty_nobody_is_promised_an_answer_but_a_right_one() -> None:
+    made = report(judged=False)
+    made.gaps = {"cut": Gap(99.0, 1.0, "cut", "alpha")}
+    made.errors["NoAnswer"] = 7
+    assert made.fine
+    made.findings = [VIOLATION]
+    assert not made.fine
+
+
+def test_states_are_not_judged_where_no_majority_is_left() -> None:
+    made = report()
+    made.compared = 0
+    assert made.fine
+    assert made.verdicts()[-1].holds is None
+
+
+def test_report_names_what_is_wrong() -> None:
+    made = report()
+    made.findings = [UNDECIDED]
+    made.faults["kill"] = 1
+    text = shown(made)
+    assert "UNDECIDED, too hard to search" in text
+    assert "undecided: too hard" in text
+    assert "1.50 s, 3.00 time-outs, at alpha, 1.6 s after: kill bravo" in text
+
+
+def shown(made: Report) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        made.show(console)
+    return capture.get()
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    done = {
+        "seen": [5, 2],
+        "committed": [5, 2],
+        "executed": [5, 2],
+        "pending": 0,
+        "in_flight": 0,
+        "digest": "d",
+    }
+    return done | changes
+
+
+def test_replicas_that_are_done_and_alike() -> None:
+    assert disagreement({"alpha": status(), "bravo": status()}) == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "wrong"),
+    [
+        ({"error": "timed out"}, "bravo does not answer: timed out"),
+        (status(pending=1), "bravo has not executed 1 instances"),
+        (status(in_flight=2), "nor decided 2"),
+        (status(seen=[6, 2]), r"bravo: heard of [6, 2], decided [5, 2]"),
+        (status(executed=[5, 1]), "executed [5, 1]"),
+        (status(seen=[5, 3], committed=[5, 3], executed=[5, 3]), "executed different instances"),
+        (status(digest="e"), "hold different states: alpha d, bravo e"),
+    ],
+)
+def test_replicas_that_are_not(other: dict[str, Any], wrong: str) -> None:
+    assert wrong in disagreement({"alpha": status(), "bravo": other})

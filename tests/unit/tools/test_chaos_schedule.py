@@ -1,0 +1,80 @@
+"""Schedules are repeatable, never make more replicas faulty than they may, and leave time to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from chaos_cluster import NAMES
+from chaos_faults import DRAWS
+from chaos_schedule import Event, draw_schedule, plan_rounds
+
+KINDS = tuple(DRAWS)
+INTERVAL = 5.0
+
+
+def draw(seed: int, replicas: int, at_once: int, kinds: Sequence[str] = KINDS, slots: int = 9) -> list[Event]:
+    return draw_schedule(Random(seed), NAMES[:replicas], kinds, at_once, slots, INTERVAL)
+
+
+@pytest.mark.parametrize(("replicas", "at_once"), [(3, 1), (5, 2), (5, 1), (7, 3), (3, 2)])
+def test_no_more_are_faulty_than_may_be(replicas: int, at_once: int) -> None:
+    for seed in range(100):
+        events = draw(seed, replicas, at_once)
+        for moment in [event.at for event in events]:
+            under_way = [
+                event
+                for event in events
+                if event.at <= moment and (event.until is None or event.until > moment)
+            ]
+            victims = [victim for event in under_way for victim in event.fault.victims]
+            assert len(victims) == len(set(victims)) <= at_once
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    assert draw(1, 5, 2) == draw(1, 5, 2)
+    assert draw(1, 5, 2) != draw(2, 5, 2)
+
+
+def test_kills_come_last_and_everything_else_is_mended_before() -> None:
+    for seed in range(50):
+        events = draw(seed, 5, 2)
+        kills = [event for event in events if event.fault.kind == "kill"]
+        others = [event for event in events if event.fault.kind != "kill"]
+        assert [event.at for event in kills] == [6 * INTERVAL, 7 * INTERVAL]
+        assert all(event.until is not None and event.until < kills[0].at for event in others)
+        assert all(event.fault.lasting and event.until is None for event in kills)
+
+
+def test_all_is_mended_before_the_end() -> None:
+    for seed in range(50):
+        for event in draw(seed, 3, 1, kinds=("pause", "cut"), slots=4):
+            assert event.until is not None
+            assert INTERVAL <= event.at < event.until < 4 * INTERVAL
+
+
+def test_every_shape_of_every_kind_comes_up() -> None:
+    labels = {event.fault.label for seed in range(200) for event in draw(seed, 5, 2)}
+    shapes = {
+        f"cut {shape} {how}"
+        for shape in ("around", "out", "in", "halves", "pair", "way")
+        for how in ("(closed)", "(silent)")
+    }
+    assert labels == {"kill", "kill in mid-sentence", "pause", "delay", *shapes}
+
+
+@pytest.mark.parametrize(
+    ("slots", "kinds", "at_once", "plan"),
+    [
+        (12, ("pause",), 1, [12]),
+        (3, ("kill",), 1, [3]),
+        (7, ("kill",), 1, [4, 3]),
+        (4, ("kill",), 2, [4]),
+        (12, ("kill", "cut"), 1, [12]),
+        (15, ("kill", "cut"), 1, [8, 7]),
+    ],
+)
+def test_rounds_share_the_time(slots: int, kinds: Sequence[str], at_once: int, plan: list[int]) -> None:
+    assert plan_rounds(slots, kinds, at_once) == plan

@@ -1,0 +1,209 @@
+"""Every mutant still fits the source, the quick ones are caught, and what shows nothing does not pass."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mutants
+from hunt_task import Found, Task
+from mutants import control, parse, same_seeds, task_of, verdict
+from mutants_report import BEGIN, END, Row, refresh
+from mutation import (
+    DEFAULT,
+    SMALL,
+    Draw,
+    MovedError,
+    Mutant,
+    Patch,
+    altered,
+    by_module,
+    compile_altered,
+    install,
+)
+from mutations import CONSEQUENCES_ONLY, MUTANTS, find
+
+QUICK = (
+    "slow-quorum-too-small",
+    "nop-despite-fast-path",
+    "pre-accept-not-durable",
+    "retry-executed-twice",
+)
+
+HUNT = Path(mutants.__file__).parent / "hunt.py"
+ROOT = HUNT.parent.parent.parent
+
+
+def hunt(task: Task) -> Found:
+    command = [sys.executable, str(HUNT), json.dumps(task)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    with process:
+        assert process.stdout is not None
+        return Found(*json.loads(process.stdout.read()))
+
+
+def source_of(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return spec.origin
+
+
+def arguments(*argv: str) -> argparse.Namespace:
+    return parse(argv)
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_fits_the_source(mutant: Mutant) -> None:
+    for module, patches in by_module(mutant.patches).items():
+        compile_altered(source_of(module), patches)
+
+
+def test_checks_that_consequences_leave_out_fit_the_source() -> None:
+    for module, patches in by_module(CONSEQUENCES_ONLY).items():
+        compile_altered(source_of(module), patches)
+
+
+def test_names_are_names() -> None:
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() and " " not in name for name in names)
+
+
+def test_draws_with_one_name_are_one_draw() -> None:
+    draws = {draw for mutant in MUTANTS for draw in (mutant.draw, mutant.damage) if draw is not None}
+    assert len({draw.name for draw in draws}) == len(draws)
+
+
+def test_schedules_exist() -> None:
+    schedules = [mutant.schedule for mutant in MUTANTS if mutant.schedule]
+    assert all((ROOT / "tests" / "scenario" / schedule).is_file() for schedule in schedules)
+
+
+# -- hunting -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_mutant_is_caught(name: str) -> None:
+    found = hunt(Task(name, find(name).draw, seeds=200))
+    assert found.verdict == "SAFETY", found
+
+
+def test_unchanged_program_is_clean() -> None:
+    found = hunt(Task("", SMALL, seeds=10))
+    assert (found.verdict, found.seeds) == ("CLEAN", 10)
+
+
+def test_hunt_begins_where_it_is_told() -> None:
+    caught = find("accepted-value-ignored")
+    seeds = hunt(Task(caught.name, caught.draw, seeds=200)).seeds
+    assert seeds > 1
+    again = hunt(Task(caught.name, caught.draw, seeds=1, first=seeds - 1))
+    assert (again.verdict, again.seeds) == ("SAFETY", 1)
+
+
+def test_schedule_is_clean_without_its_mutant() -> None:
+    mutant = find("one-ballot")
+    schedule = "counterexample-single-ballot.txt"
+    assert hunt(Task("", DEFAULT, 1, schedule=schedule)).verdict == "CLEAN"
+    assert hunt(Task(mutant.name, DEFAULT, 1, schedule=schedule)).verdict == "SAFETY"
+
+
+def test_task_survives_its_way_through_json() -> None:
+    tasks = [Task(mutant.name, mutant.draw, 7, first=3, schedule="x") for mutant in MUTANTS]
+    assert [Task.load(json.dumps(task)) for task in tasks] == tasks
+
+
+# -- patches -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["nothing", "old and old"])
+def test_text_that_is_not_there_once(source: str) -> None:
+    with pytest.raises(MovedError, match=r"the source moved: a\.module holds 'old'"):
+        altered(source, [Patch("a.module", "old", "new")])
+
+
+def test_module_that_is_imported_already() -> None:
+    with pytest.raises(MovedError, match="imported before it could be changed: mutants"):
+        install([Patch("mutants", "x", "y"), Patch("epaxos.never", "x", "y")])
+
+
+# -- the verdict -------------------------------------------------------------------------------------------
+
+HARMLESS = Mutant("m", "a bug", "1", (), harmless="of a reason")
+
+
+def row(verdict: str, mutant: Mutant = HARMLESS, replicas: int | None = None) -> Row:
+    return Row(mutant, Task("m", DEFAULT, 9), Found(verdict, "checker", "what\nit says", 5, 1.0), replicas)
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([row("SAFETY"), row("LIVENESS")], 0),
+        ([row("SAFETY"), row("CLEAN")], 1),
+        ([row("CLEAN", replicas=3)], 0),
+        ([row("CLEAN", HARMLESS._replace(harmless=""), replicas=3)], 1),
+        ([row("CRASH")], 1),
+        ([row("MOVED")], 1),
+    ],
+)
+def test_status(rows: list[Row], status: int) -> None:
+    assert verdict(rows) == status
+
+
+def test_survivor_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    verdict([row("CLEAN")])
+    assert "SURVIVED: m: a bug" in capsys.readouterr().out
+
+
+def test_control_runs_every_draw_and_schedule_once() -> None:
+    tasks = [Task("a", SMALL, 9), Task("b", SMALL, 9), Task("c", DEFAULT, 9, schedule="x.txt")]
+    unchanged = control(tasks, 30)
+    assert [task.mutant for task in unchanged] == [""] * 3
+    assert [(task.draw.name, task.seeds) for task in unchanged[:2]] == [("small", 30), ("default", 30)]
+    assert unchanged[2].schedule == "x.txt"
+
+
+def test_seeds_that_caught_are_run_unchanged() -> None:
+    assert same_seeds([row("SAFETY"), row("SAFETY"), row("CLEAN")]) == [Task("", DEFAULT, 1, first=4)]
+
+
+def test_replicas_replace_those_of_the_draw() -> None:
+    mutant = HARMLESS._replace(draw=Draw("some", replicas=5), schedule="x.txt")
+    task = task_of(mutant, arguments("--replicas", "3"))
+    assert (task.draw.name, task.draw.replicas, task.schedule) == ("some; n=3", 3, "")
+
+
+@pytest.mark.parametrize("argv", [("--only", "nobody"), ("--seeds", "0"), ("--jobs", "many")])
+def test_arguments_that_are_refused(argv: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        arguments(*argv)
+
+
+def test_table_of_a_document_is_refreshed(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(f"before\n{BEGIN.format('mutants')}\nold\n{END}\nafter\n")
+    refresh(file, [row("SAFETY")], "mutants")
+    text = file.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "|`m`|a bug|1|5|default|safety: checker|harmless|" in text
+    assert "old" not in text
+
+
+def test_document_without_marks(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text("nothing")
+    with pytest.raises(ValueError, match="must hold"):
+        refresh(file, [], "mutants")

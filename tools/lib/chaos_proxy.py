@@ -1,0 +1,140 @@
+"""A proxy between replicas: one link for each direction of each pair, which can be stopped, closed, slowed and mended.
+
+A replica connects to each of its peers and sends on that connection only; all that comes back on it are ZeroMQ's
+greetings and refusals. So the connection that alpha opens to bravo *is* the direction from alpha to bravo, and
+a link carries or holds both directions of its bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+HOST: Final = "127.0.0.1"
+
+CHUNK: Final = 64 * 1024
+"""Bytes taken from a connection at a time."""
+
+HELD: Final = 64
+"""Chunks that a direction of a connection holds at most; beyond them the sender has to wait."""
+
+
+class Link:
+    """Carries what `sender` sends to `receiver`, which listens on `target`; the sender connects to `port`.
+
+    `delay` (seconds) is added to the way of every byte. `carried` counts bytes. What is done to it may be done several
+    times, by faults that overlap, and lasts until it was undone as often.
+    """
+
+    def __init__(self, sender: str, receiver: str, target: int) -> None:
+        self.sender = sender
+        self.receiver = receiver
+        self.delay = 0.0
+        self.carried = 0
+        self.port = 0
+        self._target = target
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._stopped = 0
+        self._severed = 0
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen, on a port that the system chooses."""
+        self._server = await asyncio.start_server(self._connect, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Listen no more, and end all connections."""
+        if self._server is not None:
+            self._server.close()
+        self._end_connections()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Hold all bytes, with the connections left as they are: to both ends the other one is silent."""
+        self._stopped += 1
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Undo `stop`: carry bytes again; those that were held go first."""
+        self._stopped -= 1
+        if not self._stopped:
+            self._flows.set()
+
+    def sever(self) -> None:
+        """End the connections, and every new one at once; what was under way is lost."""
+        self._severed += 1
+        self._end_connections()
+
+    def splice(self) -> None:
+        """Undo `sever`: let connections be made again."""
+        self._severed -= 1
+
+    def _end_connections(self) -> None:
+        for connection in self._connections:
+            connection.cancel()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            if not self._severed:
+                await self._join(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # the receiver is not there, or the link is severed: both look to the sender like this
+        finally:
+            self._connections.discard(task)
+            writer.transport.abort()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Connect to the receiver and carry bytes both ways until one side ends."""
+        far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
+        ways = [
+            asyncio.ensure_future(self._carry(*way)) for way in ((reader, far_writer), (far_reader, writer))
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            far_writer.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Bring bytes from `reader` to `writer` until there are no more."""
+        held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(HELD)
+        taking = asyncio.ensure_future(_take(reader, held))
+        try:
+            with suppress(OSError):
+                await self._give(held, writer)
+        finally:
+            taking.cancel()
+
+    async def _give(self, held: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            came, data = await held.get()
+            if self.delay:
+                await asyncio.sleep(came + self.delay - loop.time())
+            await self._flows.wait()
+            if not data:
+                return
+            self.carried += len(data)
+            writer.write(data)
+            await writer.drain()
+
+
+async def _take(reader: asyncio.StreamReader, held: asyncio.Queue[tuple[float, bytes]]) -> None:
+    """Put what `reader` brings, with the time it came, into `held`; an empty one stands for the end."""
+    loop = asyncio.get_running_loop()
+    data = b"."
+    while data:
+        try:
+            data = await reader.read(CHUNK)
+        except OSError:
+            data = b""
+        await held.put((loop.time(), data))

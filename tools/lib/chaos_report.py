@@ -1,0 +1,170 @@
+"""What a run found, and what that says: a verdict for each claim, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from chaos_gaps import Gap
+from epaxos.simulation.checkers.search import Finding, Linearizability
+
+LIMIT: Final = 3.0
+"""How long a client of a healthy replica may have to wait, in multiples of `timeout`."""
+
+
+class Verdict(NamedTuple):
+    """A claim, whether it holds (None: it was not to be judged), and the figures for it."""
+
+    claim: str
+    holds: bool | None
+    figures: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run, over all its rounds.
+
+    Times are in seconds. `timeout` is the replicas'. `judged` is False where more replicas were faulty at a time
+    than the cluster survives: then nobody can be promised an answer in time, only a right one. `compared` counts the
+    rounds at whose end a majority was left, so that the states of those left could be compared.
+    """
+
+    seed: int
+    timeout: float
+    judged: bool
+    seconds: float = 0.0
+    rounds: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    recorded: int = 0
+    others: int = 0
+    epochs: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    excused: Counter[str] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    gaps: dict[str, Gap] = field(default_factory=dict)
+    stall: float = 0.0
+    settled: float = 0.0
+    recovered: int = 0
+    compared: int = 0
+    apart: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Commands answered a second."""
+        return (self.recorded + self.others) / self.seconds if self.seconds else 0.0
+
+    @property
+    def gap(self) -> Gap | None:
+        """The longest wait of all."""
+        return max(self.gaps.values(), key=lambda gap: gap.seconds, default=None)
+
+    def verdicts(self) -> list[Verdict]:
+        """Each claim and whether it holds."""
+        return [self._history(), self._gap(), self._errors(), self._states()]
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing speaks against any claim."""
+        return all(verdict.holds is not False for verdict in self.verdicts())
+
+    def _history(self) -> Verdict:
+        wrong = Counter(finding.verdict for finding in self.findings)
+        text = f"{self.recorded:,} commands in {self.epochs} epochs"
+        if wrong[Linearizability.VIOLATION]:
+            text += f"; {wrong[Linearizability.VIOLATION]} are NOT linearizable"
+        if wrong[Linearizability.UNDECIDED]:
+            text += f"; {wrong[Linearizability.UNDECIDED]} are UNDECIDED, too hard to search"
+        return Verdict("the history is linearizable", not wrong and self.epochs > 0, text)
+
+    def _gap(self) -> Verdict:
+        claim = f"no client of a healthy replica waits longer than {LIMIT:g} time-outs"
+        if self.gap is None:
+            return Verdict(claim, False, "nobody was answered")
+        seconds, after, fault, home = self.gap
+        multiple = seconds / self.timeout
+        text = f"{seconds:.2f} s, {multiple:.2f} time-outs, at {home}, {after:.1f} s after: {fault}"
+        return Verdict(claim, multiple <= LIMIT if self.judged else None, text)
+
+    def _errors(self) -> Verdict:
+        text = f"{_counts(self.errors) or 'none'}; at faulty replicas {_counts(self.excused) or 'none'}"
+        return Verdict(
+            "no client of a healthy replica sees an error", not self.errors if self.judged else None, text
+        )
+
+    def _states(self) -> Verdict:
+        claim = "those left execute all instances and hold one state"
+        if not self.compared:
+            return Verdict(claim, None, "no majority was left")
+        text = f"{self.recovered} recovered; all done {self.settled:.2f} s after the load at the latest"
+        return Verdict(claim, not self.apart, "; ".join([text, *self.apart]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for programs; times in seconds."""
+        return {
+            "seed": self.seed,
+            "fine": self.fine,
+            "timeout": self.timeout,
+            "seconds": self.seconds,
+            "rounds": self.rounds,
+            "faults": dict(self.faults),
+            "commands": {"recorded": self.recorded, "others": self.others, "per_second": self.rate},
+            "epochs": self.epochs,
+            "errors": {"healthy": dict(self.errors), "faulty": dict(self.excused)},
+            "retries": dict(self.retries),
+            "longest_gap": None if self.gap is None else self.gap._asdict(),
+            "gaps": {label: gap._asdict() for label, gap in self.gaps.items()},
+            "longest_stall": self.stall,
+            "settled": self.settled,
+            "recovered": self.recovered,
+            "findings": [
+                {"verdict": finding.verdict.value, "text": finding.text} for finding in self.findings
+            ],
+            "apart": self.apart,
+            "verdicts": [verdict._asdict() for verdict in self.verdicts()],
+        }
+
+    def show(self, console: Console) -> None:
+        """Print it for people."""
+        console.print(
+            f"{self.seconds:.1f} s in {self.rounds} {'round' if self.rounds == 1 else 'rounds'}; "
+            f"faults: {self.faults.total()}; {self.recorded + self.others:,} commands answered, "
+            f"{self.rate:,.0f} a second; sent again by the clients: {_counts(self.retries) or 'none'}; "
+            f"this program stood still for {self.stall:.2f} s at most"
+        )
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("claim")
+        table.add_column("holds")
+        table.add_column("figures")
+        for claim, holds, figures in self.verdicts():
+            table.add_row(claim, _MARKS[holds], figures)
+        console.print(table)
+        self._show_gaps(console)
+        for finding in self.findings:
+            console.print(f"{finding.verdict.value}: {finding.text}", markup=False, soft_wrap=True)
+
+    def _show_gaps(self, console: Console) -> None:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("fault")
+        for heading in ("times", "longest wait", "time-outs"):
+            table.add_column(heading, justify="right")
+        for label, count in sorted(self.faults.items()):
+            gap = self.gaps.get(label)
+            wait = (
+                ("-", "-") if gap is None else (f"{gap.seconds:.2f} s", f"{gap.seconds / self.timeout:.2f}")
+            )
+            table.add_row(label, str(count), *wait)
+        console.print(table)
+
+
+_MARKS: Final = {True: "yes", False: "[bold red]NO[/]", None: "not judged"}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()) if count)
