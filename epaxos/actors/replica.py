@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from operator import sub
 from typing import Any, Final, NamedTuple
 
 import pykka
@@ -157,7 +158,11 @@ class Replica(pykka.ThreadingActor):
         if self._parts.resumes:
             now = time.monotonic()
             self._perform(self._core.resume(now), now)
-            _log.info("resumed with %s executed of each row", list(self._core.status().executed))
+            status = self._core.status()
+            unfinished = sum(map(sub, status.seen, status.executed))
+            _log.info(
+                "resumed with %s executed of each row, %d instances open", list(status.executed), unfinished
+            )
 
     def _listen(self) -> None:
         config, address = self._config, self._config.replicas[self._row]

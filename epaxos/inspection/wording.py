@@ -57,7 +57,7 @@ def bytes_text(content: bytes) -> str:
     try:
         text = start.decode()
     except UnicodeDecodeError:
-        text = "\\0"
+        text = "\0"
     shown = f"'{text}'" if text.isprintable() and "'" not in text else f"0x{start.hex()}"
     return shown if len(content) <= _LONGEST else f"{shown}… ({len(content)} bytes)"
 

@@ -194,11 +194,12 @@ class Replica:
         self.paused = True
 
     def go_on(self) -> None:
-        """End a pause."""
+        """End a pause; what waited for that goes with a crash, as all does that is not on the disk."""
         self.paused = False
         held, self._held = self._held, []
         for action in held:
-            self._guard(action)
+            if self.alive:
+                self._guard(action)
         self._poke()
 
     def drift(self, rate: float) -> None:

@@ -25,12 +25,14 @@ from rich.console import Console
 from rich.status import Status
 
 from chaos_check import Checker
-from chaos_cluster import NAMES, Cluster
-from chaos_faults import DRAWS
+from chaos_cluster import NAMES, Cluster, Plan
+from chaos_counts import Counts, count_lines
+from chaos_faults import DRAWS, RESTARTS
 from chaos_gaps import Gaps
 from chaos_history import Epoch, write_history
 from chaos_load import SURGE, Load, LoadOptions
-from chaos_report import Report
+from chaos_report import Goal, Report
+from chaos_restarts import Restart
 from chaos_schedule import Event, draw_schedule, plan_rounds
 from chaos_settle import settle
 from demo import EPAXOS
@@ -48,16 +50,23 @@ notes = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A run; `interval` and `timeout` in seconds, `slots` is its length in intervals."""
+    """A run; `interval` and `timeout` in seconds, `slots` is its length in intervals; it ends before at its `goal`."""
 
     replicas: int
     timeout: float
+    engine: str
     faults: tuple[str, ...]
     at_once: int
     slots: int
     interval: float
     load: LoadOptions
     seed: int
+    goal: Goal
+
+    @property
+    def plan(self) -> Plan:
+        """What the clusters are made of."""
+        return Plan(self.replicas, self.timeout, self.engine, bool(RESTARTS & set(self.faults)))
 
     @property
     def survivable(self) -> int:
@@ -69,7 +78,8 @@ class Run:
     """A run in `directory`: rounds of one cluster each. Its findings are in `report`."""
 
     def __init__(self, options: Options, directory: Path, status: Status) -> None:
-        self.report = Report(options.seed, options.timeout, judged=options.at_once <= options.survivable)
+        judged = options.at_once <= options.survivable
+        self.report = Report(options.seed, options.timeout, judged=judged, goal=options.goal)
         self._options = options
         self._directory = directory
         self._status = status
@@ -92,6 +102,8 @@ class Run:
             directory = self._directory / f"round-{number}"
             await self._round(directory, events, slots * options.interval, chance)
             self.report.rounds = number
+            if self.report.has_reached_goal:
+                break
 
     async def _round(
         self, directory: Path, events: Sequence[Event], seconds: float, chance: random.Random
@@ -101,7 +113,7 @@ class Run:
         async with AsyncExitStack() as stack:
             line = stack.enter_context(lifeline())
             children = stack.enter_context(Children())
-            cluster = Cluster(directory, options.replicas, options.timeout, children, line)
+            cluster = Cluster(directory, options.plan, children, line)
             await stack.enter_async_context(cluster)
             checker = stack.enter_context(Checker(cluster.config.max_value))
             await cluster.start(EPAXOS, _tick)
@@ -116,13 +128,21 @@ class Run:
             )
             await stack.enter_async_context(load)
             await load.start()
+            cluster.returned = lambda victims: self._on_return(cluster, load, victims)
+            counts = Counts()
+            watch = asyncio.create_task(counts.watch(cluster))
             began = _now()
             try:
                 await self._perform(cluster, load, events, began, seconds)
                 self.report.seconds += _now() - began
                 await self._finish(cluster, load)
             finally:
+                watch.cancel()
+                for event in events:
+                    if isinstance(event.fault, Restart):
+                        event.fault.cancel()
                 self._take_over(load)
+                self._count(cluster, counts)
 
     async def _perform(
         self, cluster: Cluster, load: Load, events: Sequence[Event], began: float, seconds: float
@@ -130,19 +150,38 @@ class Run:
         """Do what the schedule says, when it says so."""
         to_begin = sorted(events, key=lambda event: event.at)
         to_end: list[Event] = []
-        while (now := _now() - began) < seconds:
-            for event in [event for event in to_end if event.until is not None and event.until <= now]:
-                to_end.remove(event)
-                await self._end(cluster, load, event, now)
-            while to_begin and to_begin[0].at <= now:
+        while (now := _now() - began) < seconds and not self._is_enough(cluster):
+            late = await self._end_due(cluster, load, to_end, now)
+            while to_begin and to_begin[0].at <= now and not late:
                 event = to_begin.pop(0)
                 if not event.fault.lasting:
                     to_end.append(event)
                 await self._begin(cluster, load, event, now)
             self._status.update(f"{now:.0f} of {seconds:.0f} s: {load.tally.answered:,} commands answered")
             await self._look(cluster, load)
-        for event in to_end:
-            await self._end(cluster, load, event, seconds)
+        while to_end:
+            await self._end_due(cluster, load, to_end, max(now, seconds))
+            await self._look(cluster, load)
+
+    def _is_enough(self, cluster: Cluster) -> bool:
+        kills, all_down = self.report.killed
+        return self.report.goal.is_reached(kills + cluster.kills.total(), all_down + cluster.all_down)
+
+    async def _end_due(self, cluster: Cluster, load: Load, under_way: list[Event], now: float) -> bool:
+        """End the faults whose time has come; returns whether one of them lasts longer than it was meant to."""
+        late = False
+        for event in [event for event in under_way if event.until is not None and event.until <= now]:
+            if isinstance(event.fault, Restart) and not event.fault.is_over():
+                late = True
+                continue
+            under_way.remove(event)
+            await self._end(cluster, load, event, now)
+        return late
+
+    @staticmethod
+    def _on_return(cluster: Cluster, load: Load, victims: Sequence[str]) -> None:
+        if len(victims) == len(cluster.names):
+            load.gaps.revive(_now())
 
     async def _begin(self, cluster: Cluster, load: Load, event: Event, now: float) -> None:
         text = f"{event.fault}"
@@ -175,6 +214,7 @@ class Run:
         finally:
             finishing.cancel()
         if len(cluster.alive) >= cluster.config.slow_quorum:  # fewer can decide nothing
+            self.report.audits.append(await load.audit(cluster.alive[0]))
             settled = await settle(cluster.config, cluster.alive, lambda: self._look(cluster, load))
             self.report.compared += 1
             self.report.settled = max(self.report.settled, settled.seconds)
@@ -182,6 +222,17 @@ class Run:
             if settled.wrong:
                 self.report.apart.append(settled.wrong)
         await cluster.stop(_tick)
+
+    def _count(self, cluster: Cluster, counts: Counts) -> None:
+        """Add what was done to one round's replicas, and what they did."""
+        report = self.report
+        report.kills.update(cluster.kills)
+        report.all_down += cluster.all_down
+        report.restarts += cluster.restarts
+        report.done.update(counts.totals)
+        for replica in cluster.replicas.values():
+            if replica.log.exists():
+                report.done.update(count_lines(replica.log))
 
     def _take_over(self, load: Load) -> None:
         """Add what one round's load came to."""
@@ -193,6 +244,7 @@ class Run:
         report.excused.update(tally.excused)
         report.retries.update(tally.retries)
         report.findings += tally.findings
+        report.longest_return = max(report.longest_return, load.gaps.longest_return)
         report.stall = max(report.stall, tally.longest_stall)
         for label, gap in load.gaps.longest.items():
             known = report.gaps.get(label)
@@ -275,6 +327,20 @@ def _parser() -> argparse.ArgumentParser:
         default="kill,pause,cut",
         help=f"of {', '.join(DRAWS)}; default: %(default)s",
     )
+    add(
+        "--engine",
+        choices=("sqlite", "memory"),
+        default="sqlite",
+        help="where replicas keep their promises; restarts need sqlite; default: %(default)s",
+    )
+    add("--kills", metavar="N", type=int, default=0, help="end after so many SIGKILLs, before --duration")
+    add(
+        "--all-down",
+        metavar="N",
+        type=int,
+        default=0,
+        help="end when all replicas were killed together so often",
+    )
     add("--at-once", metavar="N", type=int, help="replicas faulty at a time; default: as many as it survives")
     add("--clients", metavar="N", type=int, default=3, help="recorded, at each replica; default: %(default)s")
     add(
@@ -319,12 +385,21 @@ def _options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     survivable = (replicas - 1) // 2
     at_once = survivable if arguments.at_once is None else arguments.at_once
     need("at-once", 1 <= at_once < replicas, f"1 to {replicas - 1}")
+    need("engine", arguments.engine == "sqlite" or not RESTARTS & set(faults), "sqlite, for restarts")
+    deadly = bool({"kill", *RESTARTS} & set(faults))
+    need("kills", arguments.kills == 0 or (arguments.kills > 0 and deadly), "above 0, with kills or restarts")
+    need(
+        "all-down",
+        arguments.all_down == 0 or (arguments.all_down > 0 and "restart-all" in faults),
+        "above 0, with restart-all",
+    )
     need("clients", 1 <= arguments.clients <= 100, "1 to 100")
     need("rate", 0 < arguments.rate <= 1000, "above 0, up to 1000")
     need("bulk", 0 <= arguments.bulk <= 100_000, "0 to 100000")
     seed = random.SystemRandom().getrandbits(32) if arguments.seed is None else arguments.seed
     load = LoadOptions(arguments.clients, arguments.rate, arguments.bulk)
-    return Options(replicas, timeout, faults, at_once, slots, interval, load, seed)
+    goal = Goal(arguments.kills, arguments.all_down)
+    return Options(replicas, timeout, arguments.engine, faults, at_once, slots, interval, load, seed, goal)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import random
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import permutations
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import toml
 
@@ -32,6 +33,13 @@ from processes import Children
 NAMES: Final = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf")
 PORTS: Final = range(20_000, 32_000)
 """Below the range from which Linux picks the ports of connections."""
+
+CHECKPOINT: Final = "200ms"
+RETAIN: Final = 32 * 1024
+"""With the default load, what comes in less than two seconds."""
+
+OUTAGE: Final = 20
+"""Time-outs, and tries of one time-out each, that a client has where all replicas may be down for a while."""
 
 READY_TIMEOUT: Final = 30.0
 """Seconds until all replicas must have met."""
@@ -51,14 +59,16 @@ class ChaosError(EpaxosError):
 
 
 class Replica:
-    """One replica's process, which may end and be started again in the same directory."""
+    """One replica's process, which may end and be started again in the same directory; `lives` counts the starts."""
 
     def __init__(self, name: str, directory: Path, children: Children, lifeline: int) -> None:
         self.name = name
         self.file = directory / "epaxos.toml"
         self.log = directory / "log"
+        self.lives = 0
         self._children = children
         self._lifeline = lifeline
+        self._begun = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._pause: tuple[int, subprocess.Popen[bytes]] | None = None
 
@@ -78,10 +88,23 @@ class Replica:
             self.name,
             "--supervised",
         ]
+        self.lives += 1
         with self.log.open("ab") as output:
+            self._begun = output.tell()
             self._process = self._children.start(
                 command, output=output, lifeline=self._lifeline, cwd=self.file.parent
             )
+
+    @property
+    def said(self) -> str:
+        """What it has logged since its last start."""
+        with self.log.open("rb") as log:
+            log.seek(self._begun)
+            return log.read().decode(errors="replace")
+
+    def strike(self) -> None:
+        """Send SIGKILL, without waiting for its effect."""
+        self._running().kill()
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -89,6 +112,7 @@ class Replica:
         process.kill()
         process.wait()
         self._process = None
+        self._children.forget(process)
         self.go_on()
 
     def hold(self) -> None:
@@ -109,6 +133,7 @@ class Replica:
             self._pause = None
             os.close(writing)
             process.wait()
+            self._children.forget(process)
 
     def check(self) -> None:
         """Look whether it runs, if it should.
@@ -153,18 +178,53 @@ class Replica:
         return self._process
 
 
-class Cluster:
-    """A cluster of `n` replicas with the given `timeout` (seconds); a context manager that ends all of it.
+class Plan(NamedTuple):
+    """What a cluster is made of: `n` replicas with a `timeout` (seconds) and a storage engine.
 
-    `directory` takes everything that is written. The client's time-out is twice the replicas', as by default.
+    With `restarts` they are to be killed and to come back: logs are short, so that who was away must catch up by a
+    checkpoint, checkpoints come one after the other, so that kills meet them, and clients wait as long as that takes.
     """
 
-    def __init__(self, directory: Path, n: int, timeout: float, children: Children, lifeline: int) -> None:
-        self.names: Sequence[str] = NAMES[:n]
+    n: int
+    timeout: float
+    engine: str
+    restarts: bool
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys of the configuration file, but for the replicas."""
+        client: dict[str, Any] = {"timeout": format_duration(2 * self.timeout)}
+        storage: dict[str, Any] = {"engine": self.engine}
+        if self.restarts:
+            client = {"timeout": format_duration(OUTAGE * self.timeout), "tries": OUTAGE}
+            storage |= {"checkpoint": CHECKPOINT, "retain": RETAIN}
+        return {
+            "name": "chaos",
+            "timeout": format_duration(self.timeout),
+            "client": client,
+            "storage": storage,
+        }
+
+
+class Cluster:
+    """A cluster; a context manager that ends all of it.
+
+    `directory` takes everything that is written. `kills` counts SIGKILLs by what their victim was about, `all_down` how
+    often all replicas were killed together, `restarts` the starts after that. `returned` is told whose last start of
+    a fault that was.
+    """
+
+    def __init__(self, directory: Path, plan: Plan, children: Children, lifeline: int) -> None:
+        self.names: Sequence[str] = NAMES[: plan.n]
+        self.kills: Counter[str] = Counter()
+        self.all_down = 0
+        self.restarts = 0
+        self.returned: Callable[[Sequence[str]], None] = lambda _victims: None
         self.links: dict[tuple[str, str], Link] = {}
         self.replicas: dict[str, Replica] = {}
         self._directory = directory
-        self._timeout = timeout
+        self._plan = plan
+        self._program = Path()
         self._children = children
         self._lifeline = lifeline
         self._config: Config | None = None
@@ -204,12 +264,7 @@ class Cluster:
             self.replicas[name] = Replica(name, directory, self._children, self._lifeline)
 
     def _write(self, file: Path, addresses: Mapping[str, Mapping[str, Any]]) -> Path:
-        document = {
-            "name": "chaos",
-            "timeout": format_duration(self._timeout),
-            "client": {"timeout": format_duration(2 * self._timeout)},
-            "replicas": [dict(address) for address in addresses.values()],
-        }
+        document = self._plan.keys | {"replicas": [dict(address) for address in addresses.values()]}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(toml.dumps(document))
         return file
@@ -220,6 +275,7 @@ class Cluster:
         Raises:
             ChaosError: one ends, or it takes too long.
         """
+        self._program = program
         for replica in self.replicas.values():
             replica.start(program)
         deadline = asyncio.get_running_loop().time() + READY_TIMEOUT
@@ -229,6 +285,11 @@ class Cluster:
                 if asyncio.get_running_loop().time() > deadline:
                     logs = "".join(f"\n{name}{replica.tail}" for name, replica in self.replicas.items())
                     raise ChaosError(f"the replicas have not met after {READY_TIMEOUT:.0f} s{logs}")
+
+    def restart(self, name: str) -> None:
+        """Start a replica that was killed again."""
+        self.replicas[name].start(self._program)
+        self.restarts += 1
 
     async def _have_met(self, client: AsyncClient) -> bool:
         found = await survey(client, self.config, 0.5, digest=False)

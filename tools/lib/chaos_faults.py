@@ -2,8 +2,7 @@
 
 A fault is a value that was drawn beforehand; it has `victims`, the replicas that count as faulty and whose clients
 may have to wait, and begins and ends. One that is `lasting` does not end before its cluster does: a replica with the
-memory engine that was killed may not come back. (With an engine that keeps its promises, a kill would end by
-`Replica.start`, in the same directory.)
+memory engine that was killed may not come back. One that comes back is in `chaos_restarts`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from random import Random
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from chaos_cluster import Cluster
+from chaos_restarts import draw_restart, draw_restart_all
 
 Pair: TypeAlias = tuple[str, str]
 """A direction: who sends, and to whom."""
@@ -242,5 +242,10 @@ DRAWS: Final[Mapping[str, Callable[[Random, Sequence[str], Sequence[str], int], 
     "pause": draw_pause,
     "cut": draw_cut,
     "delay": draw_delay,
+    "restart": draw_restart,
+    "restart-all": draw_restart_all,
 }
 """How a fault of each kind is drawn: by chance, from the healthy replicas of all, so many of them at most."""
+
+RESTARTS: Final = frozenset({"restart", "restart-all"})
+"""Kinds that need a storage engine which outlives a process."""

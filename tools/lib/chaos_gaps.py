@@ -7,7 +7,7 @@ replica that is dead, stands still or is cut off owes nobody an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -21,7 +21,11 @@ class Gap(NamedTuple):
 
 
 class Gaps:
-    """The longest wait of any client after each kind of fault; times are seconds on one clock."""
+    """The longest wait of any client after each kind of fault; times are seconds on one clock.
+
+    `longest_return` is the longest time from when all replicas had been started again until a client that waited for
+    that had its answer.
+    """
 
     def __init__(self, now: float) -> None:
         self.longest: dict[str, Gap] = {}
@@ -31,6 +35,8 @@ class Gaps:
         self._unanswered: dict[int, int] = {}
         self._since: dict[int, float] = {}
         self._faults: dict[str, int] = {}
+        self._revived: dict[int, float] = {}
+        self.longest_return = 0.0
 
     def is_healthy(self, replica: str) -> bool:
         """Whether no fault has `replica` as its victim."""
@@ -49,6 +55,7 @@ class Gaps:
     def answered(self, client: int, now: float) -> None:
         """It got an answer."""
         self._note(client, now)
+        self._note_return(client, now)
         self._unanswered[client] -= 1
         if self._unanswered[client]:
             self._since[client] = now
@@ -59,14 +66,20 @@ class Gaps:
         """It got an error: it goes on waiting, with its next command."""
         self._unanswered[client] -= 1
 
-    def strike(self, label: str, fault: str, replicas: Iterable[str], now: float) -> None:
+    def strike(self, label: str, fault: str, replicas: Sequence[str], now: float) -> None:
         """A fault of the kind `label` begins whose victims these are; waits that end from now on are put down to it."""
         for replica in replicas:
             for client in self._clients_of(replica):
                 if client in self._since:
                     self._note(client, now)
             self._faults[replica] = self._faults.get(replica, 0) + 1
+        if replicas:
+            self._revived.clear()
         self._label, self._fault, self._struck = label, fault, now
+
+    def revive(self, now: float) -> None:
+        """All replicas were down, and the last of them has been started again."""
+        self._revived = dict.fromkeys(self._since, now)
 
     def heal(self, replicas: Iterable[str], now: float) -> None:
         """A fault ends whose victims these are."""
@@ -80,10 +93,16 @@ class Gaps:
         """The run is over: who waits has waited until now."""
         for client in list(self._since):
             self._note(client, now)
+            self._note_return(client, now)
         self._since.clear()
 
     def _clients_of(self, replica: str) -> list[int]:
         return [client for client, home in self._homes.items() if home == replica]
+
+    def _note_return(self, client: int, now: float) -> None:
+        revived = self._revived.pop(client, None)
+        if revived is not None:
+            self.longest_return = max(self.longest_return, now - revived)
 
     def _note(self, client: int, now: float) -> None:
         home = self._homes[client]

@@ -18,9 +18,10 @@ from typing import Any, Final, NamedTuple, Self
 from chaos_check import Checker
 from chaos_gaps import Gaps
 from chaos_history import Epoch
+from chaos_ledger import Audit, Ledger
 from chaos_workload import SETS, Asker, Keys, ask, result_of
 from epaxos.client.asynchronous import AsyncClient
-from epaxos.client.commands import MultiAborted, Op
+from epaxos.client.commands import MultiAborted, Op, Result
 from epaxos.config import Config
 from epaxos.errors import ClientError, OperationFailed
 from epaxos.simulation.checkers.search import Finding, Linearizability
@@ -35,9 +36,8 @@ BACKLOG: Final = 6
 BULK: Final = 25
 """Commands in one call of the load that is not recorded."""
 
-BULK_KEYS: Final = 300
-SHARED: Final = 3
-"""Of the commands of a bulk, so many are on a key that all replicas' clients write: what comes after depends on it."""
+AUDIT: Final = 500
+"""Keys that are read at a time when all is over."""
 
 SURGE: Final = 0.02
 """Seconds over which the commands of a surge are spread, each a frame, so most of them an instance, of its own."""
@@ -107,6 +107,7 @@ class Load:
     ) -> None:
         self.tally = Tally()
         self.gaps = gaps
+        self._ledger = Ledger()
         self._config = config
         self._options = options
         self._chance = chance
@@ -166,11 +167,27 @@ class Load:
         for client in self._clients:
             self.tally.retries.update(client.retries)
 
+    async def audit(self, home: str) -> Audit:
+        """Read, at the replica `home`, what the load that is not recorded has come to, and compare.
+
+        Raises:
+            ClientError: it cannot be read.
+        """
+        keys = self._ledger.keys
+        values: dict[bytes, bytes | None] = {}
+        async with AsyncClient(config=self._config, replica=home) as client:
+            for start in range(0, len(keys), AUDIT):
+                part = keys[start : start + AUDIT]
+                results = await client.bulk([Op.get(key) for key in part])
+                values.update(zip(part, map(_value, results), strict=True))
+        return self._ledger.audit(values)
+
     def check(self) -> None:
         """Raise what made one of the tasks end."""
         for task in (*self._tasks, *self._background):
             if task.done() and (error := task.exception()) is not None:
                 raise error
+        self._tasks = [task for task in self._tasks if not task.done()]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -281,15 +298,14 @@ class Load:
     # -- the rest ------------------------------------------------------------------------------------------
 
     async def _ask_in_bulk(self, client: AsyncClient, number: int, home: str) -> None:
-        """Many writes in one call at intervals, some of them on a key that all write."""
-        serial = count()
+        """Many writes in one call at intervals, some of them on keys that all write."""
         interval = BULK * len(self._names) / self._options.bulk
         while await self._rest(interval):
-            value = b"%d" % next(serial)
-            keys = [b"bulk.%d.%d" % (number, next(serial) % BULK_KEYS) for _ in range(BULK - SHARED)]
-            keys += [b"bulk.shared.%d" % position for position in range(SHARED)]
+            ops = self._ledger.batch(number, BULK)
             self.gaps.asked(number, self._now())
-            results = await client.bulk([Op.put(key, value) for key in keys])
+            results = await client.bulk(ops)
+            for op, result in zip(ops, results, strict=True):
+                self._ledger.note(op, result)
             errors = [result.error for result in results if result.error is not None]
             self.tally.others += len(results) - len(errors)
             if errors:
@@ -303,3 +319,9 @@ class Load:
             before = self._now()
             await asyncio.sleep(_POLL)
             self.tally.longest_stall = max(self.tally.longest_stall, self._now() - before - _POLL)
+
+
+def _value(result: Result) -> bytes | None:
+    value = result.unwrap()
+    assert value is None or isinstance(value, bytes)
+    return value

@@ -12,10 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos_gaps import Gap
+from chaos_ledger import Audit
 from epaxos.simulation.checkers.search import Finding, Linearizability
 
 LIMIT: Final = 3.0
 """How long a client of a healthy replica may have to wait, in multiples of `timeout`."""
+
+
+RETURN_LIMIT: Final = 10.0
+"""How long a client may have to wait after all replicas have been started again, in multiples of `timeout`."""
+
+
+class Goal(NamedTuple):
+    """SIGKILLs, and times that all replicas are killed together, after which a run ends; 0 for none."""
+
+    kills: int = 0
+    all_down: int = 0
+
+    def is_reached(self, kills: int, all_down: int) -> bool:
+        """Whether so many are enough; never if there is no goal."""
+        return any(self) and kills >= self.kills and all_down >= self.all_down
+
+
+NO_GOAL: Final = Goal()
 
 
 class Verdict(NamedTuple):
@@ -32,12 +51,14 @@ class Report:
 
     Times are in seconds. `timeout` is the replicas'. `judged` is False where more replicas were faulty at a time
     than the cluster survives: then nobody can be promised an answer in time, only a right one. `compared` counts the
-    rounds at whose end a majority was left, so that the states of those left could be compared.
+    rounds at whose end a majority was left, so that the states of those left could be compared. `kills` counts SIGKILLs
+    by what the victim was about, `all_down` how often all died together, `done` what the replicas have done.
     """
 
     seed: int
     timeout: float
     judged: bool
+    goal: Goal = NO_GOAL
     seconds: float = 0.0
     rounds: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -54,6 +75,22 @@ class Report:
     recovered: int = 0
     compared: int = 0
     apart: list[str] = field(default_factory=list)
+    audits: list[Audit] = field(default_factory=list)
+    kills: Counter[str] = field(default_factory=Counter)
+    all_down: int = 0
+    restarts: int = 0
+    longest_return: float = 0.0
+    done: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def killed(self) -> tuple[int, int]:
+        """SIGKILLs so far, and how often all died together."""
+        return self.kills.total(), self.all_down
+
+    @property
+    def has_reached_goal(self) -> bool:
+        """Whether a goal was set and is reached."""
+        return self.goal.is_reached(*self.killed)
 
     @property
     def rate(self) -> float:
@@ -67,7 +104,12 @@ class Report:
 
     def verdicts(self) -> list[Verdict]:
         """Each claim and whether it holds."""
-        return [self._history(), self._gap(), self._errors(), self._states()]
+        verdicts = [self._history(), self._once(), self._gap(), self._errors(), self._states()]
+        if self.all_down:
+            verdicts.append(self._return())
+        if any(self.goal):
+            verdicts.append(self._goal())
+        return verdicts
 
     @property
     def fine(self) -> bool:
@@ -82,6 +124,29 @@ class Report:
         if wrong[Linearizability.UNDECIDED]:
             text += f"; {wrong[Linearizability.UNDECIDED]} are UNDECIDED, too hard to search"
         return Verdict("the history is linearizable", not wrong and self.epochs > 0, text)
+
+    def _once(self) -> Verdict:
+        claim = "every command executed once if answered, at most once if not"
+        if not self.audits:
+            return Verdict(claim, None, "no majority was left")
+        answered, unanswered, executed = (
+            sum(numbers) for numbers in zip(*(audit[:3] for audit in self.audits), strict=True)
+        )
+        wrong = [fault for audit in self.audits for fault in audit.wrong]
+        text = f"{answered:,} answered, {executed} of {unanswered} others executed, by the values at the end"
+        return Verdict(claim, not wrong, "; ".join([text, *wrong]))
+
+    def _return(self) -> Verdict:
+        claim = (
+            f"when all were down, clients wait no longer than {RETURN_LIMIT:g} time-outs from the last start"
+        )
+        multiple = self.longest_return / self.timeout
+        return Verdict(claim, multiple <= RETURN_LIMIT, f"{self.longest_return:.2f} s, {self.all_down} times")
+
+    def _goal(self) -> Verdict:
+        claim = f"{self.goal.kills} SIGKILLs, {self.goal.all_down} times all at once"
+        kills, all_down = self.killed
+        return Verdict(claim, self.has_reached_goal, f"{kills} SIGKILLs, {all_down} times all")
 
     def _gap(self) -> Verdict:
         claim = f"no client of a healthy replica waits longer than {LIMIT:g} time-outs"
@@ -127,6 +192,12 @@ class Report:
                 {"verdict": finding.verdict.value, "text": finding.text} for finding in self.findings
             ],
             "apart": self.apart,
+            "audits": [audit._asdict() for audit in self.audits],
+            "kills": dict(self.kills),
+            "all_down": self.all_down,
+            "restarts": self.restarts,
+            "longest_return": self.longest_return,
+            "done": dict(self.done),
             "verdicts": [verdict._asdict() for verdict in self.verdicts()],
         }
 
@@ -146,8 +217,22 @@ class Report:
             table.add_row(claim, _MARKS[holds], figures)
         console.print(table)
         self._show_gaps(console)
+        if self.kills:
+            self._show_kills(console)
         for finding in self.findings:
             console.print(f"{finding.verdict.value}: {finding.text}", markup=False, soft_wrap=True)
+
+    def _show_kills(self, console: Console) -> None:
+        done = self.done
+        share = done["seconds of checkpoints"] / self.seconds if self.seconds else 0.0
+        console.print(
+            f"{self.kills.total()} SIGKILLs: {_counts(self.kills)}; all replicas together {self.all_down} times; "
+            f"{self.restarts} restarts, {done['resumes']} resumes, "
+            f"{done['resumes with open instances']} of them with open instances; "
+            f"{done['catch-ups begun']} catch-ups by a checkpoint begun, {done['catch-ups']} ended; "
+            f"{done['checkpoints']:.0f} checkpoints, {share:.2f} of them under way at a time",
+            soft_wrap=True,
+        )
 
     def _show_gaps(self, console: Console) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)

@@ -2,7 +2,8 @@
 
 Time is divided into slots of one interval. A fault begins with a slot; the first slot and the last one have none,
 so that a run begins in order and what it ends with has time to be mended. Kills come last: what is dead stays dead,
-and a cluster with as many dead as it survives can bear nothing else.
+and a cluster with as many dead as it survives can bear nothing else. A restart is over when its victims are back, which
+nobody can know beforehand; what was drawn to come after waits for it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,22 @@ from random import Random
 from typing import Final, NamedTuple
 
 from chaos_faults import DRAWS, Fault
+from chaos_restarts import Restart
 
 CALM: Final = 0.2
 """Share of a slot, at its end, in which every fault that can be mended is."""
 
 MIXED: Final = 4
 """Slots of a round, at least, in which something other than a kill happens, if more than kills are asked for."""
+
+WHOLE: Final = frozenset({"restart-all"})
+"""Kinds that befall all replicas, so nothing else may be under way."""
+
+WEIGHTS: Final = {"restart": 3}
+"""How much likelier than others some kinds are."""
+
+START: Final = 1.0
+"""Seconds that a replica takes to come back from its last start, about."""
 
 
 class Event(NamedTuple):
@@ -53,10 +64,16 @@ def draw_schedule(
             continue
         if slot >= first_kill and kills:
             events.append(Event(begin, None, DRAWS["kill"](chance, healthy, names, room)))
-        elif passing:
+            continue
+        possible = [kind for kind in passing if kind not in WHOLE or len(healthy) == len(names)]
+        if possible:
             last = (first_kill if kills else slots) * interval - CALM * interval
-            until = min(last, begin + interval * chance.uniform(0.3, 0.9 if at_once == 1 else 1.8))
-            events.append(Event(begin, until, DRAWS[chance.choice(passing)](chance, healthy, names, room)))
+            until = begin + interval * chance.uniform(0.3, 0.9 if at_once == 1 else 1.8)
+            kind = chance.choices(possible, [WEIGHTS.get(kind, 1) for kind in possible])[0]
+            fault = DRAWS[kind](chance, healthy, names, room)
+            if isinstance(fault, Restart):
+                until = begin + fault.seconds + START
+            events.append(Event(begin, min(last, until), fault))
     return events
 
 

@@ -107,6 +107,10 @@ class Children:
             pause(POLL)
         return process.returncode
 
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """Take note that a process has ended: its number may be another one's by the time of `stop`."""
+        self._processes.remove(process)
+
     def stop(self) -> list[subprocess.Popen[bytes]]:
         """Ask all that run to stop and, after a grace time, kill; those that did not end with status 0."""
         running = [process for process in self._processes if process.poll() is None]
