@@ -1,0 +1,261 @@
+"""A Replica whose disk fails promises nothing more, and lives on to say so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+from epaxos.actors import assembly
+from epaxos.actors.assembly import make_parts
+from epaxos.actors.process import _health
+from epaxos.actors.replica import End, Replica
+from epaxos.config import Config, load_config
+from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.messages import Accept, Beacon, Message, PreAccept, PreAcceptOK
+from epaxos.statemachine.batch import decode_payload, encode_batch
+from epaxos.statemachine.operations import Operation
+from epaxos.storage.memory_engine import MemoryEngine
+from epaxos.transport.codec import Codec, PeerMessage, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.framing import Kind, open_frame, seal
+from failing_engine import FailingEngine
+from harness.lone import payload_of
+from live_cluster import Ports
+
+ME, BRAVO, CHARLIE = range(3)
+WAIT = 10.0
+"""Seconds after which what a test waits for is not going to happen."""
+
+
+class Outside:
+    """The peers and a client of the one replica that runs: sockets in a test's hand."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._codec = Codec(config.n, decode_payload)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._peers = [self._bound(row) for row in (BRAVO, CHARLIE)]
+        self._door = self._connected(config.replicas[ME].peer_endpoint)
+        self._client = self._connected(config.replicas[ME].client_endpoint)
+        self.heard: list[PeerMessage] = []
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def _bound(self, row: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.bind(self._config.replicas[row].peer_endpoint)
+        return socket
+
+    def _connected(self, endpoint: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.connect(endpoint)
+        return socket
+
+    # -- peers ---------------------------------------------------------------------------------------------
+
+    def speak(self, row: int, *messages: Message) -> None:
+        """Be a peer that hears the replica."""
+        request = PeerRequest(row, 100 + row, [encode_message(message) for message in messages], hears=True)
+        self._door.send(seal(Kind.PEER, self._config.fingerprint, encode_envelope(request)))
+
+    def listen(self) -> list[PeerMessage]:
+        """What has arrived at the peers since the last time."""
+        arrived: list[PeerMessage] = []
+        for socket in self._peers:
+            while socket.poll(0):
+                _, frame = socket.recv_multipart()
+                body = open_frame(frame, self._config.fingerprint, self._config.max_peer_frame).body
+                encoded = self._codec.decode_envelope(body).messages
+                arrived += [self._codec.decode_message(ME, message) for message in encoded]
+        self.heard += arrived
+        return arrived
+
+    def make_friends(self) -> None:
+        """Let both peers be online for the replica."""
+        beacon = Beacon(*[(-1, -1, -1)] * 5)
+        self.wait_for(lambda: self._has_beacon(beacon))
+
+    def _has_beacon(self, beacon: Beacon) -> bool:
+        for row in (BRAVO, CHARLIE):
+            self.speak(row, beacon)
+        self.listen()
+        online = self.status()["peers"]
+        return all(peer["online"] for peer in online.values()) and bool(self.heard)
+
+    @staticmethod
+    def wait_for(holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT
+        while not holds():
+            assert time.monotonic() < end, "it does not come"
+            time.sleep(0.01)
+
+    # -- a client ------------------------------------------------------------------------------------------
+
+    def request(self, number: int) -> None:
+        body = encode_batch(7, number, 0, bytes((Operation.WRITE,)), [b"key"], [b"%d" % number])
+        self._client.send(seal(Kind.REQUEST, self._config.fingerprint, body))
+
+    def answer(self, *, within: float = WAIT) -> tuple[int, Any]:
+        assert self._client.poll(int(within * 1000)), "no answer"
+        frame = open_frame(self._client.recv(), self._config.fingerprint, self._config.max_frame)
+        return frame.kind, msgpack.unpackb(frame.body)
+
+    def status(self) -> dict[str, Any]:
+        self._client.send(seal(Kind.STATUS, self._config.fingerprint, msgpack.packb((1, {}))))
+        kind, (_, status) = self.answer()
+        assert kind == Kind.STATUS_REPLY
+        found: dict[str, Any] = status
+        return found
+
+
+class Running:
+    """The replica, what it sits on, and what is around it."""
+
+    def __init__(self, engine: FailingEngine, end: End, outside: Outside) -> None:
+        self.engine = engine
+        self.end = end
+        self.outside = outside
+
+    def check_stopped(self) -> None:
+        """It tells everybody that it takes no part any more, and no peer hears from it again."""
+        outside = self.outside
+        outside.wait_for(lambda: bool(self.end.trouble))
+        assert not self.end.reached.is_set(), "the process would end"
+        outside.listen()
+        refused = self.engine.refused
+        for number in (100, 101):
+            outside.request(number)
+            assert outside.answer() == (Kind.BUSY, [7, number, 1])
+        status = outside.status()
+        assert "no space left" in status["storage_failed"]
+        healthy, details = _health(self.end)
+        assert not healthy
+        assert "no space left" in str(details["storage"])
+        # Whoever speaks to it is not answered; ten beacons and several retries would have come by then.
+        place = InstanceId(BRAVO, 50)
+        command = payload_of(9, 1, [(Operation.WRITE, b"k", b"v")])
+        outside.speak(BRAVO, PreAccept(place, command, (-1, -1, -1), 0))
+        time.sleep(0.3)
+        assert outside.listen() == []
+        assert self.engine.refused == refused, "it still writes"
+        assert outside.status()["committed"] == status["committed"]
+        assert not self.end.reached.is_set()
+
+
+def config_on(ports: list[int]) -> Config:
+    whole = load_config(None, environ={})
+    replicas = tuple(
+        replace(replica, port=ports[3 * row], client_port=ports[3 * row + 1], metrics_port=ports[3 * row + 2])
+        for row, replica in enumerate(whole.replicas)
+    )
+    storage = replace(whole.storage, engine="memory", checkpoint=0.05)
+    return replace(whole, replicas=replicas, beacon=0.03, timeout=5.0, retry=0.05, storage=storage)
+
+
+@contextmanager
+def running(patch: pytest.MonkeyPatch, *fails: str) -> Iterator[Running]:
+    engine = FailingEngine(MemoryEngine(), fails or ("write_log",))
+    patch.setattr(assembly, "open_engine", lambda *_, **__: engine)
+    ports = Ports(9)
+    config = config_on(ports.numbers)
+    outside = Outside(config)
+    end = End()
+    replica = Replica.start(config, ME, make_parts(config, ME), end)
+    try:
+        yield Running(engine, end, outside)
+    finally:
+        replica.stop(block=True)
+        outside.close()
+        ports.close()
+    assert end.error is None
+
+
+def pre_accepts(outside: Outside) -> list[PreAccept]:
+    return [message for message in outside.heard if isinstance(message, PreAccept)]
+
+
+def decide(outside: Outside) -> None:
+    """Let one write be decided on the fast path and answered."""
+    outside.request(1)
+    outside.wait_for(lambda: bool(outside.listen() and pre_accepts(outside)))
+    place, _, deps, seq = pre_accepts(outside)[-1]
+    outside.speak(BRAVO, PreAcceptOK(place, deps, seq))
+    kind, reply = outside.answer()
+    assert (kind, reply[:2]) == (Kind.REPLY, [7, 1])
+
+
+def test_a_proposal_that_was_not_written_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(monkeypatch) as replica:
+        replica.outside.make_friends()
+        replica.engine.fail_at(1)
+        replica.outside.request(1)
+        replica.check_stopped()
+        assert pre_accepts(replica.outside) == []
+
+
+def test_a_decision_that_was_not_written_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first write is the proposal's, the second that of the decision."""
+    with running(monkeypatch) as replica:
+        outside = replica.outside
+        outside.make_friends()
+        replica.engine.fail_at(2)
+        outside.request(1)
+        outside.wait_for(lambda: bool(outside.listen() and pre_accepts(outside)))
+        place, _, deps, seq = pre_accepts(outside)[0]
+        outside.speak(BRAVO, PreAcceptOK(place, deps, seq))
+        replica.check_stopped()
+        kinds = {type(message) for message in outside.heard}
+        assert kinds == {Beacon, PreAccept}, "nothing was committed"
+        assert outside.status()["executed_commands"] == 0
+
+
+def test_a_promise_to_a_peer_that_was_not_written_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(monkeypatch) as replica:
+        outside = replica.outside
+        outside.make_friends()
+        replica.engine.fail_at(1)
+        command = payload_of(9, 1, [(Operation.WRITE, b"k", b"v")])
+        outside.speak(BRAVO, PreAccept(InstanceId(BRAVO, 0), command, (-1, -1, -1), 0))
+        replica.check_stopped()
+        assert {type(message) for message in outside.heard} == {Beacon}
+
+
+def test_a_peer_that_could_not_be_remembered_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(monkeypatch) as replica:
+        replica.engine.fail_at(1)
+        replica.outside.speak(BRAVO, Beacon(*[(5, 5, 5)] * 5))
+        replica.check_stopped()
+        assert all(isinstance(message, Beacon) for message in replica.outside.heard)
+
+
+@pytest.mark.parametrize("operation", ["stage_state", "commit_state"])
+def test_a_checkpoint_that_was_not_written_stops_it_too(
+    monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """The log may be on the same disk: what a replica believes to have written may not be there."""
+    with running(monkeypatch, operation) as replica:
+        replica.outside.make_friends()
+        replica.engine.fail_at(1)
+        decide(replica.outside)
+        replica.check_stopped()
+        assert replica.outside.status()["truncated"] == [-1, -1, -1]
+
+
+def test_a_replica_whose_disk_works_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(monkeypatch) as replica:
+        outside = replica.outside
+        outside.make_friends()
+        decide(outside)
+        outside.wait_for(lambda: outside.status()["checkpoint"] == [0, -1, -1])
+        assert outside.status()["storage_failed"] is None
+        assert _health(replica.end)[0]
+        assert not any(isinstance(message, Accept) for message in outside.heard)
+        written = {key for puts in replica.engine.log for key, _ in puts}
+        assert len(written) == 5, "the payload, its record, and who the three replicas are"
