@@ -221,7 +221,9 @@ def test_up_stops_all_when_one_dies_and_says_what_to_do(cluster: ClusterMaker) -
     assert up.wait() == 128 + signal.SIGKILL
     wait_until_gone(pids)
     assert re.search(
-        r"^up .* was killed by SIGKILL; stopping the others\. It is not started again", up.printed, re.MULTILINE
+        r"^up .* was killed by SIGKILL; stopping the others\. It is not started again",
+        up.printed,
+        re.MULTILINE,
     )
 
 
