@@ -40,7 +40,7 @@ class Header(NamedTuple):
 
     version   of the program that wrote it
     time      when, in UTC, as in ISO 8601
-    cluster   fingerprint of the cluster; n is how many replicas it had
+    cluster   whose promises stood beside it (`Config.identity`); n is how many replicas that cluster had
     replica   name of the one that it is from
     executed  per row, up to where everything had executed
     """

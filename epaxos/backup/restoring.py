@@ -1,7 +1,7 @@
 """Making the data directories of a new cluster of a backup.
 
 **Why a new cluster.** A replica that came back with an old state under its identity would not know what it has
-promised since, and its vote could decide an instance twice (protocol 4.11c). A cluster with another fingerprint has no
+promised since, and its vote could decide an instance twice (protocol 4.11c). A cluster with another identity has no
 past: no instance of it exists, no frame of the old one is taken by it or the other way round. So all its replicas
 may begin with an empty log, from slot 0, and with no key remembered in the indexes, since nothing that was ever
 proposed in it touches one. What they must have is the *same* state; it stands for "before slot 0".
@@ -78,7 +78,7 @@ def _check_config(config: Config, backup: BackupFile) -> None:
         raise ConfigError(
             f"{config.source}: storage.engine is 'memory', which keeps nothing; allowed: 'sqlite'"
         )
-    if config.fingerprint == backup.header.cluster:
+    if config.identity == backup.header.cluster:
         raise ConfigError(
             f"{config.source}: this is the cluster that {backup.path} is of; its replicas may have promised since "
             "what the backup does not know of, and would decide otherwise now. Give the new cluster another name "
@@ -123,7 +123,7 @@ def _fill(
 ) -> None:
     """Write one directory, under a name that no replica has."""
     shutil.rmtree(directory, ignore_errors=True)  # what an attempt before this one left
-    identity = Identity(config.fingerprint, config.n, row, config.replicas[row].name)
+    identity = Identity(config.identity, config.n, row, config.replicas[row].name)
     engine = open_engine(config.storage.engine, directory, identity, "always", 1.0, create=True)
     try:
         _stage(engine, backup, config.n)

@@ -56,7 +56,7 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
     if config.storage.engine == "memory":
         raise ConfigError(f"{config.source}: storage.engine is 'memory': there is nothing on disk to copy")
     with Reading(config.storage.directory_of(replica.name)) as reading:
-        if reading.identity.cluster != config.fingerprint:
+        if reading.identity.cluster != config.identity:
             raise ConfigError(f"{config.source}: {reading.path} holds the data of another cluster")
         wanted: Vector = (-1,) * config.n
         limit = 0.0

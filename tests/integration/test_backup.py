@@ -15,6 +15,7 @@ from live_cluster import ClusterMaker, LiveCluster
 DURABLE: dict[str, Any] = {
     "timeout": "400ms",
     "beacon": "50ms",
+    "client": {"timeout": "10s", "tries": 10},
     "storage": {"engine": "sqlite", "sync": "never", "checkpoint": "300ms"},
 }
 

@@ -59,15 +59,31 @@ def test_survivors_of_a_kill_answer_right_and_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
+def test_replicas_come_back_one_by_one_and_all_together(tmp_path: Path) -> None:
+    kinds = ["--faults", "restart,restart-all", "--duration", "18s", "--seed", "1493"]
+    process = start(tmp_path, *kinds, "--kills", "9", "--all-down", "2", "--json")
+    printed, said = process.communicate(timeout=50)
+    report = json.loads(printed)
+    assert process.returncode == 0, said + printed
+    assert sum(report["kills"].values()) == report["restarts"] >= 9
+    assert report["all_down"] >= 2
+    assert report["done"]["resumes"] >= 4
+    assert report["audits"][0]["answered"] > 100
+    assert report["audits"][0]["wrong"] == report["findings"] == report["apart"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("faults", ["pause", "restart-all"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_nothing_is_left_however_it_ends_even_a_replica_that_stood_still(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, faults: str
 ) -> None:
-    process = start(tmp_path, "--faults", "pause")
+    process = start(tmp_path, "--faults", faults, "--seed", "1")
     assert process.stderr is not None
     for line in process.stderr:
-        if "pause" in line and "until" in line:
+        if f" s  {faults} " in line:
             break
     process.send_signal(number)
     process.communicate(timeout=30)
@@ -83,6 +99,15 @@ def test_nothing_is_left_however_it_ends_even_a_replica_that_stood_still(
 def test_wrong_options_are_told_in_one_line() -> None:
     for arguments, text in (
         (["--faults", "fire"], "--faults: found fire; allowed: one or more of kill, pause, cut, delay"),
+        (
+            ["--faults", "restart", "--engine", "memory"],
+            "--engine: found memory; allowed: sqlite, for restarts",
+        ),
+        (["--faults", "pause", "--kills", "3"], "--kills: found 3; allowed: above 0, with kills or restarts"),
+        (
+            ["--faults", "restart", "--all-down", "3"],
+            "--all-down: found 3; allowed: above 0, with restart-all",
+        ),
         (["--interval", "1s"], "--interval: found 1.0; allowed: twice the time-out or more"),
         (["--duration", "5s"], "--duration: found 5.0; allowed: three intervals or more"),
         (["--replicas", "2"], "--replicas: found 2; allowed: 3 to 7"),

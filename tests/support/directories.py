@@ -47,7 +47,7 @@ def record(place: InstanceId, phase: Phase, deps: Vector = NONE, payload: Payloa
 def open_directory(config: Config, name: str, sync: str = "never") -> Engine:
     """The engine of a replica, whose directory is made if there is none."""
     row = config.row_of(name)
-    identity = Identity(config.fingerprint, config.n, row, name)
+    identity = Identity(config.identity, config.n, row, name)
     return open_engine("sqlite", config.storage.directory_of(name), identity, sync, 1.0, create=True)
 
 

@@ -151,9 +151,9 @@ class Run:
         to_begin = sorted(events, key=lambda event: event.at)
         to_end: list[Event] = []
         while (now := _now() - began) < seconds and not self._is_enough(cluster):
-            late = await self._end_due(cluster, load, to_end, now)
-            while to_begin and to_begin[0].at <= now and not late:
-                event = to_begin.pop(0)
+            await self._end_due(cluster, load, to_end, now)
+            if to_begin and to_begin[0].at <= now and self._is_room(cluster, to_end, to_begin[0]):
+                event = to_begin.pop(0).postponed(now)
                 if not event.fault.lasting:
                     to_end.append(event)
                 await self._begin(cluster, load, event, now)
@@ -167,16 +167,21 @@ class Run:
         kills, all_down = self.report.killed
         return self.report.goal.is_reached(kills + cluster.kills.total(), all_down + cluster.all_down)
 
-    async def _end_due(self, cluster: Cluster, load: Load, under_way: list[Event], now: float) -> bool:
-        """End the faults whose time has come; returns whether one of them lasts longer than it was meant to."""
-        late = False
+    def _is_room(self, cluster: Cluster, under_way: Sequence[Event], event: Event) -> bool:
+        """Whether a fault may begin: those before it may have taken longer than was foreseen."""
+        faulty = {victim for other in under_way for victim in other.fault.victims}
+        faulty.update(name for name in cluster.names if not cluster.replicas[name].runs)
+        victims = event.fault.victims
+        allowed = max(self._options.at_once, len(victims))
+        return not faulty & set(victims) and len(faulty) + len(victims) <= allowed
+
+    async def _end_due(self, cluster: Cluster, load: Load, under_way: list[Event], now: float) -> None:
+        """End the faults whose time has come, but for replicas that are not back yet."""
         for event in [event for event in under_way if event.until is not None and event.until <= now]:
             if isinstance(event.fault, Restart) and not event.fault.is_over():
-                late = True
                 continue
             under_way.remove(event)
             await self._end(cluster, load, event, now)
-        return late
 
     @staticmethod
     def _on_return(cluster: Cluster, load: Load, victims: Sequence[str]) -> None:

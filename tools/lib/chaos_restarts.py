@@ -26,7 +26,7 @@ LISTENS: Final = "listening for peers on"
 CATCHES_UP: Final = "catching up from"
 CAUGHT_UP: Final = ("caught up in", "did not send its checkpoint")
 
-MOMENTS: Final = ("", LISTENS, CATCHES_UP, ": merging", ": following", "is online")
+MOMENTS: Final = ("", "", "", LISTENS, CATCHES_UP, ": merging", ": following", "is online")
 """What a replica's log says when it is killed again; with nothing, it is a matter of time."""
 
 LONG: Final = 3.0
@@ -83,7 +83,7 @@ class Restart:
     @property
     def seconds(self) -> float:
         """About how long it takes until the last start."""
-        return sum(life.pause + life.wait for life in self.lives)
+        return sum(life.pause + life.wait + bool(life.moment) for life in self.lives)
 
     def __str__(self) -> str:
         times = ", ".join(f"{life.pause:.1f} s" for life in self.lives)
@@ -235,4 +235,4 @@ def _lives(chance: Random, *, long: float, again: float) -> tuple[Life, ...]:
 def _life(chance: Random, long: float) -> Life:
     away = chance.uniform(LONG, 2 * LONG) if chance.random() < long else chance.choice((0.0, 0.05, 0.5, 1.5))
     moment = chance.choice(MOMENTS)
-    return Life(away, moment, chance.uniform(0.0, 0.03 if moment else 1.2))
+    return Life(away, moment, chance.uniform(0.0, 0.03 if moment else chance.choice((0.3, 0.6, 1.2))))

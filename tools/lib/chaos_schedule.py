@@ -38,6 +38,10 @@ class Event(NamedTuple):
     until: float | None
     fault: Fault
 
+    def postponed(self, at: float) -> Event:
+        """The same, as long, from `at` on."""
+        return self._replace(at=at, until=None if self.until is None else self.until + at - self.at)
+
 
 def plan_rounds(slots: int, kinds: Sequence[str], at_once: int) -> list[int]:
     """How many slots each round gets: a cluster that loses replicas for good is replaced by a new one in time."""

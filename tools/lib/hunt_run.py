@@ -9,8 +9,10 @@ import gc
 import select
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,17 +82,42 @@ def draw_mutes(seed: int, kinds: Sequence[str], n: int) -> tuple[Mute, ...]:
 
 
 def play(task: Task) -> Found:
-    """Play a directed schedule of tests/scenario."""
+    """Play a directed schedule: a transcript of tests/scenario, or a test, "file::function"."""
     sys.path.append(str(ROOT / "tests" / "support"))
+    file, _, test = task.schedule.partition("::")
+    try:
+        if test:
+            return _run_test(ROOT / file, test)
+        return _play_transcript(ROOT / "tests" / "scenario" / file)
+    except InvariantError as error:
+        return _found("SAFETY", f"a core stops: {error}", 0)
+
+
+def _play_transcript(file: Path) -> Found:
     from scenario.script import Script  # noqa: PLC0415 - what tests share is no part of the program
     from scenario.world import ScenarioError  # noqa: PLC0415
 
     try:
-        Script((ROOT / "tests" / "scenario" / task.schedule).read_text(encoding="utf-8"))
+        Script(file.read_text(encoding="utf-8"))
     except ScenarioError as error:
         return _found("SAFETY", f"schedule: {error}", 0)
-    except InvariantError as error:
-        return _found("SAFETY", f"a core stops: {error}", 0)
+    return _found("CLEAN", "", 0)
+
+
+def _run_test(file: Path, name: str) -> Found:
+    """Run a test; only what it asserts itself counts, not an assertion that fails in the program."""
+    spec = spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        getattr(module, name)()
+    except AssertionError as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        if where.filename != str(file):
+            return _found("CRASH", traceback.format_exc(), 0)
+        return _found("SAFETY", f"directed test: {where.line}", 0)
     return _found("CLEAN", "", 0)
 
 

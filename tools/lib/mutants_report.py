@@ -67,8 +67,11 @@ class Row(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The draw of the seeds, or the schedule."""
-        return f"schedule {self.task.schedule}" if self.task.schedule else self.task.draw.name
+        """The draw of the seeds, or the schedule, which may be a test."""
+        schedule = self.task.schedule
+        if not schedule:
+            return self.task.draw.name
+        return f"test {schedule.removeprefix('tests/')}" if "::" in schedule else f"schedule {schedule}"
 
     @property
     def seeds(self) -> str:

@@ -65,7 +65,8 @@ class Mutant(NamedTuple):
     patches   how to make it
     draw      of the seeds that hunt it
     harmless  why it does no harm with three replicas; empty if it does
-    schedule  the transcript of tests/scenario that shows it where seeds are too slow; empty if seeds do
+    schedule  what shows it where seeds are too slow: a transcript of tests/scenario, or a directed test as
+              "path::function"; empty if seeds do
     damage    the draw for hunting it by its consequences alone, where that is another one
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import mutations_checkpoint as checkpoint
 import mutations_commit as commit
 import mutations_durability as durability
 import mutations_execution as execution
@@ -17,6 +18,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *recovery.VALUES,
     *recovery.JUDGEMENT,
     *recovery.RESTART,
+    *checkpoint.TRUNCATION,
+    *checkpoint.CONTENTS,
+    *checkpoint.ADOPTION,
+    *checkpoint.RESTART,
     *durability.ANSWERS,
     *durability.OWNER,
     *execution.ORDER,

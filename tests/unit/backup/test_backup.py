@@ -85,7 +85,7 @@ def left_behind(config: Config) -> list[str]:
 
 def test_it_says_where_it_comes_from_and_holds_values_and_sessions_alone(old: Config, file: Path) -> None:
     with BackupFile(file) as backup:
-        assert backup.header[2:] == (old.fingerprint, N, "alpha", (4, -1, 7))
+        assert backup.header[2:] == (old.identity, N, "alpha", (4, -1, 7))
         rows = dict(backup.rows())
         assert dict(backup.rows()) == rows
     assert {key[1:]: value for key, value in rows.items() if key[:1] == VALUE} == VALUES
@@ -164,7 +164,7 @@ def test_all_replicas_begin_alike_with_empty_logs_and_know_one_another(new: Conf
     assert (restored.keys, restored.sessions) == (len(VALUES), len(SESSIONS))
     contents = [read_contents(directory) for directory in restored.directories]
     assert [told.identity.row for told in contents] == [0, 1, 2]
-    assert {told.identity.cluster for told in contents} == {new.fingerprint}
+    assert {told.identity.cluster for told in contents} == {new.identity}
     for told in contents:
         assert not told.records
         assert told.checkpoint is not None

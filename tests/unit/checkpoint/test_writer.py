@@ -11,35 +11,68 @@ from epaxos.protocol.contract import Receive
 from epaxos.protocol.epaxos import EPaxos
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.messages import PreAccept
+from epaxos.protocol.messages import Message, PreAccept, PreAcceptOK
 from epaxos.protocol.quorums import make_quorums
 from epaxos.protocol.state import Settings
 from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine
 from epaxos.storage.records import encode_whole
 from harness.commands import decode_access, put
+from harness.probe import sent
 
 NONE: Vector = (-1, -1, -1)
 PLACE = InstanceId(1, 5)
+PRE_ACCEPT: Receive[Message] = Receive(1, PreAccept(PLACE, put(1, b"x"), NONE, 0))
 
 
 def no_sleep(_: float) -> None:
     """Nothing here pauses."""
 
 
+class Merge:
+    """A replica that adopts the checkpoint of a peer, which annulled `PLACE` and never knew the payload."""
+
+    def __init__(self) -> None:
+        self.core = EPaxos(Settings(row=0, quorums=make_quorums(3)), Random(0))
+        self._staged: list[Change] = []
+        machine = StateMachine(Limits(64, 64, 1), no_sleep)
+        self._writer = CheckpointWriter(self.core, machine, self._staged.extend)
+
+    def begin(self) -> None:
+        """All rows have come; a first slice of them is merged."""
+        annulled = Instance(PLACE, NONE)
+        annulled.phase, annulled.value = Phase.COMMITTED, NOP
+        fetched = Fetched(3, self.core.width, decode_access)
+        rows = [*index_rows([b"other"], [[-1]] * self.core.width), meta_row(Meta(NONE))]
+        fetched.take([(key, value) for key, value in rows if value is not None])
+        fetched.take([(entry_key(PLACE), encode_whole(annulled))])
+        self._writer.adopt(fetched)
+        self.core.on_event(hold_event(fetched), 0.0)
+        assert not self._writer.step()
+
+    def end(self) -> None:
+        """Write the merged checkpoint."""
+        while not self._writer.step():
+            pass
+
+    def remembers(self, key: bytes) -> bool:
+        """Whether it says of a key that `PLACE` writes it."""
+        columns = self.core.recall([key])
+        return columns[4] == [PLACE.slot] and index_rows([key], columns)[0] in self._staged
+
+
 def test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it() -> None:
     # Above the peer's frontier: the entry stays in the log now, and will be dropped one day like all others.
-    core = EPaxos(Settings(row=0, quorums=make_quorums(3)), Random(0))
-    core.on_event(Receive(1, PreAccept(PLACE, put(1, b"x"), NONE, 0)), 0.0)
-    annulled = Instance(PLACE, NONE)
-    annulled.phase, annulled.value = Phase.COMMITTED, NOP
-    fetched = Fetched(3, core.width, decode_access)
-    fetched.take([(entry_key(PLACE), encode_whole(annulled)), (b"m", bytes(meta_row(Meta(NONE))[1] or b""))])
-    staged: list[Change] = []
-    writer = CheckpointWriter(core, StateMachine(Limits(64, 64, 1), no_sleep), staged.extend)
-    writer.adopt(fetched)
-    core.on_event(hold_event(fetched), 0.0)
-    while not writer.step():
-        pass
-    assert index_rows([b"x"], core.recall([b"x"]))[0] in staged
-    assert core.recall([b"x"])[4] == [5]
+    merge = Merge()
+    merge.core.on_event(PRE_ACCEPT, 0.0)
+    merge.begin()
+    merge.end()
+    assert merge.remembers(b"x")
+
+
+def test_nothing_is_promised_that_the_merged_checkpoint_will_not_remember() -> None:
+    merge = Merge()
+    merge.begin()
+    effects = merge.core.on_event(PRE_ACCEPT, 0.0)
+    merge.end()
+    assert merge.remembers(b"x") or not sent(effects, PreAcceptOK)

@@ -17,7 +17,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.ids import Ballot, InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.protocol.messages import (
     Accept,
@@ -79,11 +79,8 @@ class Alone:
         self.core.remember([KEY], [*unread, *writes, *unread, *writes])
 
 
-def waiting_for_two() -> Alone:
-    """X was decided at once by 0, 1 and 4; here it waits for J and M, of which the owners know nothing of X.
-
-    J was annulled since, has executed here, and is dropped.
-    """
+def validating() -> tuple[Alone, Ballot]:
+    """X was decided at once by 0, 1 and 4; here it is validated, and only 2 and 3 have not answered to that."""
     alone = Alone()
     alone.take(Receive(1, PreAccept(X, put(1, KEY), NONE, 0)))
     alone.take(Receive(2, PreAccept(J, put(2, KEY), NONE, 0)))
@@ -99,6 +96,15 @@ def waiting_for_two() -> Alone:
         answer = RecoverOK(X, ballot, 0, Phase.PREACCEPTED, init.command, deps, 1, init)
         effects = alone.take(Receive(row, answer))
     assert sent(effects, Validate).keys() == {0, 2, 3}
+    return alone, ballot
+
+
+def waiting_for_two() -> Alone:
+    """X waits for J and M, of which the owners know nothing of X.
+
+    J was annulled since, has executed here, and is dropped.
+    """
+    alone, ballot = validating()
     alone.take(Receive(2, ValidateOK(X, ballot, ((J, Phase.PREACCEPTED),))))
     effects = alone.take(Receive(3, ValidateOK(X, ballot, ((M, Phase.PREACCEPTED),))))
     assert Waiting(X, 1) in sent_to(effects, 2)
@@ -106,6 +112,29 @@ def waiting_for_two() -> Alone:
     alone.checkpoint()
     assert alone.core.status().truncated == (-1, -1, 0, -1, -1)
     return alone
+
+
+def test_the_index_of_a_cut_knows_nothing_that_executed_after_it() -> None:
+    # It is compared with that of another replica, to tell which of two values is the later one.
+    alone = Alone()
+    alone.take(Receive(1, Commit(X, put(1, KEY), NONE, 0)))
+    cut = alone.core.cut()
+    alone.take(Receive(2, Commit(J, put(2, KEY), (-1, 0, -1, -1, -1), 1)))
+    while cut.absorb(100) is not None:
+        pass
+    assert alone.core.status().executed == (-1, 0, 0, -1, -1)
+    assert alone.core.recall([KEY])[3 * N :] == [[-1], [0], [-1], [-1], [-1]]
+
+
+def test_what_has_executed_and_is_dropped_tells_a_recovery_that_waits_for_it() -> None:
+    # J was decided without X while the answers of 2 and 3 were under way, of whom neither knew that.
+    alone, ballot = validating()
+    alone.take(Receive(4, Commit(J, put(2, KEY), NONE, 0)))
+    alone.checkpoint()
+    assert alone.core.status().truncated == (-1, -1, 0, -1, -1)
+    alone.take(Receive(2, ValidateOK(X, ballot, ((J, Phase.PREACCEPTED),))))
+    effects = alone.take(Receive(3, ValidateOK(X, ballot, ())))
+    assert [message.value for message in sent_to(effects, 2) if isinstance(message, Accept)] == [NOP]
 
 
 def test_a_recovery_does_not_judge_by_what_a_peer_has_executed_with_its_own_instance() -> None:

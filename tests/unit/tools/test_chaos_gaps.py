@@ -73,6 +73,31 @@ def test_replica_is_healthy_once_all_its_faults_are_over(gaps: Gaps) -> None:
     assert gaps.is_healthy("alpha")
 
 
+def test_return_of_all_is_measured_from_the_last_start(gaps: Gaps) -> None:
+    gaps.asked(ME, 1.0)
+    gaps.strike("restart-all", "restart-all", ["alpha", "bravo"], 2.0)
+    gaps.revive(4.0)
+    gaps.answered(ME, 5.5)
+    gaps.asked(ME, 6.0)
+    gaps.answered(ME, 9.0)
+    assert gaps.longest_return == 1.5
+
+
+def test_return_that_another_kill_interrupts_is_not_measured(gaps: Gaps) -> None:
+    gaps.asked(ME, 1.0)
+    gaps.revive(2.0)
+    gaps.strike("restart", "restart alpha", ["alpha"], 3.0)
+    gaps.answered(ME, 9.0)
+    assert gaps.longest_return == 0.0
+
+
+def test_who_is_never_answered_after_a_return_waits_until_the_end(gaps: Gaps) -> None:
+    gaps.asked(ME, 1.0)
+    gaps.revive(2.0)
+    gaps.end(7.0)
+    assert gaps.longest_return == 5.0
+
+
 def test_fault_elsewhere_excuses_nothing(gaps: Gaps) -> None:
     gaps.asked(ME, 1.0)
     gaps.strike("kill", "kill bravo", ["bravo"], 2.0)

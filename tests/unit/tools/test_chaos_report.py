@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from chaos_gaps import Gap
-from chaos_report import Report
+from chaos_ledger import Audit
+from chaos_report import Goal, Report
 from chaos_settle import disagreement
 from epaxos.simulation.checkers.search import Finding, Linearizability
 
@@ -39,6 +40,10 @@ def test_report_that_is_fine() -> None:
         {"gaps": {}},
         {"errors": {"NoAnswer": 1}},
         {"apart": ["the replicas hold different states"]},
+        {"audits": [Audit(5, 0, 0, []), Audit(5, 0, 0, ["a mark is lost"])]},
+        {"goal": Goal(kills=1)},
+        {"goal": Goal(all_down=1)},
+        {"all_down": 1, "longest_return": 5.01},
     ],
 )
 def test_one_claim_that_does_not_hold_is_enough(change: dict[str, Any]) -> None:
@@ -69,6 +74,26 @@ def test_states_are_not_judged_where_no_majority_is_left() -> None:
     made.compared = 0
     assert made.fine
     assert made.verdicts()[-1].holds is None
+
+
+def test_goal_needs_all_its_parts() -> None:
+    assert not Goal().is_reached(9, 9)
+    assert Goal(kills=3).is_reached(3, 0)
+    assert not Goal(kills=3, all_down=1).is_reached(9, 0)
+    assert Goal(kills=3, all_down=1).is_reached(3, 1)
+
+
+def test_report_counts_kills_by_what_the_victim_was_about() -> None:
+    made = report()
+    made.kills.update({"running": 3, "catching up": 1})
+    made.all_down, made.longest_return = 1, 5.0
+    made.audits.append(Audit(1000, 3, 2, []))
+    made.done.update({"resumes": 4, "resumes with open instances": 2})
+    assert made.fine
+    text = shown(made)
+    assert "4 SIGKILLs: 1 catching up, 3 running; all replicas together 1 times" in text
+    assert "4 resumes, 2 of them with open instances" in text
+    assert "1,000 answered, 2 of 3 others executed" in text
 
 
 def test_report_names_what_is_wrong() -> None:

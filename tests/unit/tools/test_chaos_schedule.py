@@ -11,7 +11,7 @@ from chaos_cluster import NAMES
 from chaos_faults import DRAWS
 from chaos_schedule import Event, draw_schedule, plan_rounds
 
-KINDS = tuple(DRAWS)
+KINDS = ("kill", "pause", "cut", "delay", "restart")
 INTERVAL = 5.0
 
 
@@ -62,7 +62,41 @@ def test_every_shape_of_every_kind_comes_up() -> None:
         for shape in ("around", "out", "in", "halves", "pair", "way")
         for how in ("(closed)", "(silent)")
     }
+    labels = {label for label in labels if not label.startswith("restart")}
     assert labels == {"kill", "kill in mid-sentence", "pause", "delay", *shapes}
+
+
+def test_every_kind_of_restart_comes_up() -> None:
+    kinds = ("restart", "restart-all")
+    labels = {event.fault.label for seed in range(200) for event in draw(seed, 3, 1, kinds=kinds)}
+    assert labels == {
+        f"{kind}{away}{again}"
+        for kind in kinds
+        for away in ("", ", long away")
+        for again in ("", ", killed again")
+    }
+
+
+def test_all_are_killed_only_where_nobody_is_faulty() -> None:
+    for seed in range(100):
+        events = draw(seed, 5, 2, kinds=tuple(DRAWS))
+        for event in events:
+            if len(event.fault.victims) == 5:
+                assert event.until is not None
+                others = [other for other in events if other is not event and other.fault.victims]
+                assert not any(
+                    other.at < event.until and (other.until is None or other.until > event.at)
+                    for other in others
+                )
+
+
+def test_postponed_fault_lasts_as_long() -> None:
+    event = next(event for event in draw(1, 3, 1, kinds=("pause",)))
+    assert event.until is not None
+    later = event.postponed(event.at + 2)
+    assert later == Event(event.at + 2, event.until + 2, event.fault)
+    (kill,) = draw(1, 3, 1, kinds=("kill",), slots=3)
+    assert kill.postponed(99.0).until is None
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,12 @@ def test_draws_with_one_name_are_one_draw() -> None:
 
 
 def test_schedules_exist() -> None:
-    schedules = [mutant.schedule for mutant in MUTANTS if mutant.schedule]
-    assert all((ROOT / "tests" / "scenario" / schedule).is_file() for schedule in schedules)
+    for schedule in filter(None, (mutant.schedule for mutant in MUTANTS)):
+        file, _, test = schedule.partition("::")
+        if test:
+            assert f"def {test}() -> None:" in (ROOT / file).read_text(), schedule
+        else:
+            assert (ROOT / "tests" / "scenario" / file).is_file(), schedule
 
 
 # -- hunting -----------------------------------------------------------------------------------------------
@@ -117,6 +121,12 @@ def test_schedule_is_clean_without_its_mutant() -> None:
     schedule = "counterexample-single-ballot.txt"
     assert hunt(Task("", DEFAULT, 1, schedule=schedule)).verdict == "CLEAN"
     assert hunt(Task(mutant.name, DEFAULT, 1, schedule=schedule)).verdict == "SAFETY"
+
+
+@pytest.mark.parametrize(("mutant", "verdict"), [("", "CLEAN"), ("held-answered", "SAFETY")])
+def test_directed_test_is_played_as_a_schedule(mutant: str, verdict: str) -> None:
+    schedule = find("held-answered").schedule
+    assert hunt(Task(mutant, DEFAULT, 1, schedule=schedule)).verdict == verdict
 
 
 def test_task_survives_its_way_through_json() -> None:
