@@ -77,7 +77,8 @@ def make_parts(config: Config, row: Row) -> Parts:
     try:
         return _load(config, row, engine)
     except BaseException:
-        with suppress(StorageError):  # what is wrong with the data is to be told, not that it was still being read
+        # What is wrong with the data is to be told, not that it was still being read.
+        with suppress(StorageError):
             engine.close()
         raise
 
