@@ -419,21 +419,6 @@ ADOPTION: Final = (
         ),
         schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",
     ),
-    Mutant(
-        "adopted-no-op-without-payload",
-        "an entry that the peer annulled is adopted without its payload",
-        "3.2",
-        (
-            Patch(
-                _CHECKPOINT,
-                "        if entry.orig is not None:\n"
-                "            state.learn_payload(instance, entry.orig)\n"
-                "        assert entry.value",
-                "        assert entry.value",
-            ),
-        ),
-        draw=AWAY,
-    ),
 )
 
 RESTART: Final = (
