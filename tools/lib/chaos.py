@@ -160,7 +160,7 @@ class Run:
             self._status.update(f"{now:.0f} of {seconds:.0f} s: {load.tally.answered:,} commands answered")
             await self._look(cluster, load)
         while to_end:
-            await self._end_due(cluster, load, to_end, max(now, seconds))
+            await self._end_due(cluster, load, to_end, _now() - began)
             await self._look(cluster, load)
 
     def _is_enough(self, cluster: Cluster) -> bool:
