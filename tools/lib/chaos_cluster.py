@@ -69,6 +69,7 @@ class Replica:
         self._children = children
         self._lifeline = lifeline
         self._begun = 0
+        self._struck = False
         self._process: subprocess.Popen[bytes] | None = None
         self._pause: tuple[int, subprocess.Popen[bytes]] | None = None
 
@@ -103,8 +104,9 @@ class Replica:
             return log.read().decode(errors="replace")
 
     def strike(self) -> None:
-        """Send SIGKILL, without waiting for its effect."""
+        """Send SIGKILL, without waiting for its effect; `kill` has to follow."""
         self._running().kill()
+        self._struck = True
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -112,6 +114,7 @@ class Replica:
         process.kill()
         process.wait()
         self._process = None
+        self._struck = False
         self._children.forget(process)
         self.go_on()
 
@@ -141,7 +144,7 @@ class Replica:
         Raises:
             ChaosError: it has ended by itself.
         """
-        if self._process is not None and self._process.poll() is not None:
+        if self._process is not None and not self._struck and self._process.poll() is not None:
             raise ChaosError(f"{self.name} ended by itself with status {self._process.returncode}{self.tail}")
 
     def ask_to_stop(self) -> None:

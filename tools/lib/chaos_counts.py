@@ -22,6 +22,7 @@ METRICS: Final[Mapping[str, str]] = {
     "epaxos_checkpoints_total": "checkpoints",
     "epaxos_checkpoint_seconds_sum": "seconds of checkpoints",
     "epaxos_catch_ups_total": "catch-ups by metrics",
+    'epaxos_commits_total{path="recovered"}': "recovered",
 }
 
 LINES: Final[Mapping[str, str]] = {

@@ -43,7 +43,8 @@ SURGE: Final = 0.02
 """Seconds over which the commands of a surge are spread, each a frame, so most of them an instance, of its own."""
 
 SURGE_COMMANDS: Final = 8
-"""Commands of each recorded client in a surge; the search must find its way among all that are open at a time."""
+"""Commands of each recorded client in a surge at one replica, fewer at several: the search must find its way among all
+that are open at a time."""
 
 _POLL: Final = 0.02
 
@@ -151,9 +152,10 @@ class Load:
 
     def surge(self, homes: Sequence[str]) -> None:
         """Ask much at the replicas `homes` in the next `SURGE` seconds, so that much is under way there."""
+        commands = SURGE_COMMANDS // max(1, len(homes))
         for recorded in self._recorded:
             if recorded.home in homes:
-                for _ in range(SURGE_COMMANDS):
+                for _ in range(commands):
                     delay = recorded.chance.uniform(0, SURGE)
                     self._start(self._ask_once(recorded, delay))
 

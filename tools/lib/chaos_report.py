@@ -167,7 +167,8 @@ class Report:
         claim = "those left execute all instances and hold one state"
         if not self.compared:
             return Verdict(claim, None, "no majority was left")
-        text = f"{self.recovered} recovered; all done {self.settled:.2f} s after the load at the latest"
+        recovered = max(self.recovered, int(self.done["recovered"]))  # what is left knows its last life only
+        text = f"{recovered} recovered; all done {self.settled:.2f} s after the load at the latest"
         return Verdict(claim, not self.apart, "; ".join([text, *self.apart]))
 
     def as_dict(self) -> dict[str, Any]:

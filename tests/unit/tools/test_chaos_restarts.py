@@ -186,10 +186,11 @@ def test_figures_of_all_lives_add_up() -> None:
     counts = Counts()
     counts.take("alpha", 1, "# HELP x\nepaxos_checkpoints_total 3.0\n")
     counts.take("alpha", 1, "epaxos_checkpoints_total 5.0\nepaxos_catch_ups_total 1.0\n")
+    counts.take("alpha", 3, 'epaxos_commits_total{path="recovered"} 4.0\n')
     counts.take("alpha", 2, "epaxos_checkpoints_total 2.0\n")
     counts.take("bravo", 1, "epaxos_checkpoints_total 1.0\n")
     counts.take("bravo", 2, "")
-    assert counts.totals == {"checkpoints": 8.0, "catch-ups by metrics": 1.0}
+    assert counts.totals == {"checkpoints": 8.0, "catch-ups by metrics": 1.0, "recovered": 4.0}
 
 
 def test_lines_of_a_log_are_counted(tmp_path: Path) -> None:

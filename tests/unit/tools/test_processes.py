@@ -53,6 +53,25 @@ def test_children_are_stopped_when_the_block_fails(tmp_path: Path) -> None:
     assert started[0].returncode == -signal.SIGTERM
 
 
+def test_child_that_is_known_to_have_ended_is_not_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Children() as children:
+        ended, running = (start(children, SLEEP, tmp_path / name) for name in ("ended", "running"))
+        ended.kill()
+        ended.wait()
+        children.forget(ended)
+        signalled = []
+        signal_group = processes._signal_group
+
+        def note(process: subprocess.Popen[bytes], signum: int) -> None:
+            signalled.append(process)
+            signal_group(process, signum)
+
+        monkeypatch.setattr(processes, "_signal_group", note)
+    assert set(signalled) == {running}
+
+
 def test_child_that_does_not_stop_is_killed_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
