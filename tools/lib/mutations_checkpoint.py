@@ -14,6 +14,8 @@ _REPLICA: Final = "epaxos.simulation.replica"
 _RESTART: Final = "epaxos.protocol.restart"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
 _STATE: Final = "epaxos.protocol.state"
+_TRANSFER: Final = "epaxos.checkpoint.transfer"
+_TRANSFER_TESTS: Final = "tests/unit/checkpoint/test_transfer.py::"
 _VALIDATION: Final = "epaxos.protocol.validation"
 _ADOPTION_TESTS: Final = "tests/unit/protocol/test_adoption.py::"
 _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
@@ -418,6 +420,19 @@ ADOPTION: Final = (
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",
+    ),
+    Mutant(
+        "checkpoints-mixed",
+        "a transfer that the source begins anew goes on with the rows of another checkpoint",
+        "decision 0011",
+        (
+            Patch(
+                _TRANSFER,
+                "if message.position == GONE or (self.size and message.serving != self._serving):",
+                "if message.position == GONE:",
+            ),
+        ),
+        schedule=_TRANSFER_TESTS + "test_a_transfer_that_begins_anew_mixes_no_two_checkpoints",
     ),
 )
 
