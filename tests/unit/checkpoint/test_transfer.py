@@ -21,7 +21,7 @@ def checkpoint(executed: Vector, value: bytes) -> Mapping[bytes, bytes]:
 
 def test_a_transfer_that_begins_anew_mixes_no_two_checkpoints() -> None:
     # The first request is sent again, but comes when the transfer is over and there is a newer checkpoint.
-    for answers in (1, 3):
+    for answers in (1, 2):
         fetched = fetch_with_late_request(answers)
         assert fetched.executed == (9, 9, 9)
         assert dict(fetched.values()) == {b"x": b"new", b"y": b"new"}
@@ -31,7 +31,7 @@ def fetch_with_late_request(answers: int) -> Fetched:
     """What has come if so many answers had come before."""
     numbers = count(1)
     states = [checkpoint((1, 1, 1), b"old")]
-    source = Source(3, LEASE, lambda: Snapshot(states[-1]), lambda: next(numbers), chunk=8)
+    source = Source(3, LEASE, lambda: Snapshot(states[-1]), lambda: next(numbers), chunk=12)
     fetch = Fetch(1, lambda: Fetched(3, 12, decode_access), lambda: next(numbers))
     first = fetch.request()
     now = 0.0
