@@ -138,6 +138,7 @@ JUDGEMENT: Final = (
             ),
         ),
         draw=_RACE,
+        schedule="counterexample-3.8-waiting-threshold.txt",
         harmless=_SLACK,
     ),
     Mutant(
