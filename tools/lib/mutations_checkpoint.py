@@ -173,6 +173,8 @@ TRUNCATION: Final = (
             ),
         ),
         draw=UNHEARD,
+        harmless="with f=e=1 an owner and one other who pre-accepted its proposal unchanged are two of three, "
+        "as those of the other instance are: one replica saw both, and had one cover the other",
     ),
     Mutant(
         "wait-blind",
