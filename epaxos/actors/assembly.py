@@ -137,18 +137,13 @@ def _settings(config: Config, row: Row) -> Settings:
     )
 
 
-def _draw_number() -> int:
-    """A number that no replica has used before."""
-    return secrets.randbits(62)
-
-
 def _make_keeper(
     config: Config, core: Core[Message], machine: StateMachine, engine: Engine, executed: Vector
 ) -> Keeper:
     writer = CheckpointWriter(core, machine, engine.stage_state)
     writer.executed = executed
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
-    source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, _draw_number, chunk)
+    source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, chunk)
     storage = config.storage
     settings = KeeperSettings(storage.checkpoint, storage.checkpoint_instances, config.timeout / 2)
     return Keeper(
@@ -157,5 +152,5 @@ def _make_keeper(
         source,
         settings,
         lambda: Fetched(config.n, core.width, decode_payload),
-        _draw_number,
+        lambda: secrets.randbits(62),
     )

@@ -49,13 +49,11 @@ class Snapshot(Protocol):
 class _Served:
     """A transfer to one peer, as a stream of bytes: rows one after the other.
 
-    `number` is that of the peer's request, `serving` an own one: a request may come again after the transfer has ended.
     `sent` is what was sent last, from `position` on; `ready` what has been read and not been sent.
     """
 
-    def __init__(self, number: int, serving: int, snapshot: Snapshot, executed: Vector, now: float) -> None:
+    def __init__(self, number: int, snapshot: Snapshot, executed: Vector, now: float) -> None:
         self.number = number
-        self.serving = serving
         self.snapshot = snapshot
         self.executed = executed
         self.used = now
@@ -87,8 +85,8 @@ class _Served:
 class Source:
     """Answers the requests of peers; `snapshot` gives the last durable checkpoint.
 
-    A transfer that nobody asks about for `lease` seconds is over. `number` gives numbers never used. A message brings
-    at most `chunk` bytes.
+    A transfer that nobody asks about for `lease` seconds is over. A message brings at most `chunk`
+    bytes.
     """
 
     def __init__(
@@ -96,14 +94,12 @@ class Source:
         n: int,
         lease: float,
         snapshot: Callable[[], Snapshot],
-        number: Callable[[], int],
         chunk: int = BYTES_AT_A_TIME,
     ) -> None:
         self._n = n
         self._chunk = chunk
         self._lease = lease
         self._snapshot = snapshot
-        self._number = number
         self._served: dict[ReplicaRow, _Served] = {}
 
     @property
@@ -125,19 +121,16 @@ class Source:
         served = self._served.get(peer)
         if served is None or request.transfer != served.number:
             if request.position != 0:
-                return CheckpointRows(request.transfer, GONE, b"", 0, 0)
+                return CheckpointRows(request.transfer, GONE, b"", 0)
             served = self._begin(peer, request.transfer, now)
             if served is None:
                 return None
         served.used = now
         if request.position == served.position + len(served.sent):
             served.advance(self._chunk)
-        elif request.position > served.position:
-            return CheckpointRows(request.transfer, GONE, b"", 0, 0)  # it has begun anew, at an old request
         elif request.position != served.position:
             return None  # an old request that was under way for long
-        last = int(served.ended)
-        return CheckpointRows(served.number, served.position, served.sent, last, served.serving)
+        return CheckpointRows(served.number, served.position, served.sent, int(served.ended))
 
     def _begin(self, peer: ReplicaRow, number: int, now: float) -> _Served | None:
         self._end(peer)
@@ -146,8 +139,7 @@ class Source:
         if meta is None:
             snapshot.close()
             return None
-        executed = read_meta(meta, self._n).executed
-        served = _Served(number, self._number(), snapshot, executed, now)
+        served = _Served(number, snapshot, read_meta(meta, self._n).executed, now)
         self._served[peer] = served
         return served
 
@@ -180,7 +172,6 @@ class Fetch:
         self.rows = 0
         self.size = 0
         self.complete = False
-        self._serving = 0
         self._make = make
         self._number = number
         self._unpacker = _unpacker()
@@ -207,7 +198,7 @@ class Fetch:
         """
         if self.complete or message.transfer != self.transfer:
             return False
-        if message.position == GONE or (self.size and message.serving != self._serving):
+        if message.position == GONE:
             # What has come is of a cut that nobody has any more, and must not be mixed with another.
             self.transfer, self.rows, self.size = self._number(), 0, 0
             self._unpacker = _unpacker()
@@ -215,7 +206,6 @@ class Fetch:
             return True
         if message.position != self.size:
             return False
-        self._serving = message.serving
         self.size += len(message.rows)
         self._unpacker.feed(message.rows)
         self.fetched.take(self._decode_rows())

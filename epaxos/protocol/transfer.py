@@ -26,16 +26,13 @@ class CheckpointRows(NamedTuple):
 
     The checkpoint is a stream of rows; a message may end within one.
 
-    A position of -1 says that the peer does not know that transfer any more. `serving` is a number that the sending
-    replica has never used before: another one means that the bytes are of another checkpoint, since the transfer has
-    begun anew, at a request that was under way for long.
+    A position of -1 says that the peer does not know that transfer any more.
     """
 
     transfer: int
     position: Slot
     rows: bytes
     last: int
-    serving: int
 
 
 TransferMessage: TypeAlias = FetchRows | CheckpointRows

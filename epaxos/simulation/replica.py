@@ -143,9 +143,11 @@ class Replica:
         self._observer.started(self.row, self.disk.records, checkpoint.executed, above)
         writer = CheckpointWriter(self.core, self.machine, self.disk.stage)
         writer.loaded(checkpoint.executed, above)
-        source = Source(options.replicas, options.lease, self.disk.snapshot, self._draw_number, options.chunk)
+        source = Source(options.replicas, options.lease, self.disk.snapshot, options.chunk)
         times = KeeperSettings(options.checkpoint, options.checkpoint_size, options.patience / 4)
-        self._keeper = Keeper(self.core, writer, source, times, self._make_fetched, self._draw_number)
+        self._keeper = Keeper(
+            self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
+        )
         self.frontdoor = Frontdoor(self._options)
         self._inbox: deque[Event[Any] | Transferred] = deque()
         self._held: list[Then] = []
@@ -154,9 +156,6 @@ class Replica:
         self._riding: dict[Row, list[Any]] = {peer: [] for peer in self.peers}
         self._heard = dict.fromkeys(self.peers, self._schedule.now)
         self._offline: set[Row] = set()
-
-    def _draw_number(self) -> int:
-        return self._random.randrange(2**62)
 
     def _make_fetched(self) -> Fetched:
         return Fetched(self._options.replicas, 4 * self._options.replicas, decode_payload)

@@ -254,9 +254,9 @@ class Codec:
         return FetchRows(_number(transfer), _slot(position))
 
     def _checkpoint_rows(self, _: Row, fields: list[Any]) -> TransferMessage:
-        transfer, position, rows, last, serving = fields
+        transfer, position, rows, last = fields
         _check(type(rows) is bytes, "rows")
-        return CheckpointRows(_number(transfer), _slot(position), rows, _number(last), _number(serving))
+        return CheckpointRows(_number(transfer), _slot(position), rows, _number(last))
 
     # -- fields --------------------------------------------------------------------------------------------
 

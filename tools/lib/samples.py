@@ -48,5 +48,5 @@ def sample_messages(n: int, sender: Row) -> list[PeerMessage]:
         Truncated(place, deps),
         Beacon(deps, deps, deps, deps, deps),
         FetchRows(1, 0),
-        CheckpointRows(1, 0, b"", 1, 1),
+        CheckpointRows(1, 0, b"", 1),
     ]

@@ -95,10 +95,7 @@ def sendings(draw: st.DrawFn) -> Sent:
         Beacon: lambda: Sent(row, Beacon(*(draw(VECTORS) for _ in range(5)))),
         FetchRows: lambda: Sent(row, FetchRows(draw(NUMBERS), draw(SLOTS))),
         CheckpointRows: lambda: Sent(
-            row,
-            CheckpointRows(
-                draw(NUMBERS), draw(SLOTS), draw(st.binary(max_size=9)), draw(NUMBERS), draw(NUMBERS)
-            ),
+            row, CheckpointRows(draw(NUMBERS), draw(SLOTS), draw(st.binary(max_size=9)), draw(NUMBERS))
         ),
     }
     return makers[kind]()

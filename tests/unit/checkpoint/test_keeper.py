@@ -40,7 +40,7 @@ class Rig:
         self.keeper = Keeper(
             self.core,
             CheckpointWriter(self.core, machine, staged.extend),
-            Source(3, 10.0, self._no_snapshot, lambda: next(numbers)),
+            Source(3, 10.0, self._no_snapshot),
             KeeperSettings(math.inf, 10**9, RETRY),
             lambda: Fetched(3, self.core.width, decode_access),
             lambda: next(numbers),
@@ -66,7 +66,7 @@ def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -
     rig.keeper.wanted([1], 0.0)
     assert rig.poll(0.0).messages == [(1, FetchRows(1, 0))]
     rows = msgpack.packb(meta_row(Meta(EXECUTED)))
-    assert not rig.keeper.receive(1, CheckpointRows(1, 0, rows, 1, 7), 0.1).messages
+    assert not rig.keeper.receive(1, CheckpointRows(1, 0, rows, 1), 0.1).messages
     again = FetchRows(1, len(rows))
     todo = rig.poll(0.1)
     while not todo.commit:
@@ -76,7 +76,7 @@ def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -
         now = rig.keeper.deadline
         assert rig.poll(now).messages == [(1, again)]
         assert rig.keeper.deadline == now + RETRY
-        rig.keeper.receive(1, CheckpointRows(1, len(rows), b"", 1, 7), now)
+        rig.keeper.receive(1, CheckpointRows(1, len(rows), b"", 1), now)
     rig.do(rig.keeper.committed(), now)
     assert rig.core.status().executed == EXECUTED
     assert rig.poll(now).messages == [(1, FetchRows(1, -1))]
@@ -90,8 +90,8 @@ def test_a_checkpoint_of_which_a_row_cannot_be_read_is_given_up(row: tuple[bytes
     rig.poll(0.0)
     bad, last = msgpack.packb(row), msgpack.packb(meta_row(Meta(EXECUTED)))
     with pytest.raises(FrameError):
-        rig.keeper.receive(1, CheckpointRows(1, 0, bad, 0, 7), 0.1)
+        rig.keeper.receive(1, CheckpointRows(1, 0, bad, 0), 0.1)
     assert rig.keeper.catch_up is None
     # The rest would be taken for the whole.
-    rig.keeper.receive(1, CheckpointRows(1, len(bad), last, 1, 7), 0.2)
+    rig.keeper.receive(1, CheckpointRows(1, len(bad), last, 1), 0.2)
     assert not rig.keeper.wants_cut(0.2)

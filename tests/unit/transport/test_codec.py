@@ -93,8 +93,8 @@ def test_messages_survive_encoding(sent: Sent) -> None:
         (Beacon(*[DEPS] * 5), [14, *[[9, 4, -1]] * 5]),
         (FetchRows(7, 300), [15, 7, 300]),
         (FetchRows(7, -1), [15, 7, -1]),
-        (CheckpointRows(7, 300, b"\x92", 1, 8), [16, 7, 300, b"\x92", 1, 8]),
-        (CheckpointRows(7, -1, b"", 0, 0), [16, 7, -1, b"", 0, 0]),
+        (CheckpointRows(7, 300, b"\x92", 1), [16, 7, 300, b"\x92", 1]),
+        (CheckpointRows(7, -1, b"", 0), [16, 7, -1, b"", 0]),
     ],
     ids=lambda parameter: type(parameter).__name__,
 )
