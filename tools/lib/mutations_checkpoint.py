@@ -14,6 +14,8 @@ _REPLICA: Final = "epaxos.simulation.replica"
 _RESTART: Final = "epaxos.protocol.restart"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
 _STATE: Final = "epaxos.protocol.state"
+_TRANSFER: Final = "epaxos.checkpoint.transfer"
+_MIXED_TESTS: Final = "tests/unit/checkpoint/test_mixed.py::"
 _VALIDATION: Final = "epaxos.protocol.validation"
 _ADOPTION_TESTS: Final = "tests/unit/protocol/test_adoption.py::"
 _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
@@ -171,6 +173,8 @@ TRUNCATION: Final = (
             ),
         ),
         draw=UNHEARD,
+        harmless="with f=e=1 an owner and one other who pre-accepted its proposal unchanged are two of three, "
+        "as those of the other instance are: one replica saw both, and had one cover the other",
     ),
     Mutant(
         "wait-blind",
@@ -418,6 +422,19 @@ ADOPTION: Final = (
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",
+    ),
+    Mutant(
+        "checkpoints-mixed",
+        "a transfer that the source begins anew goes on with the rows of another checkpoint",
+        "decision 0011",
+        (
+            Patch(
+                _TRANSFER,
+                "origin = 1 + self._number() % _ORIGINS",
+                "origin = 1",
+            ),
+        ),
+        schedule=_MIXED_TESTS + "test_a_transfer_that_begins_anew_mixes_no_two_checkpoints",
     ),
 )
 

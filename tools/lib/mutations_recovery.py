@@ -79,10 +79,17 @@ _RACE: Final = Draw(
     faults="loss,reorder,crash,death",
     muted=("PreAccept", "Commit"),
     slow=("PreAcceptOK",),
-    times=(("patience", 2.0), ("phase", 150.0), ("fast_path", 100.0), ("think", 1.0)),
-    options=(("f", 2), ("e", 2), ("keys", 1), ("mix", "writes"), ("thrifty", False)),
+    times=(("patience", 2.0), ("phase", 150.0), ("fast_path", 100.0), ("think", 1.0), ("checkpoint", 1e9)),
+    options=(
+        ("f", 2),
+        ("e", 2),
+        ("keys", 1),
+        ("mix", "writes"),
+        ("thrifty", False),
+        ("checkpoint_size", 10**9),
+    ),
 )
-"""Owners that decide on the fast path late, while others recover already, and then are not heard."""
+"""Owners that decide on the fast path late, while others recover already, and then are not heard; no checkpoints."""
 
 _SLACK: Final = (
     "a fast quorum and the k+1 that know the other command have no replica in common, so k >= e excludes one "
@@ -137,6 +144,7 @@ JUDGEMENT: Final = (
             ),
         ),
         draw=_RACE,
+        schedule="counterexample-3.8-waiting-threshold.txt",
         harmless=_SLACK,
     ),
     Mutant(

@@ -1,0 +1,51 @@
+"""One transfer brings one checkpoint, whatever is late on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.rows import META, VALUE, Meta, meta_row
+from epaxos.checkpoint.transfer import Fetch, Source
+from epaxos.protocol.ids import Vector
+from epaxos.simulation.disk import Snapshot
+from harness.commands import decode_access
+
+LEASE = 1.0
+
+
+def checkpoint(executed: Vector, value: bytes) -> Mapping[bytes, bytes]:
+    return {META: meta_row(Meta(executed))[1] or b"", VALUE + b"x": value, VALUE + b"y": value}
+
+
+def test_a_transfer_that_begins_anew_mixes_no_two_checkpoints() -> None:
+    # The first request is sent again, but comes when the transfer is over and there is a newer checkpoint.
+    for answers in (1, 2):
+        fetched = fetch_with_late_request(answers)
+        assert fetched.executed == (9, 9, 9)
+        assert dict(fetched.values()) == {b"x": b"new", b"y": b"new"}
+
+
+def fetch_with_late_request(answers: int) -> Fetched:
+    """What has come if so many answers had come before."""
+    numbers = count(1)
+    states = [checkpoint((1, 1, 1), b"old")]
+    source = Source(3, LEASE, lambda: Snapshot(states[-1]), lambda: next(numbers), chunk=12)
+    fetch = Fetch(1, lambda: Fetched(3, 12, decode_access), lambda: next(numbers))
+    first = fetch.request()
+    now = 0.0
+    for _ in range(answers):
+        answer = source.answer(0, fetch.request(), now)
+        assert answer is not None
+        fetch.take(answer)
+    now += 2 * LEASE
+    source.expire(now)
+    states.append(checkpoint((9, 9, 9), b"new"))
+    source.answer(0, first, now)
+    for _ in range(100):
+        answer = source.answer(0, fetch.request(), now)
+        if answer is not None:
+            fetch.take(answer)
+    assert fetch.complete
+    return fetch.fetched
