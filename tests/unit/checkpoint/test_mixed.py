@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
+from random import Random
 
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import META, VALUE, Meta, meta_row
@@ -29,10 +29,10 @@ def test_a_transfer_that_begins_anew_mixes_no_two_checkpoints() -> None:
 
 def fetch_with_late_request(answers: int) -> Fetched:
     """What has come if so many answers had come before."""
-    numbers = count(1)
+    random = Random(answers)
     states = [checkpoint((1, 1, 1), b"old")]
-    source = Source(3, LEASE, lambda: Snapshot(states[-1]), lambda: next(numbers), chunk=12)
-    fetch = Fetch(1, lambda: Fetched(3, 12, decode_access), lambda: next(numbers))
+    source = Source(3, LEASE, lambda: Snapshot(states[-1]), lambda: random.randrange(1, 2**62), chunk=12)
+    fetch = Fetch(1, lambda: Fetched(3, 12, decode_access), lambda: random.randrange(1, 2**62))
     first = fetch.request()
     now = 0.0
     for _ in range(answers):
