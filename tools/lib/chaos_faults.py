@@ -15,7 +15,7 @@ from random import Random
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from chaos_cluster import Cluster
-from chaos_restarts import draw_restart, draw_restart_all
+from chaos_restarts import draw_restart, draw_restart_all, strike
 
 Pair: TypeAlias = tuple[str, str]
 """A direction: who sends, and to whom."""
@@ -84,6 +84,7 @@ class Kill:
         await asyncio.sleep(self.hush)
         for link in links:
             link.sever()
+        strike(cluster, self.victim)
         cluster.replicas[self.victim].kill()
 
     async def end(self, cluster: Cluster) -> None:

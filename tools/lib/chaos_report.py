@@ -218,7 +218,7 @@ class Report:
             table.add_row(claim, _MARKS[holds], figures)
         console.print(table)
         self._show_gaps(console)
-        if self.kills:
+        if self.restarts:
             self._show_kills(console)
         for finding in self.findings:
             console.print(f"{finding.verdict.value}: {finding.text}", markup=False, soft_wrap=True)
@@ -230,7 +230,8 @@ class Report:
             f"{self.kills.total()} SIGKILLs: {_counts(self.kills)}; all replicas together {self.all_down} times; "
             f"{self.restarts} restarts, {done['resumes']} resumes, "
             f"{done['resumes with open instances']} of them with open instances; "
-            f"{done['catch-ups begun']} catch-ups by a checkpoint begun, {done['catch-ups']} ended; "
+            f"{done['catch-ups begun']} catch-ups by a checkpoint begun, {done['catch-ups']} ended "
+            f"({done['catch-ups by metrics']:.0f} of them by their metrics); "
             f"{done['checkpoints']:.0f} checkpoints, {share:.2f} of them under way at a time",
             soft_wrap=True,
         )

@@ -138,9 +138,7 @@ class Restart:
 
     async def _kill(self, cluster: Cluster) -> None:
         for name in self.victims:
-            replica = cluster.replicas[name]
-            cluster.kills[what_it_does(replica.said)] += 1
-            replica.strike()
+            strike(cluster, name)
             if self.apart:
                 await asyncio.sleep(self.apart)
         for name in self.victims:
@@ -156,6 +154,13 @@ class Restart:
         while life.moment and life.moment not in replica.said and loop.time() < deadline:  # noqa: ASYNC110 - a log
             await asyncio.sleep(_LOOK)
         await asyncio.sleep(life.wait)
+
+
+def strike(cluster: Cluster, name: str) -> None:
+    """Send SIGKILL to a replica, and count it; `Replica.kill` has to follow."""
+    replica = cluster.replicas[name]
+    cluster.kills[what_it_does(replica.said)] += 1
+    replica.strike()
 
 
 def what_it_does(said: str) -> str:

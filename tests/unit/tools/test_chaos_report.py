@@ -86,7 +86,7 @@ def test_goal_needs_all_its_parts() -> None:
 def test_report_counts_kills_by_what_the_victim_was_about() -> None:
     made = report()
     made.kills.update({"running": 3, "catching up": 1})
-    made.all_down, made.longest_return = 1, 5.0
+    made.all_down, made.longest_return, made.restarts = 1, 5.0, 4
     made.audits.append(Audit(1000, 3, 2, []))
     made.done.update({"resumes": 4, "resumes with open instances": 2})
     assert made.fine
