@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from random import Random
 from typing import Final, NamedTuple
 
@@ -76,7 +77,8 @@ def make_parts(config: Config, row: Row) -> Parts:
     try:
         return _load(config, row, engine)
     except BaseException:
-        engine.close()
+        with suppress(StorageError):  # the first error is the one to be told
+            engine.close()
         raise
 
 
