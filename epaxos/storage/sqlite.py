@@ -221,6 +221,7 @@ class SqliteEngine:
         self._staging = False
         self._syncer: _Syncer | None = None
         self._open: list[sqlite3.Connection] = []
+        self._scan: sqlite3.Cursor | None = None
         self._paths = {name: directory.path / name for name in _SCHEMA}
         try:
             self._log = self._connect(LOG_FILE, _LOG_SYNCS[sync], _LOG_PAGES, _LOG_CACHE)
@@ -270,7 +271,8 @@ class SqliteEngine:
         self._check_usable()
         path = self._paths[LOG_FILE]
         with _reading(path):
-            for row in self._log.execute(_SCAN, (b"",)):
+            self._scan = self._log.execute(_SCAN, (b"",))
+            for row in self._scan:
                 yield _opened(row, path)
 
     def _put(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
@@ -328,6 +330,8 @@ class SqliteEngine:
         try:
             if self._syncer is not None:
                 self._syncer.stop()
+            if self._scan is not None:  # given up half-way, it would keep the database from being closed
+                self._scan.close()
             if failed is None:
                 self.rollback_state()
                 with self._writing(LOG_FILE):
