@@ -7,7 +7,7 @@ listened to (protocol 4.11c).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -51,12 +51,7 @@ class Journal:
         Raises:
             StorageError: it cannot be read.
         """
-        entries = self._engine.scan_log()
-        try:
-            loaded = read_journal(entries, self._n, self._decode)
-        finally:
-            if isinstance(entries, Generator):
-                entries.close()  # a scan that was left in the middle would keep the log from being closed
+        loaded = read_journal(self._engine.scan_log(), self._n, self._decode)
         self._writer.loaded(loaded.records)
         return loaded
 
