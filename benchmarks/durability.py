@@ -205,12 +205,13 @@ def _floor() -> float:
     return 1000 * statistics.median(times)
 
 
-def endless(config: str, millions: int) -> None:
-    """Memory and disk after every million commands on 100,000 keys."""
+def endless(config: str, millions: int, rate: int) -> None:
+    """Memory and disk after every million commands on 100,000 keys; at full speed if `rate` is 0."""
+    load = ["--rate", str(rate)] if rate else []
     with running(config) as cluster:
         print(f"{'commands':>12}{'commands/s':>12}   resident MB        directory MB")
         for million in range(1, millions + 1):
-            report = cluster.bench("--operations", "1000000")
+            report = cluster.bench("--operations", "1000000", *load)
             shown = "  ".join(map(str, cluster.memory())), "  ".join(map(str, cluster.disk()))
             print(f"{million:10} M{report['throughput_ops']:12,.0f}   {shown[0]:18} {shown[1]}", flush=True)
 
@@ -290,15 +291,17 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=5, help="cost: how often each is run (%(default)s)")
     parser.add_argument("--millions", type=int, default=10, help="endless: commands (%(default)s M)")
     parser.add_argument("--missed", type=int, default=1_000_000, help="away: commands missed (%(default)s)")
-    parser.add_argument("--rate", type=int, default=20_000, help="away: commands a second (%(default)s)")
+    parser.add_argument(
+        "--rate", type=int, default=0, help="commands a second; 0: endless at full speed, away at 20,000"
+    )
     parser.add_argument("--keys", type=int, default=1_000_000, help="restart: keys (%(default)s)")
     given = parser.parse_args()
     if given.what == "cost":
         cost(given.config, given.cycles)
     elif given.what == "endless":
-        endless(given.config, given.millions)
+        endless(given.config, given.millions, given.rate)
     elif given.what == "away":
-        away(given.config, given.missed, given.rate)
+        away(given.config, given.missed, given.rate or 20_000)
     else:
         restart(given.config, given.keys)
 
