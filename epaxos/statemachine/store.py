@@ -51,8 +51,8 @@ class Store:
     `limits` bounds what APPEND may build and how long PAUSE may ask for; `sleep` takes seconds.
 
     What changes is kept twice, among everything and among what changed since the last `freeze`: so a checkpoint gets
-    a dictionary that nobody changes any more, without a copy. That costs a second dictionary update a column, 30 to
-    40 ns a key.
+    a dictionary that nobody changes any more, without a copy. That costs a second dictionary update a column, about
+    65 ns a key; both from one temporary dictionary take 25 ns more.
     """
 
     __slots__ = ("_changed", "_data", "_handlers", "_limits", "_sleep")
@@ -117,9 +117,8 @@ class Store:
             if kind == _READ:
                 return self._read_column(keys)
             if kind == _WRITE and arguments is not None and set(map(type, arguments)) == _ALL_BYTES:
-                column = dict(zip(keys, arguments, strict=True))
-                self._data.update(column)  # type: ignore[arg-type]  # all bytes
-                self._changed.update(column)  # type: ignore[arg-type]  # all bytes
+                for kept in (self._data, self._changed):
+                    kept.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
                 return bytes(count), None
         outcomes, values = self._one_by_one(operations, keys, arguments or repeat(None))
         return outcomes, as_column(values)
