@@ -14,11 +14,11 @@ from epaxos.checkpoint.loading import load
 from epaxos.checkpoint.transfer import BYTES_AT_A_TIME, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.config import Config
-from epaxos.errors import FrameError, StorageError
+from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import Row
 from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import Quorums
 from epaxos.protocol.state import Settings
@@ -90,33 +90,27 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
     if incarnation is None:
         incarnation = secrets.randbits(64)
         journal.remember(row, incarnation)
-    width = 4 * config.n
-    checkpoint = _read_checkpoint(engine, Fetched(config.n, width, decode_payload))
+    checkpoint = Fetched(config.n, 4 * config.n, decode_payload)
+    _read_checkpoint(engine, checkpoint)
     durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
     core = EPaxos(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
     machine = StateMachine(limits, time.sleep)
-    try:
-        load(checkpoint, core, machine)
-    except FrameError as error:
-        raise StorageError(
-            f"the checkpoint of {config.replicas[row].name} cannot be read: {error}"
-        ) from error
+    load(checkpoint, core, machine)
     stats = ReplicaStats(
         [replica.name for replica in config.replicas],
         row,
         [operation.name for operation in Operation],
         list(MESSAGE_NAMES.values()),
     )
-    above = [entry.id for entry in checkpoint.entries]
-    keeper = _make_keeper(config, core, machine, engine, checkpoint.executed)
-    keeper.writer.loaded(checkpoint.executed, above)
+    keeper = _make_keeper(config, core, machine, engine)
+    keeper.writer.loaded(checkpoint.executed, [entry.id for entry in checkpoint.entries])
     disk = Disk(engine, journal, keeper, incarnation, log.incarnations)
     return Parts(core, machine, disk, stats, bool(log.records) or checkpoint.complete)
 
 
-def _read_checkpoint(engine: Engine, fetched: Fetched) -> Fetched:
-    """All rows of the last checkpoint."""
+def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
+    """Collect all rows of the last checkpoint."""
     snapshot = engine.snapshot_state()
     try:
         after = b""
@@ -125,7 +119,6 @@ def _read_checkpoint(engine: Engine, fetched: Fetched) -> Fetched:
             after = rows[-1][0]
     finally:
         snapshot.close()
-    return fetched
 
 
 def _settings(config: Config, row: Row) -> Settings:
@@ -140,11 +133,8 @@ def _settings(config: Config, row: Row) -> Settings:
     )
 
 
-def _make_keeper(
-    config: Config, core: Core[Message], machine: StateMachine, engine: Engine, executed: Vector
-) -> Keeper:
+def _make_keeper(config: Config, core: Core[Message], machine: StateMachine, engine: Engine) -> Keeper:
     writer = CheckpointWriter(core, machine, engine.stage_state)
-    writer.executed = executed
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
     source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage

@@ -128,7 +128,6 @@ class Running:
         outside = self.outside
         outside.wait_for(lambda: bool(self.end.trouble))
         assert not self.end.reached.is_set(), "the process would end"
-        outside.listen()
         refused = self.engine.refused
         for number in (100, 101):
             outside.request(number)
@@ -141,6 +140,8 @@ class Running:
         # Whoever speaks to it is not answered; ten beacons and several retries would have come by then.
         place = InstanceId(BRAVO, 50)
         command = payload_of(9, 1, [(Operation.WRITE, b"k", b"v")])
+        time.sleep(0.1)
+        outside.listen()  # what was sent before the disk failed has arrived by now
         outside.speak(BRAVO, PreAccept(place, command, (-1, -1, -1), 0))
         time.sleep(0.3)
         assert outside.listen() == []
@@ -222,6 +223,8 @@ def test_a_promise_to_a_peer_that_was_not_written_is_not_given(monkeypatch: pyte
         outside.make_friends()
         replica.engine.fail_at(1)
         command = payload_of(9, 1, [(Operation.WRITE, b"k", b"v")])
+        time.sleep(0.1)
+        outside.listen()  # what was sent before the disk failed has arrived by now
         outside.speak(BRAVO, PreAccept(InstanceId(BRAVO, 0), command, (-1, -1, -1), 0))
         replica.check_stopped()
         assert {type(message) for message in outside.heard} == {Beacon}
