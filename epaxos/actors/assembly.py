@@ -17,11 +17,11 @@ from epaxos.config import Config
 from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Message
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import Quorums
-from epaxos.protocol.state import Settings
 from epaxos.statemachine.batch import Limits, decode_payload
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation

@@ -14,9 +14,9 @@ from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
 from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.contract import Component, Effects
+from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import Instance
-from epaxos.protocol.messages import Message
 from epaxos.protocol.transfer import CheckpointRows, TransferMessage
 
 _log = logging.getLogger(__name__)

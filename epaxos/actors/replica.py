@@ -34,9 +34,9 @@ from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
-from epaxos.protocol.messages import Message
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, encode_message

@@ -12,11 +12,11 @@ from typing import Final
 from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_meta
 from epaxos.errors import DataCorrupt, FrameError
 from epaxos.protocol.contract import CoreStatus, Durable
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.directory import Identity
 from epaxos.storage.engine import StateSnapshot

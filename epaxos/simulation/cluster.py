@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from itertools import count
 from typing import Any, NamedTuple
 
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.protocol.state import Settings
 from epaxos.simulation.clients import Client, Surroundings
 from epaxos.simulation.faults import Crash, Drift, Fault, Partition, Pause, SlowDisk, Storm, draw_faults
 from epaxos.simulation.network import HostileNetwork

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from epaxos.protocol.contract import Component, Effects, Event
+from epaxos.protocol.epaxos.messages import Commit, Nack, Recover
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.messages import Commit, Nack, Recover
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.observer import Observer
 from epaxos.simulation.replica import Replica

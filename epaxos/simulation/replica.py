@@ -28,10 +28,10 @@ from epaxos.protocol.contract import (
     Receive,
     Tick,
 )
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
-from epaxos.protocol.state import Settings
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.disk import Disk, Then, copy_record

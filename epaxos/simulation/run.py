@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.ids import InstanceId
 from epaxos.simulation.checkers.acceptor import Acceptors
 from epaxos.simulation.checkers.contents import Contents

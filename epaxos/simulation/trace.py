@@ -7,9 +7,9 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.contract import Component, Effects, Event
+from epaxos.protocol.epaxos.messages import CommitRequest
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
-from epaxos.protocol.messages import CommitRequest
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import Command, parts_of

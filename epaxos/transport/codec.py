@@ -15,9 +15,7 @@ import msgpack
 
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
-from epaxos.protocol.log import NOP, Phase, Proposal, Value
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -34,6 +32,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import NOP, Phase, Proposal, Value
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 
 _CODES: Final[dict[type, int]] = {

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from epaxos.errors import InvariantError
-from epaxos.protocol import recovery
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Effects
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos import recovery
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Message, RecoverOK
+from epaxos.protocol.epaxos.recovery import Recovery, RecoveryProtocol
+from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import Ballot, InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance
-from epaxos.protocol.messages import Message, RecoverOK
-from epaxos.protocol.recovery import Recovery, RecoveryProtocol
-from epaxos.protocol.state import State
 from harness.commands import Access, conflict
 from harness.invariants import Watch
 from scenario.replica import Replica

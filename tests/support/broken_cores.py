@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from epaxos.protocol import recovery
-from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.messages import Recover
+from epaxos.protocol.epaxos import recovery
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Recover
+from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.quorums import Quorums
-from epaxos.protocol.state import State
 
 
 def hasty(patch: pytest.MonkeyPatch) -> None:

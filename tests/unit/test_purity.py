@@ -13,10 +13,10 @@ import pytest
 
 import epaxos.protocol
 
-MODULES = sorted(Path(epaxos.protocol.__file__).parent.glob("*.py"))
+MODULES = sorted(Path(epaxos.protocol.__file__).parent.rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: "-".join(module.parts[-2:]))
 def test_random_serves_only_as_a_type(module: Path) -> None:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "random":

@@ -6,17 +6,17 @@ from typing import Final
 
 from mutation import Draw, Mutant, Patch
 
-_CHECKPOINT: Final = "epaxos.protocol.checkpoint"
-_EPAXOS: Final = "epaxos.protocol.epaxos"
+_CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
+_EPAXOS: Final = "epaxos.protocol.epaxos.core"
 _KEEPER: Final = "epaxos.checkpoint.keeper"
-_RECOVERY: Final = "epaxos.protocol.recovery"
+_RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
 _REPLICA: Final = "epaxos.simulation.replica"
-_RESTART: Final = "epaxos.protocol.restart"
+_RESTART: Final = "epaxos.protocol.epaxos.restart"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
-_STATE: Final = "epaxos.protocol.state"
+_STATE: Final = "epaxos.protocol.epaxos.state"
 _TRANSFER: Final = "epaxos.checkpoint.transfer"
 _MIXED_TESTS: Final = "tests/unit/checkpoint/test_mixed.py::"
-_VALIDATION: Final = "epaxos.protocol.validation"
+_VALIDATION: Final = "epaxos.protocol.epaxos.validation"
 _ADOPTION_TESTS: Final = "tests/unit/protocol/test_adoption.py::"
 _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
 _WRITER: Final = "epaxos.checkpoint.writer"

@@ -7,8 +7,8 @@ from typing import Final
 from mutation import SMALL, Draw, Mutant, Patch
 
 _QUORUMS: Final = "epaxos.protocol.quorums"
-_COMMIT: Final = "epaxos.protocol.commit"
-_CONFLICTS: Final = "epaxos.protocol.conflicts"
+_COMMIT: Final = "epaxos.protocol.epaxos.commit"
+_CONFLICTS: Final = "epaxos.protocol.epaxos.conflicts"
 
 _OWN_AND_ONE: Final = (
     "with f=e=1 a quorum is the own vote and one more, so the first copy decides and the second is late"
@@ -127,7 +127,7 @@ _HIGHEST: Final = "        deps = self.conflicts.deps(command)\n"
 def _ignoring(ignored: str) -> Patch:
     """Compute dependencies from the log, without the instances `i` of which a condition holds."""
     return Patch(
-        "epaxos.protocol.state",
+        "epaxos.protocol.epaxos.state",
         _HIGHEST,
         "        writes, keys = set(command.writes), {*command.writes, *command.reads}\n"
         "        deps = tuple(\n"

@@ -6,8 +6,8 @@ from typing import Final
 
 from mutation import Draw, Mutant, Patch
 
-_COMMIT: Final = "epaxos.protocol.commit"
-_RECOVERY: Final = "epaxos.protocol.recovery"
+_COMMIT: Final = "epaxos.protocol.epaxos.commit"
+_RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
 _REPLICA: Final = "epaxos.simulation.replica"
 
 SLOW_DISKS: Final = Draw(

@@ -6,7 +6,7 @@ from typing import Final
 
 from mutation import Mutant, Patch
 
-_EXECUTION: Final = "epaxos.protocol.execution"
+_EXECUTION: Final = "epaxos.protocol.execution.executor"
 _REPLICA: Final = "epaxos.simulation.replica"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
 
@@ -17,7 +17,7 @@ ORDER: Final = (
         "4.9",
         (
             Patch(
-                "epaxos.protocol.order",
+                "epaxos.protocol.execution.order",
                 "    if len(members) > 1:\n        members.sort(key=_execution_order)\n",
                 "",
             ),

@@ -6,8 +6,8 @@ from typing import Final
 
 from mutation import FIVE, SMALL, Draw, Mutant, Patch
 
-_RECOVERY: Final = "epaxos.protocol.recovery"
-_RESTART: Final = "epaxos.protocol.restart"
+_RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
+_RESTART: Final = "epaxos.protocol.epaxos.restart"
 
 _RIVALS: Final = Draw(
     "rival recoveries, n=3",
@@ -175,7 +175,7 @@ JUDGEMENT: Final = (
                 "instance.bal != ballot or instance.abal == ballot:",
             ),
             Patch(
-                "epaxos.protocol.epaxos",
+                "epaxos.protocol.epaxos.core",
                 "            return self.state.is_held(place)\n",
                 "            return self.state.is_held(place)\n"
                 "        if isinstance(message, RecoverOK | ValidateOK):\n            return False\n",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from epaxos.protocol.ids import InstanceId, Row
-from epaxos.protocol.log import NOP, Phase, Proposal
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -20,6 +18,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import NOP, Phase, Proposal
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
 from epaxos.transport.codec import PeerMessage

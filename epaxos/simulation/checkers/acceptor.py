@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from epaxos.protocol.contract import Effects, Event
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
-from epaxos.protocol.log import NOP, Instance, Phase, Proposal
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Commit,
@@ -24,6 +22,8 @@ from epaxos.protocol.messages import (
     Validate,
     ValidateOK,
 )
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.observer import Observer

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from epaxos.protocol.contract import Component, Decided
+from epaxos.protocol.epaxos.messages import Commit
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, covers
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.messages import Commit
 from epaxos.protocol.quorums import Quorums
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.violation import ViolationError

@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.contract import Effects, Event
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.protocol.state import Settings
 from epaxos.simulation.checkers.progress import check_same_digest, describe_unsettled, settled
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.observer import Observer, Observers

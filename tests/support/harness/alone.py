@@ -5,12 +5,12 @@ from __future__ import annotations
 from random import Random
 
 from epaxos.protocol.contract import Checkpointed, Columns, Durable, Effects, Event, PeerStatus, Receive, Tick
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Commit, Message
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Value
-from epaxos.protocol.messages import Commit, Message
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from harness.probe import sent_to
 
 

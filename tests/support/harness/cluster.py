@@ -8,11 +8,11 @@ from itertools import chain
 from random import Random
 
 from epaxos.protocol.contract import Effects, Event, PeerStatus, Propose, Tick
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Message
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
-from epaxos.protocol.messages import Message
-from epaxos.protocol.state import Settings
 from harness.commands import Access
 from harness.driver import Driver, Outgoing
 from harness.network import Network

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
 from epaxos.protocol.contract import CommitNote, Component, Effects, Event, Receive
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP
-from epaxos.protocol.messages import Message
 from harness.commands import Access
 from harness.invariants import Record, Watch, check_promise, record_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from random import Random
 
 from epaxos.protocol.contract import Component, Decided
-from epaxos.protocol.execution import Executor
+from epaxos.protocol.execution.executor import Executor
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
 

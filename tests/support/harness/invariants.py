@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from epaxos.protocol.contract import Effects, Event, Receive
-from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
-from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -26,6 +24,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 from harness.commands import Access, conflict
 
 _PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Waiting)

@@ -9,12 +9,12 @@ from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.loading import load
 from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
 from epaxos.protocol.contract import Checkpointed, Component, Durable, Effects, Event, Receive
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Value
-from epaxos.protocol.messages import Commit, Message, PreAccept
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from epaxos.statemachine.batch import (
     Limits,
     Payload,

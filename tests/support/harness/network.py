@@ -10,8 +10,8 @@ from random import Random
 from typing import NamedTuple
 
 from epaxos.protocol.contract import Event, Receive
+from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
-from epaxos.protocol.messages import Message
 from epaxos.transport.codec import Codec, encode_message
 from harness.commands import decode_access
 from harness.driver import Outgoing

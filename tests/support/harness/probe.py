@@ -6,12 +6,12 @@ from random import Random
 from typing import TypeVar
 
 from epaxos.protocol.contract import Effects, PeerStatus, Propose, Receive, Tick
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Message
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import Instance
-from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from harness.commands import Access
 from harness.invariants import Watch
 

@@ -7,9 +7,7 @@ from typing import Final, NamedTuple
 
 from hypothesis import strategies as st
 
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
-from epaxos.protocol.log import NOP, Phase, Proposal, Value
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -25,6 +23,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
+from epaxos.protocol.log import NOP, Phase, Proposal, Value
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.transport.codec import MESSAGE_NAMES, PeerMessage
 from harness.commands import Access

@@ -8,11 +8,11 @@ from random import Random
 from typing import NamedTuple
 
 from epaxos.protocol.contract import Component, Durable, Effects, Event, Receive, Tick
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Beacon, Message, PreAcceptOK
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.messages import Beacon, Message, PreAcceptOK
-from epaxos.protocol.state import Settings
 from harness.commands import Access
 from harness.invariants import Record, Watch, check_promise, record_of
 from scenario.wording import Wording, place_name, replica_name, replica_names

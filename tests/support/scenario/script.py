@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from epaxos.protocol import messages
+from epaxos.protocol.epaxos import messages
 from epaxos.protocol.ids import InstanceId, Row
 from scenario.world import Filter, ScenarioError, World
 

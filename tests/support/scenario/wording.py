@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from epaxos.protocol.contract import Component
-from epaxos.protocol.ids import InstanceId, Row, Vector
-from epaxos.protocol.log import NOP, Phase, Proposal, Value
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -23,6 +21,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.log import NOP, Phase, Proposal, Value
 from harness.commands import Access
 from harness.invariants import Record
 

@@ -8,11 +8,11 @@ from itertools import combinations
 from typing import NamedTuple
 
 from epaxos.protocol.contract import Propose, Receive, Tick
+from epaxos.protocol.epaxos.messages import Message
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row, covers
 from epaxos.protocol.log import NOP
-from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from harness.commands import Access, conflict
 from harness.invariants import Record
 from scenario.replica import Replica, Surroundings

@@ -13,8 +13,8 @@ from epaxos.actors.assembly import Parts, make_parts
 from epaxos.config import Config, load_config
 from epaxos.errors import DirectoryLocked, StorageError, WrongIdentity
 from epaxos.protocol.contract import Checkpointed, Effects, Receive
+from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
-from epaxos.protocol.messages import Commit, Message, PreAccept
 from epaxos.statemachine.batch import Payload
 from epaxos.statemachine.operations import Operation
 from harness.lone import payload_of

@@ -17,8 +17,8 @@ from epaxos.actors.assembly import make_parts
 from epaxos.actors.process import _health
 from epaxos.actors.replica import End, Replica
 from epaxos.config import Config, load_config
+from epaxos.protocol.epaxos.messages import Accept, Beacon, Message, PreAccept, PreAcceptOK
 from epaxos.protocol.ids import InstanceId
-from epaxos.protocol.messages import Accept, Beacon, Message, PreAccept, PreAcceptOK
 from epaxos.statemachine.batch import decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.memory_engine import MemoryEngine

@@ -15,10 +15,10 @@ from epaxos.checkpoint.rows import Change, Meta, meta_row
 from epaxos.checkpoint.transfer import Snapshot, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import FrameError
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine

@@ -8,12 +8,12 @@ from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import Change, Meta, entry_key, index_rows, meta_row
 from epaxos.checkpoint.writer import CheckpointWriter, hold_event
 from epaxos.protocol.contract import Receive
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Message, PreAccept, PreAcceptOK
+from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.messages import Message, PreAccept, PreAcceptOK
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine
 from epaxos.storage.records import encode_whole

@@ -10,7 +10,7 @@ import pytest
     ("statement", "spared"),
     [
         ("import epaxos", {"epaxos.client", "epaxos.config", "zmq", "asyncio"}),
-        ("from epaxos.protocol import messages", {"epaxos.client", "zmq", "asyncio"}),
+        ("from epaxos.protocol.epaxos import messages", {"epaxos.client", "zmq", "asyncio"}),
         ("from epaxos import Client", {"epaxos.client.asynchronous", "asyncio", "epaxos.actors"}),
         ("from epaxos import AsyncClient", {"epaxos.client.blocking", "epaxos.actors"}),
         ("from epaxos.client.session import Session", {"zmq", "asyncio"}),

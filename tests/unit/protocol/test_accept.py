@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from epaxos.protocol.contract import Effects
+from epaxos.protocol.epaxos.messages import (
+    Accept,
+    AcceptOK,
+    Commit,
+    Message,
+    Nack,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+)
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import NOP, Phase, Value
-from epaxos.protocol.messages import Accept, AcceptOK, Commit, Message, Nack, PreAccept, PreAcceptOK, Recover
 from harness.commands import put
 from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, is_quiet, sendings, sent, sent_to
 

@@ -16,10 +16,8 @@ from epaxos.protocol.contract import (
     Receive,
     Tick,
 )
-from epaxos.protocol.epaxos import EPaxos
-from epaxos.protocol.ids import Ballot, InstanceId, Vector
-from epaxos.protocol.log import NOP, Instance, Phase, Proposal
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import (
     Accept,
     Commit,
     Message,
@@ -30,8 +28,10 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.epaxos.state import Settings
+from epaxos.protocol.ids import Ballot, InstanceId, Vector
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.protocol.quorums import make_quorums
-from epaxos.protocol.state import Settings
 from harness.commands import put
 from harness.probe import sent, sent_to
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epaxos.protocol.ids import InstanceId
-from epaxos.protocol.log import NOP, Phase
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     Beacon,
     Commit,
@@ -16,6 +14,8 @@ from epaxos.protocol.messages import (
     Recover,
     Validate,
 )
+from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.log import NOP, Phase
 from harness.commands import Access, get, put
 from harness.probe import Probe, sent
 

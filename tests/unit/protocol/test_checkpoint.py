@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.checkpoint import DROPPED_AT_A_TIME
 from epaxos.protocol.contract import Adopt, Durable, Effects, Hold, Propose
-from epaxos.protocol.ids import InstanceId, Vector
-from epaxos.protocol.log import NOP, Phase
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.checkpoint import DROPPED_AT_A_TIME
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -26,6 +24,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.log import NOP, Phase
 from harness.alone import Alone, decided
 from harness.commands import Access, get, put
 from harness.probe import is_quiet, sendings, sent, sent_to

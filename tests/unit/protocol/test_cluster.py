@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from epaxos.protocol.epaxos.messages import Commit
 from epaxos.protocol.ids import Row
-from epaxos.protocol.messages import Commit
 from harness.cluster import Cluster, run
 from harness.commands import Access, get, put
 from harness.driver import Outgoing

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from epaxos.protocol.epaxos.messages import PreAccept, Recover
 from epaxos.protocol.ids import InstanceId, next_ballot
-from epaxos.protocol.messages import PreAccept, Recover
 from harness.commands import put
 from harness.probe import Probe, sent
 

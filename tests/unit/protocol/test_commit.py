@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.ids import InstanceId, Vector
-from epaxos.protocol.log import NOP, Phase, Value
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -24,6 +22,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.log import NOP, Phase, Value
 from harness.commands import Access, put
 from harness.invariants import record_of
 from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, asks_only, is_quiet, sendings, sent

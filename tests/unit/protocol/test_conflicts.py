@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaxos.protocol.conflicts import Conflicts
+from epaxos.protocol.epaxos.conflicts import Conflicts
 from epaxos.protocol.ids import InstanceId
 from harness.commands import Access, conflict
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from epaxos.protocol.contract import CommitNote, Core, Effects, Tick
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import AcceptOK, Message
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Instance
-from epaxos.protocol.messages import AcceptOK, Message
 from harness.graphs import decide
 from harness.probe import Probe, is_quiet
 

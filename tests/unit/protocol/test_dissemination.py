@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from epaxos.protocol.dissemination import BYTES_PER_ANSWER, SLOTS_PER_REQUEST
+from epaxos.protocol.epaxos.dissemination import BYTES_PER_ANSWER, SLOTS_PER_REQUEST
+from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, PreAccept
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
-from epaxos.protocol.messages import Beacon, Commit, CommitRequest, PreAccept
 from harness.commands import put
 from harness.probe import RETRY, Probe, asks_only, is_quiet, sendings
 

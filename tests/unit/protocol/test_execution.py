@@ -10,7 +10,7 @@ import pytest
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.contract import Decided
-from epaxos.protocol.execution import Executor
+from epaxos.protocol.execution.executor import Executor
 from epaxos.protocol.ids import InstanceId
 from harness.graphs import Feed, chain, decide, random_decisions, ring, tangle
 

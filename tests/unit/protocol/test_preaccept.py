@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos.protocol.contract import Effects
+from epaxos.protocol.epaxos.messages import Accept, Commit, Message, Nack, PreAccept, PreAcceptOK, Recover
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import Phase
-from epaxos.protocol.messages import Accept, Commit, Message, Nack, PreAccept, PreAcceptOK, Recover
 from epaxos.protocol.quorums import allowed, make_quorums
 from harness.commands import put
 from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, is_quiet, sendings, sent, sent_to

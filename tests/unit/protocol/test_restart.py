@@ -7,9 +7,7 @@ from copy import copy
 import pytest
 
 from epaxos.protocol.contract import Durable, Effects, Propose
-from epaxos.protocol.ids import InstanceId, Vector
-from epaxos.protocol.log import NOP, Instance, Phase, Proposal
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Commit,
@@ -20,6 +18,8 @@ from epaxos.protocol.messages import (
     RecoverOK,
     Truncated,
 )
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from harness.alone import Alone, decided
 from harness.commands import put
 from harness.probe import sent, sent_to

@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaxos.protocol.epaxos.timers import Timer, TimerKind, Timers
 from epaxos.protocol.ids import InstanceId
-from epaxos.protocol.timers import Timer, TimerKind, Timers
 
 TIMERS = st.builds(
     Timer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epaxos.protocol.epaxos import EPaxos
+from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.simulation.cluster import Cluster, draw_plan
 from epaxos.simulation.observer import Observers
 from epaxos.simulation.options import Overrides

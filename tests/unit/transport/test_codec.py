@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
-from epaxos.protocol.log import NOP, Phase, Proposal
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -30,6 +28,8 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
+from epaxos.protocol.log import NOP, Phase, Proposal
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
 from epaxos.transport.codec import (

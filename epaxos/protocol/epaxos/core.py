@@ -7,9 +7,6 @@ from random import Random
 from typing import Any
 
 from epaxos.errors import InvariantError
-from epaxos.protocol import restart
-from epaxos.protocol.checkpoint import Checkpoints, ExecutedCut
-from epaxos.protocol.commit import CommitProtocol
 from epaxos.protocol.contract import (
     Adopt,
     Checkpointed,
@@ -24,10 +21,11 @@ from epaxos.protocol.contract import (
     Receive,
     Tick,
 )
-from epaxos.protocol.dissemination import Dissemination
-from epaxos.protocol.ids import InstanceId, Row, Vector
-from epaxos.protocol.log import Instance, Phase
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos import restart
+from epaxos.protocol.epaxos.checkpoint import Checkpoints, ExecutedCut
+from epaxos.protocol.epaxos.commit import CommitProtocol
+from epaxos.protocol.epaxos.dissemination import Dissemination
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Beacon,
@@ -44,10 +42,12 @@ from epaxos.protocol.messages import (
     ValidateOK,
     Waiting,
 )
-from epaxos.protocol.recovery import RecoveryProtocol
-from epaxos.protocol.state import Settings, State
-from epaxos.protocol.suspicion import Suspicion
-from epaxos.protocol.timers import TimerKind
+from epaxos.protocol.epaxos.recovery import RecoveryProtocol
+from epaxos.protocol.epaxos.state import Settings, State
+from epaxos.protocol.epaxos.suspicion import Suspicion
+from epaxos.protocol.epaxos.timers import TimerKind
+from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.log import Instance, Phase
 
 _REQUESTS = (PreAccept, Accept, Recover, Validate, Waiting)
 

@@ -8,9 +8,7 @@ from enum import IntEnum
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import CommitNote
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
-from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
-from epaxos.protocol.messages import (
+from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Commit,
@@ -19,8 +17,10 @@ from epaxos.protocol.messages import (
     PreAccept,
     PreAcceptOK,
 )
-from epaxos.protocol.state import State
-from epaxos.protocol.timers import TimerKind
+from epaxos.protocol.epaxos.state import State
+from epaxos.protocol.epaxos.timers import TimerKind
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 
 
 class Stage(IntEnum):

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import InstanceId, Row
-from epaxos.protocol.state import State
 
 WINDOW: Final = 512
 CONCURRENT: Final = 128

@@ -25,9 +25,9 @@ from operator import le
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.contract import Component, Decided
+from epaxos.protocol.execution.order import components
+from epaxos.protocol.execution.pending import Pending
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
-from epaxos.protocol.order import components
-from epaxos.protocol.pending import Pending
 
 
 class ExecutedSlots:

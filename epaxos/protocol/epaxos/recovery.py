@@ -13,13 +13,13 @@ from collections import defaultdict
 from enum import IntEnum
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.commit import CommitProtocol, Leading, Stage
+from epaxos.protocol.epaxos.commit import CommitProtocol, Leading, Stage
+from epaxos.protocol.epaxos.messages import Nack, Recover, RecoverOK, Validate, ValidateOK, Waiting
+from epaxos.protocol.epaxos.state import State
+from epaxos.protocol.epaxos.timers import TimerKind
+from epaxos.protocol.epaxos.validation import against
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector, covers, next_ballot
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
-from epaxos.protocol.messages import Nack, Recover, RecoverOK, Validate, ValidateOK, Waiting
-from epaxos.protocol.state import State
-from epaxos.protocol.timers import TimerKind
-from epaxos.protocol.validation import against
 
 
 class Step(IntEnum):

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from epaxos.protocol.contract import Component, Decided
+from epaxos.protocol.execution.pending import Pending
 from epaxos.protocol.ids import Slot
-from epaxos.protocol.pending import Pending
 
 
 class _Row:

@@ -25,13 +25,13 @@ from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.commit import CommitProtocol
 from epaxos.protocol.contract import Adopt, Columns, Component, Decided, Hold
-from epaxos.protocol.execution import Executor
+from epaxos.protocol.epaxos.commit import CommitProtocol
+from epaxos.protocol.epaxos.recovery import RecoveryProtocol
+from epaxos.protocol.epaxos.state import State
+from epaxos.protocol.execution.executor import Executor
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase
-from epaxos.protocol.recovery import RecoveryProtocol
-from epaxos.protocol.state import State
 
 DROPPED_AT_A_TIME: Final = 256
 """Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""

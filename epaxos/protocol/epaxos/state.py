@@ -9,14 +9,14 @@ from random import Random
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.conflicts import Conflicts
 from epaxos.protocol.contract import Component, Decided, Effects, Hold
-from epaxos.protocol.execution import Executor
+from epaxos.protocol.epaxos.conflicts import Conflicts
+from epaxos.protocol.epaxos.messages import Message
+from epaxos.protocol.epaxos.timers import Timers
+from epaxos.protocol.execution.executor import Executor
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
-from epaxos.protocol.messages import Message
 from epaxos.protocol.quorums import Quorums
-from epaxos.protocol.timers import Timers
 
 
 @dataclass(frozen=True, slots=True)

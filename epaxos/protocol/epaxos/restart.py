@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from epaxos.protocol.checkpoint import Checkpoints, adopted_frontier
-from epaxos.protocol.commit import CommitProtocol
 from epaxos.protocol.contract import Durable
-from epaxos.protocol.execution import Executor
+from epaxos.protocol.epaxos.checkpoint import Checkpoints, adopted_frontier
+from epaxos.protocol.epaxos.commit import CommitProtocol
+from epaxos.protocol.epaxos.state import State
+from epaxos.protocol.execution.executor import Executor
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Instance, Phase
-from epaxos.protocol.state import State
 
 
 def load(state: State, commit: CommitProtocol, durable: Durable) -> None:

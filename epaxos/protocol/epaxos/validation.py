@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epaxos.protocol.command import Command
+from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.protocol.state import State
 
 
 class _Footprint:

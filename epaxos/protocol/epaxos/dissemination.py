@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Truncated
+from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import InstanceId, Row, Slot
 from epaxos.protocol.log import NOP, Phase
-from epaxos.protocol.messages import Beacon, Commit, CommitRequest, Truncated
-from epaxos.protocol.state import State
 
 SLOTS_PER_REQUEST: Final = 1024
 """How many slots one request spans: bounds what an answer can cost the peer in one round."""
