@@ -15,12 +15,12 @@ from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from epaxos.client.calls import RANDOM, index_of, parts_of, result_of, results_of
 from epaxos.client.commands import CasResult, Op, Result, as_columns, as_operations
-from epaxos.client.fate import never_began
+from epaxos.client.drivers.calls import RANDOM, index_of, parts_of, result_of, results_of
+from epaxos.client.drivers.wire import Wire
 from epaxos.client.options import check_timeout, client_options
-from epaxos.client.session import Finished, Session
-from epaxos.client.wire import Wire
+from epaxos.client.session.core import Finished, Session
+from epaxos.client.session.fate import never_began
 from epaxos.config import Config
 
 Waiting: TypeAlias = "Future[None]"

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
-from epaxos.client.calls import RANDOM, index_of, parts_of, result_of, results_of
 from epaxos.client.commands import CasResult, Op, Result, as_operations
-from epaxos.client.driver import Bulk, Call, Command, Driver, Status
+from epaxos.client.drivers.calls import RANDOM, index_of, parts_of, result_of, results_of
+from epaxos.client.drivers.threads import Bulk, Call, Command, Driver, Status
 from epaxos.client.options import check_timeout, client_options
-from epaxos.client.session import Session
+from epaxos.client.session.core import Session
 from epaxos.config import Config
 
 

@@ -13,7 +13,7 @@ import pytest
         ("from epaxos.protocol.epaxos import messages", {"epaxos.client", "zmq", "asyncio"}),
         ("from epaxos import Client", {"epaxos.client.asynchronous", "asyncio", "epaxos.actors"}),
         ("from epaxos import AsyncClient", {"epaxos.client.blocking", "epaxos.actors"}),
-        ("from epaxos.client.session import Session", {"zmq", "asyncio"}),
+        ("from epaxos.client.session.core import Session", {"zmq", "asyncio"}),
     ],
 )
 def test_an_import_does_not_pay_for_what_it_does_not_need(statement: str, spared: set[str]) -> None:

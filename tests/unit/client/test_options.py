@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from epaxos.client.calls import index_of, parts_of
 from epaxos.client.commands import Op, weigh
+from epaxos.client.drivers.calls import index_of, parts_of
 from epaxos.client.options import Options, client_options
 from epaxos.config import Config, default_replicas, load_config, make_config
 from epaxos.errors import ConfigError, Refused

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from epaxos.client.commands import Op
-from epaxos.client.routing import AVOIDANCE, PATIENCE
-from epaxos.client.ticket import Ticket
+from epaxos.client.session.routes import AVOIDANCE, PATIENCE
+from epaxos.client.session.tickets import Ticket
 from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
 from epaxos.statemachine.operations import Outcome
 from epaxos.transport.framing import Kind

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from epaxos.client.commands import Op
-from epaxos.client.questions import Question
-from epaxos.client.ticket import Ticket
+from epaxos.client.session.questions import Question
+from epaxos.client.session.tickets import Ticket
 from epaxos.errors import Refused
 from epaxos.transport.framing import Kind
 from session_rig import NAMES, Rig, Sent

@@ -26,16 +26,14 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Generic, TypeAlias
 
-from epaxos.client import answers, fate
-from epaxos.client.alarms import Alarms
 from epaxos.client.commands import Op, weigh
-from epaxos.client.flight import Flight, Rest
-from epaxos.client.ledger import Ledger
 from epaxos.client.options import Options
-from epaxos.client.outbox import Outbox, Outgoing, Watched
-from epaxos.client.questions import Question, Questions
-from epaxos.client.routing import Routes
-from epaxos.client.ticket import Ticket, Waiter
+from epaxos.client.session import answers, fate
+from epaxos.client.session.alarms import Alarms
+from epaxos.client.session.outbox import Outbox, Outgoing, Watched
+from epaxos.client.session.questions import Question, Questions
+from epaxos.client.session.routes import Routes
+from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Waiter
 from epaxos.errors import ClientError, FrameError, Refused
 from epaxos.statemachine.batch import Argument, encode_batch
 from epaxos.transport.framing import Kind, open_frame, seal

@@ -20,12 +20,12 @@ from time import monotonic
 from typing import Final
 
 from epaxos.client.commands import Op, as_columns
-from epaxos.client.fate import never_began
+from epaxos.client.drivers.wire import Wire
 from epaxos.client.options import Options
-from epaxos.client.questions import Question
-from epaxos.client.session import Finished, Session
-from epaxos.client.ticket import Ticket
-from epaxos.client.wire import Wire
+from epaxos.client.session.core import Finished, Session
+from epaxos.client.session.fate import never_began
+from epaxos.client.session.questions import Question
+from epaxos.client.session.tickets import Ticket
 from epaxos.errors import Refused
 
 _LONGEST_SLEEP: Final = 60.0

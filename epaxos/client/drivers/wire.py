@@ -16,8 +16,8 @@ from typing import Final, Generic
 import zmq
 
 from epaxos.client.options import Options
-from epaxos.client.session import Session
-from epaxos.client.ticket import Waiter
+from epaxos.client.session.core import Session
+from epaxos.client.session.tickets import Waiter
 
 _HIGH_WATER: Final = 1000  # frames queued in a socket at most; a session has far fewer under way
 _RECONNECT: Final = 50  # milliseconds; doubled after each failure up to

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from epaxos.client.commands import Op, Result, decode, weigh
 from epaxos.client.options import Options
-from epaxos.client.ticket import Ticket
+from epaxos.client.session.tickets import Ticket
 from epaxos.errors import ClientError, ConfigError, Refused
 
 RANDOM: Final[Random] = SystemRandom()

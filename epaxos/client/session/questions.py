@@ -10,8 +10,8 @@ from typing import Any, Generic
 
 import msgpack
 
-from epaxos.client.routing import Routes
-from epaxos.client.ticket import Waiter
+from epaxos.client.session.routes import Routes
+from epaxos.client.session.tickets import Waiter
 from epaxos.errors import ClientError
 from epaxos.transport.framing import Kind, seal
 

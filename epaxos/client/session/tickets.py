@@ -1,4 +1,4 @@
-"""One submission to a session: its commands, its request numbers and its fate.
+"""The book of a session: what was submitted, its request numbers, and the frames that are under way.
 
 A ticket stands for one command or for the columns of many. All its commands travel in one frame, and most
 tickets are answered as a whole. Only when a replica refuses one command of many is a ticket split: the
@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from epaxos.errors import ClientError
 from epaxos.statemachine.batch import Argument
-
-if TYPE_CHECKING:
-    from epaxos.client.flight import Flight
 
 Waiter = TypeVar("Waiter")
 """Whatever the user of a session wants to find on what is finished, to know whom to tell."""
@@ -184,3 +181,144 @@ class Ticket(Generic[Waiter]):
                 self.values[start:end] = piece.values
         self.missing -= piece.count
         self.done = not self.missing
+
+
+class Flight(Generic[Waiter]):
+    """A frame under way to `replica`.
+
+    `tickets` are the submissions it was made of; `missing` counts those for which it is still waiting. A
+    ticket belongs to it as long as `ticket.flight` says so: late answers to an earlier frame, deadlines and
+    callers who give up take tickets out of the middle.
+    """
+
+    __slots__ = ("missing", "replica", "tickets")
+
+    def __init__(self, replica: int, tickets: Sequence[Ticket[Waiter]]) -> None:
+        self.replica = replica
+        self.tickets = tickets
+        self.missing = len(tickets)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is waiting for nothing any more."""
+        return not self.missing
+
+    def remaining(self) -> list[Ticket[Waiter]]:
+        """The tickets for which it is still waiting."""
+        return [ticket for ticket in self.tickets if ticket.flight is self]
+
+
+class Rest(Generic[Waiter]):
+    """Tickets that a busy replica turned away and that wait before they are sent again."""
+
+    __slots__ = ("tickets",)
+
+    def __init__(self, tickets: Sequence[Ticket[Waiter]]) -> None:
+        self.tickets = tickets
+
+    @property
+    def settled(self) -> bool:
+        """Whether none of them is waiting for this any more."""
+        return not self.remaining()
+
+    def remaining(self) -> list[Ticket[Waiter]]:
+        """Those that have neither ended nor left again meanwhile."""
+        return [ticket for ticket in self.tickets if not ticket.settled and ticket.flight is None]
+
+
+class Ledger(Generic[Waiter]):
+    """The book of a session.
+
+    next      the request number of the next command
+    acked     every number below it is over
+    waiting   the tickets without answer, by first number; a split ticket stands there as its pieces
+    flights   the frames under way (an ordered set); a ticket is in one at most
+    """
+
+    __slots__ = ("_over", "acked", "flights", "next", "waiting")
+
+    def __init__(self) -> None:
+        self.next = 1
+        self.acked = 1
+        self.waiting: dict[int, Ticket[Waiter]] = {}
+        self.flights: dict[Flight[Waiter], None] = {}
+        self._over: dict[int, int] = {}  # tickets that are over, above `acked`: first number -> count
+
+    def enter(
+        self,
+        operations: bytes,
+        keys: Sequence[bytes],
+        arguments: Sequence[Argument] | None,
+        weight: int,
+        timeout: float,
+        deadline: float,
+        waiter: Waiter | None,
+    ) -> Ticket[Waiter]:
+        """Give commands the next numbers."""
+        first = self.next
+        ticket = Ticket(first, operations, keys, arguments, weight, timeout, deadline, waiter)
+        self.next = first + ticket.count
+        self.waiting[first] = ticket
+        return ticket
+
+    def between(self, first: int, count: int) -> list[Ticket[Waiter]]:
+        """The waiting tickets whose numbers all lie between `first` and `first + count`."""
+        found = []
+        number = max(first, self.acked)
+        end = min(first + count, self.next)
+        while number < end:
+            ticket = self.waiting.get(number)
+            if ticket is None:
+                number += 1
+                continue
+            if ticket.end <= end:
+                found.append(ticket)
+            number = ticket.end
+        return found
+
+    def flights_to(self, replica: int) -> list[Flight[Waiter]]:
+        """The frames under way to a replica."""
+        return [flight for flight in self.flights if flight.replica == replica]
+
+    def leave(self, ticket: Ticket[Waiter]) -> None:
+        """The frame that the ticket is in, if any, is no longer waited for on its behalf."""
+        flight = ticket.flight
+        if flight is not None:
+            ticket.flight = None
+            flight.missing -= 1
+            if not flight.missing:
+                del self.flights[flight]
+
+    def split(self, ticket: Ticket[Waiter], number: int) -> list[Ticket[Waiter]]:
+        """Put pieces in the place of a ticket that is not under way; one of them is the command `number`."""
+        if ticket.count == 1:
+            return [ticket]
+        del self.waiting[ticket.first]
+        pieces = ticket.split(number - ticket.first)
+        self.waiting.update((piece.first, piece) for piece in pieces)
+        return pieces
+
+    def end(self, ticket: Ticket[Waiter], error: ClientError | None = None) -> Ticket[Waiter] | None:
+        """The numbers of a ticket are over, answered or failed.
+
+        Returns what was submitted, if all of it is over now: the ticket, or the one that it is a piece of.
+        """
+        self.leave(ticket)
+        del self.waiting[ticket.first]
+        ticket.error = error
+        ticket.done = True
+        self._acknowledge(ticket.first, ticket.count)
+        whole = ticket.parent
+        if whole is None:
+            return ticket
+        whole.absorb(ticket)
+        return whole if whole.done else None
+
+    def _acknowledge(self, first: int, count: int) -> None:
+        if first != self.acked:
+            self._over[first] = count
+            return
+        acked = first + count
+        while count := self._over.pop(acked, 0):
+            acked += count
+        self.acked = acked

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from epaxos.client.questions import Question
-from epaxos.client.ticket import Ticket, Waiter
+from epaxos.client.session.questions import Question
+from epaxos.client.session.tickets import Ticket, Waiter
 from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
 
 _Error = TypeVar("_Error", bound=ClientError)

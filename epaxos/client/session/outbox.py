@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import chain
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeAlias
 
-from epaxos.client.alarms import Alarms
-from epaxos.client.flight import Flight, Rest, frame_of, take_run
-from epaxos.client.ledger import Ledger
 from epaxos.client.options import Options
-from epaxos.client.questions import Question, Questions
-from epaxos.client.routing import Routes
-from epaxos.client.ticket import Ticket, Waiter
+from epaxos.client.session.alarms import Alarms
+from epaxos.client.session.questions import Question, Questions
+from epaxos.client.session.routes import Routes
+from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Waiter
+from epaxos.statemachine.batch import Argument, encode_batch
+from epaxos.transport.framing import Kind, seal
 
 Cargo: TypeAlias = "Flight[Waiter] | Question[Waiter]"
 Watched: TypeAlias = "Flight[Waiter] | Rest[Waiter] | Ticket[Waiter] | Question[Waiter]"
@@ -171,3 +173,56 @@ class Outbox(Generic[Waiter]):
         for question in self._questions.under_way(replica):
             self._questions.ask_again(question)
         return commands
+
+
+def take_run(queue: deque[Ticket[Waiter]], max_batch: int, max_weight: int) -> list[Ticket[Waiter]]:
+    """Take from the front of `queue` the tickets that can share a frame.
+
+    Their numbers must follow one another, and what is known of earlier tries must be the same; the first is
+    taken whatever its size. Tickets that are over or under way by now are dropped.
+    """
+    run: list[Ticket[Waiter]] = []
+    count = weight = expected = 0
+    tried: tuple[int, ...] = ()
+    while queue:
+        ticket = queue[0]
+        if ticket.settled or ticket.flight is not None:
+            queue.popleft()
+            continue
+        count += ticket.count
+        weight += ticket.weight
+        if run and (
+            ticket.first != expected
+            or ticket.sealed is not None
+            or ticket.tried != tried
+            or count > max_batch
+            or weight > max_weight
+        ):
+            break
+        run.append(queue.popleft())
+        if ticket.sealed is not None:
+            break
+        expected = ticket.end
+        tried = ticket.tried
+    return run
+
+
+def frame_of(tickets: Sequence[Ticket[Waiter]], client: int, acked: int, cluster: int) -> bytes:
+    """The REQUEST frame of tickets whose numbers follow one another."""
+    ticket = tickets[0]
+    if ticket.sealed is not None:
+        return ticket.sealed
+    return seal(Kind.REQUEST, cluster, encode_batch(client, ticket.first, acked, *_columns(tickets)))
+
+
+def _columns(
+    tickets: Sequence[Ticket[Waiter]],
+) -> tuple[bytes, Sequence[bytes], Sequence[Argument] | None]:
+    if len(tickets) == 1:
+        return tickets[0].operations, tickets[0].keys, tickets[0].arguments
+    operations = b"".join([ticket.operations for ticket in tickets])
+    keys = list(chain.from_iterable([ticket.keys for ticket in tickets]))
+    if all(ticket.arguments is None for ticket in tickets):
+        return operations, keys, None
+    columns = [(None,) * ticket.count if ticket.arguments is None else ticket.arguments for ticket in tickets]
+    return operations, keys, list(chain.from_iterable(columns))
