@@ -16,15 +16,15 @@ from epaxos.cli.failures import Exit
 from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
 from epaxos.cli.pages import Page
 from epaxos.cli.topology import report_topology, topology_options
-from epaxos.simulation.cluster import draw_plan
-from epaxos.simulation.failure import explain, explain_seed, headline, replay_command, version
-from epaxos.simulation.options import FAULTS, LARGEST, SMALLEST, Overrides
-from epaxos.simulation.progress import ProgressBar
-from epaxos.simulation.report import as_json, describe_outcome, describe_summary, missed
+from epaxos.simulation.failure.explain import explain, explain_seed, headline, replay_command, version
+from epaxos.simulation.failure.trace import Trace, run_traced
+from epaxos.simulation.plan.options import FAULTS, LARGEST, SMALLEST, Overrides
+from epaxos.simulation.plan.plan import draw_plan
 from epaxos.simulation.run import Run, kind_of
-from epaxos.simulation.sweep import Failure, Summary, sweep
-from epaxos.simulation.trace import Trace, run_traced
-from epaxos.simulation.workers import Lost, call_all, cores
+from epaxos.simulation.sweep.bar import ProgressBar
+from epaxos.simulation.sweep.report import as_json, describe_outcome, describe_summary, missed
+from epaxos.simulation.sweep.sweep import Failure, Summary, sweep
+from epaxos.simulation.sweep.workers import Lost, call_all, cores
 
 FRESH: Final = 10**9
 """Seeds that are drawn are below this, short enough to be read out."""

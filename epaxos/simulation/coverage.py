@@ -11,8 +11,8 @@ from epaxos.protocol.epaxos.messages import Commit, Nack, Recover
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.simulation.checkers.call import Call
-from epaxos.simulation.observer import Observer
-from epaxos.simulation.replica import Replica
+from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.replica import Replica
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult
 

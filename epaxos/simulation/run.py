@@ -25,11 +25,12 @@ from epaxos.simulation.checkers.progress import (
 from epaxos.simulation.checkers.results import Results
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
-from epaxos.simulation.cluster import Cluster, Plan
 from epaxos.simulation.coverage import Coverage
-from epaxos.simulation.observer import Observer, Observers
-from epaxos.simulation.options import Options
-from epaxos.simulation.replica import LIMITS, MakeCore
+from epaxos.simulation.plan.options import Options
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.world.cluster import Cluster
+from epaxos.simulation.world.observer import Observer, Observers
+from epaxos.simulation.world.replica import LIMITS, MakeCore
 
 MOST_ACTIONS = 1_000_000
 """How many actions a run may take after the faults, and a hundredth of it more for each command."""

@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 TRACES = """
-from epaxos.simulation.cluster import draw_plan
-from epaxos.simulation.trace import Trace, run_traced
+from epaxos.simulation.plan.plan import draw_plan
+from epaxos.simulation.failure.trace import Trace, run_traced
 for seed in {seeds}:
     print(draw_plan(seed).options.describe())
     outcome = run_traced(draw_plan(seed), Trace(print, everything=True))

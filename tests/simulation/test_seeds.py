@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.sweep import run_seed, run_seeds
+from epaxos.simulation.sweep.sweep import run_seed, run_seeds
 
 
 def check(seeds: range) -> None:

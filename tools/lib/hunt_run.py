@@ -18,12 +18,11 @@ from typing import Any, Final
 
 from epaxos.errors import InvariantError
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.cluster import Plan
-from epaxos.simulation.faults import draw_faults
-from epaxos.simulation.options import Bias, Mute, Overrides, draw_options
+from epaxos.simulation.plan.faults import draw_faults
+from epaxos.simulation.plan.options import Bias, Mute, Overrides, draw_options, stream
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.plan.workload import draw_workload
 from epaxos.simulation.run import Run
-from epaxos.simulation.schedule import stream
-from epaxos.simulation.workload import draw_workload
 from hunt_task import Found, Task
 from mutation import Draw
 

@@ -36,7 +36,7 @@ class Draw(NamedTuple):
     faults      names of the kinds that may happen, parted by commas
     muted       kinds of messages that many links lose for as long as the faults last
     slow        kinds of messages that take `hunt_run.SLOW` times as long as others
-    times       fields of `epaxos.simulation.options.Options` in mean delays of a message: with little `patience`
+    times       fields of `epaxos.simulation.plan.options.Options` in mean delays of a message: with little `patience`
                 recoveries compete, and a long `phase` gives them time for it
     options     other fields of it with their values
     """

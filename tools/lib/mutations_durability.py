@@ -8,7 +8,7 @@ from mutation import Draw, Mutant, Patch
 
 _COMMIT: Final = "epaxos.protocol.epaxos.commit"
 _RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
-_REPLICA: Final = "epaxos.simulation.replica"
+_REPLICA: Final = "epaxos.simulation.world.replica"
 
 SLOW_DISKS: Final = Draw(
     "slow disks, n=3",

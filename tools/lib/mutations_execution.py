@@ -7,7 +7,7 @@ from typing import Final
 from mutation import Mutant, Patch
 
 _EXECUTION: Final = "epaxos.protocol.execution.executor"
-_REPLICA: Final = "epaxos.simulation.replica"
+_REPLICA: Final = "epaxos.simulation.world.replica"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
 
 ORDER: Final = (

@@ -26,7 +26,7 @@ from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.observer import Observer
+from epaxos.simulation.world.observer import Observer
 
 
 class _Known:

@@ -14,7 +14,7 @@ from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.quorums import Quorums
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.observer import Observer
+from epaxos.simulation.world.observer import Observer
 
 _Slots: TypeAlias = "defaultdict[bytes, list[list[Slot]]]"
 

@@ -11,7 +11,7 @@ from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.observer import Observer
+from epaxos.simulation.world.observer import Observer
 
 
 class _Progress:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from epaxos.protocol.ids import InstanceId
 from epaxos.simulation.checkers.reference import State
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.replica import Replica
+from epaxos.simulation.world.replica import Replica
 from epaxos.statemachine import intervals
 
 

@@ -11,7 +11,7 @@ from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
 from epaxos.simulation.checkers.reference import Result, State, execute
 from epaxos.simulation.checkers.violation import ViolationError
-from epaxos.simulation.observer import Observer
+from epaxos.simulation.world.observer import Observer
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult
 

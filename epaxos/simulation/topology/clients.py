@@ -6,8 +6,8 @@ from random import Random
 from typing import Final
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.replica import Replica
-from epaxos.simulation.schedule import Schedule
+from epaxos.simulation.world.replica import Replica
+from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.sessions import BatchResult

@@ -18,12 +18,12 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.simulation.checkers.progress import check_same_digest, describe_unsettled, settled
 from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.observer import Observer, Observers
-from epaxos.simulation.options import Options
-from epaxos.simulation.replica import LARGEST_ROUND, Replica, World
-from epaxos.simulation.schedule import Schedule, stream
+from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.topology.clients import Budget, Client
 from epaxos.simulation.topology.table import Table
+from epaxos.simulation.world.observer import Observer, Observers
+from epaxos.simulation.world.replica import LARGEST_ROUND, Replica, World
+from epaxos.simulation.world.schedule import Schedule
 
 PATIENCE: Final = 100
 """Longest round-trip times without any answer, after which something is stuck.

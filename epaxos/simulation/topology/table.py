@@ -23,7 +23,7 @@ from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
 from epaxos.protocol.ids import Row
 from epaxos.protocol.quorums import Quorums, default_e, default_f
-from epaxos.simulation.options import LARGEST
+from epaxos.simulation.plan.options import LARGEST
 
 FEWEST: Final = 2
 """Sites; a single one has nobody to wait for."""

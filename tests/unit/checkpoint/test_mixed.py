@@ -9,7 +9,7 @@ from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import META, VALUE, Meta, meta_row
 from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.protocol.ids import Vector
-from epaxos.simulation.disk import Snapshot
+from epaxos.simulation.world.disk import Snapshot
 from harness.commands import decode_access
 
 LEASE = 1.0

@@ -16,7 +16,7 @@ import broken_cores
 from epaxos.cli import simulate
 from epaxos.simulation.coverage import GROUPS
 from epaxos.simulation.run import Outcome
-from epaxos.simulation.sweep import Summary
+from epaxos.simulation.sweep.sweep import Summary
 from epaxos.version import __version__
 
 Run = Callable[..., Result]
@@ -180,7 +180,7 @@ def test_seeds_that_never_end_are_named_and_not_minimised(run: Run, monkeypatch:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    monkeypatch.setattr("epaxos.simulation.sweep.run_seed", die)
+    monkeypatch.setattr("epaxos.simulation.sweep.sweep.run_seed", die)
     result = run("simulate", "--seeds", "4:6", "--jobs", "1")
     assert result.exit_code == 11
     for seed in (4, 5):

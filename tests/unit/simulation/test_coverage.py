@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from epaxos.simulation.coverage import GROUPS, OFTEN, RARE, grouped, unmet
-from epaxos.simulation.options import NO_OVERRIDES, Overrides
-from epaxos.simulation.report import missed
-from epaxos.simulation.sweep import Summary
+from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.sweep.report import missed
+from epaxos.simulation.sweep.sweep import Summary
 
 EXPECTED = [name for names in GROUPS.values() for name in names]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from epaxos.protocol.epaxos.core import EPaxos
-from epaxos.simulation.cluster import Cluster, draw_plan
-from epaxos.simulation.observer import Observers
-from epaxos.simulation.options import Overrides
+from epaxos.simulation.plan.options import Overrides
+from epaxos.simulation.plan.plan import draw_plan
+from epaxos.simulation.world.cluster import Cluster
+from epaxos.simulation.world.observer import Observers
 
 
 def test_what_waits_for_the_end_of_a_pause_goes_with_a_crash() -> None:

@@ -7,11 +7,11 @@ import time
 import pytest
 
 import broken_cores
-from epaxos.simulation import sweep as module
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import Outcome
-from epaxos.simulation.sweep import MOST_FAILURES, Failure, Summary, run_seed, run_seeds, sweep
+from epaxos.simulation.sweep import sweep as module
+from epaxos.simulation.sweep.sweep import MOST_FAILURES, Failure, Summary, run_seed, run_seeds, sweep
 
 SEEDS = range(12)
 

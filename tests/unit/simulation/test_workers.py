@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from epaxos.simulation.workers import Lost, call_all
+from epaxos.simulation.sweep.workers import Lost, call_all
 
 LIMIT = 60.0
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from epaxos.protocol.ids import Row
 from epaxos.protocol.quorums import Quorums, allowed
 from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.observer import Observer
 from epaxos.simulation.topology.optimum import find_optimum
 from epaxos.simulation.topology.run import Load, SiteResult, TableNetwork, Thrifty, run_topology
 from epaxos.simulation.topology.table import Table, read_table
+from epaxos.simulation.world.observer import Observer
 
 CONF = Path(__file__).parents[4] / "conf"
 NOISE = 1e-9

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from epaxos.simulation.cluster import Plan
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.plan.workload import Frame, Script
 from epaxos.simulation.run import Outcome, kind_of
-from epaxos.simulation.workload import Frame, Script
 
 Item = TypeVar("Item")
 

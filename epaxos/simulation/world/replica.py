@@ -34,12 +34,12 @@ from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.disk import Disk, Then, copy_record
-from epaxos.simulation.frontdoor import Answer, Frontdoor
-from epaxos.simulation.network import Network
-from epaxos.simulation.observer import Observer
-from epaxos.simulation.options import Options
-from epaxos.simulation.schedule import LocalClock, Schedule, stream
+from epaxos.simulation.plan.options import Options, stream
+from epaxos.simulation.world.disk import Disk, Then, copy_record
+from epaxos.simulation.world.frontdoor import Answer, Frontdoor
+from epaxos.simulation.world.network import Network
+from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.sessions import BatchResult

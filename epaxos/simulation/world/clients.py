@@ -8,11 +8,11 @@ from typing import NamedTuple
 from epaxos.protocol.ids import Row
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.reference import Command
-from epaxos.simulation.observer import Observer
-from epaxos.simulation.options import Options
-from epaxos.simulation.replica import Replica
-from epaxos.simulation.schedule import Schedule, stream
-from epaxos.simulation.workload import Frame, Script
+from epaxos.simulation.plan.options import Options, stream
+from epaxos.simulation.plan.workload import Frame, Script
+from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.replica import Replica
+from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
 from epaxos.statemachine.sessions import BatchResult
 

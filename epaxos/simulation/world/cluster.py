@@ -5,36 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.simulation.clients import Client, Surroundings
-from epaxos.simulation.faults import Crash, Drift, Fault, Partition, Pause, SlowDisk, Storm, draw_faults
-from epaxos.simulation.network import HostileNetwork
-from epaxos.simulation.observer import Observer
-from epaxos.simulation.options import NO_OVERRIDES, Options, Overrides, draw_options
-from epaxos.simulation.replica import MakeCore, Replica, World
-from epaxos.simulation.schedule import Schedule
-from epaxos.simulation.workload import Script, draw_workload
-
-
-class Plan(NamedTuple):
-    """Everything that makes a run: a run of the same plan goes the same way."""
-
-    options: Options
-    scripts: tuple[Script, ...]
-    faults: tuple[Fault, ...]
-
-
-def draw_plan(seed: int, overrides: Overrides = NO_OVERRIDES) -> Plan:
-    """The plan of a seed.
-
-    Raises:
-        ValueError: an override out of its range.
-    """
-    options = draw_options(seed, overrides)
-    return Plan(options, draw_workload(options), draw_faults(options))
+from epaxos.simulation.plan.faults import Crash, Drift, Fault, Partition, Pause, SlowDisk, Storm
+from epaxos.simulation.plan.options import Options
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.world.clients import Client, Surroundings
+from epaxos.simulation.world.network import HostileNetwork
+from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.replica import MakeCore, Replica, World
+from epaxos.simulation.world.schedule import Schedule
 
 
 def make_settings(options: Options, row: Row) -> Settings:

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import pytest
 
 import broken_cores
-from epaxos.simulation import minimise
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.cluster import Plan, draw_plan
-from epaxos.simulation.failure import explain, explain_seed, headline, replay_command
-from epaxos.simulation.minimise import Minimiser
-from epaxos.simulation.options import FAULTS, NO_OVERRIDES, Overrides
-from epaxos.simulation.path import FIRST, LAST, find_path
+from epaxos.simulation.failure import minimise
+from epaxos.simulation.failure.explain import explain, explain_seed, headline, replay_command
+from epaxos.simulation.failure.minimise import Minimiser
+from epaxos.simulation.failure.path import FIRST, LAST, find_path
+from epaxos.simulation.plan.options import FAULTS, NO_OVERRIDES, Overrides
+from epaxos.simulation.plan.plan import Plan, draw_plan
 from epaxos.simulation.run import Outcome, Run, kind_of
-from epaxos.simulation.sweep import Failure
+from epaxos.simulation.sweep.sweep import Failure
 from epaxos.version import __version__
 
 

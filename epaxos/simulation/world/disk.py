@@ -19,8 +19,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
-from epaxos.simulation.options import Options
-from epaxos.simulation.schedule import Schedule
+from epaxos.simulation.plan.options import Options
+from epaxos.simulation.world.schedule import Schedule
 
 Then: TypeAlias = Callable[[], None]
 """What to do once all records written before are durable."""

@@ -7,8 +7,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.options import Options
-from epaxos.simulation.schedule import stream
+from epaxos.simulation.plan.options import Options, stream
 from epaxos.transport.codec import MESSAGE_NAMES
 
 Cut: TypeAlias = "tuple[Row, Row]"

@@ -13,10 +13,10 @@ from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import Command, parts_of
-from epaxos.simulation.cluster import Plan
-from epaxos.simulation.observer import Observer
+from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.run import Outcome, Run
-from epaxos.simulation.schedule import Schedule
+from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine import operations
 from epaxos.statemachine.batch import Payload
 from epaxos.statemachine.operations import Operation

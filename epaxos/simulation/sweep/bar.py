@@ -9,7 +9,7 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from epaxos.simulation.sweep import Summary
+from epaxos.simulation.sweep.sweep import Summary
 
 _EVERY: Final = 0.2
 """Seconds between two drawings; the seeds want the CPU."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from epaxos.protocol.ids import InstanceId
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.cluster import Plan
+from epaxos.simulation.failure.trace import Entry, Trace, run_traced
+from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.run import CORE_STOPS, Outcome
-from epaxos.simulation.trace import Entry, Trace, run_traced
 
 FIRST, LAST = 100, 300
 """How many lines of a long path are shown: its beginning and its end."""

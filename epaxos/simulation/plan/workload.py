@@ -6,8 +6,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.simulation.checkers.reference import Command
-from epaxos.simulation.options import Options
-from epaxos.simulation.schedule import stream
+from epaxos.simulation.plan.options import Options, stream
 from epaxos.statemachine.operations import Operation
 
 MIXES: Final[dict[str, dict[Operation, int]]] = {

@@ -12,10 +12,10 @@ from time import monotonic, process_time
 from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.cluster import draw_plan
-from epaxos.simulation.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.plan.plan import draw_plan
 from epaxos.simulation.run import Outcome, Run
-from epaxos.simulation.workers import Lost, call_all, cores
+from epaxos.simulation.sweep.workers import Lost, call_all, cores
 
 MOST_FAILURES: Final = 10
 """A sweep that has met so many failing seeds ends: more of them would say no more."""

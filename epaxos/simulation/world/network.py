@@ -8,9 +8,9 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.observer import Observer
-from epaxos.simulation.options import Bias, Options
-from epaxos.simulation.schedule import Schedule, stream
+from epaxos.simulation.plan.options import Bias, Options, stream
+from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.schedule import Schedule
 
 Deliver = Callable[[Row, Row, Any], None]
 """Takes (sender, receiver, message) when a message arrives."""

@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from epaxos.simulation.cluster import Plan, draw_plan
-from epaxos.simulation.minimise import Minimiser
-from epaxos.simulation.options import Overrides, shown
-from epaxos.simulation.path import find_path
+from epaxos.simulation.failure.minimise import Minimiser
+from epaxos.simulation.failure.path import find_path
+from epaxos.simulation.plan.options import Overrides, shown
+from epaxos.simulation.plan.plan import Plan, draw_plan
 from epaxos.simulation.run import Outcome, Run
-from epaxos.simulation.sweep import Failure
+from epaxos.simulation.sweep.sweep import Failure
 from epaxos.version import __version__
 
 

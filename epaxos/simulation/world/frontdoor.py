@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.options import Options
+from epaxos.simulation.plan.options import Options
 from epaxos.statemachine.batch import Batch, Payload, decode_batch, encode_batch, make_payload
 from epaxos.statemachine.sessions import BatchResult
 

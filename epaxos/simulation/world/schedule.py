@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from random import Random
 from typing import TypeAlias
 
 Action: TypeAlias = Callable[..., None]
-
-
-def stream(seed: int, name: str) -> Random:
-    """A generator of its own for one purpose, so that a draw for one thing does not shift those for another.
-
-    Seeded by a text, which Python hashes the same way in every process.
-    """
-    return Random(f"{seed}/{name}")  # noqa: S311 - chance that can be repeated is the point
 
 
 class Schedule:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from epaxos.simulation.coverage import grouped, unmet
-from epaxos.simulation.failure import replay_command, version
-from epaxos.simulation.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.failure.explain import replay_command, version
+from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import Outcome
-from epaxos.simulation.sweep import MOST_FAILURES, Summary
+from epaxos.simulation.sweep.sweep import MOST_FAILURES, Summary
 
 WIDTH = 48
 """Of the names of what was exercised, with their indentation."""
