@@ -102,6 +102,7 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
         row,
         [operation.name for operation in Operation],
         list(MESSAGE_NAMES.values()),
+        config.slow_quorum,
     )
     keeper = _make_keeper(config, core, machine, engine)
     keeper.writer.loaded(checkpoint.executed, [entry.id for entry in checkpoint.entries])

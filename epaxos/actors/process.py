@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from epaxos.actors.assembly import make_parts
-from epaxos.actors.replica import End, Replica
+from epaxos.actors.health import Standing, examine
+from epaxos.actors.replica import Replica
 from epaxos.config import Config
 from epaxos.errors import EpaxosError
 from epaxos.metrics import MetricsServer, make_registry
@@ -30,29 +31,31 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
     """
     row = config.row_of(name)
     parts = make_parts(config, row)
-    end = End()
-    with _until_signalled(end):
+    standing = Standing()
+    with _until_signalled(standing):
         address = config.replicas[row]
         registry = make_registry(parts.stats, name)
         _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
-        with MetricsServer(address.host, address.metrics_port, registry, lambda: _health(end)):
+        with MetricsServer(
+            address.host, address.metrics_port, registry, lambda: examine(config, standing, parts.stats)
+        ):
             _calm_garbage_collector()
-            replica = Replica.start(config, row, parts, end)
+            replica = Replica.start(config, row, parts, standing)
             try:
-                end.reached.wait(uptime or None)
+                standing.reached.wait(uptime or None)
             finally:
                 replica.stop(block=True)
-    return _exit_code(end.error)
+    return _exit_code(standing.error)
 
 
 @contextmanager
-def _until_signalled(end: End) -> Iterator[None]:
+def _until_signalled(standing: Standing) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the replica in order."""
 
     def stop(number: int, _: FrameType | None) -> None:
         _log.info("stopping on %s", signal.Signals(number).name)
-        end.reach(None)
+        standing.reach(None)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -60,14 +63,6 @@ def _until_signalled(end: End) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _health(end: End) -> tuple[bool, dict[str, object]]:
-    """Healthy is a replica whose actor runs and whose disk works; a quorum is its peers' matter too."""
-    details: dict[str, object] = {"version": __version__}
-    if end.trouble:
-        details["storage"] = end.trouble
-    return not (end.reached.is_set() or end.trouble), details
 
 
 def _calm_garbage_collector() -> None:

@@ -10,7 +10,6 @@ its peers, to whom it is as good as crashed. It lives on to say so, to clients, 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
+from epaxos.actors.health import Standing, no_quorum
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
@@ -60,24 +60,6 @@ class Unresolved(NamedTuple):
     text: str
 
 
-class End:
-    """How a Replica ended, for the thread that waits for it; `error` is None after an ordinary stop.
-
-    `trouble` says what is wrong with the disk of one that has not ended.
-    """
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.error: BaseException | None = None
-        self.trouble = ""
-
-    def reach(self, error: BaseException | None) -> None:
-        """Note the first cause and wake whoever waits."""
-        if not self.reached.is_set():
-            self.error = error
-            self.reached.set()
-
-
 class Outbox:
     """What goes to one peer at the end of the round."""
 
@@ -89,11 +71,11 @@ class Outbox:
 
 
 class Replica(pykka.ThreadingActor):
-    """One replica of a cluster, `row` of `config`; `end` is reached when it stops, for whatever reason."""
+    """One replica of a cluster, `row` of `config`; `standing` tells others how it does."""
 
     actor_inbox: Mailbox
 
-    def __init__(self, config: Config, row: Row, parts: Parts, end: End) -> None:
+    def __init__(self, config: Config, row: Row, parts: Parts, standing: Standing) -> None:
         super().__init__()
         self.actor_inbox.capacity = config.mailbox
         self._config = config
@@ -102,7 +84,7 @@ class Replica(pykka.ThreadingActor):
         self._core, self._machine, disk, self._stats, _ = parts
         shell = Shell(self._perform, self._send_later, self._tell)
         self._durability = Durability(config, parts, shell)
-        self._end = end
+        self._standing = standing
         self._born = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
@@ -110,6 +92,7 @@ class Replica(pykka.ThreadingActor):
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
         self._peer_changes: list[PeerStatus] = []
+        self._had_quorum = self._stats.has_quorum
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
         self._clients = Clients(config, limits, self._stats, self._reply)
@@ -135,7 +118,7 @@ class Replica(pykka.ThreadingActor):
         """Listen, connect to the peers, and begin to take rounds."""
         try:
             self._open()
-        except Exception as error:  # noqa: BLE001 - pykka tells nobody of a failed start; `End` tells the process
+        except Exception as error:  # noqa: BLE001 - pykka tells nobody of a failed start; `Standing` tells the process
             self._stop_with(error)
 
     def _open(self) -> None:
@@ -148,6 +131,7 @@ class Replica(pykka.ThreadingActor):
         sources = Sources(self._peer_socket, self._client_socket, self._deadline, time.monotonic)
         self._resume()
         self.actor_inbox.attach(sources)
+        self._standing.started = True
         address = self._config.replicas[self._row]
         _log.info(
             "listening for peers on %s, for clients on %s", address.peer_endpoint, address.client_endpoint
@@ -190,17 +174,17 @@ class Replica(pykka.ThreadingActor):
     def on_stop(self) -> None:
         """Let go of everything."""
         self._release()
-        self._end.reach(None)
+        self._standing.reach(None)
 
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Say so: a replica that failed must not live on as a process that does nothing."""
         del exception_type, traceback
-        self._end.reach(exception_value)
+        self._standing.reach(exception_value)
         self._release()
 
     def _stop_with(self, error: Exception) -> None:
         """Stop without a failure in pykka's sense: its log would show a user's mistake as a traceback."""
-        self._end.reach(error)
+        self._standing.reach(error)
         self.stop()
 
     def _release(self) -> None:
@@ -214,11 +198,18 @@ class Replica(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> Any:
         """Take a round, or a message from one of the helper threads."""
+        self._standing.busy_since = time.monotonic()
+        try:
+            return self._take_message(message)
+        finally:
+            self._standing.busy_since = None
+
+    def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            self._guard(self._refuse_round if self._end.trouble else self._on_round, message)
+            self._guard(self._refuse_round if self._standing.trouble else self._on_round, message)
         elif isinstance(message, Committed):
             # After trouble with the disk the core holds decisions that are not durable, and must not execute.
-            if not self._end.trouble:
+            if not self._standing.trouble:
                 self._guard(self._durability.on_committed, message)
         elif isinstance(message, Broken):
             raise message.error
@@ -241,9 +232,9 @@ class Replica(pykka.ThreadingActor):
             self._stop_promising(error)
 
     def _stop_promising(self, error: StorageError) -> None:
-        if self._end.trouble:
+        if self._standing.trouble:
             return
-        self._end.trouble = str(error)
+        self._standing.trouble = str(error)
         self._stats.storage_failed = True
         _log.critical(
             "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
@@ -311,7 +302,7 @@ class Replica(pykka.ThreadingActor):
 
     def _deadline(self) -> float:
         """When a round is due even if nothing arrives."""
-        if self._end.trouble:
+        if self._standing.trouble:
             return _NEVER
         if self._peer_changes or self._may_propose():
             return 0.0
@@ -398,6 +389,12 @@ class Replica(pykka.ThreadingActor):
 
     def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
         self._peer_changes.append(PeerStatus(peer, online))
+        if self._stats.has_quorum != self._had_quorum:
+            self._had_quorum = self._stats.has_quorum
+            if self._had_quorum:
+                _log.info("quorum: hears %s", ", ".join(self._stats.heard))
+            else:
+                _log.warning("%s; until then nothing commits here", no_quorum(self._stats))
 
     def _on_refused(self, peer: Row, text: str) -> None:
         """A peer does not listen to this replica; perhaps there is no point in going on.
@@ -444,7 +441,7 @@ class Replica(pykka.ThreadingActor):
             time.monotonic() - self._born,
             self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
-            self._end.trouble,
+            self._standing.trouble,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)

@@ -57,7 +57,7 @@ def serve(
     """Run one replica in this process, until SIGINT (Ctrl-C) or SIGTERM.
 
     It listens on the three ports that the configuration gives it: for its peers, its clients and HTTP
-    (/metrics, /healthz). Its peers may be started before or after it. The log goes to stderr, a line a
+    (/metrics, /livez, /readyz, /healthz). Its peers may be started before or after it. The log goes to stderr, a line a
     message, with the time (UTC), the level and the replica's name.
 
     What it promises and holds is kept in its data directory, storage.directory with its name, which is made

@@ -275,7 +275,7 @@ KEYS: Final = (
         "metrics_port",
         None,
         _PORT,
-        "Port for HTTP: `/metrics` and `/healthz`.",
+        "Port for HTTP: `/metrics`, `/livez`, `/readyz` and `/healthz`.",
         default_text="required",
     ),
 )

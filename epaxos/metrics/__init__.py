@@ -1,7 +1,7 @@
 """Metrics: counted in plain attributes, turned into Prometheus families when somebody asks.
 
 The Replica's thread counts in a `ReplicaStats`; `make_registry` puts it, and the figures of the process,
-behind a Prometheus registry; a `MetricsServer` answers ``/metrics`` and ``/healthz`` in threads of its own.
+behind a Prometheus registry; a `MetricsServer` answers over HTTP, in threads of its own.
 Every metric is described in ``docs/metrics.md``.
 """
 
@@ -14,7 +14,7 @@ from epaxos.metrics.histogram import (
     LATENCY_BOUNDS,
     Histogram,
 )
-from epaxos.metrics.server import MetricsServer
+from epaxos.metrics.server import Health, MetricsServer
 from epaxos.metrics.stats import (
     COMMIT_PATHS,
     DIRECTIONS,
@@ -36,6 +36,7 @@ __all__ = [
     "EVENT_BOUNDS",
     "LATENCY_BOUNDS",
     "Gauges",
+    "Health",
     "Histogram",
     "MetricsServer",
     "ReplicaCollector",

@@ -159,6 +159,16 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         lambda stats: stats.gauges.log,
     ),
     (
+        "epaxos_quorum_heard",
+        "Whether this replica hears as many, itself included, as a commit takes: 1 or 0.",
+        lambda stats: int(stats.has_quorum),
+    ),
+    (
+        "epaxos_replicas_heard",
+        "Replicas that this one hears and that hear it, itself included.",
+        lambda stats: len(stats.heard),
+    ),
+    (
         "epaxos_storage_failed",
         "Whether a write to the disk has failed, after which this replica promises nothing more: 1 or 0.",
         lambda stats: int(stats.storage_failed),

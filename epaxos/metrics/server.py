@@ -1,6 +1,6 @@
-"""The metrics page: ``/metrics`` and ``/healthz`` over HTTP, in threads of their own.
+"""The pages of a replica: ``/metrics``, and how it does, over HTTP in threads of their own.
 
-The page is for operators, but its port may be reachable by anybody, and it shares a process with a replica.
+They are for operators, but the port may be reachable by anybody, and they share a process with a replica.
 So whatever a client does is bounded: one request a connection, a deadline for the whole of it (a timeout for
 each read would let a client that sends a byte now and then stay for ever), and a limit on connections served
 at once; those beyond it get a 503 straight away.
@@ -15,19 +15,30 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from epaxos.errors import ConfigError
 
-Health: TypeAlias = Callable[[], tuple[bool, Mapping[str, object]]]
-"""Whether the replica is well, and details that JSON can hold; called from the page's threads."""
+
+class Health(NamedTuple):
+    """How a replica does.
+
+    dead     why it does not live, a line each; such a process should be started again
+    unready  why it cannot serve clients; what is dead is not ready either
+    facts    what else JSON shall tell
+    """
+
+    dead: Sequence[str]
+    unready: Sequence[str]
+    facts: Mapping[str, object]
+
 
 MAX_CONNECTIONS: Final = 8
 DEADLINE: Final = 5.0
@@ -38,7 +49,9 @@ _INDEX: Final = b"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>epaxos</title></head>
 <body><h1>epaxos</h1>
 <p><a href="/metrics">metrics</a> for Prometheus</p>
-<p><a href="/healthz">health</a> of this replica</p>
+<p><a href="/readyz">readiness</a>: whether this replica can serve, and why not</p>
+<p><a href="/healthz">health</a>: the same, and more, as JSON</p>
+<p><a href="/livez">liveness</a>: whether its process should be left alone</p>
 </body></html>
 """
 _BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
@@ -53,7 +66,7 @@ class MetricsServer:
         host: address or name of this machine to listen on.
         port: port to listen on; 0 picks a free one, which `port` then tells.
         registry: what ``/metrics`` shows.
-        health: what ``/healthz`` shows: status 200 if well, else 503, and the details as JSON.
+        health: what ``/livez``, ``/readyz`` and ``/healthz`` show; called from the threads of the pages.
         max_connections: connections served at once.
         deadline: seconds that one of them may take.
 
@@ -66,7 +79,7 @@ class MetricsServer:
         host: str,
         port: int,
         registry: CollectorRegistry,
-        health: Health,
+        health: Callable[[], Health],
         *,
         max_connections: int = MAX_CONNECTIONS,
         deadline: float = DEADLINE,
@@ -118,10 +131,19 @@ def _text_page(status: int, text: str) -> _Page:
     return _Page(status, [("Content-Type", _TEXT)], text.encode() + b"\n")
 
 
+def _status(wrong: Sequence[str]) -> int:
+    return HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK
+
+
+def _probe(wrong: Sequence[str]) -> _Page:
+    """What a probe is told: ok, or each reason on a line."""
+    return _text_page(_status(wrong), "\n".join(wrong) or "ok")
+
+
 class _Pages:
     """What there is to see, without the HTTP around it."""
 
-    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(self, registry: CollectorRegistry, health: Callable[[], Health]) -> None:
         self._metrics_app: Callable[..., list[bytes]] = make_wsgi_app(registry)
         self._health = health
 
@@ -130,11 +152,15 @@ class _Pages:
         path, _, query = target.partition("?")
         if path == "/metrics":
             return self._metrics(query, accept, accept_encoding)
+        if path == "/livez":
+            return _probe(self._health().dead)
+        if path == "/readyz":
+            return _probe(self._health().unready)
         if path == "/healthz":
             return self._healthz()
         if path == "/":
             return _Page(HTTPStatus.OK, [("Content-Type", "text/html; charset=utf-8")], _INDEX)
-        return _text_page(HTTPStatus.NOT_FOUND, "not found; there are /metrics and /healthz")
+        return _text_page(HTTPStatus.NOT_FOUND, "not found; there are /metrics, /livez, /readyz and /healthz")
 
     def _metrics(self, query: str, accept: str, accept_encoding: str) -> _Page:
         """The registry in the format and compression that the client accepts.
@@ -160,10 +186,10 @@ class _Pages:
         return _Page(int(status.split(maxsplit=1)[0]), headers, body)
 
     def _healthz(self) -> _Page:
-        healthy, details = self._health()
-        body = json.dumps({"healthy": healthy, **details}).encode() + b"\n"
-        status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
-        return _Page(status, [("Content-Type", "application/json")], body)
+        dead, unready, facts = self._health()
+        told = {"healthy": not unready, "live": not dead, "reasons": unready, **facts}
+        body = json.dumps(told).encode() + b"\n"
+        return _Page(_status(unready), [("Content-Type", "application/json")], body)
 
 
 class _Server(ThreadingTCPServer):

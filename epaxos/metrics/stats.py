@@ -91,6 +91,7 @@ class ReplicaStats:
         row: this replica's row.
         operations: the names of the state machine's operations, by code.
         message_types: the names of the messages between replicas.
+        quorum: how many replicas a commit takes, this one included.
 
     Written directly, where there is no method for it:
 
@@ -129,11 +130,13 @@ class ReplicaStats:
         "peers",
         "persist_duration",
         "proposals",
+        "quorum",
         "records",
         "replicas",
         "round_duration",
         "round_events",
         "rounds",
+        "row",
         "served_bytes",
         "storage_bytes",
         "storage_failed",
@@ -141,9 +144,16 @@ class ReplicaStats:
     )
 
     def __init__(
-        self, replicas: Sequence[str], row: int, operations: Sequence[str], message_types: Sequence[str]
+        self,
+        replicas: Sequence[str],
+        row: int,
+        operations: Sequence[str],
+        message_types: Sequence[str],
+        quorum: int,
     ) -> None:
         self.replicas = tuple(replicas)
+        self.row = row
+        self.quorum = quorum
         self.peers = self.replicas[:row] + self.replicas[row + 1 :]
         self.operations = tuple(name.lower() for name in operations)
 
@@ -183,6 +193,17 @@ class ReplicaStats:
         self.batch_size = Histogram(BATCH_BOUNDS)
         self.component_size = Histogram(COMPONENT_BOUNDS)
         self.round_events = Histogram(EVENT_BOUNDS)
+
+    @property
+    def heard(self) -> list[str]:
+        """The replicas that this one is in touch with, itself included, in the order of their rows."""
+        up = self.peer_up
+        return [name for row, name in enumerate(self.replicas) if row == self.row or up[name]]
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether these suffice to commit anything."""
+        return len(self.heard) >= self.quorum
 
     def proposed(self, commands: int) -> None:
         """An instance with that many commands of clients was proposed."""

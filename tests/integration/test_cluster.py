@@ -249,6 +249,7 @@ def test_pages(cluster: ClusterMaker) -> None:
     status, health = page(bravo, "/healthz")
     assert status == 200
     assert json.loads(health)["healthy"] is True
+    assert page(bravo, "/livez") == page(bravo, "/readyz") == (200, "ok\n")
     status, metrics = page(bravo, "/metrics")
     assert status == 200
     lines = metrics.splitlines()
@@ -257,6 +258,8 @@ def test_pages(cluster: ClusterMaker) -> None:
         'epaxos_executed_commands_total{operation="write"} 1.0',
         'epaxos_executed_commands_total{operation="read"} 1.0',
         'epaxos_peer_up{peer="alpha"} 1.0',
+        "epaxos_quorum_heard 1.0",
+        "epaxos_replicas_heard 3.0",
         "epaxos_keys 1.0",
         "epaxos_pending_instances 0.0",
     ):

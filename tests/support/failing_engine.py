@@ -14,6 +14,7 @@ class FailingEngine:
 
     log      the entries of every write to the log that succeeded
     refused  how many writes were refused
+    hold     while it is locked, every write waits for it, as for a disk that hangs
     """
 
     name = "failing"
@@ -26,13 +27,14 @@ class FailingEngine:
         self.refused = 0
         self.left: int | None = None
         self.failed = False
+        self.hold = threading.Lock()
 
     def fail_at(self, number: int) -> None:
         """Fail at the so many-th of the operations from now on."""
         self.left = number
 
     def _check(self, operation: str) -> None:
-        with self._lock:
+        with self.hold, self._lock:
             if operation in self._fails and self.left is not None and not self.failed:
                 self.left -= 1
                 self.failed = self.left <= 0

@@ -19,7 +19,7 @@ class Told:
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
-        self.stats = ReplicaStats([replica.name for replica in CONFIG.replicas], 0, [], [])
+        self.stats = ReplicaStats([replica.name for replica in CONFIG.replicas], 0, [], [], 2)
         self._reporter = CatchUpReporter(CONFIG, self.stats)
         self._caplog = caplog
         self._caught_up = 0

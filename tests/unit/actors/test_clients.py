@@ -27,7 +27,7 @@ class Front:
     def __init__(self, **changes: Any) -> None:
         self.config: Config = replace(load_config(None, environ={}), **changes)
         names = [replica.name for replica in self.config.replicas]
-        self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [])
+        self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self.sent: list[tuple[bytes, int, list[Any]]] = []
         self.clients = Clients(self.config, LIMITS, self.stats, self._reply)
 

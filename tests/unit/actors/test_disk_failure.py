@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors import assembly
+from epaxos.actors import assembly, health
 from epaxos.actors.assembly import make_parts
-from epaxos.actors.process import _health
-from epaxos.actors.replica import End, Replica
+from epaxos.actors.health import Standing, examine
+from epaxos.actors.replica import Replica
 from epaxos.config import Config, load_config
+from epaxos.metrics import Health
 from epaxos.protocol.epaxos.messages import Accept, Beacon, Message, PreAccept, PreAcceptOK
 from epaxos.protocol.ids import InstanceId
 from epaxos.statemachine.batch import decode_payload, encode_batch
@@ -118,25 +120,26 @@ class Outside:
 class Running:
     """The replica, what it sits on, and what is around it."""
 
-    def __init__(self, engine: FailingEngine, end: End, outside: Outside) -> None:
+    def __init__(
+        self, engine: FailingEngine, standing: Standing, outside: Outside, health: Callable[[], Health]
+    ) -> None:
         self.engine = engine
-        self.end = end
+        self.standing = standing
+        self.health = health
         self.outside = outside
 
     def check_stopped(self) -> None:
         """It tells everybody that it takes no part any more, and no peer hears from it again."""
         outside = self.outside
-        outside.wait_for(lambda: bool(self.end.trouble))
-        assert not self.end.reached.is_set(), "the process would end"
+        outside.wait_for(lambda: bool(self.standing.trouble))
+        assert not self.standing.reached.is_set(), "the process would end"
         refused = self.engine.refused
         for number in (100, 101):
             outside.request(number)
             assert outside.answer() == (Kind.BUSY, [7, number, 1])
         status = outside.status()
         assert "no space left" in status["storage_failed"]
-        healthy, details = _health(self.end)
-        assert not healthy
-        assert "no space left" in str(details["storage"])
+        assert any("no space left" in reason for reason in self.health().unready)
         # Whoever speaks to it is not answered; ten beacons and several retries would have come by then.
         place = InstanceId(BRAVO, 50)
         command = payload_of(9, 1, [(Operation.WRITE, b"k", b"v")])
@@ -147,7 +150,7 @@ class Running:
         assert outside.listen() == []
         assert self.engine.refused == refused, "it still writes"
         assert outside.status()["committed"] == status["committed"]
-        assert not self.end.reached.is_set()
+        assert not self.standing.reached.is_set()
 
 
 def config_on(ports: list[int]) -> Config:
@@ -161,21 +164,22 @@ def config_on(ports: list[int]) -> Config:
 
 
 @contextmanager
-def running(patch: pytest.MonkeyPatch, *fails: str) -> Iterator[Running]:
+def running(patch: pytest.MonkeyPatch, *fails: str, timeout: float = 5.0) -> Iterator[Running]:
     engine = FailingEngine(MemoryEngine(), fails or ("write_log",))
     patch.setattr(assembly, "open_engine", lambda *_, **__: engine)
     ports = Ports(9)
-    config = config_on(ports.numbers)
+    config = replace(config_on(ports.numbers), timeout=timeout)
     outside = Outside(config)
-    end = End()
-    replica = Replica.start(config, ME, make_parts(config, ME), end)
+    standing = Standing()
+    parts = make_parts(config, ME)
+    replica = Replica.start(config, ME, parts, standing)
     try:
-        yield Running(engine, end, outside)
+        yield Running(engine, standing, outside, lambda: examine(config, standing, parts.stats))
     finally:
         replica.stop(block=True)
         outside.close()
         ports.close()
-    assert end.error is None
+    assert standing.error is None
 
 
 def pre_accepts(outside: Outside) -> list[PreAccept]:
@@ -251,6 +255,40 @@ def test_a_checkpoint_that_was_not_written_stops_it_too(
         assert replica.outside.status()["truncated"] == [-1, -1, -1]
 
 
+def test_while_its_disk_hangs_a_replica_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(monkeypatch) as replica:
+        outside = replica.outside
+        outside.make_friends()
+        assert replica.health().unready == []
+        with replica.engine.hold:
+            outside.request(1)
+            outside.wait_for(lambda: replica.standing.at_work() > 0.05)
+            assert replica.health().unready == []
+            monkeypatch.setattr(health, "monotonic", lambda: time.monotonic() + 10)
+            (reason,) = replica.health().unready
+            assert reason.startswith("slow: at work on one round for 10.")
+            assert replica.health().dead == []
+            monkeypatch.undo()
+        outside.wait_for(lambda: replica.health().unready == [])
+
+
+def test_the_log_says_when_a_quorum_is_lost_and_regained(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "epaxos.actors.replica")
+    with running(monkeypatch, timeout=0.2) as replica:
+        outside = replica.outside
+        outside.make_friends()
+        assert replica.health().unready == []
+        outside.wait_for(lambda: bool(replica.health().unready))  # nobody speaks to it any more
+        outside.make_friends()
+    told = [record for record in caplog.records if "quorum" in record.getMessage()]
+    assert [record.levelname for record in told] == ["INFO", "WARNING", "INFO"]
+    assert told[1].getMessage() == (
+        "no quorum: hears 1 of 3 replicas (alpha), 2 are needed; until then nothing commits here"
+    )
+
+
 def test_a_replica_whose_disk_works_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(monkeypatch) as replica:
         outside = replica.outside
@@ -258,7 +296,7 @@ def test_a_replica_whose_disk_works_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
         decide(outside)
         outside.wait_for(lambda: outside.status()["checkpoint"] == [0, -1, -1])
         assert outside.status()["storage_failed"] is None
-        assert _health(replica.end)[0]
+        assert replica.health().unready == []
         assert not any(isinstance(message, Accept) for message in outside.heard)
         written = {key for puts in replica.engine.log for key, _ in puts}
         assert len(written) == 5, "the payload, its record, and who the three replicas are"

@@ -28,7 +28,7 @@ class Door:
 
     def __init__(self, incarnations: Mapping[Row, int] | None = None) -> None:
         names = [replica.name for replica in CONFIG.replicas]
-        self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()))
+        self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()), 2)
         self.refused: list[tuple[bytes, str]] = []
         self.remembered: list[tuple[Row, int]] = []
         self.disk_fails = False

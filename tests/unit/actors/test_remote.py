@@ -37,7 +37,7 @@ class Line:
         self.endpoint = endpoint
         self.router = self._listen()
         self.identity = b""
-        self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()))
+        self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()), 2)
         self.reported: list[tuple[int, bool]] = []
         self.refusals: list[str] = []
         settings = RemoteSettings(

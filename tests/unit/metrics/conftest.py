@@ -19,6 +19,7 @@ def stats() -> ReplicaStats:
         row=1,
         operations=[operation.name for operation in Operation],
         message_types=("PreAccept", "PreAcceptOK", "Beacon"),
+        quorum=2,
     )
 
 

@@ -158,6 +158,7 @@ def test_the_dashboard_takes_rates_of_counters_only(families: dict[str, Family])
         *("epaxos_execution_latency_seconds_bucket", "epaxos_pending_instances", "epaxos_mailbox_depth"),
         *("epaxos_mailbox_wait_seconds_bucket", "epaxos_peer_up", "epaxos_errors_total"),
         *("epaxos_storage_failed", "epaxos_persist_seconds_bucket", "epaxos_log_instances"),
+        *("epaxos_quorum_heard", "epaxos_replicas_heard"),
     ],
 )
 def test_the_dashboard_shows_what_matters_most(metric: str) -> None:

@@ -14,31 +14,31 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from epaxos.errors import ConfigError
-from epaxos.metrics import MetricsServer, ReplicaStats, make_registry
+from epaxos.metrics import Health, MetricsServer, ReplicaStats, make_registry
 from epaxos.metrics.server import DEADLINE, MAX_CONNECTIONS
 
 HOST = "127.0.0.1"
 
 
-class Health:
+class Patient:
     def __init__(self) -> None:
-        self.answer: tuple[bool, dict[str, object]] = (True, {"name": "alpha", "in_flight": 3})
+        self.answer = Health((), (), {})
         self.error: Exception | None = None
 
-    def __call__(self) -> tuple[bool, dict[str, object]]:
+    def __call__(self) -> Health:
         if self.error:
             raise self.error
         return self.answer
 
 
 @pytest.fixture(scope="module")
-def health() -> Health:
-    return Health()
+def health() -> Patient:
+    return Patient()
 
 
 @pytest.fixture(scope="module")
-def server(health: Health) -> Iterator[MetricsServer]:
-    stats = ReplicaStats(("alpha", "bravo"), 0, ["NULL"], ["Beacon"])
+def server(health: Patient) -> Iterator[MetricsServer]:
+    stats = ReplicaStats(("alpha", "bravo"), 0, ["NULL"], ["Beacon"], 2)
     stats.proposed(42)
     with MetricsServer(HOST, 0, make_registry(stats, "alpha"), health) as server:
         yield server
@@ -48,7 +48,7 @@ def server(health: Health) -> Iterator[MetricsServer]:
 def small() -> Iterator[MetricsServer]:
     """Two connections at once, a short deadline."""
     registry = CollectorRegistry()
-    with MetricsServer(HOST, 0, registry, Health(), max_connections=2, deadline=0.8) as server:
+    with MetricsServer(HOST, 0, registry, Patient(), max_connections=2, deadline=0.8) as server:
         yield server
 
 
@@ -88,22 +88,37 @@ def test_a_selection_of_metrics(server: MetricsServer) -> None:
     ]
 
 
-def test_healthy(server: MetricsServer, health: Health) -> None:
-    health.answer = (True, {"name": "alpha"})
+def test_healthy(server: MetricsServer, health: Patient) -> None:
+    health.answer = Health((), (), {"name": "alpha"})
     response, body = ask(server, "/healthz")
     assert (response.status, response.getheader("Content-Type")) == (200, "application/json")
-    assert json.loads(body) == {"healthy": True, "name": "alpha"}
+    assert json.loads(body) == {"healthy": True, "live": True, "reasons": [], "name": "alpha"}
+    for probe in ("/livez", "/readyz"):
+        response, body = ask(server, probe)
+        assert (response.status, body) == (200, b"ok\n")
 
 
-def test_unhealthy(server: MetricsServer, health: Health) -> None:
-    health.answer = (False, {"peers_online": 0})
+def test_each_reason_is_a_line(server: MetricsServer, health: Patient) -> None:
+    health.answer = Health((), ("no quorum", "draining"), {"heard": ["alpha"]})
+    response, body = ask(server, "/readyz")
+    assert (response.status, body) == (503, b"no quorum\ndraining\n")
     response, body = ask(server, "/healthz")
     assert response.status == 503
-    assert json.loads(body) == {"healthy": False, "peers_online": 0}
+    reasons = ["no quorum", "draining"]
+    assert json.loads(body) == {"healthy": False, "live": True, "reasons": reasons, "heard": ["alpha"]}
+    assert ask(server, "/livez")[0].status == 200, "starting it again would not help"
+
+
+def test_dead(server: MetricsServer, health: Patient) -> None:
+    health.answer = Health(("stopped",), ("stopped",), {})
+    for probe in ("/livez", "/readyz"):
+        response, body = ask(server, probe)
+        assert (response.status, body) == (503, b"stopped\n")
+    assert json.loads(ask(server, "/healthz")[1])["live"] is False
 
 
 def test_a_health_check_that_fails_is_answered_and_logged(
-    server: MetricsServer, health: Health, caplog: pytest.LogCaptureFixture
+    server: MetricsServer, health: Patient, caplog: pytest.LogCaptureFixture
 ) -> None:
     health.error = RuntimeError("out of health")
     try:
@@ -114,11 +129,11 @@ def test_a_health_check_that_fails_is_answered_and_logged(
     assert "out of health" in caplog.text
 
 
-def test_the_index_leads_to_both_pages(server: MetricsServer) -> None:
+def test_the_index_leads_to_all_pages(server: MetricsServer) -> None:
     response, body = ask(server, "/")
     assert response.status == 200
-    assert b'href="/metrics"' in body
-    assert b'href="/healthz"' in body
+    for path in ("metrics", "livez", "readyz", "healthz"):
+        assert f'href="/{path}"'.encode() in body
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "//[", "*", "http://x/metrics"])
@@ -126,9 +141,9 @@ def test_anything_else_is_not_found(server: MetricsServer, path: str) -> None:
     assert ask(server, path)[0].status == 404
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/nothing"])
-def test_head_is_get_without_the_body(server: MetricsServer, health: Health, path: str) -> None:
-    health.answer = (True, {})
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/healthz", "/", "/nothing"])
+def test_head_is_get_without_the_body(server: MetricsServer, health: Patient, path: str) -> None:
+    health.answer = Health((), (), {})
     response, body = ask(server, path, "HEAD")
     assert response.status == ask(server, path)[0].status
     assert int(response.getheader("Content-Length") or 0) > 0
@@ -192,7 +207,7 @@ def _is_served(server: MetricsServer) -> bool:
 
 def test_a_port_in_use_is_said_in_one_line(server: MetricsServer) -> None:
     with pytest.raises(ConfigError) as caught:
-        MetricsServer(HOST, server.port, CollectorRegistry(), Health())
+        MetricsServer(HOST, server.port, CollectorRegistry(), Patient())
     text = str(caught.value)
     assert f"{HOST}:{server.port}: the port is in use" in text
     assert "metrics_port" in text
@@ -202,18 +217,18 @@ def test_a_port_in_use_is_said_in_one_line(server: MetricsServer) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "x" * 300, "a..b", "256.1.1.1"])
 def test_an_address_of_nobody_is_said_in_one_line(host: str) -> None:
     with pytest.raises(ConfigError, match=r"^cannot serve metrics on .*:1: .*address of this machine[^\n]*$"):
-        MetricsServer(host, 1, CollectorRegistry(), Health())
+        MetricsServer(host, 1, CollectorRegistry(), Patient())
 
 
 def test_ipv6(registry: CollectorRegistry) -> None:
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    with MetricsServer("::1", 0, registry, Health()) as server:
+    with MetricsServer("::1", 0, registry, Patient()) as server:
         with closing(http.client.HTTPConnection("::1", server.port, timeout=5)) as connection:
             connection.request("GET", "/metrics")
             assert connection.getresponse().status == 200
         with pytest.raises(ConfigError, match=rf"\[::1\]:{server.port}: the port is in use"):
-            MetricsServer("::1", server.port, registry, Health())
+            MetricsServer("::1", server.port, registry, Patient())
 
 
 def _has_ipv6() -> bool:
@@ -226,18 +241,18 @@ def _has_ipv6() -> bool:
 
 
 def test_closing_frees_the_port_ends_clients_and_may_be_repeated(registry: CollectorRegistry) -> None:
-    server = MetricsServer(HOST, 0, registry, Health())
+    server = MetricsServer(HOST, 0, registry, Patient())
     with connect(server) as client:
         ask(server, "/")  # accepted in turn, so the first client is being served by now
         server.close()
         assert client.recv(1) == b""
     server.close()
-    MetricsServer(HOST, server.port, registry, Health()).close()
+    MetricsServer(HOST, server.port, registry, Patient()).close()
 
 
 def test_no_thread_remains(registry: CollectorRegistry) -> None:
     before = threading.active_count()
-    server = MetricsServer(HOST, 0, registry, Health())
+    server = MetricsServer(HOST, 0, registry, Patient())
     ask(server, "/metrics")
     server.close()
     deadline = time.monotonic() + 5

@@ -30,11 +30,11 @@ def test_peers_are_the_others(stats: ReplicaStats) -> None:
 
 @pytest.mark.parametrize(("row", "peers"), [(0, ("bravo",)), (1, ("alpha",))])
 def test_the_first_and_the_last_replica_have_peers_too(row: int, peers: tuple[str, ...]) -> None:
-    assert ReplicaStats(("alpha", "bravo"), row, ["NULL"], ["Beacon"]).peers == peers
+    assert ReplicaStats(("alpha", "bravo"), row, ["NULL"], ["Beacon"], 1).peers == peers
 
 
 def test_a_replica_alone_has_no_peers() -> None:
-    stats = ReplicaStats(("alpha",), 0, ["NULL"], ["Beacon"])
+    stats = ReplicaStats(("alpha",), 0, ["NULL"], ["Beacon"], 1)
     assert (stats.peers, stats.traffic, stats.dropped, stats.peer_up) == ((), {}, {}, {})
 
 
@@ -47,7 +47,7 @@ def test_labels_from_the_network_are_not_taken(stats: ReplicaStats) -> None:
 
 @given(st.binary(max_size=300).map(lambda raw: bytes(byte % len(Operation) for byte in raw)))
 def test_operations_are_counted_by_code(operations: bytes) -> None:
-    stats = ReplicaStats(("alpha",), 0, [operation.name for operation in Operation], [])
+    stats = ReplicaStats(("alpha",), 0, [operation.name for operation in Operation], [], 1)
     stats.operations_executed(operations)
     stats.operations_executed(operations)
     counted = Counter(operations)
@@ -74,3 +74,10 @@ def test_catching_up_ends_with_one_more_time_that_it_did(stats: ReplicaStats) ->
 def test_no_attribute_can_be_added_by_a_slip_of_the_pen(stats: ReplicaStats) -> None:
     with pytest.raises(AttributeError):
         stats.proposal = 1  # type: ignore[attr-defined]  # the slip
+
+
+def test_a_replica_hears_itself_and_the_peers_that_are_up() -> None:
+    stats = ReplicaStats(("alpha", "bravo", "charlie"), 1, [], [], 2)
+    assert (stats.heard, stats.has_quorum) == (["bravo"], False)
+    stats.peer_up["charlie"] = True
+    assert (stats.heard, stats.has_quorum) == (["bravo", "charlie"], True)
