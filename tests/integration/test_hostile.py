@@ -14,13 +14,13 @@ import msgpack
 import pytest
 import toml
 
-from barrage import connect, counted_errors, difference, learn_insiders, receive, zmq_context
 from epaxos import AsyncClient, Client, Op, OperationFailed, Refused
 from epaxos.config import load_config
 from epaxos.statemachine.batch import encode_batch
 from epaxos.transport.framing import WIRE_VERSION, Kind, open_frame, seal
-from fuzz import fuzz
-from hostile import Forge
+from fuzz.__main__ import fuzz
+from fuzz.barrage import connect, counted_errors, difference, learn_insiders, receive, zmq_context
+from fuzz.hostile import Forge
 from live_cluster import PORT_KEYS, ClusterMaker, LiveCluster, clusters
 
 SMALL: dict[str, Any] = {"max_key": 1024, "max_value": 4096, "max_frame": 16_384}

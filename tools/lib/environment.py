@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
-from processes import Children, Interrupted, catch_signals, pause
+from shared.processes import Children, Interrupted, catch_signals, pause
 
 LIBRARY = Path(__file__).resolve().parent
 ROOT = LIBRARY.parent.parent
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """Prepare the environment and, if a program was named, become that program."""
     parser = argparse.ArgumentParser(prog="tools/setup", description="Make .venv ready.")
     parser.add_argument("--dev", action="store_true", help="with what tests and linters need")
-    parser.add_argument("--run", nargs=argparse.REMAINDER, metavar="FILE", help="then run tools/lib/FILE")
+    parser.add_argument("--run", nargs=argparse.REMAINDER, metavar="NAME", help="then run NAME of tools/lib")
     arguments = parser.parse_args(argv)
     catch_signals()
     try:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         report(str(error))
         return 1
     if arguments.run:
-        become(LIBRARY / arguments.run[0], arguments.run[1:], lock)
+        become(arguments.run, lock)
     return 0
 
 
@@ -63,11 +63,11 @@ def report(text: str) -> None:
     print(f"tools/setup: {text}", file=sys.stderr, flush=True)
 
 
-def become(program: Path, arguments: Sequence[str], lock: IO[str]) -> NoReturn:
-    """Replace this process by `program` in the environment; the lock stays held until that ends."""
+def become(program: Sequence[str], lock: IO[str]) -> NoReturn:
+    """Replace this process by a program and its arguments in the environment; the lock is held until that ends."""
     os.set_inheritable(lock.fileno(), True)
     environment = os.environ | {"PATH": f"{PYTHON.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    os.execve(PYTHON, [str(PYTHON), str(program), *arguments], environment)
+    os.execve(PYTHON, [str(PYTHON), str(LIBRARY / "run.py"), *program], environment)
 
 
 def prepare(*, dev: bool) -> IO[str]:

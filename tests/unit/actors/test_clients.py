@@ -15,7 +15,7 @@ from epaxos.statemachine.batch import Limits, encode_batch
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult
 from epaxos.transport.framing import Kind, open_frame, seal
-from hostile import Forge
+from fuzz.hostile import Forge
 
 LIMITS = Limits(16, 32, 100)
 DONE = bytes((Outcome.DONE,))

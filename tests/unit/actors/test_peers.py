@@ -15,8 +15,8 @@ from epaxos.protocol.ids import Row
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
-from hostile import DEEP, Forge, Insider
-from samples import sample_messages
+from fuzz.hostile import DEEP, Forge, Insider
+from fuzz.samples import sample_messages
 
 CONFIG = load_config(None, environ={})
 ME, BRAVO, CHARLIE = range(3)

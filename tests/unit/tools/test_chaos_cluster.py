@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos_cluster import ChaosError, Replica
-from processes import Children, lifeline
+from chaos.cluster import ChaosError, Replica
+from shared.processes import Children, lifeline
 
 PROGRAM = "#!/bin/sh\necho life; {then}\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos_gaps import Gap, Gaps
+from chaos.gaps import Gap, Gaps
 
 ME = 1
 

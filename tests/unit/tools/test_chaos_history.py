@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from chaos_check import Checker
-from chaos_history import LONGEST_EPOCH, Epoch, write_history
-from chaos_workload import SETS, WEIGHTS, Asker, Keys, ask, parts_of, result_of
+from chaos.check import Checker
+from chaos.history import LONGEST_EPOCH, Epoch, write_history
+from chaos.workload import SETS, WEIGHTS, Asker, Keys, ask, parts_of, result_of
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import CasResult, Op
 from epaxos.simulation.checkers.reference import Command, Result, State, execute

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-import chaos_ledger
-from chaos_ledger import Audit, Ledger
+from chaos import ledger as chaos_ledger
+from chaos.ledger import Audit, Ledger
 from epaxos.client.commands import Op, Result
 from epaxos.errors import Busy, NoAnswer
 from epaxos.statemachine.operations import Operation

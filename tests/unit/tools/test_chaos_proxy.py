@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-import chaos_proxy
-from chaos_proxy import HOST, Link
+from chaos import proxy as chaos_proxy
+from chaos.proxy import HOST, Link
 
 SHORT = 0.05
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from chaos_gaps import Gap
-from chaos_ledger import Audit
-from chaos_report import Goal, Report
-from chaos_settle import disagreement
+from chaos.gaps import Gap
+from chaos.ledger import Audit
+from chaos.report import Goal, Report
+from chaos.settle import disagreement
 from epaxos.simulation.checkers.search import Finding, Linearizability
 
 UNDECIDED = Finding(Linearizability.UNDECIDED, "too hard")

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-import chaos_restarts
-from chaos_cluster import NAMES, ChaosError, Cluster, Plan
-from chaos_counts import Counts, count_lines
-from chaos_restarts import (
+from chaos import restarts as chaos_restarts
+from chaos.cluster import NAMES, ChaosError, Cluster, Plan
+from chaos.counts import Counts, count_lines
+from chaos.restarts import (
     CATCHING_UP,
     LISTENS,
     RUNNING,

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from chaos_cluster import NAMES
-from chaos_faults import DRAWS
-from chaos_schedule import Event, draw_schedule, plan_rounds
+from chaos.cluster import NAMES
+from chaos.faults import DRAWS
+from chaos.schedule import Event, draw_schedule, plan_rounds
 
 KINDS = ("kill", "pause", "cut", "delay", "restart")
 INTERVAL = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from figures import ROWS, Figures, table
+from shared.figures import ROWS, Figures, table
 
 PAGE = """\
 # TYPE epaxos_commits_total counter

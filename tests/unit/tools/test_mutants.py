@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import mutants
-from hunt_task import Found, Task
-from mutants import control, parse, same_seeds, task_of, verdict
-from mutants_report import BEGIN, END, Row, refresh
-from mutation import (
+from hunt.task import Found, Task
+from mutants import __main__ as mutants
+from mutants.__main__ import control, parse, same_seeds, task_of, verdict
+from mutants.catalogue import CONSEQUENCES_ONLY, MUTANTS, find
+from mutants.mutation import (
     DEFAULT,
     SMALL,
     Draw,
@@ -27,7 +27,7 @@ from mutation import (
     compile_altered,
     install,
 )
-from mutations import CONSEQUENCES_ONLY, MUTANTS, find
+from mutants.report import BEGIN, END, Row, refresh
 
 QUICK = (
     "slow-quorum-too-small",
@@ -36,12 +36,12 @@ QUICK = (
     "retry-executed-twice",
 )
 
-HUNT = Path(mutants.__file__).parent / "hunt.py"
-ROOT = HUNT.parent.parent.parent
+ROOT = Path(mutants.__file__).resolve().parents[3]
+HUNT = [sys.executable, str(ROOT / "tools" / "lib" / "run.py"), "hunt"]
 
 
 def hunt(task: Task) -> Found:
-    command = [sys.executable, str(HUNT), json.dumps(task)]
+    command = [*HUNT, json.dumps(task)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     with process:

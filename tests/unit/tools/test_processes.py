@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import processes
-from processes import Children, Interrupted, catch_signals, pause
+from shared import processes
+from shared.processes import Children, Interrupted, catch_signals, pause
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]

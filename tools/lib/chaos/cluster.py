@@ -1,0 +1,370 @@
+"""A cluster of real replicas whose links lead through proxies, and what may happen to it.
+
+Every replica has a directory of its own: its configuration, in which the ports of its peers are those of its links
+to them, its log, and what its storage engine keeps. Ports are not part of a cluster's fingerprint, so the files
+may differ in them. Clients connect directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import permutations
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeAlias
+
+import toml
+
+from chaos.proxy import HOST, Link
+from epaxos.cli.survey import survey
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.config import Config, load_config
+from epaxos.config.durations import format_duration
+from epaxos.errors import EpaxosError
+from shared.processes import Children
+
+NAMES: Final = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf")
+PORTS: Final = range(20_000, 32_000)
+"""Below the range from which Linux picks the ports of connections."""
+
+CHECKPOINT: Final = "200ms"
+RETAIN: Final = 32 * 1024
+"""With the default load, what comes in less than two seconds."""
+
+OUTAGE: Final = 20
+"""Time-outs, and tries of one time-out each, that a client has where all replicas may be down for a while."""
+
+READY_TIMEOUT: Final = 30.0
+"""Seconds until all replicas must have met."""
+
+TAIL: Final = 20
+"""Lines of a replica's log that are shown when it fails."""
+
+_PAUSE: Final = 'exec 2> /dev/null; kill -STOP "$1" || exit; read -r _; kill -CONT "$1"'
+"""Stops a process until the input ends."""
+
+Tick: TypeAlias = Callable[[], Awaitable[None]]
+"""Waits a moment; raises if the run is to end."""
+
+
+class ChaosError(EpaxosError):
+    """The run cannot go on: a replica ended by itself, say; the text says why."""
+
+
+class Replica:
+    """One replica's process, which may end and be started again in the same directory; `lives` counts the starts."""
+
+    def __init__(self, name: str, directory: Path, children: Children, lifeline: int) -> None:
+        self.name = name
+        self.file = directory / "epaxos.toml"
+        self.log = directory / "log"
+        self.lives = 0
+        self._children = children
+        self._lifeline = lifeline
+        self._begun = 0
+        self._struck = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pause: tuple[int, subprocess.Popen[bytes]] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not killed or stopped since."""
+        return self._process is not None
+
+    def start(self, program: Path) -> None:
+        """Start it; it ends with this program, should that be killed."""
+        command: list[str | Path] = [
+            program,
+            "serve",
+            "--config",
+            self.file,
+            "--name",
+            self.name,
+            "--supervised",
+        ]
+        self.lives += 1
+        with self.log.open("ab") as output:
+            self._begun = output.tell()
+            self._process = self._children.start(
+                command, output=output, lifeline=self._lifeline, cwd=self.file.parent
+            )
+
+    @property
+    def said(self) -> str:
+        """What it has logged since its last start."""
+        with self.log.open("rb") as log:
+            log.seek(self._begun)
+            return log.read().decode(errors="replace")
+
+    def strike(self) -> None:
+        """Send SIGKILL, without waiting for its effect; `kill` has to follow."""
+        self._running().kill()
+        self._struck = True
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        process = self._running()
+        process.kill()
+        process.wait()
+        self._process = None
+        self._struck = False
+        self._children.forget(process)
+        self.go_on()
+
+    def hold(self) -> None:
+        """Let it stand still (SIGSTOP).
+
+        A process of its own does that, and lets the replica go on when its input ends: so however this program
+        ends, it leaves no replica that stands still, and so cannot notice that it has to end.
+        """
+        reading, writing = os.pipe()
+        command = ["/bin/sh", "-c", _PAUSE, "pause", str(self._running().pid)]
+        self._pause = (writing, self._children.start(command, lifeline=reading))
+        os.close(reading)
+
+    def go_on(self) -> None:
+        """Let it go on after `hold` (SIGCONT); nothing happens if it does not stand still."""
+        if self._pause is not None:
+            writing, process = self._pause
+            self._pause = None
+            os.close(writing)
+            process.wait()
+            self._children.forget(process)
+
+    def check(self) -> None:
+        """Look whether it runs, if it should.
+
+        Raises:
+            ChaosError: it has ended by itself.
+        """
+        if self._process is not None and not self._struck and self._process.poll() is not None:
+            raise ChaosError(f"{self.name} ended by itself with status {self._process.returncode}{self.tail}")
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+        if self._process is not None:
+            self.go_on()
+            self._process.send_signal(signal.SIGTERM)
+
+    def ended(self) -> bool:
+        """Whether it has ended in order.
+
+        Raises:
+            ChaosError: it has ended with an error.
+        """
+        if self._process is None:
+            return True
+        status = self._process.poll()
+        if status:
+            raise ChaosError(f"{self.name} ended with status {status} when asked to stop{self.tail}")
+        if status is None:
+            return False
+        self._process = None
+        return True
+
+    @property
+    def tail(self) -> str:
+        """The last lines of its log, each on a line of its own."""
+        lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
+        return "; its log ends with:" + "".join(f"\n  {line}" for line in lines)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ChaosError(f"{self.name} does not run")
+        return self._process
+
+
+class Plan(NamedTuple):
+    """What a cluster is made of: `n` replicas with a `timeout` (seconds) and a storage engine.
+
+    With `restarts` they are to be killed and to come back: logs are short, so that who was away must catch up by a
+    checkpoint, checkpoints come one after the other, so that kills meet them, and clients wait as long as that takes.
+    """
+
+    n: int
+    timeout: float
+    engine: str
+    restarts: bool
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys of the configuration file, but for the replicas."""
+        client: dict[str, Any] = {"timeout": format_duration(2 * self.timeout)}
+        storage: dict[str, Any] = {"engine": self.engine}
+        if self.restarts:
+            client = {"timeout": format_duration(OUTAGE * self.timeout), "tries": OUTAGE}
+            storage |= {"checkpoint": CHECKPOINT, "retain": RETAIN}
+        return {
+            "name": "chaos",
+            "timeout": format_duration(self.timeout),
+            "client": client,
+            "storage": storage,
+        }
+
+
+class Cluster:
+    """A cluster; a context manager that ends all of it.
+
+    `directory` takes everything that is written. `kills` counts SIGKILLs by what their victim was about, `all_down` how
+    often all replicas were killed together, `restarts` the starts after that. `returned` is told whose last start of
+    a fault that was.
+    """
+
+    def __init__(self, directory: Path, plan: Plan, children: Children, lifeline: int) -> None:
+        self.names: Sequence[str] = NAMES[: plan.n]
+        self.kills: Counter[str] = Counter()
+        self.all_down = 0
+        self.restarts = 0
+        self.returned: Callable[[Sequence[str]], None] = lambda _victims: None
+        self.links: dict[tuple[str, str], Link] = {}
+        self.replicas: dict[str, Replica] = {}
+        self._directory = directory
+        self._plan = plan
+        self._program = Path()
+        self._children = children
+        self._lifeline = lifeline
+        self._config: Config | None = None
+
+    @property
+    def config(self) -> Config:
+        """What clients need to know; only there once the cluster is open."""
+        assert self._config is not None
+        return self._config
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def _open(self) -> None:
+        addresses = _addresses(self.names)
+        for sender, receiver in permutations(self.names, 2):
+            link = Link(sender, receiver, addresses[receiver]["port"])
+            await link.open()
+            self.links[sender, receiver] = link
+        self._config = load_config(str(self._write(self._directory / "clients.toml", addresses)))
+        for name in self.names:
+            own = {
+                peer: address if peer == name else address | {"port": self.links[name, peer].port}
+                for peer, address in addresses.items()
+            }
+            directory = self._directory / name
+            directory.mkdir(parents=True)
+            self._write(directory / "epaxos.toml", own)
+            self.replicas[name] = Replica(name, directory, self._children, self._lifeline)
+
+    def _write(self, file: Path, addresses: Mapping[str, Mapping[str, Any]]) -> Path:
+        document = self._plan.keys | {"replicas": [dict(address) for address in addresses.values()]}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(toml.dumps(document))
+        return file
+
+    async def start(self, program: Path, tick: Tick) -> None:
+        """Start all replicas and wait until they have met; `tick` waits a moment each time.
+
+        Raises:
+            ChaosError: one ends, or it takes too long.
+        """
+        self._program = program
+        for replica in self.replicas.values():
+            replica.start(program)
+        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT
+        async with AsyncClient(config=self.config) as client:
+            while not await self._have_met(client):
+                await tick()
+                if asyncio.get_running_loop().time() > deadline:
+                    logs = "".join(f"\n{name}{replica.tail}" for name, replica in self.replicas.items())
+                    raise ChaosError(f"the replicas have not met after {READY_TIMEOUT:.0f} s{logs}")
+
+    def restart(self, name: str) -> None:
+        """Start a replica that was killed again."""
+        self.replicas[name].start(self._program)
+        self.restarts += 1
+
+    async def _have_met(self, client: AsyncClient) -> bool:
+        found = await survey(client, self.config, 0.5, digest=False)
+        return all(
+            status["reachable"] and all(peer["online"] for peer in status["peers"].values())
+            for status in found.replicas
+        )
+
+    @property
+    def alive(self) -> list[str]:
+        """The names of the replicas that run, also of those that stand still or are cut off."""
+        return [name for name, replica in self.replicas.items() if replica.runs]
+
+    def check(self) -> None:
+        """Look whether all replicas run that should.
+
+        Raises:
+            ChaosError: one has ended by itself.
+        """
+        for replica in self.replicas.values():
+            replica.check()
+
+    def between(self, pairs: Iterable[tuple[str, str]]) -> list[Link]:
+        """The links from the first to the second of each pair."""
+        return [self.links[pair] for pair in pairs]
+
+    async def stop(self, tick: Tick, patience: float = 10.0) -> None:
+        """Stop all replicas as an operator would.
+
+        Raises:
+            ChaosError: one ends with an error, or not within `patience` seconds.
+        """
+        for replica in self.replicas.values():
+            replica.ask_to_stop()
+        deadline = asyncio.get_running_loop().time() + patience
+        while late := [name for name, replica in self.replicas.items() if not replica.ended()]:
+            if asyncio.get_running_loop().time() > deadline:
+                raise ChaosError(f"{', '.join(late)} did not stop within {patience:.0f} s when asked to")
+            await tick()
+
+    async def close(self) -> None:
+        """End whatever still runs, and the links."""
+        for replica in self.replicas.values():
+            replica.go_on()
+            with suppress(ChaosError):
+                replica.kill()
+        for link in self.links.values():
+            await link.close()
+
+
+def _addresses(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The tables of the configuration file, by name."""
+    ports = iter(free_ports(3 * len(names)))
+    keys = ("port", "client_port", "metrics_port")
+    return {
+        name: {"pid": pid, "name": name, "host": HOST} | {key: next(ports) for key in keys}
+        for pid, name in enumerate(names)
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine on which nothing listens; by chance, so that two runs hardly ever meet.
+
+    Raises:
+        ChaosError: there are too few.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        with suppress(OSError), socket.create_server((HOST, port)):
+            found.append(port)
+    if len(found) < count:
+        raise ChaosError(f"fewer than {count} ports from {PORTS.start} to {PORTS.stop - 1} are free")
+    return found

@@ -1,0 +1,329 @@
+"""The load: clients whose history is recorded, and many commands beside them, so that much is under way at any time.
+
+All are asyncio clients of the library, each with a home replica that it prefers; when that does not answer, the
+library goes on at another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import Any, Final, NamedTuple, Self
+
+from chaos.check import Checker
+from chaos.gaps import Gaps
+from chaos.history import Epoch
+from chaos.ledger import Audit, Ledger
+from chaos.workload import SETS, Asker, Keys, ask, result_of
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.commands import MultiAborted, Op, Result
+from epaxos.config import Config
+from epaxos.errors import ClientError, OperationFailed
+from epaxos.simulation.checkers.search import Finding, Linearizability
+from epaxos.statemachine.operations import Outcome
+
+EPOCH: Final = 5.0
+"""Seconds after which an epoch ends."""
+
+BACKLOG: Final = 6
+"""Epochs that wait for their search; then the clients wait too, so that memory stays bounded."""
+
+BULK: Final = 25
+"""Commands in one call of the load that is not recorded."""
+
+AUDIT: Final = 500
+"""Keys that are read at a time when all is over."""
+
+SURGE: Final = 0.02
+"""Seconds over which the commands of a surge are spread, each a frame, so most of them an instance, of its own."""
+
+SURGE_COMMANDS: Final = 8
+"""Commands of each recorded client in a surge at one replica, fewer at several: the search must find its way among all
+that are open at a time."""
+
+_POLL: Final = 0.02
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the load.
+
+    `errors` counts those that clients of healthy replicas saw, `excused` the others, `retries` how often the library
+    sent a command again, by reason. `longest_stall` is how long this program itself stood still, in seconds.
+    """
+
+    recorded: int = 0
+    others: int = 0
+    epochs: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    excused: Counter[str] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    longest_stall: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """Commands that were answered."""
+        return self.recorded + self.others
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """`clients` at each replica with `rate` commands a second each; `bulk` further commands a second in all."""
+
+    clients: int
+    rate: float
+    bulk: float
+
+
+class _Recorded(NamedTuple):
+    """A client whose history is recorded: its number and home replica, its chance, and what it asks."""
+
+    client: AsyncClient
+    number: int
+    home: str
+    chance: Random
+    asker: Asker
+
+
+class Load:
+    """Loads a cluster until `finish`; a context manager that ends its tasks.
+
+    `on_wrong` is given the epochs whose history is not linearizable, or was too hard to search.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        options: LoadOptions,
+        chance: Random,
+        checker: Checker,
+        gaps: Gaps,
+        on_wrong: Callable[[Epoch, Finding], None],
+    ) -> None:
+        self.tally = Tally()
+        self.gaps = gaps
+        self._ledger = Ledger()
+        self._config = config
+        self._options = options
+        self._chance = chance
+        self._checker = checker
+        self._on_wrong = on_wrong
+        self._names = [replica.name for replica in config.replicas]
+        self._numbers = count(1)
+        self._epochs = count(1)
+        self._epoch = Epoch(next(self._epochs))
+        self._ended: asyncio.Queue[Epoch] = asyncio.Queue()
+        self._over = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._clients: list[AsyncClient] = []
+        self._recorded: list[_Recorded] = []
+        self._auditors: list[_Recorded] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        tasks = [*self._tasks, *self._background]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def start(self) -> None:
+        """Begin."""
+        for name in self._names:
+            for _ in range(self._options.clients):
+                self._recorded.append(await self._recorded_client(name))
+                self._start(self._ask_on(self._recorded[-1]))
+            if self._options.bulk:
+                self._start(self._ask_in_bulk(await self._client(name), self._enter(name), name))
+            self._auditors.append(await self._recorded_client(name))
+        self._background.append(asyncio.create_task(self._turn()))
+        self._background.append(asyncio.create_task(self._search()))
+        self._background.append(asyncio.create_task(self._watch_itself()))
+
+    def surge(self, homes: Sequence[str]) -> None:
+        """Ask much at the replicas `homes` in the next `SURGE` seconds, so that much is under way there."""
+        commands = SURGE_COMMANDS // max(1, len(homes))
+        for recorded in self._recorded:
+            if recorded.home in homes:
+                for _ in range(commands):
+                    delay = recorded.chance.uniform(0, SURGE)
+                    self._start(self._ask_once(recorded, delay))
+
+    async def finish(self) -> None:
+        """Ask nothing any more, wait for all answers, and have all histories searched."""
+        self._over.set()
+        await asyncio.gather(*self._tasks)
+        self._ended.put_nowait(self._epoch)
+        await self._ended.join()
+        self.gaps.end(self._now())
+        for client in self._clients:
+            self.tally.retries.update(client.retries)
+
+    async def audit(self, home: str) -> Audit:
+        """Read, at the replica `home`, what the load that is not recorded has come to, and compare.
+
+        Raises:
+            ClientError: it cannot be read.
+        """
+        keys = self._ledger.keys
+        values: dict[bytes, bytes | None] = {}
+        async with AsyncClient(config=self._config, replica=home) as client:
+            for start in range(0, len(keys), AUDIT):
+                part = keys[start : start + AUDIT]
+                results = await client.bulk([Op.get(key) for key in part])
+                values.update(zip(part, map(_value, results), strict=True))
+        return self._ledger.audit(values)
+
+    def check(self) -> None:
+        """Raise what made one of the tasks end."""
+        for task in (*self._tasks, *self._background):
+            if task.done() and (error := task.exception()) is not None:
+                raise error
+        self._tasks = [task for task in self._tasks if not task.done()]
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _recorded_client(self, home: str) -> _Recorded:
+        number = self._enter(home)
+        chance = Random(self._chance.getrandbits(64))  # noqa: S311 - a test that must be repeatable
+        return _Recorded(await self._client(home), number, home, chance, Asker(chance, number))
+
+    async def _client(self, home: str) -> AsyncClient:
+        client = await self._stack.enter_async_context(AsyncClient(config=self._config, replica=home))
+        self._clients.append(client)
+        return client
+
+    def _enter(self, home: str) -> int:
+        number = next(self._numbers)
+        self.gaps.enter(number, home)
+        return number
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    # -- recorded clients ----------------------------------------------------------------------------------
+
+    async def _ask_on(self, recorded: _Recorded) -> None:
+        """One client: a command, its answer, a pause."""
+        while await self._rest(recorded.chance.expovariate(self._options.rate)):
+            if self._ended.qsize() < BACKLOG:
+                await self._ask_something(recorded)
+
+    async def _ask_once(self, recorded: _Recorded, delay: float) -> None:
+        """One command beside those that the client asks anyway."""
+        await asyncio.sleep(delay)
+        await self._ask_something(recorded)
+
+    async def _ask_something(self, recorded: _Recorded) -> None:
+        op = recorded.asker.draw(self._epoch.number)
+        recorded.asker.learn(op, await self._ask(recorded, op, self._epoch))
+
+    async def _rest(self, seconds: float) -> bool:
+        """Wait; returns whether to go on."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)
+        return not self._over.is_set()
+
+    async def _ask(self, recorded: _Recorded, op: Op, epoch: Epoch) -> object:
+        """Have one command run and record it; returns the reply, None where it failed."""
+        client, number, home, *_ = recorded
+        call = epoch.asked(number, op, self._now())
+        self.gaps.asked(number, self._now())
+        try:
+            reply = await ask(client, op)
+        except MultiAborted:
+            epoch.without_effect(call)
+        except OperationFailed:
+            epoch.answered(call, (Outcome.NOT_A_NUMBER, None), self._now())
+        except ClientError as error:
+            (epoch.unanswered if error.may_have_executed else epoch.without_effect)(call)
+            self._failed(number, home, error)
+            return None
+        else:
+            epoch.answered(call, result_of(op, reply), self._now())
+            self._answered(number, 1)
+            return reply
+        self._answered(number, 1)
+        return None
+
+    def _answered(self, number: int, commands: int) -> None:
+        self.gaps.answered(number, self._now())
+        self.tally.recorded += commands
+
+    def _failed(self, number: int, home: str, error: ClientError) -> None:
+        self.gaps.failed(number)
+        errors = self.tally.errors if self.gaps.is_healthy(home) else self.tally.excused
+        errors[type(error).__name__] += 1
+
+    # -- epochs --------------------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        """Begin a new epoch every now and then."""
+        begun = self._now()
+        while await self._rest(_POLL):
+            is_due = self._epoch.is_long or self._now() >= begun + EPOCH
+            if is_due and self._ended.qsize() < BACKLOG:
+                self._ended.put_nowait(self._epoch)
+                self._epoch = Epoch(next(self._epochs))
+                begun = self._now()
+
+    async def _search(self) -> None:
+        """Read all keys of the epochs that have ended, and have their histories searched."""
+        while True:
+            epoch = await self._ended.get()
+            await epoch.quiet.wait()
+            await asyncio.gather(*(self._read_all(auditor, epoch) for auditor in self._auditors))
+            finding = await self._checker.check(epoch.calls)
+            self.tally.epochs += 1
+            if finding.verdict is not Linearizability.LINEARIZABLE:
+                self.tally.findings.append(finding)
+                self._on_wrong(epoch, finding)
+            self._ended.task_done()
+
+    async def _read_all(self, auditor: _Recorded, epoch: Epoch) -> None:
+        """Read every key of an epoch, so that whatever was lost is missed."""
+        keys = [key for place in range(SETS) for key in Keys.of(epoch.number, place).all]
+        await asyncio.gather(*(self._ask(auditor, Op.get(key), epoch) for key in keys))
+
+    # -- the rest ------------------------------------------------------------------------------------------
+
+    async def _ask_in_bulk(self, client: AsyncClient, number: int, home: str) -> None:
+        """Many writes in one call at intervals, some of them on keys that all write."""
+        interval = BULK * len(self._names) / self._options.bulk
+        while await self._rest(interval):
+            ops = self._ledger.batch(number, BULK)
+            self.gaps.asked(number, self._now())
+            results = await client.bulk(ops)
+            for op, result in zip(ops, results, strict=True):
+                self._ledger.note(op, result)
+            errors = [result.error for result in results if result.error is not None]
+            self.tally.others += len(results) - len(errors)
+            if errors:
+                self._failed(number, home, errors[0])
+            else:
+                self.gaps.answered(number, self._now())
+
+    async def _watch_itself(self) -> None:
+        """Note how long this program itself stood still: no wait can be told more exactly than that."""
+        while True:
+            before = self._now()
+            await asyncio.sleep(_POLL)
+            self.tally.longest_stall = max(self.tally.longest_stall, self._now() - before - _POLL)
+
+
+def _value(result: Result) -> bytes | None:
+    value = result.unwrap()
+    assert value is None or isinstance(value, bytes)
+    return value

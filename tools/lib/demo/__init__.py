@@ -1,0 +1,1 @@
+"""A cluster at work in one command."""

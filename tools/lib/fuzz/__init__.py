@@ -1,0 +1,1 @@
+"""Bad frames for every socket of a loaded cluster."""

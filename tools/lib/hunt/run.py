@@ -1,0 +1,135 @@
+"""What a hunt does once its patches are in place: runs seeds of the simulator, or plays a directed schedule.
+
+Everything that is hunted is imported here, so this module may be imported only after `mutation.install`.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Final
+
+from epaxos.errors import InvariantError
+from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.faults import draw_faults
+from epaxos.simulation.plan.options import Bias, Mute, Overrides, draw_options, stream
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.plan.workload import draw_workload
+from epaxos.simulation.run import Run
+from hunt.task import Found, Task
+from mutants.mutation import Draw
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+
+MUTED: Final = 0.6
+"""How likely a replica is mute in a kind of messages, and then towards another replica."""
+
+SLOW: Final = 30.0
+"""How much longer the slow kinds of messages take."""
+
+COLLECT_EVERY: Final = 50
+"""After so many seeds cycles are looked for; a run makes few, and looking all the time takes a tenth of it."""
+
+
+def hunt(task: Task) -> Found:
+    """Run seeds of the simulator until one does not end clean."""
+    gc.disable()
+    tried = 0
+    for tried, seed in enumerate(range(task.first, task.first + task.seeds), 1):
+        outcome = Run(draw(seed, task.draw)).execute()
+        if outcome.verdict is not Verdict.CLEAN:
+            return _found(outcome.verdict.name, outcome.text, tried)
+        if tried % COLLECT_EVERY == 0:
+            gc.collect()
+        if _abandoned():
+            break
+    return _found("CLEAN", "", tried)
+
+
+def draw(seed: int, wanted: Draw) -> Plan:
+    """The plan of a seed."""
+    faults = None if wanted.faults is None else frozenset(wanted.faults.split(","))
+    options = draw_options(seed, Overrides(wanted.replicas, faults, wanted.operations))
+    changes: dict[str, Any] = dict(wanted.options)
+    if wanted.muted:
+        changes["mutes"] = draw_mutes(seed, wanted.muted, options.replicas)
+    if wanted.slow:
+        changes["bias"] = tuple(Bias(kind, 0.0, SLOW) for kind in wanted.slow)
+    changes |= {name: options.delay * value for name, value in wanted.times}
+    options = replace(options, **changes)
+    return Plan(options, draw_workload(options), draw_faults(options))
+
+
+def draw_mutes(seed: int, kinds: Sequence[str], n: int) -> tuple[Mute, ...]:
+    """Which links lose which of the kinds."""
+    random = stream(seed, "hunt")
+    return tuple(
+        Mute(kind, sender, receiver)
+        for sender in range(n)
+        for kind in kinds
+        if random.random() < MUTED
+        for receiver in range(n)
+        if receiver != sender and random.random() < MUTED
+    )
+
+
+def play(task: Task) -> Found:
+    """Play a directed schedule: a transcript of tests/scenario, or a test, "file::function"."""
+    sys.path.append(str(ROOT / "tests" / "support"))
+    file, _, test = task.schedule.partition("::")
+    try:
+        if test:
+            return _run_test(ROOT / file, test)
+        return _play_transcript(ROOT / "tests" / "scenario" / file)
+    except InvariantError as error:
+        return _found("SAFETY", f"a core stops: {error}", 0)
+
+
+def _play_transcript(file: Path) -> Found:
+    from scenario.script import Script  # noqa: PLC0415 - what tests share is no part of the program
+    from scenario.world import ScenarioError  # noqa: PLC0415
+
+    try:
+        Script(file.read_text(encoding="utf-8"))
+    except ScenarioError as error:
+        return _found("SAFETY", f"schedule: {error}", 0)
+    return _found("CLEAN", "", 0)
+
+
+def _run_test(file: Path, name: str) -> Found:
+    """Run a test; only what it asserts itself counts, not an assertion that fails in the program."""
+    spec = spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        getattr(module, name)()
+    except AssertionError as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        if where.filename != str(file):
+            return _found("CRASH", traceback.format_exc(), 0)
+        return _found("SAFETY", f"directed test: {where.line}", 0)
+    return _found("CLEAN", "", 0)
+
+
+def _found(verdict: str, text: str, seeds: int) -> Found:
+    if verdict == "CLEAN":
+        checker = ""
+    elif verdict == "SAFETY":
+        checker = text.partition(":")[0]
+    else:
+        checker = {"LIVENESS": "progress"}.get(verdict, "traceback")
+    return Found(verdict, checker, text, seeds, time.process_time())
+
+
+def _abandoned() -> bool:
+    """Whether the program that started this one has ended: standard input is a pipe that ends with it."""
+    return bool(select.select([sys.stdin], [], [], 0)[0])

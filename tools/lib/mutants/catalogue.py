@@ -1,0 +1,62 @@
+"""All mutants, by subject; a new subject is a module with tuples of `Mutant`, named here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants.mutation import Mutant, Patch
+from mutants.subjects import checkpoint, commit, durability, execution, recovery
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *commit.QUORUMS,
+    *commit.ANSWERS,
+    *commit.CONFLICTS,
+    *recovery.VALUES,
+    *recovery.JUDGEMENT,
+    *recovery.RESTART,
+    *checkpoint.TRUNCATION,
+    *checkpoint.CONTENTS,
+    *checkpoint.ADOPTION,
+    *checkpoint.RESTART,
+    *durability.ANSWERS,
+    *durability.OWNER,
+    *execution.ORDER,
+    *execution.REPLIES,
+    *execution.SESSIONS,
+)
+
+CONSEQUENCES_ONLY: Final = (
+    Patch(
+        "epaxos.simulation.run",
+        "checkers = [Acceptors(n, contents), self._decisions,",
+        "checkers = [self._decisions,",
+    ),
+    Patch(
+        "epaxos.simulation.checkers.decisions",
+        "            self._check_quorum(row, decided)\n",
+        "",
+    ),
+    Patch(
+        "epaxos.simulation.checkers.decisions",
+        "        if known is None:\n"
+        '            text = f"replica {row} sends a Commit of {message.id}, of which no decision is durable anywhere"\n'
+        '            raise ViolationError("agreement", text, (message.id,))\n',
+        "        if known is None:\n            return\n",
+    ),
+    Patch(
+        "epaxos.simulation.checkers.results",
+        '            raise ViolationError("no early answer", text, calls=((call.client, call.number),))\n',
+        "            return\n",
+    ),
+)
+"""Takes away the checks that assert a rule; left are those of what rules are for: agreement, visibility, order,
+results, linearizability, progress, and the assertions of the core itself."""
+
+
+def find(name: str) -> Mutant:
+    """The mutant of a name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {mutant.name: mutant for mutant in MUTANTS}[name]

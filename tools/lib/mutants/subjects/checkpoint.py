@@ -1,0 +1,506 @@
+"""Mutants of checkpoints: cuts, truncation, adoption, and a restart from them (protocol 3.6, 4.10, 4.11)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants.mutation import Draw, Mutant, Patch
+
+_CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
+_EPAXOS: Final = "epaxos.protocol.epaxos.core"
+_KEEPER: Final = "epaxos.checkpoint.keeper"
+_RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
+_REPLICA: Final = "epaxos.simulation.world.replica"
+_RESTART: Final = "epaxos.protocol.epaxos.restart"
+_SESSIONS: Final = "epaxos.statemachine.sessions"
+_STATE: Final = "epaxos.protocol.epaxos.state"
+_TRANSFER: Final = "epaxos.checkpoint.transfer"
+_MIXED_TESTS: Final = "tests/unit/checkpoint/test_mixed.py::"
+_VALIDATION: Final = "epaxos.protocol.epaxos.validation"
+_ADOPTION_TESTS: Final = "tests/unit/protocol/test_adoption.py::"
+_WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
+_WRITER: Final = "epaxos.checkpoint.writer"
+
+AWAY: Final = Draw(
+    "long absences, n=3",
+    replicas=3,
+    operations=12,
+    faults="loss,reorder,crash,partition,pause",
+    times=(("patience", 4.0), ("phase", 150.0), ("checkpoint", 3.0), ("think", 3.0)),
+    options=(
+        ("troubles", 8),
+        ("dead", 0),
+        ("retain", 0),
+        ("checkpoint_size", 2),
+        ("chunk", 200),
+        ("keys", 2),
+    ),
+)
+"""Replicas that are cut off, or down, while the others execute, write checkpoints and keep nothing."""
+
+BUSY: Final = Draw(
+    "slow rounds and disks, n=3",
+    replicas=3,
+    operations=16,
+    faults="loss,reorder,crash,partition,pause,disk",
+    times=(
+        ("patience", 6.0),
+        ("phase", 150.0),
+        ("checkpoint", 1.0),
+        ("think", 2.0),
+        ("cpu", 0.4),
+        ("disk_delay", 2.0),
+    ),
+    options=(
+        ("troubles", 8),
+        ("dead", 0),
+        ("retain", 0),
+        ("checkpoint_size", 1),
+        ("chunk", 200),
+        ("keys", 2),
+        ("disk", "pipelined"),
+    ),
+)
+"""Much happens while a checkpoint is written, and committing it takes long."""
+
+UNHEARD: Final = Draw(
+    "proposals that few hear of, n=5",
+    replicas=5,
+    operations=4,
+    faults="loss,reorder,crash,death",
+    muted=("PreAccept", "Commit"),
+    times=(("patience", 4.0), ("phase", 150.0), ("checkpoint", 0.5), ("beacon", 40.0), ("fast_path", 1.0)),
+    options=(
+        ("troubles", 6),
+        ("dead", 1),
+        ("retain", 0),
+        ("checkpoint_size", 1),
+        ("keys", 1),
+        ("mix", "writes"),
+        ("thrifty", False),
+    ),
+)
+"""Recoveries whose quorum has executed and dropped what speaks against a proposal."""
+
+TRUNCATION: Final = (
+    Mutant(
+        "truncate-before-durable",
+        "what is in a cut is dropped from the log before that cut is durable",
+        "4.10",
+        (
+            Patch(
+                _KEEPER,
+                "            self._phase = _Phase.COMMITTING\n            todo.commit = True\n",
+                "            self._phase = _Phase.COMMITTING\n            todo.commit = True\n"
+                "            self._durable, self._truncated = self.writer.executed, ()\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "truncate-beyond-frontier",
+        "the log is dropped up to whatever has executed, over what has not",
+        "4.10",
+        (Patch(_CHECKPOINT, "            if not covers(executed, place):\n                break\n", ""),),
+        draw=AWAY,
+    ),
+    Mutant(
+        "known-not-written",
+        "a checkpoint holds the executed index, and not the known one",
+        "3.6a",
+        (
+            Patch(
+                _CHECKPOINT,
+                "return [*self._state.conflicts.columns(keys), *self._state",
+                "return [*([[-1] * len(keys)] * (2 * self._state.n)), *self._state",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "known-not-loaded",
+        "a restart or an adoption takes the executed index out of a checkpoint, and not the known one",
+        "3.6a",
+        (Patch(_CHECKPOINT, "        state.conflicts.raise_to(keys, columns[: 2 * n])\n", ""),),
+        draw=AWAY,
+    ),
+    Mutant(
+        "known-dropped",
+        "the known index speaks only of what is in the log",
+        "3.6a",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        state.logs.truncate(frontier)\n        state.effects.truncate = frontier\n",
+                "        state.logs.truncate(frontier)\n        state.effects.truncate = frontier\n"
+                "        state.conflicts = type(state.conflicts)(state.n)\n"
+                "        for instances in state.logs.rows:\n"
+                "            for instance in instances.values():\n"
+                "                if instance.orig is not None:\n"
+                "                    state.conflicts.add(instance.id, instance.orig)\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "executed-from-known",
+        "the index of executed commands has all known payloads, annulled ones too",
+        "3.6c",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        if decided.value is not NOP:\n"
+                "            self._state.executed.add(decided.id, decided.value)\n"
+                "        payload = self.entry(decided.id).orig\n"
+                "        if payload is not None:\n",
+                "        payload = self.entry(decided.id).orig\n"
+                "        if payload is not None:\n"
+                "            self._state.executed.add(decided.id, payload)\n",
+            ),
+        ),
+        draw=UNHEARD,
+    ),
+    Mutant(
+        "validate-blind",
+        "Validate does not speak of what has executed and was dropped",
+        "3.6b",
+        (
+            Patch(
+                _VALIDATION,
+                "        if executed[row] > deps[row]:\n"
+                "            yield InstanceId(row, executed[row]), Phase.COMMITTED\n",
+                "",
+            ),
+        ),
+        draw=UNHEARD,
+        harmless="with f=e=1 an owner and one other who pre-accepted its proposal unchanged are two of three, "
+        "as those of the other instance are: one replica saw both, and had one cover the other",
+    ),
+    Mutant(
+        "wait-blind",
+        "a recovery that waits takes what was dropped for annulled",
+        "4.7 cases 10, 11; 4.10",
+        (
+            Patch(
+                _RECOVERY,
+                "                if self._executed_against(recovery, other):\n"
+                '                    self._annul(recovery, "case 10: executed against")\n'
+                "                    return\n"
+                "                continue\n",
+                "                continue\n",
+            ),
+        ),
+        schedule=_ADOPTION_TESTS + "test_what_has_executed_and_is_dropped_tells_a_recovery_that_waits_for_it",
+    ),
+)
+
+CONTENTS: Final = (
+    Mutant(
+        "frontier-of-older-cut",
+        "a checkpoint has the frontier of the one before",
+        "4.10",
+        (
+            Patch(
+                _WRITER,
+                "meta_row(Meta(executed))])",
+                "meta_row(Meta(self.executed or executed))])",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "frontier-without-values",
+        "a checkpoint has a new frontier and no new values",
+        "4.10",
+        (Patch(_WRITER, "            self._stage(value_rows(items))\n", ""),),
+        draw=AWAY,
+    ),
+    Mutant(
+        "sessions-not-written",
+        "a checkpoint has no sessions",
+        "4.10",
+        (Patch(_WRITER, "            self._stage(list(map(session_row, sessions)))\n", ""),),
+        draw=AWAY,
+    ),
+    Mutant(
+        "session-captured-late",
+        "a session that changes after the cut is written as it is then",
+        "decision 0010",
+        (
+            Patch(
+                _SESSIONS,
+                "        if client in self._frozen:\n"
+                "            self._frozen.remove(client)\n"
+                "            self._captured.append(self._export(client))\n",
+                "",
+            ),
+        ),
+        draw=BUSY,
+    ),
+    Mutant(
+        "values-after-cut",
+        "values and sessions are frozen when they are written, later than the cut",
+        "4.10, decision 0010",
+        (
+            Patch(
+                _WRITER,
+                "self._write(self._core.cut(), self._machine.freeze())",
+                "self._write(self._core.cut())",
+            ),
+            Patch(
+                _WRITER,
+                "def _write(self, cut: Cut, values: Mapping[bytes, bytes | None]) -> Iterator[None]:",
+                "def _write(self, cut: Cut) -> Iterator[None]:",
+            ),
+            Patch(
+                _WRITER,
+                "        yield from self._write_rows(keys, values)\n"
+                "        self._write_end(cut.executed, map(cut.entry, cut.above))\n",
+                "        yield from self._write_rows(keys, self._machine.freeze())\n"
+                "        self._write_end(cut.executed, map(cut.entry, cut.above))\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "index-ahead-of-cut",
+        "the index of executed commands follows the executions, not the cuts: a row of it is ahead of its value",
+        "4.10",
+        (
+            Patch(
+                _STATE,
+                "        self.executions += components\n",
+                "        self.executions += components\n"
+                "        for component in components:\n"
+                "            for decided in component:\n"
+                "                if decided.value is not NOP:\n"
+                "                    self.executed.add(decided.id, decided.value)\n",
+            ),
+        ),
+        schedule=_ADOPTION_TESTS + "test_the_index_of_a_cut_knows_nothing_that_executed_after_it",
+    ),
+)
+
+ADOPTION: Final = (
+    Mutant(
+        "adopted-values-replace",
+        "a peer's checkpoint replaces the values, the later ones too",
+        "4.10",
+        (
+            Patch(
+                _WRITER,
+                "self._machine.merge(fetched.values_of(some, later))",
+                "self._machine.merge(fetched.values_of(some, [True for _ in later]))",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "adopted-executed-replaces",
+        "what has executed at the peer replaces what has executed here",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        frontier = tuple(map(max, before.executed, adopt.executed))\n"
+                "        state.executor = Executor(state.n, frontier, [*before.above, *(entry.id for entry in "
+                "adopt.entries)])\n",
+                "        state.executor = Executor(state.n, adopt.executed, [entry.id for entry in adopt.entries])\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "merge-keeps-earlier",
+        "of two values of a key the earlier one is kept",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "mine != their and all(map(le, mine, their)) for",
+                "mine != their and all(map(ge, mine, their)) for",
+            ),
+            Patch(
+                _CHECKPOINT,
+                "if not is_later and not all(map(ge, mine, their)):",
+                "if not is_later and not all(map(le, mine, their)):",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "entries-not-adopted",
+        "of a peer's checkpoint the entries above its frontier count as executed, and are not taken",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        for entry in adopt.entries:\n"
+                "            if not covers(dropped, entry.id):\n"
+                "                self._adopt_entry(entry)\n",
+                "",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "adopted-frontier-too-high",
+        "all up to the highest entry of a peer's checkpoint counts as executed",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        frontier = tuple(map(max, before.executed, adopt.executed))\n",
+                "        highest = list(map(max, before.executed, adopt.executed))\n"
+                "        for entry in adopt.entries:\n"
+                "            highest[entry.id.row] = max(entry.id.slot, highest[entry.id.row])\n"
+                "        frontier = tuple(highest)\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "adopted-before-durable",
+        "the log is dropped for a peer's checkpoint before the merged one is durable",
+        "4.10",
+        (
+            Patch(_KEEPER, "            todo.events.append(adopt_event(self._fetch.fetched))\n", ""),
+            Patch(
+                _KEEPER,
+                "            self._phase = _Phase.COMMITTING\n            todo.commit = True\n",
+                "            self._phase = _Phase.COMMITTING\n            todo.commit = True\n"
+                "            if self._adopting and self._fetch is not None:\n"
+                "                todo.events.append(adopt_event(self._fetch.fetched))\n",
+            ),
+        ),
+        draw=BUSY,
+    ),
+    Mutant(
+        "overtaken-not-proposed",
+        "clients that wait for what has executed in a peer's checkpoint get no answer from their replica",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "            self._commit.propose(command)\n",
+                "            del command\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "recoveries-beside-merge",
+        "a recovery goes on while a peer's checkpoint is merged, and judges by the index of both",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        for place in [place for place in self._recovery.recoveries if state.is_held(place)]:\n"
+                "            self._recovery.forget(place)\n",
+                "",
+            ),
+        ),
+        schedule=_ADOPTION_TESTS
+        + "test_a_recovery_does_not_judge_by_what_a_peer_has_executed_with_its_own_instance",
+    ),
+    Mutant(
+        "held-answered",
+        "messages are answered about an instance in a checkpoint that is being merged",
+        "4.10",
+        (Patch(_EPAXOS, "            return self.state.is_held(place)\n", "            return False\n"),),
+        schedule=_WRITER_TESTS + "test_nothing_is_promised_that_the_merged_checkpoint_will_not_remember",
+    ),
+    Mutant(
+        "own-payloads-not-written",
+        "an adopted checkpoint is written without the keys of payloads that only this replica knows",
+        "3.2, 3.6a",
+        (
+            Patch(
+                _WRITER,
+                "keys = self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
+                "keys: set[bytes] = set()",
+            ),
+        ),
+        schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",
+    ),
+    Mutant(
+        "checkpoints-mixed",
+        "a transfer that the source begins anew goes on with the rows of another checkpoint",
+        "decision 0011",
+        (
+            Patch(
+                _TRANSFER,
+                "origin = 1 + self._number() % _ORIGINS",
+                "origin = 1",
+            ),
+        ),
+        schedule=_MIXED_TESTS + "test_a_transfer_that_begins_anew_mixes_no_two_checkpoints",
+    ),
+)
+
+RESTART: Final = (
+    Mutant(
+        "promise-not-recorded",
+        "a promise to a recoverer is not written down",
+        "2, 4.11",
+        (
+            Patch(
+                _RECOVERY,
+                "        self._state.hear_of_instance(instance.id)\n        self._state.record(instance)\n",
+                "        self._state.hear_of_instance(instance.id)\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "promise-forgotten",
+        "a restart forgets what was promised and not voted for",
+        "4.11",
+        (
+            Patch(
+                _RESTART,
+                "        logs.rows[record.id.row][record.id.slot] = record\n",
+                "        logs.rows[record.id.row][record.id.slot] = record\n        record.bal = record.abal\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "cut-not-heard-of",
+        "a restart uses slots again of which only the checkpoint knows",
+        "4.11a",
+        (Patch(_RESTART, "    state.hear_of(durable.executed)\n", ""),),
+        draw=AWAY,
+    ),
+    Mutant(
+        "annulled-payload-forgotten",
+        "a restart on the way to an adopted checkpoint forgets the payload of what the peer annulled",
+        "3.2, 4.11",
+        (
+            Patch(
+                _RESTART,
+                "            entry.orig = known.orig  # the peer annulled it without knowing the payload "
+                "(protocol 1, D)\n",
+                "            pass\n",
+            ),
+        ),
+        schedule=_ADOPTION_TESTS
+        + "test_a_payload_that_only_this_replica_knows_outlives_the_entry_that_annuls_it",
+    ),
+    Mutant(
+        "disk-lost",
+        "a replica that has lost its disk comes back, and votes",
+        "4.11c",
+        (
+            Patch(
+                _REPLICA,
+                "        self._begin_memory()\n        if self.starts > 1:\n",
+                "        if self.starts > 1:\n"
+                "            self.disk.records, self.disk.state = {}, {}\n"
+                "            self.disk.truncated = (-1,) * self._options.replicas\n"
+                "        self._begin_memory()\n        if self.starts > 1:\n",
+            ),
+        ),
+        draw=AWAY,
+    ),
+)

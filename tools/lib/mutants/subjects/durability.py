@@ -1,0 +1,124 @@
+"""Mutants of the first invariant: what leaves a replica before its record is durable (protocol 2, 4.5)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants.mutation import Draw, Mutant, Patch
+
+_COMMIT: Final = "epaxos.protocol.epaxos.commit"
+_RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
+_REPLICA: Final = "epaxos.simulation.world.replica"
+
+SLOW_DISKS: Final = Draw(
+    "slow disks, n=3",
+    replicas=3,
+    operations=4,
+    faults="loss,reorder,crash,death,disk",
+    muted=("Commit",),
+    times=(("patience", 6.0), ("phase", 100.0), ("fast_path", 30.0), ("disk_delay", 3.0)),
+    options=(("early", True), ("disk", "pipelined"), ("troubles", 8)),
+)
+"""Crashes while records are on their way and messages have left; decisions reach few."""
+
+BUSY_DISKS: Final = Draw(
+    "slow disks, one key, n=3",
+    replicas=3,
+    operations=4,
+    faults="loss,reorder,crash,death,disk",
+    muted=("Commit", "PreAccept"),
+    times=(("patience", 4.0), ("phase", 150.0), ("fast_path", 1.0), ("disk_delay", 4.0)),
+    options=(("early", True), ("disk", "pipelined"), ("troubles", 8), ("keys", 1), ("mix", "writes")),
+)
+"""The same, with conflicts: slow paths and recoveries."""
+
+ANSWERS: Final = (
+    Mutant(
+        "pre-accept-ok-not-durable",
+        "a PreAcceptOK leaves before its record is durable",
+        "2.1",
+        (
+            Patch(
+                _COMMIT,
+                "state.promise((sender,), PreAcceptOK(message.id, deps, instance.seq))",
+                "state.send((sender,), PreAcceptOK(message.id, deps, instance.seq))",
+            ),
+        ),
+        damage=SLOW_DISKS,
+    ),
+    Mutant(
+        "accept-ok-not-durable",
+        "an AcceptOK leaves before its record is durable",
+        "2.1",
+        (
+            Patch(
+                _COMMIT,
+                "state.promise((sender,), AcceptOK(message.id, message.ballot))",
+                "state.send((sender,), AcceptOK(message.id, message.ballot))",
+            ),
+        ),
+        damage=BUSY_DISKS,
+    ),
+    Mutant(
+        "recover-ok-not-durable",
+        "a RecoverOK leaves before its record is durable",
+        "2.1",
+        (Patch(_RECOVERY, "state.promise((sender,), answer)", "state.send((sender,), answer)"),),
+        damage=BUSY_DISKS,
+    ),
+)
+
+_EARLY_PRE_ACCEPT: Final = Patch(
+    _COMMIT,
+    "state.promise(tuple(leading.contacted), PreAccept(place, command, deps, seq))",
+    "state.send(tuple(leading.contacted), PreAccept(place, command, deps, seq))",
+)
+
+OWNER: Final = (
+    Mutant(
+        "pre-accept-not-durable",
+        "the owner's PreAccept leaves before its record is durable, and a restart uses the slot again",
+        "3.3",
+        (_EARLY_PRE_ACCEPT,),
+        damage=SLOW_DISKS,
+    ),
+    Mutant(
+        "pre-accept-not-durable-no-reuse",
+        "the same; slots come from a range reserved before, and none is used again",
+        "3.4",
+        (
+            _EARLY_PRE_ACCEPT,
+            Patch(
+                _REPLICA, "        self.starts = 0\n", "        self.starts = 0\n        self._ceiling = -1\n"
+            ),
+            Patch(
+                _REPLICA,
+                "        self.machine = StateMachine(LIMITS, _no_sleep)\n",
+                "        self.core._commit.reserve(self._ceiling)\n"
+                "        self.machine = StateMachine(LIMITS, _no_sleep)\n",
+            ),
+            Patch(
+                _REPLICA,
+                "        self.fuse = None\n        self.count()\n",
+                "        self.fuse = None\n"
+                "        self._ceiling = self.core._commit._next_slot - 1\n"
+                "        self.count()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "fast-commit-not-durable",
+        "a fast decision is announced before it is durable at the owner",
+        "4.5",
+        (
+            Patch(
+                _COMMIT,
+                "            state.effects.deferrable.append((holders, Commit",
+                '            early = leading.path == "fast"\n'
+                "            channel = state.effects.messages if early else state.effects.deferrable\n"
+                "            channel.append((holders, Commit",
+            ),
+        ),
+        damage=SLOW_DISKS,
+    ),
+)

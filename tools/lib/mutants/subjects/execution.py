@@ -1,0 +1,132 @@
+"""Mutants of execution, answers and sessions (protocol 4.9; `statemachine.sessions`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants.mutation import Mutant, Patch
+
+_EXECUTION: Final = "epaxos.protocol.execution.executor"
+_REPLICA: Final = "epaxos.simulation.world.replica"
+_SESSIONS: Final = "epaxos.statemachine.sessions"
+
+ORDER: Final = (
+    Mutant(
+        "component-order",
+        "members of a component execute in the order in which the search found them",
+        "4.9",
+        (
+            Patch(
+                "epaxos.protocol.execution.order",
+                "    if len(members) > 1:\n        members.sort(key=_execution_order)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "undecided-dependency",
+        "a component executes before one of its dependencies is committed",
+        "4.9",
+        (
+            Patch(
+                _EXECUTION,
+                "                self._asleep[row][top].append(pending)\n                return False\n",
+                "                top = self._decided[row]\n",
+            ),
+            Patch(
+                _EXECUTION,
+                "            members.append(self._pending[InstanceId(row, slot)])\n",
+                "            if InstanceId(row, slot) in self._pending:\n"
+                "                members.append(self._pending[InstanceId(row, slot)])\n",
+            ),
+        ),
+    ),
+)
+
+REPLIES: Final = (
+    Mutant(
+        "reply-at-commit",
+        "the owner answers a write once its decision is durable, before it executes",
+        "3.7",
+        (
+            Patch(
+                _REPLICA,
+                "from epaxos.protocol.log import NOP\n",
+                "from epaxos.protocol.log import NOP, Phase\n"
+                "from epaxos.statemachine.operations import Operation\n",
+            ),
+            Patch(
+                _REPLICA,
+                "        self._post_deferrable(effects)\n        for component in",
+                "        self._post_deferrable(effects)\n"
+                "        for record in effects.records:\n"
+                "            if record.id.row == self.row and record.phase is Phase.COMMITTED:\n"
+                "                self._answer_now(record.value)\n"
+                "        for component in",
+            ),
+            Patch(
+                _REPLICA,
+                "    def _execute(self, component: Component) -> None:\n",
+                "    def _answer_now(self, value: object) -> None:\n"
+                "        for batch in () if value is NOP else value.batches:\n"
+                "            if set(batch.operations) == {Operation.WRITE}:\n"
+                "                result = BatchResult(batch.client, batch.first, bytes(len(batch)), None)\n"
+                "                answer = self.frontdoor.take_answer(result)\n"
+                "                if answer is not None:\n"
+                "                    self._step()\n"
+                "                    answer(result, self.row)\n\n"
+                "    def _execute(self, component: Component) -> None:\n",
+            ),
+        ),
+    ),
+)
+
+SESSIONS: Final = (
+    Mutant(
+        "retry-executed-twice",
+        "a command that has executed executes again when it comes again",
+        "4.8",
+        (
+            Patch(
+                "epaxos.statemachine.machine",
+                "        if not session.claim(batch.first, end):\n"
+                "            return self._apply_rest(session, batch, end)\n",
+                "        session.claim(batch.first, end)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "watermark-forgets",
+        "a session forgets the executed numbers below the client's acknowledged one",
+        "statemachine.sessions",
+        (
+            Patch(
+                _SESSIONS,
+                "        self.acked = acked\n        gone = 0\n",
+                "        self.acked = acked\n"
+                "        self.executed = [\n"
+                "            bound\n"
+                "            for first, end in intervals.pairs(self.executed)\n"
+                "            if end > acked\n"
+                "            for bound in (max(first, acked), end)\n"
+                "        ]\n"
+                "        gone = 0\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "watermark-skips",
+        "a session takes all numbers below the client's acknowledged one for executed",
+        "statemachine.sessions",
+        (
+            Patch(
+                _SESSIONS,
+                "        self.acked = acked\n        gone = 0\n",
+                "        self.acked = acked\n"
+                "        if acked > 1:\n"
+                "            intervals.add(self.executed, 1, acked)\n"
+                "        gone = 0\n",
+            ),
+        ),
+    ),
+)

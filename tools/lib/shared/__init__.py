@@ -1,0 +1,1 @@
+"""What several tools need: processes that end with them, replicas, figures."""
