@@ -66,7 +66,7 @@ class AsyncClient:
         return f"AsyncClient({', '.join(self._options.endpoints)})"
 
     async def close(self) -> None:
-        """Close the connections; calls of other tasks end with `Closed`."""
+        """Close the connections; calls of other tasks end with `Closed`. Tells a replica (see `Client.close`)."""
         if self._closed:
             return
         self._closed = True

@@ -66,7 +66,10 @@ class Client:
         return f"Client({', '.join(self._options.endpoints)})"
 
     def close(self) -> None:
-        """Close the connections; calls under way in other threads end with `Closed`."""
+        """Close the connections; calls under way in other threads end with `Closed`.
+
+        A last frame tells a replica, without waiting for it, that results need not be kept for this client any more.
+        """
         self._driver.close("the client is closed")
 
     @property

@@ -68,7 +68,7 @@ def test_all_methods(client: Client) -> None:
 def test_endpoints_alone_are_enough(cluster: StubCluster) -> None:
     with Client(f"127.0.0.1:{cluster.replicas[1].port}") as client:
         client.put(b"k", b"v")
-    assert len(cluster.replicas[1].batches) == 1
+        assert len(cluster.replicas[1].batches) == 1
 
 
 def test_failures_are_typed(client: Client) -> None:
@@ -389,3 +389,10 @@ def test_a_forked_child_may_not_use_its_parents_session(client: Client) -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
     assert client.get(b"k") == b"v"
+
+
+def test_closing_acknowledges_what_was_delivered(cluster: StubCluster) -> None:
+    with Client(config=cluster.config) as client:
+        client.put(b"k", b"v" * 1000)
+        client.bulk([Op.get(b"k")] * 50)
+    assert cluster.await_farewell().acked == 52

@@ -24,6 +24,7 @@ from epaxos.config import Config, default_replicas, make_config
 from epaxos.errors import CommandError, FrameError
 from epaxos.statemachine.batch import Batch, Limits, check_batch, decode_batch, make_payload
 from epaxos.statemachine.machine import StateMachine
+from epaxos.statemachine.operations import Operation
 from epaxos.transport.framing import Kind, open_frame, seal
 
 MAX_FRAME = 2**25
@@ -179,9 +180,20 @@ class StubCluster:
         )
 
     def batches(self) -> list[Batch]:
-        """What all replicas got; in order only within each."""
-        return [batch for replica in self.replicas for batch in replica.batches]
+        """What all replicas got, but for the last frames of clients that ended; in order only within each."""
+        return [batch for replica in self.replicas for batch in replica.batches if any(batch.operations)]
+
+    def await_farewell(self) -> Batch:
+        """The last frame of a client that has ended."""
+        deadline = monotonic() + 10
+        while monotonic() < deadline:
+            for replica in self.replicas:
+                for batch in replica.batches:
+                    if not any(batch.operations):
+                        return batch
+            sleep(0.01)
+        raise AssertionError("no client has said farewell")
 
     def executed(self) -> int:
-        """How many commands have executed."""
-        return sum(self.state.machine.executed)
+        """How many commands have executed that do something."""
+        return sum(self.state.machine.executed[Operation.NULL + 1 :])

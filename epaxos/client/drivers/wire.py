@@ -11,6 +11,7 @@ a queue for a dead replica, and the frame can go to another one without any doub
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic
 
 import zmq
@@ -24,6 +25,7 @@ _RECONNECT: Final = 50  # milliseconds; doubled after each failure up to
 _RECONNECT_MAX: Final = 1000
 _HEARTBEAT: Final = 1000  # milliseconds between signs of life on an idle connection, and
 _HEARTBEAT_TIMEOUT: Final = 5000  # without one until it counts as lost
+_LINGER: Final = 100  # milliseconds that the end of the process waits for a last frame to leave, if it must
 _ROUND: Final = 64  # frames taken from one socket before the next one has its turn
 
 # Plain integers: pyzmq's own constants are members of enumerations, slower to combine.
@@ -118,8 +120,13 @@ class Wire(Generic[Waiter]):
         return list(self._by_descriptor)
 
     def close(self) -> None:
-        """Close the sockets; frames that have not left are dropped."""
-        for socket in self._sockets.values():
+        """Say farewell and close the sockets; other frames that have not left are dropped."""
+        receiver, frame = self._session.farewell() or (None, b"")
+        for replica, socket in self._sockets.items():
+            if replica == receiver:
+                with suppress(zmq.Again):
+                    socket.setsockopt(zmq.LINGER, _LINGER)
+                    socket.send(frame, _NOBLOCK)
             socket.close()
         self._sockets.clear()
         self._by_descriptor.clear()

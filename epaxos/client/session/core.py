@@ -36,6 +36,7 @@ from epaxos.client.session.routes import Routes
 from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Waiter
 from epaxos.errors import ClientError, FrameError, Refused
 from epaxos.statemachine.batch import Argument, encode_batch
+from epaxos.statemachine.operations import Operation
 from epaxos.transport.framing import Kind, open_frame, seal
 
 Finished: TypeAlias = "Ticket[Waiter] | Question[Waiter]"
@@ -151,6 +152,19 @@ class Session(Generic[Waiter]):
             self._end(ticket, fate.closed(ticket))
         for question in self._questions.unanswered():
             self._give_up(question, fate.never_began("the client was closed"))
+
+    def farewell(self) -> tuple[int, bytes] | None:
+        """The replica and the frame that tell, once the session is closed, that no result need be kept for it.
+
+        A command that does nothing carries that: all numbers below its own are over. Nobody waits for its answer.
+        None if nothing was ever asked, or no replica can be told.
+        """
+        replica = self._routes.connected()
+        number = self._ledger.next
+        if number == 1 or replica is None:
+            return None
+        batch = encode_batch(self.id, number, number, _BYTE[Operation.NULL], (b"",), None)
+        return replica, seal(Kind.REQUEST, self._options.cluster, batch)
 
     def take_finished(self) -> list[Finished[Waiter]]:
         """What is over since this was last called."""

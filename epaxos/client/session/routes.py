@@ -88,6 +88,11 @@ class Routes:
         link.up = False
         link.patience_until = -inf
 
+    def connected(self) -> int | None:
+        """The replica that is the likeliest to take a frame at once; None if there is no connection."""
+        up = [replica for replica in self._order if self.links[replica].up]
+        return min(up, key=lambda replica: self.links[replica].avoid_until, default=None)
+
     def sent(self, replica: int) -> None:
         """A frame went to the replica."""
         self.links[replica].owed += 1

@@ -6,8 +6,9 @@ from epaxos.client.commands import Op
 from epaxos.client.session.routes import AVOIDANCE, PATIENCE
 from epaxos.client.session.tickets import Ticket
 from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
-from epaxos.statemachine.operations import Outcome
-from epaxos.transport.framing import Kind
+from epaxos.statemachine.batch import decode_batch
+from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame
 from session_rig import Rig
 
 
@@ -757,3 +758,34 @@ def test_commands_that_were_sent_again_are_counted_by_reason() -> None:
     while not rig.until_next_event():
         pass
     assert rig.session.retries == {"silent": 2, "lost": 2, "busy": 2}
+
+
+# The end
+
+
+def test_a_session_that_ends_acknowledges_everything() -> None:
+    rig = Rig()
+    rig.put()
+    rig.reply(rig.only())
+    rig.puts(5)
+    rig.only()
+    rig.session.fall(0)
+    rig.session.close()
+    farewell = rig.session.farewell()
+    assert farewell is not None
+    replica, frame = farewell
+    kind, _, body = open_frame(frame, ANY_CLUSTER, rig.options.max_frame)
+    batch = decode_batch(body)
+    assert (replica, kind) == (1, Kind.REQUEST)
+    assert (batch.client, batch.first, batch.acked) == (rig.session.id, 7, 7)
+    assert (batch.operations, batch.keys) == (bytes([Operation.NULL]), [b""])
+
+
+def test_a_session_says_no_farewell_that_would_tell_nothing_or_reach_nobody() -> None:
+    rig = Rig()
+    assert rig.session.farewell() is None
+    rig.put()
+    rig.reply(rig.only())
+    for replica in range(3):
+        rig.session.fall(replica)
+    assert rig.session.farewell() is None
