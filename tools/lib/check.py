@@ -1,22 +1,29 @@
 """Runs everything a change must pass: linters, strict types, the import contract, all tests.
 
-Every step runs, also after one has failed. Arguments are pytest's; paths are taken from the
-repository's root.
+Every step runs, also after one has failed. `--fast` leaves out the tests that start processes, sweep seeds or are
+marked slow. All other arguments are pytest's; paths are taken from the repository's root.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import Final, NamedTuple
 
 from shared.processes import Children, Interrupted, catch_signals
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = Path(sys.executable).parent
+TIMES = PROGRAMS.parent / ".test-seconds.json"  # of the last runs that passed, by kind
+KEPT = 9  # of which so many are kept
+QUIET: Final = {"--fast": 45, "all": 200}  # seconds on two quiet cores: what to expect before any run
+FAST: Final = ("tests/unit", "tests/scenario", "-m", "not slow")
 
 
 class Step(NamedTuple):
@@ -41,21 +48,55 @@ def steps(pytest_arguments: Sequence[str]) -> list[Step]:
         Step("format", ("ruff", "format", "--check", ".")),
         Step("types", ("mypy",)),
         Step("imports", ("lint-imports", "--no-logo")),
-        Step("tests", ("pytest", "--numprocesses=2", "--dist=worksteal", *pytest_arguments)),
+        Step("tests", ("pytest", "--numprocesses=2", "--dist=worksteal", "--instafail", *pytest_arguments)),
     ]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run all steps and print the verdict; 0 if all passed."""
     catch_signals()
+    kind = "--fast" if "--fast" in argv else "all"
+    chosen = [argument for argument in argv if argument != "--fast"]
+    is_whole = not chosen
+    if is_whole:
+        print(f"tools/test: {expectation(kind)}", flush=True)
     try:
         with Children(stop_signal=signal.SIGINT) as children:  # pytest then tears its clusters down
-            results = [run(step, children) for step in steps(argv)]
+            results = [
+                run(step, children) for step in steps([*FAST, *chosen] if kind == "--fast" else chosen)
+            ]
     except Interrupted as interruption:
         print(f"tools/test: {interruption}", flush=True)
         return interruption.status
     print(verdict(results), flush=True)
-    return int(any(result.status for result in results))
+    if any(result.status for result in results):
+        return 1
+    if is_whole:
+        remember(kind, sum(result.seconds for result in results))
+    return 0
+
+
+def expectation(kind: str) -> str:
+    """How long a run of this kind takes, from those that passed here, else as on a quiet machine."""
+    seconds = _times().get(kind)
+    if not seconds:
+        return f"takes about {QUIET[kind]} s on two quiet cores"
+    spread = f"{min(seconds):.0f} to {max(seconds):.0f} in {len(seconds)} runs"
+    return f"usually takes {median(seconds):.0f} s here ({spread})"
+
+
+def remember(kind: str, seconds: float) -> None:
+    """Keep how long a run took."""
+    times = _times()
+    times[kind] = [*times.get(kind, []), round(seconds, 1)][-KEPT:]
+    TIMES.write_text(json.dumps(times))
+
+
+def _times() -> dict[str, list[float]]:
+    with suppress(OSError, ValueError):
+        times: dict[str, list[float]] = json.loads(TIMES.read_text())
+        return times
+    return {}
 
 
 def run(step: Step, children: Children) -> Result:

@@ -22,6 +22,8 @@ from epaxos.protocol.log import NOP
 from epaxos.statemachine.batch import Payload
 from harness.lone import KEYS, NONE, Decision, Lone, N, random_history, replayed, sessions_of
 
+pytestmark = pytest.mark.slow
+
 RUNS = 20
 CELLS = [(row, key) for row in range(N) for key in KEYS]
 

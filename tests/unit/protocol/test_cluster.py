@@ -20,6 +20,8 @@ from harness.network import DEFERRED
 from harness.options import Options, draw_commands, draw_options
 from harness.verdict import decisions, judge
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 DELAY = 0.01  # seconds on the way, where a test needs to know
 SIZES = [1, 2, 3, 4, 5, 7]

@@ -13,6 +13,8 @@ from epaxos.simulation.run import Outcome
 from epaxos.simulation.sweep import sweep as module
 from epaxos.simulation.sweep.sweep import MOST_FAILURES, Failure, Summary, run_seed, run_seeds, sweep
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(12)
 
 

@@ -18,6 +18,8 @@ from engine_children import ENTRIES, round_of, state_at
 from engines import log_of, open_durable, state_of
 from epaxos.errors import DirectoryLocked
 
+pytestmark = pytest.mark.slow
+
 KILLS = 10
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import check
-from check import Result, Step, main, steps, verdict
+from check import Result, Step, expectation, main, remember, steps, verdict
 
 
 def test_verdict_when_all_is_well() -> None:
@@ -40,3 +40,29 @@ def test_step_after_a_failing_one_runs(
     assert "why it failed" in printed
     assert "ran too" in printed
     assert printed.splitlines()[-1].startswith("tools/test: FAILED: first (exit status 1) [")
+
+
+def test_only_whole_runs_that_passed_say_how_long_one_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "TIMES", tmp_path / "times.json")
+    program = Path(sys.executable).name
+    chosen: list[list[str]] = []
+
+    def one_step(arguments: list[str]) -> list[Step]:
+        chosen.append(arguments)
+        return [Step("tests", (program, "-c", ""))]
+
+    monkeypatch.setattr(check, "steps", one_step)
+    monkeypatch.setattr(check, "catch_signals", lambda: None)
+    assert "on two quiet cores" in expectation("all")
+    assert main(["-k", "quorum"]) == 0
+    assert "on two quiet cores" in expectation("all")
+    assert main(["--fast"]) == 0
+    assert "1 runs" in expectation("--fast")
+    assert "on two quiet cores" in expectation("all")
+    for seconds in range(20):
+        remember("all", float(seconds))
+    assert "usually takes 15 s here (11 to 19 in 9 runs)" in expectation("all")
+    assert chosen == [["-k", "quorum"], [*check.FAST]]
+    assert "takes about 45 s on two quiet cores" in capfd.readouterr().out

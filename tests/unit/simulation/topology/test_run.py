@@ -21,6 +21,8 @@ from epaxos.simulation.topology.run import Load, SiteResult, TableNetwork, Thrif
 from epaxos.simulation.topology.table import Table, read_table
 from epaxos.simulation.world.observer import Observer
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).parents[4] / "conf"
 NOISE = 1e-9
 """Seconds by which sums of delays may differ."""
