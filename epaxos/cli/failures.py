@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from enum import IntEnum
 
 import click
 
+from epaxos.cli.streams import StreamError
 from epaxos.errors import Busy, Closed, ConfigError, EpaxosError, NoAnswer, Refused
 
 PROGRAM = "epaxos"
@@ -19,6 +19,7 @@ class Exit(IntEnum):
     FAILED       not found, not the expected value, or another result that a script wants to tell from DONE
     USAGE        the command line, the configuration or the command itself is not allowed
     NO_ANSWER    no replica answered, or all were busy
+    STREAM       standard input or output, or a file, cannot be read or written
     INTERRUPTED  Ctrl-C; 128 + SIGINT, as a shell reports it
     PIPE         nobody reads what is printed; 128 + SIGPIPE
     """
@@ -27,6 +28,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     NO_ANSWER = 3
+    STREAM = 4
     INTERRUPTED = 130
     PIPE = 141
 
@@ -42,8 +44,9 @@ def exit_code(error: EpaxosError) -> Exit:
 
 def complain(text: str, program: str = PROGRAM) -> None:
     """Say on stderr what is wrong; each line of `text` is a problem of its own."""
-    for line in text.splitlines() or [""]:
-        click.echo(f"{program}: {line}", err=True)
+    with suppress(OSError):  # whoever reads stderr has left; the exit code stands
+        for line in text.splitlines() or [""]:
+            click.echo(f"{program}: {line}", err=True)
 
 
 def report_click(error: click.ClickException) -> int:
@@ -58,7 +61,9 @@ def report_click(error: click.ClickException) -> int:
     return error.exit_code
 
 
-def silence_stdout() -> None:
-    """Nobody reads stdout any more: keep the interpreter from complaining when it flushes it at its end."""
-    with suppress(BrokenPipeError):
-        sys.stdout.close()
+def report_stream(error: StreamError) -> Exit:
+    """Say in one line what cannot be read or written, unless its reader has left; the exit code."""
+    if error.unread:
+        return Exit.PIPE
+    complain(str(error))
+    return Exit.STREAM

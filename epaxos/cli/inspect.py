@@ -14,6 +14,7 @@ from rich.table import Table
 
 from epaxos.cli.options import writable
 from epaxos.cli.pages import Page
+from epaxos.cli.streams import write_text
 from epaxos.inspection.contents import Contents, read_contents
 from epaxos.inspection.graph import choose
 from epaxos.inspection.place import describe
@@ -116,7 +117,7 @@ def _draw(contents: Contents, file: str, around: InstanceId | None, depth: int, 
     title = f"{contents.path}, around {what}: {len(graph.nodes)} instances"
     if graph.left_out:
         title += f", {graph.left_out} more left out"
-    click.open_file(file, "w", encoding="utf-8").write(draw(graph, title))
+    write_text(draw(graph, title), file)
     if file != "-":
         click.echo(f"{file}: {title}")
 

@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
-from epaxos.cli.failures import PROGRAM, Exit, complain, exit_code, report_click, silence_stdout
+from epaxos.cli.failures import PROGRAM, Exit, complain, exit_code, report_click, report_stream
 from epaxos.cli.pages import Page
+from epaxos.cli.streams import StreamError, guard
 from epaxos.errors import EpaxosError
 from epaxos.version import __version__
 
@@ -94,11 +95,10 @@ class Application(Page, click.Group):
         except EpaxosError as error:
             complain(str(error), ctx.command_path)
             ctx.exit(exit_code(error))
-        except BrokenPipeError:  # the reader was `head`, say; click would end with 1, which means "not found"
-            ctx.exit(Exit.PIPE)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command line, say in one line what is wrong, and end; see `click.Command.main`."""
+        guard()
         kwargs.setdefault("prog_name", PROGRAM)
         sys.exit(self._run(*args, **(kwargs | {"standalone_mode": False})))
 
@@ -107,15 +107,17 @@ class Application(Page, click.Group):
         try:
             code = super().main(*args, **kwargs) or Exit.DONE
             sys.stdout.flush()
+            return int(code)
         except click.ClickException as error:
             return report_click(error)
         except click.Abort:
             return Exit.INTERRUPTED
-        except BrokenPipeError:
-            code = Exit.PIPE
-        if code == Exit.PIPE:
-            silence_stdout()
-        return int(code)
+        except StreamError as error:
+            return report_stream(error)
+        except OSError as error:
+            name = "" if error.filename is None else f"{error.filename}: "
+            complain(f"{name}{error.strerror or error}")
+            return Exit.STREAM
 
 
 @click.group(
@@ -147,5 +149,7 @@ def main() -> None:
       1    not found, not the expected value, or failed
       2    wrong command line or configuration, or a command that is refused
       3    no answer
+      4    standard input or output, or a file, cannot be read or written
       130  interrupted by Ctrl-C
+      141  nobody reads what is printed
     """

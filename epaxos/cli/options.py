@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from epaxos.cli.streams import write_text
 from epaxos.config import Config, ReplicaAddress, load_config, parse_duration
 from epaxos.errors import ConfigError
 
@@ -52,11 +52,7 @@ def writable(_: click.Context, __: click.Parameter, name: str | None) -> str | N
 
 def write_json(report: Mapping[str, Any], name: str) -> None:
     """Write a report to a file, or to stdout."""
-    text = json.dumps(report, indent=2) + "\n"
-    if name == STDOUT:
-        sys.stdout.write(text)
-    else:
-        Path(name).write_text(text, encoding="utf-8")
+    write_text(json.dumps(report, indent=2) + "\n", name)
 
 
 config_option: Final = click.option(

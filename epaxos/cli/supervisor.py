@@ -108,7 +108,7 @@ class Supervisor:
             return
         try:
             self._show(name, line)
-        except OSError:  # a closed pipe or terminal
+        except OSError:  # a closed pipe or terminal; what else a line may meet is passed over (`cli.streams`)
             self._unread = True
             if not self._stopping:
                 self._signals.put_nowait(signal.SIGPIPE)

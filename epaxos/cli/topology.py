@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from epaxos.cli.failures import PROGRAM, Exit, complain
-from epaxos.cli.options import Function
+from epaxos.cli.options import STDOUT, Function, write_json
 from epaxos.errors import InvariantError
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.topology.report import as_json, as_table, remarks, title
@@ -19,7 +16,6 @@ from epaxos.simulation.topology.run import Load, Thrifty, run_topology
 from epaxos.simulation.topology.table import Table, read_table
 
 _DEFAULTS: Final = Load()
-_STDOUT: Final = "-"
 _WIDTH: Final = 120
 """Columns of what is not printed to a terminal."""
 
@@ -114,17 +110,13 @@ def _fail(error: Exception, verdict: Verdict) -> int:
 
 
 def _show(report: dict[str, Any], json_file: str | None) -> None:
-    console = _console(stderr=json_file == _STDOUT)
+    console = _console(stderr=json_file == STDOUT)
     console.print(title(report), markup=False, soft_wrap=True)
     console.print(as_table(report))
     for line in remarks(report):
         console.print(line, markup=False, soft_wrap=True)
     if json_file is not None:
-        text = json.dumps(report, indent=2) + "\n"
-        if json_file == _STDOUT:
-            sys.stdout.write(text)
-        else:
-            Path(json_file).write_text(text, encoding="utf-8")
+        write_json(report, json_file)
 
 
 def _console(*, stderr: bool) -> Console:

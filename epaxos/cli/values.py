@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from epaxos.cli.streams import read_stdin
+
 STDIN = "-"
 
 
@@ -33,7 +35,7 @@ def value_bytes(text: str, name: str, *, hexadecimal: bool, longest: int) -> byt
 def _from_stdin(name: str, *, hexadecimal: bool, longest: int) -> bytes:
     """All of standard input; it is not read further than it may be long, since it may have no end."""
     most = longest * 3 + 1 if hexadecimal else longest  # two digits and a space a byte, and a line's end
-    content = sys.stdin.buffer.read(most + 1)
+    content = read_stdin(most + 1)
     if len(content) > most:
         raise click.UsageError(f"{name}: standard input has more than max_value allows, {longest} bytes")
     return _from_hex(content.decode("ascii", "replace"), name) if hexadecimal else content

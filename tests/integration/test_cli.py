@@ -85,6 +85,9 @@ def test_commands_on_one_key(cluster: ClusterMaker) -> None:
     assert run("incr", "n", "-7", "--replica", "alpha") == (0, b"-7\n")
     assert run("incr", "n", "--replica", "bravo") == (0, b"-6\n")
     assert run("incr", "key") == (1, b"")
+    with Path("/dev/full").open("wb") as full:
+        done = alive.epaxos("get", "key", stdout=full)
+    assert (done.returncode, b"No space left" in done.stderr) == (4, True), "not as if there were no value"
     assert run("delete", "key") == (0, b"")
     assert run("delete", "key") == (1, b"")
     assert run("get", "key") == (1, b"")

@@ -282,14 +282,17 @@ class LiveCluster:
         """A blocking client of this cluster; arguments are those of `Client`."""
         return Client(config=self.config, replica=replica, **arguments)
 
-    def epaxos(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def epaxos(
+        self, *arguments: str, stdin: bytes = b"", stdout: int | IO[bytes] = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run the command `epaxos` for this cluster to its end."""
         return subprocess.run(
             [sys.executable, "-m", "epaxos", *arguments],
             cwd=self.directory,
             env=self.environment,
             input=stdin,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             timeout=COMMAND_TIMEOUT,
             check=False,
         )
