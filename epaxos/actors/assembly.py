@@ -17,10 +17,10 @@ from epaxos.config import Config
 from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
-from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.quorums import Quorums
 from epaxos.statemachine.batch import Limits, decode_payload
 from epaxos.statemachine.machine import StateMachine
@@ -84,16 +84,17 @@ def make_parts(config: Config, row: Row) -> Parts:
 
 
 def _load(config: Config, row: Row, engine: Engine) -> Parts:
-    journal = Journal(engine, config.n, decode_payload)
+    rows = EPAXOS.rows(config.n)
+    journal = Journal(engine, rows, decode_payload)
     log = journal.load()
     incarnation = log.incarnations.pop(row, None)
     if incarnation is None:
         incarnation = secrets.randbits(64)
         journal.remember(row, incarnation)
-    checkpoint = Fetched(config.n, 4 * config.n, decode_payload)
+    checkpoint = Fetched(rows, EPAXOS.width(config.n), decode_payload)
     _read_checkpoint(engine, checkpoint)
     durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
-    core = EPaxos(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
+    core = EPAXOS.make(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
     machine = StateMachine(limits, time.sleep)
     load(checkpoint, core, machine)
@@ -137,7 +138,8 @@ def _settings(config: Config, row: Row) -> Settings:
 def _make_keeper(config: Config, core: Core[Message], machine: StateMachine, engine: Engine) -> Keeper:
     writer = CheckpointWriter(core, machine, engine.stage_state)
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
-    source = Source(config.n, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)
+    rows = EPAXOS.rows(config.n)
+    source = Source(rows, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage
     settings = KeeperSettings(storage.checkpoint, storage.checkpoint_instances, config.timeout / 2)
     return Keeper(
@@ -145,7 +147,7 @@ def _make_keeper(config: Config, core: Core[Message], machine: StateMachine, eng
         writer,
         source,
         settings,
-        lambda: Fetched(config.n, core.width, decode_payload),
+        lambda: Fetched(rows, core.width, decode_payload),
         _number,
     )
 

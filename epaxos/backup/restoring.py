@@ -30,6 +30,7 @@ from epaxos.checkpoint.rows import SESSION, VALUE, Meta, meta_row, read_session
 from epaxos.config import Config
 from epaxos.errors import BackupError, ConfigError, FrameError, StorageError
 from epaxos.protocol.ids import Row
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.statemachine.batch import decode_payload
 from epaxos.statemachine.sessions import Sessions
 from epaxos.storage.directory import sync_directory
@@ -126,20 +127,20 @@ def _fill(
     identity = Identity(config.identity, config.n, row, config.replicas[row].name)
     engine = open_engine(config.storage.engine, directory, identity, "always", 1.0, create=True)
     try:
-        _stage(engine, backup, config.n)
+        _stage(engine, backup, EPAXOS.rows(config.n))
         engine.commit_state()
-        journal = Journal(engine, config.n, decode_payload)
+        journal = Journal(engine, EPAXOS.rows(config.n), decode_payload)
         for replica, incarnation in incarnations.items():
             journal.remember(replica, incarnation)
     finally:
         engine.close()
 
 
-def _stage(engine: Engine, backup: BackupFile, n: int) -> None:
+def _stage(engine: Engine, backup: BackupFile, rows_of_the_log: int) -> None:
     rows = backup.rows()
     while some := list(islice(rows, _ROWS)):
         engine.stage_state(some)
-    engine.stage_state([meta_row(Meta((-1,) * n))])
+    engine.stage_state([meta_row(Meta((-1,) * rows_of_the_log))])
 
 
 def _move(made: list[Path], places: list[Path]) -> None:

@@ -23,7 +23,7 @@ vote is a message like any other, which counts only once it is durable.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
@@ -230,6 +230,11 @@ class Core(Protocol[MessageT]):
     @property
     def in_flight(self) -> int:
         """How many instances this replica coordinates that are not committed yet."""
+        ...
+
+    @property
+    def coverage(self) -> Mapping[str, int]:
+        """How often each named decision of the protocol was taken, for tests and for people."""
         ...
 
     def on_event(self, event: Event[MessageT], now: float) -> Effects[MessageT]:

@@ -28,19 +28,23 @@ Entries = list[tuple[bytes, bytes]]
 
 
 class RecordWriter:
-    """Turns the records of a round into entries; knows which payloads it has written."""
+    """Turns the records of a round into entries; knows which payload it has written last for each place.
 
-    def __init__(self, n: int) -> None:
-        self._written: list[set[Slot]] = [set() for _ in range(n)]
+    EPaxos has one for a place in all its life; where another may stand there later, that one is written too.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
 
     def entries(self, records: Sequence[Instance]) -> Entries:
         """The entries for some records as they are now; one that stands twice is written once."""
         entries: Entries = []
         for record in dict.fromkeys(records):
             row, slot = record.id
-            if record.orig is not None and slot not in self._written[row]:
-                self._written[row].add(slot)
-                entries.append((_KEY.pack(row, slot, _PAYLOAD), record.orig.encoded))
+            payload, written = record.orig, self._written[row].get(slot)
+            if payload is not None and payload is not written and payload != written:
+                self._written[row][slot] = payload
+                entries.append((_KEY.pack(row, slot, _PAYLOAD), payload.encoded))
             entries.append((_KEY.pack(row, slot, _RECORD), encode_record(record)))
         return entries
 
@@ -48,13 +52,15 @@ class RecordWriter:
         """Note which payloads were written before a restart."""
         for record in records:
             if record.orig is not None:
-                self._written[record.id.row].add(record.id.slot)
+                self._written[record.id.row][record.id.slot] = record.orig
 
     def truncate(self, frontier: Vector) -> None:
         """Forget what is dropped."""
         for row, slot in enumerate(frontier):
             if self._written[row]:
-                self._written[row] = {kept for kept in self._written[row] if kept > slot}
+                self._written[row] = {
+                    kept: payload for kept, payload in self._written[row].items() if kept > slot
+                }
 
 
 def dropped_ranges(frontier: Vector) -> list[tuple[bytes, bytes]]:

@@ -31,6 +31,7 @@ from epaxos.protocol.contract import (
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
@@ -166,7 +167,8 @@ class Replica:
         self._offline: set[Row] = set()
 
     def _make_fetched(self) -> Fetched:
-        return Fetched(self._options.replicas, 4 * self._options.replicas, decode_payload)
+        n = self._options.replicas
+        return Fetched(EPAXOS.rows(n), EPAXOS.width(n), decode_payload)
 
     def _resume(self) -> None:
         effects = self.core.resume(self.clock.now)

@@ -1,0 +1,30 @@
+"""The consensus protocols that the shell can drive, each with what the shell has to know before it has a core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from epaxos.protocol.contract import Core, Durable
+from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.state import Settings
+
+
+class Kind(NamedTuple):
+    """One consensus protocol.
+
+    rows   rows of the log of n replicas: a property of the protocol, not the number of replicas
+    width  numbers that its core remembers of a key, with n replicas (`Core.width`, before there is a core)
+    paths  how its instances can be committed (`contract.CommitNote.path`)
+    make   a core that begins with what is durable
+    """
+
+    name: str
+    rows: Callable[[int], int]
+    width: Callable[[int], int]
+    paths: tuple[str, ...]
+    make: Callable[[Settings, Random, Durable | None], Core[Any]]
+
+
+EPAXOS: Final = Kind("epaxos", lambda n: n, lambda n: 4 * n, ("fast", "slow", "recovered"), EPaxos)
