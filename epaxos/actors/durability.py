@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epaxos.actors.assembly import Parts
 from epaxos.actors.catchup import CatchUpReporter
@@ -20,6 +20,10 @@ from epaxos.protocol.log import Instance
 from epaxos.protocol.transfer import CheckpointRows, TransferMessage
 
 _log = logging.getLogger(__name__)
+
+
+_CHECK: Final = 1.0
+"""Seconds after which a replica that writes nothing sees whether its data directory is still there."""
 
 
 class Committed(NamedTuple):
@@ -55,12 +59,19 @@ class Durability:
         self._stats = parts.stats
         self._shell = shell
         self._reporter = CatchUpReporter(config, parts.stats)
+        self._promised = parts.resumes
+        self._check_at = 0.0
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing arrives."""
-        return self._keeper.deadline
+        return min(self._keeper.deadline, self._check_at)
+
+    @property
+    def promised(self) -> bool:
+        """Whether this replica has ever promised anything."""
+        return self._promised
 
     @property
     def merging(self) -> bool:
@@ -73,6 +84,7 @@ class Durability:
     def persist(self, records: Sequence[Instance]) -> None:
         """Make the records of a round durable, in one commit."""
         began = time.monotonic()
+        self._promised = True
         self._disk.journal.persist(records)
         self._stats.persisted(len(records), time.monotonic() - began)
 
@@ -90,6 +102,9 @@ class Durability:
 
     def poll(self, now: float) -> None:
         """Go on with a checkpoint, or with fetching one; between two rounds, when all has executed."""
+        if now >= self._check_at:
+            self._check_at = now + _CHECK
+            self._disk.engine.write_log(())
         self._do(self._keeper.poll(now), now)
         self._reporter.note(self._keeper.catch_up, self._keeper.caught_up, now)
 
@@ -124,11 +139,11 @@ class Durability:
             commit = self._committer.submit(self._disk.engine.commit_state)
             commit.add_done_callback(lambda done: self._shell.tell(Committed(done.exception())))
 
-    def close(self) -> None:
-        """Let go of the disk; a commit that is under way ends first."""
+    def close(self, *, abandon: bool) -> None:
+        """Let go of the disk; a commit that is under way ends first. `abandon` leaves no new directory behind."""
         self._committer.shutdown(wait=True)
         self._keeper.source.close()
         try:
-            self._disk.engine.close()
+            (self._disk.engine.abandon if abandon and not self._promised else self._disk.engine.close)()
         except StorageError as error:
             _log.error("the storage engine did not close in order: %s", error)

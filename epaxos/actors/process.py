@@ -6,10 +6,11 @@ import gc
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-from epaxos.actors.assembly import make_parts
+from epaxos.actors.amnesia import directory_of
+from epaxos.actors.assembly import Parts, make_parts
 from epaxos.actors.health import Standing, examine
 from epaxos.actors.replica import Replica
 from epaxos.config import Config
@@ -30,16 +31,20 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
         StorageError: the data directory cannot be used.
     """
     row = config.row_of(name)
+    _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
     parts = make_parts(config, row)
+    _log.info("%s", _place(config, name, parts))
     standing = Standing()
-    with _until_signalled(standing):
-        address = config.replicas[row]
-        registry = make_registry(parts.stats, name)
-        _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
+    address = config.replicas[row]
+    registry = make_registry(parts.stats, name)
+    with _until_signalled(standing), ExitStack() as stack:
+        stack.callback(parts.disk.engine.abandon)  # for what fails before there is a Replica to let go of it
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
-        with MetricsServer(
+        server = MetricsServer(
             address.host, address.metrics_port, registry, lambda: examine(config, standing, parts.stats)
-        ):
+        )
+        stack.pop_all()
+        with server:
             _calm_garbage_collector()
             replica = Replica.start(config, row, parts, standing)
             try:
@@ -47,6 +52,16 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
             finally:
                 replica.stop(block=True)
     return _exit_code(standing.error)
+
+
+def _place(config: Config, name: str, parts: Parts) -> str:
+    """Where the replica keeps what it promises, and whether it begins anew there."""
+    directory = directory_of(config, name)
+    if directory is None:
+        return "nothing is kept: storage engine 'memory'"
+    if parts.disk.engine.made:
+        return f"data directory {directory} is new: this replica begins without data"
+    return f"data directory {directory} holds what was kept before"
 
 
 @contextmanager

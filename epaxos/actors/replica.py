@@ -91,6 +91,7 @@ class Replica(pykka.ThreadingActor):
         self._outboxes = {peer: Outbox() for peer in range(config.n) if peer != row}
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
+        self._unheard = False
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
@@ -119,6 +120,7 @@ class Replica(pykka.ThreadingActor):
         try:
             self._open()
         except Exception as error:  # noqa: BLE001 - pykka tells nobody of a failed start; `Standing` tells the process
+            self._unheard = not self._remotes
             self._stop_with(error)
 
     def _open(self) -> None:
@@ -191,7 +193,7 @@ class Replica(pykka.ThreadingActor):
         for remote in self._remotes.values():
             remote.end()
         self._helpers.shutdown(wait=False, cancel_futures=True)
-        self._durability.close()
+        self._durability.close(abandon=self._unheard)
         self._context.destroy(linger=0)
 
     # -- messages ------------------------------------------------------------------------------------------
@@ -410,15 +412,18 @@ class Replica(pykka.ThreadingActor):
         if kind == "duplicate_name" or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
             forgotten = self._forgotten() if kind == "duplicate_name" else ""
+            # Nobody will ever listen to what a directory begins that is refused like this.
+            self._unheard = kind == "duplicate_name" or len(self._refused_by) == self._config.n - 1
             self._stop_with(RefusedByPeers(f"refused by {names}: {reason}{forgotten}"))
 
     def _forgotten(self) -> str:
         """Which of the two causes of a refusal it is, where this replica can tell."""
         name = self._config.replicas[self._row].name
         directory = directory_of(self._config, name)
-        if self._parts.resumes or directory is None:
+        if self._durability.promised or directory is None:
             return ""
-        return f". The data directory of this one, {directory}, holds nothing that {name} promised"
+        what = "was new, and is removed again" if self._parts.disk.engine.made else "holds nothing"
+        return f". Its data directory {directory} {what}: see that storage.directory leads to that of {name}"
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         _send_now(self._peer_socket, identity, frame)

@@ -207,7 +207,7 @@ KEYS: Final = (
         "directory",
         "epaxos-data",
         Directory(),
-        "Each replica keeps its data in the directory of its name in here; not used with `memory`.",
+        "Each replica keeps its data in the directory of its name in here (relative to this file); not with `memory`.",
     ),
     Key(
         "storage",

@@ -6,13 +6,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import toml
 
 from epaxos.config.defaults import default_replicas
-from epaxos.config.keys import REPLICAS
+from epaxos.config.keys import REPLICAS, VARIABLES
 from epaxos.config.model import Config
 from epaxos.config.settings import FILE_VARIABLE
 from epaxos.config.validation import make_config
@@ -20,6 +21,8 @@ from epaxos.errors import ConfigError
 
 LONGEST_FILE: Final = 256 * 1024
 """Bytes; a configuration has some thousand, so more is another kind of file, or a device without an end."""
+
+_DIRECTORY_VARIABLE: Final = next(name for name, key in VARIABLES.items() if key.path == "storage.directory")
 
 _LOCATION: Final = re.compile(r" \(at (line \d+, column \d+|end of document)\)$")
 
@@ -30,7 +33,8 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
     The file is `path`; without one the file that the variable EPAXOS_CONFIG names; else the first of
     epaxos.toml in the working directory, ~/.epaxos.toml and /etc/epaxos.toml that exists; else there is none.
     Keys that it does not have get their defaults, the replicas too (three on this machine). EPAXOS_ variables
-    override both.
+    override both. A relative storage.directory is taken from where the file is, or from the working directory if
+    there is none or a variable says it.
 
     Raises:
         ConfigError: the file cannot be read, or something is wrong in it or in the environment; one line
@@ -39,7 +43,20 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
     file = path if path is not None else find_file(environ)
     document = {} if file is None else read_file(file)
     document.setdefault(REPLICAS, default_replicas())
-    return make_config(document, "defaults" if file is None else file, environ)
+    config = make_config(document, "defaults" if file is None else file, environ)
+    directory = _settled(config.storage.directory, None if _DIRECTORY_VARIABLE in environ else file)
+    return replace(config, storage=replace(config.storage, directory=directory))
+
+
+def _settled(directory: str, file: str | None) -> str:
+    """Where a data directory is, wherever the process that asks was started: beside the file that names it.
+
+    A variable, like what is typed, means the working directory.
+    """
+    try:
+        return str((Path() if file is None else Path(file).parent).absolute() / directory)
+    except OSError:  # the working directory has been removed; only who needs the data has to know
+        return directory
 
 
 def find_file(environ: Mapping[str, str]) -> str | None:

@@ -62,7 +62,7 @@ class StorageConfig:
     retain: int
 
     def directory_of(self, name: str) -> Path:
-        """Where the replica called `name` keeps its data; relative to the working directory, if the key is."""
+        """Where the replica called `name` keeps its data; an absolute path, if the configuration was loaded."""
         return Path(self.directory) / name
 
 

@@ -4,6 +4,8 @@
     identity      whose data this is, in which format, of which engine; JSON
     identity.new  the same while the directory is being made
 
+Only the user that runs the replica may look into a directory that is made here.
+
 A directory is made in an order that a crash cannot confuse: `identity.new`, the engine's files, and then
 the renaming to `identity`. Without the last step nothing has been promised, and the next start begins anew.
 Files of an engine without either are never taken for a new directory: that would be amnesia.
@@ -14,7 +16,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +29,7 @@ from epaxos.errors import (
     FormatUnsupported,
     NotADataDirectory,
     StorageError,
+    WriteFailed,
     WrongIdentity,
 )
 from epaxos.storage.trouble import REBUILD, os_trouble
@@ -36,6 +41,12 @@ _LOCK: Final = "lock"
 _IDENTITY: Final = "identity"
 _NEW: Final = "identity.new"
 _HARMLESS: Final = {_LOCK, "lost+found"}
+_PRIVATE_DIRECTORY: Final = 0o700
+_PRIVATE_FILE: Final = 0o600
+
+_SETTLED: Final = 1.0
+"""Seconds after which a directory's time of change is trusted to differ from that of a later change; the clocks of
+file systems tick every few milliseconds, or once a second."""
 
 
 class Identity(NamedTuple):
@@ -58,6 +69,7 @@ class DataDirectory:
 
     path  where it is
     new   whether it is being made: the engine has to make its files and then call `complete`
+    made  whether that was so when it was opened
 
     Raises:
         DirectoryLocked, DirectoryMissing, NotADataDirectory, FormatUnsupported, WrongIdentity: what is
@@ -68,23 +80,30 @@ class DataDirectory:
 
     def __init__(self, path: Path, engine: str, identity: Identity, *, create: bool) -> None:
         self.path = path
+        self._text = str(path)
         self._engine = engine
         self._identity = identity
+        self.new = self.made = False
+        self._lock = self._handle = -1
+        self._files: dict[Path, tuple[int, int]] = {}
+        self._unchanged = (0, 0, 0)
+        self._places: list[Path] = []
         _check_place(path, create=create)
         try:
             if create:
-                path.mkdir(parents=True, exist_ok=True)
+                self._make_place()
             self._lock = _lock(path / _LOCK)
-        except OSError as error:
-            raise os_trouble(error, path, "use the data directory") from error
-        try:
-            self.new = not (path / _IDENTITY).exists()
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+            self.new = self.made = not (path / _IDENTITY).exists()
             if self.new:
                 self._begin()
             else:
                 self._compare(_read(path / _IDENTITY))
-        except BaseException:
-            self.release()
+        except BaseException as error:
+            self.abandon()
+            if isinstance(error, OSError):
+                raise os_trouble(error, path, "use the data directory") from error
             raise
 
     def complete(self) -> None:
@@ -101,11 +120,81 @@ class DataDirectory:
             raise os_trouble(error, self.path, "complete the data directory") from error
         self.new = False
 
+    def watch(self, files: Iterable[Path]) -> None:
+        """From now on `check` sees whether the directory and these files, which are open, are still in their place."""
+        try:
+            self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._files = {file: _number(file.stat()) for file in (*files, self.path / _LOCK)}
+        except OSError as error:
+            raise os_trouble(error, self.path, "look into") from error
+
+    def check(self) -> None:
+        """See that what is written goes where the next start will look for it.
+
+        Raises:
+            WriteFailed: the directory or a file in it was removed, moved or replaced.
+        """
+        try:
+            gone = self._gone()
+        except FileNotFoundError as error:
+            gone = error.filename
+        except OSError as error:
+            raise os_trouble(error, self.path, "look into") from error
+        if gone is not None:
+            raise WriteFailed(
+                f"{gone} was moved or removed while the replica used it; if it was moved, put all of {self.path} back "
+                "as it was and start again: nothing is lost; else this replica has lost its data"
+            )
+
+    def _gone(self) -> Path | None:
+        """What is not in its place any more.
+
+        A directory's time of change says whether a name in it has come or gone. So as long as the path leads to the
+        directory that was opened, and that time is settled, one look is enough: 2 to 3 µs a round, where one at each
+        file costs 9.
+        """
+        found = os.stat(self._text)  # noqa: PTH116 - a Path costs half as much again
+        seen = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if seen == self._unchanged:
+            return None
+        if _number(found) != _number(os.fstat(self._handle)):
+            return self.path
+        for file, number in self._files.items():
+            if _number(file.stat()) != number:
+                return file
+        (self.path / _IDENTITY).stat()
+        if not 0 <= time.time() - found.st_mtime < _SETTLED:
+            self._unchanged = seen
+        return None
+
     def release(self) -> None:
         """Let other processes use the directory; a second call does nothing."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        for handle in (self._handle, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._handle = self._lock = -1
+
+    def abandon(self) -> None:
+        """Release it, and leave nothing behind if it was made here: only where nothing has been promised."""
+        if self.made:
+            with suppress(OSError):
+                for left in self.path.iterdir():
+                    if left.name not in _HARMLESS:
+                        left.unlink()
+                (self.path / _LOCK).unlink()
+        self.release()
+        for place in reversed(self._places):
+            with suppress(OSError):
+                place.rmdir()
+        self._places = []
+
+    def _make_place(self) -> None:
+        """Make the directory and those above it that are missing."""
+        missing = [place for place in (*reversed(self.path.parents), self.path) if not place.exists()]
+        for place in missing:
+            with suppress(FileExistsError):  # another process is faster, and owns what it made
+                place.mkdir(_PRIVATE_DIRECTORY if place == self.path else 0o777)
+                self._places.append(place)
 
     def _begin(self) -> None:
         """Mark the directory as being made, and remove what an attempt before this one left."""
@@ -207,6 +296,15 @@ class SharedLock:
             self._handle = -1
 
 
+def make_private_file(path: Path) -> None:
+    """Make an empty file, which only its owner may read; one that is there is left as it is.
+
+    Raises:
+        OSError: as the system says.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE))
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable.
 
@@ -252,6 +350,10 @@ def _check_place(path: Path, *, create: bool) -> None:
     )
 
 
+def _number(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
 def _check_format(path: Path, found: Mapping[str, object]) -> None:
     if found.get("format") != FORMAT:
         raise FormatUnsupported(
@@ -261,13 +363,13 @@ def _check_format(path: Path, found: Mapping[str, object]) -> None:
 
 
 def _lock(path: Path) -> int:
-    """Lock the file and write our pid into it; returns its descriptor.
+    """Lock the file; returns its descriptor.
 
     Raises:
         DirectoryLocked: another process has locked it.
-        OSError: it cannot be opened or written.
+        OSError: it cannot be opened.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -279,8 +381,6 @@ def _lock(path: Path) -> int:
                     f"the data directory {path.parent} is in use by process {_holder(handle)}; stop it first"
                 )
             raise DirectoryLocked(text) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
     except BaseException:
         os.close(handle)
         raise
@@ -314,7 +414,7 @@ def _read(path: Path) -> dict[str, object]:
 
 def _write(path: Path, text: str) -> None:
     """Replace the file's content durably, except for its name."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _PRIVATE_FILE)
     try:
         os.write(handle, text.encode())
         os.fsync(handle)

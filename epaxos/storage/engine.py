@@ -77,6 +77,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def made(self) -> bool:
+        """Whether it is new: nothing was ever kept before it was opened."""
+        ...
+
+    @property
     def size(self) -> int:
         """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
         ...
@@ -86,7 +91,8 @@ class Engine(Protocol):
     def write_log(self, puts: Sequence[Entry]) -> None:
         """Put all entries atomically, in one commit, durable as `sync` says when this returns.
 
-        A key may stand twice; the last value counts.
+        A key may stand twice; the last value counts. Without entries it only sees that what is written would still be
+        found by the next start, as every write does.
 
         Raises:
             WriteFailed: nothing of it may be relied on.
@@ -152,6 +158,10 @@ class Engine(Protocol):
         Raises:
             WriteFailed: the last sync failed; all is released nevertheless.
         """
+        ...
+
+    def abandon(self) -> None:
+        """Close, and leave nothing behind of an engine that is new; only where nothing has been promised."""
         ...
 
 

@@ -64,6 +64,7 @@ class MemoryEngine:
     """An `Engine` that lives as long as the object."""
 
     name = "memory"
+    made = True
 
     def __init__(self) -> None:
         self._log: dict[bytes, bytes] = {}
@@ -122,6 +123,10 @@ class MemoryEngine:
     def close(self) -> None:
         """Refuse all further use."""
         self._closed = True
+
+    def abandon(self) -> None:
+        """Nothing is left behind in any case."""
+        self.close()
 
     def _check_open(self) -> None:
         if self._closed:

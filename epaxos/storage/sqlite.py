@@ -13,6 +13,7 @@ What keeps an acknowledged entry:
   a promise could be built on an entry that the next power failure takes away.
 - Every entry carries a CRC-32 of its key and value, and opening checks the structure of both databases and, where
   every commit was synced, the write-ahead logs (`storage.wal`).
+- After a commit the files must still be where the next start looks for them, or the write has failed.
 - After a write that failed the engine does nothing more (`WriteFailed` says why).
 """
 
@@ -29,7 +30,7 @@ from typing import Final
 from zlib import crc32
 
 from epaxos.errors import DataCorrupt, StorageError, WriteFailed
-from epaxos.storage.directory import DataDirectory
+from epaxos.storage.directory import DataDirectory, make_private_file
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
 from epaxos.storage.wal import check_wal
 
@@ -218,7 +219,7 @@ class SqliteEngine:
     def __init__(self, directory: DataDirectory, sync: str, interval: float) -> None:
         self._directory = directory
         self._failure: str | None = None
-        self._staging = False
+        self._staging = self._abandoned = False
         self._syncer: _Syncer | None = None
         self._open: list[sqlite3.Connection] = []
         self._scan: sqlite3.Cursor | None = None
@@ -228,13 +229,19 @@ class SqliteEngine:
             self._state = self._connect(STATE_FILE, _STATE_SYNCS[sync], 0, _STATE_CACHE)
             if directory.new:
                 directory.complete()
+            directory.watch(file for file in directory.path.iterdir() if file.name.startswith(tuple(_SCHEMA)))
             if sync == "interval":
                 self._syncer = _Syncer(self._beside(LOG_FILE, "-wal"), interval)
         except BaseException:
             for base in self._open:
                 base.close()
-            directory.release()
+            directory.abandon()
             raise
+
+    @property
+    def made(self) -> bool:
+        """Whether the directory is new."""
+        return self._directory.made
 
     @property
     def size(self) -> int:
@@ -249,7 +256,7 @@ class SqliteEngine:
     # -- the log -----------------------------------------------------------------------------------------
 
     def write_log(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
-        """Put all entries: one statement, which is its own transaction, or several in one."""
+        """Put all entries: one statement, which is its own transaction, several in one, or none."""
         with self._writing(LOG_FILE):
             if len(puts) <= _ROWS:
                 self._put(puts)
@@ -340,21 +347,30 @@ class SqliteEngine:
             while self._open:
                 self._open.pop().close()
             self._failure = self._failure or "it is closed"
-            self._directory.release()
+            (self._directory.abandon if self._abandoned else self._directory.release)()
+
+    def abandon(self) -> None:
+        """Close, and remove the directory if it is new."""
+        self._abandoned = True
+        self.close()
 
     def _beside(self, name: str, ending: str) -> Path:
         return self._directory.path / (name + ending)
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """Whatever goes wrong in here is the engine's end."""
+        """Whatever goes wrong in here is the engine's end, and so is a directory that is not there any more."""
         self._check_usable()
         try:
             yield
+            self._directory.check()
         except sqlite3.Error as error:
             trouble = sqlite_trouble(error, self._paths[name], "write")
             self._failure = f"an earlier write failed: {trouble}"
             raise trouble from error
+        except WriteFailed as error:
+            self._failure = f"an earlier write failed: {error}"
+            raise
         if name == LOG_FILE and self._syncer is not None:
             self._syncer.written()
 
@@ -384,6 +400,8 @@ class SqliteEngine:
             if sync == "FULL":
                 check_wal(self._beside(name, "-wal"))
         try:
+            if self._directory.new:
+                make_private_file(path)  # what SQLite makes beside it may be read by the same users
             base = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             self._open.append(base)
             if name == LOG_FILE:  # one connection: no locks and no shared memory
@@ -399,6 +417,8 @@ class SqliteEngine:
             _check(base, path)
         except sqlite3.Error as error:
             raise sqlite_trouble(error, path, "open") from error
+        except OSError as error:
+            raise os_trouble(error, path, "make") from error
         return base
 
 

@@ -43,6 +43,10 @@ class FailingEngine:
                 raise WriteFailed(f"cannot {operation}: no space left on this test's device")
 
     @property
+    def made(self) -> bool:
+        return self._engine.made
+
+    @property
     def size(self) -> int:
         return self._engine.size
 
@@ -74,3 +78,6 @@ class FailingEngine:
 
     def close(self) -> None:
         self._engine.close()
+
+    def abandon(self) -> None:
+        self._engine.abandon()

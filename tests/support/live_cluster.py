@@ -95,12 +95,18 @@ class Process:
     Its standard input is a pipe that ends with this process, which `--supervised` heeds.
     """
 
-    def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        environment: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
-                cwd=log.parent,
+                cwd=cwd or log.parent,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -162,6 +168,7 @@ class LiveCluster:
     directory  where all files are
     path       the configuration file
     config     the same, loaded
+    working_directory   where all commands are started
     """
 
     def __init__(self, directory: Path, n: int, settings: Mapping[str, Any] | None = None) -> None:
@@ -171,6 +178,7 @@ class LiveCluster:
         self.path = directory / "epaxos.toml"
         self.path.write_text(self._make_file(n, settings or {}))
         self.config: Config = load_config(str(self.path), environ={})
+        self.working_directory = directory
         self._processes: dict[str, Process] = {}
         self._others: list[Process] = []
 
@@ -288,7 +296,7 @@ class LiveCluster:
         """Run the command `epaxos` for this cluster to its end."""
         return subprocess.run(
             [sys.executable, "-m", "epaxos", *arguments],
-            cwd=self.directory,
+            cwd=self.working_directory,
             env=self.environment,
             input=stdin,
             stdout=stdout,
@@ -305,7 +313,7 @@ class LiveCluster:
 
     def _spawn(self, log: str, *arguments: str) -> Process:
         command = [sys.executable, "-m", "epaxos", *arguments]
-        return Process(command, self.directory / log, self.environment)
+        return Process(command, self.directory / log, self.environment, self.working_directory)
 
     def close(self) -> None:
         """Kill what still runs, and give the ports back."""

@@ -29,7 +29,7 @@ START_TIMEOUT = 30.0  # seconds for a cluster to be ready
 STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
 QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
 CLUSTER = "conf/local.toml"
-DATA = "epaxos-data"  # where its replicas keep their data, in the copy
+DATA = "conf/epaxos-data"  # where its replicas keep their data, in the copy
 INTERRUPTED = frozenset({0, 130, -signal.SIGINT})  # how a command may end after Ctrl-C
 
 
@@ -89,7 +89,9 @@ class Workspace:
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "epaxos"
         self.temporary = directory / "temporary"
-        ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", DATA)
+        ignored = shutil.ignore_patterns(
+            ".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", Path(DATA).name
+        )
         shutil.copytree(ROOT, self.directory, ignore=ignored)
         self._ports = self._move_ports()
         self._environment = self._make_environment(directory)

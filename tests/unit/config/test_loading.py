@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_the_defaults_are_those_agreed_on() -> None:
     assert config.client == ClientConfig(timeout=2.0, tries=3)
     assert config.storage == StorageConfig(
         engine="sqlite",
-        directory="epaxos-data",
+        directory=str(Path.cwd() / "epaxos-data"),
         sync="always",
         sync_interval=0.1,
         checkpoint=5.0,
@@ -95,3 +96,29 @@ def test_a_file_named_by_the_environment_must_exist() -> None:
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPAXOS_THRIFTY", "true")
     assert load_config().thrifty is True
+
+
+def test_a_relative_directory_begins_where_the_file_is_or_the_variable_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    for made in (folder, elsewhere):
+        made.mkdir()
+    (folder / FILE).write_text('[storage]\ndirectory = "some/where"\n')
+    (folder / "bare.toml").touch()
+    (elsewhere / "link.toml").symlink_to(folder / FILE)
+    monkeypatch.chdir(elsewhere)
+    for file, environ, expected in (
+        (f"../folder/{FILE}", {}, elsewhere / "../folder/some/where"),
+        (str(folder / FILE), {}, folder / "some/where"),
+        (str(folder / "bare.toml"), {}, folder / "epaxos-data"),
+        ("link.toml", {}, elsewhere / "some/where"),
+        (str(folder / FILE), {"EPAXOS_STORAGE_DIRECTORY": "typed"}, elsewhere / "typed"),
+        (str(folder / FILE), {"EPAXOS_STORAGE_DIRECTORY": "/typed"}, Path("/typed")),
+        (None, {}, elsewhere / "epaxos-data"),
+    ):
+        assert load_config(file, environ).storage.directory_of("alpha") == expected / "alpha"
+    elsewhere.rename(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved")
+    assert load_config(str(folder / FILE), {}).n == 3
+    assert load_config(None, {}).n == 3, "a client needs no directory"

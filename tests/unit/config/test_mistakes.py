@@ -93,7 +93,7 @@ def test_a_wrong_directory_gets_one_line(path: str, tables: str, problems: Probl
 @pytest.mark.parametrize("path", [".", "/var/lib/epaxos", "a ~ b", "./~", "Überall", "x" * 1024])
 def test_a_directory_may_be_called_almost_anything(path: str, tables: str) -> None:
     Path(FILE).write_text(f'[storage]\ndirectory = "{path}"\n{tables}')
-    assert load_config(FILE, {}).storage.directory == path
+    assert load_config(FILE, {}).storage.directory == str(Path.cwd() / path)
 
 
 def test_a_key_like_no_other_gets_the_list_of_all(tables: str, problems: Problems) -> None:

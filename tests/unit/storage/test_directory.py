@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,134 @@ def test_a_read_only_directory_says_so(data: Path) -> None:
             reopen(data)
     finally:
         data.chmod(0o700)
+
+
+def test_only_its_user_may_look_into_it(data: Path) -> None:
+    assert data.stat().st_mode & 0o777 == 0o700
+    engine = open_durable(data)
+    engine.write_log([(b"key", b"value")])
+    engine.stage_state([(b"key", b"value")])
+    engine.commit_state()
+    engine.snapshot_state().close()
+    modes = {file.name: file.stat().st_mode & 0o777 for file in data.iterdir()}
+    engine.close()
+    assert len(modes) > 5
+    assert set(modes.values()) == {0o600}, modes
+
+
+def test_nothing_is_left_of_a_new_directory_that_is_abandoned(tmp_path: Path) -> None:
+    engine = open_durable(tmp_path / "some" / "where")
+    assert engine.made
+    engine.write_log([(b"who", b"am I")])
+    engine.abandon()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_stays_when_it_is_abandoned(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mounted").mkdir()
+    open_durable(tmp_path / "mounted").abandon()
+    assert list((tmp_path / "mounted").iterdir()) == []
+    engine = open_durable(data)
+    assert not engine.made
+    engine.abandon()
+    reopen(data, create=False)
+
+
+@pytest.mark.parametrize("moment", ["_lock", "_write", "make_private_file", "sync_directory"])
+def test_nothing_is_left_of_a_directory_that_could_not_be_made(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    module = "sqlite" if moment == "make_private_file" else "directory"
+    monkeypatch.setattr(f"epaxos.storage.{module}.{moment}", refuse)
+    with pytest.raises(WriteFailed, match="the disk is full"):
+        reopen(tmp_path / "some" / "where")
+    assert list(tmp_path.iterdir()) == []
+
+
+def replace_by_copy(data: Path) -> None:
+    shutil.copytree(data, data.parent / "copy")
+    shutil.rmtree(data)
+    (data.parent / "copy").rename(data)
+
+
+def replace_by_empty(data: Path) -> None:
+    data.rename(data.parent / "away")
+    data.mkdir()
+
+
+REMOVALS: dict[str, Callable[[Path], object]] = {
+    "removed": shutil.rmtree,
+    "moved": lambda data: data.rename(data.parent / "away"),
+    "parent moved": lambda data: data.parent.rename(data.parent.with_name("elsewhere")),
+    "replaced by an empty one": replace_by_empty,
+    "replaced by a copy": replace_by_copy,
+    **{
+        f"{name} unlinked": lambda data, name=name: (data / name).unlink()  # type: ignore[misc]
+        for name in ("identity", "lock", "log.db", "log.db-wal", "state.db", "state.db-wal")
+    },
+}
+
+
+@pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_nothing_is_acknowledged_that_is_not_in_the_directory_of_that_name(
+    tmp_path: Path, removal: str, monkeypatch: pytest.MonkeyPatch, *, settled: bool
+) -> None:
+    """Also where it is the first write after that, and where the time of the last change is trusted."""
+    data = tmp_path / "parent" / "data"
+    engine = open_durable(data)
+    if settled:
+        later = time.time() + 10
+        monkeypatch.setattr(time, "time", lambda: later)
+    for _ in range(3):
+        engine.write_log([(b"key", b"value")])
+    REMOVALS[removal](data)
+    with pytest.raises(WriteFailed, match="was moved or removed while the replica used it"):
+        engine.write_log([(b"key", b"other")])
+    with pytest.raises(WriteFailed, match="out of use"):
+        engine.write_log([])
+    engine.close()
+
+
+def test_an_empty_write_and_a_checkpoint_notice_too(data: Path) -> None:
+    engine = open_durable(data)
+    engine.write_log([])
+    data.rename(data.parent / "away")
+    with pytest.raises(WriteFailed, match=r"put all of .* back as it was and start again"):
+        engine.write_log([])
+    engine.close()
+    (data.parent / "away").rename(data)
+    engine = open_durable(data)
+    engine.stage_state([(b"key", b"value")])
+    (data / "state.db").unlink()
+    with pytest.raises(WriteFailed, match=r"state\.db was moved or removed"):
+        engine.commit_state()
+    engine.close()
+
+
+def test_other_files_may_come_and_go(data: Path) -> None:
+    engine = open_durable(data)
+    for _ in range(2):
+        (data / "note").touch()
+        engine.write_log([(b"key", b"value")])
+        (data / "note").unlink()
+        engine.write_log([(b"key", b"value")])
+    engine.close()
+
+
+def test_the_end_of_a_moved_directorys_replica_leaves_the_one_in_its_place_alone(data: Path) -> None:
+    engine = open_durable(data)
+    engine.write_log([(b"key", b"value")])
+    data.rename(data.parent / "away")
+    shutil.copytree(data.parent / "away", data)
+    before = {file.name: file.read_bytes() for file in data.iterdir()}
+    with pytest.raises(WriteFailed):
+        engine.write_log([(b"key", b"other")])
+    engine.close()
+    assert {file.name: file.read_bytes() for file in data.iterdir()} == before
 
 
 def test_trouble_is_an_error_of_ours() -> None:
