@@ -200,6 +200,13 @@ class Session(Generic[Waiter]):
         """The connection is gone: what was under way over it goes elsewhere."""
         self.retries["lost"] += self._outbox.lost(replica)
 
+    def hindered(self, replica: int, trouble: str) -> None:
+        """Why there is no connection."""
+        self._routes.links[replica].trouble = trouble
+
+    def _troubles(self) -> list[str]:
+        return [link.trouble for link in self._routes.links]
+
     # What comes in
 
     def receive(self, replica: int, data: bytes, now: float) -> None:
@@ -341,7 +348,7 @@ class Session(Generic[Waiter]):
                 for ticket in item.remaining():
                     self._outbox.add_again(ticket)
             elif isinstance(item, Question):
-                self._give_up(item, fate.unanswered(item, self._options.names))
+                self._give_up(item, fate.unanswered(item, self._options.names, self._troubles()))
             else:
                 self._out_of_time(item, now)
 
@@ -363,7 +370,7 @@ class Session(Generic[Waiter]):
     def _out_of_time(self, ticket: Ticket[Waiter], now: float) -> None:
         if ticket.flight is not None:
             self._routes.silent(ticket.flight.replica, now)
-        self._end(ticket, fate.out_of_time(ticket, self._options.names))
+        self._end(ticket, fate.out_of_time(ticket, self._options.names, self._troubles()))
 
     def _end(self, ticket: Ticket[Waiter], error: ClientError | None = None) -> None:
         submitted = self._ledger.end(ticket, error)
