@@ -436,7 +436,7 @@ class Replica(pykka.ThreadingActor):
             time.monotonic() - self._born,
             self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
-            self._standing.trouble,
+            self._standing,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
