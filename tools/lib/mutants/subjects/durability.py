@@ -93,9 +93,9 @@ OWNER: Final = (
             ),
             Patch(
                 _REPLICA,
-                "        self.machine = StateMachine(LIMITS, _no_sleep)\n",
+                "        self.machine = StateMachine(LIMITS, _no_sleep, budget)\n",
                 "        self.core._commit.reserve(self._ceiling)\n"
-                "        self.machine = StateMachine(LIMITS, _no_sleep)\n",
+                "        self.machine = StateMachine(LIMITS, _no_sleep, budget)\n",
             ),
             Patch(
                 _REPLICA,
