@@ -21,9 +21,10 @@ _LOGGED_AT_MOST: Final = 1000
 
 
 class Opened(NamedTuple):
-    """What one frame brought: messages, and whether its sender hears this replica."""
+    """What one frame brought: messages, of which incarnation of its sender, and whether that hears this replica."""
 
     sender: Row
+    incarnation: int
     messages: list[PeerMessage]
     hears: bool
 
@@ -34,7 +35,8 @@ class Peers:
     A peer is known by its incarnation, the number it drew when its data directory was made. Only the first one
     heard of each row is listened to, for ever (`remember` makes it durable): another one is either a second process of
     the same name, or a replica that came back without its data and would break the promises it has forgotten
-    (protocol 4.11c).
+    (protocol 4.11c). Nor does a replica listen to what is meant for another one of its name: a late answer to what
+    that one proposed would count as an answer to what this one proposes in the same place.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Peers:
         codec: Codec,
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
+        incarnation: int,
         incarnations: Mapping[Row, int],
         remember: Callable[[Row, int], None],
     ) -> None:
@@ -53,6 +56,7 @@ class Peers:
         self._stats = stats
         self._refuse = refuse
         self._names = [replica.name for replica in config.replicas]
+        self._incarnation = incarnation
         self._incarnations = dict(incarnations)
         self._remember = remember
         self._logged: set[tuple[str, str]] = set()
@@ -86,7 +90,7 @@ class Peers:
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
-        return Opened(request.sender, messages, request.hears)
+        return Opened(request.sender, request.incarnation, messages, request.hears)
 
     def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:
@@ -105,6 +109,11 @@ class Peers:
             known = self._incarnations[request.sender] = request.incarnation
         if known != request.incarnation:
             raise FrameError("duplicate_name", self._forgetful(self._names[request.sender]))
+        if request.addressee not in (0, self._incarnation):
+            own = self._names[self._row]
+            raise FrameError(
+                "addressee", f"{self._names[request.sender]} speaks to the {own} that it heard before"
+            )
         return request
 
     def _forgetful(self, name: str) -> str:

@@ -42,9 +42,10 @@ class Send(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """To a Remote: a frame of the peer came in at `now`; `mutual` is whether the peer hears this replica too."""
+    """To a Remote: a frame of this incarnation of the peer came in; `mutual` is whether it hears this replica too."""
 
     now: float
+    incarnation: int
     mutual: bool = True
 
 
@@ -112,6 +113,7 @@ class Remote(HostedActor):
         self.online = False
         self.last_heard = float("-inf")
         self._hears = False
+        self._addressee = 0
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
@@ -143,6 +145,7 @@ class Remote(HostedActor):
         elif isinstance(message, Heard):
             self.last_heard = message.now
             self._hears = True
+            self._addressee = message.incarnation
             if message.mutual != self.online:
                 self._set_online(online=message.mutual, reason="it does not hear this replica")
         else:
@@ -197,7 +200,7 @@ class Remote(HostedActor):
     def _send(self, bundle: list[Outgoing]) -> None:
         settings = self._settings
         encoded = [outgoing.encoded for outgoing in bundle]
-        request = PeerRequest(settings.me, settings.incarnation, encoded, self._hears)
+        request = PeerRequest(settings.me, settings.incarnation, encoded, self._hears, self._addressee)
         frame = seal(Kind.PEER, settings.cluster, encode_envelope(request))
         if len(frame) > settings.max_frame and len(bundle) > 1:
             middle = len(bundle) // 2

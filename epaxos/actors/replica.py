@@ -21,7 +21,7 @@ import pykka
 import zmq
 
 from epaxos.actors.amnesia import directory_of
-from epaxos.actors.assembly import Parts, limits_of
+from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, no_quorum
@@ -38,7 +38,7 @@ from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
-from epaxos.statemachine.batch import Payload, decode_payload, make_payload
+from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, encode_message
 
 _log = logging.getLogger(__name__)
@@ -95,8 +95,7 @@ class Replica(pykka.ThreadingActor):
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
-        limits = limits_of(config)
-        self._bounds = limits.bounds
+        limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
         self._clients = Clients(config, limits, self._stats, self._reply)
         self._peers = Peers(
             config,
@@ -104,6 +103,7 @@ class Replica(pykka.ThreadingActor):
             Codec(config.n, decode_payload),
             self._stats,
             self._refuse,
+            disk.incarnation,
             disk.incarnations,
             disk.journal.remember,
         )
@@ -274,18 +274,18 @@ class Replica(pykka.ThreadingActor):
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
     def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
-        heard: dict[Row, bool] = {}
+        heard: dict[Row, Heard] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                heard[opened.sender] = opened.hears
+                heard[opened.sender] = Heard(now, opened.incarnation, opened.hears)
                 for message in opened.messages:
                     if isinstance(message, FetchRows | CheckpointRows):
                         self._durability.receive(opened.sender, message, now)
                     else:
                         effects.extend(self._core.on_event(Receive(opened.sender, message), now))
-        for sender, hears in heard.items():
-            self._remotes[sender].actor_ref.tell(Heard(now, hears))
+        for sender, last in heard.items():
+            self._remotes[sender].actor_ref.tell(last)
             self._remotes[sender].run_waiting()
 
     def _take_own_events(self, effects: Effects[Message], now: float) -> None:
@@ -294,7 +294,7 @@ class Replica(pykka.ThreadingActor):
         for change in changes:
             effects.extend(self._core.on_event(change, now))
         while self._may_propose():
-            payload = make_payload(self._clients.take_batches(), self._bounds)
+            payload = make_payload(self._clients.take_batches())
             self._stats.proposed(len(payload))
             effects.extend(self._core.on_event(Propose(payload), now))
         if self._core.deadline <= now:
@@ -377,7 +377,8 @@ class Replica(pykka.ThreadingActor):
             for decided in component:
                 if decided.value is not NOP:
                     assert isinstance(decided.value, Payload)
-                    self._clients.answer(self._machine.each(decided.value), time.monotonic())
+                    results = self._machine.apply(decided.value)
+                    self._clients.answer(results, time.monotonic())
             if len(component) == 1:
                 singles += 1
             else:
@@ -446,7 +447,7 @@ class Replica(pykka.ThreadingActor):
             time.monotonic() - self._born,
             self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
-            self._standing,
+            self._standing.trouble,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)

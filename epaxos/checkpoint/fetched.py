@@ -107,10 +107,10 @@ class Fetched:
             raise StorageError(f"a session of the checkpoint cannot be read: {error}") from error
         self._sessions[key] = row
 
-    def index(self) -> Iterator[tuple[list[bytes], Columns]]:
-        """What is remembered of keys, some keys at a time."""
+    def index(self, most: int = KEYS_AT_A_TIME) -> Iterator[tuple[list[bytes], Columns]]:
+        """What is remembered of keys, at most so many keys at a time."""
         items = iter(self._index.items())
-        while some := list(islice(items, KEYS_AT_A_TIME)):
+        while some := list(islice(items, most)):
             keys, blobs = zip(*some, strict=True)
             yield list(keys), read_index(self._width, blobs)
 

@@ -32,7 +32,7 @@ _FOLLOWING_TRIES: Final = 100
 """How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
 
 
-_SLICES_WHILE_ADOPTING: Final = 16
+SLICES_WHILE_MERGING: Final = 16
 """How many slices a round takes of merging: nothing executes meanwhile, so this replica has no client to keep waiting,
 and the sooner it is over the less has followed by then."""
 
@@ -43,11 +43,13 @@ class KeeperSettings(NamedTuple):
     interval   between the beginnings of two checkpoints, if something has executed
     instances  a checkpoint begins earlier once this many have executed
     retry      how long to wait for rows that were asked for
+    merging    slices of a peer's checkpoint that a round takes
     """
 
     interval: float
     instances: int
     retry: float
+    merging: int = SLICES_WHILE_MERGING
 
 
 @dataclass(slots=True)
@@ -246,7 +248,7 @@ class Keeper:
 
     def _write(self) -> bool:
         """Write what a round can take; True if that was the last of it."""
-        slices = _SLICES_WHILE_ADOPTING if self._adopting else 1
+        slices = self._settings.merging if self._adopting else 1
         return any(self.writer.step() for _ in range(slices))
 
     def _begin(self, now: float, todo: Todo) -> None:

@@ -44,14 +44,15 @@ class Stage(Protocol):
 class CheckpointWriter:
     """Writes the checkpoints of one replica, one after the other.
 
-    `stage` takes the rows. The driver calls `begin` or `adopt`, then `step` once a round until that is True, then
-    commits what was staged, and then tells the core with `event`.
+    `stage` takes the rows, about `size` of them in a slice. The driver calls `begin` or `adopt`, then `step` once a
+    round until that is True, then commits what was staged, and then tells the core with `event`.
     """
 
-    def __init__(self, core: Core[Any], machine: StateMachine, stage: Stage) -> None:
+    def __init__(self, core: Core[Any], machine: StateMachine, stage: Stage, size: int = SLICE) -> None:
         self._core = core
         self._machine = machine
         self._stage = stage
+        self._size = size
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Iterator[None] | None = None
         self.executed: Vector = ()
@@ -86,20 +87,20 @@ class CheckpointWriter:
 
     def _write(self, cut: Cut, values: Mapping[bytes, bytes | None]) -> Iterator[None]:
         keys: set[bytes] = set()
-        while (absorbed := cut.absorb(SLICE)) is not None:
+        while (absorbed := cut.absorb(self._size)) is not None:
             keys |= absorbed
             yield
         yield from self._write_rows(keys, values)
         self._write_end(cut.executed, map(cut.entry, cut.above))
 
     def _write_rows(self, keys: Iterable[bytes], values: Mapping[bytes, bytes | None]) -> Iterator[None]:
-        for some in _slices(keys):
+        for some in _slices(keys, self._size):
             self._stage(index_rows(some, self._core.recall(some)))
             yield
-        for items in _slices(values.items()):
+        for items in _slices(values.items(), self._size):
             self._stage(value_rows(items))
             yield
-        while sessions := self._machine.take_sessions(SLICE):
+        while sessions := self._machine.take_sessions(self._size):
             self._stage(list(map(session_row, sessions)))
             yield
 
@@ -126,10 +127,10 @@ class CheckpointWriter:
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
         keys = self._core.payload_keys(executed, [entry.id for entry in fetched.entries])
-        while (absorbed := cut.absorb(SLICE)) is not None:
+        while (absorbed := cut.absorb(self._size)) is not None:
             keys |= absorbed
             yield
-        for some, columns in fetched.index():
+        for some, columns in fetched.index(self._size):
             later = self._core.remember(some, columns)
             self._machine.merge(fetched.values_of(some, later))
             keys.update(some)
@@ -150,7 +151,7 @@ def adopt_event(fetched: Fetched) -> Adopt:
     return Adopt(fetched.executed, fetched.entries)
 
 
-def _slices(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _slices(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
-    while some := list(islice(iterator, SLICE)):
+    while some := list(islice(iterator, size)):
         yield some

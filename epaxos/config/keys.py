@@ -165,8 +165,7 @@ KEYS: Final = (
         "max_frame",
         32 * MEBIBYTE,
         Integer(1, 1024 * MEBIBYTE, "bytes"),
-        "Length of a frame on any socket at most; at least `max_key` + 2 * `max_value` + 4096; part of the cluster's "
-        "fingerprint.",
+        "Length of a frame on any socket at most; at least `max_key` + 2 * `max_value` + 4096.",
     ),
     Key(
         TOP,

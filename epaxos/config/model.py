@@ -169,8 +169,7 @@ def _members(config: Config) -> list[tuple[int, str]]:
 
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas of a cluster must have in common."""
-    sizes = [config.max_key, config.max_value, config.max_frame]
-    return _hash([config.name, _members(config), config.f, config.e, *sizes]) or 1
+    return _hash([config.name, _members(config), config.f, config.e, config.max_key, config.max_value]) or 1
 
 
 def _hash(values: list[object]) -> int:

@@ -45,6 +45,7 @@ ERROR_KINDS: Final = (
     "resolve",
     "peer_refused",
     "duplicate_name",
+    "addressee",
 )
 """The values of the label `kind`; ``docs/metrics.md`` says what each means."""
 

@@ -20,7 +20,7 @@ from epaxos.storage.directory import DataDirectory, Identity
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.storage.sqlite import SqliteEngine
 
-__all__ = ["ENGINES", "SYNCS", "Engine", "Entry", "Identity", "StateSnapshot", "open_engine"]
+__all__ = ["ENGINES", "SYNCS", "Engine", "Entry", "Identity", "Log", "StateSnapshot", "open_engine"]
 
 Entry: TypeAlias = tuple[bytes, bytes]
 """A key and its value."""
@@ -65,28 +65,8 @@ class StateSnapshot(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """A log and a state of bytes. Keys are not empty; they are ordered as bytes.
-
-    One thread, that of the Replica, calls everything, with the exceptions that the methods name.
-    """
-
-    @property
-    def name(self) -> str:
-        """The engine's name, as in the configuration."""
-        ...
-
-    @property
-    def made(self) -> bool:
-        """Whether it is new: nothing was ever kept before it was opened."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
-        ...
-
-    # -- the log: written every round --------------------------------------------------------------------
+class Log(Protocol):
+    """The log of an engine, written every round."""
 
     def write_log(self, puts: Sequence[Entry]) -> None:
         """Put all entries atomically, in one commit, durable as `sync` says when this returns.
@@ -116,6 +96,28 @@ class Engine(Protocol):
         Raises:
             DataCorrupt: an entry is not what was written; its key is named.
         """
+        ...
+
+
+class Engine(Log, Protocol):
+    """A log and a state of bytes. Keys are not empty; they are ordered as bytes.
+
+    One thread, that of the Replica, calls everything, with the exceptions that the methods name.
+    """
+
+    @property
+    def name(self) -> str:
+        """The engine's name, as in the configuration."""
+        ...
+
+    @property
+    def made(self) -> bool:
+        """Whether it is new: nothing was ever kept before it was opened."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
         ...
 
     # -- the state: one transaction a checkpoint -----------------------------------------------------------

@@ -17,7 +17,7 @@ from epaxos.errors import StorageError
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.log import Instance
-from epaxos.storage.engine import Engine, Entry
+from epaxos.storage.engine import Entry, Log
 from epaxos.storage.records import RecordWriter, check_width, decode_log, dropped_ranges
 
 _NO_ROW: Final = 0xFFFF
@@ -39,7 +39,7 @@ class Loaded(NamedTuple):
 class Journal:
     """Writes what a replica of a cluster of n has to remember, and reads it at the start, once, before that."""
 
-    def __init__(self, engine: Engine, n: int, decode_command: Callable[[bytes], Command]) -> None:
+    def __init__(self, engine: Log, n: int, decode_command: Callable[[bytes], Command]) -> None:
         self._engine = engine
         self._n = n
         self._decode = decode_command

@@ -73,13 +73,15 @@ class PeerRequest(NamedTuple):
     data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
     a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
     receivers. `hears` tells the receiver whether the sender hears it: who is not heard should know, since to
-    everybody else it seems to be there.
+    everybody else it seems to be there. `addressee` is the incarnation of the receiver that the sender knows, 0 if it
+    has not heard it yet.
     """
 
     sender: Row
     incarnation: int
     messages: Sequence[bytes]
     hears: bool = True
+    addressee: int = 0
 
 
 def encode_message(message: PeerMessage) -> bytes:
@@ -139,14 +141,15 @@ class Codec:
             FrameError: of kind ``malformed``.
         """
         try:
-            sender, incarnation, messages, hears = msgpack.unpackb(body)
+            sender, incarnation, messages, hears, addressee = msgpack.unpackb(body)
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
         _check(type(sender) is int and 0 <= sender < self._n, "sender")
         _check(type(incarnation) is int and 0 <= incarnation < 2**64, "incarnation")
         _check(type(messages) is list and set(map(type, messages)) <= {bytes}, "list of messages")
         _check(type(hears) is bool, "whether the receiver is heard")
-        return PeerRequest(sender, incarnation, messages, hears)
+        _check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
+        return PeerRequest(sender, incarnation, messages, hears, addressee)
 
     def decode_message(self, sender: Row, encoded: bytes) -> PeerMessage:
         """Decode one message of an envelope.

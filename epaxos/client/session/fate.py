@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from epaxos.client.session.questions import Question
 from epaxos.client.session.tickets import Ticket, Waiter
-from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
 
 _Error = TypeVar("_Error", bound=ClientError)
 
@@ -17,11 +17,6 @@ _MAYBE = "the command may have executed, or may still do so"
 def out_of_time(ticket: Ticket[Waiter], names: Sequence[str]) -> ClientError:
     """The error of a ticket whose deadline has passed."""
     span = f"within {ticket.timeout:g} s"
-    if ticket.untold:
-        return Untold(
-            f"the command was executed, but its result did not come {span}: answers over this connection are "
-            "too large, or read too slowly; ask for less at a time"
-        )
     if ticket.tries:
         return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}; {_MAYBE}"), ticket)
     if ticket.busy:

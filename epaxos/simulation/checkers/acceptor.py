@@ -60,6 +60,7 @@ class Acceptors(Observer):
         self._durable: list[dict[InstanceId, Instance]] = [{} for _ in range(n)]
         self._known = [_Known(n) for _ in range(n)]
         self._starts = [0] * n
+        self._forgetful: set[Row] = set()
         self._dropped: list[Vector] = [(-1,) * n] * n
         self._proposals: dict[InstanceId, Proposal] = {}
         self._accepts: dict[tuple[InstanceId, Ballot], tuple[Any, ...]] = {}
@@ -83,16 +84,36 @@ class Acceptors(Observer):
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
     ) -> None:
         """See `Observer`. What was durable once counts, whatever the replica has dropped since."""
-        del records, executed, above
+        del executed, above
+        if row in self._forgetful:
+            return
         self._starts[row] += 1
+        self._check_read(row, records)
         self._latest[row] = dict(self._durable[row])
         self._known[row] = known = _Known(self._n)
         for place, record in self._durable[row].items():
             if record.orig is not None:
                 known.add(place, self._contents.of(record.orig))
 
+    def _check_read(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
+        """What a restart reads is what was written."""
+        for place, written in self._durable[row].items():
+            record = records.get(place)
+            if record is None and covers(self._dropped[row], place):
+                continue
+            if record is None or any(
+                getattr(record, field) != getattr(written, field) for field in Instance.__slots__
+            ):
+                self._fail(row, place, f"reads {record!r}, written was {written!r}")
+
+    def forgot(self, row: Row) -> None:
+        """See `Observer`. Nobody believes it, so nothing is asked of it."""
+        self._forgetful.add(row)
+
     def durable(self, row: Row, record: Instance) -> None:
         """See `Observer`."""
+        if row in self._forgetful:
+            return
         self._durable[row][record.id] = record
         if record.init is not None:
             self._proposals.setdefault(record.id, record.init)
@@ -100,6 +121,8 @@ class Acceptors(Observer):
     def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
         """See `Observer`."""
         del event
+        if row in self._forgetful:
+            return
         latest = self._latest[row]
         if effects.truncate is not None:
             self._dropped[row] = effects.truncate
@@ -175,7 +198,7 @@ class Acceptors(Observer):
         """See `Observer`."""
         del receivers
         check = self._checks.get(type(message))
-        if check is not None:
+        if check is not None and row not in self._forgetful:
             check(row, message, self._durable[row].get(message.id))
 
     def _on_pre_accept(self, row: Row, message: PreAccept, durable: Instance | None) -> None:

@@ -32,6 +32,7 @@ class Decisions(Observer):
         # Counted here, not asked of what is checked.
         self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
         rows = quorums.n
+        self._forgetful: set[Row] = set()
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._votes: defaultdict[InstanceId, dict[tuple[Ballot, Decided], set[Row]]] = defaultdict(dict)
@@ -39,11 +40,17 @@ class Decisions(Observer):
 
     # -- agreement -----------------------------------------------------------------------------------------
 
+    def forgot(self, row: Row) -> None:
+        """See `Observer`. Votes of such a replica are none."""
+        self._forgetful.add(row)
+
     def durable(self, row: Row, record: Instance) -> None:
         """See `Observer`."""
         if record.value is None or record.phase < Phase.PREACCEPTED:
             return
         held = Decided(record.id, record.value, record.deps, record.seq)
+        if row in self._forgetful and record.phase is not Phase.COMMITTED:
+            return
         if record.phase is Phase.COMMITTED:
             self._compare(row, held)
         elif record.phase is Phase.ACCEPTED:

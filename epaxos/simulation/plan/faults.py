@@ -89,6 +89,29 @@ class SlowDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class BadDisk:
+    """For a while a replica's disk fails when it is written to; then somebody mends it and starts the replica again."""
+
+    when: float
+    row: Row
+    duration: float
+
+    def __str__(self) -> str:
+        return f"disk of {self.row} fails for {_milliseconds(self.duration)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comeback:
+    """A replica that was to stop for good comes back without its disk."""
+
+    when: float
+    row: Row
+
+    def __str__(self) -> str:
+        return f"replica {self.row} comes back without its disk"
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """A replica's clock changes its rate until the faults end."""
 
@@ -100,7 +123,7 @@ class Drift:
         return f"clock of {self.row} runs at {self.rate:.2f} s/s"
 
 
-Fault: TypeAlias = Crash | Pause | Partition | Storm | SlowDisk | Drift
+Fault: TypeAlias = Crash | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift
 
 
 def _milliseconds(seconds: float) -> str:
@@ -118,6 +141,10 @@ _DRAWN: Final = {
 """The kinds that are events, by how often they happen."""
 
 
+BAD_DISK: Final = 0.3
+"""How likely a disk fails in a run in which disks are slow."""
+
+
 def draw_faults(options: Options) -> tuple[Fault, ...]:
     """The faults of a run, in the order of their times."""
     random = stream(options.seed, "events")
@@ -126,10 +153,20 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     for _ in range(options.troubles if weights else 0):
         kind = random.choices(list(weights), list(weights.values()))[0]
         drawn.append(_draw(random, kind, options))
-    drawn += [
+    dead = [
         _crash(random, random.random() * options.phase, row, None)
         for row in random.sample(range(options.replicas), options.dead)
     ]
+    drawn += dead
+    random = stream(options.seed, "disks")
+    drawn += [
+        Comeback(crash.when + random.random() * (options.phase - crash.when), crash.row)
+        for crash in dead
+        if random.random() < options.comeback
+    ]
+    if "disk" in options.faults and random.random() < BAD_DISK:
+        row = random.randrange(options.replicas)
+        drawn.append(BadDisk(random.random() * options.phase, row, random.expovariate(3 / options.phase)))
     return tuple(sorted(drawn, key=lambda fault: fault.when))
 
 

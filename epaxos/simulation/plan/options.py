@@ -31,19 +31,19 @@ FAULTS: Final = {
     "storm": "for a while, most messages are lost or late",
     "partition": "links are cut: in halves, one way, around one replica, or but for one bridge",
     "crash": "replicas stop between any two effects, lose what was not durable, and restart",
-    "death": "up to f replicas stop for good",
+    "death": "up to f replicas stop for good; some come back without their disk",
     "pause": "replicas stand still and go on",
-    "disk": "writing takes long, and longer at times",
+    "disk": "writing takes long, longer at times, and fails",
     "clock": "clocks run too fast or too slow",
     "client": "requests and replies are lost, clients retry elsewhere in other groupings or give up",
 }
 """The kinds of faults, by the names that --faults takes."""
 
-MANY: Final = 10**6
-"""As many bytes of results as no run comes to."""
-
 SMALLEST, LARGEST = 1, 15
 """How many replicas a simulated cluster may have."""
+
+FEW: Final = 0.04
+"""How likely there are but one or two."""
 
 
 class Overrides(NamedTuple):
@@ -98,7 +98,6 @@ class Options:
     think             mean time between a client's frames
     keys, hot         how many keys there are; the share of the commands that go to the first of them
     mix               which operations clients prefer: see `workload`
-    results, kept     bytes of results that a batch may come to, and that replicas keep of a session
     delay, spread     mean delay of a message and how it is distributed: see `network`
     fifo              whether messages of one link arrive in order
     bias, mutes       message types that fare worse, everywhere or between two replicas
@@ -107,15 +106,17 @@ class Options:
     checkpoint_size   how many executed instances make it begin at once
     retain            bytes of executed instances that a replica keeps for the others
     chunk             bytes of a checkpoint that one message brings
+    slice, merging    rows in a slice of a checkpoint; slices of a peer's that a round merges
     lease             how long a replica serves a checkpoint to somebody who does not ask any more
     early             whether messages that promise nothing leave before the records of their round are durable
     cpu, round        how long a round takes, and how many events one takes in at most
     offline           a peer silent for this long is reported offline
+    acquainted        whether replicas take each other for online from the first moment
     skew              how far the rates of clocks are from 1 at most
     phase             how long the faults last
     faults            the kinds that may happen
     troubles          how many of them happen
-    dead              how many replicas stop for good
+    dead, comeback    how many replicas stop for good; the chance that such a one is started again without its disk
     """
 
     seed: int
@@ -137,8 +138,6 @@ class Options:
     keys: int
     hot: float
     mix: str
-    results: int
-    kept: int
     client_timeout: float
     client_loss: float
     regroup: float
@@ -156,6 +155,8 @@ class Options:
     checkpoint_size: int
     retain: int
     chunk: int
+    slice: int
+    merging: int
     lease: float
     early: bool
     cpu: float
@@ -163,11 +164,13 @@ class Options:
     commit_delay: float
     beacon: float
     offline: float
+    acquainted: bool
     skew: float
     phase: float
     faults: frozenset[str]
     troubles: int
     dead: int
+    comeback: float
 
     @property
     def quorums(self) -> Quorums:
@@ -231,7 +234,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     scale = _draw_scale(stream(seed, "scale"), overrides)
     delay = _between(stream(seed, "delay"), 0.0005, 0.02)
     faults = _draw_faults(stream(seed, "faults"), scale, overrides)
-    n, f, e = _draw_cluster(stream(seed, "cluster"), overrides.replicas)
+    n, f, e = _draw_cluster(seed, overrides.replicas)
     return Options(
         seed=seed,
         scale=scale,
@@ -241,7 +244,6 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         faults=faults,
         **_draw_core(stream(seed, "core"), scale, delay),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
-        **_draw_bounds(stream(seed, "bounds")),
         mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
         **_draw_network(stream(seed, "network"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
@@ -274,7 +276,11 @@ def _draw_scale(random: Random, overrides: Overrides) -> str:
     return random.choices(list(_SCALES), (60, 36, 4))[0]
 
 
-def _draw_cluster(random: Random, replicas: int | None) -> tuple[int, int, int]:
+def _draw_cluster(seed: int, replicas: int | None) -> tuple[int, int, int]:
+    few = stream(seed, "few")
+    if replicas is None and few.random() < FEW:
+        replicas = few.choice((1, 2, 2))
+    random = stream(seed, "cluster")
     n = random.choices((3, 4, 5, 6, 7), (35, 5, 40, 3, 17))[0] if replicas is None else replicas
     sizes = [(f, e) for f in range(1, n) for e in range(f + 1) if allowed(n, f, e)]
     if sizes and random.random() < 0.25:
@@ -325,14 +331,6 @@ def _draw_clients(
         "abandon": random.choice((0.0, 0.0, 0.05, 0.2)),
     }
     return options if lossy else options | {"client_loss": 0.0, "regroup": 0.0, "abandon": 0.0}
-
-
-def _draw_bounds(random: Random) -> dict[str, Any]:
-    """Values have a few bytes: mostly nothing is bounded, or it would stay unnoticed that a result was lost."""
-    return {
-        "results": random.choice((MANY, MANY, 40, 12)),
-        "kept": random.choice((MANY, MANY, MANY, 1000)),
-    }
 
 
 def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
@@ -407,6 +405,7 @@ def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict
         "beacon": beacon,
         "offline": beacon * (2.5 + 5 * random.random()),
         "skew": 0.3 * random.random() if "clock" in faults else 0.0,
+        "acquainted": random.random() < 0.7,
     }
 
 
@@ -420,6 +419,8 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
         "retain": random.choice((0, 0, 2_000, 20_000, 10**9)),
         "chunk": random.choice((50, 300, 10_000)),
         "lease": delay * _between(random, 10, 300),
+        "slice": random.choice((1, 2, 5, 256)),
+        "merging": random.choice((1, 1, 16)),
     }
 
 
@@ -431,4 +432,5 @@ def _draw_troubles(random: Random, name: str, delay: float, faults: frozenset[st
         "phase": delay * _between(random, *scale.phase),
         "troubles": troubles,
         "dead": dead if "death" in faults else 0,
+        "comeback": 0.2,
     }

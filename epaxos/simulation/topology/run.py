@@ -18,7 +18,7 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.simulation.checkers.progress import check_same_digest, describe_unsettled, settled
 from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.plan.options import MANY, Options, stream
+from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.topology.clients import Budget, Client
 from epaxos.simulation.topology.table import Table
 from epaxos.simulation.world.observer import Observer, Observers
@@ -88,10 +88,10 @@ class TableNetwork:
         self._schedule = schedule
         self.replicas: Sequence[Replica] = ()
 
-    def send(self, sender: Row, receiver: Row, message: Any) -> None:
+    def send(self, sender: Row, receiver: Row, message: Any, stamp: Any) -> None:
         """See `Network`."""
         delay = self._delays[sender][receiver]
-        self._schedule.after(delay, self.replicas[receiver].receive, sender, message)
+        self._schedule.after(delay, self.replicas[receiver].receive, sender, message, stamp)
 
 
 class _Commits(Observer):
@@ -157,7 +157,7 @@ class _Run:
     def execute(self) -> None:
         """Run until all commands are answered and all replicas have heard of all of them."""
         for replica in self._replicas:
-            replica.start()
+            replica.start(acquainted=True)
         while self._budget.unanswered:
             self._await_answer()
         until = self._schedule.now + 2 * self._table.longest
@@ -222,8 +222,6 @@ def make_options(table: Table, load: Load) -> Options:
         operations=load.operations,
         window=1,
         frame=1,
-        results=MANY,
-        kept=MANY,
         think=0.0,
         keys=0,
         hot=load.conflicts / 100,
@@ -245,6 +243,8 @@ def make_options(table: Table, load: Load) -> Options:
         checkpoint_size=int(_NEVER),
         retain=int(_NEVER),
         chunk=1,
+        slice=1,
+        merging=1,
         lease=_NEVER,
         early=False,
         cpu=0.0,
@@ -253,9 +253,11 @@ def make_options(table: Table, load: Load) -> Options:
         # Nothing is lost that a beacon could reveal, and nobody is silent who could be reported.
         beacon=_NEVER,
         offline=_NEVER,
+        acquainted=True,
         skew=0.0,
         phase=0.0,
         faults=frozenset(),
         troubles=0,
         dead=0,
+        comeback=0.0,
     )

@@ -9,13 +9,23 @@ from typing import Any
 
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.simulation.plan.faults import Crash, Drift, Fault, Partition, Pause, SlowDisk, Storm
+from epaxos.simulation.plan.faults import (
+    BadDisk,
+    Comeback,
+    Crash,
+    Drift,
+    Fault,
+    Partition,
+    Pause,
+    SlowDisk,
+    Storm,
+)
 from epaxos.simulation.plan.options import Options
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.world.clients import Client, Surroundings
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
-from epaxos.simulation.world.replica import MakeCore, Replica, World
+from epaxos.simulation.world.replica import MakeCore, Replica, Stamp, World
 from epaxos.simulation.world.schedule import Schedule
 
 
@@ -60,16 +70,16 @@ class Cluster:
     def start(self) -> None:
         """Start everybody, and let the faults come."""
         for replica in self.replicas:
-            replica.start()
+            replica.start(acquainted=self._plan.options.acquainted)
         for client in self.clients:
             client.start()
         for fault in self._plan.faults:
             self.schedule.at(fault.when, self._strike, fault)
 
-    def _deliver(self, sender: Row, receiver: Row, message: Any) -> None:
+    def _deliver(self, sender: Row, receiver: Row, message: Any, stamp: Stamp) -> None:
         if self.replicas[receiver].alive:
             self._observer.delivered(sender, receiver, message)
-            self.replicas[receiver].receive(sender, message)
+            self.replicas[receiver].receive(sender, message, stamp)
         else:
             self._observer.lost(sender, receiver, message)
 
@@ -96,6 +106,12 @@ class Cluster:
             disk = self.replicas[fault.row].disk
             disk.slowness = fault.slowness
             self._later(fault.duration, setattr, disk, "slowness", 1.0)
+        elif isinstance(fault, BadDisk):
+            self.replicas[fault.row].disk.failing = True
+            self._later(fault.duration, self._mend_disk, self.replicas[fault.row])
+        elif isinstance(fault, Comeback):
+            self._observer.noted("replica back without its disk")
+            self.replicas[fault.row].lose_disk(self._plan.options.replicas + fault.row)
         elif isinstance(fault, Drift):
             self._observer.noted("clock drifts")
             self.replicas[fault.row].drift(fault.rate)
@@ -109,10 +125,17 @@ class Cluster:
         if crash.down is not None:
             self._later(crash.down, self._restart, replica)
 
+    def _mend_disk(self, replica: Replica) -> None:
+        """Somebody puts it right, and starts the replica again if it has noticed."""
+        replica.disk.failing = False
+        if replica.failed:
+            self._restart(replica)
+
     def _restart(self, replica: Replica) -> None:
-        if replica.alive:
+        if replica.alive and not replica.failed:
             replica.fuse = None
         elif replica.row not in self._dead():
+            replica.crash()
             replica.start()
 
     def _dead(self) -> set[Row]:
@@ -139,10 +162,12 @@ class Cluster:
             if replica.row in dead:
                 self._observer.noted("replica dead for good")
                 replica.crash()
-            elif replica.alive:
-                replica.calm()
-            else:
+                continue
+            replica.disk.calm()
+            if replica.failed:
+                replica.crash()
+            if not replica.alive:
                 replica.start()
-                replica.calm()
+            replica.calm()
         for client in self.clients:
             client.calm()

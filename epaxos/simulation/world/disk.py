@@ -1,8 +1,8 @@
 """The disk of one replica: what is durable, and what is on its way there.
 
-It is a log: a record becomes durable after all that were written before it, and records are dropped after that. All
-that waits when a write ends goes with the next one. A crash keeps any beginning of what was on its way. What is durable
-is, for each place that has not been dropped, its last record.
+It is the log under a `Journal`, as bytes: a restart reads what the journal wrote, and nothing else. A record becomes
+durable after all that were written before it, and records are dropped after that. All that waits when a write ends goes
+with the next one. A crash keeps any beginning of what was on its way, and so does a write that fails.
 
 Beside it stands the state, the last checkpoint as rows. What is staged becomes durable as a whole or not at all, at any
 time relative to the log.
@@ -12,15 +12,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Final, NamedTuple, TypeAlias
 
-from epaxos.protocol.ids import InstanceId, Vector, covers
+from epaxos.errors import WriteFailed
+from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.simulation.plan.options import Options
 from epaxos.simulation.world.schedule import Schedule
+from epaxos.statemachine.batch import decode_payload
+from epaxos.storage.engine import Entry
+from epaxos.storage.journal import Journal, Loaded
 
 Then: TypeAlias = Callable[[], None]
 """What to do once all records written before are durable."""
@@ -29,10 +33,12 @@ Guard: TypeAlias = Callable[[Then], None]
 """Runs what may end in a crash of the replica."""
 
 
-class Drop(NamedTuple):
-    """An entry of the log: the records up to here are dropped."""
+class _Write(NamedTuple):
+    """What the journal makes of one record, or of what it drops: all of it becomes durable, or nothing."""
 
-    frontier: Vector
+    ranges: Sequence[Entry]
+    puts: Sequence[Entry]
+    record: Instance | None = None
 
 
 class Snapshot:
@@ -72,10 +78,11 @@ def copy_record(record: Instance) -> Instance:
 
 
 class Disk:
-    """Durable records of one replica.
+    """The durable memory of one replica, in which `journal` writes.
 
-    `step` is called before each record becomes durable, and may raise to end the replica there; `on_durable`
-    after it. `guard` runs what happens later than the call of `write`.
+    `step` is called before each write becomes durable, and may raise to end the replica there; `on_durable`
+    after that of a record. `guard` runs what happens later than the call of `write`. While `failing`, it writes a part
+    of what is next and raises.
     """
 
     def __init__(
@@ -87,11 +94,12 @@ class Disk:
         on_durable: Callable[[Instance], None],
         guard: Guard,
     ) -> None:
-        self.records: dict[InstanceId, Instance] = {}
-        self.truncated: Vector = (-1,) * options.replicas
         self.state: dict[bytes, bytes] = {}
         self.slowness = 1.0
         self.busy = False
+        self.failing = False
+        self._replicas = options.replicas
+        self._log: dict[bytes, bytes] = {}
         self._schedule = schedule
         self._random = random
         self._delay = options.disk_delay if options.disk != "instant" else 0.0
@@ -99,31 +107,70 @@ class Disk:
         self._step = step
         self._on_durable = on_durable
         self._guard = guard
-        self._waiting: deque[Instance | Drop | Then] = deque()
-        self._under_way: deque[Instance | Drop | Then] = deque()
+        self._waiting: deque[_Write | Then] = deque()
+        self._under_way: deque[_Write | Then] = deque()
         self._staged: list[tuple[bytes, bytes | None]] = []
         self._crashes = 0
+        self._journal = self._make_journal()
+
+    def _make_journal(self) -> Journal:
+        return Journal(self, self._replicas, decode_payload)
+
+    def load(self) -> Loaded:
+        """What is durable, as a restart finds it."""
+        self._journal = self._make_journal()
+        return self._journal.load()
 
     def write(self, records: Sequence[Instance], then: Then) -> None:
-        """Make records durable and call `then`: at once, if there is nothing to wait for."""
-        if self.busy or (self._delay and records):
-            self._waiting += records
+        """Make records durable and call `then`: at once, if there is nothing to wait for.
+
+        Raises:
+            WriteFailed: the disk fails.
+        """
+        writes = [self._encoded(record) for record in records]
+        if self.busy or (self._delay and writes):
+            self._waiting += writes
             self._waiting.append(then)
             if not self.busy:
                 self._begin()
             return
-        for record in records:
+        self._fail_if_it_does(writes)
+        for write in writes:
             self._step()
-            self._keep(record)
+            self._keep(write)
         then()
+
+    def _encoded(self, record: Instance) -> _Write:
+        self._journal.persist((record,))
+        return self._written._replace(record=record)
 
     def drop(self, frontier: Vector) -> None:
         """Drop the records up to here, after all that was written before."""
+        self._journal.drop(frontier)
         if self.busy:
-            self._waiting.append(Drop(frontier))
+            self._waiting.append(self._written)
         else:
             self._step()
-            self._drop(frontier)
+            self._keep(self._written)
+
+    def remember(self, row: Row, incarnation: int) -> None:
+        """Keep the incarnation of a replica, at once."""
+        self._journal.remember(row, incarnation)
+        self._keep(self._written)
+
+    # -- the journal's log -----------------------------------------------------------------------------------
+
+    def write_log(self, puts: Sequence[Entry]) -> None:
+        """See `Log`; what calls the journal sees to it that this becomes durable."""
+        self._written = _Write((), puts)
+
+    def drop_log(self, ranges: Sequence[Entry], puts: Sequence[Entry]) -> None:
+        """See `Log`."""
+        self._written = _Write(ranges, puts)
+
+    def scan_log(self) -> Iterator[Entry]:
+        """See `Log`."""
+        return iter(sorted(self._log.items()))
 
     # -- the state -----------------------------------------------------------------------------------------
 
@@ -141,6 +188,7 @@ class Disk:
             self._guard(partial(self._commit, then))
 
     def _commit(self, then: Then) -> None:
+        self._fail_if_it_does(())
         self._step()
         self._apply_staged()
         self._step()
@@ -166,18 +214,19 @@ class Disk:
         """Stop in the middle; the result says whether something was lost."""
         self._crashes += 1
         self._staged = []
-        coming = [entry for entry in (*self._under_way, *self._waiting) if isinstance(entry, Instance | Drop)]
+        coming = [entry for entry in (*self._under_way, *self._waiting) if isinstance(entry, _Write)]
         kept = self._random.randint(0, len(coming))
-        for entry in coming[:kept]:
-            self._take(entry)
+        for write in coming[:kept]:
+            self._keep(write)
         self._under_way.clear()
         self._waiting.clear()
         self.busy = False
         return kept < len(coming)
 
     def calm(self) -> None:
-        """Be as fast as a good disk from now on."""
+        """Be as fast as a good disk from now on, and fail no more."""
         self.slowness = 1.0
+        self.failing = False
         self._delay = min(self._delay, self._calm_delay)
 
     def _begin(self) -> None:
@@ -191,29 +240,30 @@ class Disk:
             self._guard(self._finish)
 
     def _finish(self) -> None:
+        self._fail_if_it_does([entry for entry in self._under_way if isinstance(entry, _Write)])
         while self._under_way:
             entry = self._under_way.popleft()
-            if isinstance(entry, Instance | Drop):
+            if isinstance(entry, _Write):
                 self._step()
-                self._take(entry)
+                self._keep(entry)
             else:
                 entry()
         self.busy = False
         if self._waiting:
             self._begin()
 
-    def _take(self, entry: Instance | Drop) -> None:
-        if isinstance(entry, Drop):
-            self._drop(entry.frontier)
-        else:
-            self._keep(entry)
+    def _fail_if_it_does(self, writes: Sequence[_Write]) -> None:
+        """Write some of it and no more; nobody will be told how much."""
+        if not self.failing:
+            return
+        for write in writes[: self._random.randint(0, len(writes))]:
+            self._keep(write)
+        raise WriteFailed("the simulated disk fails")
 
-    def _drop(self, frontier: Vector) -> None:
-        self.truncated = tuple(map(max, frontier, self.truncated))
-        self.records = {
-            place: record for place, record in self.records.items() if not covers(frontier, place)
-        }
-
-    def _keep(self, record: Instance) -> None:
-        self.records[record.id] = record
-        self._on_durable(record)
+    def _keep(self, write: _Write) -> None:
+        for first, last in write.ranges:
+            for key in [key for key in self._log if first <= key <= last]:
+                del self._log[key]
+        self._log.update(write.puts)
+        if write.record is not None:
+            self._on_durable(write.record)

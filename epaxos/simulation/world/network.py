@@ -12,15 +12,18 @@ from epaxos.simulation.plan.options import Bias, Options, stream
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
 
-Deliver = Callable[[Row, Row, Any], None]
-"""Takes (sender, receiver, message) when a message arrives."""
+Deliver = Callable[[Row, Row, Any, Any], None]
+"""Takes (sender, receiver, message, stamp) when a message arrives."""
 
 
 class Network(Protocol):
     """What a replica needs of a network."""
 
-    def send(self, sender: Row, receiver: Row, message: Any) -> None:
-        """Send a message to another replica, which may get it once, several times or never."""
+    def send(self, sender: Row, receiver: Row, message: Any, stamp: Any) -> None:
+        """Send a message to another replica, which may get it once, several times or never.
+
+        `stamp` is what goes with it, whatever that is.
+        """
         ...
 
 
@@ -102,7 +105,7 @@ class HostileNetwork:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def send(self, sender: Row, receiver: Row, message: Any) -> None:
+    def send(self, sender: Row, receiver: Row, message: Any, stamp: Any) -> None:
         """See `Network`."""
         link = self._links[sender, receiver]
         random = link.random.random
@@ -119,12 +122,12 @@ class HostileNetwork:
             self._observer.lost(sender, receiver, message)
             self._observer.noted("message lost")
             return
-        self._carry(sender, receiver, message, slowness)
+        self._carry(sender, receiver, message, stamp, slowness)
         if self._duplicate and random() < self._duplicate:
             self._observer.noted("message duplicated")
-            self._carry(sender, receiver, message, slowness)
+            self._carry(sender, receiver, message, stamp, slowness)
 
-    def _carry(self, sender: Row, receiver: Row, message: Any, slowness: float) -> None:
+    def _carry(self, sender: Row, receiver: Row, message: Any, stamp: Any, slowness: float) -> None:
         link = self._links[sender, receiver]
         delay = self._delay * link.slowness * slowness * self._spread(link.random)
         arrival = self._schedule.now + min(delay, self._longest)
@@ -134,7 +137,7 @@ class HostileNetwork:
             else:
                 self._observer.noted("message overtaken")
         link.latest = max(arrival, link.latest)
-        self._schedule.at(arrival, self._deliver, sender, receiver, message)
+        self._schedule.at(arrival, self._deliver, sender, receiver, message, stamp)
 
 
 _UNBIASED: Final = Bias("", 0.0, 1.0)

@@ -33,6 +33,9 @@ class Observer:
     def stopped(self, row: Row) -> None:
         """A replica has crashed."""
 
+    def forgot(self, row: Row) -> None:
+        """A replica has lost its disk; it comes back, and nobody may believe it any more."""
+
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
     ) -> None:

@@ -2,6 +2,10 @@
 
 It performs effects in the order that `protocol.contract` demands, one at a time; before each, it may crash. What
 is lost then is all but the disk.
+
+As with the actor, a peer is online while both hear each other (decision 0012), and gets nothing but beacons else. When
+the disk fails, the replica takes part in nothing any more. Peers know a replica by its incarnation, and refuse one that
+comes back without its disk.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.loading import load
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
+from epaxos.errors import WriteFailed
 from epaxos.protocol.contract import (
     Adopt,
     Component,
@@ -37,18 +42,18 @@ from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
-from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor
+from epaxos.simulation.world.frontdoor import Answer, Frontdoor
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.sessions import BatchResult, Budget
+from epaxos.statemachine.sessions import BatchResult
 
 MakeCore: TypeAlias = Callable[[Settings, Any, Durable], EPaxos]
 """Makes a core from settings, a seeded generator and what is durable."""
 
-LIMITS = Limits(key=64, value=LONGEST_VALUE, pause=3)
+LIMITS = Limits(key=64, value=4096, pause=3)
 """Small enough for values to reach them."""
 
 LARGEST_ROUND = 10_000
@@ -71,6 +76,25 @@ class Transferred(NamedTuple):
 
     sender: Row
     message: TransferMessage
+
+
+class Stamp(NamedTuple):
+    """What every message says besides, as an envelope does.
+
+    incarnation  of its sender
+    addressee    the incarnation of the receiver that the sender knows
+    hears        whether the sender hears the receiver
+    """
+
+    incarnation: int
+    addressee: int | None
+    hears: bool
+
+
+class Refusal(NamedTuple):
+    """To a replica that has another incarnation than the one that was heard before: it is not listened to."""
+
+    incarnation: int
 
 
 class World(NamedTuple):
@@ -97,32 +121,45 @@ class Replica:
         self.peers = tuple(peer for peer in range(options.replicas) if peer != row)
         self.alive = False
         self.starts = 0
+        self.incarnation = row
         self.coverage: Counter[str] = Counter()
         self.paused = False
+        self.failed = False
+        self._asleep = False
         self._cpu = options.cpu
         self._blocking = options.disk == "blocking"
         self._round_size = options.round
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
-        self.disk = Disk(
-            options,
+        self.disk = self._make_disk()
+        for known in range(options.replicas):
+            self.disk.remember(known, known)
+
+    def _make_disk(self) -> Disk:
+        return Disk(
+            self._options,
             self._schedule,
             self._random,
             self._step,
-            lambda record: self._observer.durable(row, record),
+            lambda record: self._observer.durable(self.row, record),
             self._guard_unless_paused,
         )
 
     # -- life ----------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin, or begin again, with what is durable."""
+    def start(self, *, acquainted: bool = False) -> None:
+        """Begin, or begin again, with what is durable; `acquainted` takes all peers for online."""
         self.starts += 1
         self.alive = True
         self.fuse = None
-        self.paused = False
+        self.paused = self.failed = self._asleep = False
         self._begin_memory()
-        if self.starts > 1:
+        if acquainted:
+            self._hears.update(self.peers)
+            self._online.update(self.peers)
+        else:
+            self._inbox += [PeerStatus(peer, online=False) for peer in self.peers]
+        if self._resumes:
             self._guard(self._resume)
         self._schedule.after(self._options.beacon * self._random.random(), self._on_beacon, self.starts)
         self._poke()
@@ -136,15 +173,17 @@ class Replica:
         generator = stream(seed, f"core {self.row} {self.starts}")
         checkpoint = self._make_fetched()
         checkpoint.take(self.disk.state.items())
-        records = [copy_record(record) for record in self.disk.records.values()]
-        durable = Durable(records, self.disk.truncated, checkpoint.executed, checkpoint.entries)
-        self.core = self._world.make_core(self._world.settings(self.row), generator, durable)
-        budget = Budget(self._options.kept, 3 * self._options.kept)
-        self.machine = StateMachine(LIMITS, _no_sleep, budget)
-        load(checkpoint, self.core, self.machine)
+        loaded = self.disk.load()
+        self._incarnations = loaded.incarnations
+        self._resumes = self.starts > 1 and self.incarnation == self.row
         above = [entry.id for entry in checkpoint.entries]
-        self._observer.started(self.row, self.disk.records, checkpoint.executed, above)
-        writer = CheckpointWriter(self.core, self.machine, self.disk.stage)
+        records = {record.id: copy_record(record) for record in loaded.records}
+        self._observer.started(self.row, records, checkpoint.executed, above)
+        durable = Durable(loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries)
+        self.core = self._world.make_core(self._world.settings(self.row), generator, durable)
+        self.machine = StateMachine(LIMITS, self._sleep)
+        load(checkpoint, self.core, self.machine)
+        writer = CheckpointWriter(self.core, self.machine, self.disk.stage, options.slice)
         writer.loaded(checkpoint.executed, above)
         origins = stream(seed, f"source {self.row} {self.starts}")
         source = Source(
@@ -154,7 +193,9 @@ class Replica:
             lambda: origins.randrange(2**62),
             options.chunk,
         )
-        times = KeeperSettings(options.checkpoint, options.checkpoint_size, options.patience / 4)
+        times = KeeperSettings(
+            options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging
+        )
         self._keeper = Keeper(
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
         )
@@ -165,7 +206,8 @@ class Replica:
         self._alarm = math.inf
         self._riding: dict[Row, list[Any]] = {peer: [] for peer in self.peers}
         self._heard = dict.fromkeys(self.peers, self._schedule.now)
-        self._offline: set[Row] = set()
+        self._hears: set[Row] = set()
+        self._online: set[Row] = set()
 
     def _make_fetched(self) -> Fetched:
         n = self._options.replicas
@@ -187,6 +229,22 @@ class Replica:
         if self.disk.crash():
             self._observer.noted("write torn by a crash")
 
+    def lose_disk(self, incarnation: int) -> None:
+        """Come back with nothing that was promised: as another incarnation, which draws its number anew."""
+        self.crash()
+        self._observer.forgot(self.row)
+        self.incarnation = incarnation
+        self.disk = self._make_disk()
+        self.disk.remember(self.row, incarnation)
+        self.start()
+
+    def _stop_promising(self) -> None:
+        """The disk has failed: what the core holds by now may not be durable, so no more of it may leave or execute."""
+        self._observer.noted("disk failed")
+        self._observer.happened(f"disk of {self.row} has failed")
+        self.failed = True
+        self.disk.crash()
+
     def count(self) -> None:
         """Add to `coverage` what the core and the state machine have counted since the start."""
         self.coverage.update(self.core.coverage)
@@ -199,11 +257,26 @@ class Replica:
     def go_on(self) -> None:
         """End a pause; what waited for that goes with a crash, as all does that is not on the disk."""
         self.paused = False
+        if self._asleep:
+            return
         held, self._held = self._held, []
         for action in held:
             if self.alive:
                 self._guard(action)
         self._poke()
+
+    def _sleep(self, seconds: float) -> None:
+        """A PAUSE executes: the replica stands still when the effects of its round are done."""
+        if seconds and not self._asleep:
+            self._observer.noted("replica asleep in a PAUSE")
+            self._asleep = True
+            self._schedule.after(seconds, self._wake, self.starts)
+
+    def _wake(self, start: int) -> None:
+        if start == self.starts and self._asleep:
+            self._asleep = False
+            if not self.paused:
+                self.go_on()
 
     def drift(self, rate: float) -> None:
         """Run the clock at another rate."""
@@ -238,33 +311,68 @@ class Replica:
         except Crashed:
             self._observer.noted("crash between two effects")
             self.crash()
+        except WriteFailed:
+            self._stop_promising()
 
     def _guard_unless_paused(self, action: Then) -> None:
         """The same; a paused replica does it when it goes on."""
-        if self.paused:
+        if self.paused or self._asleep:
             self._held.append(action)
         else:
             self._guard(action)
 
     # -- what comes in -------------------------------------------------------------------------------------
 
-    def receive(self, sender: Row, message: Any) -> None:
+    def receive(self, sender: Row, message: Any, stamp: Stamp) -> None:
         """Take a message of a peer."""
-        if not self.alive:
+        if not self.alive or self.failed:
+            return
+        if isinstance(message, Refusal):
+            if message.incarnation == self.incarnation:
+                self._observer.noted("replica without its disk refused")
+                self.crash()
+            return
+        known = self._incarnations.setdefault(sender, stamp.incarnation)
+        if known != stamp.incarnation:
+            self._world.network.send(self.row, sender, Refusal(stamp.incarnation), self._stamp(sender))
+            return
+        if stamp.addressee not in (None, self.incarnation):
+            self._observer.noted("message to an earlier incarnation dropped")
             return
         self._heard[sender] = self._schedule.now
-        if sender in self._offline:
-            self._offline.discard(sender)
-            self._inbox.append(PeerStatus(sender, online=True))
+        self._hears.add(sender)
+        self._set_online(sender, online=stamp.hears)
         if isinstance(message, FetchRows | CheckpointRows):
             self._inbox.append(Transferred(sender, message))
         else:
             self._inbox.append(Receive(sender, message))
         self._poke()
 
+    def _stamp(self, peer: Row) -> Stamp:
+        return Stamp(self.incarnation, self._incarnations.get(peer), peer in self._hears)
+
+    def _set_online(self, peer: Row, *, online: bool) -> None:
+        if online == (peer in self._online):
+            return
+        if online:
+            self._online.add(peer)
+        else:
+            self._online.remove(peer)
+            self._observer.noted("peer reported offline")
+        self._riding[peer] = []
+        self._inbox.append(PeerStatus(peer, online))
+
+    def _send(self, receiver: Row, message: Any) -> None:
+        """Send a message to a peer; one that is offline gets only beacons."""
+        if receiver in self._online:
+            self._world.network.send(self.row, receiver, message, self._stamp(receiver))
+        else:
+            self._observer.lost(self.row, receiver, message)
+            self._observer.noted("message to an offline peer dropped")
+
     def request(self, batch: Batch, answer: Answer) -> None:
         """Take a frame of a client, which `answer` answers."""
-        if self.alive:
+        if self.alive and not self.failed:
             self.frontdoor.request(batch, answer)
             self._poke()
 
@@ -272,15 +380,14 @@ class Replica:
         if start != self.starts or not self.alive:
             return
         self._schedule.after(self._options.beacon, self._on_beacon, start)
-        if self.paused:
+        if self.paused or self._asleep or self.failed:
             return
         beacon = self.core.beacon()
         for peer in self.peers:
-            if peer not in self._offline and self._schedule.now - self._heard[peer] > self._options.offline:
-                self._offline.add(peer)
-                self._inbox.append(PeerStatus(peer, online=False))
-                self._observer.noted("peer reported offline")
-            self._world.network.send(self.row, peer, beacon)
+            if peer in self._hears and self._schedule.now - self._heard[peer] > self._options.offline:
+                self._hears.remove(peer)
+                self._set_online(peer, online=False)
+            self._world.network.send(self.row, peer, beacon, self._stamp(peer))
         self._poke()
 
     # -- rounds --------------------------------------------------------------------------------------------
@@ -317,7 +424,7 @@ class Replica:
         self._set_alarm()
 
     def _may_go_on(self) -> bool:
-        if not self.alive or self.paused:
+        if not self.alive or self.paused or self._asleep or self.failed:
             return False
         busy = self.disk.busy
         if busy and (self._blocking or self._keeper.wants_cut(self.clock.now)):
@@ -363,7 +470,7 @@ class Replica:
             self._perform(self._handle(event))
         for receiver, message in todo.messages:
             self._step(message)
-            self._world.network.send(self.row, receiver, message)
+            self._send(receiver, message)
         if todo.commit:
             self.disk.commit(self._on_committed)
 
@@ -434,7 +541,7 @@ class Replica:
                     own.append(message)
                 else:
                     self._let_ride(receiver)
-                    self._world.network.send(self.row, receiver, message)
+                    self._send(receiver, message)
         return own
 
     def _post_deferrable(self, effects: Effects[Any]) -> None:
@@ -460,7 +567,7 @@ class Replica:
             self._riding[receiver] = []
             for message in riding:
                 self._step(message)
-                self._world.network.send(self.row, receiver, message)
+                self._send(receiver, message)
 
     def _execute(self, component: Component) -> None:
         results: list[list[BatchResult]] = []
@@ -481,7 +588,3 @@ class Replica:
 
 def _nothing() -> None:
     """Nothing but the rounds that are due."""
-
-
-def _no_sleep(_: float) -> None:
-    """A pause takes no virtual time: it delays one replica, which `Pause` does better."""

@@ -38,6 +38,7 @@ class Door:
             Codec(CONFIG.n, decode_payload),
             self.stats,
             self._refuse,
+            1,
             incarnations or {},
             self._remember,
         )
@@ -67,7 +68,7 @@ def envelope(*messages: bytes, row: int = BRAVO, incarnation: int = 11) -> bytes
 def test_all_messages_of_a_bundle_come_out_in_order() -> None:
     door = Door()
     opened = door.take(*map(encode_message, MESSAGES))
-    assert opened == (BRAVO, MESSAGES, True)
+    assert opened == (BRAVO, 11, MESSAGES, True)
     assert door.errors == {}
     accepted = door.stats.message_traffic("received", "Accept", "bravo")
     assert accepted.messages == 2  # one of a command, one of a no-op
@@ -84,7 +85,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
-    assert door.take(*bundle) == (BRAVO, [MESSAGES[-1]] * len(bad), True)
+    assert door.take(*bundle) == (BRAVO, 11, [MESSAGES[-1]] * len(bad), True)
     assert sum(door.errors.values()) == len(bad)
     assert set(door.errors) == {kind for _, kind in bad}
     assert door.refused == []
@@ -93,7 +94,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
 @pytest.mark.parametrize("depth", [100, 950, 990, 1000, 1010, 1020, 5000])
 def test_deeply_nested_message_is_counted(depth: int) -> None:
     door = Door()
-    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, [], True)
+    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, 11, [], True)
     assert sum(door.errors.values()) == 2
 
 
@@ -140,7 +141,7 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     message = encode_message(MESSAGES[-1])
-    heard = (BRAVO, [MESSAGES[-1]], True)
+    heard = (BRAVO, 11, [MESSAGES[-1]], True)
     assert door.take(message, incarnation=11) == heard
     for _ in range(3):
         assert door.take(message, incarnation=12) is None
@@ -148,13 +149,13 @@ def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCapture
     assert door.errors == {"duplicate_name": 3}
     assert all("bravo is another one than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
-    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, [], True)
+    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, 12, [], True)
 
 
 def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
     door = Door()
     for _ in range(3):
-        assert door.take(incarnation=11) == (BRAVO, [], True)
+        assert door.take(incarnation=11) == (BRAVO, 11, [], True)
         assert door.take(incarnation=12) is None
     door.take(row=CHARLIE, incarnation=13)
     assert door.remembered == [(BRAVO, 11), (CHARLIE, 13)]
@@ -164,7 +165,7 @@ def test_an_incarnation_known_from_before_a_restart_is_the_only_one_heard() -> N
     door = Door({BRAVO: 12})
     assert door.take(incarnation=11) is None
     assert door.errors == {"duplicate_name": 1}
-    assert door.take(incarnation=12) == (BRAVO, [], True)
+    assert door.take(incarnation=12) == (BRAVO, 12, [], True)
     assert door.remembered == []
 
 
@@ -175,7 +176,20 @@ def test_a_peer_that_cannot_be_remembered_is_not_heard() -> None:
         with pytest.raises(StorageError, match="no space left"):
             door.take(encode_message(MESSAGES[-1]), incarnation=incarnation)
     door.disk_fails = False
-    assert door.take(incarnation=12) == (BRAVO, [], True)
+    assert door.take(incarnation=12) == (BRAVO, 12, [], True)
+
+
+def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> None:
+    """A late answer to a proposal of that one would count as an answer to one of this one in the same slot."""
+    door = Door()
+    message = encode_message(MESSAGES[-1])
+    for addressee, heard in ((0, True), (1, True), (2, False)):
+        frame = seal(
+            Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(BRAVO, 11, [message], True, addressee))
+        )
+        assert (door.peers.open(b"it", [frame]) is not None) is heard
+    assert door.errors == {"addressee": 1}
+    assert door.refused == []
 
 
 def test_second_replica_of_the_own_name_is_refused() -> None:
@@ -207,7 +221,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
         hostile = forge.peer_frame()
         expected.update(hostile.kinds)
         opened = door.peers.open(b"it", hostile.parts)
-        assert opened in (None, (BRAVO, [], True))
+        assert opened in (None, (BRAVO, 11, [], True))
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
     assert set(expected) == kinds

@@ -68,7 +68,7 @@ class Line:
         assert self.receive() == [b"beacon"]
 
     def hear(self, now: float, *, mutual: bool = True) -> None:
-        self.remote.actor_ref.tell(Heard(now, mutual))
+        self.remote.actor_ref.tell(Heard(now, 7, mutual))
         self.remote.run_waiting()
 
     def send(self, now: float, messages: list[Outgoing], deferrable: list[Outgoing] | None = None) -> None:
@@ -167,8 +167,9 @@ def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
         if heard:
             line.hear(now, mutual=False)
         line.remote.tick(now)
-        told.append(line.receive_request().hears)
-    assert told == [False, True, False]
+        request = line.receive_request()
+        told.append((request.hears, request.addressee))
+    assert told == [(False, 0), (True, 7), (False, 7)]
     assert line.reported == []  # never online: heard, but not hearing
 
 

@@ -30,7 +30,7 @@ CELLS = [(row, key) for row in range(N) for key in KEYS]
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "SLICE", 2)
+    monkeypatch.setattr(writer.CheckpointWriter.__init__, "__defaults__", (2,))
 
 
 class Moment:

@@ -109,14 +109,21 @@ def test_every_message_has_a_name() -> None:
     assert sorted(MESSAGE_NAMES.values()) == sorted(kind.__name__ for kind in kinds)
 
 
-@given(ROWS, st.integers(0, 2**64 - 1), st.lists(st.binary(max_size=9), max_size=4), st.booleans())
+@given(
+    ROWS,
+    st.integers(0, 2**64 - 1),
+    st.lists(st.binary(max_size=9), max_size=4),
+    st.booleans(),
+    st.integers(0, 2**64 - 1),
+)
 def test_envelopes_survive_encoding(
     sender: Row,
     incarnation: int,
     messages: list[bytes],
     hears: bool,  # noqa: FBT001 - hypothesis gives it by position
+    addressee: int,
 ) -> None:
-    request = PeerRequest(sender, incarnation, messages, hears)
+    request = PeerRequest(sender, incarnation, messages, hears, addressee)
     assert CODEC.decode_envelope(encode_envelope(request)) == request
 
 
@@ -252,19 +259,21 @@ def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> N
 @pytest.mark.parametrize(
     "envelope",
     [
-        [N, 0, [], True],
-        [-1, 0, [], True],
-        [True, 0, [], True],
-        [0, -1, [], True],
-        [0, 1.0, [], True],
-        [0, 0, None, True],
-        [0, 0, ["text"], True],
-        [0, 0, [b"", 5], True],
-        [0, 0, b"", True],
-        [0, 0, [], 1],
-        [0, 0, [], None],
-        [0, 0, [], True, 0],
-        [0, 0, []],
+        [N, 0, [], True, 0],
+        [-1, 0, [], True, 0],
+        [True, 0, [], True, 0],
+        [0, -1, [], True, 0],
+        [0, 1.0, [], True, 0],
+        [0, 0, None, True, 0],
+        [0, 0, ["text"], True, 0],
+        [0, 0, [b"", 5], True, 0],
+        [0, 0, b"", True, 0],
+        [0, 0, [], 1, 0],
+        [0, 0, [], None, 0],
+        [0, 0, [], True, -1],
+        [0, 0, [], True, None],
+        [0, 0, [], True, 0, 0],
+        [0, 0, [], True],
         [],
         None,
         7,

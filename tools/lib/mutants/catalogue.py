@@ -20,6 +20,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *checkpoint.RESTART,
     *durability.ANSWERS,
     *durability.OWNER,
+    *durability.DISK,
     *execution.ORDER,
     *execution.REPLIES,
     *execution.SESSIONS,

@@ -38,6 +38,36 @@ AWAY: Final = Draw(
 )
 """Replicas that are cut off, or down, while the others execute, write checkpoints and keep nothing."""
 
+LATE: Final = Draw(
+    "late answers to the dead, n=3",
+    replicas=3,
+    operations=40,
+    faults="reorder,death",
+    slow=("PreAcceptOK",),
+    times=(("phase", 20.0), ("think", 1.0), ("patience", 60.0)),
+    options=(
+        ("dead", 1),
+        ("comeback", 1.0),
+        ("acquainted", True),
+        ("aggregate", False),
+        ("keys", 50),
+        ("hot", 0.0),
+        ("max_instances", 64),
+    ),
+)
+"""Answers that arrive when the replica that they are for has come back without its disk."""
+
+SLICES: Final = AWAY._replace(
+    name="long absences, small slices, n=3",
+    options=(
+        *(option for option in AWAY.options if option[0] != "keys"),
+        ("keys", 5),
+        ("hot", 0.0),
+        ("slice", 1),
+    ),
+)
+"""The same, with checkpoints of many slices."""
+
 BUSY: Final = Draw(
     "slow rounds and disks, n=3",
     replicas=3,
@@ -223,6 +253,19 @@ CONTENTS: Final = (
         draw=AWAY,
     ),
     Mutant(
+        "first-slice-only",
+        "of the values and the index of a checkpoint the first slice is written",
+        "4.10, decision 0010",
+        (
+            Patch(
+                _WRITER,
+                "    while some := list(islice(iterator, size)):\n",
+                "    if some := list(islice(iterator, size)):\n",
+            ),
+        ),
+        draw=SLICES,
+    ),
+    Mutant(
         "session-captured-late",
         "a session that changes after the cut is written as it is then",
         "decision 0010",
@@ -327,6 +370,19 @@ ADOPTION: Final = (
             ),
         ),
         draw=AWAY,
+    ),
+    Mutant(
+        "first-keys-adopted",
+        "of a peer's checkpoint the first slice of keys is merged",
+        "4.10, decision 0010",
+        (
+            Patch(
+                "epaxos.checkpoint.fetched",
+                "        while some := list(islice(items, most)):\n",
+                "        if some := list(islice(items, most)):\n",
+            ),
+        ),
+        draw=SLICES,
     ),
     Mutant(
         "entries-not-adopted",
@@ -488,17 +544,43 @@ RESTART: Final = (
         + "test_a_payload_that_only_this_replica_knows_outlives_the_entry_that_annuls_it",
     ),
     Mutant(
+        "forgetful-believed",
+        "peers listen to a replica that has come back as another incarnation",
+        "4.11c, decision 0005",
+        (
+            Patch(
+                _REPLICA,
+                "        if known != stamp.incarnation:\n",
+                "        if known is None:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "addressee-ignored",
+        "a replica that has come back as another incarnation takes answers to the one before for its own",
+        "4.11c, decision 0005",
+        (
+            Patch(
+                _REPLICA,
+                "        if stamp.addressee not in (None, self.incarnation):\n",
+                "        if stamp.addressee == -1:\n",
+            ),
+        ),
+        draw=LATE,
+    ),
+    Mutant(
         "disk-lost",
         "a replica that has lost its disk comes back, and votes",
         "4.11c",
         (
             Patch(
                 _REPLICA,
-                "        self._begin_memory()\n        if self.starts > 1:\n",
+                "        self._begin_memory()\n        if acquainted:\n",
                 "        if self.starts > 1:\n"
-                "            self.disk.records, self.disk.state = {}, {}\n"
-                "            self.disk.truncated = (-1,) * self._options.replicas\n"
-                "        self._begin_memory()\n        if self.starts > 1:\n",
+                "            self.disk = self._make_disk()\n"
+                "            for known in range(self._options.replicas):\n"
+                "                self.disk.remember(known, known)\n"
+                "        self._begin_memory()\n        if acquainted:\n",
             ),
         ),
         draw=AWAY,

@@ -9,6 +9,9 @@ from mutants.mutation import Draw, Mutant, Patch
 _COMMIT: Final = "epaxos.protocol.epaxos.commit"
 _RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
 _REPLICA: Final = "epaxos.simulation.world.replica"
+_DISK: Final = "epaxos.simulation.world.disk"
+_RECORDS: Final = "epaxos.storage.records"
+_JOURNAL: Final = "epaxos.storage.journal"
 
 SLOW_DISKS: Final = Draw(
     "slow disks, n=3",
@@ -93,9 +96,9 @@ OWNER: Final = (
             ),
             Patch(
                 _REPLICA,
-                "        self.machine = StateMachine(LIMITS, _no_sleep, budget)\n",
+                "        self.machine = StateMachine(LIMITS, self._sleep)\n",
                 "        self.core._commit.reserve(self._ceiling)\n"
-                "        self.machine = StateMachine(LIMITS, _no_sleep, budget)\n",
+                "        self.machine = StateMachine(LIMITS, self._sleep)\n",
             ),
             Patch(
                 _REPLICA,
@@ -120,5 +123,39 @@ OWNER: Final = (
             ),
         ),
         damage=SLOW_DISKS,
+    ),
+)
+
+DISK: Final = (
+    Mutant(
+        "init-not-encoded",
+        "the record on the disk lacks what the owner proposed",
+        "4.2, storage.records",
+        (Patch(_RECORDS, "kind, record.deps, record.seq, init)", "kind, record.deps, record.seq, None)"),),
+    ),
+    Mutant(
+        "truncation-not-written",
+        "a restart does not know up to where its log was dropped",
+        "4.10, storage.journal",
+        (
+            Patch(
+                _JOURNAL,
+                "self._engine.drop_log(dropped_ranges(frontier), [(_TRUNCATED, msgpack.packb(frontier))])",
+                "self._engine.drop_log(dropped_ranges(frontier), [])",
+            ),
+        ),
+    ),
+    Mutant(
+        "failed-write-ignored",
+        "a replica whose disk fails goes on, and promises what is not durable",
+        "2.1",
+        (
+            Patch(_DISK, "        if not self.failing:\n            return\n", "        return\n"),
+            Patch(
+                _DISK,
+                "    def _keep(self, write: _Write) -> None:\n",
+                "    def _keep(self, write: _Write) -> None:\n        if self.failing:\n            return\n",
+            ),
+        ),
     ),
 )

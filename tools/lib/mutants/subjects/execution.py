@@ -89,8 +89,9 @@ SESSIONS: Final = (
         (
             Patch(
                 "epaxos.statemachine.machine",
-                "        if session.claim(batch.first, end):\n",
-                "        if session.claim(batch.first, end) or True:\n",
+                "        if not session.claim(batch.first, end):\n"
+                "            return self._apply_rest(session, batch, end)\n",
+                "        session.claim(batch.first, end)\n",
             ),
         ),
     ),
