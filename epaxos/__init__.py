@@ -14,7 +14,7 @@ from epaxos.version import __version__
 if TYPE_CHECKING:
     from epaxos.client.asynchronous import AsyncClient
     from epaxos.client.blocking import Client
-    from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, Result, Untold
+    from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, Result
     from epaxos.config import Config, load_config
     from epaxos.errors import (
         Busy,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NoAnswer,
         OperationFailed,
         Refused,
+        Untold,
     )
 
 _HOMES = {
@@ -35,7 +36,7 @@ _HOMES = {
     "Op": "epaxos.client.commands",
     "Reply": "epaxos.client.commands",
     "Result": "epaxos.client.commands",
-    "Untold": "epaxos.client.commands",
+    "Untold": "epaxos.errors",
     "Config": "epaxos.config",
     "load_config": "epaxos.config",
     "Busy": "epaxos.errors",

@@ -109,6 +109,12 @@ class NoAnswer(ClientError):
     may_have_executed = True
 
 
+class Untold(ClientError):
+    """The command executed, but what it came to is not known."""
+
+    may_have_executed = True
+
+
 class Closed(ClientError):
     """The client was closed before or while the command was under way."""
 

@@ -22,15 +22,26 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.quorums import Quorums
-from epaxos.statemachine.batch import Limits, decode_payload
+from epaxos.statemachine.batch import REPLY_HEAD, Limits, decode_payload
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.sessions import Budget
 from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 from epaxos.transport.codec import MESSAGE_NAMES
 
 _LEASE: Final = 10
 """Time-outs for which a checkpoint is kept for a peer that fetches it and falls silent."""
+
+
+_KEPT_FRAMES: Final = 8
+"""Results of so many largest frames are kept, of all sessions together."""
+
+
+def limits_of(config: Config) -> Limits:
+    """What a cluster's commands may hold and come to: the largest result fits into a reply."""
+    results = config.max_frame - REPLY_HEAD
+    return Limits(config.max_key, config.max_value, round(config.max_pause * 1000), results)
 
 
 class Disk(NamedTuple):
@@ -95,8 +106,9 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
     _read_checkpoint(engine, checkpoint)
     durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
     core = EPAXOS.make(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
-    limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
-    machine = StateMachine(limits, time.sleep)
+    machine = StateMachine(
+        limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame)
+    )
     load(checkpoint, core, machine)
     stats = ReplicaStats(
         [replica.name for replica in config.replicas],

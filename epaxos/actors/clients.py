@@ -13,18 +13,15 @@ import msgpack
 from epaxos.config import Config
 from epaxos.errors import CommandError, FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.statemachine.batch import Batch, Limits, check_batch, decode_batch, encode_batch
+from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, check_batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.sessions import BatchResult, weigh_value, weigh_values
 from epaxos.transport.framing import Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
 
 BATCH_BYTES: Final = 1024 * 1024
 """Where an instance stops taking in further frames, so that a round of large values stays a small message."""
-
-_REPLY_HEAD: Final = 1024
-"""Bytes of a reply beside outcomes and values, generously."""
 
 Reply: TypeAlias = Callable[[bytes, bytes], None]
 """Sends (identity of the connection, frame) to a client; never waits."""
@@ -202,7 +199,7 @@ class Clients:
         outcomes, values = result.outcomes, result.values
         if values is not None:
             # A small request can ask for a very large reply: a thousand reads of a value of a MiB.
-            outcomes, values = _fitted(outcomes, values, self._config.max_frame - _REPLY_HEAD)
+            outcomes, values = _fitted(outcomes, values, self._config.max_frame - REPLY_HEAD)
         self._send(identity, Kind.REPLY, (result.client, result.first, outcomes, values))
 
     def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
@@ -245,29 +242,22 @@ def _split(batch: Batch) -> Iterable[Batch]:
 
 
 def _fitted(outcomes: bytes, values: list[Any], room: int) -> tuple[bytes, list[Any]]:
-    """The outcomes and values of a reply, without the values that do not fit into `room` bytes."""
+    """The outcomes and values of a reply, without the values that do not fit into `room` bytes.
+
+    Their commands end as UNTOLD; sent again, they come first, and a single result always fits.
+    """
     room -= len(outcomes)
-    sizes = list(map(_encoded_size, values))
-    if sum(sizes) <= room:
+    if weigh_values(values) <= room:
         return outcomes, values
     told = bytearray(outcomes)
     kept = list(values)
-    for index, size in enumerate(sizes):
+    for index, size in enumerate(map(weigh_value, values)):
         if size > room:
             told[index] = Outcome.UNTOLD
             kept[index] = None
         else:
             room -= size
     return bytes(told), kept
-
-
-def _encoded_size(value: object) -> int:
-    """An upper bound for the msgpack size of a result."""
-    if isinstance(value, bytes):
-        return len(value) + 5
-    if isinstance(value, list):
-        return 5 + sum(map(_encoded_size, value))
-    return 9
 
 
 def _joined(frame: _Frame) -> BatchResult:

@@ -16,6 +16,7 @@ from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
 from epaxos.transport.codec import MESSAGE_NAMES, PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.transport.way import Way
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,12 @@ _NOBLOCK: Final = int(zmq.NOBLOCK)
 SEND_HIGH_WATER: Final = 1000
 """Bundles that wait for a slow peer at most. Beyond it bundles are dropped and counted; the protocol sends
 what matters again. A peer that reads nothing at all is offline after `timeout` and then gets only beacons."""
+
+PATIENCE: Final = 5.0
+"""Seconds for which a peer may be out of reach before the log says why; at least `timeout`."""
+
+REMINDER: Final = 600.0
+"""Seconds after which the log says so again."""
 
 
 class Outgoing(NamedTuple):
@@ -62,7 +69,8 @@ class RemoteSettings:
     me: Row
     peer: Row
     name: str
-    endpoint: str
+    host: str
+    port: int
     cluster: int
     incarnation: int
     timeout: float
@@ -117,10 +125,20 @@ class Remote(HostedActor):
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
+        self._way = Way(settings.host, settings.port, self._news)
+        self._refusal = ""
+        self._missed_since: float | None = None
+        self._complain_at = 0.0
 
     def on_start(self) -> None:
-        """Connect; ZeroMQ goes on trying for as long as the socket lives."""
-        self.socket.connect(self._settings.endpoint)
+        """Connect, as soon as it is known where to."""
+        self._way.start(self.socket)
+
+    def _news(self) -> None:
+        """In another thread: the resolver has answered."""
+        wake = self.actor_inbox.wake
+        if wake is not None:
+            wake()
 
     def on_stop(self) -> None:
         """Let go of the socket."""
@@ -134,9 +152,8 @@ class Remote(HostedActor):
     @property
     def deadline(self) -> float:
         """When `tick` is due next."""
-        if self._riding:
-            return min(self._next_beacon, self._riding_since + self._settings.commit_delay)
-        return self._next_beacon
+        due = self._next_beacon if self.online else min(self._next_beacon, self._way.deadline)
+        return min(due, self._riding_since + self._settings.commit_delay) if self._riding else due
 
     def on_receive(self, message: Any) -> Any:
         """Take a `Send` or a `Heard`."""
@@ -164,6 +181,37 @@ class Remote(HostedActor):
                     self._set_online(online=False, reason=f"silent for more than {self._settings.timeout:g}s")
             self._send([self._beacon()])
             self._read()
+        if self.online:
+            self._way.settle()
+            self._missed_since = None
+        else:
+            self._seek(now)
+
+    def _seek(self, now: float) -> None:
+        """Look for a way to a peer that is offline; say what is known of the reason, once and then seldom."""
+        way, settings = self._way, self._settings
+        resolved = way.resolves
+        way.advance(self.socket, now)
+        if self._missed_since is None:
+            self._missed_since = now
+            self._complain_at = now + max(PATIENCE, settings.timeout)
+        if resolved and not way.resolves:
+            self._stats.error("resolve")
+            self._complain_at = now  # waiting does not help a name that is wrong
+        if now >= self._complain_at:
+            self._complain_at = now + REMINDER
+            _log.warning(
+                "peer %s is out of reach at %s for %.0fs: %s; this replica goes on trying",
+                settings.name,
+                way.place,
+                now - self._missed_since,
+                self._why(),
+            )
+
+    def _why(self) -> str:
+        if self._hears:
+            return "it is heard, but does not hear this replica"
+        return self._way.trouble or self._refusal or "it accepts connections and is silent"
 
     def _read(self) -> None:
         """Read what the peer sent back on this connection: only refusals come this way."""
@@ -173,10 +221,13 @@ class Remote(HostedActor):
                 frame = open_frame(b"".join(parts), self._settings.cluster, self._settings.max_frame)
             except FrameError as error:
                 self._stats.error(error.kind)
+                self._refusal = f"its answers are not understood: {error}"
                 continue
             if frame.kind == Kind.PEER_REFUSED:
                 self._stats.error("peer_refused")
-                self._refused(self._settings.peer, frame.body.decode("utf-8", "replace"))
+                text = frame.body.decode("utf-8", "replace")
+                self._refusal = f"it refuses this replica: {text.partition(': ')[2]}"
+                self._refused(self._settings.peer, text)
             else:
                 self._stats.error("unknown")
 
@@ -219,6 +270,7 @@ class Remote(HostedActor):
 
     def _set_online(self, *, online: bool, reason: str) -> None:
         self.online = online
+        self._refusal = ""
         self._riding.clear()
         self._stats.peer_up[self._settings.name] = online
         _log.log(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from operator import sub
@@ -21,14 +21,14 @@ import pykka
 import zmq
 
 from epaxos.actors.amnesia import directory_of
-from epaxos.actors.assembly import Parts
+from epaxos.actors.assembly import Parts, limits_of
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, no_quorum
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
-from epaxos.actors.sockets import bind_router, unresolved
+from epaxos.actors.sockets import bind_router
 from epaxos.actors.status import describe
 from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
@@ -38,7 +38,7 @@ from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
-from epaxos.statemachine.batch import Limits, Payload, decode_payload, make_payload
+from epaxos.statemachine.batch import Payload, decode_payload, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, encode_message
 
 _log = logging.getLogger(__name__)
@@ -54,12 +54,6 @@ class Digested(NamedTuple):
     digest: str
 
 
-class Unresolved(NamedTuple):
-    """To the Replica, from the thread that asked the resolver: a peer's name is not known."""
-
-    text: str
-
-
 class Outbox:
     """What goes to one peer at the end of the round."""
 
@@ -71,16 +65,22 @@ class Outbox:
 
 
 class Replica(pykka.ThreadingActor):
-    """One replica of a cluster, `row` of `config`; `standing` tells others how it does."""
+    """One replica of a cluster, `row` of `config`; `standing` tells others how it does.
+
+    `hosts` are the numeric addresses to listen on, as far as they are this machine's.
+    """
 
     actor_inbox: Mailbox
 
-    def __init__(self, config: Config, row: Row, parts: Parts, standing: Standing) -> None:
+    def __init__(
+        self, config: Config, row: Row, parts: Parts, hosts: Sequence[str], standing: Standing
+    ) -> None:
         super().__init__()
         self.actor_inbox.capacity = config.mailbox
         self._config = config
         self._row = row
         self._parts = parts
+        self._hosts = hosts
         self._core, self._machine, disk, self._stats, _ = parts
         shell = Shell(self._perform, self._send_later, self._tell)
         self._durability = Durability(config, parts, shell)
@@ -95,7 +95,8 @@ class Replica(pykka.ThreadingActor):
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
-        limits = Limits(config.max_key, config.max_value, round(config.max_pause * 1000))
+        limits = limits_of(config)
+        self._bounds = limits.bounds
         self._clients = Clients(config, limits, self._stats, self._reply)
         self._peers = Peers(
             config,
@@ -130,15 +131,10 @@ class Replica(pykka.ThreadingActor):
         self._peer_changes = [PeerStatus(peer, online=False) for peer in self._outboxes]
         for peer in self._outboxes:
             self._remotes[peer] = self._start_remote(peer)
-            self._helpers.submit(self._look_up, peer)
         sources = Sources(self._peer_socket, self._client_socket, self._deadline, time.monotonic)
         self._resume()
         self.actor_inbox.attach(sources)
         self._standing.started = True
-        address = self._config.replicas[self._row]
-        _log.info(
-            "listening for peers on %s, for clients on %s", address.peer_endpoint, address.client_endpoint
-        )
 
     def _resume(self) -> None:
         """Go on with what the log holds; everything in it that is decided executes before the first round."""
@@ -153,8 +149,13 @@ class Replica(pykka.ThreadingActor):
 
     def _listen(self) -> None:
         config, address = self._config, self._config.replicas[self._row]
-        self._peer_socket = bind_router(self._context, address, "port", config.max_peer_frame)
-        self._client_socket = bind_router(self._context, address, "client_port", config.max_frame)
+        self._peer_socket, peers = bind_router(
+            self._context, address, "port", self._hosts, config.max_peer_frame
+        )
+        self._client_socket, clients = bind_router(
+            self._context, address, "client_port", self._hosts, config.max_frame
+        )
+        _log.info("listening for peers on %s, for clients on %s", ", ".join(peers), ", ".join(clients))
 
     def _start_remote(self, peer: Row) -> Remote:
         config, address = self._config, self._config.replicas[peer]
@@ -162,7 +163,8 @@ class Replica(pykka.ThreadingActor):
             me=self._row,
             peer=peer,
             name=address.name,
-            endpoint=address.peer_endpoint,
+            host=address.host,
+            port=address.port,
             cluster=config.fingerprint,
             incarnation=self._parts.disk.incarnation,
             timeout=config.timeout,
@@ -218,11 +220,6 @@ class Replica(pykka.ThreadingActor):
             raise message.error
         elif isinstance(message, Digested):
             self._on_digest(message.digest)
-        elif isinstance(message, Unresolved):
-            self._stats.error("resolve")
-            _log.error(
-                "%s; correct `host`, or give the resolver time: this replica goes on trying", message.text
-            )
         else:
             return super().on_receive(message)
         return None
@@ -294,7 +291,7 @@ class Replica(pykka.ThreadingActor):
         for change in changes:
             effects.extend(self._core.on_event(change, now))
         while self._may_propose():
-            payload = make_payload(self._clients.take_batches())
+            payload = make_payload(self._clients.take_batches(), self._bounds)
             self._stats.proposed(len(payload))
             effects.extend(self._core.on_event(Propose(payload), now))
         if self._core.deadline <= now:
@@ -377,8 +374,7 @@ class Replica(pykka.ThreadingActor):
             for decided in component:
                 if decided.value is not NOP:
                     assert isinstance(decided.value, Payload)
-                    results = self._machine.apply(decided.value)
-                    self._clients.answer(results, time.monotonic())
+                    self._clients.answer(self._machine.each(decided.value), time.monotonic())
             if len(component) == 1:
                 singles += 1
             else:
@@ -432,12 +428,6 @@ class Replica(pykka.ThreadingActor):
     def _reply(self, identity: bytes, frame: bytes) -> None:
         _send_now(self._client_socket, identity, frame)
 
-    def _look_up(self, peer: Row) -> None:
-        """In a helper thread: say so if a peer's name does not resolve."""
-        text = unresolved(self._config.replicas[peer])
-        if text is not None:
-            self.actor_ref.tell(Unresolved(text))
-
     # -- making state visible ------------------------------------------------------------------------------
 
     def _answer_status(self, question: StatusRequest) -> None:
@@ -447,7 +437,7 @@ class Replica(pykka.ThreadingActor):
             time.monotonic() - self._born,
             self._parts,
             {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
-            self._standing.trouble,
+            self._standing,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)

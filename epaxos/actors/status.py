@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from epaxos.actors.assembly import Parts
+from epaxos.actors.health import Standing, examine
 from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
 from epaxos.protocol.ids import Row
@@ -19,12 +20,9 @@ def describe(
     uptime: float,
     parts: Parts,
     peers: Mapping[str, tuple[bool, float]],
-    trouble: str,
+    standing: Standing,
 ) -> dict[str, Any]:
-    """The status map of one replica; `peers` are (online, when last heard) by name.
-
-    `trouble` is what is wrong with its disk, empty if nothing is.
-    """
+    """The status map of one replica; `peers` are (online, when last heard) by name."""
     now = time.monotonic()
     machine, stats, disk = parts.machine, parts.stats, parts.disk
     core = parts.core.status()
@@ -39,6 +37,8 @@ def describe(
         "cluster": config.name,
         "fingerprint": f"{config.fingerprint:016x}",
         "uptime_s": uptime,
+        "reasons": list(examine(config, standing, stats).unready),
+        "quorum": stats.quorum,
         "committed": list(core.committed),
         "executed": list(core.executed),
         "seen": list(core.seen),
@@ -50,6 +50,11 @@ def describe(
         "commits": commits,
         "fast_path_ratio": commits["fast"] / decided if decided else None,
         "executed_commands": sum(machine.executed),
+        "latency": {
+            "bounds_s": list(stats.execution_latency.bounds),
+            "counts": stats.execution_latency.counts.copy(),
+            "sum_s": stats.execution_latency.sum,
+        },
         "peers": {
             name: {"online": online, "last_heard_s": now - heard if heard > 0 else None}
             for name, (online, heard) in peers.items()
@@ -57,7 +62,7 @@ def describe(
         "truncated": list(core.truncated),
         "storage": config.storage.engine,
         "storage_bytes": disk.engine.size,
-        "storage_failed": trouble or None,
+        "storage_failed": standing.trouble or None,
         "checkpoint": list(disk.keeper.writer.executed),
         "catch_up": _catch_up(config, disk.keeper.catch_up),
     }

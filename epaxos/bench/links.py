@@ -19,7 +19,9 @@ import zmq
 
 from epaxos.config import ReplicaAddress
 from epaxos.errors import EpaxosError, FrameError
+from epaxos.transport.addresses import connect
 from epaxos.transport.framing import Frame, Kind, open_frame, seal
+from epaxos.transport.way import Question, find_all
 
 _POLLIN: Final = int(zmq.POLLIN)
 """A plain number: an operation on the enumeration takes as long as asking the socket."""
@@ -29,6 +31,10 @@ _ROUND: Final = 64
 
 _STATUS_RETRY: Final = 0.5
 """Seconds after which a status request without answer is asked again."""
+
+
+_NAME_PATIENCE: Final = 3.0
+"""Seconds for which the resolver may look for the replicas; those not found by then do not answer."""
 
 
 class BenchError(EpaxosError):
@@ -55,7 +61,13 @@ class Links:
         self._max_frame = max_frame
         self._ids = count(1)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._sockets = [self._connect(replica.client_endpoint) for replica in replicas]
+        places = find_all(
+            [Question(replica.host, replica.client_port) for replica in replicas], _NAME_PATIENCE
+        )
+        self._sockets = [
+            self._connect(place.address, replica) for place, replica in zip(places, replicas, strict=True)
+        ]
+        self._missing = {link for link, place in enumerate(places) if place.address is None}
         self._descriptors = [int(socket.get(zmq.FD)) for socket in self._sockets]
         self.senders = [socket.send for socket in self._sockets]
 
@@ -70,13 +82,14 @@ class Links:
     ) -> None:
         self._context.destroy(linger=0)
 
-    def _connect(self, endpoint: str) -> zmq.Socket[bytes]:
+    def _connect(self, address: str | None, replica: ReplicaAddress) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, 0)  # the clients' windows bound what is under way
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
-        socket.connect(endpoint)
+        if address is not None:
+            connect(socket, address, replica.client_port)
         return socket
 
     def wait(self, seconds: float) -> None:
@@ -115,7 +128,7 @@ class Links:
         while missing and (now := monotonic()) < end:
             if now >= ask_again:
                 ask_again = now + _STATUS_RETRY
-                for link in missing:
+                for link in missing - self._missing:  # a socket without any connection would block
                     self.senders[link](request)
             self.wait(min(end, ask_again) - now)
             for received in self.receive():

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import accumulate
+from operator import sub
+from time import monotonic
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from epaxos.cli.failures import complain
 from epaxos.cli.options import config_option, load, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.cli.survey import Survey, survey
@@ -23,6 +26,7 @@ from epaxos.config import Config, format_duration
 
 _NONE: Final = "-"
 _PIPE_WIDTH: Final = 200  # columns of a table that is not printed to a terminal
+_LIVELY: Final = ("cmd/s", "mean\nms", "p99\nms")
 
 
 @click.command(cls=Page)
@@ -35,32 +39,52 @@ _PIPE_WIDTH: Final = 200  # columns of a table that is not printed to a terminal
     metavar="[SECONDS]",
     help="Ask again so often (every second if no number is given), until Ctrl-C.",
 )
+@click.option(
+    "--slots",
+    is_flag=True,
+    help="Show how far each replica is in each row of the log, instead of one number.",
+)
 @config_option
 @timeout_option("A replica that does not answer within this long is unreachable.")
 @click.pass_context
 def status(
-    ctx: click.Context, *, as_json: bool, watch: float | None, config_file: str | None, timeout: float | None
+    ctx: click.Context,
+    *,
+    as_json: bool,
+    watch: float | None,
+    slots: bool,
+    config_file: str | None,
+    timeout: float | None,
 ) -> None:
-    """Show how each replica of a cluster does. All are asked at the same time.
+    """Show whether a cluster serves and how each replica does. All are asked at the same time.
 
-    The columns of the table:
-      state      up, or silent: the reason is on stderr
+    The first line says whether there is a quorum, how many replicas it takes, and how many more may fail.
+
+    The columns of the table below it:
+      state      up, or silent, no quorum, draining, …: the lines below say more
+      behind     instances that some replica has committed and this one has not
+                 executed; a few under load, as not all answer at once
+      pending    instances that are known here, but not executed yet
+      fast path  share of the replica's own commits that took the fast path
+      peers      peers that it hears and that hear it, of all its peers
+    With --slots, in the place of "behind":
       committed  for each replica, in the order of the table: the slot up to which
                  all instances that it proposed are committed here; - for none
       executed   the same of executed instances
-      pending    instances that are known here, but not executed yet
-      fast path  share of the replica's own commits that took the fast path
-      peers      peers that it hears, of all its peers
+    With --watch, unless with --slots, over the time since it asked before:
+      cmd/s      commands of clients that this replica has proposed, a second
+      mean, p99  milliseconds from proposal to execution of its instances
 
-    With --json: an object with "cluster", its name, and "replicas", a list of objects. Each has "name" and
-    "reachable"; "error" if it is not reachable, else what it tells of itself, with "digest". Replicas with equal
-    digests hold the same state, sessions of clients included. With --watch each line is such an object.
+    Under the table is a line for each reason why a replica does not serve.
+
+    With --json: an object with "cluster", "quorum" and "replicas"; docs/cli.md describes it. Replicas whose "digest"
+    is equal hold the same state, sessions of clients included. With --watch each line is such an object.
 
     Exit codes:
-      0    all replicas answered
-      1    some did
+      0    all replicas answered, and there is a quorum
+      1    some did not, or there is none
       2    wrong command line or configuration
-      3    none did
+      3    no replica answered
       130  Ctrl-C, the end of --watch
 
     Examples:
@@ -71,15 +95,12 @@ def status(
     config = load(config_file)
     limit = config.client.timeout if timeout is None else timeout
     if watch is not None:
-        asyncio.run(_watch(config, limit, watch, as_json=as_json))
+        asyncio.run(_watch(config, limit, watch, as_json=as_json, slots=slots))
     found = asyncio.run(_once(config, limit, digest=as_json))
     if as_json:
-        click.echo(json.dumps(found._asdict(), indent=2))
+        click.echo(json.dumps(found.as_json(), indent=2))
     else:
-        _console().print(table(found))
-        for replica in found.replicas:
-            if not replica["reachable"]:
-                complain(replica["error"], ctx.command_path)
+        _console().print(page(found, slots=slots))
     ctx.exit(found.exit_code)
 
 
@@ -88,31 +109,28 @@ async def _once(config: Config, limit: float, *, digest: bool) -> Survey:
         return await survey(client, config, limit, digest=digest)
 
 
-async def _watch(config: Config, limit: float, interval: float, *, as_json: bool) -> NoReturn:
+async def _watch(config: Config, limit: float, interval: float, *, as_json: bool, slots: bool) -> NoReturn:
     """Ask every `interval` seconds until the task is cancelled."""
+    watched = Watched()
     async with AsyncClient(config=config) as client:
-        with _lines() if as_json else _tables() as show:
+        with nullcontext(click.echo) if as_json else _pages() as show:
             while True:
                 pause = asyncio.create_task(asyncio.sleep(interval))
-                show(await survey(client, config, limit, digest=as_json))
+                found = await survey(client, config, limit, digest=as_json)
+                paces = None if slots else watched.paces(found, monotonic())
+                show(json.dumps(found.as_json()) if as_json else page(found, paces, slots=slots))
                 await pause
 
 
 @contextmanager
-def _lines() -> Iterator[Callable[[Survey], None]]:
-    """A function that prints a survey as a line of JSON."""
-    yield lambda found: click.echo(json.dumps(found._asdict()))
-
-
-@contextmanager
-def _tables() -> Iterator[Callable[[Survey], None]]:
-    """A function that prints a survey as a table, on a terminal in the place of the one before."""
+def _pages() -> Iterator[Callable[[Any], None]]:
+    """A function that prints a page, on a terminal in the place of the one before."""
     console = _console()
     if not console.is_terminal:
-        yield lambda found: console.print(table(found))
+        yield console.print
         return
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda found: live.update(table(found), refresh=True)
+        yield lambda shown: live.update(shown, refresh=True)
 
 
 def _console() -> Console:
@@ -120,51 +138,114 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
-def table(found: Survey) -> Table:
-    """The replicas as a table; on a narrow terminal the frontiers, which are the widest, take several lines."""
-    title = f"Cluster {found.cluster}: {found.reachable} of {len(found.replicas)} replicas reachable"
-    shown = Table(
-        title=title,
-        title_justify="left",
-        title_style="",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for name in ("replica", "state", "version", "uptime"):
+# -- what is shown -------------------------------------------------------------------------------------------
+
+
+class Pace(NamedTuple):
+    """What a replica did between two answers: commands a second, and latencies in seconds if it executed any."""
+
+    rate: float
+    mean: float | None
+    p99: float | None
+
+
+class Watched:
+    """The answers before, which those that follow are compared with."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, dict[str, Any]] = {}
+        self._at = 0.0
+
+    def paces(self, found: Survey, now: float) -> dict[str, Pace]:
+        """Of each replica that answered this time and the time before, and has not started anew in between."""
+        before, self._before = self._before, {it["name"]: it for it in found.replicas if it["reachable"]}
+        elapsed, self._at = now - self._at, now
+        return {
+            name: _pace(before[name], after, elapsed)
+            for name, after in self._before.items()
+            if name in before and before[name]["uptime_s"] < after["uptime_s"]
+        }
+
+
+def _pace(before: dict[str, Any], after: dict[str, Any], elapsed: float) -> Pace:
+    earlier, later = before["latency"], after["latency"]
+    counts = [*map(sub, later["counts"], earlier["counts"])]
+    mean = (later["sum_s"] - earlier["sum_s"]) / sum(counts) if any(counts) else None
+    rate = (after["proposals"] - before["proposals"]) / elapsed
+    return Pace(rate, mean, quantile(0.99, later["bounds_s"], counts))
+
+
+def quantile(share: float, bounds: Sequence[float], counts: Sequence[int]) -> float | None:
+    """Below what that share of the observations is, taken as even inside a bucket; the last bound if beyond it."""
+    wanted, below = share * sum(counts), 0
+    if not wanted:
+        return None
+    for lower, upper, count, reached in zip((0.0, *bounds), bounds, counts, accumulate(counts), strict=False):
+        if reached >= wanted:
+            return lower + (upper - lower) * (wanted - below) / count
+        below = reached
+    return bounds[-1]
+
+
+def page(found: Survey, paces: dict[str, Pace] | None = None, *, slots: bool = False) -> Group:
+    """Whether the cluster serves, the replicas as a table, and why some of them do not serve.
+
+    With `paces`, or neither, it is a line a replica in 80 columns; with `slots` it has frontiers, which take several
+    lines on a narrow terminal.
+    """
+    headline = Text(found.headline, style="" if found.headline.startswith("quorum") else "bold red")
+    return Group(headline, _table(found, paces, slots=slots), *map(Text, found.reasons))
+
+
+def _table(found: Survey, paces: dict[str, Pace] | None, *, slots: bool) -> Table:
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("replica", "state", *(("version", "uptime") if paces is None else ())):
         shown.add_column(name, no_wrap=True)
-    for name in ("committed", "executed"):
-        shown.add_column(name, justify="right")
-    for name in ("pending", "fast\npath", "peers"):
+    for name in ("committed", "executed") if slots else ("behind",):
+        shown.add_column(name, justify="right", no_wrap=not slots)
+    for name in ("pending", *(() if paces is None else _LIVELY), "fast\npath", "peers"):
         shown.add_column(name, justify="right", no_wrap=True)
     for replica in found.replicas:
-        shown.add_row(*_cells(replica), style=None if replica["reachable"] else "red")
+        style = None if replica["reachable"] and not replica["reasons"] else "red"
+        shown.add_row(*_cells(replica, paces, slots=slots), style=style)
     return shown
 
 
-def _cells(replica: dict[str, Any]) -> list[str]:
+def _cells(replica: dict[str, Any], paces: dict[str, Pace] | None, *, slots: bool) -> list[str]:
     if not replica["reachable"]:
         return [replica["name"], "silent"]
     peers = replica["peers"].values()
     ratio = replica["fast_path_ratio"]
+    frontiers = [_frontier(replica["committed"]), _frontier(replica["executed"])]
     return [
         replica["name"],
         _state(replica),
-        replica["version"],
-        _uptime(replica["uptime_s"]),
-        _frontier(replica["committed"]),
-        _frontier(replica["executed"]),
+        *((replica["version"], _uptime(replica["uptime_s"])) if paces is None else ()),
+        *(frontiers if slots else [str(replica["behind"])]),
         str(replica["pending"]),
+        *(() if paces is None else _pace_cells(paces.get(replica["name"]))),
         _NONE if ratio is None else f"{ratio:.1%}",
         f"{sum(peer['online'] for peer in peers)}/{len(peers)}",
     ]
 
 
+def _pace_cells(pace: Pace | None) -> list[str]:
+    if pace is None:
+        return [_NONE] * len(_LIVELY)
+    return [f"{pace.rate:,.0f}", _milliseconds(pace.mean), _milliseconds(pace.p99)]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return _NONE
+    return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:,.0f}"
+
+
 def _state(replica: dict[str, Any]) -> str:
-    """In two words at most what a replica that answers is doing."""
-    if replica.get("storage_failed"):
+    """In two words at most what a replica that answers is doing: how its first reason begins, the disk's before all."""
+    if replica["storage_failed"]:
         return "disk failed"
-    return "catching up" if replica.get("catch_up") else "up"
+    return replica["reasons"][0].partition(":")[0] if replica["reasons"] else "up"
 
 
 def _uptime(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""The status of all replicas of a cluster, asked for at the same time."""
+"""The status of all replicas of a cluster, asked for at the same time, and what it says of the whole."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from epaxos.cli.failures import Exit
@@ -14,11 +15,14 @@ from epaxos.errors import ClientError
 class Survey(NamedTuple):
     """What the replicas of a cluster answered, in the order of their rows in the log.
 
-    Of a replica that answered: its name, `"reachable": True` and its status. Of another: its name,
-    `"reachable": False` and `error`, the reason.
+    Of a replica that answered: its name, `"reachable": True`, its status, and `behind`, how many instances that some
+    replica has committed it has not executed. Of another: its name, `"reachable": False` and `error`, the reason.
+
+    quorum  how many replicas a commit takes
     """
 
     cluster: str
+    quorum: int
     replicas: list[dict[str, Any]]
 
     @property
@@ -27,17 +31,67 @@ class Survey(NamedTuple):
         return sum(replica["reachable"] for replica in self.replicas)
 
     @property
+    def heard(self) -> int | None:
+        """How many hear one another: the most that any of them hears, itself included; None if none answered.
+
+        A replica whose disk has failed takes part in nothing.
+        """
+        heard = [
+            0 if replica["storage_failed"] else 1 + sum(peer["online"] for peer in replica["peers"].values())
+            for replica in self.replicas
+            if replica["reachable"]
+        ]
+        return max(heard, default=None)
+
+    @property
+    def headline(self) -> str:
+        """Whether the cluster serves, and what it can still bear."""
+        n, heard = len(self.replicas), self.heard
+        of = f"cluster {self.cluster}, {self.reachable} of {n} replicas answer"
+        if heard is None:
+            return f"NO ANSWER: whether there is a quorum is not known ({of})"
+        if heard < self.quorum:
+            return f"NO QUORUM: nothing commits; {heard} of {n} hear one another, {self.quorum} are needed ({of})"
+        return f"quorum: {self.quorum} of {n}, {heard - self.quorum or 'none'} more may fail ({of})"
+
+    @property
+    def reasons(self) -> Iterator[str]:
+        """Why replicas do not serve, a line each."""
+        for replica in self.replicas:
+            name = replica["name"]
+            for reason in replica["reasons"] if replica["reachable"] else [replica["error"]]:
+                yield reason if reason.startswith(f"{name} ") else f"{name}: {reason}"
+
+    @property
     def exit_code(self) -> Exit:
-        """DONE if all answered, NO_ANSWER if none did, else FAILED."""
-        if not self.reachable:
+        """DONE if all answered and commit, NO_ANSWER if none answered, else FAILED."""
+        if self.heard is None:
             return Exit.NO_ANSWER
-        return Exit.DONE if self.reachable == len(self.replicas) else Exit.FAILED
+        fine = self.reachable == len(self.replicas) and self.heard >= self.quorum
+        return Exit.DONE if fine else Exit.FAILED
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as an object; docs/cli.md describes it."""
+        heard = self.heard
+        spare = None if heard is None else heard - self.quorum
+        quorum = {"needed": self.quorum, "heard": heard, "spare": spare}
+        return {"cluster": self.cluster, "quorum": quorum, "replicas": self.replicas}
 
 
 async def survey(client: AsyncClient, config: Config, limit: float, *, digest: bool) -> Survey:
     """Ask all replicas for their status and, if `digest`, for that of their state; takes `limit` s at most."""
     answers = [_ask(client, replica, limit, digest=digest) for replica in config.replicas]
-    return Survey(config.name, await asyncio.gather(*answers))
+    found = await asyncio.gather(*answers)
+    there = [replica for replica in found if replica["reachable"]]
+    # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
+    decided = [max(slots) for slots in zip(*(replica["committed"] for replica in there), strict=True)]
+    for replica in there:
+        replica["behind"] = sum(map(_missing, decided, replica["executed"]))
+    return Survey(config.name, config.slow_quorum, found)
+
+
+def _missing(decided: int, executed: int) -> int:
+    return max(0, decided - executed)
 
 
 async def _ask(client: AsyncClient, replica: ReplicaAddress, limit: float, *, digest: bool) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class AsyncClient:
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM)
         self._session: Session[Waiting] = Session(self._options, RANDOM)
         self._loop: AbstractEventLoop | None = None
-        self._wire = Wire(self._session, self._options, self._watch)
+        self._wire = Wire(self._session, self._options, self._watch, self._wake)
         self._due = False
         self._timer: TimerHandle | None = None
         self._timer_at = inf
@@ -221,7 +221,7 @@ class AsyncClient:
         if more:
             self._turn_soon(self._loop)
         else:
-            self._set_timer(self._session.next_event())
+            self._set_timer(self._wire.next_event())
 
     def _deliver(self) -> None:
         for item in self._session.take_finished():
@@ -233,6 +233,11 @@ class AsyncClient:
     def _watch(self, descriptor: int) -> None:
         assert self._loop is not None
         self._loop.add_reader(descriptor, self._turn)
+
+    def _wake(self) -> None:
+        """In any thread: there is a reason for a turn."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._turn)
 
     def _set_timer(self, when: float) -> None:
         """Have a turn at `when`; a timer that is set for an earlier time may stay, it does no harm."""

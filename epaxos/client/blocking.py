@@ -32,7 +32,7 @@ class Client:
         NoAnswer         no replica answered in time, or none could be reached
         Closed           the client is closed
         OperationFailed  the command executed, and failed as its operation defines
-        Untold           the command executed, but its result does not fit into a reply
+        Untold           the command executed, but its result did not come, or was lost and is not kept
 
     Their `may_have_executed` says whether the command may have taken effect, or still may. A command is sent
     again only if its answer is missing, and executes once however often it is sent.

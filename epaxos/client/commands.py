@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
-from epaxos.errors import ClientError, OperationFailed, Refused
+from epaxos.errors import ClientError, OperationFailed, Refused, Untold
 from epaxos.statemachine.batch import Argument
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
 
@@ -35,7 +35,8 @@ _REASONS: Final[Mapping[int, str]] = {
     Outcome.COMPARE_FAILED: "the value found is not the expected one",
     Outcome.NOT_A_NUMBER: "the value found is not a 64-bit integer in decimal digits",
     Outcome.OUT_OF_RANGE: "the result would be outside -2**63 to 2**63 - 1",
-    Outcome.TOO_LARGE: "the result would be longer than the cluster allows a value to be",
+    Outcome.TOO_LARGE: "the result would be longer than the cluster allows: a value `max_value`, what a call "
+    "returns `max_frame`",
     Outcome.ABORTED: "the replicas found it malformed",
 }
 
@@ -91,12 +92,6 @@ class MultiAborted(OperationFailed):
         super().__init__(text)
         self.part = part
         self.outcome = outcome
-
-
-class Untold(ClientError):
-    """The command executed, but its result is not known: it is too long for one reply, for example."""
-
-    may_have_executed = True
 
 
 class Op(NamedTuple):
@@ -287,9 +282,10 @@ _SPECIAL: Final[Mapping[int, Callable[[Op, int, object], Reply]]] = {
 
 
 def _fail(op: Op, outcome: int) -> NoReturn:
-    if outcome == Outcome.UNTOLD:
+    if outcome == Outcome.FORGOTTEN:
         raise Untold(
-            f"{_describe(op)} was executed, but its result does not fit into the reply; ask for less"
+            f"{_describe(op)} was executed, but its answer was lost, and replicas do not keep its result any more: "
+            "too much else was under way without an answer"
         )
     if outcome not in _REASONS:
         raise Untold(f"{_describe(op)} was executed, but the answer, outcome {outcome}, makes no sense here")

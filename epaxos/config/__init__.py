@@ -12,8 +12,9 @@ rendering   a commented file, and the table of the documentation
 from epaxos.config.defaults import LOCALHOST, REPLICA_NAMES, default_replicas
 from epaxos.config.durations import format_duration, parse_duration
 from epaxos.config.keys import KeyRow, describe_keys
+from epaxos.config.kinds import ip_address
 from epaxos.config.loading import load_config
-from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig
+from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig, place
 from epaxos.config.rendering import markdown_table, render_file
 from epaxos.config.settings import FILE_VARIABLE, REPLICA_VARIABLE
 from epaxos.config.validation import make_config
@@ -31,9 +32,11 @@ __all__ = [
     "default_replicas",
     "describe_keys",
     "format_duration",
+    "ip_address",
     "load_config",
     "make_config",
     "markdown_table",
     "parse_duration",
+    "place",
     "render_file",
 ]

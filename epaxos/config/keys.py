@@ -44,6 +44,15 @@ class Key:
         """The environment variable that overrides the key, as in "EPAXOS_CLIENT_TIMEOUT"."""
         return "EPAXOS_" + self.path.upper().replace(".", "_")
 
+    @property
+    def required(self) -> bool:
+        """Whether its table is incomplete without it."""
+        return self.default_text == REQUIRED
+
+
+REQUIRED: Final = "required"
+"""In the place of a default."""
+
 
 class KeyRow(NamedTuple):
     """A key as the documentation shows it; `default` is TOML or words."""
@@ -165,7 +174,8 @@ KEYS: Final = (
         "max_frame",
         32 * MEBIBYTE,
         Integer(1, 1024 * MEBIBYTE, "bytes"),
-        "Length of a frame on any socket at most; at least `max_key` + 2 * `max_value` + 4096.",
+        "Length of a frame on any socket at most; at least `max_key` + 2 * `max_value` + 4096; part of the cluster's "
+        "fingerprint.",
     ),
     Key(
         TOP,
@@ -250,7 +260,7 @@ KEYS: Final = (
         None,
         Integer(0, 2**31 - 1),
         "Distinct number of the replica; its row in the log is the rank of its pid.",
-        default_text="required",
+        default_text=REQUIRED,
     ),
     Key(
         REPLICAS,
@@ -258,25 +268,36 @@ KEYS: Final = (
         None,
         Name(),
         "Distinct name of the replica.",
-        default_text="required",
+        default_text=REQUIRED,
     ),
     Key(
         REPLICAS,
         "host",
         None,
         Host(),
-        "What the replica listens on, and its peers and clients connect to.",
-        default_text="required",
+        "What its peers and clients connect to; a name may have several addresses, of both families.",
+        default_text=REQUIRED,
     ),
-    Key(REPLICAS, "port", None, _PORT, "Port for the peers.", default_text="required"),
-    Key(REPLICAS, "client_port", None, _PORT, "Port for the clients.", default_text="required"),
+    Key(REPLICAS, "port", None, _PORT, "Port for the peers.", default_text=REQUIRED),
+    Key(REPLICAS, "client_port", None, _PORT, "Port for the clients.", default_text=REQUIRED),
     Key(
         REPLICAS,
         "metrics_port",
         None,
         _PORT,
         "Port for HTTP: `/metrics`, `/livez`, `/readyz` and `/healthz`.",
-        default_text="required",
+        default_text=REQUIRED,
+    ),
+    Key(
+        REPLICAS,
+        "listen",
+        None,
+        Host(
+            "host name or IP address of the replica's own machine, 0.0.0.0, or :: for both families",
+            wildcard=True,
+        ),
+        "What the replica listens on, where that is not `host`: in a container or behind NAT.",
+        default_text="`host`",
     ),
 )
 

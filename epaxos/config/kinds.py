@@ -150,11 +150,12 @@ class Name:
 class Host:
     """A host name or IP address.
 
-    It is both what a replica listens on and what the others connect to, so a wildcard would make every
-    replica of a cluster on several machines talk to itself.
+    Others connect to it, so a `wildcard` is allowed only where it is listened on: every replica of a cluster on
+    several machines would talk to itself.
     """
 
     allowed: str = "host name or IP address that others can connect to; not a wildcard such as 0.0.0.0"
+    wildcard: bool = False
 
     def read(self, raw: object) -> str:
         """Take a host."""
@@ -164,7 +165,7 @@ class Host:
         if address is None:
             if not _HOST_NAME.fullmatch(raw) or _NUMERIC_END.fullmatch(raw):
                 raise ValueError
-        elif address.is_unspecified:
+        elif address.is_unspecified and not self.wildcard:
             raise ValueError
         return raw
 

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from epaxos.config.kinds import ip_address, show
+from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
 
@@ -21,7 +21,7 @@ _PEER_FRAME_HEAD: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """A replica and where it listens."""
+    """A replica and where it is; `listen` is what it listens on if that is not `host`."""
 
     pid: int
     name: str
@@ -29,16 +29,22 @@ class ReplicaAddress:
     port: int
     client_port: int
     metrics_port: int
+    listen: str | None = None
+
+    @property
+    def listens_on(self) -> str:
+        """A name, an address or a wildcard of the machine that it runs on."""
+        return self.host if self.listen is None else self.listen
 
     @property
     def peer_endpoint(self) -> str:
         """The ZeroMQ endpoint for its peers."""
-        return f"tcp://{_bracketed(self.host)}:{self.port}"
+        return f"tcp://{place(self.host, self.port)}"
 
     @property
     def client_endpoint(self) -> str:
         """The ZeroMQ endpoint for its clients."""
-        return f"tcp://{_bracketed(self.host)}:{self.client_port}"
+        return f"tcp://{place(self.host, self.client_port)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +163,9 @@ class Config:
         return self.replicas[self.row_of(name)]
 
 
-def _bracketed(host: str) -> str:
-    """`host` as it stands before a colon and a port."""
-    address = ip_address(host)
-    return host if address is None or address.version == 4 else f"[{host}]"
+def place(host: str, port: int) -> str:
+    """A port of a host as it stands in URLs and endpoints."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _members(config: Config) -> list[tuple[int, str]]:
@@ -169,7 +174,8 @@ def _members(config: Config) -> list[tuple[int, str]]:
 
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas of a cluster must have in common."""
-    return _hash([config.name, _members(config), config.f, config.e, config.max_key, config.max_value]) or 1
+    sizes = [config.max_key, config.max_value, config.max_frame]
+    return _hash([config.name, _members(config), config.f, config.e, *sizes]) or 1
 
 
 def _hash(values: list[object]) -> int:

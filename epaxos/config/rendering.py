@@ -12,7 +12,7 @@ from epaxos.config.validation import make_config
 _HEAD: Final = """\
 # Configuration of an epaxos cluster; every replica and client reads the same file.
 # Durations are written as "500ms" or "1m30s" (h, m, s, ms, us), sizes in bytes. A key that is left out has
-# the default shown here, but a replica needs all its keys. Variables like EPAXOS_THRIFTY override the file.
+# the default shown here; those of the first replica are needed. Variables like EPAXOS_THRIFTY override the file.
 """
 
 
@@ -47,6 +47,10 @@ def _render_keys(table: str, values: dict[str, object]) -> Iterator[str]:
 def _render_replica(replica: dict[str, object], *, commented: bool) -> Iterator[str]:
     """The lines of one [[replicas]] table."""
     for key in keys_of(REPLICAS):
+        if not key.required:
+            if commented:
+                yield f'# {key.name} = "0.0.0.0"    # {key.purpose}'
+            continue
         line = f"{key.name} = {show(replica[key.name])}"
         yield f"{line:<24}# {key.purpose}" if commented else line
 

@@ -39,9 +39,11 @@ def read_replicas(raw: object, source: str, problems: list[str]) -> tuple[Replic
         return ()
     rows = [_read_row(number, table, source, problems) for number, table in enumerate(raw, start=1)]
     _check_claims(_claims(rows), problems)
-    names = [key.name for key in keys_of(REPLICAS)]
-    complete = (row.settings for row in rows if len(row.settings) == len(names))
-    replicas = (ReplicaAddress(**{name: settings[name].value for name in names}) for settings in complete)
+    required = {key.name for key in keys_of(REPLICAS) if key.required}
+    complete = (row.settings for row in rows if required <= row.settings.keys())
+    replicas = (
+        ReplicaAddress(**{name: setting.value for name, setting in settings.items()}) for settings in complete
+    )
     return tuple(sorted(replicas, key=lambda replica: replica.pid))
 
 
@@ -58,7 +60,7 @@ def _read_row(number: int, table: Mapping[str, object], source: str, problems: l
     problems += [
         f"{source}: {label}, {key.name}: missing; allowed: {key.kind.allowed}"
         for key in keys_of(REPLICAS)
-        if key.name not in settings
+        if key.required and key.name not in settings
     ]
     return _Row(label, {name: setting for name, setting in settings.items() if setting is not None})
 

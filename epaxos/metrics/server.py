@@ -8,7 +8,6 @@ at once; those beyond it get a 503 straight away.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import socket
@@ -23,8 +22,6 @@ from socketserver import ThreadingTCPServer
 from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-
-from epaxos.errors import ConfigError
 
 
 class Health(NamedTuple):
@@ -63,21 +60,16 @@ class MetricsServer:
     """Serves a registry and a health check until closed; running once made.
 
     Args:
-        host: address or name of this machine to listen on.
-        port: port to listen on; 0 picks a free one, which `port` then tells.
+        sockets: listening, one an address; closed with this.
         registry: what ``/metrics`` shows.
         health: what ``/livez``, ``/readyz`` and ``/healthz`` show; called from the threads of the pages.
         max_connections: connections served at once.
         deadline: seconds that one of them may take.
-
-    Raises:
-        ConfigError: the address cannot be listened on.
     """
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        sockets: Sequence[socket.socket],
         registry: CollectorRegistry,
         health: Callable[[], Health],
         *,
@@ -85,40 +77,28 @@ class MetricsServer:
         deadline: float = DEADLINE,
     ) -> None:
         pages = _Pages(registry, health)
-        try:
-            self._server = _Server(host, port, pages, max_connections, deadline)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be
-            raise ConfigError(_listening_failed(host, port, error)) from error
-        self.port: int = self._server.socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
-        self._thread.start()
+        self.port: int = sockets[0].getsockname()[1]
+        self._servers = [_Server(listening, pages, max_connections, deadline) for listening in sockets]
+        self._threads = [
+            threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+            for server in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stop listening and cut what is being served; a second call does nothing."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server.cut()
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
+            server.cut()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _listening_failed(host: str, port: int, error: OSError | UnicodeError) -> str:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return (
-            f"cannot serve metrics on {where}: the port is in use; stop the process that uses it "
-            "or give this replica another metrics_port"
-        )
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return (
-        f"cannot serve metrics on {where}: {reason}; host must be an address of this machine "
-        "and metrics_port a port that this user may open"
-    )
 
 
 class _Page(NamedTuple):
@@ -195,23 +175,22 @@ class _Pages:
 class _Server(ThreadingTCPServer):
     """A thread a connection, of which there are few and none for long.
 
-    Not `http.server.HTTPServer`, which asks the name service for its own full name before it listens and
-    in some versions of Python lets two processes share the port.
+    Not `http.server.HTTPServer`, which asks the name service for its own full name.
     """
 
     daemon_threads = True
-    allow_reuse_address = True
 
-    def __init__(self, host: str, port: int, pages: _Pages, max_connections: int, deadline: float) -> None:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        self.address_family, _, _, _, address = found[0]
-        listen_on = (str(address[0]), int(address[1]))
+    def __init__(
+        self, listening: socket.socket, pages: _Pages, max_connections: int, deadline: float
+    ) -> None:
         self.pages = pages
         self._max_connections = max_connections
         self._allowed = deadline
         self._deadlines: dict[Any, float] = {}  # by socket
         self._lock = threading.Lock()  # over _deadlines
-        super().__init__(listen_on, _Handler)
+        super().__init__(listening.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection in a thread, or turn it away."""

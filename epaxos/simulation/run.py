@@ -26,7 +26,7 @@ from epaxos.simulation.checkers.results import Results
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.coverage import Coverage
-from epaxos.simulation.plan.options import Options
+from epaxos.simulation.plan.options import MANY, Options
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
@@ -93,7 +93,7 @@ class Run:
         self._coverage = Coverage()
         self._decisions = Decisions(plan.options.quorums, contents)
         self._order = ExecutionOrder(n, contents)
-        self._results = Results(contents, LIMITS.value)
+        self._results = Results(contents, LIMITS.value, tight=plan.options.kept < MANY)
         checkers = [Acceptors(n, contents), self._decisions, self._order, self._results]
         self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
 

@@ -40,20 +40,43 @@ _READS: Final = bytes(operation == Operation.READ for operation in range(256))
 _WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
 
 
+REPLY_HEAD: Final = 2048
+"""Bytes of a frame with a reply beside outcomes and values, generously."""
+
 MULTI_PARTS: Final = 10_000
 """Operations inside the MULTIs of one frame at most. They execute one by one in every replica's thread, some µs
 each; without a bound one frame could hold millions and stop the cluster for half a minute."""
 
 
+class Bounds(NamedTuple):
+    """What the execution of a payload may come to, in bytes; part of the payload, so that it is the same everywhere.
+
+    value    a value that APPEND makes, at most
+    results  the results of one batch's commands that write, together, and those of one MULTI that only reads
+    """
+
+    value: int
+    results: int
+
+
 class Limits(NamedTuple):
     """The largest things a command may hold; the same on every replica of a cluster.
 
-    `key` and `value` are in bytes, `pause` in milliseconds.
+    `key`, `value` and `results` (see `Bounds`) are in bytes, `pause` in milliseconds.
     """
 
     key: int = 64 * 1024
     value: int = 1024 * 1024
     pause: int = 100
+    results: int = 32 * 1024 * 1024 - REPLY_HEAD
+
+    @property
+    def bounds(self) -> Bounds:
+        """What goes into a payload."""
+        return Bounds(self.value, self.results)
+
+
+_DEFAULT_BOUNDS: Final = Limits().bounds
 
 
 @dataclass(slots=True)
@@ -267,18 +290,21 @@ def multi_columns(argument: object) -> Columns | None:
 
 
 class Payload:
-    """What one instance carries: batches, and the keys they read and write.
+    """What one instance carries: batches, the keys they read and write, and what their execution may come to.
 
-    `reads` and `writes` may name a key twice; a key that is both read and written may stand in both.
+    `reads` and `writes` may name a key twice; a key that is both read and written may stand in both. `bounds` are
+    those of the replica that proposed it. They travel with it because replicas that executed it under bounds of their
+    own would differ for ever once these were raised between two starts. None stands for those of whoever executes it.
 
     Raises:
         FrameError: a batch that `check_batch` would refuse holds a MULTI of wrong shape.
     """
 
-    __slots__ = ("batches", "encoded", "reads", "writes")
+    __slots__ = ("batches", "bounds", "encoded", "reads", "writes")
 
-    def __init__(self, batches: Sequence[Batch], encoded: bytes) -> None:
+    def __init__(self, batches: Sequence[Batch], encoded: bytes, bounds: Bounds | None = None) -> None:
         self.batches = batches
+        self.bounds = bounds
         self.encoded = encoded
         self.reads: Collection[bytes] = ()
         self.writes: Collection[bytes] = ()
@@ -302,9 +328,9 @@ class Payload:
         return f"Payload({len(self)} commands, {len(self.encoded)} bytes)"
 
 
-def make_payload(batches: Sequence[Batch]) -> Payload:
+def make_payload(batches: Sequence[Batch], bounds: Bounds = _DEFAULT_BOUNDS) -> Payload:
     """The payload of the given batches, in their order (which is their order of execution)."""
-    return Payload(batches, msgpack.packb([batch.encoded for batch in batches]))
+    return Payload(batches, msgpack.packb([bounds, *[batch.encoded for batch in batches]]), bounds)
 
 
 def decode_payload(encoded: bytes) -> Payload:
@@ -314,12 +340,30 @@ def decode_payload(encoded: bytes) -> Payload:
         FrameError: the bytes are no payload.
     """
     try:
-        parts = msgpack.unpackb(encoded)
+        first, *parts = msgpack.unpackb(encoded)
+        if type(first) is bytes:  # in a log that was written before bounds were part of it
+            return Payload(list(map(decode_batch, [first, *parts])), encoded, None)
+        bounds = Bounds(*first)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a payload: {error}") from error
-    if type(parts) is not list or set(map(type, parts)) != _ALL_BYTES:
-        raise FrameError("malformed", "not a payload: batches must be bytes")
-    return Payload(list(map(decode_batch, parts)), encoded)
+    if set(map(type, bounds)) != {int} or set(map(type, parts)) != _ALL_BYTES:
+        raise FrameError("malformed", "not a payload: bounds must be numbers, batches bytes")
+    return Payload(list(map(decode_batch, parts)), encoded, bounds)
+
+
+def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes:
+    """For each command 1 if it does nothing but read, else 0.
+
+    Such a command conflicts with none of its kind, and may execute again.
+    """
+    reads = operations.translate(_READS)
+    if arguments is None or Operation.MULTI not in operations:
+        return reads
+    marks = bytearray(reads)
+    for index in compress(range(len(operations)), operations.translate(_MULTIS)):
+        columns = multi_columns(arguments[index])
+        marks[index] = columns is not None and set(columns[0]) == _ONLY_READS
+    return bytes(marks)
 
 
 def _joined(columns: Iterable[Collection[bytes]]) -> Collection[bytes]:

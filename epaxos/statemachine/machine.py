@@ -2,29 +2,41 @@
 
 Deterministic: the same payloads in the same order give the same state, results and digest on every replica.
 Nothing here looks at a clock, a random number or the order of a hash.
+
+**A read that comes again executes again.** It changes nothing, and whoever asked has not been answered yet, so a later
+moment is as good as the first. So no result of a read is kept, and a small request cannot make replicas keep what
+is large.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
-from epaxos.statemachine.batch import Argument, Batch, Limits, Payload
+from epaxos.statemachine.batch import Argument, Batch, Bounds, Limits, Payload, only_reads
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.operations import Operation
-from epaxos.statemachine.sessions import BatchResult, Session, Sessions
+from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
 from epaxos.statemachine.store import Store
+
+_DEFAULT_BUDGET: Final = Budget()
+_marked: Final = re.compile(rb"\x01+").finditer
 
 
 class StateMachine:
     """The store and the sessions of one replica, owned by one thread.
 
     `executed` counts the commands executed, by `Operation`; `duplicates` those that were answered from
-    their first execution instead. `sleep` is called with seconds when a PAUSE executes.
+    their first execution instead. `sleep` is called with seconds when a PAUSE executes. `budget` bounds the results
+    that are kept; it may differ between replicas.
     """
 
-    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self, limits: Limits, sleep: Callable[[float], None], budget: Budget = _DEFAULT_BUDGET
+    ) -> None:
         self._store = Store(limits, sleep)
-        self._sessions = Sessions()
+        self._sessions = Sessions(budget)
         self.executed = [0] * len(Operation)
         self.duplicates = 0
 
@@ -38,14 +50,26 @@ class StateMachine:
         """How many clients have executed a command here."""
         return len(self._sessions)
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the results that are kept for clients, about."""
+        return self._sessions.weight
+
     def apply(self, payload: Payload) -> list[BatchResult]:
-        """Execute the commands of a payload, in order, that have not executed before.
+        """Execute the commands of a payload, in order, that have not executed before, and its reads.
 
         Returns one result per batch, in order. It raises nothing for what a command holds: the proposer
         checked it, and what slipped through gets a failing outcome (`statemachine.store`), since an
         exception would stop all replicas at the same command.
         """
-        return list(map(self._apply_batch, payload.batches))
+        return list(self.each(payload))
+
+    def each(self, payload: Payload) -> Iterator[BatchResult]:
+        """The same, one result when its batch has executed: all may be too much to have at once.
+
+        To be taken to the end, before anything else executes.
+        """
+        return (self._apply_batch(batch, payload.bounds) for batch in payload.batches)
 
     def digest_source(self) -> DigestSource:
         """A copy of the state from which its digest can be computed in another thread."""
@@ -75,7 +99,7 @@ class StateMachine:
         Raises:
             FrameError: they are none.
         """
-        self._sessions = Sessions.load(rows)
+        self._sessions = Sessions.load(rows, self._sessions.budget)
 
     def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take values of a later moment from a peer's checkpoint; None for a key that has gone."""
@@ -90,27 +114,44 @@ class StateMachine:
         """
         self._sessions.merge(Sessions.load(rows))
 
-    def _apply_batch(self, batch: Batch) -> BatchResult:
+    def _apply_batch(self, batch: Batch, bounds: Bounds | None) -> BatchResult:
+        self._store.begin(bounds)
         session = self._sessions.open(batch.client)
         session.acknowledge(batch.acked)
         end = batch.first + len(batch.operations)
-        if not session.claim(batch.first, end):
-            return self._apply_rest(session, batch, end)
-        result = self._execute(batch, batch.first, batch.operations, batch.keys, batch.arguments)
-        session.keep(result)
+        reads = only_reads(batch.operations, batch.arguments)
+        if session.claim(batch.first, end):
+            result = self._execute(batch, batch.first, batch.operations, batch.keys, batch.arguments)
+            _keep(session, result, reads)
+        else:
+            result = self._apply_rest(session, batch, end, reads)
+        self._sessions.settle(batch.client, session)
         return result
 
-    def _apply_rest(self, session: Session, batch: Batch, end: int) -> BatchResult:
-        """Execute what is new in a batch of which some commands have executed, and answer all of it."""
-        duplicates = len(batch.operations)
-        for start, stop in session.missing(batch.first, end):
+    def _apply_rest(self, session: Session, batch: Batch, end: int, reads: bytes) -> BatchResult:
+        """Execute what is new, or only reads, in a batch of which some commands have executed; answer all of it."""
+        first = batch.first
+        new = session.missing(first, end)
+        marks = bytearray(reads)
+        for start, stop in new:
             session.claim(start, stop)
-            part = slice(start - batch.first, stop - batch.first)
+            marks[start - first : stop - first] = b"\1" * (stop - start)
+        answer = session.recall(batch.client, first, end)
+        outcomes = bytearray(answer.outcomes)
+        values: list[Value] = answer.values or [None] * len(outcomes)
+        for marked in _marked(marks):
+            part = slice(*marked.span())
             arguments = None if batch.arguments is None else batch.arguments[part]
-            session.keep(self._execute(batch, start, batch.operations[part], batch.keys[part], arguments))
-            duplicates -= stop - start
-        self.duplicates += duplicates
-        return session.recall(batch.client, batch.first, end)
+            result = self._execute(
+                batch, first + part.start, batch.operations[part], batch.keys[part], arguments
+            )
+            outcomes[part] = result.outcomes
+            values[part] = result.values or [None] * len(result.outcomes)
+        for start, stop in new:
+            part = slice(start - first, stop - first)
+            _keep(session, BatchResult(batch.client, start, bytes(outcomes[part]), values[part]), reads[part])
+        self.duplicates += marks.count(0)
+        return BatchResult(batch.client, first, bytes(outcomes), as_column(values))
 
     def _execute(
         self,
@@ -134,3 +175,13 @@ class StateMachine:
             return
         for operation in range(len(executed)):
             executed[operation] += operations.count(operation)
+
+
+def _keep(session: Session, result: BatchResult, reads: bytes) -> None:
+    """Keep what a batch came to, but for the values of its reads; `reads` marks those."""
+    if 0 not in reads:
+        return
+    if result.values is not None and 1 in reads:
+        values = [None if read else value for read, value in zip(reads, result.values, strict=True)]
+        result = result._replace(values=as_column(values))
+    session.keep(result)

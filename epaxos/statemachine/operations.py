@@ -44,8 +44,10 @@ class Outcome(IntEnum):
     """How a command ended, one byte per command in a reply's `outcomes` column.
 
     From COMPARE_FAILED to ABORTED, the command changed nothing; inside a MULTI such an outcome makes the
-    whole MULTI end as ABORTED. UNTOLD stands only in replies: the command executed, but its value and those
-    of its frame before it are too long for one reply (ask for fewer at a time).
+    whole MULTI end as ABORTED. TOO_LARGE is about the value that an APPEND would make, or about the results of
+    a frame's commands (`batch.Bounds`). The last two stand only in replies: UNTOLD where the result did not fit
+    beside others and comes when the command is sent again; FORGOTTEN where the command executed and its result is
+    not kept any more.
     """
 
     DONE = 0
@@ -56,6 +58,7 @@ class Outcome(IntEnum):
     TOO_LARGE = 5
     ABORTED = 6
     UNTOLD = 7
+    FORGOTTEN = 8
 
 
 KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI})

@@ -6,10 +6,12 @@ may overtake an older, unrelated command on some replica, which would skip it wh
 session remembers exactly which request numbers have executed *here*, as an interval set that is never
 shortened, and the acknowledged number does one thing only: it lets kept results go.
 
-**A duplicate whose result is gone** is answered with outcome DONE and value None. No caller can see that
-answer: a result goes only below the client's `acked`, and what is below `acked` has been answered to the
-caller already, so the client drops the late reply. A reply of the usual shape is better than silence, since
-the same duplicate batch may hold other numbers that are still awaited.
+**A duplicate whose result is gone** is answered with outcome FORGOTTEN. Below the client's `acked` no caller can see
+that: the answer came already, so the client drops this one. Above it a result goes only where the unacknowledged ones
+are more than `Budget` allows, the oldest first; its caller learns that the command executed, and no more.
+That costs a client who has much under way and loses an answer at the same time. What is kept is no part of what
+replicas agree on, since acknowledgements reach them in different orders anyway, so each may let go by itself; that a
+command has executed is never let go.
 """
 
 from __future__ import annotations
@@ -17,15 +19,21 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from operator import attrgetter
+from types import NoneType
 from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine import intervals
+from epaxos.statemachine.operations import Outcome
 
 Value: TypeAlias = "bytes | int | list[object] | None"
 
+_HEAD: Final = 128  # bytes that a kept result takes beside outcomes and values, about
 _FIRST: Final = attrgetter("first")
 _END: Final = attrgetter("end")
+_NUMBERS: Final = {int, NoneType}
+_STRINGS: Final = {bytes, NoneType}
+_FORGOTTEN: Final = bytes([Outcome.FORGOTTEN])
 _NUMBER_END: Final = 2**64  # one past what an exported number may be
 
 
@@ -47,19 +55,29 @@ class BatchResult(NamedTuple):
         return self.first + len(self.outcomes)
 
 
+class Budget(NamedTuple):
+    """Bytes of results that may be kept: of one session (its newest always is), and of all together."""
+
+    session: int = 32 * 1024 * 1024
+    total: int = 256 * 1024 * 1024
+
+
 class Session:
     """The executed request numbers of one client, and the results it has not acknowledged.
 
     `executed` is an interval set (`statemachine.intervals`). The results in `kept` are sorted by request
-    number and disjoint, since a number executes once.
+    number and disjoint, since a number executes once. They take about `weight` bytes, of which the table of all
+    sessions has taken account of `settled`.
     """
 
-    __slots__ = ("acked", "executed", "kept")
+    __slots__ = ("acked", "executed", "kept", "settled", "weight")
 
     def __init__(self) -> None:
         self.acked = 0
         self.executed: list[int] = []
         self.kept: list[BatchResult] = []
+        self.weight = 0
+        self.settled = 0
 
     def acknowledge(self, acked: int) -> None:
         """Drop the results of which all numbers are below `acked`."""
@@ -70,6 +88,15 @@ class Session:
         for result in self.kept:
             if result.first >= acked or result.end > acked:
                 break
+            gone += 1
+            self.weight -= _weigh(result)
+        del self.kept[:gone]
+
+    def forget(self, most: int) -> None:
+        """Drop the oldest results until the rest takes `most` bytes, or until one is left."""
+        gone = 0
+        while self.weight > most and gone < len(self.kept) - 1:
+            self.weight -= _weigh(self.kept[gone])
             gone += 1
         del self.kept[:gone]
 
@@ -96,14 +123,15 @@ class Session:
         kept = self.kept
         if result.first < self.acked and result.end <= self.acked:
             return
+        self.weight += _weigh(result)
         if not kept or kept[-1].first < result.first:
             kept.append(result)
         else:
             insort(kept, result, key=_FIRST)
 
     def recall(self, client: int, first: int, end: int) -> BatchResult:
-        """The kept results of the numbers from `first` to `end`; DONE and None where none is kept."""
-        outcomes = bytearray(end - first)
+        """The kept results of the numbers from `first` to `end`; FORGOTTEN where none is kept."""
+        outcomes = bytearray(_FORGOTTEN * (end - first))
         values: list[Value] = [None] * (end - first)
         start = bisect_right(self.kept, first, key=_END)
         stop = bisect_left(self.kept, end, key=_FIRST)
@@ -116,16 +144,25 @@ class Session:
         return BatchResult(client, first, bytes(outcomes), as_column(values))
 
 
+_DEFAULT_BUDGET: Final = Budget()
+
+
 class Sessions:
     """The sessions of all clients.
 
     `freeze` sets aside which sessions changed since the last call, for a checkpoint that takes them step by step. One
     that changes again before it was taken is encoded first: the checkpoint gets it as it was (`_captured`).
+
+    `weight` is what the kept results of all take, in bytes. `_levels` has the clients with any, by the number of binary
+    digits of their session's, so that who keeps most, to a factor of two, is found at once and gives up first.
     """
 
-    __slots__ = ("_captured", "_changed", "_frozen", "_table")
+    __slots__ = ("_captured", "_changed", "_frozen", "_levels", "_table", "budget", "weight")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget = _DEFAULT_BUDGET) -> None:
+        self.budget = budget
+        self.weight = 0
+        self._levels: dict[int, dict[int, None]] = {}
         self._table: dict[int, Session] = {}
         self._changed: set[int] = set()
         self._frozen: set[int] = set()
@@ -144,6 +181,34 @@ class Sessions:
         if session is None:
             session = self._table[client] = Session()
         return session
+
+    def settle(self, client: int, session: Session) -> None:
+        """Take account of a session that has changed, and let go of results beyond the budget."""
+        if session.weight > self.budget.session:
+            session.forget(self.budget.session)
+        self._weigh(client, session)
+        while self.weight > self.budget.total:
+            heaviest = next(iter(self._levels[max(self._levels)]))
+            victim = self.open(heaviest)
+            if len(victim.kept) > 1:
+                victim.forget(victim.weight // 2)
+            else:
+                victim.kept, victim.weight = [], 0
+            self._weigh(heaviest, victim)
+
+    def _weigh(self, client: int, session: Session) -> None:
+        before, after = session.settled, session.weight
+        session.settled = after
+        self.weight += after - before
+        level, wanted = before.bit_length(), after.bit_length()
+        if level == wanted:
+            return
+        if level:
+            del self._levels[level][client]
+            if not self._levels[level]:
+                del self._levels[level]
+        if wanted:
+            self._levels.setdefault(wanted, {})[client] = None
 
     def executed(self) -> dict[int, tuple[int, ...]]:
         """A copy of the executed numbers of every client, as bounds of intervals."""
@@ -172,7 +237,7 @@ class Sessions:
         return [client, session.acked, session.executed.copy(), kept]
 
     @classmethod
-    def load(cls, exported: object) -> Sessions:
+    def load(cls, exported: object, budget: Budget = _DEFAULT_BUDGET) -> Sessions:
         """The table whose rows `take` gave, after any trip through msgpack.
 
         Raises:
@@ -180,12 +245,13 @@ class Sessions:
         """
         if type(exported) is not list:
             raise FrameError("malformed", "not a table of sessions")
-        sessions = cls()
+        sessions = cls(budget)
         for row in exported:
             client, session = _load_row(row)
             if client in sessions._table:
                 raise FrameError("malformed", f"not a table of sessions: client {client} has two rows")
             sessions._table[client] = session
+            sessions.settle(client, session)
         return sessions
 
     def merge(self, other: Sessions) -> None:
@@ -194,7 +260,32 @@ class Sessions:
         A result that both keep stays as it is here. `other` must not be used after this.
         """
         for client, theirs in other._table.items():
-            _merge_session(self.open(client), theirs)
+            ours = self.open(client)
+            _merge_session(ours, theirs)
+            self.settle(client, ours)
+
+
+def weigh_value(value: object) -> int:
+    """The length of a result as msgpack, at most."""
+    if isinstance(value, bytes):
+        return len(value) + 5
+    if isinstance(value, list):
+        return 5 + sum(map(weigh_value, value))
+    return 9
+
+
+def weigh_values(values: list[Value]) -> int:
+    """The length of some results as msgpack, at most; by whole columns where they are alike."""
+    kinds = set(map(type, values))
+    if kinds <= _NUMBERS:
+        return 9 * len(values)
+    if kinds <= _STRINGS:
+        return 5 * len(values) + sum(map(len, filter(None, values)))  # type: ignore[arg-type]  # all bytes
+    return sum(map(weigh_value, values))
+
+
+def _weigh(result: BatchResult) -> int:
+    return _HEAD + len(result.outcomes) + (0 if result.values is None else weigh_values(result.values))
 
 
 def as_column(values: list[Value]) -> list[Value] | None:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from epaxos.errors import FrameError
 
-WIRE_VERSION: Final = 1
+WIRE_VERSION: Final = 2
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")

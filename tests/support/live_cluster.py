@@ -22,6 +22,7 @@ several processes (the workers of pytest-xdist, two runs at once) do not get the
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import re
@@ -43,6 +44,7 @@ from epaxos.client.blocking import Client
 from epaxos.config import Config, default_replicas, load_config
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
+RESOLVER: Final = ROOT / "tests" / "support" / "stub_resolver"
 PORTS: Final = range(32_000, 32_768)
 """Below the range from which Linux picks the ports of connections."""
 
@@ -167,6 +169,7 @@ class LiveCluster:
 
     directory  where all files are
     path       the configuration file
+    hosts      what `resolve` says
     config     the same, loaded
     working_directory   where all commands are started
     """
@@ -179,6 +182,7 @@ class LiveCluster:
         self.path.write_text(self._make_file(n, settings or {}))
         self.config: Config = load_config(str(self.path), environ={})
         self.working_directory = directory
+        self.hosts = directory / "hosts.json"
         self._processes: dict[str, Process] = {}
         self._others: list[Process] = []
 
@@ -195,13 +199,26 @@ class LiveCluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of all processes: this package, this configuration, nothing else of ours."""
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("EPAXOS_")}
-        return kept | {
-            "PYTHONPATH": str(ROOT),
-            "EPAXOS_CONFIG": str(self.path),
-            "NO_COLOR": "1",
-            "HOME": str(self.directory),
+        kept = {
+            name: text for name, text in os.environ.items() if not name.startswith(("EPAXOS_", "PYTHONPATH"))
         }
+        if self.hosts.exists():
+            kept |= {"TEST_HOSTS": str(self.hosts), "PYTHONPATH": f"{RESOLVER}:{ROOT}"}
+        return (
+            {"PYTHONPATH": str(ROOT)}
+            | kept
+            | {
+                "EPAXOS_CONFIG": str(self.path),
+                "NO_COLOR": "1",
+                "HOME": str(self.directory),
+            }
+        )
+
+    def resolve(self, hosts: Mapping[str, Sequence[str] | None]) -> None:
+        """Let host names mean these addresses to its processes; see `stub_resolver`."""
+        new = self.hosts.with_suffix(".new")
+        new.write_text(json.dumps(hosts))
+        new.replace(self.hosts)
 
     # -- replicas ------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class Driver:
         self._followers: dict[Call, None] = {}
         self._asleep = False
         self._poller = select.poll()
-        self._wire = Wire(session, options, self._watch)
+        self._wire = Wire(session, options, self._watch, self._wake)
         self._bell, self._clapper = socket.socketpair()
         self._bell.setblocking(False)
         self._clapper.setblocking(False)
@@ -141,6 +141,10 @@ class Driver:
 
     def _watch(self, descriptor: int) -> None:
         self._poller.register(descriptor, select.POLLIN)
+
+    def _wake(self) -> None:
+        """In any thread: there is news for whoever drives."""
+        self._clapper.send(b"\0")
 
     def run(self, call: Call) -> None:
         """Have a call done: returns when all of its items are over.
@@ -240,7 +244,7 @@ class Driver:
         if session.finished:
             self._deliver()
         if call.missing and not more:
-            self._sleep(session.next_event() - now)
+            self._sleep(self._wire.next_event() - now)
             self._deliver()
 
     def _empty_inbox(self) -> None:

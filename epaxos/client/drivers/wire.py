@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Final, Generic
 
 import zmq
@@ -19,6 +20,8 @@ import zmq
 from epaxos.client.options import Options
 from epaxos.client.session.core import Session
 from epaxos.client.session.tickets import Waiter
+from epaxos.transport.addresses import split
+from epaxos.transport.way import Way
 
 _HIGH_WATER: Final = 1000  # frames queued in a socket at most; a session has far fewer under way
 _RECONNECT: Final = 50  # milliseconds; doubled after each failure up to
@@ -37,19 +40,30 @@ _NOBLOCK: Final = int(zmq.NOBLOCK)
 class Wire(Generic[Waiter]):
     """Carries a session's frames; only one thread at a time may use it.
 
-    `watch` is called with the descriptor of every new socket, which is to be read when it becomes readable.
+    `watch` is called with the descriptor of every new socket, which is to be read when it becomes readable, and `wake`
+    in any thread when there is a reason to `pump`.
     """
 
-    def __init__(self, session: Session[Waiter], options: Options, watch: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        session: Session[Waiter],
+        options: Options,
+        watch: Callable[[int], object],
+        wake: Callable[[], object],
+    ) -> None:
         self._session = session
         self._options = options
         self._watch = watch
+        self._wake = wake
+        self._ways: dict[int, Way] = {}
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
         self._by_descriptor: dict[int, int] = {}
+        self._look_at = inf
 
     def pump(self, now: float) -> bool:
         """Send all that can be sent, receive what is there; returns whether to call again before sleeping."""
         news = self._send(now)
+        self._look_at = inf
         for replica, socket in self._sockets.items():
             if self._drain(replica, socket, now):
                 news = True
@@ -74,10 +88,13 @@ class Wire(Generic[Waiter]):
         for _ in range(_ROUND):
             events: int = socket.getsockopt(zmq.EVENTS)  # type: ignore[assignment]  # flags
             up = bool(events & _POLLOUT)
+            if not up:
+                self._seek(replica, socket, now)
             if up != session.is_up(replica):
                 news = True
                 if up:
                     session.rise(replica)
+                    self._ways[replica].settle()
                 else:
                     session.fall(replica)
             if not events & _POLLIN:
@@ -85,6 +102,17 @@ class Wire(Generic[Waiter]):
             session.receive(replica, socket.recv(_NOBLOCK), now)
             news = True
         return news
+
+    def _seek(self, replica: int, socket: zmq.Socket[bytes], now: float) -> None:
+        way = self._ways[replica]
+        way.advance(socket, now)
+        self._session.hindered(replica, way.trouble)
+        self._look_at = min(self._look_at, way.deadline)
+
+    def next_event(self) -> float:
+        """When `pump` is to be called again, if nothing else happens; infinite if never."""
+        event = self._session.next_event()
+        return event if event == inf else min(event, self._look_at)
 
     def take(self, descriptor: int, now: float) -> None:
         """A descriptor became readable: most likely there is one frame, so take it without asking first."""
@@ -106,12 +134,11 @@ class Wire(Generic[Waiter]):
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX)
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT)
-        endpoint = self._options.endpoints[replica]
-        # Not for all: it would make a name that has both kinds of address resolve to the newer one alone.
-        socket.setsockopt(zmq.IPV6, "[" in endpoint)
-        socket.connect(endpoint)
+        way = Way(*split(self._options.endpoints[replica]), self._wake)
+        way.start(socket)
         descriptor: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]  # a file
         self._sockets[replica] = socket
+        self._ways[replica] = way
         self._by_descriptor[descriptor] = replica
         self._watch(descriptor)
 

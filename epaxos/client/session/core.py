@@ -22,6 +22,7 @@ becomes of connections, and asks `next_event` how long it may sleep.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from random import Random
 from typing import Final, Generic, TypeAlias
@@ -36,13 +37,15 @@ from epaxos.client.session.routes import Routes
 from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Waiter
 from epaxos.errors import ClientError, FrameError, Refused
 from epaxos.statemachine.batch import Argument, encode_batch
-from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.transport.framing import Kind, open_frame, seal
 
 Finished: TypeAlias = "Ticket[Waiter] | Question[Waiter]"
 
 _BYTE: Final = tuple(bytes((value,)) for value in range(256))
 _REPLY: Final = int(Kind.REPLY)  # by far the most frequent; looking up the member of an enumeration is slow
+_UNTOLD: Final = int(Outcome.UNTOLD)
+_untold_runs: Final = re.compile(b"%c+" % _UNTOLD).finditer
 _FIRST_REST: Final = 0.002  # seconds before the first try after a busy answer, at most
 _LONGEST_REST: Final = 0.1
 
@@ -200,6 +203,13 @@ class Session(Generic[Waiter]):
         """The connection is gone: what was under way over it goes elsewhere."""
         self.retries["lost"] += self._outbox.lost(replica)
 
+    def hindered(self, replica: int, trouble: str) -> None:
+        """Why there is no connection."""
+        self._routes.links[replica].trouble = trouble
+
+    def _troubles(self) -> list[str]:
+        return [link.trouble for link in self._routes.links]
+
     # What comes in
 
     def receive(self, replica: int, data: bytes, now: float) -> None:
@@ -207,7 +217,7 @@ class Session(Generic[Waiter]):
         try:
             kind, _, body = open_frame(data, self._options.cluster, self._options.max_frame)
             if kind == _REPLY:
-                self._on_reply(replica, answers.read_reply(body))
+                self._on_reply(replica, answers.read_reply(body), now)
             elif kind == Kind.BUSY:
                 self._on_busy(replica, answers.read_busy(body), now)
             elif kind == Kind.REFUSED:
@@ -222,9 +232,12 @@ class Session(Generic[Waiter]):
             else:
                 self.bad_frames += 1
 
-    def _on_reply(self, replica: int, reply: answers.Reply) -> None:
+    def _on_reply(self, replica: int, reply: answers.Reply, now: float) -> None:
         client, first, outcomes, values = reply
         if not self._is_ours(client, replica):
+            return
+        if _UNTOLD in outcomes:
+            self._on_part(reply, now)
             return
         ticket = self._ledger.waiting.get(first)
         if ticket is not None and ticket.count == len(outcomes):
@@ -238,6 +251,40 @@ class Session(Generic[Waiter]):
             ticket.values = None if values is None else values[part]
             self._end(ticket)
 
+    def _on_part(self, reply: answers.Reply, now: float) -> None:
+        """Not all results had room in a reply: those missing are asked for again, under their numbers.
+
+        If none had, what has been sent over this connection is still to be read, and asking again waits a little.
+        """
+        _, first, outcomes, values = reply
+        cuts = [first + position for run in _untold_runs(outcomes) for position in run.span()]
+        missing = []
+        for ticket in self._ledger.between(first, len(outcomes)):
+            self._ledger.leave(ticket)
+            for piece in self._ledger.split(ticket, cuts):
+                part = slice(piece.first - first, piece.end - first)
+                if outcomes[part.start] == Outcome.UNTOLD:
+                    piece.untold, piece.tries, piece.tried = True, (), ()
+                    missing.append(piece)
+                else:
+                    piece.outcomes = outcomes[part]
+                    piece.values = None if values is None else values[part]
+                    self._end(piece)
+        if outcomes.count(Outcome.UNTOLD) == len(outcomes):
+            self._rest(missing, now)
+        else:
+            for piece in missing:
+                self._outbox.add_again(piece)
+
+    def _rest(self, tickets: list[Ticket[Waiter]], now: float) -> None:
+        """Send some tickets again after a moment, longer with each time."""
+        for ticket in tickets:
+            ticket.rests += 1
+            self._outbox.watch(ticket)
+        if tickets:
+            longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(tickets[0].rests - 1, 16))
+            self._alarms.set(now + longest * self._random.uniform(0.5, 1.0), Rest(tickets))
+
     def _on_busy(self, replica: int, busy: answers.Busy, now: float) -> None:
         """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
         client, first, count = busy
@@ -247,10 +294,7 @@ class Session(Generic[Waiter]):
         for ticket in resting:
             ticket.busy += 1
             self.retries["busy"] += ticket.count
-            self._outbox.watch(ticket)
-        if resting:
-            longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(resting[0].busy - 1, 16))
-            self._alarms.set(now + longest * self._random.uniform(0.5, 1.0), Rest(resting))
+        self._rest(resting, now)
 
     def _on_refused(self, replica: int, refused: answers.Refused) -> None:
         """Nothing of the frame was taken: the command to blame fails, the others are sent again."""
@@ -274,7 +318,7 @@ class Session(Generic[Waiter]):
         self._end(ticket, fate.refused(ticket, self._options.names[replica], text))
 
     def _refuse_one(self, ticket: Ticket[Waiter], blamed: int, replica: int, text: str) -> None:
-        for piece in self._ledger.split(ticket, blamed):
+        for piece in self._ledger.split(ticket, (blamed, blamed + 1)):
             if piece.first == blamed:
                 self._refuse(piece, replica, text)
             else:
@@ -341,7 +385,7 @@ class Session(Generic[Waiter]):
                 for ticket in item.remaining():
                     self._outbox.add_again(ticket)
             elif isinstance(item, Question):
-                self._give_up(item, fate.unanswered(item, self._options.names))
+                self._give_up(item, fate.unanswered(item, self._options.names, self._troubles()))
             else:
                 self._out_of_time(item, now)
 
@@ -363,7 +407,7 @@ class Session(Generic[Waiter]):
     def _out_of_time(self, ticket: Ticket[Waiter], now: float) -> None:
         if ticket.flight is not None:
             self._routes.silent(ticket.flight.replica, now)
-        self._end(ticket, fate.out_of_time(ticket, self._options.names))
+        self._end(ticket, fate.out_of_time(ticket, self._options.names, self._troubles()))
 
     def _end(self, ticket: Ticket[Waiter], error: ClientError | None = None) -> None:
         submitted = self._ledger.end(ticket, error)

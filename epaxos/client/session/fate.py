@@ -7,22 +7,27 @@ from typing import TypeVar
 
 from epaxos.client.session.questions import Question
 from epaxos.client.session.tickets import Ticket, Waiter
-from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
 
 _Error = TypeVar("_Error", bound=ClientError)
 
 _MAYBE = "the command may have executed, or may still do so"
 
 
-def out_of_time(ticket: Ticket[Waiter], names: Sequence[str]) -> ClientError:
-    """The error of a ticket whose deadline has passed."""
+def out_of_time(ticket: Ticket[Waiter], names: Sequence[str], troubles: Sequence[str]) -> ClientError:
+    """The error of a ticket whose deadline has passed; `troubles` are what keeps the replicas from being reached."""
     span = f"within {ticket.timeout:g} s"
+    if ticket.untold:
+        return Untold(
+            f"the command was executed, but its result did not come {span}: answers over this connection are "
+            "too large, or read too slowly; ask for less at a time"
+        )
     if ticket.tries:
         return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}; {_MAYBE}"), ticket)
     if ticket.busy:
         busy = _listed(ticket.tried, names)
         return _certain(Busy(f"{busy} had no room for the command {span}; it did not execute"), ticket)
-    return _certain(NoAnswer(f"{_unreachable(names)} {span}; the command was not sent"), ticket)
+    return _certain(NoAnswer(f"{_unreachable(names, troubles, span)}; the command was not sent"), ticket)
 
 
 def refused(ticket: Ticket[Waiter], name: str, text: str) -> ClientError:
@@ -44,15 +49,16 @@ def never_began(reason: str) -> ClientError:
     return error
 
 
-def unanswered(question: Question[Waiter], names: Sequence[str]) -> ClientError:
+def unanswered(question: Question[Waiter], names: Sequence[str], troubles: Sequence[str]) -> ClientError:
     """The error of a question whose deadline has passed."""
     span = f"within {question.timeout:g} s"
     if question.asked is not None:
         text = f"no answer from {names[question.asked]} {span}"
     elif question.replica is not None:
-        text = f"{names[question.replica]} could not be reached {span}"
+        one = slice(question.replica, question.replica + 1)
+        text = _unreachable(names[one], troubles[one], span)
     else:
-        text = f"{_unreachable(names)} {span}"
+        text = _unreachable(names, troubles, span)
     error = NoAnswer(text)
     error.may_have_executed = False
     return error
@@ -68,8 +74,10 @@ def _certain(error: _Error, ticket: Ticket[Waiter]) -> _Error:
     return error
 
 
-def _unreachable(names: Sequence[str]) -> str:
-    return f"{', '.join(names)} could not be reached"
+def _unreachable(names: Sequence[str], troubles: Sequence[str], span: str) -> str:
+    known = [(name, trouble) for name, trouble in zip(names, troubles, strict=True) if trouble]
+    reasons = "; ".join(f"{name}: {trouble}" if len(names) > 1 else trouble for name, trouble in known)
+    return f"{', '.join(names)} could not be reached {span}{f' ({reasons})' if reasons else ''}"
 
 
 def _listed(replicas: Sequence[int], names: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ class Link:
     patience_until  the connection may just be slow to come until then
     avoid_until     it let a try time out; others are better until then
     owed            frames sent to it less answers from it; lost ones stay in the count
+    trouble         why there is no connection, as far as that is known
     """
 
     up: bool = False
@@ -33,6 +34,7 @@ class Link:
     patience_until: float = -inf
     avoid_until: float = -inf
     owed: int = 0
+    trouble: str = ""
 
 
 class Routes:
@@ -81,6 +83,7 @@ class Routes:
         """The replica is connected."""
         link = self.links[replica]
         link.up = link.opened = True
+        link.trouble = ""
 
     def fall(self, replica: int) -> None:
         """The connection is lost, or takes no more for now; there is no point in waiting for it."""

@@ -1,13 +1,14 @@
 """The book of a session: what was submitted, its request numbers, and the frames that are under way.
 
 A ticket stands for one command or for the columns of many. All its commands travel in one frame, and most
-tickets are answered as a whole. Only when a replica refuses one command of many is a ticket split: the
-pieces go their own ways under their own numbers, and the ticket is done when all of them are.
+tickets are answered as a whole. Only when a replica refuses one command of many, or does not tell all results
+at once, is a ticket split: the pieces go their own ways under their own numbers, and the ticket is done when all
+of them are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Generic, TypeVar
 
@@ -39,6 +40,8 @@ class Ticket(Generic[Waiter]):
     tries       the replicas to which it was sent and that may have taken it
     tried       the replicas to which it was sent, for choosing the next one
     busy        how often a busy replica turned it away
+    rests       how often it had to wait before it was sent again
+    untold      whether a replica has said that it executed, and not what it came to
     flight      the frame in which it is under way; None while it is not
     try_until   when to give up hope for that frame
     armed       whether an alarm is set for its deadline
@@ -63,11 +66,13 @@ class Ticket(Generic[Waiter]):
         "operations",
         "outcomes",
         "parent",
+        "rests",
         "sealed",
         "timeout",
         "tried",
         "tries",
         "try_until",
+        "untold",
         "values",
         "waiter",
         "weight",
@@ -97,6 +102,8 @@ class Ticket(Generic[Waiter]):
         self.tries: tuple[int, ...] = ()
         self.tried: tuple[int, ...] = ()
         self.busy = 0
+        self.rests = 0
+        self.untold = False
         self.flight: Flight[Waiter] | None = None
         self.try_until = 0.0
         self.armed = self.done = False
@@ -133,8 +140,8 @@ class Ticket(Generic[Waiter]):
         self.tries = tries[:position] + tries[position + 1 :]
         return True
 
-    def split(self, position: int) -> list[Ticket[Waiter]]:
-        """Take the ticket apart around one command: what is before it, the command itself, what is after.
+    def split(self, positions: Iterable[int]) -> list[Ticket[Waiter]]:
+        """Take the ticket apart before the commands at some positions, in ascending order.
 
         Returns the pieces, which are not under way, in order. The user goes on waiting for the ticket that
         was submitted, which takes over what comes of its pieces (`absorb`).
@@ -146,7 +153,7 @@ class Ticket(Generic[Waiter]):
             whole.outcomes = bytearray(whole.count)
             whole.values = [None] * whole.count
         self.done = self is not whole
-        bounds = pairwise((0, position, position + 1, self.count))
+        bounds = pairwise((0, *positions, self.count))
         return [self._piece(whole, start, end) for start, end in bounds if start < end]
 
     def _piece(self, whole: Ticket[Waiter], start: int, end: int) -> Ticket[Waiter]:
@@ -163,6 +170,8 @@ class Ticket(Generic[Waiter]):
         piece.tries = self.tries
         piece.tried = self.tried
         piece.busy = self.busy
+        piece.rests = self.rests
+        piece.untold = self.untold
         piece.parent = whole
         piece.offset = self.offset + start
         return piece
@@ -289,12 +298,13 @@ class Ledger(Generic[Waiter]):
             if not flight.missing:
                 del self.flights[flight]
 
-    def split(self, ticket: Ticket[Waiter], number: int) -> list[Ticket[Waiter]]:
-        """Put pieces in the place of a ticket that is not under way; one of them is the command `number`."""
-        if ticket.count == 1:
+    def split(self, ticket: Ticket[Waiter], numbers: Iterable[int]) -> list[Ticket[Waiter]]:
+        """Put pieces in the place of a ticket that is not under way: cut it before each of these numbers."""
+        cuts = [number - ticket.first for number in numbers if ticket.first < number < ticket.end]
+        if not cuts:
             return [ticket]
         del self.waiting[ticket.first]
-        pieces = ticket.split(number - ticket.first)
+        pieces = ticket.split(cuts)
         self.waiting.update((piece.first, piece) for piece in pieces)
         return pieces
 

@@ -19,11 +19,20 @@ class Asked(NamedTuple):
 
 
 class Content(NamedTuple):
-    """The commands of a payload in order; the keys that it only reads, and those that it writes, sorted."""
+    """The commands of a payload's batches in order; the keys that it only reads, and those that it writes, sorted.
 
-    commands: tuple[Asked, ...]
+    `room` is how many bytes the results of a batch's commands that write may take.
+    """
+
+    batches: tuple[tuple[Asked, ...], ...]
+    room: int
     reads: Sequence[bytes]
     writes: Sequence[bytes]
+
+    @property
+    def commands(self) -> list[Asked]:
+        """All commands, in order."""
+        return [asked for batch in self.batches for asked in batch]
 
 
 class Contents:
@@ -42,11 +51,16 @@ class Contents:
 
 
 def _read(payload: Payload) -> Content:
-    commands: list[Asked] = []
+    batches: list[tuple[Asked, ...]] = []
     for batch in payload.batches:
         arguments = batch.arguments or [None] * len(batch)
         columns = zip(batch.operations, batch.keys, arguments, strict=True)
-        for number, column in enumerate(columns, batch.first):
-            commands.append(Asked(batch.client, number, Command(*column)))
-    reads, writes = touched([asked.command for asked in commands])
-    return Content(tuple(commands), sorted(reads), sorted(writes))
+        batches.append(
+            tuple(
+                Asked(batch.client, number, Command(*column))
+                for number, column in enumerate(columns, batch.first)
+            )
+        )
+    assert payload.bounds is not None
+    reads, writes = touched([asked.command for batch in batches for asked in batch])
+    return Content(tuple(batches), payload.bounds.results, sorted(reads), sorted(writes))

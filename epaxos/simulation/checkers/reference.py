@@ -47,6 +47,36 @@ def touched(commands: Sequence[Command]) -> Touched:
     return Touched(frozenset(reads - writes), frozenset(writes))
 
 
+def only_reads(command: Command) -> bool:
+    """Whether a command does nothing but read: it may execute again."""
+    return bool(touched([command]).reads) and not touched([command]).writes
+
+
+def size_of(value: Any) -> int:
+    """How many bytes of a batch's room a result takes."""
+    if isinstance(value, bytes):
+        return 5 + len(value)
+    return 5 + sum(map(size_of, value)) if isinstance(value, list) else 9
+
+
+def execute_within(state: State, command: Command, longest: int, room: int) -> Result:
+    """Execute a command if its result fits into `room`, else change nothing."""
+    before = dict(state)
+    outcome, value = execute(state, command, longest)
+    if room_of(command, value) > room:
+        state.clear()
+        state.update(before)
+        return int(Outcome.TOO_LARGE), None
+    return int(outcome), value
+
+
+def room_of(command: Command, value: Any) -> int:
+    """How much room a result takes; plain reads, and numbers by themselves, take none."""
+    if command.operation in (Operation.READ, Operation.INCREMENT, Operation.APPEND) or value is None:
+        return 0
+    return size_of(value)
+
+
 def parts_of(multi: Command) -> list[Command]:
     """The commands inside a MULTI."""
     return [Command(*part) for part in zip(*multi.argument, strict=True)]

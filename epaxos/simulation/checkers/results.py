@@ -1,40 +1,60 @@
-"""Results: every command does once what the table of operations says, and nothing runs that nobody asked for."""
+"""Results: every command does once what the table of operations says, and nothing runs that nobody asked for.
+
+What only reads may execute again, in every instance that holds it, and may then tell something else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
-from epaxos.simulation.checkers.reference import Result, State, execute
+from epaxos.simulation.checkers.reference import Result, State, execute_within, only_reads, room_of
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult
 
-_GONE: Result = (int(Outcome.DONE), None)
-"""What a replica answers for a command whose result it has dropped, since the client had been answered."""
+_FORGOTTEN: Result = (int(Outcome.FORGOTTEN), None)
+_UNTOLD: Result = (int(Outcome.UNTOLD), None)
 
 
 class Results(Observer):
     """Executes everything on the plain store too, once, in the order of first executions, and compares.
 
-    `witness` lists the commands in that order, `state` is what they left. That one store can stand for all
+    `state` is what that left. With `tight` replicas keep so few results that they may have let one go before its
+    client was told. That one store can stand for all
     replicas follows from the order of conflicting commands being the same everywhere, which `order` checks first.
     """
 
-    def __init__(self, contents: Contents, longest_value: int) -> None:
+    def __init__(self, contents: Contents, longest_value: int, *, tight: bool) -> None:
         self.state: State = {}
-        self.witness: list[Asked] = []
         self.results: dict[tuple[int, int], Result] = {}
+        self._witness: list[tuple[Asked, Result]] = []
+        self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
+        self._told: dict[InstanceId, list[list[Result]]] = {}
+        self._tight = tight
         self.calls: dict[tuple[int, int], Call] = {}
         self._contents = contents
         self._longest = longest_value
         self._expected: dict[InstanceId, Sequence[BatchResult]] = {}
         self._executed: set[InstanceId] = set()
+
+    @property
+    def witness(self) -> Iterator[Asked]:
+        """The commands in the order of their execution; of one that only reads, that which its client was told of."""
+        seen = set()
+        for asked, result in self._witness:
+            name = (asked.client, asked.number)
+            if only_reads(asked.command):
+                if name in seen or self.calls[name].result != result:
+                    continue
+                seen.add(name)
+            yield asked
 
     def asked(self, call: Call) -> None:
         """See `Observer`."""
@@ -42,13 +62,14 @@ class Results(Observer):
 
     def answered(self, call: Call, row: Row) -> None:
         """See `Observer`."""
-        expected = self.results.get((call.client, call.number))
+        name = (call.client, call.number)
+        expected = self.results.get(name)
         if expected is None:
             text = (
                 f"replica {row} answers command {call.number} of client {call.client} before any executes it"
             )
             raise ViolationError("no early answer", text, calls=((call.client, call.number),))
-        if call.result != expected:
+        if call.result != expected and call.result not in self._reads[name]:
             text = (
                 f"replica {row} answers {call.result} to command {call.number} of client {call.client}, "
                 f"which came to {expected}"
@@ -62,35 +83,48 @@ class Results(Observer):
                 continue
             if decided.id not in self._executed:
                 self._executed.add(decided.id)
-                for asked in self._contents.of(decided.value).commands:
-                    self._execute(decided.id, asked)
+                content = self._contents.of(decided.value)
+                self._told[decided.id] = [
+                    self._execute_batch(decided.id, batch, content.room) for batch in content.batches
+                ]
             if batches != self._expected.get(decided.id):
                 self._compare(row, decided.id, batches)
 
-    def _execute(self, place: InstanceId, asked: Asked) -> None:
-        """Execute a command unless it has been, by an earlier instance or within this one."""
-        name = (asked.client, asked.number)
-        call = self.calls.get(name)
-        if call is None or call.command != asked.command:
-            text = (
-                f"{place} holds command {asked.number} of client {asked.client}, {asked.command}: never asked"
-            )
-            raise ViolationError("no invention", text, (place,))
-        if name not in self.results:
-            outcome, value = execute(self.state, asked.command, self._longest)
-            self.results[name] = (int(outcome), value)
-            self.witness.append(asked)
+    def _execute_batch(self, place: InstanceId, batch: Sequence[Asked], room: int) -> list[Result]:
+        """Execute what only reads, and what has not been executed by an earlier instance or within this one."""
+        told = []
+        left = room
+        for asked in batch:
+            name = (asked.client, asked.number)
+            call = self.calls.get(name)
+            if call is None or call.command != asked.command:
+                text = f"{place} holds command {asked.number} of client {asked.client}, {asked.command}: never asked"
+                raise ViolationError("no invention", text, (place,))
+            reads = only_reads(asked.command)
+            result = self.results.get(name)
+            if result is None or reads:
+                result = execute_within(self.state, asked.command, self._longest, room if reads else left)
+                self.results[name] = result
+                self._witness.append((asked, result))
+                if reads:
+                    self._reads[name].append(result)
+                else:
+                    left -= room_of(asked.command, result[1])
+            told.append(result)
+        return told
 
     def _compare(self, row: Row, place: InstanceId, batches: Sequence[BatchResult]) -> None:
         """Compare a replica's results one by one; keep them for those that execute the same later."""
         gone = False
-        for batch in batches:
+        for batch, told in zip(batches, self._told[place], strict=True):
             values = batch.values or [None] * len(batch.outcomes)
-            for number, found in enumerate(zip(batch.outcomes, values, strict=True), batch.first):
-                expected = self.results[batch.client, number]
+            answers = zip(batch.outcomes, values, told, strict=True)
+            for number, (outcome, value, expected) in enumerate(answers, batch.first):
+                found = (outcome, value)
                 if found == expected:
                     continue
-                if found != _GONE or self.calls[batch.client, number].answered is None:
+                call = self.calls[batch.client, number]
+                if not self._may_be_missing(found, call):
                     text = (
                         f"replica {row} executes {place} and gets {found} for command {number} of client "
                         f"{batch.client}, which came to {expected}"
@@ -99,3 +133,9 @@ class Results(Observer):
                 gone = True
         if not gone:
             self._expected[place] = batches
+
+    def _may_be_missing(self, found: Result, call: Call) -> bool:
+        """Whether a replica may say that it does not know the result, or not now."""
+        if only_reads(call.command):
+            return found == _UNTOLD
+        return found == _FORGOTTEN and (self._tight or call.answered is not None)

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.needs import Needs, changes_nothing
 from epaxos.simulation.checkers.reference import State, execute, touched
-from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.operations import Operation, Outcome
 
 _Frozen: TypeAlias = "tuple[bytes | None, ...]"
 """The values of the keys of a group, in the order of its keys."""
@@ -61,6 +61,12 @@ def _keys_of(call: Call) -> list[bytes]:
     return sorted(reads | writes)
 
 
+def _lacked_room(call: Call) -> bool:
+    """Whether a command changed nothing because its result would have been too large beside others of its frame."""
+    too_large = call.result is not None and call.result[0] == Outcome.TOO_LARGE
+    return too_large and call.command.operation != Operation.APPEND
+
+
 def _groups(calls: Iterable[Call]) -> Iterator[tuple[list[bytes], list[Call]]]:
     """The groups of keys that some chain of commands connects, with their commands."""
     leaders: dict[bytes, bytes] = {}
@@ -71,7 +77,7 @@ def _groups(calls: Iterable[Call]) -> Iterator[tuple[list[bytes], list[Call]]]:
             key = leaders[key]
         return key
 
-    connected = [(call, keys) for call in calls if (keys := _keys_of(call))]
+    connected = [(call, keys) for call in calls if (keys := _keys_of(call)) and not _lacked_room(call)]
     for _, keys in connected:
         for key in keys[1:]:
             leaders[find(key)] = find(keys[0])

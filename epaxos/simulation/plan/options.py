@@ -39,6 +39,9 @@ FAULTS: Final = {
 }
 """The kinds of faults, by the names that --faults takes."""
 
+MANY: Final = 10**6
+"""As many bytes of results as no run comes to."""
+
 SMALLEST, LARGEST = 1, 15
 """How many replicas a simulated cluster may have."""
 
@@ -98,6 +101,7 @@ class Options:
     think             mean time between a client's frames
     keys, hot         how many keys there are; the share of the commands that go to the first of them
     mix               which operations clients prefer: see `workload`
+    results, kept     bytes of results that a batch may come to, and that replicas keep of a session
     delay, spread     mean delay of a message and how it is distributed: see `network`
     fifo              whether messages of one link arrive in order
     bias, mutes       message types that fare worse, everywhere or between two replicas
@@ -138,6 +142,8 @@ class Options:
     keys: int
     hot: float
     mix: str
+    results: int
+    kept: int
     client_timeout: float
     client_loss: float
     regroup: float
@@ -244,6 +250,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         faults=faults,
         **_draw_core(stream(seed, "core"), scale, delay),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
+        **_draw_bounds(stream(seed, "bounds")),
         mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
         **_draw_network(stream(seed, "network"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
@@ -331,6 +338,14 @@ def _draw_clients(
         "abandon": random.choice((0.0, 0.0, 0.05, 0.2)),
     }
     return options if lossy else options | {"client_loss": 0.0, "regroup": 0.0, "abandon": 0.0}
+
+
+def _draw_bounds(random: Random) -> dict[str, Any]:
+    """Values have a few bytes: mostly nothing is bounded, or it would stay unnoticed that a result was lost."""
+    return {
+        "results": random.choice((MANY, MANY, 40, 12)),
+        "kept": random.choice((MANY, MANY, MANY, 1000)),
+    }
 
 
 def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.simulation.checkers.progress import check_same_digest, describe_unsettled, settled
 from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.plan.options import Options, stream
+from epaxos.simulation.plan.options import MANY, Options, stream
 from epaxos.simulation.topology.clients import Budget, Client
 from epaxos.simulation.topology.table import Table
 from epaxos.simulation.world.observer import Observer, Observers
@@ -222,6 +222,8 @@ def make_options(table: Table, load: Load) -> Options:
         operations=load.operations,
         window=1,
         frame=1,
+        results=MANY,
+        kept=MANY,
         think=0.0,
         keys=0,
         hot=load.conflicts / 100,

@@ -14,6 +14,7 @@ from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
+from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult
 
 
@@ -41,6 +42,11 @@ class _Flight:
     @property
     def end(self) -> int:
         return self.first + len(self.commands)
+
+    def begin_with(self, number: int) -> None:
+        """Leave out what comes before a command whose result had no room beside them."""
+        self.commands = self.commands[number - self.first :]
+        self.first = number
 
 
 class Client:
@@ -185,13 +191,21 @@ class Client:
             return
         values = result.values or [None] * len(result.outcomes)
         for number, answer in enumerate(zip(result.outcomes, values, strict=True), result.first):
+            if answer[0] == Outcome.UNTOLD:
+                self._surroundings.observer.noted("answer without the result of a read")
+                continue  # asked again when the answer should have come
             call = self._open.pop(number, None)
-            if call is not None:
+            if call is None:
+                continue
+            if answer[0] == Outcome.FORGOTTEN:
+                self._surroundings.observer.noted("result not kept any more")
+            else:
                 call.answered, call.result = self._schedule.now, answer
                 self._surroundings.observer.answered(call, row)
-        for flight in [flight for flight in self._flights if self._is_answered(flight)]:
-            self._flights.remove(flight)
-            self._think()
-
-    def _is_answered(self, flight: _Flight) -> bool:
-        return not any(number in self._open for number in range(flight.first, flight.end))
+        for flight in self._flights.copy():
+            missing = [number for number in range(flight.first, flight.end) if number in self._open]
+            if not missing:
+                self._flights.remove(flight)
+                self._think()
+            elif Outcome.UNTOLD in result.outcomes:
+                flight.begin_with(missing[0])

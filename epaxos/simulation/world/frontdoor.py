@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Options
-from epaxos.statemachine.batch import Batch, Payload, decode_batch, encode_batch, make_payload
+from epaxos.statemachine.batch import Batch, Bounds, Payload, decode_batch, encode_batch, make_payload
 from epaxos.statemachine.sessions import BatchResult
 
 Answer: TypeAlias = Callable[[BatchResult, Row], None]
 """Takes the result of a frame, or of a part of it, and the replica that it comes from."""
+
+
+LONGEST_VALUE: Final = 4096
 
 
 class Frontdoor:
@@ -23,6 +26,7 @@ class Frontdoor:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._bounds = Bounds(LONGEST_VALUE, options.results)
         self._queue: deque[Batch] = deque()
         self._waiting: dict[tuple[int, int, int], Answer] = {}
 
@@ -53,7 +57,7 @@ class Frontdoor:
             if commands > self._options.max_batch:
                 break
             batches.append(self._queue.popleft())
-        return make_payload(batches)
+        return make_payload(batches, self._bounds)
 
     def take_answer(self, result: BatchResult) -> Answer | None:
         """Whoever waits here for this result, and waits no more."""

@@ -42,18 +42,18 @@ from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
-from epaxos.simulation.world.frontdoor import Answer, Frontdoor
+from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.sessions import BatchResult, Budget
 
 MakeCore: TypeAlias = Callable[[Settings, Any, Durable], EPaxos]
 """Makes a core from settings, a seeded generator and what is durable."""
 
-LIMITS = Limits(key=64, value=4096, pause=3)
+LIMITS = Limits(key=64, value=LONGEST_VALUE, pause=3)
 """Small enough for values to reach them."""
 
 LARGEST_ROUND = 10_000
@@ -181,7 +181,8 @@ class Replica:
         self._observer.started(self.row, records, checkpoint.executed, above)
         durable = Durable(loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries)
         self.core = self._world.make_core(self._world.settings(self.row), generator, durable)
-        self.machine = StateMachine(LIMITS, self._sleep)
+        budget = Budget(self._options.kept, 3 * self._options.kept)
+        self.machine = StateMachine(LIMITS, self._sleep, budget)
         load(checkpoint, self.core, self.machine)
         writer = CheckpointWriter(self.core, self.machine, self.disk.stage, options.slice)
         writer.loaded(checkpoint.executed, above)

@@ -172,7 +172,7 @@ def running(patch: pytest.MonkeyPatch, *fails: str, timeout: float = 5.0) -> Ite
     outside = Outside(config)
     standing = Standing()
     parts = make_parts(config, ME)
-    replica = Replica.start(config, ME, parts, standing)
+    replica = Replica.start(config, ME, parts, ["127.0.0.1"], standing)
     try:
         yield Running(engine, standing, outside, lambda: examine(config, standing, parts.stats))
     finally:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import zmq
@@ -32,16 +31,17 @@ def accept(number: int) -> Outgoing:
 class Line:
     """A Remote of alpha to bravo, and the socket that bravo listens on. The clock is the tests' own."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.endpoint = endpoint
+        self.endpoint = "tcp://127.0.0.1:*"
         self.router = self._listen()
         self.identity = b""
         self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()), 2)
         self.reported: list[tuple[int, bool]] = []
         self.refusals: list[str] = []
+        port = int(self.endpoint.rpartition(":")[2])
         settings = RemoteSettings(
-            0, 1, "bravo", endpoint, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
+            0, 1, "bravo", "127.0.0.1", port, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
         )
         self.remote = Remote(
             settings,
@@ -56,7 +56,15 @@ class Line:
     def _listen(self) -> zmq.Socket[bytes]:
         router = self.context.socket(zmq.ROUTER)
         router.set(zmq.RCVTIMEO, 5000)
-        router.bind(self.endpoint)
+        deadline = time.monotonic() + 5
+        while True:  # ZeroMQ lets go of a port some time after its socket is closed
+            try:
+                router.bind(self.endpoint)
+                break
+            except zmq.ZMQError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        self.endpoint = str(router.get_string(zmq.LAST_ENDPOINT))
         return router
 
     def connect(self) -> None:
@@ -105,11 +113,11 @@ class Line:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[], Line]]:
+def make() -> Iterator[Callable[[], Line]]:
     lines: list[Line] = []
 
     def make_line() -> Line:
-        lines.append(Line(f"ipc://{tmp_path}/socket"))
+        lines.append(Line())
         return lines[-1]
 
     yield make_line

@@ -34,6 +34,10 @@ def answer(name: str, **changes: Any) -> dict[str, Any]:
         "keys": 7,
         "fast_path_ratio": 0.98765,
         "peers": {"x": {"online": True}, "y": {"online": False}},
+        "reasons": [],
+        "storage_failed": None,
+        "proposals": 0,
+        "latency": {"bounds_s": [0.01, 0.02], "counts": [0, 0, 0], "sum_s": 0.0},
     } | changes
 
 
@@ -78,30 +82,121 @@ def rows(result: Result) -> dict[str, list[str]]:
 
 
 def test_the_table(run: Run, fake: type[FakeClient]) -> None:
-    fake.answers["bravo"] = answer("bravo", fast_path_ratio=None, uptime_s=3599.9, committed=[-1, 0, -1])
+    fake.answers["bravo"] = answer("bravo", fast_path_ratio=None, uptime_s=3599.9, executed=[9, 19, 17])
     result = run("status")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("Cluster local: 3 of 3 replicas reachable")
+    assert result.stdout.startswith(
+        "quorum: 2 of 3, none more may fail (cluster local, 3 of 3 replicas answer)\n"
+    )
     assert rows(result) == {
         "fast": [],
-        "replica": ["state", "version", "uptime", "committed", "executed", "pending", "path", "peers"],
-        "alpha": ["up", "1.2.3", "1h2m", "10 20 30", "9 20 30", "1", "98.8%", "1/2"],
-        "bravo": ["up", "1.2.3", "59m59s", "- 0 -", "9 20 30", "1", "-", "1/2"],
-        "charlie": ["up", "1.2.3", "1h2m", "10 20 30", "9 20 30", "1", "98.8%", "1/2"],
+        "replica": ["state", "version", "uptime", "behind", "pending", "path", "peers"],
+        "alpha": ["up", "1.2.3", "1h2m", "1", "1", "98.8%", "1/2"],
+        "bravo": ["up", "1.2.3", "59m59s", "15", "1", "-", "1/2"],
+        "charlie": ["up", "1.2.3", "1h2m", "1", "1", "98.8%", "1/2"],
     }
 
 
-def test_the_table_fits_a_terminal(fake: type[FakeClient]) -> None:
+def test_behind_is_what_anybody_has_committed(run: Run, fake: type[FakeClient]) -> None:
+    fake.answers["alpha"] = answer("alpha", committed=[5, -1, 8], executed=[5, -1, 8])
+    fake.answers["bravo"] = answer("bravo", committed=[3, 2, -1], executed=[3, 1, -1])
+    fake.answers["charlie"] = NoAnswer("charlie could not be reached within 2 s")
+    result = run("status", "--json")
+    behind = {it["name"]: it.get("behind") for it in json.loads(result.stdout)["replicas"]}
+    assert behind == {"alpha": 3, "bravo": 2 + 1 + 9, "charlie": None}
+
+
+def test_the_slots(run: Run, fake: type[FakeClient]) -> None:
+    fake.answers["bravo"] = answer("bravo", committed=[-1, 0, -1])
+    result = run("status", "--slots")
+    assert rows(result)["replica"][3:5] == ["committed", "executed"]
+    assert rows(result)["bravo"][3:5] == ["- 0 -", "9 20 30"]
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_the_table_fits_a_terminal(*, slots: bool) -> None:
     frontier = [1_234_567] * 5
-    replica = answer("charlie", committed=frontier, executed=frontier, uptime_s=359_999)
-    console = Console(width=80, record=True, file=io.StringIO())
-    found = Survey("local", [replica | {"reachable": True}, {"name": "delta", "reachable": False}])
-    console.print(status.table(found))
-    shown = console.export_text()
-    assert "…" not in shown
-    assert shown.count("1234567") == 10
-    assert "98.8%" in shown
-    assert fake.asked == []
+    replica = answer("charlie", committed=frontier, executed=frontier, uptime_s=359_999) | {
+        "reachable": True,
+        "behind": 1_234_567,
+        "pending": 123_456,
+    }
+    dead = {"name": "delta", "reachable": False, "error": "delta could not be reached within 2 s"}
+    some = {"charlie": status.Pace(1_234_567.8, 1.2345, 12.345)}
+    for paces in [None] if slots else [None, some]:
+        shown = status.page(Survey("local", 2, [replica, dead]), paces, slots=slots)
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(shown)
+        text = console.export_text()
+        assert "…" not in text
+        assert "98.8%" in text
+        if slots:
+            assert text.count("1234567") == 10
+        else:
+            assert len([line for line in text.splitlines() if line.strip()]) == 7, "a line a replica"
+
+
+def test_paces_are_those_between_two_answers() -> None:
+    watched = status.Watched()
+
+    def survey(**changes: Any) -> Survey:
+        return Survey("local", 1, [answer("alpha", **changes) | {"reachable": True}])
+
+    def latency(counts: list[int], total: float) -> dict[str, Any]:
+        return {"bounds_s": [0.01, 0.02], "counts": counts, "sum_s": total}
+
+    assert watched.paces(survey(uptime_s=1, proposals=10, latency=latency([5, 5, 0], 0.1)), 100.0) == {}
+    paces = watched.paces(survey(uptime_s=3, proposals=250, latency=latency([55, 55, 0], 1.1)), 102.0)
+    assert paces["alpha"] == pytest.approx((120.0, 0.01, 0.0198))
+    idle = watched.paces(survey(uptime_s=4, proposals=250, latency=latency([55, 55, 0], 1.1)), 103.0)
+    assert idle["alpha"] == status.Pace(0.0, None, None)
+    assert watched.paces(survey(uptime_s=0.5), 104.0) == {}, "it has started anew"
+
+
+@pytest.mark.parametrize(
+    ("share", "counts", "expected"),
+    [
+        (0.5, [0, 0, 0], None),
+        (0.5, [4, 0, 0], 0.005),
+        (0.5, [1, 3, 0], 0.01 + 0.01 / 3),
+        (0.9, [0, 0, 7], 0.02),
+    ],
+)
+def test_a_quantile(share: float, counts: list[int], expected: float | None) -> None:
+    assert status.quantile(share, [0.01, 0.02], counts) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("heard", "code", "headline"),
+    [
+        (2, 0, "quorum: 2 of 3, 1 more may fail (cluster local, 3 of 3 replicas answer)"),
+        (1, 0, "quorum: 2 of 3, none more may fail (cluster local, 3 of 3 replicas answer)"),
+        (
+            0,
+            1,
+            "NO QUORUM: nothing commits; 1 of 3 hear one another, 2 are needed (cluster local, 3 of 3 replicas answer)",
+        ),
+    ],
+)
+def test_it_begins_with_the_quorum(
+    run: Run, fake: type[FakeClient], heard: int, code: int, headline: str
+) -> None:
+    peers = {str(number): {"online": number < heard} for number in range(2)}
+    fake.answers = {name: answer(name, peers=peers) for name in fake.answers}
+    result = run("status")
+    assert result.stdout.splitlines()[0] == headline
+    assert result.exit_code == code
+
+
+def test_a_replica_whose_disk_failed_is_no_part_of_a_quorum(run: Run, fake: type[FakeClient]) -> None:
+    reasons = ["no quorum: hears 1 of 3", "disk failed: no space left"]
+    peers = {"x": {"online": True}, "y": {"online": True}}
+    for name in fake.answers:
+        fake.answers[name] = answer(name, storage_failed="no space left", reasons=reasons, peers=peers)
+    result = run("status")
+    assert result.stdout.startswith("NO QUORUM: nothing commits; 0 of 3 hear one another")
+    assert rows(result)["alpha"][0] == "disk failed"
+    assert "\nbravo: disk failed: no space left\n" in result.stdout
 
 
 def test_all_are_asked_at_the_same_time(run: Run, fake: type[FakeClient]) -> None:
@@ -118,23 +213,24 @@ def test_some_do_not_answer(run: Run, fake: type[FakeClient]) -> None:
     fake.answers["charlie"] = NoAnswer("charlie could not be reached within 2 s")
     result = run("status")
     assert result.exit_code == 1
-    assert result.stdout.startswith("Cluster local: 2 of 3 replicas reachable")
+    assert "2 of 3 replicas answer" in result.stdout
     assert rows(result)["charlie"] == ["silent"]
-    assert result.stderr == "epaxos status: charlie could not be reached within 2 s\n"
+    assert result.stdout.endswith("\ncharlie could not be reached within 2 s\n")
 
 
 def test_none_answers(run: Run, fake: type[FakeClient]) -> None:
     fake.answers = {name: Refused(f"{name} is of another cluster") for name in fake.answers}
     result = run("status")
     assert result.exit_code == 3
-    assert len(result.stderr.splitlines()) == 3
+    assert result.stdout.startswith("NO ANSWER: whether there is a quorum is not known")
+    assert result.stdout.count("is of another cluster\n") == 3
 
 
 def test_a_replica_at_the_address_of_another(run: Run, fake: type[FakeClient]) -> None:
     fake.answers["alpha"] = answer("bravo")
     result = run("status")
     assert result.exit_code == 1
-    assert result.stderr == "epaxos status: tcp://127.0.0.1:4264 is bravo, not alpha\n"
+    assert result.stdout.endswith("\nalpha: tcp://127.0.0.1:4264 is bravo, not alpha\n")
 
 
 def test_json(run: Run, fake: type[FakeClient]) -> None:
@@ -143,10 +239,11 @@ def test_json(run: Run, fake: type[FakeClient]) -> None:
     assert (result.exit_code, result.stderr) == (1, "")
     assert json.loads(result.stdout) == {
         "cluster": "local",
+        "quorum": {"needed": 2, "heard": 2, "spare": 0},
         "replicas": [
-            {"reachable": True, **answer("alpha"), "digest": "d1"},
+            {"reachable": True, **answer("alpha"), "behind": 1, "digest": "d1"},
             {"name": "bravo", "reachable": False, "error": "no answer from bravo within 2 s"},
-            {"reachable": True, **answer("charlie"), "digest": "d1"},
+            {"reachable": True, **answer("charlie"), "behind": 1, "digest": "d1"},
         ],
     }
 
@@ -178,9 +275,13 @@ def test_watch_elsewhere_than_on_a_terminal(
     run: Run, fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_after(fake, 2, monkeypatch)
+    fake.answers["bravo"] = answer("bravo", reasons=["draining: it has been told to stop"])
     result = run("status", "--watch", "0.1")
     assert result.exit_code == 130
-    assert result.stdout.count("3 of 3 replicas reachable") == 2
+    assert result.stdout.count("3 of 3 replicas answer") == 2
+    assert result.stdout.count("\nbravo: draining: it has been told to stop\n") == 2
+    assert rows(result)["bravo"][0] == "draining"
+    assert result.stdout.count("cmd/s") == 2
 
 
 def test_watch_on_a_terminal_draws_over_the_table_before(

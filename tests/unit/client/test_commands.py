@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import epaxos
-from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, Untold, as_columns, decode, weigh
-from epaxos.errors import OperationFailed, Refused
+from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, as_columns, decode, weigh
+from epaxos.errors import OperationFailed, Refused, Untold
 from epaxos.statemachine.batch import Limits, check_batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Outcome
 from epaxos.statemachine.store import Store
@@ -142,8 +142,8 @@ OF_EACH_KIND = [
 
 @pytest.mark.parametrize("op", OF_EACH_KIND)
 def test_an_outcome_that_does_not_tell_the_result_is_an_error_of_its_own(op: Op) -> None:
-    with pytest.raises(Untold, match="was executed, but its result does not fit into the reply") as caught:
-        decode(op, Outcome.UNTOLD, None)
+    with pytest.raises(Untold, match="was executed, but its answer was lost") as caught:
+        decode(op, Outcome.FORGOTTEN, None)
     assert caught.value.may_have_executed
 
 

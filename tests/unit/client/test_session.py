@@ -5,7 +5,7 @@ import pytest
 from epaxos.client.commands import Op
 from epaxos.client.session.routes import AVOIDANCE, PATIENCE
 from epaxos.client.session.tickets import Ticket
-from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
 from epaxos.statemachine.batch import decode_batch
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame
@@ -789,3 +789,44 @@ def test_a_session_says_no_farewell_that_would_tell_nothing_or_reach_nobody() ->
     for replica in range(3):
         rig.session.fall(replica)
     assert rig.session.farewell() is None
+
+
+def test_results_that_had_no_room_are_asked_for_again_at_once() -> None:
+    rig = Rig(tries=1)
+    ticket = rig.puts(5)
+    done, untold = Outcome.DONE, Outcome.UNTOLD
+    rig.reply(rig.only(), [b"1", None, None, b"4", None], bytes([done, untold, untold, done, untold]))
+    first, second = rig.turn()
+    assert (list(first.numbers), list(second.numbers)) == ([2, 3], [5])
+    assert (first.replica, first.batch.keys) == (0, [b"key1", b"key2"])
+    rig.reply(second, [b"5"])
+    rig.reply(first, [b"2", None], bytes([done, untold]))
+    (last,) = rig.turn()
+    assert list(last.numbers) == [3]
+    assert last.batch.acked == 3
+    assert rig.finished() == []
+    rig.reply(last, [b"3"])
+    assert rig.finished() == [ticket]
+    assert ticket.values == [b"1", b"2", b"3", b"4", b"5"]
+    assert [ticket.error_at(position) for position in range(5)] == [None] * 5
+
+
+def test_where_no_result_had_room_it_waits_longer_and_longer_and_says_so_in_the_end() -> None:
+    rig = Rig(timeout=1.0)
+    tickets = [rig.put(), rig.put()]
+    rests = []
+    while not tickets[0].done:
+        sent = rig.turn()
+        for one in sent:
+            rig.reply(one, None, bytes([Outcome.UNTOLD] * len(one.batch)))
+        assert rig.turn() == []
+        rests.append(rig.session.next_event() - rig.now)
+        rig.now = rig.session.next_event()
+        rig.session.expire(rig.now)
+    assert 0 < rests[0] <= 0.002
+    assert 0.04 < max(rests) <= 0.1
+    assert rig.finished() == tickets
+    error = error_of(tickets[1])
+    assert isinstance(error, Untold)
+    assert error.may_have_executed
+    assert "was executed, but its result did not come within 1 s" in str(error)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.sessions import BatchResult, Session, Sessions, Value
+from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value
 
 CLIENT = 2**64 - 1
 
@@ -53,11 +53,11 @@ def numbers(session: Session) -> set[int]:
 
 
 def assert_answers(session: Session, members: set[int], acked: int) -> None:
-    """Every number that is still awaited is answered rightly; one that is not, rightly or DONE and None."""
+    """Every number that is still awaited is answered rightly; one that is not, rightly or as forgotten."""
     for number in members:
         answer = session.recall(CLIENT, number, number + 1)
         right = result_of(number, number + 1)
-        gone = BatchResult(CLIENT, number, bytes([Outcome.DONE]), None)
+        gone = BatchResult(CLIENT, number, bytes([Outcome.FORGOTTEN]), None)
         assert answer == right or (number < acked and answer == gone)
 
 
@@ -119,7 +119,8 @@ def test_acknowledging_drops_results_and_never_membership() -> None:
     session.acknowledge(6)
     assert session.kept == []
     assert session.executed == [1, 6]
-    assert session.recall(CLIENT, 1, 6) == BatchResult(CLIENT, 1, bytes(5), None)
+    assert session.recall(CLIENT, 1, 6) == BatchResult(CLIENT, 1, bytes([Outcome.FORGOTTEN] * 5), None)
+    assert session.weight == 0
 
 
 def test_a_result_acknowledged_before_it_exists_is_not_kept() -> None:
@@ -136,7 +137,7 @@ def test_results_are_recalled_across_the_batches_they_came_in() -> None:
     for first, end in ((9, 12), (1, 3), (5, 9)):
         execute(session, first, end)
     answer = session.recall(CLIENT, 2, 11)
-    assert answer.outcomes == bytes([outcome_of(2), 0, 0, *map(outcome_of, range(5, 11))])
+    assert answer.outcomes == bytes([outcome_of(2), *[Outcome.FORGOTTEN] * 2, *map(outcome_of, range(5, 11))])
     assert answer.values == [value_of(2), None, None, *map(value_of, range(5, 11))]
 
 
@@ -260,6 +261,80 @@ def test_a_freeze_within_a_freeze_is_refused() -> None:
     sessions.freeze()
     with pytest.raises(InvariantError):
         sessions.freeze()
+
+
+def keep(sessions: Sessions, client: int, number: int, size: int) -> None:
+    session = sessions.open(client)
+    assert session.claim(number, number + 1)
+    session.keep(BatchResult(client, number, b"\0", [bytes(size)]))
+    sessions.settle(client, session)
+
+
+def kept(sessions: Sessions, client: int, numbers: range) -> list[int]:
+    """The numbers whose results are still there; all have executed."""
+    session = sessions.open(client)
+    assert not session.missing(numbers.start, numbers.stop)
+    return [
+        number
+        for number in numbers
+        if session.recall(client, number, number + 1).outcomes != bytes([Outcome.FORGOTTEN])
+    ]
+
+
+def test_a_session_keeps_its_newest_results_only() -> None:
+    sessions = Sessions(Budget(session=3000, total=10**6))
+    for number in range(1, 9):
+        keep(sessions, 1, number, 800)
+    assert kept(sessions, 1, range(1, 9)) == [6, 7, 8]
+    assert sessions.weight <= 3000
+    keep(sessions, 1, 9, 5000)  # what is more than all by itself is kept until it is not the newest any more
+    assert kept(sessions, 1, range(1, 10)) == [9]
+    keep(sessions, 1, 10, 1)
+    assert kept(sessions, 1, range(1, 11)) == [10]
+
+
+def test_who_keeps_most_lets_go_first() -> None:
+    sessions = Sessions(Budget(session=10**6, total=10_000))
+    for client in range(20):
+        keep(sessions, client, 1, 100)
+    for number in range(1, 30):
+        keep(sessions, 99, number, 1000)
+        assert sessions.weight <= 10_000
+    assert all(kept(sessions, client, range(1, 2)) for client in range(20))
+    assert kept(sessions, 99, range(1, 30))[-1] == 29
+    keep(sessions, 98, 1, 20_000)
+    assert sessions.weight <= 10_000
+    assert kept(sessions, 98, range(1, 2)) == []
+    assert all(kept(sessions, client, range(1, 2)) for client in range(20))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 300), st.integers(0, 3)), max_size=60))
+def test_what_is_kept_stays_within_the_budget_and_is_counted_rightly(
+    steps: list[tuple[int, int, int]],
+) -> None:
+    budget = Budget(session=1200, total=2500)
+    sessions = Sessions(budget)
+    for client in range(6):
+        keep(sessions, client, 100, 1)
+    for number, (client, size, unacknowledged) in enumerate(steps, 1):
+        session = sessions.open(client)
+        session.acknowledge(number - unacknowledged)
+        keep(sessions, client, number, size)
+        assert sessions.weight <= budget.total
+    assert sessions.weight == sum(sessions.open(client).weight for client in range(6))
+    assert Sessions.load(export(sessions), budget).weight == sessions.weight
+
+
+def test_a_session_that_lets_go_while_it_is_frozen_is_taken_as_it_was() -> None:
+    sessions = Sessions(Budget(session=10**6, total=3000))
+    keep(sessions, 1, 1, 2000)
+    sessions.freeze()
+    keep(sessions, 2, 1, 900)  # the first lets go
+    assert kept(sessions, 1, range(1, 2)) == []
+    taken = {row[0]: row for row in sessions.take(10)}
+    assert taken[1][3] == [[1, b"\0", [bytes(2000)]]]
+    sessions.freeze()
+    assert [row[3] for row in sessions.take(10) if row[0] == 1] == [[]]
 
 
 ANYTHING = st.recursive(

@@ -21,10 +21,12 @@ import msgpack
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
-from epaxos.config import Config, ReplicaAddress
+from epaxos.config import Config, ReplicaAddress, place
 from epaxos.errors import EpaxosError
 from epaxos.protocol.ids import Row
 from epaxos.statemachine.batch import decode_payload
+from epaxos.transport.addresses import connect as connect_to
+from epaxos.transport.addresses import resolve, split
 from epaxos.transport.codec import Codec
 from epaxos.transport.framing import Kind, open_frame, seal
 from fuzz.hostile import REFUSED_TO_PEERS, Forge, Hostile, Insider
@@ -134,7 +136,8 @@ def connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socke
     socket.set(zmq.SNDTIMEO, round(PATIENCE * 1000))
     socket.set(zmq.RCVTIMEO, round(PATIENCE * 1000))
     socket.set(zmq.RCVHWM, 0)
-    socket.connect(endpoint)
+    host, port = split(endpoint)
+    connect_to(socket, resolve(host)[0], port)
     return socket
 
 
@@ -321,7 +324,7 @@ def counted_errors(replica: ReplicaAddress) -> Counter[str]:
         BarrageError: its page of metrics cannot be read.
     """
     deadline = time.monotonic() + PATIENCE
-    url = f"http://{replica.host}:{replica.metrics_port}/metrics"
+    url = f"http://{place(replica.host, replica.metrics_port)}/metrics"
     while True:
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE) as page:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from epaxos.config import Config, ReplicaAddress
+from epaxos.config import Config, ReplicaAddress, place
+from epaxos.transport.addresses import family, resolve
 from shared.figures import Figures, fetch
 from shared.processes import POLL, Children, pause
 
@@ -51,23 +52,23 @@ def check_ports(config: Config) -> None:
     for replica in config.replicas:
         for port in (replica.port, replica.client_port, replica.metrics_port):
             try:
-                with socket.create_server((replica.host, port)):
-                    pass
+                for host in resolve(replica.listens_on):
+                    socket.create_server((host, port), family=family(host)).close()
             except OSError as error:
                 reason = str(error.strerror).partition(" (")[0]
                 raise ReplicasError(
-                    f"replica {replica.name} of {config.source} cannot listen on {replica.host}:{port}: "
+                    f"replica {replica.name} of {config.source} cannot listen on {replica.listens_on}:{port}: "
                     f"{reason}; is a cluster running already?"
                 ) from error
 
 
-def start(address: ReplicaAddress, file: str, place: Path, line: int, children: Children) -> Replica:
+def start(address: ReplicaAddress, file: str, directory: Path, line: int, children: Children) -> Replica:
     """Start one replica as a process of its own; it ends with this program, should that be killed.
 
-    Its log and its data are in `place`.
+    Its log and its data are in `directory`.
     """
-    log = place / f"{address.name}.log"
-    environment = os.environ | {"EPAXOS_STORAGE_DIRECTORY": str(place / "data")}
+    log = directory / f"{address.name}.log"
+    environment = os.environ | {"EPAXOS_STORAGE_DIRECTORY": str(directory / "data")}
     command = [str(EPAXOS), "serve", "--config", file, "--name", address.name, "--supervised"]
     with log.open("wb") as output:
         process = children.start(command, output=output, lifeline=line, environment=environment)
@@ -98,7 +99,7 @@ def wait_until_ready(replicas: Sequence[Replica]) -> None:
 def is_ready(replica: Replica, peers: int) -> bool:
     """Whether a replica is healthy and hears that many peers."""
     try:
-        fetch(f"{replica.address.host}:{replica.address.metrics_port}/healthz")
+        fetch(f"{place(replica.address.host, replica.address.metrics_port)}/healthz")
         return scrape(replica).total("epaxos_peer_up") == peers
     except (OSError, ReplicasError):
         return False
@@ -124,7 +125,7 @@ def scrape(replica: Replica) -> Figures:
     Raises:
         ReplicasError: it does not answer.
     """
-    address = f"{replica.address.host}:{replica.address.metrics_port}/metrics"
+    address = f"{place(replica.address.host, replica.address.metrics_port)}/metrics"
     try:
         return Figures(fetch(address))
     except OSError as error:

@@ -96,9 +96,9 @@ OWNER: Final = (
             ),
             Patch(
                 _REPLICA,
-                "        self.machine = StateMachine(LIMITS, self._sleep)\n",
+                "        self.machine = StateMachine(LIMITS, self._sleep, budget)\n",
                 "        self.core._commit.reserve(self._ceiling)\n"
-                "        self.machine = StateMachine(LIMITS, self._sleep)\n",
+                "        self.machine = StateMachine(LIMITS, self._sleep, budget)\n",
             ),
             Patch(
                 _REPLICA,

@@ -1,0 +1,267 @@
+"""The way from a socket to one replica: which of the addresses of its name answers, found in a thread.
+
+A name may have several addresses, of which some do not answer, and may mean others tomorrow (a container that comes
+back elsewhere). A DEALER that is connected to two of them would send by turns to each, so it is connected to one: the
+first that accepts a connection. While the replica is not there, the name is looked up and its addresses are tried
+again, now and then, the one in use last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from math import inf
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Final, NamedTuple
+
+import zmq
+
+from epaxos.config import ip_address, place
+from epaxos.transport.addresses import connect, family, resolve, unresolved
+
+FIRST: Final = 1.0
+LONGEST: Final = 8.0
+"""Seconds without a connection until the name is looked up again: at first, and at most after doubling."""
+
+STAGGER: Final = 0.25
+"""Seconds that an address has to accept before the next one is tried beside it."""
+
+LIMIT: Final = 3.0
+"""Seconds after the last one was tried that addresses have to accept."""
+
+
+class Question(NamedTuple):
+    """Where to reach a port of a host.
+
+    avoid  the numeric address that led nowhere: tried last
+    probe  try the address even if it is the only one, to learn what is wrong there
+    """
+
+    host: str
+    port: int
+    avoid: str | None = None
+    probe: bool = False
+
+
+class Found(NamedTuple):
+    """The answer.
+
+    address   numeric; None if the name does not resolve
+    trouble   why nothing accepts a connection; empty if something does, or nothing was tried
+    """
+
+    address: str | None
+    trouble: str
+
+
+def find(question: Question) -> Found:
+    """Answer; takes as long as the resolver likes, and then some seconds."""
+    host, port, avoid, probe = question
+    try:
+        addresses = resolve(host)
+    except OSError as error:
+        return Found(None, unresolved(host, error))
+    if len(addresses) == 1 and not probe:
+        return Found(addresses[0], "")
+    return _race(sorted(addresses, key=lambda address: address == avoid), port)
+
+
+def _race(addresses: list[str], port: int) -> Found:
+    """The first address that accepts, each having a head start over the next; else the first of all."""
+    troubles: dict[str, str] = {}
+    waiting = list(addresses)
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        stop = monotonic() + LIMIT
+        while waiting or selector.get_map():
+            if waiting:
+                address = waiting.pop(0)
+                stop = monotonic() + LIMIT
+                try:
+                    attempt = stack.enter_context(socket.socket(family(address), socket.SOCK_STREAM))
+                    attempt.setblocking(False)
+                    code = attempt.connect_ex((address, port))
+                    if code in {0, errno.EINPROGRESS}:
+                        selector.register(attempt, selectors.EVENT_WRITE, address)
+                    else:
+                        troubles[address] = os.strerror(code)
+                        continue
+                except OSError as error:
+                    troubles[address] = error.strerror or str(error)
+                    continue
+            remaining = stop - monotonic()
+            if remaining <= 0:
+                break
+            for key, _ in selector.select(min(STAGGER, remaining) if waiting else remaining):
+                tried = key.fileobj
+                assert isinstance(tried, socket.socket)
+                code = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    return Found(key.data, "")
+                troubles[key.data] = os.strerror(code)
+                selector.unregister(tried)
+    reasons = {
+        address: troubles.get(address, f"no answer within {LIMIT:g}s").lower() for address in addresses
+    }
+    if len(set(reasons.values())) == 1:
+        return Found(addresses[0], f"{reasons[addresses[0]]} ({', '.join(addresses)})")
+    return Found(addresses[0], "; ".join(f"{reason} ({address})" for address, reason in reasons.items()))
+
+
+class _Desk:
+    """Questions under way in this process, each answered by one thread for all who ask the same.
+
+    A name server that is silent holds a thread for ten seconds or more, and clients may come and go by the hundred.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[Question, list[Callable[[Found], None]]] = {}
+
+    def ask(self, question: Question, answer: Callable[[Found], None]) -> None:
+        """Have `answer` called in a thread; it may be this one, if there is none to be had."""
+        with self._lock:
+            if question in self._waiting:
+                self._waiting[question].append(answer)
+                return
+            self._waiting[question] = [answer]
+        try:
+            # A daemon: the end of the process must not wait for the resolver.
+            threading.Thread(target=self._work, args=(question,), name="resolver", daemon=True).start()
+        except RuntimeError as error:
+            self._answer(question, Found(None, f"host {question.host!r} cannot be looked up: {error}"))
+
+    def _work(self, question: Question) -> None:
+        found = Found(None, f"host {question.host!r} cannot be looked up")
+        try:
+            found = find(question)
+        finally:
+            self._answer(question, found)
+
+    def _answer(self, question: Question, found: Found) -> None:
+        with self._lock:
+            answers = self._waiting.pop(question)
+        for answer in answers:
+            answer(found)
+
+
+_desk = _Desk()
+
+
+def _new_desk() -> None:
+    """Threads do not survive a fork, so what the parent has under way is never answered in the child."""
+    global _desk  # noqa: PLW0603 - one for the process, as its threads are
+    _desk = _Desk()
+
+
+os.register_at_fork(after_in_child=_new_desk)
+
+
+def find_all(questions: Sequence[Question], patience: float) -> list[Found]:
+    """The answers to all, looked for at the same time; waits so many seconds at most."""
+    found = [Found(None, f"the resolver did not answer within {patience:g}s") for _ in questions]
+    answers: SimpleQueue[tuple[int, Found]] = SimpleQueue()
+    for index, question in enumerate(questions):
+        _desk.ask(question, partial(_put, answers, index))
+    stop = monotonic() + patience
+    with suppress(Empty):
+        for _ in questions:
+            index, answer = answers.get(timeout=max(0.0, stop - monotonic()))
+            found[index] = answer
+    return found
+
+
+def _put(answers: SimpleQueue[tuple[int, Found]], index: int, found: Found) -> None:
+    answers.put((index, found))
+
+
+class Way:
+    """Connects a DEALER to the port of a host, numeric or a name, and looks for another way while it leads nowhere.
+
+    All but the answers of the resolver happens in the owner's thread. `wake` is called in another one when there is
+    news, upon which the owner is to call `advance`.
+
+    trouble   why nobody answers there, as far as that is known; empty if it is not
+    resolves  whether the name means an address, as far as that is known
+    """
+
+    def __init__(self, host: str, port: int, wake: Callable[[], object]) -> None:
+        self._host = host
+        self._port = port
+        self._wake = wake
+        self._address: str | None = None
+        self._looking = False
+        self._found: Found | None = None
+        self._due: float | None = None
+        self._patience = FIRST
+        self.trouble = ""
+        self.resolves = True
+
+    @property
+    def place(self) -> str:
+        """Where it leads, in words: host and port, with the address in use if that says more."""
+        where = place(self._host, self._port)
+        return where if self._address in {None, self._host} else f"{where} ({self._address})"
+
+    @property
+    def deadline(self) -> float:
+        """While there is no connection: when `advance` is due, on the clock of its `now`."""
+        if self._found is not None:
+            return -inf
+        if self._looking:
+            return inf
+        return -inf if self._due is None else self._due
+
+    def start(self, dealer: zmq.Socket[bytes]) -> None:
+        """Connect at once to a numeric address; begin to look a name up."""
+        if ip_address(self._host) is not None:
+            self._connect(dealer, self._host)
+        else:
+            self._look()
+
+    def advance(self, dealer: zmq.Socket[bytes], now: float) -> None:
+        """While there is no connection: take what the resolver found, look again when it is time."""
+        if self._found is not None:
+            found, self._found, self._looking = self._found, None, False
+            self.trouble = found.trouble
+            self.resolves = found.address is not None
+            if found.address is not None:
+                self._connect(dealer, found.address)
+        if self._due is None:
+            self._due = now + self._patience
+        if now >= self._due and not self._looking:
+            self._patience = min(2 * self._patience, LONGEST)
+            self._due = now + self._patience
+            self._look()
+
+    def _look(self) -> None:
+        self._looking = True
+        question = Question(self._host, self._port, self._address, probe=self._address is not None)
+        _desk.ask(question, self._take)
+
+    def settle(self) -> None:
+        """There is a connection; when it is lost, ZeroMQ has some time to make it again by itself."""
+        self._due = None
+        self._patience = FIRST
+        self.trouble = ""
+        if self._found is not None:
+            self._found, self._looking = None, False
+
+    def _take(self, found: Found) -> None:
+        self._found = found
+        with suppress(OSError, RuntimeError):  # the owner has gone meanwhile, and its bell or loop with it
+            self._wake()
+
+    def _connect(self, dealer: zmq.Socket[bytes], address: str) -> None:
+        if address == self._address:
+            return
+        if self._address is not None:
+            dealer.disconnect(f"tcp://{place(self._address, self._port)}")
+        connect(dealer, address, self._port)
+        self._address = address

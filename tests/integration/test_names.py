@@ -1,0 +1,156 @@
+"""Host names: replicas and clients meet at whatever a name means, and wait for no name server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import toml
+
+from epaxos import AsyncClient, Client
+from epaxos.bench.options import Amount, BenchOptions
+from epaxos.bench.run import run_bench
+from epaxos.config import load_config
+from live_cluster import ClusterMaker, LiveCluster
+from stub_resolver.sitecustomize import resolver
+
+QUICK: dict[str, Any] = {"timeout": "400ms", "beacon": "50ms"}
+BOTH = ("127.0.0.1", "::1")
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+
+
+@pytest.fixture
+def named(cluster: ClusterMaker, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LiveCluster]:
+    """A cluster, not started, whose replicas are at hosts of these names, or for which `hosts` has other ones."""
+
+    def make(*, hosts: Sequence[str] = (), engine: str = "memory", **replicas: Any) -> LiveCluster:
+        made = cluster(3, start=False, storage={"engine": engine}, **QUICK)
+        settings = toml.loads(made.path.read_text())
+        for row, replica in enumerate(settings["replicas"]):
+            replica["host"] = hosts[row] if hosts else f"{replica['name']}.test"
+            replica.update(replicas.get(replica["name"], {}))
+        made.path.write_text(toml.dumps(settings))
+        made.config = load_config(str(made.path), environ={})
+        made.resolve({})
+        monkeypatch.setattr(socket, "getaddrinfo", resolver(made.hosts))
+        return made
+
+    return make
+
+
+def check_service(alive: LiveCluster) -> None:
+    """Every way to ask it, for its replicas that run."""
+    running = alive.running
+    with alive.client(running[0]) as client:
+        client.put(b"key", b"value")
+
+    async def ask() -> list[bytes | None]:
+        async with AsyncClient(config=alive.config, replica=running[-1]) as asking:
+            return [await asking.get(b"key")]
+
+    assert asyncio.run(ask()) == [b"value"]
+    assert alive.epaxos("get", "key").stdout == b"value"
+    options = BenchOptions(replicas=tuple(running), clients=1, stop=Amount(operations=100), verify=True)
+    assert run_bench(alive.config, options).fine
+
+
+@needs_ipv6
+@pytest.mark.parametrize(
+    "addresses",
+    [BOTH, BOTH[::-1], ("::1",), ("127.0.1.1", "127.0.0.1"), ("2001:db8::1", "127.0.0.1")],
+    ids=["v4-v6", "v6-v4", "v6", "debian", "half-ours"],
+)
+def test_a_cluster_forms_at_whatever_its_names_mean(
+    named: Callable[..., LiveCluster], addresses: Sequence[str]
+) -> None:
+    alive = named(hosts=["host.test"] * 3)
+    alive.resolve({"host.test": addresses})
+    alive.start().wait_until_ready()
+    check_service(alive)
+    for replica in alive.config.replicas:
+        for address in set(addresses) - {"2001:db8::1"}:
+            for port in (replica.port, replica.client_port, replica.metrics_port):
+                socket.create_connection((address, port), timeout=5).close()
+
+
+@needs_ipv6
+def test_a_cluster_on_ipv6_addresses(named: Callable[..., LiveCluster]) -> None:
+    alive = named(hosts=["::1"] * 3).start().wait_until_ready()
+    check_service(alive)
+    assert "listening for peers on [::1]:" in alive.log("alpha")
+
+
+@needs_ipv6
+def test_replicas_that_see_different_addresses_meet(named: Callable[..., LiveCluster]) -> None:
+    """Alpha listens on IPv4 alone, and its peers know an IPv6 address of it, where nobody is, first."""
+    alive = named(alpha={"listen": "127.0.0.1"})
+    alive.resolve({"alpha.test": ["::1", "127.0.0.1"], "bravo.test": ["127.0.0.1"], "charlie.test": ["::1"]})
+    alive.start().wait_until_ready()
+    check_service(alive)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0", pytest.param("::", marks=needs_ipv6)])
+def test_listening_apart_from_the_host(named: Callable[..., LiveCluster], listen: str) -> None:
+    """As behind NAT or in a container: `host` is not an address of this machine as far as the replica knows."""
+    alive = named(**{name: {"listen": listen} for name in ("alpha", "bravo", "charlie")})
+    alive.resolve({f"{name}.test": ["127.0.0.3"] for name in ("alpha", "bravo", "charlie")})
+    alive.start().wait_until_ready()
+    check_service(alive)
+    port = alive.config.replicas[0].metrics_port
+    for address in ["127.0.0.1", *(["::1"] if listen == "::" else [])]:
+        where = f"[{address}]" if ":" in address else address
+        with urllib.request.urlopen(f"http://{where}:{port}/metrics", timeout=5) as answer:
+            assert answer.status == 200
+
+
+def test_a_silent_name_server_and_a_dead_replica_stop_nobody(named: Callable[..., LiveCluster]) -> None:
+    alive = named()
+    names = [f"{name}.test" for name in alive.names]
+    here = {name: ["127.0.0.1"] for name in names}
+    alive.resolve(here)
+    alive.start().wait_until_ready()
+    alive.resolve(dict.fromkeys(names))
+    alive.kill("charlie")
+    stop = time.monotonic() + 6.0  # some look-ups, each of which is never answered
+    slowest = 0.0
+    alpha, bravo, _ = (f"127.0.0.1:{replica.client_port}" for replica in alive.config.replicas)
+    with Client([alpha, bravo], config=alive.config) as client:
+        while time.monotonic() < stop:
+            began = time.monotonic()
+            client.put(b"key", b"value", timeout=5.0)
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.01)
+    assert slowest < 1.0
+
+
+def test_a_replica_that_comes_back_elsewhere_is_found(named: Callable[..., LiveCluster]) -> None:
+    """As a container does that is made anew; and before it is known at all, the others have begun."""
+    alive = named(engine="sqlite", charlie={"listen": "0.0.0.0"})
+    known: dict[str, list[str] | None] = {"alpha.test": ["127.0.0.1"], "bravo.test": ["127.0.0.1"]}
+    alive.resolve(known | {"charlie.test": []})
+    alive.start("alpha", "bravo").wait_until_ready()
+    assert "peer charlie is out of reach at charlie.test:" in alive.log("alpha")
+    assert "host 'charlie.test' does not resolve" in alive.log("alpha")
+    alive.resolve(known | {"charlie.test": ["127.0.0.4"]})
+    alive.start("charlie").wait_until_ready()
+    alive.stop("charlie")
+    alive.resolve(known | {"charlie.test": ["127.0.0.5"]})
+    settings = toml.loads(alive.path.read_text())
+    settings["replicas"][2]["listen"] = "127.0.0.5"
+    alive.path.write_text(toml.dumps(settings))
+    alive.start("charlie").wait_until_ready()
+    check_service(alive)
