@@ -23,8 +23,18 @@ _log = logging.getLogger(__name__)
 BATCH_BYTES: Final = 1024 * 1024
 """Where an instance stops taking in further frames, so that a round of large values stays a small message."""
 
+WAITING_FRAMES: Final = 8
+"""What of clients waits in memory is no more than so many largest frames: commands that have no answer yet, and, apart
+from those, answers that have not been sent."""
+
+_SMALL: Final = 64 * 1024
+"""Bytes of values for which nobody asks whether there is room."""
+
 Reply: TypeAlias = Callable[[bytes, bytes], None]
 """Sends (identity of the connection, frame) to a client; never waits."""
+
+Room: TypeAlias = Callable[[bytes], int]
+"""How many bytes a connection takes now."""
 
 
 class StatusRequest(NamedTuple):
@@ -48,6 +58,7 @@ class _Frame:
     first: int
     count: int
     missing: int
+    size: int
     arrived: float
     parts: dict[int, BatchResult] = field(default_factory=dict)
 
@@ -67,15 +78,17 @@ class Clients:
     wait for its results.
     """
 
-    def __init__(self, config: Config, limits: Limits, stats: ReplicaStats, reply: Reply) -> None:
+    def __init__(self, config: Config, limits: Limits, stats: ReplicaStats, reply: Reply, room: Room) -> None:
         self._config = config
         self._limits = limits
         self._stats = stats
         self._reply = reply
+        self._room = room
         self._queue: deque[Batch] = deque()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
         self._waiting = 0
+        self._waiting_bytes = 0
         self._refusals_logged: set[str] = set()
 
     @property
@@ -136,7 +149,9 @@ class Clients:
             self._stats.error("refused")
             self._send(identity, Kind.REFUSED, (*commands, -1, text))
             return
-        if self._waiting + count > self._config.max_pending:
+        size = len(batch.encoded)
+        most = WAITING_FRAMES * self._config.max_frame
+        if self._waiting + count > self._config.max_pending or self._waiting_bytes + size > most:
             self._stats.error("busy")
             self._send(identity, Kind.BUSY, commands)
             return
@@ -147,8 +162,9 @@ class Clients:
             self._log_once("refused", str(error))
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             return
-        frame = self._frames[commands] = _Frame(identity, *commands, count, now)
+        frame = self._frames[commands] = _Frame(identity, *commands, count, size, now)
         self._waiting += count
+        self._waiting_bytes += size
         for part in (batch,) if self._config.aggregate or count == 1 else _split(batch):
             waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
             if not waiting:
@@ -192,6 +208,7 @@ class Clients:
             return
         del self._frames[frame.client, frame.first, frame.count]
         self._waiting -= frame.count
+        self._waiting_bytes -= frame.size
         self._stats.execution_latency.observe(now - frame.arrived, frame.count)
         self._send_result(frame.identity, _joined(frame) if frame.parts else result)
 
@@ -199,7 +216,12 @@ class Clients:
         outcomes, values = result.outcomes, result.values
         if values is not None:
             # A small request can ask for a very large reply: a thousand reads of a value of a MiB.
-            outcomes, values = _fitted(outcomes, values, self._config.max_frame - REPLY_HEAD)
+            weight = weigh_values(values)
+            if weight > _SMALL:
+                room = min(self._config.max_frame, self._room(identity)) - REPLY_HEAD - len(outcomes)
+                if weight > room:
+                    outcomes, values = _fitted(outcomes, values, room)
+                    self._stats.replies_cut += 1
         self._send(identity, Kind.REPLY, (result.client, result.first, outcomes, values))
 
     def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
@@ -246,9 +268,6 @@ def _fitted(outcomes: bytes, values: list[Any], room: int) -> tuple[bytes, list[
 
     Their commands end as UNTOLD; sent again, they come first, and a single result always fits.
     """
-    room -= len(outcomes)
-    if weigh_values(values) <= room:
-        return outcomes, values
     told = bytearray(outcomes)
     kept = list(values)
     for index, size in enumerate(map(weigh_value, values)):

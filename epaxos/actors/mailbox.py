@@ -6,8 +6,8 @@ frame is handed from thread to thread: a hand-over costs more than consensus on 
 told by other threads go through an ordinary bounded queue and wake the poll through a socket pair; they come
 one by one, between rounds. pykka's own loop and failure handling stay as they are.
 
-What bounds it: a round takes at most `capacity` frames; what has not been taken stays in ZeroMQ's queues,
-which are bounded by high-water marks, and then with the senders.
+What bounds it: a round takes at most `capacity` frames, and of a socket at most about `_ROUND_BYTES`; what has not
+been taken stays in ZeroMQ's queues, which are bounded by high-water marks, and then with the senders.
 """
 
 from __future__ import annotations
@@ -145,14 +145,16 @@ class Mailbox:
         return Round(peers, clients, waited if peers or clients else 0.0)
 
     def _take(self, source: zmq.Socket[bytes]) -> list[tuple[bytes, list[bytes]]]:
-        """All messages that wait on a ROUTER, at most `capacity`."""
+        """All messages that wait on a ROUTER, at most `capacity` and the bytes of a round."""
         frames: list[tuple[bytes, list[bytes]]] = []
-        while len(frames) < self._told.maxsize and readable(source):
+        size = 0
+        while len(frames) < self._told.maxsize and size < _ROUND_BYTES and readable(source):
             identity = source.recv(_NOBLOCK)
             parts = []
             while source.getsockopt(_RCVMORE):
                 parts.append(source.recv(_NOBLOCK))
             frames.append((identity, parts))
+            size += sum(map(len, parts))
         return frames
 
     def close(self) -> None:
@@ -162,6 +164,9 @@ class Mailbox:
 
 
 _CAPACITY: Final = 10_000
+
+_ROUND_BYTES: Final = 64 * 1024 * 1024
+"""Bytes after which a round takes no further frame from a socket: what it takes is in memory at once."""
 
 _AT_ONCE: Final = 20e-6
 """A poll that took no longer than this (seconds) found its frames waiting."""

@@ -22,12 +22,13 @@ import zmq
 
 from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, limits_of
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.clients import WAITING_FRAMES, Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, no_quorum
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
 from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
+from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import bind_router
 from epaxos.actors.status import describe
 from epaxos.config import Config
@@ -97,7 +98,7 @@ class Replica(pykka.ThreadingActor):
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = limits_of(config)
         self._bounds = limits.bounds
-        self._clients = Clients(config, limits, self._stats, self._reply)
+        self._clients = Clients(config, limits, self._stats, self._reply, self._room)
         self._peers = Peers(
             config,
             row,
@@ -155,6 +156,7 @@ class Replica(pykka.ThreadingActor):
         self._client_socket, clients = bind_router(
             self._context, address, "client_port", self._hosts, config.max_frame
         )
+        self._replies = Replies(self._client_socket, WAITING_FRAMES * config.max_frame, self._stats)
         _log.info("listening for peers on %s, for clients on %s", ", ".join(peers), ", ".join(clients))
 
     def _start_remote(self, peer: Row) -> Remote:
@@ -423,10 +425,13 @@ class Replica(pykka.ThreadingActor):
         return f". Its data directory {directory} {what}: see that storage.directory leads to that of {name}"
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
-        _send_now(self._peer_socket, identity, frame)
+        send_now(self._peer_socket, identity, frame)
 
     def _reply(self, identity: bytes, frame: bytes) -> None:
-        _send_now(self._client_socket, identity, frame)
+        self._replies.send(identity, frame)
+
+    def _room(self, identity: bytes) -> int:
+        return self._replies.room(identity)
 
     # -- making state visible ------------------------------------------------------------------------------
 
@@ -462,6 +467,7 @@ class Replica(pykka.ThreadingActor):
     def _count(self, events: int, waited: float, began: float) -> None:
         core, machine = self._core.status(), self._machine
         self._stats.duplicates = machine.duplicates
+        self._stats.kept_bytes = machine.kept
         self._stats.gauges = Gauges(
             core.committed,
             core.executed,
@@ -476,15 +482,7 @@ class Replica(pykka.ThreadingActor):
 
 
 _NEVER: Final = float("inf")
-_NOBLOCK: Final = int(zmq.NOBLOCK)
-_MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 
 
 def _outgoing(message: PeerMessage) -> Outgoing:
     return Outgoing(MESSAGE_NAMES[type(message)], encode_message(message))
-
-
-def _send_now(router: zmq.Socket[bytes], identity: bytes, frame: bytes) -> None:
-    """Send through a ROUTER, which drops what it cannot queue: an absent or stuck client costs nothing."""
-    router.send(identity, _MORE)
-    router.send(frame, _NOBLOCK)

@@ -11,9 +11,16 @@ from epaxos.config import ReplicaAddress
 from epaxos.errors import ConfigError
 from epaxos.transport.addresses import listen_zmq
 
-CLIENT_HIGH_WATER: Final = 10_000
-"""Frames from or to one client that ZeroMQ keeps at most. Further requests wait at the client; further
-replies are dropped, and the client asks again."""
+CLIENT_REPLIES: Final = 10_000
+"""Frames to one client that ZeroMQ keeps at most, as far as `actors.replies` lets them come that far: replies to what a
+round takes in. Further ones are dropped, and the client asks again."""
+
+CLIENT_REQUESTS: Final = 64
+"""Frames from one client that ZeroMQ keeps at most, as many as a client of ours has under way; further ones wait at
+the client."""
+
+_UNREAD: Final = 60_000
+"""Milliseconds after which a client that takes nothing of what is sent to it is cut off; it may connect again."""
 
 PEER_HIGH_WATER: Final = 1000
 """Frames from one peer that ZeroMQ keeps at most; further ones wait at the peer."""
@@ -36,8 +43,10 @@ def bind_router(
     """
     router = context.socket(zmq.ROUTER)
     # High-water marks count only if they are set before bind.
-    router.set(zmq.RCVHWM, PEER_HIGH_WATER if key == "port" else CLIENT_HIGH_WATER)
-    router.set(zmq.SNDHWM, PEER_HIGH_WATER if key == "port" else CLIENT_HIGH_WATER)
+    router.set(zmq.RCVHWM, PEER_HIGH_WATER if key == "port" else CLIENT_REQUESTS)
+    router.set(zmq.SNDHWM, PEER_HIGH_WATER if key == "port" else CLIENT_REPLIES)
+    if key == "client_port":
+        router.set(zmq.TCP_MAXRT, _UNREAD)
     router.set(zmq.LINGER, 0)
     router.set(zmq.MAXMSGSIZE, 2 * max_frame)
     try:

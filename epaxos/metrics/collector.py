@@ -130,12 +130,32 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         "Bytes of checkpoints that were sent to peers.",
         lambda stats: stats.served_bytes,
     ),
+    (
+        "epaxos_replies_cut_total",
+        "Replies to clients without some of the results, for which there was no room.",
+        lambda stats: stats.replies_cut,
+    ),
+    (
+        "epaxos_replies_dropped_total",
+        "Replies to clients that were dropped because those before them had not been sent.",
+        lambda stats: stats.replies_dropped,
+    ),
 )
 
 _NOTHING: Final = (0, 0)
 """Rows and bytes of a checkpoint that is not fetched."""
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
+    (
+        "epaxos_results_kept_bytes",
+        "Bytes of the results that are kept until clients acknowledge them.",
+        lambda stats: stats.kept_bytes,
+    ),
+    (
+        "epaxos_replies_waiting_bytes",
+        "Bytes of replies to clients that have not been sent yet.",
+        lambda stats: stats.replies_waiting,
+    ),
     (
         "epaxos_mailbox_depth",
         "Events that the last round found in the mailbox.",

@@ -105,6 +105,10 @@ class ReplicaStats:
     storage_bytes      what the data directory takes on disk
     catch_up           rows and bytes that have come of a peer's checkpoint; None while none is fetched
     served_bytes       bytes of checkpoints that were sent to peers
+    kept_bytes         bytes of results that are kept until clients acknowledge them
+    replies_waiting    bytes of replies that have not been sent yet
+    replies_cut        replies without some of the results, for which there was no room
+    replies_dropped    replies dropped, for which there was none at all
     """
 
     __slots__ = (
@@ -124,6 +128,7 @@ class ReplicaStats:
         "execution_latency",
         "gauges",
         "instances",
+        "kept_bytes",
         "mailbox_depth",
         "mailbox_wait",
         "operations",
@@ -134,6 +139,9 @@ class ReplicaStats:
         "quorum",
         "records",
         "replicas",
+        "replies_cut",
+        "replies_dropped",
+        "replies_waiting",
         "round_duration",
         "round_events",
         "rounds",
@@ -171,6 +179,10 @@ class ReplicaStats:
         self.catch_up: tuple[int, int] | None = None
         self.catch_ups = 0
         self.served_bytes = 0
+        self.kept_bytes = 0
+        self.replies_waiting = 0
+        self.replies_cut = 0
+        self.replies_dropped = 0
         self.commits = dict.fromkeys(COMMIT_PATHS, 0)
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)

@@ -29,7 +29,8 @@ class Front:
         names = [replica.name for replica in self.config.replicas]
         self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self.sent: list[tuple[bytes, int, list[Any]]] = []
-        self.clients = Clients(self.config, LIMITS, self.stats, self._reply)
+        self.clients = Clients(self.config, LIMITS, self.stats, self._reply, lambda _: self.room)
+        self.room = 2**40
 
     def _reply(self, identity: bytes, frame: bytes) -> None:
         opened = open_frame(frame, self.config.fingerprint, self.config.max_frame)
