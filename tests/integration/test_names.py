@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import toml
 
-from epaxos import AsyncClient, Client
+from epaxos import AsyncClient, Client, NoAnswer
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.run import run_bench
 from epaxos.config import load_config
 from live_cluster import ClusterMaker, LiveCluster
+from stub_cluster import StubCluster
 from stub_resolver.sitecustomize import resolver
 
 QUICK: dict[str, Any] = {"timeout": "400ms", "beacon": "50ms"}
@@ -154,3 +158,101 @@ def test_a_replica_that_comes_back_elsewhere_is_found(named: Callable[..., LiveC
     alive.path.write_text(toml.dumps(settings))
     alive.start("charlie").wait_until_ready()
     check_service(alive)
+
+
+# -- clients ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., StubCluster]]:
+    """Replicas on 127.0.0.1, where names mean `hosts` to their clients, and may come to mean others."""
+    table = tmp_path / "hosts.json"
+    with StubCluster() as cluster:
+        monkeypatch.setattr(socket, "getaddrinfo", resolver(table))
+
+        def mean(**hosts: list[str] | None) -> StubCluster:
+            table.write_text(json.dumps({f"{name}.test": addresses for name, addresses in hosts.items()}))
+            return cluster
+
+        yield mean
+
+
+def test_a_name_that_hangs_delays_no_blocking_call(stub: Callable[..., StubCluster]) -> None:
+    good = f"127.0.0.1:{stub(hangs=None, none=[]).replicas[0].port}"
+    began = time.monotonic()
+    with Client(["hangs.test:1", "none.test:2", good], timeout=5.0) as client:
+        client.put(b"key", b"value")
+        assert client.get(b"key") == b"value"
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_name_that_hangs_delays_no_call_of_a_task(stub: Callable[..., StubCluster]) -> None:
+    good = f"127.0.0.1:{stub(hangs=None, none=[]).replicas[0].port}"
+
+    async def ask() -> float:
+        began = time.monotonic()
+        async with AsyncClient(["hangs.test:1", "none.test:2", good], timeout=5.0) as client:
+            await asyncio.gather(*(client.put(b"key", b"value") for _ in range(10)))
+        return time.monotonic() - began
+
+    assert asyncio.run(ask()) < 1.0
+
+
+@pytest.mark.parametrize("timeout", [0.2, 1.5])
+def test_where_no_name_leads_anywhere_calls_end_in_time_and_say_why(
+    stub: Callable[..., StubCluster], timeout: float
+) -> None:
+    stub(hangs=None, none=[])
+    endpoints = ["hangs.test:1", "none.test:2"]
+    expected = r"\(none\.test:2: host 'none\.test' does not resolve \(Name or service not known\)\)"
+    began = time.monotonic()
+    with Client(endpoints, timeout=timeout) as client, pytest.raises(NoAnswer, match=expected):
+        client.get(b"key")
+    assert timeout <= time.monotonic() - began < timeout + 0.5
+
+    async def ask() -> None:
+        async with AsyncClient(endpoints, timeout=timeout) as client:
+            await client.get(b"key")
+
+    began = time.monotonic()
+    with pytest.raises(NoAnswer, match=expected):
+        asyncio.run(ask())
+    assert timeout <= time.monotonic() - began < timeout + 0.5
+
+
+def test_clients_that_come_and_go_leave_no_crowd_of_threads(stub: Callable[..., StubCluster]) -> None:
+    good = f"127.0.0.1:{stub(hangs=None).replicas[0].port}"
+    before = threading.active_count()
+    for _ in range(20):
+        with Client(["hangs.test:1", good]) as client:
+            client.null()
+    assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+def test_a_call_follows_a_name_to_where_its_replica_is_now(
+    stub: Callable[..., StubCluster], kind: str
+) -> None:
+    cluster = stub(moves=["127.0.0.9"])
+    endpoint = f"moves.test:{cluster.replicas[0].port}"
+    threading.Timer(0.5, stub, kwargs={"moves": ["127.0.0.1"]}).start()
+    if kind == "blocking":
+        with Client(endpoint, timeout=10.0) as client:
+            client.put(b"key", b"value")
+    else:
+
+        async def put() -> None:
+            async with AsyncClient(endpoint, timeout=10.0) as client:
+                await client.put(b"key", b"value")
+
+        asyncio.run(put())
+
+
+@needs_ipv6
+def test_a_client_meets_a_replica_that_is_at_one_of_its_addresses(stub: Callable[..., StubCluster]) -> None:
+    """As with `localhost`, where IPv6 comes first and a replica listens on 127.0.0.1."""
+    cluster = stub(host=["::1", "127.0.0.1"])
+    began = time.monotonic()
+    with Client(f"host.test:{cluster.replicas[0].port}") as client:
+        client.put(b"key", b"value")
+    assert time.monotonic() - began < 1.0

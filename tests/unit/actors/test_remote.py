@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest
-from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.transport.framing import WIRE_VERSION, Kind, open_frame, seal
 
 CLUSTER = 0xC1
 MAX_FRAME = 4096
@@ -179,6 +180,73 @@ def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
         told.append((request.hears, request.addressee))
     assert told == [(False, 0), (True, 7), (False, 7)]
     assert line.reported == []  # never online: heard, but not hearing
+
+
+# -- out of reach --------------------------------------------------------------------------------------------
+
+
+def out_of_reach(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged about it, from where on it says for how long and why."""
+    lines = [record.getMessage() for record in caplog.records]
+    return [line.partition(" for ")[2] for line in lines if line.startswith("peer bravo is out of reach at ")]
+
+
+def test_a_peer_that_is_never_reached_is_said_once_and_then_seldom(
+    make: Callable[[], Line], caplog: pytest.LogCaptureFixture
+) -> None:
+    line = make()
+    for now in (0.0, 1.0, 4.9):
+        line.remote.tick(now)
+    assert out_of_reach(caplog) == []
+    for now in (5.0, 6.0, 600.0, 604.0):
+        line.remote.tick(now)
+    text = "it accepts connections and is silent; this replica goes on trying"
+    assert out_of_reach(caplog) == [f"5s: {text}"]
+    line.remote.tick(605.0)
+    assert out_of_reach(caplog) == [f"5s: {text}", f"605s: {text}"]
+    line.hear(606.0)
+    line.remote.tick(606.1)
+    line.remote.tick(608.0)  # it falls silent
+    line.remote.tick(612.9)
+    assert len(out_of_reach(caplog)) == 2
+    line.remote.tick(613.1)
+    assert out_of_reach(caplog)[2:] == [f"5s: {text}"]
+
+
+def test_why_a_peer_is_out_of_reach(make: Callable[[], Line], caplog: pytest.LogCaptureFixture) -> None:
+    line = make()
+    line.connect()
+    line.answer(seal(Kind.PEER_REFUSED, 0, b"cluster: compare the files"))
+    line.remote.tick(5.0)
+    another = bytearray(seal(Kind.PEER_REFUSED, 0, b"version: too old"))
+    another[2] += 1
+    another[12:16] = zlib.crc32(another[16:], zlib.crc32(another[:12])).to_bytes(4, "big")
+    line.answer(bytes(another))
+    line.remote.tick(605.0)
+    line.hear(606.0, mutual=False)
+    for now in (1205.0, 1205.5):
+        line.hear(now, mutual=False)
+        line.remote.tick(now)
+    refused, version, deaf = (text.partition(": ")[2].partition(";")[0] for text in out_of_reach(caplog))
+    assert refused == "it refuses this replica: compare the files"
+    assert version == f"its answers are not understood: wire version {WIRE_VERSION + 1}"
+    assert deaf == "it is heard, but does not hear this replica"
+
+
+def test_a_peer_where_nobody_listens(make: Callable[[], Line], caplog: pytest.LogCaptureFixture) -> None:
+    line = make()
+    line.router.close()
+    deadline = time.monotonic() + 10
+    now = 0.0
+    while not out_of_reach(caplog):  # the clock is the tests' own, but the look-up takes real time
+        assert time.monotonic() < deadline
+        line.remote.tick(now)
+        now = 5.0 if line.remote._way.trouble else min(now + 0.5, 4.9)
+        time.sleep(0.01)
+    assert out_of_reach(caplog) == ["5s: connection refused (127.0.0.1); this replica goes on trying"]
+
+
+# -- what is sent --------------------------------------------------------------------------------------------
 
 
 def test_messages_to_an_offline_peer_are_dropped_and_counted(make: Callable[[], Line]) -> None:

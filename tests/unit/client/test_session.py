@@ -644,6 +644,26 @@ def test_a_status_without_answer_fails() -> None:
     assert str(question.error) == "bravo could not be reached within 2 s"
 
 
+def test_what_keeps_replicas_from_being_reached_is_said() -> None:
+    rig = Rig(up=False)
+    ticket, question = rig.put(), rig.ask(1)
+    rig.turn()
+    rig.session.hindered(0, "connection refused")
+    rig.session.hindered(1, "host 'b.test' does not resolve")
+    rig.later(2.0)
+    assert str(error_of(ticket)) == (
+        "alpha, bravo, charlie could not be reached within 2 s "
+        "(alpha: connection refused; bravo: host 'b.test' does not resolve); the command was not sent"
+    )
+    assert str(question.error) == "bravo could not be reached within 2 s (host 'b.test' does not resolve)"
+    rig.session.rise(0)
+    rig.session.fall(0)
+    ticket = rig.put()
+    rig.turn()
+    rig.later(2.0)
+    assert "(bravo: host 'b.test' does not resolve)" in str(error_of(ticket))
+
+
 def test_a_question_to_another_cluster_is_refused() -> None:
     rig = Rig()
     question = rig.ask(1)
