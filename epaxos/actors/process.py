@@ -139,5 +139,5 @@ def _exit_code(error: BaseException | None) -> int:
         return 0
     if isinstance(error, EpaxosError):
         raise error
-    _log.critical("the replica failed: %r", error)
+    _log.critical("the replica failed: %s: %s", type(error).__name__, error)
     return 1

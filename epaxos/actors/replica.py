@@ -36,7 +36,7 @@ from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
 from epaxos.protocol.epaxos.messages import Message
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Row, slots_text
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Payload, decode_payload, make_payload
@@ -145,7 +145,9 @@ class Replica(pykka.ThreadingActor):
             status = self._core.status()
             unfinished = sum(map(sub, status.seen, status.executed))
             _log.info(
-                "resumed with %s executed of each row, %d instances open", list(status.executed), unfinished
+                "resumed with %s executed of each row, %d instances open",
+                slots_text(status.executed),
+                unfinished,
             )
 
     def _listen(self) -> None:

@@ -61,12 +61,17 @@ class Written(NamedTuple):
     size: int
 
 
-def write_backup(path: Path, header: Header, rows: Iterable[Row]) -> Written:
-    """Write a file, which is there as a whole or not at all; only its owner may read it.
+def write_backup(target: Path | BinaryIO, header: Header, rows: Iterable[Row]) -> Written:
+    """Write a file, which is there as a whole or not at all and only its owner may read; or into a stream.
 
     Raises:
         BackupError: there is such a file already, or it cannot be written.
     """
+    if not isinstance(target, Path):
+        written = _write(target, header, rows)
+        target.flush()
+        return written
+    path = target
     if path.exists():
         raise BackupError(f"{path} exists already; give the backup another name")
     part = path.with_name(path.name + _PART)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from operator import ge
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from epaxos.backup.file import Header, Written, write_backup
 from epaxos.checkpoint.rows import META, SESSION, VALUE, Row, read_meta
@@ -22,8 +22,8 @@ _PAUSE: Final = 0.05
 """Seconds between two looks at a checkpoint that is awaited."""
 
 
-def save(reading: Reading, path: Path, wanted: Vector, timeout: float) -> tuple[Header, Written]:
-    """Write the last checkpoint into a file, once it holds all up to `wanted`.
+def save(reading: Reading, target: Path | BinaryIO, wanted: Vector, timeout: float) -> tuple[Header, Written]:
+    """Write the last checkpoint into a file or a stream, once it holds all up to `wanted`.
 
     The checkpoint is one cut: of commands that conflict, it never has the later one without the earlier.
 
@@ -41,7 +41,7 @@ def save(reading: Reading, path: Path, wanted: Vector, timeout: float) -> tuple[
             reading.identity.name,
             executed,
         )
-        return header, write_backup(path, header, _rows(snapshot))
+        return header, write_backup(target, header, _rows(snapshot))
     finally:
         snapshot.close()
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Final
 
 import click
 
 from epaxos.backup.saving import save
-from epaxos.cli.options import config_option, find_replica, load, timeout_option
+from epaxos.cli.options import STDOUT, config_option, find_replica, load, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.client.blocking import Client
 from epaxos.config import Config
 from epaxos.errors import ConfigError
-from epaxos.protocol.ids import Vector
+from epaxos.protocol.ids import Vector, slots_text
 from epaxos.storage.reading import Reading
 
 _PATIENCE: Final = 10.0
@@ -33,6 +34,8 @@ _PATIENCE: Final = 10.0
 def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, timeout: float | None) -> None:
     """Copy what the replica NAME holds into FILE: all values, and which requests of clients have executed.
 
+    - as FILE is standard output; what reads it has all of the backup only if this ends with 0.
+
     It is done on the replica's machine, from its data directory, and the replica goes on meanwhile. If it
     runs, FILE has everything that it knew of when this began, and so all that it had answered; this waits for a
     checkpoint that has, which takes storage.checkpoint at most on a healthy cluster. If it does not run, or with
@@ -46,11 +49,16 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
       1  no checkpoint, or FILE exists or cannot be written
       2  wrong command line or configuration
       3  the replica runs and does not answer
+      4  standard output cannot be written
 
     Examples:
       epaxos backup -c conf/local.toml alpha today.backup
       epaxos backup alpha "$(date +%F).backup"
+      epaxos backup alpha - | ssh vault 'cat > today.backup'
     """
+    to_stdout = str(file) == STDOUT
+    if to_stdout and sys.stdout.isatty():
+        raise click.UsageError("standard output is a terminal; give a FILE, or a pipe to read the backup")
     config = load(config_file)
     replica = find_replica(config, name)
     if config.storage.engine == "memory":
@@ -65,11 +73,12 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
         elif not at_once:
             wanted = _known(config, name)
             limit = config.storage.checkpoint + (_PATIENCE if timeout is None else timeout)
-        header, written = save(reading, file, wanted, limit)
-    executed = " ".join("-" if slot < 0 else str(slot) for slot in header.executed)
+        target = sys.stdout.buffer if to_stdout else file
+        header, written = save(reading, target, wanted, limit)
     click.echo(
-        f"{file}: {written.keys} keys and {written.sessions} sessions of {name}, executed up to {executed}; "
-        f"{written.size} bytes"
+        f"{'standard output' if to_stdout else file}: {written.keys} keys and {written.sessions} sessions of {name}, "
+        f"executed up to {slots_text(header.executed)}; {written.size} bytes",
+        err=to_stdout,
     )
 
 

@@ -59,18 +59,21 @@ def check(file: str) -> None:
     help="Host of the replicas; give it several times to spread them, in turns.",
 )
 @click.option("--name", metavar="NAME", default="local", show_default=True, help="Name of the cluster.")
-def init(count: int, hosts: tuple[str, ...], name: str) -> None:
+@click.option(
+    "--minimal", is_flag=True, help="Only the name and the replicas; all other keys have their defaults."
+)
+def init(count: int, hosts: tuple[str, ...], name: str, *, minimal: bool) -> None:
     """Write a new configuration to stdout.
 
-    It has every key with its purpose, what is allowed and its default. Replicas on one host get the ports
-    3264, 3265, ... for peers, 4264, ... for clients and 9264, ... for metrics.
+    It has every key with its purpose, what is allowed and its default, unless --minimal is given. Replicas on
+    one host get the ports 3264, 3265, ... for peers, 4264, ... for clients and 9264, ... for metrics.
 
     Examples:
       epaxos config init --replicas 3 > epaxos.toml
       epaxos config init --replicas 2 --host node1 --host node2 > epaxos.toml
     """
     try:
-        click.echo(render_file(name, default_replicas(count, hosts)), nl=False)
+        click.echo(render_file(name, default_replicas(count, hosts), minimal=minimal), nl=False)
     except ConfigError as error:
         _fail(error)
 

@@ -57,6 +57,16 @@ def report_click(error: click.ClickException) -> int:
     context = error.ctx if isinstance(error, click.UsageError) else None
     program = PROGRAM if context is None else context.command_path
     hint = "" if context is None else f" (see {program} --help)"
+    if context is not None and isinstance(error, click.NoSuchOption) and not error.possibilities:
+        words = [
+            argument.make_metavar(context)
+            for argument in context.command.params
+            if isinstance(argument, click.Argument)
+        ]
+        if words:
+            hint = (
+                f"; if that is no option but a value, say -- before it: {program} -- {' '.join(words)}{hint}"
+            )
     complain(error.format_message().strip().rstrip(".") + hint, program)
     return error.exit_code
 

@@ -1,11 +1,23 @@
-"""The log of a replica on stderr: one line a message, with time (UTC), level and the replica's name."""
+"""The log of a replica on stderr, a line a message, and what signals ask of it while it runs."""
 
 from __future__ import annotations
 
+import faulthandler
+import json
 import logging
+import signal
 import time
+from types import FrameType
+from typing import Final
+
+from epaxos.cli.streams import STDERR
+
+FORMATS: Final = ("text", "json")
+
+_log = logging.getLogger(__name__)
 
 _LINE = "%(asctime)s.%(msecs)03dZ %(levelname)-8s {name}%(message)s"
+_TIME = "%Y-%m-%dT%H:%M:%S"
 
 
 class _OneLine(logging.Formatter):
@@ -18,9 +30,54 @@ class _OneLine(logging.Formatter):
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
-def log_to_stderr(level: str, name: str) -> None:
-    """Log what is at least as important as `level`; each line names the replica, unless `name` is empty."""
+class _Json(logging.Formatter):
+    """An object a line: `time` (UTC), `level`, `replica`, `logger`, `message`; `traceback` if there is one."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, replica: str) -> None:
+        super().__init__(datefmt=_TIME)
+        self._replica = replica
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`."""
+        told = {
+            "time": f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "replica": self._replica,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told)
+
+
+def log_to_stderr(level: str, name: str, form: str = "text", *, named: bool = True) -> None:
+    """Log what is at least as important as `level`.
+
+    Each line names the replica, called `name`; as text only if it is to be `named`.
+    """
+    line = _LINE.format(name=f"{name}: " if named else "")
     handler = logging.StreamHandler()
-    line = _LINE.format(name=f"{name}: " if name else "")
-    handler.setFormatter(_OneLine(line, datefmt="%Y-%m-%dT%H:%M:%S"))
+    handler.setFormatter(_Json(name) if form == "json" else _OneLine(line, datefmt=_TIME))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def dump_on_signal() -> None:
+    """Show what all threads are at on stderr: at SIGUSR1, going on after it, and at a crash of the interpreter."""
+    faulthandler.enable(STDERR)
+    faulthandler.register(signal.SIGUSR1, STDERR)
+
+
+def debug_on_signal() -> None:
+    """From now on SIGUSR2 changes the level of the log to debug, and back at the next one."""
+    configured = logging.getLogger().level
+
+    def change(_: int, __: FrameType | None) -> None:
+        root = logging.getLogger()
+        root.setLevel(configured if root.level == logging.DEBUG != configured else logging.DEBUG)
+        level = logging.getLevelName(root.level).lower()
+        _log.log(max(root.level, logging.WARNING), "the log's level is %s now (SIGUSR2)", level)
+
+    signal.signal(signal.SIGUSR2, change)

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from epaxos.cli.logs import FORMATS
 from epaxos.cli.streams import write_text
 from epaxos.config import Config, ReplicaAddress, load_config, parse_duration
 from epaxos.errors import ConfigError
@@ -28,7 +29,9 @@ def duration(_: click.Context, __: click.Parameter, text: str | None) -> float |
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise click.BadParameter(f"found {text!r}; allowed: a duration like 500ms, 10s or 1m30s") from error
+        raise click.BadParameter(
+            f"found {text!r}; allowed: a duration like 500ms, 10s or 1m30s; a number alone is seconds"
+        ) from error
 
 
 def positive_duration(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
@@ -75,6 +78,15 @@ log_level_option: Final = click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     help="The least important messages that are logged.  [default: the key log_level]",
+)
+
+
+log_format_option: Final = click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default=FORMATS[0],
+    show_default=True,
+    help="How messages are logged: as lines of text, or as a JSON object a line.",
 )
 
 

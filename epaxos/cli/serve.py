@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Final
 
@@ -9,19 +10,23 @@ import click
 
 from epaxos.actors import process
 from epaxos.actors.amnesia import no_rejoin
+from epaxos.cli.failures import exit_code
 from epaxos.cli.lifeline import stop_when_input_ends
-from epaxos.cli.logs import log_to_stderr
+from epaxos.cli.logs import FORMATS, debug_on_signal, dump_on_signal, log_to_stderr
 from epaxos.cli.options import (
     config_option,
     find_replica,
     load,
+    log_format_option,
     log_level_option,
     names_of,
     uptime_option,
 )
 from epaxos.cli.pages import Page
 from epaxos.config import REPLICA_VARIABLE, Config
-from epaxos.errors import ConfigError
+from epaxos.errors import ConfigError, EpaxosError
+
+_log = logging.getLogger(__name__)
 
 STOP_GRACE: Final = 5.0
 """Seconds that a replica gets to stop in order once the process that supervised it is gone."""
@@ -37,6 +42,7 @@ STOP_GRACE: Final = 5.0
 )
 @uptime_option
 @log_level_option
+@log_format_option
 @click.option(
     "--rejoin",
     is_flag=True,
@@ -50,6 +56,7 @@ def serve(
     name: str | None,
     uptime: float | None,
     log_level: str | None,
+    log_format: str,
     *,
     rejoin: bool,
     supervised: bool,
@@ -59,6 +66,9 @@ def serve(
     It listens on the three ports that the configuration gives it: for its peers, its clients and HTTP
     (/metrics, /livez, /readyz, /healthz). Its peers may be started before or after it. The log goes to stderr, a line a
     message, with the time (UTC), the level and the replica's name.
+
+    SIGUSR1 shows on stderr what all threads are at, and SIGUSR2 sets the log's level to debug, or back; it
+    goes on after both.
 
     What it promises and holds is kept in its data directory, storage.directory with its name, which is made
     at the first start. With it the replica may be stopped and started at any time, also by a service manager.
@@ -76,14 +86,22 @@ def serve(
       EPAXOS_REPLICA=charlie epaxos serve -c /etc/epaxos.toml
     """
     # --supervised is for `epaxos up`: it puts the names before the lines, and holds our standard input open.
+    dump_on_signal()
     if supervised:
         stop_when_input_ends(STOP_GRACE)
     config = load(config_file)
     replica = choose_name(config, name or os.environ.get(REPLICA_VARIABLE))
     if rejoin:
         raise ConfigError(f"{config.source}: {no_rejoin(config, replica)}")
-    log_to_stderr(log_level or config.log_level, "" if supervised else replica)
-    ctx.exit(process.run_replica(config, replica, config.uptime if uptime is None else uptime))
+    log_to_stderr(log_level or config.log_level, replica, log_format, named=not supervised)
+    debug_on_signal()
+    try:
+        ctx.exit(process.run_replica(config, replica, config.uptime if uptime is None else uptime))
+    except EpaxosError as error:
+        if log_format == FORMATS[0]:
+            raise
+        _log.critical("%s", error)  # an object like all others
+        ctx.exit(exit_code(error))
 
 
 def choose_name(config: Config, name: str | None) -> str:

@@ -23,6 +23,7 @@ from epaxos.cli.pages import Page
 from epaxos.cli.survey import Survey, survey
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.config import Config, format_duration
+from epaxos.protocol.ids import slots_text
 
 _NONE: Final = "-"
 _PIPE_WIDTH: Final = 200  # columns of a table that is not printed to a terminal
@@ -216,7 +217,7 @@ def _cells(replica: dict[str, Any], paces: dict[str, Pace] | None, *, slots: boo
         return [replica["name"], "silent"]
     peers = replica["peers"].values()
     ratio = replica["fast_path_ratio"]
-    frontiers = [_frontier(replica["committed"]), _frontier(replica["executed"])]
+    frontiers = [slots_text(replica["committed"]), slots_text(replica["executed"])]
     return [
         replica["name"],
         _state(replica),
@@ -251,8 +252,3 @@ def _state(replica: dict[str, Any]) -> str:
 def _uptime(seconds: float) -> str:
     """The time without seconds where it has hours."""
     return format_duration(int(seconds) if seconds < 3600 else seconds // 60 * 60)
-
-
-def _frontier(slots: list[int]) -> str:
-    """The slots in the order of the rows; a row without any is at -1."""
-    return " ".join(_NONE if slot < 0 else str(slot) for slot in slots)

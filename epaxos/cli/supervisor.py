@@ -80,6 +80,8 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:  # as under nohup
                 loop.add_signal_handler(number, self._signals.put_nowait, number)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, self._send_to_all, number)
 
     async def _start(self, name: str, command: Sequence[str]) -> None:
         child = await asyncio.create_subprocess_exec(
@@ -148,6 +150,10 @@ class Supervisor:
         for child in disorderly:
             self._print(None, f"{child} when it was asked to stop")
         return disorderly
+
+    def _send_to_all(self, number: signal.Signals) -> None:
+        """Pass on what is about the replicas and not about their end."""
+        self._send(number, self._waits.values())
 
     def _send(self, number: signal.Signals, names: Iterable[str]) -> None:
         """Send a signal to children and to what they may have started."""

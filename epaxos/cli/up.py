@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from typing import Final
 
 import click
 
-from epaxos.cli.options import config_option, load, log_level_option, uptime_option
+from epaxos.cli.logs import FORMATS
+from epaxos.cli.options import config_option, load, log_format_option, log_level_option, uptime_option
 from epaxos.cli.pages import Page
 from epaxos.cli.supervisor import Print, Supervisor
 from epaxos.config import format_duration
@@ -29,15 +31,20 @@ _OWN_NAME: Final = "up"
 @config_option
 @uptime_option
 @log_level_option
+@log_format_option
 @click.pass_context
-def up(ctx: click.Context, config_file: str | None, uptime: float | None, log_level: str | None) -> None:
+def up(
+    ctx: click.Context, config_file: str | None, uptime: float | None, log_level: str | None, log_format: str
+) -> None:
     """Run all replicas of a configuration on this machine, until Ctrl-C.
 
     Each replica is a process of its own (epaxos serve). Their logs come out on stderr, each line after the
-    name of its replica, in colour on a terminal unless NO_COLOR is set.
+    name of its replica, in colour on a terminal unless NO_COLOR is set. With --log-format json each line is
+    an object, in which "replica" is the name, null for those of this command itself.
 
     Ctrl-C, SIGTERM or the end of --uptime stops all of them in order; what does not stop within 10 seconds,
     or at a second Ctrl-C, is killed. If this command itself is killed, the replicas notice and stop.
+    SIGUSR1 and SIGUSR2 are passed on to all of them (epaxos serve --help).
 
     When one replica ends by itself, the others are stopped too, and none is started again.
 
@@ -53,13 +60,16 @@ def up(ctx: click.Context, config_file: str | None, uptime: float | None, log_le
     """
     config = load(config_file)
     names = [replica.name for replica in config.replicas]
-    options = _options(config_file, uptime, log_level)
+    options = _options(config_file, uptime, log_level, log_format)
     commands = {name: [sys.executable, "-m", "epaxos", "serve", *options, "--name", name] for name in names}
-    supervisor = Supervisor(printer(names, coloured=_wants_colours()), NOT_AGAIN, STOP_GRACE)
+    show = json_printer if log_format != FORMATS[0] else printer(names, coloured=_wants_colours())
+    supervisor = Supervisor(show, NOT_AGAIN, STOP_GRACE)
     ctx.exit(asyncio.run(supervisor.run(commands)))
 
 
-def _options(config_file: str | None, uptime: float | None, log_level: str | None) -> list[str]:
+def _options(
+    config_file: str | None, uptime: float | None, log_level: str | None, log_format: str
+) -> list[str]:
     """What every replica is told."""
     options = ["--supervised"]
     if config_file is not None:
@@ -68,6 +78,8 @@ def _options(config_file: str | None, uptime: float | None, log_level: str | Non
         options += ["--uptime", format_duration(uptime)]
     if log_level is not None:
         options += ["--log-level", log_level]
+    if log_format != FORMATS[0]:
+        options += ["--log-format", log_format]
     return options
 
 
@@ -88,3 +100,12 @@ def printer(names: Sequence[str], *, coloured: bool) -> Print:
         click.echo(prefixes[name] + line, err=True, color=coloured)
 
     return show
+
+
+def json_printer(name: str | None, line: str) -> None:
+    """Print a line to stderr as a JSON object, as which most of them come."""
+    try:
+        told = isinstance(json.loads(line), dict)
+    except ValueError:
+        told = False
+    click.echo(line if told else json.dumps({"replica": name, "message": line}), err=True)

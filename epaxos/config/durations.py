@@ -1,4 +1,4 @@
-"""Durations as people write them: "500ms", "1m30s", "1h"; microseconds are the finest unit."""
+"""Durations as people write them: "500ms", "1m30s", "1h", or a number of seconds; microseconds are the finest unit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _DURATION: Final = re.compile(
 def parse_duration(text: str) -> float:
     """The seconds that `text` says.
 
-    Each unit stands at most once and longer ones come first; a number may have a decimal fraction ("1.5s").
+    Each unit stands at most once and longer ones come first; a number may have a decimal fraction ("1.5s"). A number
+    alone is seconds.
 
     Raises:
         ValueError: `text` is no duration, or not a whole number of microseconds.
     """
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(f"{text}s" if text.replace(".", "").isdigit() else text)
     if not text or match is None:
         raise ValueError(f"{text!r} is no duration")
     numbers = match.groupdict(default="0")

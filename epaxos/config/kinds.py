@@ -82,7 +82,7 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """A duration in a closed range, given as text and read as seconds."""
+    """A duration in a closed range, given as text, or as a number of seconds, and read as seconds."""
 
     low: str
     high: str
@@ -94,9 +94,9 @@ class Duration:
 
     def read(self, raw: object) -> float:
         """Take a duration of the range."""
-        if not isinstance(raw, str):
+        if not isinstance(raw, str | int | float) or isinstance(raw, bool):
             raise ValueError  # noqa: TRY004 - to the user a wrong type and a wrong value are one mistake
-        seconds = parse_duration(raw)
+        seconds = parse_duration(str(raw))
         if not parse_duration(self.low) <= seconds <= parse_duration(self.high):
             raise ValueError
         return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tomllib
@@ -23,6 +24,9 @@ LONGEST_FILE: Final = 256 * 1024
 """Bytes; a configuration has some thousand, so more is another kind of file, or a device without an end."""
 
 _DIRECTORY_VARIABLE: Final = next(name for name, key in VARIABLES.items() if key.path == "storage.directory")
+
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Marks with which some editors begin a file."""
 
 _LOCATION: Final = re.compile(r" \(at (line \d+, column \d+|end of document)\)$")
 
@@ -87,8 +91,12 @@ def read_file(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path!r}: cannot be read: {error}") from error
     if len(content) > LONGEST_FILE:
         raise ConfigError(f"{path}: larger than a configuration may be: {LONGEST_FILE} bytes")
+    if content[:2] in _UTF_16:
+        raise ConfigError(f"{path}: line 1: not TOML: the file is in UTF-16; save it in UTF-8")
     try:
-        text = content.decode()
+        text = content.decode(
+            "utf-8-sig"
+        )  # some editors begin a file with a mark that says how it is encoded
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(

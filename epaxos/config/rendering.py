@@ -16,13 +16,16 @@ _HEAD: Final = """\
 """
 
 
-def render_file(name: str, replicas: Sequence[dict[str, object]]) -> str:
-    """A commented file of a cluster called `name` that has all keys with their defaults.
+def render_file(name: str, replicas: Sequence[dict[str, object]], *, minimal: bool = False) -> str:
+    """A file of a cluster called `name`: a commented one of all keys with their defaults, or only what it needs.
 
     Raises:
         ConfigError: the file would not be valid.
     """
     config = make_config({"name": name, REPLICAS: replicas}, "config init")
+    if minimal:
+        tables = [[f"[[{REPLICAS}]]", *_render_replica(replica, commented=False)] for replica in replicas]
+        return "\n\n".join(map("\n".join, [[f"name = {show(name)}"], *tables])) + "\n"
     values: dict[str, object] = {"name": name, "f": config.f, "e": config.e}
     parts = [_HEAD, *_render_keys(TOP, values)]
     for section in SECTIONS:

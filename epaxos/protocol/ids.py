@@ -36,3 +36,8 @@ def next_ballot(above: Ballot, recoverer: Row, n: int) -> Ballot:
 def covers(vector: Vector, instance: InstanceId) -> bool:
     """Whether `instance` is in the prefix that `vector` describes ("id in D")."""
     return instance.slot <= vector[instance.row]
+
+
+def slots_text(vector: Vector) -> str:
+    """The slots of a vector as people read them, by row; - for none."""
+    return " ".join("-" if slot < 0 else str(slot) for slot in vector)

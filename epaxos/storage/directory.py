@@ -263,7 +263,7 @@ def find(path: Path) -> Found:
         identity = Identity(int(found["cluster"], 16), int(found["n"]), int(found["row"]), str(found["name"]))
         return Found(identity, str(found["engine"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataCorrupt(f"{path / _IDENTITY} is damaged ({error!r}); {REBUILD}") from error
+        raise DataCorrupt(f"{path / _IDENTITY} is damaged ({error}); {REBUILD}") from error
 
 
 class SharedLock:

@@ -187,6 +187,19 @@ def test_serve_stops_in_order_on_a_signal(cluster: ClusterMaker, number: int) ->
     assert re.search(line, alive.log("alpha"), re.MULTILINE)
 
 
+def test_signals_that_a_replica_goes_on_after(cluster: ClusterMaker) -> None:
+    alive = cluster(1)
+    alpha = alive.process("alpha")
+    alpha.send(signal.SIGUSR1)
+    wait_until_log_has(alpha, r"^(Current t|T)hread 0x[0-9a-f]+ \(most recent call first\):$", 3)
+    wait_until_log_has(alpha, r'^  File ".*epaxos/actors/mailbox.py", line ', 1)
+    for level in ("debug", "info", "debug"):
+        before = alpha.printed.count(f"level is {level} now")
+        alpha.send(signal.SIGUSR2)
+        wait_until_log_has(alpha, f"WARNING .*level is {level} now", before + 1)
+    assert alive.epaxos("put", "key", "value").returncode == 0
+
+
 def test_serve_stops_after_its_uptime(cluster: ClusterMaker) -> None:
     alive = cluster(1, start=False)
     began = time.monotonic()

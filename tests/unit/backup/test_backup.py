@@ -343,6 +343,17 @@ def run(tmp_path: Path) -> Callable[..., Result]:
 
 
 @pytest.mark.usefixtures("old")
+def test_a_backup_to_standard_output_is_that_of_a_file(run: Callable[..., Result], tmp_path: Path) -> None:
+    result = run("backup", "-c", tmp_path / "old.toml", "alpha", "-")
+    assert result.exit_code == 0, result.output
+    assert "standard output: 3 keys and 2 sessions of alpha, executed up to 4 - 7; " in result.stderr
+    assert f"; {len(result.stdout_bytes)} bytes\n" in result.stderr
+    (tmp_path / "f").write_bytes(result.stdout_bytes)
+    with BackupFile(tmp_path / "f") as backup:
+        assert dict(backup.rows())[VALUE + b"two"] == VALUES[b"two"]
+
+
+@pytest.mark.usefixtures("old")
 def test_backup_and_restore_as_commands(run: Callable[..., Result], tmp_path: Path) -> None:
     file, old_file, new_file = tmp_path / "f", tmp_path / "old.toml", tmp_path / "new.toml"
     result = run("backup", "-c", old_file, "alpha", file)

@@ -94,7 +94,10 @@ def test_without_arguments_the_help_goes_to_stderr(run: Run) -> None:
             ["get", "key", "--timeout", "0s"],
             "found '0s'; allowed: a duration above 0 (see epaxos get --help)",
         ),
-        (["get", "key", "--timeout", "5"], "found '5'; allowed: a duration like 500ms, 10s or 1m30s"),
+        (
+            ["get", "key", "--timeout", "5k"],
+            "found '5k'; allowed: a duration like 500ms, 10s or 1m30s; a number alone is seconds",
+        ),
         (["up", "--uptime", "long"], "epaxos up: Invalid value for '--uptime': found 'long'; allowed: a "),
         (["up", "--log-level", "loud"], "'debug', 'info', 'warning', 'error'"),
         (["get", "-c", "none.toml", "key"], "epaxos: none.toml: cannot be read: No such file or directory"),
@@ -179,6 +182,23 @@ def test_the_command_itself_imports_no_library_but_click(words: list[str]) -> No
     imported = run_python(code).split("|")[1].split()
     assert "click" in imported
     assert not {"zmq", "msgpack", "rich", "pykka", "toml", "asyncio", "epaxos.config"} & set(imported)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (
+            "put k -5",
+            "No such option '-5'; if that is no option but a value, say -- before it: epaxos put -- KEY VALUE",
+        ),
+        ("delete --key", "No such option '--key'. Did you mean '--hex-key'? (see"),
+        ("status --foo", "No such option '--foo' (see epaxos status --help)"),
+    ],
+)
+def test_what_begins_with_a_dash_gets_a_hint(run: Run, words: str, hint: str) -> None:
+    result = run(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert hint in result.stderr
 
 
 @pytest.mark.parametrize(

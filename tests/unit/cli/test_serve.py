@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from epaxos.cli.options import LOG_LEVELS
 from epaxos.config import Config, default_replicas, render_file
 from epaxos.config.keys import KEYS
 from epaxos.config.kinds import Choice
-from epaxos.errors import ConfigError
+from epaxos.errors import ConfigError, EpaxosError, StorageError
 
 Run = Callable[..., Result]
 
@@ -24,11 +26,14 @@ class Served:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, float]] = []
         self.code = 0
+        self.error: EpaxosError | None = None
 
     def __call__(self, config: Config, name: str, uptime: float) -> int:
         self.calls.append((config.name, name, uptime))
         logging.getLogger("epaxos.test").info("first line\nsecond line")
         logging.getLogger("epaxos.test").debug("details")
+        if self.error is not None:
+            raise self.error
         return self.code
 
 
@@ -125,6 +130,30 @@ def test_log_levels(run: Run, served: Served, level: str, lines: int) -> None:
     Path("epaxos.toml").write_text(f'log_level = "{level}"\n')
     assert len(run("serve", "-n", "alpha").stderr.splitlines()) == lines
     assert len(served.calls) == 2
+
+
+@pytest.mark.parametrize("supervised", [[], ["--supervised"]])
+def test_json_is_an_object_a_line(
+    run: Run, served: Served, monkeypatch: pytest.MonkeyPatch, supervised: list[str]
+) -> None:
+    monkeypatch.setattr(serve, "stop_when_input_ends", lambda _: None)
+    (line,) = run("serve", "-n", "alpha", "--log-format", "json", *supervised).stderr.splitlines()
+    told = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told.pop("time"))
+    assert told == {
+        "level": "info",
+        "replica": "alpha",
+        "logger": "epaxos.test",
+        "message": "first line\nsecond line",
+    }
+    assert served.calls
+
+
+def test_why_it_ends_is_an_object_too(run: Run, served: Served) -> None:
+    served.error = StorageError("no such disk")
+    result = run("serve", "-n", "alpha", "--log-format", "json")
+    last = json.loads(result.stderr.splitlines()[-1])
+    assert (result.exit_code, last["level"], last["message"]) == (1, "critical", "no such disk")
 
 
 def test_under_a_supervisor_lines_have_no_name(

@@ -226,7 +226,7 @@ def test_ctrl_c_prints_what_had_been_done() -> None:
         (["--replicas", "16"], "'--replicas': 16 is not in the range 1<=x<=15"),
         (["--operations", "0"], "'--operations': 0 is not in the range"),
         (["--faults", "loss,fire"], "'--faults': found 'fire'; allowed: all, none, or some of loss, "),
-        (["--duration", "5"], "'--duration': found '5'; allowed: a duration like "),
+        (["--duration", "5x"], "'--duration': found '5x'; allowed: a duration like "),
         (["--seed", "1", "--seeds", "0:2"], "--seed N and a sweep (--seeds, --duration) exclude each other"),
         (["--trace", "--duration", "1s"], "--trace and a sweep (--seeds, --duration) exclude each other"),
         (["--seed", "1", "--jobs", "2"], "--jobs and a single seed exclude each other"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,21 @@ def test_options_are_handed_on(run: Run) -> None:
     assert result.exit_code == 42
     options = ["--config", "mine.toml", "--uptime", "1s500ms", "--log-level", "debug"]
     assert FakeSupervisor.commands["bravo"] == [*SERVE, *options, "--name", "bravo"]
+
+
+def test_json_stays_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run("up", "--log-format", "json")
+    assert FakeSupervisor.commands["bravo"] == [*SERVE, "--log-format", "json", "--name", "bravo"]
+    assert [json.loads(line) for line in result.stderr.splitlines()] == [
+        {"replica": None, "message": f"{up.NOT_AGAIN} {up.STOP_GRACE:g}"},
+        {"replica": "alpha", "message": "a line"},
+    ]
+    capsys.readouterr()
+    for line in ('{"message": "hello"}', "12", "{", "Fatal Python error"):
+        up.json_printer("alpha", line)
+    shown = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    messages = ("12", "{", "Fatal Python error")
+    assert shown == [{"message": "hello"}, *({"replica": "alpha", "message": text} for text in messages)]
 
 
 def test_names_are_coloured_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

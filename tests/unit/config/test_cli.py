@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ def test_a_new_file_is_found_right(n: str, line: str) -> None:
     Path("new.toml").write_text(new.stdout)
     result = run("check", "new.toml")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"new.toml: ok: {line}\n", "")
+
+
+def test_a_minimal_file_has_the_same_meaning() -> None:
+    arguments = ("--replicas", "3", "--host", "n1", "--host", "n2", "--name", "blue")
+    files = {}
+    for name, options in (("whole.toml", ()), ("minimal.toml", ("--minimal",))):
+        result = run("init", *arguments, *options)
+        assert result.exit_code == 0
+        Path(name).write_text(result.stdout)
+        files[name] = load_config(name, {})
+    assert replace(files["minimal.toml"], source="whole.toml") == files["whole.toml"]
+    assert Path("minimal.toml").read_text().count("\n") < 30
+    assert "#" not in Path("minimal.toml").read_text()
 
 
 def test_mistakes_go_to_stderr_and_end_with_2() -> None:

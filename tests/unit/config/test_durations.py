@@ -22,6 +22,9 @@ from epaxos.config import format_duration, parse_duration
         ("1h1m1s1ms1us", 3661.001001),
         ("90m", 5400.0),
         ("0.5m", 30.0),
+        ("5", 5.0),
+        ("0", 0.0),
+        ("1.25", 1.25),
     ],
 )
 def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
@@ -31,7 +34,27 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "5", "s", "-1s", "+1s", "1 s", " 1s", "1s ", "1s\n", "1s1m", "1s1s", "1d", "1S", ".5s", "1.s"),
+        *(
+            "",
+            "s",
+            "-5",
+            ".5",
+            "5.",
+            "٣",
+            "1m30",
+            "-1s",
+            "+1s",
+            "1 s",
+            " 1s",
+            "1s ",
+            "1s\n",
+            "1s1m",
+            "1s1s",
+            "1d",
+            "1S",
+            ".5s",
+            "1.s",
+        ),
         *("1e3s", "inf", "nan", "0.5us", "0.0000001s", "1_000s", "٣s", "9" * 5000 + "s"),
     ],
 )

@@ -122,3 +122,24 @@ def test_a_relative_directory_begins_where_the_file_is_or_the_variable_is_typed(
     shutil.rmtree(tmp_path / "moved")
     assert load_config(str(folder / FILE), {}).n == 3
     assert load_config(None, {}).n == 3, "a client needs no directory"
+
+
+def test_a_mark_at_its_beginning_that_some_editors_write() -> None:
+    Path(FILE).write_bytes(b'\xef\xbb\xbfname = "marked"\n')
+    assert load_config(None, {}).name == "marked"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_another_encoding_is_named(encoding: str) -> None:
+    Path(FILE).write_bytes('\ufeffname = "wide"\n'.encode(encoding))
+    with pytest.raises(
+        ConfigError, match=r"^epaxos.toml: line 1: not TOML: the file is in UTF-16; save it in UTF-8$"
+    ):
+        load_config(None, {})
+
+
+@pytest.mark.parametrize("text", ["2", "2.0", '"2"', '"2.000"', '"2s"'])
+def test_a_number_alone_is_seconds(text: str) -> None:
+    Path(FILE).write_text(f"timeout = {text}\n")
+    assert load_config(None, {"EPAXOS_RETRY": "0.5"}).timeout == 2.0
+    assert load_config(None, {"EPAXOS_RETRY": "0.5"}).retry == 0.5

@@ -47,8 +47,11 @@ PORT = "integer from 1 to 65535"
             "max_batch: found an integer of 20000 bits; allowed: integer from 1 to 1000000",
         ),
         ("max_key = 0", "max_key: found 0; allowed: integer from 1 to 16777216 (bytes)"),
-        ("retry = 5", 'retry: found 5; allowed: duration from "1ms" to "1m"'),
-        ('retry = "5"', 'retry: found "5"; allowed: duration from "1ms" to "1m"'),
+        ("retry = 61", 'retry: found 61; allowed: duration from "1ms" to "1m"'),
+        ("retry = -1", 'retry: found -1; allowed: duration from "1ms" to "1m"'),
+        ("retry = true", 'retry: found true; allowed: duration from "1ms" to "1m"'),
+        ("retry = nan", 'retry: found nan; allowed: duration from "1ms" to "1m"'),
+        ('retry = "0"', 'retry: found "0"; allowed: duration from "1ms" to "1m"'),
         ('retry = "999us"', 'retry: found "999us"; allowed: duration from "1ms" to "1m"'),
         ('retry = "61s"', 'retry: found "61s"; allowed: duration from "1ms" to "1m"'),
         ('name = "a b"', f'name: found "a b"; allowed: {NAME}'),
@@ -288,11 +291,11 @@ def test_a_wrong_value_is_not_compared_with_others(problems: Problems) -> None:
 
 def test_every_mistake_gets_its_line_and_none_gets_two(problems: Problems) -> None:
     text = 'timeout = "x"\nf = 9\ntimout = 1\n[client]\ntries = 0\n' + bravo(port="0", host="1")
-    assert problems(text, {"EPAXOS_BEACON": "5", "EPAXOS_MAX_BATCH": "7"}) == [
+    assert problems(text, {"EPAXOS_BEACON": "x", "EPAXOS_MAX_BATCH": "7"}) == [
         f'{FILE}: timeout: found "x"; allowed: duration from "10ms" to "1h"',
         f'{FILE}: timout: unknown key; did you mean "timeout"?',
         f"{FILE}: client.tries: found 0; allowed: integer from 1 to 100",
-        'environment: EPAXOS_BEACON: found "5"; allowed: duration from "1ms" to "10m"',
+        'environment: EPAXOS_BEACON: found "x"; allowed: duration from "1ms" to "10m"',
         f"{FILE}: replica 2 (bravo), host: found 1; allowed: {HOST}",
         f"{FILE}: replica 2 (bravo), port: found 0; allowed: {PORT}",
         f"{FILE}: f: found 9; allowed: 0 with n = 2",
@@ -307,8 +310,8 @@ def test_every_mistake_gets_its_line_and_none_gets_two(problems: Problems) -> No
         ({"EPAXOS_MAX_BATCH": "x"}, 'EPAXOS_MAX_BATCH: found "x"; allowed: integer from 1 to 1000000'),
         ({"EPAXOS_MAX_BATCH": "0"}, 'EPAXOS_MAX_BATCH: found "0"; allowed: integer from 1 to 1000000'),
         (
-            {"EPAXOS_CLIENT_TIMEOUT": "2"},
-            'EPAXOS_CLIENT_TIMEOUT: found "2"; allowed: duration from "1ms" to "1h"',
+            {"EPAXOS_CLIENT_TIMEOUT": "2h"},
+            'EPAXOS_CLIENT_TIMEOUT: found "2h"; allowed: duration from "1ms" to "1h"',
         ),
         (
             {"EPAXOS_STORAGE_ENGINE": "tape"},
