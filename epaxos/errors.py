@@ -89,7 +89,8 @@ class CommandError(EpaxosError):
 class ClientError(EpaxosError):
     """A command that the client library could not complete.
 
-    `may_have_executed` says whether the command may have taken effect or may still do so.
+    `may_have_executed` says whether the command may have taken effect or may still do so; of a read without answer
+    it is False.
     """
 
     may_have_executed = False
@@ -104,7 +105,10 @@ class Busy(ClientError):
 
 
 class NoAnswer(ClientError):
-    """No replica answered in time; the command may have executed, or may still do so."""
+    """No replica answered in time, none could be reached, or the client failed.
+
+    A command that was sent may have executed, or may still do so.
+    """
 
     may_have_executed = True
 

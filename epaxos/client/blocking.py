@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
+from weakref import finalize
 
 from epaxos.client.commands import CasResult, Op, Result, as_operations
-from epaxos.client.drivers.calls import RANDOM, index_of, parts_of, result_of, results_of
-from epaxos.client.drivers.threads import Bulk, Call, Command, Driver, Status
-from epaxos.client.options import check_timeout, client_options
-from epaxos.client.session.core import Session
+from epaxos.client.drivers.base import RANDOM
+from epaxos.client.drivers.calls import Bulk, Command, Status
+from epaxos.client.drivers.threads import ThreadsDriver
+from epaxos.client.options import client_options
+from epaxos.client.session.tickets import Uncopied
 from epaxos.config import Config
 
 
-class Client:
+class Client(Uncopied):
     """A blocking client of a cluster; threads may share it.
 
     Replicas are given as `endpoints` ("host:port", the preferred one first) or by a `config`; without either,
@@ -29,13 +30,16 @@ class Client:
 
         Refused          the command is not allowed, or the replica belongs to another cluster
         Busy             no replica had room for the command
-        NoAnswer         no replica answered in time, or none could be reached
+        NoAnswer         no replica answered in time, none could be reached, or the client itself failed
         Closed           the client is closed
         OperationFailed  the command executed, and failed as its operation defines
         Untold           the command executed, but its result did not come, or was lost and is not kept
 
     Their `may_have_executed` says whether the command may have taken effect, or still may. A command is sent
     again only if its answer is missing, and executes once however often it is sent.
+
+    Signal handlers and finalizers may call too; on top of a call of the same client, their calls have a session and
+    connections of their own. After a fork, a client belongs to the parent alone: children make their own.
     """
 
     def __init__(
@@ -48,8 +52,8 @@ class Client:
         tries: int | None = None,
     ) -> None:
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM)
-        self._driver = Driver(Session[Call](self._options, RANDOM), self._options)
-        _drivers.add(self._driver)
+        self._driver = ThreadsDriver(self._options)
+        finalize(self, self._driver.close)
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +74,7 @@ class Client:
 
         A last frame tells a replica, without waiting for it, that results need not be kept for this client any more.
         """
-        self._driver.close("the client is closed")
+        self._driver.close()
 
     @property
     def replicas(self) -> tuple[str, ...]:
@@ -152,15 +156,15 @@ class Client:
     def bulk(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Result]:
         """Send many commands in one frame; each stands for itself, and they may execute in part.
 
-        Returns what became of each. Very many commands (more than the cluster's `max_batch`, or
-        a megabyte) take several frames, all under way at once.
+        Returns what became of each: done, or an error whose `may_have_executed` tells what may be done from what is
+        surely not. Very many commands (more than the cluster's `max_batch`, or a megabyte) take several frames, of
+        which some are under way at a time; what has had no turn within the `timeout` is not sent.
         """
-        parts = parts_of(as_operations(operations), self._options)
-        call = Bulk(parts, _checked(timeout))
-        if parts:
+        listed = as_operations(operations)
+        call = Bulk(listed, self._options, monotonic(), timeout)
+        if listed:
             self._driver.run(call)
-        pairs = zip(parts, call.tickets, strict=True)
-        return [result for part, ticket in pairs for result in results_of(part, ticket)]
+        return call.result()
 
     def status(
         self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
@@ -169,29 +173,12 @@ class Client:
 
         `digest` asks for a digest of its state, which takes the replica a while if it holds much.
         """
-        call = Status(index_of(replica, self._options), _checked(timeout), digest=digest)
+        index = self._options.index_of(replica)
+        call = Status(index, self._options, monotonic(), timeout, digest=digest)
         self._driver.run(call)
-        if call.question.error is not None:
-            raise call.question.error
-        return call.question.status
+        return call.result()
 
     def _run(self, operation: Op, timeout: float | None) -> Any:
-        call = Command(operation, _checked(timeout))
+        call = Command(operation, self._options, monotonic(), timeout)
         self._driver.run(call)
-        return result_of(operation, call.ticket)
-
-
-def _checked(timeout: float | None) -> float | None:
-    return timeout if timeout is None else check_timeout(timeout)
-
-
-_drivers: WeakSet[Driver] = WeakSet()
-
-
-def _disown_all() -> None:
-    for driver in _drivers:
-        driver.disown("the client belongs to the process that this one was forked from; open a new one")
-
-
-# A child that went on with its parent's session would use the same request numbers for other commands.
-os.register_at_fork(after_in_child=_disown_all)
+        return call.result()

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
+from epaxos.config.kinds import show
 from epaxos.errors import ClientError, OperationFailed, Refused, Untold
 from epaxos.statemachine.batch import Argument
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
 
 _READ: Final = int(Operation.READ)
+_MULTI: Final = int(Operation.MULTI)
 _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 
@@ -209,6 +211,15 @@ def _weigh_nested(argument: object) -> int:
     return _OVERHEAD + (len(argument) if isinstance(argument, bytes) else 0)
 
 
+def only_reads(op: Op) -> bool:
+    """Whether a command changes nothing, so that it makes no difference whether it executed."""
+    kind = op.operation
+    if kind == _MULTI:
+        kinds, _, _ = cast("tuple[bytes, list[bytes], list[Argument]]", op.argument)
+        return kinds.count(_READ) == len(kinds)
+    return kind == _READ or not kind
+
+
 def name_of(operation: int) -> str:
     """What the methods of a client call an operation."""
     return _NAMES.get(operation) or f"operation {operation}"
@@ -294,10 +305,15 @@ def _fail(op: Op, outcome: int) -> NoReturn:
 
 def _describe(op: Op) -> str:
     name = name_of(op.operation)
-    if not op.key:
-        return name
-    shown = repr(op.key[:32]) + ("…" if len(op.key) > 32 else "")
-    return f"{name} of {shown}"
+    return f"{name} of {_shown(op.key)}" if op.key else name
+
+
+def _shown(key: bytes) -> str:
+    """A key in a message: as text in quotes, or as hexadecimal digits where it is none."""
+    try:
+        return show(key.decode())
+    except UnicodeDecodeError:
+        return "0x" + key[:32].hex() + ("…" if len(key) > 32 else "")
 
 
 def _key(key: bytes) -> bytes:

@@ -10,6 +10,7 @@ from random import Random
 from typing import Final
 
 from epaxos.config import Config, load_config
+from epaxos.config.kinds import Host, show
 from epaxos.errors import ConfigError
 from epaxos.transport.framing import ANY_CLUSTER, HEADER_SIZE
 
@@ -22,7 +23,7 @@ WINDOW: Final = 64
 _FULL_FRAME: Final = 1024 * 1024
 _BATCH_HEAD: Final = HEADER_SIZE + 64  # bytes of a frame beside its commands, at most
 
-_ENDPOINT: Final = re.compile(r"tcp://(?:\[[^\]]+\]|[^:/\s]+):([0-9]{1,5})")
+_ENDPOINT: Final = re.compile(r"(?:tcp://)?(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,18 @@ class Options:
     def full_frame(self) -> int:
         """Bytes at which a frame counts as full: a larger one would cost no less per command."""
         return min(_FULL_FRAME, self.max_weight)
+
+    def index_of(self, replica: str | None) -> int | None:
+        """The index of the replica of that name; None for None.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if replica is None:
+            return None
+        if replica not in self.names:
+            raise ConfigError(f"replica: found {show(replica)}; allowed: one of {', '.join(self.names)}")
+        return self.names.index(replica)
 
 
 def client_options(
@@ -99,11 +112,8 @@ def _from_endpoints(endpoints: str | Sequence[str], replica: str | None) -> Opti
     names = tuple(endpoint.removeprefix("tcp://") for endpoint in complete)
     if len(set(names)) < len(names):
         raise ConfigError(f"endpoints: found one twice among {', '.join(names)}; allowed: each once")
-    if replica is None:
-        return Options(names, complete, tuple(range(len(names))))
-    if replica not in names:
-        raise ConfigError(f"replica: found {replica!r}; allowed with endpoints: one of {', '.join(names)}")
-    return Options(names, complete, _order(len(names), names.index(replica)))
+    options = Options(names, complete, tuple(range(len(names))))
+    return replace(options, order=_order(len(names), options.index_of(replica) or 0))
 
 
 def _from_config(config: Config, replica: str | None, random: Random) -> Options:
@@ -123,11 +133,17 @@ def _order(count: int, preferred: int) -> tuple[int, ...]:
 def _complete(endpoint: str) -> str:
     if type(endpoint) is not str:
         raise TypeError(f"an endpoint must be a str like host:port, not {type(endpoint).__name__}")
-    complete = endpoint if "://" in endpoint else f"tcp://{endpoint}"
-    match = _ENDPOINT.fullmatch(complete)
-    if not match or not 0 < int(match[1]) < 65536:
-        raise ConfigError(f"endpoints: found {endpoint!r}; allowed: host:port, with a port from 1 to 65535")
-    return complete
+    match = _ENDPOINT.fullmatch(endpoint)
+    try:
+        if match is None or not 0 < int(match[3]) < 65536:
+            raise ValueError  # noqa: TRY301 - what is said of all that is wrong stands below, once
+        host = Host().read(match[1] or match[2])
+        if (":" in host) != bool(match[1]):
+            raise ValueError  # noqa: TRY301
+    except ValueError:
+        allowed = f"host:port with a port from 1 to 65535, and as host a {Host().allowed}"
+        raise ConfigError(f"endpoints: found {show(endpoint)}; allowed: {allowed}") from None
+    return endpoint if "://" in endpoint else f"tcp://{endpoint}"
 
 
 def _with_config(options: Options, config: Config) -> Options:

@@ -126,23 +126,34 @@ class _Desk:
 
     def ask(self, question: Question, answer: Callable[[Found], None]) -> None:
         """Have `answer` called in a thread; it may be this one, if there is none to be had."""
-        with self._lock:
+        # Who asks in a signal handler may be on top of who holds the lock: such a one has a thread for itself.
+        if not self._lock.acquire(blocking=False):
+            self._begin(question, answer)
+            return
+        try:
             if question in self._waiting:
                 self._waiting[question].append(answer)
                 return
             self._waiting[question] = [answer]
+        finally:
+            self._lock.release()
+        self._begin(question, partial(self._answer, question))
+
+    def _begin(self, question: Question, answer: Callable[[Found], None]) -> None:
         try:
             # A daemon: the end of the process must not wait for the resolver.
-            threading.Thread(target=self._work, args=(question,), name="resolver", daemon=True).start()
+            threading.Thread(target=self._work, args=(question, answer), name="resolver", daemon=True).start()
         except RuntimeError as error:
-            self._answer(question, Found(None, f"host {question.host!r} cannot be looked up: {error}"))
+            answer(Found(None, f"host {question.host!r} cannot be looked up: {error}"))
 
-    def _work(self, question: Question) -> None:
+    def _work(self, question: Question, answer: Callable[[Found], None]) -> None:
         found = Found(None, f"host {question.host!r} cannot be looked up")
         try:
             found = find(question)
+        except OSError as error:  # no descriptor is left
+            found = Found(None, f"host {question.host!r} cannot be looked up: {error.strerror}")
         finally:
-            self._answer(question, found)
+            answer(found)
 
     def _answer(self, question: Question, found: Found) -> None:
         with self._lock:

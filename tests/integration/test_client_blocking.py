@@ -73,9 +73,9 @@ def test_endpoints_alone_are_enough(cluster: StubCluster) -> None:
 
 def test_failures_are_typed(client: Client) -> None:
     client.put(b"k", b"text")
-    with pytest.raises(OperationFailed, match="increment of b'k' failed"):
+    with pytest.raises(OperationFailed, match='increment of "k" failed'):
         client.increment(b"k")
-    with pytest.raises(MultiAborted, match="operation 1, cas of b'k', failed"):
+    with pytest.raises(MultiAborted, match='operation 1, cas of "k", failed'):
         client.multi([Op.put(b"x", b"y"), Op.cas(b"k", b"other", b"new")])
     assert client.get(b"x") is None
 

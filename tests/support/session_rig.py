@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import msgpack
 
@@ -60,7 +61,7 @@ class Rig:
             tries=tries,
             window=window,
         )
-        self.session: Session[str] = Session(self.options, Random(1))
+        self.session: Session[Any] = Session(self.options, Random(1))
         self.now = 100.0
         self.opened: list[int] = []
         self.sent: list[Sent] = []
@@ -69,15 +70,15 @@ class Rig:
             for row in range(replicas):
                 self.session.rise(row)
 
-    def put(self, key: bytes = b"key", value: bytes = b"value", timeout: float | None = None) -> Ticket[str]:
+    def put(self, key: bytes = b"key", value: bytes = b"value", timeout: float | None = None) -> Ticket[Any]:
         return self.session.submit(Op.put(key, value), self.now, timeout)
 
-    def puts(self, count: int, timeout: float | None = None) -> Ticket[str]:
+    def puts(self, count: int, timeout: float | None = None) -> Ticket[Any]:
         """Many commands as columns."""
         keys = [b"key%d" % index for index in range(count)]
         return self.session.submit_columns(b"\x02" * count, keys, keys, self.now, timeout)
 
-    def outgoing(self) -> list[Outgoing[str]]:
+    def outgoing(self) -> list[Outgoing[Any]]:
         """What the session would have sent now; connections asked for are noted."""
         self.session.expire(self.now)
         outgoing = self.session.outgoing(self.now)
@@ -113,7 +114,7 @@ class Rig:
         self.now = max(self.now, self.session.next_event())
         return self.turn()
 
-    def finished(self) -> list[Finished[str]]:
+    def finished(self) -> list[Finished[Any]]:
         return self.session.take_finished()
 
     def receive(self, replica: int, kind: Kind, *fields: object, cluster: int = ANY_CLUSTER) -> None:
@@ -132,5 +133,5 @@ class Rig:
         batch = sent.batch
         self.receive(sent.replica, Kind.REFUSED, batch.client, batch.first, len(batch), index, text)
 
-    def ask(self, replica: int | None = None, *, digest: bool = False) -> Question[str]:
+    def ask(self, replica: int | None = None, *, digest: bool = False) -> Question[Any]:
         return self.session.ask_status(replica, self.now, digest=digest)

@@ -1,26 +1,248 @@
-"""What the blocking and the asyncio client have in common: parts of a bulk call, and answers as results."""
+"""What one caller asks and waits for, whoever drives the session: one command, many, or a status.
+
+**Bulk calls are paced.** All at once, the frames of a large call would stand in queues: so long that they count as
+lost and are sent again, in front of what others ask, and at the deadline most would be sent and none answered.
+So a few are under way at a time: more while answers come quickly, or no later than the first did, fewer when they
+take a good part of the time that one try has. What was not submitted by the deadline has certainly not executed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random, SystemRandom
+from itertools import chain
 from typing import Any, Final
 
-from epaxos.client.commands import Op, Result, decode, weigh
-from epaxos.client.options import Options
-from epaxos.client.session.tickets import Ticket
-from epaxos.errors import ClientError, ConfigError, Refused
+from epaxos.client.commands import Op, Result, as_columns, decode, only_reads, weigh
+from epaxos.client.options import Options, check_timeout
+from epaxos.client.session import fate
+from epaxos.client.session.core import Finished, Session
+from epaxos.client.session.questions import Question
+from epaxos.client.session.tickets import Ticket, Uncopied
+from epaxos.errors import ClientError, Closed, Refused
 
-RANDOM: Final[Random] = SystemRandom()
-"""For session ids, which must differ between processes started alike, and for the jitter of retries."""
+_FIRST_PACE: Final = 4  # frames under way of one bulk call, at the beginning
+_LONGEST_PACE: Final = 16
+_QUICK: Final = 0.25  # part of the time of one try that an answer may take for the pace to grow, and
+_LONGER: Final = 1.5  # how much longer than the quickest it may, where all are far
+
+
+class Call(Uncopied):
+    """What one caller asks and waits for; times are seconds on the session's clock.
+
+    begun      when it was made
+    timeout    how long it may take
+    missing    how many items are not over, those included that are yet to be submitted
+    error      why it came to nothing at all
+    given_up   nobody waits for it any more
+    """
+
+    __slots__ = ("begun", "error", "given_up", "missing", "timeout")
+
+    def __init__(self, options: Options, begun: float, timeout: float | None) -> None:
+        self.begun = begun
+        self.timeout = options.timeout if timeout is None else check_timeout(timeout)
+        self.missing = 1
+        self.error: ClientError | None = None
+        self.given_up = False
+
+    def submit(self, session: Session[Call], now: float) -> None:
+        """Submit what is asked, or as much as may be under way.
+
+        Raises:
+            Refused: a command does not fit into a frame.
+        """
+        raise NotImplementedError
+
+    def items(self) -> Sequence[Finished[Call]]:
+        """What is submitted, and not over unless it says so."""
+        raise NotImplementedError
+
+    def over(self, item: Finished[Call], session: Session[Call], now: float) -> bool:  # noqa: ARG002
+        """An item is over; returns whether that made it submit more."""
+        self.missing -= 1
+        return False
+
+    def fail(self, reason: str) -> None:
+        """The driver can do nothing more: whatever is not over by now is over, for that reason."""
+        for item in self.items():
+            if not item.done:
+                item.abort(fate.failed(item, reason))
+        self.missing = 0
+
+    def refuse(self, error: ClientError) -> None:
+        """Nothing can be submitted."""
+        self.error = error
+        self.missing = 0
+
+
+class Command(Call):
+    """One command."""
+
+    __slots__ = ("operation", "ticket")
+
+    def __init__(self, operation: Op, options: Options, begun: float, timeout: float | None) -> None:
+        super().__init__(options, begun, timeout)
+        self.operation = operation
+        self.ticket: Ticket[Call] | None = None
+
+    def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
+        """Submit the command."""
+        self.ticket = session.submit(self.operation, self.begun, self.timeout, self)
+
+    def items(self) -> Sequence[Finished[Call]]:
+        """The command."""
+        return () if self.ticket is None else (self.ticket,)
+
+    def fail(self, reason: str) -> None:
+        """The driver can do nothing more."""
+        super().fail(reason)
+        if self.ticket is None:
+            self.error = fate.failed(None, reason)
+
+    def result(self) -> Any:
+        """What the command returns; the type is that of the operation.
+
+        Raises:
+            ClientError: it failed.
+        """
+        ticket = self.ticket
+        error = self.error if ticket is None else ticket.error
+        if error is not None:
+            raise fate.of_a_read(error) if only_reads(self.operation) else error
+        assert ticket is not None
+        values = ticket.values
+        return decode(self.operation, ticket.outcomes[0], None if values is None else values[0])
+
+
+class Bulk(Call):
+    """Many commands, in parts that take a frame each.
+
+    Raises:
+        Refused: a command is too large for any frame; none is sent.
+    """
+
+    __slots__ = ("_least", "_next", "_pace", "_parts", "_quick", "_results", "_under_way")
+
+    def __init__(
+        self, operations: Sequence[Op], options: Options, begun: float, timeout: float | None
+    ) -> None:
+        super().__init__(options, begun, timeout)
+        self._parts = parts_of(operations, options)
+        self.missing = len(self._parts)
+        self._results: list[Sequence[Result]] = [()] * self.missing
+        self._under_way: dict[Finished[Call], tuple[int, float]] = {}  # -> which part, and since when
+        self._next = 0
+        self._pace = _FIRST_PACE
+        self._quick = self.timeout / options.tries * _QUICK
+        self._least = self.timeout
+
+    def submit(self, session: Session[Call], now: float) -> None:
+        """Submit as many parts as may be under way."""
+        while self._next < len(self._parts) and len(self._under_way) < self._pace:
+            position = self._next
+            self._next += 1
+            columns = as_columns(self._parts[position])
+            try:
+                ticket = session.submit_columns(*columns, self.begun, self.timeout, self)
+            except Refused as error:
+                self._settle(position, [Result(error=error)] * len(self._parts[position]))
+            else:
+                self._under_way[ticket] = position, now
+
+    def items(self) -> Sequence[Finished[Call]]:
+        """The parts that are under way."""
+        return tuple(self._under_way)
+
+    def over(self, item: Finished[Call], session: Session[Call], now: float) -> bool:
+        """A part is over: keep its results, and submit the next unless there is no time left."""
+        since = self._take(item)
+        took = now - since
+        self._least = min(self._least, took)
+        quick = took < max(self._quick, self._least * _LONGER)
+        self._pace = min(self._pace + 1, _LONGEST_PACE) if quick else max(self._pace - 1, 1)
+        if self.given_up or now >= self.begun + self.timeout or isinstance(item.error, Closed):
+            self._give_up_rest(fate.never_submitted(item.error, self.timeout))
+            return False
+        missing = self.missing
+        self.submit(session, now)
+        return bool(self._under_way) and missing == self.missing
+
+    def fail(self, reason: str) -> None:
+        """The driver can do nothing more."""
+        super().fail(reason)
+        for item in self.items():
+            self._take(item)
+        self._give_up_rest(fate.failed(None, reason))
+        self.missing = 0
+
+    def _take(self, item: Finished[Call]) -> float:
+        assert isinstance(item, Ticket)
+        position, since = self._under_way.pop(item)
+        self._settle(position, results_of(self._parts[position], item))
+        return since
+
+    def _settle(self, position: int, results: Sequence[Result]) -> None:
+        self._results[position] = results
+        self.missing -= 1
+
+    def _give_up_rest(self, error: ClientError) -> None:
+        failed = Result(error=error)
+        while self._next < len(self._parts):
+            self._settle(self._next, [failed] * len(self._parts[self._next]))
+            self._next += 1
+
+    def result(self) -> list[Result]:
+        """What became of each command."""
+        if self.error is not None:
+            raise self.error
+        return list(chain.from_iterable(self._results))
+
+
+class Status(Call):
+    """A question for the status of a replica, or of the one in use where that is None."""
+
+    __slots__ = ("_digest", "_question", "_replica")
+
+    def __init__(
+        self, replica: int | None, options: Options, begun: float, timeout: float | None, *, digest: bool
+    ) -> None:
+        super().__init__(options, begun, timeout)
+        self._replica = replica
+        self._digest = digest
+        self._question: Question[Call] | None = None
+
+    def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
+        """Ask."""
+        self._question = session.ask_status(
+            self._replica, self.begun, digest=self._digest, timeout=self.timeout, waiter=self
+        )
+
+    def items(self) -> Sequence[Finished[Call]]:
+        """The question."""
+        return () if self._question is None else (self._question,)
+
+    def fail(self, reason: str) -> None:
+        """The driver can do nothing more."""
+        super().fail(reason)
+        if self._question is None:
+            self.error = fate.failed(None, reason)
+
+    def result(self) -> dict[str, Any]:
+        """The status.
+
+        Raises:
+            ClientError: there was no answer.
+        """
+        question = self._question
+        error = self.error if question is None else question.error
+        if error is not None:
+            raise error
+        assert question is not None
+        return question.status
 
 
 def parts_of(operations: Sequence[Op], options: Options) -> list[Sequence[Op]]:
-    """Cut the commands of a bulk call into what one frame each takes: one part, if they are not very many.
-
-    Raises:
-        Refused: a command is too large for any frame.
-    """
+    """Cut the commands of a bulk call into what one frame each takes: one part, if they are not very many."""
     parts = []
     start = weight = 0
     for position, operation in enumerate(operations):
@@ -36,42 +258,21 @@ def parts_of(operations: Sequence[Op], options: Options) -> list[Sequence[Op]]:
     return parts
 
 
-def result_of(operation: Op, ticket: Ticket[Any]) -> Any:
-    """What the only command of a finished ticket returns; the type is that of the operation.
-
-    Raises:
-        ClientError: it failed.
-    """
-    if ticket.error is not None:
-        raise ticket.error
-    values = ticket.values
-    return decode(operation, ticket.outcomes[0], None if values is None else values[0])
-
-
-def results_of(operations: Sequence[Op], ticket: Ticket[Any]) -> list[Result]:
+def results_of(operations: Sequence[Op], ticket: Ticket[Call]) -> list[Result]:
     """What became of each command of a finished ticket."""
+    if ticket.errors is None and ticket.error is not None:
+        failed = Result(error=ticket.error)
+        harmless = Result(error=fate.of_a_read(ticket.error))
+        return [harmless if only_reads(operation) else failed for operation in operations]
     return [_result_at(position, operation, ticket) for position, operation in enumerate(operations)]
 
 
-def _result_at(position: int, operation: Op, ticket: Ticket[Any]) -> Result:
+def _result_at(position: int, operation: Op, ticket: Ticket[Call]) -> Result:
     error = ticket.error_at(position)
     if error is not None:
-        return Result(error=error)
+        return Result(error=fate.of_a_read(error) if only_reads(operation) else error)
     value = None if ticket.values is None else ticket.values[position]
     try:
         return Result(decode(operation, ticket.outcomes[position], value))
     except ClientError as failure:
         return Result(error=failure)
-
-
-def index_of(replica: str | None, options: Options) -> int | None:
-    """The index of the replica of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if replica is None:
-        return None
-    if replica not in options.names:
-        raise ConfigError(f"replica: found {replica!r}; allowed: one of {', '.join(options.names)}")
-    return options.names.index(replica)

@@ -34,7 +34,7 @@ from epaxos.client.session.alarms import Alarms
 from epaxos.client.session.outbox import Outbox, Outgoing, Watched
 from epaxos.client.session.questions import Question, Questions
 from epaxos.client.session.routes import Routes
-from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Waiter
+from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Uncopied, Waiter
 from epaxos.errors import ClientError, FrameError, Refused
 from epaxos.statemachine.batch import Argument, encode_batch
 from epaxos.statemachine.operations import Operation, Outcome
@@ -50,7 +50,7 @@ _FIRST_REST: Final = 0.002  # seconds before the first try after a busy answer, 
 _LONGEST_REST: Final = 0.1
 
 
-class Session(Generic[Waiter]):
+class Session(Uncopied, Generic[Waiter]):
     """A client's session; see the module's text.
 
     What is over stands in `finished`, in the order it ended, until `take_finished`. `bad_frames` counts the
@@ -206,6 +206,11 @@ class Session(Generic[Waiter]):
     def hindered(self, replica: int, trouble: str) -> None:
         """Why there is no connection."""
         self._routes.links[replica].trouble = trouble
+
+    def broken(self, replica: int, trouble: str, now: float) -> None:
+        """A connection wanted by `take_opens` cannot be asked for, or is gone for good: it will be wanted again."""
+        self.fall(replica)
+        self._routes.broken(replica, trouble, now)
 
     def _troubles(self) -> list[str]:
         return [link.trouble for link in self._routes.links]
@@ -407,7 +412,8 @@ class Session(Generic[Waiter]):
     def _out_of_time(self, ticket: Ticket[Waiter], now: float) -> None:
         if ticket.flight is not None:
             self._routes.silent(ticket.flight.replica, now)
-        self._end(ticket, fate.out_of_time(ticket, self._options.names, self._troubles()))
+        reached = self._routes.connected() is not None
+        self._end(ticket, fate.out_of_time(ticket, self._options.names, self._troubles(), reached=reached))
 
     def _end(self, ticket: Ticket[Waiter], error: ClientError | None = None) -> None:
         submitted = self._ledger.end(ticket, error)

@@ -11,11 +11,17 @@ from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
 
 _Error = TypeVar("_Error", bound=ClientError)
 
-_MAYBE = "the command may have executed, or may still do so"
+_MAYBE = "; the command may have executed, or may still do so"
+_NEVER = "; the command did not execute"
 
 
-def out_of_time(ticket: Ticket[Waiter], names: Sequence[str], troubles: Sequence[str]) -> ClientError:
-    """The error of a ticket whose deadline has passed; `troubles` are what keeps the replicas from being reached."""
+def out_of_time(
+    ticket: Ticket[Waiter], names: Sequence[str], troubles: Sequence[str], *, reached: bool
+) -> ClientError:
+    """The error of a ticket whose deadline has passed.
+
+    `troubles` are what keeps the replicas from being reached; `reached` says that there is a connection to one.
+    """
     span = f"within {ticket.timeout:g} s"
     if ticket.untold:
         return Untold(
@@ -23,30 +29,56 @@ def out_of_time(ticket: Ticket[Waiter], names: Sequence[str], troubles: Sequence
             "too large, or read too slowly; ask for less at a time"
         )
     if ticket.tries:
-        return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}; {_MAYBE}"), ticket)
+        return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}{_MAYBE}"), ticket)
     if ticket.busy:
         busy = _listed(ticket.tried, names)
         return _certain(Busy(f"{busy} had no room for the command {span}; it did not execute"), ticket)
-    return _certain(NoAnswer(f"{_unreachable(names, troubles, span)}; the command was not sent"), ticket)
+    if reached:
+        text = f"the command was not sent {span}, which those before it took"
+    else:
+        text = f"{_unreachable(names, troubles, span)}; the command was not sent"
+    return _certain(NoAnswer(text), ticket)
 
 
 def refused(ticket: Ticket[Waiter], name: str, text: str) -> ClientError:
     """The error of a ticket that the replica called `name` refused."""
-    addition = f" (but an earlier try is without answer: {_MAYBE})" if ticket.tries else ""
+    addition = f"; an earlier try is without answer{_MAYBE}" if ticket.tries else ""
     return _certain(Refused(f"{name} refused the command: {text}{addition}"), ticket)
 
 
 def closed(ticket: Ticket[Waiter]) -> ClientError:
     """The error of a ticket that was under way when its client was closed."""
-    rest = _MAYBE if ticket.tries else "the command did not execute"
-    return _certain(Closed(f"the client was closed; {rest}"), ticket)
+    return _certain(Closed(f"the client was closed{_MAYBE if ticket.tries else _NEVER}"), ticket)
 
 
 def never_began(reason: str) -> ClientError:
     """The error of a call that was made too late."""
-    error = Closed(reason)
-    error.may_have_executed = False
-    return error
+    return _harmless(Closed(reason))
+
+
+def never_submitted(error: ClientError | None, timeout: float) -> ClientError:
+    """The error of commands for which no time was left when others of their call came to `error`."""
+    if isinstance(error, Closed):
+        return never_began("the client was closed" + _NEVER)
+    if isinstance(error, Busy | NoAnswer) and not error.may_have_executed:
+        return error  # what kept those from being sent kept these too
+    return _harmless(
+        NoAnswer(f"the command was not sent within {timeout:g} s, which those before it in its call took")
+    )
+
+
+def failed(item: Ticket[Waiter] | Question[Waiter] | None, reason: str) -> ClientError:
+    """The error of what was under way, or was to be submitted, when the client itself failed."""
+    if isinstance(item, Ticket) and item.tries:
+        return NoAnswer(reason + _MAYBE)
+    return _harmless(NoAnswer(reason if isinstance(item, Question) else reason + _NEVER))
+
+
+def of_a_read(error: ClientError) -> ClientError:
+    """The same error of a command that only reads: to nobody it makes a difference whether that executed."""
+    if not error.may_have_executed or isinstance(error, Untold):
+        return error
+    return _harmless(type(error)(str(error).removesuffix(_MAYBE)))
 
 
 def unanswered(question: Question[Waiter], names: Sequence[str], troubles: Sequence[str]) -> ClientError:
@@ -59,9 +91,7 @@ def unanswered(question: Question[Waiter], names: Sequence[str], troubles: Seque
         text = _unreachable(names[one], troubles[one], span)
     else:
         text = _unreachable(names, troubles, span)
-    error = NoAnswer(text)
-    error.may_have_executed = False
-    return error
+    return _harmless(NoAnswer(text))
 
 
 def question_refused(name: str, text: str) -> ClientError:
@@ -71,6 +101,11 @@ def question_refused(name: str, text: str) -> ClientError:
 
 def _certain(error: _Error, ticket: Ticket[Waiter]) -> _Error:
     error.may_have_executed = bool(ticket.tries)
+    return error
+
+
+def _harmless(error: _Error) -> _Error:
+    error.may_have_executed = False
     return error
 
 

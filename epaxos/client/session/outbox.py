@@ -12,9 +12,12 @@ from epaxos.client.options import Options
 from epaxos.client.session.alarms import Alarms
 from epaxos.client.session.questions import Question, Questions
 from epaxos.client.session.routes import Routes
-from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Waiter
+from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Uncopied, Waiter
 from epaxos.statemachine.batch import Argument, encode_batch
 from epaxos.transport.framing import Kind, seal
+
+WINDOW_BYTES: Final = 16 * 1024 * 1024
+"""Bytes under way that let no further frame leave: more would only wait in the sockets of slow links."""
 
 Cargo: TypeAlias = "Flight[Waiter] | Question[Waiter]"
 Watched: TypeAlias = "Flight[Waiter] | Rest[Waiter] | Ticket[Waiter] | Question[Waiter]"
@@ -28,7 +31,7 @@ class Outgoing(NamedTuple, Generic[Waiter]):
     cargo: Cargo[Waiter]
 
 
-class Outbox(Generic[Waiter]):
+class Outbox(Uncopied, Generic[Waiter]):
     """The tickets and questions of session `client` that wait to be sent.
 
     New tickets and those to be sent again queue apart: numbers that follow one another stay together.
@@ -106,7 +109,7 @@ class Outbox(Generic[Waiter]):
         if not fresh:
             return
         replica = self._routes.choose((), now)
-        while replica is not None and fresh and self._has_room():
+        while replica is not None and fresh and not self._crowded():
             run = take_run(fresh, self._max_batch, self._full_frame)
             if run:
                 sends.append(self._launch(replica, run, now))
@@ -118,7 +121,7 @@ class Outbox(Generic[Waiter]):
     def _launch_again(self, now: float, sends: list[Outgoing[Waiter]]) -> None:
         again = self._again
         held: list[Ticket[Waiter]] = []
-        while again and self._has_room():
+        while again and not self._crowded():
             run = take_run(again, self._max_batch, self._full_frame)
             if not run:
                 continue
@@ -129,8 +132,9 @@ class Outbox(Generic[Waiter]):
                 sends.append(self._launch(replica, run, now))
         again.extendleft(reversed(held))
 
-    def _has_room(self) -> bool:
-        return len(self._ledger.flights) < self._window
+    def _crowded(self) -> bool:
+        """Whether as much is under way as may be: in frames, or in bytes, where one frame always may."""
+        return len(self._ledger.flights) >= self._window or self._ledger.weight >= WINDOW_BYTES
 
     def _launch(self, replica: int, run: list[Ticket[Waiter]], now: float) -> Outgoing[Waiter]:
         flight = Flight(replica, run)
@@ -142,7 +146,7 @@ class Outbox(Generic[Waiter]):
             ticket.flight = flight
             ticket.tries += (replica,)
             ticket.tried += (replica,)
-        self._ledger.flights[flight] = None
+        self._ledger.launch(flight)
         self._alarms.set(until, flight)
         self._routes.sent(replica)
         return Outgoing(replica, frame_of(run, self._client, self._ledger.acked, self._cluster), flight)

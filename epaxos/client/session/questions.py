@@ -11,12 +11,12 @@ from typing import Any, Generic
 import msgpack
 
 from epaxos.client.session.routes import Routes
-from epaxos.client.session.tickets import Waiter
+from epaxos.client.session.tickets import Uncopied, Waiter
 from epaxos.errors import ClientError
 from epaxos.transport.framing import Kind, seal
 
 
-class Question(Generic[Waiter]):
+class Question(Uncopied, Generic[Waiter]):
     """A request for the status of `replica`, or of the one in use where that is None.
 
     When it is `done`, either `error` says why it failed or `status` holds the answer. `asked` is the replica
@@ -61,6 +61,11 @@ class Question(Generic[Waiter]):
     def settled(self) -> bool:
         """The same as `done`."""
         return self.done
+
+    def abort(self, error: ClientError) -> None:
+        """It is over, whatever its session has noted."""
+        self.error = error
+        self.done = True
 
 
 class Questions(Generic[Waiter]):

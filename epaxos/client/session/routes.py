@@ -3,7 +3,8 @@
 One replica at a time is enough while it answers: the first of the client's `order`. The others are connected
 to when they are needed. A replica in the process of connecting is waited for, but only for `PATIENCE`
 before the next one is connected to as well, so that a dead replica costs milliseconds and a far one is not
-mistaken for it. One that let a try time out is avoided for `AVOIDANCE`, or until it answers.
+mistaken for it. One that let a try time out is avoided for `AVOIDANCE`, or until it answers. Where no connection
+can even be asked for (no descriptor is left, its name means nothing), that is tried again after `REPAIR`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 PATIENCE: Final = 0.05
 AVOIDANCE: Final = 10.0
+REPAIR: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class Link:
     avoid_until     it let a try time out; others are better until then
     owed            frames sent to it less answers from it; lost ones stay in the count
     trouble         why there is no connection, as far as that is known
+    repair_at       no connection is to be asked for before
     """
 
     up: bool = False
@@ -35,6 +38,7 @@ class Link:
     avoid_until: float = -inf
     owed: int = 0
     trouble: str = ""
+    repair_at: float = -inf
 
 
 class Routes:
@@ -74,6 +78,9 @@ class Routes:
         """Whether a frame can be sent to `replica` now; asks for a connection if there is none."""
         link = self.links[replica]
         if not link.opened:
+            if now < link.repair_at:
+                self.retry_at = min(self.retry_at, link.repair_at)
+                return False
             link.opened = True
             link.patience_until = now + PATIENCE
             self.to_open.append(replica)
@@ -95,6 +102,14 @@ class Routes:
         """The replica that is the likeliest to take a frame at once; None if there is no connection."""
         up = [replica for replica in self._order if self.links[replica].up]
         return min(up, key=lambda replica: self.links[replica].avoid_until, default=None)
+
+    def broken(self, replica: int, trouble: str, now: float) -> None:
+        """No connection can be asked for, or the one there was is of no more use."""
+        self.fall(replica)
+        link = self.links[replica]
+        link.opened = False
+        link.trouble = trouble
+        link.repair_at = now + REPAIR
 
     def sent(self, replica: int) -> None:
         """A frame went to the replica."""

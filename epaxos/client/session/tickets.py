@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, SupportsIndex, TypeVar
 
 from epaxos.errors import ClientError
 from epaxos.statemachine.batch import Argument
@@ -19,7 +19,22 @@ Waiter = TypeVar("Waiter")
 """Whatever the user of a session wants to find on what is finished, to know whom to tell."""
 
 
-class Ticket(Generic[Waiter]):
+class Uncopied:
+    """What may be there once only: of two that went on from one state, each would take numbers that the other took.
+
+    A replica executes a number of a session once, and would take the one's command for the other's.
+    """
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"a {name} can be neither copied nor pickled: it is part of one session; make a new client"
+        )
+
+
+class Ticket(Uncopied, Generic[Waiter]):
     """Commands of one session with the request numbers `first` to `first + count - 1`.
 
     Times are seconds on the session's clock. What a user of the session reads:
@@ -131,6 +146,16 @@ class Ticket(Generic[Waiter]):
             return self.errors.get(position)
         return self.error
 
+    def abort(self, error: ClientError) -> None:
+        """All of it without an answer is over, whatever its session has noted.
+
+        Of a split ticket that is all: which pieces were answered, only the session knows.
+        """
+        self.error = error
+        if self.errors is not None:
+            self.errors = {position: self.errors.get(position, error) for position in range(self.count)}
+        self.done = True
+
     def forget_try(self, replica: int) -> bool:
         """One try at `replica` was certainly not taken; returns False if there was none to forget."""
         tries = self.tries
@@ -192,19 +217,20 @@ class Ticket(Generic[Waiter]):
         self.done = not self.missing
 
 
-class Flight(Generic[Waiter]):
+class Flight(Uncopied, Generic[Waiter]):
     """A frame under way to `replica`.
 
-    `tickets` are the submissions it was made of; `missing` counts those for which it is still waiting. A
-    ticket belongs to it as long as `ticket.flight` says so: late answers to an earlier frame, deadlines and
-    callers who give up take tickets out of the middle.
+    `tickets` are the submissions it was made of, `weight` their bytes; `missing` counts those for which it is
+    still waiting. A ticket belongs to it as long as `ticket.flight` says so: late answers to an earlier frame,
+    deadlines and callers who give up take tickets out of the middle.
     """
 
-    __slots__ = ("missing", "replica", "tickets")
+    __slots__ = ("missing", "replica", "tickets", "weight")
 
     def __init__(self, replica: int, tickets: Sequence[Ticket[Waiter]]) -> None:
         self.replica = replica
         self.tickets = tickets
+        self.weight = sum([ticket.weight for ticket in tickets])
         self.missing = len(tickets)
 
     @property
@@ -235,22 +261,24 @@ class Rest(Generic[Waiter]):
         return [ticket for ticket in self.tickets if not ticket.settled and ticket.flight is None]
 
 
-class Ledger(Generic[Waiter]):
+class Ledger(Uncopied, Generic[Waiter]):
     """The book of a session.
 
     next      the request number of the next command
     acked     every number below it is over
     waiting   the tickets without answer, by first number; a split ticket stands there as its pieces
     flights   the frames under way (an ordered set); a ticket is in one at most
+    weight    the bytes of those
     """
 
-    __slots__ = ("_over", "acked", "flights", "next", "waiting")
+    __slots__ = ("_over", "acked", "flights", "next", "waiting", "weight")
 
     def __init__(self) -> None:
         self.next = 1
         self.acked = 1
         self.waiting: dict[int, Ticket[Waiter]] = {}
         self.flights: dict[Flight[Waiter], None] = {}
+        self.weight = 0
         self._over: dict[int, int] = {}  # tickets that are over, above `acked`: first number -> count
 
     def enter(
@@ -289,6 +317,11 @@ class Ledger(Generic[Waiter]):
         """The frames under way to a replica."""
         return [flight for flight in self.flights if flight.replica == replica]
 
+    def launch(self, flight: Flight[Waiter]) -> None:
+        """A frame is under way."""
+        self.flights[flight] = None
+        self.weight += flight.weight
+
     def leave(self, ticket: Ticket[Waiter]) -> None:
         """The frame that the ticket is in, if any, is no longer waited for on its behalf."""
         flight = ticket.flight
@@ -297,6 +330,7 @@ class Ledger(Generic[Waiter]):
             flight.missing -= 1
             if not flight.missing:
                 del self.flights[flight]
+                self.weight -= flight.weight
 
     def split(self, ticket: Ticket[Waiter], numbers: Iterable[int]) -> list[Ticket[Waiter]]:
         """Put pieces in the place of a ticket that is not under way: cut it before each of these numbers."""

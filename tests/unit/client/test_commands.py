@@ -95,9 +95,10 @@ def test_results() -> None:
 @pytest.mark.parametrize(
     ("op", "reason"),
     [
-        (Op.increment(b"text"), "increment of b'text' failed and changed nothing: the value found is not"),
+        (Op.increment(b"text"), 'increment of "text" failed and changed nothing: the value found is not'),
         (Op.increment(b"large", INTEGER_MAX), "outside -2\\*\\*63 to 2\\*\\*63 - 1"),
-        (Op.append(b"text", b"123456"), "append of b'text' failed .* longer than the cluster allows"),
+        (Op.append(b"text", b"123456"), 'append of "text" failed .* longer than the cluster allows'),
+        (Op.increment(b"\xff" * 40), "increment of 0x(ff){32}… failed"),
         (Op(8, b"", 101), "pause failed .* outside"),
         (Op(99, b"", None), "operation 99 failed .* malformed"),
     ],
@@ -106,18 +107,19 @@ def test_failures_say_what_and_why(op: Op, reason: str) -> None:
     store = new_store()
     executed(store, Op.put(b"text", b"text"))
     executed(store, Op.put(b"large", b"9"))
+    executed(store, Op.put(b"\xff" * 40, b"text"))
     with pytest.raises(OperationFailed, match=reason):
         executed(store, op)
 
 
 def test_an_aborted_multi_says_which_operation_failed() -> None:
     store = new_store()
-    op = Op.multi([Op.get(b"a"), Op.put(b"a", b"1"), Op.cas(b"key" * 20, b"x", b"y"), Op.increment(b"a")])
+    op = Op.multi([Op.get(b"a"), Op.put(b"a", b"1"), Op.cas(b"key" * 100, b"x", b"y"), Op.increment(b"a")])
     with pytest.raises(MultiAborted) as caught:
         executed(store, op)
     assert (caught.value.part, caught.value.outcome) == (2, Outcome.COMPARE_FAILED)
-    assert "its operation 2, cas of b'keykey" in str(caught.value)
-    assert "…" in str(caught.value)
+    assert 'its operation 2, cas of "keykey' in str(caught.value)
+    assert "..." in str(caught.value)
     assert executed(store, Op.get(b"a")) is None
 
 

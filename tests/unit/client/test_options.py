@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from epaxos.client.commands import Op, weigh
-from epaxos.client.drivers.calls import index_of, parts_of
+from epaxos.client.drivers.calls import parts_of
 from epaxos.client.options import Options, client_options
 from epaxos.config import Config, default_replicas, load_config, make_config
 from epaxos.errors import ConfigError, Refused
@@ -84,14 +84,23 @@ def test_endpoints_alone_mean_the_defaults_of_the_configuration() -> None:
     ("arguments", "text"),
     [
         ({"endpoints": []}, "endpoints: found none"),
-        ({"endpoints": "localhost"}, "endpoints: found 'localhost'; allowed: host:port"),
+        ({"endpoints": "localhost"}, 'endpoints: found "localhost"; allowed: host:port'),
         ({"endpoints": "localhost:0"}, "a port from 1 to 65535"),
         ({"endpoints": "localhost:65536"}, "a port from 1 to 65535"),
         ({"endpoints": "udp://localhost:1"}, "allowed: host:port"),
+        ({"endpoints": "*:5999"}, "not a wildcard"),
+        ({"endpoints": "0.0.0.0:5999"}, "not a wildcard"),
+        ({"endpoints": "[::]:5999"}, "not a wildcard"),
+        ({"endpoints": "::1:5999"}, "allowed: host:port"),
+        ({"endpoints": "[localhost]:5999"}, "allowed: host:port"),
+        ({"endpoints": "b\u00fccher.example:5999"}, "host name or IP address"),
+        ({"endpoints": "256.0.0.1:5999"}, "host name or IP address"),
+        ({"endpoints": "a b:5999"}, "host name or IP address"),
+        ({"endpoints": "a:+80"}, "allowed: host:port"),
         ({"endpoints": ["a:1", "tcp://a:1"]}, "found one twice among a:1, a:1"),
         (
             {"endpoints": "a:1", "replica": "alpha"},
-            "replica: found 'alpha'; allowed with endpoints: one of a:1",
+            'replica: found "alpha"; allowed: one of a:1',
         ),
     ],
 )
@@ -104,9 +113,9 @@ def test_an_unknown_replica_gets_one_line(config: Config) -> None:
     with pytest.raises(ConfigError, match="delta"):
         options(config=config, replica="delta")
     with pytest.raises(ConfigError, match="allowed: one of alpha, bravo, charlie"):
-        index_of("delta", options(config=config))
-    assert index_of("charlie", options(config=config)) == 2
-    assert index_of(None, options(config=config)) is None
+        options(config=config).index_of("delta")
+    assert options(config=config).index_of("charlie") == 2
+    assert options(config=config).index_of(None) is None
 
 
 @pytest.mark.parametrize(

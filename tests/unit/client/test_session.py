@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from epaxos.client.commands import Op
-from epaxos.client.session.routes import AVOIDANCE, PATIENCE
+from epaxos.client.session.outbox import WINDOW_BYTES
+from epaxos.client.session.routes import AVOIDANCE, PATIENCE, REPAIR
 from epaxos.client.session.tickets import Ticket
 from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
 from epaxos.statemachine.batch import decode_batch
@@ -850,3 +851,85 @@ def test_where_no_result_had_room_it_waits_longer_and_longer_and_says_so_in_the_
     assert isinstance(error, Untold)
     assert error.may_have_executed
     assert "was executed, but its result did not come within 1 s" in str(error)
+
+
+def test_a_connection_that_cannot_be_had_is_asked_for_again_and_the_next_one_at_once() -> None:
+    rig = Rig(up=False)
+    ticket = rig.put()
+    rig.turn()
+    assert rig.opened == [0]
+    rig.session.broken(0, "no descriptor", rig.now)
+    rig.turn()
+    assert rig.opened == [0, 1]
+    rig.session.broken(1, "no descriptor", rig.now)
+    rig.turn()
+    rig.session.broken(2, "no descriptor", rig.now)
+    assert rig.turn() == []
+    assert rig.session.next_event() == rig.now + REPAIR
+    rig.until_next_event()
+    assert rig.opened == [0, 1, 2, 0]
+    rig.session.rise(0)
+    rig.reply(rig.only())
+    assert ticket.done
+    assert ticket.error is None
+
+
+def test_why_there_is_no_connection_is_told() -> None:
+    rig = Rig(up=False)
+    ticket = rig.put()
+    question = rig.ask(1)
+    rig.turn()
+    rig.session.broken(0, "no descriptor", rig.now)
+    rig.session.broken(1, "no such name", rig.now)
+    rig.later(rig.options.timeout)
+    text = "alpha, bravo, charlie could not be reached within 2 s (alpha: no descriptor; bravo: no such name)"
+    assert str(error_of(ticket)) == f"{text}; the command was not sent"
+    assert str(question.error) == "bravo could not be reached within 2 s (no such name)"
+
+
+def test_a_connection_that_breaks_gives_back_what_was_under_way() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    assert rig.only().replica == 0
+    rig.session.broken(0, "gone", rig.now)
+    rig.reply(rig.only())
+    assert ticket.done
+    assert ticket.error is None
+
+
+def test_a_command_whose_turn_never_came_is_not_said_to_be_unreachable() -> None:
+    rig = Rig(window=1)
+    first, second = rig.puts(5), rig.puts(5)
+    rig.only()
+    rig.later(rig.options.timeout)
+    assert error_of(first).may_have_executed
+    assert not error_of(second).may_have_executed
+    assert str(error_of(second)) == "the command was not sent within 2 s, which those before it took"
+
+
+def test_bytes_under_way_are_bounded() -> None:
+    rig = Rig(max_frame=2**26)
+    tickets = [rig.session.submit(Op.put(b"k", bytes(WINDOW_BYTES // 2)), rig.now) for _ in range(4)]
+    sent = rig.turn()
+    assert len(sent) == 2
+    rig.reply(sent[0])
+    assert len(rig.turn()) == 1
+    huge = rig.session.submit(Op.put(b"k", bytes(2 * WINDOW_BYTES)), rig.now)
+    rig.reply(sent[1])
+    assert len(rig.turn()) == 1
+    rig.reply(rig.sent[2])
+    for batch in [*rig.turn(), rig.sent[3]]:
+        rig.reply(batch)
+    assert all(ticket.done for ticket in [*tickets, huge])
+
+
+def test_a_ticket_in_pieces_can_be_aborted() -> None:
+    rig = Rig()
+    ticket = rig.puts(3)
+    rig.refuse(rig.only(), 1)
+    ticket.abort(NoAnswer("gone"))
+    assert [str(ticket.error_at(position)) for position in range(3)] == [
+        "gone",
+        "alpha refused the command: no",
+        "gone",
+    ]

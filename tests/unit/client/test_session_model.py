@@ -1,8 +1,9 @@
 """A session against a cluster that does anything the network and the clients' protocol allow.
 
-Frames are taken late, answered in any order or never, turned away busy or refused; connections come and go;
-callers give up. Whatever happens: every command ends once and in time, its answer is its own, a number never
-stands for another command, and what is said not to have executed never does.
+Frames are taken late, answered in any order or never, turned away busy or refused; connections come and go, or
+cannot be asked for; callers give up, and ask for more than may be under way. Whatever happens: every command ends
+once and in time, its answer is its own, a number never stands for another command, and what is said not to have
+executed never does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from epaxos.client.commands import Op
+from epaxos.client.drivers.calls import Bulk
 from epaxos.client.session.questions import Question
 from epaxos.client.session.tickets import Ticket
 from epaxos.errors import Refused
@@ -33,10 +35,20 @@ GRACE = 1e-6
 class Caller:
     """A submission and what its caller has seen of it."""
 
-    ticket: Ticket[str]
+    ticket: Ticket[Any]
     deadline: float
     commands: dict[int, bytes]  # number -> key
     over: bool = False
+
+
+@dataclass
+class Large:
+    """A bulk call: its keys, and the numbers that its parts got, in their order."""
+
+    call: Bulk
+    keys: list[bytes]
+    deadline: float
+    numbers: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -60,7 +72,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.session = self.rig.session
         self.cluster = Cluster()
         self.callers: dict[int, Caller] = {}
-        self.questions: list[Question[str]] = []
+        self.large: list[Large] = []
+        self.questions: list[Question[Any]] = []
         self.to_replicas: list[Sent] = []
         self.to_client: list[tuple[Sent, Kind, tuple[Any, ...]]] = []
         self.keys: dict[int, bytes] = {}
@@ -78,13 +91,34 @@ class SessionMachine(RuleBasedStateMachine):
         ticket = self.session.submit_columns(b"\x02" * len(keys), keys, keys, self.rig.now)
         self.enter(ticket, keys, 1.0)
 
-    def enter(self, ticket: Ticket[str], keys: list[bytes], timeout: float) -> None:
+    def enter(self, ticket: Ticket[Any], keys: list[bytes], timeout: float) -> None:
         numbers = range(ticket.first, ticket.end)
         assert self.keys.keys().isdisjoint(numbers)
         commands = dict(zip(numbers, keys, strict=True))
         self.keys.update(commands)
         self.callers[ticket.first] = Caller(ticket, self.rig.now + timeout, commands)
         self.turn()
+
+    @rule(count=st.integers(1, 60), bad=SOME, timeout=st.sampled_from([0.05, 1.0, 5.0]))
+    def bulk(self, count: int, bad: int, timeout: float) -> None:
+        keys = [BAD if position == bad else b"key" for position in range(count)]
+        operations = [Op.put(key, b"v") for key in keys]
+        call = Bulk(operations, self.rig.options, self.rig.now, timeout)
+        self.large.append(Large(call, keys, self.rig.now + timeout))
+        call.submit(self.session, self.rig.now)
+        self.note_parts(self.large[-1])
+        assert len(call.items()) == min(4, -(-count // MAX_BATCH))
+        self.turn()
+
+    def note_parts(self, large: Large) -> None:
+        """The numbers that new parts of a bulk call got."""
+        for ticket in large.call.items():
+            assert isinstance(ticket, Ticket)
+            if ticket.first not in self.keys:
+                keys = large.keys[len(large.numbers) :][: ticket.count]
+                numbers = range(ticket.first, ticket.end)
+                self.keys.update(zip(numbers, keys, strict=True))
+                large.numbers += numbers
 
     @rule(replica=st.none() | REPLICAS)
     def ask(self, replica: int | None) -> None:
@@ -111,6 +145,14 @@ class SessionMachine(RuleBasedStateMachine):
     def disconnect(self, replica: int) -> None:
         if self.session.is_up(replica):
             self.session.fall(replica)
+            self.turn()
+
+    @rule(replica=REPLICAS)
+    def break_connection(self, replica: int) -> None:
+        """No connection can be had: the system refuses what it would take."""
+        if replica in self.rig.opened:
+            self.rig.opened = [other for other in self.rig.opened if other != replica]
+            self.session.broken(replica, "no descriptor", self.rig.now)
             self.turn()
 
     @rule()
@@ -181,8 +223,36 @@ class SessionMachine(RuleBasedStateMachine):
                 assert item.done
                 assert item in self.questions
                 self.questions.remove(item)
+            elif isinstance(item.waiter, Bulk):
+                self.deliver(item, item.waiter)
             else:
                 self.check_finished(self.callers[item.first])
+
+    def deliver(self, item: Ticket[Any], call: Bulk) -> None:
+        (large,) = [large for large in self.large if large.call is call]
+        submitted_more = call.over(item, self.session, self.rig.now)
+        self.note_parts(large)
+        if not call.missing:
+            assert not call.items()
+            self.large.remove(large)
+            self.check_results(large)
+        elif submitted_more:
+            self.turn()
+
+    def check_results(self, large: Large) -> None:
+        """What a bulk call says of each command is true, for good."""
+        results = large.call.result()
+        assert len(results) == len(large.keys)
+        for number, result in zip(large.numbers, results, strict=False):
+            if result.ok:
+                assert result.value == number
+                assert self.cluster.executed[number] == self.keys[number]
+            elif result.error is not None and not result.error.may_have_executed:
+                assert number not in self.cluster.executed
+                self.cluster.never.add(number)
+        for result in results[len(large.numbers) :]:
+            assert result.error is not None
+            assert not result.error.may_have_executed
 
     def check_sent(self, sent: Sent) -> None:
         assert self.session.is_up(sent.replica)
@@ -193,6 +263,12 @@ class SessionMachine(RuleBasedStateMachine):
         assert over.isdisjoint(sent.numbers), "a command was sent again after its caller was told"
         owners = [caller for caller in self.callers.values() if sent.batch.first in caller.commands]
         assert len(sent.batch) <= MAX_BATCH or len(owners[0].commands) >= len(sent.batch)
+
+    @invariant()
+    def bulk_calls_are_told_in_time(self) -> None:
+        for large in self.large:
+            assert self.rig.now < large.deadline + GRACE
+            assert self.session.next_event() <= large.deadline + GRACE
 
     def check_finished(self, caller: Caller) -> None:
         assert not caller.over, "a caller was told twice, or after it gave up"
@@ -236,10 +312,12 @@ class SessionMachine(RuleBasedStateMachine):
             self.take_request(which=0, how="answer")
         assert all(caller.over for caller in self.callers.values())
         assert not self.questions
+        assert not self.large
         ledger = self.session._ledger
         assert ledger.acked == ledger.next == max(self.keys, default=0) + 1
         assert not ledger.waiting
         assert not ledger.flights
+        assert not ledger.weight
         assert self.session.next_event() == float("inf")
 
 

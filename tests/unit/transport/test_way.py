@@ -188,6 +188,23 @@ def test_many_ask_once(names: Resolver) -> None:
     assert names.asked == ["hangs.test"]
 
 
+def test_who_asks_on_top_of_who_asks_is_not_kept_waiting(names: Resolver) -> None:
+    """As a signal handler does."""
+    names.hosts = {"name.example": ["127.0.0.1"]}
+    with way_module._desk._lock:
+        assert find_all([Question("name.example", 1)], 5.0) == [Found("127.0.0.1", "")]
+
+
+def test_without_descriptors_the_reason_is_told(names: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(24, "Too many open files")
+
+    names.hosts = {"name.example": ["127.0.0.1", "127.0.0.2"]}
+    monkeypatch.setattr("selectors.DefaultSelector", refuse)
+    (found,) = find_all([Question("name.example", 1)], 5.0)
+    assert "cannot be looked up: Too many open files" in found.trouble
+
+
 def test_it_looks_again_while_there_is_no_connection_and_follows(names: Resolver) -> None:
     names.hosts["a.test"] = []
     seeker = Seeker("a.test", 7)
