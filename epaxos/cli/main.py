@@ -6,7 +6,7 @@ module imports little, and the help of `epaxos` itself comes from the table belo
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -15,16 +15,21 @@ import click
 from epaxos.cli.failures import PROGRAM, Exit, complain, exit_code, report_click, report_stream
 from epaxos.cli.pages import Page
 from epaxos.cli.streams import StreamError, guard
-from epaxos.errors import EpaxosError
+from epaxos.errors import ConfigError, EpaxosError
 from epaxos.version import __version__
 
 
 class Entry(NamedTuple):
-    """Where a sub-command is found, and what the help of `epaxos` says of it."""
+    """Where a sub-command is found, and what the help of `epaxos` says of it.
+
+    needs  modules that are not installed with every client, and `extra` the name under which setup.cfg has them
+    """
 
     section: str
     module: str
     purpose: str
+    extra: str = ""
+    needs: tuple[str, ...] = ()
 
 
 CLUSTER: Final = "Run a cluster"
@@ -32,21 +37,31 @@ DATA: Final = "Read and write"
 DISK: Final = "Look after the data"
 OTHER: Final = "Measure and configure"
 
+SERVER: Final = ("prometheus_client", "pykka", "starlette", "uvicorn")
+
 ENTRIES: Final = {
-    "serve": Entry(CLUSTER, "epaxos.cli.serve", "Run one replica."),
-    "up": Entry(CLUSTER, "epaxos.cli.up", "Run all replicas of a configuration on this machine."),
-    "status": Entry(CLUSTER, "epaxos.cli.status", "Show how each replica does."),
+    "serve": Entry(CLUSTER, "epaxos.cli.serve", "Run one replica.", "server", SERVER),
+    "up": Entry(
+        CLUSTER, "epaxos.cli.up", "Run all replicas of a configuration on this machine.", "server", SERVER
+    ),
+    "status": Entry(CLUSTER, "epaxos.cli.status", "Show how each replica does.", "server", ("rich",)),
     "get": Entry(DATA, "epaxos.cli.store", "Print the value of a key."),
     "put": Entry(DATA, "epaxos.cli.store", "Set the value of a key."),
     "delete": Entry(DATA, "epaxos.cli.store", "Remove a key."),
     "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),
     "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
-    "inspect": Entry(DISK, "epaxos.cli.inspect", "Show what a replica's data directory holds."),
+    "inspect": Entry(
+        DISK, "epaxos.cli.inspect", "Show what a replica's data directory holds.", "server", ("rich",)
+    ),
     "backup": Entry(DISK, "epaxos.cli.backup", "Copy what a replica holds into a file, while it runs."),
     "restore": Entry(DISK, "epaxos.cli.restore", "Make a new cluster of what a backup holds."),
-    "bench": Entry(OTHER, "epaxos.cli.bench", "Load a running cluster and report what it did."),
-    "simulate": Entry(OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them."),
+    "bench": Entry(
+        OTHER, "epaxos.cli.bench", "Load a running cluster and report what it did.", "bench", ("hdrh", "rich")
+    ),
+    "simulate": Entry(
+        OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them.", "bench", ("rich",)
+    ),
     "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
 }
 
@@ -65,6 +80,12 @@ class Application(Page, click.Group):
         entry = ENTRIES.get(cmd_name)
         if entry is None:
             return None
+        missing = [name for name in entry.needs if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigError(
+                f"{cmd_name} needs what is not installed here ({', '.join(missing)}): "
+                f"pip install 'epaxos[{entry.extra}]'"
+            )
         command = getattr(importlib.import_module(entry.module), cmd_name)
         assert isinstance(command, click.Command)
         return command

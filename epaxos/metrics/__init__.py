@@ -1,7 +1,7 @@
 """Metrics: counted in plain attributes, turned into Prometheus families when somebody asks.
 
 The Replica's thread counts in a `ReplicaStats`; `make_registry` puts it, and the figures of the process,
-behind a Prometheus registry; a `MetricsServer` answers over HTTP, in threads of its own.
+behind a Prometheus registry; a `MetricsServer` answers over HTTP, in a thread of its own.
 Every metric is described in ``docs/metrics.md``.
 """
 

@@ -153,7 +153,8 @@ def build(*, dev: bool) -> None:
     if not has_pip():
         create()
     report("installing epaxos" + (" and the development tools" if dev else ""))
-    run([PYTHON, "-m", "pip", "install", "--editable", f"{ROOT}[dev]" if dev else ROOT])
+    extras = "server,bench,dev" if dev else "server,bench"
+    run([PYTHON, "-m", "pip", "install", "--editable", f"{ROOT}[{extras}]"])
     unfinished = FINISHED.with_suffix(".new")
     unfinished.write_text(json.dumps(wanted(dev=dev)))
     unfinished.replace(FINISHED)

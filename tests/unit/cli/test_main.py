@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import configparser
+import importlib.util
 import os
 import re
 import subprocess
@@ -185,6 +187,48 @@ def test_the_command_itself_imports_no_library_but_click(words: list[str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("command", "needs", "extra"),
+    [
+        ("bench", "hdrh", "bench"),
+        ("serve", "uvicorn", "server"),
+        ("up", "uvicorn", "server"),
+        ("status", "rich", "server"),
+    ],
+)
+def test_what_needs_more_than_a_client_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, needs: str, extra: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == needs else find(name))
+    result = run(command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    advice = f"pip install 'epaxos[{extra}]'"
+    assert result.stderr == f"epaxos: {command} needs what is not installed here ({needs}): {advice}\n"
+    assert run("get", "--help").exit_code == 0
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for entry in ENTRIES.values():
+        if entry.needs:
+            lines = setup["options.extras_require"][entry.extra].split("\n")[1:]
+            packages = {line.split()[0].replace("-", "_") for line in lines}
+            assert {{"hdrh": "hdrhistogram"}.get(name, name) for name in entry.needs} <= packages
+
+
+def test_what_every_client_has_needs_no_extra() -> None:
+    extra = {name for entry in ENTRIES.values() for name in entry.needs}
+    for entry in ENTRIES.values():
+        imported = run_python(f"import sys, {entry.module}; print(*sys.modules)").split()
+        assert set(imported) & extra <= set(entry.needs)
+    imported = run_python(
+        "import sys, epaxos.client.blocking, epaxos.client.asynchronous; print(*sys.modules)"
+    ).split()
+    assert not set(imported) & extra
+
+
+@pytest.mark.parametrize(
     ("words", "hint"),
     [
         (
@@ -206,7 +250,7 @@ def test_what_begins_with_a_dash_gets_a_hint(run: Run, words: str, hint: str) ->
     [
         ("epaxos.cli.store", {"rich", "pykka", "prometheus_client", "asyncio"}),
         ("epaxos.cli.up", {"rich", "pykka", "prometheus_client", "zmq"}),
-        ("epaxos.cli.serve", {"rich", "asyncio", "epaxos.client"}),
+        ("epaxos.cli.serve", {"rich", "epaxos.client"}),
     ],
 )
 def test_a_command_imports_what_it_needs(module: str, libraries: set[str]) -> None:
