@@ -101,7 +101,7 @@ class Refused(ClientError):
 
 
 class Busy(ClientError):
-    """Every replica tried answered `busy`; the command did not execute."""
+    """Every replica tried turned the command away, for want of room or of a quorum; it did not execute."""
 
 
 class NoAnswer(ClientError):

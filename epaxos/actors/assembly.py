@@ -100,7 +100,7 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
     log = journal.load()
     incarnation = log.incarnations.pop(row, None)
     if incarnation is None:
-        incarnation = secrets.randbits(64)
+        incarnation = secrets.randbits(64) or 1
         journal.remember(row, incarnation)
     checkpoint = Fetched(rows, EPAXOS.width(config.n), decode_payload)
     _read_checkpoint(engine, checkpoint)

@@ -90,6 +90,8 @@ class Clients:
         self._waiting = 0
         self._waiting_bytes = 0
         self._refusals_logged: set[str] = set()
+        self.away: str | None = None
+        """Why no command is taken, and clients are told to ask another replica; None if they are."""
 
     @property
     def waiting(self) -> int:
@@ -102,24 +104,17 @@ class Clients:
         self._drop_answered()
         return bool(self._queue)
 
-    def open(
-        self, identity: bytes, parts: Sequence[bytes], now: float, *, refuse: bool = False
-    ) -> StatusRequest | None:
-        """Take one frame from the clients' socket; a question for the status is handed back.
-
-        With `refuse` no command is taken: its client is answered as by a replica that is busy, and goes elsewhere.
-        """
+    def open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+        """Take one frame from the clients' socket; a question for the status is handed back."""
         try:
-            return self._open(identity, parts, now, refuse=refuse)
+            return self._open(identity, parts, now)
         except FrameError as error:
             self._stats.error(error.kind)
             self._log_once(error.kind, str(error))
             self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
         return None
 
-    def _open(
-        self, identity: bytes, parts: Sequence[bytes], now: float, *, refuse: bool
-    ) -> StatusRequest | None:
+    def _open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
         frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
@@ -127,12 +122,7 @@ class Clients:
             return _status_request(identity, frame.body)
         if frame.kind != Kind.REQUEST:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
-        batch = decode_batch(frame.body)
-        if refuse:
-            self._stats.error("busy")
-            self._send(identity, Kind.BUSY, (batch.client, batch.first, len(batch)))
-        else:
-            self._request(identity, batch, now)
+        self._request(identity, decode_batch(frame.body), now)
         return None
 
     def _request(self, identity: bytes, batch: Batch, now: float) -> None:
@@ -141,6 +131,10 @@ class Clients:
         under_way = self._frames.get(commands)
         if under_way is not None:
             under_way.identity = identity
+            return
+        if self.away is not None:
+            self._stats.error("busy")
+            self._send(identity, Kind.AWAY, (*commands, self.away))
             return
         if count > self._config.max_pending:
             text = (
@@ -170,6 +164,20 @@ class Clients:
             if not waiting:
                 self._queue.append(part)
             waiting.append(frame)
+
+    def send_away(self, reason: str) -> None:
+        """Take no more, and tell at once those whose commands are under way; they are answered as ever."""
+        self.away = reason
+        for identity, client in {(frame.identity, frame.client) for frame in self._frames.values()}:
+            self._send(identity, Kind.AWAY, (client, 0, 0, reason))
+
+    def give_up(self, reason: str) -> None:
+        """Take no more, and answer nothing that is under way."""
+        self.away = reason
+        self._queue.clear()
+        self._frames.clear()
+        self._wanted.clear()
+        self._waiting = 0
 
     def take_batches(self) -> list[Batch]:
         """The batches of the next instance: one without aggregation, else as many as fit."""

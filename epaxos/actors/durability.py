@@ -108,6 +108,10 @@ class Durability:
         self._do(self._keeper.poll(now), now)
         self._reporter.note(self._keeper.catch_up, self._keeper.caught_up, now)
 
+    def finish(self, since: float, now: float) -> bool:
+        """Have a checkpoint of what had executed at `since`; whether there is one, or it must not be waited for."""
+        return self._keeper.finish(since, now)
+
     def receive(self, sender: Row, message: TransferMessage, now: float) -> None:
         """Take a peer's message about a checkpoint; what is bad about it is counted."""
         try:

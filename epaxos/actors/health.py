@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from queue import SimpleQueue
 from time import monotonic
 from typing import Final
 
@@ -17,18 +18,24 @@ STUCK: Final = 60.0
 class Standing:
     """How a Replica does, for the threads that wait for it or are asked about it.
 
+    news        tells the thread that waits what has come: the name of a signal, or "" for the end
     reached     set when it has stopped, for whatever reason; `error` is None after an ordinary stop
     trouble     what is wrong with the disk of one that goes on
     draining    whether it is about to stop: it finishes what it has, and wants nothing new
-    started     whether it has resumed what its log holds and listens
+    farewell    how it came to its end, if it has drained
+    started     whether it has resumed what its log holds, and has caught up with a quorum since
     busy_since  when it took the message that it is at work on (monotonic, seconds); None while it waits for one
     """
 
     def __init__(self) -> None:
+        self.news: SimpleQueue[str] = (
+            SimpleQueue()
+        )  # whose `put` may interrupt itself, as in a signal's handler
         self.reached = threading.Event()
         self.error: BaseException | None = None
         self.trouble = ""
         self.draining = False
+        self.farewell = ""
         self.started = False
         self.busy_since: float | None = None
 
@@ -37,6 +44,7 @@ class Standing:
         if not self.reached.is_set():
             self.error = error
             self.reached.set()
+            self.news.put("")
 
     def at_work(self) -> float:
         """Seconds since it took the message that it is at work on; 0 while it waits for one."""

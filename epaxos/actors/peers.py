@@ -26,7 +26,7 @@ class Opened(NamedTuple):
     sender: Row
     incarnation: int
     messages: list[PeerMessage]
-    hears: bool
+    hears: bool | None
 
 
 class Peers:
@@ -59,6 +59,8 @@ class Peers:
         self._incarnation = incarnation
         self._incarnations = dict(incarnations)
         self._remember = remember
+        self.acknowledged: set[Row] = set()
+        """The peers that have said that they know this incarnation."""
         self._logged: set[tuple[str, str]] = set()
         self._traffic = [
             {kind: stats.message_traffic("received", name, replica) for kind, name in MESSAGE_NAMES.items()}
@@ -114,6 +116,8 @@ class Peers:
             raise FrameError(
                 "addressee", f"{self._names[request.sender]} speaks to the {own} that it heard before"
             )
+        if request.addressee:
+            self.acknowledged.add(request.sender)
         return request
 
     def _forgetful(self, name: str) -> str:

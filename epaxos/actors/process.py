@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from math import inf
+from queue import Empty
 from types import FrameType
 from typing import Final
+
+from pykka import ActorDeadError, ActorRef, Timeout
 
 from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, make_parts
 from epaxos.actors.health import Standing, examine
-from epaxos.actors.replica import Replica
+from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import ConfigError, EpaxosError
 from epaxos.metrics import MetricsServer, make_registry
@@ -29,9 +34,16 @@ _log = logging.getLogger(__name__)
 NAME_PATIENCE: Final = 30.0
 """Seconds for which a name server that does not answer is asked what this replica is to listen on."""
 
+_NAP: Final = 0.5
+"""Seconds for which a signal may go unnoticed."""
+
+_STUCK: Final = 60.0
+_HURRY: Final = 2.0
+"""Seconds after which a Replica that should have ended is taken to be stuck; the latter if it was told twice."""
+
 
 def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
-    """Run the replica `name` until SIGINT, SIGTERM or, if it is not 0, for `uptime` seconds.
+    """Run the replica `name` until SIGINT, SIGTERM or, if it is not 0, for `uptime` seconds; then let it drain.
 
     Returns the exit code: 0 after an ordinary stop, 1 if the replica failed.
 
@@ -45,7 +57,8 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
     standing = Standing()
     with _until_signalled(standing), ExitStack() as stack:
         hosts = _own_hosts(address, standing)
-        if standing.reached.is_set():
+        if not standing.news.empty():
+            _log.info("stopping on %s", standing.news.get())
             return 0
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
         pages = [stack.enter_context(page) for page in listen_tcp(address, "metrics_port", hosts)]
@@ -55,11 +68,53 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
         with MetricsServer(pages, registry, lambda: examine(config, standing, parts.stats)):
             _calm_garbage_collector()
             replica = Replica.start(config, row, parts, hosts, standing)
+            patience = _STUCK
             try:
-                standing.reached.wait(uptime or None)
+                patience = _run(replica, standing, uptime)
             finally:
-                replica.stop(block=True)
+                _end(replica, patience)
+    if standing.error is None:
+        _log.info(
+            "stopped: %s",
+            standing.farewell or "at once; what it promised is kept, what was under way is not answered",
+        )
     return _exit_code(standing.error)
+
+
+def _run(replica: ActorRef[Replica], standing: Standing, uptime: float) -> float:
+    """Wait until the replica has ended or is told to; let it drain then, unless it is told once more.
+
+    Returns how long to wait for it to let go of everything.
+    """
+    why = _next(standing, uptime or None)
+    if not standing.reached.is_set():
+        _log.info("stopping on %s", why or "the end of its uptime")
+        with suppress(ActorDeadError):  # it has just ended by itself
+            replica.tell(Drain())
+        _next(standing, GRACE + _HURRY)
+    return _STUCK if standing.reached.is_set() else _HURRY
+
+
+def _next(standing: Standing, timeout: float | None) -> str:
+    """What comes next: the name of a signal; empty after the time-out, or if the replica has ended.
+
+    The system may give a signal to another thread, as to a process that was just continued; Python's handler then runs
+    when this one next wakes.
+    """
+    until = inf if timeout is None else time.monotonic() + timeout
+    while (left := until - time.monotonic()) > 0:
+        with suppress(Empty):
+            return standing.news.get(timeout=min(left, _NAP))
+    return ""
+
+
+def _end(replica: ActorRef[Replica], patience: float) -> None:
+    """Let the Replica let go of everything; it may be stuck in a call to a disk that does not answer."""
+    try:
+        replica.stop(block=True, timeout=patience)
+    except Timeout:
+        _log.critical("the replica is stuck, so its process ends without it")
+        os._exit(1)
 
 
 def _place(config: Config, name: str, parts: Parts) -> str:
@@ -86,9 +141,9 @@ def _own_hosts(address: ReplicaAddress, standing: Standing) -> list[str]:
     while True:
         answer: Future[list[str]] = Future()
         threading.Thread(target=_answer, args=(answer, host), name="resolver", daemon=True).start()
-        while not answer.done() and not standing.reached.is_set():
+        while not answer.done() and standing.news.empty():
             wait([answer], 0.1)
-        if standing.reached.is_set():
+        if not standing.news.empty():
             return []
         try:
             return answer.result()
@@ -97,7 +152,9 @@ def _own_hosts(address: ReplicaAddress, standing: Standing) -> list[str]:
             if error.errno != socket.EAI_AGAIN or time.monotonic() > stop:
                 raise ConfigError(f"{text}; correct `host`, or set `listen` to an address") from error
             _log.warning("%s; asking again", text)
-            standing.reached.wait(1.0)
+            pause = time.monotonic() + 1.0
+            while standing.news.empty() and time.monotonic() < pause:
+                time.sleep(0.1)
 
 
 def _answer(answer: Future[list[str]], host: str) -> None:
@@ -109,11 +166,10 @@ def _answer(answer: Future[list[str]], host: str) -> None:
 
 @contextmanager
 def _until_signalled(standing: Standing) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the replica in order."""
+    """Let SIGINT and SIGTERM be told to the thread that waits."""
 
     def stop(number: int, _: FrameType | None) -> None:
-        _log.info("stopping on %s", signal.Signals(number).name)
-        standing.reach(None)
+        standing.news.put(signal.Signals(number).name)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

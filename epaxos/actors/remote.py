@@ -33,6 +33,10 @@ REMINDER: Final = 600.0
 """Seconds after which the log says so again."""
 
 
+LAST_WORDS: Final = 200
+"""Milliseconds that a replica which leaves gives its last frames to be sent."""
+
+
 class Outgoing(NamedTuple):
     """An encoded message and the name of its type, for counting."""
 
@@ -49,11 +53,14 @@ class Send(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """To a Remote: a frame of this incarnation of the peer came in; `mutual` is whether it hears this replica too."""
+    """To a Remote: a frame of this incarnation of the peer came in.
+
+    `hears` is whether it hears this replica too; None if that was its last frame.
+    """
 
     now: float
     incarnation: int
-    mutual: bool = True
+    hears: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +123,13 @@ class Remote(HostedActor):
         self.socket.set(zmq.LINGER, 0)
         self.socket.set(zmq.IMMEDIATE, 1)  # nothing is queued for a peer that is not connected
         self.socket.set(zmq.RECONNECT_IVL, 50)
-        self.socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+        self.socket.set(zmq.RECONNECT_IVL_MAX, 200)  # a peer that is back takes part no earlier
         self.socket.set(zmq.MAXMSGSIZE, settings.max_frame)
         self.online = False
         self.last_heard = float("-inf")
         self._hears = False
         self._addressee = 0
+        self._leaving = False
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
@@ -161,10 +169,11 @@ class Remote(HostedActor):
             self._take(message)
         elif isinstance(message, Heard):
             self.last_heard = message.now
-            self._hears = True
+            self._hears = message.hears is not None
             self._addressee = message.incarnation
-            if message.mutual != self.online:
-                self._set_online(online=message.mutual, reason="it does not hear this replica")
+            if bool(message.hears) != self.online:
+                reason = "it is stopping" if message.hears is None else "it does not hear this replica"
+                self._set_online(online=bool(message.hears), reason=reason)
         else:
             return super().on_receive(message)
         return None
@@ -213,6 +222,14 @@ class Remote(HostedActor):
             return "it is heard, but does not hear this replica"
         return self._way.trouble or self._refusal or "it accepts connections and is silent"
 
+    def leave(self) -> None:
+        """Send what waits for a ride, and that this replica is about to end; nothing may be sent after that."""
+        self.socket.set(zmq.LINGER, LAST_WORDS)
+        if self.online:
+            self._flush([])
+        self._leaving = True
+        self._send([self._beacon()])
+
     def _read(self) -> None:
         """Read what the peer sent back on this connection: only refusals come this way."""
         while readable(self.socket):
@@ -251,7 +268,8 @@ class Remote(HostedActor):
     def _send(self, bundle: list[Outgoing]) -> None:
         settings = self._settings
         encoded = [outgoing.encoded for outgoing in bundle]
-        request = PeerRequest(settings.me, settings.incarnation, encoded, self._hears, self._addressee)
+        hears = None if self._leaving else self._hears
+        request = PeerRequest(settings.me, settings.incarnation, encoded, hears, self._addressee)
         frame = seal(Kind.PEER, settings.cluster, encode_envelope(request))
         if len(frame) > settings.max_frame and len(bundle) > 1:
             middle = len(bundle) // 2

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from operator import sub
+from operator import ge, sub
 from typing import Any, Final, NamedTuple
 
 import pykka
@@ -27,7 +27,7 @@ from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, no_quorum
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Peers
-from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
+from epaxos.actors.remote import LAST_WORDS, Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import bind_router
 from epaxos.actors.status import describe
@@ -35,14 +35,17 @@ from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
-from epaxos.protocol.epaxos.messages import Message
-from epaxos.protocol.ids import Row, slots_text
+from epaxos.protocol.epaxos.messages import Beacon, Message
+from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Payload, decode_payload, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, encode_message
 
 _log = logging.getLogger(__name__)
+
+GRACE: Final = 5.0
+"""Seconds that a replica which drains may take."""
 
 
 class RefusedByPeers(EpaxosError):
@@ -53,6 +56,10 @@ class Digested(NamedTuple):
     """To the Replica, from the thread that computed it: the digest that clients asked for."""
 
     digest: str
+
+
+class Drain(NamedTuple):
+    """To the Replica: finish what has been taken, write a checkpoint, take leave, and stop."""
 
 
 class Outbox:
@@ -93,6 +100,9 @@ class Replica(pykka.ThreadingActor):
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
         self._unheard = False
+        self._takes_part = parts.resumes or config.n == 1
+        self._to_reach: dict[Row, Vector] = {}
+        self._drain: _Draining | None = None
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
@@ -135,7 +145,8 @@ class Replica(pykka.ThreadingActor):
         sources = Sources(self._peer_socket, self._client_socket, self._deadline, time.monotonic)
         self._resume()
         self.actor_inbox.attach(sources)
-        self._standing.started = True
+        self._clients.away = "it is starting and has no quorum yet"
+        self._come_up(time.monotonic())
 
     def _resume(self) -> None:
         """Go on with what the log holds; everything in it that is decided executes before the first round."""
@@ -201,7 +212,7 @@ class Replica(pykka.ThreadingActor):
             remote.end()
         self._helpers.shutdown(wait=False, cancel_futures=True)
         self._durability.close(abandon=self._unheard)
-        self._context.destroy(linger=0)
+        self._context.destroy(linger=LAST_WORDS if self._left else 0)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -215,21 +226,26 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            self._guard(self._refuse_round if self._standing.trouble else self._on_round, message)
+            refuses = self._left or self._standing.trouble
+            self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):
             # After trouble with the disk the core holds decisions that are not durable, and must not execute.
             if not self._standing.trouble:
                 self._guard(self._durability.on_committed, message)
+        elif isinstance(message, Drain):
+            self._begin_to_drain(time.monotonic())
         elif isinstance(message, Broken):
             raise message.error
         elif isinstance(message, Digested):
             self._on_digest(message.digest)
         else:
             return super().on_receive(message)
+        if self._drain is not None and not self._left:
+            self._guard(self._go_on_draining, time.monotonic())
         return None
 
     def _guard(self, take: Callable[[Any], None], message: object) -> None:
-        """Take a message; if the disk fails at that, promise nothing more."""
+        """Take a message, or go on with something; if the disk fails at that, promise nothing more."""
         try:
             take(message)
         except StorageError as error:
@@ -239,6 +255,7 @@ class Replica(pykka.ThreadingActor):
         if self._standing.trouble:
             return
         self._standing.trouble = str(error)
+        self._clients.give_up("its disk failed")
         self._stats.storage_failed = True
         _log.critical(
             "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
@@ -250,7 +267,7 @@ class Replica(pykka.ThreadingActor):
         """Tell clients to go elsewhere; of peers nothing is taken."""
         now = time.monotonic()
         for identity, parts in round_.clients:
-            question = self._clients.open(identity, parts, now, refuse=True)
+            question = self._clients.open(identity, parts, now)
             if question is not None:
                 self._answer_status(question)
 
@@ -263,6 +280,8 @@ class Replica(pykka.ThreadingActor):
             for identity, parts in round_.clients
             if (question := self._clients.open(identity, parts, began)) is not None
         ]
+        if not self._standing.started:
+            self._come_up(began)
         self._take_own_events(effects, began)
         self._perform(effects, began)
         self._durability.poll(began)
@@ -281,6 +300,10 @@ class Replica(pykka.ThreadingActor):
             if opened is not None:
                 heard[opened.sender] = Heard(now, opened.incarnation, opened.hears)
                 for message in opened.messages:
+                    if isinstance(message, Beacon) and not self._standing.started:
+                        self._to_reach.setdefault(opened.sender, message.committed)
+                    if not self._takes_part:
+                        continue
                     if isinstance(message, FetchRows | CheckpointRows):
                         self._durability.receive(opened.sender, message, now)
                     else:
@@ -302,7 +325,11 @@ class Replica(pykka.ThreadingActor):
             effects.extend(self._core.on_event(Tick(), now))
 
     def _may_propose(self) -> bool:
-        return self._clients.to_propose and self._core.in_flight < self._config.max_instances
+        return (
+            self._takes_part
+            and self._clients.to_propose
+            and self._core.in_flight < self._config.max_instances
+        )
 
     def _deadline(self) -> float:
         """When a round is due even if nothing arrives."""
@@ -311,7 +338,72 @@ class Replica(pykka.ThreadingActor):
         if self._peer_changes or self._may_propose():
             return 0.0
         remotes = (remote.deadline for remote in self._remotes.values())
+        if self._drain is not None:
+            return min(self._core.deadline, self._durability.deadline, self._drain.until, *remotes)
         return min(self._core.deadline, self._durability.deadline, *remotes, _NEVER)
+
+    # -- coming and going ----------------------------------------------------------------------------------
+
+    def _come_up(self, now: float) -> None:
+        """See whether this replica can vote, and then whether it can serve.
+
+        One that begins anew waits until its peers know it, for `_PATIENCE` even for those that say nothing: one that
+        knew another of this name refuses it, and then it has promised nothing. It serves once it hears a quorum and
+        has executed what had been decided there by then: before, a client would wait here for what it gets at once
+        elsewhere.
+        """
+        if not self._takes_part:
+            wanted = self._config.n if now < self._born + _PATIENCE else self._stats.quorum
+            self._takes_part = len(self._peers.acknowledged) + 1 >= wanted
+        executed = self._core.status().executed
+        if (
+            self._takes_part
+            and self._stats.has_quorum
+            and len(self._to_reach) >= self._stats.quorum - 1
+            and all(all(map(ge, executed, vector)) for vector in self._to_reach.values())
+        ):
+            self._standing.started = True
+            if self._drain is None and not self._standing.trouble:
+                self._clients.away = None
+
+    @property
+    def _left(self) -> bool:
+        return self._drain is not None and self._drain.left
+
+    def _begin_to_drain(self, now: float) -> None:
+        self._standing.draining = True
+        self._drain = _Draining(now, now + GRACE)
+        if not self._standing.trouble:
+            self._clients.send_away("it is stopping")
+
+    def _go_on_draining(self, now: float) -> None:
+        """Leave once nothing of this replica's own is left to do, or there is no more time for it."""
+        drain = self._drain
+        assert drain is not None
+        open_ = max(self._core.in_flight, self._clients.waiting)
+        if now < drain.until and not self._standing.trouble:
+            if open_:
+                return
+            drain.finished = drain.finished or now
+            if not self._durability.finish(drain.finished, now):
+                return
+        drain.left = True
+        if not self._standing.trouble:
+            for remote in self._remotes.values():
+                remote.leave()
+        self._standing.farewell = self._farewell(now - drain.since, open_)
+        self.stop()
+
+    def _farewell(self, seconds: float, open_: int) -> str:
+        """How it ended, for the last line of the log."""
+        if self._standing.trouble:
+            return "its disk had failed, so there was nothing to finish"
+        if not open_:
+            return f"all that was taken is answered, and peers and clients know ({seconds:.2f} s)"
+        return (
+            f"after {seconds:.1f} s with {self._clients.waiting} commands of clients unanswered; what of them is under "
+            "way is for the other replicas to finish"
+        )
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -482,6 +574,19 @@ class Replica(pykka.ThreadingActor):
         )
         self._stats.round_done(events, waited, time.monotonic() - began)
 
+
+class _Draining:
+    """How far a Replica is in stopping: since when, how long it may take, when all was finished, whether it is over."""
+
+    def __init__(self, since: float, until: float) -> None:
+        self.since = since
+        self.until = until
+        self.finished = 0.0
+        self.left = False
+
+
+_PATIENCE: Final = 1.0
+"""Seconds that a replica which begins anew waits for peers that say nothing."""
 
 _NEVER: Final = float("inf")
 

@@ -30,7 +30,7 @@ _SECOND: Final = 1_000_000_000
 _LONGEST_TICK: Final = _SECOND // 10
 _BETWEEN_INTERLUDES: Final = _SECOND // 2
 _REMARKS: Final = 5
-_REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.REFUSED: 3}
+_REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.AWAY: 2, Kind.REFUSED: 3}
 """How many fields an answer has after the client and the first number."""
 
 _FINE: Final = bytes((Outcome.DONE, Outcome.NOT_FOUND))
@@ -210,7 +210,7 @@ class Load:
             return self._take_stray(frame.kind, rest)
         if frame.kind == Kind.REPLY:
             return self._take_reply(flight, *rest)
-        if frame.kind == Kind.BUSY:
+        if frame.kind in (Kind.BUSY, Kind.AWAY):
             self._take_busy(flight)
         else:
             self._remark(rest[-1])

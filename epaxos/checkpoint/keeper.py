@@ -151,6 +151,17 @@ class Keeper:
         if self._executed >= self._settings.instances:
             self._due = now
 
+    def finish(self, since: float, now: float) -> bool:
+        """Have what had executed at `since` in a checkpoint; whether it is durable, or must not be waited for."""
+        if self._fetch is not None:
+            return True
+        if self._phase is not _Phase.IDLE:
+            return False
+        if not self._executed or self._cut_at >= since:
+            return True
+        self._due = min(self._due, now)
+        return False
+
     def wanted(self, peers: Sequence[Row], now: float) -> None:
         """The core has been told by these peers that they have dropped what it needs.
 

@@ -28,7 +28,7 @@ from epaxos.errors import ConfigError, EpaxosError
 
 _log = logging.getLogger(__name__)
 
-STOP_GRACE: Final = 5.0
+STOP_GRACE: Final = 9.0
 """Seconds that a replica gets to stop in order once the process that supervised it is gone."""
 
 
@@ -61,7 +61,7 @@ def serve(
     rejoin: bool,
     supervised: bool,
 ) -> None:
-    """Run one replica in this process, until SIGINT (Ctrl-C) or SIGTERM.
+    """Run one replica in this process, until SIGINT (Ctrl-C) or SIGTERM; a second one ends it at once.
 
     It listens on the three ports that the configuration gives it: for its peers, its clients and HTTP
     (/metrics, /livez, /readyz, /healthz). Its peers may be started before or after it. The log goes to stderr, a line a

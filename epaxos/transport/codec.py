@@ -73,14 +73,14 @@ class PeerRequest(NamedTuple):
     data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
     a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
     receivers. `hears` tells the receiver whether the sender hears it: who is not heard should know, since to
-    everybody else it seems to be there. `addressee` is the incarnation of the receiver that the sender knows, 0 if it
-    has not heard it yet.
+    everybody else it seems to be there; None says that the sender is about to end. `addressee` is the incarnation of
+    the receiver that the sender knows, 0 if it has not heard it yet.
     """
 
     sender: Row
     incarnation: int
     messages: Sequence[bytes]
-    hears: bool = True
+    hears: bool | None = True
     addressee: int = 0
 
 
@@ -147,7 +147,7 @@ class Codec:
         _check(type(sender) is int and 0 <= sender < self._n, "sender")
         _check(type(incarnation) is int and 0 <= incarnation < 2**64, "incarnation")
         _check(type(messages) is list and set(map(type, messages)) <= {bytes}, "list of messages")
-        _check(type(hears) is bool, "whether the receiver is heard")
+        _check(hears is None or type(hears) is bool, "whether the receiver is heard")
         _check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
         return PeerRequest(sender, incarnation, messages, hears, addressee)
 

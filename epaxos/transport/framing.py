@@ -31,11 +31,13 @@ ANY_CLUSTER: Final = 0
 class Kind(IntEnum):
     """What the body of a frame is; bodies are msgpack.
 
-    PEER            a `PeerRequest`: [sender, incarnation, messages]
+    PEER            a `PeerRequest`: [sender, incarnation, messages, hears]
     PEER_REFUSED    text "kind: reason": why this replica ignores the peer that it is sent to
     REQUEST         a batch (`statemachine.batch`)
     REPLY           [client, first, outcomes: one byte per command, values or None if all are None]
     BUSY            [client, first, count]: nothing of the batch was taken, come back later
+    AWAY            [client, first, count, text]: nothing of the batch was taken, nor will any other be before long, for
+                    the reason given: ask another replica. Count 0: nothing was asked, it tells by itself
     REFUSED         [client, first, count, index, text]: nothing of the batch was taken, because of
                     the command at `index` (-1: because of the whole frame; client, first, count are 0
                     where the frame did not tell them)
@@ -51,6 +53,7 @@ class Kind(IntEnum):
     REFUSED = 19
     STATUS = 20
     STATUS_REPLY = 21
+    AWAY = 22
 
 
 _KINDS: Final = frozenset(Kind)

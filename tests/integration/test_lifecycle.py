@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import signal
 import socket
+import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +119,146 @@ def test_a_new_directory_in_place_of_a_known_one_is_refused_and_removed(cluster:
     alive.start("charlie").wait_until_ready()
     with alive.client("charlie") as client:
         assert client.get(b"key") == b"value"
+
+
+class Caller(threading.Thread):
+    """Increments a key of its own, beginning with one replica, and notes how long its calls take."""
+
+    def __init__(self, alive: LiveCluster, name: str) -> None:
+        super().__init__(daemon=True)
+        self._alive = alive
+        self._name = name
+        self._over = threading.Event()
+        self.worst = 0.0
+        self.count = 0
+        self.answered = 0
+
+    def run(self) -> None:
+        with self._alive.client(self._name) as client:
+            while not self._over.is_set():
+                began = time.monotonic()
+                self.answered = client.increment(self._name.encode())
+                self.worst = max(self.worst, time.monotonic() - began)
+                self.count += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join(20)
+        assert not self.is_alive()
+
+
+def test_clients_hardly_notice_a_rolling_restart(cluster: ClusterMaker) -> None:
+    """Without a farewell their worst call takes 1.3 s, the time after which a peer is offline and then some."""
+    alive = cluster(3, **DURABLE | {"timeout": "2s"})
+    callers = [Caller(alive, name) for name in alive.names]
+    for caller in callers:
+        caller.start()
+    time.sleep(0.5)
+    for name in alive.names:
+        alive.stop(name)
+        alive.start(name).wait_until_ready()
+        wait_until_it_serves(alive, name)
+    for caller in callers:
+        caller.stop()
+        assert caller.answered == caller.count > 0, "each increment executed once"
+    assert max(caller.worst for caller in callers) < 1.0, [caller.worst for caller in callers]
+    for name in alive.names:
+        assert re.search(
+            r"stopped: all that was taken is answered, .* \(\d\.\d\d s\)$", alive.log(name), re.MULTILINE
+        )
+        others = (other for other in alive.names if other != name)
+        assert all(f"peer {name} is offline: it is stopping" in alive.log(other) for other in others)
+
+
+def wait_until_it_serves(alive: LiveCluster, name: str) -> None:
+    replica = alive.config.replica(name)
+    deadline = time.monotonic() + 10
+    while True:
+        with suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://{replica.host}:{replica.metrics_port}/readyz", timeout=5).close()
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_replica_that_stops_leaves_nothing_to_redo(cluster: ClusterMaker) -> None:
+    alive = cluster(3, **DURABLE | {"storage": DURABLE["storage"] | {"checkpoint": "1h"}})
+    with alive.client("alpha") as client:
+        for number in range(50):
+            client.put(b"key %d" % number, b"value")
+    alive.stop()
+    rows = json.loads(alive.epaxos("inspect", str(directory_of(alive, "alpha")), "--json").stdout)["rows"]
+    assert rows[0]["executed"] >= 49, "the checkpoint has all of them"
+
+
+@pytest.fixture
+def cut_off(cluster: ClusterMaker) -> Iterator[LiveCluster]:
+    """A cluster of which only alpha runs, with a command under way that it cannot finish."""
+    alive = cluster(3, **DURABLE)
+    others = [alive.process(name) for name in ("bravo", "charlie")]
+    calling = threading.Thread(target=call_in_vain, args=(alive,), daemon=True)
+    for process in others:
+        process.send(signal.SIGSTOP)
+    calling.start()
+    try:
+        deadline = time.monotonic() + 10
+        while "epaxos_in_flight_instances 1.0" not in alive.metrics("alpha"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield alive
+    finally:
+        for process in others:
+            process.send(signal.SIGCONT)
+        calling.join(20)
+
+
+def call_in_vain(alive: LiveCluster) -> None:
+    with alive.client("alpha", timeout=3.0) as client, suppress(ClientError):
+        client.put(b"key", b"value")
+
+
+def test_a_replica_waits_five_seconds_for_what_it_cannot_finish(cut_off: LiveCluster) -> None:
+    began = time.monotonic()
+    assert cut_off.process("alpha").stop() == 0
+    assert 4.5 < time.monotonic() - began < 9
+    cut_off.wait("alpha")
+    assert (
+        "stopped: after 5.0 s with 1 commands of clients unanswered" in cut_off.log("alpha").splitlines()[-1]
+    )
+
+
+def test_a_second_signal_ends_it_at_once(cut_off: LiveCluster) -> None:
+    process = cut_off.process("alpha")
+    process.send(signal.SIGTERM)
+    wait_for_log(cut_off, "alpha", "stopping on SIGTERM")
+    time.sleep(0.3)
+    assert process.status is None
+    began = time.monotonic()
+    assert process.stop() == 0
+    assert time.monotonic() - began < 3
+    cut_off.wait("alpha")
+    assert "stopped: at once" in cut_off.log("alpha").splitlines()[-1]
+
+
+def test_an_uptime_that_is_over_ends_in_the_same_way(cluster: ClusterMaker) -> None:
+    alive = cluster(1, start=False, **DURABLE)
+    alive.start("alpha", options=("--uptime", "500ms"))
+    assert alive.wait("alpha") == 0
+    assert "stopping on the end of its uptime" in alive.log("alpha")
+    assert "stopped: all that was taken is answered" in alive.log("alpha").splitlines()[-1]
+
+
+def test_a_replica_that_begins_anew_alone_waits_for_those_that_may_know_another(
+    cluster: ClusterMaker,
+) -> None:
+    """Bravo, started without its data beside a charlie that never knew it, is refused before charlie believes it."""
+    alive = cluster(3, start=False, **DURABLE)
+    alive.start("alpha", "bravo").wait_until_ready()
+    with alive.client("alpha") as client:
+        client.put(b"key", b"value")
+    alive.stop("alpha", "bravo")
+    place = directory_of(alive, "bravo")
+    place.rename(place.with_name("away"))
+    alive.start()
+    assert alive.wait("bravo") == 1
+    assert not place.exists()

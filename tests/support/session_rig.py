@@ -129,6 +129,10 @@ class Rig:
         batch = sent.batch
         self.receive(sent.replica, Kind.BUSY, batch.client, batch.first, len(batch))
 
+    def away(self, sent: Sent, reason: str) -> None:
+        batch = sent.batch
+        self.receive(sent.replica, Kind.AWAY, batch.client, batch.first, len(batch), reason)
+
     def refuse(self, sent: Sent, index: int, text: str = "no") -> None:
         batch = sent.batch
         self.receive(sent.replica, Kind.REFUSED, batch.client, batch.first, len(batch), index, text)

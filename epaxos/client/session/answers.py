@@ -29,6 +29,18 @@ class Busy(NamedTuple):
     commands: int
 
 
+class Away(NamedTuple):
+    """AWAY: nothing of the frame was taken, and the replica takes no other for now.
+
+    `commands` is 0 where it tells so before it was asked.
+    """
+
+    client: int
+    first: int
+    commands: int
+    text: str
+
+
 class Refused(NamedTuple):
     """REFUSED: nothing of the frame was taken, because of the command at `position` (-1: of the whole frame).
 
@@ -69,6 +81,14 @@ def read_busy(body: bytes) -> Busy:
     if not _are_integers(busy):
         _malformed("busy")
     return busy
+
+
+def read_away(body: bytes) -> Away:
+    """Decode the body of an AWAY."""
+    away = Away._make(_fields(body, 4))
+    if not (_are_integers(away[:3]) and type(away.text) is str):
+        _malformed("away")
+    return away
 
 
 def read_refused(body: bytes) -> Refused:

@@ -225,6 +225,8 @@ class Session(Uncopied, Generic[Waiter]):
                 self._on_reply(replica, answers.read_reply(body), now)
             elif kind == Kind.BUSY:
                 self._on_busy(replica, answers.read_busy(body), now)
+            elif kind == Kind.AWAY:
+                self._on_away(replica, answers.read_away(body), now)
             elif kind == Kind.REFUSED:
                 self._on_refused(replica, answers.read_refused(body))
             elif kind == Kind.STATUS_REPLY:
@@ -293,13 +295,29 @@ class Session(Uncopied, Generic[Waiter]):
     def _on_busy(self, replica: int, busy: answers.Busy, now: float) -> None:
         """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
         client, first, count = busy
-        if not self._is_ours(client, replica):
+        if self._is_ours(client, replica):
+            self._rest_unwanted(self._turned_away(replica, first, count), "no room for it", now)
+
+    def _on_away(self, replica: int, away: answers.Away, now: float) -> None:
+        """Nothing of the frame was taken: its commands go elsewhere at once; they rest if there is nowhere to go."""
+        client, first, count, text = away
+        if (count or client != self.id) and not self._is_ours(client, replica):
             return
-        resting = self._turned_away(replica, first, count)
-        for ticket in resting:
+        self._routes.silent(replica, now)
+        turned_away = self._turned_away(replica, first, count)
+        if turned_away and self._routes.untried(turned_away[0].tried):
+            for ticket in turned_away:
+                self.retries["busy"] += ticket.count
+                self._outbox.add_again(ticket)
+        else:
+            self._rest_unwanted(turned_away, text, now)
+
+    def _rest_unwanted(self, tickets: list[Ticket[Waiter]], reason: str, now: float) -> None:
+        for ticket in tickets:
             ticket.busy += 1
+            ticket.reason = reason
             self.retries["busy"] += ticket.count
-        self._rest(resting, now)
+        self._rest(tickets, now)
 
     def _on_refused(self, replica: int, refused: answers.Refused) -> None:
         """Nothing of the frame was taken: the command to blame fails, the others are sent again."""

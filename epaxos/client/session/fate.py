@@ -32,7 +32,8 @@ def out_of_time(
         return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}{_MAYBE}"), ticket)
     if ticket.busy:
         busy = _listed(ticket.tried, names)
-        return _certain(Busy(f"{busy} had no room for the command {span}; it did not execute"), ticket)
+        text = f"{busy} did not take the command {span} ({ticket.reason}); it did not execute"
+        return _certain(Busy(text), ticket)
     if reached:
         text = f"the command was not sent {span}, which those before it took"
     else:

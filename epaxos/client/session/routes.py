@@ -111,6 +111,10 @@ class Routes:
         link.trouble = trouble
         link.repair_at = now + REPAIR
 
+    def untried(self, tried: tuple[int, ...]) -> bool:
+        """Whether a frame that was sent to those `tried` can still go to another replica."""
+        return not set(tried).issuperset(self._order)
+
     def sent(self, replica: int) -> None:
         """A frame went to the replica."""
         self.links[replica].owed += 1

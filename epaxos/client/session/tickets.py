@@ -54,7 +54,8 @@ class Ticket(Uncopied, Generic[Waiter]):
     deadline    when it fails
     tries       the replicas to which it was sent and that may have taken it
     tried       the replicas to which it was sent, for choosing the next one
-    busy        how often a busy replica turned it away
+    busy        how often a busy replica turned it away, and
+    reason      why, in the words of the last one
     rests       how often it had to wait before it was sent again
     untold      whether a replica has said that it executed, and not what it came to
     flight      the frame in which it is under way; None while it is not
@@ -81,6 +82,7 @@ class Ticket(Uncopied, Generic[Waiter]):
         "operations",
         "outcomes",
         "parent",
+        "reason",
         "rests",
         "sealed",
         "timeout",
@@ -119,6 +121,7 @@ class Ticket(Uncopied, Generic[Waiter]):
         self.busy = 0
         self.rests = 0
         self.untold = False
+        self.reason = ""
         self.flight: Flight[Waiter] | None = None
         self.try_until = 0.0
         self.armed = self.done = False
@@ -197,6 +200,7 @@ class Ticket(Uncopied, Generic[Waiter]):
         piece.busy = self.busy
         piece.rests = self.rests
         piece.untold = self.untold
+        piece.reason = self.reason
         piece.parent = whole
         piece.offset = self.offset + start
         return piece

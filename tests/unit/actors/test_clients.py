@@ -207,6 +207,31 @@ def test_busy_when_too_much_is_pending() -> None:
     assert front.stats.errors["busy"] == 1
 
 
+def test_who_comes_to_a_replica_that_stops_is_sent_away_and_who_waits_is_told_and_answered() -> None:
+    front = Front()
+    front.request(1, 2)
+    front.clients.send_away("it is stopping")
+    assert front.sent == [(b"one", Kind.AWAY, [7, 0, 0, "it is stopping"])]
+    front.request(3, 1)
+    assert front.sent[1:] == [(b"one", Kind.AWAY, [7, 3, 1, "it is stopping"])]
+    front.request(1, 2, identity=b"again")  # a retry of what is under way
+    front.proposed()
+    front.execute(1, 2)
+    assert front.sent[2:] == [(b"again", Kind.REPLY, [7, 1, DONE * 2, None])]
+    assert front.clients.waiting == 0
+
+
+def test_who_waits_for_a_replica_that_gives_up_is_sent_away_when_it_asks_again() -> None:
+    front = Front()
+    front.request(1, 2)
+    front.proposed()
+    front.clients.give_up("its disk failed")
+    front.request(1, 2)
+    assert front.sent == [(b"one", Kind.AWAY, [7, 1, 2, "its disk failed"])]
+    assert front.clients.waiting == 0
+    assert not front.clients.to_propose
+
+
 @pytest.mark.parametrize(
     ("operation", "key", "argument", "text"),
     [

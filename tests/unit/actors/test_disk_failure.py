@@ -46,6 +46,7 @@ class Outside:
         self._door = self._connected(config.replicas[ME].peer_endpoint)
         self._client = self._connected(config.replicas[ME].client_endpoint)
         self.heard: list[PeerMessage] = []
+        self.incarnation = 0
 
     def close(self) -> None:
         self._context.destroy(linger=0)
@@ -64,7 +65,9 @@ class Outside:
 
     def speak(self, row: int, *messages: Message) -> None:
         """Be a peer that hears the replica."""
-        request = PeerRequest(row, 100 + row, [encode_message(message) for message in messages], hears=True)
+        request = PeerRequest(
+            row, 100 + row, [encode_message(message) for message in messages], True, self.incarnation
+        )
         self._door.send(seal(Kind.PEER, self._config.fingerprint, encode_envelope(request)))
 
     def listen(self) -> list[PeerMessage]:
@@ -74,8 +77,9 @@ class Outside:
             while socket.poll(0):
                 _, frame = socket.recv_multipart()
                 body = open_frame(frame, self._config.fingerprint, self._config.max_peer_frame).body
-                encoded = self._codec.decode_envelope(body).messages
-                arrived += [self._codec.decode_message(ME, message) for message in encoded]
+                request = self._codec.decode_envelope(body)
+                self.incarnation = request.incarnation
+                arrived += [self._codec.decode_message(ME, message) for message in request.messages]
         self.heard += arrived
         return arrived
 
@@ -85,9 +89,11 @@ class Outside:
         self.wait_for(lambda: self._has_beacon(beacon))
 
     def _has_beacon(self, beacon: Beacon) -> bool:
+        self.listen()
+        if not self.incarnation:
+            return False
         for row in (BRAVO, CHARLIE):
             self.speak(row, beacon)
-        self.listen()
         online = self.status()["peers"]
         return all(peer["online"] for peer in online.values()) and bool(self.heard)
 
@@ -136,7 +142,7 @@ class Running:
         refused = self.engine.refused
         for number in (100, 101):
             outside.request(number)
-            assert outside.answer() == (Kind.BUSY, [7, number, 1])
+            assert outside.answer() == (Kind.AWAY, [7, number, 1, "its disk failed"])
         status = outside.status()
         assert "no space left" in status["storage_failed"]
         assert any("no space left" in reason for reason in self.health().unready)

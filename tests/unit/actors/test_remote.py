@@ -182,6 +182,28 @@ def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
     assert line.reported == []  # never online: heard, but not hearing
 
 
+def test_who_leaves_sends_what_waits_for_a_ride_and_says_so_last(make: Callable[[], Line]) -> None:
+    line = make()
+    line.connect()
+    line.hear(0.0)
+    line.send(0.0, [], [commit(1)])
+    line.remote.leave()
+    bundle, farewell = line.receive_request(), line.receive_request()
+    assert (len(bundle.messages), bundle.hears) == (1, True)
+    assert farewell.hears is None
+
+
+def test_a_peer_that_leaves_is_offline_at_once_and_not_heard(make: Callable[[], Line]) -> None:
+    line = make()
+    line.connect()
+    line.hear(0.0)
+    line.remote.actor_ref.tell(Heard(0.1, 7, None))
+    line.remote.run_waiting()
+    assert line.reported == [(1, True), (1, False)]
+    line.remote.tick(0.2)
+    assert line.receive_request().hears is False
+
+
 # -- out of reach --------------------------------------------------------------------------------------------
 
 

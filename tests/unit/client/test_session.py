@@ -321,6 +321,52 @@ def test_the_pauses_grow_and_are_bounded() -> None:
     assert all(0.05 <= pause <= 0.1 for pause in pauses[7:])
 
 
+def test_who_is_sent_away_goes_elsewhere_at_once() -> None:
+    rig = Rig()
+    rig.put()
+    rig.away(rig.only(), "it is stopping")
+    second = rig.only()
+    assert second.replica == 1, "without any rest"
+    rig.reply(second)
+    (done,) = rig.finished()
+    assert isinstance(done, Ticket)
+    assert done.error is None
+    rig.put()
+    assert rig.only().replica == 1, "the first one is avoided"
+    assert rig.session.retries == {"silent": 0, "lost": 0, "busy": 1}
+
+
+def test_a_replica_may_tell_before_it_is_asked() -> None:
+    rig = Rig()
+    rig.put()
+    sent = rig.only()
+    rig.receive(0, Kind.AWAY, rig.session.id, 0, 0, "it is stopping")
+    rig.put()
+    assert rig.only().replica == 1
+    rig.reply(sent)
+    assert len(rig.finished()) == 1, "what it has taken it answers"
+
+
+def test_who_is_sent_away_everywhere_rests_and_is_told_why() -> None:
+    rig = Rig(timeout=1.0)
+    rig.put()
+    for replica in range(3):
+        sent = rig.only()
+        assert sent.replica == replica
+        rig.away(sent, "it is starting")
+    assert rig.turn() == []
+    while not (finished := rig.finished()):
+        for sent in rig.until_next_event():
+            rig.away(sent, "it is starting")
+        assert rig.now <= 101.0
+    (ticket,) = finished
+    assert isinstance(ticket.error, Busy)
+    assert str(ticket.error) == (
+        "alpha, bravo, charlie did not take the command within 1 s (it is starting); it did not execute"
+    )
+    assert not ticket.error.may_have_executed
+
+
 def test_busy_to_the_end_did_not_execute() -> None:
     rig = Rig(timeout=0.5)
     ticket = rig.put()
