@@ -139,7 +139,7 @@ def test_the_answer_is_what_is_recorded() -> None:
     assert (instance.deps, instance.seq) == ((0, -1, 3), 1)
 
 
-# -- what was once known is covered for ever (protocol 2.2) ------------------------------------------------
+# -- what was once known is covered for ever (protocol 2, the second) ------------------------------------------------
 
 PLACE = InstanceId(2, 4)
 KNOWN = put(7, b"x")

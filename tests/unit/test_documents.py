@@ -1,0 +1,78 @@
+"""What the documents name exists, and what exists they name: files, sections, messages, commands, codes, folders."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from epaxos.cli.failures import Exit
+from epaxos.cli.main import ENTRIES
+from epaxos.simulation.checkers.violation import Verdict
+from epaxos.transport.codec import MESSAGE_NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+CLI = DOCS["cli.md"]
+PROTOCOL = DOCS["protocol.md"]
+
+
+def files(*places: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", *places], cwd=ROOT, capture_output=True, check=True)
+    return [ROOT / name for name in listed.stdout.decode().splitlines()]
+
+
+def first_cells(text: str, heading: str) -> list[str]:
+    """What stands between backticks or alone in the first column of the table with that heading."""
+    _, found, rest = text.partition(f"\n| {heading} |")
+    assert found, f"no table with the heading {heading}"
+    rows = rest.split("\n\n", 1)[0].splitlines()[2:]
+    return [row.split("|")[1].strip() for row in rows]
+
+
+@pytest.mark.parametrize("name", sorted(DOCS))
+def test_modules_and_scenarios_that_a_document_names_exist(name: str) -> None:
+    about_the_package = name in {"protocol.md", "architecture.md"}
+    there = {
+        path.name
+        for path in files("epaxos", "tests", *(() if about_the_package else ("benchmarks", "tools")))
+    }
+    assert set(re.findall(r"`(?:[\w/]+/)?([\w-]+\.(?:py|txt))`", DOCS[name])) <= there
+
+
+def test_places_in_the_protocol_that_the_program_cites_exist() -> None:
+    there = set(re.findall(r"^#+ (\d(?:\.\d+)?)\.? ", PROTOCOL, re.MULTILINE))
+    for path in files("epaxos", "tests", "tools"):
+        if path.suffix == ".py":
+            cited = set(re.findall(r"\bprotocol (\d(?:\.\d+)?)", path.read_text()))
+            assert cited <= there, path
+
+
+def test_places_in_the_protocol_that_it_cites_itself_exist() -> None:
+    there = set(re.findall(r"^#+ (\d\.\d+) ", PROTOCOL, re.MULTILINE))
+    assert set(re.findall(r"[( ]([34]\.\d+)\b(?! ?[a-zA-Z]*s\b)", PROTOCOL)) <= there
+
+
+def test_the_table_of_messages_has_all_of_them() -> None:
+    assert set(first_cells(PROTOCOL, "message")) == set(MESSAGE_NAMES.values())
+
+
+def test_every_command_has_its_line() -> None:
+    named = {word for cell in first_cells(CLI, "Command") for word in re.findall(r"`(\w+)(?: \w+)?`", cell)}
+    assert named >= set(ENTRIES)
+
+
+def test_every_exit_code_has_its_line() -> None:
+    codes = {int(code) for cell in first_cells(CLI, "Code") for code in re.findall(r"\d+", cell)}
+    assert codes == {*Exit, *Verdict}
+
+
+def test_every_folder_has_its_line() -> None:
+    layout = DOCS["contributing.md"]
+    for parent in ("epaxos", "tests"):
+        block = re.split(r"\n    \w", re.split(rf"\n    {parent}/\s", layout, maxsplit=1)[1], maxsplit=1)[0]
+        named = re.findall(r"^ {6}(\w+)/ ", block, re.MULTILINE)
+        places = [path.relative_to(ROOT / parent).parts for path in files(parent)]
+        assert set(named) == {parts[0] for parts in places if len(parts) > 1}
