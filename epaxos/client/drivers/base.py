@@ -52,6 +52,22 @@ class Driver(Uncopied):
         self._wire.close(farewell=False)
         self._begin()
 
+    def _deliver(self, now: float) -> bool:
+        """Tell calls what is over; returns whether that made them submit more."""
+        more = False
+        for item in self._session.take_finished():
+            call = item.waiter
+            assert call is not None
+            if call.over(item, self._session, now):
+                more = True
+            if not call.missing:
+                self._release(call)
+        return more
+
+    def _release(self, call: Call) -> None:
+        """Let whoever waits for a call go on, which is done."""
+        raise NotImplementedError
+
     def _watch(self, descriptor: int) -> None:
         """A socket has this descriptor."""
         raise NotImplementedError

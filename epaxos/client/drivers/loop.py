@@ -138,18 +138,6 @@ class LoopDriver(Driver):
         finally:
             self._at_work = False
 
-    def _deliver(self, now: float) -> bool:
-        """Tell calls what is over; returns whether that made them submit more."""
-        more = False
-        for item in self._session.take_finished():
-            call = item.waiter
-            assert call is not None
-            if call.over(item, self._session, now):
-                more = True
-            if not call.missing:
-                self._release(call)
-        return more
-
     def _release(self, call: Call) -> None:
         """Let the task of a call that is done go on."""
         future = self._calls.pop(call, None)

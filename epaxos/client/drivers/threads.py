@@ -99,8 +99,8 @@ class ThreadsDriver(Driver):
         if thread in self._inside:
             self._run_apart(call)
             return
-        self._inside.add(thread)
         try:
+            self._inside.add(thread)
             self._run(call, thread)
         finally:
             self._inside.discard(thread)
@@ -122,7 +122,7 @@ class ThreadsDriver(Driver):
             if self._closed is not None:
                 raise never_began(self._closed)
             follower = None
-            if self._driver is None:
+            if self._driver is None or self._driver == thread:  # broken off before it could hand over
                 self._driver = thread
             else:
                 follower = self._follow(call)
@@ -138,8 +138,8 @@ class ThreadsDriver(Driver):
             with suppress(OSError):
                 self._ring()
             return
-        self._inside.add(thread)
         try:
+            self._inside.add(thread)
             with self._mutex:
                 self._closed = self._closed or CLOSED
                 if self._driver is None:
@@ -187,19 +187,22 @@ class ThreadsDriver(Driver):
         opened = False
         try:
             while not opened:
-                opened = follower.gate.acquire(timeout=_LOOK) or self._succeeds(call, follower)
+                opened = follower.gate.acquire(timeout=_LOOK) or self._may_go_on(call, follower)
         finally:
             if not opened:
                 self._desert(call, follower)
         return follower.promoted
 
-    def _succeeds(self, call: Call, follower: _Follower) -> bool:
-        """Whether the driver is gone, broken off before it could name its successor: then that is this thread."""
+    def _may_go_on(self, call: Call, follower: _Follower) -> bool:
+        """Whether the driver was broken off, before it opened the gate or named its successor: that is this thread."""
         with self._mutex:
-            if call not in self._followers or self._driver in self._inside:
+            if follower.promoted or not call.missing:
+                self._followers.pop(call, None)
+                return True
+            if self._driver in self._inside:
                 return False
             self._promote(call, follower)
-        return True
+            return True
 
     def _promote(self, call: Call, follower: _Follower) -> None:
         del self._followers[call]
@@ -263,18 +266,6 @@ class ThreadsDriver(Driver):
             call.refuse(error)
         if not call.missing:
             self._release(call)
-
-    def _deliver(self, now: float) -> bool:
-        """Tell calls what is over; returns whether that made them submit more."""
-        more = False
-        for item in self._session.take_finished():
-            call = item.waiter
-            assert call is not None
-            if call.over(item, self._session, now):
-                more = True
-            if not call.missing:
-                self._release(call)
-        return more
 
     def _release(self, call: Call) -> None:
         """Let the thread of a call that is done go on, if it waits."""
