@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
+import zmq
 
+from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
 from epaxos.errors import CommandError, FrameError
 from epaxos.metrics import ReplicaStats
@@ -19,6 +21,9 @@ from epaxos.statemachine.sessions import BatchResult, weigh_value, weigh_values
 from epaxos.transport.framing import Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
+
+_LOGGED_AT_MOST: Final = 100
+"""Bad frames of which the log tells."""
 
 BATCH_BYTES: Final = 1024 * 1024
 """Where an instance stops taking in further frames, so that a round of large values stays a small message."""
@@ -89,7 +94,8 @@ class Clients:
         self._wanted: dict[_Range, list[_Frame]] = {}
         self._waiting = 0
         self._waiting_bytes = 0
-        self._refusals_logged: set[str] = set()
+        self._refusals_logged: set[tuple[str, str]] = set()
+        self._sender = zmq.Frame()
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
 
@@ -104,8 +110,10 @@ class Clients:
         self._drop_answered()
         return bool(self._queue)
 
-    def open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+    def open(self, sender: zmq.Frame, parts: Sequence[bytes], now: float) -> StatusRequest | None:
         """Take one frame from the clients' socket; a question for the status is handed back."""
+        self._sender = sender
+        identity = sender.bytes
         try:
             return self._open(identity, parts, now)
         except FrameError as error:
@@ -240,10 +248,15 @@ class Clients:
         self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
 
     def _log_once(self, kind: str, text: str) -> None:
-        """One line for the first of each kind; the metric counts them all."""
-        if kind not in self._refusals_logged:
-            self._refusals_logged.add(kind)
-            _log.warning("refused a client's frame (%s): %s; further ones are only counted", kind, text)
+        """One line for the first of each kind from each address; the metric counts them all."""
+        if len(self._refusals_logged) >= _LOGGED_AT_MOST:
+            return
+        key = (kind, address_of(self._sender))
+        if key not in self._refusals_logged:
+            self._refusals_logged.add(key)
+            _log.warning(
+                "refused a client's frame (%s) from %s: %s; further ones are only counted", *key, text
+            )
 
 
 def _status_request(identity: bytes, body: bytes) -> StatusRequest:

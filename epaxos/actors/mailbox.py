@@ -15,7 +15,7 @@ from __future__ import annotations
 import queue
 import socket
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import zmq
 
@@ -26,15 +26,26 @@ _EVENTS: Final = int(zmq.EVENTS)
 _RCVMORE: Final = int(zmq.RCVMORE)
 
 
+Arrived: TypeAlias = tuple[zmq.Frame, list[bytes]]
+"""The identity of a connection and the parts of a message from there; a message in order has one part."""
+
+
+def address_of(identity: zmq.Frame) -> str:
+    """Where the connection comes from, for the log."""
+    try:
+        return str(identity.get("Peer-Address"))
+    except zmq.ZMQError:  # not over TCP
+        return "unknown"
+
+
 class Round(NamedTuple):
     """Everything that waited at one moment.
 
-    Frames are (identity of the connection, parts of the message); a message in order has one part. `waited`
-    is the longest time in seconds that one of them can have waited since the last round.
+    `waited` is the longest time in seconds that one of its frames can have waited since the last round.
     """
 
-    peers: list[tuple[bytes, list[bytes]]]
-    clients: list[tuple[bytes, list[bytes]]]
+    peers: list[Arrived]
+    clients: list[Arrived]
     waited: float
 
 
@@ -144,12 +155,12 @@ class Mailbox:
         clients = self._take(sources.clients) if sources.clients in ready else []
         return Round(peers, clients, waited if peers or clients else 0.0)
 
-    def _take(self, source: zmq.Socket[bytes]) -> list[tuple[bytes, list[bytes]]]:
+    def _take(self, source: zmq.Socket[bytes]) -> list[Arrived]:
         """All messages that wait on a ROUTER, at most `capacity` and the bytes of a round."""
-        frames: list[tuple[bytes, list[bytes]]] = []
+        frames: list[Arrived] = []
         size = 0
         while len(frames) < self._told.maxsize and size < _ROUND_BYTES and readable(source):
-            identity = source.recv(_NOBLOCK)
+            identity = source.recv(_NOBLOCK, copy=False)  # bytes would not say where it comes from
             parts = []
             while source.getsockopt(_RCVMORE):
                 parts.append(source.recv(_NOBLOCK))

@@ -6,7 +6,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import zmq
+
 from epaxos.actors.amnesia import advice
+from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
@@ -61,7 +64,7 @@ class Peers:
         self._remember = remember
         self.acknowledged: set[Row] = set()
         """The peers that have said that they know this incarnation."""
-        self._logged: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str, str]] = set()
         self._traffic = [
             {kind: stats.message_traffic("received", name, replica) for kind, name in MESSAGE_NAMES.items()}
             if replica != self._names[row]
@@ -69,7 +72,7 @@ class Peers:
             for replica in self._names
         ]
 
-    def open(self, identity: bytes, parts: Sequence[bytes]) -> Opened | None:
+    def open(self, identity: zmq.Frame, parts: Sequence[bytes]) -> Opened | None:
         """What one frame from the peers' socket brings, None if it was dropped.
 
         Raises:
@@ -127,11 +130,15 @@ class Peers:
             f"{advice(self._config, name)}"
         )
 
-    def _drop(self, identity: bytes, error: FrameError) -> None:
+    def _drop(self, identity: zmq.Frame, error: FrameError) -> None:
         self._stats.error(error.kind)
         if error.kind in _WORTH_A_REFUSAL or error.kind == "duplicate_name":
-            self._refuse(identity, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode()))
-        key = (error.kind, str(error))
-        if key not in self._logged and len(self._logged) < _LOGGED_AT_MOST:
+            self._refuse(
+                identity.bytes, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode())
+            )
+        if len(self._logged) >= _LOGGED_AT_MOST:
+            return
+        key = (error.kind, str(error), address_of(identity))
+        if key not in self._logged:
             self._logged.add(key)
-            _log.warning("dropped a peer's frame (%s): %s", error.kind, error)
+            _log.warning("dropped a peer's frame (%s) from %s: %s", error.kind, key[-1], error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
-from epaxos.actors.mailbox import Envelope, Mailbox, Round, Sources
+from epaxos.actors.mailbox import Arrived, Envelope, Mailbox, Round, Sources, address_of
 
 NEVER = float("inf")
 
@@ -53,7 +53,7 @@ def make() -> Iterator[Callable[..., Box]]:
         box.close()
 
 
-def bodies(frames: list[tuple[bytes, list[bytes]]]) -> list[list[bytes]]:
+def bodies(frames: list[Arrived]) -> list[list[bytes]]:
     return [parts for _, parts in frames]
 
 
@@ -74,7 +74,7 @@ def test_message_keeps_its_parts_and_its_sender(make: Callable[..., Box]) -> Non
     box.client.send(b"")
     round_ = box.round()
     assert bodies(round_.clients) == [[b"a", b"", b"c"], [b""]]
-    identities = {identity for identity, _ in round_.clients}
+    identities = {identity.bytes for identity, _ in round_.clients}
     assert len(identities) == 1
     assert identities != {b""}
 
@@ -144,6 +144,15 @@ def test_wake_ups_that_nobody_sees_do_not_block(make: Callable[..., Box]) -> Non
         box.mailbox.wake()
     box.deadline = time.monotonic() + 60
     assert box.round() == Round([], [], 0.0)
+
+
+def test_senders_have_addresses_over_tcp() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        dealer.connect(f"tcp://127.0.0.1:{port}")
+        dealer.send(b"frame")
+        assert address_of(router.recv(copy=False)) == "127.0.0.1"
+    assert address_of(zmq.Frame(b"it")) == "unknown"
 
 
 def test_before_sockets_are_attached_it_is_an_ordinary_inbox() -> None:

@@ -6,6 +6,7 @@ from random import Random
 
 import msgpack
 import pytest
+import zmq
 
 from epaxos.actors.peers import Peers
 from epaxos.config import load_config
@@ -54,7 +55,7 @@ class Door:
         self.refused.append((identity, body.decode()))
 
     def take(self, *messages: bytes, row: int = BRAVO, incarnation: int = 11) -> object:
-        return self.peers.open(b"it", [envelope(*messages, row=row, incarnation=incarnation)])
+        return self.peers.open(zmq.Frame(b"it"), [envelope(*messages, row=row, incarnation=incarnation)])
 
     @property
     def errors(self) -> dict[str, int]:
@@ -121,7 +122,7 @@ def test_what_is_logged_of_a_bad_message_is_short(caplog: pytest.LogCaptureFixtu
 )
 def test_bad_frame_is_counted_and_dropped(parts: Sequence[bytes], kind: str) -> None:
     door = Door()
-    assert door.peers.open(b"it", parts) is None
+    assert door.peers.open(zmq.Frame(b"it"), parts) is None
     assert door.errors == {kind: 1}
     assert door.refused == []
 
@@ -132,7 +133,7 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 ) -> None:
     door = Door()
     for _ in range(3):
-        assert door.peers.open(b"it", [seal(Kind.PEER, cluster, b"")]) is None
+        assert door.peers.open(zmq.Frame(b"it"), [seal(Kind.PEER, cluster, b"")]) is None
     assert door.errors == {"cluster": 3}
     assert [identity for identity, _ in door.refused] == [b"it"] * 3
     assert len(caplog.records) == 1
@@ -187,7 +188,7 @@ def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> Non
         frame = seal(
             Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(BRAVO, 11, [message], True, addressee))
         )
-        assert (door.peers.open(b"it", [frame]) is not None) is heard
+        assert (door.peers.open(zmq.Frame(b"it"), [frame]) is not None) is heard
     assert door.errors == {"addressee": 1}
     assert door.refused == []
 
@@ -202,7 +203,7 @@ def test_second_replica_of_the_own_name_is_refused() -> None:
 def test_log_of_ever_different_errors_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     for cluster in range(1, 1500):
-        door.peers.open(b"it", [seal(Kind.PEER, cluster, b"")])
+        door.peers.open(zmq.Frame(b"it"), [seal(Kind.PEER, cluster, b"")])
     assert door.errors == {"cluster": 1499}
     assert len(caplog.records) == 1000
 
@@ -220,7 +221,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
     for _ in range(500):
         hostile = forge.peer_frame()
         expected.update(hostile.kinds)
-        opened = door.peers.open(b"it", hostile.parts)
+        opened = door.peers.open(zmq.Frame(b"it"), hostile.parts)
         assert opened in (None, (BRAVO, 11, [], True))
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
