@@ -19,9 +19,9 @@ import zmq
 
 from epaxos.config import ReplicaAddress
 from epaxos.errors import EpaxosError, FrameError
-from epaxos.transport.addresses import connect
+from epaxos.transport.addresses import at_once, connect
 from epaxos.transport.framing import Frame, Kind, open_frame, seal
-from epaxos.transport.way import Question, find_all
+from epaxos.transport.way import Question, find
 
 _POLLIN: Final = int(zmq.POLLIN)
 """A plain number: an operation on the enumeration takes as long as asking the socket."""
@@ -61,13 +61,10 @@ class Links:
         self._max_frame = max_frame
         self._ids = count(1)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        places = find_all(
-            [Question(replica.host, replica.client_port) for replica in replicas], _NAME_PATIENCE
-        )
-        self._sockets = [
-            self._connect(place.address, replica) for place, replica in zip(places, replicas, strict=True)
-        ]
-        self._missing = {link for link, place in enumerate(places) if place.address is None}
+        questions = [Question(replica.host, replica.client_port) for replica in replicas]
+        addresses = [found and found.address for found in at_once(find, questions, _NAME_PATIENCE)]
+        self._sockets = list(map(self._connect, addresses, replicas))
+        self._missing = {link for link, address in enumerate(addresses) if address is None}
         self._descriptors = [int(socket.get(zmq.FD)) for socket in self._sockets]
         self.senders = [socket.send for socket in self._sockets]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Final, Never
 
 import click
@@ -16,10 +18,14 @@ from epaxos.config import (
     load_config,
     markdown_table,
     render_file,
+    show,
 )
 from epaxos.errors import ConfigError
+from epaxos.transport.addresses import at_once, resolve
 
 USAGE_ERROR: Final = 2
+NAME_PATIENCE: Final = 5.0
+"""Seconds for which `config check` waits for the resolver."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,11 +40,17 @@ def check(file: str) -> None:
 
     Prints one line about the cluster that it describes and ends with 0, or prints a line for each problem to
     stderr (where it is, what was found, what is allowed) and ends with 2. EPAXOS_ variables are left aside.
+
+    What looks wrong from this machine, and need not be from others, is a warning on stderr: a host that does not
+    resolve, or that means the loopback interface where other replicas are elsewhere.
     """
     try:
-        click.echo(f"{file}: ok: {summary(load_config(file, environ={}))}")
+        cluster = load_config(file, environ={})
     except ConfigError as error:
         _fail(error)
+    click.echo(f"{file}: ok: {summary(cluster)}")
+    for warning in _warnings(cluster):
+        click.echo(f"{file}: warning: {warning}", err=True)
 
 
 @config.command(cls=Page)
@@ -91,6 +103,35 @@ def summary(cluster: Config) -> str:
         f"{cluster.n} {'replica' if cluster.n == 1 else 'replicas'} ({names}), f={cluster.f}, e={cluster.e},"
         f" slow quorum {cluster.slow_quorum}, fast quorum {cluster.fast_quorum}"
     )
+
+
+def _warnings(cluster: Config) -> Iterator[str]:
+    """What the names of the replicas mean here, where that looks wrong."""
+    hosts = [replica.host for replica in cluster.replicas]
+    found = at_once(_meaning, hosts, NAME_PATIENCE)
+    elsewhere = any(isinstance(meaning, list) and not _is_loopback(meaning) for meaning in found)
+    for replica, meaning in zip(cluster.replicas, found, strict=True):
+        place = f"replica {replica.name}, host:"
+        if meaning is None:
+            yield f"{place} the resolver did not answer within {NAME_PATIENCE:g}s about {show(replica.host)}"
+        elif isinstance(meaning, OSError):
+            yield f"{place} {show(replica.host)} does not resolve here ({meaning.strerror or meaning})"
+        elif elsewhere and replica.listen is None and _is_loopback(meaning):
+            yield (
+                f"{place} {show(replica.host)} means {', '.join(meaning)} here, which no other machine can reach,"
+                f" and other replicas are elsewhere; set `listen` if {replica.name} runs here"
+            )
+
+
+def _meaning(host: str) -> list[str] | OSError:
+    try:
+        return resolve(host)
+    except OSError as error:
+        return error
+
+
+def _is_loopback(addresses: list[str]) -> bool:
+    return all(ip_address(address).is_loopback for address in addresses)
 
 
 def _fail(error: ConfigError) -> Never:

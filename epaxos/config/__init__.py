@@ -12,7 +12,7 @@ rendering   a commented file, and the table of the documentation
 from epaxos.config.defaults import LOCALHOST, REPLICA_NAMES, default_replicas
 from epaxos.config.durations import format_duration, parse_duration
 from epaxos.config.keys import KeyRow, describe_keys
-from epaxos.config.kinds import ip_address
+from epaxos.config.kinds import ip_address, show
 from epaxos.config.loading import load_config
 from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig, place
 from epaxos.config.rendering import markdown_table, render_file
@@ -39,4 +39,5 @@ __all__ = [
     "parse_duration",
     "place",
     "render_file",
+    "show",
 ]

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Final, TypeVar
 
 import zmq
 
 from epaxos.config import ReplicaAddress, ip_address, place
 from epaxos.errors import ConfigError
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """Binding fails with these where the address, or all of its family, is none of this machine."""
@@ -38,6 +45,29 @@ def _numeric(address: Sequence[object]) -> str:
     """The host of a socket's address; one that is valid on a single link names its interface."""
     scope = address[3] if len(address) == 4 else 0
     return f"{address[0]}%{scope}" if scope else str(address[0])
+
+
+def at_once(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], patience: float
+) -> list[_Result | None]:
+    """What `work` makes of each item, in threads that nobody waits for at the end of the process.
+
+    None for those that are not done after `patience` seconds, which names can take in a resolver.
+    """
+    results: list[_Result | None] = [None] * len(items)
+    done: SimpleQueue[tuple[int, _Result]] = SimpleQueue()
+
+    def run(index: int, item: _Item) -> None:
+        done.put((index, work(item)))
+
+    for numbered in enumerate(items):
+        threading.Thread(target=run, args=numbered, name="resolver", daemon=True).start()
+    stop = monotonic() + patience
+    with suppress(Empty):
+        for _ in items:
+            index, result = done.get(timeout=max(0.0, stop - monotonic()))
+            results[index] = result
+    return results
 
 
 def unresolved(host: str, error: OSError) -> str:

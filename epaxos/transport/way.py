@@ -13,11 +13,10 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from math import inf
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -172,24 +171,6 @@ def _new_desk() -> None:
 
 
 os.register_at_fork(after_in_child=_new_desk)
-
-
-def find_all(questions: Sequence[Question], patience: float) -> list[Found]:
-    """The answers to all, looked for at the same time; waits so many seconds at most."""
-    found = [Found(None, f"the resolver did not answer within {patience:g}s") for _ in questions]
-    answers: SimpleQueue[tuple[int, Found]] = SimpleQueue()
-    for index, question in enumerate(questions):
-        _desk.ask(question, partial(_put, answers, index))
-    stop = monotonic() + patience
-    with suppress(Empty):
-        for _ in questions:
-            index, answer = answers.get(timeout=max(0.0, stop - monotonic()))
-            found[index] = answer
-    return found
-
-
-def _put(answers: SimpleQueue[tuple[int, Found]], index: int, found: Found) -> None:
-    answers.put((index, found))
 
 
 class Way:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from epaxos.cli.config import config
 from epaxos.config import load_config, markdown_table
+from stub_resolver.sitecustomize import resolver
 
 
 def run(*arguments: str) -> Result:
@@ -57,6 +60,47 @@ def test_check_leaves_the_environment_aside(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("EPAXOS_THRIFTY", "perhaps")
     Path("new.toml").touch()
     assert run("check", "new.toml").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("meanings", "warnings"),
+    [
+        ({"a.test": ["::1"], "b.test": ["127.0.0.1"]}, []),
+        (
+            {"a.test": [], "b.test": ["198.51.100.1"]},
+            ['replica alpha, host: "a.test" does not resolve here (Name or service not known)'],
+        ),
+        (
+            {"a.test": None, "b.test": ["198.51.100.1"]},
+            ['replica alpha, host: the resolver did not answer within 0.2s about "a.test"'],
+        ),
+        (
+            {"a.test": ["127.0.1.1"], "b.test": ["198.51.100.1"]},
+            [
+                (
+                    'replica alpha, host: "a.test" means 127.0.1.1 here, which no other machine can reach, and other '
+                    "replicas are elsewhere; set `listen` if alpha runs here"
+                )
+            ],
+        ),
+    ],
+    ids=["fine", "unknown", "silent", "debian"],
+)
+def test_what_looks_wrong_from_here_is_a_warning(
+    meanings: dict[str, list[str] | None], warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("hosts.json").write_text(json.dumps(meanings))
+    monkeypatch.setattr(socket, "getaddrinfo", resolver(Path("hosts.json").absolute()))
+    monkeypatch.setattr("epaxos.cli.config.NAME_PATIENCE", 0.2)
+    new = run("init", "--replicas", "2", "--host", "a.test", "--host", "b.test").stdout
+    Path("new.toml").write_text(new)
+    result = run("check", "new.toml")
+    assert (result.exit_code, result.stdout.startswith("new.toml: ok: ")) == (0, True)
+    assert result.stderr.splitlines() == [f"new.toml: warning: {warning}" for warning in warnings]
+    # With `listen`, what the host means here is not what matters for this machine.
+    Path("new.toml").write_text(new.replace('# listen = "0.0.0.0"', 'listen = "0.0.0.0"'))
+    if warnings and "127.0.1.1" in warnings[0]:
+        assert run("check", "new.toml").stderr == ""
 
 
 def test_hosts_and_name_are_taken() -> None:
