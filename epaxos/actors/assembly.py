@@ -49,6 +49,7 @@ class Disk(NamedTuple):
 
     incarnation   the number that this data directory was given when it was made
     incarnations  those of the peers that were ever heard of, by row
+    kept          how much peers had kept when that was last noted, by row
     """
 
     engine: Engine
@@ -56,6 +57,7 @@ class Disk(NamedTuple):
     keeper: Keeper
     incarnation: int
     incarnations: dict[Row, int]
+    kept: dict[Row, int]
 
 
 class Parts(NamedTuple):
@@ -119,7 +121,7 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
     )
     keeper = _make_keeper(config, core, machine, engine)
     keeper.writer.loaded(checkpoint.executed, [entry.id for entry in checkpoint.entries])
-    disk = Disk(engine, journal, keeper, incarnation, log.incarnations)
+    disk = Disk(engine, journal, keeper, incarnation, log.incarnations, log.kept)
     return Parts(core, machine, disk, stats, bool(log.records) or checkpoint.complete)
 
 

@@ -19,7 +19,10 @@ from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
 
-_WORTH_A_REFUSAL: Final = frozenset({"cluster", "version"})
+_WORTH_A_REFUSAL: Final = frozenset({"cluster", "version", "duplicate_name", "old_copy"})
+
+_CONNECTIONS: Final = 16
+"""The last connections of a peer of which it is known what its first frame said."""
 _LOGGED_AT_MOST: Final = 1000
 
 
@@ -32,6 +35,21 @@ class Opened(NamedTuple):
     hears: bool | None
 
 
+class Known(NamedTuple):
+    """What the data directory says of this replica and its peers.
+
+    incarnation   this replica's
+    incarnations  those of the peers that were ever heard of, by row
+    kept          how much peers had kept when that was last noted, by row
+    remember      makes a peer's incarnation durable
+    """
+
+    incarnation: int
+    incarnations: Mapping[Row, int]
+    kept: Mapping[Row, int]
+    remember: Callable[[Row, int], None]
+
+
 class Peers:
     """Opens what arrives on the peers' socket; everything else is counted, refused and dropped.
 
@@ -40,6 +58,9 @@ class Peers:
     the same name, or a replica that came back without its data and would break the promises it has forgotten
     (protocol 4.11c). Nor does a replica listen to what is meant for another one of its name: a late answer to what
     that one proposed would count as an answer to what this one proposes in the same place.
+
+    And one that comes back with less than it is known to have kept has an earlier copy of its directory. What peers
+    have kept is noted now and then only, and not each promise adds to it: this notices most such copies, not all.
     """
 
     def __init__(
@@ -49,9 +70,7 @@ class Peers:
         codec: Codec,
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
-        incarnation: int,
-        incarnations: Mapping[Row, int],
-        remember: Callable[[Row, int], None],
+        known: Known,
     ) -> None:
         self._config = config
         self._row = row
@@ -59,9 +78,12 @@ class Peers:
         self._stats = stats
         self._refuse = refuse
         self._names = [replica.name for replica in config.replicas]
-        self._incarnation = incarnation
-        self._incarnations = dict(incarnations)
-        self._remember = remember
+        self._incarnation = known.incarnation
+        self._incarnations = dict(known.incarnations)
+        self._remember = known.remember
+        self.kept = dict(known.kept)
+        """How much each peer has been heard to have made durable, at least."""
+        self._judged: dict[Row, dict[bytes, bool]] = {peer: {} for peer in range(config.n)}
         self.acknowledged: set[Row] = set()
         """The peers that have said that they know this incarnation."""
         self._logged: set[tuple[str, str, str]] = set()
@@ -79,7 +101,7 @@ class Peers:
             StorageError: a peer that was heard for the first time could not be remembered.
         """
         try:
-            request = self._open_request(parts)
+            request = self._open_request(identity, parts)
         except FrameError as error:
             self._drop(identity, error)
             return None
@@ -97,7 +119,7 @@ class Peers:
             messages.append(message)
         return Opened(request.sender, request.incarnation, messages, request.hears)
 
-    def _open_request(self, parts: Sequence[bytes]) -> PeerRequest:
+    def _open_request(self, identity: zmq.Frame, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
         frame = open_frame(parts[0], self._config.fingerprint, self._config.max_peer_frame)
@@ -119,9 +141,32 @@ class Peers:
             raise FrameError(
                 "addressee", f"{self._names[request.sender]} speaks to the {own} that it heard before"
             )
+        if request.kept is not None and not self._is_no_less(identity.bytes, request.sender, request.kept):
+            raise FrameError("old_copy", self._outdated(request.sender, request.kept))
         if request.addressee:
             self.acknowledged.add(request.sender)
         return request
+
+    def _is_no_less(self, identity: bytes, peer: Row, kept: int) -> bool:
+        """Whether a peer can have kept all that it is known to have kept.
+
+        Its first frame on a connection tells. Later ones may be read after those of a connection that replaced it.
+        """
+        judged = self._judged[peer]
+        if identity not in judged:
+            if len(judged) >= _CONNECTIONS:
+                del judged[next(iter(judged))]
+            judged[identity] = kept >= self.kept.get(peer, 0)
+        if judged[identity]:
+            self.kept[peer] = max(kept, self.kept.get(peer, 0))
+        return judged[identity]
+
+    def _outdated(self, peer: Row, kept: int) -> str:
+        name, missing = self._names[peer], self.kept[peer] - kept
+        return (
+            f"{name} runs on an earlier copy of its data directory: it lacks {missing} or more of the instances "
+            f"that it had kept, and may not vote. Stop it; {advice(self._config, name)}"
+        )
 
     def _forgetful(self, name: str) -> str:
         return (
@@ -132,7 +177,7 @@ class Peers:
 
     def _drop(self, identity: zmq.Frame, error: FrameError) -> None:
         self._stats.error(error.kind)
-        if error.kind in _WORTH_A_REFUSAL or error.kind == "duplicate_name":
+        if error.kind in _WORTH_A_REFUSAL:
             self._refuse(
                 identity.bytes, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode())
             )

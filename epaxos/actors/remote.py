@@ -95,7 +95,7 @@ class Remote(HostedActor):
     which go to all, tell both ends when the link is whole again.
 
     `beacon` makes the protocol's beacon message, `report` is told (peer, online), `refused` the text with
-    which the peer refuses this replica. All three are called in the host's thread.
+    which the peer refuses this replica. `kept` tells how much is durable here. All are called in the host's thread.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Remote(HostedActor):
         beacon: Callable[[], Outgoing],
         report: Callable[[Row, bool], None],
         refused: Callable[[Row, str], None],
+        kept: Callable[[], int | None],
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -113,6 +114,7 @@ class Remote(HostedActor):
         self._beacon = beacon
         self._report = report
         self._refused = refused
+        self._kept = kept
         self._traffic = {
             name: stats.message_traffic("sent", name, settings.name) for name in MESSAGE_NAMES.values()
         }
@@ -269,7 +271,9 @@ class Remote(HostedActor):
         settings = self._settings
         encoded = [outgoing.encoded for outgoing in bundle]
         hears = None if self._leaving else self._hears
-        request = PeerRequest(settings.me, settings.incarnation, encoded, hears, self._addressee)
+        request = PeerRequest(
+            settings.me, settings.incarnation, encoded, hears, self._addressee, self._kept()
+        )
         frame = seal(Kind.PEER, settings.cluster, encode_envelope(request))
         if len(frame) > settings.max_frame and len(bundle) > 1:
             middle = len(bundle) // 2

@@ -26,7 +26,7 @@ from epaxos.actors.clients import WAITING_FRAMES, Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, no_quorum
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
-from epaxos.actors.peers import Peers
+from epaxos.actors.peers import Known, Peers
 from epaxos.actors.remote import LAST_WORDS, Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import bind_router
@@ -115,9 +115,7 @@ class Replica(pykka.ThreadingActor):
             Codec(config.n, decode_payload),
             self._stats,
             self._refuse,
-            disk.incarnation,
-            disk.incarnations,
-            disk.journal.remember,
+            Known(disk.incarnation, disk.incarnations, disk.kept, disk.journal.remember),
         )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
@@ -187,7 +185,9 @@ class Replica(pykka.ThreadingActor):
             commit_delay=config.commit_delay,
             max_frame=config.max_peer_frame,
         )
-        remote = Remote(settings, self._context, self._stats, self._beacon, self._on_peer, self._on_refused)
+        remote = Remote(
+            settings, self._context, self._stats, self._beacon, self._on_peer, self._on_refused, self._kept
+        )
         remote.begin(self.actor_inbox.wake)
         return remote
 
@@ -231,7 +231,7 @@ class Replica(pykka.ThreadingActor):
         elif isinstance(message, Committed):
             # After trouble with the disk the core holds decisions that are not durable, and must not execute.
             if not self._standing.trouble:
-                self._guard(self._durability.on_committed, message)
+                self._guard(self._on_committed, message)
         elif isinstance(message, Drain):
             self._begin_to_drain(time.monotonic())
         elif isinstance(message, Broken):
@@ -482,6 +482,15 @@ class Replica(pykka.ThreadingActor):
     def _beacon(self) -> Outgoing:
         return _outgoing(self._core.beacon())
 
+    def _kept(self) -> int | None:
+        """How much this replica has made durable; None if a power failure may take some of it."""
+        return self._parts.disk.journal.kept if self._config.storage.sync == "always" else None
+
+    def _on_committed(self, message: Committed) -> None:
+        """A checkpoint is durable; note with it how much the peers have kept."""
+        self._durability.on_committed(message)
+        self._parts.disk.journal.note(self._peers.kept)
+
     def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
         self._peer_changes.append(PeerStatus(peer, online))
         if self._stats.has_quorum != self._had_quorum:
@@ -502,7 +511,7 @@ class Replica(pykka.ThreadingActor):
         self._refused_by.add(peer)
         kind, _, reason = text.partition(": ")
         _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
-        if kind == "duplicate_name" or len(self._refused_by) > self._config.f:
+        if kind in ("duplicate_name", "old_copy") or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
             forgotten = self._forgotten() if kind == "duplicate_name" else ""
             # Nobody will ever listen to what a directory begins that is refused like this.

@@ -46,6 +46,7 @@ ERROR_KINDS: Final = (
     "peer_refused",
     "duplicate_name",
     "addressee",
+    "old_copy",
 )
 """The values of the label `kind`; ``docs/metrics.md`` says what each means."""
 

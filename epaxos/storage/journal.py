@@ -3,11 +3,14 @@
 **Incarnations.** A replica draws a number when its data directory is made and puts it into every envelope; its peers
 keep it. One that comes with another number has lost its directory, or is a second process of that name, and is not
 listened to (protocol 4.11c).
+
+**How much a peer had kept** when it was last noted is here too: one that comes with less has an earlier copy of its
+directory, which lacks promises as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -26,14 +29,16 @@ _NO_ROW: Final = 0xFFFF
 _KEY: Final = Struct(">HQB")
 _TRUNCATED: Final = _KEY.pack(_NO_ROW, 0, 0)
 _INCARNATIONS: Final = 1
+_KEPT: Final = 2
 
 
 class Loaded(NamedTuple):
-    """What a journal holds at the start; `incarnations` are the numbers known, by row."""
+    """What a journal holds at the start; by row, the `incarnations` known, and how much peers had `kept`."""
 
     records: list[Instance]
     truncated: Vector
     incarnations: dict[Row, int]
+    kept: dict[Row, int]
 
 
 class Journal:
@@ -53,7 +58,13 @@ class Journal:
         """
         loaded = read_journal(self._engine.scan_log(), self._n, self._decode)
         self._writer.loaded(loaded.records)
+        self._writer.truncate(loaded.truncated)
         return loaded
+
+    @property
+    def kept(self) -> int:
+        """How much is durable, as a number: after a restart with the same data it is no less."""
+        return self._writer.kept
 
     def persist(self, records: Sequence[Instance]) -> None:
         """Make the records of one round durable, in one commit; they are so when this returns.
@@ -78,8 +89,19 @@ class Journal:
         Raises:
             StorageError: see `persist`.
         """
-        key = _KEY.pack(_NO_ROW, _INCARNATIONS, row)
-        self._engine.write_log([(key, incarnation.to_bytes(8, "big"))])
+        self._engine.write_log([_number(_INCARNATIONS, row, incarnation)])
+
+    def note(self, kept: Mapping[Row, int]) -> None:
+        """Keep how much peers have kept.
+
+        Raises:
+            StorageError: see `persist`.
+        """
+        self._engine.write_log([_number(_KEPT, row, number) for row, number in kept.items()])
+
+
+def _number(kind: int, row: Row, number: int) -> Entry:
+    return _KEY.pack(_NO_ROW, kind, row), number.to_bytes(8, "big")
 
 
 def read_journal(entries: Iterable[Entry], n: int, decode_command: Callable[[bytes], Command]) -> Loaded:
@@ -93,15 +115,15 @@ def read_journal(entries: Iterable[Entry], n: int, decode_command: Callable[[byt
     for record in records:
         check_width(record, n)
     truncated = (-1,) * n
-    incarnations: dict[Row, int] = {}
+    numbers: dict[int, dict[Row, int]] = {_INCARNATIONS: {}, _KEPT: {}}
     for key, value in others.items():
         if key == _TRUNCATED:
             truncated = _read_vector(value, n)
-        elif len(key) == _KEY.size:
-            incarnations[_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
+        elif len(key) == _KEY.size and (kind := _KEY.unpack(key)[1]) in numbers:
+            numbers[kind][_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
         else:
             raise StorageError(f"the log has an entry of an unknown kind: {key[:32]!r}")
-    return Loaded(records, truncated, incarnations)
+    return Loaded(records, truncated, numbers[_INCARNATIONS], numbers[_KEPT])
 
 
 def _instances(entries: Iterable[Entry], others: dict[bytes, bytes]) -> Iterator[Entry]:

@@ -35,12 +35,20 @@ class RecordWriter:
 
     def __init__(self, rows: int) -> None:
         self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
+        self._tops: list[Slot] = [-1] * rows
+
+    @property
+    def kept(self) -> int:
+        """A number that grows with each instance further up its row than any before, and never falls."""
+        return sum(self._tops) + len(self._tops)
 
     def entries(self, records: Sequence[Instance]) -> Entries:
         """The entries for some records as they are now; one that stands twice is written once."""
         entries: Entries = []
         for record in dict.fromkeys(records):
             row, slot = record.id
+            if slot > self._tops[row]:  # noqa: PLR1730 - max() takes twice as long, for every record
+                self._tops[row] = slot
             payload, written = record.orig, self._written[row].get(slot)
             if payload is not None and payload is not written and payload != written:
                 self._written[row][slot] = payload
@@ -49,13 +57,15 @@ class RecordWriter:
         return entries
 
     def loaded(self, records: Iterable[Instance]) -> None:
-        """Note which payloads were written before a restart."""
+        """Note what was written before a restart."""
         for record in records:
+            self._tops[record.id.row] = max(record.id.slot, self._tops[record.id.row])
             if record.orig is not None:
                 self._written[record.id.row][record.id.slot] = record.orig
 
     def truncate(self, frontier: Vector) -> None:
         """Forget what is dropped."""
+        self._tops = list(map(max, self._tops, frontier))
         for row, slot in enumerate(frontier):
             if self._written[row]:
                 self._written[row] = {

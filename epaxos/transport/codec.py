@@ -74,7 +74,8 @@ class PeerRequest(NamedTuple):
     a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
     receivers. `hears` tells the receiver whether the sender hears it: who is not heard should know, since to
     everybody else it seems to be there; None says that the sender is about to end. `addressee` is the incarnation of
-    the receiver that the sender knows, 0 if it has not heard it yet.
+    the receiver that the sender knows, 0 if it has not heard it yet. `kept` is how much the sender has made durable, as
+    a number that never falls, by which peers notice an earlier copy of its directory; None if not all is synced.
     """
 
     sender: Row
@@ -82,6 +83,7 @@ class PeerRequest(NamedTuple):
     messages: Sequence[bytes]
     hears: bool | None = True
     addressee: int = 0
+    kept: int | None = None
 
 
 def encode_message(message: PeerMessage) -> bytes:
@@ -141,7 +143,7 @@ class Codec:
             FrameError: of kind ``malformed``.
         """
         try:
-            sender, incarnation, messages, hears, addressee = msgpack.unpackb(body)
+            sender, incarnation, messages, hears, addressee, kept = msgpack.unpackb(body)
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
         _check(type(sender) is int and 0 <= sender < self._n, "sender")
@@ -149,7 +151,8 @@ class Codec:
         _check(type(messages) is list and set(map(type, messages)) <= {bytes}, "list of messages")
         _check(hears is None or type(hears) is bool, "whether the receiver is heard")
         _check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
-        return PeerRequest(sender, incarnation, messages, hears, addressee)
+        _check(kept is None or (type(kept) is int and 0 <= kept < 2**64), "count of what is kept")
+        return PeerRequest(sender, incarnation, messages, hears, addressee, kept)
 
     def decode_message(self, sender: Row, encoded: bytes) -> PeerMessage:
         """Decode one message of an envelope.

@@ -31,7 +31,7 @@ ANY_CLUSTER: Final = 0
 class Kind(IntEnum):
     """What the body of a frame is; bodies are msgpack.
 
-    PEER            a `PeerRequest`: [sender, incarnation, messages, hears]
+    PEER            a `PeerRequest`: [sender, incarnation, messages, hears, addressee, kept]
     PEER_REFUSED    text "kind: reason": why this replica ignores the peer that it is sent to
     REQUEST         a batch (`statemachine.batch`)
     REPLY           [client, first, outcomes: one byte per command, values or None if all are None]

@@ -262,3 +262,32 @@ def test_a_replica_that_begins_anew_alone_waits_for_those_that_may_know_another(
     alive.start()
     assert alive.wait("bravo") == 1
     assert not place.exists()
+
+
+@pytest.mark.parametrize("peers_restart", [False, True])
+def test_an_earlier_copy_of_a_directory_is_refused(cluster: ClusterMaker, *, peers_restart: bool) -> None:
+    alive = cluster(3, **DURABLE | {"storage": {"directory": "kept", "checkpoint": "300ms"}})
+    place = directory_of(alive, "charlie")
+    with alive.client("alpha") as client:
+        client.put(b"key", b"1")
+        alive.stop("charlie")
+        shutil.copytree(place, place.with_name("copy"))
+        alive.start("charlie").wait_until_ready()
+        for number in range(2, 10):
+            client.put(b"key", b"%d" % number)
+        alive.stop("charlie")
+    if peers_restart:
+        time.sleep(1.0)  # they have a checkpoint, and with it a note of what charlie had
+        alive.kill()
+        alive.start("alpha", "bravo")
+    place.rename(place.with_name("true"))
+    place.with_name("copy").rename(place)
+    alive.start("charlie")
+    assert alive.wait("charlie") == 1
+    last = alive.log("charlie").splitlines()[-1]
+    assert "charlie runs on an earlier copy of its data directory: it lacks " in last
+    shutil.rmtree(place)
+    place.with_name("true").rename(place)
+    alive.start("charlie").wait_until_ready()
+    with alive.client("charlie") as client:
+        assert client.get(b"key") == b"9"

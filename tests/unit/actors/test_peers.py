@@ -8,7 +8,7 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors.peers import Peers
+from epaxos.actors.peers import Known, Peers
 from epaxos.config import load_config
 from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
@@ -27,7 +27,9 @@ MESSAGES = sample_messages(CONFIG.n, BRAVO)
 class Door:
     """The peers' side of replica alpha, with lists in the place of its socket and its disk."""
 
-    def __init__(self, incarnations: Mapping[Row, int] | None = None) -> None:
+    def __init__(
+        self, incarnations: Mapping[Row, int] | None = None, kept: Mapping[Row, int] | None = None
+    ) -> None:
         names = [replica.name for replica in CONFIG.replicas]
         self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()), 2)
         self.refused: list[tuple[bytes, str]] = []
@@ -39,9 +41,7 @@ class Door:
             Codec(CONFIG.n, decode_payload),
             self.stats,
             self._refuse,
-            1,
-            incarnations or {},
-            self._remember,
+            Known(1, incarnations or {}, kept or {}, self._remember),
         )
 
     def _remember(self, row: Row, incarnation: int) -> None:
@@ -191,6 +191,42 @@ def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> Non
         assert (door.peers.open(zmq.Frame(b"it"), [frame]) is not None) is heard
     assert door.errors == {"addressee": 1}
     assert door.refused == []
+
+
+def keeping(kept: int | None) -> list[bytes]:
+    """A frame of bravo that says how much it has kept."""
+    request = PeerRequest(BRAVO, 11, [], True, 0, kept)
+    return [seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))]
+
+
+def test_a_peer_that_comes_back_with_less_than_it_had_kept_is_refused() -> None:
+    door = Door()
+    for identity, kept in ((b"one", 5), (b"one", 9), (b"two", 9), (b"three", None), (b"four", 12)):
+        assert door.peers.open(zmq.Frame(identity), keeping(kept)) is not None
+    assert door.refused == []
+    for kept in (11, 12, 13):  # it goes on, and has lost what it had lost
+        assert door.peers.open(zmq.Frame(b"copy"), keeping(kept)) is None
+    assert door.errors == {"old_copy": 3}
+    assert door.refused[0][0] == b"copy"
+    assert door.refused[0][1].startswith(
+        "old_copy: bravo runs on an earlier copy of its data directory: it lacks 1 or more of the instances"
+    )
+    assert "not an earlier copy of it" in door.refused[0][1]
+    assert door.peers.kept == {BRAVO: 12}
+    assert door.peers.open(zmq.Frame(b"true one"), keeping(12)) is not None
+
+
+def test_a_late_frame_of_a_connection_that_was_replaced_is_no_sign_of_a_copy() -> None:
+    door = Door()
+    for identity, kept in ((b"old", 5), (b"new", 7), (b"old", 6), (b"new", 7)):
+        assert door.peers.open(zmq.Frame(identity), keeping(kept)) is not None
+    assert door.errors == {}
+
+
+def test_how_much_a_peer_had_kept_outlives_this_process() -> None:
+    door = Door({BRAVO: 11}, {BRAVO: 10})
+    assert door.peers.open(zmq.Frame(b"one"), keeping(9)) is None
+    assert door.peers.open(zmq.Frame(b"two"), keeping(10)) is not None
 
 
 def test_second_replica_of_the_own_name_is_refused() -> None:

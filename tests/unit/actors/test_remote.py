@@ -51,6 +51,7 @@ class Line:
             lambda: THE_BEACON,
             lambda peer, online: self.reported.append((peer, online)),
             lambda _, text: self.refusals.append(text),
+            lambda: 5,
         )
         self.remote.begin(lambda: None)
 

@@ -88,7 +88,41 @@ TestModel.settings = settings(max_examples=30, stateful_step_count=20, deadline=
 
 
 def test_a_new_journal_is_empty() -> None:
-    assert journal_on(MemoryEngine()).load() == ([], (-1, -1, -1), {})
+    assert journal_on(MemoryEngine()).load() == ([], (-1, -1, -1), {}, {})
+
+
+@given(logs(), logs())
+def test_what_is_kept_never_falls_and_is_the_same_after_a_restart(
+    first: list[Instance], second: list[Instance]
+) -> None:
+    engine = MemoryEngine()
+    journal = journal_on(engine)
+    journal.load()
+    assert journal.kept == 0
+    counts = []
+    for records in (first, second):
+        journal.persist(records)
+        counts.append(journal.kept)
+        assert restarted(engine) == counts[-1]
+    journal.drop((5, -1, 2))
+    counts.append(journal.kept)
+    assert restarted(engine) == counts[-1]
+    assert sorted(counts) == counts
+
+
+def restarted(engine: MemoryEngine) -> int:
+    journal = journal_on(engine)
+    journal.load()
+    return journal.kept
+
+
+def test_what_peers_have_kept_is_noted_in_one_commit() -> None:
+    engine = MemoryEngine()
+    journal = journal_on(engine)
+    journal.remember(1, 7)
+    journal.note({1: 12, 2: 0})
+    journal.note({1: 13, 2: 5})
+    assert journal_on(engine).load() == ([], (-1, -1, -1), {1: 7}, {1: 13, 2: 5})
 
 
 @given(logs())

@@ -115,6 +115,7 @@ def test_every_message_has_a_name() -> None:
     st.lists(st.binary(max_size=9), max_size=4),
     st.sampled_from([True, False, None]),
     st.integers(0, 2**64 - 1),
+    st.one_of(st.none(), st.integers(0, 2**64 - 1)),
 )
 def test_envelopes_survive_encoding(
     sender: Row,
@@ -122,8 +123,9 @@ def test_envelopes_survive_encoding(
     messages: list[bytes],
     hears: bool | None,  # noqa: FBT001 - hypothesis gives it by position
     addressee: int,
+    kept: int | None,
 ) -> None:
-    request = PeerRequest(sender, incarnation, messages, hears, addressee)
+    request = PeerRequest(sender, incarnation, messages, hears, addressee, kept)
     assert CODEC.decode_envelope(encode_envelope(request)) == request
 
 
@@ -259,21 +261,23 @@ def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> N
 @pytest.mark.parametrize(
     "envelope",
     [
-        [N, 0, [], True, 0],
-        [-1, 0, [], True, 0],
-        [True, 0, [], True, 0],
-        [0, -1, [], True, 0],
-        [0, 1.0, [], True, 0],
-        [0, 0, None, True, 0],
-        [0, 0, ["text"], True, 0],
-        [0, 0, [b"", 5], True, 0],
-        [0, 0, b"", True, 0],
-        [0, 0, [], 1, 0],
-        [0, 0, [], 0, 0],
-        [0, 0, [], True, -1],
-        [0, 0, [], True, None],
-        [0, 0, [], True, 0, 0],
-        [0, 0, [], True],
+        [N, 0, [], True, 0, 0],
+        [-1, 0, [], True, 0, 0],
+        [True, 0, [], True, 0, 0],
+        [0, -1, [], True, 0, 0],
+        [0, 1.0, [], True, 0, 0],
+        [0, 0, None, True, 0, 0],
+        [0, 0, ["text"], True, 0, 0],
+        [0, 0, [b"", 5], True, 0, 0],
+        [0, 0, b"", True, 0, 0],
+        [0, 0, [], 1, 0, 0],
+        [0, 0, [], 0, 0, 0],
+        [0, 0, [], True, -1, 0],
+        [0, 0, [], True, None, 0],
+        [0, 0, [], True, 0, 0, 0],
+        [0, 0, [], True, 0],
+        [0, 0, [], True, 0, -1],
+        [0, 0, [], True, 0, True],
         [],
         None,
         7,
