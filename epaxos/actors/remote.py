@@ -219,6 +219,11 @@ class Remote(HostedActor):
                 self._why(),
             )
 
+    @property
+    def trouble(self) -> str:
+        """Why the peer is out of reach, as far as that is known; empty while it is online."""
+        return "" if self.online else self._why()
+
     def _why(self) -> str:
         if self._hears:
             return "it is heard, but does not hear this replica"

@@ -544,7 +544,7 @@ class Replica(pykka.ThreadingActor):
             self._row,
             time.monotonic() - self._born,
             self._parts,
-            {remote.name: (remote.online, remote.last_heard) for remote in self._remotes.values()},
+            self._remotes.values(),
             self._standing,
         )
         if not question.options.get("digest"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from epaxos.actors.assembly import Parts
 from epaxos.actors.health import Standing, examine
+from epaxos.actors.remote import Remote
 from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
 from epaxos.protocol.ids import Row
@@ -19,10 +20,10 @@ def describe(
     row: Row,
     uptime: float,
     parts: Parts,
-    peers: Mapping[str, tuple[bool, float]],
+    remotes: Iterable[Remote],
     standing: Standing,
 ) -> dict[str, Any]:
-    """The status map of one replica; `peers` are (online, when last heard) by name."""
+    """The status map of one replica."""
     now = time.monotonic()
     machine, stats, disk = parts.machine, parts.stats, parts.disk
     core = parts.core.status()
@@ -56,8 +57,12 @@ def describe(
             "sum_s": stats.execution_latency.sum,
         },
         "peers": {
-            name: {"online": online, "last_heard_s": now - heard if heard > 0 else None}
-            for name, (online, heard) in peers.items()
+            remote.name: {
+                "online": remote.online,
+                "trouble": remote.trouble or None,
+                "last_heard_s": now - remote.last_heard if remote.last_heard > 0 else None,
+            }
+            for remote in remotes
         },
         "truncated": list(core.truncated),
         "storage": config.storage.engine,

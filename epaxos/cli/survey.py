@@ -56,11 +56,15 @@ class Survey(NamedTuple):
 
     @property
     def reasons(self) -> Iterator[str]:
-        """Why replicas do not serve, a line each."""
+        """Why replicas do not serve, or do not hear one another though both answer here, a line each."""
+        there = {replica["name"] for replica in self.replicas if replica["reachable"]}
         for replica in self.replicas:
             name = replica["name"]
             for reason in replica["reasons"] if replica["reachable"] else [replica["error"]]:
                 yield reason if reason.startswith(f"{name} ") else f"{name}: {reason}"
+            for peer, state in replica.get("peers", {}).items():
+                if peer in there and state.get("trouble"):
+                    yield f"{name}: peer {peer} is out of reach: {state['trouble']}"
 
     @property
     def exit_code(self) -> Exit:

@@ -188,6 +188,15 @@ def test_it_begins_with_the_quorum(
     assert result.exit_code == code
 
 
+def test_why_replicas_that_answer_do_not_hear_one_another(run: Run, fake: type[FakeClient]) -> None:
+    refused = {"online": False, "trouble": "connection refused (10.0.0.2)"}
+    fake.answers["alpha"] = answer("alpha", peers={"bravo": refused, "charlie": refused})
+    fake.answers["charlie"] = NoAnswer("charlie could not be reached within 2 s")
+    *_, first, second = run("status").stdout.splitlines()
+    assert first == "alpha: peer bravo is out of reach: connection refused (10.0.0.2)"
+    assert second == "charlie could not be reached within 2 s", "of which alpha has nothing to add"
+
+
 def test_a_replica_whose_disk_failed_is_no_part_of_a_quorum(run: Run, fake: type[FakeClient]) -> None:
     reasons = ["no quorum: hears 1 of 3", "disk failed: no space left"]
     peers = {"x": {"online": True}, "y": {"online": True}}
