@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.bench.workload import Columns
+from epaxos.inspection.wording import bytes_text
 from epaxos.statemachine.operations import Operation, Outcome
 
 SHOWN: Final = 10
@@ -65,7 +66,7 @@ class Findings:
         """Count one wrong answer."""
         self.wrong += 1
         if len(self.texts) < SHOWN:
-            self.texts.append(f"key {key!r}: {text}")
+            self.texts.append(f"key {bytes_text(key)}: {text}")
 
 
 class History:
@@ -151,7 +152,7 @@ def _first_value(key: bytes, commands: Iterable[Command], written: set[Value], f
         if command.operation != Operation.WRITE and command.seen not in written
     }
     for value in sorted(foreign, key=repr)[1:]:
-        findings.add(key, f"value {value!r} was returned, and nobody wrote it")
+        findings.add(key, f"{_value(value)} was returned, and nobody wrote it")
     return min(foreign, key=repr, default=None)
 
 
@@ -162,14 +163,14 @@ def _chained(key: bytes, first: Value, writes: list[Command], findings: Findings
         other = successors.setdefault(write.seen, write)
         if other is not write:
             names = f"{_name(other)} and {_name(write)}"
-            findings.add(key, f"value {write.seen!r} was overwritten twice: by {names}")
+            findings.add(key, f"{_value(write.seen)} was overwritten twice: by {names}")
     chain = []
     value = first
     while (successor := successors.pop(value, None)) is not None:
         chain.append(successor)
         value = successor.written
     for write in successors.values():
-        findings.add(key, f"{_name(write)} is not in the chain of writes: it saw {write.seen!r}")
+        findings.add(key, f"{_name(write)} is not in the chain of writes: it saw {_value(write.seen)}")
     return chain
 
 
@@ -192,6 +193,10 @@ def _check_times(key: bytes, sequence: Iterable[Command], findings: Findings) ->
             findings.add(key, f"{names}, yet comes after it")
         if latest is None or command.sent > latest.sent:
             latest = command
+
+
+def _value(value: Value) -> str:
+    return "no value" if value is None else f"value {bytes_text(value)}"
 
 
 def _name(command: Command) -> str:

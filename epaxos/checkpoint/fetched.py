@@ -82,7 +82,7 @@ class Fetched:
         for key, value in rows:
             taker = self._takers.get(key[:1])
             if taker is None:
-                raise StorageError(f"the checkpoint has a row of an unknown kind: {key[:32]!r}")
+                raise StorageError(f"the checkpoint has a row of an unknown kind: {key[:32].hex()}")
             taker(key[1:], value)
 
     def _take_entry(self, _: bytes, value: bytes) -> None:

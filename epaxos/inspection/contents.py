@@ -11,6 +11,7 @@ from typing import Final
 
 from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_meta
 from epaxos.errors import DataCorrupt, FrameError
+from epaxos.inspection.wording import bytes_text
 from epaxos.protocol.contract import CoreStatus, Durable
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings
@@ -173,7 +174,7 @@ def _scan(snapshot: StateSnapshot) -> tuple[dict[bytes, int], list[Instance]]:
         for key, value in rows:
             kind = key[:1]
             if kind not in counts:
-                raise DataCorrupt(f"the checkpoint has a row of an unknown kind: {key[:32]!r}")
+                raise DataCorrupt(f"the checkpoint has a row of an unknown kind: {bytes_text(key)}")
             counts[kind] += 1
             if kind == ENTRY:
                 entries.append(decode_whole(value, decode_payload))

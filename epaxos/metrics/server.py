@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import socket
 import threading
@@ -22,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -163,7 +164,7 @@ def _application(registry: CollectorRegistry, health: Callable[[], Health]) -> S
     async def healthz(_: Request) -> Response:
         dead, unready, facts = health()
         told = {"healthy": not unready, "live": not dead, "reasons": unready, **facts}
-        return JSONResponse(told, _status(unready))
+        return Response(json.dumps(told) + "\n", _status(unready), media_type="application/json")
 
     async def missing(_: Request, __: Exception) -> Response:
         return _text("not found; there are /metrics, /livez, /readyz and /healthz", HTTPStatus.NOT_FOUND)

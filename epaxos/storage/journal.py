@@ -122,7 +122,7 @@ def read_journal(entries: Iterable[Entry], n: int, decode_command: Callable[[byt
         elif len(key) == _KEY.size and (kind := _KEY.unpack(key)[1]) in numbers:
             numbers[kind][_KEY.unpack(key)[2]] = int.from_bytes(value, "big")
         else:
-            raise StorageError(f"the log has an entry of an unknown kind: {key[:32]!r}")
+            raise StorageError(f"the log has an entry of an unknown kind: {key[:32].hex()}")
     return Loaded(records, truncated, numbers[_INCARNATIONS], numbers[_KEPT])
 
 

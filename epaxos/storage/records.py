@@ -177,7 +177,7 @@ def decode_log(
     pending: tuple[InstanceId, bytes] | None = None
     for key, value in entries:
         if len(key) != _KEY.size:
-            raise StorageError(f"the log has an entry of an unknown kind: {key[:32]!r}")
+            raise StorageError(f"the log has an entry of an unknown kind: {key[:32].hex()}")
         row, slot, kind = _KEY.unpack(key)
         place = InstanceId(row, slot)
         if kind == _PAYLOAD:

@@ -140,7 +140,7 @@ def test_the_progress_bar_is_on_stderr_and_only_when_wanted(run: Any) -> None:
         (["--closed", "--rate", "10"], ["--closed", "--rate", "exclude"]),
         (["--closed", "--batch", "10"], ["--closed", "--batch", "exclude"]),
         (["--conflicts", "5", "--zipf", "1"], ["--conflicts", "--zipf", "exclude"]),
-        (["--duration", "10"], ["--duration", "'10'", "500ms"]),
+        (["--duration", "10k"], ["--duration", "'10k'", "500ms"]),
         (["--warmup", "soon"], ["--warmup", "'soon'", "500ms"]),
         (["--writes", "120"], ["--writes 120", "0 to 100"]),
         (["--replicas", "alpha,brav"], ["brav", "bravo"]),
