@@ -31,6 +31,7 @@ from zlib import crc32
 
 from epaxos.errors import DataCorrupt, StorageError, WriteFailed
 from epaxos.storage.directory import DataDirectory, make_private_file
+from epaxos.storage.parts import PART, SCHEMA, Parts, Value, whole
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
 from epaxos.storage.wal import check_wal
 
@@ -81,17 +82,18 @@ def _upsert(rows: int) -> str:
 _UPSERTS: Final = [_upsert(max(rows, 1)) for rows in range(_ROWS + 1)]
 
 
-def _sealed(key: bytes, value: bytes) -> tuple[bytes, bytes, int]:
-    return key, value, crc32(value, crc32(key))
+def _sealed(key: bytes, value: bytes, parts: Parts) -> tuple[bytes, Value, int]:
+    return key, parts.put(key, value), crc32(value, crc32(key))
 
 
-def _opened(row: tuple[bytes, bytes, int], path: Path) -> tuple[bytes, bytes]:
+def _opened(base: sqlite3.Connection, row: tuple[object, object, int], path: Path) -> tuple[bytes, bytes]:
     """The entry of a row.
 
     Raises:
         DataCorrupt: it is not what was written.
     """
     key, value, crc = row
+    value = whole(base, key, value)
     if type(key) is bytes and type(value) is bytes and crc32(value, crc32(key)) == crc:
         return key, value
     name = key.hex() if type(key) is bytes else repr(key)
@@ -144,7 +146,7 @@ class SqliteSnapshot:
             rows = self._base.execute(_SCAN, (after,))
             try:
                 for row in rows:
-                    entry = _opened(row, self._path)
+                    entry = _opened(self._base, row, self._path)
                     found.append(entry)
                     total += len(entry[0]) + len(entry[1])
                     if total > limit:
@@ -157,7 +159,7 @@ class SqliteSnapshot:
         """The value of `key`, None where there is none."""
         with _reading(self._path):
             row = self._base.execute(_GET, (key,)).fetchone()
-        return None if row is None else _opened(row, self._path)[1]
+            return None if row is None else _opened(self._base, row, self._path)[1]
 
     def close(self) -> None:
         """End the transaction."""
@@ -225,8 +227,8 @@ class SqliteEngine:
         self._scan: sqlite3.Cursor | None = None
         self._paths = {name: directory.path / name for name in _SCHEMA}
         try:
-            self._log = self._connect(LOG_FILE, _LOG_SYNCS[sync], _LOG_PAGES, _LOG_CACHE)
-            self._state = self._connect(STATE_FILE, _STATE_SYNCS[sync], 0, _STATE_CACHE)
+            self._log, self._log_parts = self._connect(LOG_FILE, _LOG_SYNCS[sync], _LOG_PAGES, _LOG_CACHE)
+            self._state, self._state_parts = self._connect(STATE_FILE, _STATE_SYNCS[sync], 0, _STATE_CACHE)
             if directory.new:
                 directory.complete()
             directory.watch(file for file in directory.path.iterdir() if file.name.startswith(tuple(_SCHEMA)))
@@ -258,7 +260,7 @@ class SqliteEngine:
     def write_log(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
         """Put all entries: one statement, which is its own transaction, several in one, or none."""
         with self._writing(LOG_FILE):
-            if len(puts) <= _ROWS:
+            if len(puts) <= _ROWS and not self._log_parts.concern(puts):
                 self._put(puts)
             else:
                 self._log.execute(_BEGIN)
@@ -270,6 +272,7 @@ class SqliteEngine:
         with self._writing(LOG_FILE):
             self._log.execute(_BEGIN)
             self._log.executemany(_DELETE_RANGE, ranges)
+            self._log_parts.remove_ranges(ranges)
             self._put(puts)
             self._log.execute("COMMIT")
 
@@ -280,14 +283,15 @@ class SqliteEngine:
         with _reading(path):
             self._scan = self._log.execute(_SCAN, (b"",))
             for row in self._scan:
-                yield _opened(row, path)
+                yield _opened(self._log, row, path)
 
     def _put(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
-        rest = iter(puts)
+        # Each key once: with one twice in a statement, SQLite 3.40 damages its index where keys overflow a page.
+        rest = iter(dict(puts).items())
         while rows := list(islice(rest, _ROWS)):
             values: list[bytes | int] = []
             for key, value in rows:
-                values += _sealed(key, value)
+                values += _sealed(key, value, self._log_parts)
             self._log.execute(_UPSERTS[len(rows)], values)
 
     # -- the state ---------------------------------------------------------------------------------------
@@ -299,9 +303,12 @@ class SqliteEngine:
                 self._state.execute(_BEGIN)
                 self._staging = True
             last = dict(puts)
-            self._state.executemany(_DELETE, ((key,) for key, value in last.items() if value is None))
+            gone = [key for key, value in last.items() if value is None]
+            self._state_parts.remove(gone)
+            self._state.executemany(_DELETE, ((key,) for key in gone))
             self._state.executemany(
-                _UPSERTS[1], (_sealed(key, value) for key, value in last.items() if value is not None)
+                _UPSERTS[1],
+                (_sealed(key, value, self._state_parts) for key, value in last.items() if value is not None),
             )
 
     def commit_state(self) -> None:
@@ -321,6 +328,7 @@ class SqliteEngine:
             if self._staging:
                 self._staging = False
                 self._state.execute("ROLLBACK")
+                self._state_parts.load()
 
     def snapshot_state(self) -> SqliteSnapshot:
         """A view of what was last committed, on a connection of its own."""
@@ -387,7 +395,7 @@ class SqliteEngine:
             kind = WriteFailed if self._open else StorageError
             raise kind(f"the storage engine in {self._directory.path} is out of use: {self._failure}")
 
-    def _connect(self, name: str, sync: str, pages: int, cache: int) -> sqlite3.Connection:
+    def _connect(self, name: str, sync: str, pages: int, cache: int) -> tuple[sqlite3.Connection, Parts]:
         """Open one database, make it in a new directory, and see that it is whole.
 
         pages  length of the write-ahead log at which SQLite copies it into the database by itself; 0: never
@@ -415,11 +423,13 @@ class SqliteEngine:
             base.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             base.execute(f"PRAGMA journal_size_limit = {_WAL_LEFT}")
             _check(base, path)
+            base.execute(SCHEMA)  # not there in a directory that an earlier version made
+            parts = Parts(base, PART)
         except sqlite3.Error as error:
             raise sqlite_trouble(error, path, "open") from error
         except OSError as error:
             raise os_trouble(error, path, "make") from error
-        return base
+        return base, parts
 
 
 def _make(base: sqlite3.Connection, name: str) -> None:

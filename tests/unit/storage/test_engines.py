@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,16 +18,20 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from engines import IDENTITY, entries_of, log_of, state_of
 from epaxos.errors import StorageError
 from epaxos.storage.engine import ENGINES, SYNCS, Engine, StateSnapshot, open_engine
+from epaxos.storage.parts import PART
 
 DURABLE = [kind for kind in ENGINES if kind != "memory"]
-KINDS = [(kind, sync) for kind in DURABLE for sync in SYNCS] + [("memory", "always")]
+KINDS = [(kind, sync, PART) for kind in DURABLE for sync in SYNCS]
+KINDS += [("sqlite", "always", 1000), ("memory", "always", PART)]
+"""Engine, when it syncs, and bytes of a value beyond which it is kept in parts."""
 
 Opener: TypeAlias = Callable[[], Engine]
 
 
-@pytest.fixture(params=KINDS, ids="-".join)
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    kind, sync = request.param
+@pytest.fixture(params=KINDS, ids=lambda param: f"{param[0]}-{param[1]}{'-parts' if param[2] < PART else ''}")
+def opener(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opener:
+    kind, sync, part = request.param
+    monkeypatch.setattr("epaxos.storage.sqlite.PART", part)
     return lambda: open_engine(kind, tmp_path / "data", IDENTITY, sync, 0.01, create=True)
 
 
@@ -46,6 +51,15 @@ def test_the_last_of_two_values_counts(engine: Engine) -> None:
     engine.write_log([(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
     engine.write_log([(b"b", b"4"), (b"c", b"")])
     assert log_of(engine) == {b"a": b"3", b"b": b"4", b"c": b""}
+
+
+def test_a_long_key_may_stand_twice(opener: Opener) -> None:
+    engine = opener()
+    first, second = bytes(5000), b"\1" * 5000
+    engine.write_log([(first, b"x" * 9000), (first, b"y" * 9000), (second, b"x" * 9000), (second, b"")])
+    assert log_of(engine) == {first: b"y" * 9000, second: b""}
+    engine.close()
+    opener().close()  # looks at the structure of what is there
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 1000])
@@ -295,6 +309,14 @@ class DurableModel(Model):
     kind = "sqlite"
 
 
+class PartsModel(DurableModel):
+    """Long values are in parts; some become short, and long again."""
+
+    def open(self) -> Engine:
+        with patch("epaxos.storage.sqlite.PART", 900):
+            return super().open()
+
+
 _SETTINGS = settings(
     max_examples=40,
     stateful_step_count=30,
@@ -303,5 +325,7 @@ _SETTINGS = settings(
 )
 Model.TestCase.settings = _SETTINGS
 DurableModel.TestCase.settings = _SETTINGS
+PartsModel.TestCase.settings = _SETTINGS
 TestMemory = Model.TestCase
 TestSqlite = DurableModel.TestCase
+TestParts = PartsModel.TestCase
