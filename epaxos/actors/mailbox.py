@@ -65,13 +65,15 @@ class Envelope(NamedTuple):
 class Sources(NamedTuple):
     """Where rounds come from: the ROUTER of the peers and that of the clients.
 
-    `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`.
+    `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`; `news` is a descriptor
+    that makes one due when it becomes readable.
     """
 
     peers: zmq.Socket[bytes]
     clients: zmq.Socket[bytes]
     deadline: Callable[[], float]
     now: Callable[[], float]
+    news: int
 
 
 def readable(source: zmq.Socket[bytes]) -> bool:
@@ -107,7 +109,7 @@ class Mailbox:
         """Begin to take rounds from sockets."""
         self._sources = sources
         self._last_round = sources.now()
-        sockets = (sources.peers, sources.clients, self._wake_reader.fileno())
+        sockets = (sources.peers, sources.clients, self._wake_reader.fileno(), sources.news)
         self._pollables = [(pollable, _POLLIN) for pollable in sockets]
 
     def put(self, envelope: Any, /) -> None:

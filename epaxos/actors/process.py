@@ -23,6 +23,7 @@ from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, make_parts
 from epaxos.actors.health import Standing, examine
 from epaxos.actors.replica import GRACE, Drain, Replica
+from epaxos.actors.sockets import raise_limit
 from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import ConfigError, EpaxosError
 from epaxos.metrics import MetricsServer, make_registry
@@ -54,6 +55,7 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
     row = config.row_of(name)
     _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
     address = config.replicas[row]
+    raise_limit()
     standing = Standing()
     with _until_signalled(standing), ExitStack() as stack:
         hosts = _own_hosts(address, standing)

@@ -29,7 +29,7 @@ from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Peers
 from epaxos.actors.remote import LAST_WORDS, Heard, Outgoing, Remote, RemoteSettings, Send
 from epaxos.actors.replies import Replies, send_now
-from epaxos.actors.sockets import bind_router
+from epaxos.actors.sockets import Door, bind_router
 from epaxos.actors.status import describe
 from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
@@ -140,7 +140,9 @@ class Replica(pykka.ThreadingActor):
         self._peer_changes = [PeerStatus(peer, online=False) for peer in self._outboxes]
         for peer in self._outboxes:
             self._remotes[peer] = self._start_remote(peer)
-        sources = Sources(self._peer_socket, self._client_socket, self._deadline, time.monotonic)
+        sources = Sources(
+            self._peer_socket, self._client_socket, self._deadline, time.monotonic, self._door.descriptor
+        )
         self._resume()
         self.actor_inbox.attach(sources)
         self._clients.away = "it is starting and has no quorum yet"
@@ -167,6 +169,7 @@ class Replica(pykka.ThreadingActor):
         self._client_socket, clients = bind_router(
             self._context, address, "client_port", self._hosts, config.max_frame
         )
+        self._door = Door(self._context, self._client_socket, self._stats)
         self._replies = Replies(self._client_socket, WAITING_FRAMES * config.max_frame, self._stats)
         _log.info("listening for peers on %s, for clients on %s", ", ".join(peers), ", ".join(clients))
 
@@ -226,6 +229,7 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
+            self._door.watch(time.monotonic())
             refuses = self._left or self._standing.trouble
             self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):

@@ -9,6 +9,7 @@ client that sends a byte now and then stay for ever), and a limit on connections
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import logging
@@ -92,8 +93,9 @@ class MetricsServer:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=0,
+            backlog=2 * max_connections,
         )
-        self._server = uvicorn.Server(settings)
+        self._server = _Server(settings)
         self._thread = threading.Thread(
             target=self._server.run, args=(list(sockets),), name="metrics", daemon=True
         )
@@ -109,6 +111,21 @@ class MetricsServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Server(uvicorn.Server):
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_complain)
+        await super().serve(sockets)
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Without descriptors nobody can be let in for a second; asyncio would say so again and again, at length."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        _log.debug("%s: %s", context["message"], error)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _bounded(most: int, deadline: float) -> type[asyncio.Protocol]:

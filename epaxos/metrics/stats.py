@@ -41,6 +41,8 @@ ERROR_KINDS: Final = (
     # frames of clients that were well formed and not taken
     "refused",
     "busy",
+    # connections of clients
+    "descriptors",
     # peers
     "resolve",
     "peer_refused",

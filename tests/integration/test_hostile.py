@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 import toml
+import zmq
 
 from epaxos import AsyncClient, Client, Op, OperationFailed, Refused
 from epaxos.config import load_config
@@ -291,3 +295,37 @@ def test_replica_of_another_version_is_refused(alive: LiveCluster) -> None:
     assert opened == (Kind.PEER_REFUSED, 0, text.encode())
     assert difference(before, counted_errors(alpha)) == {"version": 10}
     assert len(lines_with(alive.log("alpha"), "(version) from 127.0.0.1: ")) == 1
+
+
+@pytest.mark.parametrize("strangers", ["mute", "clients"])
+def test_more_clients_than_descriptors(cluster: ClusterMaker, strangers: str) -> None:
+    """Those that are there go on, peers and pages too; what is too many is turned away, and comes back."""
+    crowded = cluster(3, storage={"engine": "sqlite"})
+    alpha, process = crowded.config.replica("alpha"), crowded.process("alpha")
+    limit = len(list(Path(f"/proc/{process.pid}/fd").iterdir())) + 150
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    with ExitStack() as stack, crowded.client("alpha") as client:
+        client.put(b"key", b"value")
+        context = stack.enter_context(zmq_context())
+        kept: list[zmq.Socket[bytes]] = []
+        for _ in range(300):
+            if strangers == "clients":
+                kept.append(connect(context, alpha.client_endpoint))
+                kept[-1].send(b"nonsense", zmq.NOBLOCK)
+            else:
+                made = socket.create_connection(("127.0.0.1", alpha.client_port), timeout=5)
+                stack.enter_context(closing(made))
+        wait_for(lambda: bool(counted_errors(alpha)["descriptors"]))
+        for number in range(5):
+            client.put(b"key", b"%d" % number, timeout=1.0)
+            url = f"http://127.0.0.1:{alpha.metrics_port}/readyz"
+            with urllib.request.urlopen(url, timeout=5) as page:
+                assert page.read() == b"ok\n"
+            time.sleep(0.1)
+        crowded.stop("charlie")
+        crowded.start("charlie").wait_until_ready()  # alpha has room for a peer that is back
+        assert len(lines_with(crowded.log("alpha"), "out of file descriptors: of", "turned away")) == 1
+    wait_for(lambda: len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < limit - 100)
+    with crowded.client("alpha", tries=1) as client:
+        client.put(b"key", b"again")
+    assert not lines_with(crowded.log("alpha"), "Traceback")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ class Box:
         self.mailbox.capacity = capacity
         peers, self.peer = self._pair("peers")
         clients, self.client = self._pair("clients")
-        self.mailbox.attach(Sources(peers, clients, lambda: self.deadline, time.monotonic))
+        self.news, self.newsman = socket.socketpair()
+        self.mailbox.attach(
+            Sources(peers, clients, lambda: self.deadline, time.monotonic, self.news.fileno())
+        )
 
     def _pair(self, name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
         router, dealer = self._context.socket(zmq.ROUTER), self._context.socket(zmq.DEALER)
@@ -37,6 +41,8 @@ class Box:
 
     def close(self) -> None:
         self.mailbox.close()
+        self.news.close()
+        self.newsman.close()
         self._context.destroy(linger=0)
 
 
@@ -111,6 +117,15 @@ def test_message_told_by_another_thread_wakes_a_waiting_mailbox(make: Callable[.
     assert box.round() == Round([], [], 0.0)  # the wake-up
     assert box.mailbox.get() is told
     timer.join()
+
+
+def test_news_make_a_round_due(make: Callable[..., Box]) -> None:
+    box = make()
+    box.deadline = time.monotonic() + 60
+    box.newsman.send(b"!")
+    began = time.monotonic()
+    assert box.round() == Round([], [], 0.0)
+    assert time.monotonic() - began < 10
 
 
 def test_told_messages_come_one_by_one_before_the_next_round(make: Callable[..., Box]) -> None:
