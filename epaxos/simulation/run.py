@@ -162,7 +162,7 @@ class Run:
         client has its script to go through, and finds living replicas by time-outs.
         """
         options = self._options
-        recovery = 500 * options.patience
+        recovery = 500 * max(options.patience, 10 * options.calm_delay)
         frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
         return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
 

@@ -21,6 +21,7 @@ _PLAINER: Final[tuple[dict[str, Any], ...]] = (
     {"duplicate": 0.0},
     {"bias": ()},
     {"mutes": ()},
+    {"rate": 0.0},
     {"spread": "fixed", "fifo": True},
     {"spread": "uniform"},
     {"disk": "instant", "disk_delay": 0.0},

@@ -36,6 +36,8 @@ FAULTS: Final = {
     "disk": "writing takes long, longer at times, and fails",
     "clock": "clocks run too fast or too slow",
     "client": "requests and replies are lost, clients retry elsewhere in other groupings or give up",
+    "bandwidth": "links carry so many bytes a second, for good, and drop what their queues cannot hold",
+    "distance": "round trips are longer than time-outs, for good",
 }
 """The kinds of faults, by the names that --faults takes."""
 
@@ -100,11 +102,12 @@ class Options:
     frame             commands in one frame at most
     think             mean time between a client's frames
     keys, hot         how many keys there are; the share of the commands that go to the first of them
-    mix               which operations clients prefer: see `workload`
+    mix, padding      which operations clients prefer: see `workload`; bytes by which half of the values are longer
     results, kept     bytes of results that a batch may come to, and that replicas keep of a session
     delay, spread     mean delay of a message and how it is distributed: see `network`
     fifo              whether messages of one link arrive in order
     bias, mutes       message types that fare worse, everywhere or between two replicas
+    rate, queue       bytes a second that a link carries; how many may wait before it. No bounds if the rate is 0
     disk              "instant", "blocking" (the replica waits for it) or "pipelined" (it goes on meanwhile)
     checkpoint        how long after something has executed a checkpoint begins
     checkpoint_size   how many executed instances make it begin at once
@@ -142,6 +145,7 @@ class Options:
     keys: int
     hot: float
     mix: str
+    padding: int
     results: int
     kept: int
     client_timeout: float
@@ -153,6 +157,8 @@ class Options:
     fifo: bool
     loss: float
     duplicate: float
+    rate: float
+    queue: int
     bias: tuple[Bias, ...]
     mutes: tuple[Mute, ...]
     disk: str
@@ -187,9 +193,9 @@ class Options:
     def calm_delay(self) -> float:
         """Mean delay of a message once the faults are over.
 
-        Nothing can finish while a time-out is shorter than what it waits for. Under faults that may be so.
+        Time-outs are then longer than what they wait for, as they are meant to be; but not where distance is the fault.
         """
-        return min(self.delay, self.patience / 40)
+        return self.delay if "distance" in self.faults else min(self.delay, self.patience / 40)
 
     def describe(self) -> str:
         """All options in a few lines."""
@@ -239,7 +245,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     _check(overrides)
     scale = _draw_scale(stream(seed, "scale"), overrides)
     delay = _between(stream(seed, "delay"), 0.0005, 0.02)
-    faults = _draw_faults(stream(seed, "faults"), scale, overrides)
+    faults = _draw_faults(seed, scale, overrides)
     n, f, e = _draw_cluster(seed, overrides.replicas)
     return Options(
         seed=seed,
@@ -248,11 +254,12 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         f=f,
         e=e,
         faults=faults,
-        **_draw_core(stream(seed, "core"), scale, delay),
+        **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
         **_draw_bounds(stream(seed, "bounds")),
         mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
         **_draw_network(stream(seed, "network"), delay, faults),
+        **_draw_links(stream(seed, "links"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
@@ -296,17 +303,26 @@ def _draw_cluster(seed: int, replicas: int | None) -> tuple[int, int, int]:
     return n, f, default_e(n, f)
 
 
-def _draw_faults(random: Random, scale: str, overrides: Overrides) -> frozenset[str]:
+_SELDOM: Final = {"bandwidth": 0.0, "distance": 0.0}
+"""Kinds of faults that make other runs of what they touch, by how likely they are. At 0 they come where asked for."""
+
+
+def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
+    random = stream(seed, "faults")
     likely = {"crash", "death", "reorder", "loss"} if scale == "small" else set()
-    drawn = {kind for kind in FAULTS if random.random() < (0.8 if kind in likely else 0.5)}
+    usual = [kind for kind in FAULTS if kind not in _SELDOM]
+    drawn = {kind for kind in usual if random.random() < (0.8 if kind in likely else 0.5)}
     if random.random() < 0.03:
         drawn = set()
+    drawn |= {kind for kind, chance in _SELDOM.items() if stream(seed, kind).random() < chance}
     return frozenset(drawn) if overrides.faults is None else overrides.faults
 
 
-def _draw_core(random: Random, scale: str, delay: float) -> dict[str, Any]:
+def _draw_core(random: Random, scale: str, delay: float, faults: frozenset[str]) -> dict[str, Any]:
     # The time-out of a recovery is a second at patience 1; here it is a few message delays, up to 200.
     patience = delay * _between(random, *((0.7, 60) if scale == "small" else (4, 200)))
+    if "distance" in faults:
+        patience = delay * _between(random, 0.1, 2)
     return {
         "thrifty": random.random() < 0.3,
         "patience": patience,
@@ -371,10 +387,22 @@ def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[
     }
 
 
+def _draw_links(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
+    """A message with a long value keeps a link busy for about as long as it takes to arrive."""
+    padding = random.choice((100, 1000, 3000))
+    queue = padding * random.choice((3, 10, 100))
+    rate = padding / (delay * _between(random, 0.05, 2))
+    return (
+        {"rate": rate, "queue": queue, "padding": padding}
+        if "bandwidth" in faults
+        else {"rate": 0.0, "queue": 0, "padding": 0}
+    )
+
+
 def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
     """Now and then some replicas never hear of something, which random loss would hardly keep from them."""
     if n >= 4 and random.random() < 0.3:
-        return _draw_camps(random, n)
+        return draw_camps(random, n)
     if random.random() < 0.5:
         return ()
     kinds = list(MESSAGE_NAMES.values())
@@ -387,7 +415,7 @@ def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
     )
 
 
-def _draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
+def draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
     """Two owners, each with a camp that hears of its instances alone and, recovering them, not from the owner itself.
 
     Without this, hardly ever do two recoveries wait for one another (protocol 4.7, cases 10 and 12).

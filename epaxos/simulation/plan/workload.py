@@ -81,7 +81,7 @@ def _single(
         return Command(operation, b"", None)
     if operation == Operation.PAUSE:
         return Command(operation, b"", random.randint(0, 3))
-    return Command(operation, _key(random, options), _argument(random, operation, number, part))
+    return Command(operation, _key(random, options), _argument(random, options, operation, number, part))
 
 
 def _key(random: Random, options: Options) -> bytes:
@@ -90,19 +90,20 @@ def _key(random: Random, options: Options) -> bytes:
     return b"k%d" % random.randrange(options.keys)
 
 
-def _argument(random: Random, operation: Operation, number: int, part: bytes) -> Any:
+def _argument(random: Random, options: Options, operation: Operation, number: int, part: bytes) -> Any:
     if operation in (Operation.READ, Operation.DELETE):
         return None
     if operation == Operation.INCREMENT:
         return random.choice((1, 1, -1, 2**62))
     if operation == Operation.APPEND:
         return b"+%d%b" % (number, part)
-    written = _value(random, number, part)
+    written = _value(random, options, number, part)
     if operation == Operation.CAS:
-        return [random.choice((None, _value(random, max(0, number - random.randint(1, 4)), b""))), written]
+        before = max(0, number - random.randint(1, 4))
+        return [random.choice((None, _value(random, options, before, b""))), written]
     return written
 
 
-def _value(random: Random, number: int, part: bytes) -> bytes:
+def _value(random: Random, options: Options, number: int, part: bytes) -> bytes:
     """A value that tells who wrote it; half of them are numbers, which lets an INCREMENT succeed."""
-    return random.choice((b"%d", b"v%d")) % number + part
+    return random.choice((b"%d", b"v%d" + b"." * options.padding)) % number + part

@@ -11,6 +11,8 @@ from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Bias, Options, stream
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
+from epaxos.statemachine.batch import decode_payload
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
 
 Deliver = Callable[[Row, Row, Any, Any], None]
 """Takes (sender, receiver, message, stamp) when a message arrives."""
@@ -30,16 +32,20 @@ class Network(Protocol):
 class _Link:
     """One direction between two replicas, with a generator of its own: other links' traffic shifts nothing."""
 
-    __slots__ = ("latest", "random", "slowness")
+    __slots__ = ("free_at", "latest", "random", "slowness")
 
     def __init__(self, random: Random, slowness: float) -> None:
         self.random = random
         self.slowness = slowness
         self.latest = 0.0
+        self.free_at = 0.0
 
 
 class HostileNetwork:
     """A network between n replicas with the options of a run.
+
+    With a rate, a message keeps its link busy for as long as its bytes take and waits for those before it; where too
+    many bytes wait already it is lost. Then messages also go through the codec, as the bytes that they are.
 
     `calm` ends its hostility; a `Storm` raises `storm_loss` and `storm_slowness` for a while.
     """
@@ -58,6 +64,10 @@ class HostileNetwork:
         self._bias = {bias.kind: bias for bias in options.bias}
         self._mutes: set[tuple[str, Row, Row]] = set(options.mutes)
         self._cuts: Counter[tuple[Row, Row]] = Counter()
+        self._rate = options.rate
+        self._queue = options.queue
+        self._codec = Codec(options.replicas, decode_payload)
+        self._encoded: tuple[Any, bytes] = (None, b"")
         self._storms: list[tuple[float, float]] = []
         self._links = {
             (a, b): self._make_link(options, a, b)
@@ -101,7 +111,7 @@ class HostileNetwork:
         self._delay = self._calm_delay
         for link in self._links.values():
             link.slowness = 1.0
-            link.latest = 0.0
+            link.latest = link.free_at
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -122,23 +132,51 @@ class HostileNetwork:
             self._observer.lost(sender, receiver, message)
             self._observer.noted("message lost")
             return
+        if self._rate and not self._takes(link, message):
+            self._observer.lost(sender, receiver, message)
+            self._observer.noted("queue of a link full")
+            return
         self._carry(sender, receiver, message, stamp, slowness)
         if self._duplicate and random() < self._duplicate:
             self._observer.noted("message duplicated")
             self._carry(sender, receiver, message, stamp, slowness)
 
+    def _takes(self, link: _Link, message: Any) -> bool:
+        """Whether the queue before a link has room for a message, which then waits in it."""
+        now = self._schedule.now
+        free_at = max(now, link.free_at)
+        if (free_at - now) * self._rate > self._queue:
+            return False
+        link.free_at = free_at + (ENVELOPE + len(self._bytes_of(message))) / self._rate
+        return True
+
+    def _bytes_of(self, message: Any) -> bytes:
+        if self._encoded[0] is not message:
+            self._encoded = (message, encode_message(message) if type(message) in MESSAGE_NAMES else b"")
+        return self._encoded[1]
+
     def _carry(self, sender: Row, receiver: Row, message: Any, stamp: Any, slowness: float) -> None:
         link = self._links[sender, receiver]
         delay = self._delay * link.slowness * slowness * self._spread(link.random)
-        arrival = self._schedule.now + min(delay, self._longest)
+        start = max(self._schedule.now, link.free_at) if self._rate else self._schedule.now
+        arrival = start + min(delay, self._longest)
         if arrival < link.latest:
             if self._fifo:
                 arrival = link.latest
             else:
                 self._observer.noted("message overtaken")
         link.latest = max(arrival, link.latest)
-        self._schedule.at(arrival, self._deliver, sender, receiver, message, stamp)
+        if self._rate and (encoded := self._bytes_of(message)):
+            self._schedule.at(arrival, self._decode, sender, receiver, encoded, stamp)
+        else:
+            self._schedule.at(arrival, self._deliver, sender, receiver, message, stamp)
 
+    def _decode(self, sender: Row, receiver: Row, encoded: bytes, stamp: Any) -> None:
+        self._deliver(sender, receiver, self._codec.decode_message(sender, encoded), stamp)
+
+
+ENVELOPE: Final = 60
+"""Bytes of a frame beside its message."""
 
 _UNBIASED: Final = Bias("", 0.0, 1.0)
 

@@ -62,6 +62,8 @@ def draw(seed: int, wanted: Draw) -> Plan:
         changes["mutes"] = draw_mutes(seed, wanted.muted, options.replicas)
     if wanted.slow:
         changes["bias"] = tuple(Bias(kind, 0.0, SLOW) for kind in wanted.slow)
+    if "mutes" in changes:
+        changes["mutes"] = tuple(Mute(*mute) for mute in changes["mutes"])
     changes |= {name: options.delay * value for name, value in wanted.times}
     options = replace(options, **changes)
     return Plan(options, draw_workload(options), draw_faults(options))

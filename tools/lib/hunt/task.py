@@ -32,7 +32,12 @@ class Task(NamedTuple):
 
 
 def _pairs(items: list[list[Any]]) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, value) for name, value in items)
+    return tuple((name, _frozen(value)) for name, value in items)
+
+
+def _frozen(value: Any) -> Any:
+    """A value with tuples where JSON has lists."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 class Found(NamedTuple):

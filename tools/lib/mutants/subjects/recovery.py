@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 from mutants.mutation import FIVE, SMALL, Draw, Mutant, Patch
 
 _RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
 _RESTART: Final = "epaxos.protocol.epaxos.restart"
+_COSTS: Final = "tests/simulation/test_costs.py::"
 
 _RIVALS: Final = Draw(
     "rival recoveries, n=3",
@@ -29,6 +31,55 @@ _ALL_RESTART: Final = Draw(
     options=(("troubles", 10), ("dead", 1)),
 )
 """An instance known to its owner alone, who dies, and as a dependency to others, who all restart."""
+
+_FORGETFUL_OWNERS: Final = Draw(
+    "owners restart after a recovery, n=3",
+    replicas=3,
+    operations=4,
+    faults="loss,reorder,crash",
+    muted=("AcceptOK", "Commit"),
+    times=(("patience", 3.0), ("phase", 150.0), ("fast_path", 0.5)),
+    options=(("troubles", 12), ("keys", 1), ("mix", "writes"), ("acquainted", True)),
+)
+"""Owners on the slow path, whose instances others recover, crash and come back."""
+
+_EVERYBODY: Final = range(5)
+_WAITERS: Final = Draw(
+    "waiting for the unknown, n=5",
+    replicas=5,
+    operations=6,
+    faults="reorder",
+    slow=("PreAcceptOK",),
+    times=(
+        ("patience", 2.0),
+        ("phase", 80.0),
+        ("fast_path", 100.0),
+        ("think", 0.2),
+        ("client_timeout", 200.0),
+    ),
+    options=(
+        ("f", 2),
+        ("e", 2),
+        ("keys", 1),
+        ("hot", 1.0),
+        ("mix", "writes"),
+        ("thrifty", False),
+        ("acquainted", True),
+        ("clients", 6),
+        ("window", 1),
+        (
+            "mutes",
+            (
+                *(("PreAccept", *link) for link in ((0, 2), (0, 3), (0, 4), (3, 0), (3, 1))),
+                *(("PreAcceptOK", sender, 0) for sender in (1, 2, 3, 4)),
+                *(("RecoverOK", sender, 1) for sender in (0, 4)),
+                *(("Recover", *link) for link in product((0, 2, 3, 4), _EVERYBODY) if link[0] != link[1]),
+            ),
+        ),
+    ),
+)
+"""Replica 1 recovers what only it and the owner, 0, know, with 2 and 3 as its quorum. Against it stands an instance of
+3 that 1 does not know, and that 3 decides on the fast path later."""
 
 VALUES: Final = (
     Mutant(
@@ -162,6 +213,55 @@ JUDGEMENT: Final = (
         harmless="the owner's answer ends a recovery (case 3), so a quorum of two holds all other owners",
     ),
     Mutant(
+        "unknown-taken-for-decided",
+        "a recovery that waits takes an instance that it does not know for one decided in its favour",
+        "4.7 case 11",
+        (
+            Patch(
+                _RECOVERY,
+                "            if instance is None or instance.phase is not Phase.COMMITTED:\n"
+                "                open_ones",
+                "            if instance is None:\n                continue\n"
+                "            if instance.phase is not Phase.COMMITTED:\n"
+                "                open_ones",
+            ),
+        ),
+        draw=_WAITERS,
+    ),
+    Mutant(
+        "owner-rule-for-all",
+        "rule 8 asks that the owners of all instances against it are outside the quorum, not of one",
+        "4.7 case 8",
+        (Patch(_RECOVERY, "- self._state.quorums.e and any(", "- self._state.quorums.e and all("),),
+        schedule=_COSTS + "test_one_owner_outside_the_quorum_is_enough_to_annul",
+    ),
+    Mutant(
+        "nack-forgotten",
+        "a recoverer forgets the ballot that a Nack tells it",
+        "4.7",
+        (
+            Patch(
+                _RECOVERY,
+                "self._heard[place] = max(message.ballot, self._heard.get(place, 0))",
+                "self._heard[place] = self._heard.get(place, 0)",
+            ),
+        ),
+        schedule=_COSTS + "test_a_nack_brings_a_recoverer_above_all_that_was_promised",
+    ),
+    Mutant(
+        "beacon-unheeded",
+        "a replica does not ask for the decisions that it missed",
+        "4.9, timer 3",
+        (
+            Patch(
+                "epaxos.protocol.epaxos.dissemination",
+                "            if theirs > mine == before[row] and state.now >= self._ask_again_at[row]:\n",
+                "            if theirs > mine > theirs:\n",
+            ),
+        ),
+        schedule=_COSTS + "test_who_missed_decisions_asks_for_them",
+    ),
+    Mutant(
         "commit-beside-recovery",
         "a Commit is taken while the local recovery of the instance goes on",
         "3.5",
@@ -198,6 +298,19 @@ RESTART: Final = (
             ),
         ),
         draw=SMALL,
+    ),
+    Mutant(
+        "resumed-at-any-ballot",
+        "an owner goes on after a restart at ballot 0 with what others have recovered meanwhile",
+        "4.11a",
+        (
+            Patch(
+                _RESTART,
+                "        if instance.bal == 0 and instance.phase in",
+                "        if instance.phase in",
+            ),
+        ),
+        draw=_FORGETFUL_OWNERS,
     ),
     Mutant(
         "vectors-forgotten",

@@ -1,0 +1,108 @@
+"""What some rules are for is time and messages: without them everything ends well, and late.
+
+Each test runs a few dozen seeds of a draw in which its rule matters, and bounds what they come to together. The
+numbers are about three times what the program needs, and half of what it needs without the rule (`tools/mutants`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.faults import draw_faults
+from epaxos.simulation.plan.options import Mute, Overrides, draw_options
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.plan.workload import draw_workload
+from epaxos.simulation.run import Outcome, Run
+
+QUICK = {"patience": 4.0, "fast_path": 1.0}
+"""Times in mean delays of a message, as in all draws below."""
+
+
+def run(seeds: int, overrides: Overrides, times: dict[str, float], **options: Any) -> list[Outcome]:
+    """The first seeds, with some options decided instead of drawn."""
+    outcomes = []
+    for seed in range(seeds):
+        drawn = draw_options(seed, overrides)
+        scaled: dict[str, Any] = {name: drawn.delay * value for name, value in times.items()}
+        drawn = replace(drawn, **options, **scaled)
+        outcome = Run(Plan(drawn, draw_workload(drawn), draw_faults(drawn))).execute()
+        assert outcome.verdict is Verdict.CLEAN, f"seed {seed}: {outcome.text}"
+        outcomes.append(outcome)
+    return outcomes
+
+
+def marks(outcomes: Iterable[Outcome]) -> Counter[str]:
+    """How often each thing happened in all of them together."""
+    return sum((outcome.marks for outcome in outcomes), Counter())
+
+
+def mute(kind: str, senders: Iterable[int], receivers: Iterable[int]) -> list[Mute]:
+    """Messages of a kind from some replicas to some others."""
+    return [Mute(kind, a, b) for a in senders for b in receivers if a != b]
+
+
+def test_a_nack_brings_a_recoverer_above_all_that_was_promised() -> None:
+    """Replica 1 hears of the others' ballots by Nacks alone, and is the only one whose recoveries can succeed."""
+    everybody, others = range(5), (0, 2, 3, 4)
+    mutes = [
+        *mute("RecoverOK", everybody, others),
+        *mute("Recover", others, (1,)),
+        *mute("PreAcceptOK", everybody, (4,)),
+        *mute("PreAccept", (4,), (1, 2, 3)),
+    ]
+    outcomes = run(
+        30,
+        Overrides(5, frozenset({"reorder"}), 6),
+        QUICK | {"phase": 300.0, "think": 0.5},
+        mutes=tuple(mutes),
+        acquainted=True,
+    )
+    assert marks(outcomes)["commit: recovered"] > 30
+    assert marks(outcomes)["recovery given up"] < 35
+
+
+def test_one_owner_outside_the_quorum_is_enough_to_annul() -> None:
+    """Against the instance of 0 stand one of 3, who answers replica 1, and one of 4, who does not (rule 8)."""
+    everybody = range(5)
+    mutes = [
+        *mute("PreAccept", (0,), (2, 3, 4)),
+        *mute("PreAccept", (3,), (0, 1, 4)),
+        *mute("PreAccept", (4,), (0, 1, 3)),
+        *mute("PreAcceptOK", everybody, (0, 3, 4)),
+        *mute("RecoverOK", everybody, (0, 2, 3, 4)),
+        *mute("RecoverOK", (0, 4), (1,)),
+    ]
+    outcomes = run(
+        60,
+        Overrides(5, frozenset({"reorder"}), 8),
+        QUICK | {"phase": 120.0, "think": 0.2},
+        mutes=tuple(mutes),
+        f=2,
+        e=2,
+        keys=1,
+        hot=1.0,
+        mix="writes",
+        thrifty=False,
+        acquainted=True,
+        clients=8,
+        window=1,
+    )
+    assert marks(outcomes)["recovery case 8: an owner outside the quorum"] > 40
+    assert marks(outcomes)["recovery case 9: wait"] < 35
+
+
+def test_who_missed_decisions_asks_for_them() -> None:
+    """No Commit arrives as long as the faults last. Without asking, each decision has to be recovered."""
+    outcomes = run(
+        40,
+        Overrides(3, frozenset(), 8),
+        {"patience": 8.0, "phase": 100.0, "fast_path": 1.0, "think": 0.5},
+        mutes=tuple(mute("Commit", range(3), range(3))),
+        acquainted=True,
+    )
+    late = [(outcome.seconds - outcome.options.phase) / outcome.options.patience for outcome in outcomes]
+    assert sum(late) / len(late) < 4
