@@ -74,6 +74,19 @@ def test_replicas_come_back_one_by_one_and_all_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
+def test_replicas_are_drained_and_come_back(tmp_path: Path) -> None:
+    process = start(
+        tmp_path, "--faults", "drain", "--duration", "12s", "--interval", "2s", "--seed", "3", "--json"
+    )
+    printed, said = process.communicate(timeout=50)
+    report = json.loads(printed)
+    assert process.returncode == 0, said + printed
+    assert report["restarts"] >= 2
+    assert sum(report["kills"].values()) == 0
+    assert report["audits"][0]["wrong"] == report["findings"] == report["apart"] == []
+
+
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("faults", ["pause", "restart-all"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")

@@ -77,6 +77,12 @@ def test_every_kind_of_restart_comes_up() -> None:
     }
 
 
+def test_a_drain_is_of_one_and_ends_once() -> None:
+    faults = [event.fault for seed in range(50) for event in draw(seed, 3, 1, kinds=("drain",))]
+    assert {fault.label for fault in faults} == {"drain", "drain, long away"}
+    assert {len(fault.victims) for fault in faults} == {1}
+
+
 def test_all_are_killed_only_where_nobody_is_faulty() -> None:
     for seed in range(100):
         events = draw(seed, 5, 2, kinds=tuple(DRAWS))

@@ -151,6 +151,7 @@ class Replica:
         """Send SIGTERM."""
         if self._process is not None:
             self.go_on()
+            self._struck = True
             self._process.send_signal(signal.SIGTERM)
 
     def ended(self) -> bool:
@@ -166,7 +167,9 @@ class Replica:
             raise ChaosError(f"{self.name} ended with status {status} when asked to stop{self.tail}")
         if status is None:
             return False
+        self._children.forget(self._process)
         self._process = None
+        self._struck = False
         return True
 
     @property

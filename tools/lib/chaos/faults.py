@@ -15,7 +15,7 @@ from random import Random
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from chaos.cluster import Cluster
-from chaos.restarts import draw_restart, draw_restart_all, strike
+from chaos.restarts import draw_drain, draw_restart, draw_restart_all, strike
 
 Pair: TypeAlias = tuple[str, str]
 """A direction: who sends, and to whom."""
@@ -245,8 +245,9 @@ DRAWS: Final[Mapping[str, Callable[[Random, Sequence[str], Sequence[str], int], 
     "delay": draw_delay,
     "restart": draw_restart,
     "restart-all": draw_restart_all,
+    "drain": draw_drain,
 }
 """How a fault of each kind is drawn: by chance, from the healthy replicas of all, so many of them at most."""
 
-RESTARTS: Final = frozenset({"restart", "restart-all"})
+RESTARTS: Final = frozenset({"restart", "restart-all", "drain"})
 """Kinds that need a storage engine which outlives a process."""

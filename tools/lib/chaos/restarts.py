@@ -156,6 +156,21 @@ class Restart:
         await asyncio.sleep(life.wait)
 
 
+@dataclass(frozen=True, slots=True)
+class Drain(Restart):
+    """SIGTERM, an end in order, and the return: as in an upgrade."""
+
+    kind: ClassVar[str] = "drain"
+
+    async def _kill(self, cluster: Cluster) -> None:
+        """Wait for the end, which must come by itself and be no failure."""
+        replicas = [cluster.replicas[name] for name in self.victims]
+        for replica in replicas:
+            replica.ask_to_stop()
+        while not all([replica.ended() for replica in replicas]):  # noqa: ASYNC110, C419 - a process; of each
+            await asyncio.sleep(_LOOK)
+
+
 def strike(cluster: Cluster, name: str) -> None:
     """Send SIGKILL to a replica, and count it; `Replica.kill` has to follow."""
     replica = cluster.replicas[name]
@@ -220,6 +235,11 @@ def draw_restart(chance: Random, healthy: Sequence[str], names: Sequence[str], _
     peers = [name for name in names if name != victim]
     deaf = chance.sample(peers, chance.randint(1, len(peers) - 1))
     return Restart((victim,), lives, deaf=tuple(sorted(deaf)), hush=chance.uniform(0.003, 0.015))
+
+
+def draw_drain(chance: Random, healthy: Sequence[str], _names: Sequence[str], _room: int) -> Drain:
+    """Stop a replica in order, and bring it back."""
+    return Drain((chance.choice(healthy),), (_lives(chance, long=0.25, again=0.0)[-1],))
 
 
 def draw_restart_all(chance: Random, _healthy: Sequence[str], names: Sequence[str], _room: int) -> Restart:
