@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import zmq
 
@@ -86,6 +86,11 @@ def family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+def pair(host: str, port: int) -> Any:
+    """What the socket module takes for a port of a numeric address; two members would lose an interface."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][4]
+
+
 def connect(dealer: zmq.Socket[bytes], host: str, port: int) -> None:
     """Connect a ZeroMQ socket to a numeric address; ZeroMQ goes on trying for as long as it is connected."""
     dealer.set(zmq.IPV6, ":" in host)
@@ -121,7 +126,7 @@ def listen_tcp(replica: ReplicaAddress, key: str, hosts: Sequence[str]) -> list[
     def bind(host: str, port: int) -> None:
         address = ip_address(host)
         every = family(host) == socket.AF_INET6 and address is not None and address.is_unspecified
-        made.append(socket.create_server((host, port), family=family(host), dualstack_ipv6=every))
+        made.append(socket.create_server(pair(host, port), family=family(host), dualstack_ipv6=every))
 
     try:
         _bind_each(replica, key, hosts, bind)

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 import zmq
 
 from epaxos.config import ip_address, place
-from epaxos.transport.addresses import connect, family, resolve, unresolved
+from epaxos.transport.addresses import connect, family, pair, resolve, unresolved
 
 FIRST: Final = 1.0
 LONGEST: Final = 8.0
@@ -85,7 +85,7 @@ def _race(addresses: list[str], port: int) -> Found:
                 try:
                     attempt = stack.enter_context(socket.socket(family(address), socket.SOCK_STREAM))
                     attempt.setblocking(False)
-                    code = attempt.connect_ex((address, port))
+                    code = attempt.connect_ex(pair(address, port))
                     if code in {0, errno.EINPROGRESS}:
                         selector.register(attempt, selectors.EVENT_WRITE, address)
                     else:

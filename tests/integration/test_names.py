@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -20,7 +23,7 @@ from epaxos import AsyncClient, Client, NoAnswer
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.run import run_bench
 from epaxos.config import load_config
-from live_cluster import ClusterMaker, LiveCluster
+from live_cluster import ROOT, ClusterMaker, LiveCluster
 from stub_cluster import StubCluster
 from stub_resolver.sitecustomize import resolver
 
@@ -141,6 +144,34 @@ def test_a_silent_name_server_and_a_dead_replica_stop_nobody(named: Callable[...
     assert slowest < 1.0
 
 
+NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount")
+
+
+def has_namespaces() -> bool:
+    """Whether this user may make a network, and mounts, of its own."""
+    try:
+        return subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="this user may not make namespaces")
+def test_a_real_name_server_that_is_silent_stops_nobody(tmp_path: Path) -> None:
+    support = ROOT / "tests" / "support"
+    done = subprocess.run(
+        [*NAMESPACES, sys.executable, support / "silent_name_server.py", tmp_path],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{support}"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert found["questions"] > 0, "nobody asked it"
+    assert found["slowest"] < 2.0, found
+    assert found["writes"] > 50, found
+
+
 def test_a_replica_that_comes_back_elsewhere_is_found(named: Callable[..., LiveCluster]) -> None:
     """As a container does that is made anew; and before it is known at all, the others have begun."""
     alive = named(engine="sqlite", charlie={"listen": "0.0.0.0"})
@@ -158,6 +189,32 @@ def test_a_replica_that_comes_back_elsewhere_is_found(named: Callable[..., LiveC
     alive.path.write_text(toml.dumps(settings))
     alive.start("charlie").wait_until_ready()
     check_service(alive)
+
+
+def test_a_replica_whose_own_name_means_nothing_says_so_and_leaves_nothing(
+    named: Callable[..., LiveCluster],
+) -> None:
+    alive = named(engine="sqlite")
+    alive.resolve({"alpha.test": []})
+    done = alive.epaxos("serve", "--name", "alpha")
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[-1] == (
+        "epaxos: replica alpha: cannot listen: host 'alpha.test' does not resolve (Name or service not known); "
+        "correct `host`, or set `listen` to an address"
+    )
+    assert not (alive.directory / "epaxos-data").exists()
+
+
+def test_a_replica_whose_own_name_hangs_can_be_stopped(named: Callable[..., LiveCluster]) -> None:
+    alive = named()
+    alive.resolve({"alpha.test": None})
+    alive.start("alpha")
+    deadline = time.monotonic() + 10
+    while "replica alpha (row 0)" not in alive.log("alpha"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    alive.stop("alpha")
+    assert "stopping on SIGTERM" in alive.log("alpha")
 
 
 # -- clients ----------------------------------------------------------------------------------------------------

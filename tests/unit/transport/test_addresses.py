@@ -11,7 +11,7 @@ import zmq
 
 from epaxos.config import ReplicaAddress, place
 from epaxos.errors import ConfigError
-from epaxos.transport.addresses import listen_tcp, listen_zmq, resolve, split
+from epaxos.transport.addresses import listen_tcp, listen_zmq, pair, resolve, split
 
 ALPHA = ReplicaAddress(0, "alpha", "alpha.test", 0, 0, 0)
 
@@ -53,6 +53,11 @@ def test_what_no_name_server_knows_is_an_oserror(host: str) -> None:
 )
 def test_an_endpoint_is_a_place_and_back(host: str, port: int) -> None:
     assert split(f"tcp://{place(host, port)}") == (host, port)
+
+
+def test_an_address_of_one_link_keeps_its_interface() -> None:
+    assert pair("fe80::1%1", 5) == ("fe80::1", 5, 0, 1)
+    assert pair("127.0.0.1", 5) == ("127.0.0.1", 5)
 
 
 def test_addresses_of_others_are_left_out(router: zmq.Socket[bytes]) -> None:
