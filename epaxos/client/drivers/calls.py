@@ -21,7 +21,7 @@ from epaxos.client.session.tickets import Ticket, Uncopied
 from epaxos.errors import ClientError, Closed, Refused
 
 _FIRST_PACE: Final = 4  # frames under way of one bulk call, at the beginning
-_LONGEST_PACE: Final = 16
+_LONGEST_PACE: Final = 32
 _QUICK: Final = 0.25  # part of the time of one try that an answer may take for the pace to grow, and
 _LONGER: Final = 1.5  # how much longer than the quickest it may, where all are far
 

@@ -42,14 +42,14 @@ def test_quick_answers_let_a_call_go_faster() -> None:
     call, under_way, took = drive(lambda _: 0.001, frames=200)
     assert all(result.ok for result in call.result())
     assert under_way[0] == 4
-    assert max(under_way) == 16
+    assert max(under_way) == 32
     assert took < 0.05
 
 
 def test_replicas_that_are_far_do_not_slow_it_down() -> None:
     call, under_way, took = drive(lambda _: 0.3, frames=60)
     assert all(result.ok for result in call.result())
-    assert max(under_way) == 16
+    assert max(under_way) >= 16
     assert took < 2.0
 
 
