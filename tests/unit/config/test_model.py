@@ -57,6 +57,23 @@ def test_endpoints_are_those_of_zeromq(host: str, text: str) -> None:
     assert (replica.peer_endpoint, replica.client_endpoint) == (f"tcp://{text}:1", f"tcp://{text}:2")
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0", "::", "10.0.0.1", "eth0.example"])
+def test_a_replica_may_listen_on_something_else_than_its_host(listen: str) -> None:
+    first, second = default_replicas(2)
+    replicas = make_config({REPLICAS: [first | {"listen": listen}, second]}).replicas
+    assert [replica.listens_on for replica in replicas] == [listen, "127.0.0.1"]
+    assert [replica.host for replica in replicas] == ["127.0.0.1", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("listen", ["*", "", "a b", "0.0.0", "[::]"])
+def test_what_nobody_can_listen_on_is_refused(listen: str) -> None:
+    (replica,) = default_replicas(1)
+    with pytest.raises(
+        ConfigError, match=r"replica 1 \(alpha\), listen: found .*; allowed: host name or IP address of"
+    ):
+        make_config({REPLICAS: [replica | {"listen": listen}]})
+
+
 def test_a_configuration_is_frozen_and_hashable() -> None:
     cluster = config()
     with pytest.raises(FrozenInstanceError):
