@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import queue
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import zmq
 
 # Plain integers: an operation on pyzmq's enumerations costs several µs, and these stand in the inner loop.
 _POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _EVENTS: Final = int(zmq.EVENTS)
 _RCVMORE: Final = int(zmq.RCVMORE)
@@ -66,7 +67,8 @@ class Sources(NamedTuple):
     """Where rounds come from: the ROUTER of the peers and that of the clients.
 
     `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`; `news` is a descriptor
-    that makes one due when it becomes readable.
+    that makes one due when it becomes readable, and `blocked` are sockets for which something waits: one is due when
+    one of these can take it.
     """
 
     peers: zmq.Socket[bytes]
@@ -74,6 +76,7 @@ class Sources(NamedTuple):
     deadline: Callable[[], float]
     now: Callable[[], float]
     news: int
+    blocked: Callable[[], Sequence[zmq.Socket[bytes]]] = tuple
 
 
 def readable(source: zmq.Socket[bytes]) -> bool:
@@ -146,7 +149,8 @@ class Mailbox:
         timeout = max(0.0, sources.deadline() - sources.now())
         polled_at = sources.now()
         # Rounded up: a poll that returns before the deadline would spin until it is reached.
-        ready = dict(zmq.zmq_poll(self._pollables, int(min(timeout, 60.0) * 1000) + 1 if timeout else 0))
+        pollables = self._pollables + [(blocked, _POLLOUT) for blocked in sources.blocked()]
+        ready = dict(zmq.zmq_poll(pollables, int(min(timeout, 60.0) * 1000) + 1 if timeout else 0))
         now = sources.now()
         # Frames that were there at once may have come at any time since the last round; others came just now.
         waited = now - self._last_round if now - polled_at < _AT_ONCE else 0.0

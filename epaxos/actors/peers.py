@@ -14,7 +14,7 @@ from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, PeerRequest
+from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerMessage, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
@@ -27,12 +27,13 @@ _LOGGED_AT_MOST: Final = 1000
 
 
 class Opened(NamedTuple):
-    """What one frame brought: messages, of which incarnation of its sender, and whether that hears this replica."""
+    """What one frame brought: messages, of which incarnation of its sender, and the rest as in `PeerRequest`."""
 
     sender: Row
     incarnation: int
     messages: list[PeerMessage]
     hears: bool | None
+    beat: Beat | None
 
 
 class Known(NamedTuple):
@@ -117,7 +118,7 @@ class Peers:
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
-        return Opened(request.sender, request.incarnation, messages, request.hears)
+        return Opened(request.sender, request.incarnation, messages, request.hears, request.beat)
 
     def _open_request(self, identity: zmq.Frame, parts: Sequence[bytes]) -> PeerRequest:
         if len(parts) != 1:

@@ -10,21 +10,19 @@ from typing import Any, Final, NamedTuple
 import zmq
 
 from epaxos.actors.hosted import HostedActor
-from epaxos.actors.mailbox import readable
+from epaxos.actors.link import Link, Outgoing
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
-from epaxos.transport.codec import MESSAGE_NAMES, PeerRequest, encode_envelope
+from epaxos.protocol.roundtrips import RoundTrip, stamp_of, time_of
+from epaxos.transport.codec import Beat, PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.way import Way
 
 _log = logging.getLogger(__name__)
 
-_NOBLOCK: Final = int(zmq.NOBLOCK)
-
-SEND_HIGH_WATER: Final = 1000
-"""Bundles that wait for a slow peer at most. Beyond it bundles are dropped and counted; the protocol sends
-what matters again. A peer that reads nothing at all is offline after `timeout` and then gets only beacons."""
+ROUND_TRIPS: Final = 2
+"""A peer may be silent for so many round trips, even if they are longer than `timeout`."""
 
 PATIENCE: Final = 5.0
 """Seconds for which a peer may be out of reach before the log says why; at least `timeout`."""
@@ -37,13 +35,6 @@ LAST_WORDS: Final = 200
 """Milliseconds that a replica which leaves gives its last frames to be sent."""
 
 
-class Outgoing(NamedTuple):
-    """An encoded message and the name of its type, for counting."""
-
-    name: str
-    encoded: bytes
-
-
 class Send(NamedTuple):
     """To a Remote: send these to the peer; `deferrable` may wait for others to ride with."""
 
@@ -53,22 +44,24 @@ class Send(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """To a Remote: a frame of this incarnation of the peer came in.
+    """To a Remote: frames of this incarnation of the peer came in.
 
-    `hears` is whether it hears this replica too; None if that was its last frame.
+    A heartbeat among them brings `beat`, and says in `hears` whether the peer hears this replica too; None if that is
+    about to end.
     """
 
     now: float
     incarnation: int
-    hears: bool | None = True
+    hears: bool | None = None
+    beat: Beat | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
     """What a Remote has to know; times in seconds.
 
-    timeout       a peer silent for this long is offline
-    beacon        interval of beacons
+    timeout       a peer silent for this long, or for some round trips, is offline
+    beacon        interval of beacons and of heartbeats
     commit_delay  how long a deferrable message waits at most
     max_frame     largest frame in bytes
     """
@@ -87,14 +80,15 @@ class RemoteSettings:
 
 
 class Remote(HostedActor):
-    """Sends bundles to one peer, beacons to it, and reports when it goes offline or comes back.
+    """Sends to one peer, also beacons and heartbeats, and reports when it goes offline or comes back.
 
     A peer is online while both hear each other. One that is heard but hears nothing (a firewall that lets only one
     direction through) can propose and never decide: taken for online, it would be left to finish what it cannot,
-    and all that conflicts with it would wait. So every frame says whether its sender hears the receiver, and beacons,
-    which go to all, tell both ends when the link is whole again.
+    and all that conflicts with it would wait. So every heartbeat says whether its sender hears the receiver; they go to
+    all, and tell both ends when the link is whole again. They do not wait behind other messages, and measure the round
+    trip.
 
-    `beacon` makes the protocol's beacon message, `report` is told (peer, online), `refused` the text with
+    `beacon` makes the protocol's beacon message of a moment, `report` is told (peer, online), `refused` the text with
     which the peer refuses this replica. `kept` tells how much is durable here. All are called in the host's thread.
     """
 
@@ -103,7 +97,7 @@ class Remote(HostedActor):
         settings: RemoteSettings,
         context: zmq.Context[zmq.Socket[bytes]],
         stats: ReplicaStats,
-        beacon: Callable[[], Outgoing],
+        beacon: Callable[[float], Outgoing],
         report: Callable[[Row, bool], None],
         refused: Callable[[Row, str], None],
         kept: Callable[[], int | None],
@@ -115,18 +109,12 @@ class Remote(HostedActor):
         self._report = report
         self._refused = refused
         self._kept = kept
-        self._traffic = {
-            name: stats.message_traffic("sent", name, settings.name) for name in MESSAGE_NAMES.values()
-        }
-        # High-water marks and time-outs count only if they are set before connect.
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.set(zmq.SNDHWM, SEND_HIGH_WATER)
-        self.socket.set(zmq.RCVHWM, 16)
-        self.socket.set(zmq.LINGER, 0)
-        self.socket.set(zmq.IMMEDIATE, 1)  # nothing is queued for a peer that is not connected
-        self.socket.set(zmq.RECONNECT_IVL, 50)
-        self.socket.set(zmq.RECONNECT_IVL_MAX, 200)  # a peer that is back takes part no earlier
-        self.socket.set(zmq.MAXMSGSIZE, settings.max_frame)
+        self.link = Link(context, stats, settings.name, settings.max_frame, self._seal)
+        self._trip = RoundTrip()
+        self._beat = Beat(0, 0, 0)
+        self._beat_at = 0.0
+        self._echoed = 0
+        self._beacon_number = 0
         self.online = False
         self.last_heard = float("-inf")
         self._hears = False
@@ -142,7 +130,7 @@ class Remote(HostedActor):
 
     def on_start(self) -> None:
         """Connect, as soon as it is known where to."""
-        self._way.start(self.socket)
+        self._way.start(self.link.dealers)
 
     def _news(self) -> None:
         """In another thread: the resolver has answered."""
@@ -151,8 +139,8 @@ class Remote(HostedActor):
             wake()
 
     def on_stop(self) -> None:
-        """Let go of the socket."""
-        self.socket.close()
+        """Let go of the sockets."""
+        self.link.close()
 
     @property
     def name(self) -> str:
@@ -171,11 +159,13 @@ class Remote(HostedActor):
             self._take(message)
         elif isinstance(message, Heard):
             self.last_heard = message.now
-            self._hears = message.hears is not None
             self._addressee = message.incarnation
-            if bool(message.hears) != self.online:
-                reason = "it is stopping" if message.hears is None else "it does not hear this replica"
-                self._set_online(online=bool(message.hears), reason=reason)
+            if message.beat is not None:
+                self._hears = message.hears is not None
+                self._take_beat(message.beat, message.now)
+                if bool(message.hears) != self.online:
+                    reason = "it is stopping" if message.hears is None else "it does not hear this replica"
+                    self._set_online(online=bool(message.hears), reason=reason)
         else:
             return super().on_receive(message)
         return None
@@ -186,11 +176,17 @@ class Remote(HostedActor):
             self._flush([])
         if now >= self._next_beacon:
             self._next_beacon = now + self._settings.beacon
-            if self._hears and now - self.last_heard > self._settings.timeout:
+            patience = max(self._settings.timeout, ROUND_TRIPS * self._trip.longest)
+            if self._hears and now - self.last_heard > patience:
                 self._hears = False
                 if self.online:
-                    self._set_online(online=False, reason=f"silent for more than {self._settings.timeout:g}s")
-            self._send([self._beacon()])
+                    self._set_online(online=False, reason=f"silent for more than {patience:g}s")
+            self._send_heartbeat(now)
+            if self.link.left >= self._beacon_number:  # else one waits among others
+                self.link.send([self._beacon(now)])
+                self._beacon_number = self.link.taken
+            if not self.online:
+                self.link.forget()
             self._read()
         if self.online:
             self._way.settle()
@@ -202,7 +198,7 @@ class Remote(HostedActor):
         """Look for a way to a peer that is offline; say what is known of the reason, once and then seldom."""
         way, settings = self._way, self._settings
         resolved = way.resolves
-        way.advance(self.socket, now)
+        way.advance(self.link.dealers, now)
         if self._missed_since is None:
             self._missed_since = now
             self._complain_at = now + max(PATIENCE, settings.timeout)
@@ -229,18 +225,28 @@ class Remote(HostedActor):
             return "it is heard, but does not hear this replica"
         return self._way.trouble or self._refusal or "it accepts connections and is silent"
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """Send what waits for a ride, and that this replica is about to end; nothing may be sent after that."""
-        self.socket.set(zmq.LINGER, LAST_WORDS)
+        self.link.linger(LAST_WORDS)
         if self.online:
             self._flush([])
         self._leaving = True
-        self._send([self._beacon()])
+        self._send_heartbeat(now)
+
+    def _send_heartbeat(self, now: float) -> None:
+        held = stamp_of(now) - stamp_of(self._beat_at) if self._beat.stamp else 0
+        self.link.send_at_once(self._seal((), Beat(stamp_of(now), self._beat.stamp, held)))
+
+    def _take_beat(self, beat: Beat, now: float) -> None:
+        """Note when it came; measure by the first echo of each own one: later ones say how long it was held."""
+        self._beat, self._beat_at = beat, now
+        if self._echoed < beat.echo <= stamp_of(now):
+            self._echoed = beat.echo
+            self._trip.measured(max(0.0, now - time_of(beat.echo + beat.held)))
 
     def _read(self) -> None:
-        """Read what the peer sent back on this connection: only refusals come this way."""
-        while readable(self.socket):
-            parts = self.socket.recv_multipart(zmq.NOBLOCK)
+        """Read what the peer sent back: only refusals come this way."""
+        for parts in self.link.receive():
             try:
                 frame = open_frame(b"".join(parts), self._settings.cluster, self._settings.max_frame)
             except FrameError as error:
@@ -270,35 +276,23 @@ class Remote(HostedActor):
     def _flush(self, messages: Sequence[Outgoing]) -> None:
         """Send these, and with them everything that waits for a ride (it is older, so it goes first)."""
         bundle, self._riding = [*self._riding, *messages], []
-        self._send(bundle)
+        self.link.send(bundle)
 
-    def _send(self, bundle: list[Outgoing]) -> None:
+    def _seal(self, encoded: Sequence[bytes], beat: Beat | None = None) -> bytes:
+        """A frame of messages, or a heartbeat."""
         settings = self._settings
-        encoded = [outgoing.encoded for outgoing in bundle]
         hears = None if self._leaving else self._hears
-        request = PeerRequest(
-            settings.me, settings.incarnation, encoded, hears, self._addressee, self._kept()
-        )
-        frame = seal(Kind.PEER, settings.cluster, encode_envelope(request))
-        if len(frame) > settings.max_frame and len(bundle) > 1:
-            middle = len(bundle) // 2
-            self._send(bundle[:middle])
-            self._send(bundle[middle:])
-            return
-        try:
-            self.socket.send(frame, _NOBLOCK)
-        except zmq.Again:
-            self._stats.messages_dropped(settings.name, "full" if self.online else "offline", len(bundle))
-            return
-        for outgoing in bundle:
-            traffic = self._traffic[outgoing.name]
-            traffic.messages += 1
-            traffic.bytes += len(outgoing.encoded)
+        kept = (
+            None if beat is None else self._kept()
+        )  # other frames may be read after heartbeats that say more
+        request = PeerRequest(settings.me, settings.incarnation, encoded, hears, self._addressee, kept, beat)
+        return seal(Kind.PEER, settings.cluster, encode_envelope(request))
 
     def _set_online(self, *, online: bool, reason: str) -> None:
         self.online = online
         self._refusal = ""
         self._riding.clear()
+        self.link.forget()
         self._stats.peer_up[self._settings.name] = online
         _log.log(
             logging.INFO if online else logging.WARNING,

@@ -25,9 +25,10 @@ from epaxos.actors.assembly import Parts, limits_of
 from epaxos.actors.clients import WAITING_FRAMES, Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, no_quorum
+from epaxos.actors.link import Outgoing
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Peers
-from epaxos.actors.remote import LAST_WORDS, Heard, Outgoing, Remote, RemoteSettings, Send
+from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings, Send
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
 from epaxos.actors.status import describe
@@ -35,7 +36,7 @@ from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
-from epaxos.protocol.epaxos.messages import Beacon, Message
+from epaxos.protocol.epaxos.messages import OVERTAKING, Beacon, Message
 from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
@@ -141,7 +142,12 @@ class Replica(pykka.ThreadingActor):
         for peer in self._outboxes:
             self._remotes[peer] = self._start_remote(peer)
         sources = Sources(
-            self._peer_socket, self._client_socket, self._deadline, time.monotonic, self._door.descriptor
+            self._peer_socket,
+            self._client_socket,
+            self._deadline,
+            time.monotonic,
+            self._door.descriptor,
+            self._blocked,
         )
         self._resume()
         self.actor_inbox.attach(sources)
@@ -293,6 +299,7 @@ class Replica(pykka.ThreadingActor):
             self._answer_status(question)
         for remote in self._remotes.values():
             remote.run_waiting()
+            remote.link.drain()
             if remote.deadline <= began:
                 remote.tick(began)
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
@@ -302,7 +309,8 @@ class Replica(pykka.ThreadingActor):
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                heard[opened.sender] = Heard(now, opened.incarnation, opened.hears)
+                if opened.beat is not None or opened.sender not in heard:
+                    heard[opened.sender] = Heard(now, opened.incarnation, opened.hears, opened.beat)
                 for message in opened.messages:
                     if isinstance(message, Beacon) and not self._standing.started:
                         self._to_reach.setdefault(opened.sender, message.committed)
@@ -333,7 +341,20 @@ class Replica(pykka.ThreadingActor):
             self._takes_part
             and self._clients.to_propose
             and self._core.in_flight < self._config.max_instances
+            and self._has_room()
         )
+
+    def _has_room(self) -> bool:
+        """Whether the links to a quorum have room for one more instance.
+
+        Where they have not, commands are better off here: they become fewer and larger instances, and nobody takes
+        what waits in a queue for an instance that its owner left undecided.
+        """
+        roomy = sum(remote.link.waiting < ROOM for remote in self._remotes.values())
+        return roomy >= self._config.slow_quorum - 1
+
+    def _blocked(self) -> list[zmq.Socket[bytes]]:
+        return [remote.link.ordered for remote in self._remotes.values() if remote.link.waiting]
 
     def _deadline(self) -> float:
         """When a round is due even if nothing arrives."""
@@ -394,7 +415,7 @@ class Replica(pykka.ThreadingActor):
         drain.left = True
         if not self._standing.trouble:
             for remote in self._remotes.values():
-                remote.leave()
+                remote.leave(now)
         self._standing.farewell = self._farewell(now - drain.since, open_)
         self.stop()
 
@@ -483,8 +504,8 @@ class Replica(pykka.ThreadingActor):
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
-    def _beacon(self) -> Outgoing:
-        return _outgoing(self._core.beacon())
+    def _beacon(self, now: float) -> Outgoing:
+        return _outgoing(self._core.beacon(now))
 
     def _kept(self) -> int | None:
         """How much this replica has made durable; None if a power failure may take some of it."""
@@ -600,9 +621,12 @@ class _Draining:
 
 _PATIENCE: Final = 1.0
 """Seconds that a replica which begins anew waits for peers that say nothing."""
+ROOM: Final = 1024 * 1024
+"""Bytes that may wait for a peer while more is proposed."""
 
 _NEVER: Final = float("inf")
 
 
 def _outgoing(message: PeerMessage) -> Outgoing:
-    return Outgoing(MESSAGE_NAMES[type(message)], encode_message(message))
+    kind = type(message)
+    return Outgoing(MESSAGE_NAMES[kind], encode_message(message), kind in OVERTAKING)

@@ -279,8 +279,11 @@ class Core(Protocol[MessageT]):
         """
         ...
 
-    def beacon(self) -> MessageT:
-        """The message that tells peers how far this replica is; carries no promise."""
+    def beacon(self, now: float) -> MessageT:
+        """The message that tells peers how far this replica is at `now`; carries no promise.
+
+        Sent in order with all else, so that its way there and back takes what that of other messages takes.
+        """
         ...
 
     def status(self) -> CoreStatus:

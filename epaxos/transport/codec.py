@@ -21,8 +21,11 @@ from epaxos.protocol.epaxos.messages import (
     Beacon,
     Commit,
     CommitRequest,
+    Echo,
     Message,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -53,6 +56,9 @@ _CODES: Final[dict[type, int]] = {
     Beacon: 14,
     FetchRows: 15,
     CheckpointRows: 16,
+    Echo: 17,
+    Offer: 18,
+    Missing: 19,
 }
 MESSAGE_NAMES: Final[dict[type, str]] = {kind: kind.__name__ for kind in _CODES}
 """The name of every message type, for metrics."""
@@ -66,6 +72,19 @@ _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 """What msgpack and the unpacking of fields raise on bytes that are something else."""
 
 
+class Beat(NamedTuple):
+    """What a heartbeat says of time, in stamps (`protocol.roundtrips`).
+
+    stamp  when it was sent, on its sender's clock
+    echo   the stamp of the last one that its sender got from the receiver; 0 if it got none
+    held   how long ago that was
+    """
+
+    stamp: int
+    echo: int
+    held: int
+
+
 class PeerRequest(NamedTuple):
     """The envelope of everything sent between peers.
 
@@ -76,6 +95,8 @@ class PeerRequest(NamedTuple):
     everybody else it seems to be there; None says that the sender is about to end. `addressee` is the incarnation of
     the receiver that the sender knows, 0 if it has not heard it yet. `kept` is how much the sender has made durable, as
     a number that never falls, by which peers notice an earlier copy of its directory; None if not all is synced.
+    Heartbeats have a `beat`. Only what they say of hearing is news, and they alone say what is kept: other frames may
+    have been queued for long.
     """
 
     sender: Row
@@ -84,6 +105,7 @@ class PeerRequest(NamedTuple):
     hears: bool | None = True
     addressee: int = 0
     kept: int | None = None
+    beat: Beat | None = None
 
 
 def encode_message(message: PeerMessage) -> bytes:
@@ -134,6 +156,9 @@ class Codec:
             14: self._beacon,
             15: self._fetch_rows,
             16: self._checkpoint_rows,
+            17: self._echo,
+            18: self._offer,
+            19: self._missing,
         }
 
     def decode_envelope(self, body: bytes) -> PeerRequest:
@@ -143,7 +168,7 @@ class Codec:
             FrameError: of kind ``malformed``.
         """
         try:
-            sender, incarnation, messages, hears, addressee, kept = msgpack.unpackb(body)
+            sender, incarnation, messages, hears, addressee, kept, beat = msgpack.unpackb(body)
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
         _check(type(sender) is int and 0 <= sender < self._n, "sender")
@@ -152,7 +177,7 @@ class Codec:
         _check(hears is None or type(hears) is bool, "whether the receiver is heard")
         _check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
         _check(kept is None or (type(kept) is int and 0 <= kept < 2**64), "count of what is kept")
-        return PeerRequest(sender, incarnation, messages, hears, addressee, kept)
+        return PeerRequest(sender, incarnation, messages, hears, addressee, kept, _beat(beat))
 
     def decode_message(self, sender: Row, encoded: bytes) -> PeerMessage:
         """Decode one message of an envelope.
@@ -252,8 +277,23 @@ class Codec:
         return Truncated(self._place(place), self._vector(frontier))
 
     def _beacon(self, _: Row, fields: list[Any]) -> Message:
-        seen, committed, executed, truncated, floor = map(self._vector, fields)
-        return Beacon(seen, committed, executed, truncated, floor)
+        *vectors, stamp = fields
+        seen, committed, executed, truncated, floor = map(self._vector, vectors)
+        return Beacon(seen, committed, executed, truncated, floor, _number(stamp))
+
+    def _echo(self, _: Row, fields: list[Any]) -> Message:
+        (stamp,) = fields
+        return Echo(_number(stamp))
+
+    def _offer(self, sender: Row, fields: list[Any]) -> Message:
+        (place,) = fields
+        read = self._place(place)
+        _check_sender(sender == read.row, "Offer", sender, read)
+        return Offer(read)
+
+    def _missing(self, _: Row, fields: list[Any]) -> Message:
+        (place,) = fields
+        return Missing(self._place(place))
 
     def _fetch_rows(self, _: Row, fields: list[Any]) -> TransferMessage:
         transfer, position = fields
@@ -316,6 +356,13 @@ def _check(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as a stateme
 def _check_sender(holds: bool, what: str, sender: Row, place: InstanceId) -> None:  # noqa: FBT001 - as above
     if not holds:
         raise FrameError("sender", f"{what} of {place} cannot come from row {sender}")
+
+
+def _beat(field: Any) -> Beat | None:
+    if field is None:
+        return None
+    _check(type(field) is list and len(field) == len(Beat._fields), "heartbeat")
+    return Beat(*map(_number, field))
 
 
 def _number(field: Any) -> Slot:

@@ -13,7 +13,7 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from math import inf
@@ -174,7 +174,7 @@ os.register_at_fork(after_in_child=_new_desk)
 
 
 class Way:
-    """Connects a DEALER to the port of a host, numeric or a name, and looks for another way while it leads nowhere.
+    """Connects DEALERs to the port of a host, numeric or a name, and looks for another way while it leads nowhere.
 
     All but the answers of the resolver happens in the owner's thread. `wake` is called in another one when there is
     news, upon which the owner is to call `advance`.
@@ -210,21 +210,21 @@ class Way:
             return inf
         return -inf if self._due is None else self._due
 
-    def start(self, dealer: zmq.Socket[bytes]) -> None:
+    def start(self, dealers: Sequence[zmq.Socket[bytes]]) -> None:
         """Connect at once to a numeric address; begin to look a name up."""
         if ip_address(self._host) is not None:
-            self._connect(dealer, self._host)
+            self._connect(dealers, self._host)
         else:
             self._look()
 
-    def advance(self, dealer: zmq.Socket[bytes], now: float) -> None:
+    def advance(self, dealers: Sequence[zmq.Socket[bytes]], now: float) -> None:
         """While there is no connection: take what the resolver found, look again when it is time."""
         if self._found is not None:
             found, self._found, self._looking = self._found, None, False
             self.trouble = found.trouble
             self.resolves = found.address is not None
             if found.address is not None:
-                self._connect(dealer, found.address)
+                self._connect(dealers, found.address)
         if self._due is None:
             self._due = now + self._patience
         if now >= self._due and not self._looking:
@@ -250,10 +250,11 @@ class Way:
         with suppress(OSError, RuntimeError):  # the owner has gone meanwhile, and its bell or loop with it
             self._wake()
 
-    def _connect(self, dealer: zmq.Socket[bytes], address: str) -> None:
+    def _connect(self, dealers: Sequence[zmq.Socket[bytes]], address: str) -> None:
         if address == self._address:
             return
-        if self._address is not None:
-            dealer.disconnect(f"tcp://{place(self._address, self._port)}")
-        connect(dealer, address, self._port)
+        for dealer in dealers:
+            if self._address is not None:
+                dealer.disconnect(f"tcp://{place(self._address, self._port)}")
+            connect(dealer, address, self._port)
         self._address = address

@@ -132,7 +132,7 @@ class Wire(Uncopied, Generic[Waiter]):
 
     def _seek(self, replica: int, socket: zmq.Socket[bytes], now: float) -> None:
         way = self._ways[replica]
-        way.advance(socket, now)
+        way.advance((socket,), now)
         self._session.hindered(replica, way.trouble)
         self._look_at = min(self._look_at, way.deadline)
 
@@ -159,7 +159,7 @@ class Wire(Uncopied, Generic[Waiter]):
             socket = self._sockets[replica] = self._context.socket(zmq.DEALER)
             _set_options(socket, self._options.max_frame)
             way = self._ways[replica] = Way(*split(self._options.endpoints[replica]), self._wake)
-            way.start(socket)
+            way.start((socket,))
             descriptor: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]  # a file
             self._watch(descriptor)
         except (zmq.ZMQError, OSError) as error:

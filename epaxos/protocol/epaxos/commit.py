@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
@@ -12,8 +14,10 @@ from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
     Commit,
-    CommitRequest,
+    Message,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
 )
@@ -21,6 +25,9 @@ from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.epaxos.timers import TimerKind
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
+
+HASTENED: Final = 16
+"""Instances that a peer is asked about at once when it is there again."""
 
 
 class Stage(IntEnum):
@@ -35,8 +42,8 @@ class Leading:
 
     answers    PreAcceptOK's (deps, seq) or AcceptOK's nothing, by sender: a second copy changes nothing
     same       how many answers left the dependencies as proposed
-    contacted  the peers that have been sent the current stage's message
-    holders    the peers that have been sent the payload, and need it no more
+    asked      when each peer was last asked in the current stage, of those that were
+    holders    when each peer was last sent the payload, of those that need it no more
     interval   seconds between the last two sendings
     retry_at   when to send again; a timer that comes up earlier belongs to a stage that is over
     path       how the instance will have been committed, for metrics
@@ -44,8 +51,8 @@ class Leading:
 
     __slots__ = (
         "answers",
+        "asked",
         "ballot",
-        "contacted",
         "holders",
         "instance",
         "interval",
@@ -67,8 +74,8 @@ class Leading:
         self.answers: dict[Row, tuple[Vector, int] | None] = {}
         self.retry_at = 0.0
         self.same = 0
-        self.contacted: set[Row] = set()
-        self.holders: set[Row] = set()
+        self.asked: dict[Row, float] = {}
+        self.holders: dict[Row, float] = {}
         self.path = "fast"
 
 
@@ -105,10 +112,7 @@ class CommitProtocol:
         leading = Leading(instance, Stage.PRE, 0, state.now, settings.retry)
         self.leading[place] = leading
         self.open.add(place)
-        self._contact(leading, state.quorums.fast)
-        if leading.contacted:
-            leading.holders |= leading.contacted
-            state.promise(tuple(leading.contacted), PreAccept(place, command, deps, seq))
+        self._ask(leading, self._first_asked(state.quorums.fast))
         state.promise((state.me,), PreAcceptOK(place, deps, seq))
         self._set_retry(leading, settings.retry)
 
@@ -123,8 +127,8 @@ class CommitProtocol:
         state.hear_of(deps)
         state.record(instance)
 
-    def _contact(self, leading: Leading, quorum: int) -> None:
-        """Choose whom to ask first: all who are online, or with `thrifty` the preferred ones of a quorum.
+    def _first_asked(self, quorum: int) -> Sequence[Row]:
+        """Whom to ask first: all who are online, or with `thrifty` the preferred ones of a quorum.
 
         Narrowing is an optimisation of the first sending only; the retry widens it to everybody.
         """
@@ -133,7 +137,34 @@ class CommitProtocol:
         peers = [peer for peer in state.preferred if peer in state.online]
         if len(peers) < wanted:
             peers = list(state.preferred)
-        leading.contacted = set(peers[:wanted] if state.settings.thrifty else peers)
+        return sorted(peers[:wanted] if state.settings.thrifty else peers)
+
+    def _ask(self, leading: Leading, peers: Sequence[Row]) -> None:
+        """Send the current stage's message, to whom the payload was sent before without it.
+
+        Nothing is lost by that: a peer that lacks the payload says so (`on_missing`). Sent again and again, payloads
+        would fill the links which are the reason for their being late.
+        """
+        state, instance = self._state, leading.instance
+        place, value = instance.id, instance.value
+        leading.asked |= dict.fromkeys(peers, state.now)
+        annuls = leading.stage is Stage.ACC and value is NOP
+        knowing = () if annuls else tuple(peer for peer in peers if peer in leading.holders)
+        unknowing = tuple(peer for peer in peers if peer not in knowing)
+        short: Message
+        whole: Message
+        if leading.stage is Stage.ACC:
+            whole = Accept(place, leading.ballot, value, instance.deps, instance.seq)
+            short = whole._replace(value=None)
+        else:
+            assert instance.init is not None
+            short, whole = Offer(place), PreAccept(place, *instance.init)
+        if not annuls:
+            leading.holders |= dict.fromkeys(unknowing, state.now)
+        if knowing:
+            state.promise(knowing, short)
+        if unknowing:
+            state.promise(unknowing, whole)
 
     def on_pre_accept_ok(self, sender: Row, message: PreAcceptOK) -> None:
         """Collect an answer; commit on the fast path or go to the slow one as soon as that is decided."""
@@ -152,7 +183,7 @@ class CommitProtocol:
         if leading.same >= quorums.fast:
             self._decide(leading, instance.init.command, instance.init.deps, instance.init.seq)
         elif len(leading.answers) >= quorums.slow:
-            outstanding = len(leading.contacted - leading.answers.keys())
+            outstanding = len(leading.asked.keys() - leading.answers.keys())
             if leading.same + outstanding < quorums.fast:
                 self._slow_path(leading)
             elif len(leading.answers) == quorums.slow:
@@ -183,16 +214,10 @@ class CommitProtocol:
         self._vote(instance, ballot, value, deps, seq)
         leading.stage, leading.ballot = Stage.ACC, ballot
         leading.answers = {}
+        leading.asked = {}
         leading.interval = state.settings.retry
-        self._contact(leading, state.quorums.slow)
-        place = instance.id
-        knowing = tuple(leading.contacted & leading.holders)
-        unknowing = tuple(leading.contacted - leading.holders)
-        if knowing:
-            state.promise(knowing, Accept(place, ballot, None if value is not NOP else NOP, deps, seq))
-        if unknowing:
-            state.promise(unknowing, Accept(place, ballot, value, deps, seq))
-        state.promise((state.me,), AcceptOK(place, ballot))
+        self._ask(leading, self._first_asked(state.quorums.slow))
+        state.promise((state.me,), AcceptOK(instance.id, ballot))
         self._set_retry(leading, leading.interval)
 
     def _vote(self, instance: Instance, ballot: Ballot, value: Value, deps: Vector, seq: int) -> None:
@@ -228,44 +253,53 @@ class CommitProtocol:
         instance = leading.instance
         note = CommitNote(instance.id, leading.path, state.now - leading.started)
         self.commit(instance, value, deps, seq)
-        holders = tuple(peer for peer in state.peers if peer in leading.holders)
-        others = tuple(peer for peer in state.peers if peer not in leading.holders)
+        holders = tuple(peer for peer in state.peers if peer in leading.holders and value is not NOP)
+        others = tuple(peer for peer in state.peers if peer not in holders)
         if holders:
-            short = value if value is NOP else None
-            state.effects.deferrable.append((holders, Commit(instance.id, short, deps, seq)))
+            state.effects.deferrable.append((holders, Commit(instance.id, None, deps, seq)))
         if others:
             state.effects.deferrable.append((others, Commit(instance.id, value, deps, seq)))
         state.effects.commits.append(note)
         state.cover(f"{leading.path} commit")
 
     def on_retry_timer(self, place: InstanceId) -> None:
-        """Send the current stage's message again to all who have not answered (protocol 4.9, timer 1)."""
+        """Ask all again who have not answered and have had the time to (protocol 4.9, timer 1)."""
         state = self._state
         leading = self.leading.get(place)
         if leading is None or state.now < leading.retry_at:
             return
-        instance = leading.instance
-        silent = tuple(peer for peer in state.peers if peer not in leading.answers)
-        leading.contacted = set(state.peers)
-        if leading.stage is Stage.PRE and instance.init is not None:
-            state.promise(silent, PreAccept(place, *instance.init))
-        elif instance.value is not None:
-            again = Accept(place, leading.ballot, instance.value, instance.deps, instance.seq)
-            state.promise(silent, again)
+        never = -math.inf
+        silent = [peer for peer in state.peers if peer not in leading.answers]
+        self._ask(leading, [peer for peer in silent if state.may_ask(peer, leading.asked.get(peer, never))])
         leading.interval = min(2 * leading.interval, state.settings.retry_limit)
         self._set_retry(leading, leading.interval * (0.5 + state.random.random()))
 
-    def hasten(self) -> None:
-        """Send again now what lacks answers: a peer is there again, and the intervals may have grown long meanwhile.
+    def on_missing(self, sender: Row, message: Missing) -> None:
+        """Send a peer the payload that it lacks, unless that is under way: its answer was given before."""
+        state = self._state
+        leading = self.leading.get(message.id)
+        if leading is None or sender in leading.answers:
+            return
+        if state.may_ask(sender, leading.holders.get(sender, -math.inf)):
+            leading.holders.pop(sender, None)
+            state.cover("payload sent again")
+            self._ask(leading, (sender,))
+
+    def hasten(self, peer: Row) -> None:
+        """Ask a peer now that is there again: the intervals may have grown long meanwhile.
 
         Only what the retry timer would do, sooner; whoever was cut off would else be silent for seconds more about
-        what it proposed, while others count it as there and leave that to it.
+        what it proposed, while others count it as there and leave that to it. Some are asked about at once, the
+        others in turn, and all without payload: the peer says what it lacks.
         """
         state = self._state
-        for place, leading in self.leading.items():
-            leading.interval = state.settings.retry / 2
-            leading.retry_at = state.now
-            state.timers.set(state.now, TimerKind.RETRY, place)
+        lacking = [leading for leading in self.leading.values() if peer not in leading.answers]
+        for number, leading in enumerate(lacking):
+            leading.interval = state.settings.retry
+            if number < HASTENED:
+                leading.holders.setdefault(peer, -math.inf)
+                self._ask(leading, (peer,))
+            self._set_retry(leading, leading.interval * (1 + number // HASTENED))
 
     def _set_retry(self, leading: Leading, after: float) -> None:
         leading.retry_at = self._state.now + after
@@ -278,8 +312,7 @@ class CommitProtocol:
         state = self._state
         instance = state.logs.ensure(message.id)
         if instance.bal == 0 and instance.phase is Phase.PREACCEPTED:
-            # Never recomputed: the answer is a promise, and the first copy of it may have been counted.
-            state.promise((sender,), PreAcceptOK(message.id, instance.deps, instance.seq))
+            self._answer_again(sender, instance)
             return
         if instance.bal != 0 or instance.phase is not Phase.INITIAL:
             state.send((sender,), Nack(message.id, instance.bal))
@@ -290,6 +323,21 @@ class CommitProtocol:
         self._pre_accept(instance, init, deps, max(message.seq, seq))
         state.promise((sender,), PreAcceptOK(message.id, deps, instance.seq))
 
+    def _answer_again(self, sender: Row, instance: Instance) -> None:
+        """Never recomputed: the answer is a promise, and the first copy of it may have been counted."""
+        self._state.promise((sender,), PreAcceptOK(instance.id, instance.deps, instance.seq))
+
+    def on_offer(self, sender: Row, message: Offer) -> None:
+        """Answer as to the PreAccept if that has come, else ask for it; promise nothing on the strength of this."""
+        state = self._state
+        instance = state.logs.get(message.id)
+        if instance is None or (instance.bal == 0 and instance.phase is Phase.INITIAL):
+            state.send((sender,), Missing(message.id))
+        elif instance.bal == 0 and instance.phase is Phase.PREACCEPTED:
+            self._answer_again(sender, instance)
+        else:
+            state.send((sender,), Nack(message.id, instance.bal))
+
     def on_accept(self, sender: Row, message: Accept) -> None:
         """Vote, unless a higher ballot was promised (protocol 4.6)."""
         state = self._state
@@ -299,23 +347,23 @@ class CommitProtocol:
             return
         value = instance.orig if message.value is None else message.value
         if value is None:
-            return  # the PreAccept was lost; the coordinator's retry brings the payload
+            state.send((sender,), Missing(message.id))  # the PreAccept was lost
+            return
         if message.ballot > instance.bal:
             self.leading.pop(message.id, None)
         self._vote(instance, message.ballot, value, message.deps, message.seq)
         state.promise((sender,), AcceptOK(message.id, message.ballot))
 
-    def on_commit(self, sender: Row, message: Commit) -> None:
-        """Take a decision, at any ballot (protocol 1, H)."""
+    def on_commit(self, message: Commit) -> bool:
+        """Take a decision, at any ballot (protocol 1, H); False if its payload is not known here."""
         state = self._state
         instance = state.logs.ensure(message.id)
         state.hear_of_instance(message.id)
         value = instance.orig if message.value is None else message.value
         if value is None:
-            place = message.id
-            state.send((sender,), CommitRequest(place.row, place.slot, place.slot))
-            return
+            return False
         self.commit(instance, value, message.deps, message.seq)
+        return True
 
     def announce(self, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
         """Take a decision that was found during a recovery, and tell everybody."""
@@ -348,14 +396,13 @@ class CommitProtocol:
         place = instance.id
         stage = Stage.PRE if instance.phase is Phase.PREACCEPTED else Stage.ACC
         leading = Leading(instance, stage, 0, state.now, state.settings.retry)
-        leading.contacted = set(state.peers)
+        leading.holders = dict.fromkeys(state.peers, -math.inf)  # most likely; who is not says so
         self.leading[place] = leading
-        if stage is Stage.PRE and instance.init is not None:
-            state.promise(state.peers, PreAccept(place, *instance.init))
-            state.promise((state.me,), PreAcceptOK(place, instance.deps, instance.seq))
-        elif instance.value is not None:
+        self._ask(leading, state.peers)
+        if stage is Stage.PRE:
+            self._answer_again(state.me, instance)
+        else:
             leading.path = "slow"
-            state.promise(state.peers, Accept(place, 0, instance.value, instance.deps, instance.seq))
             state.promise((state.me,), AcceptOK(place, 0))
         self._set_retry(leading, leading.interval)
 

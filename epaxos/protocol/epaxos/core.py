@@ -31,8 +31,11 @@ from epaxos.protocol.epaxos.messages import (
     Beacon,
     Commit,
     CommitRequest,
+    Echo,
     Message,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -47,9 +50,9 @@ from epaxos.protocol.epaxos.state import Settings, State
 from epaxos.protocol.epaxos.suspicion import Suspicion
 from epaxos.protocol.epaxos.timers import TimerKind
 from epaxos.protocol.ids import InstanceId, Row, Vector
-from epaxos.protocol.log import Instance, Phase
+from epaxos.protocol.log import NOP, Phase
 
-_REQUESTS = (PreAccept, Accept, Recover, Validate, Waiting)
+_REQUESTS = (PreAccept, Offer, Accept, Recover, Validate, Waiting)
 
 
 class EPaxos:
@@ -75,6 +78,8 @@ class EPaxos:
         self._handlers: dict[type, Callable[[Row, Any], None]] = {
             PreAccept: self._commit.on_pre_accept,
             PreAcceptOK: self._commit.on_pre_accept_ok,
+            Offer: self._commit.on_offer,
+            Missing: self._commit.on_missing,
             Accept: self._commit.on_accept,
             AcceptOK: self._commit.on_accept_ok,
             Recover: self._recovery.on_recover,
@@ -152,9 +157,9 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.payload_keys(frontier, above)
 
-    def beacon(self) -> Beacon:
+    def beacon(self, now: float) -> Beacon:
         """What this replica tells its peers at intervals."""
-        return self._dissemination.beacon()
+        return self._dissemination.beacon(now)
 
     def status(self) -> CoreStatus:
         """How far this replica is."""
@@ -172,10 +177,11 @@ class EPaxos:
     # -- events --------------------------------------------------------------------------------------------
 
     def _on_peer_status(self, event: PeerStatus) -> None:
+        self._dissemination.on_status(event.peer)
         if event.online:
             self.state.online.add(event.peer)
-            self._commit.hasten()
-            self._recovery.hasten()
+            self._commit.hasten(event.peer)
+            self._recovery.hasten(event.peer)
             self._suspicion.on_online()
         else:
             self.state.online.discard(event.peer)
@@ -186,6 +192,8 @@ class EPaxos:
             self._on_commit(sender, message)
         elif isinstance(message, Beacon):
             self._dissemination.on_beacon(sender, message)
+        elif isinstance(message, Echo):
+            self._dissemination.on_echo(sender, message)
         elif isinstance(message, CommitRequest):
             self._dissemination.on_commit_request(sender, message)
         elif not self._is_settled(sender, message.id, message):
@@ -208,18 +216,16 @@ class EPaxos:
         if instance is None or instance.phase is not Phase.COMMITTED:
             return self.state.is_held(place)
         if isinstance(message, _REQUESTS):
-            self._tell_decision(sender, instance)
+            value = None if isinstance(message, Offer) and instance.value is not NOP else instance.value
+            self.state.promise((sender,), Commit(place, value, instance.deps, instance.seq))
         return True
-
-    def _tell_decision(self, receiver: Row, instance: Instance) -> None:
-        assert instance.value is not None
-        decision = Commit(instance.id, instance.value, instance.deps, instance.seq)
-        self.state.promise((receiver,), decision)
 
     def _on_commit(self, sender: Row, message: Commit) -> None:
         if message.id.slot > self.state.logs.truncated[message.id.row]:
-            self._commit.on_commit(sender, message)
-            self._dissemination.on_progress(message.id.row)
+            if self._commit.on_commit(message):
+                self._dissemination.on_decision(sender, message)
+            else:
+                self._dissemination.on_payload_missing(sender, message.id)
 
     def _tick(self) -> None:
         for timer in self.state.timers.take_due(self.state.now):

@@ -1,19 +1,25 @@
 """How decisions reach replicas that missed them: beacons and requests (protocol 4.9, timer 3).
 
 Commits are sent once and not acknowledged. A replica that sees in a peer's beacon that the peer has come
-further in a row, and that made no progress there since that peer's last beacon, asks for what it misses. While an
-answer is outstanding it does not ask again before `retry` is over: after a pause or a cut hundreds of beacons come at
-once, and each answer may hold a thousand decisions.
+further in a row, and that made no progress there since that peer's last beacon, asks for what it misses.
+
+A peer has one question to answer at a time, and no row is asked of two peers. Each answer may hold megabytes: asked for
+again while it is on its way, it would come several times and delay everything else on a slow link. A question is over
+when the last decision asked for has come, or as many bytes as an answer holds, or the echo of a beacon that was
+sent after it: where links keep the order, the answer, or what there is of it, has come by then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
-from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Truncated
+from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Echo, Truncated
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import InstanceId, Row, Slot
-from epaxos.protocol.log import NOP, Phase
+from epaxos.protocol.log import NOP, Phase, Value
+from epaxos.protocol.roundtrips import stamp_of, time_of
 
 SLOTS_PER_REQUEST: Final = 1024
 """How many slots one request spans: bounds what an answer can cost the peer in one round."""
@@ -22,56 +28,119 @@ BYTES_PER_ANSWER: Final = 4 * 1024 * 1024
 """Where an answer stops; the next request asks for the rest."""
 
 
+@dataclass(slots=True)
+class Question:
+    """What a peer was asked for: slots of a row; `stamp` tells when, and `size` how many bytes of payload have come."""
+
+    row: Row
+    first: Slot
+    last: Slot
+    stamp: int
+    size: int = 0
+
+
 class Dissemination:
-    """Asks peers for missing decisions and answers their requests."""
+    """Asks peers for missing decisions, answers their requests, and measures round trips by beacons.
+
+    Of each peer: `_before` is how far this replica had committed at its last beacon, `_stalled` the rows to ask it for,
+    `_asked` the question that it has to answer, `_echoed` the stamp that it has sent back last.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._known: list[Slot] = [-1] * state.n
         self._before: list[list[Slot]] = [[-1] * state.n for _ in range(state.n)]
-        self._asked: dict[Row, tuple[Row, Slot]] = {}
-        self._ask_again_at = [0.0] * state.n
+        self._stalled: list[list[Row]] = [[] for _ in range(state.n)]
+        self._asked: dict[Row, Question] = {}
+        self._echoed: list[int] | None = None
 
-    def beacon(self) -> Beacon:
+    def beacon(self, now: float) -> Beacon:
         """What this replica tells its peers at intervals."""
         state = self._state
         logs = state.logs
+        stamp = stamp_of(now)
+        if self._echoed is None:
+            self._echoed = [stamp - 1] * state.n
         return Beacon(
             tuple(state.seen),
             tuple(logs.committed),
             state.executor.executed,
             tuple(logs.truncated),
             logs.no_deps,
+            stamp,
         )
 
     def on_beacon(self, sender: Row, message: Beacon) -> None:
         """Compare a peer's progress with the own; ask where the own has stalled behind it."""
         state = self._state
         state.hear_of(message.seen)
-        before, self._before[sender] = self._before[sender], list(state.logs.committed)
-        for row, theirs in enumerate(message.committed):
-            self._known[row] = max(theirs, self._known[row])
-            mine = state.logs.committed[row]
-            if theirs > mine == before[row] and state.now >= self._ask_again_at[row]:
-                self._ask(sender, row)
+        state.send((sender,), Echo(message.stamp))
+        mine = state.logs.committed
+        before, self._before[sender] = self._before[sender], list(mine)
+        told = state.told[sender] = tuple(map(max, message.committed, state.told[sender]))
+        self._stalled[sender] = [row for row in range(state.n) if told[row] > mine[row] == before[row]]
+        self._ask(sender, self._stalled[sender])
 
-    def _ask(self, peer: Row, row: Row) -> None:
+    def on_echo(self, sender: Row, message: Echo) -> None:
+        """Note how long a beacon took there and back; see whether an answer must have come before it.
+
+        A stamp of before the restart tells nothing, nor does a second echo or one that others have overtaken.
+        """
         state = self._state
-        first = state.logs.committed[row] + 1
-        last = min(self._known[row], first + SLOTS_PER_REQUEST - 1)
-        self._asked[row] = (peer, last)
-        self._ask_again_at[row] = state.now + state.settings.retry
-        state.send((peer,), CommitRequest(row, first, last))
-
-    def on_progress(self, row: Row) -> None:
-        """Ask for the next stretch of a row as soon as the last one asked for has come."""
-        asked = self._asked.get(row)
-        if asked is None or self._state.logs.committed[row] < asked[1]:
+        if self._echoed is None or not self._echoed[sender] < message.stamp <= stamp_of(state.now):
             return
-        del self._asked[row]
-        self._ask_again_at[row] = 0.0
-        if self._known[row] > self._state.logs.committed[row]:
-            self._ask(asked[0], row)
+        self._echoed[sender] = message.stamp
+        state.measured(sender, state.now - time_of(message.stamp))
+        question = self._asked.get(sender)
+        if question is not None and message.stamp > question.stamp:
+            self._end(sender, question)
+
+    def on_status(self, peer: Row) -> None:
+        """A peer has gone or come back: what it was asked is lost, and old beacons that come late tell nothing."""
+        self._asked.pop(peer, None)
+        if self._echoed is not None:
+            self._echoed[peer] = stamp_of(self._state.now)
+
+    def on_payload_missing(self, sender: Row, place: InstanceId) -> None:
+        """A peer has told of a decision whose payload is not here; its beacons tell of it too, if it is busy."""
+        if sender not in self._asked:
+            self._send(sender, place.row, place.slot, place.slot)
+
+    def on_decision(self, sender: Row, message: Commit) -> None:
+        """A decision has come; see which questions that answers to the end."""
+        if not self._asked:
+            return
+        row, slot = message.id
+        committed = self._state.logs.committed[row]
+        for peer, question in list(self._asked.items()):
+            if question.row != row:
+                continue
+            if peer == sender:
+                question.size += _size(message.value)
+                if slot == question.last or question.size > BYTES_PER_ANSWER:
+                    self._end(peer, question)
+            elif committed >= question.last:
+                self._end(peer, question)
+
+    def _end(self, peer: Row, question: Question) -> None:
+        """Ask for the next stretch of the row if some of this one has come, or for another row."""
+        del self._asked[peer]
+        has_come = self._state.logs.committed[question.row] >= question.first
+        self._ask(peer, [*([question.row] if has_come else []), *self._stalled[peer]])
+
+    def _ask(self, peer: Row, rows: Iterable[Row]) -> None:
+        """Ask a peer for the first of some rows in which it is ahead and that nobody is asked for who is there."""
+        if peer in self._asked:
+            return
+        asked = {question.row for other, question in self._asked.items() if other in self._state.online}
+        for row in rows:
+            first, last = self._state.logs.committed[row] + 1, self._state.told[peer][row]
+            if row not in asked and first <= last:
+                self._send(peer, row, first, min(last, first + SLOTS_PER_REQUEST - 1))
+                return
+
+    def _send(self, peer: Row, row: Row, first: Slot, last: Slot) -> None:
+        self._asked[peer] = Question(row, first, last, stamp_of(self._state.now))
+        self._state.send((peer,), CommitRequest(row, first, last))
 
     def on_truncated(self, sender: Row, message: Truncated) -> None:
         """A peer has dropped an instance that is not decided here: only its checkpoint can bring it (4.10)."""
@@ -81,11 +150,15 @@ class Dissemination:
         state.cover("told of truncation")
 
     def on_commit_request(self, sender: Row, message: CommitRequest) -> None:
-        """Send the decisions asked for, as far as this replica has them and the bound on bytes allows."""
+        """Send the decisions asked for, as far as this replica has them and the bound on bytes allows.
+
+        None if some are dropped here: what follows is of use only after the checkpoint, and would be asked for again.
+        """
         state = self._state
         if message.first <= state.logs.truncated[message.row]:
             place = InstanceId(message.row, message.first)
             state.send((sender,), Truncated(place, tuple(state.logs.truncated)))
+            return
         instances = state.logs.rows[message.row]
         size = 0
         for slot in range(message.first, min(message.last + 1, message.first + SLOTS_PER_REQUEST)):
@@ -94,6 +167,10 @@ class Dissemination:
                 continue
             place = InstanceId(message.row, slot)
             state.promise((sender,), Commit(place, instance.value, instance.deps, instance.seq))
-            size += 0 if instance.value is NOP else len(instance.value.encoded)
+            size += _size(instance.value)
             if size > BYTES_PER_ANSWER:
                 return
+
+
+def _size(value: Value | None) -> int:
+    return 0 if value is None or value is NOP else len(value.encoded)

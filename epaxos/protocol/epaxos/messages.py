@@ -7,7 +7,7 @@ record that they promise is durable (protocol 2).
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
@@ -31,10 +31,25 @@ class PreAcceptOK(NamedTuple):
     seq: int
 
 
-class Accept(NamedTuple):
-    """Coordinator of `ballot` to all: vote for this value. Answer: AcceptOK.
+class Offer(NamedTuple):
+    """Owner to who has not answered its PreAccept: have you got it? Answer: PreAcceptOK, or Missing.
 
-    `value` is None in a first sending to a replica that has the payload from its PreAccept.
+    It brings no payload, so nobody pre-accepts anything on the strength of it.
+    """
+
+    id: InstanceId
+
+
+class Missing(NamedTuple):
+    """I have not got the payload that you speak of: send it. No promise, no vote."""
+
+    id: InstanceId
+
+
+class Accept(NamedTuple):
+    """Coordinator of `ballot` to all: vote for this value. Answer: AcceptOK, or Missing.
+
+    `value` is None to a replica that was sent the payload before, or has shown that it has it.
     """
 
     id: InstanceId
@@ -128,9 +143,9 @@ class Truncated(NamedTuple):
 
 
 class Beacon(NamedTuple):
-    """Sent at intervals: the highest slots heard of, committed and executed without gap, truncated.
+    """Sent at intervals: the highest slots heard of, committed and executed without gap, truncated. Answer: Echo.
 
-    `floor` is for protocol 4.11b and all -1 where that is not used.
+    `floor` is for protocol 4.11b and all -1 where that is not used. `stamp` is the time on the sender's clock.
     """
 
     seen: Vector
@@ -138,11 +153,20 @@ class Beacon(NamedTuple):
     executed: Vector
     truncated: Vector
     floor: Vector
+    stamp: int
+
+
+class Echo(NamedTuple):
+    """Your Beacon of this stamp has come: all that you sent before it has, where links keep the order."""
+
+    stamp: int
 
 
 Message: TypeAlias = (
     PreAccept
     | PreAcceptOK
+    | Offer
+    | Missing
     | Accept
     | AcceptOK
     | Commit
@@ -155,4 +179,24 @@ Message: TypeAlias = (
     | Nack
     | Truncated
     | Beacon
+    | Echo
 )
+
+OVERTAKING: Final = frozenset(
+    {
+        PreAcceptOK,
+        AcceptOK,
+        ValidateOK,
+        Recover,
+        Waiting,
+        Nack,
+        Missing,
+        CommitRequest,
+        Truncated,
+    }
+)
+"""Small messages that mean the same before and after what was sent earlier.
+
+Not Offer, Accept and Commit, which may speak of a payload that was sent before; nor Beacon and Echo, which tell that
+all before them has come.
+"""

@@ -9,7 +9,9 @@ them tells (Waiting). The numbers in comments and in `State.coverage` are those 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from enum import IntEnum
 
 from epaxos.errors import InvariantError
@@ -40,14 +42,18 @@ class Recovery:
     validated  answers to Validate by sender
     against    the instances that speak against a fast decision, once all have answered
     retries    how often messages were sent again without progress
+    patience   the factor on the intervals between these: each attempt at the instance takes its time twice over
+    asked      when each peer was last sent a Recover
     retry_at   when to do so next; a timer that comes up at another time belongs to an earlier recovery
     """
 
     __slots__ = (
         "against",
+        "asked",
         "ballot",
         "instance",
         "oks",
+        "patience",
         "proposal",
         "quorum",
         "retries",
@@ -58,13 +64,15 @@ class Recovery:
         "validated",
     )
 
-    def __init__(self, instance: Instance, ballot: Ballot, started: float) -> None:
+    def __init__(self, instance: Instance, ballot: Ballot, started: float, patience: int) -> None:
         self.instance = instance
         self.ballot = ballot
         self.started = started
+        self.patience = patience
         self.step = Step.RECOVER
         self.retries = 0
         self.retry_at = 0.0
+        self.asked: dict[Row, float] = {}
         self.oks: dict[Row, RecoverOK] = {}
         self.quorum: frozenset[Row] = frozenset()
         self.unchanged = 0
@@ -98,29 +106,45 @@ class RecoveryProtocol:
         answer = _recover_ok(instance, ballot)
         self._promise(instance, ballot)
         self._commit.leading.pop(place, None)
-        self.recoveries[place] = Recovery(instance, ballot, state.now)
+        suspect = state.suspects.get(place)
+        attempts = 0 if suspect is None else max(suspect.attempts - 1, 0)
+        recovery = self.recoveries[place] = Recovery(instance, ballot, state.now, 2 ** min(attempts, 5))
         state.cover("recovery started")
-        state.promise(state.peers, Recover(place, ballot))
+        self._ask(recovery, state.peers)
         state.promise((state.me,), answer)
-        self._set_timer(self.recoveries[place])
+        self._set_timer(recovery)
+
+    def _ask(self, recovery: Recovery, peers: Sequence[Row]) -> None:
+        """Send Recover to those who have not answered, and who have had the time to if they were asked before.
+
+        Answers may hold payloads; asked for twice, they would come twice.
+        """
+        state, asked = self._state, recovery.asked
+        silent = [peer for peer in peers if peer not in recovery.oks]
+        due = tuple(peer for peer in silent if state.may_ask(peer, asked.get(peer, -math.inf)))
+        if due:
+            recovery.asked |= dict.fromkeys(due, state.now)
+            state.promise(due, Recover(recovery.instance.id, recovery.ballot))
 
     def _promise(self, instance: Instance, ballot: Ballot) -> None:
         instance.bal = ballot
         self._state.hear_of_instance(instance.id)
         self._state.record(instance)
 
-    def hasten(self) -> None:
-        """Send again now: a peer is there again, whose answer may make the quorum."""
-        state = self._state
-        for place, recovery in self.recoveries.items():
+    def hasten(self, peer: Row) -> None:
+        """Ask a peer that is there again, whose answer may make the quorum."""
+        for recovery in self.recoveries.values():
             recovery.retries = 0
-            recovery.retry_at = state.now
-            state.timers.set(state.now, TimerKind.RECOVERY, place)
+            recovery.asked.pop(peer, None)  # what it was sent, or has answered, may be lost
+            self._ask(recovery, (peer,))
+            self._set_timer(recovery)
 
     def _set_timer(self, recovery: Recovery) -> None:
+        """Wait a while, and at least as long as a quorum takes to answer."""
         state = self._state
         interval = min(state.settings.retry * 2**recovery.retries, state.settings.retry_limit)
-        recovery.retry_at = state.now + interval * (0.5 + state.random.random())
+        interval *= recovery.patience * (0.5 + state.random.random())
+        recovery.retry_at = state.now + max(interval, state.quorum_round_trip)
         state.timers.set(recovery.retry_at, TimerKind.RECOVERY, recovery.instance.id)
 
     def _current(self, place: InstanceId, ballot: Ballot) -> Recovery | None:
@@ -288,6 +312,11 @@ class RecoveryProtocol:
         instance = recovery.instance
         leading = Leading(instance, Stage.ACC, recovery.ballot, recovery.started, self._state.settings.retry)
         leading.path = "recovered"
+        # An answer that brought the payload shows that its sender has it; the owner has what it proposed.
+        having = [
+            row for row, ok in recovery.oks.items() if ok.init is not None or ok.value not in (None, NOP)
+        ]
+        leading.holders = dict.fromkeys({instance.id.row, *having} - {self._state.me}, -math.inf)
         self._commit.leading[instance.id] = leading
         self._commit.start_accept(leading, recovery.ballot, value, deps, seq)
 
@@ -317,10 +346,7 @@ class RecoveryProtocol:
     def _send_again(self, recovery: Recovery) -> None:
         state = self._state
         place = recovery.instance.id
-        # Also once the quorum is fixed: case 13 needs the owner's answer.
-        silent = tuple(peer for peer in state.peers if peer not in recovery.oks)
-        if silent:
-            state.promise(silent, Recover(place, recovery.ballot))
+        self._ask(recovery, state.peers)  # also once the quorum is fixed: case 13 needs the owner's answer
         if recovery.step is Step.VALIDATE:
             self._send_validate(recovery, sorted(recovery.quorum - recovery.validated.keys()))
         elif recovery.step is Step.WAIT:

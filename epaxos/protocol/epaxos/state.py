@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import gt
 from random import Random
+from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
@@ -17,18 +18,26 @@ from epaxos.protocol.execution.executor import Executor
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
 from epaxos.protocol.quorums import Quorums
+from epaxos.protocol.roundtrips import RoundTrip
+
+_EQUALLY_NEAR: Final = 0.001
+"""Seconds by which round trips may differ between peers that are equally near."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a core works; times in seconds.
 
-    preferred          all peers, in the order in which `thrifty` asks them; those behind the own row if empty
+    preferred          all peers, in the order in which `thrifty` asks those that are equally near; those behind the
+                       own row if empty
     fast_path_timeout  how long a coordinator that has a slow quorum waits for a fast one
     retry              first interval before an unanswered message is sent again; it doubles
     retry_limit        longest such interval
     recovery_timeout   how long an undecided instance may be silent before others recover it; doubles
     recovery_retries   how often a recovery sends again before it begins anew at a higher ballot
+
+    All but `fast_path_timeout` are the least: where round trips are measured to be longer, those count.
+
     retain             bytes of executed instances that are kept for peers that missed them
     """
 
@@ -55,9 +64,11 @@ class Suspect:
 class State:
     """One replica's consensus state; owned by one `EPaxos` and changed only by its handlers.
 
-    `preferred` holds the peers in the order in which they are asked where not all are.
+    `preferred` holds the peers in the order in which they are asked where not all are, `round_trips` what was measured
+    with each replica.
     `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
-    any means. `online` holds the peers that the driver believes reachable. `suspects` are the undecided
+    any means. `online` holds the peers that the driver believes reachable, `told` how far each replica has said that it
+    has committed. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
     protocol 4.2; `executions` lists what has executed since the last cut, which `executed` does not know yet
     (`checkpoint`). While `hold` stands, nothing executes. `coverage` counts which decisions were taken, for tests
@@ -74,7 +85,9 @@ class State:
         self.peers: tuple[Row, ...] = tuple(row for row in range(n) if row != settings.row)
         # Beginning behind the own row spreads the load of a cluster evenly over its replicas.
         behind = (*range(self.me + 1, n), *range(self.me))
-        self.preferred: tuple[Row, ...] = settings.preferred or behind
+        self._ring: tuple[Row, ...] = settings.preferred or behind
+        self.preferred = self._ring
+        self.round_trips = [RoundTrip() for _ in range(n)]
         self.online: set[Row] = set(self.peers)
         self.logs = Logs(n)
         self.conflicts = Conflicts(n)
@@ -84,6 +97,7 @@ class State:
         self.hold: Hold | None = None
         self.timers = Timers()
         self.seen: list[Slot] = [-1] * n
+        self.told: list[Vector] = [(-1,) * n] * n
         self.suspects: dict[InstanceId, Suspect] = {}
         self.coverage: dict[str, int] = {}
         self.now = 0.0
@@ -147,16 +161,47 @@ class State:
         here: it was told so and has stopped asking, and whoever took over may have lost its quorum since.
         """
         settings = self.settings
+        quorum = self.quorum_round_trip
         row = place.row
         rank = (self.me - row) % self.n or self.n
         instance = self.logs.get(place)
         is_taken_over = instance is not None and instance.bal > 0
         if (row == self.me or row in self.online) and not is_taken_over:
-            base = settings.recovery_timeout * (4 + rank)
+            # To its quorum the owner has no longer way than over here.
+            base = max(settings.recovery_timeout, self.round_trips[row].longest + quorum) * (4 + rank)
         else:
-            base = settings.retry * rank / 2
+            base = max(settings.retry / 2, quorum) * rank
         doubled: float = base * 2 ** min(attempts, 5)
         return doubled * (0.75 + self.random.random() / 2)
+
+    def measured(self, peer: Row, seconds: float) -> None:
+        """A round trip with a peer took so long: from now on the nearest are preferred.
+
+        Those that are about equally near stay in the order of the settings, which spreads the load.
+        """
+        self.round_trips[peer].measured(seconds)
+        means = {row: self.round_trips[row].mean for row in self.peers}
+        nearest = min((mean for mean in means.values() if mean), default=0.0)
+        same = max(nearest / 4, _EQUALLY_NEAR)
+        self.preferred = tuple(sorted(self._ring, key=lambda row: (not means[row], int(means[row] / same))))
+
+    @property
+    def decided_elsewhere(self) -> Vector:
+        """Up to where peers that are there have decided each row."""
+        return tuple(
+            map(max, zip(self.logs.no_deps, *(self.told[peer] for peer in self.online), strict=True))
+        )
+
+    @property
+    def quorum_round_trip(self) -> float:
+        """How long a slow quorum takes to answer at most, by what was measured; 0 if nothing was."""
+        needed = self.quorums.slow - 1
+        longest = sorted(self.round_trips[peer].longest for peer in self.online)
+        return longest[min(needed, len(longest)) - 1] if needed and longest else 0.0
+
+    def may_ask(self, peer: Row, asked_at: float) -> bool:
+        """Whether a peer that was asked at some time has had the time to answer."""
+        return self.now >= asked_at + self.round_trips[peer].longest
 
     def learn_payload(self, instance: Instance, value: Value) -> None:
         """Remember a payload for good: it stays in the conflict index whatever is decided (protocol 1, D)."""

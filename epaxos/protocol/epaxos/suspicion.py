@@ -4,6 +4,9 @@ Every slot up to the highest one heard of must be decided one day, whether or no
 whether or not a client waits: execution waits for whole prefixes. A sweep at intervals looks at the lowest undecided
 slots of each row, gives each a deadline, and recovers those whose deadline has passed.
 
+What a peer that is there has decided is not recovered but asked for (`dissemination`), however long that takes: the
+answer to a Recover would bring the same decisions once more, from each peer.
+
 Bounded work: a sweep looks at `WINDOW` slots a row, and at most `CONCURRENT` recoveries are under way at a time,
 so a dead owner's burst is worked off in batches, from below.
 
@@ -18,7 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from epaxos.protocol.epaxos.state import State
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Row, Slot, covers
 
 WINDOW: Final = 512
 CONCURRENT: Final = 128
@@ -50,19 +53,20 @@ class Suspicion:
         if state.now < self.next_sweep:
             return
         self.next_sweep = state.now + state.settings.recovery_timeout / 4
+        decided = state.decided_elsewhere
         for row in range(state.n):
-            self._suspect_row(row)
+            self._suspect_row(row, decided[row])
         overdue = sorted(
             (suspect.due, place)
             for place, suspect in state.suspects.items()
-            if suspect.due <= state.now and not self._is_at_work(place)
+            if suspect.due <= state.now and not covers(decided, place) and not self._is_at_work(place)
         )
         for _, place in overdue[: max(0, CONCURRENT - self._active())]:
             self._recover(place)
 
-    def _suspect_row(self, row: Row) -> None:
+    def _suspect_row(self, row: Row, decided: Slot) -> None:
         state = self._state
-        first = state.logs.committed[row] + 1
+        first = max(state.logs.committed[row], decided) + 1
         for slot in range(first, min(state.seen[row], first + WINDOW) + 1):
             state.suspect(InstanceId(row, slot))
 

@@ -22,7 +22,7 @@ from epaxos.statemachine.batch import Payload
 from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.sessions import BatchResult
 
-QUIET: Final = frozenset({"Beacon"})
+QUIET: Final = frozenset({"Beacon", "Echo"})
 """Messages that go at intervals; a trace shows them only if asked for everything."""
 
 

@@ -383,7 +383,7 @@ class Replica:
         self._schedule.after(self._options.beacon, self._on_beacon, start)
         if self.paused or self._asleep or self.failed:
             return
-        beacon = self.core.beacon()
+        beacon = self.core.beacon(self.clock.now)
         for peer in self.peers:
             if peer in self._hears and self._schedule.now - self._heard[peer] > self._options.offline:
                 self._hears.remove(peer)

@@ -142,7 +142,7 @@ class Cluster:
     def _send_beacons(self) -> None:
         self._next_beacon += self.options.beacon
         for driver in self.drivers:
-            beacon: Message = driver.core.beacon()
+            beacon: Message = driver.core.beacon(self.now)
             peers = driver.core.state.peers
             self._send(driver.row, [Outgoing(peer, beacon, deferrable=False) for peer in peers])
 

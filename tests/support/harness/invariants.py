@@ -13,8 +13,11 @@ from epaxos.protocol.epaxos.messages import (
     Beacon,
     Commit,
     CommitRequest,
+    Echo,
     Message,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -28,7 +31,7 @@ from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 from harness.commands import Access, conflict
 
-_PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Waiting)
+_PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Echo, Missing, Waiting)
 
 
 class Record(NamedTuple):
@@ -185,6 +188,8 @@ def check_promise(message: Message, disk: Mapping[InstanceId, Record]) -> None:
     assert record is not None, f"{message} without a record"
     if isinstance(message, PreAccept):
         assert record.init == (message.command, message.deps, message.seq)
+    elif isinstance(message, Offer):
+        assert record.init is not None
     elif isinstance(message, PreAcceptOK):
         assert record.orig is not None
         if record.phase is Phase.PREACCEPTED:

@@ -77,10 +77,9 @@ class Probe:
             return Effects()
         return self._take(Tick())
 
-    def hint(self, peer: Row, *, online: bool) -> None:
+    def hint(self, peer: Row, *, online: bool) -> Effects[Message]:
         """The failure detector changes its mind."""
-        effects = self._take(PeerStatus(peer, online))
-        assert not sendings(effects)
+        return self._take(PeerStatus(peer, online))
 
     def _take(self, event: Propose | Receive[Message] | Tick | PeerStatus) -> Effects[Message]:
         effects = self.core.on_event(event, self.now)

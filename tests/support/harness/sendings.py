@@ -13,7 +13,10 @@ from epaxos.protocol.epaxos.messages import (
     Beacon,
     Commit,
     CommitRequest,
+    Echo,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -92,7 +95,10 @@ def sendings(draw: st.DrawFn) -> Sent:
         Waiting: lambda: Sent(row, Waiting(place, seq)),
         Nack: lambda: Sent(row, Nack(place, ballot)),
         Truncated: lambda: Sent(row, Truncated(place, draw(VECTORS))),
-        Beacon: lambda: Sent(row, Beacon(*(draw(VECTORS) for _ in range(5)))),
+        Beacon: lambda: Sent(row, draw(st.builds(Beacon, *[VECTORS] * 5, NUMBERS))),
+        Echo: lambda: Sent(row, Echo(draw(NUMBERS))),
+        Offer: lambda: Sent(place.row, Offer(place)),
+        Missing: lambda: Sent(row, Missing(place)),
         FetchRows: lambda: Sent(row, FetchRows(draw(NUMBERS), draw(SLOTS))),
         CheckpointRows: lambda: Sent(
             row, CheckpointRows(draw(NUMBERS), draw(SLOTS), draw(st.binary(max_size=9)), draw(NUMBERS))

@@ -97,8 +97,8 @@ class Replica:
         self.held = False
         self._perform(now)
 
-    def beacon(self) -> Beacon:
-        return self.core.beacon()
+    def beacon(self, now: float) -> Beacon:
+        return self.core.beacon(now)
 
     # -- the driver's duties -------------------------------------------------------------------------------
 

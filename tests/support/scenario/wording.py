@@ -11,8 +11,11 @@ from epaxos.protocol.epaxos.messages import (
     Beacon,
     Commit,
     CommitRequest,
+    Echo,
     Message,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -93,6 +96,8 @@ class Wording:
             return f"{kind} {first} to {place_name(InstanceId(message.row, message.last))}"
         if isinstance(message, Beacon):
             return f"{kind} seen={deps_text(message.seen)} committed={deps_text(message.committed)}"
+        if isinstance(message, Echo):
+            return kind
         text = f"{kind} {place_name(message.id)}"
         if isinstance(message, PreAccept):
             return f"{text} {self.triple(message.command, message.deps, message.seq)}"
@@ -122,7 +127,7 @@ class Wording:
             return f" b={message.ballot}: against it {found or 'nothing'}"
         if isinstance(message, Waiting):
             return f" k={message.k}"
-        return f" {message}"
+        return "" if isinstance(message, Offer | Missing) else f" {message}"
 
     def _held(self, answer: RecoverOK) -> str:
         held = PHASES[answer.phase]

@@ -155,7 +155,7 @@ class World:
     def beacon(self, row: Row) -> None:
         """A replica tells all others how far it is."""
         replica = self._alive(row)
-        beacon = replica.beacon()
+        beacon = replica.beacon(self.now)
         self.say(f"{replica.name} -> all: {self.wording.message(beacon)}")
         for peer in replica.core.state.peers:
             self._send(row, peer, beacon)

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator
 import pytest
 import zmq
 
-from epaxos.actors import remote as remote_module
-from epaxos.actors.remote import Heard, Outgoing, Remote, RemoteSettings, Send
+from epaxos.actors import link as link_module
+from epaxos.actors.link import Outgoing
+from epaxos.actors.remote import Heard, Remote, RemoteSettings, Send
 from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
 from epaxos.statemachine.batch import decode_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest
+from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest
 from epaxos.transport.framing import WIRE_VERSION, Kind, open_frame, seal
 
 CLUSTER = 0xC1
 MAX_FRAME = 4096
 TIMEOUT, BEACON, COMMIT_DELAY = 1.0, 0.1, 0.002
+NO_ECHO = Beat(1, 0, 0)
 THE_BEACON = Outgoing("Beacon", b"beacon")
 
 
@@ -37,6 +39,8 @@ class Line:
         self.endpoint = "tcp://127.0.0.1:*"
         self.router = self._listen()
         self.identity = b""
+        self.bundles: list[PeerRequest] = []
+        self.heartbeats: list[PeerRequest] = []
         self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()), 2)
         self.reported: list[tuple[int, bool]] = []
         self.refusals: list[str] = []
@@ -48,7 +52,7 @@ class Line:
             settings,
             self.context,
             self.stats,
-            lambda: THE_BEACON,
+            lambda _: THE_BEACON,
             lambda peer, online: self.reported.append((peer, online)),
             lambda _, text: self.refusals.append(text),
             lambda: 5,
@@ -70,15 +74,16 @@ class Line:
         return router
 
     def connect(self) -> None:
-        """Wait until the connection stands; the first beacon goes through it."""
+        """Wait until both connections stand; the first beacon goes through one, a heartbeat through the other."""
         deadline = time.monotonic() + 5
-        while not self.remote.socket.poll(50, zmq.POLLOUT):
+        while not all(dealer.poll(50, zmq.POLLOUT) for dealer in self.remote.link.dealers):
             assert time.monotonic() < deadline
         self.remote.tick(0.0)
         assert self.receive() == [b"beacon"]
+        self.receive_heartbeat()
 
-    def hear(self, now: float, *, mutual: bool = True) -> None:
-        self.remote.actor_ref.tell(Heard(now, 7, mutual))
+    def hear(self, now: float, *, hears: bool | None = True, beat: Beat | None = NO_ECHO) -> None:
+        self.remote.actor_ref.tell(Heard(now, 7, hears, beat))
         self.remote.run_waiting()
 
     def send(self, now: float, messages: list[Outgoing], deferrable: list[Outgoing] | None = None) -> None:
@@ -90,21 +95,38 @@ class Line:
         return list(self.receive_request().messages)
 
     def receive_request(self) -> PeerRequest:
+        """The next bundle; it says nothing of hearing, since it may have waited."""
+        while not self.bundles:
+            self._take()
+        return self.bundles.pop(0)
+
+    def receive_heartbeat(self) -> PeerRequest:
+        """The next heartbeat."""
+        while not self.heartbeats:
+            self._take()
+        return self.heartbeats.pop(0)
+
+    def _take(self) -> None:
         self.identity, frame = self.router.recv_multipart()
         opened = open_frame(frame, CLUSTER, MAX_FRAME)
         assert opened[:2] == (Kind.PEER, CLUSTER)
         request = Codec(2, decode_payload).decode_envelope(opened.body)
         assert (request.sender, request.incarnation) == (0, 77)
-        return request
+        assert bool(request.messages) == (request.beat is None)
+        (self.heartbeats if request.beat else self.bundles).append(request)
 
     def answer(self, frame: bytes) -> None:
         """Send something back, and wait until it has arrived."""
         self.router.send_multipart([self.identity, frame])
-        assert self.remote.socket.poll(5000)
+        deadline = time.monotonic() + 5
+        while not any(dealer.poll(10) for dealer in self.remote.link.dealers):
+            assert time.monotonic() < deadline
 
     def silent(self) -> bool:
-        """Whether bravo has received nothing more."""
-        return not self.router.poll(30)
+        """Whether bravo has received nothing more but heartbeats."""
+        while self.router.poll(30):
+            self._take()
+        return not self.bundles
 
     def dropped(self, reason: DropReason) -> int:
         return self.stats.dropped["bravo", reason]
@@ -160,11 +182,11 @@ def test_health_is_reported_only_when_it_changes(line: Line) -> None:
 
 
 def test_peer_that_does_not_hear_this_replica_is_offline(line: Line) -> None:
-    line.hear(0.1, mutual=False)
+    line.hear(0.1, hears=False)
     assert line.reported == [(1, True), (1, False)]
     line.send(0.1, [accept(1)])
     assert line.dropped("offline") == 1
-    line.hear(0.2, mutual=False)
+    line.hear(0.2, hears=False)
     line.hear(0.3)
     assert line.reported == [(1, True), (1, False), (1, True)]
 
@@ -175,10 +197,10 @@ def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
     told = []
     for now, heard in ((0.1, False), (0.2, True), (1.3, False)):
         if heard:
-            line.hear(now, mutual=False)
+            line.hear(now, hears=False)
         line.remote.tick(now)
-        request = line.receive_request()
-        told.append((request.hears, request.addressee))
+        heartbeat = line.receive_heartbeat()
+        told.append((heartbeat.hears, heartbeat.addressee))
     assert told == [(False, 0), (True, 7), (False, 7)]
     assert line.reported == []  # never online: heard, but not hearing
 
@@ -188,21 +210,20 @@ def test_who_leaves_sends_what_waits_for_a_ride_and_says_so_last(make: Callable[
     line.connect()
     line.hear(0.0)
     line.send(0.0, [], [commit(1)])
-    line.remote.leave()
-    bundle, farewell = line.receive_request(), line.receive_request()
-    assert (len(bundle.messages), bundle.hears) == (1, True)
-    assert farewell.hears is None
+    line.remote.leave(0.1)
+    assert line.receive() == [b"commit 1"]
+    assert line.receive_heartbeat().hears is None
 
 
 def test_a_peer_that_leaves_is_offline_at_once_and_not_heard(make: Callable[[], Line]) -> None:
     line = make()
     line.connect()
     line.hear(0.0)
-    line.remote.actor_ref.tell(Heard(0.1, 7, None))
-    line.remote.run_waiting()
+    line.hear(0.1, hears=None)
+    line.hear(0.15, beat=None)  # an older frame, which the farewell has overtaken
     assert line.reported == [(1, True), (1, False)]
     line.remote.tick(0.2)
-    assert line.receive_request().hears is False
+    assert line.receive_heartbeat().hears is False
 
 
 # -- out of reach --------------------------------------------------------------------------------------------
@@ -246,9 +267,9 @@ def test_why_a_peer_is_out_of_reach(make: Callable[[], Line], caplog: pytest.Log
     another[12:16] = zlib.crc32(another[16:], zlib.crc32(another[:12])).to_bytes(4, "big")
     line.answer(bytes(another))
     line.remote.tick(605.0)
-    line.hear(606.0, mutual=False)
+    line.hear(606.0, hears=False)
     for now in (1205.0, 1205.5):
-        line.hear(now, mutual=False)
+        line.hear(now, hears=False)
         line.remote.tick(now)
     refused, version, deaf = (text.partition(": ")[2].partition(";")[0] for text in out_of_reach(caplog))
     assert refused == "it refuses this replica: compare the files"
@@ -355,17 +376,116 @@ def test_bundle_over_the_limit_is_divided(line: Line) -> None:
     assert received == [message.encoded for message in large]
 
 
-def test_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Line]) -> None:
-    monkeypatch.setattr(remote_module, "SEND_HIGH_WATER", 5)
-    line = make()
-    line.router.close()  # nobody takes anything
-    line.hear(0.0)
-    for _ in range(20):
-        line.send(0.0, [accept(1), accept(2)])
-    assert line.dropped("full") >= 2 * (20 - 5)
-    assert line.dropped("offline") == 0
-    sent = line.stats.message_traffic("sent", "Accept", "bravo")
-    assert sent.messages + line.dropped("full") == 40
+# -- a slow link -------------------------------------------------------------------------------------------
+
+
+class Stuck:
+    """Stands for a socket that takes nothing: a link that is full."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._real = line.remote.link.ordered
+
+    def __enter__(self) -> None:
+        closed = self._line.context.socket(zmq.DEALER)
+        closed.set(zmq.IMMEDIATE, 1)
+        closed.connect("tcp://127.0.0.1:1")
+        self._line.remote.link.ordered = closed
+
+    def __exit__(self, *_: object) -> None:
+        self._line.remote.link.ordered.close()
+        self._line.remote.link.ordered = self._real
+        self._line.remote.link.drain()
+
+
+def test_what_the_link_does_not_take_waits_and_goes_on_in_order(line: Line) -> None:
+    with Stuck(line):
+        line.send(0.1, [accept(1)], [commit(1)])
+        line.send(0.1, [accept(2)])
+        assert line.silent()
+        assert line.remote.link.waiting == len(b"accept 1accept 2commit 1")
+    assert line.receive() == [b"commit 1", b"accept 1", b"accept 2"]
+    assert line.remote.link.waiting == 0
+
+
+def test_what_waits_is_bounded_by_its_bytes(monkeypatch: pytest.MonkeyPatch, line: Line) -> None:
+    monkeypatch.setattr(link_module, "QUEUE_BYTES", 100)
+    with Stuck(line):
+        line.send(0.1, [Outgoing("PreAccept", bytes(150))])
+        assert line.dropped("full") == 0, "one alone may be as large as it is"
+        line.send(0.1, [accept(1), accept(2)])
+        assert line.dropped("full") == 2
+        assert line.remote.link.waiting == 150
+    assert line.receive() == [bytes(150)]
+    line.send(0.1, [accept(3)])
+    assert line.receive() == [b"accept 3"]
+
+
+def test_what_may_overtake_does_so_only_while_others_wait(line: Line) -> None:
+    answer = Outgoing("AcceptOK", b"vote", overtakes=True)
+    with Stuck(line):
+        line.send(0.1, [accept(1)])
+        line.send(0.1, [answer, accept(2)])
+        assert line.receive() == [b"vote"]
+    assert line.receive() == [b"accept 1", b"accept 2"]
+    line.send(0.1, [accept(3), answer])
+    assert line.receive() == [b"accept 3", b"vote"]
+
+
+def test_heartbeats_do_not_wait_and_at_most_one_beacon_does(line: Line) -> None:
+    with Stuck(line):
+        line.send(0.1, [accept(1)])
+        for count in range(1, 6):
+            line.remote.tick(count * BEACON)
+            heartbeat = line.receive_heartbeat()
+            assert (heartbeat.hears, heartbeat.messages) == (True, [])
+    assert line.receive() == [b"accept 1", b"beacon"]
+    line.remote.tick(6 * BEACON)
+    assert line.receive() == [b"beacon"]
+
+
+def test_nothing_waits_for_a_peer_that_is_offline(line: Line) -> None:
+    with Stuck(line):
+        line.send(0.1, [accept(1), accept(2)])
+        line.hear(0.2, hears=False)
+        assert line.dropped("offline") == 2
+        line.remote.tick(0.3)
+        assert line.remote.link.waiting == 0
+    assert line.silent()
+
+
+# -- round trips -------------------------------------------------------------------------------------------
+
+
+def test_heartbeat_echoes_the_last_one_of_the_peer_and_says_how_long_it_was_held(line: Line) -> None:
+    line.remote.tick(1.0)
+    assert line.receive_heartbeat().beat == Beat(1_000_000, 1, 1_000_000)
+    line.hear(1.05, beat=Beat(77_000_000, 0, 0))
+    line.remote.tick(1.1)
+    assert line.receive_heartbeat().beat == Beat(1_100_000, 77_000_000, 50_000)
+
+
+def test_peer_may_be_silent_for_some_round_trips(line: Line) -> None:
+    """Where the time-out is below the round trip, it says nothing of a peer."""
+    now = 0.0
+    for _ in range(50):
+        now += BEACON
+        line.remote.tick(now)
+        # What was sent 4 s ago comes back; half a second of that the peer has held it.
+        line.hear(now, beat=Beat(1, max(1, int((now - 4.5) * 1e6)), 500_000))
+    line.remote.tick(now + 7.0)
+    assert line.remote.online, "silent for less than two round trips of four seconds"
+    line.remote.tick(now + 20.0)
+    assert not line.remote.online
+
+
+def test_frame_that_is_no_heartbeat_says_nothing_of_hearing(line: Line) -> None:
+    """It may have waited for long: what it knew then is no news."""
+    line.hear(0.1, hears=False, beat=None)
+    assert line.remote.online
+    line.hear(0.2, hears=False)
+    line.hear(0.3, beat=None)
+    assert not line.remote.online
 
 
 # -- what comes back ---------------------------------------------------------------------------------------
@@ -396,4 +516,4 @@ def test_anything_else_that_comes_back_is_counted(line: Line, frame: bytes, kind
 def test_end_closes_the_socket(line: Line) -> None:
     line.remote.end()
     line.remote.end()
-    assert line.remote.socket.closed
+    assert all(dealer.closed for dealer in line.remote.link.dealers)

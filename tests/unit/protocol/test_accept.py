@@ -10,6 +10,7 @@ from epaxos.protocol.epaxos.messages import (
     AcceptOK,
     Commit,
     Message,
+    Missing,
     Nack,
     PreAccept,
     PreAcceptOK,
@@ -18,7 +19,7 @@ from epaxos.protocol.epaxos.messages import (
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import NOP, Phase, Value
 from harness.commands import put
-from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, is_quiet, sendings, sent, sent_to
+from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, asks_only, is_quiet, sendings, sent, sent_to
 
 OWN = InstanceId(0, 0)
 PLACE = InstanceId(1, 3)
@@ -75,9 +76,11 @@ def test_a_vote_without_payload_is_for_the_one_that_was_pre_accepted() -> None:
     assert probe.instance(*PLACE).value == COMMAND
 
 
-def test_an_accept_without_a_payload_that_is_known_is_ignored_until_the_payload_comes() -> None:
+def test_an_accept_without_a_payload_that_is_known_is_no_vote_and_makes_the_replica_ask() -> None:
     probe = Probe()
-    assert is_quiet(probe.receive(1, Accept(PLACE, 0, None, DEPS, 6)))
+    effects = probe.receive(1, Accept(PLACE, 0, None, DEPS, 6))
+    assert sendings(effects) == [(1, Missing(PLACE))]
+    assert asks_only(effects, "messages")
     assert probe.instance(*PLACE).phase is Phase.INITIAL
     again = probe.receive(1, Accept(PLACE, 0, COMMAND, DEPS, 6))
     assert sendings(again) == [(1, AcceptOK(PLACE, 0))]
@@ -212,7 +215,7 @@ def test_accepts_carry_the_payload_to_those_who_were_not_sent_it() -> None:
     probe = Probe(7)
     probe.hint(6, online=False)
     probe.persisted(probe.propose(COMMAND))
-    probe.hint(6, online=True)
+    probe.core.state.online.add(6)
     for peer in (1, 2, 3):
         probe.receive(peer, PreAcceptOK(OWN, (-1,) * 7, 0))
     accepts = sent(probe.pass_time(FAST_PATH_TIMEOUT), Accept)
@@ -220,6 +223,15 @@ def test_accepts_carry_the_payload_to_those_who_were_not_sent_it() -> None:
         **dict.fromkeys(range(1, 6)),
         6: COMMAND,
     }
+
+
+def test_who_lacks_the_payload_of_an_accept_is_sent_it() -> None:
+    probe = Probe(5)
+    probe.persisted(slow(probe))
+    effects = probe.receive(4, Missing(OWN))
+    assert sendings(effects) == [(4, Accept(OWN, 0, COMMAND, (-1, 0, 0, 0, -1), 3))]
+    probe.receive(3, AcceptOK(OWN, 0))
+    assert is_quiet(probe.receive(3, Missing(OWN))), "it has answered"
 
 
 def test_a_thrifty_coordinator_asks_a_slow_quorum() -> None:
@@ -231,12 +243,12 @@ def test_a_thrifty_coordinator_asks_a_slow_quorum() -> None:
     assert sent(probe.pass_time(FAST_PATH_TIMEOUT), Accept).keys() == {3, 4, 5}
 
 
-def test_an_accept_is_sent_again_with_its_payload_to_all_who_are_silent() -> None:
+def test_an_accept_is_sent_again_without_its_payload_to_all_who_are_silent() -> None:
     probe = Probe(5)
     probe.persisted(slow(probe))
     probe.receive(3, AcceptOK(OWN, 0))
     again = probe.pass_time(RETRY)
-    message = Accept(OWN, 0, COMMAND, (-1, 0, 0, 0, -1), 3)
+    message = Accept(OWN, 0, None, (-1, 0, 0, 0, -1), 3)
     assert set(sendings(again)) == {(peer, message) for peer in (1, 2, 4)}
     assert again.records == []
     assert set(sendings(probe.pass_time(RETRY * 3))) == {(peer, message) for peer in (1, 2, 4)}

@@ -56,7 +56,7 @@ def test_an_owner_covers_what_it_knows_of_other_rows() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Beacon((6, -1, -1), NONE, NONE, NONE, NONE),
+        Beacon((6, -1, -1), NONE, NONE, NONE, NONE, 0),
         PreAccept(InstanceId(1, 0), put(1, b"q"), (6, -1, -1), 0),
         Accept(InstanceId(1, 0), 0, put(1, b"q"), (6, -1, -1), 0),
         Commit(InstanceId(1, 0), put(1, b"q"), (6, -1, -1), 0),

@@ -166,14 +166,14 @@ def test_answers_for_a_dropped_instance_change_nothing(message: Message) -> None
     assert alone.core.status() == status
 
 
-def test_who_asks_for_decisions_gets_those_that_are_left_and_is_told_of_the_others() -> None:
+def test_who_asks_for_decisions_that_were_dropped_is_told_so_and_gets_no_others() -> None:
     alone = Alone()
     dropped_row(alone, 1, 3)
     alone.learn(at(1, 3), put(3, KEY), -1, 2, -1)
     effects = alone.hear(2, CommitRequest(1, 1, 9))
-    assert sent_to(effects, 2) == [
-        Truncated(at(1, 1), (-1, 2, -1)),
-        Commit(at(1, 3), put(3, KEY), (-1, 2, -1), 0),
+    assert sent_to(effects, 2) == [Truncated(at(1, 1), (-1, 2, -1))]
+    assert sent_to(alone.hear(2, CommitRequest(1, 3, 9)), 2) == [
+        Commit(at(1, 3), put(3, KEY), (-1, 2, -1), 0)
     ]
     assert sent_to(alone.hear(2, CommitRequest(1, 3, 9)), 2) == [
         Commit(at(1, 3), put(3, KEY), (-1, 2, -1), 0)
@@ -192,7 +192,7 @@ def test_who_is_told_of_what_was_dropped_wants_a_checkpoint() -> None:
 def test_beacons_tell_what_was_dropped() -> None:
     alone = Alone()
     dropped_row(alone, 1, 3)
-    beacon = alone.core.beacon()
+    beacon = alone.core.beacon(0.0)
     assert isinstance(beacon, Beacon)
     assert (beacon.truncated, beacon.executed, beacon.committed) == ((-1, 2, -1),) * 3
 
@@ -462,7 +462,8 @@ def test_a_recovery_that_waits_for_what_a_peer_has_executed_and_dropped(annulled
     assert alone.core.status().truncated == executed
     votes = sent(effects, Accept)
     assert {message.id for message in votes.values()} == {place}
-    assert {message.value for message in votes.values()} == {put(1, KEY) if annulled else NOP}
+    expected = {put(1, KEY), None} if annulled else {NOP}
+    assert {message.value for message in votes.values()} == expected
     case = "case 11: all decided for" if annulled else "case 10: executed against"
     assert alone.core.coverage[case] == 1
 

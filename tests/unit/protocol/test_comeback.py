@@ -1,8 +1,8 @@
-"""What is taken up again when a peer comes back, and whom it is left to until then."""
+"""How long an instance is left to whom, and what is taken up again when a peer comes back (protocol 4.9)."""
 
 from __future__ import annotations
 
-from epaxos.protocol.epaxos.messages import PreAccept, Recover
+from epaxos.protocol.epaxos.messages import Beacon, PreAccept, Recover
 from epaxos.protocol.ids import InstanceId, next_ballot
 from harness.commands import put
 from harness.probe import Probe, sent
@@ -10,6 +10,7 @@ from harness.probe import Probe, sent
 N, ME, OWNER, THIRD = 5, 0, 1, 2
 PLACE = InstanceId(OWNER, 0)
 TIMEOUT = 1.0
+NONE = (-1,) * N
 
 
 def informed() -> Probe:
@@ -63,5 +64,60 @@ def test_recovery_under_way_asks_at_once_a_peer_that_is_back() -> None:
     probe.hint(OWNER, online=False)
     assert until_recovery(probe, 20 * TIMEOUT) is not None
     probe.pass_time(0.01)
-    probe.hint(THIRD, online=True)
-    assert THIRD in sent(probe.pass_time(0.0), Recover)
+    assert sent(probe.hint(THIRD, online=True), Recover).keys() == {THIRD}
+
+
+def test_peer_that_is_back_is_asked_alone() -> None:
+    probe = informed()
+    probe.hint(OWNER, online=False)
+    assert until_recovery(probe, 20 * TIMEOUT) is not None
+    ballot = probe.instance(*PLACE).bal
+    assert sent(probe.hint(3, online=True), Recover) == {3: Recover(PLACE, ballot)}
+
+
+def test_owner_is_given_time_by_the_round_trips_that_are_measured() -> None:
+    """A time-out below the round trip would annul what only takes long, again and again."""
+    probe = informed()
+    for peer in (OWNER, 2, 3, 4):
+        probe.core.state.online.add(peer)
+        for _ in range(50):
+            probe.core.state.measured(peer, 10 * TIMEOUT)
+    probe.core.state.suspects.clear()
+    assert until_recovery(probe, 100 * TIMEOUT) is None
+    assert until_recovery(probe, 200 * TIMEOUT) is not None
+
+
+def test_attempt_at_a_recovery_lasts_as_long_as_a_quorum_takes_to_answer() -> None:
+    probe = informed()
+    probe.hint(OWNER, online=False)
+    for peer in (2, 3):
+        probe.core.state.online.add(peer)
+        for _ in range(50):
+            probe.core.state.measured(peer, 30.0)
+    assert until_recovery(probe, 200.0) is not None
+    began = probe.now
+    while PLACE in probe.core._recovery.recoveries:
+        assert not sent(probe.pass_time(0.1), Recover).keys() & {2, 3} or probe.now > began + 30.0
+    assert probe.now > began + 5 * 29.0
+
+
+def test_attempts_at_a_recovery_grow_longer() -> None:
+    """So what was never measured is waited for long enough at some time."""
+    probe = informed()
+    probe.hint(OWNER, online=False)
+    lengths = []
+    for _ in range(6):
+        assert until_recovery(probe, 1000 * TIMEOUT) is not None
+        began = probe.now
+        while PLACE in probe.core._recovery.recoveries:
+            probe.pass_time(0.02)
+        lengths.append(probe.now - began)
+    assert lengths[-1] > 10 * lengths[0]
+
+
+def test_what_a_peer_has_decided_is_asked_for_and_not_recovered() -> None:
+    probe = informed()
+    probe.receive(OWNER, Beacon(NONE, (-1, 0, -1, -1, -1), NONE, NONE, NONE, 0))
+    assert until_recovery(probe, 100 * TIMEOUT) is None
+    probe.hint(OWNER, online=False)
+    assert until_recovery(probe, 20 * TIMEOUT) is not None, "who has it is gone"

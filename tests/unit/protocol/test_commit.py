@@ -254,4 +254,4 @@ def test_something_above_the_truncation_is_handled() -> None:
 def test_what_is_no_event_stops_the_replica() -> None:
     probe = Probe()
     with pytest.raises(InvariantError, match="not an event"):
-        probe.core.on_event(Beacon(NONE, NONE, NONE, NONE, NONE), 0.0)  # type: ignore[arg-type]
+        probe.core.on_event(Beacon(NONE, NONE, NONE, NONE, NONE, 0), 0.0)  # type: ignore[arg-type]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
+from epaxos.protocol.contract import Effects
 from epaxos.protocol.epaxos.dissemination import BYTES_PER_ANSWER, SLOTS_PER_REQUEST
-from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, PreAccept
-from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Echo, Message, PreAccept
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP
+from epaxos.protocol.roundtrips import RoundTrip
 from harness.commands import put
 from harness.probe import RETRY, Probe, asks_only, is_quiet, sendings
 
 NONE = (-1, -1, -1)
 
 
-def beacon(*, seen: Vector = NONE, committed: Vector = NONE) -> Beacon:
-    return Beacon(seen, committed, NONE, NONE, NONE)
+def beacon(*, seen: Vector = NONE, committed: Vector = NONE, stamp: int = 0) -> Beacon:
+    return Beacon(seen, committed, NONE, NONE, NONE, stamp)
 
 
 def decision(row: int, slot: int) -> Commit:
@@ -25,13 +29,13 @@ def decision(row: int, slot: int) -> Commit:
 
 def test_a_beacon_tells_what_is_seen_committed_and_executed() -> None:
     probe = Probe()
-    assert probe.core.beacon() == beacon()
+    assert probe.core.beacon(probe.now) == beacon()
     probe.propose(put(1, b"x"))
     probe.receive(1, PreAccept(InstanceId(1, 4), put(2, b"y"), (-1, 2, 6), 0))
     for slot in (0, 1, 3):
         probe.receive(2, decision(2, slot))
     probe.receive(1, Commit(InstanceId(1, 0), put(3, b"z"), (0, -1, -1), 0))
-    assert probe.core.beacon() == Beacon((0, 4, 6), (-1, 0, 1), (-1, -1, 1), NONE, NONE)
+    assert probe.core.beacon(probe.now) == Beacon((0, 4, 6), (-1, 0, 1), (-1, -1, 1), NONE, NONE, 0)
     assert probe.core.status()[:3] == ((-1, 0, 1), (-1, -1, 1), (0, 4, 6))
     assert probe.core.status().pending == 1
 
@@ -40,77 +44,140 @@ def test_what_a_beacon_has_seen_is_seen() -> None:
     probe = Probe()
     probe.receive(1, beacon(seen=(-1, 7, 3)))
     probe.receive(2, beacon(seen=(-1, 2, 5)))
-    assert probe.core.beacon().seen == (-1, 7, 5)
+    assert probe.core.beacon(probe.now).seen == (-1, 7, 5)
 
 
 # -- who asks ----------------------------------------------------------------------------------------------
 
 
+def asked(effects: Effects[Message]) -> list[tuple[Row, Message]]:
+    """What is sent but the echo of a beacon."""
+    assert asks_only(effects, "messages") or is_quiet(effects)
+    return [(peer, message) for peer, message in sendings(effects) if not isinstance(message, Echo)]
+
+
+def test_a_beacon_is_echoed() -> None:
+    assert sendings(Probe().receive(2, beacon(stamp=77))) == [(2, Echo(77))]
+
+
 def test_a_replica_that_has_stalled_behind_a_peer_asks_it() -> None:
     probe = Probe()
     probe.receive(2, decision(1, 0))
-    assert is_quiet(probe.receive(2, beacon(committed=(-1, 4, -1)))), "this replica has just made progress"
-    effects = probe.receive(2, beacon(committed=(-1, 4, -1)))
-    assert effects.messages == [((2,), CommitRequest(1, 1, 4))]
-    assert asks_only(effects, "messages")
+    assert not asked(probe.receive(2, beacon(committed=(-1, 4, -1)))), "this replica has just made progress"
+    assert asked(probe.receive(2, beacon(committed=(-1, 4, -1)))) == [(2, CommitRequest(1, 1, 4))]
 
 
 def test_a_replica_that_makes_progress_does_not_ask() -> None:
     probe = Probe()
     for slot in range(5):
         probe.receive(1, decision(1, slot))
-        assert is_quiet(probe.receive(2, beacon(committed=(-1, 9, -1))))
+        assert not asked(probe.receive(2, beacon(committed=(-1, 9, -1))))
 
 
 def test_a_replica_that_is_as_far_does_not_ask() -> None:
     probe = Probe()
     probe.receive(1, decision(1, 0))
     for _ in range(3):
-        assert is_quiet(probe.receive(2, beacon(seen=(-1, 9, -1), committed=(-1, 0, -1))))
+        assert not asked(probe.receive(2, beacon(seen=(-1, 9, -1), committed=(-1, 0, -1))))
 
 
-def test_every_row_is_asked_for() -> None:
+def test_every_row_is_asked_for_one_at_a_time_and_none_of_two_peers() -> None:
     probe = Probe()
-    effects = probe.receive(1, beacon(committed=(0, 5, 2)))
-    assert effects.messages == [
-        ((1,), CommitRequest(0, 0, 0)),
-        ((1,), CommitRequest(1, 0, 5)),
-        ((1,), CommitRequest(2, 0, 2)),
-    ]
+    committed = (0, 5, 2)
+    assert asked(probe.receive(1, beacon(committed=committed))) == [(1, CommitRequest(0, 0, 0))]
+    assert asked(probe.receive(2, beacon(committed=committed))) == [(2, CommitRequest(1, 0, 5))]
+    assert asked(probe.receive(1, beacon(committed=committed))) == []
+    effects = probe.receive(1, decision(0, 0))
+    assert sendings(effects) == [(1, CommitRequest(2, 0, 2))], "the next row follows at once"
 
 
 def test_a_request_is_bounded_and_the_next_one_follows_when_it_is_answered() -> None:
     probe = Probe()
     last = 2 * SLOTS_PER_REQUEST + 5
-    effects = probe.receive(1, beacon(committed=(-1, last, -1)))
-    requests = []
-    while effects.messages:
-        ((receivers, request),) = effects.messages
-        assert receivers == (1,)
-        assert isinstance(request, CommitRequest)
-        assert request.row == 1
-        requests.append((request.first, request.last))
-        for slot in range(request.first, request.last + 1):
-            assert is_quiet(effects) or effects.messages or effects.executions
-            effects = probe.receive(1, decision(1, slot))
+    requests = asked(probe.receive(1, beacon(committed=(-1, last, -1))))
+    for slot in range(last + 1):
+        requests += sendings(probe.receive(1, decision(1, slot)))
     size = SLOTS_PER_REQUEST
-    assert requests == [(0, size - 1), (size, 2 * size - 1), (2 * size, last)]
+    spans = [(0, size - 1), (size, 2 * size - 1), (2 * size, last)]
+    assert requests == [(1, CommitRequest(1, *span)) for span in spans]
     assert probe.core.status().committed == (-1, last, -1)
 
 
-def test_a_request_that_is_lost_is_made_again_with_the_first_beacon_after_a_while() -> None:
+def test_the_next_request_follows_where_an_answer_has_reached_its_bound_of_bytes() -> None:
     probe = Probe()
-    for _ in range(3):
-        effects = probe.receive(1, beacon(committed=(-1, 3, -1)))
-        assert effects.messages == [((1,), CommitRequest(1, 0, 3))]
+    probe.receive(1, beacon(committed=(-1, 9, -1)))
+    size = BYTES_PER_ANSWER // 3
+    for slot in range(3):
+        effects = probe.receive(1, Commit(InstanceId(1, slot), put(slot, bytes(size)), NONE, 0))
+        assert sendings(effects) == ([(1, CommitRequest(1, 3, 9))] if slot == 2 else [])
+
+
+def test_a_question_is_asked_again_only_when_the_answer_must_have_come() -> None:
+    """The echo of a beacon that was sent after it tells: links keep the order."""
+    probe = Probe()
+    request = [(1, CommitRequest(1, 0, 3))]
+    probe.now = 1.0
+    before = probe.core.beacon(0.5).stamp
+    assert asked(probe.receive(1, beacon(committed=(-1, 3, -1)))) == request
+    for _ in range(20):
         probe.pass_time(RETRY)
+        assert asked(probe.receive(1, beacon(committed=(-1, 3, -1)))) == []
+        assert asked(probe.receive(1, Echo(before))) == []
+    after = probe.core.beacon(probe.now).stamp
+    assert asked(probe.receive(1, Echo(after))) == request
+    assert asked(probe.receive(1, Echo(after))) == [], "a second echo tells nothing"
+
+
+def test_what_a_peer_was_asked_before_it_went_away_is_asked_again() -> None:
+    probe = Probe()
+    assert asked(probe.receive(1, beacon(committed=(-1, 3, -1))))
+    probe.hint(1, online=False)
+    assert asked(probe.receive(1, beacon(committed=(-1, 3, -1))))
+
+
+def test_a_row_that_a_peer_was_asked_for_which_is_gone_is_asked_of_another() -> None:
+    """Its beacon may arrive when it has been given up already."""
+    probe = Probe()
+    probe.hint(1, online=False)
+    assert asked(probe.receive(1, beacon(committed=(-1, 3, -1)))) == [(1, CommitRequest(1, 0, 3))]
+    assert asked(probe.receive(2, beacon(committed=(-1, 3, -1)))) == [(2, CommitRequest(1, 0, 3))]
 
 
 def test_many_beacons_at_once_make_one_request() -> None:
     probe = Probe()
-    assert not is_quiet(probe.receive(1, beacon(committed=(-1, 3, -1))))
+    assert asked(probe.receive(1, beacon(committed=(-1, 3, -1))))
     for peer in (1, 2) * 50:
-        assert is_quiet(probe.receive(peer, beacon(committed=(-1, 3, -1))))
+        assert not asked(probe.receive(peer, beacon(committed=(-1, 3, -1))))
+
+
+# -- round trips -------------------------------------------------------------------------------------------
+
+
+def test_an_echo_tells_how_long_a_round_trip_takes() -> None:
+    probe = Probe()
+    trip = probe.core.state.round_trips[1]
+    probe.receive(1, Echo(0))
+    assert trip.longest == 0, "no beacon has been sent"
+    probe.now = 5.0
+    stamp = probe.core.beacon(5.0).stamp
+    probe.receive(1, Echo(stamp - 1))
+    assert trip.longest == 0, "an echo of before a restart"
+    probe.now = 5.1
+    probe.receive(1, Echo(stamp))
+    assert trip.mean == pytest.approx(0.1)
+    assert trip.longest == pytest.approx(0.3)
+    probe.receive(1, Echo(stamp + 10**9))
+    assert trip.mean == pytest.approx(0.1), "nothing comes back before it was sent"
+
+
+def test_the_estimate_follows_what_is_measured() -> None:
+    trip = RoundTrip()
+    for _ in range(100):
+        trip.measured(0.05)
+    assert trip.longest == pytest.approx(0.05, rel=0.01)
+    for _ in range(100):
+        trip.measured(2.0)
+    assert trip.longest == pytest.approx(2.0, rel=0.01)
 
 
 # -- what is answered --------------------------------------------------------------------------------------

@@ -9,12 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos.protocol.contract import Effects
-from epaxos.protocol.epaxos.messages import Accept, Commit, Message, Nack, PreAccept, PreAcceptOK, Recover
+from epaxos.protocol.epaxos.commit import HASTENED
+from epaxos.protocol.epaxos.messages import (
+    Accept,
+    Commit,
+    Message,
+    Missing,
+    Nack,
+    Offer,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+)
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import Phase
 from epaxos.protocol.quorums import allowed, make_quorums
 from harness.commands import put
-from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, is_quiet, sendings, sent, sent_to
+from harness.probe import FAST_PATH_TIMEOUT, RETRY, Probe, asks_only, is_quiet, sendings, sent, sent_to
 
 OWN = InstanceId(0, 0)
 COMMAND = put(1, b"x")
@@ -362,8 +373,56 @@ def test_a_pre_accept_is_sent_again_to_all_who_are_silent(*, thrifty: bool) -> N
     probe.receive(1, other(5, 1))
     assert is_quiet(probe.pass_time(RETRY * 0.99))
     again = probe.pass_time(RETRY * 0.02)
-    assert sent(again, PreAccept) == dict.fromkeys((2, 3, 4), PreAccept(OWN, COMMAND, (-1,) * 5, 0))
+    never_asked = (3, 4) if thrifty else (4,)
+    assert sent(again, PreAccept) == dict.fromkeys(never_asked, PreAccept(OWN, COMMAND, (-1,) * 5, 0))
+    assert sent(again, Offer) == dict.fromkeys({2, 3, 4} - {*never_asked}, Offer(OWN))
     assert again.records == []
+    probe.pass_time(RETRY)
+    assert not sent(probe.pass_time(10 * RETRY), PreAccept), "no payload is sent twice unasked"
+
+
+def test_the_payload_is_sent_again_to_who_says_that_it_is_missing_unless_it_is_under_way() -> None:
+    probe = Probe()
+    probe.core.state.measured(1, 0.1)
+    proposed(probe)
+    assert is_quiet(probe.receive(1, Missing(OWN))), "an answer to what was asked before the payload left"
+    probe.pass_time(0.5)
+    effects = probe.receive(1, Missing(OWN))
+    assert sendings(effects) == [(1, PreAccept(OWN, COMMAND, (-1, -1, -1), 0))]
+    assert is_quiet(probe.receive(1, Missing(OWN)))
+    assert is_quiet(probe.receive(2, Missing(InstanceId(0, 7)))), "nothing is known of that"
+
+
+def test_an_offer_promises_nothing() -> None:
+    """A replica that was sent no payload has not pre-accepted, and answers what it promised before, if it has."""
+    probe = Probe()
+    place = InstanceId(1, 0)
+    effects = probe.receive(1, Offer(place))
+    assert sendings(effects) == [(1, Missing(place))]
+    assert asks_only(effects, "messages")
+    assert probe.core.state.logs.get(place) is None
+    answer = sendings(probe.receive(1, PreAccept(place, COMMAND, (-1, -1, -1), 0)))
+    assert sendings(probe.receive(1, Offer(place))) == answer
+    probe.receive(2, Recover(place, 5))
+    assert sendings(probe.receive(1, Offer(place))) == [(1, Nack(place, 5))]
+
+
+def test_only_those_are_asked_again_who_have_had_the_time_to_answer() -> None:
+    probe = Probe()
+    probe.core.state.measured(2, 1.0)  # so 3 s with what it may deviate
+    proposed(probe)
+    assert sent(probe.pass_time(RETRY), Offer).keys() == {1}
+    while probe.now < 3.0:
+        assert sent(probe.pass_time(0.05), Offer).keys() <= {1}
+    probe.now = 6.0
+    assert sent(probe.pass_time(0.0), Offer).keys() == {1, 2}
+
+
+def test_a_thrifty_owner_asks_the_nearest() -> None:
+    probe = Probe(5, thrifty=True)
+    for peer, seconds in ((1, 0.08), (2, 0.02), (3, 0.0201), (4, 0.05)):
+        probe.core.state.measured(peer, seconds)
+    assert sent(proposed(probe), PreAccept).keys() == {2, 3}
 
 
 def test_after_sending_to_all_a_thrifty_owner_waits_for_all() -> None:
@@ -388,10 +447,10 @@ def test_intervals_double_with_jitter_up_to_a_limit() -> None:
 
 
 def _retries(probe: Probe, seconds: float) -> list[float]:
-    """When PreAccepts are sent again."""
+    """When it is asked again for an answer to the PreAccept."""
     moments = []
     while probe.now < seconds:
-        if sent(probe.pass_time(0.01), PreAccept):
+        if sent(probe.pass_time(0.01), Offer):
             moments.append(probe.now)
     return moments
 
@@ -401,6 +460,17 @@ def test_peer_that_comes_back_is_asked_at_once() -> None:
     proposed(probe)
     probe.hint(1, online=False)
     _retries(probe, 20.0)  # by now seconds lie between two of them
-    probe.hint(1, online=True)
-    assert sent(probe.pass_time(0.0), PreAccept).keys() == {1, 2}
+    assert sendings(probe.hint(1, online=True)) == [(1, Offer(OWN))], "only the one that is back is asked"
     assert _retries(probe, probe.now + 2 * RETRY), "the intervals begin anew"
+
+
+def test_peer_that_comes_back_is_asked_for_some_at_once_and_for_others_in_turn() -> None:
+    probe = Probe()
+    probe.hint(1, online=False)
+    for number in range(2 * HASTENED):
+        probe.propose(put(number, b"%d" % number))
+    at_once = sendings(probe.hint(1, online=True))
+    assert at_once == [(1, Offer(InstanceId(0, slot))) for slot in range(HASTENED)]
+    assert not sendings(probe.pass_time(0.99 * RETRY))
+    later = [message for peer, message in sendings(probe.pass_time(1.02 * RETRY)) if peer == 1]
+    assert len(later) >= HASTENED

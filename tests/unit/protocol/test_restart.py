@@ -12,6 +12,8 @@ from epaxos.protocol.epaxos.messages import (
     AcceptOK,
     Commit,
     Message,
+    Missing,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -112,10 +114,12 @@ def test_what_the_checkpoint_speaks_of_is_heard_of() -> None:
     assert alone.core.status().seen == (8, 4, 7)
 
 
-def test_an_own_proposal_is_sent_again_as_it_was() -> None:
+def test_an_own_proposal_is_asked_for_and_sent_again_as_it_was_to_who_lacks_it() -> None:
     alone, effects = begun(pre_accepted(at(0, 2), 1, (1, 5, -1), deps0=(1, 5, -1)))
-    assert sent(effects, PreAccept).keys() == {1, 2}
-    assert sent(effects, PreAccept)[1] == PreAccept(at(0, 2), put(1, KEY), (1, 5, -1), 0)
+    assert sent(effects, Offer) == dict.fromkeys((1, 2), Offer(at(0, 2)))
+    assert not sent(effects, PreAccept)
+    effects = alone.hear(2, Missing(at(0, 2)))
+    assert sent(effects, PreAccept) == {2: PreAccept(at(0, 2), put(1, KEY), (1, 5, -1), 0)}
     effects = alone.hear(1, PreAcceptOK(at(0, 2), (1, 5, -1), 0))
     assert sent(effects, Commit)[2].deps == (1, 5, -1)
 
@@ -183,7 +187,7 @@ def test_what_is_above_the_checkpoint_is_never_dropped() -> None:
 
 def test_own_instances_in_the_checkpoint_are_not_proposed_again() -> None:
     alone, effects = begun(pre_accepted(at(0, 1), 1), pre_accepted(at(0, 3), 3), executed=(2, -1, -1))
-    assert [message.id for message in sent_to(effects, 1) if isinstance(message, PreAccept)] == [at(0, 3)]
+    assert [message.id for message in sent_to(effects, 1) if isinstance(message, Offer)] == [at(0, 3)]
     assert alone.core.status().truncated == (2, -1, -1)
 
 

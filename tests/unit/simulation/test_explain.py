@@ -90,7 +90,7 @@ def test_the_path_of_a_violation_is_that_of_its_instances(monkeypatch: pytest.Mo
         line for line in path if re.search(r" ms +\d +(->|<-) ", line) and "CommitRequest" not in line
     ]
     assert messages
-    assert all(any(f" {place} " in line for place in outcome.places) for line in messages)
+    assert all(any(f" {place} " in f"{line} " for place in outcome.places) for line in messages)
     assert any("asks" in line for line in path), "commands are not followed"
     assert any("CRASHES" in line for line in path), "what concerns all is left out"
     _, everything = find_path(plan, outcome, everything=True)

@@ -17,8 +17,11 @@ from epaxos.protocol.epaxos.messages import (
     Beacon,
     Commit,
     CommitRequest,
+    Echo,
     Message,
+    Missing,
     Nack,
+    Offer,
     PreAccept,
     PreAcceptOK,
     Recover,
@@ -34,6 +37,7 @@ from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
 from epaxos.transport.codec import (
     MESSAGE_NAMES,
+    Beat,
     Codec,
     PeerMessage,
     PeerRequest,
@@ -90,7 +94,10 @@ def test_messages_survive_encoding(sent: Sent) -> None:
         (Waiting(PLACE, 2), [11, [1, 5], 2]),
         (Nack(PLACE, 4), [12, [1, 5], 4]),
         (Truncated(PLACE, DEPS), [13, [1, 5], [9, 4, -1]]),
-        (Beacon(*[DEPS] * 5), [14, *[[9, 4, -1]] * 5]),
+        (Beacon(DEPS, DEPS, DEPS, DEPS, DEPS, 17), [14, *[[9, 4, -1]] * 5, 17]),
+        (Echo(17), [17, 17]),
+        (Offer(PLACE), [18, [1, 5]]),
+        (Missing(PLACE), [19, [1, 5]]),
         (FetchRows(7, 300), [15, 7, 300]),
         (FetchRows(7, -1), [15, 7, -1]),
         (CheckpointRows(7, 300, b"\x92", 1), [16, 7, 300, b"\x92", 1]),
@@ -116,6 +123,7 @@ def test_every_message_has_a_name() -> None:
     st.sampled_from([True, False, None]),
     st.integers(0, 2**64 - 1),
     st.one_of(st.none(), st.integers(0, 2**64 - 1)),
+    st.none() | st.builds(Beat, *[st.integers(0, 2**62 - 1)] * 3),
 )
 def test_envelopes_survive_encoding(
     sender: Row,
@@ -124,8 +132,9 @@ def test_envelopes_survive_encoding(
     hears: bool | None,  # noqa: FBT001 - hypothesis gives it by position
     addressee: int,
     kept: int | None,
+    beat: Beat | None,
 ) -> None:
-    request = PeerRequest(sender, incarnation, messages, hears, addressee, kept)
+    request = PeerRequest(sender, incarnation, messages, hears, addressee, kept, beat)
     assert CODEC.decode_envelope(encode_envelope(request)) == request
 
 
@@ -171,7 +180,7 @@ def fields_of(message: PeerMessage) -> list[Any]:
     return fields
 
 
-@pytest.mark.parametrize("code", [0, 17, -1, 2**40, None, True, 1.0, "1", b"\x01", [1]])
+@pytest.mark.parametrize("code", [0, 99, -1, 2**40, None, True, 1.0, "1", b"\x01", [1]])
 def test_a_message_of_unknown_type_is_refused_as_such(code: object) -> None:
     encoded = msgpack.packb([code, *fields_of(AcceptOK(PLACE, 0))[1:]])
     assert kind_of_refusal(1, encoded) == "unknown"

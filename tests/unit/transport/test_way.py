@@ -81,12 +81,12 @@ class Seeker:
         self.way = Way(host, port, self.woken.set)
         self.dealer = Dealer()
         self.now = 100.0
-        self.way.start(cast("Any", self.dealer))
+        self.way.start([cast("Any", self.dealer)])
 
     def advance(self, seconds: float = 0.0) -> list[str]:
         """What the socket was told, news of the resolver included if any came."""
         self.now += seconds
-        self.way.advance(cast("Any", self.dealer), self.now)
+        self.way.advance([cast("Any", self.dealer)], self.now)
         calls, self.dealer.calls = self.dealer.calls, []
         return [call for call in calls if not call.startswith("ipv6")]
 

@@ -310,7 +310,7 @@ class Forge:
     # -- the peers' socket: good frames around bad bodies --------------------------------------------------
 
     def _bad_envelope(self) -> Hostile:
-        body = self._bad_body([self._sender, self._random.getrandbits(64), []])
+        body = self._bad_body([self._sender, self._random.getrandbits(64), [], True, 0, None, [1, 0, 0]])
         try:
             self._codec.decode_envelope(body)
         except FrameError as error:
@@ -332,7 +332,7 @@ class Forge:
     def _bad_message(self, message: PeerMessage) -> tuple[bytes, str]:
         fields: list[Any] = msgpack.unpackb(encode_message(message))
         if self._random.random() < 0.1:
-            fields[0] = self._random.choice((0, 17, 255, -1, 2**64 - 1))
+            fields[0] = self._random.choice((0, 99, 255, -1, 2**64 - 1))
             return msgpack.packb(fields), "unknown"
         body = self._bad_body(fields)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mutants.mutation import Mutant, Patch
-from mutants.subjects import checkpoint, commit, durability, execution, recovery
+from mutants.subjects import checkpoint, commit, durability, execution, liveness, recovery
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *commit.QUORUMS,
@@ -14,6 +14,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *recovery.VALUES,
     *recovery.JUDGEMENT,
     *recovery.RESTART,
+    *liveness.PACE,
+    *liveness.PATIENCE,
     *checkpoint.TRUNCATION,
     *checkpoint.CONTENTS,
     *checkpoint.ADOPTION,

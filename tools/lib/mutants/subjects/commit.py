@@ -41,8 +41,8 @@ QUORUMS: Final = (
         (
             Patch(
                 _COMMIT,
-                "        leading.answers = {}\n        leading.interval",
-                "        leading.answers, leading.same = {}, 0\n        leading.interval",
+                "        leading.answers = {}\n        leading.asked",
+                "        leading.answers, leading.same = {}, 0\n        leading.asked",
             ),
             Patch(
                 _COMMIT,
@@ -81,8 +81,7 @@ ANSWERS: Final = (
         (
             Patch(
                 _COMMIT,
-                "            state.promise((sender,), PreAcceptOK(message.id, instance.deps, instance.seq))\n"
-                "            return\n"
+                "            self._answer_again(sender, instance)\n            return\n"
                 "        if instance.bal != 0 or instance.phase is not Phase.INITIAL:",
                 "            pass\n        elif instance.bal != 0 or instance.phase is not Phase.INITIAL:",
             ),
@@ -101,20 +100,42 @@ ANSWERS: Final = (
         ),
     ),
     Mutant(
+        "offer-counts-as-pre-accept",
+        "who lacks the payload answers an Offer with a PreAcceptOK",
+        "4.5",
+        (
+            Patch(
+                _COMMIT,
+                "            state.send((sender,), Missing(message.id))\n        elif",
+                "            state.promise((sender,), PreAcceptOK(message.id, state.logs.no_deps, 0))\n        elif",
+            ),
+        ),
+    ),
+    Mutant(
+        "vote-without-payload",
+        "who lacks the payload answers an Accept without one with an AcceptOK",
+        "4.6",
+        (
+            Patch(
+                _COMMIT,
+                "            state.send((sender,), Missing(message.id))  # the PreAccept was lost\n",
+                "            state.promise((sender,), AcceptOK(message.id, message.ballot))\n",
+            ),
+        ),
+        draw=SMALL,
+    ),
+    Mutant(
         "commit-refused",
         "a Commit is refused by a replica that promised the instance to another recoverer",
         "1 H",
         (
             Patch(
-                _COMMIT,
-                "        value = instance.orig if message.value is None else message.value\n"
-                "        if value is None:\n"
-                "            place = message.id\n",
-                "        value = instance.orig if message.value is None else message.value\n"
-                "        if instance.bal and instance.bal % state.n != sender:\n"
-                "            return\n"
-                "        if value is None:\n"
-                "            place = message.id\n",
+                "epaxos.protocol.epaxos.core",
+                "            if self._commit.on_commit(message):\n",
+                "            known = self.state.logs.get(message.id)\n"
+                "            if known is not None and known.bal and known.bal % self.state.n != sender:\n"
+                "                return\n"
+                "            if self._commit.on_commit(message):\n",
             ),
         ),
         draw=SMALL,

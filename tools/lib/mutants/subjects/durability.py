@@ -73,8 +73,8 @@ ANSWERS: Final = (
 
 _EARLY_PRE_ACCEPT: Final = Patch(
     _COMMIT,
-    "state.promise(tuple(leading.contacted), PreAccept(place, command, deps, seq))",
-    "state.send(tuple(leading.contacted), PreAccept(place, command, deps, seq))",
+    "            state.promise(unknowing, whole)\n",
+    "            (state.send if leading.stage is Stage.PRE else state.promise)(unknowing, whole)\n",
 )
 
 OWNER: Final = (

@@ -255,8 +255,8 @@ JUDGEMENT: Final = (
         (
             Patch(
                 "epaxos.protocol.epaxos.dissemination",
-                "            if theirs > mine == before[row] and state.now >= self._ask_again_at[row]:\n",
-                "            if theirs > mine > theirs:\n",
+                "        self._ask(sender, self._stalled[sender])\n",
+                "        self._stalled[sender] = []\n",
             ),
         ),
         schedule=_COSTS + "test_who_missed_decisions_asks_for_them",

@@ -1,0 +1,170 @@
+"""The link to one peer: two connections, so that a few bytes need not wait behind many.
+
+**In order.** All messages, one after the other. What ZeroMQ does not take yet waits here, bounded by its bytes: on a
+slow link each megabyte takes seconds. ZeroMQ gets only some frames at a time, so that what waits is known.
+
+**Prompt.** Heartbeats, and, while others wait, the messages that may overtake them (answers and questions without a
+payload). Else a peer would seem silent, and its answers late, just because payloads are on the way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import zmq
+
+from epaxos.actors.mailbox import readable
+from epaxos.metrics import ReplicaStats
+from epaxos.transport.codec import MESSAGE_NAMES
+
+QUEUE_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of messages that wait for a slow peer at most, unless one alone is larger. What comes then is dropped and
+counted: the protocol asks the peer later whether it has got it."""
+
+FRAME_BYTES: Final = 256 * 1024
+"""Bytes of messages in one frame at most, unless one alone is larger."""
+
+SEND_HIGH_WATER: Final = 4
+"""Frames that ZeroMQ takes of what goes in order."""
+
+PROMPT_HIGH_WATER: Final = 1000
+"""Frames that it takes of the others, which are small."""
+
+_HEAD: Final = 256
+_EACH: Final = 8
+"""Bytes of a frame beside its messages, and of each message beside its own: more than there are."""
+
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLOUT: Final = int(zmq.POLLOUT)
+
+
+class Outgoing(NamedTuple):
+    """An encoded message, the name of its type, for counting, and whether it may overtake others."""
+
+    name: str
+    encoded: bytes
+    overtakes: bool = False
+
+
+class Link:
+    """Sends to the peer `name`; `seal` makes a frame of messages.
+
+    `taken` counts the messages that were to be sent in order; `waiting` are the bytes of those that ZeroMQ has not
+    taken yet.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        stats: ReplicaStats,
+        name: str,
+        max_frame: int,
+        seal: Callable[[Sequence[bytes]], bytes],
+    ) -> None:
+        self._stats = stats
+        self._name = name
+        self._seal = seal
+        self._frame_bytes = min(FRAME_BYTES, max_frame - _HEAD)
+        self._traffic = {kind: stats.message_traffic("sent", kind, name) for kind in MESSAGE_NAMES.values()}
+        self._queue: deque[Outgoing] = deque()
+        self.waiting = 0
+        self.taken = 0
+        self.ordered = _dealer(context, SEND_HIGH_WATER, max_frame)
+        self.prompt = _dealer(context, PROMPT_HIGH_WATER, max_frame)
+        self.dealers = (self.ordered, self.prompt)
+
+    def close(self) -> None:
+        """Let go of the sockets, and of what they have not sent."""
+        for dealer in self.dealers:
+            dealer.close()
+
+    @property
+    def left(self) -> int:
+        """How many of `taken` do not wait any more."""
+        return self.taken - len(self._queue)
+
+    def send(self, messages: Iterable[Outgoing]) -> None:
+        """Send messages in order, as soon as there is room; those that may overtake others if those wait."""
+        queue = self._queue
+        if queue:
+            messages = [*messages]
+            self._send(self.prompt, [message for message in messages if message.overtakes])
+            messages = [message for message in messages if not message.overtakes]
+        for message in messages:
+            size = len(message.encoded)
+            if queue and self.waiting + size > QUEUE_BYTES:
+                self._stats.messages_dropped(self._name, "full")
+                continue
+            queue.append(message)
+            self.taken += 1
+            self.waiting += size
+        self.drain()
+
+    def drain(self) -> None:
+        """Hand ZeroMQ what it takes of what waits."""
+        queue = self._queue
+        while queue and int(self.ordered.getsockopt(_EVENTS)) & _POLLOUT:
+            bundle: list[Outgoing] = []
+            size = 0
+            while queue and (not bundle or size + len(queue[0].encoded) + _EACH <= self._frame_bytes):
+                message = queue.popleft()
+                bundle.append(message)
+                size += len(message.encoded) + _EACH
+            self.waiting -= size - _EACH * len(bundle)
+            self._send(self.ordered, bundle)
+
+    def linger(self, milliseconds: int) -> None:
+        """Let what has been sent leave after `close`, for so long."""
+        for dealer in self.dealers:
+            dealer.set(zmq.LINGER, milliseconds)
+
+    def send_at_once(self, frame: bytes) -> None:
+        """Send a frame that is not to wait for others, if there is a connection."""
+        self._post(self.prompt, frame)
+
+    def receive(self) -> Iterator[list[bytes]]:
+        """What has come back on either connection, message by message."""
+        for dealer in self.dealers:
+            while readable(dealer):
+                yield dealer.recv_multipart(_NOBLOCK)
+
+    def forget(self) -> None:
+        """Drop what waits: the peer is not there."""
+        self._stats.messages_dropped(self._name, "offline", len(self._queue))
+        self._queue.clear()
+        self.waiting = 0
+
+    def _send(self, dealer: zmq.Socket[bytes], bundle: Sequence[Outgoing]) -> None:
+        if not bundle:
+            return
+        if not self._post(dealer, self._seal([message.encoded for message in bundle])):
+            self._stats.messages_dropped(self._name, "full", len(bundle))
+            return
+        for message in bundle:
+            traffic = self._traffic[message.name]
+            traffic.messages += 1
+            traffic.bytes += len(message.encoded)
+
+    @staticmethod
+    def _post(dealer: zmq.Socket[bytes], frame: bytes) -> bool:
+        try:
+            dealer.send(frame, _NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+
+def _dealer(context: zmq.Context[zmq.Socket[bytes]], high_water: int, max_frame: int) -> zmq.Socket[bytes]:
+    dealer = context.socket(zmq.DEALER)
+    # High-water marks and time-outs count only if they are set before connect.
+    dealer.set(zmq.SNDHWM, high_water)
+    dealer.set(zmq.RCVHWM, 16)
+    dealer.set(zmq.LINGER, 0)
+    dealer.set(zmq.IMMEDIATE, 1)  # nothing is queued for a peer that is not connected
+    dealer.set(zmq.RECONNECT_IVL, 50)
+    dealer.set(zmq.RECONNECT_IVL_MAX, 200)  # a peer that is back takes part no earlier
+    dealer.set(zmq.MAXMSGSIZE, max_frame)
+    return dealer

@@ -1,0 +1,46 @@
+"""How long a peer takes to answer, from the round trips measured with it: RFC 6298's estimate, without a clock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_WEIGHT, _DEVIATION_WEIGHT, _DEVIATIONS = 1 / 8, 1 / 4, 4
+
+
+class RoundTrip:
+    """Seconds: `mean` of the round trips measured with one peer, and `longest`, what an answer hardly ever exceeds.
+
+    Both are 0 until one was measured: then nothing is known, and only what is configured counts.
+    """
+
+    __slots__ = ("_deviation", "mean")
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+        self._deviation = 0.0
+
+    @property
+    def longest(self) -> float:
+        """The mean and four times the mean deviation, as in TCP."""
+        return self.mean + _DEVIATIONS * self._deviation
+
+    def measured(self, seconds: float) -> None:
+        """Take one more round trip."""
+        if not self.mean:
+            self.mean, self._deviation = seconds, seconds / 2
+            return
+        self._deviation += _DEVIATION_WEIGHT * (abs(seconds - self.mean) - self._deviation)
+        self.mean += _WEIGHT * (seconds - self.mean)
+
+
+STAMPS_PER_SECOND: Final = 1_000_000
+
+
+def stamp_of(now: float) -> int:
+    """A time as it travels, to be sent back as it is."""
+    return int(now * STAMPS_PER_SECOND)
+
+
+def time_of(stamp: int) -> float:
+    """The time that a stamp stands for."""
+    return stamp / STAMPS_PER_SECOND
