@@ -58,6 +58,13 @@ class WriteFailed(StorageError):
     """
 
 
+class RowRefused(StorageError):
+    """A part of a checkpoint cannot be written, though the disk works: all of it is given up.
+
+    What it was to hold is still in memory and in the log, and the engine is as usable as before.
+    """
+
+
 class BackupError(EpaxosError):
     """A backup cannot be made, or a file is none, or a damaged one."""
 

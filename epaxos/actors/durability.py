@@ -12,7 +12,7 @@ from epaxos.actors.assembly import Parts
 from epaxos.actors.catchup import CatchUpReporter
 from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
-from epaxos.errors import FrameError, StorageError
+from epaxos.errors import FrameError, RowRefused, StorageError
 from epaxos.protocol.contract import Component, Effects
 from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
@@ -46,7 +46,7 @@ class Shell(NamedTuple):
 
 
 class Durability:
-    """Owned by the Replica and called in its thread.
+    """Owned by the Replica and called in its thread; `refused` says why no checkpoint can be written, if so.
 
     Every method may raise StorageError: the disk has failed, and the Replica may promise nothing more.
     """
@@ -61,6 +61,7 @@ class Durability:
         self._reporter = CatchUpReporter(config, parts.stats)
         self._promised = parts.resumes
         self._check_at = 0.0
+        self.refused = ""
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
     @property
@@ -105,8 +106,22 @@ class Durability:
         if now >= self._check_at:
             self._check_at = now + _CHECK
             self._disk.engine.write_log(())
-        self._do(self._keeper.poll(now), now)
+        try:
+            self._do(self._keeper.poll(now), now)
+        except RowRefused as error:
+            self._give_up(error, now)
         self._reporter.note(self._keeper.catch_up, self._keeper.caught_up, now)
+
+    def _give_up(self, error: RowRefused, now: float) -> None:
+        """Go on without the checkpoint: what it was to hold is in the log, and is tried again."""
+        self._disk.engine.rollback_state()
+        self._keeper.given_up(now)
+        self.refused = str(error)
+        self._stats.checkpoint_refused = True
+        _log.error(
+            "no checkpoint can be written, so the log grows, in memory and on disk; this replica goes on: %s",
+            error,
+        )
 
     def finish(self, since: float, now: float) -> bool:
         """Have a checkpoint of what had executed at `since`; whether there is one, or it must not be waited for."""
@@ -128,6 +143,7 @@ class Durability:
         if committed.error is not None:
             raise committed.error
         now = time.monotonic()
+        self.refused, self._stats.checkpoint_refused = "", False
         self._stats.checkpointed(now - self._keeper.cut_at, now)
         self._stats.storage_bytes = self._disk.engine.size
         self._do(self._keeper.committed(), now)

@@ -571,6 +571,7 @@ class Replica(pykka.ThreadingActor):
             self._parts,
             self._remotes.values(),
             self._standing,
+            self._durability.refused,
         )
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)

@@ -22,8 +22,9 @@ def describe(
     parts: Parts,
     remotes: Iterable[Remote],
     standing: Standing,
+    refused: str,
 ) -> dict[str, Any]:
-    """The status map of one replica."""
+    """The status map of one replica; `refused` says why no checkpoint of it can be written, if so."""
     now = time.monotonic()
     machine, stats, disk = parts.machine, parts.stats, parts.disk
     core = parts.core.status()
@@ -68,6 +69,7 @@ def describe(
         "storage": config.storage.engine,
         "storage_bytes": disk.engine.size,
         "storage_failed": standing.trouble or None,
+        "checkpoint_refused": refused or None,
         "checkpoint": list(disk.keeper.writer.executed),
         "catch_up": _catch_up(config, disk.keeper.catch_up),
     }

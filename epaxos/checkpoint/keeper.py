@@ -32,6 +32,9 @@ _FOLLOWING_TRIES: Final = 100
 """How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
 
 
+_AFTER_REFUSAL: Final = 4
+"""Intervals until a checkpoint of which a row could not be written is tried again."""
+
 SLICES_WHILE_MERGING: Final = 16
 """How many slices a round takes of merging: nothing executes meanwhile, so this replica has no client to keep waiting,
 and the sooner it is over the less has followed by then."""
@@ -111,6 +114,7 @@ class Keeper:
         self._adopting = False
         self._target: Vector | None = None
         self._executed_when_asked: Vector = ()
+        self._not_before = -math.inf
         self._ended: list[tuple[Row, TransferMessage]] = []
         self.caught_up = 0
 
@@ -118,9 +122,10 @@ class Keeper:
     def deadline(self) -> float:
         """When `poll` is due even if nothing else happens."""
         is_idle = self._phase is _Phase.IDLE
-        if self._phase is _Phase.WRITING or self._truncated is not None or (is_idle and self._wants_adoption):
+        if self._phase is _Phase.WRITING or self._truncated is not None:
             return -math.inf
-        return min(self._due if is_idle else math.inf, self._ask_at)
+        due = -math.inf if self._wants_adoption else self._due
+        return min(max(due, self._not_before) if is_idle else math.inf, self._ask_at)
 
     @property
     def catch_up(self) -> CatchUp | None:
@@ -133,7 +138,8 @@ class Keeper:
 
     def wants_cut(self, now: float) -> bool:
         """Whether the next `poll` takes a cut, for which everything must have executed."""
-        return self._phase is _Phase.IDLE and (self._wants_adoption or now >= self._due)
+        wanted = self._wants_adoption or now >= self._due
+        return self._phase is _Phase.IDLE and wanted and now >= self._not_before
 
     @property
     def _wants_adoption(self) -> bool:
@@ -153,7 +159,7 @@ class Keeper:
 
     def finish(self, since: float, now: float) -> bool:
         """Have what had executed at `since` in a checkpoint; whether it is durable, or must not be waited for."""
-        if self._fetch is not None:
+        if self._fetch is not None or now < self._not_before:
             return True
         if self._phase is not _Phase.IDLE:
             return False
@@ -213,6 +219,14 @@ class Keeper:
         """When the cut of the last checkpoint was taken."""
         return self._cut_at
 
+    def given_up(self, now: float) -> None:
+        """A row of what was to be staged cannot be written: another attempt follows, not at once."""
+        self.writer.give_up()
+        self._phase = _Phase.IDLE
+        self._adopting = False
+        self._executed = max(self._executed, 1)
+        self._due = self._not_before = now + _AFTER_REFUSAL * self._settings.interval
+
     def committed(self) -> Todo:
         """What was staged is durable."""
         assert self._phase is _Phase.COMMITTING
@@ -248,7 +262,7 @@ class Keeper:
         self.source.expire(now)
         if self._truncated is not None:
             self._drop(todo)
-        if self._phase is _Phase.IDLE:
+        if self.wants_cut(now):
             self._begin(now, todo)
         if self._phase is _Phase.WRITING and not todo.events and self._write():
             self._phase = _Phase.COMMITTING
@@ -267,10 +281,8 @@ class Keeper:
             todo.events.append(hold_event(self._fetch.fetched))
             self.writer.adopt(self._fetch.fetched)
             self._adopting = True
-        elif now >= self._due:
-            self.writer.begin()
         else:
-            return
+            self.writer.begin()
         self._executed, self._due = 0, math.inf
         self._cut_at = now
         self._phase = _Phase.WRITING

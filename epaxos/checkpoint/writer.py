@@ -21,6 +21,7 @@ from epaxos.checkpoint.rows import (
     session_row,
     value_rows,
 )
+from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Adopt, Core, Cut, Hold
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
@@ -55,6 +56,8 @@ class CheckpointWriter:
         self._size = size
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Iterator[None] | None = None
+        self._keys: set[bytes] = set()
+        self._values: Mapping[bytes, bytes | None] = {}
         self.executed: Vector = ()
 
     def loaded(self, executed: Vector, above: Iterable[InstanceId]) -> None:
@@ -69,35 +72,49 @@ class CheckpointWriter:
 
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
-        self._slices = self._write(self._core.cut(), self._machine.freeze())
+        self._values = self._machine.freeze()
+        self._slices = self._write(self._core.cut())
 
     def adopt(self, fetched: Fetched) -> None:
         """Take a cut and merge a peer's checkpoint into it; the core has been told to `Hold` before."""
         self._slices = self._adopt(self._core.cut(), fetched)
 
     def step(self) -> bool:
-        """Write a slice; True if it was the last one and the checkpoint can be committed."""
+        """Write a slice; True if it was the last one and the checkpoint can be committed.
+
+        Raises:
+            RowRefused: a row cannot be made or written; `give_up` is to follow.
+            StorageError: the disk has failed.
+        """
         assert self._slices is not None
-        for _ in self._slices:
-            return False
+        try:
+            for _ in self._slices:
+                return False
+        except (OverflowError, MemoryError) as error:
+            raise RowRefused(f"a row of the checkpoint is too large ({error!r})") from error
         self._slices = None
         return True
 
+    def give_up(self) -> None:
+        """Forget what was staged, which cannot be written; what it had of changes goes into the next one."""
+        self._slices = None
+        self._machine.thaw(self._values)
+        self._values = {}
+
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
-    def _write(self, cut: Cut, values: Mapping[bytes, bytes | None]) -> Iterator[None]:
-        keys: set[bytes] = set()
+    def _write(self, cut: Cut) -> Iterator[None]:
         while (absorbed := cut.absorb(self._size)) is not None:
-            keys |= absorbed
+            self._keys |= absorbed
             yield
-        yield from self._write_rows(keys, values)
+        yield from self._write_rows()
         self._write_end(cut.executed, map(cut.entry, cut.above))
 
-    def _write_rows(self, keys: Iterable[bytes], values: Mapping[bytes, bytes | None]) -> Iterator[None]:
-        for some in _slices(keys, self._size):
+    def _write_rows(self) -> Iterator[None]:
+        for some in _slices(self._keys, self._size):
             self._stage(index_rows(some, self._core.recall(some)))
             yield
-        for items in _slices(values.items(), self._size):
+        for items in _slices(self._values.items(), self._size):
             self._stage(value_rows(items))
             yield
         while sessions := self._machine.take_sessions(self._size):
@@ -115,6 +132,7 @@ class CheckpointWriter:
         ]
         self._stage([*gone, *new, meta_row(Meta(executed))])
         self._above, self.executed = frozenset(above), executed
+        self._keys, self._values = set(), {}
 
     # -- a peer's ------------------------------------------------------------------------------------------
 
@@ -126,18 +144,18 @@ class CheckpointWriter:
         from the log, and the peer may never have known them.
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
-        keys = self._core.payload_keys(executed, [entry.id for entry in fetched.entries])
+        self._keys |= self._core.payload_keys(executed, [entry.id for entry in fetched.entries])
         while (absorbed := cut.absorb(self._size)) is not None:
-            keys |= absorbed
+            self._keys |= absorbed
             yield
         for some, columns in fetched.index(self._size):
             later = self._core.remember(some, columns)
             self._machine.merge(fetched.values_of(some, later))
-            keys.update(some)
+            self._keys.update(some)
             yield
         self._machine.merge_sessions(fetched.sessions)
-        values = self._machine.freeze()
-        yield from self._write_rows(keys, values)
+        self._values = self._machine.freeze()
+        yield from self._write_rows()
         self._write_end(executed, (*map(cut.entry, cut.above), *fetched.entries))
 
 

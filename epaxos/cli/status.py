@@ -246,6 +246,8 @@ def _state(replica: dict[str, Any]) -> str:
     """In two words at most what a replica that answers is doing: how its first reason begins, the disk's before all."""
     if replica["storage_failed"]:
         return "disk failed"
+    if replica["checkpoint_refused"]:
+        return "up, no checkpoint"
     return replica["reasons"][0].partition(":")[0] if replica["reasons"] else "up"
 
 

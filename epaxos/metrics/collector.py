@@ -189,6 +189,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         lambda stats: len(stats.heard),
     ),
     (
+        "epaxos_checkpoint_refused",
+        "Whether the last checkpoint had a row that cannot be written.",
+        lambda stats: int(stats.checkpoint_refused),
+    ),
+    (
         "epaxos_storage_failed",
         "Whether a write to the disk has failed, after which this replica promises nothing more: 1 or 0.",
         lambda stats: int(stats.storage_failed),

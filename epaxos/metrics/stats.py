@@ -105,6 +105,7 @@ class ReplicaStats:
     peer_up            whether each peer is online, by name
     gauges             see `Gauges`; set once a round
     storage_failed     whether a write has failed, after which this replica promises nothing more
+    checkpoint_refused whether the last checkpoint had a row that cannot be written; the replica goes on
     storage_bytes      what the data directory takes on disk
     catch_up           rows and bytes that have come of a peer's checkpoint; None while none is fetched
     served_bytes       bytes of checkpoints that were sent to peers
@@ -119,6 +120,7 @@ class ReplicaStats:
         "catch_up",
         "catch_ups",
         "checkpoint_duration",
+        "checkpoint_refused",
         "checkpointed_at",
         "checkpoints",
         "commit_latency",
@@ -175,6 +177,7 @@ class ReplicaStats:
         self.rounds = 0
         self.mailbox_depth = 0
         self.storage_failed = False
+        self.checkpoint_refused = False
         self.storage_bytes = 0
         self.records = 0
         self.checkpoints = 0

@@ -85,6 +85,11 @@ class StateMachine:
         self._sessions.freeze()
         return self._store.freeze()
 
+    def thaw(self, values: Mapping[bytes, bytes | None]) -> None:
+        """The checkpoint of what was frozen last has been given up: all of it belongs to the next one."""
+        self._sessions.thaw()
+        self._store.thaw(values)
+
     def take_sessions(self, most: int) -> list[list[object]]:
         """The next of the frozen sessions, as they were when they were frozen (`Sessions.take`)."""
         return self._sessions.take(most)

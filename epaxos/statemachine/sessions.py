@@ -157,7 +157,7 @@ class Sessions:
     digits of their session's, so that who keeps most, to a factor of two, is found at once and gives up first.
     """
 
-    __slots__ = ("_captured", "_changed", "_frozen", "_levels", "_table", "budget", "weight")
+    __slots__ = ("_captured", "_changed", "_frozen", "_frozen_all", "_levels", "_table", "budget", "weight")
 
     def __init__(self, budget: Budget = _DEFAULT_BUDGET) -> None:
         self.budget = budget
@@ -165,6 +165,7 @@ class Sessions:
         self._levels: dict[int, dict[int, None]] = {}
         self._table: dict[int, Session] = {}
         self._changed: set[int] = set()
+        self._frozen_all: frozenset[int] = frozenset()
         self._frozen: set[int] = set()
         self._captured: list[list[object]] = []
 
@@ -219,6 +220,13 @@ class Sessions:
         if self._frozen or self._captured:
             raise InvariantError("sessions were frozen before those frozen earlier had been taken")
         self._frozen, self._changed = self._changed, set()
+        self._frozen_all = frozenset(self._frozen)
+
+    def thaw(self) -> None:
+        """Those frozen last have not been written: they are among the changed ones again."""
+        self._changed |= self._frozen_all
+        self._frozen.clear()
+        self._captured.clear()
 
     def take(self, most: int) -> list[list[object]]:
         """Some of the frozen sessions, as they were then, as rows for `load`; none when all are taken.

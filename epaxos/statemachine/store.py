@@ -109,6 +109,10 @@ class Store:
         frozen, self._changed = self._changed, {}
         return frozen
 
+    def thaw(self, frozen: Mapping[bytes, bytes | None]) -> None:
+        """What was frozen has not been written: it is among the changes again, with what has changed since."""
+        self._changed = {**frozen, **self._changed}
+
     def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Take keys and values from a checkpoint of this replica: they are no change."""
         self._data.update(items)

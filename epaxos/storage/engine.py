@@ -129,6 +129,7 @@ class Engine(Log, Protocol):
 
         Raises:
             WriteFailed: the transaction is lost.
+            RowRefused: a row cannot be written; the transaction is to be rolled back.
         """
         ...
 

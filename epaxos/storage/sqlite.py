@@ -25,11 +25,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from epaxos.errors import DataCorrupt, StorageError, WriteFailed
+from epaxos.errors import DataCorrupt, RowRefused, StorageError, WriteFailed
 from epaxos.storage.directory import DataDirectory, make_private_file
 from epaxos.storage.parts import PART, SCHEMA, Parts, Value, whole
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
@@ -306,10 +307,17 @@ class SqliteEngine:
             gone = [key for key, value in last.items() if value is None]
             self._state_parts.remove(gone)
             self._state.executemany(_DELETE, ((key,) for key in gone))
-            self._state.executemany(
-                _UPSERTS[1],
-                (_sealed(key, value, self._state_parts) for key, value in last.items() if value is not None),
+            rows = (
+                _sealed(key, value, self._state_parts) for key, value in last.items() if value is not None
             )
+            try:
+                self._state.executemany(_UPSERTS[1], rows)
+            except (sqlite3.DataError, OverflowError, MemoryError) as error:
+                key, size = max(((key, len(value or b"")) for key, value in last.items()), key=itemgetter(1))
+                raise RowRefused(
+                    f"{self._paths[STATE_FILE]} takes no row among some whose longest has {size} bytes, "
+                    f"with the key {key[:40].hex()} ({error!r})"
+                ) from error
 
     def commit_state(self) -> None:
         """Commit, and copy the write-ahead log into the database as far as snapshots allow.

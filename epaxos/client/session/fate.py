@@ -49,7 +49,9 @@ def refused(ticket: Ticket[Waiter], name: str, text: str) -> ClientError:
 
 def closed(ticket: Ticket[Waiter]) -> ClientError:
     """The error of a ticket that was under way when its client was closed."""
-    return _certain(Closed(f"the client was closed{_MAYBE if ticket.tries else _NEVER}"), ticket)
+    return _certain(
+        Closed(f"the client was closed{_MAYBE if ticket.tries or ticket.untold else _NEVER}"), ticket
+    )
 
 
 def never_began(reason: str) -> ClientError:
@@ -70,7 +72,7 @@ def never_submitted(error: ClientError | None, timeout: float) -> ClientError:
 
 def failed(item: Ticket[Waiter] | Question[Waiter] | None, reason: str) -> ClientError:
     """The error of what was under way, or was to be submitted, when the client itself failed."""
-    if isinstance(item, Ticket) and item.tries:
+    if isinstance(item, Ticket) and (item.tries or item.untold):
         return NoAnswer(reason + _MAYBE)
     return _harmless(NoAnswer(reason if isinstance(item, Question) else reason + _NEVER))
 
@@ -101,7 +103,7 @@ def question_refused(name: str, text: str) -> ClientError:
 
 
 def _certain(error: _Error, ticket: Ticket[Waiter]) -> _Error:
-    error.may_have_executed = bool(ticket.tries)
+    error.may_have_executed = bool(ticket.tries) or ticket.untold
     return error
 
 

@@ -45,6 +45,9 @@ class Writer:
     def begin(self) -> None:
         self.begun.append("own")
 
+    def give_up(self) -> None:
+        self.begun.append("given up")
+
     def adopt(self, fetched: Fetched) -> None:
         assert fetched.complete
         self.begun.append("adopted")
@@ -346,3 +349,32 @@ def test_an_own_checkpoint_ends_before_a_peers_is_merged() -> None:
 
 def test_without_a_checkpoint_a_request_has_no_answer() -> None:
     assert is_quiet(Rig().keeper.receive(1, FetchRows(1, 0), 0.0))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_tried_again_after_a_while() -> None:
+    rig = Rig()
+    rig.keeper.executed([()], 0.0)
+    assert is_quiet(rig.keeper.poll(0.0))
+    rig.writer.slices = 5
+    assert is_quiet(rig.keeper.poll(INTERVAL))
+    rig.keeper.given_up(INTERVAL)
+    assert rig.keeper.deadline == 5 * INTERVAL
+    assert rig.keeper.finish(INTERVAL, INTERVAL)  # who stops must not wait for it
+    rig.keeper.executed([()] * INSTANCES, 2 * INTERVAL)
+    assert is_quiet(rig.keeper.poll(3 * INTERVAL))
+    assert rig.writer.begun == ["own", "given up"]
+    rig.writer.slices = 1
+    assert rig.keeper.poll(5 * INTERVAL).commit
+    rig.keeper.committed()
+
+
+def test_a_merged_checkpoint_that_cannot_be_written_is_merged_again() -> None:
+    rig = Rig()
+    rig.fetch_all(0.0)
+    rig.keeper.given_up(0.0)
+    rig.keeper.poll(INTERVAL)
+    assert rig.writer.begun == ["adopted", "given up"]
+    todo = rig.keeper.poll(4 * INTERVAL)
+    assert [type(event) for event in todo.events] == [Hold]
+    assert [type(event) for event in rig.adopt(4 * INTERVAL).events] == [Adopt, Checkpointed]
+    assert rig.writer.begun == ["adopted", "given up", "adopted"]

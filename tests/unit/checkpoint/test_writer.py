@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
+
+import pytest
 
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import Change, Meta, entry_key, index_rows, meta_row
 from epaxos.checkpoint.writer import CheckpointWriter, hold_event
+from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Receive
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Message, PreAccept, PreAcceptOK
@@ -18,6 +22,7 @@ from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine
 from epaxos.storage.records import encode_whole
 from harness.commands import decode_access, put
+from harness.lone import Lone, random_history, replayed
 from harness.probe import sent
 
 NONE: Vector = (-1, -1, -1)
@@ -76,3 +81,34 @@ def test_nothing_is_promised_that_the_merged_checkpoint_will_not_remember() -> N
     effects = merge.core.on_event(PRE_ACCEPT, 0.0)
     merge.end()
     assert merge.remembers(b"x") or not sent(effects, PreAcceptOK)
+
+
+@pytest.mark.parametrize("refused_at", range(1, 14))
+def test_what_a_checkpoint_was_to_hold_that_cannot_be_written_is_in_the_next_one(refused_at: int) -> None:
+    """Whichever stage is refused, and although much changes before the next attempt."""
+    lone = Lone()
+    decisions = random_history(Random(refused_at), 60)
+    stage, left = lone.engine.stage_state, refused_at
+
+    def refuse(changes: Sequence[Change]) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise RowRefused("this one")
+        stage(changes)
+
+    lone.writer = CheckpointWriter(lone.core, lone.machine, refuse, size=8)
+    for position, decision in enumerate(decisions):
+        lone.take(decision.commit)
+        if position % 15 == 14:
+            try:
+                lone.checkpoint()
+            except RowRefused:
+                lone.engine.rollback_state()
+                lone.writer.give_up()
+    lone.checkpoint()
+    assert left <= 0
+    again = Lone(lone.engine)
+    assert again.digest == lone.digest == replayed(lone.applied).digest_source().hexdigest()
+    again.machine.freeze()
+    assert again.core.status().executed == lone.core.status().executed

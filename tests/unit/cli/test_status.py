@@ -36,6 +36,7 @@ def answer(name: str, **changes: Any) -> dict[str, Any]:
         "peers": {"x": {"online": True}, "y": {"online": False}},
         "reasons": [],
         "storage_failed": None,
+        "checkpoint_refused": None,
         "proposals": 0,
         "latency": {"bounds_s": [0.01, 0.02], "counts": [0, 0, 0], "sum_s": 0.0},
     } | changes
