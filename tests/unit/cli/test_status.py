@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import signal
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -264,7 +265,7 @@ def interrupt_after(fake: type[FakeClient], surveys: int, monkeypatch: pytest.Mo
 
     async def counting(self: FakeClient, **options: Any) -> dict[str, Any]:
         if len(self.asked) == 3 * surveys:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return await ask(self, **options)
 
     monkeypatch.setattr(fake, "status", counting)
