@@ -30,25 +30,22 @@ Entries = list[tuple[bytes, bytes]]
 class RecordWriter:
     """Turns the records of a round into entries; knows which payload it has written last for each place.
 
+    `kept` is a number that grows with each instance further up its row than any before, and never falls.
+
     EPaxos has one for a place in all its life; where another may stand there later, that one is written too.
     """
 
     def __init__(self, rows: int) -> None:
         self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
         self._tops: list[Slot] = [-1] * rows
-
-    @property
-    def kept(self) -> int:
-        """A number that grows with each instance further up its row than any before, and never falls."""
-        return sum(self._tops) + len(self._tops)
+        self.kept = 0
 
     def entries(self, records: Sequence[Instance]) -> Entries:
         """The entries for some records as they are now; one that stands twice is written once."""
         entries: Entries = []
         for record in dict.fromkeys(records):
             row, slot = record.id
-            if slot > self._tops[row]:  # noqa: PLR1730 - max() takes twice as long, for every record
-                self._tops[row] = slot
+            self._rise(row, slot)
             payload, written = record.orig, self._written[row].get(slot)
             if payload is not None and payload is not written and payload != written:
                 self._written[row][slot] = payload
@@ -56,17 +53,23 @@ class RecordWriter:
             entries.append((_KEY.pack(row, slot, _RECORD), encode_record(record)))
         return entries
 
+    def _rise(self, row: int, slot: Slot) -> None:
+        """A row reaches up to here, if not further."""
+        if slot > self._tops[row]:
+            self.kept += slot - self._tops[row]
+            self._tops[row] = slot
+
     def loaded(self, records: Iterable[Instance]) -> None:
         """Note what was written before a restart."""
         for record in records:
-            self._tops[record.id.row] = max(record.id.slot, self._tops[record.id.row])
+            self._rise(record.id.row, record.id.slot)
             if record.orig is not None:
                 self._written[record.id.row][record.id.slot] = record.orig
 
     def truncate(self, frontier: Vector) -> None:
         """Forget what is dropped."""
-        self._tops = list(map(max, self._tops, frontier))
         for row, slot in enumerate(frontier):
+            self._rise(row, slot)
             if self._written[row]:
                 self._written[row] = {
                     kept: payload for kept, payload in self._written[row].items() if kept > slot

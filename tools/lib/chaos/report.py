@@ -227,7 +227,8 @@ class Report:
         done = self.done
         share = done["seconds of checkpoints"] / self.seconds if self.seconds else 0.0
         console.print(
-            f"{self.kills.total()} SIGKILLs: {_counts(self.kills)}; all replicas together {self.all_down} times; "
+            f"{self.kills.total()} SIGKILLs: {_counts(self.kills) or 'none'}; "
+            f"all replicas together {self.all_down} times; "
             f"{self.restarts} restarts, {done['resumes']} resumes, "
             f"{done['resumes with open instances']} of them with open instances; "
             f"{done['catch-ups begun']} catch-ups by a checkpoint begun, {done['catch-ups']} ended "
