@@ -287,19 +287,15 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "self._write(self._core.cut(), self._machine.freeze())",
-                "self._write(self._core.cut())",
+                "        self._values = self._machine.freeze()\n        self._slices = self._write(self._core.cut())\n",
+                "        self._slices = self._write(self._core.cut())\n",
             ),
             Patch(
                 _WRITER,
-                "def _write(self, cut: Cut, values: Mapping[bytes, bytes | None]) -> Iterator[None]:",
-                "def _write(self, cut: Cut) -> Iterator[None]:",
-            ),
-            Patch(
-                _WRITER,
-                "        yield from self._write_rows(keys, values)\n"
+                "        yield from self._write_rows()\n"
                 "        self._write_end(cut.executed, map(cut.entry, cut.above))\n",
-                "        yield from self._write_rows(keys, self._machine.freeze())\n"
+                "        self._values = self._machine.freeze()\n"
+                "        yield from self._write_rows()\n"
                 "        self._write_end(cut.executed, map(cut.entry, cut.above))\n",
             ),
         ),
@@ -473,8 +469,8 @@ ADOPTION: Final = (
         (
             Patch(
                 _WRITER,
-                "keys = self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
-                "keys: set[bytes] = set()",
+                "self._keys |= self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
+                "self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",

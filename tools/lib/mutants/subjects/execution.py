@@ -95,6 +95,32 @@ SESSIONS: Final = (
         ),
     ),
     Mutant(
+        "room-by-what-is-kept",
+        "how much a batch may return depends on what its session keeps here",
+        "4.9",
+        (
+            Patch(
+                "epaxos.statemachine.machine",
+                "        self._store.begin(bounds)\n        session = self._sessions.open(batch.client)\n",
+                "        session = self._sessions.open(batch.client)\n"
+                "        bounds = bounds and bounds._replace(results=bounds.results - session.weight)\n"
+                "        self._store.begin(bounds)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "bounds-of-who-executes",
+        "what a batch may return is bounded by who executes it, not by its payload",
+        "4.9",
+        (
+            Patch(
+                "epaxos.statemachine.machine",
+                "        self._store.begin(bounds)\n",
+                "        self._store.begin(None)\n",
+            ),
+        ),
+    ),
+    Mutant(
         "watermark-forgets",
         "a session forgets the executed numbers below the client's acknowledged one",
         "statemachine.sessions",
