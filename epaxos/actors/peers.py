@@ -14,8 +14,9 @@ from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
-from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerMessage, PeerRequest
+from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
+from epaxos.transport.pages import PeerMessage
 
 _log = logging.getLogger(__name__)
 

@@ -41,7 +41,8 @@ from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Payload, decode_payload, make_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerMessage, encode_message
+from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
+from epaxos.transport.pages import PeerMessage
 
 _log = logging.getLogger(__name__)
 

@@ -21,13 +21,14 @@ from epaxos.metrics.histogram import (
     LATENCY_BOUNDS,
     Histogram,
 )
+from epaxos.protocol.kinds import EPAXOS
 
 Direction: TypeAlias = Literal["sent", "received"]
 DropReason: TypeAlias = Literal["full", "offline"]
 
 DIRECTIONS: Final[tuple[Direction, ...]] = ("sent", "received")
 DROP_REASONS: Final[tuple[DropReason, ...]] = ("full", "offline")
-COMMIT_PATHS: Final = ("fast", "slow", "recovered")
+COMMIT_PATHS: Final = EPAXOS.paths
 
 ERROR_KINDS: Final = (
     # frames, on any socket: `FrameError.kind`

@@ -29,7 +29,8 @@ from epaxos.protocol.epaxos.messages import (
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Phase, Proposal, Value
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
-from epaxos.transport.codec import MESSAGE_NAMES, PeerMessage
+from epaxos.transport.codec import MESSAGE_NAMES
+from epaxos.transport.pages import PeerMessage
 from harness.commands import Access
 
 N: Final = 3

@@ -24,8 +24,9 @@ from epaxos.protocol.ids import InstanceId
 from epaxos.statemachine.batch import decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.memory_engine import MemoryEngine
-from epaxos.transport.codec import Beat, Codec, PeerMessage, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.codec import Beat, Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.transport.pages import PeerMessage
 from failing_engine import FailingEngine
 from harness.lone import payload_of
 from live_cluster import Ports

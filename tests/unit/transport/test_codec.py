@@ -35,15 +35,8 @@ from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
 from epaxos.protocol.log import NOP, Phase, Proposal
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
-from epaxos.transport.codec import (
-    MESSAGE_NAMES,
-    Beat,
-    Codec,
-    PeerMessage,
-    PeerRequest,
-    encode_envelope,
-    encode_message,
-)
+from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.pages import PeerMessage
 from harness.commands import Access, decode_access
 from harness.sendings import LARGEST, ROWS, N, Sent, holder, sendings
 

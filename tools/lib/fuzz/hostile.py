@@ -21,8 +21,9 @@ from epaxos.errors import FrameError
 from epaxos.protocol.ids import Row
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
-from epaxos.transport.codec import Codec, PeerMessage, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.codec import Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import HEADER_SIZE, MAGIC, WIRE_VERSION, Kind, open_frame, seal
+from epaxos.transport.pages import PeerMessage
 from fuzz.samples import sample_messages
 
 UNTOUCHED: Final = b"written-by-nobody"

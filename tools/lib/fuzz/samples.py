@@ -25,7 +25,7 @@ from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Phase, Proposal
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
-from epaxos.transport.codec import PeerMessage
+from epaxos.transport.pages import PeerMessage
 
 
 def sample_messages(n: int, sender: Row) -> list[PeerMessage]:

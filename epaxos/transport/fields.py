@@ -1,0 +1,106 @@
+"""The fields of messages between replicas, checked on the way in for the shape that they have in this cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from epaxos.errors import FrameError
+from epaxos.protocol.command import Command
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import NOP, Phase, Proposal, Value
+
+NOP_CODE: Final = 0
+_LARGEST: Final = 2**62
+
+
+class Fields:
+    """Reads fields for a cluster of n replicas whose log has so many rows.
+
+    An instance id is [row, slot], a vector an array with a slot for each row, a payload its own bytes, NOP the
+    integer 0.
+    `decode_command` turns a payload's bytes into a command, or raises FrameError. All methods raise FrameError.
+    """
+
+    def __init__(self, n: int, rows: int, decode_command: Callable[[bytes], Command]) -> None:
+        self.n = n
+        self.rows = rows
+        self._decode_command = decode_command
+
+    def place(self, field: Any) -> InstanceId:
+        """The place of an instance."""
+        check(type(field) is list and len(field) == 2, "instance id")
+        row, slot = field
+        check(type(row) is int and 0 <= row < self.rows, "row")
+        return InstanceId(row, number(slot))
+
+    def vector(self, field: Any) -> Vector:
+        """A slot for each row, -1 where there is none."""
+        check(type(field) is list and len(field) == self.rows, "vector")
+        for slot in field:
+            check(type(slot) is int and -1 <= slot < _LARGEST, "vector")
+        return tuple(field)
+
+    def own_deps(self, place: InstanceId, field: Any) -> Vector:
+        """Dependencies of an instance, which in its own row lie below it."""
+        deps = self.vector(field)
+        check(deps[place.row] < place.slot, "dependency of an instance on itself or a later one of its row")
+        return deps
+
+    def command(self, field: Any) -> Command:
+        """A payload."""
+        check(type(field) is bytes, "payload")
+        return self._decode_command(field)
+
+    def value(self, field: Any) -> Value | None:
+        """A payload or NOP; None where the message leaves it out."""
+        if field is None:
+            return None
+        if type(field) is int and field == NOP_CODE:
+            return NOP
+        return self.command(field)
+
+    def proposal(self, place: InstanceId, field: Any) -> Proposal | None:
+        """What an owner proposed; None where that is not known."""
+        if field is None:
+            return None
+        check(type(field) is list, "proposal")
+        command, deps, seq = field
+        return Proposal(self.command(command), self.own_deps(place, deps), number(seq))
+
+    def check_ballot(self, sender: Row, name: str, place: InstanceId, ballot: Ballot) -> None:
+        """Ballot 0 belongs to the row's owner, every other to the replica that it names (protocol 4.1)."""
+        holder = ballot % self.n if ballot else place.row
+        check_sender(sender == holder, f"{name} at ballot {ballot}", sender, place)
+
+
+def check(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as a statement where it is used
+    """Raise FrameError unless a field is as it should be."""
+    if not holds:
+        raise FrameError("malformed", f"bad {what} in a peer request")
+
+
+def check_sender(holds: bool, what: str, sender: Row, place: InstanceId) -> None:  # noqa: FBT001 - as above
+    """Raise FrameError if the message cannot come from its sender."""
+    if not holds:
+        raise FrameError("sender", f"{what} of {place} cannot come from row {sender}")
+
+
+def number(field: Any) -> Slot:
+    """A number of 0 or more."""
+    check(type(field) is int and 0 <= field < _LARGEST, "number")
+    number: int = field
+    return number
+
+
+def slot(field: Any) -> Slot:
+    """A number of -1 or more."""
+    check(type(field) is int and -1 <= field < _LARGEST, "position")
+    slot: int = field
+    return slot
+
+
+def phase_of(field: Any) -> Phase:
+    """How far an instance has come."""
+    check(type(field) is int, "phase")
+    return Phase(field)

@@ -1,0 +1,216 @@
+"""The messages of each protocol by their codes: a page for each, and how its messages are read.
+
+All pages share the transfer of checkpoints. The next protocol's codes begin at 32, so that a mix-up is an unknown
+message instead of another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from epaxos.protocol.epaxos.messages import (
+    Accept,
+    AcceptOK,
+    Beacon,
+    Commit,
+    CommitRequest,
+    Echo,
+    Message,
+    Missing,
+    Nack,
+    Offer,
+    PreAccept,
+    PreAcceptOK,
+    Recover,
+    RecoverOK,
+    Truncated,
+    Validate,
+    ValidateOK,
+    Waiting,
+)
+from epaxos.protocol.ids import Row
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+from epaxos.transport.fields import Fields, check, check_sender, number, phase_of, slot
+
+PeerMessage: TypeAlias = Message | TransferMessage
+"""All that one replica sends to another."""
+
+Reader: TypeAlias = Callable[[Row, list[Any]], PeerMessage]
+"""Makes a message of its fields; a wrong number of them is a ValueError of the unpacking."""
+
+
+class Page(NamedTuple):
+    """The messages of one protocol: the code of each, and what reads it, by code."""
+
+    codes: Mapping[type, int]
+    readers: Callable[[Fields], Mapping[int, Reader]]
+
+    @property
+    def names(self) -> dict[type, str]:
+        """The name of every message type, for metrics."""
+        return {kind: kind.__name__ for kind in self.codes}
+
+
+class _EPaxosReaders:
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def by_code(self) -> dict[int, Reader]:
+        return {
+            1: self._pre_accept,
+            2: self._pre_accept_ok,
+            3: self._accept,
+            4: self._accept_ok,
+            5: self._commit,
+            6: self._commit_request,
+            7: self._recover,
+            8: self._recover_ok,
+            9: self._validate,
+            10: self._validate_ok,
+            11: self._waiting,
+            12: self._nack,
+            13: self._truncated,
+            14: self._beacon,
+            17: self._echo,
+            18: self._offer,
+            19: self._missing,
+            **_TRANSFER_READERS,
+        }
+
+    def _pre_accept(self, sender: Row, fields: list[Any]) -> Message:
+        place, command, deps, seq = fields
+        read = self._fields.place(place)
+        check_sender(sender == read.row, "PreAccept", sender, read)
+        return PreAccept(read, self._fields.command(command), self._fields.own_deps(read, deps), number(seq))
+
+    def _pre_accept_ok(self, _: Row, fields: list[Any]) -> Message:
+        place, deps, seq = fields
+        read = self._fields.place(place)
+        return PreAcceptOK(read, self._fields.own_deps(read, deps), number(seq))
+
+    def _accept(self, sender: Row, fields: list[Any]) -> Message:
+        place, ballot, value, deps, seq = fields
+        read = self._fields.place(place)
+        self._fields.check_ballot(sender, "Accept", read, number(ballot))
+        return Accept(read, ballot, self._fields.value(value), self._fields.own_deps(read, deps), number(seq))
+
+    def _accept_ok(self, _: Row, fields: list[Any]) -> Message:
+        place, ballot = fields
+        return AcceptOK(self._fields.place(place), number(ballot))
+
+    def _commit(self, _: Row, fields: list[Any]) -> Message:
+        place, value, deps, seq = fields
+        read = self._fields.place(place)
+        return Commit(read, self._fields.value(value), self._fields.own_deps(read, deps), number(seq))
+
+    def _commit_request(self, _: Row, fields: list[Any]) -> Message:
+        row, first, last = fields
+        check(type(row) is int and 0 <= row < self._fields.rows, "row")
+        return CommitRequest(row, number(first), number(last))
+
+    def _recover(self, sender: Row, fields: list[Any]) -> Message:
+        place, ballot = fields
+        read = self._fields.place(place)
+        self._fields.check_ballot(sender, "Recover", read, number(ballot))
+        return Recover(read, ballot)
+
+    def _recover_ok(self, _: Row, fields: list[Any]) -> Message:
+        place, ballot, abal, phase, value, deps, seq, init = fields
+        read = self._fields.place(place)
+        return RecoverOK(
+            read,
+            number(ballot),
+            number(abal),
+            phase_of(phase),
+            self._fields.value(value),
+            self._fields.own_deps(read, deps),
+            number(seq),
+            self._fields.proposal(read, init),
+        )
+
+    def _validate(self, sender: Row, fields: list[Any]) -> Message:
+        place, ballot, command, deps, seq = fields
+        read = self._fields.place(place)
+        self._fields.check_ballot(sender, "Validate", read, number(ballot))
+        return Validate(
+            read, ballot, self._fields.command(command), self._fields.own_deps(read, deps), number(seq)
+        )
+
+    def _validate_ok(self, _: Row, fields: list[Any]) -> Message:
+        place, ballot, against = fields
+        check(type(against) is list, "list of instances")
+        read = self._fields.place(place)
+        pairs = tuple((self._fields.place(other), phase_of(phase)) for other, phase in against)
+        check(all(other.row != read.row for other, _ in pairs), "instance of the own row in a ValidateOK")
+        return ValidateOK(read, number(ballot), pairs)
+
+    def _waiting(self, _: Row, fields: list[Any]) -> Message:
+        place, k = fields
+        return Waiting(self._fields.place(place), number(k))
+
+    def _nack(self, _: Row, fields: list[Any]) -> Message:
+        place, ballot = fields
+        return Nack(self._fields.place(place), number(ballot))
+
+    def _truncated(self, _: Row, fields: list[Any]) -> Message:
+        place, frontier = fields
+        return Truncated(self._fields.place(place), self._fields.vector(frontier))
+
+    def _beacon(self, _: Row, fields: list[Any]) -> Message:
+        *vectors, stamp = fields
+        seen, committed, executed, truncated, floor = map(self._fields.vector, vectors)
+        return Beacon(seen, committed, executed, truncated, floor, number(stamp))
+
+    def _echo(self, _: Row, fields: list[Any]) -> Message:
+        (stamp,) = fields
+        return Echo(number(stamp))
+
+    def _offer(self, sender: Row, fields: list[Any]) -> Message:
+        (place,) = fields
+        read = self._fields.place(place)
+        check_sender(sender == read.row, "Offer", sender, read)
+        return Offer(read)
+
+    def _missing(self, _: Row, fields: list[Any]) -> Message:
+        (place,) = fields
+        return Missing(self._fields.place(place))
+
+
+def _fetch_rows(_: Row, fields: list[Any]) -> TransferMessage:
+    transfer, position = fields
+    return FetchRows(number(transfer), slot(position))
+
+
+def _checkpoint_rows(_: Row, fields: list[Any]) -> TransferMessage:
+    transfer, position, rows, last = fields
+    check(type(rows) is bytes, "rows")
+    return CheckpointRows(number(transfer), slot(position), rows, number(last))
+
+
+_TRANSFER_CODES: Final = {FetchRows: 15, CheckpointRows: 16}
+_TRANSFER_READERS: Final[dict[int, Reader]] = {15: _fetch_rows, 16: _checkpoint_rows}
+
+EPAXOS_PAGE: Final = Page(
+    {
+        PreAccept: 1,
+        PreAcceptOK: 2,
+        Accept: 3,
+        AcceptOK: 4,
+        Commit: 5,
+        CommitRequest: 6,
+        Recover: 7,
+        RecoverOK: 8,
+        Validate: 9,
+        ValidateOK: 10,
+        Waiting: 11,
+        Nack: 12,
+        Truncated: 13,
+        Beacon: 14,
+        Echo: 17,
+        Offer: 18,
+        Missing: 19,
+        **_TRANSFER_CODES,
+    },
+    lambda fields: _EPaxosReaders(fields).by_code(),
+)
