@@ -45,7 +45,7 @@ class KeeperSettings(NamedTuple):
 
     interval   between the beginnings of two checkpoints, if something has executed
     instances  a checkpoint begins earlier once this many have executed
-    retry      how long to wait for rows that were asked for
+    retry      how long to wait at least for rows that were asked for
     merging    slices of a peer's checkpoint that a round takes
     """
 
@@ -200,7 +200,7 @@ class Keeper:
                 todo.messages.append((sender, answer))
         elif self._takes(sender, message):
             self._tries = 0
-            self._ask_at = now + self._settings.retry if self._wants_adoption else now
+            self._ask_at = now + self._patience(sender) if self._wants_adoption else now
         return todo
 
     def _takes(self, sender: Row, message: CheckpointRows) -> bool:
@@ -305,7 +305,11 @@ class Keeper:
             return
         self._executed_when_asked = self._core.status().executed
         todo.messages.append((fetch.peer, fetch.request()))
-        self._ask_at = now + self._settings.retry
+        self._ask_at = now + self._patience(fetch.peer)
+
+    def _patience(self, peer: Row) -> float:
+        """How long to wait for an answer: asked for again while it is on its way, it would come twice."""
+        return max(self._settings.retry, self._core.round_trip(peer))
 
     def _end(self) -> None:
         """Catching up is over, or hopeless with this peer: the core says if more is missing."""

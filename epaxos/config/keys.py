@@ -108,7 +108,7 @@ KEYS: Final = (
         "timeout",
         "1s",
         Duration("10ms", "1h"),
-        "A peer that is silent this long is offline; longer than `beacon`.",
+        "A peer that is silent this long, or two round trips if they take longer, is offline; longer than `beacon`.",
     ),
     Key(TOP, "beacon", "100ms", Duration("1ms", "10m"), "Interval of the beacons sent to every peer."),
     Key(
@@ -123,7 +123,7 @@ KEYS: Final = (
         "retry",
         "200ms",
         Duration("1ms", "1m"),
-        "First interval after which a message without answer is sent again.",
+        "First interval after which an answer is asked for again; a round trip, if that takes longer.",
     ),
     Key(
         TOP,

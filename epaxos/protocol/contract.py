@@ -286,6 +286,10 @@ class Core(Protocol[MessageT]):
         """
         ...
 
+    def round_trip(self, peer: Row) -> float:
+        """How long a peer takes to answer at most, by what was measured, in seconds; 0 if nothing was."""
+        ...
+
     def status(self) -> CoreStatus:
         """How far this replica is, for people and metrics."""
         ...

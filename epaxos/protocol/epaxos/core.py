@@ -161,6 +161,10 @@ class EPaxos:
         """What this replica tells its peers at intervals."""
         return self._dissemination.beacon(now)
 
+    def round_trip(self, peer: Row) -> float:
+        """See `contract.Core`."""
+        return self.state.round_trips[peer].longest
+
     def status(self) -> CoreStatus:
         """How far this replica is."""
         state = self.state

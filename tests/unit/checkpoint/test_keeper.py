@@ -95,3 +95,11 @@ def test_a_checkpoint_of_which_a_row_cannot_be_read_is_given_up(row: tuple[bytes
     # The rest would be taken for the whole.
     rig.keeper.receive(1, CheckpointRows(1, len(bad), last, 1), 0.2)
     assert not rig.keeper.wants_cut(0.2)
+
+
+def test_rows_are_not_asked_for_again_before_they_can_have_come() -> None:
+    rig = Rig()
+    rig.core.state.measured(1, 10.0)
+    rig.keeper.wanted([1], 0.0)
+    rig.poll(0.0)
+    assert rig.keeper.deadline == rig.core.round_trip(1) > 10.0

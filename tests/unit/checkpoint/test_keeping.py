@@ -29,9 +29,13 @@ class Progress:
 
     def __init__(self) -> None:
         self.at = CoreStatus(NONE, NONE, NONE, NONE, 0, 0, 0)
+        self.longest = 0.0
 
     def status(self) -> CoreStatus:
         return self.at
+
+    def round_trip(self, _: int) -> float:
+        return self.longest
 
 
 class Writer:
