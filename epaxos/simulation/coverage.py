@@ -70,6 +70,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "message lost",
         "message duplicated",
         "message overtaken",
+        "queue of a link full",
         "storm",
         "partition: halves",
         "partition: one way out",

@@ -27,8 +27,9 @@ def run(seeds: int, overrides: Overrides, times: dict[str, float], **options: An
     outcomes = []
     for seed in range(seeds):
         drawn = draw_options(seed, overrides)
+        drawn = replace(drawn, **options)
         scaled: dict[str, Any] = {name: drawn.delay * value for name, value in times.items()}
-        drawn = replace(drawn, **options, **scaled)
+        drawn = replace(drawn, **scaled)
         outcome = Run(Plan(drawn, draw_workload(drawn), draw_faults(drawn))).execute()
         assert outcome.verdict is Verdict.CLEAN, f"seed {seed}: {outcome.text}"
         outcomes.append(outcome)
@@ -106,3 +107,27 @@ def test_who_missed_decisions_asks_for_them() -> None:
     )
     late = [(outcome.seconds - outcome.options.phase) / outcome.options.patience for outcome in outcomes]
     assert sum(late) / len(late) < 4
+
+
+def test_links_that_are_full_carry_payloads_once() -> None:
+    """Time-outs are far shorter than a payload's way through a full link: who sends it again makes that longer."""
+    outcomes = run(
+        12,
+        Overrides(3, frozenset({"bandwidth"}), 60),
+        {"patience": 4.0, "phase": 10.0, "fast_path": 1.0, "think": 0.1, "client_timeout": 1000.0},
+        acquainted=True,
+        mix="writes",
+        padding=3000,
+        rate=200_000.0,
+        delay=0.005,
+        queue=300_000,
+        lease=60.0,
+        clients=9,
+        window=4,
+        frame=1,
+        max_instances=64,
+        keys=100,
+        hot=0.0,
+        disk="instant",
+    )
+    assert sum(outcome.seconds for outcome in outcomes) / len(outcomes) < 2
