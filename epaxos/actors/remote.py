@@ -176,6 +176,8 @@ class Remote(HostedActor):
             self._flush([])
         if now >= self._next_beacon:
             self._next_beacon = now + self._settings.beacon
+            self._stats.peer_round_trip[self._settings.name] = self._trip.mean
+            self._stats.peer_waiting[self._settings.name] = self.link.waiting
             patience = max(self._settings.timeout, ROUND_TRIPS * self._trip.longest)
             if self._hears and now - self.last_heard > patience:
                 self._hears = False

@@ -61,6 +61,7 @@ def describe(
             remote.name: {
                 "online": remote.online,
                 "trouble": remote.trouble or None,
+                "round_trip_s": stats.peer_round_trip[remote.name] or None,
                 "last_heard_s": now - remote.last_heard if remote.last_heard > 0 else None,
             }
             for remote in remotes

@@ -299,12 +299,19 @@ def _labelled_counters(stats: ReplicaStats) -> Iterator[Metric]:
 
 
 def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
-    peer_up = GaugeMetricFamily(
-        "epaxos_peer_up", "Whether a peer and this replica hear each other: 1 or 0.", labels=["peer"]
-    )
-    for peer, up in stats.peer_up.copy().items():
-        peer_up.add_metric([peer], int(up))
-    yield peer_up
+    for name, meaning, values in (
+        ("up", "Whether a peer and this replica hear each other: 1 or 0.", stats.peer_up),
+        (
+            "round_trip_seconds",
+            "Mean round trip with a peer, queues left out; 0 if unknown.",
+            stats.peer_round_trip,
+        ),
+        ("waiting_bytes", "Bytes that wait to be sent to a peer.", stats.peer_waiting),
+    ):
+        family = GaugeMetricFamily(f"epaxos_peer_{name}", meaning, labels=["peer"])
+        for peer, value in values.copy().items():
+            family.add_metric([peer], value)
+        yield family
 
     gauges: Gauges = stats.gauges
     yield _frontier(

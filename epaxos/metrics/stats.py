@@ -104,6 +104,8 @@ class ReplicaStats:
     component_size     instances executed as one; of `count` single ones, `observe(1, count)`
     duplicates         commands that a client sent again and that were answered from its session
     peer_up            whether each peer is online, by name
+    peer_round_trip    mean round trip with each peer in seconds, without queues; 0 until one was measured
+    peer_waiting       bytes that wait for each peer
     gauges             see `Gauges`; set once a round
     storage_failed     whether a write has failed, after which this replica promises nothing more
     checkpoint_refused whether the last checkpoint had a row that cannot be written; the replica goes on
@@ -138,7 +140,9 @@ class ReplicaStats:
         "mailbox_depth",
         "mailbox_wait",
         "operations",
+        "peer_round_trip",
         "peer_up",
+        "peer_waiting",
         "peers",
         "persist_duration",
         "proposals",
@@ -194,6 +198,8 @@ class ReplicaStats:
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
         self.peer_up = dict.fromkeys(self.peers, False)
+        self.peer_round_trip = dict.fromkeys(self.peers, 0.0)
+        self.peer_waiting = dict.fromkeys(self.peers, 0)
         self.dropped = {(peer, reason): 0 for peer in self.peers for reason in DROP_REASONS}
         self.traffic = {
             (direction, kind, peer): Traffic()

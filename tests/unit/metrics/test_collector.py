@@ -110,9 +110,14 @@ def test_traffic(stats: ReplicaStats, value: Value) -> None:
 
 def test_peers(stats: ReplicaStats, value: Value) -> None:
     stats.peer_up["alpha"] = True
+    stats.peer_round_trip["alpha"] = 0.004
+    stats.peer_waiting["charlie"] = 70_000
     stats.messages_dropped("charlie", "offline", 7)
     assert value("epaxos_peer_up", peer="alpha") == 1
     assert value("epaxos_peer_up", peer="charlie") == 0
+    assert value("epaxos_peer_round_trip_seconds", peer="alpha") == 0.004
+    assert value("epaxos_peer_round_trip_seconds", peer="charlie") == 0
+    assert value("epaxos_peer_waiting_bytes", peer="charlie") == 70_000
     assert value("epaxos_messages_dropped_total", peer="charlie", reason="offline") == 7
 
 
