@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         NoAnswer,
         OperationFailed,
         Refused,
+        SessionExpired,
         Untold,
     )
 
@@ -47,6 +48,7 @@ _HOMES = {
     "NoAnswer": "epaxos.errors",
     "OperationFailed": "epaxos.errors",
     "Refused": "epaxos.errors",
+    "SessionExpired": "epaxos.errors",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "Refused",
     "Reply",
     "Result",
+    "SessionExpired",
     "Untold",
     "__version__",
     "load_config",

@@ -126,6 +126,12 @@ class Untold(ClientError):
     may_have_executed = True
 
 
+class SessionExpired(ClientError):
+    """The client was silent, or its command under way, for so long that replicas have forgotten the session."""
+
+    may_have_executed = True
+
+
 class Closed(ClientError):
     """The client was closed before or while the command was under way."""
 

@@ -106,7 +106,7 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
         journal.remember(row, incarnation)
     checkpoint = Fetched(rows, EPAXOS.width(config.n), decode_payload)
     _read_checkpoint(engine, checkpoint)
-    durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
+    durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
     core = EPAXOS.make(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     machine = StateMachine(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame)

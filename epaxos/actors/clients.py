@@ -80,11 +80,20 @@ class Clients:
     answered by itself, and what of it has executed by then is not executed again (`statemachine.sessions`).
 
     `_frames` has each frame under way, `_wanted` for the commands of each proposal under way the frames that
-    wait for its results.
+    wait for its results. `ended` tells the generation if a batch is one of a session that has ended, else None.
     """
 
-    def __init__(self, config: Config, limits: Limits, stats: ReplicaStats, reply: Reply, room: Room) -> None:
+    def __init__(
+        self,
+        config: Config,
+        limits: Limits,
+        stats: ReplicaStats,
+        reply: Reply,
+        room: Room,
+        ended: Callable[[Batch], int | None],
+    ) -> None:
         self._config = config
+        self._ended = ended
         self._limits = limits
         self._stats = stats
         self._reply = reply
@@ -143,6 +152,11 @@ class Clients:
         if self.away is not None:
             self._stats.error("busy")
             self._send(identity, Kind.AWAY, (*commands, self.away))
+            return
+        ended = self._ended(batch)
+        if ended is not None:
+            self._stats.error("over")
+            self._send(identity, Kind.OVER, (*commands, ended))
             return
         if count > self._config.max_pending:
             text = (
@@ -280,6 +294,7 @@ def _split(batch: Batch) -> Iterable[Batch]:
             batch.operations[index : index + 1],
             [key],
             [argument],
+            batch.generation,
         )
         yield decode_batch(encoded)
 

@@ -32,6 +32,7 @@ from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings, Send
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
 from epaxos.actors.status import describe
+from epaxos.checkpoint.collector import Collector
 from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
@@ -40,7 +41,7 @@ from epaxos.protocol.epaxos.messages import OVERTAKING, Beacon, Message
 from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
-from epaxos.statemachine.batch import Payload, decode_payload, make_payload
+from epaxos.statemachine.batch import Payload, decode_payload, make_collection, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
 from epaxos.transport.pages import PeerMessage
 
@@ -110,7 +111,8 @@ class Replica(pykka.ThreadingActor):
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = limits_of(config)
         self._bounds = limits.bounds
-        self._clients = Clients(config, limits, self._stats, self._reply, self._room)
+        self._clients = Clients(config, limits, self._stats, self._reply, self._room, self._machine.ended)
+        self._collector = Collector(config.collect, row, config.n)
         self._peers = Peers(
             config,
             row,
@@ -334,8 +336,20 @@ class Replica(pykka.ThreadingActor):
             payload = make_payload(self._clients.take_batches(), self._bounds)
             self._stats.proposed(len(payload))
             effects.extend(self._core.on_event(Propose(payload), now))
+        if self._collector.is_due(self._machine.generation, now) and self._may_collect():
+            collection = make_collection(self._machine.generation, self._core.status().executed)
+            effects.extend(self._core.on_event(Propose(collection), now))
         if self._core.deadline <= now:
             effects.extend(self._core.on_event(Tick(), now))
+
+    def _may_collect(self) -> bool:
+        """Whether there is something to collect, and nothing of a silent peer that everybody would wait for then."""
+        status = self._core.status()
+        may = self._takes_part and self._drain is None and self._machine.sessions > 0
+        return may and all(
+            remote.online or status.committed[peer] == status.seen[peer]
+            for peer, remote in self._remotes.items()
+        )
 
     def _may_propose(self) -> bool:
         return (
@@ -364,9 +378,10 @@ class Replica(pykka.ThreadingActor):
         if self._peer_changes or self._may_propose():
             return 0.0
         remotes = (remote.deadline for remote in self._remotes.values())
+        core, collector, disk = self._core.deadline, self._collector.deadline, self._durability.deadline
         if self._drain is not None:
-            return min(self._core.deadline, self._durability.deadline, self._drain.until, *remotes)
-        return min(self._core.deadline, self._durability.deadline, *remotes, _NEVER)
+            return min(core, disk, self._drain.until, *remotes)
+        return min(core, collector, disk, *remotes, _NEVER)
 
     # -- coming and going ----------------------------------------------------------------------------------
 
@@ -565,6 +580,9 @@ class Replica(pykka.ThreadingActor):
     # -- making state visible ------------------------------------------------------------------------------
 
     def _answer_status(self, question: StatusRequest) -> None:
+        if question.options.get("brief"):
+            self._clients.answer_status(question, {"generation": self._machine.generation})
+            return
         status = describe(
             self._config,
             self._row,

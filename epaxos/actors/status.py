@@ -48,6 +48,7 @@ def describe(
         "in_flight": core.in_flight,
         "keys": machine.keys,
         "sessions": machine.sessions,
+        "generation": machine.generation,
         "proposals": stats.proposals,
         "commits": commits,
         "fast_path_ratio": commits["fast"] / decided if decided else None,

@@ -26,7 +26,7 @@ from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
 from epaxos.storage.directory import sync_directory
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised with every change that an earlier version would misread."""
 
 _MAGIC: Final = b"epaxos backup\r\n\x1a"
@@ -43,6 +43,7 @@ class Header(NamedTuple):
     cluster   whose promises stood beside it (`Config.identity`); n is how many replicas that cluster had
     replica   name of the one that it is from
     executed  per row, up to where everything had executed
+    generation  how many collections had (`statemachine.sessions`)
     """
 
     version: str
@@ -51,6 +52,7 @@ class Header(NamedTuple):
     n: int
     replica: str
     executed: Vector
+    generation: int
 
 
 class Written(NamedTuple):

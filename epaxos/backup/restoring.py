@@ -12,8 +12,8 @@ incarnation that the others do not know, and is refused before its first vote is
 way to make one directory alone: doing so later, of the same file, would be the return of an old state under an identity
 that has voted since.
 
-The sessions stay: a client that sends a command again which is in the backup is told the result, and it does
-not execute twice.
+The sessions stay, and with them the count of collections by which they end: a client that sends a command again which
+is in the backup is told the result, and it does not execute twice.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _stage(engine: Engine, backup: BackupFile, rows_of_the_log: int) -> None:
     rows = backup.rows()
     while some := list(islice(rows, _ROWS)):
         engine.stage_state(some)
-    engine.stage_state([meta_row(Meta((-1,) * rows_of_the_log))])
+    engine.stage_state([meta_row(Meta((-1,) * rows_of_the_log, (), backup.header.generation))])
 
 
 def _move(made: list[Path], places: list[Path]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from epaxos.backup.file import Header, Written, write_backup
-from epaxos.checkpoint.rows import META, SESSION, VALUE, Row, read_meta
+from epaxos.checkpoint.rows import META, SESSION, VALUE, Meta, Row, read_meta
 from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
 from epaxos.storage.engine import StateSnapshot
@@ -31,7 +31,7 @@ def save(reading: Reading, target: Path | BinaryIO, wanted: Vector, timeout: flo
         BackupError: no such checkpoint within `timeout` seconds, or the file cannot be written.
         StorageError: the directory cannot be read.
     """
-    snapshot, executed = _await(reading, wanted, time.monotonic() + timeout)
+    snapshot, meta = _await(reading, wanted, time.monotonic() + timeout)
     try:
         header = Header(
             __version__,
@@ -39,29 +39,30 @@ def save(reading: Reading, target: Path | BinaryIO, wanted: Vector, timeout: flo
             reading.identity.cluster,
             reading.identity.n,
             reading.identity.name,
-            executed,
+            meta.executed,
+            meta.generation,
         )
         return header, write_backup(target, header, _rows(snapshot))
     finally:
         snapshot.close()
 
 
-def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnapshot, Vector]:
-    """A snapshot of the first checkpoint that holds what is wanted, and up to where that had executed."""
+def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnapshot, Meta]:
+    """A snapshot of the first checkpoint that holds what is wanted, and what is known of that as a whole."""
     while True:
         snapshot = reading.snapshot_state()
         try:
-            meta = snapshot.get(META)
-            if meta is not None:
-                executed = read_meta(meta, reading.identity.n).executed
-                if all(map(ge, executed, wanted)):
-                    return snapshot, executed
+            blob = snapshot.get(META)
+            if blob is not None:
+                meta = read_meta(blob, reading.identity.n)
+                if all(map(ge, meta.executed, wanted)):
+                    return snapshot, meta
         except BaseException:
             snapshot.close()
             raise
         snapshot.close()
         if time.monotonic() >= deadline:
-            raise BackupError(_missing(reading, meta is None))
+            raise BackupError(_missing(reading, blob is None))
         time.sleep(_PAUSE)
 
 

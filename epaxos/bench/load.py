@@ -30,7 +30,7 @@ _SECOND: Final = 1_000_000_000
 _LONGEST_TICK: Final = _SECOND // 10
 _BETWEEN_INTERLUDES: Final = _SECOND // 2
 _REMARKS: Final = 5
-_REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.AWAY: 2, Kind.REFUSED: 3}
+_REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.AWAY: 2, Kind.OVER: 2, Kind.REFUSED: 3}
 """How many fields an answer has after the client and the first number."""
 
 _FINE: Final = bytes((Outcome.DONE, Outcome.NOT_FOUND))
@@ -58,7 +58,9 @@ class Load:
         history: History | None = None,
         progress: Progress | None = None,
         interlude: Callable[[], None] | None = None,
+        generation: int = 0,
     ) -> None:
+        self._generation = generation
         self._options = options
         self._links = links
         self._history = history
@@ -96,6 +98,7 @@ class Load:
                 options.window,
                 self._links.cluster,
                 reach,
+                self._generation,
             )
             for client in range(options.clients)
         ]
@@ -212,6 +215,9 @@ class Load:
             return self._take_reply(flight, *rest)
         if frame.kind in (Kind.BUSY, Kind.AWAY):
             self._take_busy(flight)
+        elif frame.kind == Kind.OVER:
+            self._remark("the session had ended")
+            self._fail(flight, "refused")
         else:
             self._remark(rest[-1])
             self._fail(flight, "refused")

@@ -103,7 +103,8 @@ def run_bench(
         floor = stack.enter_context(Floor()) if options.floor else None
         measure_floor = None if floor is None else partial(floor.measure, FLOOR_SECONDS)
         before = links.by_name(links.statuses(everyone, _PATIENCE))
-        load = Load(options, links, options.workload(_tag()), history, progress, measure_floor)
+        generation = max(status.get("generation", 0) for status in before.values()) if before else 0
+        load = Load(options, links, options.workload(_tag()), history, progress, measure_floor, generation)
         with guard(load.stop):
             measured = load.run()
         after = links.by_name(links.statuses(everyone, _PATIENCE))

@@ -68,11 +68,13 @@ class Session:
 
     `link` is the index of the replica that it talks to at present, `home` of the one it was given to.
     With a `reach`, commands outstanding stay within so many consecutive numbers of its stream, so that a
-    private key, which comes back after that many, never has two commands outstanding.
+    private key, which comes back after that many, never has two commands outstanding. `generation` is what replicas
+    tell of that (`statemachine.sessions`).
     """
 
     __slots__ = (
         "_cluster",
+        "_generation",
         "_next",
         "_reach",
         "_stream",
@@ -85,8 +87,15 @@ class Session:
     )
 
     def __init__(
-        self, stream: Stream, home: int, window: int, cluster: int, reach: int | None = None
+        self,
+        stream: Stream,
+        home: int,
+        window: int,
+        cluster: int,
+        reach: int | None = None,
+        generation: int = 0,
     ) -> None:
+        self._generation = generation
         self.id = 1 + secrets.randbelow(2**64 - 1)
         self.home = self.link = home
         self.outstanding = 0
@@ -116,7 +125,9 @@ class Session:
         first = self._next
         columns = self._stream.take(count)
         acked = next(iter(self.flights), first)
-        batch = encode_batch(self.id, first, acked, columns.operations, columns.keys, columns.arguments)
+        batch = encode_batch(
+            self.id, first, acked, columns.operations, columns.keys, columns.arguments, self._generation
+        )
         flight = Flight(self, first, columns, seal(Kind.REQUEST, self._cluster, batch), now)
         self.flights[first] = flight
         self.outstanding += count

@@ -12,6 +12,7 @@ from epaxos.checkpoint.rows import (
     META,
     SESSION,
     VALUE,
+    Meta,
     Row,
     check_index,
     read_index,
@@ -44,7 +45,7 @@ class Fetched:
         self._values: dict[bytes, bytes] = {}
         self._sessions: dict[bytes, object] = {}
         self.entries: list[Instance] = []
-        self._executed: Vector | None = None
+        self._meta: Meta | None = None
         self._takers: dict[bytes, Callable[[bytes, bytes], None]] = {
             ENTRY: self._take_entry,
             INDEX: self._take_index,
@@ -56,12 +57,22 @@ class Fetched:
     @property
     def complete(self) -> bool:
         """Whether there is a checkpoint in it at all."""
-        return self._executed is not None
+        return self._meta is not None
 
     @property
     def executed(self) -> Vector:
         """Up to where each row had executed; nothing without a checkpoint."""
-        return (-1,) * self._n if self._executed is None else self._executed
+        return (-1,) * self._n if self._meta is None else self._meta.executed
+
+    @property
+    def vectors(self) -> Sequence[Vector]:
+        """What the core remembered of whole rows."""
+        return () if self._meta is None else self._meta.vectors
+
+    @property
+    def generation(self) -> int:
+        """How many collections had executed."""
+        return 0 if self._meta is None else self._meta.generation
 
     @property
     def sessions(self) -> list[object]:
@@ -97,7 +108,7 @@ class Fetched:
         self._index[key] = value
 
     def _take_meta(self, _: bytes, value: bytes) -> None:
-        self._executed = read_meta(value, self._n).executed
+        self._meta = read_meta(value, self._n)
 
     def _take_session(self, key: bytes, value: bytes) -> None:
         row = read_session(value)

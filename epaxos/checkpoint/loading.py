@@ -18,4 +18,4 @@ def load(fetched: Fetched, core: Core[Any], machine: StateMachine) -> None:
     for keys, columns in fetched.index():
         core.remember(keys, columns)
     machine.load(fetched.values())
-    machine.load_sessions(fetched.sessions)
+    machine.load_sessions(fetched.sessions, fetched.generation)

@@ -36,9 +36,16 @@ _PLACE: Final = Struct(">HQ")
 
 
 class Meta(NamedTuple):
-    """What is known of a checkpoint as a whole: up to where each row had executed."""
+    """What is known of a checkpoint as a whole.
+
+    executed    up to where each row had executed
+    vectors     what the core remembers of whole rows (`Core.vectors`), or nothing
+    generation  how many collections had executed (`statemachine.sessions`)
+    """
 
     executed: Vector
+    vectors: Sequence[Vector] = ()
+    generation: int = 0
 
 
 def index_rows(keys: Sequence[bytes], columns: Columns) -> list[Change]:
@@ -68,8 +75,8 @@ def value_rows(values: Iterable[tuple[bytes, bytes | None]]) -> list[Change]:
 
 
 def session_row(row: Sequence[Any]) -> Change:
-    """The row of a session, in the form of `Sessions.take`."""
-    return SESSION + _CLIENT.pack(row[0]), msgpack.packb(row)
+    """The row of a session, in the form of `Sessions.take`; one that has gone has no more than its client."""
+    return SESSION + _CLIENT.pack(row[0]), msgpack.packb(row) if len(row) > 1 else None
 
 
 def read_session(blob: bytes) -> object:
@@ -101,12 +108,16 @@ def read_meta(blob: bytes, n: int) -> Meta:
         StorageError: it is something else, or of a cluster of another size.
     """
     try:
-        (executed,) = msgpack.unpackb(blob)
-        if type(executed) is list and len(executed) == n and all(map(_is_slot, executed)):
-            return Meta(tuple(executed))
+        executed, vectors, generation = msgpack.unpackb(blob)
+        if all(_is_vector(vector, n) for vector in (executed, *vectors)) and _is_slot(generation):
+            return Meta(tuple(executed), tuple(map(tuple, vectors)), generation)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise StorageError(f"the checkpoint's frontier cannot be read: {error}") from error
     raise StorageError(f"the checkpoint's frontier is not one of {n} rows")
+
+
+def _is_vector(field: object, n: int) -> bool:
+    return type(field) is list and len(field) == n and all(map(_is_slot, field))
 
 
 def _is_slot(field: object) -> bool:

@@ -73,7 +73,7 @@ class CheckpointWriter:
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
         self._values = self._machine.freeze()
-        self._slices = self._write(self._core.cut())
+        self._slices = self._write(self._core.cut(), self._machine.generation)
 
     def adopt(self, fetched: Fetched) -> None:
         """Take a cut and merge a peer's checkpoint into it; the core has been told to `Hold` before."""
@@ -103,12 +103,13 @@ class CheckpointWriter:
 
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
-    def _write(self, cut: Cut) -> Iterator[None]:
+    def _write(self, cut: Cut, generation: int) -> Iterator[None]:
         while (absorbed := cut.absorb(self._size)) is not None:
             self._keys |= absorbed
             yield
         yield from self._write_rows()
-        self._write_end(cut.executed, map(cut.entry, cut.above))
+        meta = Meta(cut.executed, self._core.vectors(), generation)
+        self._write_end(meta, map(cut.entry, cut.above))
 
     def _write_rows(self) -> Iterator[None]:
         for some in _slices(self._keys, self._size):
@@ -121,8 +122,9 @@ class CheckpointWriter:
             self._stage(list(map(session_row, sessions)))
             yield
 
-    def _write_end(self, executed: Vector, entries: Iterable[Instance]) -> None:
-        """Write what has executed above the frontier, as far as that is new, and the frontier."""
+    def _write_end(self, meta: Meta, entries: Iterable[Instance]) -> None:
+        """Write what has executed above the frontier, as far as that is new, and what is known of the whole."""
+        executed = meta.executed
         above: dict[InstanceId, Instance] = {
             entry.id: entry for entry in entries if not covers(executed, entry.id)
         }
@@ -130,7 +132,7 @@ class CheckpointWriter:
         new: list[Change] = [
             (entry_key(place), encode_whole(above[place])) for place in sorted(above.keys() - self._above)
         ]
-        self._stage([*gone, *new, meta_row(Meta(executed))])
+        self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
         self._keys, self._values = set(), {}
 
@@ -153,10 +155,14 @@ class CheckpointWriter:
             self._machine.merge(fetched.values_of(some, later))
             self._keys.update(some)
             yield
-        self._machine.merge_sessions(fetched.sessions)
+        self._machine.merge_sessions(fetched.sessions, fetched.generation)
         self._values = self._machine.freeze()
         yield from self._write_rows()
-        self._write_end(executed, (*map(cut.entry, cut.above), *fetched.entries))
+        ours = self._core.vectors()
+        theirs = fetched.vectors or ours
+        vectors = [tuple(map(max, *pair)) for pair in zip(ours, theirs, strict=True)]
+        meta = Meta(executed, vectors, self._machine.generation)
+        self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
 
 
 def hold_event(fetched: Fetched) -> Hold:
@@ -166,7 +172,7 @@ def hold_event(fetched: Fetched) -> Hold:
 
 def adopt_event(fetched: Fetched) -> Adopt:
     """What the core has to be told once it is durable."""
-    return Adopt(fetched.executed, fetched.entries)
+    return Adopt(fetched.executed, fetched.entries, fetched.vectors)
 
 
 def _slices(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from epaxos.config.kinds import show
-from epaxos.errors import ClientError, OperationFailed, Refused, Untold
+from epaxos.errors import ClientError, OperationFailed, Refused, SessionExpired, Untold
 from epaxos.statemachine.batch import Argument
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
 
@@ -297,6 +297,10 @@ def _fail(op: Op, outcome: int) -> NoReturn:
         raise Untold(
             f"{_describe(op)} was executed, but its answer was lost, and replicas do not keep its result any more: "
             "too much else was under way without an answer"
+        )
+    if outcome == Outcome.EXPIRED:
+        raise SessionExpired(
+            f"{_describe(op)} came so late that replicas had forgotten the session; an earlier try may have executed"
         )
     if outcome not in _REASONS:
         raise Untold(f"{_describe(op)} was executed, but the answer, outcome {outcome}, makes no sense here")

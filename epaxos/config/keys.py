@@ -134,6 +134,13 @@ KEYS: Final = (
     ),
     Key(
         TOP,
+        "collect",
+        "1m",
+        Duration("100ms", "24h"),
+        "How often at most what is kept for clients that are gone is collected; it goes after ten times without them.",
+    ),
+    Key(
+        TOP,
         "uptime",
         "0s",
         Duration("0s", "8760h"),

@@ -93,6 +93,7 @@ class Config:
     fast_path_timeout: float
     retry: float
     commit_delay: float
+    collect: float
     uptime: float
     f: int
     e: int

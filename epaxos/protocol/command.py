@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+from epaxos.protocol.ids import Vector
+
 
 class Command(Protocol):
     """The payload of an instance, opaque but for its conflicts (protocol 4.4).
 
-    Two commands conflict if they share a key that at least one of them writes. Equality must be
-    equality of the bytes. A read-write of a key belongs in `writes`.
+    Two commands conflict if they share a key that at least one of them writes; a collection (`base`) conflicts with
+    every command. Equality must be equality of the bytes. A read-write of a key belongs in `writes`.
     """
 
     @property
@@ -21,6 +23,14 @@ class Command(Protocol):
     @property
     def writes(self) -> Collection[bytes]:
         """The keys it writes; a key may stand in it twice."""
+        ...
+
+    @property
+    def base(self) -> Vector | None:
+        """Of a collection: up to where every row had executed at its proposer. None for any other command.
+
+        Whoever knows a collection covers all up to its base ever after, beside the collection itself.
+        """
         ...
 
     @property

@@ -78,11 +78,13 @@ class Hold(NamedTuple):
 class Adopt(NamedTuple):
     """The state machine holds what has executed here or at a peer, and a checkpoint of that is durable.
 
-    `executed` is the peer's frontier, `entries` its decided instances above that have executed.
+    `executed` is the peer's frontier, `entries` its decided instances above that which have executed, `vectors` what it
+    remembered of whole rows (`Core.vectors`).
     """
 
     executed: Vector
     entries: Sequence[Instance]
+    vectors: Sequence[Vector] = ()
 
 
 Event: TypeAlias = Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt
@@ -211,12 +213,14 @@ class Durable(NamedTuple):
     truncated  up to where records have been dropped
     executed   up to where each row had executed in the last checkpoint
     entries    its decided instances above that which had executed
+    vectors    what it says of whole rows (`Core.vectors`); nothing without a checkpoint
     """
 
     records: Iterable[Instance]
     truncated: Vector
     executed: Vector
     entries: Sequence[Instance]
+    vectors: Sequence[Vector] = ()
 
 
 class Core(Protocol[MessageT]):
@@ -260,6 +264,10 @@ class Core(Protocol[MessageT]):
 
     def recall(self, keys: Sequence[bytes]) -> Columns:
         """What this core remembers of some keys: as of the last cut, once that is absorbed, or more."""
+        ...
+
+    def vectors(self) -> Sequence[Vector]:
+        """What this core remembers of whole rows beyond its log, of the same moment as `recall`."""
         ...
 
     def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:

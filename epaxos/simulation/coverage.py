@@ -47,6 +47,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "truncated",
         "told of truncation",
         "adopted a checkpoint",
+        "collection executed",
+        "session ended before its client",
     ),
     "replicas": (
         "replica restarted",
@@ -144,7 +146,7 @@ class Coverage(Observer):
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
-        del row
+        del row, results
         if component[0].id in self._executed:
             return
         self._executed.update(decided.id for decided in component)
@@ -152,7 +154,10 @@ class Coverage(Observer):
             self.marks["component of several"] += 1
         if len(component) > 2:
             self.marks["component of more than two"] += 1
-        self.marks["no-op executed"] += sum(not batches for batches in results)
+        self.marks["no-op executed"] += sum(decided.value is NOP for decided in component)
+        self.marks["collection executed"] += sum(
+            decided.value is not NOP and decided.value.base is not None for decided in component
+        )
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]

@@ -93,7 +93,7 @@ class Run:
         self._coverage = Coverage()
         self._decisions = Decisions(plan.options.quorums, contents)
         self._order = ExecutionOrder(n, contents)
-        self._results = Results(contents, LIMITS.value, tight=plan.options.kept < MANY)
+        self._results = Results(contents, LIMITS.value, LIMITS.window, tight=plan.options.kept < MANY)
         checkers = [Acceptors(n, contents), self._decisions, self._order, self._results]
         self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
 
@@ -125,7 +125,7 @@ class Run:
             pass
         self.cluster.calm()
         self._settle()
-        check_same_state(self.cluster.living, self._results.state, self._results.results)
+        check_same_state(self.cluster.living, self._results.state, self._results.executed_numbers)
         check_witness(self._results.witness, self._results.calls)
         if self._options.scale == "small":
             self._search()

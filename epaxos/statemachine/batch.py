@@ -19,7 +19,9 @@ from typing import Final, NamedTuple, TypeAlias
 import msgpack
 
 from epaxos.errors import CommandError, FrameError
+from epaxos.protocol.ids import Vector
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation
+from epaxos.statemachine.sessions import WINDOW
 
 Argument: TypeAlias = "bytes | int | Sequence[object] | None"
 Columns: TypeAlias = "tuple[bytes, list[bytes], list[Argument]]"
@@ -62,13 +64,15 @@ class Bounds(NamedTuple):
 class Limits(NamedTuple):
     """The largest things a command may hold; the same on every replica of a cluster.
 
-    `key`, `value` and `results` (see `Bounds`) are in bytes, `pause` in milliseconds.
+    `key`, `value` and `results` (see `Bounds`) are in bytes, `pause` in milliseconds; `window` is after how many
+    collections without a command a session ends.
     """
 
     key: int = 64 * 1024
     value: int = 1024 * 1024
     pause: int = 100
     results: int = 32 * 1024 * 1024 - REPLY_HEAD
+    window: int = WINDOW
 
     @property
     def bounds(self) -> Bounds:
@@ -85,7 +89,8 @@ class Batch:
 
     `client` is the session's random 64-bit id. The commands have the request numbers `first`,
     `first + 1`, …; every request number below `acked` has been answered to the client, so results
-    kept for it may go. `arguments` is None where no command of the batch has one.
+    kept for it may go. `arguments` is None where no command of the batch has one. `generation` is how many
+    collections had executed at some replica when the session began (`statemachine.sessions`).
     """
 
     client: int
@@ -95,6 +100,7 @@ class Batch:
     keys: list[bytes]
     arguments: list[Argument] | None
     encoded: bytes
+    generation: int = 0
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -107,9 +113,10 @@ def encode_batch(
     operations: bytes,
     keys: Sequence[bytes],
     arguments: Sequence[Argument] | None,
+    generation: int = 0,
 ) -> bytes:
     """Encode a batch; the columns must have one length (`operations` decides it)."""
-    encoded: bytes = msgpack.packb((client, first, acked, operations, keys, arguments))
+    encoded: bytes = msgpack.packb((client, generation, first, acked, operations, keys, arguments))
     return encoded
 
 
@@ -120,14 +127,15 @@ def decode_batch(encoded: bytes) -> Batch:
         FrameError: the bytes are no batch.
     """
     try:
-        client, first, acked, operations, keys, arguments = msgpack.unpackb(encoded)
+        client, generation, first, acked, operations, keys, arguments = msgpack.unpackb(encoded)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a batch: {error}") from error
     count = len(operations) if type(operations) is bytes else 0
     if not (
         count
-        and type(client) is type(first) is type(acked) is int
+        and type(client) is type(generation) is type(first) is type(acked) is int
         and 0 <= client < 2**64
+        and 0 <= generation < 2**62
         and 0 < first < 2**63
         and 0 <= acked <= first
         and type(keys) is list
@@ -136,7 +144,7 @@ def decode_batch(encoded: bytes) -> Batch:
         and (arguments is None or (type(arguments) is list and len(arguments) == count))
     ):
         raise FrameError("malformed", "not a batch: columns of wrong type or length")
-    return Batch(client, first, acked, operations, keys, arguments, encoded)
+    return Batch(client, first, acked, operations, keys, arguments, encoded, generation)
 
 
 def check_batch(batch: Batch, limits: Limits) -> None:
@@ -292,6 +300,9 @@ def multi_columns(argument: object) -> Columns | None:
 class Payload:
     """What one instance carries: batches, the keys they read and write, and what their execution may come to.
 
+    Or a collection, which has no batch: the one after `generation` others (`statemachine.sessions`); for `base` see
+    `protocol.command.Command`.
+
     `reads` and `writes` may name a key twice; a key that is both read and written may stand in both. `bounds` are
     those of the replica that proposed it. They travel with it because replicas that executed it under bounds of their
     own would differ for ever once these were raised between two starts. None stands for those of whoever executes it.
@@ -300,12 +311,21 @@ class Payload:
         FrameError: a batch that `check_batch` would refuse holds a MULTI of wrong shape.
     """
 
-    __slots__ = ("batches", "bounds", "encoded", "reads", "writes")
+    __slots__ = ("base", "batches", "bounds", "encoded", "generation", "reads", "writes")
 
-    def __init__(self, batches: Sequence[Batch], encoded: bytes, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        batches: Sequence[Batch],
+        encoded: bytes,
+        bounds: Bounds | None = None,
+        generation: int = 0,
+        base: Vector | None = None,
+    ) -> None:
         self.batches = batches
         self.bounds = bounds
         self.encoded = encoded
+        self.generation = generation
+        self.base = base
         self.reads: Collection[bytes] = ()
         self.writes: Collection[bytes] = ()
         if len(batches) == 1:
@@ -325,12 +345,19 @@ class Payload:
         return hash(self.encoded)
 
     def __repr__(self) -> str:
+        if self.base is not None:
+            return f"Payload(collection after {self.generation}, base={self.base})"
         return f"Payload({len(self)} commands, {len(self.encoded)} bytes)"
 
 
 def make_payload(batches: Sequence[Batch], bounds: Bounds = _DEFAULT_BOUNDS) -> Payload:
     """The payload of the given batches, in their order (which is their order of execution)."""
     return Payload(batches, msgpack.packb([bounds, *[batch.encoded for batch in batches]]), bounds)
+
+
+def make_collection(generation: int, base: Vector) -> Payload:
+    """A collection, the one after `generation` others; all up to `base` has executed here."""
+    return Payload((), msgpack.packb((generation, base)), None, generation, base)
 
 
 def decode_payload(encoded: bytes) -> Payload:
@@ -341,14 +368,25 @@ def decode_payload(encoded: bytes) -> Payload:
     """
     try:
         first, *parts = msgpack.unpackb(encoded)
-        if type(first) is bytes:  # in a log that was written before bounds were part of it
-            return Payload(list(map(decode_batch, [first, *parts])), encoded, None)
-        bounds = Bounds(*first)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a payload: {error}") from error
-    if set(map(type, bounds)) != {int} or set(map(type, parts)) != _ALL_BYTES:
+    if type(first) is int:
+        return _collection(first, parts, encoded)
+    if type(first) is not list or list(map(type, first)) != [int, int] or set(map(type, parts)) != _ALL_BYTES:
         raise FrameError("malformed", "not a payload: bounds must be numbers, batches bytes")
-    return Payload(list(map(decode_batch, parts)), encoded, bounds)
+    return Payload(list(map(decode_batch, parts)), encoded, Bounds(*first))
+
+
+def _collection(generation: int, parts: list[object], encoded: bytes) -> Payload:
+    base = parts[0] if len(parts) == 1 else None
+    if (
+        type(base) is list
+        and set(map(type, base)) == {int}
+        and all(-1 <= slot < 2**62 for slot in base)
+        and 0 <= generation < 2**62
+    ):
+        return Payload((), encoded, None, generation, tuple(base))
+    raise FrameError("malformed", "not a collection: a count and a vector are expected")
 
 
 def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes:

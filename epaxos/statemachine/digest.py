@@ -1,8 +1,8 @@
 """A digest of the replicated state, to tell whether replicas agree.
 
-It covers the keys, their values and which request numbers have executed: what must be identical on all
-replicas that executed the same commands. Results kept for clients are left out, since how long a replica
-keeps them depends on the order in which acknowledgements reach it.
+It covers the keys, their values, which request numbers have executed and how many collections: what must be
+identical on all replicas that executed the same commands. Results kept for clients are left out, since how long a
+replica keeps them depends on the order in which acknowledgements reach it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ _BUCKETS: Final = 4096
 class DigestSource:
     """A consistent copy of the state, taken in the thread that owns it; `hexdigest` may run in any other.
 
-    `executed` holds the bounds of the executed intervals of each client.
+    `executed` holds the bounds of the executed intervals of each client, `generation` counts collections.
     """
 
     data: Mapping[bytes, bytes]
     executed: Mapping[int, tuple[int, ...]]
+    generation: int = 0
 
     def hexdigest(self) -> str:
         """256 bits of BLAKE2b as 64 hexadecimal digits, independent of the order of insertion."""
-        digest = blake2b(digest_size=32, person=b"epaxos state")
+        digest = blake2b(b"%d;" % self.generation, digest_size=32, person=b"epaxos state")
         for part in (self.data, _packed(self.executed)):
             digest.update(b"%d;" % len(part))
             for key, value in _in_order(part):

@@ -16,11 +16,12 @@ from typing import Final
 
 from epaxos.statemachine.batch import Argument, Batch, Bounds, Limits, Payload, only_reads
 from epaxos.statemachine.digest import DigestSource
-from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
 from epaxos.statemachine.store import Store
 
 _DEFAULT_BUDGET: Final = Budget()
+_EXPIRED: Final = bytes([Outcome.EXPIRED])
 _marked: Final = re.compile(rb"\x01+").finditer
 
 
@@ -36,7 +37,7 @@ class StateMachine:
         self, limits: Limits, sleep: Callable[[float], None], budget: Budget = _DEFAULT_BUDGET
     ) -> None:
         self._store = Store(limits, sleep)
-        self._sessions = Sessions(budget)
+        self._sessions = Sessions(budget, limits.window)
         self.executed = [0] * len(Operation)
         self.duplicates = 0
 
@@ -51,12 +52,22 @@ class StateMachine:
         return len(self._sessions)
 
     @property
+    def generation(self) -> int:
+        """How many collections have executed."""
+        return self._sessions.generation
+
+    def ended(self, batch: Batch) -> int | None:
+        """The generation, if a batch is one of a session that has ended (`Sessions.is_over`)."""
+        over = self._sessions.is_over(batch.client, batch.generation)
+        return self._sessions.generation if over else None
+
+    @property
     def kept(self) -> int:
         """Bytes of the results that are kept for clients, about."""
         return self._sessions.weight
 
     def apply(self, payload: Payload) -> list[BatchResult]:
-        """Execute the commands of a payload, in order, that have not executed before, and its reads.
+        """Execute the commands of a payload, in order, that have not executed before, and its reads; or a collection.
 
         Returns one result per batch, in order. It raises nothing for what a command holds: the proposer
         checked it, and what slipped through gets a failing outcome (`statemachine.store`), since an
@@ -69,11 +80,13 @@ class StateMachine:
 
         To be taken to the end, before anything else executes.
         """
+        if payload.base is not None:
+            self._sessions.collect(payload.generation)
         return (self._apply_batch(batch, payload.bounds) for batch in payload.batches)
 
     def digest_source(self) -> DigestSource:
         """A copy of the state from which its digest can be computed in another thread."""
-        return DigestSource(self._store.copy(), self._sessions.executed())
+        return DigestSource(self._store.copy(), self._sessions.executed(), self._sessions.generation)
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
@@ -98,30 +111,33 @@ class StateMachine:
         """Take values from this replica's own checkpoint, at the start."""
         self._store.load(values)
 
-    def load_sessions(self, rows: list[object]) -> None:
+    def load_sessions(self, rows: list[object], generation: int) -> None:
         """Take sessions from this replica's own checkpoint, at the start.
 
         Raises:
             FrameError: they are none.
         """
-        self._sessions = Sessions.load(rows, self._sessions.budget)
+        sessions = self._sessions
+        self._sessions = Sessions.load(rows, sessions.budget, generation, sessions.window)
 
     def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take values of a later moment from a peer's checkpoint; None for a key that has gone."""
         for key, value in values:
             self._store.put(key, value)
 
-    def merge_sessions(self, rows: list[object]) -> None:
+    def merge_sessions(self, rows: list[object], generation: int) -> None:
         """Add what a peer's checkpoint knows of sessions.
 
         Raises:
             FrameError: they are none.
         """
-        self._sessions.merge(Sessions.load(rows))
+        self._sessions.merge(Sessions.load(rows, generation=generation))
 
     def _apply_batch(self, batch: Batch, bounds: Bounds | None) -> BatchResult:
+        session = self._sessions.admit(batch.client, batch.generation)
+        if session is None:
+            return BatchResult(batch.client, batch.first, _EXPIRED * len(batch), None)
         self._store.begin(bounds)
-        session = self._sessions.open(batch.client)
         session.acknowledge(batch.acked)
         end = batch.first + len(batch.operations)
         reads = only_reads(batch.operations, batch.arguments)

@@ -45,9 +45,10 @@ class Outcome(IntEnum):
 
     From COMPARE_FAILED to ABORTED, the command changed nothing; inside a MULTI such an outcome makes the
     whole MULTI end as ABORTED. TOO_LARGE is about the value that an APPEND would make, or about the results of
-    a frame's commands (`batch.Bounds`). The last two stand only in replies: UNTOLD where the result did not fit
+    a frame's commands (`batch.Bounds`). The last three stand only in replies: UNTOLD where the result did not fit
     beside others and comes when the command is sent again; FORGOTTEN where the command executed and its result is
-    not kept any more.
+    not kept any more; EXPIRED where its session may have ended before (`statemachine.sessions`), so that this try
+    changed nothing, while an earlier one may have executed.
     """
 
     DONE = 0
@@ -59,6 +60,7 @@ class Outcome(IntEnum):
     ABORTED = 6
     UNTOLD = 7
     FORGOTTEN = 8
+    EXPIRED = 9
 
 
 KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI})

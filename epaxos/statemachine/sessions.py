@@ -12,6 +12,12 @@ are more than `Budget` allows, the oldest first; its caller learns that the comm
 That costs a client who has much under way and loses an answer at the same time. What is kept is no part of what
 replicas agree on, since acknowledgements reach them in different orders anyway, so each may let go by itself; that a
 command has executed is never let go.
+
+**Sessions end** (protocol 4.13). `generation` counts the collections that have executed, which conflict with every
+command: so how many had executed before a command is the same on every replica. A session that has executed nothing
+during the last `window` of them is dropped. Each batch tells the generation in which its client began the session;
+where the session is unknown, and was begun so long ago that it may have been dropped, the batch changes nothing and
+ends as EXPIRED. So a retry that comes too late never executes a second time.
 """
 
 from __future__ import annotations
@@ -27,6 +33,9 @@ from epaxos.statemachine import intervals
 from epaxos.statemachine.operations import Outcome
 
 Value: TypeAlias = "bytes | int | list[object] | None"
+
+WINDOW: Final = 10
+"""The collections during which a session may be idle; the same on every replica of a cluster."""
 
 _HEAD: Final = 128  # bytes that a kept result takes beside outcomes and values, about
 _FIRST: Final = attrgetter("first")
@@ -67,13 +76,14 @@ class Session:
 
     `executed` is an interval set (`statemachine.intervals`). The results in `kept` are sorted by request
     number and disjoint, since a number executes once. They take about `weight` bytes, of which the table of all
-    sessions has taken account of `settled`.
+    sessions has taken account of `settled`. `last` is the generation in which it last executed a batch.
     """
 
-    __slots__ = ("acked", "executed", "kept", "settled", "weight")
+    __slots__ = ("acked", "executed", "kept", "last", "settled", "weight")
 
-    def __init__(self) -> None:
+    def __init__(self, last: int = 0) -> None:
         self.acked = 0
+        self.last = last
         self.executed: list[int] = []
         self.kept: list[BatchResult] = []
         self.weight = 0
@@ -148,7 +158,7 @@ _DEFAULT_BUDGET: Final = Budget()
 
 
 class Sessions:
-    """The sessions of all clients.
+    """The sessions of all clients, of which one that is idle for more than `window` generations ends.
 
     `freeze` sets aside which sessions changed since the last call, for a checkpoint that takes them step by step. One
     that changes again before it was taken is encoded first: the checkpoint gets it as it was (`_captured`).
@@ -157,10 +167,23 @@ class Sessions:
     digits of their session's, so that who keeps most, to a factor of two, is found at once and gives up first.
     """
 
-    __slots__ = ("_captured", "_changed", "_frozen", "_frozen_all", "_levels", "_table", "budget", "weight")
+    __slots__ = (
+        "_captured",
+        "_changed",
+        "_frozen",
+        "_frozen_all",
+        "_levels",
+        "_table",
+        "budget",
+        "generation",
+        "weight",
+        "window",
+    )
 
-    def __init__(self, budget: Budget = _DEFAULT_BUDGET) -> None:
+    def __init__(self, budget: Budget = _DEFAULT_BUDGET, window: int = WINDOW) -> None:
         self.budget = budget
+        self.window = window
+        self.generation = 0
         self.weight = 0
         self._levels: dict[int, dict[int, None]] = {}
         self._table: dict[int, Session] = {}
@@ -172,11 +195,24 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._table)
 
+    def is_over(self, client: int, generation: int) -> bool:
+        """Whether the session that a client began in `generation` has ended here, and so everywhere one day."""
+        return generation < self.generation - self.window and client not in self._table
+
+    def admit(self, client: int, generation: int) -> Session | None:
+        """The session of a client, to execute a batch that names this generation; None if it may have ended.
+
+        It begins with its first command here. A generation that is still to come no client can have been told.
+        """
+        if client not in self._table and not self.generation - self.window <= generation <= self.generation:
+            return None
+        session = self.open(client)
+        session.last = self.generation
+        return session
+
     def open(self, client: int) -> Session:
-        """The session of a client, to change it; it begins with its first command here."""
-        if client in self._frozen:
-            self._frozen.remove(client)
-            self._captured.append(self._export(client))
+        """The session of a client, to change it."""
+        self._capture(client)
         self._changed.add(client)
         session = self._table.get(client)
         if session is None:
@@ -211,6 +247,27 @@ class Sessions:
         if wanted:
             self._levels.setdefault(wanted, {})[client] = None
 
+    def _capture(self, client: int) -> None:
+        """Before a session changes: a checkpoint that is being written gets it as it was at the cut."""
+        if client in self._frozen:
+            self._frozen.remove(client)
+            self._captured.append(self._export(client))
+
+    def collect(self, generation: int) -> None:
+        """Execute a collection, the one after `generation` others; if another one came first it has been done."""
+        if generation == self.generation:
+            self._advance(generation + 1)
+
+    def _advance(self, generation: int) -> None:
+        self.generation = generation
+        oldest = generation - self.window
+        for client in [client for client, session in self._table.items() if session.last < oldest]:
+            self._capture(client)
+            self._changed.add(client)
+            session = self._table.pop(client)
+            session.weight = 0
+            self._weigh(client, session)
+
     def executed(self) -> dict[int, tuple[int, ...]]:
         """A copy of the executed numbers of every client, as bounds of intervals."""
         return {client: tuple(session.executed) for client, session in self._table.items()}
@@ -231,8 +288,8 @@ class Sessions:
     def take(self, most: int) -> list[list[object]]:
         """Some of the frozen sessions, as they were then, as rows for `load`; none when all are taken.
 
-        A row is [client, acked, bounds of executed intervals, [[first, outcomes, values], …]], of values that
-        msgpack encodes.
+        A row is [client, acked, bounds of executed intervals, [[first, outcomes, values], …], last], of values that
+        msgpack encodes; of one that has ended it is [client].
         """
         rows, self._captured = self._captured, []
         while self._frozen and len(rows) < most:
@@ -240,12 +297,20 @@ class Sessions:
         return rows
 
     def _export(self, client: int) -> list[object]:
-        session = self._table[client]
+        session = self._table.get(client)
+        if session is None:
+            return [client]
         kept = [[*result[1:]] for result in session.kept]
-        return [client, session.acked, session.executed.copy(), kept]
+        return [client, session.acked, session.executed.copy(), kept, session.last]
 
     @classmethod
-    def load(cls, exported: object, budget: Budget = _DEFAULT_BUDGET) -> Sessions:
+    def load(
+        cls,
+        exported: object,
+        budget: Budget = _DEFAULT_BUDGET,
+        generation: int = 0,
+        window: int = WINDOW,
+    ) -> Sessions:
         """The table whose rows `take` gave, after any trip through msgpack.
 
         Raises:
@@ -253,7 +318,8 @@ class Sessions:
         """
         if type(exported) is not list:
             raise FrameError("malformed", "not a table of sessions")
-        sessions = cls(budget)
+        sessions = cls(budget, window)
+        sessions.generation = generation
         for row in exported:
             client, session = _load_row(row)
             if client in sessions._table:
@@ -265,12 +331,15 @@ class Sessions:
     def merge(self, other: Sessions) -> None:
         """Add what another table knows: the union of executed numbers and of kept results.
 
+        What has ended in either has ended: that comes first, so that nothing is added to a session of another life.
         A result that both keep stays as it is here. `other` must not be used after this.
         """
+        self._advance(max(other.generation, self.generation))
         for client, theirs in other._table.items():
-            ours = self.open(client)
-            _merge_session(ours, theirs)
-            self.settle(client, ours)
+            if theirs.last >= self.generation - self.window:
+                ours = self.open(client)
+                _merge_session(ours, theirs)
+                self.settle(client, ours)
 
 
 def weigh_value(value: object) -> int:
@@ -309,6 +378,7 @@ def _part(result: BatchResult, first: int, end: int) -> BatchResult:
 
 
 def _merge_session(ours: Session, theirs: Session) -> None:
+    ours.last = max(ours.last, theirs.last)
     for first, end in intervals.pairs(theirs.executed):
         intervals.add(ours.executed, first, end)
     covered: list[int] = []
@@ -321,12 +391,12 @@ def _merge_session(ours: Session, theirs: Session) -> None:
 
 
 def _load_row(row: object) -> tuple[int, Session]:
-    if type(row) is not list or len(row) != 4:
-        raise FrameError("malformed", "not a table of sessions: a row has four fields")
-    client, acked, executed, kept = row
-    if not (_are_numbers([client, acked]) and _is_set(executed) and type(kept) is list):
+    if type(row) is not list or len(row) != 5:
+        raise FrameError("malformed", "not a table of sessions: a row has five fields")
+    client, acked, executed, kept, last = row
+    if not (_are_numbers([client, last, acked]) and _is_set(executed) and type(kept) is list):
         raise FrameError("malformed", "not a table of sessions: wrong type or number out of range")
-    session = Session()
+    session = Session(last)
     session.acked = acked
     session.executed = executed
     end = 0

@@ -158,7 +158,11 @@ def check_width(record: Instance, n: int) -> None:
     Raises:
         StorageError: it is not.
     """
-    vectors = (record.deps,) if record.init is None else (record.deps, record.init.deps)
+    vectors = [record.deps]
+    if record.init is not None:
+        vectors.append(record.init.deps)
+    if record.orig is not None and record.orig.base is not None:
+        vectors.append(record.orig.base)
     if not (record.id.row < n and all(len(vector) == n for vector in vectors)):
         raise StorageError(f"instance {record.id} is of a cluster of another size")
 

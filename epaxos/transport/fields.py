@@ -50,7 +50,9 @@ class Fields:
     def command(self, field: Any) -> Command:
         """A payload."""
         check(type(field) is bytes, "payload")
-        return self._decode_command(field)
+        command = self._decode_command(field)
+        check(command.base is None or len(command.base) == self.rows, "collection")
+        return command
 
     def value(self, field: Any) -> Value | None:
         """A payload or NOP; None where the message leaves it out."""

@@ -41,7 +41,10 @@ class Kind(IntEnum):
     REFUSED         [client, first, count, index, text]: nothing of the batch was taken, because of
                     the command at `index` (-1: because of the whole frame; client, first, count are 0
                     where the frame did not tell them)
-    STATUS          [id, {"digest": bool}]
+    OVER            [client, first, count, generation]: nothing of the batch was taken, because the session has
+                    ended; go on with a new one, begun in this generation or a later one
+    STATUS          [id, {"digest": bool, "brief": bool}]; in brief, the map has no more than `generation`, with which a
+                    session begins (`statemachine.sessions`)
     STATUS_REPLY    [id, map]
     """
 
@@ -54,6 +57,7 @@ class Kind(IntEnum):
     STATUS = 20
     STATUS_REPLY = 21
     AWAY = 22
+    OVER = 23
 
 
 _KINDS: Final = frozenset(Kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -67,3 +68,23 @@ def test_calls_survive_the_death_of_their_replica_and_execute_once(cluster: Clus
     numbers = [number for numbers, _ in outcomes for number in numbers]
     assert len(set(numbers)) == len(numbers)
     assert len(numbers) <= total <= len(numbers) + sum(doubtful for _, doubtful in outcomes)
+
+
+def test_sessions_of_clients_that_are_gone_end_and_those_that_were_silent_begin_anew(
+    cluster: ClusterMaker,
+) -> None:
+    alive = cluster(3, collect="100ms")
+    with alive.client("alpha") as client:
+        assert client.increment(b"n") == 1
+        for _ in range(20):
+            with alive.client("bravo") as another:
+                another.increment(b"m")
+        deadline = time.monotonic() + 30
+        while any(client.status(replica=name)["sessions"] for name in client.replicas):
+            assert time.monotonic() < deadline, "sessions of clients that are gone were kept"
+            time.sleep(0.1)
+        assert client.increment(b"n") == 2
+        assert [result.value for result in client.bulk([Op.increment(b"n")] * 10)] == list(range(3, 13))
+        statuses = [client.status(replica=name, digest=True) for name in client.replicas]
+        assert all(status["generation"] > 10 for status in statuses)
+        assert client.get(b"m") == b"20"

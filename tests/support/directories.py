@@ -70,6 +70,7 @@ def write_checkpoint(
     entries: Iterable[Instance] = (),
     *,
     deleted: Sequence[bytes] = (),
+    generation: int = 0,
 ) -> None:
     """Commit a checkpoint."""
     keys = [*values, *deleted]
@@ -78,7 +79,7 @@ def write_checkpoint(
     engine.stage_state(value_rows(list(values.items())))
     engine.stage_state([session_row(session) for session in sessions])
     engine.stage_state([(entry_key(entry.id), encode_whole(entry)) for entry in entries])
-    engine.stage_state([meta_row(Meta(executed))])
+    engine.stage_state([meta_row(Meta(executed, generation=generation))])
     engine.commit_state()
 
 

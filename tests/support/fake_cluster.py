@@ -95,7 +95,7 @@ class FakeCluster(threading.Thread):
         if frame.kind == Kind.STATUS:
             number, options = msgpack.unpackb(frame.body)
             status = self.status | {"commits": self.commits[replica]}
-            if options["digest"]:
+            if options.get("digest"):
                 status["digest"] = self.digests[replica]
             send((identity, self.seal(Kind.STATUS_REPLY, number, status)))
             return

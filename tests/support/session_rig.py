@@ -49,6 +49,7 @@ class Rig:
         max_frame: int = 2**20,
         window: int = 64,
         cluster: int = ANY_CLUSTER,
+        generation: int | None = 0,
     ) -> None:
         self.options = Options(
             NAMES[:replicas],
@@ -61,11 +62,12 @@ class Rig:
             tries=tries,
             window=window,
         )
-        self.session: Session[Any] = Session(self.options, Random(1))
+        self.session: Session[Any] = Session(self.options, Random(1), generation)
         self.now = 100.0
         self.opened: list[int] = []
         self.sent: list[Sent] = []
         self.asked: list[tuple[int, int, bool]] = []
+        self.greeted: list[tuple[int, int]] = []
         if up:
             for row in range(replicas):
                 self.session.rise(row)
@@ -92,7 +94,10 @@ class Rig:
             kind, _, body = open_frame(frame, ANY_CLUSTER, self.options.max_frame)
             if kind == Kind.STATUS:
                 number, question = msgpack.unpackb(body)
-                self.asked.append((replica, number, question["digest"]))
+                if question.get("brief"):
+                    self.greeted.append((replica, number))
+                else:
+                    self.asked.append((replica, number, question["digest"]))
             else:
                 assert kind == Kind.REQUEST
                 new.append(Sent(replica, decode_batch(body)))

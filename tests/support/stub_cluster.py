@@ -108,7 +108,8 @@ class StubReplica(threading.Thread):
             return
         if frame.kind == Kind.STATUS:
             number, question = msgpack.unpackb(frame.body)
-            self._answer(sender, Kind.STATUS_REPLY, number, {"name": self._name, **question})
+            told = {"generation": 0} if question.get("brief") else {"name": self._name, **question}
+            self._answer(sender, Kind.STATUS_REPLY, number, told)
         else:
             self._take_batch(sender, decode_batch(frame.body))
 

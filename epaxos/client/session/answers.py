@@ -54,6 +54,15 @@ class Refused(NamedTuple):
     text: str
 
 
+class Over(NamedTuple):
+    """OVER: nothing of the frame was taken, because the session has ended; in `generation` another one may begin."""
+
+    client: int
+    first: int
+    commands: int
+    generation: int
+
+
 class Status(NamedTuple):
     """STATUS_REPLY: the answer to question `id`."""
 
@@ -89,6 +98,14 @@ def read_away(body: bytes) -> Away:
     if not (_are_integers(away[:3]) and type(away.text) is str):
         _malformed("away")
     return away
+
+
+def read_over(body: bytes) -> Over:
+    """Decode the body of an OVER."""
+    over = Over._make(_fields(body, 4))
+    if not _are_integers(over):
+        _malformed("over")
+    return over
 
 
 def read_refused(body: bytes) -> Refused:

@@ -7,6 +7,10 @@ one frame takes all it can, so callers who come together travel together. `recei
 is missing is sent again under its old number, alone or in other company. A number that was given up is never
 used again.
 
+**A session begins** with a question to a replica for the generation (`statemachine.sessions`), and ends when it has
+been silent for very long: replicas forget it and say so. Then another one begins, unnoticed where nothing of what is
+under way can have executed in the last.
+
 **What a failure says.** A command has certainly not executed only if every frame that held it was answered
 BUSY or REFUSED, or never left. So a ticket remembers its `tries`: the replicas that got it and did not say
 so. Only a ticket without any fails with `may_have_executed` False, and that stays true, because what has
@@ -31,7 +35,7 @@ from epaxos.client.commands import Op, weigh
 from epaxos.client.options import Options
 from epaxos.client.session import answers, fate
 from epaxos.client.session.alarms import Alarms
-from epaxos.client.session.outbox import Outbox, Outgoing, Watched
+from epaxos.client.session.outbox import Name, Outbox, Outgoing, Watched
 from epaxos.client.session.questions import Question, Questions
 from epaxos.client.session.routes import Routes
 from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Uncopied, Waiter
@@ -45,6 +49,7 @@ Finished: TypeAlias = "Ticket[Waiter] | Question[Waiter]"
 _BYTE: Final = tuple(bytes((value,)) for value in range(256))
 _REPLY: Final = int(Kind.REPLY)  # by far the most frequent; looking up the member of an enumeration is slow
 _UNTOLD: Final = int(Outcome.UNTOLD)
+_EXPIRED: Final = int(Outcome.EXPIRED)
 _untold_runs: Final = re.compile(b"%c+" % _UNTOLD).finditer
 _FIRST_REST: Final = 0.002  # seconds before the first try after a busy answer, at most
 _LONGEST_REST: Final = 0.1
@@ -58,8 +63,8 @@ class Session(Uncopied, Generic[Waiter]):
     replica was `silent`, the connection was `lost`, or the replica was `busy`.
     """
 
-    def __init__(self, options: Options, random: Random) -> None:
-        self.id: Final = random.getrandbits(64) or 1
+    def __init__(self, options: Options, random: Random, generation: int | None = None) -> None:
+        self.id = random.getrandbits(64) or 1
         self.finished: list[Finished[Waiter]] = []
         self.bad_frames = 0
         self.retries = {"silent": 0, "lost": 0, "busy": 0}
@@ -70,7 +75,11 @@ class Session(Uncopied, Generic[Waiter]):
         self._routes = Routes(options.order)
         self._ledger: Ledger[Waiter] = Ledger()
         self._questions: Questions[Waiter] = Questions(self._routes, options.cluster)
-        self._outbox = Outbox(self.id, options, self._routes, self._ledger, self._questions, self._alarms)
+        self._outbox = Outbox(options, self._routes, self._ledger, self._questions, self._alarms)
+        self._outbox.name = None if generation is None else Name(self.id, generation)
+        self._greeting: Question[Waiter] | None = None
+        self._over = False
+        self._generation = 0
 
     # What the user wants
 
@@ -113,14 +122,18 @@ class Session(Uncopied, Generic[Waiter]):
             Refused: the commands do not fit into a frame.
         """
         ledger = self._ledger
-        batch = encode_batch(self.id, ledger.next, ledger.acked, operations, keys, arguments)
+        name = self._outbox.name or Name(self.id, 0)
+        batch = encode_batch(
+            name.client, ledger.next, ledger.acked, operations, keys, arguments, name.generation
+        )
         weight = len(batch)
         if weight > self._max_weight:
             raise Refused(f"commands of {weight} bytes; a frame holds at most {self._max_weight}")
         if timeout is None:
             timeout = self._options.timeout
         ticket = ledger.enter(operations, keys, arguments, weight, timeout, now + timeout, waiter)
-        ticket.sealed = seal(Kind.REQUEST, self._options.cluster, batch)
+        if self._outbox.name is not None:
+            ticket.sealed = seal(Kind.REQUEST, self._options.cluster, batch)
         self._outbox.add(ticket)
         return ticket
 
@@ -163,10 +176,12 @@ class Session(Uncopied, Generic[Waiter]):
         None if nothing was ever asked, or no replica can be told.
         """
         replica = self._routes.connected()
-        number = self._ledger.next
-        if number == 1 or replica is None:
+        number, name = self._ledger.next, self._outbox.name
+        if number == 1 or replica is None or name is None:
             return None
-        batch = encode_batch(self.id, number, number, _BYTE[Operation.NULL], (b"",), None)
+        batch = encode_batch(
+            name.client, number, number, _BYTE[Operation.NULL], (b"",), None, name.generation
+        )
         return replica, seal(Kind.REQUEST, self._options.cluster, batch)
 
     def take_finished(self) -> list[Finished[Waiter]]:
@@ -183,7 +198,30 @@ class Session(Uncopied, Generic[Waiter]):
 
     def outgoing(self, now: float) -> list[Outgoing[Waiter]]:
         """The frames to be sent now, each exactly once, or to be given to `unsent`."""
+        if self._outbox.name is None:
+            self._greet(now)
         return self._outbox.frames(now)
+
+    def _greet(self, now: float) -> None:
+        """Ask in which generation a session begins that is wanted now; each replica has as long as a try.
+
+        Of one that is over, what is under way comes first: every answer says what has become of its commands.
+        """
+        if self._greeting is None and self._ledger.waiting and not self._ledger.flights:
+            share = self._options.timeout / self._options.tries
+            self._greeting = self._questions.add(None, share, now + share, None, brief=True)
+            self._alarms.set(self._greeting.deadline, self._greeting)
+
+    def _begin(self, generation: int) -> None:
+        """Begin a session; not the first, with those commands of the last one that certainly did not execute."""
+        if self._over:
+            self._over = False
+            self.id = self._random.getrandbits(64) or 1
+            for ticket in list(self._ledger.waiting.values()):
+                ticket.sealed = None
+                if ticket.tries or ticket.untold:
+                    self._end(ticket, fate.expired())
+        self._outbox.name = Name(self.id, max(generation, self._generation))
 
     def unsent(self, outgoing: Outgoing[Waiter]) -> None:
         """The socket did not take a frame: it has certainly not left, and this connection takes no more."""
@@ -229,6 +267,8 @@ class Session(Uncopied, Generic[Waiter]):
                 self._on_away(replica, answers.read_away(body), now)
             elif kind == Kind.REFUSED:
                 self._on_refused(replica, answers.read_refused(body))
+            elif kind == Kind.OVER:
+                self._on_over(replica, answers.read_over(body))
             elif kind == Kind.STATUS_REPLY:
                 self._on_status(replica, answers.read_status(body))
             else:
@@ -243,6 +283,8 @@ class Session(Uncopied, Generic[Waiter]):
         client, first, outcomes, values = reply
         if not self._is_ours(client, replica):
             return
+        if _EXPIRED in outcomes:
+            self._end_session()
         if _UNTOLD in outcomes:
             self._on_part(reply, now)
             return
@@ -319,6 +361,21 @@ class Session(Uncopied, Generic[Waiter]):
             self.retries["busy"] += ticket.count
         self._rest(tickets, now)
 
+    def _on_over(self, replica: int, over: answers.Over) -> None:
+        """Nothing of the frame was taken: the session has ended, and its commands wait for the next one."""
+        client, first, count, generation = over
+        if not self._is_ours(client, replica):
+            return
+        self._generation = max(generation, self._generation)
+        self._end_session()
+        for ticket in self._turned_away(replica, first, count):
+            ticket.tried = ticket.tried[:-1]  # the replica is as good as before
+            self._outbox.add_again(ticket)
+
+    def _end_session(self) -> None:
+        self._over = True
+        self._outbox.name = None
+
     def _on_refused(self, replica: int, refused: answers.Refused) -> None:
         """Nothing of the frame was taken: the command to blame fails, the others are sent again."""
         client, first, count, index, text = refused
@@ -377,6 +434,9 @@ class Session(Uncopied, Generic[Waiter]):
                     ticket.forget_try(replica)
                 self._refuse(ticket, replica, text)
         for question in self._questions.under_way(replica):
+            if question is self._greeting:
+                for ticket in list(self._ledger.waiting.values()):
+                    self._refuse(ticket, replica, text)
             self._give_up(question, fate.question_refused(self._options.names[replica], text))
 
     def _is_ours(self, client: int, replica: int) -> bool:
@@ -390,8 +450,17 @@ class Session(Uncopied, Generic[Waiter]):
     def _on_status(self, replica: int, answer: answers.Status) -> None:
         self._routes.answered(replica)
         question = self._questions.answer(*answer)
-        if question is not None:
+        if question is None:
+            return
+        if question is not self._greeting:
             self.finished.append(question)
+            return
+        self._greeting = None
+        generation = answer.status.get("generation")
+        if type(generation) is int and generation >= 0:
+            self._begin(generation)
+        else:
+            self.bad_frames += 1
 
     # What time does
 
@@ -440,4 +509,9 @@ class Session(Uncopied, Generic[Waiter]):
 
     def _give_up(self, question: Question[Waiter], error: ClientError) -> None:
         self._questions.close(question, error)
-        self.finished.append(question)
+        if question is self._greeting:
+            self._greeting = None
+            if question.asked is not None:
+                self._routes.silent(question.asked, question.deadline)
+        else:
+            self.finished.append(question)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from epaxos.client.session.questions import Question
 from epaxos.client.session.tickets import Ticket, Waiter
-from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, SessionExpired, Untold
 
 _Error = TypeVar("_Error", bound=ClientError)
 
@@ -45,6 +45,11 @@ def refused(ticket: Ticket[Waiter], name: str, text: str) -> ClientError:
     """The error of a ticket that the replica called `name` refused."""
     addition = f"; an earlier try is without answer{_MAYBE}" if ticket.tries else ""
     return _certain(Refused(f"{name} refused the command: {text}{addition}"), ticket)
+
+
+def expired() -> ClientError:
+    """The error of a ticket that was under way when its session had ended."""
+    return SessionExpired(f"replicas have forgotten the session while an answer was awaited; {_MAYBE}")
 
 
 def closed(ticket: Ticket[Waiter]) -> ClientError:

@@ -23,6 +23,13 @@ Cargo: TypeAlias = "Flight[Waiter] | Question[Waiter]"
 Watched: TypeAlias = "Flight[Waiter] | Rest[Waiter] | Ticket[Waiter] | Question[Waiter]"
 
 
+class Name(NamedTuple):
+    """Under which a session is known to replicas: its id, and the generation in which it began."""
+
+    client: int
+    generation: int
+
+
 class Outgoing(NamedTuple, Generic[Waiter]):
     """A frame to be sent to a replica; `cargo` says what it carries, for `Outbox.unsent`."""
 
@@ -32,15 +39,15 @@ class Outgoing(NamedTuple, Generic[Waiter]):
 
 
 class Outbox(Uncopied, Generic[Waiter]):
-    """The tickets and questions of session `client` that wait to be sent.
+    """The tickets and questions of a session that wait to be sent.
 
-    New tickets and those to be sent again queue apart: numbers that follow one another stay together.
+    Tickets leave only while `name` is known: the session's id, and the generation in which it began. New tickets and
+    those to be sent again queue apart: numbers that follow one another stay together.
     """
 
     __slots__ = (
         "_again",
         "_alarms",
-        "_client",
         "_cluster",
         "_fresh",
         "_full_frame",
@@ -50,18 +57,18 @@ class Outbox(Uncopied, Generic[Waiter]):
         "_routes",
         "_tries",
         "_window",
+        "name",
     )
 
     def __init__(
         self,
-        client: int,
         options: Options,
         routes: Routes,
         ledger: Ledger[Waiter],
         questions: Questions[Waiter],
         alarms: Alarms[Watched[Waiter]],
     ) -> None:
-        self._client: Final = client
+        self.name: Name | None = None
         self._cluster = options.cluster
         self._max_batch = options.max_batch
         self._full_frame = options.full_frame
@@ -96,7 +103,7 @@ class Outbox(Uncopied, Generic[Waiter]):
         sends: list[Outgoing[Waiter]] = []
         if self._questions.waiting:
             sends += [Outgoing(*send) for send in self._questions.outgoing(now)]
-        if self._again:
+        if self._again and self.name is not None:
             self._launch_again(now, sends)
         if self._fresh:
             self._launch_fresh(now, sends)
@@ -108,7 +115,7 @@ class Outbox(Uncopied, Generic[Waiter]):
             fresh.popleft()  # given up without ever having been sent
         if not fresh:
             return
-        replica = self._routes.choose((), now)
+        replica = None if self.name is None else self._routes.choose((), now)
         while replica is not None and fresh and not self._crowded():
             run = take_run(fresh, self._max_batch, self._full_frame)
             if run:
@@ -137,6 +144,7 @@ class Outbox(Uncopied, Generic[Waiter]):
         return len(self._ledger.flights) >= self._window or self._ledger.weight >= WINDOW_BYTES
 
     def _launch(self, replica: int, run: list[Ticket[Waiter]], now: float) -> Outgoing[Waiter]:
+        assert self.name is not None
         flight = Flight(replica, run)
         until = inf
         for ticket in run:
@@ -149,7 +157,7 @@ class Outbox(Uncopied, Generic[Waiter]):
         self._ledger.launch(flight)
         self._alarms.set(until, flight)
         self._routes.sent(replica)
-        return Outgoing(replica, frame_of(run, self._client, self._ledger.acked, self._cluster), flight)
+        return Outgoing(replica, frame_of(run, self.name, self._ledger.acked, self._cluster), flight)
 
     def unsent(self, outgoing: Outgoing[Waiter]) -> None:
         """The socket did not take a frame: it has certainly not left, and this connection takes no more."""
@@ -211,12 +219,13 @@ def take_run(queue: deque[Ticket[Waiter]], max_batch: int, max_weight: int) -> l
     return run
 
 
-def frame_of(tickets: Sequence[Ticket[Waiter]], client: int, acked: int, cluster: int) -> bytes:
+def frame_of(tickets: Sequence[Ticket[Waiter]], name: Name, acked: int, cluster: int) -> bytes:
     """The REQUEST frame of tickets whose numbers follow one another."""
     ticket = tickets[0]
     if ticket.sealed is not None:
         return ticket.sealed
-    return seal(Kind.REQUEST, cluster, encode_batch(client, ticket.first, acked, *_columns(tickets)))
+    batch = encode_batch(name.client, ticket.first, acked, *_columns(tickets), name.generation)
+    return seal(Kind.REQUEST, cluster, batch)
 
 
 def _columns(

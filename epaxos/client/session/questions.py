@@ -1,4 +1,4 @@
-"""Asking replicas for their status.
+"""Asking replicas for their status, or in brief, for the generation in which a session begins.
 
 A status is read, not executed: a question can be asked again at will. It goes to the replica it names, or to
 the one in use, and is asked again when the connection was lost under way.
@@ -20,11 +20,12 @@ class Question(Uncopied, Generic[Waiter]):
     """A request for the status of `replica`, or of the one in use where that is None.
 
     When it is `done`, either `error` says why it failed or `status` holds the answer. `asked` is the replica
-    it is under way to; times are as in `Ticket`.
+    it is under way to; times are as in `Ticket`. `brief` asks for no more than what a new session needs.
     """
 
     __slots__ = (
         "asked",
+        "brief",
         "deadline",
         "digest",
         "done",
@@ -45,8 +46,10 @@ class Question(Uncopied, Generic[Waiter]):
         waiter: Waiter | None,
         *,
         digest: bool,
+        brief: bool,
     ) -> None:
         self.id = number
+        self.brief = brief
         self.replica = replica
         self.digest = digest
         self.timeout = timeout
@@ -92,11 +95,12 @@ class Questions(Generic[Waiter]):
         deadline: float,
         waiter: Waiter | None,
         *,
-        digest: bool,
+        digest: bool = False,
+        brief: bool = False,
     ) -> Question[Waiter]:
         """Take in a question."""
         self._last += 1
-        question = Question(self._last, replica, timeout, deadline, waiter, digest=digest)
+        question = Question(self._last, replica, timeout, deadline, waiter, digest=digest, brief=brief)
         self._open[question.id] = question
         self._unasked.append(question)
         return question
@@ -109,7 +113,8 @@ class Questions(Generic[Waiter]):
             replica = self._route(question, now)
             if replica is not None:
                 question.asked = replica
-                body = msgpack.packb((question.id, {"digest": question.digest}))
+                options = {"brief": True} if question.brief else {"digest": question.digest}
+                body = msgpack.packb((question.id, options))
                 self._routes.sent(replica)
                 sends.append((replica, seal(Kind.STATUS, self._cluster, body), question))
             elif not question.done:

@@ -167,6 +167,7 @@ class Checkpoints:
         frontier = tuple(map(max, before.executed, adopt.executed))
         state.executor = Executor(state.n, frontier, [*before.above, *(entry.id for entry in adopt.entries)])
         waiting = self._overtaken(before, {entry.id for entry in adopt.entries if entry.value is NOP})
+        state.raise_vectors(adopt.vectors)
         state.hear_of(adopt.executed)
         dropped = adopted_frontier(state.logs, adopt.executed)
         self._forget_up_to(dropped)
@@ -207,6 +208,7 @@ class Checkpoints:
             for slot in sorted(own)
             if slot >= self._commit.first_slot
             and (instance := own[slot]).orig is not None
+            and instance.orig.base is None
             and state.executor.has_executed(instance.id)
             and not before.has_executed(instance.id)
             and instance.id not in annulled
@@ -226,6 +228,11 @@ class Checkpoints:
     def recall(self, keys: Sequence[bytes]) -> Columns:
         """See `contract.Core`: n columns each of known reads, known writes, executed reads, executed writes."""
         return [*self._state.conflicts.columns(keys), *self._state.executed.columns(keys)]
+
+    def vectors(self) -> Sequence[Vector]:
+        """See `contract.Core`: `highest` and `base` of the index of known payloads, then of the executed ones."""
+        known, executed = self._state.conflicts, self._state.executed
+        return tuple(map(tuple, (known.highest, known.base, executed.highest, executed.base)))
 
     def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
         """See `contract.Core`."""

@@ -5,6 +5,10 @@ over the payload of every instance ever learned, whatever became of it: an annul
 two commands could each be committed without the other (protocol 3.1, 3.2). `executed` is over what has executed and
 was not annulled. Both only grow, and outlive the instances that they speak of (protocol 3.6, 4.10).
 
+**Collections** (protocol 4.13) conflict with everything. So each index has two vectors beside its dictionaries:
+`highest`, the highest slot of each row whatever it touches, which a collection depends on; and `base`, the collections
+themselves and the bases that they carry, which every command depends on.
+
 One dictionary per row, not one vector per key, because whole columns of keys then pass through C-level
 builtins: recording a batch is one `dict.update`, and looking one up is one `isdisjoint` per row, which
 misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over vectors 200 ns.
@@ -17,7 +21,7 @@ from itertools import compress, repeat
 from operator import gt
 
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import InstanceId, Slot, Vector
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 
 
 class Conflicts:
@@ -26,13 +30,17 @@ class Conflicts:
     def __init__(self, n: int) -> None:
         self._reads: list[dict[bytes, Slot]] = [{} for _ in range(n)]
         self._writes: list[dict[bytes, Slot]] = [{} for _ in range(n)]
-        self._highest: list[Slot] = [-1] * n
+        self.highest: list[Slot] = [-1] * n
+        self.base: list[Slot] = [-1] * n
 
     def add(self, place: InstanceId, command: Command) -> None:
         """Remember what an instance reads and writes; adding it again changes nothing."""
         row, slot = place
-        ascending = slot >= self._highest[row]
-        self._highest[row] = max(slot, self._highest[row])
+        ascending = slot >= self.highest[row]
+        self.highest[row] = max(slot, self.highest[row])
+        if command.base is not None:
+            self.base[:] = map(max, self.base, command.base)
+            self.base[row] = max(slot, self.base[row])
         for index, keys in ((self._reads[row], command.reads), (self._writes[row], command.writes)):
             if ascending:
                 index.update(dict.fromkeys(keys, slot))
@@ -44,15 +52,17 @@ class Conflicts:
 
         The instance that the command belongs to must not have been added yet.
         """
+        if command.base is not None:
+            return tuple(map(max, self.highest, self.base, command.base))
         reads, writes = command.reads, command.writes
         if not reads:
             return tuple(
-                max(_highest(written, writes), _highest(read, writes))
-                for written, read in zip(self._writes, self._reads, strict=True)
+                max(_highest(written, writes), _highest(read, writes), base)
+                for written, read, base in zip(self._writes, self._reads, self.base, strict=True)
             )
         return tuple(
-            max(_highest(written, reads), _highest(written, writes), _highest(read, writes))
-            for written, read in zip(self._writes, self._reads, strict=True)
+            max(_highest(written, reads), _highest(written, writes), _highest(read, writes), base)
+            for written, read, base in zip(self._writes, self._reads, self.base, strict=True)
         )
 
     def columns(self, keys: Sequence[bytes]) -> list[list[Slot]]:
@@ -64,8 +74,27 @@ class Conflicts:
         for index, theirs in zip((*self._reads, *self._writes), columns, strict=True):
             higher = list(map(gt, theirs, map(index.get, keys, repeat(-1))))
             index.update(zip(compress(keys, higher), compress(theirs, higher), strict=True))
-        for row, highest in enumerate(self._highest):
-            self._highest[row] = max(highest, *columns[row], *columns[row + len(self._highest)])
+        for row, highest in enumerate(self.highest):
+            self.highest[row] = max(highest, *columns[row], *columns[row + len(self.highest)])
+
+    def raise_vectors(self, highest: Vector, base: Vector) -> None:
+        """Take over what another index, or an earlier one, says of whole rows, where that is higher."""
+        self.highest[:] = map(max, self.highest, highest)
+        self.base[:] = map(max, self.base, base)
+
+
+def sees(deps: Vector, row: Row, place: InstanceId, command: Command) -> bool:
+    """Whether an instance of `row` with these deps covers another one, of `command`; a collection with its base."""
+    covered = place.slot <= deps[place.row]
+    return covered and (command.base is None or covers_base(deps, row, command.base))
+
+
+def covers_base(deps: Vector, row: Row, base: Sequence[Slot]) -> bool:
+    """Whether the dependencies of an instance of `row` cover all of a base but for that row.
+
+    There only its owner speaks of conflicts, and it may have spoken before it knew the base.
+    """
+    return all(slot <= deps[other] for other, slot in enumerate(base) if other != row)
 
 
 def _highest(index: dict[bytes, Slot], keys: Collection[bytes]) -> Slot:

@@ -149,6 +149,10 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.recall(keys)
 
+    def vectors(self) -> Sequence[Vector]:
+        """See `contract.Core`."""
+        return self._checkpoints.vectors()
+
     def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
         """See `contract.Core`."""
         return self._checkpoints.remember(keys, columns)

@@ -16,10 +16,11 @@ from enum import IntEnum
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.epaxos.commit import CommitProtocol, Leading, Stage
+from epaxos.protocol.epaxos.conflicts import sees
 from epaxos.protocol.epaxos.messages import Nack, Recover, RecoverOK, Validate, ValidateOK, Waiting
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.epaxos.timers import TimerKind
-from epaxos.protocol.epaxos.validation import against
+from epaxos.protocol.epaxos.validation import against, executed_above
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector, covers, next_ballot
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 
@@ -254,19 +255,20 @@ class RecoveryProtocol:
         recovery = self.recoveries.get(place)
         if recovery is None or recovery.step is not Step.WAIT:
             return
-        if self._current(place, recovery.ballot) is None:
+        proposal = recovery.proposal
+        if self._current(place, recovery.ballot) is None or proposal is None:
             return
         open_ones = []
         for other in recovery.against:
             if other.slot <= self._state.logs.truncated[other.row]:
-                if self._executed_against(recovery, other):
+                if executed_above(self._state, place, proposal.command, proposal.deps):
                     self._annul(recovery, "case 10: executed against")
                     return
-                continue
+                continue  # it was annulled
             instance = self._state.logs.get(other)
             if instance is None or instance.phase is not Phase.COMMITTED:
                 open_ones.append(other)
-            elif instance.value is not NOP and not covers(instance.deps, place):
+            elif instance.value is not NOP and not sees(instance.deps, other.row, place, proposal.command):
                 self._annul(recovery, "case 10: decided against")
                 return
         quorums = self._state.quorums
@@ -274,16 +276,6 @@ class RecoveryProtocol:
             self._accept_proposal(recovery, "case 11: all decided for")
         elif any(self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for other in open_ones):
             self._annul(recovery, "case 12: another waits with more")
-
-    def _executed_against(self, recovery: Recovery, other: InstanceId) -> bool:
-        """Whether what is known of a dropped instance, by the index of executed ones, is case 10, not case 11.
-
-        Something of its row, as high or higher, conflicts with the command and has executed while this instance is
-        not even decided here: so it does not depend on this one, and is not covered by it. Else it was annulled.
-        """
-        assert recovery.proposal is not None
-        highest = self._state.executed.deps(recovery.proposal.command)[other.row]
-        return highest >= other.slot
 
     def _late_answer(self, recovery: Recovery, sender: Row, ok: RecoverOK) -> None:
         """Case 13: an answer from outside the quorum, while validating or waiting."""

@@ -23,6 +23,7 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
     """
     logs = state.logs
     logs.truncate(durable.truncated)
+    state.raise_vectors(durable.vectors)
     for record in durable.records:
         logs.rows[record.id.row][record.id.slot] = record
         state.hear_of_instance(record.id)

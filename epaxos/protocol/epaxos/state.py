@@ -129,6 +129,12 @@ class State:
         """Note that a place has been spoken of."""
         self.seen[place.row] = max(place.slot, self.seen[place.row])
 
+    def raise_vectors(self, vectors: Sequence[Vector]) -> None:
+        """Take over what a checkpoint says of whole rows (`Core.vectors`)."""
+        if vectors:
+            self.conflicts.raise_vectors(*vectors[:2])
+            self.executed.raise_vectors(*vectors[2:])
+
     def is_held(self, place: InstanceId) -> bool:
         """Whether an instance has executed at the peer whose checkpoint is being merged."""
         hold = self.hold

@@ -24,7 +24,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
-from epaxos.simulation.checkers.contents import Content, Contents
+from epaxos.simulation.checkers.contents import EVERYTHING, Content, Contents
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
@@ -41,6 +41,9 @@ class _Known:
             for key in keys:
                 slots = index[key]
                 slots[place.row] = max(place.slot, slots[place.row])
+        if content.base is not None:  # what it says has executed is to be covered as it is itself
+            slots = self._writes[EVERYTHING]
+            slots[:] = map(max, slots, content.base)
 
     def conflicts(self, content: Content) -> list[Sequence[Slot]]:
         """The highest conflicting slots, one sequence for each key and kind."""

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epaxos.protocol.command import Command as Opaque
+from epaxos.protocol.ids import Vector
 from epaxos.simulation.checkers.reference import Command, touched
 from epaxos.statemachine.batch import Payload
 
+EVERYTHING: Final = b""
+"""A key that no command can name."""
+
 
 class Asked(NamedTuple):
-    """A command with the session and the request number under which it was asked for."""
+    """A command with the session and the request number under which it was asked for, and when the session began."""
 
     client: int
     number: int
     command: Command
+    generation: int = 0
 
 
 class Content(NamedTuple):
     """The commands of a payload's batches in order; the keys that it only reads, and those that it writes, sorted.
+
+    Of a collection `base` and `generation` are what it carries; of all others `base` is None. EVERYTHING stands for a
+    key that all payloads read, and collections write.
 
     `room` is how many bytes the results of a batch's commands that write may take.
     """
@@ -28,6 +36,8 @@ class Content(NamedTuple):
     room: int
     reads: Sequence[bytes]
     writes: Sequence[bytes]
+    base: Vector | None = None
+    generation: int = 0
 
     @property
     def commands(self) -> list[Asked]:
@@ -57,10 +67,12 @@ def _read(payload: Payload) -> Content:
         columns = zip(batch.operations, batch.keys, arguments, strict=True)
         batches.append(
             tuple(
-                Asked(batch.client, number, Command(*column))
+                Asked(batch.client, number, Command(*column), batch.generation)
                 for number, column in enumerate(columns, batch.first)
             )
         )
+    if payload.base is not None:
+        return Content((), 0, (), (EVERYTHING,), payload.base, payload.generation)
     assert payload.bounds is not None
     reads, writes = touched([asked.command for batch in batches for asked in batch])
-    return Content(tuple(batches), payload.bounds.results, sorted(reads), sorted(writes))
+    return Content(tuple(batches), payload.bounds.results, [EVERYTHING, *sorted(reads)], sorted(writes))

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 from epaxos.protocol.contract import Component, Decided
 from epaxos.protocol.epaxos.messages import Commit
-from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, covers
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.quorums import Quorums
-from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
@@ -35,6 +35,8 @@ class Decisions(Observer):
         self._forgetful: set[Row] = set()
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
+        self._collections: list[tuple[Decided, Vector]] = []
+        self._payloads: list[Decided] = []
         self._votes: defaultdict[InstanceId, dict[tuple[Ballot, Decided], set[Row]]] = defaultdict(dict)
         self._unchanged: defaultdict[InstanceId, dict[Decided, set[Row]]] = defaultdict(dict)
 
@@ -108,6 +110,7 @@ class Decisions(Observer):
         if decided.value is NOP:
             return
         content = self._contents.of(decided.value)
+        self._check_bases(decided, content)
         for key in content.writes:
             self._check_against(decided, self._writers[key], key)
             self._check_against(decided, self._readers[key], key)
@@ -115,6 +118,26 @@ class Decisions(Observer):
         for key in content.reads:
             self._check_against(decided, self._writers[key], key)
             insort(self._readers[key][decided.id.row], decided.id.slot)
+
+    def _check_bases(self, decided: Decided, content: Content) -> None:
+        """Whoever does not depend on a collection and all that it says has executed must be one it depends on."""
+        if content.base is not None:
+            self._collections.append((decided, content.base))
+            for other in self._payloads:
+                self._check_base(other, decided, content.base)
+        for collection, base in self._collections:
+            if collection is not decided:
+                self._check_base(decided, collection, base)
+        self._payloads.append(decided)
+
+    @staticmethod
+    def _check_base(decided: Decided, collection: Decided, base: Vector) -> None:
+        above = any(
+            slot > decided.deps[row] for row, slot in enumerate(base) if row != decided.id.row
+        ) or not covers(decided.deps, collection.id)
+        if above and not covers(collection.deps, decided.id):
+            text = f"{describe(decided)} does not cover the collection {describe(collection)}, nor that it"
+            raise ViolationError("visibility", text, (decided.id, collection.id))
 
     def _check_against(self, decided: Decided, others: list[list[Slot]], key: bytes) -> None:
         """Everything above the decided dependencies must depend on the decided instance."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import InstanceId, Row
@@ -21,6 +22,15 @@ from epaxos.statemachine.sessions import BatchResult
 
 _FORGOTTEN: Result = (int(Outcome.FORGOTTEN), None)
 _UNTOLD: Result = (int(Outcome.UNTOLD), None)
+_EXPIRED: Result = (int(Outcome.EXPIRED), None)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A session: which request numbers have executed, and the generation in which it last executed something."""
+
+    numbers: set[int]
+    last: int = 0
 
 
 class Results(Observer):
@@ -31,7 +41,7 @@ class Results(Observer):
     replicas follows from the order of conflicting commands being the same everywhere, which `order` checks first.
     """
 
-    def __init__(self, contents: Contents, longest_value: int, *, tight: bool) -> None:
+    def __init__(self, contents: Contents, longest_value: int, window: int, *, tight: bool) -> None:
         self.state: State = {}
         self.results: dict[tuple[int, int], Result] = {}
         self._witness: list[tuple[Asked, Result]] = []
@@ -43,6 +53,14 @@ class Results(Observer):
         self._longest = longest_value
         self._expected: dict[InstanceId, Sequence[BatchResult]] = {}
         self._executed: set[InstanceId] = set()
+        self._window = window
+        self._generation = 0
+        self._sessions: dict[int, _Seen] = {}
+
+    @property
+    def executed_numbers(self) -> list[tuple[int, int]]:
+        """The commands, as (client, request number), of the sessions that have not ended."""
+        return [(client, number) for client, seen in self._sessions.items() for number in seen.numbers]
 
     @property
     def witness(self) -> Iterator[Asked]:
@@ -84,6 +102,8 @@ class Results(Observer):
             if decided.id not in self._executed:
                 self._executed.add(decided.id)
                 content = self._contents.of(decided.value)
+                if content.base is not None:
+                    self._collect(content.generation)
                 self._told[decided.id] = [
                     self._execute_batch(decided.id, batch, content.room) for batch in content.batches
                 ]
@@ -94,14 +114,22 @@ class Results(Observer):
         """Execute what only reads, and what has not been executed by an earlier instance or within this one."""
         told = []
         left = room
+        admitted = self._admit(batch[0])
         for asked in batch:
             name = (asked.client, asked.number)
             call = self.calls.get(name)
             if call is None or call.command != asked.command:
                 text = f"{place} holds command {asked.number} of client {asked.client}, {asked.command}: never asked"
                 raise ViolationError("no invention", text, (place,))
+            if not admitted:
+                told.append(_EXPIRED)
+                continue
             reads = only_reads(asked.command)
             result = self.results.get(name)
+            if result is not None and not reads and asked.number not in self._sessions[asked.client].numbers:
+                text = f"{place} executes command {asked.number} of client {asked.client} again: its session was lost"
+                raise ViolationError("exactly once", text, (place,), (name,))
+            self._sessions[asked.client].numbers.add(asked.number)
             if result is None or reads:
                 result = execute_within(self.state, asked.command, self._longest, room if reads else left)
                 self.results[name] = result
@@ -112,6 +140,23 @@ class Results(Observer):
                     left -= room_of(asked.command, result[1])
             told.append(result)
         return told
+
+    def _admit(self, asked: Asked) -> bool:
+        """Whether a batch may execute: its session is there, or began so lately that none of that name has ended."""
+        seen = self._sessions.get(asked.client)
+        if seen is None:
+            if not self._generation - self._window <= asked.generation <= self._generation:
+                return False
+            seen = self._sessions[asked.client] = _Seen(set())
+        seen.last = self._generation
+        return True
+
+    def _collect(self, generation: int) -> None:
+        """Drop the sessions that have been idle for longer than the window."""
+        if generation == self._generation:
+            self._generation += 1
+            oldest = self._generation - self._window
+            self._sessions = {client: seen for client, seen in self._sessions.items() if seen.last >= oldest}
 
     def _compare(self, row: Row, place: InstanceId, batches: Sequence[BatchResult]) -> None:
         """Compare a replica's results one by one; keep them for those that execute the same later."""

@@ -186,7 +186,9 @@ def _places(message: Any) -> tuple[InstanceId, ...]:
 
 
 def show_content(content: Content) -> str:
-    """The commands of a payload, the first few of many."""
+    """The commands of a payload, the first few of many; or what a collection carries."""
+    if content.base is not None:
+        return f"[collection after {content.generation}, base={content.base}]"
     shown = [f"{asked.client}:{asked.number} {show_command(asked.command)}" for asked in content.commands[:4]]
     if len(content.commands) > len(shown):
         shown.append(f"… {len(content.commands)} in all")

@@ -112,6 +112,7 @@ class Options:
     checkpoint        how long after something has executed a checkpoint begins
     checkpoint_size   how many executed instances make it begin at once
     retain            bytes of executed instances that a replica keeps for the others
+    collect           how long after a collection the next one is proposed
     chunk             bytes of a checkpoint that one message brings
     slice, merging    rows in a slice of a checkpoint; slices of a peer's that a round merges
     lease             how long a replica serves a checkpoint to somebody who does not ask any more
@@ -166,6 +167,7 @@ class Options:
     checkpoint: float
     checkpoint_size: int
     retain: int
+    collect: float
     chunk: int
     slice: int
     merging: int
@@ -262,6 +264,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_links(stream(seed, "links"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
+        collect=_draw_collections(stream(seed, "collections"), delay),
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
     )
 
@@ -470,6 +473,12 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
         "slice": random.choice((1, 2, 5, 256)),
         "merging": random.choice((1, 1, 16)),
     }
+
+
+def _draw_collections(random: Random, delay: float) -> float:
+    """Sessions end after two collections, so some of these run out while clients still try again."""
+    interval = delay * _between(random, 2, 100)
+    return 1e9 if random.random() < 0.4 else interval
 
 
 def _draw_troubles(random: Random, name: str, delay: float, faults: frozenset[str], f: int) -> dict[str, Any]:

@@ -247,6 +247,7 @@ def make_options(table: Table, load: Load) -> Options:
         checkpoint=_NEVER,
         checkpoint_size=int(_NEVER),
         retain=int(_NEVER),
+        collect=1e9,
         chunk=1,
         slice=1,
         merging=1,

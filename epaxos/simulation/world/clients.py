@@ -89,6 +89,7 @@ class Client:
 
     def _begin_session(self) -> None:
         self._session = self._surroundings.new_session()
+        self._generation = self._surroundings.replicas[self._target].generation
         self._next = 1
         self._open: dict[int, Call] = {}
         self._flights.clear()
@@ -151,6 +152,7 @@ class Client:
                 bytes(command.operation for command in commands),
                 [command.key for command in commands],
                 None if bare else arguments,
+                self._generation,
             )
         )
 
@@ -166,6 +168,7 @@ class Client:
         if session != self._session or flight not in self._flights or flight.sent != sent:
             return
         if self._lossy and self._random.random() < self._options.abandon:
+            self._surroundings.observer.noted("client gave up")
             self._give_up()
             return
         self._surroundings.observer.noted("client retried elsewhere")
@@ -174,7 +177,6 @@ class Client:
 
     def _give_up(self) -> None:
         """Leave everything unanswered and go on as somebody else."""
-        self._surroundings.observer.noted("client gave up")
         under_way = len(self._flights)
         self._begin_session()
         for _ in range(under_way):
@@ -188,6 +190,10 @@ class Client:
 
     def _take(self, result: BatchResult, row: Row) -> None:
         if result.client != self._session:
+            return
+        if Outcome.EXPIRED in result.outcomes:
+            self._surroundings.observer.noted("session ended before its client")
+            self._give_up()
             return
         values = result.values or [None] * len(result.outcomes)
         for number, answer in enumerate(zip(result.outcomes, values, strict=True), result.first):

@@ -81,5 +81,6 @@ def part_of(batch: Batch, start: int, stop: int) -> Batch:
             batch.operations[start:stop],
             batch.keys[start:stop],
             None if batch.arguments is None else batch.arguments[start:stop],
+            batch.generation,
         )
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from epaxos.checkpoint.collector import Collector
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.loading import load
@@ -46,14 +47,14 @@ from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import LocalClock, Schedule
-from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload
+from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload, make_collection
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.sessions import BatchResult, Budget
 
 MakeCore: TypeAlias = Callable[[Settings, Any, Durable], EPaxos]
 """Makes a core from settings, a seeded generator and what is durable."""
 
-LIMITS = Limits(key=64, value=LONGEST_VALUE, pause=3)
+LIMITS = Limits(key=64, value=LONGEST_VALUE, pause=3, window=1)
 """Small enough for values to reach them."""
 
 LARGEST_ROUND = 10_000
@@ -129,6 +130,7 @@ class Replica:
         self._cpu = options.cpu
         self._blocking = options.disk == "blocking"
         self._round_size = options.round
+        self._calm = False
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
         self.disk = self._make_disk()
@@ -144,6 +146,11 @@ class Replica:
             lambda record: self._observer.durable(self.row, record),
             self._guard_unless_paused,
         )
+
+    @property
+    def generation(self) -> int:
+        """What this replica tells a client that begins a session; of one that is down, what it told last."""
+        return self.machine.generation if self.starts else 0
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -179,7 +186,9 @@ class Replica:
         above = [entry.id for entry in checkpoint.entries]
         records = {record.id: copy_record(record) for record in loaded.records}
         self._observer.started(self.row, records, checkpoint.executed, above)
-        durable = Durable(loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries)
+        durable = Durable(
+            loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors
+        )
         self.core = self._world.make_core(self._world.settings(self.row), generator, durable)
         budget = Budget(self._options.kept, 3 * self._options.kept)
         self.machine = StateMachine(LIMITS, self._sleep, budget)
@@ -201,6 +210,7 @@ class Replica:
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
         )
         self.frontdoor = Frontdoor(self._options)
+        self._collector = Collector(options.collect, self.row, options.replicas)
         self._inbox: deque[Event[Any] | Transferred] = deque()
         self._held: list[Then] = []
         self._round_due = False
@@ -217,6 +227,7 @@ class Replica:
     def _resume(self) -> None:
         effects = self.core.resume(self.clock.now)
         self._take_copies(effects)
+        self._observer.handled(self.row, Tick(), effects)
         self._perform(effects)
 
     def crash(self) -> None:
@@ -288,6 +299,7 @@ class Replica:
     def calm(self) -> None:
         """No fault of this machine from now on."""
         self.fuse = None
+        self._calm = True
         self._cpu = min(self._cpu, self._options.calm_delay)
         self._round_size = LARGEST_ROUND
         self.disk.calm()
@@ -433,10 +445,16 @@ class Replica:
         if self._inbox or self._may_propose():
             return True
         now = self.clock.now
-        return self.core.deadline <= now or (not busy and self._keeper.deadline <= now)
+        if self.core.deadline <= now or (not self._calm and self._collector.deadline <= now):
+            return True
+        return not busy and self._keeper.deadline <= now
 
     def _may_propose(self) -> bool:
         return self.frontdoor.to_propose and self.core.in_flight < self._options.max_instances
+
+    def _collects(self, now: float) -> bool:
+        """Whether it is time for a collection; once the faults are over there is none, so that a run can end."""
+        return not self._calm and self._collector.is_due(self.machine.generation, now)
 
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
@@ -447,6 +465,10 @@ class Replica:
         while self._may_propose():
             effects.extend(self._handle(Propose(self.frontdoor.take_payload())))
         now = self.clock.now
+        if self._collects(now):
+            self._observer.noted("collection proposed")
+            payload = make_collection(self.machine.generation, self.core.status().executed)
+            effects.extend(self._handle(Propose(payload)))
         if self.core.deadline <= now:
             effects.extend(self._handle(Tick()))
         self._perform(effects)
@@ -495,6 +517,8 @@ class Replica:
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         core, keeper, now = self.core.deadline, self._keeper.deadline, self.clock.now
+        if not self._calm:
+            core = min(core, self._collector.deadline)
         deadline = min(core, keeper)
         if deadline <= now:  # one of the two waits; the other's time comes all the same
             deadline = max(core, keeper)

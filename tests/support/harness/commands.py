@@ -9,15 +9,17 @@ from epaxos.errors import FrameError
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A command that reads and writes keys; `name` tells it from others that touch the same."""
+    """A command that reads and writes keys, or a collection; `name` tells it from others that touch the same."""
 
     name: int
     reads: tuple[bytes, ...] = ()
     writes: tuple[bytes, ...] = ()
+    base: tuple[int, ...] | None = None
 
     @property
     def encoded(self) -> bytes:
-        return b"%d|%s|%s" % (self.name, b",".join(self.reads), b",".join(self.writes))
+        base = b"" if self.base is None else b",".join(b"%d" % slot for slot in self.base)
+        return b"%d|%s|%s|%s" % (self.name, b",".join(self.reads), b",".join(self.writes), base)
 
 
 def decode_access(encoded: bytes) -> Access:
@@ -27,8 +29,8 @@ def decode_access(encoded: bytes) -> Access:
         FrameError: there is none.
     """
     try:
-        name, reads, writes = encoded.split(b"|")
-        return Access(int(name), _keys(reads), _keys(writes))
+        name, reads, writes, base = encoded.split(b"|")
+        return Access(int(name), _keys(reads), _keys(writes), tuple(map(int, _keys(base))) or None)
     except ValueError as error:
         raise FrameError("malformed", f"not a command: {error}") from error
 
@@ -47,7 +49,14 @@ def get(name: int, *keys: bytes) -> Access:
     return Access(name, reads=keys)
 
 
+def collect(name: int, *base: int) -> Access:
+    """A collection."""
+    return Access(name, base=base)
+
+
 def conflict(one: Access, other: Access) -> bool:
-    """Whether two commands share a key that at least one of them writes."""
+    """Whether two commands share a key that at least one of them writes, or one is a collection."""
+    if one.base is not None or other.base is not None:
+        return True
     shared = {*one.reads, *one.writes} & {*other.reads, *other.writes}
     return any(key in one.writes or key in other.writes for key in shared)

@@ -12,7 +12,7 @@ import zmq
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
-from epaxos.statemachine.batch import Limits, encode_batch
+from epaxos.statemachine.batch import Batch, Limits, encode_batch
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -30,8 +30,12 @@ class Front:
         names = [replica.name for replica in self.config.replicas]
         self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self.sent: list[tuple[bytes, int, list[Any]]] = []
-        self.clients = Clients(self.config, LIMITS, self.stats, self._reply, lambda _: self.room)
+        self.clients = Clients(self.config, LIMITS, self.stats, self._reply, lambda _: self.room, self._ended)
         self.room = 2**40
+        self.over: set[int] = set()
+
+    def _ended(self, batch: Batch) -> int | None:
+        return 30 if batch.client in self.over else None
 
     def _reply(self, identity: bytes, frame: bytes) -> None:
         opened = open_frame(frame, self.config.fingerprint, self.config.max_frame)
@@ -317,3 +321,13 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
     assert +Counter(front.stats.errors) == expected
     assert set(expected) == {"malformed", "checksum", "version", "cluster", "unknown", "refused"}
     assert front.proposed() == []
+
+
+def test_a_frame_of_a_session_that_has_ended_is_not_taken() -> None:
+    front = Front()
+    front.over.add(7)
+    front.request(5, 2)
+    front.request(1, client=8)
+    assert front.sent == [(b"one", Kind.OVER, [7, 5, 2, 30])]
+    assert front.proposed() == [[(1, 1)]]
+    assert front.stats.errors["over"] == 1

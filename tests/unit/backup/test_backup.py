@@ -43,8 +43,11 @@ from epaxos.statemachine.operations import Operation
 from epaxos.storage.reading import Reading
 
 VALUES = {b"one": b"1", b"two": b"2" * 1000, b"\x00": b""}
-SESSIONS: list[list[object]] = [[7, 1, [1, 3], []], [2**64 - 1, 5, [1, 9], [[5, b"\0\0\0\0", None]]]]
-HEADER = Header("0.1.0", "2025-11-21T08:56:16+00:00", 5, N, "alpha", (4, -1, 7))
+SESSIONS: list[list[object]] = [
+    [7, 1, [1, 3], [], 2],
+    [2**64 - 1, 5, [1, 9], [[5, b"\0\0\0\0", None]], 3],
+]
+HEADER = Header("0.1.0", "2025-11-21T08:56:16+00:00", 5, N, "alpha", (4, -1, 7), 3)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def old(tmp_path: Path) -> Config:
     engine = open_directory(config, "alpha")
     write_log(engine, N, [record(InstanceId(0, 5), Phase.COMMITTED)], truncated=(4, -1, -1))
     entry = record(InstanceId(2, 9), Phase.COMMITTED)
-    write_checkpoint(engine, (4, -1, 7), VALUES, SESSIONS, [entry], deleted=[b"gone"])
+    write_checkpoint(engine, (4, -1, 7), VALUES, SESSIONS, [entry], deleted=[b"gone"], generation=6)
     engine.close()
     return config
 
@@ -85,7 +88,7 @@ def left_behind(config: Config) -> list[str]:
 
 def test_it_says_where_it_comes_from_and_holds_values_and_sessions_alone(old: Config, file: Path) -> None:
     with BackupFile(file) as backup:
-        assert backup.header[2:] == (old.identity, N, "alpha", (4, -1, 7))
+        assert backup.header[2:] == (old.identity, N, "alpha", (4, -1, 7), 6)
         rows = dict(backup.rows())
         assert dict(backup.rows()) == rows
     assert {key[1:]: value for key, value in rows.items() if key[:1] == VALUE} == VALUES
@@ -124,7 +127,7 @@ def test_what_is_no_backup_of_this_version(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("epaxos.backup.file.FORMAT", 99)
     write_backup(tmp_path / "later", HEADER, [])
     monkeypatch.undo()
-    with pytest.raises(BackupError, match="is in format 99; this version reads format 1"):
+    with pytest.raises(BackupError, match="is in format 99; this version reads format 2"):
         BackupFile(tmp_path / "later")
 
 

@@ -154,7 +154,7 @@ def test_nothing_is_written_again_that_has_not_changed() -> None:
     again.loaded(lone.writer.executed, lone.core.state.executor.above)
     again.begin()
     assert again.step()
-    assert staged == [meta_row(Meta(lone.writer.executed))]
+    assert staged == [meta_row(Meta(lone.writer.executed, lone.core.vectors()))]
 
 
 def test_a_value_that_has_gone_is_gone_in_the_checkpoint() -> None:

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from epaxos.client.commands import Op
+from epaxos.client.commands import Op, decode
 from epaxos.client.session.outbox import WINDOW_BYTES
 from epaxos.client.session.routes import AVOIDANCE, PATIENCE, REPAIR
 from epaxos.client.session.tickets import Ticket
-from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, Untold
+from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, SessionExpired, Untold
 from epaxos.statemachine.batch import decode_batch
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame
-from session_rig import Rig
+from session_rig import Rig, Sent
 
 
 def error_of(ticket: Ticket[str]) -> ClientError:
@@ -979,3 +979,118 @@ def test_a_ticket_in_pieces_can_be_aborted() -> None:
         "alpha refused the command: no",
         "gone",
     ]
+
+
+# How a session begins and ends
+
+
+def answer_greeting(rig: Rig, generation: int) -> int:
+    """Tell the session the generation that it asks for; returns the replica that it asked."""
+    ((replica, number),) = rig.greeted
+    rig.greeted.clear()
+    rig.receive(replica, Kind.STATUS_REPLY, number, {"generation": generation})
+    return replica
+
+
+def over(rig: Rig, sent: Sent, generation: int = 40) -> None:
+    batch = sent.batch
+    rig.receive(sent.replica, Kind.OVER, batch.client, batch.first, len(batch), generation)
+
+
+def test_a_session_asks_for_its_generation_before_its_first_command() -> None:
+    rig = Rig(generation=None)
+    assert rig.turn() == [] == rig.greeted
+    rig.put()
+    rig.puts(3)
+    assert rig.turn() == []
+    answer_greeting(rig, 7)
+    assert [sent.batch.generation for sent in rig.turn()] == [7]
+    rig.puts(3)
+    assert rig.only().batch.generation == 7
+
+
+def test_a_replica_that_does_not_tell_the_generation_is_left_for_another() -> None:
+    rig = Rig(generation=None, timeout=3.0)
+    ticket = rig.put()
+    rig.turn()
+    ((first, _),) = rig.greeted
+    rig.greeted.clear()
+    assert rig.later(1.0) == []
+    assert answer_greeting(rig, 2) != first
+    rig.reply(rig.only())
+    assert rig.finished() == [ticket]
+    assert ticket.error is None
+
+
+def test_nobody_tells_the_generation() -> None:
+    rig = Rig(generation=None, timeout=3.0)
+    ticket = rig.put()
+    for _ in range(4):
+        rig.later(1.0)
+    assert rig.finished() == [ticket]
+    assert isinstance(ticket.error, NoAnswer)
+    assert not ticket.error.may_have_executed
+
+
+def test_a_stranger_that_is_asked_for_the_generation_fails_what_waits() -> None:
+    rig = Rig(generation=None)
+    ticket = rig.put()
+    rig.turn()
+    rig.receive(0, Kind.REFUSED, 0, 0, 0, -1, "another cluster")
+    assert rig.finished() == [ticket]
+    assert isinstance(ticket.error, Refused)
+
+
+def test_after_a_long_silence_another_session_begins_unnoticed() -> None:
+    rig = Rig(window=2)
+    rig.put()
+    rig.reply(rig.only())
+    rig.finished()
+    before = rig.session.id
+    bulk, single = rig.puts(3), rig.put()
+    first, second = rig.turn()
+    over(rig, first)
+    assert rig.turn() == [] == rig.greeted, "the other frame may still be executed"
+    over(rig, second)
+    assert rig.turn() == []
+    answer_greeting(rig, 3)  # by a replica that is far behind
+    again = rig.turn()
+    assert {sent.batch.client for sent in again} == {rig.session.id} != {before}
+    assert {sent.batch.generation for sent in again} == {40}
+    assert sorted(number for sent in again for number in sent.numbers) == [2, 3, 4, 5]
+    for sent in again:
+        rig.reply(sent)
+    assert sorted(rig.finished(), key=id) == sorted([bulk, single], key=id)
+    assert bulk.error is None
+    assert single.error is None
+
+
+def test_what_may_have_executed_in_a_session_that_ended_is_not_tried_in_the_next() -> None:
+    rig = Rig(timeout=3.0)
+    lost = rig.put()
+    rig.only()
+    (again,) = rig.later(1.0)
+    over(rig, again)
+    rig.turn()
+    answer_greeting(rig, 40)
+    assert rig.turn() == []
+    assert rig.finished() == [lost]
+    assert isinstance(error_of(lost), SessionExpired)
+    assert error_of(lost).may_have_executed
+    later = rig.put()
+    rig.reply(rig.only())
+    assert rig.finished() == [later]
+
+
+def test_a_command_that_came_after_the_end_of_its_session() -> None:
+    rig = Rig()
+    ticket = rig.put()
+    rig.reply(rig.only(), outcomes=bytes([Outcome.EXPIRED]))
+    assert rig.finished() == [ticket]
+    with pytest.raises(SessionExpired) as caught:
+        decode(Op.put(b"key", b"value"), Outcome.EXPIRED, None)
+    assert caught.value.may_have_executed
+    rig.put()
+    rig.turn()
+    answer_greeting(rig, 40)
+    assert rig.only().batch.generation == 40

@@ -103,6 +103,7 @@ def test_keys_may_come_in_any_collection() -> None:
     class Lists(NamedTuple):
         reads: list[bytes]
         writes: frozenset[bytes]
+        base: None = None
         encoded: bytes = b""
 
     index = Conflicts(ROWS)

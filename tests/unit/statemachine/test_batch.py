@@ -50,16 +50,17 @@ def test_a_batch_survives_encoding() -> None:
     assert len(batch) == 4
 
 
-GOOD: list[object] = [9, 1, 0, b"\x02\x02", [b"a", b"b"], [b"x", b"y"]]
+GOOD: list[object] = [9, 0, 1, 0, b"\x02\x02", [b"a", b"b"], [b"x", b"y"]]
 
 
 ODD_COLUMNS: dict[int, list[object]] = {
     0: [-1, -(2**63), 1.0, True, None, b"9", "9"],
-    1: [0, -1, 2**63, 1.0, True, None],
-    2: [2, -1, 0.0, False, None],
-    3: [b"", b"\x02", b"\x02\x02\x02", "ab", [2, 2], None, 2],
-    4: [[], [b"a"], [b"a", b"b", b"c"], [b"a", "b"], [b"a", None], b"ab", None, {}],
-    5: [[], [b"x"], [b"x", b"y", b"z"], b"xy", 5, {"a": 1, "b": 2}],
+    1: [-1, 2**62, 1.0, True, None],
+    2: [0, -1, 2**63, 1.0, True, None],
+    3: [2, -1, 0.0, False, None],
+    4: [b"", b"\x02", b"\x02\x02\x02", "ab", [2, 2], None, 2],
+    5: [[], [b"a"], [b"a", b"b", b"c"], [b"a", "b"], [b"a", None], b"ab", None, {}],
+    6: [[], [b"x"], [b"x", b"y", b"z"], b"xy", 5, {"a": 1, "b": 2}],
 }
 
 

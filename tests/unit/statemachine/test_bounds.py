@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-import msgpack
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -228,10 +227,3 @@ def test_a_result_that_is_not_kept_any_more_is_told_as_that() -> None:
     assert run(machine, 2, swap(b"a", b"")) == BatchResult(ALICE, 2, bytes([Outcome.FORGOTTEN]), None)
     assert run(machine, 7, swap(b"a", b"")).values == [bytes(100)]
     assert run(machine, 8, get(b"a")).values == [bytes(100)]  # and nothing executed again
-
-
-def test_a_payload_that_was_written_without_bounds_is_still_read() -> None:
-    batch = encode_batch(ALICE, 1, 0, bytes([Operation.WRITE]), [b"a"], [b"1"])
-    old = decode_payload(msgpack.packb([batch]))
-    assert old.bounds is None
-    assert [one.keys for one in old.batches] == [[b"a"]]

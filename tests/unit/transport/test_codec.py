@@ -224,7 +224,9 @@ def test_in_its_own_row_an_instance_depends_on_lower_slots_only(slot: Slot) -> N
         assert kind_of_refusal(1, encode_message(message)) == "malformed"
 
 
-@pytest.mark.parametrize("payload", [None, 0, 1, "7||", [b"7||"], b"", b"7|", b"x||", b"7|||", True])
+@pytest.mark.parametrize(
+    "payload", [None, 0, 1, "7||", [b"7||"], b"", b"7|", b"x||", b"7|||1,2", b"7||||", True]
+)
 def test_a_payload_is_bytes_that_the_service_can_read(payload: object) -> None:
     assert kind_of_refusal(1, msgpack.packb([1, [1, 5], payload, [0, 0, 0], 0])) == "malformed"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mutants.mutation import Mutant, Patch
-from mutants.subjects import checkpoint, commit, durability, execution, liveness, recovery
+from mutants.subjects import checkpoint, collection, commit, durability, execution, liveness, recovery
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *commit.QUORUMS,
@@ -20,6 +20,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *checkpoint.CONTENTS,
     *checkpoint.ADOPTION,
     *checkpoint.RESTART,
+    *collection.CONFLICTS,
+    *collection.SESSIONS,
     *durability.ANSWERS,
     *durability.OWNER,
     *durability.DISK,

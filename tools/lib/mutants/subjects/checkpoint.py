@@ -197,8 +197,8 @@ TRUNCATION: Final = (
         (
             Patch(
                 _VALIDATION,
-                "        if executed[row] > deps[row]:\n"
-                "            yield InstanceId(row, executed[row]), Phase.COMMITTED\n",
+                "    for found in executed_above(state, place, command, deps):\n"
+                "        yield found, Phase.COMMITTED\n",
                 "",
             ),
         ),
@@ -213,11 +213,10 @@ TRUNCATION: Final = (
         (
             Patch(
                 _RECOVERY,
-                "                if self._executed_against(recovery, other):\n"
+                "                if executed_above(self._state, place, proposal.command, proposal.deps):\n"
                 '                    self._annul(recovery, "case 10: executed against")\n'
-                "                    return\n"
-                "                continue\n",
-                "                continue\n",
+                "                    return\n",
+                "",
             ),
         ),
         schedule=_ADOPTION_TESTS + "test_what_has_executed_and_is_dropped_tells_a_recovery_that_waits_for_it",
@@ -232,8 +231,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "meta_row(Meta(executed))])",
-                "meta_row(Meta(self.executed or executed))])",
+                "meta_row(meta)])",
+                "meta_row(meta._replace(executed=self.executed or executed))])",
             ),
         ),
         draw=AWAY,
@@ -287,16 +286,14 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "        self._values = self._machine.freeze()\n        self._slices = self._write(self._core.cut())\n",
-                "        self._slices = self._write(self._core.cut())\n",
+                "        self._values = self._machine.freeze()\n        self._slices",
+                "        self._slices",
             ),
             Patch(
                 _WRITER,
-                "        yield from self._write_rows()\n"
-                "        self._write_end(cut.executed, map(cut.entry, cut.above))\n",
+                "        yield from self._write_rows()\n        meta = Meta(cut.executed",
                 "        self._values = self._machine.freeze()\n"
-                "        yield from self._write_rows()\n"
-                "        self._write_end(cut.executed, map(cut.entry, cut.above))\n",
+                "        yield from self._write_rows()\n        meta = Meta(cut.executed",
             ),
         ),
         draw=AWAY,

@@ -198,8 +198,8 @@ CONFLICTS: Final = (
             ),
             Patch(
                 _CONFLICTS,
-                "max(_highest(written, writes), _highest(read, writes))",
-                "_highest(written, writes)",
+                "max(_highest(written, writes), _highest(read, writes), base)",
+                "max(_highest(written, writes), base)",
             ),
         ),
     ),

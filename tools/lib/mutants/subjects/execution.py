@@ -101,10 +101,9 @@ SESSIONS: Final = (
         (
             Patch(
                 "epaxos.statemachine.machine",
-                "        self._store.begin(bounds)\n        session = self._sessions.open(batch.client)\n",
-                "        session = self._sessions.open(batch.client)\n"
+                "        self._store.begin(bounds)\n        session.acknowledge(batch.acked)\n",
                 "        bounds = bounds and bounds._replace(results=bounds.results - session.weight)\n"
-                "        self._store.begin(bounds)\n",
+                "        self._store.begin(bounds)\n        session.acknowledge(batch.acked)\n",
             ),
         ),
     ),
