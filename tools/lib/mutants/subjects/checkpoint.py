@@ -543,8 +543,8 @@ RESTART: Final = (
         (
             Patch(
                 _REPLICA,
-                "        if known != stamp.incarnation:\n",
-                "        if known is None:\n",
+                "        known = self._incarnations.setdefault(sender, stamp.incarnation)\n",
+                "        known = self._incarnations[sender] = stamp.incarnation\n",
             ),
         ),
     ),
