@@ -426,7 +426,8 @@ class Replica(pykka.ThreadingActor):
             if open_:
                 return
             drain.finished = drain.finished or now
-            if not self._durability.finish(drain.finished, now):
+            drain.checkpointed = self._durability.finish(drain.finished, now)
+            if not drain.checkpointed:
                 return
         drain.left = True
         if not self._standing.trouble:
@@ -440,7 +441,9 @@ class Replica(pykka.ThreadingActor):
         if self._standing.trouble:
             return "its disk had failed, so there was nothing to finish"
         if not open_:
-            return f"all that was taken is answered, and peers and clients know ({seconds:.2f} s)"
+            checkpointed = self._drain is not None and self._drain.checkpointed
+            rest = "" if checkpointed else "; there was no time for a checkpoint, so the next start is slower"
+            return f"all that was taken is answered, and peers and clients know ({seconds:.2f} s){rest}"
         return (
             f"after {seconds:.1f} s with {self._clients.waiting} commands of clients unanswered; what of them is under "
             "way is for the other replicas to finish"
@@ -630,13 +633,13 @@ class Replica(pykka.ThreadingActor):
 
 
 class _Draining:
-    """How far a Replica is in stopping: since when, how long it may take, when all was finished, whether it is over."""
+    """How far a Replica is in stopping: since when, how long it may take, when all was finished; what is done."""
 
     def __init__(self, since: float, until: float) -> None:
         self.since = since
         self.until = until
         self.finished = 0.0
-        self.left = False
+        self.checkpointed = self.left = False
 
 
 _PATIENCE: Final = 1.0
