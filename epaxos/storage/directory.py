@@ -175,8 +175,11 @@ class DataDirectory:
         self._handle = self._lock = -1
 
     def abandon(self) -> None:
-        """Release it, and leave nothing behind if it was made here: only where nothing has been promised."""
-        if self.made:
+        """Release it, and leave nothing behind if it was made here: only where nothing has been promised.
+
+        What has come in its place meanwhile, as when a file system was mounted there, is somebody's data, and stays.
+        """
+        if self.made and self._is_in_place():
             with suppress(OSError):
                 for left in self.path.iterdir():
                     if left.name not in _HARMLESS:
@@ -187,6 +190,12 @@ class DataDirectory:
             with suppress(OSError):
                 place.rmdir()
         self._places = []
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still leads to the directory that was locked."""
+        with suppress(OSError):
+            return _number((self.path / _LOCK).stat()) == _number(os.fstat(self._lock))
+        return False
 
     def _make_place(self) -> None:
         """Make the directory and those above it that are missing."""

@@ -189,6 +189,17 @@ def test_what_was_there_stays_when_it_is_abandoned(data: Path, tmp_path: Path) -
     reopen(data, create=False)
 
 
+def test_what_has_come_in_the_place_of_an_abandoned_directory_stays(data: Path, tmp_path: Path) -> None:
+    """As where a replica started before the file system with its data was mounted."""
+    place = tmp_path / "place"
+    engine = open_durable(place)
+    place.rename(tmp_path / "covered")
+    data.rename(place)
+    with pytest.raises(WriteFailed, match="moved or removed"):
+        engine.abandon()
+    reopen(place, create=False)
+
+
 @pytest.mark.parametrize("moment", ["_lock", "_write", "make_private_file", "sync_directory"])
 def test_nothing_is_left_of_a_directory_that_could_not_be_made(
     tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
