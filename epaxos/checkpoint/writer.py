@@ -56,6 +56,7 @@ class CheckpointWriter:
         self._size = size
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Iterator[None] | None = None
+        self._may_give_up = False
         self._keys: set[bytes] = set()
         self._values: Mapping[bytes, bytes | None] = {}
         self.executed: Vector = ()
@@ -72,15 +73,20 @@ class CheckpointWriter:
 
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
+        self._may_give_up = False
         self._values = self._machine.freeze()
         self._slices = self._write(self._core.cut(), self._machine.generation)
 
     def adopt(self, fetched: Fetched) -> None:
         """Take a cut and merge a peer's checkpoint into it; the core has been told to `Hold` before."""
+        self._may_give_up = False
         self._slices = self._adopt(self._core.cut(), fetched)
 
     def step(self) -> bool:
         """Write a slice; True if it was the last one and the checkpoint can be committed.
+
+        What goes wrong before the first row is made is no row's fault, and is raised as it is: what the cut and a
+        peer's checkpoint hold has been taken in by halves, and would not be taken in again.
 
         Raises:
             RowRefused: a row cannot be made or written; `give_up` is to follow.
@@ -91,6 +97,8 @@ class CheckpointWriter:
             for _ in self._slices:
                 return False
         except (OverflowError, MemoryError) as error:
+            if not self._may_give_up:
+                raise
             raise RowRefused(f"a row of the checkpoint is too large ({error!r})") from error
         self._slices = None
         return True
@@ -112,6 +120,7 @@ class CheckpointWriter:
         self._write_end(meta, map(cut.entry, cut.above))
 
     def _write_rows(self) -> Iterator[None]:
+        self._may_give_up = True
         for some in _slices(self._keys, self._size):
             self._stage(index_rows(some, self._core.recall(some)))
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import NoReturn
 
 import pytest
 
@@ -112,3 +113,27 @@ def test_what_a_checkpoint_was_to_hold_that_cannot_be_written_is_in_the_next_one
     assert again.digest == lone.digest == replayed(lone.applied).digest_source().hexdigest()
     again.machine.freeze()
     assert again.core.status().executed == lone.core.status().executed
+
+
+@pytest.mark.parametrize("failing", ["absorb", "merge"])
+def test_what_cannot_be_done_over_is_not_given_up(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a cut that is absorbed, or of a slice that is merged, is nowhere noted."""
+
+    def fail(*_: object) -> NoReturn:
+        raise MemoryError
+
+    lone = Lone()
+    for decision in random_history(Random(1), 60):
+        lone.take(decision.commit)
+    if failing == "absorb":
+        monkeypatch.setattr(lone.core.state.executed, "add", fail)
+        lone.writer.begin()
+    else:
+        monkeypatch.setattr(lone.machine, "merge", fail)
+        fetched = Fetched(3, lone.core.width, decode_access)
+        rows = [*index_rows([b"other"], [[-1]] * lone.core.width), meta_row(Meta(NONE))]
+        fetched.take([(key, value) for key, value in rows if value is not None])
+        lone.core.on_event(hold_event(fetched), 0.0)
+        lone.writer.adopt(fetched)
+    with pytest.raises(MemoryError):
+        any(lone.writer.step() for _ in range(99))
