@@ -6,6 +6,13 @@ from typing import Final
 
 _WEIGHT, _DEVIATION_WEIGHT, _DEVIATIONS = 1 / 8, 1 / 4, 4
 
+LEAP: Final = 4.0
+"""Seconds by which one round trip may exceed twice what one hardly ever exceeds; beyond that it counts no more.
+
+Who was stopped for an hour measures an hour, and would wait for hours for who died meanwhile. A link that has become
+so slow is believed after some more of them.
+"""
+
 
 class RoundTrip:
     """Seconds: `mean` of the round trips measured with one peer, and `longest`, what an answer hardly ever exceeds.
@@ -26,6 +33,7 @@ class RoundTrip:
 
     def measured(self, seconds: float) -> None:
         """Take one more round trip."""
+        seconds = min(seconds, 2 * self.longest + LEAP)
         if not self.mean:
             self.mean, self._deviation = seconds, seconds / 2
             return

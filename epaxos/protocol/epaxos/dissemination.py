@@ -83,13 +83,15 @@ class Dissemination:
     def on_echo(self, sender: Row, message: Echo) -> None:
         """Note how long a beacon took there and back; see whether an answer must have come before it.
 
-        A stamp of before the restart tells nothing, nor does a second echo or one that others have overtaken.
+        A stamp of before the restart tells nothing, nor does a second echo or one that others have overtaken. Nor is
+        anything measured while the peer is away: one that was stopped echoes all beacons of that time when it goes on.
         """
         state = self._state
         if self._echoed is None or not self._echoed[sender] < message.stamp <= stamp_of(state.now):
             return
         self._echoed[sender] = message.stamp
-        state.measured(sender, state.now - time_of(message.stamp))
+        if sender in state.online:
+            state.measured(sender, state.now - time_of(message.stamp))
         question = self._asked.get(sender)
         if question is not None and message.stamp > question.stamp:
             self._end(sender, question)

@@ -479,6 +479,21 @@ def test_peer_may_be_silent_for_some_round_trips(line: Line) -> None:
     assert not line.remote.online
 
 
+def test_a_pause_is_not_taken_for_a_round_trip(line: Line) -> None:
+    """Who was stopped for an hour sees its own heartbeats come back only then."""
+    now = 0.0
+    for _ in range(50):
+        now += BEACON
+        line.remote.tick(now)
+        line.hear(now, beat=Beat(1, int((now - 0.001) * 1e6), 0))
+    line.remote.tick(now)
+    now += 3600.0
+    line.hear(now, beat=Beat(1, int((now - 3600.0) * 1e6), 0))
+    line.remote.tick(now)
+    line.remote.tick(now + 30.0)
+    assert not line.remote.online, "it died while this replica was stopped"
+
+
 def test_frame_that_is_no_heartbeat_says_nothing_of_hearing(line: Line) -> None:
     """It may have waited for long: what it knew then is no news."""
     line.hear(0.1, hears=False, beat=None)

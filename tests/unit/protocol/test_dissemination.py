@@ -180,6 +180,40 @@ def test_the_estimate_follows_what_is_measured() -> None:
     assert trip.longest == pytest.approx(2.0, rel=0.01)
 
 
+def test_what_a_peer_missed_while_it_was_away_is_no_round_trip() -> None:
+    """One that was stopped echoes it all when it goes on, before it is taken for back."""
+    probe = Probe()
+    trip = probe.core.state.round_trips[1]
+    probe.core.beacon(0.0)
+    probe.hint(1, online=False)
+    stamps = []
+    for _ in range(1000):
+        probe.now += 1.0
+        stamps.append(probe.core.beacon(probe.now).stamp)
+    for stamp in stamps:
+        probe.receive(1, Echo(stamp))
+    assert trip.longest == 0
+    probe.hint(1, online=True)
+    stamp = probe.core.beacon(probe.now + 0.1).stamp
+    probe.now += 0.2
+    probe.receive(1, Echo(stamp))
+    assert trip.mean == pytest.approx(0.1)
+
+
+def test_a_pause_does_not_make_patience_of_hours() -> None:
+    probe = Probe(recovery_timeout=1.0)
+    for peer in (1, 2):
+        for _ in range(50):
+            probe.now += 0.1
+            stamp = probe.core.beacon(probe.now).stamp
+            probe.receive(peer, Echo(stamp))
+    stamp = probe.core.beacon(probe.now).stamp
+    probe.now += 3600.0
+    for peer in (1, 2):
+        probe.receive(peer, Echo(stamp))
+    assert probe.core.state.patience(InstanceId(1, 0), 0) < 120.0
+
+
 # -- what is answered --------------------------------------------------------------------------------------
 
 
