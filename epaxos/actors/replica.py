@@ -557,9 +557,11 @@ class Replica(pykka.ThreadingActor):
         _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
         if kind in ("duplicate_name", "old_copy") or len(self._refused_by) > self._config.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
+            # Nobody will ever listen to what a directory begins that is refused like this; but who has once will never
+            # listen to another one.
+            refused = kind == "duplicate_name" or len(self._refused_by) == self._config.n - 1
+            self._unheard = refused and not self._peers.acknowledged
             forgotten = self._forgotten() if kind == "duplicate_name" else ""
-            # Nobody will ever listen to what a directory begins that is refused like this.
-            self._unheard = kind == "duplicate_name" or len(self._refused_by) == self._config.n - 1
             self._stop_with(RefusedByPeers(f"refused by {names}: {reason}{forgotten}"))
 
     def _forgotten(self) -> str:
@@ -568,7 +570,8 @@ class Replica(pykka.ThreadingActor):
         directory = directory_of(self._config, name)
         if self._durability.promised or directory is None:
             return ""
-        what = "was new, and is removed again" if self._parts.disk.engine.made else "holds nothing"
+        removed = self._parts.disk.engine.made and self._unheard
+        what = "was new, and is removed again" if removed else "holds nothing"
         return f". Its data directory {directory} {what}: see that storage.directory leads to that of {name}"
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:

@@ -16,7 +16,7 @@ import zmq
 from epaxos.actors import assembly, health
 from epaxos.actors.assembly import make_parts
 from epaxos.actors.health import Standing, examine
-from epaxos.actors.replica import Replica
+from epaxos.actors.replica import RefusedByPeers, Replica
 from epaxos.config import Config, load_config
 from epaxos.metrics import Health
 from epaxos.protocol.epaxos.messages import Accept, Beacon, Echo, Message, Offer, PreAccept, PreAcceptOK
@@ -25,7 +25,7 @@ from epaxos.statemachine.batch import decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.transport.codec import Beat, Codec, PeerRequest, encode_envelope, encode_message
-from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
 from failing_engine import FailingEngine
 from harness.lone import payload_of
@@ -52,6 +52,7 @@ class Outside:
         self._peers = [self._bound(row) for row in (BRAVO, CHARLIE)]
         self._door = self._connected(config.replicas[ME].peer_endpoint)
         self._client = self._connected(config.replicas[ME].client_endpoint)
+        self._identities: dict[zmq.Socket[bytes], bytes] = {}
         self.heard: list[PeerMessage] = []
         self.incarnation = 0
 
@@ -82,12 +83,23 @@ class Outside:
         )
         self._door.send(seal(Kind.PEER, self._config.fingerprint, encode_envelope(request)))
 
+    @property
+    def knows_both(self) -> bool:
+        """Whether the replica has spoken to both peers."""
+        return len(self._identities) == len(self._peers)
+
+    def refuse(self, kind: str) -> None:
+        """Let both peers refuse the replica."""
+        for socket in self._peers:
+            text = f"{kind}: not you".encode()
+            socket.send_multipart([self._identities[socket], seal(Kind.PEER_REFUSED, ANY_CLUSTER, text)])
+
     def listen(self) -> list[PeerMessage]:
         """What has arrived at the peers since the last time."""
         arrived: list[PeerMessage] = []
         for socket in self._peers:
             while socket.poll(0):
-                _, frame = socket.recv_multipart()
+                self._identities[socket], frame = socket.recv_multipart()
                 body = open_frame(frame, self._config.fingerprint, self._config.max_peer_frame).body
                 request = self._codec.decode_envelope(body)
                 self.incarnation = request.incarnation
@@ -179,6 +191,35 @@ def config_on(ports: list[int]) -> Config:
     )
     storage = replace(whole.storage, engine="memory", checkpoint=0.05)
     return replace(whole, replicas=replicas, beacon=0.03, timeout=5.0, retry=0.05, storage=storage)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_directory_is_kept_that_a_peer_knows_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    """As where both peers were upgraded first: the replica would come back to them as another one."""
+    engine = FailingEngine(MemoryEngine())
+    abandoned: list[bool] = []
+    monkeypatch.setattr(engine, "abandon", lambda: abandoned.append(True))
+    monkeypatch.setattr(assembly, "open_engine", lambda *_, **__: engine)
+    ports = Ports(9)
+    config = config_on(ports.numbers)
+    outside = Outside(config)
+    standing = Standing()
+    replica = Replica.start(config, ME, make_parts(config, ME), ["127.0.0.1"], standing)
+    try:
+        if known:
+            outside.make_friends()
+        outside.wait_for(lambda: bool(outside.listen()) and outside.knows_both)
+        outside.refuse("version")
+        outside.wait_for(standing.reached.is_set)
+        outside.wait_for(lambda: not replica.is_alive())
+    finally:
+        replica.stop(block=True)
+        outside.close()
+        ports.close()
+    assert isinstance(standing.error, RefusedByPeers)
+    assert bool(abandoned) is not known
 
 
 @contextmanager
