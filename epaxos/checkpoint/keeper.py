@@ -259,7 +259,7 @@ class Keeper:
         """Do a part of the work; what has executed in the core has executed in the state machine too."""
         todo = Todo(messages=self._ended)
         self._ended = []
-        self.source.expire(now)
+        self.source.expire(now, self._core.round_trip)
         if self._truncated is not None:
             self._drop(todo)
         if self.wants_cut(now):

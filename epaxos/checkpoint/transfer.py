@@ -37,6 +37,9 @@ DONE: Final = -1
 GONE: Final = -1
 """The position in an answer that tells of a transfer which the source does not know any more."""
 
+ROUND_TRIPS: Final = 5
+"""A transfer is kept for so many round trips with who asks for it, even if that is longer than the lease."""
+
 _ORIGINS: Final = 2**60
 """From how many positions the first of a transfer is drawn; any checkpoint ends well below what a message can say."""
 
@@ -97,8 +100,8 @@ class _Served:
 class Source:
     """Answers the requests of peers; `snapshot` gives the last durable checkpoint, `number` numbers never used.
 
-    A transfer that nobody asks about for `lease` seconds is over. A message brings at most `chunk`
-    bytes.
+    A transfer that nobody asks about for `lease` seconds, or some round trips, is over. A message brings at most
+    `chunk` bytes.
     """
 
     def __init__(
@@ -167,10 +170,11 @@ class Source:
         if served is not None:
             served.snapshot.close()
 
-    def expire(self, now: float) -> None:
-        """End the transfers that nobody asks about any more."""
-        for peer in [peer for peer, served in self._served.items() if now - served.used > self._lease]:
-            self._end(peer)
+    def expire(self, now: float, round_trip: Callable[[ReplicaRow], float] = lambda _: 0.0) -> None:
+        """End the transfers that nobody asks about any more; between two requests there is a round trip."""
+        for peer, served in list(self._served.items()):
+            if now - served.used > max(self._lease, ROUND_TRIPS * round_trip(peer)):
+                self._end(peer)
 
     def close(self) -> None:
         """End all transfers."""

@@ -11,6 +11,7 @@ import pytest
 
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import CatchUp, Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.rows import Meta, meta_row
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold
@@ -382,3 +383,16 @@ def test_a_merged_checkpoint_that_cannot_be_written_is_merged_again() -> None:
     assert [type(event) for event in todo.events] == [Hold]
     assert [type(event) for event in rig.adopt(4 * INTERVAL).events] == [Adopt, Checkpointed]
     assert rig.writer.begun == ["adopted", "given up", "adopted"]
+
+
+def test_a_peer_keeps_its_place_for_some_round_trips() -> None:
+    """Each request comes a round trip after the one before, and where queues are long that exceeds any lease."""
+    rig = Rig()
+    rig.engine.stage_state([meta_row(Meta(NONE))])
+    rig.engine.commit_state()
+    rig.core.longest = LEASE
+    rig.keeper.receive(1, FetchRows(5, 0), 0.0)
+    rig.keeper.poll(4 * LEASE)
+    assert rig.keeper.source.active
+    rig.keeper.poll(6 * LEASE)
+    assert not rig.keeper.source.active
