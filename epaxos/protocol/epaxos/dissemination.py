@@ -124,10 +124,15 @@ class Dissemination:
                 self._end(peer, question)
 
     def _end(self, peer: Row, question: Question) -> None:
-        """Ask for the next stretch of the row if some of this one has come, or for another row."""
+        """Ask for the next stretch of the row if some of this one has come, or for another row.
+
+        The rows have turns: one of which nothing comes, since the peer has dropped it, must not keep others waiting.
+        """
         del self._asked[peer]
-        has_come = self._state.logs.committed[question.row] >= question.first
-        self._ask(peer, [*([question.row] if has_come else []), *self._stalled[peer]])
+        row = question.row
+        has_come = self._state.logs.committed[row] >= question.first
+        in_turn = sorted(self._stalled[peer], key=lambda other: (other <= row, other))
+        self._ask(peer, [*([row] if has_come else []), *in_turn])
 
     def _ask(self, peer: Row, rows: Iterable[Row]) -> None:
         """Ask a peer for the first of some rows in which it is ahead and that nobody is asked for who is there."""

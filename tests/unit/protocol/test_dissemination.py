@@ -6,7 +6,7 @@ import pytest
 
 from epaxos.protocol.contract import Effects
 from epaxos.protocol.epaxos.dissemination import BYTES_PER_ANSWER, SLOTS_PER_REQUEST
-from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Echo, Message, PreAccept
+from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Echo, Message, PreAccept, Truncated
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP
 from epaxos.protocol.roundtrips import RoundTrip
@@ -141,6 +141,21 @@ def test_a_row_that_a_peer_was_asked_for_which_is_gone_is_asked_of_another() -> 
     probe.hint(1, online=False)
     assert asked(probe.receive(1, beacon(committed=(-1, 3, -1)))) == [(1, CommitRequest(1, 0, 3))]
     assert asked(probe.receive(2, beacon(committed=(-1, 3, -1)))) == [(2, CommitRequest(1, 0, 3))]
+
+
+def test_a_row_of_which_nothing_comes_keeps_no_other_waiting() -> None:
+    """As where the peer has dropped it, and its checkpoint takes long."""
+    probe = Probe()
+    probe.hint(2, online=False)
+    rows = set()
+    effects = probe.receive(1, beacon(committed=(-1, 3, 3)))
+    for _ in range(10):
+        rows |= {request.row for _, request in asked(effects) if isinstance(request, CommitRequest)}
+        probe.receive(1, Truncated(InstanceId(1, 0), (-1, 3, -1)))
+        probe.pass_time(0.1)
+        probe.receive(1, beacon(committed=(-1, 3, 3)))
+        effects = probe.receive(1, Echo(probe.core.beacon(probe.now).stamp))
+    assert rows == {1, 2}
 
 
 def test_many_beacons_at_once_make_one_request() -> None:
