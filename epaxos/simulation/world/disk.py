@@ -242,9 +242,10 @@ class Disk:
     def _finish(self) -> None:
         self._fail_if_it_does([entry for entry in self._under_way if isinstance(entry, _Write)])
         while self._under_way:
+            if isinstance(self._under_way[0], _Write):
+                self._step()  # a crash here finds it still under way: what comes later is not durable without it
             entry = self._under_way.popleft()
             if isinstance(entry, _Write):
-                self._step()
                 self._keep(entry)
             else:
                 entry()
