@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epaxos.protocol.epaxos.messages import Beacon, PreAccept, Recover
+from epaxos.protocol.epaxos.messages import Beacon, Nack, PreAccept, Recover
 from epaxos.protocol.ids import InstanceId, next_ballot
 from harness.commands import put
 from harness.probe import Probe, sent
@@ -44,6 +44,17 @@ def test_what_was_taken_over_is_not_left_to_the_owner() -> None:
     waited = until_recovery(probe, 20 * TIMEOUT)
     assert waited is not None
     assert waited < 2 * TIMEOUT
+
+
+def test_nack_brings_a_recoverer_above_all_that_was_promised() -> None:
+    """Else each attempt is refused until its ballots, one round of the ring at a time, have come as far."""
+    probe = informed()
+    probe.hint(OWNER, online=False)
+    assert until_recovery(probe, 20 * TIMEOUT) is not None
+    promised = next_ballot(100 * N, THIRD, N)
+    probe.receive(OWNER, Nack(PLACE, promised))
+    assert until_recovery(probe, 100 * TIMEOUT) is not None
+    assert probe.instance(*PLACE).bal > promised
 
 
 def test_recovery_that_found_no_quorum_is_begun_again_when_a_peer_is_back() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hunt.run import draw
 from hunt.task import Found, Task
 from mutants import __main__ as mutants
 from mutants.__main__ import control, parse, same_seeds, task_of, verdict
@@ -83,6 +84,12 @@ def test_names_are_names() -> None:
 def test_draws_with_one_name_are_one_draw() -> None:
     draws = {draw for mutant in MUTANTS for draw in (mutant.draw, mutant.damage) if draw is not None}
     assert len({draw.name for draw in draws}) == len(draws)
+
+
+def test_no_draw_takes_silence_between_two_beacons_for_absence() -> None:
+    for wanted in {mutant.draw for mutant in MUTANTS}:
+        options = [draw(seed, wanted).options for seed in range(20)]
+        assert all(drawn.offline > 2 * drawn.beacon for drawn in options), wanted.name
 
 
 def test_schedules_exist() -> None:

@@ -99,7 +99,14 @@ UNHEARD: Final = Draw(
     operations=4,
     faults="loss,reorder,crash,death",
     muted=("PreAccept", "Commit"),
-    times=(("patience", 4.0), ("phase", 150.0), ("checkpoint", 0.5), ("beacon", 40.0), ("fast_path", 1.0)),
+    times=(
+        ("patience", 4.0),
+        ("phase", 150.0),
+        ("checkpoint", 0.5),
+        ("beacon", 40.0),
+        ("offline", 120.0),
+        ("fast_path", 1.0),
+    ),
     options=(
         ("troubles", 6),
         ("dead", 1),

@@ -246,7 +246,8 @@ JUDGEMENT: Final = (
                 "self._heard[place] = self._heard.get(place, 0)",
             ),
         ),
-        schedule=_COSTS + "test_a_nack_brings_a_recoverer_above_all_that_was_promised",
+        schedule="tests/unit/protocol/test_comeback.py::"
+        "test_nack_brings_a_recoverer_above_all_that_was_promised",
     ),
     Mutant(
         "beacon-unheeded",
