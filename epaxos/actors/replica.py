@@ -343,9 +343,13 @@ class Replica(pykka.ThreadingActor):
             effects.extend(self._core.on_event(Tick(), now))
 
     def _may_collect(self) -> bool:
-        """Whether there is something to collect, and nothing of a silent peer that everybody would wait for then."""
+        """Whether there is something to collect, and nothing of a silent peer that everybody would wait for then.
+
+        Nor without a quorum: nothing would come of it, and while it lasts one after the other would pile up.
+        """
         status = self._core.status()
         may = self._takes_part and self._drain is None and self._machine.sessions > 0
+        may = may and self._stats.has_quorum and self._core.in_flight < self._config.max_instances
         return may and all(
             remote.online or status.committed[peer] == status.seen[peer]
             for peer, remote in self._remotes.items()
