@@ -40,6 +40,7 @@ ERROR_KINDS: Final = (
     "unknown",
     "sender",
     # frames of clients that were well formed and not taken
+    "over",
     "refused",
     "busy",
     # connections of clients
