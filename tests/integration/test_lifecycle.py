@@ -261,7 +261,7 @@ def test_a_replica_that_begins_anew_alone_waits_for_those_that_may_know_another(
     place = directory_of(alive, "bravo")
     place.rename(place.with_name("away"))
     alive.start()
-    assert alive.wait("bravo") == 1  # its directory goes, unless charlie has been quicker to know it by its number
+    assert alive.wait("bravo") == 1  # its directory goes, unless charlie has known it by its number
 
 
 @pytest.mark.parametrize("peers_restart", [False, True])
