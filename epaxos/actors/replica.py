@@ -32,7 +32,7 @@ from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings, Send
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
 from epaxos.actors.status import describe
-from epaxos.checkpoint.collector import Collector
+from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
@@ -112,7 +112,9 @@ class Replica(pykka.ThreadingActor):
         limits = limits_of(config)
         self._bounds = limits.bounds
         self._clients = Clients(config, limits, self._stats, self._reply, self._room, self._machine.ended)
-        self._collector = Collector(config.collect, row, config.n)
+        self._collector = Collector(
+            CollectorSettings(config.collect, row, config.n, config.slow_quorum, config.max_instances)
+        )
         self._peers = Peers(
             config,
             row,
@@ -343,17 +345,11 @@ class Replica(pykka.ThreadingActor):
             effects.extend(self._core.on_event(Tick(), now))
 
     def _may_collect(self) -> bool:
-        """Whether there is something to collect, and nothing of a silent peer that everybody would wait for then.
-
-        Nor without a quorum: nothing would come of it, and while it lasts one after the other would pile up.
-        """
-        status = self._core.status()
-        may = self._takes_part and self._drain is None and self._machine.sessions > 0
-        may = may and self._stats.has_quorum and self._core.in_flight < self._config.max_instances
-        return may and all(
-            remote.online or status.committed[peer] == status.seen[peer]
-            for peer, remote in self._remotes.items()
-        )
+        """Whether a collection is of use, as far as this replica knows: before it has started it knows old things."""
+        if not self._standing.started or self._drain is not None:
+            return False
+        online = [row for row, remote in self._remotes.items() if remote.online]
+        return self._collector.may_propose(self._core.status(), self._machine.sessions, online)
 
     def _may_propose(self) -> bool:
         return (

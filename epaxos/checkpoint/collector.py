@@ -7,17 +7,34 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import NamedTuple
+
+from epaxos.protocol.contract import CoreStatus
 from epaxos.protocol.ids import Row
 
 
-class Collector:
-    """The collections that replica `row` of `n` proposes, at most one in `interval` seconds.
+class CollectorSettings(NamedTuple):
+    """How replica `row` of `n` collects.
 
-    A cluster in which nothing is left to collect proposes none.
+    interval   seconds between two collections, at least
+    quorum     how many replicas a commit takes
+    instances  own instances in flight at most
     """
 
-    def __init__(self, interval: float, row: Row, n: int) -> None:
-        self._patience = interval * (1 + row / n)
+    interval: float
+    row: Row
+    n: int
+    quorum: int
+    instances: int
+
+
+class Collector:
+    """The collections that one replica proposes. A cluster in which nothing is left to collect proposes none."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._patience = settings.interval * (1 + settings.row / settings.n)
         self._generation = -1
         self._due = 0.0
 
@@ -28,6 +45,23 @@ class Collector:
         known, self._generation = self._generation == generation, generation
         self._due = now + self._patience
         return known
+
+    def may_propose(self, status: CoreStatus, sessions: int, online: Collection[Row]) -> bool:
+        """Whether there is something to collect, and nothing of a silent peer that everybody would wait for then.
+
+        `online` are the peers that this replica hears and that hear it. Nor without a quorum: nothing would come of it,
+        and while it lasts one after the other would pile up.
+        """
+        settings = self._settings
+        return (
+            sessions > 0
+            and len(online) + 1 >= settings.quorum
+            and status.in_flight < settings.instances
+            and all(
+                row == settings.row or row in online or committed == seen
+                for row, (committed, seen) in enumerate(zip(status.committed, status.seen, strict=True))
+            )
+        )
 
     @property
     def deadline(self) -> float:

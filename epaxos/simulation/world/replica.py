@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from epaxos.checkpoint.collector import Collector
+from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.loading import load
@@ -210,7 +210,11 @@ class Replica:
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
         )
         self.frontdoor = Frontdoor(self._options)
-        self._collector = Collector(options.collect, self.row, options.replicas)
+        self._collector = Collector(
+            CollectorSettings(
+                options.collect, self.row, options.replicas, options.quorums.slow, options.max_instances
+            )
+        )
         self._inbox: deque[Event[Any] | Transferred] = deque()
         self._held: list[Then] = []
         self._round_due = False
@@ -454,7 +458,11 @@ class Replica:
 
     def _collects(self, now: float) -> bool:
         """Whether it is time for a collection; once the faults are over there is none, so that a run can end."""
-        return not self._calm and self._collector.is_due(self.machine.generation, now)
+        return (
+            not self._calm
+            and self._collector.is_due(self.machine.generation, now)
+            and self._collector.may_propose(self.core.status(), self.machine.sessions, self._online)
+        )
 
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""

@@ -1,38 +1,30 @@
-"""When a Replica proposes a collection (protocol 4.13)."""
+"""Which Replica proposes collections (protocol 4.13)."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from epaxos.actors.replica import Replica
 
 
-def _replica(**changes: Any) -> Any:
-    """As much of a Replica as is asked: it has a session to collect, and one peer, of which nothing is open."""
-    values = {"quorum": True, "in_flight": 0, "sessions": 1, "online": True, "seen": (0, 0)} | changes
-    status = SimpleNamespace(committed=(0, 0), seen=values["seen"])
-    return SimpleNamespace(
-        _takes_part=True,
-        _drain=None,
-        _core=SimpleNamespace(status=lambda: status, in_flight=values["in_flight"]),
-        _machine=SimpleNamespace(sessions=values["sessions"]),
-        _stats=SimpleNamespace(has_quorum=values["quorum"]),
-        _config=SimpleNamespace(max_instances=64),
-        _remotes={1: SimpleNamespace(online=values["online"])},
+def _replica(**changes: Any) -> Mock:
+    """One that has started, does not leave, and is in touch with one of two peers."""
+    replica = Mock(_drain=None, _remotes={1: Mock(online=True), 2: Mock(online=False)})
+    replica.configure_mock(**{"_standing.started": True} | changes)
+    return replica
+
+
+def test_it_asks_whether_there_is_something_to_collect() -> None:
+    replica = _replica()
+    assert Replica._may_collect(replica) is replica._collector.may_propose.return_value
+    replica._collector.may_propose.assert_called_once_with(
+        replica._core.status(), replica._machine.sessions, [1]
     )
 
 
-@pytest.mark.parametrize("changes", [{}, {"online": False}, {"seen": (0, 1)}, {"in_flight": 63}])
-def test_a_collection_is_proposed_where_there_is_something_to_collect(changes: dict[str, Any]) -> None:
-    assert Replica._may_collect(_replica(**changes))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"quorum": False}, {"in_flight": 64}, {"sessions": 0}, {"online": False, "seen": (0, 1)}],
-)
-def test_none_is_proposed_of_which_nothing_would_come(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"_standing.started": False}, {"_drain": object()}])
+def test_one_that_starts_or_leaves_does_not_ask(changes: dict[str, Any]) -> None:
     assert not Replica._may_collect(_replica(**changes))
