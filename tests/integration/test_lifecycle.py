@@ -196,7 +196,8 @@ def cut_off(cluster: ClusterMaker) -> Iterator[LiveCluster]:
     """A cluster of which only alpha runs, with a command under way that it cannot finish."""
     alive = cluster(3, **DURABLE)
     others = [alive.process(name) for name in ("bravo", "charlie")]
-    calling = threading.Thread(target=call_in_vain, args=(alive,), daemon=True)
+    over = threading.Event()
+    calling = threading.Thread(target=call_in_vain, args=(alive, over), daemon=True)
     for process in others:
         process.send(signal.SIGSTOP)
     calling.start()
@@ -207,14 +208,15 @@ def cut_off(cluster: ClusterMaker) -> Iterator[LiveCluster]:
             time.sleep(0.02)
         yield alive
     finally:
+        over.set()
         for process in others:
             process.send(signal.SIGCONT)
         calling.join(20)
 
 
-def call_in_vain(alive: LiveCluster) -> None:
+def call_in_vain(alive: LiveCluster, over: threading.Event) -> None:
     with alive.client("alpha", timeout=3.0) as client, suppress(ClientError):
-        while True:  # the first ones may be faster than the signals that stop the others
+        while not over.is_set():  # the first ones may be faster than the signals that stop the others
             client.put(b"key", b"value")
 
 
