@@ -190,7 +190,9 @@ def test_serve_stops_in_order_on_a_signal(cluster: ClusterMaker, number: int) ->
 def test_signals_that_a_replica_goes_on_after(cluster: ClusterMaker) -> None:
     alive = cluster(1)
     alpha = alive.process("alpha")
-    wait_until_log_has(alpha, "INFO     listening for peers on ")  # before that it is still being put together
+    wait_until_log_has(
+        alpha, "INFO     listening for peers on "
+    )  # before that it is still being put together
     alpha.send(signal.SIGUSR1)
     wait_until_log_has(alpha, r"^(Current t|T)hread 0x[0-9a-f]+ \(most recent call first\):$", 3)
     wait_until_log_has(alpha, r'^  File ".*epaxos/actors/(mailbox|replica).py", line ')

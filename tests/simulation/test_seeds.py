@@ -9,7 +9,6 @@ import pytest
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.sweep.sweep import run_seed
 
-
 INTERESTING = (
     "commit: slow",
     "commit: recovered",

@@ -23,6 +23,8 @@ PROGRAMS = Path(sys.executable).parent
 TIMES = PROGRAMS.parent / ".test-seconds.json"  # of the last runs that passed, by kind
 KEPT = 9  # of which so many are kept
 QUIET: Final = {"--fast": 45, "all": 200}  # seconds on two quiet cores: what to expect before any run
+# One more than the two cores: tests that start processes wait most of their time.
+WORKERS: Final = 3
 FAST: Final = ("tests/unit", "tests/scenario", "-m", "not slow")
 
 
@@ -48,7 +50,10 @@ def steps(pytest_arguments: Sequence[str]) -> list[Step]:
         Step("format", ("ruff", "format", "--check", ".")),
         Step("types", ("mypy",)),
         Step("imports", ("lint-imports", "--no-logo")),
-        Step("tests", ("pytest", "--numprocesses=2", "--dist=worksteal", "--instafail", *pytest_arguments)),
+        Step(
+            "tests",
+            ("pytest", f"--numprocesses={WORKERS}", "--dist=worksteal", "--instafail", *pytest_arguments),
+        ),
     ]
 
 
