@@ -55,6 +55,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "replica restarted with open instances",
         "replica restarted from a checkpoint",
         "replica dead for good",
+        "promises lost with the power",
         "crash between two effects",
         "write torn by a crash",
         "replica paused",

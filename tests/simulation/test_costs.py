@@ -13,7 +13,7 @@ from typing import Any
 
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.plan.faults import draw_faults
-from epaxos.simulation.plan.options import Mute, Overrides, draw_options
+from epaxos.simulation.plan.options import Mute, Overrides, draw_options, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import draw_workload
 from epaxos.simulation.run import Outcome, Run
@@ -22,10 +22,10 @@ QUICK = {"patience": 4.0, "fast_path": 1.0}
 """Times in mean delays of a message, as in all draws below."""
 
 
-def run(seeds: int, overrides: Overrides, times: dict[str, float], **options: Any) -> list[Outcome]:
-    """The first seeds, with some options decided instead of drawn."""
+def run(seeds: Iterable[int], overrides: Overrides, times: dict[str, float], **options: Any) -> list[Outcome]:
+    """Some seeds, with some options decided instead of drawn."""
     outcomes = []
-    for seed in range(seeds):
+    for seed in seeds:
         drawn = draw_options(seed, overrides)
         drawn = replace(drawn, **options)
         scaled: dict[str, Any] = {name: drawn.delay * value for name, value in times.items()}
@@ -58,7 +58,7 @@ def test_one_owner_outside_the_quorum_is_enough_to_annul() -> None:
         *mute("RecoverOK", (0, 4), (1,)),
     ]
     outcomes = run(
-        60,
+        range(60),
         Overrides(5, frozenset({"reorder"}), 8),
         QUICK | {"phase": 120.0, "think": 0.2},
         mutes=tuple(mutes),
@@ -76,10 +76,43 @@ def test_one_owner_outside_the_quorum_is_enough_to_annul() -> None:
     assert marks(outcomes)["recovery case 9: wait"] < 35
 
 
+def test_late_owner_ends_a_recovery() -> None:
+    """Replica 1 recovers what it and the owner, 0, know, and 4 what it and 2 know; these answer last (case 13)."""
+    everybody = range(5)
+    mutes = [
+        *mute("PreAccept", (0,), (2, 3, 4)),
+        *mute("PreAccept", (2,), (0, 1, 3)),
+        *mute("PreAcceptOK", everybody, (0, 2)),
+        *mute("RecoverOK", (0, 4), (1,)),
+        *mute("RecoverOK", (1, 2), (4,)),
+        *mute("Recover", (0, 2, 3), everybody),
+    ]
+    both = {0, 2}
+    homes = {seed: {stream(seed, f"client {name}").randrange(5) for name in (0, 1)} for seed in range(800)}
+    outcomes = run(
+        [seed for seed, asked in homes.items() if asked == both],
+        Overrides(5, frozenset(), 2),
+        QUICK | {"phase": 20.0, "think": 0.2, "client_timeout": 1000.0},
+        mutes=tuple(mutes),
+        f=2,
+        e=2,
+        keys=1,
+        hot=1.0,
+        mix="writes",
+        thrifty=False,
+        acquainted=True,
+        clients=2,
+        window=1,
+        cpu=0.0,
+    )
+    assert marks(outcomes)["recovery case 5: validate"] > 20
+    assert marks(outcomes)["recovery case 9: wait"] < 7
+
+
 def test_who_missed_decisions_asks_for_them() -> None:
     """No Commit arrives as long as the faults last. Without asking, each decision has to be recovered."""
     outcomes = run(
-        40,
+        range(40),
         Overrides(3, frozenset(), 8),
         {"patience": 8.0, "phase": 100.0, "fast_path": 1.0, "think": 0.5},
         mutes=tuple(mute("Commit", range(3), range(3))),
@@ -92,7 +125,7 @@ def test_who_missed_decisions_asks_for_them() -> None:
 def test_links_that_are_full_carry_payloads_once() -> None:
     """Time-outs are far shorter than a payload's way through a full link: who sends it again makes that longer."""
     outcomes = run(
-        12,
+        range(12),
         Overrides(3, frozenset({"bandwidth"}), 60),
         QUICK
         | {"phase": 10.0, "think": 0.1, "client_timeout": 1000.0}

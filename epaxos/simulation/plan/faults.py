@@ -101,6 +101,17 @@ class BadDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerLoss:
+    """A machine dies, with what was written and not synced: nobody may start the replica on what is left."""
+
+    when: float
+    row: Row
+
+    def __str__(self) -> str:
+        return f"replica {self.row} loses power, for good"
+
+
+@dataclass(frozen=True, slots=True)
 class Comeback:
     """A replica that was to stop for good comes back without its disk."""
 
@@ -123,7 +134,7 @@ class Drift:
         return f"clock of {self.row} runs at {self.rate:.2f} s/s"
 
 
-Fault: TypeAlias = Crash | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift
+Fault: TypeAlias = Crash | PowerLoss | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift
 
 
 def _milliseconds(seconds: float) -> str:
@@ -153,10 +164,12 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     for _ in range(options.troubles if weights else 0):
         kind = random.choices(list(weights), list(weights.values()))[0]
         drawn.append(_draw(random, kind, options))
-    dead = [
+    dead: list[Crash | PowerLoss] = [
         _crash(random, random.random() * options.phase, row, None)
         for row in random.sample(range(options.replicas), options.dead)
     ]
+    if "power" in options.faults:
+        dead = [PowerLoss(crash.when, crash.row) for crash in dead]
     drawn += dead
     random = stream(options.seed, "disks")
     drawn += [

@@ -38,6 +38,7 @@ FAULTS: Final = {
     "client": "requests and replies are lost, clients retry elsewhere in other groupings or give up",
     "bandwidth": "links carry so many bytes a second, for good, and drop what their queues cannot hold",
     "distance": "round trips are longer than time-outs, for good",
+    "power": "machines that sync once an interval lose power for good; some come back without their disk",
 }
 """The kinds of faults, by the names that --faults takes."""
 
@@ -109,6 +110,7 @@ class Options:
     bias, mutes       message types that fare worse, everywhere or between two replicas
     rate, queue       bytes a second that a link carries; how many may wait before it. No bounds if the rate is 0
     disk              "instant", "blocking" (the replica waits for it) or "pipelined" (it goes on meanwhile)
+    sync              how long what is written waits until it is synced, with `sync` = "interval"; 0 with "always"
     checkpoint        how long after something has executed a checkpoint begins
     checkpoint_size   how many executed instances make it begin at once
     retain            bytes of executed instances that a replica keeps for the others
@@ -164,6 +166,7 @@ class Options:
     mutes: tuple[Mute, ...]
     disk: str
     disk_delay: float
+    sync: float
     checkpoint: float
     checkpoint_size: int
     retain: int
@@ -265,6 +268,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_machines(stream(seed, "machines"), delay, faults),
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
         collect=_draw_collections(stream(seed, "collections"), delay),
+        sync=delay * _between(stream(seed, "sync"), 1, 50) if "power" in faults else 0.0,
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
     )
 
@@ -306,10 +310,10 @@ def _draw_cluster(seed: int, replicas: int | None) -> tuple[int, int, int]:
     return n, f, default_e(n, f)
 
 
-_SELDOM: Final = {"bandwidth": 0.06, "distance": 0.03}
+_SELDOM: Final = {"bandwidth": 0.06, "distance": 0.03, "power": 0.04}
 """Kinds of faults that make other runs of what they touch, by how likely they are, one of them in a run.
 
-In large runs they take too long. Together, queues make time-outs, far too short already, hopeless.
+In large runs the first two take too long. Together, queues make time-outs, far too short already, hopeless.
 """
 
 
@@ -488,6 +492,6 @@ def _draw_troubles(random: Random, name: str, delay: float, faults: frozenset[st
     return {
         "phase": delay * _between(random, *scale.phase),
         "troubles": troubles,
-        "dead": dead if "death" in faults else 0,
+        "dead": dead if faults & {"death", "power"} else 0,
         "comeback": 0.2,
     }

@@ -244,6 +244,7 @@ def make_options(table: Table, load: Load) -> Options:
         mutes=(),
         disk="instant",
         disk_delay=0.0,
+        sync=0.0,
         checkpoint=_NEVER,
         checkpoint_size=int(_NEVER),
         retain=int(_NEVER),

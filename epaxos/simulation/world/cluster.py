@@ -17,6 +17,7 @@ from epaxos.simulation.plan.faults import (
     Fault,
     Partition,
     Pause,
+    PowerLoss,
     SlowDisk,
     Storm,
 )
@@ -89,6 +90,9 @@ class Cluster:
         self._observer.happened(str(fault))
         if isinstance(fault, Crash):
             self._crash(fault)
+        elif isinstance(fault, PowerLoss):
+            self._observer.noted("power lost")
+            self.replicas[fault.row].lose_power()
         elif isinstance(fault, Partition):
             self._observer.noted(f"partition: {fault.shape}")
             self.network.cut(fault.cuts)
@@ -144,7 +148,8 @@ class Cluster:
         return {
             fault.row
             for fault in self._plan.faults
-            if isinstance(fault, Crash) and fault.down is None and fault.when <= now
+            if fault.when <= now
+            and (isinstance(fault, PowerLoss) or (isinstance(fault, Crash) and fault.down is None))
         }
 
     def _later(self, delay: float, action: Callable[..., None], *arguments: object) -> None:

@@ -4,6 +4,9 @@ It is the log under a `Journal`, as bytes: a restart reads what the journal wrot
 durable after all that were written before it, and records are dropped after that. All that waits when a write ends goes
 with the next one. A crash keeps any beginning of what was on its way, and so does a write that fails.
 
+With an interval between syncs, what is written is in the hands of the system at once and outlives the process. A loss
+of power alone tells what was synced: it leaves that and any beginning of what came later.
+
 Beside it stands the state, the last checkpoint as rows. What is staged becomes durable as a whole or not at all, at any
 time relative to the log.
 """
@@ -110,6 +113,10 @@ class Disk:
         self._waiting: deque[_Write | Then] = deque()
         self._under_way: deque[_Write | Then] = deque()
         self._staged: list[tuple[bytes, bytes | None]] = []
+        self._sync = options.sync
+        self._synced: dict[bytes, bytes] = {}
+        self._unsynced: list[_Write] = []
+        self._syncing = False
         self._crashes = 0
         self._journal = self._make_journal()
 
@@ -117,7 +124,8 @@ class Disk:
         return Journal(self, self._replicas, decode_payload)
 
     def load(self) -> Loaded:
-        """What is durable, as a restart finds it."""
+        """What is durable, as a restart finds it; it syncs that before anything is built on it."""
+        self._settle(len(self._unsynced))
         self._journal = self._make_journal()
         return self._journal.load()
 
@@ -128,7 +136,7 @@ class Disk:
             WriteFailed: the disk fails.
         """
         writes = [self._encoded(record) for record in records]
-        if self.busy or (self._delay and writes):
+        if self.busy or (self._delay and writes and not self._sync):
             self._waiting += writes
             self._waiting.append(then)
             if not self.busy:
@@ -220,8 +228,16 @@ class Disk:
             self._keep(write)
         self._under_way.clear()
         self._waiting.clear()
-        self.busy = False
+        self.busy = self._syncing = False
         return kept < len(coming)
+
+    def lose_power(self) -> bool:
+        """After a crash, lose what was not synced, or the end of it; the result says whether there was such."""
+        kept = self._random.randint(0, len(self._unsynced))
+        lost = kept < len(self._unsynced)
+        self._settle(kept)
+        self._log, self._unsynced = self._synced.copy(), []
+        return lost
 
     def calm(self) -> None:
         """Be as fast as a good disk from now on, and fail no more."""
@@ -262,9 +278,40 @@ class Disk:
         raise WriteFailed("the simulated disk fails")
 
     def _keep(self, write: _Write) -> None:
-        for first, last in write.ranges:
-            for key in [key for key in self._log if first <= key <= last]:
-                del self._log[key]
-        self._log.update(write.puts)
+        _apply(write, self._log)
+        if self._sync:
+            self._unsynced.append(write)
+            if not self._syncing:
+                self._sync_later()
         if write.record is not None:
             self._on_durable(write.record)
+
+    def _sync_later(self) -> None:
+        self._syncing = True
+        self._schedule.after(self._sync, self._begin_sync, self._crashes)
+
+    def _begin_sync(self, crashes: int) -> None:
+        """Sync what is written by now; what is written meanwhile waits for the next time."""
+        if crashes == self._crashes:
+            delay = self._delay * self.slowness * self._random.expovariate(1.0)
+            self._schedule.after(delay, self._end_sync, crashes, len(self._unsynced))
+
+    def _end_sync(self, crashes: int, count: int) -> None:
+        if crashes == self._crashes:
+            self._syncing = False
+            self._settle(count)
+            if self._unsynced:
+                self._sync_later()
+
+    def _settle(self, count: int) -> None:
+        """So many writes are synced."""
+        for write in self._unsynced[:count]:
+            _apply(write, self._synced)
+        del self._unsynced[:count]
+
+
+def _apply(write: _Write, log: dict[bytes, bytes]) -> None:
+    for first, last in write.ranges:
+        for key in [key for key in log if first <= key <= last]:
+            del log[key]
+    log.update(write.puts)

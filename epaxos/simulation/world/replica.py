@@ -245,6 +245,12 @@ class Replica:
         if self.disk.crash():
             self._observer.noted("write torn by a crash")
 
+    def lose_power(self) -> None:
+        """Stop at once, with the machine: what its disk has not synced is gone."""
+        self.crash()
+        if self.disk.lose_power():
+            self._observer.noted("promises lost with the power")
+
     def lose_disk(self, incarnation: int) -> None:
         """Come back with nothing that was promised: as another incarnation, which draws its number anew."""
         self.crash()

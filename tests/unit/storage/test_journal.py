@@ -150,6 +150,13 @@ def test_a_payload_is_written_once_also_after_a_restart() -> None:
     assert len(msgpack.packb(written)) < size / 10
 
 
+def test_a_restart_knows_up_to_where_the_log_was_dropped() -> None:
+    """Not knowing it, a replica would drop what it keeps for peers as well, who would have to fetch checkpoints."""
+    engine = MemoryEngine()
+    journal_on(engine).drop((3, -1, 5))
+    assert journal_on(engine).load().truncated == (3, -1, 5)
+
+
 # -- damage ------------------------------------------------------------------------------------------------
 
 

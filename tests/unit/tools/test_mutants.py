@@ -28,7 +28,7 @@ from mutants.mutation import (
     compile_altered,
     install,
 )
-from mutants.report import BEGIN, END, Row, refresh
+from mutants.report import BEGIN, END, Row, listed, reasons, refresh
 
 QUICK = (
     "slow-quorum-too-small",
@@ -210,17 +210,36 @@ def test_arguments_that_are_refused(argv: tuple[str, ...]) -> None:
 
 def test_table_of_a_document_is_refreshed(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
-    file.write_text(f"before\n{BEGIN.format('mutants')}\nold\n{END}\nafter\n")
-    refresh(file, [row("SAFETY")], "mutants")
+    known = [HARMLESS._replace(name=name) for name in "lmn"]
+    file.write_text(f"before\n{BEGIN.format('mutants')}\n|`n`|n|\n|`gone`|x|\nold\n{END}\nafter\n")
+    refresh(file, [row("SAFETY")], "mutants", known)
     text = file.read_text()
     assert text.startswith("before\n")
     assert text.endswith(f"{END}\nafter\n")
-    assert "|`m`|a bug|1|5|default|safety: checker|harmless|" in text
+    assert listed(text, "mutants") == {
+        "m": "|`m`|a bug|1|5|default|safety: checker|harmless|",
+        "n": "|`n`|n|",
+    }
     assert "old" not in text
 
 
 def test_document_without_marks(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
     file.write_text("nothing")
-    with pytest.raises(ValueError, match="must hold"):
-        refresh(file, [], "mutants")
+    with pytest.raises(ValueError, match="there must be"):
+        refresh(file, [], "mutants", MUTANTS)
+
+
+def test_document_lists_the_mutants_that_there_are() -> None:
+    """Run `tools/mutants --only NAME --markdown docs/mutants.md` if this fails."""
+    text = (ROOT / "docs" / "mutants.md").read_text()
+    names = [mutant.name for mutant in MUTANTS]
+    lines = listed(text, "mutants")
+    assert list(lines) == names
+    for mutant in MUTANTS:
+        bug = mutant.bug.replace("|", r"\|")
+        assert lines[mutant.name].startswith(f"|`{mutant.name}`|{bug}|")
+        assert "SURVIVED" not in lines[mutant.name]
+    assert reasons(MUTANTS) in text
+    of_consequences = listed(text, "consequences")
+    assert list(of_consequences) == [name for name in names if name in of_consequences]

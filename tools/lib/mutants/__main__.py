@@ -88,7 +88,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--consequences", action="store_true", help="without the checks that only assert a rule"
     )
     parser.add_argument(
-        "--markdown", metavar="FILE", type=Path, help="also refresh the table between the marks in FILE"
+        "--markdown", metavar="FILE", type=Path, help="also put the rows into the table in FILE"
     )
     arguments = parser.parse_args(argv)
     for name in arguments.only or ():
@@ -117,7 +117,8 @@ def run(hunter: Hunter, chosen: Sequence[Mutant], arguments: argparse.Namespace)
     rows.sort(key=lambda row: chosen.index(row.mutant))
     print_table(console, rows)
     if arguments.markdown is not None:
-        refresh(arguments.markdown, rows, "consequences" if arguments.consequences else "mutants")
+        subject = "consequences" if arguments.consequences else "mutants"
+        refresh(arguments.markdown, rows, subject, MUTANTS)
     return int(not is_clean(hunter, same_seeds(rows))) | verdict(rows)
 
 

@@ -121,16 +121,9 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table for a document."""
-    lines = [_line(_COLUMNS), _line(["-"] * len(_COLUMNS))]
-    lines += [_line((f"`{row.mutant.name}`", *row.cells[1:])) for row in rows]
-    return "\n".join(lines)
-
-
-def reasons(rows: Sequence[Row]) -> str:
+def reasons(mutants: Sequence[Mutant]) -> str:
     """Why some do no harm with three replicas."""
-    lines = [f"- `{row.mutant.name}`: {row.mutant.harmless}." for row in rows if row.mutant.harmless]
+    lines = [f"- `{mutant.name}`: {mutant.harmless}." for mutant in mutants if mutant.harmless]
     return "\n".join(["Harmless with three replicas:", "", *lines])
 
 
@@ -138,16 +131,38 @@ def _line(cells: Sequence[str]) -> str:
     return f"|{'|'.join(cell.replace('|', chr(92) + '|') for cell in cells)}|"
 
 
-def refresh(file: Path, rows: Sequence[Row], subject: str) -> None:
-    """Put the table between the two marks that a document has for a subject: "mutants" or "consequences".
+def listed(text: str, subject: str) -> dict[str, str]:
+    """The lines of a document's table of a subject, "mutants" or "consequences", by the mutants' names, in order.
 
     Raises:
-        ValueError: it does not hold both marks.
+        ValueError: it does not hold both marks of the table.
     """
+    table = _parted(text, subject)[1]
+    lines = [line for line in table.splitlines() if line.startswith("|`")]
+    return {line.split("`")[1]: line for line in lines}
+
+
+def _parted(text: str, subject: str) -> tuple[str, str, str]:
+    """What stands before, between and after the two marks, these with what is outside."""
     mark = BEGIN.format(subject)
-    before, begin, rest = file.read_text(encoding="utf-8").partition(mark)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(mark)
+    table, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{file} must hold {mark} and {END}")
-    parts = [markdown(rows), *([reasons(rows)] if subject == "mutants" else [])]
-    file.write_text("\n\n".join([before + mark, *parts, END + after]), encoding="utf-8")
+        raise ValueError(f"there must be {mark} and {END}")
+    return before + mark, table, END + after
+
+
+def refresh(file: Path, rows: Sequence[Row], subject: str, mutants: Sequence[Mutant]) -> None:
+    """Put rows into the table of a subject; of other mutants what stands there stays, if there are such mutants.
+
+    Raises:
+        ValueError: the document does not hold both marks of the table.
+    """
+    text = file.read_text(encoding="utf-8")
+    before, _, after = _parted(text, subject)
+    lines = listed(text, subject)
+    lines |= {row.mutant.name: _line((f"`{row.mutant.name}`", *row.cells[1:])) for row in rows}
+    table = [_line(_COLUMNS), _line(["-"] * len(_COLUMNS))]
+    table += [lines[mutant.name] for mutant in mutants if mutant.name in lines]
+    parts = [before, "\n".join(table), *([reasons(mutants)] if subject == "mutants" else []), after]
+    file.write_text("\n\n".join(parts), encoding="utf-8")

@@ -93,6 +93,16 @@ BUSY: Final = Draw(
 )
 """Much happens while a checkpoint is written, and committing it takes long."""
 
+EMPTIED: Final = Draw(
+    "restarts with an empty log, n=3",
+    replicas=3,
+    operations=12,
+    faults="crash",
+    times=(("patience", 20.0), ("phase", 150.0), ("checkpoint", 1.0), ("think", 6.0)),
+    options=(("troubles", 8), ("retain", 0), ("checkpoint_size", 1), ("keys", 50), ("hot", 0.0)),
+)
+"""Replicas come back to what their checkpoint says alone: nothing conflicts, and nothing that has executed is kept."""
+
 UNHEARD: Final = Draw(
     "proposals that few hear of, n=5",
     replicas=5,
@@ -526,7 +536,7 @@ RESTART: Final = (
         "a restart uses slots again of which only the checkpoint knows",
         "4.11a",
         (Patch(_RESTART, "    state.hear_of(durable.executed)\n", ""),),
-        draw=AWAY,
+        draw=EMPTIED,
     ),
     Mutant(
         "annulled-payload-forgotten",

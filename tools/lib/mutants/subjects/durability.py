@@ -126,7 +126,43 @@ OWNER: Final = (
     ),
 )
 
+POWER: Final = Draw(
+    "loss of power, n=3",
+    replicas=3,
+    operations=12,
+    faults="loss,reorder,crash,disk,power",
+    times=(("phase", 60.0), ("think", 2.0), ("sync", 20.0)),
+    options=(("dead", 1), ("comeback", 0.0), ("troubles", 4)),
+)
+"""What is promised is synced a good while later, and one machine dies."""
+
 DISK: Final = (
+    Mutant(
+        "started-after-power-loss",
+        'a replica whose machine has lost power under `sync` = "interval" is started on what is left',
+        "4.11c, configuration",
+        (
+            Patch(
+                "epaxos.simulation.world.cluster",
+                "            self.replicas[fault.row].lose_power()\n",
+                "            self.replicas[fault.row].lose_power()\n            self.replicas[fault.row].start()\n",
+            ),
+        ),
+        draw=POWER,
+    ),
+    Mutant(
+        "unsynced-lost-with-process",
+        "a process that dies takes with it what was not synced",
+        "4.11, configuration",
+        (
+            Patch(
+                _DISK,
+                "        self._crashes += 1\n",
+                "        self._crashes += 1\n        if self._sync:\n            self.lose_power()\n",
+            ),
+        ),
+        draw=POWER,
+    ),
     Mutant(
         "init-not-encoded",
         "the record on the disk lacks what the owner proposed",
@@ -144,6 +180,7 @@ DISK: Final = (
                 "self._engine.drop_log(dropped_ranges(frontier), [])",
             ),
         ),
+        schedule="tests/unit/storage/test_journal.py::test_a_restart_knows_up_to_where_the_log_was_dropped",
     ),
     Mutant(
         "failed-write-ignored",

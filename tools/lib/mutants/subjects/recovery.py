@@ -213,6 +213,47 @@ JUDGEMENT: Final = (
         harmless="the owner's answer ends a recovery (case 3), so a quorum of two holds all other owners",
     ),
     Mutant(
+        "changed-taken-for-unchanged",
+        "k counts all in the quorum who pre-accepted, also those who added dependencies",
+        "4.7 cases 4, 8",
+        (
+            Patch(
+                _RECOVERY,
+                "return ok.phase is Phase.PREACCEPTED and ok.init is not None and ok.deps == ok.init.deps",
+                "return ok.phase is Phase.PREACCEPTED and ok.init is not None",
+            ),
+        ),
+        draw=_RACE,
+    ),
+    Mutant(
+        "any-waiting-annuls",
+        "a recovery gives up for any other that waits, however few hold that one unchanged",
+        "3.8, 4.7 case 12",
+        (
+            Patch(
+                _RECOVERY,
+                "elif any(self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for other in open_ones):",
+                "elif any(other in self._waiting_k for other in open_ones):",
+            ),
+        ),
+        draw=_RACE,
+        harmless=_SLACK,
+    ),
+    Mutant(
+        "late-owner-ignored",
+        "a recovery that validates or waits does not heed the owner's late answer",
+        "4.7 case 13",
+        (
+            Patch(
+                _RECOVERY,
+                "        elif sender == recovery.instance.id.row:\n"
+                '            self._annul(recovery, "case 13: owner answered")\n',
+                "",
+            ),
+        ),
+        schedule=_COSTS + "test_late_owner_ends_a_recovery",
+    ),
+    Mutant(
         "unknown-taken-for-decided",
         "a recovery that waits takes an instance that it does not know for one decided in its favour",
         "4.7 case 11",
