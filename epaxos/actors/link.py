@@ -32,6 +32,11 @@ SEND_HIGH_WATER: Final = 4
 PROMPT_HIGH_WATER: Final = 1000
 """Frames that it takes of the others, which are small."""
 
+UNACKNOWLEDGED: Final = 5_000
+"""Milliseconds after which a connection is made anew on which the peer's system has acknowledged nothing of what was
+sent. One may die alone (a firewall forgets a flow) while heartbeats pass on the other; the system's own patience is a
+quarter of an hour. A link that is only slow acknowledges something all the time."""
+
 _HEAD: Final = 256
 _EACH: Final = 8
 """Bytes of a frame beside its messages, and of each message beside its own: more than there are."""
@@ -167,4 +172,5 @@ def _dealer(context: zmq.Context[zmq.Socket[bytes]], high_water: int, max_frame:
     dealer.set(zmq.RECONNECT_IVL, 50)
     dealer.set(zmq.RECONNECT_IVL_MAX, 200)  # a peer that is back takes part no earlier
     dealer.set(zmq.MAXMSGSIZE, max_frame)
+    dealer.set(zmq.TCP_MAXRT, UNACKNOWLEDGED)
     return dealer

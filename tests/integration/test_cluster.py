@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.run import Result, run_bench
 from epaxos.config import ReplicaAddress
 from live_cluster import ClusterMaker, LiveCluster
+from namespaces import needs_namespaces, run_apart
 
 HOT_SHARE = 25.0  # percent of the commands on one key
 
@@ -299,3 +301,9 @@ def test_async_client_goes_to_another_replica(cluster: ClusterMaker) -> None:
     wait_for(lambda: settled(alive))
     with Client(config=alive.config, replica="alpha") as client:
         assert client.get(b"count") == b"51"
+
+
+@needs_namespaces
+def test_a_connection_that_dies_alone_is_made_anew(tmp_path: Path) -> None:
+    """Heartbeats pass on the other one, so nobody is offline. The system by itself waits for a quarter of an hour."""
+    assert run_apart("dead_connection.py", tmp_path)["slowest"] < 20

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -23,7 +20,8 @@ from epaxos import AsyncClient, Client, NoAnswer
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.run import run_bench
 from epaxos.config import load_config
-from live_cluster import ROOT, ClusterMaker, LiveCluster
+from live_cluster import ClusterMaker, LiveCluster
+from namespaces import needs_namespaces, run_apart
 from stub_cluster import StubCluster
 from stub_resolver.sitecustomize import resolver
 
@@ -144,29 +142,9 @@ def test_a_silent_name_server_and_a_dead_replica_stop_nobody(named: Callable[...
     assert slowest < 1.0
 
 
-NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--mount")
-
-
-def has_namespaces() -> bool:
-    """Whether this user may make a network, and mounts, of its own."""
-    try:
-        return subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not has_namespaces(), reason="this user may not make namespaces")
+@needs_namespaces
 def test_a_real_name_server_that_is_silent_stops_nobody(tmp_path: Path) -> None:
-    support = ROOT / "tests" / "support"
-    done = subprocess.run(
-        [*NAMESPACES, sys.executable, support / "silent_name_server.py", tmp_path],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{support}"},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    found = json.loads(done.stdout)
+    found = run_apart("silent_name_server.py", tmp_path)
     assert found["questions"] > 0, "nobody asked it"
     assert found["slowest"] < 2.0, found
     assert found["writes"] > 50, found

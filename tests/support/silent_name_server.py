@@ -9,10 +9,8 @@ a client during the next seconds, how many there were, and how many questions we
 
 from __future__ import annotations
 
-import fcntl
 import json
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -24,10 +22,10 @@ import toml
 from epaxos.client.blocking import Client
 from epaxos.config import load_config
 from live_cluster import LiveCluster
+from namespaces import loopback_up
 
 SECONDS: Final = 8.0
 NAME_SERVER: Final = "127.0.0.53"
-SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
 def main(directory: Path) -> None:
@@ -54,13 +52,6 @@ def main(directory: Path) -> None:
         finally:
             cluster.close()
         sys.stdout.write(json.dumps({"slowest": slowest, "writes": writes, "questions": questions(server)}))
-
-
-def loopback_up() -> None:
-    with socket.socket() as any_socket:
-        request = struct.pack("16sh14x", b"lo", 0)
-        _, flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, SIOCGIFFLAGS, request))
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
 
 
 def write(cluster: LiveCluster) -> tuple[float, int]:
