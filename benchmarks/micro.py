@@ -17,12 +17,12 @@ from epaxos.bench.session import Session
 from epaxos.bench.workload import Columns, Stream, Workload
 from epaxos.statemachine.batch import (
     Limits,
-    check_batch,
     decode_batch,
     decode_payload,
     encode_batch,
     make_payload,
 )
+from epaxos.statemachine.checks import check_batch
 from epaxos.transport.framing import Kind, open_frame, seal
 
 SIZES = (1, 33, 1000)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
@@ -15,7 +16,9 @@ from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
 from epaxos.errors import CommandError, FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, check_batch, decode_batch, encode_batch
+from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, Payload, decode_batch
+from epaxos.statemachine.checks import check_batch
+from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult, weigh_value, weigh_values
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -98,9 +101,11 @@ class Clients:
         self._stats = stats
         self._reply = reply
         self._room = room
-        self._queue: deque[Batch] = deque()
+        self._queue: deque[tuple[Batch, int]] = deque()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
+        self._replies: defaultdict[bytes, list[BatchResult]] = defaultdict(list)
+        self._latencies: defaultdict[float, int] = defaultdict(int)
         self._waiting = 0
         self._waiting_bytes = 0
         self._refusals_logged: set[tuple[str, str]] = set()
@@ -139,10 +144,10 @@ class Clients:
             return _status_request(identity, frame.body)
         if frame.kind != Kind.REQUEST:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
-        self._request(identity, decode_batch(frame.body), now)
+        self._request(identity, decode_batch(frame.body), len(frame.body), now)
         return None
 
-    def _request(self, identity: bytes, batch: Batch, now: float) -> None:
+    def _request(self, identity: bytes, batch: Batch, size: int, now: float) -> None:
         count = len(batch)
         commands = (batch.client, batch.first, count)
         under_way = self._frames.get(commands)
@@ -165,7 +170,6 @@ class Clients:
             self._stats.error("refused")
             self._send(identity, Kind.REFUSED, (*commands, -1, text))
             return
-        size = len(batch.encoded)
         most = WAITING_FRAMES * self._config.max_frame
         if self._waiting + count > self._config.max_pending or self._waiting_bytes + size > most:
             self._stats.error("busy")
@@ -181,10 +185,11 @@ class Clients:
         frame = self._frames[commands] = _Frame(identity, *commands, count, size, now)
         self._waiting += count
         self._waiting_bytes += size
-        for part in (batch,) if self._config.aggregate or count == 1 else _split(batch):
+        whole = self._config.aggregate or count == 1
+        for part in (batch,) if whole else [batch.part(index, index + 1) for index in range(count)]:
             waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
             if not waiting:
-                self._queue.append(part)
+                self._queue.append((part, size if whole else size // count))
             waiting.append(frame)
 
     def send_away(self, reason: str) -> None:
@@ -203,34 +208,43 @@ class Clients:
 
     def take_batches(self) -> list[Batch]:
         """The batches of the next instance: one without aggregation, else as many as fit."""
-        batches = [self._queue.popleft()]
+        batch, size = self._queue.popleft()
+        batches = [batch]
         self._drop_answered()
         if self._config.aggregate:
-            commands, size = len(batches[0]), len(batches[0].encoded)
+            commands = len(batch)
             while self._queue:
-                commands += len(self._queue[0])
-                size += len(self._queue[0].encoded)
+                batch, more = self._queue[0]
+                commands += len(batch)
+                size += more
                 if commands > self._config.max_batch or size > BATCH_BYTES:
                     break
-                batches.append(self._queue.popleft())
+                batches.append(batch)
+                self._queue.popleft()
                 self._drop_answered()
         return batches
 
     def _drop_answered(self) -> None:
         """Drop batches from the head of the queue that another replica's instance has executed meanwhile."""
         queue, wanted = self._queue, self._wanted
-        while queue and (queue[0].client, queue[0].first, len(queue[0])) not in wanted:
+        while queue and ((head := queue[0][0]).client, head.first, len(head)) not in wanted:
             queue.popleft()
 
-    def answer(self, results: Iterable[BatchResult], now: float) -> None:
-        """Send the results of executed batches to those clients that wait for them here."""
-        for result in results:
-            frames = self._wanted.pop((result.client, result.first, len(result.outcomes)), None)
+    def answer(self, payload: Payload, run: Run) -> None:
+        """Note the results of executed batches for those clients that wait for them here; `flush` sends them."""
+        wanted, heads, place = self._wanted, payload.heads, slice(run.start, run.stop)
+        names = list(zip(heads.clients[place], heads.firsts[place], heads.counts[place], strict=True))
+        if wanted.keys().isdisjoint(
+            names
+        ):  # most come from elsewhere, and this takes a tenth of what follows
+            return
+        for name, result in zip(names, run.results(payload), strict=True):
+            frames = wanted.pop(name, None)
             if frames is not None:
                 for frame in frames:
-                    self._add_result(frame, result, now)
+                    self._add_result(frame, result)
 
-    def _add_result(self, frame: _Frame, result: BatchResult, now: float) -> None:
+    def _add_result(self, frame: _Frame, result: BatchResult) -> None:
         frame.missing -= len(result.outcomes)
         if frame.missing or frame.parts:
             frame.parts[result.first] = result
@@ -239,20 +253,32 @@ class Clients:
         del self._frames[frame.client, frame.first, frame.count]
         self._waiting -= frame.count
         self._waiting_bytes -= frame.size
-        self._stats.execution_latency.observe(now - frame.arrived, frame.count)
-        self._send_result(frame.identity, _joined(frame) if frame.parts else result)
+        self._latencies[frame.arrived] += frame.count
+        self._replies[frame.identity].append(_joined(frame) if frame.parts else result)
 
-    def _send_result(self, identity: bytes, result: BatchResult) -> None:
-        outcomes, values = result.outcomes, result.values
-        if values is not None:
+    def flush(self, now: float) -> None:
+        """Send what has been answered: to each connection in one frame, unless it is much."""
+        if not self._replies:
+            return
+        replies, self._replies = self._replies, defaultdict(list)
+        for identity, results in replies.items():
+            for part, weight in _parts(results):
+                self._send_results(identity, part, weight)
+        for arrived, count in self._latencies.items():
+            self._stats.execution_latency.observe(now - arrived, count)
+        self._latencies.clear()
+
+    def _send_results(self, identity: bytes, results: Sequence[BatchResult], weight: int) -> None:
+        outcomes, values = _columns(results)
+        if weight > _SMALL and values is not None:
             # A small request can ask for a very large reply: a thousand reads of a value of a MiB.
-            weight = weigh_values(values)
-            if weight > _SMALL:
-                room = min(self._config.max_frame, self._room(identity)) - REPLY_HEAD - len(outcomes)
-                if weight > room:
-                    outcomes, values = _fitted(outcomes, values, room)
-                    self._stats.replies_cut += 1
-        self._send(identity, Kind.REPLY, (result.client, result.first, outcomes, values))
+            room = min(self._config.max_frame, self._room(identity)) - REPLY_HEAD - len(outcomes)
+            if weight > room:
+                outcomes, values = _fitted(outcomes, values, room)
+                self._stats.replies_cut += 1
+        clients, firsts = [result.client for result in results], [result.first for result in results]
+        counts = [len(result.outcomes) for result in results]
+        self._send(identity, Kind.REPLY, (clients, firsts, counts, outcomes, values))
 
     def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
         """Answer a question for this replica's state."""
@@ -283,22 +309,6 @@ def _status_request(identity: bytes, body: bytes) -> StatusRequest:
     return StatusRequest(identity, question, options)
 
 
-def _split(batch: Batch) -> Iterable[Batch]:
-    """One batch per command, for a cluster that does not aggregate."""
-    arguments = batch.arguments or [None] * len(batch)
-    for index, (key, argument) in enumerate(zip(batch.keys, arguments, strict=True)):
-        encoded = encode_batch(
-            batch.client,
-            batch.first + index,
-            batch.acked,
-            batch.operations[index : index + 1],
-            [key],
-            [argument],
-            batch.generation,
-        )
-        yield decode_batch(encoded)
-
-
 def _fitted(outcomes: bytes, values: list[Any], room: int) -> tuple[bytes, list[Any]]:
     """The outcomes and values of a reply, without the values that do not fit into `room` bytes.
 
@@ -317,11 +327,32 @@ def _fitted(outcomes: bytes, values: list[Any], room: int) -> tuple[bytes, list[
 
 def _joined(frame: _Frame) -> BatchResult:
     """One result for a frame whose commands executed in instances of their own."""
-    parts = [frame.parts[first] for first in sorted(frame.parts)]
-    outcomes = b"".join(part.outcomes for part in parts)
-    if all(part.values is None for part in parts):
-        return BatchResult(frame.client, frame.first, outcomes, None)
-    values: list[Any] = []
-    for part in parts:
-        values += [None] * len(part.outcomes) if part.values is None else part.values
+    outcomes, values = _columns([frame.parts[first] for first in sorted(frame.parts)])
     return BatchResult(frame.client, frame.first, outcomes, values)
+
+
+def _columns(results: Sequence[BatchResult]) -> tuple[bytes, list[Any] | None]:
+    """The outcomes and the values of some results, one after the other."""
+    if len(results) == 1:
+        return results[0].outcomes, results[0].values
+    outcomes = b"".join([result.outcomes for result in results])
+    if all(result.values is None for result in results):
+        return outcomes, None
+    values: list[Any] = []
+    for result in results:
+        values += repeat(None, len(result.outcomes)) if result.values is None else result.values
+    return outcomes, values
+
+
+def _parts(results: Iterable[BatchResult]) -> Iterator[tuple[list[BatchResult], int]]:
+    """Some results in parts, with the weight of their values: small ones together, a large one by itself."""
+    part: list[BatchResult] = []
+    weight = 0
+    for result in results:
+        more = 0 if result.values is None else weigh_values(result.values)
+        if part and weight + more > _SMALL:
+            yield part, weight
+            part, weight = [], 0
+        part.append(result)
+        weight += more
+    yield part, weight

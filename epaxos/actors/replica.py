@@ -514,12 +514,14 @@ class Replica(pykka.ThreadingActor):
             for decided in component:
                 if decided.value is not NOP:
                     assert isinstance(decided.value, Payload)
-                    self._clients.answer(self._machine.each(decided.value), time.monotonic())
+                    for run in self._machine.runs(decided.value):
+                        self._clients.answer(decided.value, run)
             if len(component) == 1:
                 singles += 1
             else:
                 self._stats.component_size.observe(len(component), 1)
         self._stats.component_size.observe(1, singles)
+        self._clients.flush(time.monotonic())
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 

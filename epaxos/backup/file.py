@@ -26,7 +26,7 @@ from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
 from epaxos.storage.directory import sync_directory
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised with every change that an earlier version would misread."""
 
 _MAGIC: Final = b"epaxos backup\r\n\x1a"

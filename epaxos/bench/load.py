@@ -23,6 +23,8 @@ from epaxos.bench.results import Measured, Tally
 from epaxos.bench.session import Flight, Session
 from epaxos.bench.verify import Answered, History, wrong_outcomes
 from epaxos.bench.workload import Stream, Workload
+from epaxos.client.session.answers import read_replies
+from epaxos.errors import FrameError
 from epaxos.statemachine.operations import Outcome
 from epaxos.transport.framing import Frame, Kind
 
@@ -30,7 +32,7 @@ _SECOND: Final = 1_000_000_000
 _LONGEST_TICK: Final = _SECOND // 10
 _BETWEEN_INTERLUDES: Final = _SECOND // 2
 _REMARKS: Final = 5
-_REST: Final[dict[int, int]] = {Kind.REPLY: 2, Kind.BUSY: 1, Kind.AWAY: 2, Kind.OVER: 2, Kind.REFUSED: 3}
+_REST: Final[dict[int, int]] = {Kind.BUSY: 1, Kind.AWAY: 2, Kind.OVER: 2, Kind.REFUSED: 3}
 """How many fields an answer has after the client and the first number."""
 
 _FINE: Final = bytes((Outcome.DONE, Outcome.NOT_FOUND))
@@ -201,6 +203,8 @@ class Load:
         """Take an answer; False if it has the wrong shape."""
         if frame.kind == Kind.STATUS_REPLY:
             return True  # an answer to a question asked twice
+        if frame.kind == Kind.REPLY:
+            return self._take_replies(frame.body)
         try:
             client, first, *rest = msgpack.unpackb(frame.body)
         except (ValueError, TypeError, msgpack.exceptions.UnpackException):
@@ -211,8 +215,6 @@ class Load:
         flight = session.flights.get(first) if session is not None else None
         if flight is None:
             return self._take_stray(frame.kind, rest)
-        if frame.kind == Kind.REPLY:
-            return self._take_reply(flight, *rest)
         if frame.kind in (Kind.BUSY, Kind.AWAY):
             self._take_busy(flight)
         elif frame.kind == Kind.OVER:
@@ -229,12 +231,23 @@ class Load:
             self._remark(rest[-1])
         return True
 
-    def _take_reply(self, flight: Flight, outcomes: bytes, values: list[Any] | None) -> bool:
-        now = self._now()
-        size = flight.count
-        if type(outcomes) is not bytes or len(outcomes) != size:
+    def _take_replies(self, body: bytes) -> bool:
+        try:
+            replies = read_replies(body)
+        except FrameError:
             return False
-        if values is not None and (type(values) is not list or len(values) != size):
+        now = self._now()
+        fine = True
+        for client, first, outcomes, values in replies:
+            session = self._by_id.get(client)
+            flight = session.flights.get(first) if session is not None else None
+            if flight is not None:  # else an answer to a frame sent twice
+                fine = self._take_reply(flight, outcomes, values, now) and fine
+        return fine
+
+    def _take_reply(self, flight: Flight, outcomes: bytes, values: list[Any] | None, now: int) -> bool:
+        size = flight.count
+        if len(outcomes) != size:
             return False
         self._land(flight)
         wrong = self._wrong(flight, outcomes, values, now)

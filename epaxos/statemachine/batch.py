@@ -1,26 +1,28 @@
 """Batches of commands as columns, and the payload of an instance made of them.
 
 A batch is what one client sends in one frame: commands of one session with consecutive request numbers,
-held as columns. It is encoded once, by the client library; replicas store, forward and execute those same
-bytes, so no replica spends time on a command where a column can be handled by one C-level call.
+held as columns, so that nothing is done once a command where a column can be handled by one C-level call.
 
-A `Payload` is what one instance carries: the batches that one replica took from its clients in one round.
+A `Payload` is what one instance carries: the batches that one replica took from its clients in one round, with their
+columns joined and five numbers a batch, its head, as columns too. A thousand clients with one command each cost the
+replicas that execute them little more than one client with a thousand (`docs/performance.md`). It is encoded once, by
+who proposes it; replicas store and forward those bytes.
 To the protocol it is opaque but for the keys it reads and writes (`protocol.command.Command`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, repeat
-from types import NoneType
+from itertools import accumulate, chain, compress, repeat
+from operator import le
 from typing import Final, NamedTuple, TypeAlias
 
 import msgpack
 
-from epaxos.errors import CommandError, FrameError
+from epaxos.errors import FrameError
 from epaxos.protocol.ids import Vector
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation
+from epaxos.statemachine.operations import KEYLESS, Operation
 from epaxos.statemachine.sessions import WINDOW
 
 Argument: TypeAlias = "bytes | int | Sequence[object] | None"
@@ -29,17 +31,13 @@ Columns: TypeAlias = "tuple[bytes, list[bytes], list[Argument]]"
 _ALL_BYTES: Final = {bytes}
 _ONLY_READS: Final = {Operation.READ}
 _ONLY_WRITES: Final = {Operation.WRITE}
+_READS_AND_WRITES: Final = _ONLY_READS | _ONLY_WRITES
+_ONLY_INTEGERS: Final = {int}
 _KNOWN: Final = frozenset(Operation)
-_NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE})
 _MULTIS: Final = bytes(operation == Operation.MULTI for operation in range(256))
-_ONLY_KEY: Final = frozenset({Operation.READ, Operation.DELETE})
-_ONLY_VALUE: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.APPEND})
-_PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, needs a closer look
-    NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
-    for operation in range(256)
-)
 _READS: Final = bytes(operation == Operation.READ for operation in range(256))
 _WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
+_PLAIN_WRITES: Final = bytes(operation == Operation.WRITE for operation in range(256))
 
 
 REPLY_HEAD: Final = 2048
@@ -99,11 +97,22 @@ class Batch:
     operations: bytes
     keys: list[bytes]
     arguments: list[Argument] | None
-    encoded: bytes
     generation: int = 0
 
     def __len__(self) -> int:
         return len(self.operations)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Some consecutive commands, by position, as a batch of their own."""
+        return Batch(
+            self.client,
+            self.first + start,
+            self.acked,
+            self.operations[start:stop],
+            self.keys[start:stop],
+            None if self.arguments is None else self.arguments[start:stop],
+            self.generation,
+        )
 
 
 def encode_batch(
@@ -144,137 +153,7 @@ def decode_batch(encoded: bytes) -> Batch:
         and (arguments is None or (type(arguments) is list and len(arguments) == count))
     ):
         raise FrameError("malformed", "not a batch: columns of wrong type or length")
-    return Batch(client, first, acked, operations, keys, arguments, encoded, generation)
-
-
-def check_batch(batch: Batch, limits: Limits) -> None:
-    """Check every command of a client's batch before it may be proposed.
-
-    Raises:
-        CommandError: with the index of the first command that may not be proposed.
-    """
-    if _plainly_fine(batch, limits):
-        return
-    arguments = batch.arguments or [None] * len(batch)
-    cost = _Cost(limits)
-    for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True)):
-        reason = _refusal(*command, limits) or cost.add(command[0], command[2])
-        if reason:
-            raise CommandError(index, reason)
-
-
-class _Cost:
-    """What the commands of a frame cost every replica's thread, beyond what their number tells."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._pause = 0
-        self._parts = 0
-
-    def add(self, operation: int, argument: object) -> str | None:
-        """Take account of a command that is in order by itself; why it may not be proposed beside the others."""
-        if operation == Operation.PAUSE and isinstance(argument, int):
-            self._pause += argument
-        elif operation == Operation.MULTI and isinstance(argument, list):
-            self._parts += len(argument[0])
-        if self._pause > self._limits.pause:
-            return f"PAUSEs of {self._pause} ms in a frame; at most {self._limits.pause} are allowed"
-        if self._parts > MULTI_PARTS:
-            return f"{self._parts} operations in the MULTIs of a frame; at most {MULTI_PARTS} are allowed"
-        return None
-
-
-def _plainly_fine(batch: Batch, limits: Limits) -> bool:
-    """Whether a batch of operations that take a key and at most a value is in order, by whole columns.
-
-    A hundred writes take 6 µs this way, mixed with reads 10 µs, and 80 µs one by one; False means only
-    "look closer".
-    """
-    lengths = set(map(len, batch.keys))
-    if not 0 < min(lengths) <= max(lengths) <= limits.key:
-        return False
-    arguments = batch.arguments
-    kinds = set(batch.operations)
-    if arguments is None:
-        return kinds <= _ONLY_KEY
-    if kinds == _ONLY_WRITES:
-        return (
-            set(map(type, arguments)) == _ALL_BYTES and max(map(len, arguments)) <= limits.value  # type: ignore[arg-type]  # all bytes
-        )
-    values = filter(None, arguments)
-    return (
-        list(map(type, arguments)) == list(map(_PLAIN_TYPES.__getitem__, batch.operations))
-        and max(map(len, values), default=0) <= limits.value  # type: ignore[arg-type]  # all bytes
-    )
-
-
-def _refusal(operation: int, key: bytes, argument: object, limits: Limits) -> str | None:
-    """Why one command may not be proposed, or None if it may."""
-    if operation not in _KNOWN:
-        return f"unknown operation {operation}; known are 0 to {max(_KNOWN)}"
-    kind = Operation(operation)
-    return _bad_key(kind, key, limits) or _bad_argument(kind, argument, limits)
-
-
-def _bad_key(kind: Operation, key: bytes, limits: Limits) -> str | None:
-    if kind in KEYLESS:
-        return f"{kind.name} takes no key" if key else None
-    if not key:
-        return f"{kind.name} needs a key of 1 to {limits.key} bytes"
-    if len(key) > limits.key:
-        return f"key of {len(key)} bytes; at most {limits.key} are allowed"
-    return None
-
-
-def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | None:
-    if kind in _NO_ARGUMENT:
-        return None if argument is None else f"{kind.name} takes no argument"
-    if kind == Operation.INCREMENT:
-        return _bad_integer(kind.name, argument, INTEGER_MIN, INTEGER_MAX)
-    if kind == Operation.PAUSE:
-        return _bad_integer(f"{kind.name} in milliseconds", argument, 0, limits.pause)
-    if kind == Operation.CAS:
-        return _bad_swap(argument, limits)
-    if kind == Operation.MULTI:
-        return _bad_multi(argument, limits)
-    return _bad_value(kind.name, argument, limits)
-
-
-def _bad_value(name: str, argument: object, limits: Limits) -> str | None:
-    if type(argument) is not bytes:
-        return f"{name} needs a value of bytes"
-    if len(argument) > limits.value:
-        return f"value of {len(argument)} bytes; at most {limits.value} are allowed"
-    return None
-
-
-def _bad_integer(name: str, argument: object, lowest: int, highest: int) -> str | None:
-    if type(argument) is not int or not lowest <= argument <= highest:
-        return f"{name} needs an integer from {lowest} to {highest}"
-    return None
-
-
-def _bad_swap(argument: object, limits: Limits) -> str | None:
-    if type(argument) is not list or len(argument) != 2:
-        return "CAS needs [expected value or null, new value]"
-    expected, new = argument
-    if expected is not None and (reason := _bad_value("CAS", expected, limits)):
-        return reason
-    return _bad_value("CAS", new, limits)
-
-
-def _bad_multi(argument: object, limits: Limits) -> str | None:
-    columns = multi_columns(argument)
-    if columns is None:
-        return "MULTI needs [operations, keys, arguments], columns of one length, at least one operation"
-    if len(columns[0]) > MULTI_PARTS:
-        return f"MULTI of {len(columns[0])} operations; at most {MULTI_PARTS} are allowed"
-    for position, part in enumerate(zip(*columns, strict=True)):
-        if part[0] in KEYLESS:
-            return f"MULTI may not hold operation {part[0]} (its position {position})"
-        if reason := _refusal(*part, limits):
-            return f"{reason} (position {position} of a MULTI)"
-    return None
+    return Batch(client, first, acked, operations, keys, arguments, generation)
 
 
 def multi_columns(argument: object) -> Columns | None:
@@ -297,46 +176,69 @@ def multi_columns(argument: object) -> Columns | None:
     return None
 
 
+class Heads(NamedTuple):
+    """Whose commands the columns of a payload hold: for each of its batches a number in each list (see `Batch`)."""
+
+    clients: list[int]
+    generations: list[int]
+    firsts: list[int]
+    ackeds: list[int]
+    counts: list[int]
+
+
+_NO_HEADS: Final = Heads([], [], [], [], [])
+
+
 class Payload:
-    """What one instance carries: batches, the keys they read and write, and what their execution may come to.
+    """What one instance carries: joined batches, the keys they read and write, and what their execution may come to.
 
     Or a collection, which has no batch: the one after `generation` others (`statemachine.sessions`); for `base` see
     `protocol.command.Command`.
 
-    `reads` and `writes` may name a key twice; a key that is both read and written may stand in both. `bounds` are
-    those of the replica that proposed it. They travel with it because replicas that executed it under bounds of their
-    own would differ for ever once these were raised between two starts. None stands for those of whoever executes it.
+    `operations`, `keys` and `arguments` are the columns of all batches, one after the other; `heads` tells which part
+    is whose. `reads` and `writes` may name a key twice; a key that is both read and written may stand in both. `bounds`
+    are those of the replica that proposed it. They travel with it because replicas that executed it under bounds of
+    their own would differ for ever once these were raised between two starts. None stands for those of whoever executes
+    it.
 
     Raises:
         FrameError: a batch that `check_batch` would refuse holds a MULTI of wrong shape.
     """
 
-    __slots__ = ("base", "batches", "bounds", "encoded", "generation", "reads", "writes")
+    __slots__ = (
+        "arguments",
+        "base",
+        "bounds",
+        "encoded",
+        "generation",
+        "heads",
+        "keys",
+        "operations",
+        "reads",
+        "writes",
+    )
 
     def __init__(
         self,
-        batches: Sequence[Batch],
+        heads: Heads,
+        columns: tuple[bytes, list[bytes], list[Argument] | None],
         encoded: bytes,
         bounds: Bounds | None = None,
         generation: int = 0,
         base: Vector | None = None,
     ) -> None:
-        self.batches = batches
+        self.heads = heads
+        self.operations, self.keys, self.arguments = columns
         self.bounds = bounds
         self.encoded = encoded
         self.generation = generation
         self.base = base
-        self.reads: Collection[bytes] = ()
-        self.writes: Collection[bytes] = ()
-        if len(batches) == 1:
-            self.reads, self.writes = _keys_touched(batches[0])
-        else:
-            touched = [_keys_touched(batch) for batch in batches]
-            self.reads = _joined(reads for reads, _ in touched)
-            self.writes = _joined(writes for _, writes in touched)
+        self.reads: Collection[bytes]
+        self.writes: Collection[bytes]
+        self.reads, self.writes = _keys_touched(*columns)
 
     def __len__(self) -> int:
-        return sum(map(len, self.batches))
+        return len(self.operations)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Payload) and self.encoded == other.encoded
@@ -349,15 +251,55 @@ class Payload:
             return f"Payload(collection after {self.generation}, base={self.base})"
         return f"Payload({len(self)} commands, {len(self.encoded)} bytes)"
 
+    @property
+    def batches(self) -> list[Batch]:
+        """The batches, taken apart again; for people and checkers."""
+        batches = []
+        ends = accumulate(self.heads.counts)
+        for end, client, generation, first, acked, count in zip(ends, *self.heads, strict=True):
+            part = slice(end - count, end)
+            arguments = None if self.arguments is None else self.arguments[part]
+            if arguments == [None] * count:
+                arguments = None
+            operations, keys = self.operations[part], self.keys[part]
+            batches.append(Batch(client, first, acked, operations, keys, arguments, generation))
+        return batches
+
 
 def make_payload(batches: Sequence[Batch], bounds: Bounds = _DEFAULT_BOUNDS) -> Payload:
     """The payload of the given batches, in their order (which is their order of execution)."""
-    return Payload(batches, msgpack.packb([bounds, *[batch.encoded for batch in batches]]), bounds)
+    columns: tuple[bytes, list[bytes], list[Argument] | None]
+    if len(batches) == 1:
+        (only,) = batches
+        columns = only.operations, only.keys, only.arguments
+    else:
+        arguments: list[Argument] | None = None
+        if any(batch.arguments is not None for batch in batches):
+            arguments = []
+            for batch in batches:
+                arguments += batch.arguments or repeat(None, len(batch))
+        columns = (
+            b"".join([batch.operations for batch in batches]),
+            list(chain.from_iterable([batch.keys for batch in batches])),
+            arguments,
+        )
+    heads = Heads(
+        [batch.client for batch in batches],
+        [batch.generation for batch in batches],
+        [batch.first for batch in batches],
+        [batch.acked for batch in batches],
+        [len(batch.operations) for batch in batches],
+    )
+    return Payload(heads, columns, msgpack.packb((bounds, *heads, *columns)), bounds)
 
 
 def make_collection(generation: int, base: Vector) -> Payload:
     """A collection, the one after `generation` others; all up to `base` has executed here."""
-    return Payload((), msgpack.packb((generation, base)), None, generation, base)
+    return _collection_of(generation, base, msgpack.packb((generation, base)))
+
+
+def _collection_of(generation: int, base: Vector, encoded: bytes) -> Payload:
+    return Payload(_NO_HEADS, (b"", [], None), encoded, None, generation, base)
 
 
 def decode_payload(encoded: bytes) -> Payload:
@@ -368,25 +310,62 @@ def decode_payload(encoded: bytes) -> Payload:
     """
     try:
         first, *parts = msgpack.unpackb(encoded)
+        if type(first) is int:
+            return _collection(first, parts, encoded)
+        *lists, operations, keys, arguments = parts
+        heads = Heads._make(lists)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a payload: {error}") from error
-    if type(first) is int:
-        return _collection(first, parts, encoded)
-    if type(first) is not list or list(map(type, first)) != [int, int] or set(map(type, parts)) != _ALL_BYTES:
-        raise FrameError("malformed", "not a payload: bounds must be numbers, batches bytes")
-    return Payload(list(map(decode_batch, parts)), encoded, Bounds(*first))
+    if type(first) is not list or list(map(type, first)) != [int, int] or not _are_heads(heads):
+        raise FrameError("malformed", "not a payload: bounds and heads must be numbers in range")
+    if not (
+        type(operations) is bytes
+        and type(keys) is list
+        and len(operations) == len(keys) == sum(heads.counts)
+        and set(map(type, keys)) == _ALL_BYTES
+        and (arguments is None or (type(arguments) is list and len(arguments) == len(keys)))
+    ):
+        raise FrameError("malformed", "not a payload: columns of wrong type or length")
+    return Payload(heads, (operations, keys, arguments), encoded, Bounds(*first))
+
+
+def _are_heads(heads: Heads) -> bool:
+    """Whether these are columns of one length, at least 1, of numbers as `decode_batch` takes them."""
+    if set(map(type, heads)) != {list} or len(set(map(len, heads))) != 1 or not heads.clients:
+        return False
+    clients, generations, firsts, ackeds, counts = heads
+    return (
+        set(map(type, chain.from_iterable(heads))) == _ONLY_INTEGERS
+        and 0 <= min(clients) <= max(clients) < 2**64
+        and 0 <= min(generations) <= max(generations) < 2**62
+        and 0 < min(firsts) <= max(firsts) < 2**63
+        and min(ackeds) >= 0
+        and all(map(le, ackeds, firsts))
+        and min(counts) > 0
+    )
 
 
 def _collection(generation: int, parts: list[object], encoded: bytes) -> Payload:
     base = parts[0] if len(parts) == 1 else None
     if (
         type(base) is list
-        and set(map(type, base)) == {int}
+        and set(map(type, base)) == _ONLY_INTEGERS
         and all(-1 <= slot < 2**62 for slot in base)
         and 0 <= generation < 2**62
     ):
-        return Payload((), encoded, None, generation, tuple(base))
+        return _collection_of(generation, tuple(base), encoded)
     raise FrameError("malformed", "not a collection: a count and a vector are expected")
+
+
+def is_plain(operations: bytes, arguments: Sequence[Argument] | None) -> bool:
+    """Whether commands only read, or write a value as it came: what each comes to is no matter of room."""
+    kinds = set(operations)
+    if kinds == _ONLY_READS:
+        return True
+    if arguments is None or not kinds <= _READS_AND_WRITES:
+        return False
+    values = arguments if kinds == _ONLY_WRITES else compress(arguments, operations.translate(_PLAIN_WRITES))
+    return set(map(type, values)) == _ALL_BYTES
 
 
 def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes:
@@ -404,30 +383,27 @@ def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes
     return bytes(marks)
 
 
-def _joined(columns: Iterable[Collection[bytes]]) -> Collection[bytes]:
-    return list(chain.from_iterable(columns))
-
-
-def _keys_touched(batch: Batch) -> tuple[Collection[bytes], Collection[bytes]]:
-    """The keys a batch reads and the keys it writes; a read-write counts as a write (protocol 4.4).
+def _keys_touched(
+    operations: bytes, keys: list[bytes], arguments: list[Argument] | None
+) -> tuple[Collection[bytes], Collection[bytes]]:
+    """The keys that commands read and the keys that they write; a read-write counts as a write (protocol 4.4).
 
     Raises:
         FrameError: a MULTI has no columns, so nobody can say what it touches.
     """
-    operations = batch.operations
     kinds = set(operations)
     if kinds == _ONLY_WRITES:
-        return (), batch.keys
+        return (), keys
     if kinds == _ONLY_READS:
-        return batch.keys, ()
-    reads = list(compress(batch.keys, operations.translate(_READS)))
-    writes = list(compress(batch.keys, operations.translate(_WRITES)))
+        return keys, ()
+    reads = list(compress(keys, operations.translate(_READS)))
+    writes = list(compress(keys, operations.translate(_WRITES)))
     if Operation.MULTI in kinds:
-        for argument in compress(batch.arguments or repeat(None), operations.translate(_MULTIS)):
+        for argument in compress(arguments or repeat(None), operations.translate(_MULTIS)):
             columns = multi_columns(argument)
             if columns is None:
                 raise FrameError("malformed", "not a payload: a MULTI of wrong shape")
-            parts, keys, _ = columns
-            reads += compress(keys, parts.translate(_READS))
-            writes += compress(keys, parts.translate(_WRITES))
+            parts, its, _ = columns
+            reads += compress(its, parts.translate(_READS))
+            writes += compress(its, parts.translate(_WRITES))
     return reads, writes

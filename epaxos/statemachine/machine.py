@@ -12,9 +12,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from epaxos.statemachine.batch import Argument, Batch, Bounds, Limits, Payload, only_reads
+from epaxos.statemachine.batch import (
+    Argument,
+    Batch,
+    Bounds,
+    Limits,
+    Payload,
+    is_plain,
+    only_reads,
+)
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
@@ -23,6 +31,31 @@ from epaxos.statemachine.store import Store
 _DEFAULT_BUDGET: Final = Budget()
 _EXPIRED: Final = bytes([Outcome.EXPIRED])
 _marked: Final = re.compile(rb"\x01+").finditer
+
+
+class Run(NamedTuple):
+    """What the batches of a payload from position `start` up to, not including, `stop` came to, as columns.
+
+    `values` is None if all are None; never change it: a session or the store may keep the same objects.
+    """
+
+    start: int
+    stop: int
+    outcomes: bytes
+    values: list[Value] | None
+
+    def results(self, payload: Payload) -> Iterator[BatchResult]:
+        """The same, batch by batch."""
+        place = slice(self.start, self.stop)
+        heads, values = payload.heads, self.values
+        begin = 0
+        for client, first, count in zip(
+            heads.clients[place], heads.firsts[place], heads.counts[place], strict=True
+        ):
+            end = begin + count
+            column = None if values is None else as_column(values[begin:end])
+            yield BatchResult(client, first, self.outcomes[begin:end], column)
+            begin = end
 
 
 class StateMachine:
@@ -73,16 +106,42 @@ class StateMachine:
         checked it, and what slipped through gets a failing outcome (`statemachine.store`), since an
         exception would stop all replicas at the same command.
         """
-        return list(self.each(payload))
+        return [result for run in self.runs(payload) for result in run.results(payload)]
 
-    def each(self, payload: Payload) -> Iterator[BatchResult]:
-        """The same, one result when its batch has executed: all may be too much to have at once.
+    def runs(self, payload: Payload) -> Iterator[Run]:
+        """The same as columns of as many batches as can be executed together; what all come to may be too much.
 
         To be taken to the end, before anything else executes.
         """
         if payload.base is not None:
             self._sessions.collect(payload.generation)
-        return (self._apply_batch(batch, payload.bounds) for batch in payload.batches)
+            return
+        heads, batches = payload.heads, None
+        plain = is_plain(payload.operations, payload.arguments)
+        start = 0
+        while start < len(heads.clients):
+            stop = self._sessions.claim(heads, start) if plain else start
+            if stop > start:
+                yield self._execute_plain(payload, start, stop)
+                start = stop
+                continue
+            batches = batches or payload.batches
+            result = self._apply_batch(batches[start], payload.bounds)
+            yield Run(start, start + 1, result.outcomes, result.values)
+            start += 1
+
+    def _execute_plain(self, payload: Payload, start: int, stop: int) -> Run:
+        """Execute batches of plain commands that have been claimed."""
+        operations, keys, arguments = payload.operations, payload.keys, payload.arguments
+        if stop - start < len(payload.heads.counts):
+            begin = sum(payload.heads.counts[:start])
+            part = slice(begin, begin + sum(payload.heads.counts[start:stop]))
+            operations, keys = operations[part], keys[part]
+            arguments = None if arguments is None else arguments[part]
+        self._count(operations)
+        outcomes, values = self._store.execute_plain(operations, keys, arguments)
+        self._sessions.done(payload.heads, start, stop)
+        return Run(start, stop, outcomes, values)
 
     def digest_source(self) -> DigestSource:
         """A copy of the state from which its digest can be computed in another thread."""

@@ -11,7 +11,8 @@ that: the answer came already, so the client drops this one. Above it a result g
 are more than `Budget` allows, the oldest first; its caller learns that the command executed, and no more.
 That costs a client who has much under way and loses an answer at the same time. What is kept is no part of what
 replicas agree on, since acknowledgements reach them in different orders anyway, so each may let go by itself; that a
-command has executed is never let go.
+command has executed is never let go. A result that says no more than DONE takes no room: it stands in an interval set
+of its own, which most of the time is one interval a session.
 
 **Sessions end** (protocol 4.13). `generation` counts the collections that have executed, which conflict with every
 command: so how many had executed before a command is the same on every replica. A session that has executed nothing
@@ -26,11 +27,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from operator import attrgetter
 from types import NoneType
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine import intervals
 from epaxos.statemachine.operations import Outcome
+
+if TYPE_CHECKING:
+    from epaxos.statemachine.batch import Heads
 
 Value: TypeAlias = "bytes | int | list[object] | None"
 
@@ -43,6 +47,7 @@ _END: Final = attrgetter("end")
 _NUMBERS: Final = {int, NoneType}
 _STRINGS: Final = {bytes, NoneType}
 _FORGOTTEN: Final = bytes([Outcome.FORGOTTEN])
+_DONE: Final = bytes([Outcome.DONE])
 _NUMBER_END: Final = 2**64  # one past what an exported number may be
 
 
@@ -74,17 +79,19 @@ class Budget(NamedTuple):
 class Session:
     """The executed request numbers of one client, and the results it has not acknowledged.
 
-    `executed` is an interval set (`statemachine.intervals`). The results in `kept` are sorted by request
-    number and disjoint, since a number executes once. They take about `weight` bytes, of which the table of all
-    sessions has taken account of `settled`. `last` is the generation in which it last executed a batch.
+    `executed` is an interval set (`statemachine.intervals`), and so is `done`: those of them that came to DONE, without
+    a value. The other results are in `kept`, sorted by request number and disjoint, since a number executes once. They
+    take about `weight` bytes, of which the table of all sessions has taken account of `settled`. `last` is the
+    generation in which it last executed a batch.
     """
 
-    __slots__ = ("acked", "executed", "kept", "last", "settled", "weight")
+    __slots__ = ("acked", "done", "executed", "kept", "last", "settled", "weight")
 
     def __init__(self, last: int = 0) -> None:
         self.acked = 0
         self.last = last
         self.executed: list[int] = []
+        self.done: list[int] = []
         self.kept: list[BatchResult] = []
         self.weight = 0
         self.settled = 0
@@ -101,6 +108,9 @@ class Session:
             gone += 1
             self.weight -= _weigh(result)
         del self.kept[:gone]
+        done = self.done
+        while done and done[1] <= acked:
+            del done[:2]
 
     def forget(self, most: int) -> None:
         """Drop the oldest results until the rest takes `most` bytes, or until one is left."""
@@ -133,6 +143,9 @@ class Session:
         kept = self.kept
         if result.first < self.acked and result.end <= self.acked:
             return
+        if result.values is None and not any(result.outcomes):
+            intervals.add(self.done, result.first, result.end)
+            return
         self.weight += _weigh(result)
         if not kept or kept[-1].first < result.first:
             kept.append(result)
@@ -141,7 +154,9 @@ class Session:
 
     def recall(self, client: int, first: int, end: int) -> BatchResult:
         """The kept results of the numbers from `first` to `end`; FORGOTTEN where none is kept."""
-        outcomes = bytearray(_FORGOTTEN * (end - first))
+        outcomes = bytearray(_DONE * (end - first))
+        for gone, back in intervals.missing(self.done, first, end):
+            outcomes[gone - first : back - first] = _FORGOTTEN * (back - gone)
         values: list[Value] = [None] * (end - first)
         start = bisect_right(self.kept, first, key=_END)
         stop = bisect_left(self.kept, end, key=_FIRST)
@@ -209,6 +224,53 @@ class Sessions:
         session = self.open(client)
         session.last = self.generation
         return session
+
+    def claim(self, heads: Heads, start: int) -> int:
+        """Admit batches from `start` on and mark their numbers as executed, as long as none is known.
+
+        Returns the position of the first that is not to be executed as it is: its session may have ended, or it holds a
+        duplicate. A thousand batches of one command take 0.6 ms; one by one, with a result kept for each, 6.
+        """
+        clients = heads.clients[start:] if start else heads.clients
+        if self._frozen and not self._frozen.isdisjoint(clients):
+            for client in clients:
+                self._capture(client)
+        table, generation = self._table, self.generation
+        oldest = generation - self.window
+        position = start
+        rest = zip(*(column[start:] for column in heads), strict=True) if start else zip(*heads, strict=True)
+        for client, born, first, acked, count in rest:
+            session = table.get(client)
+            if session is None:
+                if not oldest <= born <= generation:
+                    break
+                session = table[client] = Session()
+            executed = session.executed
+            if executed and executed[-1] == first:
+                executed[-1] = first + count
+            elif not session.claim(first, first + count):
+                break
+            session.last = generation
+            if acked > session.acked:
+                session.acknowledge(acked)
+                if session.weight != session.settled:
+                    self._weigh(client, session)
+            position += 1
+        self._changed.update(heads.clients[start:position])
+        return position
+
+    def done(self, heads: Heads, start: int, stop: int) -> None:
+        """Keep of claimed batches that all their commands came to DONE."""
+        table = self._table
+        for client, first, count in zip(
+            heads.clients[start:stop], heads.firsts[start:stop], heads.counts[start:stop], strict=True
+        ):
+            session = table[client]
+            done = session.done
+            if done and done[-1] == first:
+                done[-1] = first + count
+            elif first + count > session.acked:
+                intervals.add(done, first, first + count)
 
     def open(self, client: int) -> Session:
         """The session of a client, to change it."""
@@ -288,8 +350,8 @@ class Sessions:
     def take(self, most: int) -> list[list[object]]:
         """Some of the frozen sessions, as they were then, as rows for `load`; none when all are taken.
 
-        A row is [client, acked, bounds of executed intervals, [[first, outcomes, values], …], last], of values that
-        msgpack encodes; of one that has ended it is [client].
+        A row is [client, acked, bounds of executed intervals, and of those done, [[first, outcomes, values], …], last],
+        of values that msgpack encodes; of one that has ended it is [client].
         """
         rows, self._captured = self._captured, []
         while self._frozen and len(rows) < most:
@@ -301,7 +363,7 @@ class Sessions:
         if session is None:
             return [client]
         kept = [[*result[1:]] for result in session.kept]
-        return [client, session.acked, session.executed.copy(), kept, session.last]
+        return [client, session.acked, session.executed.copy(), session.done.copy(), kept, session.last]
 
     @classmethod
     def load(
@@ -381,6 +443,8 @@ def _merge_session(ours: Session, theirs: Session) -> None:
     ours.last = max(ours.last, theirs.last)
     for first, end in intervals.pairs(theirs.executed):
         intervals.add(ours.executed, first, end)
+    for first, end in intervals.pairs(theirs.done):
+        intervals.add(ours.done, first, end)
     covered: list[int] = []
     for result in ours.kept:
         intervals.add(covered, result.first, result.end)
@@ -391,14 +455,23 @@ def _merge_session(ours: Session, theirs: Session) -> None:
 
 
 def _load_row(row: object) -> tuple[int, Session]:
-    if type(row) is not list or len(row) != 5:
-        raise FrameError("malformed", "not a table of sessions: a row has five fields")
-    client, acked, executed, kept, last = row
-    if not (_are_numbers([client, last, acked]) and _is_set(executed) and type(kept) is list):
+    if type(row) is not list or len(row) != 6:
+        raise FrameError("malformed", "not a table of sessions: a row has six fields")
+    client, acked, executed, done, kept, last = row
+    if not (
+        _are_numbers([client, last, acked])
+        and executed
+        and _is_set(executed)
+        and _is_set(done)
+        and type(kept) is list
+    ):
         raise FrameError("malformed", "not a table of sessions: wrong type or number out of range")
     session = Session(last)
     session.acked = acked
     session.executed = executed
+    session.done = done
+    if any(session.missing(first, end) for first, end in intervals.pairs(done)):
+        raise FrameError("malformed", f"session {client} has done what has not executed")
     end = 0
     for entry in kept:
         result = _load_result(client, entry)
@@ -428,4 +501,4 @@ def _are_numbers(numbers: Sequence[object]) -> bool:
 
 
 def _is_set(bounds: object) -> bool:
-    return type(bounds) is list and bool(bounds) and _are_numbers(bounds) and intervals.is_canonical(bounds)
+    return type(bounds) is list and _are_numbers(bounds) and intervals.is_canonical(bounds)

@@ -1,9 +1,9 @@
 """The key-value store: what the operations do to a dictionary of bytes.
 
-Commands come as columns. A column of one operation is handled by a C-level call where the operation allows;
+Commands come as columns. Columns of plain reads or writes are handled by a C-level call, whosesoever they are;
 where operations differ they run one by one through a table.
 
-**Nothing here raises for what a command holds.** The proposer checks every command (`batch.check_batch`), but
+**Nothing here raises for what a command holds.** The proposer checks every command (`checks.check_batch`), but
 an exception on the way of execution would stop every replica at the same command, for ever. So a command that
 slipped through with an argument of a wrong type, an unknown operation or a nested MULTI ends with a failing
 outcome, the same on every replica, and changes nothing: NOT_A_NUMBER or OUT_OF_RANGE for an integer, ABORTED
@@ -38,7 +38,7 @@ _WRITE: Final = int(Operation.WRITE)
 _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 _FIRST_FAILURE: Final = int(Outcome.COMPARE_FAILED)
-_ALL_BYTES: Final = {bytes}
+_ENDLESS: Final = 2**62
 
 _OK: Final[Result] = (_DONE, None)
 _ABSENT: Final[Result] = (_NOT_FOUND, None)
@@ -131,6 +131,22 @@ class Store:
         self._lacked_room = False
         self._room = self._read_room = self._bounds.results
 
+    def execute_plain(
+        self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
+    ) -> tuple[bytes, list[Value] | None]:
+        """Execute commands, of any number of batches, that are plain (`batch.is_plain`), in order.
+
+        They need no room: a read gives a value that the store held before, or one that stands among `arguments`.
+        """
+        if operations.count(_READ) == len(operations):
+            return self._read_column(keys)
+        if operations.count(_WRITE) == len(operations) and arguments is not None:
+            for kept in (self._data, self._changed):
+                kept.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
+            return bytes(len(operations)), None
+        outcomes, values, _ = self._one_by_one(operations, keys, arguments or repeat(None), _ENDLESS)
+        return outcomes, as_column(values)
+
     def execute(
         self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
     ) -> tuple[bytes, list[Value] | None]:
@@ -138,19 +154,10 @@ class Store:
 
         Returns the outcomes, one byte per command, and the values, or None if all values are None.
         """
-        kind = operations[0]
-        count = len(operations)
-        if count == 1:
+        if len(operations) == 1:
             argument = None if arguments is None else arguments[0]
-            outcome, value = self._handlers[kind](keys[0], argument)
+            outcome, value = self._handlers[operations[0]](keys[0], argument)
             return bytes((outcome,)), None if value is None else [value]
-        if operations.count(kind) == count:
-            if kind == _READ:
-                return self._read_column(keys)
-            if kind == _WRITE and arguments is not None and set(map(type, arguments)) == _ALL_BYTES:
-                for kept in (self._data, self._changed):
-                    kept.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
-                return bytes(count), None
         room = self._read_room
         outcomes, values, left = self._one_by_one(operations, keys, arguments or repeat(None), room)
         self._read_room -= room - left

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from epaxos.errors import FrameError
 
-WIRE_VERSION: Final = 2
+WIRE_VERSION: Final = 3
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")
@@ -34,7 +34,8 @@ class Kind(IntEnum):
     PEER            a `PeerRequest`: [sender, incarnation, messages, hears, addressee, kept]
     PEER_REFUSED    text "kind: reason": why this replica ignores the peer that it is sent to
     REQUEST         a batch (`statemachine.batch`)
-    REPLY           [client, first, outcomes: one byte per command, values or None if all are None]
+    REPLY           [clients, firsts, counts, outcomes: one byte per command, values or None if all are None]: the
+                    results of some frames of this connection, as columns
     BUSY            [client, first, count]: nothing of the batch was taken, come back later
     AWAY            [client, first, count, text]: nothing of the batch was taken, nor will any other be before long, for
                     the reason given: ask another replica. Count 0: nothing was asked, it tells by itself

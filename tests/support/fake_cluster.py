@@ -142,7 +142,7 @@ class FakeCluster(threading.Thread):
         values = [value for _, value in rows]
         some = None if all(value is None for value in values) else values
         self.commits[replica]["fast"] += 1
-        answer = self.seal(Kind.REPLY, batch.client, batch.first, outcomes, some)
+        answer = self.seal(Kind.REPLY, [batch.client], [batch.first], [len(batch)], outcomes, some)
         self._results[batch.client, batch.first] = answer
         return answer
 

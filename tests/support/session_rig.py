@@ -128,7 +128,9 @@ class Rig:
     def reply(self, sent: Sent, values: list[object] | None = None, outcomes: bytes | None = None) -> None:
         batch = sent.batch
         outcomes = bytes(len(batch)) if outcomes is None else outcomes
-        self.receive(sent.replica, Kind.REPLY, batch.client, batch.first, outcomes, values)
+        self.receive(
+            sent.replica, Kind.REPLY, [batch.client], [batch.first], [len(outcomes)], outcomes, values
+        )
 
     def busy(self, sent: Sent) -> None:
         batch = sent.batch

@@ -22,9 +22,11 @@ import zmq
 
 from epaxos.config import Config, default_replicas, make_config
 from epaxos.errors import CommandError, FrameError
-from epaxos.statemachine.batch import Batch, Limits, check_batch, decode_batch, make_payload
+from epaxos.statemachine.batch import Batch, Limits, decode_batch, make_payload
+from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.sessions import BatchResult
 from epaxos.transport.framing import Kind, open_frame, seal
 
 MAX_FRAME = 2**25
@@ -46,7 +48,7 @@ class State:
     machine: StateMachine = field(default_factory=lambda: StateMachine(Limits(), sleep))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def execute(self, batch: Batch) -> Sequence[object]:
+    def execute(self, batch: Batch) -> BatchResult:
         with self.lock:
             return self.machine.apply(make_payload([batch]))[0]
 
@@ -128,7 +130,8 @@ class StubReplica(threading.Thread):
             return
         result = self._state.execute(batch)
         if act is Act.ANSWER:
-            self._answer(sender, Kind.REPLY, *result)
+            names = [result.client], [result.first], [len(result.outcomes)]
+            self._answer(sender, Kind.REPLY, *names, result.outcomes, result.values)
 
     def _answer(self, sender: bytes, kind: Kind, *fields: object) -> None:
         for frame in self.noise:

@@ -13,7 +13,7 @@ from epaxos.errors import FrameError
 
 
 class Reply(NamedTuple):
-    """REPLY: the outcomes and values of the commands from number `first` on."""
+    """Of a REPLY: the outcomes and values of a session's commands from number `first` on."""
 
     client: int
     first: int
@@ -70,18 +70,30 @@ class Status(NamedTuple):
     status: dict[str, Any]
 
 
-def read_reply(body: bytes) -> Reply:
-    """Decode the body of a REPLY."""
-    client, first, outcomes, values = _fields(body, 4)
+def read_replies(body: bytes) -> list[Reply]:
+    """Decode the body of a REPLY: the results of one frame or of several."""
+    clients, firsts, counts, outcomes, values = _fields(body, 5)
     if not (
-        type(client) is int
-        and type(first) is int
+        all(_is_column(column) and len(column) == len(clients) for column in (clients, firsts, counts))
         and type(outcomes) is bytes
-        and outcomes
+        and min(counts) > 0
+        and sum(counts) == len(outcomes)
         and (values is None or (type(values) is list and len(values) == len(outcomes)))
     ):
         _malformed("reply")
-    return Reply(client, first, outcomes, values)
+    if len(clients) == 1:
+        return [Reply(clients[0], firsts[0], outcomes, values)]
+    replies = []
+    begin = 0
+    for client, first, count in zip(clients, firsts, counts, strict=True):
+        part = slice(begin, begin + count)
+        replies.append(Reply(client, first, outcomes[part], None if values is None else values[part]))
+        begin += count
+    return replies
+
+
+def _is_column(numbers: object) -> bool:
+    return type(numbers) is list and set(map(type, numbers)) == {int}
 
 
 def read_busy(body: bytes) -> Busy:

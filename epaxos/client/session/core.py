@@ -260,7 +260,8 @@ class Session(Uncopied, Generic[Waiter]):
         try:
             kind, _, body = open_frame(data, self._options.cluster, self._options.max_frame)
             if kind == _REPLY:
-                self._on_reply(replica, answers.read_reply(body), now)
+                for reply in answers.read_replies(body):
+                    self._on_reply(replica, reply, now)
             elif kind == Kind.BUSY:
                 self._on_busy(replica, answers.read_busy(body), now)
             elif kind == Kind.AWAY:

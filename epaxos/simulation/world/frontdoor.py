@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Options
-from epaxos.statemachine.batch import Batch, Bounds, Payload, decode_batch, encode_batch, make_payload
+from epaxos.statemachine.batch import Batch, Bounds, Payload, make_payload
 from epaxos.statemachine.sessions import BatchResult
 
 Answer: TypeAlias = Callable[[BatchResult, Row], None]
@@ -68,19 +68,4 @@ def split(batch: Batch) -> list[Batch]:
     """A batch for each command of a batch."""
     if len(batch) == 1:
         return [batch]
-    return [part_of(batch, index, index + 1) for index in range(len(batch))]
-
-
-def part_of(batch: Batch, start: int, stop: int) -> Batch:
-    """Some consecutive commands of a batch as a batch of their own."""
-    return decode_batch(
-        encode_batch(
-            batch.client,
-            batch.first + start,
-            batch.acked,
-            batch.operations[start:stop],
-            batch.keys[start:stop],
-            None if batch.arguments is None else batch.arguments[start:stop],
-            batch.generation,
-        )
-    )
+    return [batch.part(index, index + 1) for index in range(len(batch))]

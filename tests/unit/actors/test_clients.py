@@ -12,9 +12,9 @@ import zmq
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
-from epaxos.statemachine.batch import Batch, Limits, encode_batch
+from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
+from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.sessions import BatchResult
 from epaxos.transport.framing import Kind, open_frame, seal
 from fuzz.hostile import Forge
 
@@ -51,7 +51,9 @@ class Front:
 
     def execute(self, first: int, count: int = 1, client: int = 7, values: list[Any] | None = None) -> None:
         """A batch of these numbers has executed, whoever proposed it."""
-        self.clients.answer([BatchResult(client, first, DONE * count, values)], 1.0)
+        batch = Batch(client, first, 0, b"\x02" * count, [b"key"] * count, None)
+        self.clients.answer(make_payload([batch]), Run(0, 1, DONE * count, values))
+        self.clients.flush(1.0)
 
     def proposed(self) -> list[list[tuple[int, int]]]:
         """All that waits to be proposed: by instance, the first number and the count of each batch."""
@@ -67,7 +69,7 @@ def test_request_is_proposed_and_answered() -> None:
     assert front.clients.waiting == 3
     assert front.proposed() == [[(1, 3)]]
     front.execute(1, 3)
-    assert front.sent == [(b"one", Kind.REPLY, [7, 1, DONE * 3, None])]
+    assert front.sent == [(b"one", Kind.REPLY, [[7], [1], [3], DONE * 3, None])]
     assert front.clients.waiting == 0
     assert front.stats.execution_latency.sum == 3.0  # one second each
 
@@ -109,7 +111,7 @@ def test_regrouped_retry_executed_elsewhere_leaves_nothing_waiting(counts: tuple
     front.execute(1, elsewhere)
     front.execute(1, here)
     assert front.clients.waiting == 0
-    assert (b"one", Kind.REPLY, [7, 1, DONE * here, None]) in front.sent
+    assert (b"one", Kind.REPLY, [[7], [1], [here], DONE * here, None]) in front.sent
 
 
 def test_longer_retry_while_the_shorter_frame_is_under_way() -> None:
@@ -124,7 +126,7 @@ def test_sessions_with_equal_numbers_are_told_apart() -> None:
     front.request(1, client=7, identity=b"seven")
     front.request(1, client=8, identity=b"eight")
     front.execute(1, client=8)
-    assert front.sent == [(b"eight", Kind.REPLY, [8, 1, DONE, None])]
+    assert front.sent == [(b"eight", Kind.REPLY, [[8], [1], [1], DONE, None])]
 
 
 def test_instance_takes_all_that_fits() -> None:
@@ -158,7 +160,7 @@ def test_without_aggregation_every_command_is_an_instance_and_the_answer_one_fra
     for first in (6, 7, 5):  # in any order
         assert front.sent == []
         front.execute(first, values=[b"%d" % first])
-    assert front.sent == [(b"one", Kind.REPLY, [7, 5, DONE * 3, [b"5", b"6", b"7"]])]
+    assert front.sent == [(b"one", Kind.REPLY, [[7], [5], [3], DONE * 3, [b"5", b"6", b"7"]])]
     assert front.clients.waiting == 0
 
 
@@ -171,7 +173,7 @@ def test_without_aggregation_a_retry_under_way_is_not_proposed_again() -> None:
     assert front.proposed() == []
     front.execute(7)
     front.execute(6)
-    assert [(identity, body[1]) for identity, _, body in front.sent] == [(b"after", 5)]
+    assert [(identity, body[1]) for identity, _, body in front.sent] == [(b"after", [5])]
 
 
 def test_without_aggregation_a_regrouped_retry_is_answered_and_leaves_nothing_waiting() -> None:
@@ -181,7 +183,7 @@ def test_without_aggregation_a_regrouped_retry_is_answered_and_leaves_nothing_wa
     assert sorted(front.proposed()) == [[(first, 1)] for first in range(5, 10)]
     for first in range(5, 10):
         front.execute(first)
-    assert [(body[1], len(body[2])) for _, _, body in front.sent] == [(5, 3), (6, 4)]
+    assert [(body[1], body[2]) for _, _, body in front.sent] == [([5], [3]), ([6], [4])]
     assert front.clients.waiting == 0
 
 
@@ -190,7 +192,7 @@ def test_without_aggregation_values_are_left_out_where_there_are_none() -> None:
     front.request(1, 2)
     front.execute(1)
     front.execute(2)
-    assert front.sent == [(b"one", Kind.REPLY, [7, 1, DONE * 2, None])]
+    assert front.sent == [(b"one", Kind.REPLY, [[7], [1], [2], DONE * 2, None])]
 
 
 # -- busy and refused --------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def test_who_comes_to_a_replica_that_stops_is_sent_away_and_who_waits_is_told_an
     front.request(1, 2, identity=b"again")  # a retry of what is under way
     front.proposed()
     front.execute(1, 2)
-    assert front.sent[2:] == [(b"again", Kind.REPLY, [7, 1, DONE * 2, None])]
+    assert front.sent[2:] == [(b"again", Kind.REPLY, [[7], [1], [2], DONE * 2, None])]
     assert front.clients.waiting == 0
 
 

@@ -252,7 +252,7 @@ def decide(outside: Outside) -> None:
     place, _, deps, seq = pre_accepts(outside)[-1]
     outside.speak(BRAVO, PreAcceptOK(place, deps, seq))
     kind, reply = outside.answer()
-    assert (kind, reply[:2]) == (Kind.REPLY, [7, 1])
+    assert (kind, reply[:2]) == (Kind.REPLY, [[7], [1]])
 
 
 def test_a_proposal_that_was_not_written_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,8 @@ from epaxos.storage.reading import Reading
 
 VALUES = {b"one": b"1", b"two": b"2" * 1000, b"\x00": b""}
 SESSIONS: list[list[object]] = [
-    [7, 1, [1, 3], [], 2],
-    [2**64 - 1, 5, [1, 9], [[5, b"\0\0\0\0", None]], 3],
+    [7, 1, [1, 3], [1, 3], [], 2],
+    [2**64 - 1, 5, [1, 9], [], [[5, b"\0\0\0\0", None]], 3],
 ]
 HEADER = Header("0.1.0", "2025-11-21T08:56:16+00:00", 5, N, "alpha", (4, -1, 7), 3)
 
@@ -127,7 +127,7 @@ def test_what_is_no_backup_of_this_version(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("epaxos.backup.file.FORMAT", 99)
     write_backup(tmp_path / "later", HEADER, [])
     monkeypatch.undo()
-    with pytest.raises(BackupError, match="is in format 99; this version reads format 2"):
+    with pytest.raises(BackupError, match="is in format 99; this version reads format 3"):
         BackupFile(tmp_path / "later")
 
 

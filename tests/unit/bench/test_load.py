@@ -15,6 +15,7 @@ from epaxos.bench.load import Load
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.results import Measured
 from epaxos.bench.verify import History
+from epaxos.statemachine.batch import Batch
 from fake_cluster import Asked, FakeCluster, Instead
 
 Make = Callable[..., BenchOptions]
@@ -71,10 +72,9 @@ def test_a_busy_replica_is_asked_again_with_the_same_numbers(cluster: FakeCluste
     measured = load(cluster, options(stop=Amount(operations=100)))
     total = measured.total()
     assert (total.operations, total.busy, total.errors.total()) == (100, 300, 0)
-    by_frame: dict[tuple[int, int], set[bytes]] = {}
+    by_frame: dict[tuple[int, int], Batch] = {}
     for asked in cluster.asked:
-        by_frame.setdefault((asked.batch.client, asked.batch.first), set()).add(asked.batch.encoded)
-    assert all(len(encodings) == 1 for encodings in by_frame.values())
+        assert by_frame.setdefault((asked.batch.client, asked.batch.first), asked.batch) == asked.batch
 
 
 def test_a_replica_that_stays_busy_is_given_up(cluster: FakeCluster, options: Make) -> None:
@@ -128,7 +128,9 @@ def test_a_refused_frame_is_an_error_with_the_replicas_words(cluster: FakeCluste
 def test_outcomes_that_cannot_be_are_errors(cluster: FakeCluster, options: Make) -> None:
     def abort(asked: Asked) -> Instead:
         outcomes = bytes((6,)) + bytes(len(asked.batch) - 1)
-        return Instead([cluster.seal(17, asked.batch.client, asked.batch.first, outcomes, None)])
+        return Instead(
+            [cluster.seal(17, [asked.batch.client], [asked.batch.first], [len(outcomes)], outcomes, None)]
+        )
 
     cluster.behave = abort
     measured = load(cluster, options(stop=Amount(operations=100)))

@@ -82,7 +82,7 @@ def test_values_are_told_from_those_that_have_gone() -> None:
 
 def test_sessions_entries_and_the_frontier() -> None:
     entry = decided(PLACE, put(1, b"k"), 4, 4, -1, seq=7)
-    session = [2**64 - 1, 3, [1, 5], [[4, b"\0", None]], 2]
+    session = [2**64 - 1, 3, [1, 5], [3, 4], [[4, b"\0", [b"x"]]], 2]
     found = fetched(entry_row(entry), *rows_of([session_row(session)]))
     assert (found.complete, found.executed) == (False, NONE)
     assert found.sessions == [session]
@@ -181,11 +181,12 @@ def test_entries_that_are_no_decisions_of_this_cluster_are_refused(record: Insta
         7,
         [],
         [1, 0, [1, 2]],
-        [1, 0, [], []],
-        [1, 0, [2, 1], []],
-        [-1, 0, [1, 2], []],
-        [1, 0, [1, 2], [[5, b"\0", None]]],
-        [1, 0, [1, 2], 7],
+        [1, 0, [], [], [], 0],
+        [1, 0, [2, 1], [], [], 0],
+        [-1, 0, [1, 2], [], [], 0],
+        [1, 0, [1, 2], [5, 6], [], 0],
+        [1, 0, [1, 2], [], [[5, b"\0", None]], 0],
+        [1, 0, [1, 2], [], 7, 0],
     ],
 )
 def test_sessions_that_are_none_are_refused_before_anything_is_merged(session: object) -> None:
@@ -194,8 +195,8 @@ def test_sessions_that_are_none_are_refused_before_anything_is_merged(session: o
 
 
 def test_a_client_has_one_session() -> None:
-    session = [7, 0, [1, 2], [], 0]
-    later = [7, 0, [1, 3], [], 1]
+    session = [7, 0, [1, 2], [], [], 0]
+    later = [7, 0, [1, 3], [], [], 1]
     assert fetched(*rows_of(map(session_row, [session, later]))).sessions == [later]
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import epaxos
 from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, as_columns, decode, weigh
 from epaxos.errors import OperationFailed, Refused, Untold
-from epaxos.statemachine.batch import Limits, check_batch, decode_batch, encode_batch
+from epaxos.statemachine.batch import Limits, decode_batch, encode_batch
+from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Outcome
 from epaxos.statemachine.store import Store
 

@@ -195,7 +195,8 @@ class SessionMachine(RuleBasedStateMachine):
             self.to_client.append((sent, Kind.REFUSED, refused))
         else:
             self.cluster.execute(sent)
-            self.to_client.append((sent, Kind.REPLY, (*head, bytes(len(batch)), list(sent.numbers))))
+            columns = [batch.client], [batch.first], [len(batch)], bytes(len(batch)), list(sent.numbers)
+            self.to_client.append((sent, Kind.REPLY, columns))
 
     @precondition(lambda self: self.to_client)
     @rule(which=SOME, lose=st.booleans())

@@ -45,7 +45,7 @@ def directory(tmp_path: Path) -> Path:
     journal.remember(C, 0xC)
     entry = record(InstanceId(C, 5), COMMITTED, payload=write(b"five", b"5"))
     values = {b"one": b"1", b"five": b"5"}
-    sessions = [[7, 1, [1, 3], []]]
+    sessions = [[7, 1, [1, 3], [1, 3], [], 0]]
     write_checkpoint(engine, (1, -1, -1), values, sessions, [entry], deleted=[b"gone"])
     engine.close()
     return tmp_path / "bravo"

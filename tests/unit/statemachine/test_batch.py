@@ -13,13 +13,13 @@ from epaxos.statemachine.batch import (
     Batch,
     Limits,
     Payload,
-    check_batch,
     decode_batch,
     decode_payload,
     encode_batch,
     make_payload,
     multi_columns,
 )
+from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation
 
 LIMITS = Limits(key=4, value=6, pause=100)
@@ -40,13 +40,13 @@ def make_batch(*commands: tuple[int, bytes, Argument], first: int = 1) -> Batch:
 
 def test_a_batch_survives_encoding() -> None:
     arguments: list[Argument] = [b"value", 5, [None, b"x"], None]
-    encoded = encode_batch(2**64 - 1, 2**63 - 1, 17, b"\x02\x06\x05\x01", [b"a", b"b", b"c", b""], arguments)
-    batch = decode_batch(encoded)
+    batch = decode_batch(
+        encode_batch(2**64 - 1, 2**63 - 1, 17, b"\x02\x06\x05\x01", [b"a", b"b", b"c", b""], arguments)
+    )
     assert (batch.client, batch.first, batch.acked) == (2**64 - 1, 2**63 - 1, 17)
     assert batch.operations == b"\x02\x06\x05\x01"
     assert batch.keys == [b"a", b"b", b"c", b""]
     assert batch.arguments == arguments
-    assert batch.encoded == encoded
     assert len(batch) == 4
 
 
@@ -139,10 +139,10 @@ def test_odd_arguments_raise_nothing_but_frame_error(operations: bytes, argument
 @given(MUTATIONS, st.integers(0, 3))
 def test_mutated_payloads_raise_nothing_but_frame_error(mutations: list[tuple[int, int]], cut: int) -> None:
     multi: Argument = [b"\x02\x01", [b"a", b"b"], [b"x", None]]
-    batch = make_batch(
-        (Operation.WRITE, b"a", b"x"), (Operation.MULTI, b"", multi), (Operation.CAS, b"c", [None, b"d"])
-    )
-    decode_both(mutate(batch.encoded, mutations, cut))
+    operations = bytes((Operation.WRITE, Operation.MULTI, Operation.CAS))
+    encoded = encode_batch(9, 1, 0, operations, [b"a", b"", b"c"], [b"x", multi, [None, b"d"]])
+    decode_both(mutate(encoded, mutations, cut))
+    batch = decode_batch(encoded)
     decode_both(mutate(make_payload([batch, batch]).encoded, mutations, cut))
 
 
@@ -164,6 +164,42 @@ def test_what_is_no_payload_is_malformed(value: object) -> None:
     assert refusal.value.kind == "malformed"
 
 
+GOOD_PAYLOAD: list[object] = [
+    [10, 10],
+    [9, 7],
+    [0, 0],
+    [1, 5],
+    [0, 5],
+    [1, 2],
+    b"\x02\x02\x01",
+    [b"a", b"b", b"c"],
+    [b"x", b"y", None],
+]
+ODD_PARTS: dict[int, list[object]] = {
+    0: [[10], [10, 10, 10], [10, None], b"", None],
+    1: [[9], [], [9, -1], [9, b"7"], [9, True], b"97", None],
+    2: [[0], [0, -1], [0, 2**62], [0, 0.0]],
+    3: [[1], [0, 5], [1, 2**63], [1, None]],
+    4: [[0], [2, 5], [0, -1], [0, "5"]],
+    5: [[3], [1, 1], [1, 3], [0, 3], [-1, 4], [1, 2.0]],
+    6: [b"", b"\x02\x02", "abc", [2, 2, 1], None],
+    7: [[b"a", b"b"], [b"a", b"b", "c"], [b"a", b"b", None], b"abc", None],
+    8: [[], [b"x", b"y"], b"xyz", 5],
+}
+
+
+@pytest.mark.parametrize(("part", "value"), [(part, odd) for part, odds in ODD_PARTS.items() for odd in odds])
+def test_joined_columns_of_wrong_type_or_length_are_malformed(part: int, value: object) -> None:
+    fine = decode_payload(msgpack.packb(GOOD_PAYLOAD))
+    assert [(batch.client, batch.first, len(batch), batch.arguments) for batch in fine.batches] == [
+        (9, 1, 1, [b"x"]),
+        (7, 5, 2, [b"y", None]),
+    ]
+    with pytest.raises(FrameError) as refusal:
+        decode_payload(msgpack.packb([*GOOD_PAYLOAD[:part], value, *GOOD_PAYLOAD[part + 1 :]]))
+    assert refusal.value.kind == "malformed"
+
+
 @pytest.mark.parametrize(
     "argument",
     [
@@ -180,9 +216,8 @@ def test_what_is_no_payload_is_malformed(value: object) -> None:
 def test_a_multi_without_columns_is_no_payload(argument: Argument) -> None:
     assert multi_columns(argument) is None
     batch = make_batch((Operation.WRITE, b"a", b"x"), (Operation.MULTI, b"", argument))
-    encoded = msgpack.packb([batch.encoded])
     with pytest.raises(FrameError) as refusal:
-        decode_payload(encoded)
+        make_payload([batch])
     assert refusal.value.kind == "malformed"
 
 

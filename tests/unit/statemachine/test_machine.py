@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -15,11 +16,12 @@ from epaxos.statemachine.batch import (
     decode_batch,
     decode_payload,
     encode_batch,
+    make_collection,
     make_payload,
 )
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.sessions import WINDOW, BatchResult
 
 ALICE, BOB = 2**63, 7
 
@@ -183,20 +185,15 @@ def test_a_digest_source_is_a_copy() -> None:
 
 def test_commands_are_counted_by_operation() -> None:
     machine = make_machine()
-    unknown = Batch(BOB, 1, 0, b"\x0a\xff", [b"", b""], None, b"")
+    unknown = Batch(BOB, 1, 0, b"\x0a\xff", [b"", b""], None)
     part: list[object] = [b"\x02", [b"x"], [b"1"]]
     machine.apply(payload(batch(ALICE, 1, put(b"a", b""), put(b"b", b""), put(b"c", b""))))
     machine.apply(
         payload(batch(ALICE, 4, get(b"a"), put(b"b", b""), get(b"a"), (Operation.MULTI, b"", part)))
     )
-    assert machine.apply(payload_of(unknown)) == [BatchResult(BOB, 1, bytes([Outcome.ABORTED] * 2), None)]
+    assert machine.apply(make_payload([unknown])) == [BatchResult(BOB, 1, bytes([Outcome.ABORTED] * 2), None)]
     expected = dict.fromkeys(Operation, 0) | {Operation.READ: 2, Operation.WRITE: 4, Operation.MULTI: 1}
     assert machine.executed == [expected[operation] for operation in Operation]
-
-
-def payload_of(*batches: Batch) -> Payload:
-    """A payload whose bytes do not matter."""
-    return Payload(batches, b"")
 
 
 def test_a_duplicate_pause_does_not_sleep_again() -> None:
@@ -327,7 +324,62 @@ def test_a_batch_that_no_proposer_should_have_taken_never_raises(
 @pytest.mark.parametrize("argument", [None, [], [b"\x02", [b"a"], None], [b"\x00", [b""], [None]]])
 def test_a_multi_of_wrong_shape_is_answered(argument: Argument) -> None:
     machine = make_machine()
-    odd = Batch(ALICE, 1, 0, bytes([Operation.MULTI]), [b""], [argument], b"")
-    one = payload_of()
-    one.batches = [odd]  # its bytes could not be decoded, but nothing here relies on that
+    one = make_payload([Batch(ALICE, 1, 0, b"\0", [b""], [argument])])
+    one.operations = bytes(
+        [Operation.MULTI]
+    )  # its bytes could not be decoded, but nothing here relies on that
     assert machine.apply(one) == [BatchResult(ALICE, 1, bytes([Outcome.ABORTED]), None)]
+
+
+BY_NUMBER = (put(b"a", b"1"), get(b"a"), put(b"b", b""), (Operation.DELETE, b"a", None), get(b"b"))
+JOINED = st.lists(
+    st.tuples(st.sampled_from([ALICE, BOB, BOB + 1]), st.integers(1, 12), st.integers(1, 3)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(st.lists(JOINED, max_size=3))
+def test_joined_batches_execute_as_each_by_itself(history: list[list[tuple[int, int, int]]]) -> None:
+    """Whatever is a duplicate of what, and whosesoever columns are handled at once."""
+    joined, apart = make_machine(), make_machine()
+    for entry in history:
+        batches = [
+            batch(
+                client,
+                first,
+                *[BY_NUMBER[number % len(BY_NUMBER)] for number in range(first, first + count)],
+            )
+            for client, first, count in entry
+        ]
+        for _ in range(2):
+            results = [apart.apply(payload(one))[0] for one in batches]
+            assert joined.apply(payload(*batches)) == results
+            assert digest(joined) == digest(apart)
+    assert joined.executed == apart.executed
+    assert joined.duplicates == apart.duplicates
+
+
+def test_columns_of_many_sessions_are_executed_at_once() -> None:
+    machine = make_machine()
+    batches = [batch(client, 1, put(b"%d" % client, b"x")) for client in range(1, 6)]
+    (run,) = machine.runs(payload(*batches))
+    assert (run.start, run.stop, run.outcomes, run.values) == (0, 5, bytes(5), None)
+    again = [batch(3, 1, put(b"3", b"y")), batch(3, 2, put(b"3", b"z"))]
+    runs = list(machine.runs(payload(batch(1, 2, get(b"3")), *again, batch(9, 1, get(b"3")))))
+    assert [(run.start, run.stop, run.values) for run in runs] == [
+        (0, 1, [b"x"]),
+        (1, 2, None),
+        (2, 4, [None, b"z"]),
+    ]
+
+
+def test_a_session_that_is_over_ends_no_columns_but_its_own() -> None:
+    machine = make_machine()
+    for generation in range(WINDOW + 1):
+        machine.apply(make_collection(generation, (-1, -1, -1)))
+    late = batch(ALICE, 1, put(b"a", b"1"))
+    fresh = [replace(batch(client, 1, put(b"b", b"1")), generation=WINDOW) for client in (BOB, BOB + 1)]
+    results = machine.apply(payload(fresh[0], late, fresh[1]))
+    assert [set(result.outcomes) for result in results] == [{Outcome.DONE}, {Outcome.EXPIRED}, {Outcome.DONE}]
+    assert machine.keys == 1

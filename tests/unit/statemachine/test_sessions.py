@@ -193,7 +193,7 @@ def test_an_export_does_not_change_with_its_table() -> None:
     assert msgpack.packb(exported) == before
 
 
-GOOD_ROW = [7, 1, [1, 4], [[1, b"\0\0\0", None]], 5]
+GOOD_ROW = [7, 1, [1, 4], [1, 2], [[2, b"\1\0", None]], 5]
 
 
 @pytest.mark.parametrize(
@@ -204,27 +204,30 @@ GOOD_ROW = [7, 1, [1, 4], [[1, b"\0\0\0", None]], 5]
         [None],
         [[]],
         [GOOD_ROW, GOOD_ROW],
-        [[-1, 1, [1, 4], [], 0]],
-        [[2**64, 1, [1, 4], [], 0]],
-        [[7.0, 1, [1, 4], [], 0]],
-        [[7, None, [1, 4], [], 0]],
-        [[7, 1, [1, 4], [], -1]],
-        [[7, 1, [1, 4], []]],
-        [[7, 1, [], [], 0]],
-        [[7, 1, [1], [], 0]],
-        [[7, 1, [4, 1], [], 0]],
-        [[7, 1, [1, 4, 4, 5], [], 0]],
-        [[7, 1, [1, "4"], [], 0]],
-        [[7, 1, [1, 4], None, 0]],
-        [[7, 1, [1, 4], [None], 0]],
-        [[7, 1, [1, 4], [[1, b"", None]], 0]],
-        [[7, 1, [1, 4], [[1, "ab", None]], 0]],
-        [[7, 1, [1, 4], [[1, b"\0", [None, None]]], 0]],
-        [[7, 1, [1, 4], [[1, b"\0", b"x"]], 0]],
-        [[7, 1, [1, 4], [[None, b"\0", None]], 0]],
-        [[7, 1, [1, 4], [[3, b"\0\0", None]], 0]],
-        [[7, 1, [1, 4], [[2, b"\0", None], [1, b"\0", None]], 0]],
-        [[7, 1, [1, 4], [[1, b"\0\0", None], [2, b"\0", None]], 0]],
+        [[-1, 1, [1, 4], [], [], 0]],
+        [[2**64, 1, [1, 4], [], [], 0]],
+        [[7.0, 1, [1, 4], [], [], 0]],
+        [[7, None, [1, 4], [], [], 0]],
+        [[7, 1, [1, 4], [], [], -1]],
+        [[7, 1, [1, 4], [], []]],
+        [[7, 1, [1, 4], None, [], 0]],
+        [[7, 1, [1, 4], [1], [], 0]],
+        [[7, 1, [1, 4], [3, 5], [], 0]],
+        [[7, 1, [], [], [], 0]],
+        [[7, 1, [1], [], [], 0]],
+        [[7, 1, [4, 1], [], [], 0]],
+        [[7, 1, [1, 4, 4, 5], [], [], 0]],
+        [[7, 1, [1, "4"], [], [], 0]],
+        [[7, 1, [1, 4], [], None, 0]],
+        [[7, 1, [1, 4], [], [None], 0]],
+        [[7, 1, [1, 4], [], [[1, b"", None]], 0]],
+        [[7, 1, [1, 4], [], [[1, "ab", None]], 0]],
+        [[7, 1, [1, 4], [], [[1, b"\0", [None, None]]], 0]],
+        [[7, 1, [1, 4], [], [[1, b"\0", b"x"]], 0]],
+        [[7, 1, [1, 4], [], [[None, b"\0", None]], 0]],
+        [[7, 1, [1, 4], [], [[3, b"\0\0", None]], 0]],
+        [[7, 1, [1, 4], [], [[2, b"\0", None], [1, b"\0", None]], 0]],
+        [[7, 1, [1, 4], [], [[1, b"\0\0", None], [2, b"\0", None]], 0]],
     ],
 )
 def test_a_table_that_is_none_is_refused(exported: object) -> None:
@@ -334,9 +337,9 @@ def test_a_session_that_lets_go_while_it_is_frozen_is_taken_as_it_was() -> None:
     keep(sessions, 2, 1, 900)  # the first lets go
     assert kept(sessions, 1, range(1, 2)) == []
     taken = {row[0]: row for row in sessions.take(10)}
-    assert taken[1][3] == [[1, b"\0", [bytes(2000)]]]
+    assert taken[1][4] == [[1, b"\0", [bytes(2000)]]]
     sessions.freeze()
-    assert [row[3] for row in sessions.take(10) if row[0] == 1] == [[]]
+    assert [row[4] for row in sessions.take(10) if row[0] == 1] == [[]]
 
 
 ANYTHING = st.recursive(
@@ -346,7 +349,7 @@ ANYTHING = st.recursive(
 )
 
 
-@given(ANYTHING | st.lists(st.lists(ANYTHING, min_size=4, max_size=4), max_size=2))
+@given(ANYTHING | st.lists(st.lists(ANYTHING, min_size=6, max_size=6), max_size=2))
 def test_loading_anything_raises_nothing_but_frame_error(exported: object) -> None:
     try:
         loaded = Sessions.load(exported)
@@ -368,4 +371,4 @@ def test_an_idle_session_is_small() -> None:
     finally:
         tracemalloc.stop()
     assert len(sessions) == count
-    assert size / count < 450  # bytes; 330 when written, with its share of the table
+    assert size / count < 500  # bytes; 450 when written, with its share of the table

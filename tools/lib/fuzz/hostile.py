@@ -159,7 +159,7 @@ class Forge:
         bodies: dict[Kind, bytes] = {
             Kind.PEER_REFUSED: b"go away",
             Kind.REQUEST: self._batch(b"\x02\x01", [b"key", b"key"], [b"value", None]),
-            Kind.REPLY: msgpack.packb((1, 1, b"\x00", None)),
+            Kind.REPLY: msgpack.packb(([1, 2], [1, 1], [1, 2], b"\x00\x00\x00", None)),
             Kind.BUSY: msgpack.packb((1, 1, 1)),
             Kind.AWAY: msgpack.packb((1, 1, 1, "gone")),
             Kind.OVER: msgpack.packb((1, 1, 1, 1)),

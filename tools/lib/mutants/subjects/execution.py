@@ -95,6 +95,18 @@ SESSIONS: Final = (
         ),
     ),
     Mutant(
+        "retry-executed-among-others",
+        "a command that has executed executes again when it comes again in an instance with those of other clients",
+        "4.8",
+        (
+            Patch(
+                _SESSIONS,
+                "            elif not session.claim(first, first + count):\n                break\n",
+                "            else:\n                session.claim(first, first + count)\n",
+            ),
+        ),
+    ),
+    Mutant(
         "room-by-what-is-kept",
         "how much a batch may return depends on what its session keeps here",
         "4.9",

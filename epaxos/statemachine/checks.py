@@ -1,0 +1,151 @@
+"""What a client's batch may hold: checked by the replica that takes it, before it is proposed."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Final
+
+from epaxos.errors import CommandError
+from epaxos.statemachine.batch import MULTI_PARTS, Batch, Limits, multi_columns
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation
+
+_ALL_BYTES: Final = {bytes}
+_ONLY_WRITES: Final = {Operation.WRITE}
+_KNOWN: Final = frozenset(Operation)
+_ONLY_KEY: Final = frozenset({Operation.READ, Operation.DELETE})
+_ONLY_VALUE: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.APPEND})
+_PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, needs a closer look
+    NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
+    for operation in range(256)
+)
+_NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE})
+
+
+def check_batch(batch: Batch, limits: Limits) -> None:
+    """Check every command of a client's batch before it may be proposed.
+
+    Raises:
+        CommandError: with the index of the first command that may not be proposed.
+    """
+    if _plainly_fine(batch, limits):
+        return
+    arguments = batch.arguments or [None] * len(batch)
+    cost = _Cost(limits)
+    for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True)):
+        reason = _refusal(*command, limits) or cost.add(command[0], command[2])
+        if reason:
+            raise CommandError(index, reason)
+
+
+class _Cost:
+    """What the commands of a frame cost every replica's thread, beyond what their number tells."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pause = 0
+        self._parts = 0
+
+    def add(self, operation: int, argument: object) -> str | None:
+        """Take account of a command that is in order by itself; why it may not be proposed beside the others."""
+        if operation == Operation.PAUSE and isinstance(argument, int):
+            self._pause += argument
+        elif operation == Operation.MULTI and isinstance(argument, list):
+            self._parts += len(argument[0])
+        if self._pause > self._limits.pause:
+            return f"PAUSEs of {self._pause} ms in a frame; at most {self._limits.pause} are allowed"
+        if self._parts > MULTI_PARTS:
+            return f"{self._parts} operations in the MULTIs of a frame; at most {MULTI_PARTS} are allowed"
+        return None
+
+
+def _plainly_fine(batch: Batch, limits: Limits) -> bool:
+    """Whether a batch of operations that take a key and at most a value is in order, by whole columns.
+
+    A hundred writes take 6 µs this way, mixed with reads 10 µs, and 80 µs one by one; False means only
+    "look closer".
+    """
+    lengths = set(map(len, batch.keys))
+    if not 0 < min(lengths) <= max(lengths) <= limits.key:
+        return False
+    arguments = batch.arguments
+    kinds = set(batch.operations)
+    if arguments is None:
+        return kinds <= _ONLY_KEY
+    if kinds == _ONLY_WRITES:
+        return (
+            set(map(type, arguments)) == _ALL_BYTES and max(map(len, arguments)) <= limits.value  # type: ignore[arg-type]  # all bytes
+        )
+    values = filter(None, arguments)
+    return (
+        list(map(type, arguments)) == list(map(_PLAIN_TYPES.__getitem__, batch.operations))
+        and max(map(len, values), default=0) <= limits.value  # type: ignore[arg-type]  # all bytes
+    )
+
+
+def _refusal(operation: int, key: bytes, argument: object, limits: Limits) -> str | None:
+    """Why one command may not be proposed, or None if it may."""
+    if operation not in _KNOWN:
+        return f"unknown operation {operation}; known are 0 to {max(_KNOWN)}"
+    kind = Operation(operation)
+    return _bad_key(kind, key, limits) or _bad_argument(kind, argument, limits)
+
+
+def _bad_key(kind: Operation, key: bytes, limits: Limits) -> str | None:
+    if kind in KEYLESS:
+        return f"{kind.name} takes no key" if key else None
+    if not key:
+        return f"{kind.name} needs a key of 1 to {limits.key} bytes"
+    if len(key) > limits.key:
+        return f"key of {len(key)} bytes; at most {limits.key} are allowed"
+    return None
+
+
+def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | None:
+    if kind in _NO_ARGUMENT:
+        return None if argument is None else f"{kind.name} takes no argument"
+    if kind == Operation.INCREMENT:
+        return _bad_integer(kind.name, argument, INTEGER_MIN, INTEGER_MAX)
+    if kind == Operation.PAUSE:
+        return _bad_integer(f"{kind.name} in milliseconds", argument, 0, limits.pause)
+    if kind == Operation.CAS:
+        return _bad_swap(argument, limits)
+    if kind == Operation.MULTI:
+        return _bad_multi(argument, limits)
+    return _bad_value(kind.name, argument, limits)
+
+
+def _bad_value(name: str, argument: object, limits: Limits) -> str | None:
+    if type(argument) is not bytes:
+        return f"{name} needs a value of bytes"
+    if len(argument) > limits.value:
+        return f"value of {len(argument)} bytes; at most {limits.value} are allowed"
+    return None
+
+
+def _bad_integer(name: str, argument: object, lowest: int, highest: int) -> str | None:
+    if type(argument) is not int or not lowest <= argument <= highest:
+        return f"{name} needs an integer from {lowest} to {highest}"
+    return None
+
+
+def _bad_swap(argument: object, limits: Limits) -> str | None:
+    if type(argument) is not list or len(argument) != 2:
+        return "CAS needs [expected value or null, new value]"
+    expected, new = argument
+    if expected is not None and (reason := _bad_value("CAS", expected, limits)):
+        return reason
+    return _bad_value("CAS", new, limits)
+
+
+def _bad_multi(argument: object, limits: Limits) -> str | None:
+    columns = multi_columns(argument)
+    if columns is None:
+        return "MULTI needs [operations, keys, arguments], columns of one length, at least one operation"
+    if len(columns[0]) > MULTI_PARTS:
+        return f"MULTI of {len(columns[0])} operations; at most {MULTI_PARTS} are allowed"
+    for position, part in enumerate(zip(*columns, strict=True)):
+        if part[0] in KEYLESS:
+            return f"MULTI may not hold operation {part[0]} (its position {position})"
+        if reason := _refusal(*part, limits):
+            return f"{reason} (position {position} of a MULTI)"
+    return None
