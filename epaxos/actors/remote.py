@@ -14,15 +14,12 @@ from epaxos.actors.link import Link, Outgoing
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
-from epaxos.protocol.roundtrips import RoundTrip, stamp_of, time_of
+from epaxos.protocol.roundtrips import RoundTrip, silence, stamp_of, time_of
 from epaxos.transport.codec import Beat, PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.way import Way
 
 _log = logging.getLogger(__name__)
-
-ROUND_TRIPS: Final = 2
-"""A peer may be silent for so many round trips, even if they are longer than `timeout`."""
 
 PATIENCE: Final = 5.0
 """Seconds for which a peer may be out of reach before the log says why; at least `timeout`."""
@@ -178,7 +175,7 @@ class Remote(HostedActor):
             self._next_beacon = now + self._settings.beacon
             self._stats.peer_round_trip[self._settings.name] = self._trip.mean
             self._stats.peer_waiting[self._settings.name] = self.link.waiting
-            patience = max(self._settings.timeout, ROUND_TRIPS * self._trip.longest)
+            patience = silence(self._settings.timeout, self._trip.longest)
             if self._hears and now - self.last_heard > patience:
                 self._hears = False
                 if self.online:

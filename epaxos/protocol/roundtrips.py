@@ -41,6 +41,15 @@ class RoundTrip:
         self.mean += _WEIGHT * (seconds - self.mean)
 
 
+_SILENT: Final = 2
+"""Longest round trips with a peer of which one may be without a sign of it."""
+
+
+def silence(timeout: float, longest: float) -> float:
+    """How long a peer may be silent before it counts as away: as configured, or two round trips if they are longer."""
+    return max(timeout, _SILENT * longest)
+
+
 STAMPS_PER_SECOND: Final = 1_000_000
 
 

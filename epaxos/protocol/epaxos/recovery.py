@@ -45,6 +45,7 @@ class Recovery:
     retries    how often messages were sent again without progress
     patience   the factor on the intervals between these: each attempt at the instance takes its time twice over
     asked      when each peer was last sent a Recover
+    returns    how often each peer has come back and was asked at once
     retry_at   when to do so next; a timer that comes up at another time belongs to an earlier recovery
     """
 
@@ -59,6 +60,7 @@ class Recovery:
         "quorum",
         "retries",
         "retry_at",
+        "returns",
         "started",
         "step",
         "unchanged",
@@ -74,6 +76,7 @@ class Recovery:
         self.retries = 0
         self.retry_at = 0.0
         self.asked: dict[Row, float] = {}
+        self.returns: dict[Row, int] = {}
         self.oks: dict[Row, RecoverOK] = {}
         self.quorum: frozenset[Row] = frozenset()
         self.unchanged = 0
@@ -133,10 +136,20 @@ class RecoveryProtocol:
         self._state.record(instance)
 
     def hasten(self, peer: Row) -> None:
-        """Ask a peer that is there again, whose answer may make the quorum."""
+        """Ask a peer that is there again, whose answer may make the quorum.
+
+        What it was sent, or has answered, may be lost, but not for certain: of one that comes and goes each return
+        counts later than the one before, so that answers, which may hold payloads, can pass a slow link.
+        """
+        state = self._state
         for recovery in self.recoveries.values():
+            returns = recovery.returns.get(peer, 0)
+            round_trip = max(state.settings.retry, state.round_trips[peer].longest)
+            if state.now < recovery.asked.get(peer, -math.inf) + (2**returns - 1) * round_trip:
+                continue
+            recovery.returns[peer] = min(returns + 1, 5)
             recovery.retries = 0
-            recovery.asked.pop(peer, None)  # what it was sent, or has answered, may be lost
+            recovery.asked.pop(peer, None)
             self._ask(recovery, (peer,))
             self._set_timer(recovery)
 

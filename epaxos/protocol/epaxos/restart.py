@@ -42,7 +42,7 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
         for slot in sorted(instances):
             orig = instances[slot].orig
             if orig is not None:
-                state.conflicts.add(InstanceId(row, slot), orig)
+                state.know(InstanceId(row, slot), orig)
         logs.advance_committed(row)
     logs.truncate(adopted_frontier(logs, durable.executed))
     state.executor = Executor(state.n, durable.executed, [entry.id for entry in durable.entries])

@@ -71,8 +71,8 @@ class State:
     has committed. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
     protocol 4.2; `executions` lists what has executed since the last cut, which `executed` does not know yet
-    (`checkpoint`). While `hold` stands, nothing executes. `coverage` counts which decisions were taken, for tests
-    and for people; nothing depends on it.
+    (`checkpoint`). `collections` are those in the log, and perhaps some dropped ones. While `hold` stands, nothing
+    executes. `coverage` counts which decisions were taken, for tests and for people; nothing depends on it.
     """
 
     def __init__(self, settings: Settings, random: Random) -> None:
@@ -94,6 +94,7 @@ class State:
         self.executed = Conflicts(n)
         self.executor = Executor(n)
         self.executions: list[Component] = []
+        self.collections: set[InstanceId] = set()
         self.hold: Hold | None = None
         self.timers = Timers()
         self.seen: list[Slot] = [-1] * n
@@ -214,7 +215,15 @@ class State:
         if value is NOP or instance.orig is not None:
             return
         instance.orig = value
-        self.conflicts.add(instance.id, value)
+        self.know(instance.id, value)
+
+    def know(self, place: InstanceId, command: Command) -> None:
+        """Cover a payload of the log in every later answer."""
+        self.conflicts.add(place, command)
+        if command.base is not None:
+            truncated = self.logs.truncated
+            self.collections = {known for known in self.collections if known.slot > truncated[known.row]}
+            self.collections.add(place)
 
     def attributes(self, place: InstanceId, command: Command) -> tuple[Vector, int]:
         """The conflicts of a payload that this replica knows, and its sequence number (protocol 4.4).

@@ -76,12 +76,12 @@ def _half_covered(state: State, place: InstanceId, deps: Vector) -> list[Instanc
     """The collections in the log that `deps` cover, but not their bases."""
     return [
         instance
-        for instances in state.logs.rows
-        for instance in instances.values()
-        if (command := instance.orig) is not None
-        and command.base is not None
-        and instance.id.slot <= deps[instance.id.row]
-        and not covers_base(deps, place.row, command.base)
+        for known in sorted(state.collections)
+        if known.slot <= deps[known.row]
+        and (instance := state.logs.get(known)) is not None
+        and instance.orig is not None
+        and instance.orig.base is not None
+        and not covers_base(deps, place.row, instance.orig.base)
     ]
 
 

@@ -120,7 +120,7 @@ class Options:
     lease             how long a replica serves a checkpoint to somebody who does not ask any more
     early             whether messages that promise nothing leave before the records of their round are durable
     cpu, round        how long a round takes, and how many events one takes in at most
-    offline           a peer silent for this long is reported offline
+    offline           a peer silent for this long, and for some round trips, is reported offline
     acquainted        whether replicas take each other for online from the first moment
     skew              how far the rates of clocks are from 1 at most
     phase             how long the faults last

@@ -39,6 +39,7 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP
+from epaxos.protocol.roundtrips import silence
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
@@ -407,7 +408,8 @@ class Replica:
             return
         beacon = self.core.beacon(self.clock.now)
         for peer in self.peers:
-            if peer in self._hears and self._schedule.now - self._heard[peer] > self._options.offline:
+            patience = silence(self._options.offline, self.core.round_trip(peer))
+            if peer in self._hears and self._schedule.now - self._heard[peer] > patience:
                 self._hears.remove(peer)
                 self._set_online(peer, online=False)
             self._world.network.send(self.row, peer, beacon, self._stamp(peer))

@@ -106,3 +106,20 @@ def test_peer_that_comes_back_makes_nobody_send_payloads_to_others() -> None:
     assert cluster.bytes[1] < SIZE, "it has all"
     assert cluster.bytes[2] < 45 * SIZE, "once from its owner, and perhaps as a decision that another tells"
     assert cluster.cores[0].in_flight == 0
+
+
+def test_peer_that_comes_and_goes_is_not_asked_for_payloads_each_time() -> None:
+    """Each answer to Recover holds it, and takes a second; asked at each return, there would be no end to them."""
+    cluster = Linked(round_trip=0.5, rate=2 * SIZE)
+    cluster.run(3.0)
+    cluster.propose(0, large(0))
+    cluster.run(0.85)  # both others have it, and no answer has come back
+    cluster.dead.add(0)
+    cluster.report(1, 0, online=False)
+    cluster.bytes.clear()
+    for _ in range(150):
+        cluster.report(1, 2, online=False)
+        cluster.report(1, 2, online=True)
+        cluster.run(0.05)
+    assert [core.status().committed[0] for core in cluster.cores[1:]] == [0, 0]
+    assert cluster.bytes[1] < 10 * SIZE

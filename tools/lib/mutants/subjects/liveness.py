@@ -45,6 +45,13 @@ PACE: Final = (
         schedule=f"{_TESTS}test_peer_that_comes_back_makes_nobody_send_payloads_to_others",
     ),
     Mutant(
+        "returns-count-alike",
+        "a peer that comes and goes is asked for what it has promised at each return",
+        "4.9 8",
+        (Patch(_RECOVERY, "(2**returns - 1) * round_trip", "-round_trip"),),
+        schedule=f"{_TESTS}test_peer_that_comes_and_goes_is_not_asked_for_payloads_each_time",
+    ),
+    Mutant(
         "question-repeated",
         "decisions are asked for again with each beacon, although the answer is on its way",
         "4.9 3",
