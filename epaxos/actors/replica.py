@@ -24,7 +24,7 @@ from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, limits_of
 from epaxos.actors.clients import WAITING_FRAMES, Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
-from epaxos.actors.health import Standing, no_quorum
+from epaxos.actors.health import Standing, examine, no_quorum
 from epaxos.actors.link import Outgoing
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Peers
@@ -104,6 +104,7 @@ class Replica(pykka.ThreadingActor):
         self._refused_by: set[Row] = set()
         self._unheard = False
         self._takes_part = parts.resumes or config.n == 1
+        self._is_current = False
         self._to_reach: dict[Row, Vector] = {}
         self._drain: _Draining | None = None
         self._peer_changes: list[PeerStatus] = []
@@ -295,7 +296,7 @@ class Replica(pykka.ThreadingActor):
             for identity, parts in round_.clients
             if (question := self._clients.open(identity, parts, began)) is not None
         ]
-        if not self._standing.started:
+        if not self._is_current:
             self._come_up(began)
         self._take_own_events(effects, began)
         self._perform(effects, began)
@@ -317,8 +318,8 @@ class Replica(pykka.ThreadingActor):
                 if opened.beat is not None or opened.sender not in heard:
                     heard[opened.sender] = Heard(now, opened.incarnation, opened.hears, opened.beat)
                 for message in opened.messages:
-                    if isinstance(message, Beacon) and not self._standing.started:
-                        self._to_reach.setdefault(opened.sender, message.committed)
+                    if isinstance(message, Beacon) and not self._is_current:
+                        self._note_to_reach(opened.sender, message.committed)
                     if not self._takes_part:
                         continue
                     if isinstance(message, FetchRows | CheckpointRows):
@@ -345,8 +346,8 @@ class Replica(pykka.ThreadingActor):
             effects.extend(self._core.on_event(Tick(), now))
 
     def _may_collect(self) -> bool:
-        """Whether a collection is of use, as far as this replica knows: before it has started it knows old things."""
-        if not self._standing.started or self._drain is not None:
+        """Whether a collection is of use, as far as this replica knows: before it is current it knows old things."""
+        if not self._is_current or self._drain is not None:
             return False
         online = [row for row, remote in self._remotes.items() if remote.online]
         return self._collector.may_propose(self._core.status(), self._machine.sessions, online)
@@ -391,21 +392,25 @@ class Replica(pykka.ThreadingActor):
         One that begins anew waits until its peers know it, for `_PATIENCE` even for those that say nothing: one that
         knew another of this name refuses it, and then it has promised nothing. It serves once it hears a quorum and
         has executed what had been decided there by then: before, a client would wait here for what it gets at once
-        elsewhere.
+        elsewhere. One that loses its quorum serves on, but begins no sessions before it has come to that again.
         """
         if not self._takes_part:
             wanted = self._config.n if now < self._born + _PATIENCE else self._stats.quorum
             self._takes_part = len(self._peers.acknowledged) + 1 >= wanted
+        to_reach = [vector for peer, vector in self._to_reach.items() if self._remotes[peer].online]
+        if not self._takes_part or len(to_reach) < self._stats.quorum - 1:
+            return
         executed = self._core.status().executed
-        if (
-            self._takes_part
-            and self._stats.has_quorum
-            and len(self._to_reach) >= self._stats.quorum - 1
-            and all(all(map(ge, executed, vector)) for vector in self._to_reach.values())
-        ):
-            self._standing.started = True
+        if all(all(map(ge, executed, vector)) for vector in to_reach):
+            self._is_current = self._standing.started = True
+            self._to_reach.clear()
             if self._drain is None and not self._standing.trouble:
                 self._clients.away = None
+
+    def _note_to_reach(self, peer: Row, committed: Vector) -> None:
+        """A peer tells how far it is: that is to be reached, unless it told so since this replica hears a quorum."""
+        if not self._stats.has_quorum or peer not in self._to_reach:
+            self._to_reach[peer] = committed
 
     @property
     def _left(self) -> bool:
@@ -544,6 +549,7 @@ class Replica(pykka.ThreadingActor):
             if self._had_quorum:
                 _log.info("quorum: hears %s", ", ".join(self._stats.heard))
             else:
+                self._is_current = False
                 _log.warning("%s; until then nothing commits here", no_quorum(self._stats))
 
     def _on_refused(self, peer: Row, text: str) -> None:
@@ -589,7 +595,8 @@ class Replica(pykka.ThreadingActor):
 
     def _answer_status(self, question: StatusRequest) -> None:
         if question.options.get("brief"):
-            self._clients.answer_status(question, {"generation": self._machine.generation})
+            knows = self._is_current and not examine(self._config, self._standing, self._stats).unready
+            self._clients.answer_status(question, {"generation": self._machine.generation if knows else None})
             return
         status = describe(
             self._config,

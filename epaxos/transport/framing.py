@@ -45,7 +45,7 @@ class Kind(IntEnum):
     OVER            [client, first, count, generation]: nothing of the batch was taken, because the session has
                     ended; go on with a new one, begun in this generation or a later one
     STATUS          [id, {"digest": bool, "brief": bool}]; in brief, the map has no more than `generation`, with which a
-                    session begins (`statemachine.sessions`)
+                    session begins (`statemachine.sessions`); None where this replica does not know it now
     STATUS_REPLY    [id, map]
     """
 

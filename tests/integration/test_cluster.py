@@ -20,6 +20,7 @@ from epaxos import AsyncClient, Client, Op
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.run import Result, run_bench
 from epaxos.config import ReplicaAddress
+from epaxos.errors import NoAnswer
 from live_cluster import ClusterMaker, LiveCluster
 from namespaces import needs_namespaces, run_apart
 
@@ -233,6 +234,10 @@ def test_replicas_may_start_in_any_order(cluster: ClusterMaker) -> None:
     alive = cluster(3, start=False)
     alive.start("charlie")
     with alive.client("charlie", timeout=20.0) as client:
+        client.status(replica="charlie")
+        with pytest.raises(NoAnswer, match="charlie could not serve") as caught:
+            client.put(b"too", b"early", timeout=1.0)
+        assert not caught.value.may_have_executed
         writing = threading.Thread(target=client.put, args=(b"early", b"bird"))
         writing.start()  # waits for a quorum
         time.sleep(0.3)

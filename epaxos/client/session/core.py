@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import inf
 from random import Random
 from typing import Final, Generic, TypeAlias
 
@@ -78,6 +79,8 @@ class Session(Uncopied, Generic[Waiter]):
         self._outbox = Outbox(options, self._routes, self._ledger, self._questions, self._alarms)
         self._outbox.name = None if generation is None else Name(self.id, generation)
         self._greeting: Question[Waiter] | None = None
+        self._greet_at = -inf
+        self._unready: list[int] = []
         self._over = False
         self._generation = 0
 
@@ -207,13 +210,19 @@ class Session(Uncopied, Generic[Waiter]):
 
         Of one that is over, what is under way comes first: every answer says what has become of its commands.
         """
-        if self._greeting is None and self._ledger.waiting and not self._ledger.flights:
+        if self._may_greet and now >= self._greet_at:
             share = self._options.timeout / self._options.tries
             self._greeting = self._questions.add(None, share, now + share, None, brief=True)
             self._alarms.set(self._greeting.deadline, self._greeting)
 
+    @property
+    def _may_greet(self) -> bool:
+        wanted = self._outbox.name is None and self._ledger.waiting and not self._ledger.flights
+        return bool(wanted) and self._greeting is None
+
     def _begin(self, generation: int) -> None:
         """Begin a session; not the first, with those commands of the last one that certainly did not execute."""
+        self._unready.clear()
         if self._over:
             self._over = False
             self.id = self._random.getrandbits(64) or 1
@@ -271,7 +280,7 @@ class Session(Uncopied, Generic[Waiter]):
             elif kind == Kind.OVER:
                 self._on_over(replica, answers.read_over(body))
             elif kind == Kind.STATUS_REPLY:
-                self._on_status(replica, answers.read_status(body))
+                self._on_status(replica, answers.read_status(body), now)
             else:
                 self.bad_frames += 1
         except FrameError as error:
@@ -332,8 +341,7 @@ class Session(Uncopied, Generic[Waiter]):
             ticket.rests += 1
             self._outbox.watch(ticket)
         if tickets:
-            longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(tickets[0].rests - 1, 16))
-            self._alarms.set(now + longest * self._random.uniform(0.5, 1.0), Rest(tickets))
+            self._alarms.set(now + self._pause(tickets[0].rests), Rest(tickets))
 
     def _on_busy(self, replica: int, busy: answers.Busy, now: float) -> None:
         """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
@@ -448,7 +456,7 @@ class Session(Uncopied, Generic[Waiter]):
         self._routes.answered(replica)
         return True
 
-    def _on_status(self, replica: int, answer: answers.Status) -> None:
+    def _on_status(self, replica: int, answer: answers.Status, now: float) -> None:
         self._routes.answered(replica)
         question = self._questions.answer(*answer)
         if question is None:
@@ -461,13 +469,29 @@ class Session(Uncopied, Generic[Waiter]):
         if type(generation) is int and generation >= 0:
             self._begin(generation)
         else:
-            self.bad_frames += 1
+            self.bad_frames += generation is not None
+            self._ask_another(replica, now)
+
+    def _ask_another(self, replica: int, now: float) -> None:
+        """A replica does not know the generation now: another one may, asked after a pause that grows.
+
+        Where none of them knows it, it is asked for again and again.
+        """
+        self._routes.silent(replica, now)
+        self._unready.append(replica)
+        self._greet_at = now + self._pause(len(self._unready))
+
+    def _pause(self, number: int) -> float:
+        """How long (seconds) to rest after having been turned away so many times."""
+        longest = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(number - 1, 16))
+        return longest * self._random.uniform(0.5, 1.0)
 
     # What time does
 
     def next_event(self) -> float:
         """When `expire` and `outgoing` are to be called again, if nothing else happens; infinite if never."""
-        return min(self._alarms.next(), self._routes.retry_at)
+        greet_at = self._greet_at if self._may_greet else inf
+        return min(self._alarms.next(), self._routes.retry_at, greet_at)
 
     def expire(self, now: float) -> None:
         """Do what is due: end what is out of time, give up tries, wake what rests."""
@@ -501,7 +525,8 @@ class Session(Uncopied, Generic[Waiter]):
         if ticket.flight is not None:
             self._routes.silent(ticket.flight.replica, now)
         reached = self._routes.connected() is not None
-        self._end(ticket, fate.out_of_time(ticket, self._options.names, self._troubles(), reached=reached))
+        names, troubles = self._options.names, self._troubles()
+        self._end(ticket, fate.out_of_time(ticket, names, troubles, self._unready, reached=reached))
 
     def _end(self, ticket: Ticket[Waiter], error: ClientError | None = None) -> None:
         submitted = self._ledger.end(ticket, error)

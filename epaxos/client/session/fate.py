@@ -16,11 +16,17 @@ _NEVER = "; the command did not execute"
 
 
 def out_of_time(
-    ticket: Ticket[Waiter], names: Sequence[str], troubles: Sequence[str], *, reached: bool
+    ticket: Ticket[Waiter],
+    names: Sequence[str],
+    troubles: Sequence[str],
+    unready: Sequence[int] = (),
+    *,
+    reached: bool,
 ) -> ClientError:
     """The error of a ticket whose deadline has passed.
 
-    `troubles` are what keeps the replicas from being reached; `reached` says that there is a connection to one.
+    `troubles` are what keeps the replicas from being reached; `unready` are those that cannot serve, by whom no session
+    could begin; `reached` says that there is a connection to one.
     """
     span = f"within {ticket.timeout:g} s"
     if ticket.untold:
@@ -34,7 +40,9 @@ def out_of_time(
         busy = _listed(ticket.tried, names)
         text = f"{busy} did not take the command {span} ({ticket.reason}); it did not execute"
         return _certain(Busy(text), ticket)
-    if reached:
+    if unready:
+        text = f"{_listed(unready, names)} could not serve {span}, for want of a quorum; the command was not sent"
+    elif reached:
         text = f"the command was not sent {span}, which those before it took"
     else:
         text = f"{_unreachable(names, troubles, span)}; the command was not sent"

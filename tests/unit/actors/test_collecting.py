@@ -11,9 +11,9 @@ from epaxos.actors.replica import Replica
 
 
 def _replica(**changes: Any) -> Mock:
-    """One that has started, does not leave, and is in touch with one of two peers."""
+    """One that is current, does not leave, and is in touch with one of two peers."""
     replica = Mock(_drain=None, _remotes={1: Mock(online=True), 2: Mock(online=False)})
-    replica.configure_mock(**{"_standing.started": True} | changes)
+    replica.configure_mock(**{"_is_current": True} | changes)
     return replica
 
 
@@ -25,6 +25,6 @@ def test_it_asks_whether_there_is_something_to_collect() -> None:
     )
 
 
-@pytest.mark.parametrize("changes", [{"_standing.started": False}, {"_drain": object()}])
-def test_one_that_starts_or_leaves_does_not_ask(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"_is_current": False}, {"_drain": object()}])
+def test_one_that_is_behind_or_leaves_does_not_ask(changes: dict[str, Any]) -> None:
     assert not Replica._may_collect(_replica(**changes))

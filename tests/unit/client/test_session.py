@@ -984,7 +984,7 @@ def test_a_ticket_in_pieces_can_be_aborted() -> None:
 # How a session begins and ends
 
 
-def answer_greeting(rig: Rig, generation: int) -> int:
+def answer_greeting(rig: Rig, generation: int | None) -> int:
     """Tell the session the generation that it asks for; returns the replica that it asked."""
     ((replica, number),) = rig.greeted
     rig.greeted.clear()
@@ -1020,6 +1020,54 @@ def test_a_replica_that_does_not_tell_the_generation_is_left_for_another() -> No
     rig.reply(rig.only())
     assert rig.finished() == [ticket]
     assert ticket.error is None
+
+
+def test_a_replica_that_does_not_know_the_generation_is_left_for_another_soon() -> None:
+    rig = Rig(generation=None)
+    ticket = rig.put()
+    rig.turn()
+    first = answer_greeting(rig, None)
+    assert rig.turn() == [] == rig.greeted, "not at once"
+    rig.until_next_event()
+    assert rig.now < 100.01
+    second = answer_greeting(rig, 4)
+    sent = rig.only()
+    assert first != second == sent.replica
+    rig.reply(sent)
+    assert rig.finished() == [ticket]
+    assert ticket.error is None
+    assert rig.session.bad_frames == 0
+
+
+def test_where_no_replica_knows_the_generation_all_are_asked_with_pauses() -> None:
+    rig = Rig(generation=None)
+    ticket = rig.put()
+    rig.turn()
+    asked = []
+    while not ticket.done:
+        if rig.greeted:
+            asked.append(answer_greeting(rig, None))
+        rig.until_next_event()
+    assert set(asked) == {0, 1, 2}
+    assert len(asked) < 60
+    assert isinstance(ticket.error, NoAnswer)
+    assert not ticket.error.may_have_executed
+    assert str(ticket.error) == (
+        "alpha, bravo, charlie could not serve within 2 s, for want of a quorum; the command was not sent"
+    )
+
+
+def test_a_session_begins_as_soon_as_a_replica_knows_the_generation_again() -> None:
+    rig = Rig(generation=None)
+    ticket = rig.put()
+    rig.turn()
+    for _ in range(10):
+        answer_greeting(rig, None)
+        rig.until_next_event()
+    answer_greeting(rig, 4)
+    rig.reply(rig.only())
+    assert rig.finished() == [ticket]
+    assert rig.now < 101.0
 
 
 def test_nobody_tells_the_generation() -> None:

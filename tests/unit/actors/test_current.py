@@ -1,0 +1,92 @@
+"""When a Replica tells clients the generation in which a session begins (protocol 4.13)."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from epaxos.actors.clients import StatusRequest
+from epaxos.actors.health import Standing
+from epaxos.actors.replica import Replica
+from epaxos.config import load_config
+from epaxos.metrics.stats import ReplicaStats
+
+BRIEF = StatusRequest(b"client", 7, {"brief": True})
+PEERS = ("bravo", "charlie")
+
+
+class Alpha:
+    """As much of the Replica of row 0 of three as is asked here; its peers have decided all up to (4, 4, 4)."""
+
+    def __init__(self) -> None:
+        stats = ReplicaStats(("alpha", *PEERS), 0, (), (), 2)
+        self.replica: Any = Mock(
+            _is_current=False,
+            _to_reach={},
+            _remotes={1: Mock(online=False), 2: Mock(online=False)},
+            _takes_part=True,
+            _drain=None,
+            _stats=stats,
+            _had_quorum=False,
+            _standing=Standing(),
+            _config=load_config("conf/local.toml"),
+            _machine=Mock(generation=3),
+        )
+        self.executes((-1, -1, -1))
+
+    def hears(self, *peers: str) -> None:
+        for row, peer in enumerate(PEERS, 1):
+            self.replica._stats.peer_up[peer] = self.replica._remotes[row].online = peer in peers
+            Replica._on_peer(self.replica, row, peer in peers)
+
+    def beacon(self, row: int, *committed: int) -> None:
+        Replica._note_to_reach(self.replica, row, committed)
+
+    def executes(self, executed: tuple[int, ...]) -> None:
+        self.replica._core.status.return_value = Mock(executed=executed)
+
+    def told(self) -> object:
+        """The generation that a client is told after a round."""
+        if not self.replica._is_current:
+            Replica._come_up(self.replica, 0.0)
+        Replica._answer_status(self.replica, BRIEF)
+        _, status = self.replica._clients.answer_status.call_args.args
+        return status["generation"]
+
+
+@pytest.fixture
+def alpha() -> Alpha:
+    """One that serves."""
+    it = Alpha()
+    assert it.told() is None
+    it.hears("bravo")
+    it.beacon(1, 4, 4, 4)
+    assert it.told() is None, "it has not executed yet what was decided when it came"
+    it.executes((4, 4, 4))
+    assert it.told() == 3
+    return it
+
+
+def test_none_is_told_without_a_quorum_and_until_what_was_decided_meanwhile_has_executed(
+    alpha: Alpha,
+) -> None:
+    alpha.hears()
+    alpha.beacon(1, 6, 4, 4)
+    alpha.beacon(1, 8, 4, 4)
+    assert alpha.told() is None
+    alpha.hears("charlie")
+    alpha.executes((8, 4, 4))
+    assert alpha.told() is None, "charlie, who makes the quorum now, may know more than bravo did"
+    alpha.beacon(2, 9, 4, 4)
+    alpha.beacon(2, 12, 4, 4)
+    assert alpha.told() is None
+    alpha.executes((9, 4, 4))
+    assert alpha.told() == 3
+    assert alpha.replica._standing.started
+
+
+def test_none_is_told_by_one_that_cannot_serve(alpha: Alpha) -> None:
+    alpha.replica._standing.draining = True
+    assert alpha.told() is None
