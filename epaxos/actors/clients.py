@@ -35,6 +35,8 @@ WAITING_FRAMES: Final = 8
 """What of clients waits in memory is no more than so many largest frames: commands that have no answer yet, and, apart
 from those, answers that have not been sent."""
 
+_REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
+
 _SMALL: Final = 64 * 1024
 """Bytes of values for which nobody asks whether there is room."""
 
@@ -109,7 +111,6 @@ class Clients:
         self._waiting = 0
         self._waiting_bytes = 0
         self._refusals_logged: set[tuple[str, str]] = set()
-        self._sender = zmq.Frame()
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
 
@@ -124,28 +125,29 @@ class Clients:
         self._drop_answered()
         return bool(self._queue)
 
-    def open(self, sender: zmq.Frame, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+    def open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
         """Take one frame from the clients' socket; a question for the status is handed back."""
-        self._sender = sender
-        identity = sender.bytes
         try:
             return self._open(identity, parts, now)
+        except CommandError as error:
+            self._stats.error("refused")
+            self._log_once("refused", str(error), parts[0])
         except FrameError as error:
             self._stats.error(error.kind)
-            self._log_once(error.kind, str(error))
+            self._log_once(error.kind, str(error), parts[0])
             self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
         return None
 
-    def _open(self, identity: bytes, parts: Sequence[bytes], now: float) -> StatusRequest | None:
+    def _open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-        frame = open_frame(parts[0], self._config.fingerprint, self._config.max_frame)
+        frame = open_frame(parts[0].bytes, self._config.fingerprint, self._config.max_frame)
+        if frame.kind == _REQUEST:
+            self._request(identity, decode_batch(frame.body), len(frame.body), now)
+            return None
         if frame.kind == Kind.STATUS:
             return _status_request(identity, frame.body)
-        if frame.kind != Kind.REQUEST:
-            raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
-        self._request(identity, decode_batch(frame.body), len(frame.body), now)
-        return None
+        raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
 
     def _request(self, identity: bytes, batch: Batch, size: int, now: float) -> None:
         count = len(batch)
@@ -178,10 +180,8 @@ class Clients:
         try:
             check_batch(batch, self._limits)
         except CommandError as error:
-            self._stats.error("refused")
-            self._log_once("refused", str(error))
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
-            return
+            raise
         frame = self._frames[commands] = _Frame(identity, *commands, count, size, now)
         self._waiting += count
         self._waiting_bytes += size
@@ -287,11 +287,11 @@ class Clients:
     def _send(self, identity: bytes, kind: Kind, body: object) -> None:
         self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
 
-    def _log_once(self, kind: str, text: str) -> None:
+    def _log_once(self, kind: str, text: str, part: zmq.Frame) -> None:
         """One line for the first of each kind from each address; the metric counts them all."""
         if len(self._refusals_logged) >= _LOGGED_AT_MOST:
             return
-        key = (kind, address_of(self._sender))
+        key = (kind, address_of(part))
         if key not in self._refusals_logged:
             self._refusals_logged.add(key)
             _log.warning(

@@ -75,6 +75,7 @@ class Link:
         self._frame_bytes = min(FRAME_BYTES, max_frame - _HEAD)
         self._traffic = {kind: stats.message_traffic("sent", kind, name) for kind in MESSAGE_NAMES.values()}
         self._queue: deque[Outgoing] = deque()
+        self._refused = False
         self.waiting = 0
         self.taken = 0
         self.ordered = _dealer(context, SEND_HIGH_WATER, max_frame)
@@ -96,7 +97,9 @@ class Link:
         queue = self._queue
         if queue:
             messages = [*messages]
-            self._send(self.prompt, [message for message in messages if message.overtakes])
+            overtaking = [message for message in messages if message.overtakes]
+            if overtaking and not self._send(self.prompt, overtaking):
+                self._stats.messages_dropped(self._name, "full", len(overtaking))
             messages = [message for message in messages if not message.overtakes]
         for message in messages:
             size = len(message.encoded)
@@ -109,17 +112,26 @@ class Link:
         self.drain()
 
     def drain(self) -> None:
-        """Hand ZeroMQ what it takes of what waits."""
+        """Hand ZeroMQ what it takes of what waits.
+
+        Most of the time it takes all: trying costs less than asking it, unless it has just refused something.
+        """
         queue = self._queue
-        while queue and int(self.ordered.getsockopt(_EVENTS)) & _POLLOUT:
+        if self._refused and queue and not int(self.ordered.getsockopt(_EVENTS)) & _POLLOUT:
+            return
+        self._refused = False
+        while queue and not self._refused:
             bundle: list[Outgoing] = []
             size = 0
             while queue and (not bundle or size + len(queue[0].encoded) + _EACH <= self._frame_bytes):
                 message = queue.popleft()
                 bundle.append(message)
                 size += len(message.encoded) + _EACH
-            self.waiting -= size - _EACH * len(bundle)
-            self._send(self.ordered, bundle)
+            if self._send(self.ordered, bundle):
+                self.waiting -= size - _EACH * len(bundle)
+            else:
+                queue.extendleft(reversed(bundle))
+                self._refused = True
 
     def linger(self, milliseconds: int) -> None:
         """Let what has been sent leave after `close`, for so long."""
@@ -142,16 +154,14 @@ class Link:
         self._queue.clear()
         self.waiting = 0
 
-    def _send(self, dealer: zmq.Socket[bytes], bundle: Sequence[Outgoing]) -> None:
-        if not bundle:
-            return
+    def _send(self, dealer: zmq.Socket[bytes], bundle: Sequence[Outgoing]) -> bool:
         if not self._post(dealer, self._seal([message.encoded for message in bundle])):
-            self._stats.messages_dropped(self._name, "full", len(bundle))
-            return
+            return False
         for message in bundle:
             traffic = self._traffic[message.name]
             traffic.messages += 1
             traffic.bytes += len(message.encoded)
+        return True
 
     @staticmethod
     def _post(dealer: zmq.Socket[bytes], frame: bytes) -> bool:

@@ -96,7 +96,7 @@ class Peers:
             for replica in self._names
         ]
 
-    def open(self, identity: zmq.Frame, parts: Sequence[bytes]) -> Opened | None:
+    def open(self, identity: bytes, parts: Sequence[zmq.Frame]) -> Opened | None:
         """What one frame from the peers' socket brings, None if it was dropped.
 
         Raises:
@@ -105,7 +105,7 @@ class Peers:
         try:
             request = self._open_request(identity, parts)
         except FrameError as error:
-            self._drop(identity, error)
+            self._drop(identity, parts[0], error)
             return None
         messages = []
         traffic = self._traffic[request.sender]
@@ -113,7 +113,7 @@ class Peers:
             try:
                 message = self._codec.decode_message(request.sender, encoded)
             except FrameError as error:
-                self._drop(identity, error)
+                self._drop(identity, parts[0], error)
                 continue
             counted = traffic[type(message)]
             counted.messages += 1
@@ -121,10 +121,10 @@ class Peers:
             messages.append(message)
         return Opened(request.sender, request.incarnation, messages, request.hears, request.beat)
 
-    def _open_request(self, identity: zmq.Frame, parts: Sequence[bytes]) -> PeerRequest:
+    def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> PeerRequest:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-        frame = open_frame(parts[0], self._config.fingerprint, self._config.max_peer_frame)
+        frame = open_frame(parts[0].bytes, self._config.fingerprint, self._config.max_peer_frame)
         if frame.kind != Kind.PEER:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
         if frame.cluster == ANY_CLUSTER:
@@ -143,7 +143,7 @@ class Peers:
             raise FrameError(
                 "addressee", f"{self._names[request.sender]} speaks to the {own} that it heard before"
             )
-        if request.kept is not None and not self._is_no_less(identity.bytes, request.sender, request.kept):
+        if request.kept is not None and not self._is_no_less(identity, request.sender, request.kept):
             raise FrameError("old_copy", self._outdated(request.sender, request.kept))
         if request.addressee:
             self.acknowledged.add(request.sender)
@@ -177,15 +177,13 @@ class Peers:
             f"{advice(self._config, name)}"
         )
 
-    def _drop(self, identity: zmq.Frame, error: FrameError) -> None:
+    def _drop(self, identity: bytes, part: zmq.Frame, error: FrameError) -> None:
         self._stats.error(error.kind)
         if error.kind in _WORTH_A_REFUSAL:
-            self._refuse(
-                identity.bytes, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode())
-            )
+            self._refuse(identity, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode()))
         if len(self._logged) >= _LOGGED_AT_MOST:
             return
-        key = (error.kind, str(error), address_of(identity))
+        key = (error.kind, str(error), address_of(part))
         if key not in self._logged:
             self._logged.add(key)
             _log.warning("dropped a peer's frame (%s) from %s: %s", error.kind, key[-1], error)

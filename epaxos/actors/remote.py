@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import zmq
 
@@ -32,16 +32,8 @@ LAST_WORDS: Final = 200
 """Milliseconds that a replica which leaves gives its last frames to be sent."""
 
 
-class Send(NamedTuple):
-    """To a Remote: send these to the peer; `deferrable` may wait for others to ride with."""
-
-    now: float
-    messages: Sequence[Outgoing]
-    deferrable: Sequence[Outgoing]
-
-
 class Heard(NamedTuple):
-    """To a Remote: frames of this incarnation of the peer came in.
+    """Frames of this incarnation of the peer came in.
 
     A heartbeat among them brings `beat`, and says in `hears` whether the peer hears this replica too; None if that is
     about to end.
@@ -150,22 +142,16 @@ class Remote(HostedActor):
         due = self._next_beacon if self.online else min(self._next_beacon, self._way.deadline)
         return min(due, self._riding_since + self._settings.commit_delay) if self._riding else due
 
-    def on_receive(self, message: Any) -> Any:
-        """Take a `Send` or a `Heard`."""
-        if isinstance(message, Send):
-            self._take(message)
-        elif isinstance(message, Heard):
-            self.last_heard = message.now
-            self._addressee = message.incarnation
-            if message.beat is not None:
-                self._hears = message.hears is not None
-                self._take_beat(message.beat, message.now)
-                if bool(message.hears) != self.online:
-                    reason = "it is stopping" if message.hears is None else "it does not hear this replica"
-                    self._set_online(online=bool(message.hears), reason=reason)
-        else:
-            return super().on_receive(message)
-        return None
+    def hear(self, heard: Heard) -> None:
+        """Note that frames of the peer came in; called by the host, in its thread."""
+        self.last_heard = heard.now
+        self._addressee = heard.incarnation
+        if heard.beat is not None:
+            self._hears = heard.hears is not None
+            self._take_beat(heard.beat, heard.now)
+            if bool(heard.hears) != self.online:
+                reason = "it is stopping" if heard.hears is None else "it does not hear this replica"
+                self._set_online(online=bool(heard.hears), reason=reason)
 
     def tick(self, now: float) -> None:
         """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
@@ -260,17 +246,17 @@ class Remote(HostedActor):
             else:
                 self._stats.error("unknown")
 
-    def _take(self, message: Send) -> None:
+    def send(self, now: float, messages: Sequence[Outgoing], deferrable: Sequence[Outgoing]) -> None:
+        """Send these to the peer; `deferrable` may wait for others to ride with. Called by the host, in its thread."""
         if not self.online:
-            dropped = len(message.messages) + len(message.deferrable)
-            self._stats.messages_dropped(self._settings.name, "offline", dropped)
-        elif message.messages:
-            self._riding += message.deferrable
-            self._flush(message.messages)
+            self._stats.messages_dropped(self._settings.name, "offline", len(messages) + len(deferrable))
+        elif messages:
+            self._riding += deferrable
+            self._flush(messages)
         else:
             if not self._riding:
-                self._riding_since = message.now
-            self._riding += message.deferrable
+                self._riding_since = now
+            self._riding += deferrable
 
     def _flush(self, messages: Sequence[Outgoing]) -> None:
         """Send these, and with them everything that waits for a ride (it is older, so it goes first)."""

@@ -28,7 +28,7 @@ from epaxos.actors.health import Standing, examine, no_quorum
 from epaxos.actors.link import Outgoing
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Peers
-from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings, Send
+from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
 from epaxos.actors.status import describe
@@ -109,6 +109,7 @@ class Replica(pykka.ThreadingActor):
         self._drain: _Draining | None = None
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
+        self._gauge_at = 0.0
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         limits = limits_of(config)
         self._bounds = limits.bounds
@@ -305,7 +306,8 @@ class Replica(pykka.ThreadingActor):
             self._answer_status(question)
         for remote in self._remotes.values():
             remote.run_waiting()
-            remote.link.drain()
+            if remote.link.waiting:
+                remote.link.drain()
             if remote.deadline <= began:
                 remote.tick(began)
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
@@ -327,8 +329,7 @@ class Replica(pykka.ThreadingActor):
                     else:
                         effects.extend(self._core.on_event(Receive(opened.sender, message), now))
         for sender, last in heard.items():
-            self._remotes[sender].actor_ref.tell(last)
-            self._remotes[sender].run_waiting()
+            self._remotes[sender].hear(last)
 
     def _take_own_events(self, effects: Effects[Message], now: float) -> None:
         """What this replica itself has to say to the core: proposals, its peers' health, the time."""
@@ -507,9 +508,7 @@ class Replica(pykka.ThreadingActor):
         """Hand each Remote what this round has for its peer."""
         for peer, outbox in self._outboxes.items():
             if outbox.messages or outbox.deferrable:
-                remote = self._remotes[peer]
-                remote.actor_ref.tell(Send(now, outbox.messages, outbox.deferrable))
-                remote.run_waiting()
+                self._remotes[peer].send(now, outbox.messages, outbox.deferrable)
                 self._outboxes[peer] = Outbox()
 
     def _execute(self, executions: Iterable[Component]) -> None:
@@ -628,6 +627,10 @@ class Replica(pykka.ThreadingActor):
             self._answer_status(other)
 
     def _count(self, events: int, waited: float, began: float) -> None:
+        self._stats.round_done(events, waited, time.monotonic() - began)
+        if began < self._gauge_at:
+            return
+        self._gauge_at = began + _GAUGES
         core, machine = self._core.status(), self._machine
         self._stats.duplicates = machine.duplicates
         self._stats.kept_bytes = machine.kept
@@ -641,7 +644,6 @@ class Replica(pykka.ThreadingActor):
             core.truncated,
             core.kept,
         )
-        self._stats.round_done(events, waited, time.monotonic() - began)
 
 
 class _Draining:
@@ -658,6 +660,9 @@ _PATIENCE: Final = 1.0
 """Seconds that a replica which begins anew waits for peers that say nothing."""
 ROOM: Final = 1024 * 1024
 """Bytes that may wait for a peer while more is proposed."""
+
+_GAUGES: Final = 0.05
+"""Seconds between two looks at what the gauges show; each takes as long as a twentieth of a small round."""
 
 _NEVER: Final = float("inf")
 

@@ -270,7 +270,10 @@ class Sessions:
             if done and done[-1] == first:
                 done[-1] = first + count
             elif first + count > session.acked:
-                intervals.add(done, first, first + count)
+                if done:
+                    intervals.add(done, first, first + count)
+                else:
+                    session.done = [first, first + count]
 
     def open(self, client: int) -> Session:
         """The session of a client, to change it."""

@@ -9,7 +9,7 @@ import zmq
 
 from epaxos.actors import link as link_module
 from epaxos.actors.link import Outgoing
-from epaxos.actors.remote import Heard, Remote, RemoteSettings, Send
+from epaxos.actors.remote import Heard, Remote, RemoteSettings
 from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
 from epaxos.statemachine.batch import decode_payload
@@ -83,11 +83,11 @@ class Line:
         self.receive_heartbeat()
 
     def hear(self, now: float, *, hears: bool | None = True, beat: Beat | None = NO_ECHO) -> None:
-        self.remote.actor_ref.tell(Heard(now, 7, hears, beat))
+        self.remote.hear(Heard(now, 7, hears, beat))
         self.remote.run_waiting()
 
     def send(self, now: float, messages: list[Outgoing], deferrable: list[Outgoing] | None = None) -> None:
-        self.remote.actor_ref.tell(Send(now, messages, deferrable or []))
+        self.remote.send(now, messages, deferrable or [])
         self.remote.run_waiting()
 
     def receive(self) -> list[bytes]:
