@@ -28,6 +28,7 @@ from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.sessions import Budget
 from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
+from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.transport.codec import MESSAGE_NAMES
 
 _LEASE: Final = 10
@@ -98,7 +99,7 @@ def make_parts(config: Config, row: Row) -> Parts:
 
 def _load(config: Config, row: Row, engine: Engine) -> Parts:
     rows = EPAXOS.rows(config.n)
-    journal = Journal(engine, rows, decode_payload)
+    journal = Journal(engine, rows, decode_payload, lasting=engine.name != MemoryEngine.name)
     log = journal.load()
     incarnation = log.incarnations.pop(row, None)
     if incarnation is None:
@@ -120,7 +121,7 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
         config.slow_quorum,
     )
     keeper = _make_keeper(config, core, machine, engine)
-    keeper.writer.loaded(checkpoint.executed, [entry.id for entry in checkpoint.entries])
+    keeper.writer.loaded(checkpoint)
     disk = Disk(engine, journal, keeper, incarnation, log.incarnations, log.kept)
     return Parts(core, machine, disk, stats, bool(log.records) or checkpoint.complete)
 
@@ -150,7 +151,7 @@ def _settings(config: Config, row: Row) -> Settings:
 
 
 def _make_keeper(config: Config, core: Core[Message], machine: StateMachine, engine: Engine) -> Keeper:
-    writer = CheckpointWriter(core, machine, engine.stage_state)
+    writer = CheckpointWriter(core, machine, engine.stage_state, engine.snapshot_state)
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
     rows = EPAXOS.rows(config.n)
     source = Source(rows, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)

@@ -2,7 +2,7 @@
 
     16 bytes             what it is
     a map                `Header`
-    [key, value], …      rows of a checkpoint (`checkpoint.rows`): values and sessions, ascending by key
+    [key, value], …      sessions as a checkpoint has them (`checkpoint.rows`), then `v` + key with its value; ascending
     the number of rows
     32 bytes             BLAKE2b of all before
 

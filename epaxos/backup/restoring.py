@@ -20,16 +20,25 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from epaxos.backup.file import BackupFile
-from epaxos.checkpoint.rows import SESSION, VALUE, Meta, meta_row, read_session
+from epaxos.checkpoint.rows import (
+    SESSION,
+    VALUE,
+    Meta,
+    Row,
+    block_key,
+    in_blocks,
+    meta_row,
+    read_session,
+    value_block,
+)
 from epaxos.config import Config
 from epaxos.errors import BackupError, ConfigError, FrameError, StorageError
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Row as ReplicaRow
 from epaxos.protocol.kinds import EPAXOS
 from epaxos.statemachine.batch import decode_payload
 from epaxos.statemachine.sessions import Sessions
@@ -38,7 +47,7 @@ from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 
 _ROWS: Final = 1000
-"""Rows that are staged at once."""
+"""Keys in a block."""
 
 
 class Restored(NamedTuple):
@@ -120,7 +129,11 @@ def _check_session(value: bytes, path: Path) -> None:
 
 
 def _fill(
-    config: Config, row: Row, directory: Path, backup: BackupFile, incarnations: Mapping[Row, int]
+    config: Config,
+    row: ReplicaRow,
+    directory: Path,
+    backup: BackupFile,
+    incarnations: Mapping[ReplicaRow, int],
 ) -> None:
     """Write one directory, under a name that no replica has."""
     shutil.rmtree(directory, ignore_errors=True)  # what an attempt before this one left
@@ -137,10 +150,16 @@ def _fill(
 
 
 def _stage(engine: Engine, backup: BackupFile, rows_of_the_log: int) -> None:
-    rows = backup.rows()
-    while some := list(islice(rows, _ROWS)):
-        engine.stage_state(some)
+    engine.stage_state([row for row in backup.rows() if row[0][:1] == SESSION])
+    values = (row for row in backup.rows() if row[0][:1] == VALUE)
+    for number, some in enumerate(in_blocks(values, _ROWS, _weigh)):
+        keys, stored = zip(*some, strict=True)
+        engine.stage_state([(block_key(VALUE, 1, number), value_block([key[1:] for key in keys], stored))])
     engine.stage_state([meta_row(Meta((-1,) * rows_of_the_log, (), backup.header.generation))])
+
+
+def _weigh(rows: Sequence[Row]) -> int:
+    return sum(len(key) + len(value) for key, value in rows)
 
 
 def _move(made: list[Path], places: list[Path]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from epaxos.backup.file import Header, Written, write_backup
-from epaxos.checkpoint.rows import META, SESSION, VALUE, Meta, Row, read_meta
+from epaxos.checkpoint.rows import META, SESSION, VALUE, Meta, Row, read_meta, read_values
 from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
 from epaxos.storage.engine import StateSnapshot
@@ -77,10 +77,21 @@ def _missing(reading: Reading, never: bool) -> str:  # noqa: FBT001 - read where
 
 
 def _rows(snapshot: StateSnapshot) -> Iterator[Row]:
-    for kind in (SESSION, VALUE):  # ascending
-        after = kind
-        while rows := snapshot.scan(after, _AT_A_TIME):
-            after = rows[-1][0]
-            yield from (row for row in rows if row[0][:1] == kind)
-            if after[:1] != kind:
-                break
+    """Sessions, then values; these are in memory together, as they are in a replica."""
+    values: dict[bytes, bytes | None] = {}
+    yield from _of_kind(snapshot, SESSION)
+    for _, blob in _of_kind(snapshot, VALUE):
+        values.update(zip(*read_values(blob), strict=True))
+    for key in sorted(values):
+        value = values[key]
+        if value is not None:
+            yield VALUE + key, value
+
+
+def _of_kind(snapshot: StateSnapshot, kind: bytes) -> Iterator[Row]:
+    after = kind
+    while rows := snapshot.scan(after, _AT_A_TIME):
+        after = rows[-1][0]
+        yield from (row for row in rows if row[0][:1] == kind)
+        if after[:1] != kind:
+            break

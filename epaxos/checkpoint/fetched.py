@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Final
 
 from epaxos.checkpoint.rows import (
     ENTRY,
@@ -14,10 +12,11 @@ from epaxos.checkpoint.rows import (
     VALUE,
     Meta,
     Row,
-    check_index,
+    checkpoint_of_block,
     read_index,
     read_meta,
     read_session,
+    read_values,
 )
 from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.command import Command
@@ -27,11 +26,9 @@ from epaxos.protocol.log import Instance, Phase
 from epaxos.statemachine.sessions import Sessions
 from epaxos.storage.records import check_width, decode_whole
 
-KEYS_AT_A_TIME: Final = 256
-
 
 class Fetched:
-    """The parts of a checkpoint of n rows, collected from its rows in any order.
+    """The parts of a checkpoint of n rows, collected from its rows. Those of blocks come ascending.
 
     It is held in memory until it is complete: merging a part of one and then all of another would leave values without
     the executions that made them. Each row is looked at as it comes: once merging has begun it is too late to refuse.
@@ -41,17 +38,19 @@ class Fetched:
         self._n = n
         self._width = width
         self._decode = decode_command
-        self._index: dict[bytes, bytes] = {}
+        self._last_block = b""
+        self._index: list[tuple[list[bytes], Columns]] = []
         self._values: dict[bytes, bytes] = {}
         self._sessions: dict[bytes, object] = {}
         self.entries: list[Instance] = []
         self._meta: Meta | None = None
+        self.blocks: dict[bytes, int] = {}
         self._takers: dict[bytes, Callable[[bytes, bytes], None]] = {
             ENTRY: self._take_entry,
             INDEX: self._take_index,
             META: self._take_meta,
             SESSION: self._take_session,
-            VALUE: self._values.__setitem__,
+            VALUE: self._take_values,
         }
 
     @property
@@ -79,11 +78,6 @@ class Fetched:
         """The sessions, one of each client."""
         return list(self._sessions.values())
 
-    @property
-    def keys(self) -> int:
-        """How many keys it speaks of."""
-        return len(self._index)
-
     def take(self, rows: Iterable[Row]) -> None:
         """Add rows.
 
@@ -94,7 +88,7 @@ class Fetched:
             taker = self._takers.get(key[:1])
             if taker is None:
                 raise StorageError(f"the checkpoint has a row of an unknown kind: {key[:32].hex()}")
-            taker(key[1:], value)
+            taker(key, value)
 
     def _take_entry(self, _: bytes, value: bytes) -> None:
         entry = decode_whole(value, self._decode)
@@ -104,8 +98,24 @@ class Fetched:
         self.entries.append(entry)
 
     def _take_index(self, key: bytes, value: bytes) -> None:
-        check_index(self._width, value)
-        self._index[key] = value
+        block = read_index(self._width, value)
+        self._note_block(key, len(block[0]))
+        self._index.append(block)
+
+    def _take_values(self, key: bytes, value: bytes) -> None:
+        keys, values = read_values(value)
+        self._note_block(key, len(keys))
+        self._values.update(zip(keys, values, strict=True))  # type: ignore[arg-type]  # None goes at once
+        if None in values:
+            for gone in [key for key, value in zip(keys, values, strict=True) if value is None]:
+                self._values.pop(gone, None)
+
+    def _note_block(self, key: bytes, entries: int) -> None:
+        checkpoint_of_block(key)
+        if key <= self._last_block:
+            raise StorageError(f"the checkpoint's blocks are not ascending: {key.hex()}")
+        self._last_block = key
+        self.blocks[key] = entries
 
     def _take_meta(self, _: bytes, value: bytes) -> None:
         self._meta = read_meta(value, self._n)
@@ -118,12 +128,9 @@ class Fetched:
             raise StorageError(f"a session of the checkpoint cannot be read: {error}") from error
         self._sessions[key] = row
 
-    def index(self, most: int = KEYS_AT_A_TIME) -> Iterator[tuple[list[bytes], Columns]]:
-        """What is remembered of keys, at most so many keys at a time."""
-        items = iter(self._index.items())
-        while some := list(islice(items, most)):
-            keys, blobs = zip(*some, strict=True)
-            yield list(keys), read_index(self._width, blobs)
+    def index(self) -> Iterator[tuple[list[bytes], Columns]]:
+        """What is remembered of keys, some at a time; of what is said twice of one the later is higher."""
+        return iter(self._index)
 
     def values(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys that have a value, with it."""

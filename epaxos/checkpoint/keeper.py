@@ -35,6 +35,9 @@ _FOLLOWING_TRIES: Final = 100
 _AFTER_REFUSAL: Final = 4
 """Intervals until a checkpoint of which a row could not be written is tried again."""
 
+SLICES: Final = 4
+"""How many slices of an own checkpoint a round takes, together well below a millisecond."""
+
 SLICES_WHILE_MERGING: Final = 16
 """How many slices a round takes of merging: nothing executes meanwhile, so this replica has no client to keep waiting,
 and the sooner it is over the less has followed by then."""
@@ -47,12 +50,14 @@ class KeeperSettings(NamedTuple):
     instances  a checkpoint begins earlier once this many have executed
     retry      how long to wait at least for rows that were asked for
     merging    slices of a peer's checkpoint that a round takes
+    slices     slices of an own one
     """
 
     interval: float
     instances: int
     retry: float
     merging: int = SLICES_WHILE_MERGING
+    slices: int = SLICES
 
 
 @dataclass(slots=True)
@@ -273,7 +278,7 @@ class Keeper:
 
     def _write(self) -> bool:
         """Write what a round can take; True if that was the last of it."""
-        slices = self._settings.merging if self._adopting else 1
+        slices = self._settings.merging if self._adopting else self._settings.slices
         return any(self.writer.step() for _ in range(slices))
 
     def _begin(self, now: float, todo: Todo) -> None:

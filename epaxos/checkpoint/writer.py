@@ -1,37 +1,42 @@
 """Writing a checkpoint: one consistent cut, in slices between the rounds of a replica that goes on meanwhile.
 
 At the cut nothing is copied. What changed since the last one is set aside (`freeze`), and what happens later goes
-elsewhere: to a new dictionary of values, to the log, or, for a session, into the checkpoint before it changes. So each
+elsewhere: to another list of changes, to the log, or, for a session, into the checkpoint before it changes. So each
 slice finds what was there at the cut, whenever it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, compress
+from typing import Any, Final, Protocol
 
+from epaxos.checkpoint.blocks import Blocks, Kind, Rows
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
+    INDEX,
+    VALUE,
     Change,
     Meta,
     entry_key,
-    index_rows,
+    in_blocks,
+    index_block,
     meta_row,
+    read_index,
+    read_values,
     session_row,
-    value_rows,
+    value_block,
 )
 from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Adopt, Core, Cut, Hold
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
 from epaxos.statemachine.machine import StateMachine
+from epaxos.statemachine.store import Changes
 from epaxos.storage.records import encode_whole
 
-SLICE: Final = 256
-"""Rows in a slice, or a few more: what one takes has to be short beside a round."""
-
-Item = TypeVar("Item")
+SLICE: Final = 512
+"""Keys or sessions in a slice, or a few more: what one takes has to be short beside a round."""
 
 
 class Stage(Protocol):
@@ -45,26 +50,39 @@ class Stage(Protocol):
 class CheckpointWriter:
     """Writes the checkpoints of one replica, one after the other.
 
-    `stage` takes the rows, about `size` of them in a slice. The driver calls `begin` or `adopt`, then `step` once a
-    round until that is True, then commits what was staged, and then tells the core with `event`.
+    `stage` takes the rows, of about `size` keys in a slice; `snapshot` gives the last durable checkpoint. The driver
+    calls `begin` or `adopt`, then `step`, some times a round, until that is True, then commits what was staged and
+    tells the core.
     """
 
-    def __init__(self, core: Core[Any], machine: StateMachine, stage: Stage, size: int = SLICE) -> None:
+    def __init__(
+        self,
+        core: Core[Any],
+        machine: StateMachine,
+        stage: Stage,
+        snapshot: Callable[[], Rows],
+        size: int = SLICE,
+    ) -> None:
         self._core = core
         self._machine = machine
         self._stage = stage
+        self._snapshot = snapshot
         self._size = size
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Iterator[None] | None = None
         self._may_give_up = False
-        self._keys: set[bytes] = set()
-        self._values: Mapping[bytes, bytes | None] = {}
+        self._keys: list[Collection[bytes]] = []
+        self._changes = Changes({})
+        self._index = Blocks(Kind(INDEX, _index_block, self._look_at_index), size)
+        self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size)
         self.executed: Vector = ()
 
-    def loaded(self, executed: Vector, above: Iterable[InstanceId]) -> None:
+    def loaded(self, last: Fetched) -> None:
         """Note what the last checkpoint holds, after a restart."""
-        self.executed = executed
-        self._above = frozenset(above)
+        self.executed = last.executed
+        self._above = frozenset(entry.id for entry in last.entries)
+        self._index.loaded(last.blocks)
+        self._values.loaded(last.blocks)
 
     @property
     def active(self) -> bool:
@@ -74,7 +92,7 @@ class CheckpointWriter:
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
         self._may_give_up = False
-        self._values = self._machine.freeze()
+        self._changes = self._machine.freeze()
         self._slices = self._write(self._core.cut(), self._machine.generation)
 
     def adopt(self, fetched: Fetched) -> None:
@@ -106,30 +124,63 @@ class CheckpointWriter:
     def give_up(self) -> None:
         """Forget what was staged, which cannot be written; what it had of changes goes into the next one."""
         self._slices = None
-        self._machine.thaw(self._values)
-        self._values = {}
+        self._machine.thaw(self._changes)
 
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
     def _write(self, cut: Cut, generation: int) -> Iterator[None]:
-        while (absorbed := cut.absorb(self._size)) is not None:
-            self._keys |= absorbed
-            yield
+        yield from self._absorb(cut)
         yield from self._write_rows()
         meta = Meta(cut.executed, self._core.vectors(), generation)
         self._write_end(meta, map(cut.entry, cut.above))
 
+    def _absorb(self, cut: Cut) -> Iterator[None]:
+        while (absorbed := cut.absorb(self._size)) is not None:
+            self._keys.append(absorbed)
+            yield
+
     def _write_rows(self) -> Iterator[None]:
         self._may_give_up = True
-        for some in _slices(self._keys, self._size):
-            self._stage(index_rows(some, self._core.recall(some)))
+        self._index.begin()
+        self._values.begin()
+        for some in in_blocks(chain.from_iterable(self._keys), self._size, _weigh_keys):
+            self._stage([self._index.add(len(some), index_block(some, self._core.recall(some)))])
             yield
-        for items in _slices(self._values.items(), self._size):
-            self._stage(value_rows(items))
-            yield
+        yield from self._write_values()
+        for blocks in (self._index, self._values):
+            for changes in blocks.sift(self._snapshot):
+                if changes:
+                    self._stage(changes)
+                yield
         while sessions := self._machine.take_sessions(self._size):
             self._stage(list(map(session_row, sessions)))
             yield
+
+    def _write_values(self) -> Iterator[None]:
+        """Write the last value of each key that changed."""
+        for keys, values in self._changes.columns(self._size):
+            last = self._changes.standing(keys, values)
+            items = zip(compress(keys, last), compress(values, last), strict=True)
+            for some in in_blocks(items, len(keys), _weigh_items):
+                self._stage([self._values.add(len(some), value_block(*zip(*some, strict=True)))])
+            yield
+
+    def _look_at_index(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
+        """Of the rows of a key those of earlier cuts know less of what has executed."""
+        keys, columns = read_index(self._core.width, blob)
+        return keys, list(zip(*columns, strict=True)), self._core.stands(keys, columns)
+
+    def _look_at_values(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
+        """Of a key that has gone nothing need be said once its values have been sifted out, which stand before."""
+        keys, values = read_values(blob)
+        changes = self._changes
+        stand = changes.standing(keys, values)
+        if None in values:
+            stand = [
+                stands and (value is not None or changes.changed_since(key))
+                for key, value, stands in zip(keys, values, stand, strict=True)
+            ]
+        return keys, values, stand
 
     def _write_end(self, meta: Meta, entries: Iterable[Instance]) -> None:
         """Write what has executed above the frontier, as far as that is new, and what is known of the whole."""
@@ -143,7 +194,9 @@ class CheckpointWriter:
         ]
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
-        self._keys, self._values = set(), {}
+        self._keys, self._changes = [], Changes({})
+        self._index.end()
+        self._values.end()
 
     # -- a peer's ------------------------------------------------------------------------------------------
 
@@ -155,17 +208,15 @@ class CheckpointWriter:
         from the log, and the peer may never have known them.
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
-        self._keys |= self._core.payload_keys(executed, [entry.id for entry in fetched.entries])
-        while (absorbed := cut.absorb(self._size)) is not None:
-            self._keys |= absorbed
-            yield
-        for some, columns in fetched.index(self._size):
+        self._keys.append(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))
+        yield from self._absorb(cut)
+        for some, columns in fetched.index():
             later = self._core.remember(some, columns)
             self._machine.merge(fetched.values_of(some, later))
-            self._keys.update(some)
+            self._keys.append(some)
             yield
         self._machine.merge_sessions(fetched.sessions, fetched.generation)
-        self._values = self._machine.freeze()
+        self._changes = self._machine.freeze()
         yield from self._write_rows()
         ours = self._core.vectors()
         theirs = fetched.vectors or ours
@@ -184,7 +235,14 @@ def adopt_event(fetched: Fetched) -> Adopt:
     return Adopt(fetched.executed, fetched.entries, fetched.vectors)
 
 
-def _slices(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while some := list(islice(iterator, size)):
-        yield some
+def _index_block(keys: Sequence[bytes], entries: Sequence[Sequence[int]]) -> bytes:
+    return index_block(keys, list(zip(*entries, strict=True)))
+
+
+def _weigh_keys(keys: Sequence[bytes]) -> int:
+    return sum(map(len, keys))
+
+
+def _weigh_items(items: Sequence[tuple[bytes, bytes | None]]) -> int:
+    keys, values = zip(*items, strict=True)
+    return sum(map(len, keys)) + sum(map(len, filter(None, values)))

@@ -9,13 +9,14 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_meta
+from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_index, read_meta, read_values
 from epaxos.errors import DataCorrupt, FrameError
 from epaxos.inspection.wording import bytes_text
 from epaxos.protocol.contract import CoreStatus, Durable
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.quorums import make_quorums
 from epaxos.statemachine.batch import decode_payload
@@ -152,30 +153,44 @@ def _read_checkpoint(reading: Reading) -> Checkpoint | None:
         meta = snapshot.get(META)
         if meta is None:
             return None
-        counts, entries = _scan(snapshot)
+        found = _scan(snapshot, reading.identity.n)
     finally:
         snapshot.close()
     return Checkpoint(
         executed=read_meta(meta, reading.identity.n).executed,
-        entries=entries,
-        keys=counts[VALUE],
-        deleted=max(0, counts[INDEX] - counts[VALUE]),
-        sessions=counts[SESSION],
+        entries=found.entries,
+        keys=len(found.values),
+        deleted=len(found.remembered - found.values),
+        sessions=found.sessions,
     )
 
 
-def _scan(snapshot: StateSnapshot) -> tuple[dict[bytes, int], list[Instance]]:
-    """How many rows there are of each kind, and the instances among them."""
-    counts = {ENTRY: 0, INDEX: 0, META: 0, SESSION: 0, VALUE: 0}
-    entries = []
+class _Found:
+    """What stands in a checkpoint: keys with values, keys of which something is remembered, and the rest."""
+
+    def __init__(self) -> None:
+        self.values: set[bytes] = set()
+        self.remembered: set[bytes] = set()
+        self.entries: list[Instance] = []
+        self.sessions = 0
+
+
+def _scan(snapshot: StateSnapshot, n: int) -> _Found:
+    found = _Found()
     after = b""
     while rows := snapshot.scan(after, _AT_A_TIME):
         after = rows[-1][0]
-        for key, value in rows:
+        for key, blob in rows:
             kind = key[:1]
-            if kind not in counts:
-                raise DataCorrupt(f"the checkpoint has a row of an unknown kind: {bytes_text(key)}")
-            counts[kind] += 1
             if kind == ENTRY:
-                entries.append(decode_whole(value, decode_payload))
-    return counts, entries
+                found.entries.append(decode_whole(blob, decode_payload))
+            elif kind == INDEX:
+                found.remembered.update(read_index(EPAXOS.width(n), blob)[0])
+            elif kind == SESSION:
+                found.sessions += 1
+            elif kind == VALUE:
+                for name, value in zip(*read_values(blob), strict=True):
+                    (found.values.discard if value is None else found.values.add)(name)
+            elif kind != META:
+                raise DataCorrupt(f"the checkpoint has a row of an unknown kind: {bytes_text(key)}")
+    return found

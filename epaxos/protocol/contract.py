@@ -197,7 +197,7 @@ class Cut(Protocol):
     def absorb(self, most: int) -> set[bytes] | None:
         """Bring what the core remembers of keys up to the cut, a step at a time; None when that is done.
 
-        Returns the keys concerned by the step, which ends once they are `most` or more.
+        Returns keys of which there is news, once the step has done the work of `most`; one may come in several steps.
         """
         ...
 
@@ -264,6 +264,13 @@ class Core(Protocol[MessageT]):
 
     def recall(self, keys: Sequence[bytes]) -> Columns:
         """What this core remembers of some keys: as of the last cut, once that is absorbed, or more."""
+        ...
+
+    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """Which of some keys may have nothing newer in a later checkpoint than what an earlier one says of them here.
+
+        Called when the last cut has been absorbed, and the keys of which it brought news have been recalled.
+        """
         ...
 
     def vectors(self) -> Sequence[Vector]:

@@ -11,7 +11,7 @@ is large.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from epaxos.statemachine.batch import (
@@ -26,7 +26,7 @@ from epaxos.statemachine.batch import (
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
-from epaxos.statemachine.store import Store
+from epaxos.statemachine.store import Changes, Store
 
 _DEFAULT_BUDGET: Final = Budget()
 _EXPIRED: Final = bytes([Outcome.EXPIRED])
@@ -149,15 +149,15 @@ class StateMachine:
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
-    def freeze(self) -> Mapping[bytes, bytes | None]:
+    def freeze(self) -> Changes:
         """What a checkpoint of this moment has to write: the values that changed since the last call.
 
-        None stands for a key that has gone. The sessions that changed are then to be had from `take_sessions`.
+        The sessions that changed are then to be had from `take_sessions`.
         """
         self._sessions.freeze()
         return self._store.freeze()
 
-    def thaw(self, values: Mapping[bytes, bytes | None]) -> None:
+    def thaw(self, values: Changes) -> None:
         """The checkpoint of what was frozen last has been given up: all of it belongs to the next one."""
         self._sessions.thaw()
         self._store.thaw(values)

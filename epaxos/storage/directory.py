@@ -34,7 +34,7 @@ from epaxos.errors import (
 )
 from epaxos.storage.trouble import REBUILD, os_trouble
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised with every change that an earlier version would misread."""
 
 _LOCK: Final = "lock"

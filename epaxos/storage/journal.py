@@ -42,9 +42,15 @@ class Loaded(NamedTuple):
 
 
 class Journal:
-    """Writes what a replica of a cluster of n has to remember, and reads it at the start, once, before that."""
+    """Writes what a replica of a cluster of n has to remember, and reads it at the start, once, before that.
 
-    def __init__(self, engine: Log, n: int, decode_command: Callable[[bytes], Command]) -> None:
+    Where nothing is `lasting`, as in memory, nobody would ever read a record: it is not even encoded.
+    """
+
+    def __init__(
+        self, engine: Log, n: int, decode_command: Callable[[bytes], Command], *, lasting: bool = True
+    ) -> None:
+        self._lasting = lasting
         self._engine = engine
         self._n = n
         self._decode = decode_command
@@ -72,7 +78,8 @@ class Journal:
         Raises:
             StorageError: they may not be: nothing may be promised any more.
         """
-        self._engine.write_log(self._writer.entries(records))
+        if self._lasting:
+            self._engine.write_log(self._writer.entries(records))
 
     def drop(self, frontier: Vector) -> None:
         """Drop all instances up to here.
@@ -80,6 +87,8 @@ class Journal:
         Raises:
             StorageError: see `persist`.
         """
+        if not self._lasting:
+            return
         self._writer.truncate(frontier)
         self._engine.drop_log(dropped_ranges(frontier), [(_TRUNCATED, msgpack.packb(frontier))])
 

@@ -38,6 +38,7 @@ class RecordWriter:
     def __init__(self, rows: int) -> None:
         self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
         self._tops: list[Slot] = [-1] * rows
+        self._truncated: list[Slot] = [-1] * rows
         self.kept = 0
 
     def entries(self, records: Sequence[Instance]) -> Entries:
@@ -70,10 +71,13 @@ class RecordWriter:
         """Forget what is dropped."""
         for row, slot in enumerate(frontier):
             self._rise(row, slot)
-            if self._written[row]:
-                self._written[row] = {
-                    kept: payload for kept, payload in self._written[row].items() if kept > slot
-                }
+            written = self._written[row]
+            if slot - self._truncated[row] > len(written):
+                self._written[row] = {kept: payload for kept, payload in written.items() if kept > slot}
+            else:
+                for gone in range(self._truncated[row] + 1, slot + 1):
+                    written.pop(gone, None)
+            self._truncated[row] = max(slot, self._truncated[row])
 
 
 def dropped_ranges(frontier: Vector) -> list[tuple[bytes, bytes]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
-from epaxos.checkpoint.rows import Meta, entry_key, index_rows, meta_row, session_row, value_rows
+from epaxos.checkpoint.rows import Meta, entry_key, meta_row, session_row
 from epaxos.config import Config, default_replicas, make_config
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import Instance, Phase, Proposal
@@ -15,9 +16,12 @@ from epaxos.statemachine.operations import Operation
 from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 from epaxos.storage.records import encode_whole
+from harness.blocks import index_row, merged, value_row
 
 N = 3
 NONE = (-1,) * N
+_NUMBERS = count(1)
+"""Of checkpoints: each adds to what the ones before it left."""
 
 
 def configuration(directory: Path, n: int = N, name: str = "old", **storage: object) -> Config:
@@ -75,8 +79,8 @@ def write_checkpoint(
     """Commit a checkpoint."""
     keys = [*values, *deleted]
     columns = [[0] * len(keys)] * (4 * len(executed))
-    engine.stage_state(index_rows(keys, columns) if keys else [])
-    engine.stage_state(value_rows(list(values.items())))
+    number = next(_NUMBERS)
+    engine.stage_state([index_row(keys, columns, number), value_row(values, number)] if keys else [])
     engine.stage_state([session_row(session) for session in sessions])
     engine.stage_state([(entry_key(entry.id), encode_whole(entry)) for entry in entries])
     engine.stage_state([meta_row(Meta(executed, generation=generation))])
@@ -85,7 +89,7 @@ def write_checkpoint(
 
 def checkpoint_of(engine: Engine, machine: StateMachine, executed: Vector) -> None:
     """Commit all that a state machine holds, which has never been frozen before."""
-    values = {key: value for key, value in machine.freeze().items() if value is not None}
+    values = {key: value for key, value in merged(machine.freeze()).items() if value is not None}
     sessions = []
     while some := machine.take_sessions(100):
         sessions += some

@@ -18,9 +18,9 @@ after it. So comparing the rows' highest executed writers compares the prefixes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
-from operator import ge, le
+from operator import eq, ge, le
 from typing import Final
 
 from epaxos.errors import InvariantError
@@ -41,30 +41,55 @@ _OVERHEAD: Final = 500
 
 
 class ExecutedCut:
-    """A `contract.Cut` of the replica that owns `state`; `components` have executed since the cut before."""
+    """A `contract.Cut` of the replica that owns `state`; `components` have executed since the cut before.
 
-    def __init__(self, state: State, components: Sequence[Component]) -> None:
+    `keep` is told of each instance of them, in order, before the cut is absorbed.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        components: Sequence[Component],
+        keep: Callable[[InstanceId, Instance | None], None],
+    ) -> None:
         self._state = state
-        self._components = iter(components)
+        self._keep = keep
+        self._unknown = chain.from_iterable(components)
+        self._untold = chain.from_iterable(components)
         self.executed: Vector = state.executor.executed
         self.above: Sequence[InstanceId] = state.executor.above
 
     def absorb(self, most: int) -> set[bytes] | None:
-        """See `contract.Cut`."""
+        """See `contract.Cut`: first the index takes all in, then the keys are told of which it has news.
+
+        A key that many instances touch is told of where the index has the last one's slot, which is once a row.
+        """
+        for decided in self._unknown:
+            self._absorb(decided)
+            most -= _touched(decided)
+            if most <= 0:
+                return set()
         keys: set[bytes] = set()
         done = True
-        for component in self._components:
+        for decided in self._untold:
             done = False
-            for decided in component:
-                keys.update(*self._absorb(decided))
-            if len(keys) >= most:
+            keys.update(*self._news(decided))
+            most -= _touched(decided)
+            if most <= 0:
                 break
         return None if done else keys
 
-    def _absorb(self, decided: Decided) -> Iterator[Iterable[bytes]]:
-        """Enter one instance into the index; yield the keys of its payload, whatever was decided."""
+    def _absorb(self, decided: Decided) -> None:
+        """Enter one instance into the index."""
+        self._keep(decided.id, self._state.logs.get(decided.id))
         if decided.value is not NOP:
             self._state.executed.add(decided.id, decided.value)
+
+    def _news(self, decided: Decided) -> Iterator[Iterable[bytes]]:
+        """The keys of an instance's payload, whatever was decided, but those that a later one of its row touches."""
+        if decided.value is not NOP:
+            yield from self._state.executed.last_touched(decided.id, decided.value)
+            return
         payload = self.entry(decided.id).orig
         if payload is not None:
             yield payload.reads
@@ -76,6 +101,11 @@ class ExecutedCut:
         if instance is None:
             raise InvariantError(f"{place} was dropped before a cut with it was durable")
         return instance
+
+
+def _touched(decided: Decided) -> int:
+    """About how many keys an instance touches."""
+    return 1 if decided.value is NOP else 1 + len(decided.value.reads) + len(decided.value.writes)
 
 
 class Checkpoints:
@@ -93,10 +123,7 @@ class Checkpoints:
         """See `contract.Core`."""
         state = self._state
         components, state.executions = state.executions, []
-        for component in components:
-            for decided in component:
-                self._keep(decided.id, state.logs.get(decided.id))
-        return ExecutedCut(state, components)
+        return ExecutedCut(state, components, self._keep)
 
     def _keep(self, place: InstanceId, instance: Instance | None) -> None:
         payload = None if instance is None else instance.orig
@@ -233,6 +260,13 @@ class Checkpoints:
         """See `contract.Core`: `highest` and `base` of the index of known payloads, then of the executed ones."""
         known, executed = self._state.conflicts, self._state.executed
         return tuple(map(tuple, (known.highest, known.base, executed.highest, executed.base)))
+
+    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`: what is known of a key rises only beside what has executed, or is annulled."""
+        executed = columns[2 * self._state.n :]
+        return list(
+            map(eq, zip(*executed, strict=True), zip(*self._state.executed.columns(keys), strict=True))
+        )
 
     def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
         """See `contract.Core`."""

@@ -16,9 +16,9 @@ misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over v
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import compress, repeat
-from operator import gt
+from operator import eq, gt
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
@@ -65,9 +65,17 @@ class Conflicts:
             for written, read, base in zip(self._writes, self._reads, self.base, strict=True)
         )
 
+    def last_touched(self, place: InstanceId, command: Command) -> tuple[Iterable[bytes], Iterable[bytes]]:
+        """The keys that a command reads, and those that it writes, which no later one of its row does."""
+        row, slot = place
+        return (
+            _with_slot(self._reads[row], command.reads, slot),
+            _with_slot(self._writes[row], command.writes, slot),
+        )
+
     def columns(self, keys: Sequence[bytes]) -> list[list[Slot]]:
         """The slots of some keys: n columns of those that read them, then n of those that write them."""
-        return [list(map(index.get, keys, repeat(-1))) for index in (*self._reads, *self._writes)]
+        return [_column(index, keys) for index in (*self._reads, *self._writes)]
 
     def raise_to(self, keys: Sequence[bytes], columns: Sequence[Sequence[Slot]]) -> None:
         """Take over what another index, or an earlier one, says of some keys, where that is higher."""
@@ -102,3 +110,13 @@ def _highest(index: dict[bytes, Slot], keys: Collection[bytes]) -> Slot:
     if not index or not keys or index.keys().isdisjoint(keys):
         return -1
     return max(map(index.get, keys, repeat(-1)))
+
+
+def _column(index: dict[bytes, Slot], keys: Collection[bytes]) -> list[Slot]:
+    if not index or index.keys().isdisjoint(keys):
+        return [-1] * len(keys)
+    return list(map(index.get, keys, repeat(-1)))
+
+
+def _with_slot(index: dict[bytes, Slot], keys: Collection[bytes], slot: Slot) -> Iterable[bytes]:
+    return compress(keys, map(eq, map(index.get, keys), repeat(slot)))

@@ -149,6 +149,10 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.recall(keys)
 
+    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        return self._checkpoints.stands(keys, columns)
+
     def vectors(self) -> Sequence[Vector]:
         """See `contract.Core`."""
         return self._checkpoints.vectors()

@@ -180,7 +180,7 @@ class Replica:
         self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
         generator = stream(seed, f"core {self.row} {self.starts}")
         checkpoint = self._make_fetched()
-        checkpoint.take(self.disk.state.items())
+        checkpoint.take(sorted(self.disk.state.items()))
         loaded = self.disk.load()
         self._incarnations = loaded.incarnations
         self._resumes = self.starts > 1 and self.incarnation == self.row
@@ -194,8 +194,8 @@ class Replica:
         budget = Budget(self._options.kept, 3 * self._options.kept)
         self.machine = StateMachine(LIMITS, self._sleep, budget)
         load(checkpoint, self.core, self.machine)
-        writer = CheckpointWriter(self.core, self.machine, self.disk.stage, options.slice)
-        writer.loaded(checkpoint.executed, above)
+        writer = CheckpointWriter(self.core, self.machine, self.disk.stage, self.disk.snapshot, options.slice)
+        writer.loaded(checkpoint)
         origins = stream(seed, f"source {self.row} {self.starts}")
         source = Source(
             options.replicas,
@@ -205,7 +205,7 @@ class Replica:
             options.chunk,
         )
         times = KeeperSettings(
-            options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging
+            options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging, 1
         )
         self._keeper = Keeper(
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)

@@ -134,8 +134,9 @@ class Lone:
         settings = Settings(row=ME, quorums=make_quorums(N), retain=retain, recovery_timeout=1000.0)
         self.core = EPaxos(settings, Random(0), durable)
         load(checkpoint, self.core, self.machine)
-        self.writer = CheckpointWriter(self.core, self.machine, self.engine.stage_state)
-        self.writer.loaded(checkpoint.executed, [entry.id for entry in checkpoint.entries])
+        engine_ = self.engine
+        self.writer = CheckpointWriter(self.core, self.machine, engine_.stage_state, engine_.snapshot_state)
+        self.writer.loaded(checkpoint)
         if engine is not None:
             self.perform(self.core.resume(0.0))
 

@@ -20,6 +20,7 @@ from epaxos.protocol.contract import Propose
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
 from epaxos.statemachine.batch import Payload
+from harness.blocks import merged as last_of
 from harness.lone import KEYS, NONE, Decision, Lone, N, random_history, replayed, sessions_of
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,6 @@ class Moment:
     def __init__(self, lone: Lone) -> None:
         self.executed = lone.core.status().executed
         self.above = lone.core.state.executor.above
-        self.digest = lone.digest
         self.applied = list(lone.applied)
         self.index = executed_index(lone)
 
@@ -56,6 +56,17 @@ def executed_index(lone: Lone) -> dict[tuple[int, bytes], tuple[int, int]]:
             found[row, key] = (max(slot, found[row, key][0]), found[row, key][1])
         for key in decided.value.writes:
             found[row, key] = (found[row, key][0], max(slot, found[row, key][1]))
+    return found
+
+
+def index_in(fetched: Fetched) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """The same as a checkpoint has it."""
+    found: dict[tuple[int, bytes], tuple[int, int]] = dict.fromkeys(CELLS, (-1, -1))
+    for keys, columns in fetched.index():
+        for row in range(N):
+            for cell in zip(keys, columns[2 * N + row], columns[3 * N + row], strict=True):
+                place = row, cell[0]
+                found[place] = (max(cell[1], found[place][0]), max(cell[2], found[place][1]))
     return found
 
 
@@ -86,7 +97,9 @@ def check_holds(fetched: Fetched, moment: Moment) -> None:
     assert fetched.executed == moment.executed
     assert sorted(entry.id for entry in fetched.entries) == moment.above
     assert sorted(fetched.sessions, key=str) == sessions_of(replayed(moment.applied))
-    values = {key: value for key, value in replayed(moment.applied).freeze().items() if value is not None}
+    values = {
+        key: value for key, value in last_of(replayed(moment.applied).freeze()).items() if value is not None
+    }
     assert dict(fetched.values()) == values
 
 
@@ -115,6 +128,32 @@ def test_a_checkpoint_is_of_the_moment_at_which_it_was_begun(seed: int) -> None:
                     moment = None
     assert above > 5
     assert slices > 100
+
+
+def test_each_of_many_checkpoints_is_of_its_moment() -> None:
+    """Their blocks are sifted again and again, while much executes."""
+    sifted = 0
+    for seed in range(12):
+        random = Random(seed)
+        lone = Lone()
+        engine = lone.engine
+        lone.writer = CheckpointWriter(
+            lone.core, lone.machine, engine.stage_state, engine.snapshot_state, size=1
+        )
+        moment, blocks = Moment(lone), set(lone.read().blocks)
+        lone.writer.begin()
+        for decision in deliveries(random, random_history(random, 60)):
+            lone.take(decision.commit)
+            while random.random() < 0.9:
+                if lone.writer.step():
+                    lone.commit()
+                    found = lone.read()
+                    check_holds(found, moment)
+                    assert index_in(found) == moment.index
+                    sifted += not blocks <= set(found.blocks)
+                    moment, blocks = Moment(lone), set(found.blocks)
+                    lone.writer.begin()
+    assert sifted > 5
 
 
 def check_restart(lone: Lone, moment: Moment) -> None:
@@ -150,8 +189,8 @@ def test_nothing_is_written_again_that_has_not_changed() -> None:
     tell(random, lone, random_history(random, 20))
     lone.checkpoint()
     staged: list[object] = []
-    again = CheckpointWriter(lone.core, lone.machine, staged.extend)
-    again.loaded(lone.writer.executed, lone.core.state.executor.above)
+    again = CheckpointWriter(lone.core, lone.machine, staged.extend, lone.engine.snapshot_state)
+    again.loaded(lone.read())
     again.begin()
     assert again.step()
     assert staged == [meta_row(Meta(lone.writer.executed, lone.core.vectors()))]
@@ -167,7 +206,7 @@ def test_a_value_that_has_gone_is_gone_in_the_checkpoint() -> None:
             lone.checkpoint()
             found = lone.read()
             assert dict(found.values()) == lone.machine.digest_source().data
-            gone += found.keys > len(dict(found.values()))
+            gone += len({key for keys, _ in found.index() for key in keys}) > len(dict(found.values()))
     assert gone > 20
 
 

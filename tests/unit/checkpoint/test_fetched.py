@@ -9,21 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaxos.checkpoint.fetched import KEYS_AT_A_TIME, Fetched
+from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
+    BLOCK_BYTES,
+    INDEX,
+    VALUE,
     Meta,
     Row,
+    block_key,
     entry_key,
-    index_rows,
+    in_blocks,
     meta_row,
     session_row,
-    value_rows,
 )
 from epaxos.errors import StorageError
 from epaxos.protocol.contract import Columns
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Instance, Phase, Proposal
 from epaxos.storage.records import encode_whole
+from harness.blocks import index_row, value_row
 from harness.commands import decode_access, put
 from harness.records import contents, decided
 
@@ -59,25 +63,40 @@ def entry_row(record: Instance) -> Row:
 def test_columns_survive(numbers: dict[bytes, tuple[int, ...]], data: st.DataObject) -> None:
     keys = data.draw(st.permutations(list(numbers)))
     columns: Columns = list(zip(*(numbers[key] for key in keys), strict=True))
-    rows = index_rows(keys, columns)
-    [(read_keys, read_columns)] = fetched(*rows_of(rows)).index()
+    [(read_keys, read_columns)] = fetched(index_row(keys, columns)).index()
     assert (read_keys, read_columns) == (keys, columns)
 
 
-def test_an_index_comes_some_keys_at_a_time() -> None:
-    keys = [b"%d" % number for number in range(2 * KEYS_AT_A_TIME + 3)]
-    columns = [list(range(len(keys)))] * WIDTH
-    parts = list(fetched(*rows_of(index_rows(keys, columns))).index())
-    assert [len(part) for part, _ in parts] == [KEYS_AT_A_TIME, KEYS_AT_A_TIME, 3]
-    assert [key for part, _ in parts for key in part] == keys
-    assert [slot for _, part in parts for slot in part[0]] == list(range(len(keys)))
+def test_of_two_blocks_the_later_one_counts() -> None:
+    found = fetched(
+        value_row({b"a": b"1", b"b": b"1", b"c": None, b"d": b"1"}),
+        value_row({b"a": b"2", b"b": None, b"c": b"2"}, checkpoint=2),
+    )
+    assert dict(found.values()) == {b"a": b"2", b"c": b"2", b"d": b"1"}
+    with pytest.raises(StorageError, match="ascending"):
+        found.take([value_row({b"a": b"0"})])
+
+
+def test_blocks_are_counted() -> None:
+    rows = [index_row([b"a"], [[1]] * WIDTH), value_row({b"a": b"1", b"b": None}, checkpoint=7)]
+    assert fetched(*rows).blocks == {rows[0][0]: 1, rows[1][0]: 2}
 
 
 def test_values_are_told_from_those_that_have_gone() -> None:
-    found = fetched(*rows_of(value_rows([(b"a", b"1"), (b"", b""), (b"v", b"2")])))
+    found = fetched(value_row({b"a": b"1", b"": b"", b"v": b"2"}))
     assert dict(found.values()) == {b"a": b"1", b"": b"", b"v": b"2"}
     wanted = found.values_of([b"a", b"gone", b"v", b""], [True, True, False, True])
     assert list(wanted) == [(b"a", b"1"), (b"gone", None), (b"", b"")]
+
+
+@given(st.lists(st.binary(max_size=3), max_size=9), st.integers(1, 4))
+def test_blocks_are_bounded_in_items_and_weight(items: list[bytes], size: int) -> None:
+    heavy = BLOCK_BYTES // 2
+    blocks = list(in_blocks(items, size, lambda some: heavy * sum(map(len, some))))
+    assert [item for block in blocks for item in block] == items
+    for block in blocks:
+        assert len(block) <= size
+        assert len(block) == 1 or sum(map(len, block)) <= 2
 
 
 def test_sessions_entries_and_the_frontier() -> None:
@@ -127,7 +146,27 @@ def test_rows_of_unknown_kinds_are_refused(key: bytes) -> None:
 @pytest.mark.parametrize("width", [0, 1, WIDTH - 1, WIDTH + 1, 5 * 4])
 def test_an_index_of_another_width_is_refused_before_anything_is_merged(width: int) -> None:
     with pytest.raises(StorageError, match="index"):
-        fetched((b"ik", bytes(8 * width)))
+        fetched(index_row([b"k"], [[1]] * width))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        None,
+        [],
+        [[], []],
+        [[b"a"], []],
+        [[b"a"], [b"1", b"2"]],
+        [["a"], [b"1"]],
+        [[b"a"], [1]],
+        [{b"a": 1}, [b"1"]],
+    ],
+    ids=str,
+)
+def test_blocks_that_are_none_are_refused(block: object) -> None:
+    for kind in (INDEX, VALUE):
+        with pytest.raises(StorageError, match=r"cannot be read|index"):
+            fetched((block_key(kind, 1, 1), msgpack.packb(block)))
 
 
 @pytest.mark.parametrize(

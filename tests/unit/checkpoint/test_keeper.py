@@ -22,6 +22,7 @@ from epaxos.protocol.quorums import make_quorums
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine
+from epaxos.storage.memory_engine import MemoryEngine
 from harness.commands import decode_access
 
 EXECUTED: Vector = (-1, 9, -1)
@@ -39,7 +40,7 @@ class Rig:
         numbers = count(1)
         self.keeper = Keeper(
             self.core,
-            CheckpointWriter(self.core, machine, staged.extend),
+            CheckpointWriter(self.core, machine, staged.extend, MemoryEngine().snapshot_state),
             Source(3, 10.0, self._no_snapshot, lambda: next(numbers)),
             KeeperSettings(math.inf, 10**9, RETRY),
             lambda: Fetched(3, self.core.width, decode_access),

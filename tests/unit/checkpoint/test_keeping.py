@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.keeper import CatchUp, Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.keeper import SLICES, CatchUp, Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Meta, meta_row
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
@@ -166,7 +166,7 @@ def test_a_checkpoint_begins_earlier_once_enough_has_executed() -> None:
 
 def test_the_phases_of_a_checkpoint() -> None:
     rig = Rig()
-    rig.writer.slices = 3
+    rig.writer.slices = 2 * SLICES + 1
     rig.keeper.executed(ONE * INSTANCES, 1.0)
     for _ in range(2):
         assert is_quiet(rig.keeper.poll(1.0))

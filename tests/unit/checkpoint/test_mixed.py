@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from random import Random
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.rows import META, VALUE, Meta, meta_row
+from epaxos.checkpoint.rows import META, VALUE, Meta, block_key, meta_row, value_block
 from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.protocol.ids import Vector
 from epaxos.simulation.world.disk import Snapshot
@@ -16,7 +16,11 @@ LEASE = 1.0
 
 
 def checkpoint(executed: Vector, value: bytes) -> Mapping[bytes, bytes]:
-    return {META: meta_row(Meta(executed))[1] or b"", VALUE + b"x": value, VALUE + b"y": value}
+    blocks = (block_key(VALUE, 1, number) for number in range(2))
+    return {
+        META: meta_row(Meta(executed))[1] or b"",
+        **{block: value_block([key], [value]) for block, key in zip(blocks, (b"x", b"y"), strict=True)},
+    }
 
 
 def test_a_transfer_that_begins_anew_mixes_no_two_checkpoints() -> None:

@@ -17,6 +17,7 @@ from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.storage.memory_engine import MemoryEngine, MemorySnapshot
+from harness.blocks import value_row
 from harness.commands import decode_access
 
 Message = TypeVar("Message")
@@ -306,7 +307,7 @@ META_ROW = msgpack.packb(meta_row(Meta((3, -1, 5))))
     "rows",
     [
         b"",
-        msgpack.packb((b"vkey", b"value")),
+        msgpack.packb(value_row({b"key": b"value"})),
         META_ROW + META_ROW[:-1],
         META_ROW + b"\x92",
         META_ROW + b"\xc6\x7f\xff\xff\xff",

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.rows import Change, Meta, entry_key, index_rows, meta_row
+from epaxos.checkpoint.rows import INDEX, Change, Meta, entry_key, meta_row, read_index
 from epaxos.checkpoint.writer import CheckpointWriter, hold_event
 from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Receive
@@ -21,7 +21,9 @@ from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.quorums import make_quorums
 from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine
+from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.storage.records import encode_whole
+from harness.blocks import index_row
 from harness.commands import decode_access, put
 from harness.lone import Lone, random_history, replayed
 from harness.probe import sent
@@ -42,14 +44,16 @@ class Merge:
         self.core = EPaxos(Settings(row=0, quorums=make_quorums(3)), Random(0))
         self._staged: list[Change] = []
         machine = StateMachine(Limits(64, 64, 1), no_sleep)
-        self._writer = CheckpointWriter(self.core, machine, self._staged.extend)
+        self._writer = CheckpointWriter(
+            self.core, machine, self._staged.extend, MemoryEngine().snapshot_state
+        )
 
     def begin(self) -> None:
         """All rows have come; a first slice of them is merged."""
         annulled = Instance(PLACE, NONE)
         annulled.phase, annulled.value = Phase.COMMITTED, NOP
         fetched = Fetched(3, self.core.width, decode_access)
-        rows = [*index_rows([b"other"], [[-1]] * self.core.width), meta_row(Meta(NONE))]
+        rows = [index_row([b"other"], [[0]] * self.core.width), meta_row(Meta(NONE))]
         fetched.take([(key, value) for key, value in rows if value is not None])
         fetched.take([(entry_key(PLACE), encode_whole(annulled))])
         self._writer.adopt(fetched)
@@ -64,7 +68,9 @@ class Merge:
     def remembers(self, key: bytes) -> bool:
         """Whether it says of a key that `PLACE` writes it."""
         columns = self.core.recall([key])
-        return columns[4] == [PLACE.slot] and index_rows([key], columns)[0] in self._staged
+        blocks = [read_index(self.core.width, blob or b"") for row, blob in self._staged if row[:1] == INDEX]
+        staged = any(key in keys and columns[4][keys.index(key)] == PLACE.slot for keys, columns in blocks)
+        return columns[4] == [PLACE.slot] and staged
 
 
 def test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it() -> None:
@@ -98,7 +104,7 @@ def test_what_a_checkpoint_was_to_hold_that_cannot_be_written_is_in_the_next_one
             raise RowRefused("this one")
         stage(changes)
 
-    lone.writer = CheckpointWriter(lone.core, lone.machine, refuse, size=8)
+    lone.writer = CheckpointWriter(lone.core, lone.machine, refuse, lone.engine.snapshot_state, size=8)
     for position, decision in enumerate(decisions):
         lone.take(decision.commit)
         if position % 15 == 14:
@@ -113,6 +119,28 @@ def test_what_a_checkpoint_was_to_hold_that_cannot_be_written_is_in_the_next_one
     assert again.digest == lone.digest == replayed(lone.applied).digest_source().hexdigest()
     again.machine.freeze()
     assert again.core.status().executed == lone.core.status().executed
+
+
+def test_a_key_that_has_gone_stays_gone_while_its_blocks_are_sifted() -> None:
+    lone = Lone()
+    lone.writer = CheckpointWriter(
+        lone.core, lone.machine, lone.engine.stage_state, lone.engine.snapshot_state, size=1
+    )
+    others: list[tuple[bytes, bytes | None]] = [(b"%d" % number, b"") for number in range(9)]
+    changes: list[list[tuple[bytes, bytes | None]]] = [[(b"k", b"1")], [(b"k", None)], others]
+    for change in changes:
+        lone.machine.merge(change)
+        lone.writer.begin()
+        lone.machine.merge([(b"k", b"2")] if change is others else [])
+        while not lone.writer.step():
+            pass
+        lone.commit()
+    assert dict(lone.read().values()) == dict(others)
+    for key, value in others:
+        lone.machine.merge([(key, None), (key, value)])
+        lone.checkpoint()
+    assert dict(lone.read().values()) == {b"k": b"2", **dict(others)}
+    assert sum(lone.read().blocks.values()) < 24, "what a later entry stands for goes"
 
 
 @pytest.mark.parametrize("failing", ["absorb", "merge"])
@@ -131,7 +159,7 @@ def test_what_cannot_be_done_over_is_not_given_up(failing: str, monkeypatch: pyt
     else:
         monkeypatch.setattr(lone.machine, "merge", fail)
         fetched = Fetched(3, lone.core.width, decode_access)
-        rows = [*index_rows([b"other"], [[-1]] * lone.core.width), meta_row(Meta(NONE))]
+        rows = [index_row([b"other"], [[0]] * lone.core.width), meta_row(Meta(NONE))]
         fetched.take([(key, value) for key, value in rows if value is not None])
         lone.core.on_event(hold_event(fetched), 0.0)
         lone.writer.adopt(fetched)

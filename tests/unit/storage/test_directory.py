@@ -74,7 +74,7 @@ def test_a_name_may_change(data: Path) -> None:
 def test_another_format_is_refused(data: Path) -> None:
     identity = json.loads((data / "identity").read_text())
     (data / "identity").write_text(json.dumps({**identity, "format": 1}))
-    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 3"):
+    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 4"):
         reopen(data)
 
 

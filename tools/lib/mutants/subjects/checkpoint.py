@@ -20,6 +20,8 @@ _VALIDATION: Final = "epaxos.protocol.epaxos.validation"
 _ADOPTION_TESTS: Final = "tests/unit/protocol/test_adoption.py::"
 _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
 _WRITER: Final = "epaxos.checkpoint.writer"
+_STORE: Final = "epaxos.statemachine.store"
+_CUTS_TESTS: Final = "tests/unit/checkpoint/test_cuts.py::"
 
 AWAY: Final = Draw(
     "long absences, n=3",
@@ -197,9 +199,7 @@ TRUNCATION: Final = (
             Patch(
                 _CHECKPOINT,
                 "        if decided.value is not NOP:\n"
-                "            self._state.executed.add(decided.id, decided.value)\n"
-                "        payload = self.entry(decided.id).orig\n"
-                "        if payload is not None:\n",
+                "            self._state.executed.add(decided.id, decided.value)\n",
                 "        payload = self.entry(decided.id).orig\n"
                 "        if payload is not None:\n"
                 "            self._state.executed.add(decided.id, payload)\n",
@@ -258,7 +258,13 @@ CONTENTS: Final = (
         "frontier-without-values",
         "a checkpoint has a new frontier and no new values",
         "4.10",
-        (Patch(_WRITER, "            self._stage(value_rows(items))\n", ""),),
+        (
+            Patch(
+                _WRITER,
+                "                self._stage([self._values.add(len(some), value_block(*zip(*some, strict=True)))])\n",
+                "                del some\n",
+            ),
+        ),
         draw=AWAY,
     ),
     Mutant(
@@ -274,12 +280,46 @@ CONTENTS: Final = (
         "4.10, decision 0010",
         (
             Patch(
-                _WRITER,
+                "epaxos.checkpoint.rows",
                 "    while some := list(islice(iterator, size)):\n",
                 "    if some := list(islice(iterator, size)):\n",
             ),
         ),
         draw=SLICES,
+    ),
+    Mutant(
+        "sifted-in-doubt",
+        "a value that changes while older blocks are sifted is taken for one that a later block has",
+        "decision 0022",
+        (
+            Patch(
+                _STORE,
+                "            if not changed.isdisjoint(keys):\n",
+                "            if not keys:\n",
+            ),
+        ),
+        schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
+    ),
+    Mutant(
+        "gone-comes-back",
+        "that a key has gone is forgotten while a block before has its value",
+        "decision 0022",
+        (Patch(_WRITER, "(value is not None or changes.changed_since(key))", "value is not None"),),
+        schedule=_WRITER_TESTS + "test_a_key_that_has_gone_stays_gone_while_its_blocks_are_sifted",
+    ),
+    Mutant(
+        "later-block-sifted",
+        "blocks are sifted of what stands, not of what a later one has",
+        "decision 0022",
+        (
+            Patch(
+                _CHECKPOINT,
+                "            map(eq, zip(*executed, strict=True), zip(*self._state",
+                "            map(ne, zip(*executed, strict=True), zip(*self._state",
+            ),
+            Patch(_CHECKPOINT, "from operator import eq, ge, le", "from operator import ge, le, ne"),
+        ),
+        schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
     ),
     Mutant(
         "session-captured-late",
@@ -303,13 +343,13 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "        self._values = self._machine.freeze()\n        self._slices",
+                "        self._changes = self._machine.freeze()\n        self._slices",
                 "        self._slices",
             ),
             Patch(
                 _WRITER,
                 "        yield from self._write_rows()\n        meta = Meta(cut.executed",
-                "        self._values = self._machine.freeze()\n"
+                "        self._changes = self._machine.freeze()\n"
                 "        yield from self._write_rows()\n        meta = Meta(cut.executed",
             ),
         ),
@@ -388,8 +428,8 @@ ADOPTION: Final = (
         (
             Patch(
                 "epaxos.checkpoint.fetched",
-                "        while some := list(islice(items, most)):\n",
-                "        if some := list(islice(items, most)):\n",
+                "        return iter(self._index)\n",
+                "        return iter(self._index[:1])\n",
             ),
         ),
         draw=SLICES,
@@ -483,7 +523,7 @@ ADOPTION: Final = (
         (
             Patch(
                 _WRITER,
-                "self._keys |= self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
+                "self._keys.append(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))",
                 "self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
             ),
         ),
