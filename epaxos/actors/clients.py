@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
+from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
@@ -36,6 +37,12 @@ WAITING_FRAMES: Final = 8
 from those, answers that have not been sent."""
 
 _REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
+
+COMPANY: Final = 64
+"""Commands that need not wait for others."""
+
+PATIENCE: Final = 0.001
+"""Seconds that fewer of them wait at most, while something else of this replica is under way."""
 
 _SMALL: Final = 64 * 1024
 """Bytes of values for which nobody asks whether there is room."""
@@ -103,7 +110,8 @@ class Clients:
         self._stats = stats
         self._reply = reply
         self._room = room
-        self._queue: deque[tuple[Batch, int]] = deque()
+        self._queue: deque[tuple[Batch, int, float]] = deque()
+        self._queued = 0
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
         self._replies: defaultdict[bytes, list[BatchResult]] = defaultdict(list)
@@ -124,6 +132,17 @@ class Clients:
         """Whether a batch waits to be proposed."""
         self._drop_answered()
         return bool(self._queue)
+
+    def due(self, alone: bool) -> float:  # noqa: FBT001 - reads well where it is used
+        """When what waits is to be proposed; at once if `alone`, so that nothing else of this replica is under way.
+
+        Else a few commands wait a moment for others, at most until it is decided: an instance costs each replica what
+        fifty commands in it cost, and of many clients that send one at a time each would get one of its own. Infinity
+        if nothing waits.
+        """
+        if not self.to_propose:
+            return inf
+        return 0.0 if alone or self._queued >= COMPANY else self._queue[0][2] + PATIENCE
 
     def open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
         """Take one frame from the clients' socket; a question for the status is handed back."""
@@ -189,7 +208,8 @@ class Clients:
         for part in (batch,) if whole else [batch.part(index, index + 1) for index in range(count)]:
             waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
             if not waiting:
-                self._queue.append((part, size if whole else size // count))
+                self._queue.append((part, size if whole else size // count, now))
+                self._queued += len(part)
             waiting.append(frame)
 
     def send_away(self, reason: str) -> None:
@@ -204,17 +224,17 @@ class Clients:
         self._queue.clear()
         self._frames.clear()
         self._wanted.clear()
-        self._waiting = 0
+        self._queued = self._waiting = 0
 
     def take_batches(self) -> list[Batch]:
         """The batches of the next instance: one without aggregation, else as many as fit."""
-        batch, size = self._queue.popleft()
+        batch, size, _ = self._queue.popleft()
         batches = [batch]
         self._drop_answered()
         if self._config.aggregate:
             commands = len(batch)
             while self._queue:
-                batch, more = self._queue[0]
+                batch, more, _ = self._queue[0]
                 commands += len(batch)
                 size += more
                 if commands > self._config.max_batch or size > BATCH_BYTES:
@@ -222,6 +242,7 @@ class Clients:
                 batches.append(batch)
                 self._queue.popleft()
                 self._drop_answered()
+        self._queued -= sum(map(len, batches))
         return batches
 
     def _drop_answered(self) -> None:
@@ -229,6 +250,7 @@ class Clients:
         queue, wanted = self._queue, self._wanted
         while queue and ((head := queue[0][0]).client, head.first, len(head)) not in wanted:
             queue.popleft()
+            self._queued -= len(head)
 
     def answer(self, payload: Payload, run: Run) -> None:
         """Note the results of executed batches for those clients that wait for them here; `flush` sends them."""

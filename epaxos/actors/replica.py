@@ -336,7 +336,7 @@ class Replica(pykka.ThreadingActor):
         changes, self._peer_changes = self._peer_changes, []
         for change in changes:
             effects.extend(self._core.on_event(change, now))
-        while self._may_propose():
+        while self._propose_at() <= now:
             payload = make_payload(self._clients.take_batches(), self._bounds)
             self._stats.proposed(len(payload))
             effects.extend(self._core.on_event(Propose(payload), now))
@@ -353,13 +353,12 @@ class Replica(pykka.ThreadingActor):
         online = [row for row, remote in self._remotes.items() if remote.online]
         return self._collector.may_propose(self._core.status(), self._machine.sessions, online)
 
-    def _may_propose(self) -> bool:
-        return (
-            self._takes_part
-            and self._clients.to_propose
-            and self._core.in_flight < self._config.max_instances
-            and self._has_room()
-        )
+    def _propose_at(self) -> float:
+        """When an instance may be made of what waits; infinity if nothing waits, or for as long as it may not."""
+        in_flight = self._core.in_flight
+        if self._takes_part and in_flight < self._config.max_instances and self._has_room():
+            return self._clients.due(in_flight == 0)
+        return _NEVER
 
     def _has_room(self) -> bool:
         """Whether the links to a quorum have room for one more instance.
@@ -377,13 +376,13 @@ class Replica(pykka.ThreadingActor):
         """When a round is due even if nothing arrives."""
         if self._standing.trouble:
             return _NEVER
-        if self._peer_changes or self._may_propose():
+        if self._peer_changes:
             return 0.0
         remotes = (remote.deadline for remote in self._remotes.values())
         core, collector, disk = self._core.deadline, self._collector.deadline, self._durability.deadline
         if self._drain is not None:
-            return min(core, disk, self._drain.until, *remotes)
-        return min(core, collector, disk, *remotes, _NEVER)
+            return min(self._propose_at(), core, disk, self._drain.until, *remotes)
+        return min(self._propose_at(), core, collector, disk, *remotes)
 
     # -- coming and going ----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from math import inf
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.clients import COMPANY, PATIENCE, Clients, StatusRequest
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
@@ -332,3 +333,24 @@ def test_a_frame_of_a_session_that_has_ended_is_not_taken() -> None:
     assert front.sent == [(b"one", Kind.OVER, [7, 5, 2, 30])]
     assert front.proposed() == [[(1, 1)]]
     assert front.stats.errors["over"] == 1
+
+
+def test_a_few_commands_wait_a_moment_for_others_while_something_is_under_way() -> None:
+    front = Front()
+    assert front.clients.due(alone=True) == front.clients.due(alone=False) == inf
+    front.request(1)
+    assert front.clients.due(alone=True) == 0.0
+    assert front.clients.due(alone=False) == PATIENCE  # after its arrival, at 0.0
+    for first in range(2, COMPANY):
+        front.request(first)
+    assert front.clients.due(alone=False) == PATIENCE
+    front.request(COMPANY)
+    assert front.clients.due(alone=False) == 0.0
+    front.proposed()
+    assert front.clients.due(alone=False) == inf
+    front.request(COMPANY + 1)
+    assert front.clients.due(alone=False) == PATIENCE
+    front.execute(COMPANY + 1)  # by another replica's instance
+    assert front.clients.due(alone=False) == inf
+    front.request(COMPANY + 2)
+    assert front.clients.due(alone=False) == PATIENCE
