@@ -62,6 +62,9 @@ ENTRIES: Final = {
     "simulate": Entry(
         OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them.", "bench", ("rich",)
     ),
+    "registers": Entry(
+        OTHER, "epaxos.cli.registers", "Single values by consensus, without a cluster.", "bench", ("rich",)
+    ),
     "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
 }
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, process_time
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
@@ -96,7 +96,13 @@ def run_seed(seed: int, overrides: Overrides = NO_OVERRIDES) -> Outcome:
     return Run(draw_plan(seed, overrides)).execute()
 
 
-def run_seeds(seeds: Sequence[int], overrides: Overrides = NO_OVERRIDES) -> Summary:
+RunSeed: TypeAlias = Callable[[int, Overrides], Any]
+"""Runs one seed of a system; a function of a module, which gives an `Outcome` of its kind."""
+
+
+def run_seeds(
+    seeds: Sequence[int], overrides: Overrides = NO_OVERRIDES, run: RunSeed | None = None
+) -> Summary:
     """Run some seeds in this process."""
     summary = Summary()
     began = process_time()
@@ -105,7 +111,7 @@ def run_seeds(seeds: Sequence[int], overrides: Overrides = NO_OVERRIDES) -> Summ
     gc.disable()
     try:
         for seed in seeds:
-            summary.add_outcome(run_seed(seed, overrides))
+            summary.add_outcome((run or run_seed)(seed, overrides))
     finally:
         if collecting:
             gc.enable()
@@ -120,6 +126,7 @@ def sweep(
     jobs: int | None = None,
     duration: float | None = None,
     progress: Progress | None = None,
+    run: RunSeed | None = None,
 ) -> Summary:
     """Run seeds in several processes, by default one for each core that this one may use.
 
@@ -133,7 +140,7 @@ def sweep(
     total = Summary()
     began = monotonic()
     results = call_all(
-        partial(_run_alone, overrides=overrides),
+        partial(_run_alone, overrides=overrides, run=run),
         _wanted(seeds, total, None if duration is None else began + duration),
         jobs or cores(),
         seed_limit(overrides),
@@ -168,5 +175,5 @@ def _wanted(seeds: Iterable[int], total: Summary, end: float | None) -> Iterator
         yield seed
 
 
-def _run_alone(seed: int, overrides: Overrides) -> Summary:
-    return run_seeds((seed,), overrides)
+def _run_alone(seed: int, overrides: Overrides, run: RunSeed | None) -> Summary:
+    return run_seeds((seed,), overrides, run)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.errors import WriteFailed
 from epaxos.protocol.ids import Row, Vector
@@ -36,12 +36,12 @@ Guard: TypeAlias = Callable[[Then], None]
 """Runs what may end in a crash of the replica."""
 
 
-class _Write(NamedTuple):
+class Write(NamedTuple):
     """What the journal makes of one record, or of what it drops: all of it becomes durable, or nothing."""
 
     ranges: Sequence[Entry]
     puts: Sequence[Entry]
-    record: Instance | None = None
+    record: Any = None
 
 
 class Snapshot:
@@ -94,7 +94,7 @@ class Disk:
         schedule: Schedule,
         random: Random,
         step: Callable[[], None],
-        on_durable: Callable[[Instance], None],
+        on_durable: Callable[[Any], None],
         guard: Guard,
     ) -> None:
         self.state: dict[bytes, bytes] = {}
@@ -110,12 +110,12 @@ class Disk:
         self._step = step
         self._on_durable = on_durable
         self._guard = guard
-        self._waiting: deque[_Write | Then] = deque()
-        self._under_way: deque[_Write | Then] = deque()
+        self._waiting: deque[Write | Then] = deque()
+        self._under_way: deque[Write | Then] = deque()
         self._staged: list[tuple[bytes, bytes | None]] = []
         self._sync = options.sync
         self._synced: dict[bytes, bytes] = {}
-        self._unsynced: list[_Write] = []
+        self._unsynced: list[Write] = []
         self._syncing = False
         self._crashes = 0
         self._journal = self._make_journal()
@@ -129,7 +129,7 @@ class Disk:
         self._journal = self._make_journal()
         return self._journal.load()
 
-    def write(self, records: Sequence[Instance], then: Then) -> None:
+    def write(self, records: Sequence[Any], then: Then) -> None:
         """Make records durable and call `then`: at once, if there is nothing to wait for.
 
         Raises:
@@ -148,7 +148,7 @@ class Disk:
             self._keep(write)
         then()
 
-    def _encoded(self, record: Instance) -> _Write:
+    def _encoded(self, record: Any) -> Write:
         self._journal.persist((record,))
         return self._written._replace(record=record)
 
@@ -170,11 +170,11 @@ class Disk:
 
     def write_log(self, puts: Sequence[Entry]) -> None:
         """See `Log`; what calls the journal sees to it that this becomes durable."""
-        self._written = _Write((), puts)
+        self._written = Write((), puts)
 
     def drop_log(self, ranges: Sequence[Entry], puts: Sequence[Entry]) -> None:
         """See `Log`."""
-        self._written = _Write(ranges, puts)
+        self._written = Write(ranges, puts)
 
     def scan_log(self) -> Iterator[Entry]:
         """See `Log`."""
@@ -222,7 +222,7 @@ class Disk:
         """Stop in the middle; the result says whether something was lost."""
         self._crashes += 1
         self._staged = []
-        coming = [entry for entry in (*self._under_way, *self._waiting) if isinstance(entry, _Write)]
+        coming = [entry for entry in (*self._under_way, *self._waiting) if isinstance(entry, Write)]
         kept = self._random.randint(0, len(coming))
         for write in coming[:kept]:
             self._keep(write)
@@ -256,12 +256,12 @@ class Disk:
             self._guard(self._finish)
 
     def _finish(self) -> None:
-        self._fail_if_it_does([entry for entry in self._under_way if isinstance(entry, _Write)])
+        self._fail_if_it_does([entry for entry in self._under_way if isinstance(entry, Write)])
         while self._under_way:
-            if isinstance(self._under_way[0], _Write):
+            if isinstance(self._under_way[0], Write):
                 self._step()  # a crash here finds it still under way: what comes later is not durable without it
             entry = self._under_way.popleft()
-            if isinstance(entry, _Write):
+            if isinstance(entry, Write):
                 self._keep(entry)
             else:
                 entry()
@@ -269,7 +269,7 @@ class Disk:
         if self._waiting:
             self._begin()
 
-    def _fail_if_it_does(self, writes: Sequence[_Write]) -> None:
+    def _fail_if_it_does(self, writes: Sequence[Write]) -> None:
         """Write some of it and no more; nobody will be told how much."""
         if not self.failing:
             return
@@ -277,7 +277,7 @@ class Disk:
             self._keep(write)
         raise WriteFailed("the simulated disk fails")
 
-    def _keep(self, write: _Write) -> None:
+    def _keep(self, write: Write) -> None:
         _apply(write, self._log)
         if self._sync:
             self._unsynced.append(write)
@@ -310,7 +310,7 @@ class Disk:
         del self._unsynced[:count]
 
 
-def _apply(write: _Write, log: dict[bytes, bytes]) -> None:
+def _apply(write: Write, log: dict[bytes, bytes]) -> None:
     for first, last in write.ranges:
         for key in [key for key in log if first <= key <= last]:
             del log[key]

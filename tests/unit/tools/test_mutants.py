@@ -87,7 +87,7 @@ def test_draws_with_one_name_are_one_draw() -> None:
 
 
 def test_no_draw_takes_silence_between_two_beacons_for_absence() -> None:
-    for wanted in {mutant.draw for mutant in MUTANTS}:
+    for wanted in {mutant.draw for mutant in MUTANTS if not mutant.draw.system}:
         options = [draw(seed, wanted).options for seed in range(20)]
         assert all(drawn.offline > 2 * drawn.beacon for drawn in options), wanted.name
 

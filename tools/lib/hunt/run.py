@@ -22,7 +22,9 @@ from epaxos.simulation.plan.faults import draw_faults
 from epaxos.simulation.plan.options import Bias, Mute, Overrides, draw_options, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import draw_workload
-from epaxos.simulation.run import Run
+from epaxos.simulation.registers import run as registers
+from epaxos.simulation.registers.plan import draw_plan as draw_registers
+from epaxos.simulation.run import Outcome, Run
 from hunt.task import Found, Task
 from mutants.mutation import Draw
 
@@ -43,7 +45,7 @@ def hunt(task: Task) -> Found:
     gc.disable()
     tried = 0
     for tried, seed in enumerate(range(task.first, task.first + task.seeds), 1):
-        outcome = Run(draw(seed, task.draw)).execute()
+        outcome = run(seed, task.draw)
         if outcome.verdict is not Verdict.CLEAN:
             return _found(outcome.verdict.name, outcome.text, tried)
         if tried % COLLECT_EVERY == 0:
@@ -53,10 +55,24 @@ def hunt(task: Task) -> Found:
     return _found("CLEAN", "", tried)
 
 
-def draw(seed: int, wanted: Draw) -> Plan:
-    """The plan of a seed."""
+def run(seed: int, wanted: Draw) -> Outcome | registers.Outcome:
+    """Run a seed of the system that is wanted."""
+    if wanted.system == "registers":
+        given: dict[str, Any] = dict(wanted.options)
+        plan = draw_registers(seed, overrides(wanted), **given)
+        return registers.Run(plan).execute()
+    return Run(draw(seed, wanted)).execute()
+
+
+def overrides(wanted: Draw) -> Overrides:
+    """What is decided instead of the seed."""
     faults = None if wanted.faults is None else frozenset(wanted.faults.split(","))
-    options = draw_options(seed, Overrides(wanted.replicas, faults, wanted.operations))
+    return Overrides(wanted.replicas, faults, wanted.operations)
+
+
+def draw(seed: int, wanted: Draw) -> Plan:
+    """The plan of a seed of clusters."""
+    options = draw_options(seed, overrides(wanted))
     changes: dict[str, Any] = dict(wanted.options)
     if wanted.muted:
         changes["mutes"] = draw_mutes(seed, wanted.muted, options.replicas)

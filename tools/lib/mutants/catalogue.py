@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from mutants.mutation import Mutant, Patch
-from mutants.subjects import checkpoint, collection, commit, durability, execution, liveness, recovery
+from mutants.subjects import (
+    checkpoint,
+    collection,
+    commit,
+    durability,
+    execution,
+    liveness,
+    recovery,
+    registers,
+)
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *commit.QUORUMS,
@@ -28,6 +37,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *execution.ORDER,
     *execution.REPLIES,
     *execution.SESSIONS,
+    *registers.BALLOTS,
+    *registers.OUTCOMES,
+    *registers.UPKEEP,
 )
 
 CONSEQUENCES_ONLY: Final = (

@@ -190,8 +190,8 @@ DISK: Final = (
             Patch(_DISK, "        if not self.failing:\n            return\n", "        return\n"),
             Patch(
                 _DISK,
-                "    def _keep(self, write: _Write) -> None:\n",
-                "    def _keep(self, write: _Write) -> None:\n        if self.failing:\n            return\n",
+                "    def _keep(self, write: Write) -> None:\n",
+                "    def _keep(self, write: Write) -> None:\n        if self.failing:\n            return\n",
             ),
         ),
     ),

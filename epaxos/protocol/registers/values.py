@@ -1,0 +1,192 @@
+"""What acceptors and proposers of registers keep and say.
+
+Each key is a register of its own: no log, no order between keys. CASPaxos (Rystsov, 2018) is single-decree Paxos whose
+proposers replace the value that they find by one computed from it; simple Paxos is the change that keeps what stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+
+class Ballot(NamedTuple):
+    """An attempt to change a register: ordered by counter, then by proposer. Nobody uses one twice."""
+
+    counter: int
+    proposer: int
+
+    def __str__(self) -> str:
+        return f"{self.counter}.{self.proposer}"
+
+
+ZERO: Final = Ballot(0, 0)
+"""Below every ballot that is used."""
+
+COUNTER_MAX: Final = 2**62
+"""No counter is as large: one that is, is a mistake or malice, and would end a register for good."""
+
+AHEAD: Final = 2**40
+"""A counter that is further than this above all that an acceptor has heard comes from no proposer that counts."""
+
+
+class Once(NamedTuple):
+    """The last change of one client that went into a register, and its result."""
+
+    client: int
+    number: int
+    result: Any
+
+
+class State(NamedTuple):
+    """What a register holds: a value or none, and who has changed it last, the most recent at the end.
+
+    A state without a value is a tombstone; only a collection makes it as if the register had never been.
+    """
+
+    value: bytes | None = None
+    once: tuple[Once, ...] = ()
+
+
+EMPTY: Final = State()
+
+
+class Cell(NamedTuple):
+    """What an acceptor keeps of one key.
+
+    One that is not there has promised the acceptor's floor and accepted nothing.
+    """
+
+    key: bytes
+    promised: Ballot
+    accepted: Ballot
+    state: State
+
+
+# -- requests: every one has a ballot of its own, by which its answers are known ---------------------------------
+
+
+class Prepare(NamedTuple):
+    """Promise to take nothing below; tell what was accepted."""
+
+    key: bytes
+    ballot: Ballot
+
+
+class Accept(NamedTuple):
+    """Take this state. With `following`, above ZERO, promise that ballot too: it spares the next Prepare."""
+
+    key: bytes
+    ballot: Ballot
+    state: State
+    following: Ballot = ZERO
+
+
+class Peek(NamedTuple):
+    """Tell what was accepted, and promise nothing; the ballot only names the question."""
+
+    key: bytes
+    ballot: Ballot
+
+
+class Remove(NamedTuple):
+    """Forget the register, whose tombstone every acceptor took at this ballot."""
+
+    key: bytes
+    ballot: Ballot
+
+
+class List(NamedTuple):
+    """Tell `most` keys after this one, ascending; the first is after b""."""
+
+    key: bytes
+    ballot: Ballot
+    most: int
+
+
+Request: TypeAlias = Prepare | Accept | Peek | Remove | List
+
+# -- answers -----------------------------------------------------------------------------------------------------
+
+
+class Promise(NamedTuple):
+    """Nothing below `ballot` will be accepted; `state` was accepted last, at `accepted`. Durable before it is sent."""
+
+    key: bytes
+    ballot: Ballot
+    accepted: Ballot
+    state: State
+
+
+class Accepted(NamedTuple):
+    """The state of this ballot was taken. Durable before it is sent."""
+
+    key: bytes
+    ballot: Ballot
+
+
+class Conflict(NamedTuple):
+    """Refused, for the ballot `held`. `never`: this acceptor has not taken `ballot` and will not."""
+
+    key: bytes
+    ballot: Ballot
+    held: Ballot
+    never: bool
+
+
+class Seen(NamedTuple):
+    """What a Peek found."""
+
+    key: bytes
+    ballot: Ballot
+    accepted: Ballot
+    state: State
+
+
+class Removed(NamedTuple):
+    """Whether the register is gone here. If not, somebody has prepared since."""
+
+    key: bytes
+    ballot: Ballot
+    done: bool
+
+
+class Listed(NamedTuple):
+    """Keys after the one that was asked for; fewer than asked for at the end."""
+
+    key: bytes
+    ballot: Ballot
+    keys: tuple[bytes, ...]
+
+
+Answer: TypeAlias = Promise | Accepted | Conflict | Seen | Removed | Listed
+
+# -- who takes part ----------------------------------------------------------------------------------------------
+
+
+class Configuration(NamedTuple):
+    """Whom proposers ask in the first phase and in the second; a majority of each has to answer.
+
+    The two differ only while acceptors come and go (`upkeep.plan`). `version` grows with every step.
+    """
+
+    version: int
+    prepare: tuple[int, ...]
+    accept: tuple[int, ...]
+
+    @property
+    def promises(self) -> int:
+        """How many promises end the first phase."""
+        return len(self.prepare) // 2 + 1
+
+    @property
+    def votes(self) -> int:
+        """How many votes make a state chosen."""
+        return len(self.accept) // 2 + 1
+
+
+Step: TypeAlias = Callable[[State], "tuple[State, Any]"]
+"""A change of a register: from the state that stands to the next, and the result for whoever asked.
+
+It may be called several times, so it must be pure; it may not raise.
+"""

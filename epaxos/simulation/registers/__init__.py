@@ -1,0 +1,1 @@
+"""Simulated registers: acceptors, proposers, clients and whoever looks after them, in one thread, from a seed."""

@@ -1,0 +1,230 @@
+"""What a seed decides of a run of registers, before its first event.
+
+Network, disks, clocks and faults are drawn as for clusters (`simulation.plan.options`), in which the replicas are
+acceptors, proposers and the warden, each a process of its own: what lives together in a node fails together more seldom
+than apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from epaxos.protocol.registers.values import Configuration
+from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.plan.faults import Crash, Fault, draw_faults
+from epaxos.simulation.plan.options import NO_OVERRIDES, Bias, Options, Overrides, draw_options, shown, stream
+from epaxos.statemachine.operations import Operation
+from epaxos.transport.registers import NAMES
+
+KINDS: Final = tuple(sorted(NAMES))
+_OUTSIDE: Final = frozenset({"bandwidth", "distance", "power"})
+"""Kinds of faults that are about clusters alone."""
+
+MIX: Final = {
+    Operation.READ: 5,
+    Operation.WRITE: 4,
+    Operation.WRITEREAD: 1,
+    Operation.DELETE: 2,
+    Operation.CAS: 3,
+    Operation.INCREMENT: 4,
+    Operation.APPEND: 2,
+}
+"""How often which operation is asked for."""
+
+
+class Asked(NamedTuple):
+    """A command that a client asks a proposer for, by its rank, `think` seconds after the one before it has ended."""
+
+    think: float
+    proposer: int
+    command: Command
+
+
+class Task(NamedTuple):
+    """What the warden is to do from a moment on: "collect", "grow" or "shrink", the latter by an acceptor."""
+
+    when: float
+    kind: str
+    acceptor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that makes a run.
+
+    options     of network, machines and clients; `replicas` counts all processes
+    acceptors   how many there are at first; they are the first processes
+    spares      acceptors that may join, the next ones; then come the proposers and the warden
+    proposers   how many clients ask
+    retry, pause, timeout  of proposals, in seconds of the proposer's clock
+    direct      whether a proposer's next change of a register takes one round trip
+    once        whether clients ask again, elsewhere, for what they do not know of
+    scripts     what each client asks for
+    """
+
+    options: Options
+    acceptors: int
+    spares: int
+    proposers: int
+    retry: float
+    pause: float
+    timeout: float
+    direct: bool
+    once: bool
+    scripts: tuple[tuple[Asked, ...], ...]
+    tasks: tuple[Task, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was drawn from."""
+        return self.options.seed
+
+    @property
+    def rows(self) -> range:
+        """The processes that propose; the last is the warden."""
+        return range(self.acceptors + self.spares, self.options.replicas)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The acceptors at first."""
+        first = tuple(range(self.acceptors))
+        return Configuration(1, first, first)
+
+    def describe(self) -> str:
+        """Everything but the scripts in a few lines."""
+        own = [f.name for f in fields(self) if f.name not in ("options", "scripts", "faults")]
+        lines = [f"  {name}={shown(getattr(self, name))}" for name in own]
+        return "\n".join([*lines, *(f"  {fault}" for fault in self.faults), self.options.describe()])
+
+
+def draw_plan(
+    seed: int, overrides: Overrides = NO_OVERRIDES, kinds: Sequence[str] | None = None, **given: Any
+) -> Plan:
+    """The plan of a seed; `overrides.replicas` are acceptors, `kinds` those of the tasks, `given` other fields.
+
+    Raises:
+        ValueError: an override out of its range.
+    """
+    random = stream(seed, "registers")
+    n = (
+        random.choices((1, 2, 3, 4, 5), (4, 6, 60, 10, 20))[0]
+        if overrides.replicas is None
+        else overrides.replicas
+    )
+    proposers = random.choices((1, 2, 3), (25, 45, 30))[0]
+    options = draw_options(seed, overrides._replace(replicas=n, operations=None))
+    tasks = _draw_tasks(random, options, n, kinds)
+    spares = sum(task.kind == "grow" for task in tasks)
+    operations = overrides.operations or random.choice((4, 8, 12, 24, 40))
+    options = replace(
+        options,
+        scale="small",
+        replicas=n + spares + proposers + 1,
+        operations=operations,
+        clients=random.randint(1, 5),
+        keys=random.choice((1, 1, 2, 3)),
+        phase=options.delay * random.choice((30, 60, 120, 250)),
+        faults=options.faults - _OUTSIDE,
+        rate=0.0,
+        sync=0.0,
+        mutes=(),
+        bias=_draw_bias(random, options),
+        dead=0,
+    )
+    timeout = options.delay * random.choice((10, 40, 150))
+    plan = Plan(
+        options=options,
+        acceptors=n,
+        spares=spares,
+        proposers=proposers,
+        retry=options.delay * random.choice((2, 5, 20)),
+        pause=min(options.delay * random.choice((0.5, 2, 10)), timeout / 10),
+        timeout=timeout,
+        direct=random.random() < 0.75,
+        once=random.random() < (0.0 if any(task.kind == "collect" for task in tasks) else 0.4),
+        scripts=_draw_scripts(random, options, proposers),
+        tasks=tasks,
+        faults=(),
+    )
+    plan = replace(plan, **given)
+    return replace(plan, faults=_draw_faults(random, plan))
+
+
+def _draw_tasks(random: Random, options: Options, n: int, kinds: Sequence[str] | None) -> tuple[Task, ...]:
+    """Half of the runs have something to collect; a third change their acceptors."""
+    phase = options.delay * 60
+    if kinds is None:
+        kinds = ["collect"] * (random.randint(1, 3) if random.random() < 0.5 else 0)
+        if random.random() < 0.35:
+            kinds += random.choices(("grow", "shrink"), k=random.randint(1, 2))
+    members = list(range(n))
+    tasks: list[Task] = []
+    for kind in kinds:
+        acceptor = 0
+        if kind == "grow":
+            acceptor = n + sum(task.kind == "grow" for task in tasks)
+            members.append(acceptor)
+        elif kind == "shrink" and len(members) == 1:
+            continue
+        elif kind == "shrink":
+            acceptor = members.pop(random.randrange(len(members)))
+        tasks.append(Task(random.random() * phase, kind, acceptor))
+    return tuple(tasks)
+
+
+def _draw_bias(random: Random, options: Options) -> tuple[Bias, ...]:
+    if "reorder" not in options.faults or random.random() < 0.5:
+        return ()
+    loss = (0.0, 0.3, 0.7) if "loss" in options.faults else (0.0,)
+    return tuple(
+        Bias(kind, random.choice(loss), random.choice((1.0, 3.0, 20.0)))
+        for kind in KINDS
+        if random.random() < 0.2
+    )
+
+
+def _draw_scripts(random: Random, options: Options, proposers: int) -> tuple[tuple[Asked, ...], ...]:
+    scripts: list[list[Asked]] = [[] for _ in range(options.clients)]
+    think = options.delay * random.choice((0.5, 3, 10, 30))
+    faithful = random.random() < 0.3
+    for number in range(options.operations):
+        client = random.randrange(options.clients)
+        proposer = client if faithful else random.randrange(proposers)
+        command = _draw_command(random, options, number)
+        scripts[client].append(Asked(random.expovariate(1 / think), proposer % proposers, command))
+    return tuple(map(tuple, scripts))
+
+
+def _draw_command(random: Random, options: Options, number: int) -> Command:
+    """A command on one key; every value that is written is written once only."""
+    operation = random.choices(list(MIX), list(MIX.values()))[0]
+    key = b"k%d" % random.randrange(options.keys)
+    written = random.choice((b"%d", b"v%d")) % number
+    argument: Any = None
+    if operation in (Operation.WRITE, Operation.WRITEREAD):
+        argument = written
+    elif operation == Operation.CAS:
+        argument = [random.choice((None, None, b"%d" % max(0, number - 2))), written]
+    elif operation == Operation.INCREMENT:
+        argument = 1
+    elif operation == Operation.APPEND:
+        argument = b"+%d" % number
+    return Command(operation, key, argument)
+
+
+def _draw_faults(random: Random, plan: Plan) -> tuple[Fault, ...]:
+    """As for clusters; crashes after a message count those of registers, and a minority of acceptors may die."""
+    faults: list[Fault] = [
+        replace(fault, kind=random.choice(KINDS)) if isinstance(fault, Crash) and fault.kind else fault
+        for fault in draw_faults(plan.options)
+    ]
+    if "death" in plan.options.faults and not plan.tasks:
+        dead = random.sample(range(plan.acceptors), random.randint(0, (plan.acceptors - 1) // 2))
+        faults += [
+            Crash(random.random() * plan.options.phase, row, random.randint(0, 6), None) for row in dead
+        ]
+    return tuple(sorted(faults, key=lambda fault: fault.when))
