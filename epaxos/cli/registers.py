@@ -11,9 +11,21 @@ from epaxos.cli.pages import Page
 from epaxos.cli.simulate import FRESH, seed_range
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(Page, click.Group):
+    """A group whose help keeps its examples."""
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def registers() -> None:
-    """Registers: single values by consensus, each for itself (CASPaxos), without a cluster."""
+    """Registers: single values by consensus, each for itself (CASPaxos), without a cluster.
+
+    Examples:
+      epaxos registers simulate --seeds 0:1000
+
+    Exit codes:
+      0   done
+      10  and above: what a simulation found
+    """
 
 
 @registers.command(cls=Page)

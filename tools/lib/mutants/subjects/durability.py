@@ -143,7 +143,7 @@ DISK: Final = (
         "4.11c, configuration",
         (
             Patch(
-                "epaxos.simulation.world.cluster",
+                "epaxos.simulation.world.striking",
                 "            self.replicas[fault.row].lose_power()\n",
                 "            self.replicas[fault.row].lose_power()\n            self.replicas[fault.row].start()\n",
             ),
