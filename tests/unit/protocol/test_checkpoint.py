@@ -69,6 +69,17 @@ def test_only_what_is_in_a_durable_cut_is_dropped() -> None:
     assert alone.core.state.logs.rows[1].keys() == {1}
 
 
+def test_many_instances_of_one_key_are_absorbed_step_by_step() -> None:
+    alone = Alone()
+    for slot in range(40):
+        alone.learn(at(1, slot), put(slot, KEY), -1, slot - 1, -1)
+    cut = alone.core.cut()
+    steps = 0
+    while cut.absorb(10) is not None:
+        steps += 1
+    assert steps >= 4
+
+
 def test_what_executed_above_a_gap_is_not_dropped() -> None:
     alone = Alone()
     alone.learn(at(1, 0), put(1, KEY))
