@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import msgpack
@@ -111,17 +113,29 @@ def _write(file: BinaryIO, header: Header, rows: Iterable[Row]) -> Written:
     return Written(counts[VALUE], counts[SESSION], size)
 
 
+def _spooled(stream: BinaryIO) -> BinaryIO:
+    """A copy of a stream in a file without a name: a backup is read more than once."""
+    file = TemporaryFile()  # noqa: SIM115 - closed with the backup
+    try:
+        copyfileobj(stream, file, _AT_A_TIME)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 class BackupFile:
-    """A file that has been found whole; use it as a context.
+    """A file, or a stream, that has been found whole; use it as a context.
 
     Raises:
         BackupError: it cannot be read, is no backup, of another format, cut off or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, source: Path | BinaryIO) -> None:
+        self.name = str(source) if isinstance(source, Path) else "the backup from standard input"
         with self._reading():
-            self._file = path.open("rb")
+            self._file = source.open("rb") if isinstance(source, Path) else _spooled(source)
         try:
             with self._reading():
                 self._check()
@@ -152,22 +166,22 @@ class BackupFile:
                     break
                 key, value = row
                 if type(value) is not bytes or key[:1] not in {VALUE, SESSION}:
-                    raise BackupError(f"{self.path} has a row of an unknown kind")
+                    raise BackupError(f"{self.name} has a row of an unknown kind")
                 count += 1
                 yield key, value
             if count != total:
-                raise BackupError(f"{self.path} has {count} rows and should have {total}")
+                raise BackupError(f"{self.name} has {count} rows and should have {total}")
 
     def _check(self) -> None:
         size = os.fstat(self._file.fileno()).st_size
         if self._file.read(len(_MAGIC)) != _MAGIC:
-            raise BackupError(f"{self.path} is no backup of epaxos")
+            raise BackupError(f"{self.name} is no backup of epaxos")
         self._end = size - _DIGEST_SIZE
         digest = blake2b(digest_size=_DIGEST_SIZE)
         for content in self._contents(0):
             digest.update(content)
         if self._file.read() != digest.digest():
-            raise BackupError(f"{self.path} is cut off or damaged: its checksum is wrong; use another backup")
+            raise BackupError(f"{self.name} is cut off or damaged: its checksum is wrong; use another backup")
 
     def _contents(self, position: int) -> Iterator[bytes]:
         """All bytes from a position on that the checksum is of."""
@@ -186,7 +200,7 @@ class BackupFile:
         fields = next(self._objects())
         found = fields.pop("format", None)
         if found != FORMAT:
-            raise BackupError(f"{self.path} is in format {found}; this version reads format {FORMAT}")
+            raise BackupError(f"{self.name} is in format {found}; this version reads format {FORMAT}")
         header = Header(**fields)
         return header._replace(executed=tuple(header.executed))
 
@@ -195,6 +209,6 @@ class BackupFile:
         try:
             yield
         except OSError as error:
-            raise BackupError(f"cannot read {self.path}: {error.strerror}") from error
+            raise BackupError(f"cannot read {self.name}: {error.strerror}") from error
         except (ValueError, TypeError, StopIteration, msgpack.exceptions.UnpackException) as error:
-            raise BackupError(f"{self.path} is no backup of epaxos: {error}") from error
+            raise BackupError(f"{self.name} is no backup of epaxos: {error}") from error

@@ -90,7 +90,7 @@ def _check_config(config: Config, backup: BackupFile) -> None:
         )
     if config.identity == backup.header.cluster:
         raise ConfigError(
-            f"{config.source}: this is the cluster that {backup.path} is of; its replicas may have promised since "
+            f"{config.source}: this is the cluster that {backup.name} is of; its replicas may have promised since "
             "what the backup does not know of, and would decide otherwise now. Give the new cluster another name "
             "(the key name), in the files of all replicas and clients"
         )
@@ -110,7 +110,7 @@ def _check_rows(config: Config, backup: BackupFile) -> tuple[int, int]:
     for key, value in backup.rows():
         counts[key[:1]] += 1
         if key[:1] == SESSION:
-            _check_session(value, backup.path)
+            _check_session(value, backup.name)
             continue
         for size, limit, name in (
             (len(key) - 1, config.max_key, "max_key"),
@@ -121,11 +121,11 @@ def _check_rows(config: Config, backup: BackupFile) -> tuple[int, int]:
     return counts[VALUE], counts[SESSION]
 
 
-def _check_session(value: bytes, path: Path) -> None:
+def _check_session(value: bytes, name: str) -> None:
     try:
         Sessions.load([read_session(value)])
     except (FrameError, StorageError) as error:
-        raise BackupError(f"{path} has a session that cannot be read: {error}") from error
+        raise BackupError(f"{name} has a session that cannot be read: {error}") from error
 
 
 def _fill(

@@ -64,10 +64,9 @@ def log_to_stderr(level: str, name: str, form: str = "text", *, named: bool = Tr
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def dump_on_signal() -> None:
-    """Show what all threads are at on stderr: at SIGUSR1, going on after it, and at a crash of the interpreter."""
+def dump_on_crash() -> None:
+    """Show what all threads are at on stderr at a crash of the interpreter; at SIGUSR1, `epaxos.cli` does."""
     faulthandler.enable(STDERR)
-    faulthandler.register(signal.SIGUSR1, STDERR)
 
 
 def debug_on_signal() -> None:

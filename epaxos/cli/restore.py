@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from epaxos.backup.file import BackupFile
 from epaxos.backup.restoring import restore as make_directories
-from epaxos.cli.options import config_option, load
+from epaxos.cli.options import STDOUT, config_option, load
 from epaxos.cli.pages import Page
 
 
@@ -17,6 +18,8 @@ from epaxos.cli.pages import Page
 @config_option
 def restore(file: Path, *, config_file: str | None) -> None:
     """Make the data directories of a new cluster, that of the configuration, of the backup FILE.
+
+    - as FILE is standard input.
 
     The new cluster must have another name than the old one, and none of its directories may hold anything. It
     may have more replicas, or fewer. All directories are made here, under storage.directory, in one act: move
@@ -31,13 +34,16 @@ def restore(file: Path, *, config_file: str | None) -> None:
     Examples:
       epaxos restore -c new.toml today.backup
       epaxos up -c new.toml
+      ssh vault 'cat today.backup' | epaxos restore -c new.toml -
     """
+    if str(file) == STDOUT and sys.stdin.isatty():
+        raise click.UsageError("standard input is a terminal; give a FILE, or a pipe with the backup")
     config = load(config_file)
-    with BackupFile(file) as backup:
+    with BackupFile(sys.stdin.buffer if str(file) == STDOUT else file) as backup:
         restored = make_directories(config, backup)
         header = backup.header
     click.echo(
-        f"{file}: {restored.keys} keys and {restored.sessions} sessions of {header.replica}, {header.time}, "
+        f"{backup.name}: {restored.keys} keys and {restored.sessions} sessions of {header.replica}, {header.time}, "
         f"are now cluster {config.name}"
     )
     for directory in restored.directories:

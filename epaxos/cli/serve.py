@@ -12,7 +12,7 @@ from epaxos.actors import process
 from epaxos.actors.amnesia import no_rejoin
 from epaxos.cli.failures import exit_code
 from epaxos.cli.lifeline import stop_when_input_ends
-from epaxos.cli.logs import FORMATS, debug_on_signal, dump_on_signal, log_to_stderr
+from epaxos.cli.logs import FORMATS, debug_on_signal, dump_on_crash, log_to_stderr
 from epaxos.cli.options import (
     config_option,
     find_replica,
@@ -86,7 +86,7 @@ def serve(
       EPAXOS_REPLICA=charlie epaxos serve -c /etc/epaxos.toml
     """
     # --supervised is for `epaxos up`: it puts the names before the lines, and holds our standard input open.
-    dump_on_signal()
+    dump_on_crash()
     if supervised:
         stop_when_input_ends(STOP_GRACE)
     config = load(config_file)

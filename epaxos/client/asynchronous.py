@@ -55,7 +55,7 @@ class AsyncClient(Uncopied):
 
     async def close(self) -> None:
         """Close the connections; calls of other tasks end with `Closed`. Tells a replica (see `Client.close`)."""
-        self._driver.close()
+        await self._driver.leave()
 
     @property
     def replicas(self) -> tuple[str, ...]:

@@ -339,7 +339,7 @@ def _check_place(path: Path, *, create: bool) -> None:
         if not path.exists():
             if not create:
                 raise DirectoryMissing(
-                    f"there is no data directory {path}; check the path, or let it be created"
+                    f"there is no data directory {path}: check the path; a replica makes it when it first starts"
                 )
             return
         if not path.is_dir():
@@ -351,7 +351,9 @@ def _check_place(path: Path, *, create: bool) -> None:
         return
     if _NEW in names or not names - _HARMLESS:
         if not create:
-            raise DirectoryMissing(f"{path} holds no data yet; check the path, or let it be created")
+            raise DirectoryMissing(
+                f"{path} holds no data yet: check the path; a replica makes it when it first starts"
+            )
         return
     raise NotADataDirectory(
         f"{path} holds other files ({', '.join(sorted(names - _HARMLESS)[:3])}) and no {_IDENTITY}; "

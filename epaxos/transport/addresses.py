@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import zmq
 
-from epaxos.config import ReplicaAddress, ip_address, place
+from epaxos.config import ReplicaAddress, ip_address, place, show
 from epaxos.errors import ConfigError
 
 _Item = TypeVar("_Item")
@@ -72,7 +72,7 @@ def at_once(
 
 def unresolved(host: str, error: OSError) -> str:
     """That and why a host does not resolve, as text."""
-    return f"host {host!r} does not resolve ({error.strerror or error})"
+    return f"host {show(host)} does not resolve ({error.strerror or error})"
 
 
 def split(endpoint: str) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import zmq
 
-from epaxos.config import ip_address, place
+from epaxos.config import ip_address, place, show
 from epaxos.transport.addresses import connect, family, pair, resolve, unresolved
 
 FIRST: Final = 1.0
@@ -143,14 +143,14 @@ class _Desk:
             # A daemon: the end of the process must not wait for the resolver.
             threading.Thread(target=self._work, args=(question, answer), name="resolver", daemon=True).start()
         except RuntimeError as error:
-            answer(Found(None, f"host {question.host!r} cannot be looked up: {error}"))
+            answer(Found(None, f"host {show(question.host)} cannot be looked up: {error}"))
 
     def _work(self, question: Question, answer: Callable[[Found], None]) -> None:
-        found = Found(None, f"host {question.host!r} cannot be looked up")
+        found = Found(None, f"host {show(question.host)} cannot be looked up")
         try:
             found = find(question)
         except OSError as error:  # no descriptor is left
-            found = Found(None, f"host {question.host!r} cannot be looked up: {error.strerror}")
+            found = Found(None, f"host {show(question.host)} cannot be looked up: {error.strerror}")
         finally:
             answer(found)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from epaxos import AsyncClient, Busy, CasResult, Closed, NoAnswer, Op, OperationFailed, Refused
+from epaxos.client.drivers.wire import Wire
 from stub_cluster import Act, StubCluster
 
 T = TypeVar("T")
@@ -162,6 +163,27 @@ def test_closing_ends_calls_of_other_tasks(cluster: StubCluster) -> None:
         with pytest.raises(Closed) as late:
             await client.put(b"k", b"v")
         assert not late.value.may_have_executed
+
+    run(main())
+
+
+def test_the_loop_goes_on_until_the_farewell_has_left(
+    cluster: StubCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        client = client_of(cluster)
+        await client.null()
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        end = Wire.end
+
+        def slowly(wire: Wire[Any]) -> None:
+            asyncio.run_coroutine_threadsafe(ended.wait(), loop).result(10.0)
+            end(wire)
+
+        monkeypatch.setattr(Wire, "end", slowly)
+        loop.call_later(0.01, ended.set)
+        await client.close()
 
     run(main())
 

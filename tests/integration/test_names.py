@@ -157,7 +157,7 @@ def test_a_replica_that_comes_back_elsewhere_is_found(named: Callable[..., LiveC
     alive.resolve(known | {"charlie.test": []})
     alive.start("alpha", "bravo").wait_until_ready()
     assert "peer charlie is out of reach at charlie.test:" in alive.log("alpha")
-    assert "host 'charlie.test' does not resolve" in alive.log("alpha")
+    assert 'host "charlie.test" does not resolve' in alive.log("alpha")
     alive.resolve(known | {"charlie.test": ["127.0.0.4"]})
     alive.start("charlie").wait_until_ready()
     alive.stop("charlie")
@@ -177,7 +177,7 @@ def test_a_replica_whose_own_name_means_nothing_says_so_and_leaves_nothing(
     done = alive.epaxos("serve", "--name", "alpha")
     assert done.returncode == 2
     assert done.stderr.decode().splitlines()[-1] == (
-        "epaxos: replica alpha: cannot listen: host 'alpha.test' does not resolve (Name or service not known); "
+        'epaxos: replica alpha: cannot listen: host "alpha.test" does not resolve (Name or service not known); '
         "correct `host`, or set `listen` to an address"
     )
     assert not (alive.directory / "epaxos-data").exists()
@@ -239,7 +239,7 @@ def test_where_no_name_leads_anywhere_calls_end_in_time_and_say_why(
 ) -> None:
     stub(hangs=None, none=[])
     endpoints = ["hangs.test:1", "none.test:2"]
-    expected = r"\(none\.test:2: host 'none\.test' does not resolve \(Name or service not known\)\)"
+    expected = r"\(none\.test:2: host \"none\.test\" does not resolve \(Name or service not known\)\)"
     began = time.monotonic()
     with Client(endpoints, timeout=timeout) as client, pytest.raises(NoAnswer, match=expected):
         client.get(b"key")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import partial
 from random import Random, SystemRandom
@@ -24,7 +25,7 @@ CLOSED: Final = "the client is closed"
 FORKED: Final = "the client belongs to the process that this one was forked from; make a new one"
 
 
-class Driver(Uncopied):
+class Driver(Uncopied, ABC):
     """Runs calls over a session.
 
     A turn that was broken off in its middle, by an error or by an exception out of a signal handler, leaves a
@@ -64,25 +65,25 @@ class Driver(Uncopied):
                 self._release(call)
         return more
 
+    @abstractmethod
     def _release(self, call: Call) -> None:
         """Let whoever waits for a call go on, which is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _watch(self, descriptor: int) -> None:
         """A socket has this descriptor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unwatch(self, descriptor: int) -> None:
         """And is about to be closed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wake(self) -> None:
         """In any thread: there is a reason for a turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """End all calls, and those to come, with `Closed`; close the sockets."""
-        raise NotImplementedError
 
     def disown(self) -> None:
         """In a forked child: the sockets and the session's numbers are its parent's; refuse all calls."""

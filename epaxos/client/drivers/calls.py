@@ -8,6 +8,7 @@ take a good part of the time that one try has. What was not submitted by the dea
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
@@ -26,7 +27,7 @@ _QUICK: Final = 0.25  # part of the time of one try that an answer may take for 
 _LONGER: Final = 1.5  # how much longer than the quickest it may, where all are far
 
 
-class Call(Uncopied):
+class Call(Uncopied, ABC):
     """What one caller asks and waits for; times are seconds on the session's clock.
 
     begun      when it was made
@@ -45,17 +46,17 @@ class Call(Uncopied):
         self.error: ClientError | None = None
         self.given_up = False
 
+    @abstractmethod
     def submit(self, session: Session[Call], now: float) -> None:
         """Submit what is asked, or as much as may be under way.
 
         Raises:
             Refused: a command does not fit into a frame.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def items(self) -> Sequence[Finished[Call]]:
         """What is submitted, and not over unless it says so."""
-        raise NotImplementedError
 
     def over(self, item: Finished[Call], session: Session[Call], now: float) -> bool:  # noqa: ARG002
         """An item is over; returns whether that made it submit more."""

@@ -7,7 +7,7 @@ submitted during one turn of the loop leaves at its end, in one frame.
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop, to_thread
 from contextlib import suppress
 from math import inf
 
@@ -79,13 +79,23 @@ class LoopDriver(Driver):
 
     def close(self) -> None:
         """End all calls, and those to come, with `Closed`; close the sockets."""
+        if self._shut():
+            self._wire.end()
+
+    async def leave(self) -> None:
+        """The same; the loop goes on until the farewell has left."""
+        if self._shut():
+            await to_thread(self._wire.end)
+
+    def _shut(self) -> bool:
         if self._closed is not None:
-            return
+            return False
         self._closed = CLOSED
         self._session.close()
         self._deliver(0.0)
         self._set_timer(inf)
-        self._wire.close()
+        self._wire.shut()
+        return True
 
     def drop(self) -> None:
         """Nobody can use the client any more, and nobody has closed it; called by whatever thread finds out."""

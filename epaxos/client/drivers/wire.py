@@ -183,6 +183,11 @@ class Wire(Uncopied, Generic[Waiter]):
         self._session.broken(replica, getattr(error, "strerror", None) or type(error).__name__, now)
 
     def close(self, *, farewell: bool = True) -> None:
+        """`shut` and `end`."""
+        self.shut(farewell=farewell)
+        self.end()
+
+    def shut(self, *, farewell: bool = True) -> None:
         """Say farewell and close the sockets; other frames that have not left are dropped."""
         receiver, frame = (self._session.farewell() if farewell else None) or (None, b"")
         for descriptor in self._by_descriptor:
@@ -196,6 +201,9 @@ class Wire(Uncopied, Generic[Waiter]):
             socket.close()
         self._sockets.clear()
         self._ways.clear()
+
+    def end(self) -> None:
+        """After `shut`, in any thread: wait until the farewell has left, for `_LINGER` at most."""
         if self._context is not None:
             self._context.term()
 

@@ -149,7 +149,9 @@ class Outbox(Uncopied, Generic[Waiter]):
         until = inf
         for ticket in run:
             shares = self._tries - len(ticket.tries)
-            ticket.try_until = now + (ticket.deadline - now) / shares
+            # What is sent late, as the last parts of a bulk, would be taken for silent before it can be answered.
+            share = max((ticket.deadline - now) / shares, ticket.timeout / self._tries)
+            ticket.try_until = min(now + share, ticket.deadline)
             until = min(until, ticket.try_until)
             ticket.flight = flight
             ticket.tries += (replica,)

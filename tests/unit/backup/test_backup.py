@@ -357,6 +357,19 @@ def test_a_backup_to_standard_output_is_that_of_a_file(run: Callable[..., Result
 
 
 @pytest.mark.usefixtures("old")
+def test_a_backup_from_standard_input_is_restored(run: Callable[..., Result], tmp_path: Path) -> None:
+    saved = run("backup", "-c", tmp_path / "old.toml", "alpha", "-").stdout_bytes
+    command = ["restore", "-c", str(tmp_path / "new.toml"), "-"]
+    result = CliRunner().invoke(main, command, input=saved[:-1])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the backup from standard input is cut off or damaged" in result.stderr
+    result = CliRunner().invoke(main, command, input=saved)
+    assert result.exit_code == 0, result.output
+    assert "from standard input: 3 keys and 2 sessions of alpha" in result.stdout
+    assert (tmp_path / "new" / "charlie").is_dir()
+
+
+@pytest.mark.usefixtures("old")
 def test_backup_and_restore_as_commands(run: Callable[..., Result], tmp_path: Path) -> None:
     file, old_file, new_file = tmp_path / "f", tmp_path / "old.toml", tmp_path / "new.toml"
     result = run("backup", "-c", old_file, "alpha", file)
@@ -381,4 +394,5 @@ def test_backup_of_what_is_not_there(run: Callable[..., Result], tmp_path: Path)
     result = run("backup", "-c", tmp_path / "old.toml", "alpha", tmp_path / "f")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "there is no data directory" in result.stderr
+    assert result.stderr.endswith(": check the path; a replica makes it when it first starts\n")
     assert run("backup", "-c", tmp_path / "old.toml", "delta", tmp_path / "f").exit_code == 2

@@ -99,3 +99,16 @@ def test_output_of_one_who_shares_a_pipe_that_wants_no_waiting() -> None:
     status, shown, complaint = shell(f'$PY -c "{code}" | (sleep 0.5; cat)', PY=sys.executable)
     assert (status, complaint) == (0, "")
     assert len(shown) > 100_000, "more than the pipe holds"
+
+
+def test_signals_of_operators_kill_no_command_that_is_only_beginning() -> None:
+    program = """
+import os, signal, sys
+import epaxos.cli
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    os.kill(os.getpid(), number)
+sys.exit("click" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, check=False)
+    assert done.returncode == 0
+    assert b"(most recent call first)" in done.stderr

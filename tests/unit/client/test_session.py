@@ -80,6 +80,14 @@ def test_a_command_too_large_for_any_frame_is_refused_at_once() -> None:
     assert rig.only().batch.first == 1
 
 
+def test_what_is_sent_late_is_not_sent_again_soon() -> None:
+    """As the last parts of a bulk, whose time began with the first."""
+    rig = Rig(tries=3, timeout=3.0)
+    rig.session.submit_columns(b"\x02", [b"k"], [b"v"], rig.now - 2.5)
+    rig.only()
+    assert rig.later(0.4) == []
+
+
 def test_more_frames_than_the_window_wait_and_then_share_one() -> None:
     rig = Rig(window=2)
     rig.put()

@@ -144,7 +144,7 @@ def test_nobody_there_has_reasons(names: Resolver, monkeypatch: pytest.MonkeyPat
     refused = Found("127.0.0.2", "connection refused (127.0.0.2)")
     assert find(Question("a.test", 1, probe=True)) == refused
     assert find(Question("b.test", 1)) == Found("127.0.0.2", "connection refused (127.0.0.2, 127.0.0.3)")
-    assert find(Question("none.test", 1)) == Found(None, "host 'none.test' does not resolve (unknown)")
+    assert find(Question("none.test", 1)) == Found(None, 'host "none.test" does not resolve (unknown)')
     monkeypatch.setattr(way_module, "LIMIT", 0.2)
     silent_to(monkeypatch, "127.0.0.3")
     assert find(Question("b.test", 1)) == Found(
@@ -159,7 +159,7 @@ def test_all_are_asked_at_once_and_not_for_ever(names: Resolver) -> None:
     assert at_once(find, questions, 0.3) == [
         None,
         Found("198.51.100.1", ""),
-        Found(None, "host 'none.test' does not resolve (unknown)"),
+        Found(None, 'host "none.test" does not resolve (unknown)'),
     ]
     assert time.monotonic() - began < 2.0
 
