@@ -10,9 +10,10 @@ import msgpack
 
 from epaxos.client.commands import Op
 from epaxos.client.options import Options
-from epaxos.client.session.core import Finished, Session
+from epaxos.client.session.core import Session
 from epaxos.client.session.outbox import Outgoing
 from epaxos.client.session.questions import Question
+from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket
 from epaxos.statemachine.batch import Batch, decode_batch
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal

@@ -42,8 +42,7 @@ class Driver(Uncopied, ABC):
         _drivers.add(self)
 
     def _begin(self) -> None:
-        self._session: Session[Call] = Session(self._options, RANDOM)
-        self._session.retries = self.retries
+        self._session: Session[Call] = Session(self._options, RANDOM, retries=self.retries)
         self._wire = Wire(self._session, self._options, self._watch, self._unwatch, self._wake)
 
     def _begin_anew(self, reason: str, calls: Iterable[Call]) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Final
 from epaxos.client.commands import Op, Result, as_columns, decode, only_reads, weigh
 from epaxos.client.options import Options, check_timeout
 from epaxos.client.session import fate
-from epaxos.client.session.core import Finished, Session
+from epaxos.client.session.core import Session
 from epaxos.client.session.questions import Question
+from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket, Uncopied
 from epaxos.errors import ClientError, Closed, Refused
 

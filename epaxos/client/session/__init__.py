@@ -1,6 +1,9 @@
 """One session with the cluster as values in, values out: no socket, clock, thread or chance of its own.
 
-core       the session: what is asked, sent, received, due
+core       the session: what is asked, sent, due
+state      what the parts of it share
+beginning  how it begins, and another one after it
+receiver   what comes from replicas, and what it says
 tickets    what was submitted, under which numbers, and in which frames it is under way
 outbox     what waits to be sent, and the frames it goes out in
 questions  asking replicas for their status
