@@ -22,7 +22,7 @@ from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.sessions import BatchResult, weigh_value, weigh_values
-from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.transport.framing import Body, Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class Clients:
     def _open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
         if len(parts) != 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-        frame = open_frame(parts[0].bytes, self._config.fingerprint, self._config.max_frame)
+        frame = open_frame(parts[0].buffer, self._config.fingerprint, self._config.max_frame)
         if frame.kind == _REQUEST:
             self._request(identity, decode_batch(frame.body), len(frame.body), now)
             return None
@@ -321,7 +321,7 @@ class Clients:
             )
 
 
-def _status_request(identity: bytes, body: bytes) -> StatusRequest:
+def _status_request(identity: bytes, body: Body) -> StatusRequest:
     try:
         question, options = msgpack.unpackb(body)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:

@@ -9,6 +9,7 @@ payload). Else a peer would seem silent, and its answers late, just because payl
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -42,16 +43,44 @@ _EACH: Final = 8
 """Bytes of a frame beside its messages, and of each message beside its own: more than there are."""
 
 _NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLOUT: Final = int(zmq.POLLOUT)
 
 
+LARGE: Final = 4096
+"""Bytes of a message that goes as a part of its own: it is neither copied nor checksummed once more for each peer."""
+
+
+class Part(NamedTuple):
+    """A large message, held by ZeroMQ once for all peers, and its checksum."""
+
+    frame: zmq.Frame
+    checksum: int
+
+
 class Outgoing(NamedTuple):
-    """An encoded message, the name of its type, for counting, and whether it may overtake others."""
+    """An encoded message, the name of its type, for counting, and whether it may overtake others.
+
+    A large one is in `part`, and `encoded` is empty.
+    """
 
     name: str
     encoded: bytes
     overtakes: bool = False
+    part: Part | None = None
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.encoded) if self.part is None else len(self.part.frame)
+
+
+def outgoing(name: str, encoded: bytes, overtakes: bool) -> Outgoing:  # noqa: FBT001 - as in `Outgoing`
+    """A message that is to be sent, to one peer or to several."""
+    if len(encoded) < LARGE:
+        return Outgoing(name, encoded, overtakes)
+    return Outgoing(name, b"", overtakes, Part(zmq.Frame(encoded, copy=True), zlib.crc32(encoded)))
 
 
 class Link:
@@ -67,7 +96,7 @@ class Link:
         stats: ReplicaStats,
         name: str,
         max_frame: int,
-        seal: Callable[[Sequence[bytes]], bytes],
+        seal: Callable[[Sequence[bytes | int]], bytes],
     ) -> None:
         self._stats = stats
         self._name = name
@@ -102,7 +131,7 @@ class Link:
                 self._stats.messages_dropped(self._name, "full", len(overtaking))
             messages = [message for message in messages if not message.overtakes]
         for message in messages:
-            size = len(message.encoded)
+            size = message.size
             if queue and self.waiting + size > QUEUE_BYTES:
                 self._stats.messages_dropped(self._name, "full")
                 continue
@@ -123,10 +152,10 @@ class Link:
         while queue and not self._refused:
             bundle: list[Outgoing] = []
             size = 0
-            while queue and (not bundle or size + len(queue[0].encoded) + _EACH <= self._frame_bytes):
+            while queue and (not bundle or size + queue[0].size + _EACH <= self._frame_bytes):
                 message = queue.popleft()
                 bundle.append(message)
-                size += len(message.encoded) + _EACH
+                size += message.size + _EACH
             if self._send(self.ordered, bundle):
                 self.waiting -= size - _EACH * len(bundle)
             else:
@@ -155,21 +184,32 @@ class Link:
         self.waiting = 0
 
     def _send(self, dealer: zmq.Socket[bytes], bundle: Sequence[Outgoing]) -> bool:
-        if not self._post(dealer, self._seal([message.encoded for message in bundle])):
+        parts = [message.part for message in bundle if message.part is not None]
+        head = self._seal(
+            [message.encoded if message.part is None else message.part.checksum for message in bundle]
+        )
+        if not self._post(dealer, head, parts):
             return False
         for message in bundle:
             traffic = self._traffic[message.name]
             traffic.messages += 1
-            traffic.bytes += len(message.encoded)
+            traffic.bytes += message.size
         return True
 
     @staticmethod
-    def _post(dealer: zmq.Socket[bytes], frame: bytes) -> bool:
+    def _post(dealer: zmq.Socket[bytes], frame: bytes, parts: Sequence[Part] = ()) -> bool:
         try:
-            dealer.send(frame, _NOBLOCK)
+            dealer.send(frame, _MORE if parts else _NOBLOCK)
         except zmq.Again:
             return False
-        return True
+        sent = True
+        for left, part in enumerate(parts, 1 - len(parts)):
+            try:
+                dealer.send(part.frame, _MORE if left else _NOBLOCK, copy=False)
+            except zmq.Again:
+                # The connection was lost meanwhile, and the whole is taken back; ZeroMQ waits for the rest to drop it.
+                sent = False
+        return sent
 
 
 def _dealer(context: zmq.Context[zmq.Socket[bytes]], high_water: int, max_frame: int) -> zmq.Socket[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -15,7 +16,7 @@ from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest
-from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
+from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
 
 _log = logging.getLogger(__name__)
@@ -104,12 +105,13 @@ class Peers:
         """
         try:
             request = self._open_request(identity, parts)
+            encodings = _joined(request.messages, parts[1:])
         except FrameError as error:
             self._drop(identity, parts[0], error)
             return None
         messages = []
         traffic = self._traffic[request.sender]
-        for encoded in request.messages:
+        for encoded in encodings:
             try:
                 message = self._codec.decode_message(request.sender, encoded)
             except FrameError as error:
@@ -122,14 +124,7 @@ class Peers:
         return Opened(request.sender, request.incarnation, messages, request.hears, request.beat)
 
     def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> PeerRequest:
-        if len(parts) != 1:
-            raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-        frame = open_frame(parts[0].bytes, self._config.fingerprint, self._config.max_peer_frame)
-        if frame.kind != Kind.PEER:
-            raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
-        if frame.cluster == ANY_CLUSTER:
-            raise FrameError("cluster", "peer request without a cluster's fingerprint")
-        request = self._codec.decode_envelope(frame.body)
+        request = self._read(parts)
         if request.sender == self._row:
             raise FrameError("duplicate_name", f"a second replica calls itself {self._names[self._row]}")
         known = self._incarnations.get(request.sender)
@@ -147,6 +142,20 @@ class Peers:
             raise FrameError("old_copy", self._outdated(request.sender, request.kept))
         if request.addressee:
             self.acknowledged.add(request.sender)
+        return request
+
+    def _read(self, parts: Sequence[zmq.Frame]) -> PeerRequest:
+        size, most = sum(map(len, parts)), self._config.max_peer_frame
+        if size > most:
+            raise FrameError("oversized", f"message of {size} bytes; at most {most} are allowed")
+        frame = open_frame(parts[0].buffer, self._config.fingerprint, most)
+        if frame.kind != Kind.PEER:
+            raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
+        if frame.cluster == ANY_CLUSTER:
+            raise FrameError("cluster", "peer request without a cluster's fingerprint")
+        request = self._codec.decode_envelope(frame.body)
+        if list(map(type, request.messages)).count(int) != len(parts) - 1:
+            raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
         return request
 
     def _is_no_less(self, identity: bytes, peer: Row, kept: int) -> bool:
@@ -187,3 +196,22 @@ class Peers:
         if key not in self._logged:
             self._logged.add(key)
             _log.warning("dropped a peer's frame (%s) from %s: %s", error.kind, key[-1], error)
+
+
+def _joined(messages: Sequence[bytes | int], parts: Sequence[zmq.Frame]) -> list[Body]:
+    """The messages of an envelope, those that follow it as parts in their places.
+
+    Raises:
+        FrameError: a part is not what its sender sent.
+    """
+    rest = iter(parts)
+    joined: list[Body] = []
+    for message in messages:
+        if isinstance(message, bytes):
+            joined.append(message)
+            continue
+        part = next(rest).buffer
+        if zlib.crc32(part) != message:
+            raise FrameError("checksum", "message with a wrong checksum")
+        joined.append(part)
+    return joined

@@ -263,7 +263,7 @@ class Remote(HostedActor):
         bundle, self._riding = [*self._riding, *messages], []
         self.link.send(bundle)
 
-    def _seal(self, encoded: Sequence[bytes], beat: Beat | None = None) -> bytes:
+    def _seal(self, encoded: Sequence[bytes | int], beat: Beat | None = None) -> bytes:
         """A frame of messages, or a heartbeat."""
         settings = self._settings
         hears = None if self._leaving else self._hears

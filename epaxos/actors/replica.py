@@ -25,7 +25,7 @@ from epaxos.actors.assembly import Parts, limits_of
 from epaxos.actors.clients import WAITING_FRAMES, Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, examine, no_quorum
-from epaxos.actors.link import Outgoing
+from epaxos.actors.link import Outgoing, outgoing
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Peers
 from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings
@@ -481,17 +481,17 @@ class Replica(pykka.ThreadingActor):
         """Put messages into the outboxes; return those to this replica itself."""
         own = []
         for receivers, message in (*effects.messages, *effects.promises):
-            outgoing = None
+            leaving = None
             for receiver in receivers:
                 if receiver == self._row:
                     own.append(message)
                 else:
-                    outgoing = outgoing or _outgoing(message)
-                    self._outboxes[receiver].messages.append(outgoing)
+                    leaving = leaving or _outgoing(message)
+                    self._outboxes[receiver].messages.append(leaving)
         for receivers, message in effects.deferrable:
-            outgoing = _outgoing(message)
+            leaving = _outgoing(message)
             for receiver in receivers:
-                self._outboxes[receiver].deferrable.append(outgoing)
+                self._outboxes[receiver].deferrable.append(leaving)
         return own
 
     def _send_later(self, receiver: Row, message: TransferMessage) -> None:
@@ -668,4 +668,4 @@ _NEVER: Final = float("inf")
 
 def _outgoing(message: PeerMessage) -> Outgoing:
     kind = type(message)
-    return Outgoing(MESSAGE_NAMES[kind], encode_message(message), kind in OVERTAKING)
+    return outgoing(MESSAGE_NAMES[kind], encode_message(message), kind in OVERTAKING)

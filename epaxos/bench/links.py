@@ -46,7 +46,7 @@ class Received:
     """A frame from the replica of index `link`; `frame` is None where the bytes were no frame of ours."""
 
     link: int
-    frame: Frame | None
+    frame: Frame[bytes] | None
 
 
 class Links:
@@ -102,7 +102,7 @@ class Links:
                     break
                 yield Received(link, self._open(socket.recv(zmq.NOBLOCK)))
 
-    def _open(self, message: bytes) -> Frame | None:
+    def _open(self, message: bytes) -> Frame[bytes] | None:
         try:
             return open_frame(message, self.cluster, self._max_frame)
         except FrameError:

@@ -199,7 +199,7 @@ class Load:
             if frame is None or not self._take(frame):
                 self._tallies[received.link].errors["frame"] += 1
 
-    def _take(self, frame: Frame) -> bool:
+    def _take(self, frame: Frame[bytes]) -> bool:
         """Take an answer; False if it has the wrong shape."""
         if frame.kind == Kind.STATUS_REPLY:
             return True  # an answer to a question asked twice

@@ -129,7 +129,7 @@ def encode_batch(
     return encoded
 
 
-def decode_batch(encoded: bytes) -> Batch:
+def decode_batch(encoded: bytes | memoryview) -> Batch:
     """Decode a batch and check its shape, column by column; what the commands hold is not checked.
 
     Raises:

@@ -17,6 +17,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP, Proposal
 from epaxos.transport.fields import NOP_CODE, Fields, check, number
+from epaxos.transport.framing import Body
 from epaxos.transport.pages import EPAXOS_PAGE, Page, PeerMessage
 
 MESSAGE_NAMES: Final = EPAXOS_PAGE.names
@@ -45,17 +46,18 @@ class PeerRequest(NamedTuple):
     `sender` is the row of the sending replica; `incarnation` a random 64-bit number that it drew when its
     data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
     a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
-    receivers. `hears` tells the receiver whether the sender hears it: who is not heard should know, since to
-    everybody else it seems to be there; None says that the sender is about to end. `addressee` is the incarnation of
-    the receiver that the sender knows, 0 if it has not heard it yet. `kept` is how much the sender has made durable, as
-    a number that never falls, by which peers notice an earlier copy of its directory; None if not all is synced.
+    receivers; in the place of a large one stands its checksum, and it follows as a part of its own. `hears` tells the
+    receiver whether the sender hears it: who is not heard should know, since to everybody else it seems to be there;
+    None says that the sender is about to end. `addressee` is the incarnation of the receiver that the sender knows, 0
+    if it has not heard it yet. `kept` is how much the sender has made durable, as a number that never falls, by which
+    peers notice an earlier copy of its directory; None if not all is synced.
     Heartbeats have a `beat`. Only what they say of hearing is news, and they alone say what is kept: other frames may
     have been queued for long.
     """
 
     sender: Row
     incarnation: int
-    messages: Sequence[bytes]
+    messages: Sequence[bytes | int]
     hears: bool | None = True
     addressee: int = 0
     kept: int | None = None
@@ -100,7 +102,7 @@ class Codec:
         self._n = n
         self._readers = page.readers(Fields(n, n if rows is None else rows, decode_command))
 
-    def decode_envelope(self, body: bytes) -> PeerRequest:
+    def decode_envelope(self, body: Body) -> PeerRequest:
         """Decode the body of a PEER frame, but not yet the messages in it.
 
         Raises:
@@ -112,13 +114,13 @@ class Codec:
             raise FrameError("malformed", f"not a peer request: {error}") from error
         check(type(sender) is int and 0 <= sender < self._n, "sender")
         check(type(incarnation) is int and 0 <= incarnation < 2**64, "incarnation")
-        check(type(messages) is list and set(map(type, messages)) <= {bytes}, "list of messages")
+        check(type(messages) is list and set(map(type, messages)) <= {bytes, int}, "list of messages")
         check(hears is None or type(hears) is bool, "whether the receiver is heard")
         check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
         check(kept is None or (type(kept) is int and 0 <= kept < 2**64), "count of what is kept")
         return PeerRequest(sender, incarnation, messages, hears, addressee, kept, _beat(beat))
 
-    def decode_message(self, sender: Row, encoded: bytes) -> PeerMessage:
+    def decode_message(self, sender: Row, encoded: Body) -> PeerMessage:
         """Decode one message of an envelope.
 
         Raises:

@@ -16,9 +16,14 @@ from __future__ import annotations
 import struct
 import zlib
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from epaxos.errors import FrameError
+
+Body: TypeAlias = bytes | memoryview
+"""Bytes, or a view of those that ZeroMQ holds: what is large is not copied to be looked at."""
+
+BodyT = TypeVar("BodyT", bytes, memoryview)
 
 WIRE_VERSION: Final = 3
 MAGIC: Final = b"EP"
@@ -31,7 +36,8 @@ ANY_CLUSTER: Final = 0
 class Kind(IntEnum):
     """What the body of a frame is; bodies are msgpack.
 
-    PEER            a `PeerRequest`: [sender, incarnation, messages, hears, addressee, kept]
+    PEER            a `PeerRequest`: [sender, incarnation, messages, hears, addressee, kept, beat]; large messages
+                    follow it as parts of the same ZeroMQ message
     PEER_REFUSED    text "kind: reason": why this replica ignores the peer that it is sent to
     REQUEST         a batch (`statemachine.batch`)
     REPLY           [clients, firsts, counts, outcomes: one byte per command, values or None if all are None]: the
@@ -64,12 +70,12 @@ class Kind(IntEnum):
 _KINDS: Final = frozenset(Kind)
 
 
-class Frame(NamedTuple):
+class Frame(NamedTuple, Generic[BodyT]):
     """An opened frame; `kind` is a value of `Kind`."""
 
     kind: int
     cluster: int
-    body: bytes
+    body: BodyT
 
 
 def seal(kind: int, cluster: int, body: bytes) -> bytes:
@@ -78,8 +84,8 @@ def seal(kind: int, cluster: int, body: bytes) -> bytes:
     return head + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body
 
 
-def open_frame(frame: bytes, cluster: int, max_size: int) -> Frame:
-    """Check a frame from the network and take it apart.
+def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
+    """Check a frame from the network and take it apart; the body of a view is a view.
 
     `cluster` is this cluster's fingerprint; frames that carry `ANY_CLUSTER` or that value pass, and every
     frame passes where `cluster` is `ANY_CLUSTER`. `max_size` is the largest whole frame in bytes.

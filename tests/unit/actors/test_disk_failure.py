@@ -103,7 +103,9 @@ class Outside:
                 body = open_frame(frame, self._config.fingerprint, self._config.max_peer_frame).body
                 request = self._codec.decode_envelope(body)
                 self.incarnation = request.incarnation
-                arrived += [self._codec.decode_message(ME, message) for message in request.messages]
+                for message in request.messages:
+                    assert isinstance(message, bytes)  # none is large
+                    arrived.append(self._codec.decode_message(ME, message))
         self.heard += arrived
         return arrived
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -62,7 +63,7 @@ class Door:
         return {kind: count for kind, count in self.stats.errors.items() if count}
 
 
-def envelope(*messages: bytes, row: int = BRAVO, incarnation: int = 11) -> bytes:
+def envelope(*messages: bytes | int, row: int = BRAVO, incarnation: int = 11) -> bytes:
     return seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages)))
 
 
@@ -76,6 +77,36 @@ def test_all_messages_of_a_bundle_come_out_in_order() -> None:
     assert accepted.bytes == sum(
         len(encode_message(message)) for message in MESSAGES if type(message).__name__ == "Accept"
     )
+
+
+LARGE = list(map(encode_message, MESSAGES))[:3]
+SUMS = list(map(zlib.crc32, LARGE))
+
+
+def test_messages_that_follow_as_parts_come_out_in_their_places() -> None:
+    door = Door()
+    parts = [envelope(SUMS[0], LARGE[1], SUMS[2]), LARGE[0], LARGE[2]]
+    assert door.peers.open(b"it", list(map(zmq.Frame, parts))) == (BRAVO, 11, MESSAGES[:3], True, None)
+    assert door.errors == {}
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"),
+    [
+        ([envelope(SUMS[0])], "malformed"),
+        ([envelope(*SUMS), *LARGE[:2]], "malformed"),
+        ([envelope(LARGE[0]), LARGE[0]], "malformed"),
+        ([envelope(SUMS[0]), *LARGE[:2]], "malformed"),
+        ([envelope(SUMS[0]), LARGE[1]], "checksum"),
+        ([envelope(-1), LARGE[1]], "checksum"),
+        ([envelope(*SUMS[:2]), LARGE[1], LARGE[0]], "checksum"),
+        ([envelope(SUMS[0]), bytes(CONFIG.max_peer_frame)], "oversized"),
+    ],
+)
+def test_parts_that_do_not_fit_are_dropped_with_their_envelope(parts: list[bytes], kind: str) -> None:
+    door = Door()
+    assert door.peers.open(b"it", list(map(zmq.Frame, parts))) is None
+    assert door.errors == {kind: 1}
 
 
 @pytest.mark.parametrize("seed", range(20))
