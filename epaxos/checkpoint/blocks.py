@@ -1,9 +1,9 @@
 """The blocks of a replica's checkpoints (`rows`): which there are, and how they are kept from becoming too many.
 
-A checkpoint adds entries and changes none, so of a key that changes often there are many. Once there are twice as many
-as were left the last time, the next checkpoint *sifts* them: it goes through the older blocks, leaves out what a later
-entry stands for, and joins what becomes small. So an entry is written about twice, and there are at most about twice
-as many as keys.
+A checkpoint adds entries and changes none, so of a key that changes often there are many. Once there are `GROWTH`
+times as many as were left the last time, the next checkpoint *sifts* them: it goes through the older blocks, leaves out
+what a later entry stands for, and joins what becomes small. So an entry is written about one and a half times, and
+there are at most about three as many as keys.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from itertools import compress
 from typing import Any, Final, NamedTuple, Protocol
 
 from epaxos.checkpoint.rows import BLOCK_BYTES, Change, block_key, checkpoint_of_block
+
+GROWTH: Final = 3
+"""How many times as many entries as were left the last time are too many."""
 
 _LEAST: Final = 4
 """Blocks that are never too many."""
@@ -61,7 +64,7 @@ class Blocks:
             row: entries for row, entries in rows.items() if row.startswith(self._kind.name)
         }
         self._checkpoint = max(map(checkpoint_of_block, self._rows), default=0)
-        self._limit = 2 * sum(self._rows.values())
+        self._limit = GROWTH * sum(self._rows.values())
 
     def begin(self) -> None:
         """Begin another checkpoint."""
@@ -92,7 +95,7 @@ class Blocks:
             yield from self._sift(rows)
         finally:
             rows.close()
-        self._limit = 2 * sum(self._rows.values())
+        self._limit = GROWTH * sum(self._rows.values())
 
     def _sift(self, rows: Rows) -> Iterator[list[Change]]:
         joined: dict[bytes, Any] = {}

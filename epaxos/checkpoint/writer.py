@@ -1,14 +1,15 @@
 """Writing a checkpoint: one consistent cut, in slices between the rounds of a replica that goes on meanwhile.
 
 At the cut nothing is copied. What changed since the last one is set aside (`freeze`), and what happens later goes
-elsewhere: to another list of changes, to the log, or, for a session, into the checkpoint before it changes. So each
+elsewhere: to the log, or what was there before it is put aside, or, a session, into the checkpoint. So each
 slice finds what was there at the cut, whenever it comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, repeat
+from operator import and_, eq, is_not
 from typing import Any, Final, Protocol
 
 from epaxos.checkpoint.blocks import Blocks, Kind, Rows
@@ -32,7 +33,7 @@ from epaxos.protocol.contract import Adopt, Core, Cut, Hold
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.store import Changes
+from epaxos.statemachine.store import Frozen
 from epaxos.storage.records import encode_whole
 
 SLICE: Final = 512
@@ -72,7 +73,8 @@ class CheckpointWriter:
         self._slices: Iterator[None] | None = None
         self._may_give_up = False
         self._keys: list[Collection[bytes]] = []
-        self._changes = Changes({})
+        self._written: list[Collection[bytes]] = []
+        self._frozen = Frozen({})
         self._index = Blocks(Kind(INDEX, _index_block, self._look_at_index), size)
         self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size)
         self.executed: Vector = ()
@@ -92,7 +94,7 @@ class CheckpointWriter:
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
         self._may_give_up = False
-        self._changes = self._machine.freeze()
+        self._frozen = self._machine.freeze()
         self._slices = self._write(self._core.cut(), self._machine.generation)
 
     def adopt(self, fetched: Fetched) -> None:
@@ -124,7 +126,7 @@ class CheckpointWriter:
     def give_up(self) -> None:
         """Forget what was staged, which cannot be written; what it had of changes goes into the next one."""
         self._slices = None
-        self._machine.thaw(self._changes)
+        self._machine.thaw()
 
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
@@ -135,8 +137,9 @@ class CheckpointWriter:
         self._write_end(meta, map(cut.entry, cut.above))
 
     def _absorb(self, cut: Cut) -> Iterator[None]:
-        while (absorbed := cut.absorb(self._size)) is not None:
-            self._keys.append(absorbed)
+        while (news := cut.absorb(self._size)) is not None:
+            self._keys += news
+            self._written.append(news.written)
             yield
 
     def _write_rows(self) -> Iterator[None]:
@@ -146,7 +149,11 @@ class CheckpointWriter:
         for some in in_blocks(chain.from_iterable(self._keys), self._size, _weigh_keys):
             self._stage([self._index.add(len(some), index_block(some, self._core.recall(some)))])
             yield
-        yield from self._write_values()
+        for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
+            items = list(zip(some, self._frozen.values(some), strict=True))
+            for block in in_blocks(items, len(items), _weigh_items):
+                self._stage([self._values.add(len(block), value_block(*zip(*block, strict=True)))])
+            yield
         for blocks in (self._index, self._values):
             for changes in blocks.sift(self._snapshot):
                 if changes:
@@ -156,30 +163,17 @@ class CheckpointWriter:
             self._stage(list(map(session_row, sessions)))
             yield
 
-    def _write_values(self) -> Iterator[None]:
-        """Write the last value of each key that changed."""
-        for keys, values in self._changes.columns(self._size):
-            last = self._changes.standing(keys, values)
-            items = zip(compress(keys, last), compress(values, last), strict=True)
-            for some in in_blocks(items, len(keys), _weigh_items):
-                self._stage([self._values.add(len(some), value_block(*zip(*some, strict=True)))])
-            yield
-
     def _look_at_index(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
         """Of the rows of a key those of earlier cuts know less of what has executed."""
         keys, columns = read_index(self._core.width, blob)
         return keys, list(zip(*columns, strict=True)), self._core.stands(keys, columns)
 
     def _look_at_values(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
-        """Of a key that has gone nothing need be said once its values have been sifted out, which stand before."""
+        """Of a key that has gone nothing need be said: its values have been sifted out, as they stand before."""
         keys, values = read_values(blob)
-        changes = self._changes
-        stand = changes.standing(keys, values)
+        stand = list(map(eq, values, self._frozen.values(keys)))
         if None in values:
-            stand = [
-                stands and (value is not None or changes.changed_since(key))
-                for key, value, stands in zip(keys, values, stand, strict=True)
-            ]
+            stand = list(map(and_, stand, map(is_not, values, repeat(None))))
         return keys, values, stand
 
     def _write_end(self, meta: Meta, entries: Iterable[Instance]) -> None:
@@ -194,7 +188,8 @@ class CheckpointWriter:
         ]
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
-        self._keys, self._changes = [], Changes({})
+        self._keys, self._written = [], []
+        self._machine.release()
         self._index.end()
         self._values.end()
 
@@ -214,9 +209,10 @@ class CheckpointWriter:
             later = self._core.remember(some, columns)
             self._machine.merge(fetched.values_of(some, later))
             self._keys.append(some)
+            self._written.append(list(compress(some, later)))
             yield
         self._machine.merge_sessions(fetched.sessions, fetched.generation)
-        self._changes = self._machine.freeze()
+        self._frozen = self._machine.freeze()
         yield from self._write_rows()
         ours = self._core.vectors()
         theirs = fetched.vectors or ours

@@ -177,6 +177,13 @@ Columns: TypeAlias = Sequence[Sequence[Slot]]
 """What a core remembers of some keys beyond its log: `Core.width` columns of numbers, each as long as the keys."""
 
 
+class News(NamedTuple):
+    """Keys of which a cut brings news: those that have been `written`, and others. One may come several times."""
+
+    others: Collection[bytes]
+    written: Collection[bytes]
+
+
 class Cut(Protocol):
     """The consensus part of a checkpoint: what had executed when it was taken.
 
@@ -194,11 +201,8 @@ class Cut(Protocol):
         """See the class."""
         ...
 
-    def absorb(self, most: int) -> set[bytes] | None:
-        """Bring what the core remembers of keys up to the cut, a step at a time; None when that is done.
-
-        Returns keys of which there is news, once the step has done the work of `most`; one may come in several steps.
-        """
+    def absorb(self, most: int) -> News | None:
+        """Bring what the core remembers of keys up to the cut, a step of about `most` at a time; None at the end."""
         ...
 
     def entry(self, place: InstanceId) -> Instance:

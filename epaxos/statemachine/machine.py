@@ -26,7 +26,7 @@ from epaxos.statemachine.batch import (
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
-from epaxos.statemachine.store import Changes, Store
+from epaxos.statemachine.store import Frozen, Store
 
 _DEFAULT_BUDGET: Final = Budget()
 _EXPIRED: Final = bytes([Outcome.EXPIRED])
@@ -149,18 +149,22 @@ class StateMachine:
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
-    def freeze(self) -> Changes:
-        """What a checkpoint of this moment has to write: the values that changed since the last call.
+    def freeze(self) -> Frozen:
+        """The values of this moment, for a checkpoint: to be had until `release`.
 
-        The sessions that changed are then to be had from `take_sessions`.
+        The sessions that changed since the last call are then to be had from `take_sessions`.
         """
         self._sessions.freeze()
         return self._store.freeze()
 
-    def thaw(self, values: Changes) -> None:
-        """The checkpoint of what was frozen last has been given up: all of it belongs to the next one."""
+    def thaw(self) -> None:
+        """The checkpoint of what was frozen last has been given up: the sessions of it belong to the next one."""
         self._sessions.thaw()
-        self._store.thaw(values)
+        self._store.release()
+
+    def release(self) -> None:
+        """All of what was frozen last has been taken."""
+        self._store.release()
 
     def take_sessions(self, most: int) -> list[list[object]]:
         """The next of the frozen sessions, as they were when they were frozen (`Sessions.take`)."""

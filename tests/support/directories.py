@@ -16,7 +16,7 @@ from epaxos.statemachine.operations import Operation
 from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 from epaxos.storage.records import encode_whole
-from harness.blocks import index_row, merged, value_row
+from harness.blocks import index_row, value_row
 
 N = 3
 NONE = (-1,) * N
@@ -89,8 +89,8 @@ def write_checkpoint(
 
 def checkpoint_of(engine: Engine, machine: StateMachine, executed: Vector) -> None:
     """Commit all that a state machine holds, which has never been frozen before."""
-    values = {key: value for key, value in merged(machine.freeze()).items() if value is not None}
+    machine.freeze()
     sessions = []
     while some := machine.take_sessions(100):
         sessions += some
-    write_checkpoint(engine, executed, values, sessions)
+    write_checkpoint(engine, executed, machine.digest_source().data, sessions)

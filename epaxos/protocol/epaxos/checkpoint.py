@@ -18,15 +18,16 @@ after it. So comparing the rows' highest executed writers compares the prefixes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
 from operator import eq, ge, le
 from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Adopt, Columns, Component, Decided, Hold
+from epaxos.protocol.contract import Adopt, Columns, Component, Decided, Hold, News
 from epaxos.protocol.epaxos.commit import CommitProtocol
+from epaxos.protocol.epaxos.conflicts import Conflicts
 from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.execution.executor import Executor
@@ -43,7 +44,9 @@ _OVERHEAD: Final = 500
 class ExecutedCut:
     """A `contract.Cut` of the replica that owns `state`; `components` have executed since the cut before.
 
-    `keep` is told of each instance of them, in order, before the cut is absorbed.
+    `keep` is told of each instance of them, in order, before the cut is absorbed. What they touch is gathered in an
+    index of its own, which then joins that of all that has executed: so what is done for each key is done once, and
+    for each command that touches it no more than an update of a small dictionary.
     """
 
     def __init__(
@@ -54,46 +57,39 @@ class ExecutedCut:
     ) -> None:
         self._state = state
         self._keep = keep
-        self._unknown = chain.from_iterable(components)
-        self._untold = chain.from_iterable(components)
+        self._components = chain.from_iterable(components)
+        self._gathered = Conflicts(state.n)
+        self._annulled: list[Command] = []
+        self._joining: Iterator[tuple[list[bytes], list[bytes]]] | None = None
         self.executed: Vector = state.executor.executed
         self.above: Sequence[InstanceId] = state.executor.above
 
-    def absorb(self, most: int) -> set[bytes] | None:
-        """See `contract.Cut`: first the index takes all in, then the keys are told of which it has news.
-
-        A key that many instances touch is told of where the index has the last one's slot, which is once a row.
-        """
-        for decided in self._unknown:
-            self._absorb(decided)
-            most -= _touched(decided)
+    def absorb(self, most: int) -> News | None:
+        """See `contract.Cut`."""
+        for decided in self._components:
+            most -= self._gather(decided)
             if most <= 0:
-                return set()
-        keys: set[bytes] = set()
-        done = True
-        for decided in self._untold:
-            done = False
-            keys.update(*self._news(decided))
-            most -= _touched(decided)
-            if most <= 0:
-                break
-        return None if done else keys
+                return News((), ())
+        if self._joining is None:
+            self._joining = self._state.executed.join(self._gathered, most)
+            if self._annulled:
+                return News(
+                    list(chain.from_iterable((*lost.reads, *lost.writes) for lost in self._annulled)), ()
+                )
+        joined = next(self._joining, None)
+        return None if joined is None else News(*joined)
 
-    def _absorb(self, decided: Decided) -> None:
-        """Enter one instance into the index."""
-        self._keep(decided.id, self._state.logs.get(decided.id))
-        if decided.value is not NOP:
-            self._state.executed.add(decided.id, decided.value)
-
-    def _news(self, decided: Decided) -> Iterator[Iterable[bytes]]:
-        """The keys of an instance's payload, whatever was decided, but those that a later one of its row touches."""
-        if decided.value is not NOP:
-            yield from self._state.executed.last_touched(decided.id, decided.value)
-            return
-        payload = self.entry(decided.id).orig
-        if payload is not None:
-            yield payload.reads
-            yield payload.writes
+    def _gather(self, decided: Decided) -> int:
+        """Take account of one instance; about how many keys it touches."""
+        place, value = decided.id, decided.value
+        self._keep(place, self._state.logs.get(place))
+        if value is NOP:
+            payload = self.entry(place).orig
+            if payload is not None:
+                self._annulled.append(payload)
+            return 1
+        self._gathered.add(place, value)
+        return 1 + len(value.reads) + len(value.writes)
 
     def entry(self, place: InstanceId) -> Instance:
         """See `contract.Cut`."""
@@ -101,11 +97,6 @@ class ExecutedCut:
         if instance is None:
             raise InvariantError(f"{place} was dropped before a cut with it was durable")
         return instance
-
-
-def _touched(decided: Decided) -> int:
-    """About how many keys an instance touches."""
-    return 1 if decided.value is NOP else 1 + len(decided.value.reads) + len(decided.value.writes)
 
 
 class Checkpoints:

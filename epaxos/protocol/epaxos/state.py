@@ -232,9 +232,7 @@ class State:
         The sequence number is one more than that of the highest conflicting instance of each row. It orders
         the members of a component and decides nothing else, so looking at one instance per row is enough.
         """
-        deps = self.conflicts.deps(command)
-        if place.row != self.me:
-            deps = (*deps[: place.row], -1, *deps[place.row + 1 :])
+        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)
         seq = -1
         for row, slot in enumerate(deps):
             if slot >= 0:

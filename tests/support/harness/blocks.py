@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from epaxos.checkpoint.rows import INDEX, VALUE, Row, block_key, index_block, value_block
 from epaxos.protocol.contract import Columns
-from epaxos.statemachine.store import Changes
 
 
 def index_row(keys: Sequence[bytes], columns: Columns, checkpoint: int = 1) -> Row:
@@ -17,8 +16,3 @@ def index_row(keys: Sequence[bytes], columns: Columns, checkpoint: int = 1) -> R
 def value_row(values: Mapping[bytes, bytes | None], checkpoint: int = 1) -> Row:
     """Some values."""
     return block_key(VALUE, checkpoint, 0), value_block(list(values), list(values.values()))
-
-
-def merged(changes: Changes) -> dict[bytes, bytes | None]:
-    """The last of what stands in changes for each key."""
-    return {key: value for column in changes.columns(1) for key, value in zip(*column, strict=True)}

@@ -198,11 +198,8 @@ TRUNCATION: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "        if decided.value is not NOP:\n"
-                "            self._state.executed.add(decided.id, decided.value)\n",
-                "        payload = self.entry(decided.id).orig\n"
-                "        if payload is not None:\n"
-                "            self._state.executed.add(decided.id, payload)\n",
+                "                self._annulled.append(payload)\n",
+                "                self._gathered.add(place, payload)\n",
             ),
         ),
         draw=UNHEARD,
@@ -261,8 +258,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "                self._stage([self._values.add(len(some), value_block(*zip(*some, strict=True)))])\n",
-                "                del some\n",
+                "                self._stage([self._values.add(len(block), value_block(*zip(*block, strict=True)))])\n",
+                "                del block\n",
             ),
         ),
         draw=AWAY,
@@ -288,23 +285,30 @@ CONTENTS: Final = (
         draw=SLICES,
     ),
     Mutant(
-        "sifted-in-doubt",
-        "a value that changes while older blocks are sifted is taken for one that a later block has",
+        "overwritten-after-cut",
+        "a value that is overwritten while a checkpoint is written goes into it as it is then",
         "decision 0022",
         (
             Patch(
                 _STORE,
-                "            if not changed.isdisjoint(keys):\n",
-                "            if not keys:\n",
+                "return list(map(self.aside.get, keys, now) if self.aside else now)",
+                "return list(now)",
             ),
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
     ),
     Mutant(
         "gone-comes-back",
-        "that a key has gone is forgotten while a block before has its value",
+        "a checkpoint says nothing of keys that have gone",
         "decision 0022",
-        (Patch(_WRITER, "(value is not None or changes.changed_since(key))", "value is not None"),),
+        (
+            Patch(
+                _WRITER,
+                "            items = list(zip(some, self._frozen.values(some), strict=True))\n",
+                "            found = zip(some, self._frozen.values(some), strict=True)\n"
+                "            items = [item for item in found if item[1] is not None]\n",
+            ),
+        ),
         schedule=_WRITER_TESTS + "test_a_key_that_has_gone_stays_gone_while_its_blocks_are_sifted",
     ),
     Mutant(
@@ -343,13 +347,13 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "        self._changes = self._machine.freeze()\n        self._slices",
+                "        self._frozen = self._machine.freeze()\n        self._slices",
                 "        self._slices",
             ),
             Patch(
                 _WRITER,
                 "        yield from self._write_rows()\n        meta = Meta(cut.executed",
-                "        self._changes = self._machine.freeze()\n"
+                "        self._frozen = self._machine.freeze()\n"
                 "        yield from self._write_rows()\n        meta = Meta(cut.executed",
             ),
         ),

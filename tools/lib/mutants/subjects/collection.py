@@ -52,8 +52,8 @@ CONFLICTS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "return tuple(map(max, self.highest, self.base, command.base))",
-                "return tuple(map(max, self.base, command.base))",
+                "found = list(map(max, self.highest, self.base, command.base))",
+                "found = list(map(max, self.base, command.base))",
             ),
         ),
         draw=ENDING,
@@ -79,10 +79,8 @@ CONFLICTS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "        reads, writes = command.reads, command.writes\n",
-                "        reads, writes = command.reads, command.writes\n"
-                "        if not writes:\n"
-                "            return tuple(_highest(written, reads) for written in self._writes)\n",
+                "max(self._conflicting(row, command), base)\n",
+                "max(self._conflicting(row, command), base if command.writes else -1)\n",
             ),
         ),
         draw=ENDING,

@@ -142,7 +142,7 @@ ANSWERS: Final = (
     ),
 )
 
-_HIGHEST: Final = "        deps = self.conflicts.deps(command)\n"
+_HIGHEST: Final = "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n"
 
 
 def _ignoring(ignored: str) -> Patch:
@@ -156,7 +156,9 @@ def _ignoring(ignored: str) -> Patch:
         f"                 and not ({ignored})\n"
         "                 and (keys & set(i.orig.writes) or writes & set(i.orig.reads))), default=-1)\n"
         "            for row in self.logs.rows\n"
-        "        )\n",
+        "        )\n"
+        "        if place.row != self.me:\n"
+        "            deps = (*deps[: place.row], -1, *deps[place.row + 1 :])\n",
     )
 
 
@@ -193,13 +195,9 @@ CONFLICTS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "reads, writes = command.reads, command.writes\n        if not reads:",
-                "reads, writes = (), command.writes\n        if not reads:",
-            ),
-            Patch(
-                _CONFLICTS,
-                "max(_highest(written, writes), _highest(read, writes), base)",
-                "max(_highest(written, writes), base)",
+                "        highest = max(_highest(written, writes), _highest(self._reads[row], writes))\n"
+                "        return max(_highest(written, reads), highest) if reads else highest\n",
+                "        return _highest(written, writes)\n",
             ),
         ),
     ),
