@@ -5,7 +5,7 @@ pace        when commands are due, and how many there are
 session     one client: its request numbers and its frames under way
 links       the connections to the replicas
 load        the loop that sends what is due and takes the answers
-histogram   latencies; `results` counts what became of the commands
+histogram   latencies; `results` counts what became of the commands, `series` over time
 floor       what the network library alone costs
 verify      whether the answers were right; `settle` compares the replicas' states
 report      a table and JSON; `progress` the bar

@@ -1,4 +1,7 @@
-"""The load generator's connections: one DEALER socket to each replica, shared by all of its clients.
+"""The load generator's connections: one socket to each replica, with one connection or many, shared by its clients.
+
+Many connections are those of one ROUTER socket, which costs the same however many there are; a DEALER for each would
+have to be looked at one by one.
 
 A waiting thread costs nothing and wakes on the microsecond: `Links.wait` sleeps in ``select`` on the sockets'
 event descriptors. Those are edge-triggered, so a socket's event flag is looked at before each sleep.
@@ -52,13 +55,17 @@ class Received:
 class Links:
     """The sockets to the given replicas, in their order; a context manager that closes them.
 
-    `cluster` is the cluster's fingerprint, `max_frame` the largest frame in bytes.
+    `cluster` is the cluster's fingerprint, `max_frame` the largest frame in bytes, `connections` how many lead to each
+    replica.
     """
 
-    def __init__(self, replicas: Sequence[ReplicaAddress], cluster: int, max_frame: int) -> None:
+    def __init__(
+        self, replicas: Sequence[ReplicaAddress], cluster: int, max_frame: int, connections: int = 1
+    ) -> None:
         self.names = [replica.name for replica in replicas]
         self.cluster = cluster
         self._max_frame = max_frame
+        self._routes = [b"%d" % number for number in range(connections)] if connections > 1 else []
         self._ids = count(1)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         questions = [Question(replica.host, replica.client_port) for replica in replicas]
@@ -66,7 +73,6 @@ class Links:
         self._sockets = list(map(self._connect, addresses, replicas))
         self._missing = {link for link, address in enumerate(addresses) if address is None}
         self._descriptors = [int(socket.get(zmq.FD)) for socket in self._sockets]
-        self.senders = [socket.send for socket in self._sockets]
 
     def __enter__(self) -> Self:
         return self
@@ -80,14 +86,26 @@ class Links:
         self._context.destroy(linger=0)
 
     def _connect(self, address: str | None, replica: ReplicaAddress) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
+        socket = self._context.socket(zmq.ROUTER if self._routes else zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, 0)  # the clients' windows bound what is under way
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
         if address is not None:
-            connect(socket, address, replica.client_port)
+            for route in self._routes:
+                socket.setsockopt(zmq.CONNECT_ROUTING_ID, route)
+                connect(socket, address, replica.client_port)
+            if not self._routes:
+                connect(socket, address, replica.client_port)
         return socket
+
+    def send(self, link: int, frame: bytes, client: int = 0) -> None:
+        """Send a frame to a replica, on the connection of its client of that number."""
+        socket, routes = self._sockets[link], self._routes
+        if routes:
+            socket.send_multipart((routes[client % len(routes)], frame))
+        else:
+            socket.send(frame)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a frame has arrived, at most so long."""
@@ -100,7 +118,10 @@ class Links:
             for _ in range(_ROUND):
                 if not _has_frame(socket):
                     break
-                yield Received(link, self._open(socket.recv(zmq.NOBLOCK)))
+                yield Received(link, self._open(self._take(socket)))
+
+    def _take(self, socket: zmq.Socket[bytes]) -> bytes:
+        return socket.recv_multipart(zmq.NOBLOCK)[-1] if self._routes else socket.recv(zmq.NOBLOCK)
 
     def _open(self, message: bytes) -> Frame[bytes] | None:
         try:
@@ -126,7 +147,7 @@ class Links:
             if now >= ask_again:
                 ask_again = now + _STATUS_RETRY
                 for link in missing - self._missing:  # a socket without any connection would block
-                    self.senders[link](request)
+                    self.send(link, request)
             self.wait(min(end, ask_again) - now)
             for received in self.receive():
                 answer = self._status_of(received, number)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from time import perf_counter_ns, process_time
+from time import perf_counter_ns, process_time, time
 from typing import Any, Final
 
 import msgpack
@@ -20,6 +20,7 @@ from epaxos.bench.links import Links
 from epaxos.bench.options import BenchOptions
 from epaxos.bench.pace import Budget, Pace, Scheduled, Windowed
 from epaxos.bench.results import Measured, Tally
+from epaxos.bench.series import Series
 from epaxos.bench.session import Flight, Session
 from epaxos.bench.verify import Answered, History, wrong_outcomes
 from epaxos.bench.workload import Stream, Workload
@@ -72,6 +73,7 @@ class Load:
         self._absence_cpu = 0.0
         self._stopped = False
         self._tallies = [Tally() for _ in links.names]
+        self._series = Series(round(options.series * _SECOND), links.names) if options.series else None
         self._remarks: list[str] = []
         self._timeout = round(options.timeout * _SECOND)
         self._try = self._timeout // options.tries
@@ -146,7 +148,14 @@ class Load:
             0 if end is None else self._pace.unsent(min(end, self._now())),
             self._remarks,
             self._stopped,
+            self._over_time(started),
         )
+
+    def _over_time(self, started: int | None) -> dict[str, Any] | None:
+        if self._series is None or started is None:
+            return None
+        age = self._now() - started
+        return self._series.as_json(time() - age / _SECOND, age)
 
     def _now(self) -> int:
         """The time (ns) on a clock that stands still during interludes."""
@@ -182,7 +191,7 @@ class Load:
 
     def _send(self, flight: Flight, now: int) -> None:
         flight.deadline = now + self._try
-        self._links.senders[flight.link](flight.frame)
+        self._links.send(flight.link, flight.frame, flight.session.index // len(self._links.names))
 
     def _next_event(self) -> int:
         event = self._next_tick
@@ -269,6 +278,10 @@ class Load:
         return wrong_outcomes(flight.columns, outcomes, values)
 
     def _record(self, tally: Tally, flight: Flight, now: int) -> None:
+        if self._series is not None:
+            assert self._budget.started is not None
+            name, since = self._links.names[flight.session.home], now - self._budget.started
+            self._series.record(name, since, now - flight.due, flight.spacing, flight.count)
         record = tally.latencies.record
         if not flight.spacing:
             record(now - flight.due, flight.count)

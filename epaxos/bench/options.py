@@ -14,6 +14,8 @@ DEFAULT_WINDOW: Final = 1000
 DEFAULT_BATCH: Final = 33
 DEFAULT_KEYS: Final = 100_000
 MAX_BATCH: Final = 100_000
+MAX_CONNECTIONS: Final = 10_000
+MIN_SERIES: Final = 0.001
 FRAME_BYTES: Final = 1024 * 1024
 """Where a frame is full, as in the client library: larger ones cost no less per command."""
 
@@ -39,8 +41,10 @@ class BenchOptions:
 
     `timeout` (seconds) is how long a command may take in all, before it is given up; `tries` replicas are
     tried meanwhile, each for an equal share of it.
-    `rate` is in commands a second over all clients; None sends whenever the window has room.
-    `batch` is the number of commands in one frame at most.
+    `rate` is in commands a second over all clients; None sends whenever the window has room. `series` is the length
+    of an interval (seconds) in which answers are counted; None counts none.
+    `batch` is the number of commands in one frame at most. Each replica has so many `connections`, which its clients
+    share.
 
     Raises:
         OptionError: a value out of its range, or values that do not go together.
@@ -48,6 +52,7 @@ class BenchOptions:
 
     replicas: tuple[str, ...]
     clients: int
+    connections: int = 1
     stop: Amount = field(default_factory=lambda: Amount(seconds=DEFAULT_DURATION))
     warmup: Amount = field(default_factory=lambda: Amount(operations=0))
     closed: bool = False
@@ -64,6 +69,7 @@ class BenchOptions:
     timeout: float = 2.0
     tries: int = 3
     floor: bool = False
+    series: float | None = None
     verify: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +78,7 @@ class BenchOptions:
         if len(set(self.replicas)) < len(self.replicas):
             raise OptionError("--replicas: a name is given twice")
         _check_range("--clients", self.clients, 1, MAX_CLIENTS)
+        _check_range("--connections", self.connections, 1, MAX_CONNECTIONS)
         _check_range("--window", self.window, 1, 10_000_000)
         _check_range("--batch", self.batch, 1, MAX_BATCH)
         _check_range("--keys", self.keys, self.clients, 100_000_000)
@@ -82,6 +89,8 @@ class BenchOptions:
         _check_range("--tries", self.tries, 1, 1000)
         _check_positive("--timeout", self.timeout)
         _check_positive("--rate", self.rate)
+        if self.series is not None:
+            _check_range("--series", self.series, MIN_SERIES, 3600)
         _check_positive("--operations", self.stop.operations)
         _check_positive("--duration", self.stop.seconds)
         self._check_keys()
@@ -144,7 +153,7 @@ class BenchOptions:
         }
 
 
-def _check_range(option: str, value: float, lowest: int, highest: int) -> None:
+def _check_range(option: str, value: float, lowest: float, highest: float) -> None:
     if not lowest <= value <= highest:
         raise OptionError(f"{option} {value:g}: must be from {lowest} to {highest}")
 

@@ -45,6 +45,7 @@ def as_json(result: Result) -> dict[str, Any]:
         },
         "floor": _floor(result),
         "verify": None if result.verification is None else _verification(result.verification),
+        "series": measured.series,
         "interrupted": measured.interrupted,
         "config": {
             **result.options.as_dict(),
@@ -145,6 +146,8 @@ def title(report: Mapping[str, Any]) -> str:
 
 def _mode(options: Mapping[str, Any]) -> str:
     clients = f"{options['clients']} client{'s' * (options['clients'] != 1)}"
+    if options["connections"] > 1:
+        clients += f" over {options['connections']} connections a replica"
     if options["closed"]:
         return f"{clients}, closed loop"
     rate = f"{options['rate']:g}/s, " if options["rate"] is not None else ""

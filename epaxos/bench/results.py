@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from epaxos.bench.histogram import Latencies
 
@@ -49,7 +50,7 @@ class Measured:
     what the generator itself used (s) for all `sent` commands, those of the warm-up included. `unsent` is
     how many were due by a given rate and could not be sent before the end: they are missing from the
     latencies. `remarks` are texts of replicas that refused, a few of them. `interrupted` tells that the load
-    was stopped before its end.
+    was stopped before its end. `series` is how it went over time, if that was asked for (`series.Series`).
     """
 
     tallies: dict[str, Tally]
@@ -59,6 +60,7 @@ class Measured:
     unsent: int = 0
     remarks: list[str] = field(default_factory=list)
     interrupted: bool = False
+    series: dict[str, Any] | None = None
 
     def total(self) -> Tally:
         """All tallies in one."""

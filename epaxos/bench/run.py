@@ -99,7 +99,7 @@ def run_bench(
     everyone = range(len(there))
     history = History() if options.verify else None
     with ExitStack() as stack:
-        links = stack.enter_context(Links(there, config.fingerprint, config.max_frame))
+        links = stack.enter_context(Links(there, config.fingerprint, config.max_frame, options.connections))
         floor = stack.enter_context(Floor()) if options.floor else None
         measure_floor = None if floor is None else partial(floor.measure, FLOOR_SECONDS)
         before = links.by_name(links.statuses(everyone, _PATIENCE))

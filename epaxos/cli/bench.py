@@ -80,6 +80,14 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
 )
 @click.option("--clients", type=int, metavar="N", help="Client sessions.  [default: one for each replica]")
 @click.option(
+    "--connections",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Connections to each replica, shared by its clients in turn.",
+)
+@click.option(
     "--replicas",
     metavar="NAME,...",
     help="The replicas to load; clients are given to them in turn.  [default: all]",
@@ -136,6 +144,12 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
     "--floor",
     is_flag=True,
     help="Also measure two bare ZeroMQ round trips, in short pauses of the load, and compare.",
+)
+@click.option(
+    "--series",
+    callback=positive_duration,
+    metavar="DURATION",
+    help="Also count answers and their latencies in each interval of this length, for the JSON report.",
 )
 @click.option(
     "--verify",

@@ -22,11 +22,12 @@ MAX_FRAME = 2**25
 
 @dataclass(frozen=True)
 class Asked:
-    """A batch that reached the replica of index `replica`; `times` counts how often it was seen."""
+    """A batch that reached the replica of index `replica` on a connection; `times` counts how often it was seen."""
 
     replica: int
     batch: Batch
     times: int
+    connection: bytes = b""
 
 
 @dataclass
@@ -102,7 +103,7 @@ class FakeCluster(threading.Thread):
         batch = decode_batch(frame.body)
         self._check_numbers(batch)
         self._times[batch.client, batch.first] += 1
-        asked = Asked(replica, batch, self._times[batch.client, batch.first])
+        asked = Asked(replica, batch, self._times[batch.client, batch.first], identity)
         self.asked.append(asked)
         instead = self.behave(asked)
         if instead is not None and instead.delay:

@@ -29,7 +29,7 @@ def load(
     cluster: FakeCluster, options: BenchOptions, history: History | None = None, **more: Any
 ) -> Measured:
     replicas = [cluster.config.replica(name) for name in options.replicas]
-    with Links(replicas, cluster.config.fingerprint, cluster.config.max_frame) as links:
+    with Links(replicas, cluster.config.fingerprint, cluster.config.max_frame, options.connections) as links:
         return Load(options, links, options.workload(next(TAGS)), history, **more).run()
 
 
@@ -251,3 +251,41 @@ def test_an_interlude_finds_nothing_outstanding_and_does_not_count(
     assert 0.5 < measured.elapsed < 1.1
     assert measured.total().operations == pytest.approx(600, rel=0.1)
     assert monotonic() - begun > 1.1
+
+
+def test_a_series_tells_how_the_answers_came_over_time(cluster: FakeCluster, options: Make) -> None:
+    cluster.silent = {1}
+    measured = load(cluster, options(stop=Amount(operations=600), window=50, timeout=1.5, series=0.05))
+    assert measured.series is not None
+    assert measured.series["interval_s"] == 0.05
+    replicas = measured.series["replicas"]
+    assert {name: sum(of["operations"]) for name, of in replicas.items()} == {
+        name: tally.operations for name, tally in measured.tallies.items()
+    }
+    assert len({len(of[key]) for of in replicas.values() for key in ("operations", "mean_ms")}) == 1
+    waited = replicas["bravo"]  # its client turns to another replica after a third of the time
+    assert waited["longest_gap_ms"] >= 500
+    assert max(waited["longest_ms"]) >= 500
+    assert waited["operations"][0] == 0
+    assert waited["mean_ms"][0] is None
+
+
+def test_a_series_counts_scheduled_commands_from_when_they_were_due(
+    cluster: FakeCluster, options: Make
+) -> None:
+    measured = load(cluster, options(stop=Amount(operations=300), rate=3000.0, series=0.02))
+    assert measured.series is not None
+    means = [
+        mean for of in measured.series["replicas"].values() for mean in of["mean_ms"] if mean is not None
+    ]
+    assert 0 < min(means) <= max(means) <= (measured.total().latencies.summary()["max"] or 0) + 0.001
+
+
+def test_clients_share_the_connections_that_they_are_given(cluster: FakeCluster, options: Make) -> None:
+    measured = load(cluster, options(clients=12, connections=4, closed=True, window=1, batch=1))
+    assert measured.total().operations == 1000
+    by_connection: dict[tuple[int, bytes], set[int]] = {}
+    for asked in cluster.asked:
+        by_connection.setdefault((asked.replica, asked.connection), set()).add(asked.batch.client)
+    assert len(by_connection) == 12
+    assert all(len(clients) == 1 for clients in by_connection.values())
