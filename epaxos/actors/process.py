@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -185,8 +186,10 @@ def _calm_garbage_collector() -> None:
     """Keep cyclic collection from walking the whole log again and again.
 
     Instances, payloads and the store are made in great numbers, live long and form no cycles; reference
-    counts free them. What start-up made is set aside for good.
+    counts free them. What start-up made is set aside for good. PyPy's collector has generations of its own.
     """
+    if sys.implementation.name != "cpython":
+        return
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)

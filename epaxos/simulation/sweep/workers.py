@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
@@ -137,7 +138,8 @@ def _serve(function: Callable[[int], object], pipe: Connection, callers: Connect
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller sees to it
     callers.close()
-    gc.freeze()  # what a forked process has from its caller is garbage for nobody
+    if sys.implementation.name == "cpython":
+        gc.freeze()  # what a forked process has from its caller is garbage for nobody
     try:
         while True:
             pipe.send(_call(function, pipe.recv()))
