@@ -1,7 +1,7 @@
-"""Compare what a command costs in two commits, in CPU of a replica: a slow-down is noticed before it lands.
+"""What a command costs a replica in CPU, in this tree and in a commit, so that a slow-down is noticed before it lands.
 
-    python benchmarks/guard.py main                  this working tree beside the commit `main`
-    python benchmarks/guard.py v1 --cycles 7 --only "hot key" --engine sqlite
+    benchmarks/run guard main                  this working tree beside the commit `main`
+    benchmarks/run guard v1 --cycles 7 --only "hot key" --engine sqlite
 
 CPU a command is steadier than throughput on a machine that others use too. Each cycle starts a cluster of either
 tree, the order changing from cycle to cycle, and runs the chosen workloads on it with that tree's own load generator.
@@ -12,141 +12,87 @@ status 1 if a median is above `--limit`.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
 import subprocess
-import sys
 import tempfile
-import time
-import tomllib
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from scenarios import SCENARIOS, START_SECONDS
+from benchmarks.cluster import ROOT, BenchmarkError, Settings, running
+from benchmarks.study import PRIMING, Sample, say
+from shared.processes import Interrupted, catch_signals, pause
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-CONFIG: Final = ROOT / "conf" / "local.toml"
-CPU: Final = "process_cpu_seconds_total "
+SCENARIOS: Final[Mapping[str, Sequence[str]]] = {
+    "writes": (),
+    "one client, closed loop": ("--closed", "--clients", "1"),
+    "30 clients, closed loop": ("--closed", "--clients", "30"),
+    "1 command a frame": ("--batch", "1", "--window", "100"),
+    "10 commands a frame": ("--batch", "10"),
+    "1000 commands a frame": ("--batch", "1000"),
+    "2 % on a hot key": ("--conflicts", "2"),
+    "25 % on a hot key": ("--conflicts", "25"),
+    "100 % on a hot key": ("--conflicts", "100"),
+    "half reads, Zipf 0.99": ("--writes", "50", "--zipf", "0.99"),
+    "values of 1 KiB": ("--value-size", "1024"),
+    "one replica loaded": ("--replicas", "alpha"),
+}
 
-
-class Tree:
-    """One state of the source, whose cluster is started and loaded by its own commands."""
-
-    def __init__(self, source: Path, environment: Mapping[str, str]) -> None:
-        self._source = source
-        self._environment = {**os.environ, "PYTHONPATH": str(source), **environment}
-        replicas = tomllib.loads(CONFIG.read_text())["replicas"]
-        self._pages = [f"http://{replica['host']}:{replica['metrics_port']}/metrics" for replica in replicas]
-
-    @contextmanager
-    def cluster(self) -> Iterator[None]:
-        """The replicas of `CONFIG` with data of their own, until the end of the block."""
-        with tempfile.TemporaryDirectory(prefix="epaxos-guard-") as data:
-            self._environment["EPAXOS_STORAGE_DIRECTORY"] = data
-            process = self._start("up", "-c", str(CONFIG))
-            try:
-                self._wait(process)
-                yield
-            finally:
-                process.send_signal(signal.SIGINT)
-                process.wait()
-
-    def cost(self, duration: str, arguments: Sequence[str]) -> tuple[float, float]:
-        """Microseconds of a replica's CPU for a command, and commands a second, under one workload."""
-        before = self._cpu()
-        loaded = self._load("--duration", duration, *arguments)
-        used = self._cpu() - before
-        operations = loaded["operations"]
-        return used * 1e6 / operations / len(self._pages), loaded["throughput_ops"]
-
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "epaxos", *arguments],
-            cwd=self._source,
-            env=self._environment,
-            stdout=subprocess.PIPE if arguments[0] == "bench" else subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def _load(self, *arguments: str) -> dict[str, Any]:
-        with self._start("bench", "-c", str(CONFIG), "--json", "-", *arguments) as process:
-            assert process.stdout is not None
-            report: dict[str, Any] = json.loads(process.stdout.read() or b"{}")
-            return report
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        end = time.monotonic() + START_SECONDS
-        while not self._load("--operations", "10").get("operations") or self._unreachable():
-            if process.poll() is not None or time.monotonic() > end:
-                sys.exit(f"guard: the cluster of {self._source} did not start")
-
-    def _unreachable(self) -> bool:
-        return bool(self._load("--operations", "10")["unreachable"])
-
-    def _cpu(self) -> float:
-        """Seconds of CPU that the replicas have used, all together."""
-        pages = []
-        for page in self._pages:
-            with urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310 - an http address of this machine
-                pages.append(answer.read().decode())
-        lines = [line for page in pages for line in page.splitlines() if line.startswith(CPU)]
-        return sum(float(line.removeprefix(CPU)) for line in lines)
+Pair = tuple[Sample, Sample]
+"""One workload in one cycle: this tree and the other."""
 
 
 @contextmanager
 def source_of(commit: str) -> Iterator[Path]:
-    """A copy of what a commit holds."""
+    """A copy of what a commit holds.
+
+    Raises:
+        BenchmarkError: there is no such commit.
+    """
     with tempfile.TemporaryDirectory(prefix="epaxos-guard-") as place:
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True)  # noqa: S607
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)  # noqa: S607
+        if archive.returncode:
+            raise BenchmarkError(f"guard: {archive.stderr.decode(errors='replace').strip()}")
         subprocess.run(["tar", "-x", "-C", place], input=archive.stdout, check=True)  # noqa: S607
         yield Path(place)
 
 
-def main() -> int:
-    """Compare, print the table, and say whether it holds the limit."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("commit", help="the other side")
-    parser.add_argument("--cycles", type=int, default=5, help="(%(default)s)")
-    parser.add_argument("--duration", default="3s", help="of each run (%(default)s)")
-    parser.add_argument("--only", default="", help="only workloads whose names contain this")
-    parser.add_argument("--engine", default="memory", help="storage.engine of all replicas (%(default)s)")
-    parser.add_argument("--limit", type=float, default=1.1, help="highest ratio that is fine (%(default)s)")
-    given = parser.parse_args()
-    chosen = {name: arguments for name, arguments in SCENARIOS.items() if given.only in name}
-    environment = {"EPAXOS_STORAGE_ENGINE": given.engine}
-    costs: dict[str, list[tuple[tuple[float, float], ...]]] = {name: [] for name in chosen}
+def measure(
+    source: Path, settings: Settings, chosen: Sequence[str], given: argparse.Namespace
+) -> dict[str, Sample]:
+    """The chosen workloads on one cluster of a tree."""
+    found = {}
+    with running(settings, source=source, ports=given.ports) as (cluster, _):
+        cluster.load("--operations", PRIMING)
+        for name in chosen:
+            pause()
+            found[name] = cluster.measure("--duration", given.duration, *SCENARIOS[name])
+    return found
+
+
+def compare(given: argparse.Namespace) -> float:
+    """All cycles and their table; the highest median of a ratio."""
+    chosen = [name for name in SCENARIOS if given.only in name]
+    pairs: dict[str, list[Pair]] = {name: [] for name in chosen}
+    settings: Settings = {"storage.engine": given.engine}
     with source_of(given.commit) as other:
-        trees = (Tree(ROOT, environment), Tree(other, environment))
+        trees = (ROOT, other)
         for cycle in range(given.cycles):
-            found: dict[int, dict[str, tuple[float, float]]] = {}
+            found: dict[int, dict[str, Sample]] = {}
             for side in (0, 1) if cycle % 2 else (1, 0):
-                print(f"cycle {cycle + 1}: {('this tree', given.commit)[side]}", file=sys.stderr)
-                with trees[side].cluster():
-                    found[side] = {
-                        name: trees[side].cost(given.duration, arguments)
-                        for name, arguments in chosen.items()
-                    }
+                say(f"guard, cycle {cycle + 1} of {given.cycles}: {('this tree', given.commit)[side]}")
+                found[side] = measure(trees[side], settings, chosen, given)
             for name in chosen:
-                costs[name].append((found[0][name], found[1][name]))
-    worst = max([row(name, pairs) for name, pairs in costs.items()])
-    print(
-        f"highest ratio {worst:.2f}; {'fine' if worst <= given.limit else 'too high'} (limit {given.limit})"
-    )
-    return int(worst > given.limit)
+                pairs[name].append((found[0][name], found[1][name]))
+    return max(row(name, some) for name, some in pairs.items())
 
 
-def row(name: str, pairs: Sequence[tuple[tuple[float, float], ...]]) -> float:
+def row(name: str, pairs: Sequence[Pair]) -> float:
     """Print a line of the table; the ratio's median."""
-    ours, theirs = ([pair[side][0] for pair in pairs] for side in (0, 1))
+    ours, theirs = ([pair[side]["cpu"] for pair in pairs] for side in (0, 1))
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    speeds = [median(pair[side][1] for pair in pairs) for side in (0, 1)]
+    speeds = [median(pair[side]["throughput"] for pair in pairs) for side in (0, 1)]
     print(
         f"{name:26}{median(ours):9.2f} µs{median(theirs):9.2f} µs   ratio {median(ratios):5.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})   {speeds[0]:9,.0f}/s {speeds[1]:9,.0f}/s"
@@ -154,5 +100,31 @@ def row(name: str, pairs: Sequence[tuple[tuple[float, float], ...]]) -> float:
     return median(ratios)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: Sequence[str]) -> int:
+    """Compare, print the table, and say whether it holds the limit."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/run guard",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("commit", help="the other side")
+    parser.add_argument("--cycles", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--duration", default="3s", help="of each run (%(default)s)")
+    parser.add_argument("--only", default="", help="only workloads whose names contain this")
+    parser.add_argument("--engine", default="memory", help="storage.engine of all replicas (%(default)s)")
+    parser.add_argument("--limit", type=float, default=1.1, help="highest ratio that is fine (%(default)s)")
+    parser.add_argument("--ports", type=int, default=25_000, help="first of the ports (%(default)s)")
+    given = parser.parse_args(argv)
+    catch_signals()
+    try:
+        worst = compare(given)
+    except Interrupted as interruption:
+        say(str(interruption))
+        return interruption.status
+    except BenchmarkError as error:
+        say(str(error))
+        return 1
+    print(
+        f"highest ratio {worst:.2f}; {'fine' if worst <= given.limit else 'too high'} (limit {given.limit})"
+    )
+    return int(worst > given.limit)

@@ -6,9 +6,8 @@ what is per command can be told apart. Arguments are words: only parts whose nam
 
 from __future__ import annotations
 
-import sys
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgpack
 
@@ -77,7 +76,7 @@ def cost(part: Callable[[], object], size: int) -> float:
     return min(timer.repeat(ROUNDS, number)) / number / size * 1e6
 
 
-def main(words: list[str]) -> None:
+def main(words: Sequence[str]) -> int:
     """Print a table: a line for each part, a column for each size of a frame."""
     table: dict[str, list[float]] = {}
     for size in SIZES:
@@ -88,7 +87,4 @@ def main(words: list[str]) -> None:
     print(f"{'µs for each command, in frames of':34}" + "".join(f"{size:>8}" for size in SIZES))
     for name, costs in table.items():
         print(f"{name:34}" + "".join(f"{value:8.3f}" for value in costs))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return 0

@@ -374,10 +374,12 @@ def available(name: str) -> bool:
     return True
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
     """Print medians over the cycles, and in brackets the best cycle."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="benchmarks/run storage",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--cycles", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=1000, help="of a phase")
@@ -385,7 +387,7 @@ def main() -> None:
     parser.add_argument("--payload", type=int, default=4096, help="bytes")
     parser.add_argument("--directory", help="where to write; on the disk to be measured")
     parser.add_argument("--only", nargs="*", default=list(ENGINES), help="engines")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     names = [name for name in options.only if available(name)]
     print(f"{'':22}" + "".join(f"{name:>19}" for name in names))
     for what, figures in measure(names, options).items():
@@ -394,7 +396,4 @@ def main() -> None:
             for name in names
         )
         print(f"{what:22}" + "".join(f"{cell:>19}" for cell in cells))
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -45,3 +45,7 @@ def test_table_has_a_column_for_each_replica() -> None:
         console.print(table({"alpha": Figures(PAGE), "bravo": Figures("")}))
     [row] = [line for line in capture.get().splitlines() if "on the fast path" in line]
     assert row.split() == ["on", "the", "fast", "path", "75.0%", "-"]
+
+
+def test_the_buckets_of_a_histogram() -> None:
+    assert Figures(PAGE).buckets("epaxos_batch_size_commands") == [(float("inf"), 4.0)]

@@ -33,6 +33,11 @@ class Figures:
         count = self.total(f"{name}_count")
         return self.total(f"{name}_sum") / count if count else 0.0
 
+    def buckets(self, name: str) -> list[tuple[float, float]]:
+        """The bounds of a histogram without labels, and how many observations are below each."""
+        found = (sample for sample in self._samples if sample.name == f"{name}_bucket")
+        return [(float(sample.labels["le"]), sample.value) for sample in found]
+
 
 def fetch(address: str) -> str:
     """A page of a replica.

@@ -1,0 +1,208 @@
+"""How fast a cluster is on this machine, and beside what.
+
+Each benchmark starts its replicas, takes turns between its cases, prints a table and stops everything. The ratio is
+that of the first figure to the baseline's, cycle by cycle; its median counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from benchmarks import bars, failover, guard, keys, micro, plots, report, storage, wan, workloads
+from benchmarks.cluster import ROOT, BenchmarkError
+from benchmarks.peers import compare
+from benchmarks.study import Options, Results, Study, say
+from shared.processes import Interrupted, catch_signals
+
+DOCUMENT: Final = ROOT / "docs" / "performance.md"
+STUDIES: Final[Mapping[str, Study]] = {
+    study.name: study
+    for study in (
+        *workloads.ALL,
+        keys.KEYS,
+        keys.GROWTH,
+        failover.STUDY,
+        wan.STUDY,
+        compare.STUDY,
+        workloads.INTERPRETERS,
+    )
+}
+EVERYTHING: Final = [name for name in STUDIES if name != "interpreters"]
+APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
+    "guard": guard.main,
+    "micro": micro.main,
+    "storage": storage.main,
+}
+"""Programs with options of their own."""
+
+ONCE: Final = ("keys", "growth", "failover")
+"""What takes long, and is done once with --quick."""
+
+QUICK: Final = Options(cycles=3, duration=1.5, quick=True)
+TINY: Final = Options(cycles=1, duration=0.2, quick=True, tiny=True)
+
+Measured = dict[str, tuple[Study, Results]]
+console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what was named; 0 if all of it could be measured, 1 if not, 128 + signal if it was interrupted."""
+    if argv and argv[0] in APART:
+        return APART[argv[0]](argv[1:])
+    given = parse(argv)
+    catch_signals()
+    try:
+        return measure(given)
+    except Interrupted as interruption:
+        say(str(interruption))
+        return interruption.status
+    except (BenchmarkError, OSError) as error:
+        say(str(error))
+        return 1
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    listed = "".join(f"\n  {name:13} {study.title}" for name, study in STUDIES.items())
+    apart = "".join(
+        f"\n  {name:13} {(sys.modules[f'benchmarks.{name}'].__doc__ or '').partition(chr(10))[0]}"
+        for name in APART
+    )
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/run",
+        description=__doc__,
+        epilog=f"benchmarks:{listed}\n  all           All but interpreters, and the table of bars.\n\n"
+        f"programs with options of their own (benchmarks/run NAME --help):{apart}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which; several run one after the other")
+    parser.add_argument(
+        "--quick", action="store_true", help="3 cycles of shorter runs: all in a quarter of an hour"
+    )
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--cycles", type=int, metavar="N", help=f"how often each case is run (default: {Options.cycles})"
+    )
+    parser.add_argument(
+        "--duration", type=float, metavar="SECONDS", help=f"of each run (default: {Options.duration:g})"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only cases whose names contain it, and the baseline"
+    )
+    parser.add_argument(
+        "--ports", type=int, default=25_000, metavar="N", help="first of 500 ports (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="for interpreters, once each, the baseline first: a Python that has what epaxos[server,bench] needs",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write everything that was measured; - for stdout")
+    parser.add_argument("--plots", metavar="FOLDER", help="draw the pictures there, light and dark")
+    parser.add_argument(
+        "--document", action="store_true", help="renew the figures and pictures of docs/performance.md"
+    )
+    parser.add_argument("--read", metavar="FILE", help="measure nothing: take what an earlier --json wrote")
+    given = parser.parse_args(argv)
+    unknown = [name for name in given.names if name not in (*STUDIES, "all")]
+    if unknown or not (given.names or given.read):
+        parser.error(f"found {' '.join(unknown) or 'no name'}; allowed: all, {', '.join((*STUDIES, *APART))}")
+    for name in ("cycles", "duration"):
+        if (value := getattr(given, name)) is not None and value <= 0:
+            parser.error(f"--{name} {value}: must be more than 0")
+    if any("=" not in python[1:] for python in given.python):
+        parser.error("--python: found no NAME=COMMAND")
+    if "interpreters" in given.names and not given.python and not given.read:
+        parser.error("interpreters needs --python NAME=COMMAND, once for each")
+    return given
+
+
+def options_of(given: argparse.Namespace) -> Options:
+    """How much is measured."""
+    base = TINY if given.tiny else QUICK if given.quick else Options()
+    chosen = {name: value for name in ("cycles", "duration") if (value := getattr(given, name)) is not None}
+    return replace(base, **chosen, ports=given.ports, pythons=given.python, only=given.only)
+
+
+def measure(given: argparse.Namespace) -> int:
+    """Measure, or read what was measured, and show it; what is done is kept even if a later benchmark fails."""
+    measured: Measured = {}
+    failed = False
+    if given.read:
+        where, measured = report.from_json(Path(given.read).read_text(encoding="utf-8"), STUDIES)
+    else:
+        options = options_of(given)
+        where = report.machine(options)
+        for name in EVERYTHING if "all" in given.names else given.names:
+            try:
+                measured[name] = (STUDIES[name], run(name, options))
+            except (BenchmarkError, OSError) as error:
+                say(f"{name}: {error}")
+                failed = True
+            show_last(measured, given)
+            write(given, where, measured)
+    if given.read or "all" in given.names:
+        write(given, where, measured)
+        console.print(report.table("Bars", bars.HEADINGS, bars.rows(results_of(measured))))
+    return int(failed)
+
+
+def run(name: str, options: Options) -> Results:
+    """One benchmark."""
+    study = STUDIES[name]
+    if options.quick and name in ONCE:
+        options = replace(options, cycles=1)
+    return study.measure(study, options)
+
+
+def show_last(measured: Measured, given: argparse.Namespace) -> None:
+    """The table of what was measured last, and what a reader must know beside it."""
+    if not measured:
+        return
+    study, results = list(measured.values())[-1]
+    target = Console(stderr=True, width=160, highlight=False) if given.json == "-" else console
+    target.print(report.table(study.title, report.headings(study), report.rows(study, results)))
+    for line in (*report.remarks(results), *report.settings(study, results)):
+        target.print(line, markup=False, soft_wrap=True)
+
+
+def write(given: argparse.Namespace, where: Mapping[str, Any], measured: Measured) -> None:
+    """Everything that was asked for as files."""
+    text = json.dumps(report.as_json(where, measured), indent=1) + "\n"
+    if given.json == "-":
+        print(text)
+    elif given.json:
+        Path(given.json).write_text(text, encoding="utf-8")
+    folders = [Path(given.plots)] if given.plots else []
+    if given.document:
+        folders.append(DOCUMENT.parent / report.PICTURES)
+        blocks = {name: report.block(study, results) for name, (study, results) in measured.items()}
+        if set(measured) >= set(EVERYTHING):
+            blocks["bars"] = report.markdown(bars.HEADINGS, bars.rows(results_of(measured)))
+            blocks["machine"] = report.machine_line(where)
+        elif "interpreters" in blocks:  # they are measured apart
+            blocks["interpreters"] += f"\n{report.machine_line(where)}"
+        report.fill(DOCUMENT, blocks)
+    for folder in folders:
+        for study, results in measured.values():
+            plots.draw(study, results, folder)
+
+
+def results_of(measured: Measured) -> dict[str, Results]:
+    """The results alone."""
+    return {name: results for name, (_, results) in measured.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,246 @@
+"""Our replicas as processes of this machine: started, loaded, killed, and what they used meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import toml
+
+from epaxos.config import default_replicas
+from shared.figures import Figures, fetch
+from shared.processes import Children, lifeline, pause
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PORT_KEYS: Final = ("port", "client_port", "metrics_port")
+START_SECONDS: Final = 30.0
+LONGEST_LOAD: Final = 600.0
+"""Seconds after which a load is taken for hung: every benchmark ends by itself."""
+
+Report = Mapping[str, Any]
+Settings = Mapping[str, str | int | bool]
+"""Keys of the configuration with their values; a key of a section is written `storage.engine`."""
+
+
+class BenchmarkError(Exception):
+    """A benchmark cannot go on; one line says why."""
+
+
+class Processes:
+    """Processes whose use of this machine is asked for: each is counted with its children."""
+
+    def __init__(self) -> None:
+        self._known: list[psutil.Process] = []
+
+    def watch(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Count these from now on, and no others."""
+        roots = [psutil.Process(process.pid) for process in processes if process.poll() is None]
+        self._known = [some for root in roots for some in (root, *root.children(recursive=True))]
+
+    def cpu(self) -> float:
+        """Seconds of CPU that they have used, all together."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._known)
+
+    def memory(self) -> int:
+        """Bytes of memory that are resident, all together."""
+        return sum(process.memory_info().rss for process in self._known)
+
+
+class Cluster:
+    """A cluster of ours with `n` replicas on the ports from `ports` on; `place` takes all its files.
+
+    `python` runs the replicas and their load, of the package that is found in `source`, if that is given. What a load
+    reports comes with what the replicas used.
+    """
+
+    def __init__(
+        self,
+        children: Children,
+        place: Path,
+        settings: Settings,
+        *,
+        n: int = 3,
+        ports: int = 25_000,
+        python: str = sys.executable,
+        source: Path | None = None,
+    ) -> None:
+        self._children = children
+        self._place = place
+        self._program = [*python.split(), "-m", "epaxos"]
+        self._environment = {name: value for name, value in os.environ.items() if name[:7] != "EPAXOS_"}
+        if source is not None:
+            self._environment["PYTHONPATH"] = str(source)
+        replicas = default_replicas(n)
+        for number, replica in enumerate(replicas):
+            replica.update({key: ports + n * kind + number for kind, key in enumerate(PORT_KEYS)})
+        self.names = [str(replica["name"]) for replica in replicas]
+        self._pages = {str(some["name"]): f"{some['host']}:{some['metrics_port']}" for some in replicas}
+        self.file = place / "epaxos.toml"
+        directory = {"storage.directory": str(place / "data")}
+        self.file.write_text(toml.dumps(_nested(directory | dict(settings)) | {"replicas": replicas}))
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.used = Processes()
+
+    def start(self, name: str, line: int) -> None:
+        """Start one replica; it ends when the file descriptor `line` does."""
+        command = [*self._program, "serve", "-c", str(self.file), "-n", name, "--supervised"]
+        with (self._place / f"{name}.log").open("ab") as log:
+            started = self._children.start(
+                [*command, "--log-level", "warning"], output=log, lifeline=line, environment=self._environment
+            )
+        self._running[name] = started
+        self.used.watch(list(self._running.values()))
+
+    def kill(self, name: str) -> None:
+        """End one replica with SIGKILL."""
+        process = self._running.pop(name)
+        self._children.forget(process)
+        process.kill()
+        process.wait()
+        self.used.watch(list(self._running.values()))
+
+    def wait(self) -> None:
+        """Wait until all replicas that run serve clients and hear one another.
+
+        Raises:
+            BenchmarkError: one ended, or it takes too long.
+        """
+        end = time.monotonic() + START_SECONDS
+        for name, process in self._running.items():
+            while not self._is_ready(name):
+                if process.poll() is not None or time.monotonic() > end:
+                    text = (self._place / f"{name}.log").read_text(errors="replace").strip()
+                    raise BenchmarkError(
+                        f"replica {name} did not start: {text.splitlines()[-1:] or 'no log'}"
+                    )
+                pause(0.02)
+
+    def _is_ready(self, name: str) -> bool:
+        try:
+            fetch(f"{self._pages[name]}/readyz")
+            heard = self.scrape(name).total("epaxos_replicas_heard")
+        except OSError:
+            return False
+        return heard == len(self._running)
+
+    def scrape(self, name: str) -> Figures:
+        """The metrics of a replica."""
+        return Figures(fetch(f"{self._pages[name]}/metrics"))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a load on this cluster, whose report goes to its standard output."""
+        return [*self._program, "bench", "-c", str(self.file), "--no-progress", "--json", "-", *arguments]
+
+    def load(self, *arguments: str) -> Report:
+        """Run `epaxos bench`; its report.
+
+        Raises:
+            BenchmarkError: it made none.
+        """
+        return read_report(self.start_load(*arguments))
+
+    def start_load(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Begin `epaxos bench`; `read_report` waits for its end."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def executed(self) -> float:
+        """Commands that a replica has executed since its start, of the first that runs."""
+        return self.scrape(next(iter(self._running))).total("epaxos_executed_commands_total")
+
+    def measure(self, *arguments: str) -> dict[str, float]:
+        """One load and what it took: the figures of `study.FIGURES` that it has."""
+        executed, cpu = self.executed(), self.used.cpu()
+        report = self.load(*arguments)
+        cpu, executed = self.used.cpu() - cpu, self.executed() - executed
+        figures = figures_of(report)
+        if executed:
+            figures["cpu"] = cpu * 1e6 / executed / len(self._running)
+        figures["memory"] = self.used.memory() / len(self._running) / 1e6
+        return figures
+
+    def slow_rounds(self) -> tuple[float, float]:
+        """Bounds (ms) of the round times below which 99.9 % and all of them stay, since the start; of the slowest."""
+        pages = [self.scrape(name) for name in self._running]
+        return (max(_bound(page, 0.999) for page in pages), max(_bound(page, 1.0) for page in pages))
+
+
+def read_report(load: subprocess.Popen[bytes]) -> Report:
+    """Wait for a load; its report.
+
+    Raises:
+        BenchmarkError: it made none, or not in time.
+    """
+    try:
+        out, errors = load.communicate(timeout=LONGEST_LOAD)
+    except BaseException as error:
+        load.kill()
+        load.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise BenchmarkError(f"a load did not end within {LONGEST_LOAD:.0f} s") from error
+        raise
+    if not out:
+        raise BenchmarkError(f"a load failed: {errors.decode(errors='replace').strip()[-300:]}")
+    report: Report = json.loads(out)
+    return report
+
+
+def figures_of(report: Report) -> dict[str, float]:
+    """The figures of a report of `epaxos bench`, by the names of `study.FIGURES`."""
+    latency = report["latency_ms"]
+    found = {
+        "throughput": report["throughput_ops"],
+        **{name: latency[name] for name in ("p50", "p99", "p999", "max")},
+        "fast": report["fast_path_ratio"],
+        "errors": report["errors"],
+        "client": report["generator"]["cpu_us_per_operation"],
+    }
+    if report["floor"]:
+        found |= {"floor": report["floor"]["p50_ms"], "to_floor": report["floor"]["latency_p50_ratio"]}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+@contextmanager
+def running(settings: Settings, **options: Any) -> Iterator[tuple[Cluster, int]]:
+    """A cluster whose replicas serve, and the descriptor for starting one again; all of it goes at the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="epaxos-benchmark-") as place,
+        lifeline() as line,
+        Children() as children,
+    ):
+        cluster = Cluster(children, Path(place), settings, **options)
+        for name in cluster.names:
+            cluster.start(name, line)
+        cluster.wait()
+        yield cluster, line
+
+
+def _bound(page: Figures, share: float) -> float:
+    """The lowest bound (ms) of the rounds' histogram that holds this share of them."""
+    buckets = page.buckets("epaxos_round_duration_seconds")
+    total = buckets[-1][1]
+    return 1000 * next(bound for bound, count in buckets if count >= share * total)
+
+
+def _nested(settings: Settings) -> dict[str, Any]:
+    nested: dict[str, Any] = {"name": "benchmark"}
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return nested
