@@ -11,9 +11,10 @@ from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Options
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.world.clients import Client, Surroundings
+from epaxos.simulation.world.links import Stamp
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
-from epaxos.simulation.world.replica import MakeCore, Replica, Stamp, World
+from epaxos.simulation.world.replica import MakeCore, Replica, World
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.simulation.world.striking import Stricken
 

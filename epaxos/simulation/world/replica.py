@@ -3,16 +3,14 @@
 It performs effects in the order that `protocol.contract` demands, one at a time; before each, it may crash. What
 is lost then is all but the disk.
 
-As with the actor, a peer is online while both hear each other (decision 0012), and gets nothing but beacons else. When
-the disk fails, the replica takes part in nothing any more. Peers know a replica by its incarnation, and refuse one that
-comes back without its disk.
+When the disk fails, the replica takes part in nothing any more. Whom it hears is in `links`, what it sends in `post`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -39,14 +37,15 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP
-from epaxos.protocol.roundtrips import silence
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
 from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor
+from epaxos.simulation.world.links import Links, Refusal, Stamp
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
+from epaxos.simulation.world.post import Post
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload, make_collection
 from epaxos.statemachine.machine import StateMachine
@@ -78,25 +77,6 @@ class Transferred(NamedTuple):
 
     sender: Row
     message: TransferMessage
-
-
-class Stamp(NamedTuple):
-    """What every message says besides, as an envelope does.
-
-    incarnation  of its sender
-    addressee    the incarnation of the receiver that the sender knows
-    hears        whether the sender hears the receiver
-    """
-
-    incarnation: int
-    addressee: int | None
-    hears: bool
-
-
-class Refusal(NamedTuple):
-    """To a replica that has another incarnation than the one that was heard before: it is not listened to."""
-
-    incarnation: int
 
 
 class World(NamedTuple):
@@ -163,8 +143,7 @@ class Replica:
         self.paused = self.failed = self._asleep = False
         self._begin_memory()
         if acquainted:
-            self._hears.update(self.peers)
-            self._online.update(self.peers)
+            self._links.acquaint()
         else:
             self._inbox += [PeerStatus(peer, online=False) for peer in self.peers]
         if self._resumes:
@@ -182,7 +161,6 @@ class Replica:
         checkpoint = self._make_fetched()
         checkpoint.take(sorted(self.disk.state.items()))
         loaded = self.disk.load()
-        self._incarnations = loaded.incarnations
         self._resumes = self.starts > 1 and self.incarnation == self.row
         above = [entry.id for entry in checkpoint.entries]
         records = {record.id: copy_record(record) for record in loaded.records}
@@ -220,10 +198,25 @@ class Replica:
         self._held: list[Then] = []
         self._round_due = False
         self._alarm = math.inf
-        self._riding: dict[Row, list[Any]] = {peer: [] for peer in self.peers}
-        self._heard = dict.fromkeys(self.peers, self._schedule.now)
-        self._hears: set[Row] = set()
-        self._online: set[Row] = set()
+        self._links = Links(
+            options,
+            self.row,
+            self.incarnation,
+            loaded.incarnations,
+            self._schedule,
+            self._world.network,
+            self._observer,
+            self._on_peer,
+        )
+        self._post = Post(
+            self.row,
+            self.peers,
+            self._links,
+            self._observer,
+            options.commit_delay,
+            self._step,
+            self._later,
+        )
 
     def _make_fetched(self) -> Fetched:
         n = self._options.replicas
@@ -345,6 +338,14 @@ class Replica:
         else:
             self._guard(action)
 
+    def _later(self, delay: float, action: Then) -> None:
+        """Do something after a while, unless this life is over by then."""
+        self._schedule.after(delay, self._do_later, self.starts, action)
+
+    def _do_later(self, start: int, action: Then) -> None:
+        if start == self.starts and self.alive:
+            self._guard_unless_paused(action)
+
     # -- what comes in -------------------------------------------------------------------------------------
 
     def receive(self, sender: Row, message: Any, stamp: Stamp) -> None:
@@ -356,43 +357,17 @@ class Replica:
                 self._observer.noted("replica without its disk refused")
                 self.crash()
             return
-        known = self._incarnations.setdefault(sender, stamp.incarnation)
-        if known != stamp.incarnation:
-            self._world.network.send(self.row, sender, Refusal(stamp.incarnation), self._stamp(sender))
+        if not self._links.admit(sender, stamp):
             return
-        if stamp.addressee not in (None, self.incarnation):
-            self._observer.noted("message to an earlier incarnation dropped")
-            return
-        self._heard[sender] = self._schedule.now
-        self._hears.add(sender)
-        self._set_online(sender, online=stamp.hears)
         if isinstance(message, FetchRows | CheckpointRows):
             self._inbox.append(Transferred(sender, message))
         else:
             self._inbox.append(Receive(sender, message))
         self._poke()
 
-    def _stamp(self, peer: Row) -> Stamp:
-        return Stamp(self.incarnation, self._incarnations.get(peer), peer in self._hears)
-
-    def _set_online(self, peer: Row, *, online: bool) -> None:
-        if online == (peer in self._online):
-            return
-        if online:
-            self._online.add(peer)
-        else:
-            self._online.remove(peer)
-            self._observer.noted("peer reported offline")
-        self._riding[peer] = []
+    def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
+        self._post.forget(peer)
         self._inbox.append(PeerStatus(peer, online))
-
-    def _send(self, receiver: Row, message: Any) -> None:
-        """Send a message to a peer; one that is offline gets only beacons."""
-        if receiver in self._online:
-            self._world.network.send(self.row, receiver, message, self._stamp(receiver))
-        else:
-            self._observer.lost(self.row, receiver, message)
-            self._observer.noted("message to an offline peer dropped")
 
     def request(self, batch: Batch, answer: Answer) -> None:
         """Take a frame of a client, which `answer` answers."""
@@ -408,11 +383,7 @@ class Replica:
             return
         beacon = self.core.beacon(self.clock.now)
         for peer in self.peers:
-            patience = silence(self._options.offline, self.core.round_trip(peer))
-            if peer in self._hears and self._schedule.now - self._heard[peer] > patience:
-                self._hears.remove(peer)
-                self._set_online(peer, online=False)
-            self._world.network.send(self.row, peer, beacon, self._stamp(peer))
+            self._links.send_beacon(peer, beacon, self.core.round_trip(peer))
         self._poke()
 
     # -- rounds --------------------------------------------------------------------------------------------
@@ -469,7 +440,7 @@ class Replica:
         return (
             not self._calm
             and self._collector.is_due(self.machine.generation, now)
-            and self._collector.may_propose(self.core.status(), self.machine.sessions, self._online)
+            and self._collector.may_propose(self.core.status(), self.machine.sessions, self._links.online)
         )
 
     def _round(self) -> None:
@@ -509,7 +480,7 @@ class Replica:
             self._perform(self._handle(event))
         for receiver, message in todo.messages:
             self._step(message)
-            self._send(receiver, message)
+            self._links.send(receiver, message)
         if todo.commit:
             self.disk.commit(self._on_committed)
 
@@ -554,7 +525,7 @@ class Replica:
 
     def _perform(self, effects: Effects[Any]) -> None:
         if self._options.early:
-            self._post(effects.messages)
+            self._post.send(effects.messages)
             effects.messages = []
         self.disk.write(effects.records, partial(self._after_records, effects))
         if effects.truncate is not None:
@@ -562,53 +533,13 @@ class Replica:
 
     def _after_records(self, effects: Effects[Any]) -> None:
         """Do what had to wait for the records."""
-        own = self._post(effects.messages) + self._post(effects.promises)
-        self._post_deferrable(effects)
+        own = self._post.send(effects.messages) + self._post.send(effects.promises)
+        self._post.send_with_others(effects.deferrable)
         for component in effects.executions:
             self._step()
             self._execute(component)
         self._keeper.executed(effects.executions, self.clock.now)
         self._inbox.extendleft(Receive(self.row, message) for message in reversed(own))
-
-    def _post(self, messages: Sequence[tuple[Sequence[Row], Any]]) -> list[Any]:
-        """Send messages; return those to this replica itself."""
-        own = []
-        for receivers, message in messages:
-            for index, receiver in enumerate(receivers):
-                self._step(message)
-                if index == 0:
-                    self._observer.left(self.row, receivers, message)
-                if receiver == self.row:
-                    own.append(message)
-                else:
-                    self._let_ride(receiver)
-                    self._send(receiver, message)
-        return own
-
-    def _post_deferrable(self, effects: Effects[Any]) -> None:
-        for receivers, message in effects.deferrable:
-            self._step(message)
-            self._observer.left(self.row, receivers, message)
-            for receiver in receivers:
-                if not self._riding[receiver] and self._options.commit_delay:
-                    delay = self._options.commit_delay
-                    self._schedule.after(delay, self._on_ride, self.starts, receiver)
-                self._riding[receiver].append(message)
-                if not self._options.commit_delay:
-                    self._let_ride(receiver)
-
-    def _on_ride(self, start: int, receiver: Row) -> None:
-        if start == self.starts and self.alive:
-            self._guard_unless_paused(partial(self._let_ride, receiver))
-
-    def _let_ride(self, receiver: Row) -> None:
-        """Send what waited for company on the way to a peer."""
-        riding = self._riding[receiver]
-        if riding:
-            self._riding[receiver] = []
-            for message in riding:
-                self._step(message)
-                self._send(receiver, message)
 
     def _execute(self, component: Component) -> None:
         results: list[list[BatchResult]] = []

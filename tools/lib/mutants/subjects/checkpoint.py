@@ -10,6 +10,7 @@ _CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
 _EPAXOS: Final = "epaxos.protocol.epaxos.core"
 _KEEPER: Final = "epaxos.checkpoint.keeper"
 _RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
+_LINKS: Final = "epaxos.simulation.world.links"
 _REPLICA: Final = "epaxos.simulation.world.replica"
 _RESTART: Final = "epaxos.protocol.epaxos.restart"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
@@ -603,7 +604,7 @@ RESTART: Final = (
         "4.11c, decision 0005",
         (
             Patch(
-                _REPLICA,
+                _LINKS,
                 "        known = self._incarnations.setdefault(sender, stamp.incarnation)\n",
                 "        known = self._incarnations[sender] = stamp.incarnation\n",
             ),
@@ -615,8 +616,8 @@ RESTART: Final = (
         "4.11c, decision 0005",
         (
             Patch(
-                _REPLICA,
-                "        if stamp.addressee not in (None, self.incarnation):\n",
+                _LINKS,
+                "        if stamp.addressee not in (None, self._incarnation):\n",
                 "        if stamp.addressee == -1:\n",
             ),
         ),
