@@ -291,7 +291,7 @@ class Core(Protocol[MessageT]):
         """
         ...
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
         """The keys of all payloads in the log up to `frontier` and at the places `above` it.
 
         Where that has executed at a peer, they must be recalled: it is dropped from the log, at once or one day.

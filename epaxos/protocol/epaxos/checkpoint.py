@@ -274,7 +274,7 @@ class Checkpoints:
         state.executed.raise_to(keys, columns[2 * n :])
         return later
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
         """See `contract.Core`: of what has not executed here, no cut will ever name the keys."""
         over = frozenset(above)
         payloads = [
@@ -283,7 +283,8 @@ class Checkpoints:
             for slot, instance in instances.items()
             if instance.orig is not None and (slot <= frontier[row] or instance.id in over)
         ]
-        return set(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
+        # In an order that no hash decides: rows are made of them as they come.
+        return dict.fromkeys(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
 
 
 def adopted_frontier(logs: Logs, executed: Vector) -> Vector:

@@ -161,7 +161,7 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.remember(keys, columns)
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
         """See `contract.Core`."""
         return self._checkpoints.payload_keys(frontier, above)
 

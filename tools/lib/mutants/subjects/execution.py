@@ -57,8 +57,8 @@ REPLIES: Final = (
             ),
             Patch(
                 _REPLICA,
-                "        self._post_deferrable(effects)\n        for component in",
-                "        self._post_deferrable(effects)\n"
+                "        self._post.send_with_others(effects.deferrable)\n        for component in",
+                "        self._post.send_with_others(effects.deferrable)\n"
                 "        for record in effects.records:\n"
                 "            if record.id.row == self.row and record.phase is Phase.COMMITTED:\n"
                 "                self._answer_now(record.value)\n"
