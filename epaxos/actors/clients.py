@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -77,7 +77,7 @@ class _Frame:
     missing: int
     size: int
     arrived: float
-    parts: dict[int, BatchResult] = field(default_factory=dict)
+    parts: dict[int, BatchResult] | None = None
 
 
 _Range: TypeAlias = tuple[int, int, int]
@@ -269,6 +269,7 @@ class Clients:
     def _add_result(self, frame: _Frame, result: BatchResult) -> None:
         frame.missing -= len(result.outcomes)
         if frame.missing or frame.parts:
+            frame.parts = frame.parts or {}
             frame.parts[result.first] = result
         if frame.missing:
             return
@@ -349,7 +350,8 @@ def _fitted(outcomes: bytes, values: list[Any], room: int) -> tuple[bytes, list[
 
 def _joined(frame: _Frame) -> BatchResult:
     """One result for a frame whose commands executed in instances of their own."""
-    outcomes, values = _columns([frame.parts[first] for first in sorted(frame.parts)])
+    parts = frame.parts or {}
+    outcomes, values = _columns([parts[first] for first in sorted(parts)])
     return BatchResult(frame.client, frame.first, outcomes, values)
 
 

@@ -41,12 +41,14 @@ def address_of(part: zmq.Frame) -> str:
 class Round(NamedTuple):
     """Everything that waited at one moment.
 
-    `waited` is the longest time in seconds that one of its frames can have waited since the last round.
+    `waited` is the longest time in seconds that one of its frames can have waited since the last round, `news` whether
+    the descriptor of that name was readable.
     """
 
     peers: list[Arrived]
     clients: list[Arrived]
     waited: float
+    news: bool = False
 
 
 class Broken(NamedTuple):
@@ -135,10 +137,8 @@ class Mailbox:
         sources = self._sources
         if sources is None:
             return self._told.get()
-        try:
-            return self._told.get_nowait()
-        except queue.Empty:
-            pass
+        if self._told.queue:  # an exception that nothing waits costs several µs, and each round would meet it
+            return self._told.get()
         try:
             return Envelope(self._round(sources), None)
         except Exception as error:  # noqa: BLE001 - pykka calls `get` outside of its own error handling
@@ -158,7 +158,7 @@ class Mailbox:
             self._wake_reader.recv(4096)
         peers = self._take(sources.peers) if sources.peers in ready else []
         clients = self._take(sources.clients) if sources.clients in ready else []
-        return Round(peers, clients, waited if peers or clients else 0.0)
+        return Round(peers, clients, waited if peers or clients else 0.0, sources.news in ready)
 
     def _take(self, source: zmq.Socket[bytes]) -> list[Arrived]:
         """All messages that wait on a readable ROUTER, at most `capacity` and the bytes of a round.

@@ -242,7 +242,8 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            self._door.watch(time.monotonic())
+            if message.news:
+                self._door.watch(time.monotonic())
             refuses = self._left or self._standing.trouble
             self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):
