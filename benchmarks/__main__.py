@@ -16,7 +16,20 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from benchmarks import bars, failover, guard, keys, micro, plots, report, storage, wan, workloads
+from benchmarks import (
+    bars,
+    failover,
+    guard,
+    keys,
+    micro,
+    plots,
+    profiled,
+    report,
+    steps,
+    storage,
+    wan,
+    workloads,
+)
 from benchmarks.cluster import ROOT, BenchmarkError
 from benchmarks.peers import compare
 from benchmarks.study import Options, Results, Study, say
@@ -39,6 +52,8 @@ EVERYTHING: Final = [name for name in STUDIES if name != "interpreters"]
 APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "guard": guard.main,
     "micro": micro.main,
+    "profiled": profiled.main,
+    "steps": steps.main,
     "storage": storage.main,
 }
 """Programs with options of their own."""

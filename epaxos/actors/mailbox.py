@@ -137,7 +137,7 @@ class Mailbox:
         sources = self._sources
         if sources is None:
             return self._told.get()
-        if self._told.queue:  # an exception that nothing waits costs several µs, and each round would meet it
+        if self._told.queue:  # `get_nowait` raises in almost every round, for 0.7 µs
             return self._told.get()
         try:
             return Envelope(self._round(sources), None)

@@ -357,8 +357,9 @@ class Replica(pykka.ThreadingActor):
     def _propose_at(self) -> float:
         """When an instance may be made of what waits; infinity if nothing waits, or for as long as it may not."""
         in_flight = self._core.in_flight
-        if self._takes_part and in_flight < self._config.max_instances and self._has_room():
-            return self._clients.due(in_flight == 0)
+        due = self._clients.due(in_flight == 0)
+        if due < _NEVER and in_flight < self._config.max_instances and self._takes_part and self._has_room():
+            return due
         return _NEVER
 
     def _has_room(self) -> bool:

@@ -5,7 +5,7 @@ held as columns, so that nothing is done once a command where a column can be ha
 
 A `Payload` is what one instance carries: the batches that one replica took from its clients in one round, with their
 columns joined and five numbers a batch, its head, as columns too. A thousand clients with one command each cost the
-replicas that execute them little more than one client with a thousand (`docs/performance.md`). It is encoded once, by
+replicas that execute them little more than one client with a thousand (`docs/profile.md`). It is encoded once, by
 who proposes it; replicas store and forward those bytes.
 To the protocol it is opaque but for the keys it reads and writes (`protocol.command.Command`).
 """
