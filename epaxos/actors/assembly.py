@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings
@@ -17,10 +18,10 @@ from epaxos.config import Config
 from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
-from epaxos.protocol.epaxos.messages import Message
-from epaxos.protocol.epaxos.state import Settings
+from epaxos.protocol.epaxos import state as epaxos
 from epaxos.protocol.ids import Row
-from epaxos.protocol.kinds import EPAXOS
+from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS, Kind
+from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.protocol.quorums import Quorums
 from epaxos.statemachine.batch import REPLY_HEAD, Limits, decode_payload
 from epaxos.statemachine.machine import StateMachine
@@ -29,7 +30,7 @@ from epaxos.statemachine.sessions import Budget
 from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 from epaxos.storage.memory_engine import MemoryEngine
-from epaxos.transport.codec import MESSAGE_NAMES
+from epaxos.transport.pages import PAGES
 
 _LEASE: Final = 10
 """Time-outs for which a checkpoint is kept for a peer that fetches it and falls silent."""
@@ -64,7 +65,7 @@ class Disk(NamedTuple):
 class Parts(NamedTuple):
     """What a Replica drives; `resumes` is whether it has a past."""
 
-    core: Core[Message]
+    core: Core[Any]
     machine: StateMachine
     disk: Disk
     stats: ReplicaStats
@@ -78,7 +79,7 @@ def make_parts(config: Config, row: Row) -> Parts:
         StorageError: the directory cannot be used.
     """
     replica = config.replicas[row]
-    identity = Identity(config.identity, config.n, row, replica.name)
+    identity = Identity(config.identity, config.n, row, replica.name, config.protocol)
     storage = config.storage
     engine = open_engine(
         storage.engine,
@@ -98,17 +99,19 @@ def make_parts(config: Config, row: Row) -> Parts:
 
 
 def _load(config: Config, row: Row, engine: Engine) -> Parts:
-    rows = EPAXOS.rows(config.n)
+    kind = KINDS[config.protocol]
+    rows = kind.rows(config.n)
     journal = Journal(engine, rows, decode_payload, lasting=engine.name != MemoryEngine.name)
     log = journal.load()
     incarnation = log.incarnations.pop(row, None)
     if incarnation is None:
         incarnation = secrets.randbits(64) or 1
         journal.remember(row, incarnation)
-    checkpoint = Fetched(rows, EPAXOS.width(config.n), decode_payload)
+    checkpoint = Fetched(rows, kind.width(config.n), decode_payload)
     _read_checkpoint(engine, checkpoint)
     durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
-    core = EPAXOS.make(_settings(config, row), Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
+    settings = _SETTINGS[kind.name](config, row)
+    core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     machine = StateMachine(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame)
     )
@@ -117,10 +120,11 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
         [replica.name for replica in config.replicas],
         row,
         [operation.name for operation in Operation],
-        list(MESSAGE_NAMES.values()),
+        list(PAGES[kind.name].names.values()),
         config.slow_quorum,
+        kind,
     )
-    keeper = _make_keeper(config, core, machine, engine)
+    keeper = _make_keeper(config, kind, core, machine, engine)
     keeper.writer.loaded(checkpoint)
     disk = Disk(engine, journal, keeper, incarnation, log.incarnations, log.kept)
     return Parts(core, machine, disk, stats, bool(log.records) or checkpoint.complete)
@@ -138,8 +142,8 @@ def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
         snapshot.close()
 
 
-def _settings(config: Config, row: Row) -> Settings:
-    return Settings(
+def _epaxos(config: Config, row: Row) -> epaxos.Settings:
+    return epaxos.Settings(
         row=row,
         quorums=Quorums(config.n, config.f, config.e),
         thrifty=config.thrifty,
@@ -150,10 +154,31 @@ def _settings(config: Config, row: Row) -> Settings:
     )
 
 
-def _make_keeper(config: Config, core: Core[Message], machine: StateMachine, engine: Engine) -> Keeper:
+def _multipaxos(config: Config, row: Row) -> multipaxos.Settings:
+    return multipaxos.Settings(
+        row=row,
+        quorums=Quorums(config.n, config.f, config.e),
+        learn=multipaxos.Learn(config.learn),
+        beacon=config.beacon,
+        retry=config.retry,
+        timeout=config.timeout,
+        retain=config.storage.retain,
+    )
+
+
+_SETTINGS: Final[dict[str, Callable[[Config, Row], Any]]] = {
+    EPAXOS.name: _epaxos,
+    MULTIPAXOS.name: _multipaxos,
+}
+"""What makes the settings of each protocol's core."""
+
+
+def _make_keeper(
+    config: Config, kind: Kind, core: Core[Any], machine: StateMachine, engine: Engine
+) -> Keeper:
     writer = CheckpointWriter(core, machine, engine.stage_state, engine.snapshot_state)
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
-    rows = EPAXOS.rows(config.n)
+    rows = kind.rows(config.n)
     source = Source(rows, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage
     settings = KeeperSettings(storage.checkpoint, storage.checkpoint_instances, config.timeout / 2)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from epaxos.actors.assembly import Parts
 from epaxos.actors.catchup import CatchUpReporter
@@ -14,7 +14,6 @@ from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
 from epaxos.errors import FrameError, RowRefused, StorageError
 from epaxos.protocol.contract import Component, Effects
-from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import Instance
 from epaxos.protocol.transfer import CheckpointRows, TransferMessage
@@ -40,7 +39,7 @@ class Shell(NamedTuple):
     tell     brings a message from another thread to the Replica
     """
 
-    perform: Callable[[Effects[Message], float], None]
+    perform: Callable[[Effects[Any], float], None]
     send: Callable[[Row, TransferMessage], None]
     tell: Callable[[object], None]
 
@@ -89,7 +88,7 @@ class Durability:
         self._disk.journal.persist(records)
         self._stats.persisted(len(records), time.monotonic() - began)
 
-    def after_records(self, effects: Effects[Message], now: float) -> None:
+    def after_records(self, effects: Effects[Any], now: float) -> None:
         """Do what else the core asks of the disk, once its records are durable."""
         if effects.truncate is not None:
             self._disk.journal.drop(effects.truncate)

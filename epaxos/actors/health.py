@@ -75,6 +75,8 @@ def examine(config: Config, standing: Standing, stats: ReplicaStats) -> Health:
         unready.append("catching up: it fetches the checkpoint of a peer")
     if not stats.has_quorum:
         unready.append(no_quorum(stats))
+    elif not stats.gauges.led:
+        unready.append("no leader: the replicas are about to elect one")
     if not dead and worked > patience:
         unready.append(f"slow: at work on one round for {worked:.1f} s; {patience:g} s are the limit")
     facts = {"version": __version__, "quorum": stats.quorum, "heard": stats.heard}

@@ -18,7 +18,6 @@ import zmq
 
 from epaxos.actors.mailbox import readable
 from epaxos.metrics import ReplicaStats
-from epaxos.transport.codec import MESSAGE_NAMES
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
 """Bytes of messages that wait for a slow peer at most, unless one alone is larger. What comes then is dropped and
@@ -102,7 +101,7 @@ class Link:
         self._name = name
         self._seal = seal
         self._frame_bytes = min(FRAME_BYTES, max_frame - _HEAD)
-        self._traffic = {kind: stats.message_traffic("sent", kind, name) for kind in MESSAGE_NAMES.values()}
+        self._traffic = {kind: stats.message_traffic("sent", kind, name) for kind in stats.message_types}
         self._queue: deque[Outgoing] = deque()
         self._refused = False
         self.waiting = 0

@@ -15,9 +15,9 @@ from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
-from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest
+from epaxos.transport.codec import Beat, Codec, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
-from epaxos.transport.pages import PeerMessage
+from epaxos.transport.pages import PAGES, PeerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,10 @@ class Peers:
         """The peers that have said that they know this incarnation."""
         self._logged: set[tuple[str, str, str]] = set()
         self._traffic = [
-            {kind: stats.message_traffic("received", name, replica) for kind, name in MESSAGE_NAMES.items()}
+            {
+                kind: stats.message_traffic("received", name, replica)
+                for kind, name in PAGES[config.protocol].names.items()
+            }
             if replica != self._names[row]
             else {}
             for replica in self._names

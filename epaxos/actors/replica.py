@@ -37,13 +37,13 @@ from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
-from epaxos.protocol.epaxos.messages import OVERTAKING, Beacon, Message
 from epaxos.protocol.ids import Row, Vector, slots_text
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Payload, decode_payload, make_collection, make_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
-from epaxos.transport.pages import PeerMessage
+from epaxos.transport.codec import Codec, encode_message
+from epaxos.transport.pages import BEACONS, PAGES, PeerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class Replica(pykka.ThreadingActor):
         self._config = config
         self._row = row
         self._parts = parts
+        self._kind = KINDS[config.protocol]
         self._hosts = hosts
         self._core, self._machine, disk, self._stats, _ = parts
         shell = Shell(self._perform, self._send_later, self._tell)
@@ -115,12 +116,14 @@ class Replica(pykka.ThreadingActor):
         self._bounds = limits.bounds
         self._clients = Clients(config, limits, self._stats, self._reply, self._room, self._machine.ended)
         self._collector = Collector(
-            CollectorSettings(config.collect, row, config.n, config.slow_quorum, config.max_instances)
+            CollectorSettings(
+                config.collect, row, config.n, config.slow_quorum, config.max_instances, self._kind.owned
+            )
         )
         self._peers = Peers(
             config,
             row,
-            Codec(config.n, decode_payload),
+            Codec(config.n, decode_payload, PAGES[config.protocol], self._kind.rows(config.n)),
             self._stats,
             self._refuse,
             Known(disk.incarnation, disk.incarnations, disk.kept, disk.journal.remember),
@@ -291,7 +294,7 @@ class Replica(pykka.ThreadingActor):
 
     def _on_round(self, round_: Round) -> None:
         began = time.monotonic()
-        effects: Effects[Message] = Effects()
+        effects: Effects[Any] = Effects()
         self._take_peer_frames(round_, effects, began)
         questions = [
             question
@@ -313,7 +316,7 @@ class Replica(pykka.ThreadingActor):
                 remote.tick(began)
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
-    def _take_peer_frames(self, round_: Round, effects: Effects[Message], now: float) -> None:
+    def _take_peer_frames(self, round_: Round, effects: Effects[Any], now: float) -> None:
         heard: dict[Row, Heard] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
@@ -321,7 +324,7 @@ class Replica(pykka.ThreadingActor):
                 if opened.beat is not None or opened.sender not in heard:
                     heard[opened.sender] = Heard(now, opened.incarnation, opened.hears, opened.beat)
                 for message in opened.messages:
-                    if isinstance(message, Beacon) and not self._is_current:
+                    if isinstance(message, BEACONS) and not self._is_current:
                         self._note_to_reach(opened.sender, message.committed)
                     if not self._takes_part:
                         continue
@@ -332,7 +335,7 @@ class Replica(pykka.ThreadingActor):
         for sender, last in heard.items():
             self._remotes[sender].hear(last)
 
-    def _take_own_events(self, effects: Effects[Message], now: float) -> None:
+    def _take_own_events(self, effects: Effects[Any], now: float) -> None:
         """What this replica itself has to say to the core: proposals, its peers' health, the time."""
         changes, self._peer_changes = self._peer_changes, []
         for change in changes:
@@ -458,7 +461,7 @@ class Replica(pykka.ThreadingActor):
 
     # -- effects -------------------------------------------------------------------------------------------
 
-    def _perform(self, effects: Effects[Message], now: float) -> None:
+    def _perform(self, effects: Effects[Any], now: float) -> None:
         """Do what the core asked for, in the order of `protocol.contract`."""
         executions: list[Component] = []
         while True:
@@ -479,7 +482,7 @@ class Replica(pykka.ThreadingActor):
             self._execute(executions)
             self._durability.executed(executions, now)
 
-    def _post(self, effects: Effects[Message]) -> list[Message]:
+    def _post(self, effects: Effects[Any]) -> list[Any]:
         """Put messages into the outboxes; return those to this replica itself."""
         own = []
         for receivers, message in (*effects.messages, *effects.promises):
@@ -644,6 +647,10 @@ class Replica(pykka.ThreadingActor):
             machine.sessions,
             core.truncated,
             core.kept,
+            self._kind.owned or core.leader is not None,
+            core.leader == self._row,
+            core.ballot,
+            self._core.coverage.get("elected", 0),
         )
 
 
@@ -667,7 +674,9 @@ _GAUGES: Final = 0.05
 
 _NEVER: Final = float("inf")
 
+_OVERTAKING: Final = frozenset(kind for page in PAGES.values() for kind in page.overtaking)
+
 
 def _outgoing(message: PeerMessage) -> Outgoing:
     kind = type(message)
-    return outgoing(MESSAGE_NAMES[kind], encode_message(message), kind in OVERTAKING)
+    return outgoing(kind.__name__, encode_message(message), kind in _OVERTAKING)

@@ -51,7 +51,10 @@ def describe(
         "generation": machine.generation,
         "proposals": stats.proposals,
         "commits": commits,
-        "fast_path_ratio": commits["fast"] / decided if decided else None,
+        "protocol": config.protocol,
+        "leader": None if core.leader is None else config.replicas[core.leader].name,
+        "ballot": core.ballot,
+        "fast_path_ratio": commits["fast"] / decided if decided and "fast" in commits else None,
         "executed_commands": sum(machine.executed),
         "latency": {
             "bounds_s": list(stats.execution_latency.bounds),

@@ -39,7 +39,6 @@ from epaxos.checkpoint.rows import (
 from epaxos.config import Config
 from epaxos.errors import BackupError, ConfigError, FrameError, StorageError
 from epaxos.protocol.ids import Row as ReplicaRow
-from epaxos.protocol.kinds import EPAXOS
 from epaxos.statemachine.batch import decode_payload
 from epaxos.statemachine.sessions import Sessions
 from epaxos.storage.directory import sync_directory
@@ -137,12 +136,12 @@ def _fill(
 ) -> None:
     """Write one directory, under a name that no replica has."""
     shutil.rmtree(directory, ignore_errors=True)  # what an attempt before this one left
-    identity = Identity(config.identity, config.n, row, config.replicas[row].name)
+    identity = Identity(config.identity, config.n, row, config.replicas[row].name, config.protocol)
     engine = open_engine(config.storage.engine, directory, identity, "always", 1.0, create=True)
     try:
-        _stage(engine, backup, EPAXOS.rows(config.n))
+        _stage(engine, backup, identity.rows)
         engine.commit_state()
-        journal = Journal(engine, EPAXOS.rows(config.n), decode_payload)
+        journal = Journal(engine, identity.rows, decode_payload)
         for replica, incarnation in incarnations.items():
             journal.remember(replica, incarnation)
     finally:

@@ -54,7 +54,7 @@ def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnap
         try:
             blob = snapshot.get(META)
             if blob is not None:
-                meta = read_meta(blob, reading.identity.n)
+                meta = read_meta(blob, reading.identity.rows)
                 if all(map(ge, meta.executed, wanted)):
                     return snapshot, meta
         except BaseException:

@@ -70,7 +70,7 @@ def _figures(tally: Tally, elapsed: float, commits: Mapping[str, int] | None) ->
 
 def fast_path_ratio(commits: Mapping[str, int] | None) -> float | None:
     """The share of instances that committed on the fast path; None if none did at all or nobody knows."""
-    if commits is None or not sum(commits.values()):
+    if commits is None or "fast" not in commits or not sum(commits.values()):
         return None
     return round(commits["fast"] / sum(commits.values()), 6)
 

@@ -20,6 +20,7 @@ class CollectorSettings(NamedTuple):
     interval   seconds between two collections, at least
     quorum     how many replicas a commit takes
     instances  own instances in flight at most
+    owned      whether each row of the log has an owner, for whom others wait (`protocol.kinds`)
     """
 
     interval: float
@@ -27,6 +28,7 @@ class CollectorSettings(NamedTuple):
     n: int
     quorum: int
     instances: int
+    owned: bool = True
 
 
 class Collector:
@@ -58,7 +60,7 @@ class Collector:
             and len(online) + 1 >= settings.quorum
             and status.in_flight < settings.instances
             and all(
-                row == settings.row or row in online or committed == seen
+                not settings.owned or row == settings.row or row in online or committed == seen
                 for row, (committed, seen) in enumerate(zip(status.committed, status.seen, strict=True))
             )
         )

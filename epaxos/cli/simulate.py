@@ -16,6 +16,7 @@ from epaxos.cli.failures import Exit
 from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
 from epaxos.cli.pages import Page
 from epaxos.cli.topology import report_topology, topology_options
+from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.simulation.failure.explain import explain, explain_seed, headline, replay_command, version
 from epaxos.simulation.failure.trace import Trace, run_traced
 from epaxos.simulation.plan.options import FAULTS, LARGEST, SMALLEST, Overrides
@@ -89,6 +90,13 @@ def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> 
     help=f"Which kinds of faults instead: all, none, or some of {', '.join(FAULTS)}.",
 )
 @click.option(
+    "--protocol",
+    type=click.Choice(list(KINDS)),
+    default=EPAXOS.name,
+    show_default=True,
+    help="Which protocol the replicas run.",
+)
+@click.option(
     "--operations", type=click.IntRange(1), metavar="N", help="How many commands of clients instead."
 )
 @click.option("--trace", is_flag=True, help="Print every message of the seed, and what else happens.")
@@ -114,6 +122,7 @@ def simulate(
     seed: int | None,
     seeds: range | None,
     operations: int | None,
+    protocol: str,
     *,
     topology: str | None,
     trace: bool,
@@ -159,7 +168,7 @@ def simulate(
     for name, value in load.items():
         if value is not None:
             raise click.UsageError(f"--{name} is about a run over a table: say which with --topology FILE")
-    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations)
+    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations, protocol)
     duration = given.pop("duration")
     many = seeds is not None or duration is not None
     _refuse_together(many and seed is not None, "--seed N and a sweep (--seeds, --duration)")

@@ -11,6 +11,10 @@ from typing import Final, NamedTuple
 
 from epaxos.config.kinds import Choice, Directory, Duration, Host, Integer, Kind, Name, Switch, show
 
+EPAXOS: Final = "epaxos"
+MULTIPAXOS: Final = "multipaxos"
+"""Names of the protocols, as in `protocol.kinds`: a client reads the configuration and needs no core."""
+
 TOP: Final = ""
 REPLICAS: Final = "replicas"
 """The array of tables, one a replica; its keys have no defaults and no environment variables."""
@@ -67,6 +71,21 @@ _PORT: Final = Integer(1, 65535)
 
 KEYS: Final = (
     Key(TOP, "name", "local", Name(), "Name of the cluster; part of its fingerprint."),
+    Key(
+        TOP,
+        "protocol",
+        EPAXOS,
+        Choice((EPAXOS, MULTIPAXOS)),
+        "How replicas agree: without a leader, or by one, which conflicts cost nothing; part of the cluster's "
+        "fingerprint.",
+    ),
+    Key(
+        TOP,
+        "learn",
+        "votes",
+        Choice(("votes", "commits")),
+        "With `multipaxos`: how followers learn what is chosen, from everybody's votes or from the leader's commits.",
+    ),
     Key(
         TOP,
         "thrifty",

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from epaxos.config.keys import EPAXOS
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
@@ -82,6 +83,8 @@ class Config:
     """
 
     name: str
+    protocol: str
+    learn: str
     thrifty: bool
     aggregate: bool
     max_batch: int
@@ -123,7 +126,7 @@ class Config:
         Less than the fingerprint: the sizes of keys and values may be raised between two starts, the replicas and
         their quorums may not be changed under promises that were made with others.
         """
-        return _hash([self.name, _members(self), self.f, self.e])
+        return _hash([self.name, _members(self), self.f, self.e, *_protocol(self)])
 
     @property
     def max_peer_frame(self) -> int:
@@ -173,10 +176,15 @@ def _members(config: Config) -> list[tuple[int, str]]:
     return sorted((replica.pid, replica.name) for replica in config.replicas)
 
 
+def _protocol(config: Config) -> list[object]:
+    """What of the protocol all replicas must have in common: nothing where there was no choice before."""
+    return [] if config.protocol == EPAXOS else [config.protocol]
+
+
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas of a cluster must have in common."""
     sizes = [config.max_key, config.max_value, config.max_frame]
-    return _hash([config.name, _members(config), config.f, config.e, *sizes]) or 1
+    return _hash([config.name, _members(config), config.f, config.e, *sizes, *_protocol(config)]) or 1
 
 
 def _hash(values: list[object]) -> int:

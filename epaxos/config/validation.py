@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from epaxos.config.keys import REPLICAS, TOP, keys_of
+from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, REPLICAS, TOP, keys_of
 from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig
 from epaxos.config.replicas import read_replicas
 from epaxos.config.settings import Setting, Settings, read_defaults, read_document, read_environment
@@ -33,6 +33,7 @@ def make_config(
     read_environment(environ or {}, settings, problems)
     problems += _wrong_orders(settings)
     problems += _wrong_frame(settings)
+    problems += _wrong_protocol(settings)
     tables = document.get(REPLICAS)
     replicas = read_replicas(tables, source, problems)
     if isinstance(tables, list) and tables:
@@ -78,6 +79,26 @@ def _wrong_frame(settings: Settings) -> Iterator[str]:
     if frame.value < needed:
         reason = f"max_key {key.elsewhere} + 2 * max_value {value.elsewhere} + {FRAME_OVERHEAD}"
         yield _problem(frame, f"at least {needed}, which is {reason}")
+
+
+_OF_EPAXOS: Final = ("e", "thrifty")
+_OF_LEADER: Final = ("learn",)
+"""Keys that say nothing with the other protocol; with it they may only stand as they stand by default."""
+
+
+_DEFAULTS: Final = {key.path: key.default for key in KEYS}
+
+
+def _wrong_protocol(settings: Settings) -> Iterator[str]:
+    """A problem for each key that was changed and says nothing with the protocol that was chosen."""
+    protocol = settings.get("protocol")
+    if protocol is None:
+        return
+    idle, other = (_OF_LEADER, MULTIPAXOS) if protocol.value == EPAXOS else (_OF_EPAXOS, EPAXOS)
+    for path in idle:
+        setting = settings.get(path)
+        if setting is not None and setting.raw != _DEFAULTS[path]:
+            yield _problem(setting, f'only with protocol = "{other}"; it is {protocol.elsewhere}')
 
 
 def _wrong_quorums(settings: Settings, n: int) -> Iterator[str]:

@@ -7,16 +7,14 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_index, read_meta, read_values
 from epaxos.errors import DataCorrupt, FrameError
 from epaxos.inspection.wording import bytes_text
-from epaxos.protocol.contract import CoreStatus, Durable
-from epaxos.protocol.epaxos.core import EPaxos
-from epaxos.protocol.epaxos.state import Settings
-from epaxos.protocol.ids import InstanceId, Row, Vector
-from epaxos.protocol.kinds import EPAXOS
+from epaxos.protocol.contract import Core, CoreStatus, Durable
+from epaxos.protocol.ids import InstanceId, Row, Vector, covers
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.quorums import make_quorums
 from epaxos.statemachine.batch import decode_payload
@@ -70,18 +68,24 @@ class Contents:
     checkpoint: Checkpoint | None
 
     @cached_property
-    def core(self) -> EPaxos:
+    def core(self) -> Core[Any]:
         """A core that has begun with this, as the replica would, and executed what it can; it is told nothing more."""
         checkpoint = self.checkpoint
-        executed = (-1,) * self.identity.n if checkpoint is None else checkpoint.executed
+        executed = (-1,) * self.identity.rows if checkpoint is None else checkpoint.executed
         entries = [] if checkpoint is None else checkpoint.entries
         logged = [
             record for record in self.records.values() if record.id.slot > self.truncated[record.id.row]
         ]
-        settings = Settings(self.identity.row, make_quorums(self.identity.n))
-        core = EPaxos(settings, Random(0), Durable(logged, self.truncated, executed, entries))  # noqa: S311
-        core.state.execute_decided()
+        kind = KINDS[self.identity.protocol]
+        settings = kind.settings(self.identity.row, make_quorums(self.identity.n))
+        core = kind.make(settings, Random(0), Durable(logged, self.truncated, executed, entries))  # noqa: S311
+        core.resume(0.0)
         return core
+
+    @cached_property
+    def above(self) -> frozenset[InstanceId]:
+        """What executes above the frontier."""
+        return frozenset(self.core.cut().above)
 
     @cached_property
     def progress(self) -> CoreStatus:
@@ -90,7 +94,7 @@ class Contents:
 
     def is_executed(self, place: InstanceId) -> bool:
         """Whether an instance has executed, or does so when the replica starts."""
-        return self.core.state.executor.has_executed(place)
+        return covers(self.progress.executed, place) or place in self.above
 
     def is_committed(self, place: InstanceId) -> bool:
         """Whether what was decided for an instance is known here."""
@@ -126,7 +130,7 @@ def read_contents(path: Path) -> Contents:
     with Reading(path) as reading:
         try:
             # In this order: what the log has dropped by now is in every later checkpoint.
-            log = read_journal(reading.scan_log(), reading.identity.n, decode_payload)
+            log = read_journal(reading.scan_log(), reading.identity.rows, decode_payload)
             checkpoint = _read_checkpoint(reading)
         except FrameError as error:
             raise DataCorrupt(f"{path} holds commands that cannot be read: {error}") from error
@@ -153,11 +157,11 @@ def _read_checkpoint(reading: Reading) -> Checkpoint | None:
         meta = snapshot.get(META)
         if meta is None:
             return None
-        found = _scan(snapshot, reading.identity.n)
+        found = _scan(snapshot, KINDS[reading.identity.protocol].width(reading.identity.n))
     finally:
         snapshot.close()
     return Checkpoint(
-        executed=read_meta(meta, reading.identity.n).executed,
+        executed=read_meta(meta, reading.identity.rows).executed,
         entries=found.entries,
         keys=len(found.values),
         deleted=len(found.remembered - found.values),
@@ -175,7 +179,7 @@ class _Found:
         self.sessions = 0
 
 
-def _scan(snapshot: StateSnapshot, n: int) -> _Found:
+def _scan(snapshot: StateSnapshot, width: int) -> _Found:
     found = _Found()
     after = b""
     while rows := snapshot.scan(after, _AT_A_TIME):
@@ -185,7 +189,7 @@ def _scan(snapshot: StateSnapshot, n: int) -> _Found:
             if kind == ENTRY:
                 found.entries.append(decode_whole(blob, decode_payload))
             elif kind == INDEX:
-                found.remembered.update(read_index(EPAXOS.width(n), blob)[0])
+                found.remembered.update(read_index(width, blob)[0])
             elif kind == SESSION:
                 found.sessions += 1
             elif kind == VALUE:

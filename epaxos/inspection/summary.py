@@ -34,7 +34,7 @@ def summarise(contents: Contents) -> dict[str, Any]:
         "instances": {phase.name.lower(): phases[phase] for phase in Phase},
         "undecided": _counted(contents.undecided()),
         "waiting": _counted(contents.waiting()),
-        "executed_above": _counted(contents.core.state.executor.above),
+        "executed_above": _counted(sorted(contents.above)),
         "checkpoint": None
         if checkpoint is None
         else {"keys": checkpoint.keys, "deleted": checkpoint.deleted, "sessions": checkpoint.sessions},
@@ -42,20 +42,21 @@ def summarise(contents: Contents) -> dict[str, Any]:
 
 
 def _rows(contents: Contents) -> list[dict[str, Any]]:
-    progress, checkpoint = contents.progress, contents.checkpoint
-    none = (-1,) * contents.identity.n
+    progress, checkpoint, identity = contents.progress, contents.checkpoint, contents.identity
+    none = (-1,) * identity.rows
+    rest = (-1,) * (identity.n - identity.rows)  # replicas that are known and own no row of the log
     return [
         {
             "row": row,
             "letter": row_name(row),
-            "truncated": contents.truncated[row],
-            "checkpoint": (none if checkpoint is None else checkpoint.executed)[row],
-            "executed": progress.executed[row],
-            "committed": progress.committed[row],
-            "highest": progress.seen[row],
+            "truncated": (*contents.truncated, *rest)[row],
+            "checkpoint": (*(none if checkpoint is None else checkpoint.executed), *rest)[row],
+            "executed": (*progress.executed, *rest)[row],
+            "committed": (*progress.committed, *rest)[row],
+            "highest": (*progress.seen, *rest)[row],
             "incarnation": _hexadecimal(contents.incarnations.get(row)),
         }
-        for row in range(contents.identity.n)
+        for row in range(max(identity.n, identity.rows))
     ]
 
 

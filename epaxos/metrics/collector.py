@@ -131,6 +131,11 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         lambda stats: stats.served_bytes,
     ),
     (
+        "epaxos_elections_total",
+        "Times that this replica has become the leader; 0 with a protocol without one.",
+        lambda stats: stats.gauges.elections,
+    ),
+    (
         "epaxos_replies_cut_total",
         "Replies to clients without some of the results, for which there was no room.",
         lambda stats: stats.replies_cut,
@@ -170,6 +175,16 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         "epaxos_in_flight_instances",
         "Instances that this replica coordinates and that are not committed.",
         lambda stats: stats.gauges.in_flight,
+    ),
+    (
+        "epaxos_leads",
+        "Whether this replica leads: 1 or 0.",
+        lambda stats: stats.gauges.leads,
+    ),
+    (
+        "epaxos_ballot",
+        "Highest ballot that this replica knows, of a protocol with a leader.",
+        lambda stats: stats.gauges.ballot,
     ),
     ("epaxos_keys", "Keys that have a value.", lambda stats: stats.gauges.keys),
     ("epaxos_sessions", "Client sessions remembered.", lambda stats: stats.gauges.sessions),
@@ -317,17 +332,17 @@ def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
     yield _frontier(
         "epaxos_committed_slot",
         "Highest slot of a row up to which everything is committed here; -1 if nothing is.",
-        zip(stats.replicas, gauges.committed, strict=True),
+        zip(stats.rows, gauges.committed, strict=False),
     )
     yield _frontier(
         "epaxos_executed_slot",
         "Highest slot of a row up to which everything is executed here; -1 if nothing is.",
-        zip(stats.replicas, gauges.executed, strict=True),
+        zip(stats.rows, gauges.executed, strict=False),
     )
     yield _frontier(
         "epaxos_truncated_slot",
         "Highest slot of a row up to which the log has been dropped here; -1 if it never was.",
-        zip(stats.replicas, gauges.truncated or (-1,) * len(stats.replicas), strict=True),
+        zip(stats.rows, gauges.truncated or (-1,) * len(stats.rows), strict=False),
     )
 
 

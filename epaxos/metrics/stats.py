@@ -21,14 +21,14 @@ from epaxos.metrics.histogram import (
     LATENCY_BOUNDS,
     Histogram,
 )
-from epaxos.protocol.kinds import EPAXOS
+from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
 
 Direction: TypeAlias = Literal["sent", "received"]
 DropReason: TypeAlias = Literal["full", "offline"]
 
 DIRECTIONS: Final[tuple[Direction, ...]] = ("sent", "received")
 DROP_REASONS: Final[tuple[DropReason, ...]] = ("full", "offline")
-COMMIT_PATHS: Final = EPAXOS.paths
+COMMIT_PATHS: Final = tuple(dict.fromkeys(path for kind in KINDS.values() for path in kind.paths))
 
 ERROR_KINDS: Final = (
     # frames, on any socket: `FrameError.kind`
@@ -55,6 +55,10 @@ ERROR_KINDS: Final = (
 """The values of the label `kind`; ``docs/metrics.md`` says what each means."""
 
 
+LOG_ROW: Final = "log"
+"""What the only row of commands is called, of a protocol whose rows have no owners."""
+
+
 class Gauges(NamedTuple):
     """How far the replica is: one consistent picture, replaced as a whole.
 
@@ -67,6 +71,10 @@ class Gauges(NamedTuple):
     truncated  per row, the highest slot up to which the log has been dropped; -1, or nothing at all, if it
                never was
     log        instances that the log holds in memory
+    led        of a protocol with a leader: whether there is one, as far as this replica knows
+    leads      whether this replica is it
+    ballot     the highest ballot that it knows
+    elections  how often it has become the leader
     """
 
     committed: Sequence[int]
@@ -77,6 +85,10 @@ class Gauges(NamedTuple):
     sessions: int = 0
     truncated: Sequence[int] = ()
     log: int = 0
+    led: bool = True
+    leads: bool = False
+    ballot: int = 0
+    elections: int = 0
 
 
 class Traffic:
@@ -98,6 +110,7 @@ class ReplicaStats:
         operations: the names of the state machine's operations, by code.
         message_types: the names of the messages between replicas.
         quorum: how many replicas a commit takes, this one included.
+        kind: the protocol.
 
     Written directly, where there is no method for it:
 
@@ -140,6 +153,7 @@ class ReplicaStats:
         "kept_bytes",
         "mailbox_depth",
         "mailbox_wait",
+        "message_types",
         "operations",
         "peer_round_trip",
         "peer_up",
@@ -157,6 +171,7 @@ class ReplicaStats:
         "round_events",
         "rounds",
         "row",
+        "rows",
         "served_bytes",
         "storage_bytes",
         "storage_failed",
@@ -170,11 +185,14 @@ class ReplicaStats:
         operations: Sequence[str],
         message_types: Sequence[str],
         quorum: int,
+        kind: Kind = EPAXOS,
     ) -> None:
         self.replicas = tuple(replicas)
         self.row = row
         self.quorum = quorum
         self.peers = self.replicas[:row] + self.replicas[row + 1 :]
+        self.message_types = tuple(message_types)
+        self.rows = self.replicas if kind.owned else (LOG_ROW,)
         self.operations = tuple(name.lower() for name in operations)
 
         self.proposals = 0
@@ -195,7 +213,7 @@ class ReplicaStats:
         self.replies_waiting = 0
         self.replies_cut = 0
         self.replies_dropped = 0
-        self.commits = dict.fromkeys(COMMIT_PATHS, 0)
+        self.commits = dict.fromkeys(kind.paths, 0)
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
         self.peer_up = dict.fromkeys(self.peers, False)

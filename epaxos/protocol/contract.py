@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import Instance, Value
 
 MessageT = TypeVar("MessageT")
@@ -162,7 +162,11 @@ class Effects(Generic[MessageT]):
 
 
 class CoreStatus(NamedTuple):
-    """A copy of a core's main figures, for people and metrics; `kept` is how many instances its log holds."""
+    """A copy of a core's main figures, for people and metrics.
+
+    `kept` is how many instances its log holds. Of a protocol with a leader, `leader` is the row of the one that this
+    replica follows, or None while it knows of none, and `ballot` the highest that it knows.
+    """
 
     committed: Vector
     executed: Vector
@@ -171,6 +175,8 @@ class CoreStatus(NamedTuple):
     in_flight: int
     pending: int
     kept: int
+    leader: Row | None = None
+    ballot: Ballot = 0
 
 
 Columns: TypeAlias = Sequence[Sequence[Slot]]

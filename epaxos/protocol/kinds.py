@@ -8,7 +8,10 @@ from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos.core import EPaxos
-from epaxos.protocol.epaxos.state import Settings
+from epaxos.protocol.epaxos.state import Settings as EPaxosSettings
+from epaxos.protocol.multipaxos.core import MultiPaxos
+from epaxos.protocol.multipaxos.state import ROWS
+from epaxos.protocol.multipaxos.state import Settings as LedSettings
 
 
 class Kind(NamedTuple):
@@ -17,14 +20,38 @@ class Kind(NamedTuple):
     rows   rows of the log of n replicas: a property of the protocol, not the number of replicas
     width  numbers that its core remembers of a key, with n replicas (`Core.width`, before there is a core)
     paths  how its instances can be committed (`contract.CommitNote.path`)
-    make   a core that begins with what is durable
+    owned  whether each row has an owner, for whom others wait
+    settings, make  the settings of a core, from its row and quorums at least; a core that begins with what is durable
     """
 
     name: str
     rows: Callable[[int], int]
     width: Callable[[int], int]
     paths: tuple[str, ...]
-    make: Callable[[Settings, Random, Durable | None], Core[Any]]
+    owned: bool
+    settings: Callable[..., Any]
+    make: Callable[[Any, Random, Durable | None], Core[Any]]
 
 
-EPAXOS: Final = Kind("epaxos", lambda n: n, lambda n: 4 * n, ("fast", "slow", "recovered"), EPaxos)
+EPAXOS: Final = Kind(
+    "epaxos",
+    lambda n: n,
+    lambda n: 4 * n,
+    ("fast", "slow", "recovered"),
+    owned=True,
+    settings=EPaxosSettings,
+    make=EPaxos,
+)
+
+MULTIPAXOS: Final = Kind(
+    "multipaxos",
+    lambda _: ROWS,
+    lambda _: 1,
+    ("led", "forwarded", "recovered"),
+    owned=False,
+    settings=LedSettings,
+    make=MultiPaxos,
+)
+"""One row of commands, ordered by a leader, and one for what the replica has promised."""
+
+KINDS: Final = {kind.name: kind for kind in (EPAXOS, MULTIPAXOS)}

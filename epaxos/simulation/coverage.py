@@ -9,6 +9,7 @@ from typing import Any, Final
 from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.epaxos.messages import Commit, Nack, Recover
 from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.world.observer import Observer
@@ -93,6 +94,43 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 """All that a large number of seeds must meet: the names of marks, or their beginnings up to a colon."""
+
+LED: Final[dict[str, tuple[str, ...]]] = {
+    "commits": ("commit: led", "commit: forwarded", "commit: recovered"),
+    "execution": ("no-op executed", "duplicate command executed once"),
+    "elections": (
+        "campaign",
+        "campaign failed",
+        "candidate gave up before a happy one",
+        "elected",
+        "deposed",
+        "leader outvoted",
+        "leader behind what others have dropped",
+        "leads above what it lacks",
+        "leader without what lies below its start",
+        "lower ballot refused",
+    ),
+    "votes": (
+        "proposed again by a new leader",
+        "gap annulled",
+        "voted anew for another value",
+        "decision told",
+        "decision differs from the own vote",
+        "payload sent again",
+    ),
+    "forwarding": ("forwarded again", "command passed on"),
+}
+"""What of a protocol with a leader must be met instead of what EPaxos alone has."""
+
+
+def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
+    """All that a large number of seeds of a protocol must meet."""
+    if protocol == EPAXOS.name:
+        return GROUPS
+    common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients")}
+    common["network"] += ("partition: lone link", "partition: chain")
+    return LED | common
+
 
 RARE: Final = {"recovery case 10:": 100_000, "recovery case 12:": 100_000}
 """What comes in one of some thousand seeds; so many must have met it."""
@@ -194,21 +232,21 @@ _COUNTED_HERE: Final = {"nack", "fast commit", "slow commit", "recovered commit"
 _NAMES: Final = {"proposed again": "payload proposed again after a no-op"}
 
 
-def unmet(marks: Mapping[str, int]) -> dict[str, int]:
+def unmet(marks: Mapping[str, int], protocol: str = EPAXOS.name) -> dict[str, int]:
     """What stands in none of these marks, though enough seeds must meet it; with how many are enough."""
     return {
         name: RARE.get(name, OFTEN)
-        for names in GROUPS.values()
+        for names in groups_of(protocol).values()
         for name in names
         if not any(marks[mark] for mark in marks if _is_of(mark, name))
     }
 
 
-def grouped(marks: Mapping[str, int]) -> dict[str, list[str]]:
-    """The names of marks in the order of `GROUPS`, by group; those of no group come last."""
+def grouped(marks: Mapping[str, int], protocol: str = EPAXOS.name) -> dict[str, list[str]]:
+    """The names of marks in the order of their groups, by group; those of no group come last."""
     found = {
         group: [mark for name in names for mark in sorted(marks) if marks[mark] and _is_of(mark, name)]
-        for group, names in GROUPS.items()
+        for group, names in groups_of(protocol).items()
     }
     known = {mark for group in found.values() for mark in group}
     found["others"] = sorted(mark for mark in marks if marks[mark] and mark not in known)

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.ids import InstanceId
-from epaxos.simulation.checkers.acceptor import Acceptors
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.history import check_witness
@@ -28,6 +26,7 @@ from epaxos.simulation.checkers.violation import NoProgressError, Verdict, Viola
 from epaxos.simulation.coverage import Coverage
 from epaxos.simulation.plan.options import MANY, Options
 from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
 from epaxos.simulation.world.replica import LIMITS, MakeCore
@@ -86,15 +85,16 @@ class _Finding(NamedTuple):
 class Run:
     """One run of a plan; `extra` observers see what the checkers see, before them."""
 
-    def __init__(self, plan: Plan, extra: Sequence[Observer] = (), make_core: MakeCore = EPaxos) -> None:
-        n = plan.options.replicas
+    def __init__(self, plan: Plan, extra: Sequence[Observer] = (), make_core: MakeCore | None = None) -> None:
+        rows = plan.options.rows
         contents = Contents()
         self._options = plan.options
         self._coverage = Coverage()
-        self._decisions = Decisions(plan.options.quorums, contents)
-        self._order = ExecutionOrder(n, contents)
+        self._decisions = Decisions(plan.options.quorums, contents, rows)
+        self._order = ExecutionOrder(rows, contents)
         self._results = Results(contents, LIMITS.value, LIMITS.window, tight=plan.options.kept < MANY)
-        checkers = [Acceptors(n, contents), self._decisions, self._order, self._results]
+        acceptors = PROFILES[plan.options.protocol].acceptors(plan.options, contents)
+        checkers = [acceptors, self._decisions, self._order, self._results]
         self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
 
     def execute(self) -> Outcome:
@@ -158,11 +158,13 @@ class Run:
     def _bound(self) -> float:
         """How long everything may take after the faults, in seconds.
 
-        A recovery backs off to 32 times its time-out, more for those who come last, and may have to try again. A
-        client has its script to go through, and finds living replicas by time-outs.
+        A recovery, or an election, backs off to 32 times its time-out, more for those who come last, and may have to
+        try again. A client has its script to go through, and finds living replicas by time-outs.
         """
         options = self._options
         recovery = 500 * max(options.patience, 10 * options.calm_delay)
+        if not options.kind.owned:
+            recovery += 500 * options.beacon  # by which replicas see that nobody leads
         frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
         return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
 

@@ -32,6 +32,7 @@ from epaxos.errors import (
     WriteFailed,
     WrongIdentity,
 )
+from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.storage.trouble import REBUILD, os_trouble
 
 FORMAT: Final = 4
@@ -56,12 +57,19 @@ class Identity(NamedTuple):
     n        number of replicas
     row      the replica's row in the log
     name     the replica's name; for people, it is not compared
+    protocol by which it made its promises
     """
 
     cluster: int
     n: int
     row: int
     name: str
+    protocol: str = EPAXOS.name
+
+    @property
+    def rows(self) -> int:
+        """Rows of the replica's log."""
+        return KINDS[self.protocol].rows(self.n)
 
 
 class DataDirectory:
@@ -226,6 +234,7 @@ class DataDirectory:
                 "n": self._identity.n,
                 "row": self._identity.row,
                 "name": self._identity.name,
+                "protocol": self._identity.protocol,
             }
         )
 
@@ -237,7 +246,9 @@ class DataDirectory:
         """
         _check_format(self.path, found)
         expected = json.loads(self._description())
+        found = {"protocol": EPAXOS.name} | found
         for key, what in (
+            ("protocol", "protocol"),
             ("cluster", "cluster"),
             ("n", "number of replicas"),
             ("row", "row"),
@@ -269,10 +280,23 @@ def find(path: Path) -> Found:
     found: dict[str, Any] = _read(path / _IDENTITY)
     _check_format(path, found)
     try:
-        identity = Identity(int(found["cluster"], 16), int(found["n"]), int(found["row"]), str(found["name"]))
+        identity = Identity(
+            int(found["cluster"], 16),
+            int(found["n"]),
+            int(found["row"]),
+            str(found["name"]),
+            _protocol(found.get("protocol", EPAXOS.name)),
+        )
         return Found(identity, str(found["engine"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataCorrupt(f"{path / _IDENTITY} is damaged ({error}); {REBUILD}") from error
+
+
+def _protocol(found: object) -> str:
+    """The name of a protocol that this version knows."""
+    if found not in KINDS:
+        raise ValueError(f"unknown protocol {found!r}")
+    return str(found)
 
 
 class SharedLock:

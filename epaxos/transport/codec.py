@@ -18,10 +18,13 @@ from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP, Proposal
 from epaxos.transport.fields import NOP_CODE, Fields, check, number
 from epaxos.transport.framing import Body
-from epaxos.transport.pages import EPAXOS_PAGE, Page, PeerMessage
+from epaxos.transport.pages import EPAXOS_PAGE, PAGES, Page, PeerMessage
 
 MESSAGE_NAMES: Final = EPAXOS_PAGE.names
-"""The name of every message type, for metrics."""
+"""The name of every message type of EPaxos, for metrics."""
+
+_CODES: Final = {kind: code for page in PAGES.values() for kind, code in page.codes.items()}
+"""The codes of all pages: no two protocols have a type of message in common, but for the transfer of checkpoints."""
 
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 """What msgpack and the unpacking of fields raise on bytes that are something else."""
@@ -67,7 +70,7 @@ class PeerRequest(NamedTuple):
 def encode_message(message: PeerMessage) -> bytes:
     """Encode one message; it can then be put into the envelopes to several peers."""
     fields = [_encoded_field(field) for field in message]
-    encoded: bytes = msgpack.packb([EPAXOS_PAGE.codes[type(message)], *fields])
+    encoded: bytes = msgpack.packb([_CODES[type(message)], *fields])
     return encoded
 
 

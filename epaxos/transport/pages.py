@@ -6,10 +6,12 @@ message instead of another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from epaxos.errors import FrameError
 from epaxos.protocol.epaxos.messages import (
+    OVERTAKING,
     Accept,
     AcceptOK,
     Beacon,
@@ -29,11 +31,13 @@ from epaxos.protocol.epaxos.messages import (
     ValidateOK,
     Waiting,
 )
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Ballot, Row, Slot
+from epaxos.protocol.log import Value
+from epaxos.protocol.multipaxos import messages as multipaxos
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.transport.fields import Fields, check, check_sender, number, phase_of, slot
 
-PeerMessage: TypeAlias = Message | TransferMessage
+PeerMessage: TypeAlias = Message | multipaxos.Message | TransferMessage
 """All that one replica sends to another."""
 
 Reader: TypeAlias = Callable[[Row, list[Any]], PeerMessage]
@@ -41,10 +45,11 @@ Reader: TypeAlias = Callable[[Row, list[Any]], PeerMessage]
 
 
 class Page(NamedTuple):
-    """The messages of one protocol: the code of each, and what reads it, by code."""
+    """The messages of one protocol: the code of each, what reads it, by code, and which may overtake others."""
 
     codes: Mapping[type, int]
     readers: Callable[[Fields], Mapping[int, Reader]]
+    overtaking: Collection[type]
 
     @property
     def names(self) -> dict[type, str]:
@@ -213,4 +218,126 @@ EPAXOS_PAGE: Final = Page(
         **_TRANSFER_CODES,
     },
     lambda fields: _EPaxosReaders(fields).by_code(),
+    OVERTAKING,
 )
+
+
+class _MultiPaxosReaders:
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def by_code(self) -> dict[int, Reader]:
+        return {
+            32: self._prepare,
+            33: self._voted,
+            34: self._promised,
+            35: self._accept,
+            36: lambda _, fields: multipaxos.AcceptOK(*map(number, _exactly(2, fields))),
+            37: lambda _, fields: multipaxos.Missing(*map(number, _exactly(2, fields))),
+            38: self._commit,
+            39: lambda _, fields: multipaxos.Nack(*map(number, _exactly(1, fields))),
+            40: self._forward,
+            41: self._chosen,
+            42: lambda _, fields: multipaxos.ChosenRequest(*map(number, _exactly(2, fields))),
+            43: lambda _, fields: multipaxos.Truncated(*map(slot, _exactly(1, fields))),
+            44: self._beacon,
+            45: lambda _, fields: multipaxos.Echo(*map(number, _exactly(1, fields))),
+            **_TRANSFER_READERS,
+        }
+
+    def _own_ballot(self, sender: Row, name: str, field: Any) -> Ballot:
+        """A ballot that is its sender's to use."""
+        ballot = number(field)
+        if ballot % self._fields.n != sender or ballot == multipaxos.NOBODY:
+            raise FrameError("sender", f"{name} at ballot {ballot} cannot come from row {sender}")
+        return ballot
+
+    def _value(self, field: Any) -> Value:
+        value = self._fields.value(field)
+        check(value is not None, "value")
+        assert value is not None
+        return value
+
+    def _prepare(self, sender: Row, fields: list[Any]) -> PeerMessage:
+        ballot, first = fields
+        return multipaxos.Prepare(self._own_ballot(sender, "Prepare", ballot), number(first))
+
+    def _voted(self, _: Row, fields: list[Any]) -> PeerMessage:
+        ballot, place, abal, value = fields
+        return multipaxos.Voted(number(ballot), number(place), slot(abal), self._value(value))
+
+    def _promised(self, _: Row, fields: list[Any]) -> PeerMessage:
+        ballot, first, stretches, truncated = fields
+        check(type(stretches) is list, "list of stretches")
+        slots: list[tuple[Slot, Slot]] = []
+        before = -1
+        for low, high in stretches:
+            check(before < number(low) <= number(high), "stretch of slots")
+            slots.append((low, high))
+            before = high
+        check(sum(high - low + 1 for low, high in slots) <= _MOST_VOTES, "number of votes")
+        return multipaxos.Promised(number(ballot), number(first), tuple(slots), slot(truncated))
+
+    def _accept(self, sender: Row, fields: list[Any]) -> PeerMessage:
+        ballot, place, value, chosen = fields
+        own = self._own_ballot(sender, "Accept", ballot)
+        return multipaxos.Accept(own, number(place), self._fields.value(value), slot(chosen))
+
+    def _commit(self, sender: Row, fields: list[Any]) -> PeerMessage:
+        ballot, chosen = fields
+        return multipaxos.Commit(self._own_ballot(sender, "Commit", ballot), slot(chosen))
+
+    def _forward(self, _: Row, fields: list[Any]) -> PeerMessage:
+        command, relayed = fields
+        return multipaxos.Forward(self._fields.command(command), number(relayed))
+
+    def _chosen(self, _: Row, fields: list[Any]) -> PeerMessage:
+        place, value = fields
+        return multipaxos.Chosen(number(place), self._value(value))
+
+    def _beacon(self, sender: Row, fields: list[Any]) -> PeerMessage:
+        known, leads, follows, happy, *vectors, stamp = fields
+        if number(leads):
+            self._own_ballot(sender, "Beacon", leads)
+        check(happy in (0, 1), "mood")
+        committed, executed, truncated = map(self._fields.vector, vectors)
+        return multipaxos.Beacon(
+            number(known), leads, number(follows), happy, committed, executed, truncated, number(stamp)
+        )
+
+
+def _exactly(count: int, fields: list[Any]) -> list[Any]:
+    check(len(fields) == count, "number of fields")
+    return fields
+
+
+_MOST_VOTES: Final = 10_000_000
+"""Votes that one promise may name: a log holds fewer, and each is noted until it has come."""
+
+MULTIPAXOS_PAGE: Final = Page(
+    {
+        multipaxos.Prepare: 32,
+        multipaxos.Voted: 33,
+        multipaxos.Promised: 34,
+        multipaxos.Accept: 35,
+        multipaxos.AcceptOK: 36,
+        multipaxos.Missing: 37,
+        multipaxos.Commit: 38,
+        multipaxos.Nack: 39,
+        multipaxos.Forward: 40,
+        multipaxos.Chosen: 41,
+        multipaxos.ChosenRequest: 42,
+        multipaxos.Truncated: 43,
+        multipaxos.Beacon: 44,
+        multipaxos.Echo: 45,
+        **_TRANSFER_CODES,
+    },
+    lambda fields: _MultiPaxosReaders(fields).by_code(),
+    multipaxos.OVERTAKING,
+)
+
+BEACONS: Final = (Beacon, multipaxos.Beacon)
+"""The messages by which replicas tell one another how far they are."""
+
+PAGES: Final = {"epaxos": EPAXOS_PAGE, "multipaxos": MULTIPAXOS_PAGE}
+"""The page of each protocol (`protocol.kinds`) by its name."""

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.sweep.sweep import run_seed
 
 INTERESTING = (
@@ -18,11 +19,21 @@ INTERESTING = (
 )
 
 
-def check(seeds: range) -> Counter[str]:
+LED = (
+    "commit: forwarded",
+    "commit: recovered",
+    "deposed",
+    "gap annulled",
+    "no-op executed",
+    "replica restarted",
+)
+
+
+def check(seeds: range, overrides: Overrides = NO_OVERRIDES) -> Counter[str]:
     """Run the seeds, each of which must be clean; how often what happened in them."""
     marks: Counter[str] = Counter()
     for seed in seeds:
-        outcome = run_seed(seed)
+        outcome = run_seed(seed, overrides)
         assert outcome.verdict is Verdict.CLEAN, f"seed {seed}: {outcome.text}"
         marks.update(outcome.marks)
     return marks
@@ -32,6 +43,12 @@ def check(seeds: range) -> Counter[str]:
 def test_no_seed_breaks_safety_or_stops_the_cluster_and_interesting_things_happen(first: int) -> None:
     marks = check(range(first, first + 20))
     assert not [mark for mark in INTERESTING if not marks[mark]]
+
+
+def test_no_seed_breaks_a_cluster_with_a_leader(fresh_seed: int) -> None:
+    led = Overrides(protocol="multipaxos")
+    marks = check(range(30), led) + check(range(fresh_seed, fresh_seed + 10), led)
+    assert not [mark for mark in LED if not marks[mark]]
 
 
 @pytest.mark.parametrize("part", range(0, 40, 20))

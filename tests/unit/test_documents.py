@@ -11,7 +11,7 @@ import pytest
 from epaxos.cli.failures import Exit
 from epaxos.cli.main import ENTRIES
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.transport.codec import MESSAGE_NAMES
+from epaxos.transport.pages import EPAXOS_PAGE, MULTIPAXOS_PAGE, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
@@ -55,8 +55,22 @@ def test_places_in_the_protocol_that_it_cites_itself_exist() -> None:
     assert set(re.findall(r"[( ]([34]\.\d+)\b(?! ?[a-zA-Z]*s\b)", PROTOCOL)) <= there
 
 
-def test_the_table_of_messages_has_all_of_them() -> None:
-    assert set(first_cells(PROTOCOL, "message")) == set(MESSAGE_NAMES.values())
+@pytest.mark.parametrize(
+    ("document", "page"), [("protocol.md", EPAXOS_PAGE), ("multipaxos.md", MULTIPAXOS_PAGE)]
+)
+def test_the_table_of_messages_has_all_of_them(document: str, page: Page) -> None:
+    named = {name for cell in first_cells(DOCS[document], "message") for name in cell.split(", ")}
+    assert named == set(page.names.values())
+
+
+def test_places_in_multipaxos_that_the_program_cites_exist() -> None:
+    there = set(re.findall(r"^## (\d)\. ", DOCS["multipaxos.md"], re.MULTILINE))
+    rules = set(re.findall(r"^\| (\d+) \|", DOCS["multipaxos.md"], re.MULTILINE))
+    for path in files("epaxos", "tests", "tools"):
+        if path.suffix == ".py":
+            text = path.read_text()
+            assert set(re.findall(r"\bmultipaxos (\d)\b", text)) <= there, path
+            assert set(re.findall(r"\bmultipaxos 2, (?:rules? )?(\d+)\b", text)) <= rules, path
 
 
 def test_every_command_has_its_line() -> None:

@@ -11,6 +11,8 @@ from epaxos.protocol.contract import Component, Decided
 from epaxos.protocol.epaxos.messages import Commit
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.multipaxos.messages import DECIDED, Chosen, Voted
+from epaxos.protocol.multipaxos.state import LOG, prefix
 from epaxos.protocol.quorums import Quorums
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.violation import ViolationError
@@ -26,12 +28,11 @@ class Decisions(Observer):
     replica that decides and crashes before any of these has not decided.
     """
 
-    def __init__(self, quorums: Quorums, contents: Contents) -> None:
+    def __init__(self, quorums: Quorums, contents: Contents, rows: int) -> None:
         self.decided: dict[InstanceId, Decided] = {}
         self._contents = contents
         # Counted here, not asked of what is checked.
         self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
-        rows = quorums.n
         self._forgetful: set[Row] = set()
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
@@ -70,6 +71,9 @@ class Decisions(Observer):
     def left(self, row: Row, receivers: Sequence[Row], message: Any) -> None:
         """See `Observer`."""
         del receivers
+        if isinstance(message, Chosen) or (isinstance(message, Voted) and message.abal == DECIDED):
+            place = InstanceId(LOG, message.slot)
+            self._compare(row, Decided(place, message.value, prefix(message.slot), 0))
         if not isinstance(message, Commit):
             return
         known = self.decided.get(message.id)

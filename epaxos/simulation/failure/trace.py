@@ -10,6 +10,7 @@ from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.epaxos.messages import CommitRequest
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
+from epaxos.protocol.multipaxos.state import LOG
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import Command, parts_of
@@ -181,7 +182,8 @@ def _places(message: Any) -> tuple[InstanceId, ...]:
     """The instances that a message is about, if it is about some and not all."""
     if isinstance(message, CommitRequest):
         return tuple(InstanceId(message.row, slot) for slot in range(message.first, message.last + 1))
-    place = getattr(message, "id", None)
+    slot = getattr(message, "slot", None)
+    place = InstanceId(LOG, slot) if slot is not None else getattr(message, "id", None)
     return () if place is None else (place,)
 
 

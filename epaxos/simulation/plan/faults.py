@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeAlias
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Options, stream
-from epaxos.transport.codec import MESSAGE_NAMES
 
 Cut: TypeAlias = "tuple[Row, Row]"
 """A direction in which nothing gets through: (sender, receiver)."""
@@ -165,7 +165,7 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
         kind = random.choices(list(weights), list(weights.values()))[0]
         drawn.append(_draw(random, kind, options))
     dead: list[Crash | PowerLoss] = [
-        _crash(random, random.random() * options.phase, row, None)
+        _crash(random, random.random() * options.phase, row, None, options)
         for row in random.sample(range(options.replicas), options.dead)
     ]
     if "power" in options.faults:
@@ -188,9 +188,9 @@ def _draw(random: Random, kind: str, options: Options) -> Fault:
     duration = random.expovariate(3 / options.phase)
     row = random.randrange(options.replicas)
     if kind == "crash":
-        return _crash(random, when, row, duration)
+        return _crash(random, when, row, duration, options)
     if kind == "partition":
-        shape, cuts = _draw_cuts(random, options.replicas)
+        shape, cuts = _draw_cuts(random, options.replicas, SHAPES[options.protocol])
         return Partition(when, shape, cuts, duration)
     if kind == "storm":
         return Storm(when, random.random(), 1 + random.expovariate(0.2), duration)
@@ -201,23 +201,39 @@ def _draw(random: Random, kind: str, options: Options) -> Fault:
     return Drift(when, row, random.choice((0.3, 0.7, 1.5, 3.0)))
 
 
-def _crash(random: Random, when: float, row: Row, down: float | None) -> Crash:
+def _crash(random: Random, when: float, row: Row, down: float | None, options: Options) -> Crash:
     """A crash at once, among the effects of an event, or between the receivers of a message."""
     if random.random() < 0.6:
         times = random.choice((0, 0, 1, 1, 2, 3, 6))
-        return Crash(when, row, times, down, random.choice(list(MESSAGE_NAMES.values())))
+        return Crash(when, row, times, down, random.choice(list(options.page.names.values())))
     effects = random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
     return Crash(when, row, effects, down)
 
 
-def _draw_cuts(random: Random, n: int) -> tuple[str, frozenset[Cut]]:
+SHAPES: Final = {
+    "epaxos": ("halves", "one way out", "one way in", "alone", "bridge", "single links"),
+    "multipaxos": (
+        "halves",
+        "one way out",
+        "one way in",
+        "alone",
+        "bridge",
+        "single links",
+        "lone link",
+        "chain",
+    ),
+}
+"""What partitions look like, by protocol: a leader has links that matter one by one."""
+
+
+def _draw_cuts(random: Random, n: int, shapes: Sequence[str]) -> tuple[str, frozenset[Cut]]:
     """Which links a partition cuts, and what that is called."""
     rows = random.sample(range(n), n)
     size = random.randint(1, max(1, n // 2))
     few, many = rows[:size], rows[size:]
     across = {(a, b) for a in few for b in many}
     back = {(b, a) for a, b in across}
-    shape = random.choice(("halves", "one way out", "one way in", "alone", "bridge", "single links"))
+    shape = random.choice(shapes)
     if shape == "halves":
         return shape, frozenset(across | back)
     if shape == "one way out":
@@ -230,4 +246,9 @@ def _draw_cuts(random: Random, n: int) -> tuple[str, frozenset[Cut]]:
         # Both halves reach the bridge and, but through it, not each other.
         return shape, frozenset(cut for cut in across | back if rows[-1] not in cut)
     links = [(a, b) for a in rows for b in rows if a != b]
+    if shape == "lone link":
+        return shape, frozenset((a, b) for a, b in links if {a, b} == set(rows[:2]))
+    if shape == "chain":
+        beside = {(rows[index], rows[index + 1]) for index in range(n - 1)}
+        return shape, frozenset((a, b) for a, b in links if (a, b) not in beside and (b, a) not in beside)
     return shape, frozenset(link for link in links if random.random() < 0.4)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
+from epaxos.protocol.multipaxos.state import Learn
 from epaxos.protocol.quorums import Quorums, allowed, default_e, default_f
-from epaxos.transport.codec import MESSAGE_NAMES
+from epaxos.transport.pages import PAGES, Page
 
 
 def stream(seed: int, name: str) -> Random:
@@ -58,12 +60,19 @@ class Overrides(NamedTuple):
     replicas: int | None = None
     faults: frozenset[str] | None = None
     operations: int | None = None
+    protocol: str = EPAXOS.name
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
-        values = {"replicas": self.replicas, "faults": self.faults, "operations": self.operations}
-        given = {name: value for name, value in values.items() if value is not None}
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        if self.protocol == EPAXOS.name:
+            del given["protocol"]
         return [word for name, value in given.items() for word in (f"--{name}", shown(value))]
+
+    @property
+    def draws_all(self) -> bool:
+        """Whether everything else is left to the seed."""
+        return self._replace(protocol=EPAXOS.name) == NO_OVERRIDES
 
 
 NO_OVERRIDES: Final = Overrides()
@@ -95,6 +104,7 @@ class Bias(NamedTuple):
 class Options:
     """The options of one run.
 
+    protocol, learn   which one runs, by its name; how its followers learn what is chosen, where it has a leader
     scale             how much happens: "small" (few commands, most hostile), "medium" or "large"
     patience          the factor on all time-outs of the core
     fast_path         how long a coordinator waits for a fast quorum
@@ -130,6 +140,8 @@ class Options:
     """
 
     seed: int
+    protocol: str
+    learn: str
     scale: str
     replicas: int
     f: int
@@ -195,6 +207,21 @@ class Options:
         return Quorums(self.replicas, self.f, self.e)
 
     @property
+    def kind(self) -> Kind:
+        """The protocol that runs."""
+        return KINDS[self.protocol]
+
+    @property
+    def rows(self) -> int:
+        """Rows of its log."""
+        return self.kind.rows(self.replicas)
+
+    @property
+    def page(self) -> Page:
+        """Its messages."""
+        return PAGES[self.protocol]
+
+    @property
     def calm_delay(self) -> float:
         """Mean delay of a message once the faults are over.
 
@@ -252,8 +279,13 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     delay = _between(stream(seed, "delay"), 0.0005, 0.02)
     faults = _draw_faults(seed, scale, overrides)
     n, f, e = _draw_cluster(seed, overrides.replicas)
+    kinds = list(PAGES[overrides.protocol].names.values())
+    is_epaxos = overrides.protocol == EPAXOS.name
+    muted = scale == "small" and "loss" in faults
     return Options(
         seed=seed,
+        protocol=overrides.protocol,
+        learn="" if is_epaxos else _draw_learn(stream(seed, "learn")),
         scale=scale,
         replicas=n,
         f=f,
@@ -262,8 +294,8 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
         **_draw_bounds(stream(seed, "bounds")),
-        mutes=_draw_mutes(stream(seed, "mutes"), n) if scale == "small" and "loss" in faults else (),
-        **_draw_network(stream(seed, "network"), delay, faults),
+        mutes=_draw_mutes(stream(seed, "mutes"), n, kinds, camps=is_epaxos) if muted else (),
+        **_draw_network(stream(seed, "network"), delay, faults, kinds),
         **_draw_links(stream(seed, "links"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
@@ -274,6 +306,8 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
 
 
 def _check(overrides: Overrides) -> None:
+    if overrides.protocol not in KINDS:
+        raise ValueError(f"--protocol {overrides.protocol}: allowed are {', '.join(KINDS)}")
     if overrides.replicas is not None and not SMALLEST <= overrides.replicas <= LARGEST:
         raise ValueError(f"--replicas {overrides.replicas}: allowed are {SMALLEST} to {LARGEST}")
     if overrides.operations is not None and overrides.operations < 1:
@@ -376,7 +410,13 @@ def _draw_bounds(random: Random) -> dict[str, Any]:
     }
 
 
-def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
+def _draw_learn(random: Random) -> str:
+    return random.choice((Learn.VOTES, Learn.VOTES, Learn.COMMITS)).value
+
+
+def _draw_network(
+    random: Random, delay: float, faults: frozenset[str], kinds: Sequence[str]
+) -> dict[str, Any]:
     loss = _between(random, 0.005, 0.3)
     duplicate = _between(random, 0.005, 0.3)
     spread = random.choice(("uniform", "exponential", "heavy"))
@@ -384,7 +424,7 @@ def _draw_network(random: Random, delay: float, faults: frozenset[str]) -> dict[
     biased = random.random() < 0.4
     bias = tuple(
         Bias(kind, random.choice((0.0, 0.3, 0.7, 1.0)), _between(random, 1, 30))
-        for kind in MESSAGE_NAMES.values()
+        for kind in kinds
         if random.random() < 0.2
     )
     if "loss" not in faults:
@@ -411,13 +451,12 @@ def _draw_links(random: Random, delay: float, faults: frozenset[str]) -> dict[st
     )
 
 
-def _draw_mutes(random: Random, n: int) -> tuple[Mute, ...]:
+def _draw_mutes(random: Random, n: int, kinds: list[str], *, camps: bool) -> tuple[Mute, ...]:
     """Now and then some replicas never hear of something, which random loss would hardly keep from them."""
-    if n >= 4 and random.random() < 0.3:
+    if camps and n >= 4 and random.random() < 0.3:
         return draw_camps(random, n)
     if random.random() < 0.5:
         return ()
-    kinds = list(MESSAGE_NAMES.values())
     return tuple(
         Mute(kind, sender, receiver)
         for sender in range(n)

@@ -7,7 +7,7 @@ from typing import Any
 
 from epaxos.simulation.coverage import grouped, unmet
 from epaxos.simulation.failure.explain import replay_command, version
-from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.plan.options import Overrides
 from epaxos.simulation.run import Outcome
 from epaxos.simulation.sweep.sweep import MOST_FAILURES, Summary
 
@@ -17,9 +17,10 @@ WIDTH = 48
 
 def missed(summary: Summary, overrides: Overrides) -> list[str]:
     """What so many seeds must have met and have not. What the command line decides may rule anything out."""
-    if overrides != NO_OVERRIDES:
+    if not overrides.draws_all:
         return []
-    return [name for name, enough in unmet(summary.marks).items() if summary.seeds >= enough]
+    wanted = unmet(summary.marks, overrides.protocol)
+    return [name for name, enough in wanted.items() if summary.seeds >= enough]
 
 
 def describe_outcome(outcome: Outcome) -> str:
@@ -28,16 +29,17 @@ def describe_outcome(outcome: Outcome) -> str:
         f"{outcome.verdict.name.lower()}: {outcome.commands} commands answered, {outcome.actions:,} actions, "
         f"{outcome.seconds:.3f} s of virtual time"
     )
-    return "\n".join([answered, *_exercised(outcome.marks, None)])
+    return "\n".join([answered, *_exercised(outcome.marks, None, outcome.options.protocol)])
 
 
 def describe_summary(summary: Summary, overrides: Overrides) -> str:
     """What seeds came to, and what they exercised."""
-    lines = [*_exercised(summary.marks, summary.met), *_figures(summary)]
+    lines = [*_exercised(summary.marks, summary.met, overrides.protocol), *_figures(summary)]
     lost = missed(summary, overrides)
     if lost:
         lines.append(f"NEVER EXERCISED, though so many seeds must: {_names(lost)}")
-    if overrides == NO_OVERRIDES and (rest := [name for name in unmet(summary.marks) if name not in lost]):
+    wanted = unmet(summary.marks, overrides.protocol) if overrides.draws_all else {}
+    if rest := [name for name in wanted if name not in lost]:
         lines.append(f"not exercised by so few seeds: {_names(rest)}")
     return "\n".join(lines)
 
@@ -69,10 +71,10 @@ def _names(names: list[str]) -> str:
     return ", ".join(name.removesuffix(":") for name in names)
 
 
-def _exercised(marks: Mapping[str, int], met: Mapping[str, int] | None) -> Iterator[str]:
+def _exercised(marks: Mapping[str, int], met: Mapping[str, int] | None, protocol: str) -> Iterator[str]:
     """A line for each event: how many times it happened and, with `met`, in how many seeds."""
     yield f"{'exercised':<{WIDTH}}{'times':>12}" + ("" if met is None else f"{'seeds':>12}")
-    for group, names in grouped(marks).items():
+    for group, names in grouped(marks, protocol).items():
         yield f"  {group}"
         for name in names:
             seeds = "" if met is None else f"{met[name]:>12,}"
@@ -103,7 +105,7 @@ def as_json(summary: Summary, overrides: Overrides) -> dict[str, Any]:
         "commands_per_core_minute": summary.commands / summary.cpu * 60 if summary.cpu else None,
         "exercised": {
             mark: {"times": summary.marks[mark], "seeds": summary.met[mark]}
-            for names in grouped(summary.marks).values()
+            for names in grouped(summary.marks, overrides.protocol).values()
             for mark in names
         },
         "never_exercised": missed(summary, overrides),

@@ -16,6 +16,7 @@ from epaxos.protocol.contract import Effects, Event
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.simulation.checkers.progress import check_same_digest, describe_unsettled, settled
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import MANY, Options, stream
@@ -208,6 +209,8 @@ def make_options(table: Table, load: Load) -> Options:
     n, f, e = table.quorums
     return Options(
         seed=load.seed,
+        protocol=EPAXOS.name,
+        learn="",
         scale="large",
         replicas=n,
         f=f,

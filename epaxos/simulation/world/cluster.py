@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
-from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.simulation.plan.options import Options
 from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.clients import Client, Surroundings
 from epaxos.simulation.world.links import Stamp
 from epaxos.simulation.world.network import HostileNetwork
@@ -19,21 +18,10 @@ from epaxos.simulation.world.schedule import Schedule
 from epaxos.simulation.world.striking import Stricken
 
 
-def make_settings(options: Options, row: Row) -> Settings:
-    """The core's settings: its defaults, with all times scaled to the run's network."""
-    settings = Settings(row, options.quorums, thrifty=options.thrifty, retain=options.retain)
-    times: dict[str, Any] = {
-        field.name: value * options.patience
-        for field in fields(Settings)
-        if type(value := getattr(settings, field.name)) is float
-    }
-    return replace(settings, **(times | {"fast_path_timeout": options.fast_path}))
-
-
 class Cluster(Stricken[Replica]):
     """All that a plan needs to run, on a schedule of its own; nothing happens before `start`."""
 
-    def __init__(self, plan: Plan, observer: Observer, make_core: MakeCore) -> None:
+    def __init__(self, plan: Plan, observer: Observer, make_core: MakeCore | None = None) -> None:
         options = plan.options
         self.schedule = Schedule()
         super().__init__(observer, plan.faults, options.phase)
@@ -44,8 +32,8 @@ class Cluster(Stricken[Replica]):
             self.schedule,
             self.network,
             observer,
-            lambda row: make_settings(options, row),
-            make_core,
+            partial(PROFILES[options.protocol].settings, options),
+            make_core or options.kind.make,
         )
         self.replicas = [Replica(world, row) for row in range(options.replicas)]
         sessions = count(1)

@@ -101,7 +101,7 @@ class Disk:
         self.slowness = 1.0
         self.busy = False
         self.failing = False
-        self._replicas = options.replicas
+        self._rows = options.rows
         self._log: dict[bytes, bytes] = {}
         self._schedule = schedule
         self._random = random
@@ -121,7 +121,7 @@ class Disk:
         self._journal = self._make_journal()
 
     def _make_journal(self) -> Journal:
-        return Journal(self, self._replicas, decode_payload)
+        return Journal(self, self._rows, decode_payload)
 
     def load(self) -> Loaded:
         """What is durable, as a restart finds it; it syncs that before anything is built on it."""

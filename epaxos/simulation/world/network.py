@@ -12,7 +12,7 @@ from epaxos.simulation.plan.options import Bias, Options, stream
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import decode_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, encode_message
+from epaxos.transport.codec import Codec, encode_message
 
 Deliver = Callable[[Row, Row, Any, Any], None]
 """Takes (sender, receiver, message, stamp) when a message arrives."""
@@ -66,7 +66,8 @@ class HostileNetwork:
         self._cuts: Counter[tuple[Row, Row]] = Counter()
         self._rate = options.rate
         self._queue = options.queue
-        self._codec = Codec(options.replicas, decode_payload)
+        self._codec = Codec(options.replicas, decode_payload, options.page, options.rows)
+        self._codes = options.page.codes
         self._encoded: tuple[Any, bytes] = (None, b"")
         self._storms: list[tuple[float, float]] = []
         self._links = {
@@ -152,7 +153,7 @@ class HostileNetwork:
 
     def _bytes_of(self, message: Any) -> bytes:
         if self._encoded[0] is not message:
-            self._encoded = (message, encode_message(message) if type(message) in MESSAGE_NAMES else b"")
+            self._encoded = (message, encode_message(message) if type(message) in self._codes else b"")
         return self._encoded[1]
 
     def _carry(self, sender: Row, receiver: Row, message: Any, stamp: Any, slowness: float) -> None:

@@ -24,6 +24,7 @@ from epaxos.errors import WriteFailed
 from epaxos.protocol.contract import (
     Adopt,
     Component,
+    Core,
     Durable,
     Effects,
     Event,
@@ -32,10 +33,7 @@ from epaxos.protocol.contract import (
     Receive,
     Tick,
 )
-from epaxos.protocol.epaxos.core import EPaxos
-from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
@@ -51,8 +49,8 @@ from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload, ma
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.sessions import BatchResult, Budget
 
-MakeCore: TypeAlias = Callable[[Settings, Any, Durable], EPaxos]
-"""Makes a core from settings, a seeded generator and what is durable."""
+MakeCore: TypeAlias = Callable[[Any, Any, Durable], Core[Any]]
+"""Makes a core from settings of its protocol, a seeded generator and what is durable."""
 
 LIMITS = Limits(key=64, value=LONGEST_VALUE, pause=3, window=1)
 """Small enough for values to reach them."""
@@ -86,7 +84,7 @@ class World(NamedTuple):
     schedule: Schedule
     network: Network
     observer: Observer
-    settings: Callable[[Row], Settings]
+    settings: Callable[[Row], Any]
     make_core: MakeCore
 
 
@@ -176,7 +174,7 @@ class Replica:
         writer.loaded(checkpoint)
         origins = stream(seed, f"source {self.row} {self.starts}")
         source = Source(
-            options.replicas,
+            options.rows,
             options.lease,
             self.disk.snapshot,
             lambda: origins.randrange(2**62),
@@ -191,7 +189,12 @@ class Replica:
         self.frontdoor = Frontdoor(self._options)
         self._collector = Collector(
             CollectorSettings(
-                options.collect, self.row, options.replicas, options.quorums.slow, options.max_instances
+                options.collect,
+                self.row,
+                options.replicas,
+                options.quorums.slow,
+                options.max_instances,
+                options.kind.owned,
             )
         )
         self._inbox: deque[Event[Any] | Transferred] = deque()
@@ -219,8 +222,8 @@ class Replica:
         )
 
     def _make_fetched(self) -> Fetched:
-        n = self._options.replicas
-        return Fetched(EPAXOS.rows(n), EPAXOS.width(n), decode_payload)
+        options = self._options
+        return Fetched(options.rows, options.kind.width(options.replicas), decode_payload)
 
     def _resume(self) -> None:
         effects = self.core.resume(self.clock.now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epaxos.protocol.contract import CommitNote, Core, Effects, Tick
+from epaxos.protocol.contract import CommitNote, Core, CoreStatus, Effects, Tick
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import AcceptOK, Message
 from epaxos.protocol.ids import InstanceId
@@ -61,4 +61,5 @@ def test_epaxos_is_a_core() -> None:
     core: Core[Message] = Probe().core
     assert isinstance(core, EPaxos)
     assert core.in_flight == 0
-    assert core.status() == ((-1, -1, -1), (-1, -1, -1), (-1, -1, -1), (-1, -1, -1), 0, 0, 0)
+    nothing = (-1, -1, -1)
+    assert core.status() == CoreStatus(nothing, nothing, nothing, nothing, 0, 0, 0)

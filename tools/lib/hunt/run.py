@@ -67,7 +67,7 @@ def run(seed: int, wanted: Draw) -> Outcome | registers.Outcome:
 def overrides(wanted: Draw) -> Overrides:
     """What is decided instead of the seed."""
     faults = None if wanted.faults is None else frozenset(wanted.faults.split(","))
-    return Overrides(wanted.replicas, faults, wanted.operations)
+    return Overrides(wanted.replicas, faults, wanted.operations, wanted.system or "epaxos")
 
 
 def draw(seed: int, wanted: Draw) -> Plan:

@@ -11,6 +11,7 @@ from mutants.subjects import (
     commit,
     durability,
     execution,
+    leader,
     liveness,
     recovery,
     registers,
@@ -40,12 +41,16 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *registers.BALLOTS,
     *registers.OUTCOMES,
     *registers.UPKEEP,
+    *leader.VALUES,
+    *leader.PROMISES,
+    *leader.LEARNING,
+    *leader.ELECTIONS,
 )
 
 CONSEQUENCES_ONLY: Final = (
     Patch(
         "epaxos.simulation.run",
-        "checkers = [Acceptors(n, contents), self._decisions,",
+        "checkers = [acceptors, self._decisions,",
         "checkers = [self._decisions,",
     ),
     Patch(

@@ -1,0 +1,1 @@
+"""Multi-Paxos: a leader orders all commands, and is replaced when it falls silent (docs/multipaxos.md)."""

@@ -1,0 +1,159 @@
+"""Cuts, truncation and the adoption of a peer's checkpoint: the consensus part (multipaxos 6).
+
+Of each key one number is remembered: the highest executed slot that wrote it. Since all execute one sequence, the value
+of the higher slot is the later one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.contract import Adopt, Columns, Component, News
+from epaxos.protocol.ids import InstanceId, Slot, Vector
+from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.multipaxos.forwarding import Forwarding
+from epaxos.protocol.multipaxos.leading import Leading
+from epaxos.protocol.multipaxos.learning import Learning
+from epaxos.protocol.multipaxos.state import LOG, State
+
+DROPPED_AT_A_TIME: Final = 256
+"""Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""
+
+_OVERHEAD: Final = 500
+"""Bytes that an instance is counted with beside its payload, for records and objects."""
+
+
+class PrefixCut:
+    """A `contract.Cut`: all up to a slot; `components` have executed since the cut before."""
+
+    above: Sequence[InstanceId] = ()
+
+    def __init__(self, executed: Slot, written: dict[bytes, Slot], components: Sequence[Component]) -> None:
+        self.executed: Vector = (executed, -1)
+        self._written = written
+        self._components = iter(components)
+
+    def absorb(self, most: int) -> News | None:
+        """See `contract.Cut`."""
+        keys: set[bytes] = set()
+        done = True
+        for ((_, slot), value, _, _), *_ in self._components:
+            done = False
+            if value is not NOP:
+                self._written.update(dict.fromkeys(value.writes, slot))
+                keys.update(value.writes)
+            if len(keys) >= most:
+                break
+        return None if done else News((), keys)
+
+    def entry(self, place: InstanceId) -> Instance:
+        """See `contract.Cut`: nothing executes above the prefix."""
+        raise InvariantError(f"{place} stands in no cut")
+
+
+class Checkpoints:
+    """Takes cuts, drops what a durable one makes unnecessary, and adopts those of peers."""
+
+    def __init__(self, state: State, learning: Learning, leading: Leading, forwarding: Forwarding) -> None:
+        self._state = state
+        self._learning = learning
+        self._leading = leading
+        self._forwarding = forwarding
+        self._written: dict[bytes, Slot] = {}
+        self._kept: deque[tuple[Slot, int]] = deque()
+        self._kept_bytes = 0
+
+    def cut(self) -> PrefixCut:
+        """See `contract.Core`."""
+        state = self._state
+        components, state.executions = state.executions, []
+        for (decided,) in components:
+            self._keep(decided.id.slot)
+        return PrefixCut(state.executed, self._written, components)
+
+    def _keep(self, slot: Slot) -> None:
+        instance = self._state.log.get(slot)
+        payload = None if instance is None else instance.orig
+        size = _OVERHEAD + (0 if payload is None else len(payload.encoded))
+        self._kept.append((slot, size))
+        self._kept_bytes += size
+
+    def keep_all(self) -> None:
+        """After a restart or an adoption: what has executed before and is still in the log can be dropped one day."""
+        state = self._state
+        self._kept.clear()
+        self._kept_bytes = 0
+        for slot in range(state.truncated + 1, state.executed + 1):
+            self._keep(slot)
+
+    def on_checkpointed(self, executed: Vector) -> None:
+        """Drop what is in a durable cut and more than `retain` asks for; the driver says so until nothing is left."""
+        state = self._state
+        state.note_view()
+        frontier = state.truncated
+        for _ in range(DROPPED_AT_A_TIME):
+            if not self._kept or self._kept_bytes <= state.settings.retain:
+                break
+            slot, size = self._kept[0]
+            if slot > executed[LOG]:
+                break
+            self._kept.popleft()
+            self._kept_bytes -= size
+            frontier = max(slot, frontier)
+        self.truncate(frontier)
+
+    def truncate(self, frontier: Slot) -> None:
+        """Drop the log up to a slot. The VIEW stays: the promise holds for ever."""
+        state = self._state
+        if frontier > state.truncated:
+            state.logs.truncate((frontier, -1))
+            state.effects.truncate = (frontier, -1)
+            self._learning.forget_up_to(frontier)
+            state.cover("truncated")
+
+    def on_adopt(self, adopt: Adopt) -> None:
+        """Go on from what had executed here or at the peer, whichever is more.
+
+        A log that has all of it stays: a replica that restarts between the checkpoint and the dropping of the log comes
+        to the same end. What clients here wait for and was decided in between is proposed again; the session answers.
+        """
+        state = self._state
+        theirs = adopt.executed[LOG]
+        state.held = False
+        if theirs > state.executed:
+            self._leading.on_dropped(theirs)
+            if theirs > state.committed:
+                self.truncate(theirs)
+            state.executed = theirs
+            self._leading.on_adopted()
+            self._forwarding.hasten()
+        self.keep_all()
+        state.cover("adopted a checkpoint")
+
+    # -- what is remembered of keys ------------------------------------------------------------------------
+
+    def recall(self, keys: Sequence[bytes]) -> Columns:
+        """See `contract.Core`."""
+        return [[self._written.get(key, -1) for key in keys]]
+
+    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        return [self._written.get(key, -1) == slot for key, slot in zip(keys, columns[0], strict=True)]
+
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        later = []
+        for key, theirs in zip(keys, columns[0], strict=True):
+            later.append(theirs > self._written.get(key, -1))
+            if later[-1]:
+                self._written[key] = theirs
+        return later
+
+    @staticmethod
+    def payload_keys(frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+        """See `contract.Core`: nothing is remembered of payloads that have not executed."""
+        del frontier, above
+        return set()

@@ -1,0 +1,247 @@
+"""MultiPaxos: the machine that owns one replica's consensus state and answers every event with its effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from epaxos.errors import InvariantError
+from epaxos.protocol.contract import (
+    Adopt,
+    Checkpointed,
+    Columns,
+    CoreStatus,
+    Durable,
+    Effects,
+    Event,
+    Hold,
+    PeerStatus,
+    Propose,
+    Receive,
+    Tick,
+)
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import Value
+from epaxos.protocol.multipaxos import restart
+from epaxos.protocol.multipaxos.acceptor import Acceptor
+from epaxos.protocol.multipaxos.checkpoint import Checkpoints, PrefixCut
+from epaxos.protocol.multipaxos.election import Election
+from epaxos.protocol.multipaxos.forwarding import Forwarding
+from epaxos.protocol.multipaxos.leading import Leading
+from epaxos.protocol.multipaxos.learning import Learning
+from epaxos.protocol.multipaxos.messages import (
+    Accept,
+    AcceptOK,
+    Beacon,
+    Chosen,
+    ChosenRequest,
+    Commit,
+    Echo,
+    Forward,
+    Message,
+    Missing,
+    Nack,
+    Prepare,
+    Promised,
+    Truncated,
+    Voted,
+)
+from epaxos.protocol.multipaxos.state import Settings, State
+
+
+class MultiPaxos:
+    """A `contract.Core`: a log of commands in one row, ordered by a leader.
+
+    The same events at the same times with the same seed give the same effects: nothing here depends on a
+    clock, on hash order or on an unseeded generator.
+    """
+
+    def __init__(self, settings: Settings, random: Random, durable: Durable | None = None) -> None:
+        self.state = state = State(settings, random)
+        nothing = state.logs.no_deps
+        self._durable = durable or Durable((), nothing, nothing, ())
+        self._learning = Learning(state, self._on_decided)
+        self._leading = Leading(state, self._learning)
+        self._acceptor = Acceptor(state, self._learning, self._leading)
+        self._election = Election(state, self._leading, lambda: self.beacon(state.now))
+        self._forwarding = Forwarding(state, self._leading, self._election)
+        self._checkpoints = Checkpoints(state, self._learning, self._leading, self._forwarding)
+        self._next_sweep = 0.0
+        restart.load(state, self._durable)
+        self._handlers: dict[type, Callable[[Row, Any], None]] = {
+            Prepare: self._on_prepare,
+            Voted: self._election.on_voted,
+            Promised: self._election.on_promised,
+            Accept: self._on_accept,
+            AcceptOK: self._learning.on_accept_ok,
+            Missing: self._leading.on_missing,
+            Commit: lambda _, message: self._learning.on_commit(message),
+            Nack: lambda _, message: self._election.on_nack(message),
+            Forward: lambda _, message: self._forwarding.on_forward(message),
+            Chosen: self._learning.on_chosen,
+            ChosenRequest: self._learning.on_chosen_request,
+            Truncated: self._leading.on_truncated,
+            Beacon: self._on_beacon,
+            Echo: self._learning.on_echo,
+        }
+        self._shell: dict[type, Callable[[Any], None]] = {
+            Propose: lambda event: self._forwarding.propose(event.command),
+            Tick: lambda _: self._tick(),
+            PeerStatus: self._on_peer_status,
+            Checkpointed: lambda event: self._checkpoints.on_checkpointed(event.executed),
+            Hold: lambda _: self._hold(),
+            Adopt: self._checkpoints.on_adopt,
+        }
+
+    # -- contract.Core -------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When the next Tick is due."""
+        return self._next_sweep
+
+    @property
+    def in_flight(self) -> int:
+        """How many commands of clients here have not executed."""
+        return self._forwarding.in_flight
+
+    @property
+    def coverage(self) -> Mapping[str, int]:
+        """How often each named decision of the protocol was taken."""
+        return self.state.coverage
+
+    @property
+    def width(self) -> int:
+        """See `contract.Core`: the slot that wrote a key last."""
+        return 1
+
+    def resume(self, now: float) -> Effects[Message]:
+        """Begin after a restart with records: once, before the first event."""
+        state = self.state
+        state.begin(now)
+        if state.truncated > self._durable.truncated[0]:
+            state.effects.truncate = tuple(state.logs.truncated)
+        self._checkpoints.keep_all()
+        return self._end()
+
+    def on_event(self, event: Event[Message], now: float) -> Effects[Message]:
+        """Take one event at time `now` (seconds); see `contract` for what the caller owes the effects."""
+        self.state.begin(now)
+        if isinstance(event, Receive):
+            self._handlers[type(event.message)](event.sender, event.message)
+        else:
+            handler = self._shell.get(type(event))
+            if handler is None:
+                raise InvariantError(f"not an event: {event!r}")
+            handler(event)
+        return self._end()
+
+    def _end(self) -> Effects[Message]:
+        """Execute what the event has decided, and tell of it."""
+        state = self.state
+        for slot, value in state.execute():
+            self._leading.on_executed(value)
+            self._forwarding.on_executed(slot, value)
+        self._forwarding.follow()
+        self._leading.announce()
+        return state.end()
+
+    def cut(self) -> PrefixCut:
+        """See `contract.Core`."""
+        return self._checkpoints.cut()
+
+    def recall(self, keys: Sequence[bytes]) -> Columns:
+        """See `contract.Core`."""
+        return self._checkpoints.recall(keys)
+
+    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        return self._checkpoints.stands(keys, columns)
+
+    def vectors(self) -> Sequence[Vector]:
+        """See `contract.Core`: nothing."""
+        return ()
+
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`."""
+        return self._checkpoints.remember(keys, columns)
+
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+        """See `contract.Core`."""
+        return self._checkpoints.payload_keys(frontier, above)
+
+    def beacon(self, now: float) -> Beacon:
+        """What this replica tells its peers at intervals."""
+        state, election = self.state, self._election
+        state.now = max(now, state.now)
+        logs = state.logs
+        return Beacon(
+            state.known,
+            self._leading.ballot,
+            election.follows,
+            int(election.happy),
+            tuple(logs.committed),
+            (state.executed, -1),
+            tuple(logs.truncated),
+            self._learning.stamp(now),
+        )
+
+    def round_trip(self, peer: Row) -> float:
+        """See `contract.Core`."""
+        return self.state.round_trips[peer].longest
+
+    def status(self) -> CoreStatus:
+        """How far this replica is."""
+        state = self.state
+        return CoreStatus(
+            committed=tuple(state.logs.committed),
+            executed=(state.executed, -1),
+            seen=(state.seen, -1),
+            truncated=tuple(state.logs.truncated),
+            in_flight=self.in_flight,
+            pending=state.committed - state.executed,
+            kept=len(state.log),
+            leader=self._election.acknowledged,
+            ballot=max(state.known, state.promised),
+        )
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def _on_decided(self, slot: Slot, value: Value) -> None:
+        self._leading.on_decided(slot, value)
+
+    def _on_prepare(self, sender: Row, message: Prepare) -> None:
+        self._acceptor.on_prepare(sender, message)
+        if self.state.promised == message.ballot:
+            self._election.on_promise(sender)
+
+    def _on_accept(self, sender: Row, message: Accept) -> None:
+        before = self.state.promised
+        self._acceptor.on_accept(sender, message)
+        if self.state.promised > before:
+            self._election.on_promise(sender)
+        self._election.hear_leader(message.ballot)
+
+    def _on_beacon(self, sender: Row, message: Beacon) -> None:
+        self._election.on_beacon(sender, message)
+        self._learning.on_beacon(sender, message)
+
+    def _on_peer_status(self, event: PeerStatus) -> None:
+        self._learning.on_status(event.peer)
+        if event.online:
+            self.state.online.add(event.peer)
+            self._leading.hasten(event.peer)
+        else:
+            self.state.online.discard(event.peer)
+            self._election.on_offline(event.peer)
+
+    def _hold(self) -> None:
+        self.state.held = True
+
+    def _tick(self) -> None:
+        settings = self.state.settings
+        self._next_sweep = self.state.now + min(settings.retry, settings.timeout / 4) / 2
+        self._election.sweep()
+        self._leading.sweep()
+        self._forwarding.sweep()

@@ -1,0 +1,309 @@
+"""One core, message by message: what a leader, a candidate and an acceptor may say and believe (multipaxos 2)."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from epaxos.protocol.contract import (
+    Adopt,
+    Checkpointed,
+    Durable,
+    Effects,
+    Hold,
+    News,
+    Propose,
+    Receive,
+    Tick,
+)
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
+from epaxos.protocol.log import NOP, Instance, Value
+from epaxos.protocol.multipaxos.core import MultiPaxos
+from epaxos.protocol.multipaxos.messages import (
+    DECIDED,
+    Accept,
+    AcceptOK,
+    Beacon,
+    Chosen,
+    ChosenRequest,
+    Commit,
+    Forward,
+    Message,
+    Missing,
+    Nack,
+    Prepare,
+    Promised,
+    Truncated,
+    Voted,
+)
+from epaxos.protocol.multipaxos.state import VIEW, Learn, Settings
+from epaxos.protocol.quorums import make_quorums
+from harness.commands import put
+
+A, B, C = put(1, b"a"), put(2, b"b"), put(3, b"c")
+
+
+class Lone:
+    """One core of three, replica 0, with a disk and without peers: the test is the peers.
+
+    `sent` are the messages of the last event to others, `executed` the slots and values that have executed.
+    """
+
+    def __init__(
+        self, *, n: int = 3, learn: Learn = Learn.VOTES, retain: int = 1 << 20, durable: Durable | None = None
+    ) -> None:
+        settings = Settings(0, make_quorums(n), learn, retain=retain)
+        self.core = MultiPaxos(settings, Random(1), durable)
+        self.now = 0.0
+        self.disk: dict[InstanceId, Instance] = {}
+        self.effects: list[Effects[Message]] = []
+        self.sent: list[tuple[tuple[Row, ...], Message]] = []
+        self.executed: list[tuple[Slot, Value]] = []
+
+    def event(self, event: Any) -> None:
+        """Let something happen, and what follows from the replica's messages to itself."""
+        self.effects, self.sent = [], []
+        waiting = [event]
+        while waiting:
+            effects = self.core.on_event(waiting.pop(0), self.now)
+            self.effects.append(effects)
+            self.disk.update({record.id: record for record in effects.records})
+            for receivers, message in (*effects.messages, *effects.promises, *effects.deferrable):
+                if 0 in receivers:
+                    waiting.append(Receive(0, message))
+                if others := tuple(row for row in receivers if row):
+                    self.sent.append((others, message))
+            self.executed += [(decided.id.slot, decided.value) for (decided,) in effects.executions]
+
+    def get(self, sender: Row, *messages: Message) -> None:
+        """Let messages arrive, as if in one event for what was sent."""
+        sent = []
+        for message in messages:
+            self.event(Receive(sender, message))
+            sent += self.sent
+        self.sent = sent
+
+    def campaign(self) -> Ballot:
+        """Let time pass until the core campaigns."""
+        for _ in range(100):
+            self.now += 0.1
+            self.event(Tick())
+            for _, message in self.sent:
+                if isinstance(message, Prepare):
+                    return message.ballot
+        raise AssertionError("no campaign")
+
+    def lead(self) -> Ballot:
+        """Campaign and win, with nothing voted elsewhere."""
+        ballot = self.campaign()
+        self.get(1, Promised(ballot, self.core.state.committed + 1, (), -1))
+        return ballot
+
+    def kinds(self) -> list[str]:
+        """The names of what was sent in the last event."""
+        return [type(message).__name__ for _, message in self.sent]
+
+
+def test_a_leader_proposes_after_a_quorum_and_executes_what_a_quorum_votes_for() -> None:
+    core = Lone()
+    ballot = core.lead()
+    core.event(Propose(A))
+    assert ((1, 2), Accept(ballot, 0, A, -1)) in core.sent
+    assert not core.executed
+    core.get(2, AcceptOK(ballot, 0))
+    assert core.executed == [(0, A)]
+    assert core.core.in_flight == 0
+
+
+def test_of_the_votes_of_a_quorum_that_of_the_highest_ballot_is_proposed_again() -> None:
+    core = Lone(n=5)
+    ballot = core.campaign()
+    core.get(1, Promised(ballot, 0, ((0, 0), (2, 2)), -1), Voted(ballot, 0, 6, A), Voted(ballot, 2, 6, C))
+    core.get(2, Promised(ballot, 0, ((0, 0),), -1), Voted(ballot, 0, 8, B))
+    proposed = {
+        message.slot: message.value
+        for _, message in core.sent
+        if isinstance(message, Accept) and message.ballot
+    }
+    assert proposed == {0: B, 1: NOP, 2: C}
+
+
+def test_a_promise_counts_when_each_vote_that_it_names_has_come() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Voted(ballot, 2, 4, C), Promised(ballot, 0, ((0, 2),), -1), Voted(ballot, 2, 4, C))
+    assert core.core.status().leader is None
+    core.get(1, Voted(ballot, 1, 4, B))
+    assert core.core.status().leader is None
+    core.get(1, Voted(ballot, 0, 4, A))
+    assert core.core.status().leader == 0
+
+
+def test_what_a_promiser_drops_while_it_answers_is_fetched_and_not_annulled() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Promised(ballot, 0, ((0, 2),), -1), Voted(ballot, 2, 4, C))
+    core.get(1, Promised(ballot, 1, ((2, 2),), 1))
+    assert core.core.status().leader == 0
+    assert {message.slot for _, message in core.sent if isinstance(message, Accept)} == {2}
+    assert [1] in [effects.fetch for effects in core.effects]
+
+
+def test_a_leader_without_what_lies_below_its_start_lets_another_try() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Promised(ballot, 0, (), 5))
+    assert core.core.status().leader == 0
+    core.get(1, Beacon(ballot, 0, ballot, 1, (5, -1), (5, -1), (5, -1), 1))
+    for _ in range(60):
+        core.now += 0.1
+        core.event(Tick())
+    assert core.core.status().leader != 0
+
+
+def test_the_word_of_a_leader_decides_only_what_was_voted_for_at_its_ballot() -> None:
+    core = Lone(learn=Learn.COMMITS)
+    core.get(1, Accept(4, 0, A, -1))
+    core.get(2, Commit(5, 0))
+    assert not core.executed
+    core.get(2, Accept(5, 0, B, -1))
+    assert core.executed == [(0, B)]
+
+
+def test_votes_of_others_decide_nothing_without_the_own_one() -> None:
+    core = Lone()
+    core.get(1, Accept(4, 0, A, -1))
+    core.get(1, AcceptOK(7, 0))
+    core.get(2, AcceptOK(7, 0))
+    assert not core.executed
+
+
+def test_what_a_beacon_says_makes_one_ask_and_decides_nothing() -> None:
+    core = Lone(learn=Learn.COMMITS)
+    core.get(1, Accept(4, 0, A, -1))
+    ahead = Beacon(5, 5, 5, 1, (0, -1), (0, -1), (-1, -1), 7)
+    core.get(2, ahead)
+    assert not core.executed
+    assert ((2,), ChosenRequest(0, 0)) in core.sent
+    core.get(2, Chosen(0, B))
+    assert core.executed == [(0, B)]
+    assert core.disk[InstanceId(0, 0)].value == B
+
+
+def test_a_leader_whose_slot_was_decided_otherwise_gives_no_word_any_more() -> None:
+    core = Lone(n=5, learn=Learn.COMMITS)
+    ballot = core.campaign()
+    core.get(1, Promised(ballot, 0, (), -1))
+    core.get(2, Promised(ballot, 0, (), -1))
+    core.event(Propose(A))
+    core.get(3, Chosen(0, B))
+    assert core.core.status().leader != 0
+    assert not {"Commit", "Accept"} & set(core.kinds())
+
+
+def test_a_leader_behind_what_others_have_dropped_gives_no_word_any_more() -> None:
+    core = Lone(learn=Learn.COMMITS)
+    ballot = core.lead()
+    core.event(Propose(A))
+    core.get(1, Truncated(3))
+    assert core.core.status().leader != 0
+    core.get(1, AcceptOK(ballot, 0))
+    assert not core.sent
+    assert core.effects[0].fetch == []
+
+
+def test_an_acceptor_keeps_its_promise_and_says_which() -> None:
+    core = Lone()
+    core.get(2, Prepare(8, 0))
+    assert core.disk[VIEW].bal == 8
+    core.get(1, Accept(4, 0, A, -1))
+    assert core.sent == [((1,), Nack(8))]
+    core.get(1, Prepare(7, 0))
+    assert core.sent == [((1,), Nack(8))]
+
+
+def test_an_acceptor_tells_its_votes_and_decisions_from_a_slot_on() -> None:
+    core = Lone()
+    core.get(1, Accept(4, 0, A, -1), Accept(4, 1, B, -1), Accept(4, 3, C, 0))
+    core.get(2, Prepare(8, 0))
+    assert [message for _, message in core.sent] == [
+        Promised(8, 0, ((0, 1), (3, 3)), -1),
+        Voted(8, 0, DECIDED, A),
+        Voted(8, 1, 4, B),
+        Voted(8, 3, 4, C),
+    ]
+
+
+def test_who_has_not_got_a_value_says_so_and_is_sent_it_once_a_round_trip() -> None:
+    core = Lone()
+    core.get(1, Accept(4, 0, None, -1))
+    assert core.sent == [((1,), Missing(4, 0))]
+    leader = Lone()
+    ballot = leader.lead()
+    leader.event(Propose(A))
+    leader.get(2, Missing(ballot, 0))
+    assert leader.sent == [((2,), Accept(ballot, 0, A, -1))]
+
+
+def test_a_follower_forwards_again_to_who_leads_next() -> None:
+    core = Lone()
+    core.get(1, Beacon(4, 4, 4, 1, (-1, -1), (-1, -1), (-1, -1), 1))
+    core.event(Propose(A))
+    assert core.sent == [((1,), Forward(A, 0))]
+    core.get(2, Beacon(5, 5, 5, 1, (-1, -1), (-1, -1), (-1, -1), 1))
+    assert ((2,), Forward(A, 0)) in core.sent
+
+
+def test_a_command_is_passed_on_once() -> None:
+    core = Lone()
+    core.get(1, Beacon(4, 4, 4, 1, (-1, -1), (-1, -1), (-1, -1), 1))
+    core.get(2, Forward(A, 0))
+    assert core.sent == [((1,), Forward(A, 1))]
+    core.get(2, Forward(A, 1))
+    assert not core.sent
+
+
+def test_a_restart_keeps_promise_votes_and_what_the_view_covers() -> None:
+    core = Lone()
+    core.get(1, Accept(4, 0, A, -1), Accept(4, 1, B, 0))
+    core.get(2, Prepare(8, 0))
+    again = Lone(durable=Durable(list(core.disk.values()), (-1, -1), (-1, -1), ()))
+    effects = again.core.resume(0.0)
+    assert [decided.value for (decided,) in effects.executions] == [A]
+    again.get(1, Accept(7, 2, C, -1))
+    assert again.sent == [((1,), Nack(8))]
+    assert again.campaign() > 8
+
+
+def test_the_promise_outlives_the_dropping_of_the_log() -> None:
+    core = Lone(retain=0)
+    core.get(1, Accept(4, 0, A, -1), Accept(4, 1, B, 0))
+    cut = core.core.cut()
+    assert cut.absorb(10) == News((), {b"a"})
+    core.event(Checkpointed(cut.executed))
+    assert core.effects[0].truncate == (0, -1)
+    core.get(2, Prepare(8, 0))
+    assert core.sent[0][1] == Promised(8, 0, ((1, 1),), 0)
+    core.get(2, ChosenRequest(0, 1))
+    assert core.sent == [((2,), Truncated(0))]
+
+
+def test_the_later_of_two_values_is_that_of_the_higher_slot() -> None:
+    core = Lone()
+    core.core.remember([b"a", b"b"], [[5, 5]])
+    assert core.core.remember([b"a", b"b", b"c"], [[4, 6, 0]]) == [False, True, True]
+    assert core.core.recall([b"a", b"b", b"c", b"d"]) == [[5, 6, 0, -1]]
+
+
+def test_an_adopted_checkpoint_stands_for_the_log_and_what_it_swallowed_is_asked_for_again() -> None:
+    core = Lone()
+    core.get(1, Beacon(4, 4, 4, 1, (-1, -1), (-1, -1), (-1, -1), 1))
+    core.event(Propose(C))
+    core.event(Hold((5, -1), ()))
+    core.get(1, Accept(4, 6, A, -1), Commit(4, 6))
+    assert not core.executed
+    core.event(Adopt((5, -1), ()))
+    assert core.executed == [(6, A)]
+    core.now += 0.1
+    core.event(Tick())
+    assert ((1,), Forward(C, 0)) in core.sent

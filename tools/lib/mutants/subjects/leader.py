@@ -1,0 +1,322 @@
+"""Mutants of Multi-Paxos: what a leader proposes, an acceptor promises, a replica learns, and who leads."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants.mutation import LED_SMALL, Draw, Mutant, Patch
+
+_ELECTION: Final = "epaxos.protocol.multipaxos.election"
+_LEADING: Final = "epaxos.protocol.multipaxos.leading"
+_ACCEPTOR: Final = "epaxos.protocol.multipaxos.acceptor"
+_LEARNING: Final = "epaxos.protocol.multipaxos.learning"
+_FORWARDING: Final = "epaxos.protocol.multipaxos.forwarding"
+_STATE: Final = "epaxos.protocol.multipaxos.state"
+_RESTART: Final = "epaxos.protocol.multipaxos.restart"
+_CORE: Final = "tests/unit/protocol/test_multipaxos.py::"
+_PATTERNS: Final = "tests/unit/protocol/test_led_elections.py::"
+
+_RIVALS: Final = Draw(
+    "Multi-Paxos, rivals",
+    operations=20,
+    system="multipaxos",
+    faults="crash,loss,reorder,pause,partition,disk",
+    times=(("patience", 3.0), ("beacon", 2.0), ("offline", 8.0), ("phase", 400.0)),
+)
+"""Many elections while commands are under way."""
+
+VALUES: Final = (
+    Mutant(
+        "leader-any-vote",
+        "a new leader proposes again any vote that it was told, not that of the highest ballot",
+        "multipaxos 2, 3",
+        (
+            Patch(
+                _ELECTION,
+                "known[0] != DECIDED and (ballot == DECIDED or ballot > known[0])",
+                "known[0] != DECIDED and (ballot == DECIDED or ballot < known[0])",
+            ),
+        ),
+        schedule=f"{_CORE}test_of_the_votes_of_a_quorum_that_of_the_highest_ballot_is_proposed_again",
+    ),
+    Mutant(
+        "leader-single-ballot",
+        "a vote is told as one of the ballot that is promised now",
+        "multipaxos 2, 3",
+        (Patch(_ACCEPTOR, "else instance.abal\n", "else message.ballot\n"),),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-forgets-votes",
+        "a new leader begins with new commands, in slots that may have been chosen",
+        "multipaxos 2, 3",
+        (
+            Patch(
+                _LEADING,
+                "for slot in range(start, max(votes, default=-1) + 1):",
+                "for slot in range(start, start):",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-leaves-gaps",
+        "a new leader annuls no slot that nobody has told it of",
+        "multipaxos 2, 4",
+        (Patch(_LEADING, '            self._propose(slot, NOP, "recovered")\n', "            pass\n"),),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-below-truncation",
+        "a new leader annuls what a promiser has dropped",
+        "multipaxos 2, 7",
+        (
+            Patch(
+                _ELECTION,
+                "self._lead(campaign, votes, source, whole[source].truncated)",
+                "self._lead(campaign, votes, source, -1)",
+            ),
+        ),
+        schedule=f"{_CORE}test_what_a_promiser_drops_while_it_answers_is_fetched_and_not_annulled",
+    ),
+    Mutant(
+        "leader-stands-still",
+        "a leader that does not get what lies below its start leads on",
+        "multipaxos 2, 7",
+        (Patch(_ELECTION, "            self._leading.end()\n\n    def _start", "\n    def _start"),),
+        schedule=f"{_CORE}test_a_leader_without_what_lies_below_its_start_lets_another_try",
+    ),
+)
+
+PROMISES: Final = (
+    Mutant(
+        "leader-promise-not-durable",
+        "a promise is not written down",
+        "multipaxos 2, 2",
+        (
+            Patch(
+                _STATE,
+                "            self.view.bal = ballot\n            self._view_changed = True\n",
+                "            self.view.bal = ballot\n",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-promise-forgotten",
+        "a restart forgets the promise",
+        "multipaxos 2, 2",
+        (
+            Patch(
+                _RESTART, "            state.view = record\n", "            state.view.deps = record.deps\n"
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-vote-not-durable",
+        "a vote is not written down",
+        "multipaxos 2, 2",
+        (
+            Patch(
+                _STATE,
+                "        self._put(instance, value)\n        self.effects.records.append(instance)\n        self.raise",
+                "        self._put(instance, value)\n        self.raise",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-votes-below-promise",
+        "an acceptor votes below its promise",
+        "multipaxos 2, 2",
+        (
+            Patch(_ACCEPTOR, "if ballot < state.promised:", "if False:"),
+            Patch(
+                _STATE,
+                "instance.phase is Phase.COMMITTED or ballot < self.promised",
+                "instance.phase is Phase.COMMITTED",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-by-minority",
+        "one promise less than a quorum makes a leader",
+        "multipaxos 2, 3",
+        (
+            Patch(
+                _ELECTION,
+                "if len(whole) < self._state.quorum:",
+                "if len(whole) < max(1, self._state.quorum - 1):",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-promise-incomplete",
+        "a promise counts before all votes that it names have come",
+        "multipaxos 2, 3",
+        (
+            Patch(
+                _ELECTION,
+                "return self.lacking is not None and not self.lacking",
+                "return self.lacking is not None",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "leader-votes-counted",
+        "a promise says how many votes there are, not which",
+        "multipaxos 2, 3",
+        (
+            Patch(
+                _ELECTION,
+                "promise.lacking = named - promise.votes.keys()",
+                "promise.lacking = set(sorted(named)[len(promise.votes) :])",
+            ),
+        ),
+        schedule=f"{_CORE}test_a_promise_counts_when_each_vote_that_it_names_has_come",
+    ),
+    Mutant(
+        "leader-ballot-again",
+        "a candidate that restarts uses ballots again",
+        "multipaxos 2, 6",
+        (
+            Patch(_ELECTION, "next_ballot(max(state.known, state.promised), ", "next_ballot(state.known, "),
+            Patch(_RESTART, "    state.hear_of(state.view.bal)\n", ""),
+        ),
+        draw=_RIVALS,
+    ),
+)
+
+LEARNING: Final = (
+    Mutant(
+        "word-without-vote",
+        "the leader's word decides what was voted for at another ballot",
+        "multipaxos 2, 5",
+        (
+            Patch(
+                _LEARNING,
+                "and instance.phase is Phase.ACCEPTED and instance.abal == ballot:",
+                "and instance.phase is Phase.ACCEPTED:",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "chosen-by-hearsay",
+        "what a peer's beacon says is chosen decides what was voted for here",
+        "multipaxos 2, 5",
+        (
+            Patch(
+                _LEARNING,
+                "        before, self._before[sender] = ",
+                "        for slot in range(mine + 1, message.committed[0] + 1):\n"
+                "            if (held := state.log.get(slot)) is not None:\n"
+                "                self._decide_by_vote(slot, held.abal)\n"
+                "        before, self._before[sender] = ",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "outvoted-leads-on",
+        "a leader that learns another decision than its own proposal goes on giving its word",
+        "multipaxos 2, 5",
+        (
+            Patch(
+                _LEADING,
+                '            state.cover("leader outvoted")\n            self.end()\n',
+                '            state.cover("leader outvoted")\n',
+            ),
+        ),
+        schedule=f"{_CORE}test_a_leader_whose_slot_was_decided_otherwise_gives_no_word_any_more",
+    ),
+    Mutant(
+        "dropped-leads-on",
+        "a leader that is told of truncation takes its proposals for chosen",
+        "multipaxos 2, 7",
+        (
+            Patch(
+                _LEADING,
+                '            self._state.cover("leader behind what others have dropped")\n            self.end()\n',
+                "            reign.open = {slot: it for slot, it in reign.open.items() if slot > frontier}\n"
+                "            self._advance(reign)\n",
+            ),
+        ),
+        schedule=f"{_CORE}test_a_leader_behind_what_others_have_dropped_gives_no_word_any_more",
+    ),
+    Mutant(
+        "decision-not-recorded",
+        "a decision that differs from the own vote is not written down",
+        "multipaxos 2, 10",
+        (
+            Patch(
+                _STATE,
+                "            self._put(instance, value)\n            self.effects.records.append(instance)\n"
+                "        instance.phase",
+                "            self._put(instance, value)\n        instance.phase",
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+    Mutant(
+        "view-before-vote",
+        "the VIEW is written before the votes of which it speaks",
+        "multipaxos 2, 10",
+        (
+            Patch(
+                _STATE,
+                "            self.view.deps = (self.committed, -1)\n",
+                "            self.view.deps = (self.top, -1)\n",
+            ),
+        ),
+        draw=LED_SMALL,
+    ),
+    Mutant(
+        "forwarded-once",
+        "a command is not forwarded again, whoever leads",
+        "multipaxos 4",
+        (
+            Patch(_FORWARDING, "            if self._state.now >= waiting.due:\n", "            if False:\n"),
+            Patch(
+                _FORWARDING, "        if reached == self._leader:\n            return\n", "        return\n"
+            ),
+        ),
+        draw=_RIVALS,
+    ),
+)
+
+ELECTIONS: Final = (
+    Mutant(
+        "leader-happy-alone",
+        "a leader that no quorum follows sees no reason for an election",
+        "multipaxos 5",
+        (Patch(_ELECTION, "        return followers + 1 >= state.quorum\n", "        return True\n"),),
+        schedule=f"{_PATTERNS}test_a_leader_that_only_one_hears_is_replaced",
+    ),
+    Mutant(
+        "campaign-beside-happy",
+        "who does not hear the leader campaigns although others do",
+        "multipaxos 5",
+        (
+            Patch(
+                _ELECTION, "elif self._hears_happy or not self._hears_quorum:", "elif not self._hears_quorum:"
+            ),
+            Patch(_ELECTION, "        elif self._hears_happy:\n", "        elif False:\n"),
+        ),
+        schedule=f"{_PATTERNS}test_who_alone_has_lost_the_leader_does_not_campaign",
+    ),
+    Mutant(
+        "failed-ballot-kept",
+        "nobody is told that a ballot above the leader's was promised",
+        "multipaxos 5",
+        (
+            Patch(_ELECTION, "        state.hear_of(message.known)\n", ""),
+            Patch(_ELECTION, "        self._state.hear_of(message.ballot)\n", ""),
+        ),
+        schedule=f"{_PATTERNS}test_a_promise_to_a_candidate_that_failed_keeps_nobody_from_voting_for_ever",
+    ),
+)
