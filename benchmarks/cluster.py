@@ -95,7 +95,11 @@ class Cluster:
         command = [*self._program, "serve", "-c", str(self.file), "-n", name, "--supervised"]
         with (self._place / f"{name}.log").open("ab") as log:
             started = self._children.start(
-                [*command, "--log-level", "warning"], output=log, lifeline=line, environment=self._environment
+                [*command, "--log-level", "warning"],
+                output=log,
+                lifeline=line,
+                environment=self._environment,
+                cwd=self._place,  # `python -m` looks there first, before what `source` says
             )
         self._running[name] = started
         self.used.watch(list(self._running.values()))
@@ -152,6 +156,7 @@ class Cluster:
         """Begin `epaxos bench`; `read_report` waits for its end."""
         return subprocess.Popen(
             self.command(*arguments),
+            cwd=self._place,
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -135,6 +135,20 @@ def test_a_benchmark_measures_its_baseline_and_shows_what_it_promises(name: str,
     assert name == "wan" or log
 
 
+def test_the_package_of_a_source_is_used_wherever_the_benchmark_was_started(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import epaxos, json; print(json.dumps(epaxos.__file__))'\n"
+    )
+    python.chmod(0o755)
+    source = tmp_path / "source" / "epaxos" / "__init__.py"
+    source.parent.mkdir(parents=True)
+    source.touch()
+    cluster = Cluster(Children(), tmp_path, {}, python=str(python), source=tmp_path / "source")
+    told: object = cluster.load()
+    assert told == str(source)
+
+
 def test_cases_take_turns_on_clusters_that_they_share() -> None:
     cases = [Case("a"), Case("b"), Case("c", n=5), Case("d", settings={"storage.engine": "memory"}, n=5)]
     assert [[case.name for case in some] for some in clusters(cases, backwards=False)] == [
