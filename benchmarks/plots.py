@@ -144,7 +144,7 @@ def _series(drawing: Drawing, _study: Study, results: Results, _picture: Picture
         for axes in (upper, lower):
             for moment, word in (("killed", "killed"), ("started", "started")):
                 axes.axvline(shown[moment], color=LINES[4], lw=0.8, ls="--", label="_")
-                if axes is upper:
+                if axes is lower:
                     axes.annotate(word, (shown[moment], 1.0), xycoords=("data", "axes fraction"), fontsize=8)
         upper.set_title(name, fontsize=9, loc="right")
         upper.set_ylim(bottom=0)
@@ -155,7 +155,7 @@ def _series(drawing: Drawing, _study: Study, results: Results, _picture: Picture
         _plain(upper.yaxis)
         _plain(lower.yaxis)
         if not column:
-            upper.legend(fontsize=8, loc="lower left")
+            drawing.legend(*upper.get_legend_handles_labels(), loc="outside upper left", ncols=2)
 
 
 _KINDS: Final = {"lines": _lines, "bars": _bars, "series": _series}

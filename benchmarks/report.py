@@ -21,6 +21,8 @@ from epaxos.version import __version__
 
 BLOCK: Final = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)
 PICTURES: Final = "pictures"
+QUIET: Final = 20
+"""Percent of the processor that others may use."""
 
 
 def headings(study: Study) -> list[str]:
@@ -97,12 +99,17 @@ def _processor() -> str:
 
 
 def machine_line(where: Mapping[str, Any]) -> str:
-    """The same in a sentence."""
+    """The same in a sentence or two."""
+    busy = (
+        " On a quiet machine throughput is higher and latencies are lower."
+        if where["busy_before"] > QUIET
+        else ""
+    )
     return (
         f"Measured on {where['date']}: {where['cores']} cores ({where['processor']}), {where['memory_gb']:g} GB, "
         f"{where['system']}, {where['python']}, ZeroMQ {where['zeromq']}; replicas and load on one machine, which was "
         f"{where['busy_before']} % busy before; {where['cycles']} "
-        f"cycle{'s' * (where['cycles'] > 1)} of runs of {where['duration_s']:g} s.\n"
+        f"cycle{'s' * (where['cycles'] > 1)} of runs of {where['duration_s']:g} s.{busy}\n"
     )
 
 

@@ -52,7 +52,6 @@ THROUGHPUT: Final = Study(
         [
             *both(FULL),
             *both("one command a frame, 66 sessions x 16", *LONE),
-            *both("frames of 10", "--batch", "10"),
             *both("frames of 1000", "--batch", "1000"),
             *both("frames of 33, one replica loaded", "--replicas", "alpha"),
         ]
@@ -142,12 +141,9 @@ CONFLICTS: Final = Study(
     [
         *(
             Case(f"{share} %", ("--conflicts", str(share)), MEMORY, x=share, group="one hot key")
-            for share in (0, 2, 10, 25, 50, 100)
+            for share in (0, 2, 25, 50, 100)
         ),
-        *(
-            Case(f"Zipf {skew}", ("--zipf", str(skew)), MEMORY, x=None, group="Zipf")
-            for skew in (0.5, 0.99, 1.2)
-        ),
+        *(Case(f"Zipf {skew}", ("--zipf", str(skew)), MEMORY, x=None, group="Zipf") for skew in (0.99, 1.2)),
     ],
     ("cpu", "throughput", "fast", "p50", "p99", "max"),
     "0 %",
@@ -220,10 +216,7 @@ def durability(study: Study, options: Options) -> Results:
         sample["round_p999"], sample["round_max"] = cluster.slow_rounds()
         return sample
 
-    if options.tiny:
-        return interleave(study, options, run)
-    cycles = min(options.cycles, 2) if options.quick else options.cycles
-    return interleave(study, replace(options, cycles=cycles, duration=max(options.duration, 10.0)), run)
+    return interleave(study, replace(options, duration=max(options.duration, 10.0)), run)
 
 
 DURABILITY: Final = Study(
