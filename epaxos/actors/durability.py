@@ -25,6 +25,10 @@ _CHECK: Final = 1.0
 """Seconds after which a replica that writes nothing sees whether its data directory is still there."""
 
 
+_LOOK: Final = 0.05
+"""Seconds after which leases of peers, and what is told of catching up, are looked at: 3 % of a small round."""
+
+
 class Committed(NamedTuple):
     """To the Replica, from the thread that committed a checkpoint: it is durable, or why it is not."""
 
@@ -59,7 +63,7 @@ class Durability:
         self._shell = shell
         self._reporter = CatchUpReporter(config, parts.stats)
         self._promised = parts.resumes
-        self._check_at = 0.0
+        self._check_at = self._look_at = 0.0
         self.refused = ""
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
@@ -101,7 +105,13 @@ class Durability:
         self._keeper.executed(components, now)
 
     def poll(self, now: float) -> None:
-        """Go on with a checkpoint, or with fetching one; between two rounds, when all has executed."""
+        """Go on with a checkpoint, or with fetching one; between two rounds, when all has executed.
+
+        Nothing is looked at in most rounds: when the keeper wants to be asked, and some times a second.
+        """
+        if now < min(self._look_at, self._keeper.deadline):
+            return
+        self._look_at = now + _LOOK
         if now >= self._check_at:
             self._check_at = now + _CHECK
             self._disk.engine.write_log(())

@@ -472,12 +472,12 @@ class Replica(pykka.ThreadingActor):
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
             own = self._post(effects)
+            self._send(now)  # the own vote needs no way there and back, so it is counted meanwhile
             if not own:
                 break
             effects = Effects()
             for message in own:
                 effects.extend(self._core.on_event(Receive(self._row, message), now))
-        self._send(now)
         if executions:
             self._execute(executions)
             self._durability.executed(executions, now)
