@@ -186,6 +186,27 @@ def test_survivors_go_on_when_a_replica_is_killed(cluster: ClusterMaker, *, thri
     assert 'epaxos_peer_up{peer="charlie"} 0.0' in alive.metrics("alpha")
 
 
+def test_a_leader_that_is_killed_under_load_is_replaced(cluster: ClusterMaker) -> None:
+    alive = cluster(3, protocol="multipaxos", **FAST_FAILURE)
+    with writers(alive) as running:
+        wait_for(lambda: all(len(writer.times) >= 20 for writer in running.values()))
+        with alive.client("alpha") as client:
+            leader = client.status()["leader"]
+        alive.kill(leader)
+        killed = time.monotonic()
+        survivors = [name for name in running if name != leader]
+        wait_for(lambda: all(running[name].times[-1] > killed + 4 * PEER_TIMEOUT for name in survivors))
+    for name, writer in running.items():
+        assert writer.error is None, name
+        assert writer.numbers == list(range(1, len(writer.numbers) + 1)), name  # each executed exactly once
+    wait_for(lambda: settled(alive))
+    with alive.client(survivors[0]) as client:
+        status = client.status()
+        assert status["leader"] in survivors
+        assert len(client.get(b"shared") or b"") >= sum(len(writer.numbers) for writer in running.values())
+    assert "\nepaxos_leads 1.0\n" in alive.metrics(status["leader"])
+
+
 def test_replica_that_lost_its_memory_is_refused(cluster: ClusterMaker) -> None:
     alive = cluster(3, **FAST_FAILURE)
     with alive.client("alpha") as client:

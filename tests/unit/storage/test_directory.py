@@ -57,6 +57,7 @@ def test_an_empty_directory_is_used_only_if_asked(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"cluster": 1}, "cluster 0000000000abcdef; this is 'bravo' with cluster 0000000000000001"),
+        ({"protocol": "multipaxos"}, "protocol epaxos; this is 'bravo' with protocol multipaxos"),
         ({"n": 5}, "number of replicas 3; this is 'bravo' with number of replicas 5"),
         ({"row": 2, "name": "charlie"}, "replica 'bravo' with row 1; this is 'charlie' with row 2"),
     ],
@@ -65,6 +66,15 @@ def test_the_data_of_another_is_refused(data: Path, changes: dict[str, int], wha
     with pytest.raises(WrongIdentity, match=what):
         reopen(data, IDENTITY._replace(**changes))  # type: ignore[arg-type]
     reopen(data)
+
+
+def test_a_directory_of_before_there_was_a_choice_is_of_epaxos(data: Path) -> None:
+    identity = json.loads((data / "identity").read_text())
+    del identity["protocol"]
+    (data / "identity").write_text(json.dumps(identity))
+    reopen(data)
+    with pytest.raises(WrongIdentity, match="protocol epaxos"):
+        reopen(data, IDENTITY._replace(protocol="multipaxos"))
 
 
 def test_a_name_may_change(data: Path) -> None:
