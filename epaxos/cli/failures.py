@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
 
@@ -77,3 +79,16 @@ def report_stream(error: StreamError) -> Exit:
         return Exit.PIPE
     complain(str(error))
     return Exit.STREAM
+
+
+def check_installed(command: str, extra: str, modules: Iterable[str]) -> None:
+    """See that what a command needs, and not every client has, is there; `extra` is its name in setup.cfg.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{command} needs what is not installed here ({', '.join(missing)}): pip install 'epaxos[{extra}]'"
+        )

@@ -6,16 +6,24 @@ module imports little, and the help of `epaxos` itself comes from the table belo
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
-from epaxos.cli.failures import PROGRAM, Exit, complain, exit_code, report_click, report_stream
+from epaxos.cli.failures import (
+    PROGRAM,
+    Exit,
+    check_installed,
+    complain,
+    exit_code,
+    report_click,
+    report_stream,
+)
 from epaxos.cli.pages import Page
 from epaxos.cli.streams import StreamError, guard
-from epaxos.errors import ConfigError, EpaxosError
+from epaxos.errors import EpaxosError
 from epaxos.version import __version__
 
 
@@ -62,9 +70,7 @@ ENTRIES: Final = {
     "simulate": Entry(
         OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them.", "bench", ("rich",)
     ),
-    "registers": Entry(
-        OTHER, "epaxos.cli.registers", "Single values by consensus, without a cluster.", "bench", ("rich",)
-    ),
+    "registers": Entry(OTHER, "epaxos.cli.registers", "Single values by consensus, without a cluster."),
     "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
 }
 
@@ -83,12 +89,7 @@ class Application(Page, click.Group):
         entry = ENTRIES.get(cmd_name)
         if entry is None:
             return None
-        missing = [name for name in entry.needs if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ConfigError(
-                f"{cmd_name} needs what is not installed here ({', '.join(missing)}): "
-                f"pip install 'epaxos[{entry.extra}]'"
-            )
+        check_installed(cmd_name, entry.extra, entry.needs)
         command = getattr(importlib.import_module(entry.module), cmd_name)
         assert isinstance(command, click.Command)
         return command

@@ -95,6 +95,10 @@ def _configuration(found: Any) -> Configuration:
     return Configuration(_count(version), _ids(prepare), _ids(accept))
 
 
+def _ballots(found: Any) -> tuple[Ballot, ...]:
+    return _many(found, _ballot)
+
+
 def _keys(found: Any) -> tuple[bytes, ...]:
     return _many(found, _bytes)
 
@@ -108,6 +112,7 @@ _READERS: Final[dict[Any, _Reader]] = {
     int: _count,
     tuple[bytes, ...]: _keys,
     tuple[int, ...]: _ids,
+    tuple[Ballot, ...]: _ballots,
 }
 """How a field is read, by its type as the class says it."""
 

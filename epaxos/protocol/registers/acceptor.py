@@ -9,6 +9,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.registers.values import (
     AHEAD,
     EMPTY,
+    VOTERS,
     ZERO,
     Accept,
     Accepted,
@@ -76,25 +77,27 @@ class Acceptor:
 
     def _prepare(self, request: Prepare, cell: Cell | None) -> Taken:
         key, ballot = request
-        if cell is None:
-            if ballot <= self.floor:
-                return self._conflict(request, self.floor, ZERO)
-            cell = Cell(key, ZERO, ZERO, EMPTY)
-        if ballot < cell.promised:
-            return self._conflict(request, cell.promised, cell.accepted)
-        answer = Promise(key, ballot, cell.accepted, cell.state)
+        cell = self._absent(key) if cell is None else cell
+        if ballot < cell.promised or ballot <= cell.dropped:
+            return self._conflict(request, cell)
+        answer = Promise(key, ballot, cell.accepted, cell.state, cell.dropped)
         return Taken(answer, None if ballot == cell.promised else cell._replace(promised=ballot))
 
     def _accept(self, request: Accept, cell: Cell | None) -> Taken:
         key, ballot, state, following = request
-        if cell is None:
-            if ballot <= self.floor:
-                return self._conflict(request, self.floor, ZERO)
-        elif ballot == cell.accepted:
+        cell = self._absent(key) if cell is None else cell
+        if ballot in cell.voted:
             return Taken(Accepted(key, ballot))  # a second copy
-        elif ballot < cell.promised:
-            return self._conflict(request, cell.promised, cell.accepted)
-        return Taken(Accepted(key, ballot), Cell(key, max(ballot, following), ballot, state))
+        if ballot < cell.promised or ballot <= cell.dropped:
+            return self._conflict(request, cell)
+        voted = (*(other for other in cell.voted if other.proposer != ballot.proposer), ballot)
+        dropped = max(cell.dropped, *voted[:-VOTERS], ZERO)
+        promised = max(ballot, following)
+        return Taken(Accepted(key, ballot), Cell(key, promised, ballot, state, voted[-VOTERS:], dropped))
+
+    def _absent(self, key: bytes) -> Cell:
+        """A register that is not there: what was removed may have been accepted here, up to the floor."""
+        return Cell(key, self.floor, ZERO, EMPTY, (), self.floor)
 
     def _remove(self, request: Remove, cell: Cell | None) -> Taken:
         key, ballot = request
@@ -105,7 +108,8 @@ class Acceptor:
         self.floor = max(self.floor, ballot)
         return Taken(Removed(key, ballot, done=True), removed=key)
 
-    def _conflict(self, request: Prepare | Accept, held: Ballot, accepted: Ballot) -> Taken:
-        """Refuse. What was removed may have been accepted here: then a ballot up to the floor says nothing."""
-        never = accepted < request.ballot and self.floor < request.ballot
-        return Taken(Conflict(request.key, request.ballot, held, never))
+    def _conflict(self, request: Prepare | Accept, cell: Cell) -> Taken:
+        """Refuse. A proposer's ballots ascend: what is above the last one accepted of it was not accepted."""
+        last = max((vote for vote in cell.voted if vote.proposer == request.ballot.proposer), default=ZERO)
+        never = request.ballot > max(last, cell.dropped)
+        return Taken(Conflict(request.key, request.ballot, cell.promised, never))

@@ -7,7 +7,8 @@ decides whether another attempt may follow is whether this one can still be fini
 - Too few promises: no state was sent, so surely not.
 - In the second phase a refusal alone says nothing: one acceptor that took the state is enough for others to find and
   finish it. Surely not is only what all acceptors say they have not taken and never will (`Conflict.never`).
-- Everything else that fails is unknown, and is not tried again, unless trying again does no harm (`repeatable`).
+- Everything else that fails is unknown, and is not tried again, unless trying again does no harm (`repeatable`), and
+  the register still remembers.
 
 An attempt ends with its verdict: answers that come later do not revive it.
 """
@@ -184,7 +185,7 @@ class Change:
         self._known = known
         self._random = random
         self._trips = 0
-        self._doubtful = False
+        self._doubtful: Ballot | None = None
         self._following = ZERO
         self._result: Any = None
         self._heard: dict[int, Answer] = {}
@@ -262,7 +263,7 @@ class Change:
 
     def _verdict_now(self) -> Verdict:
         """What can be said of an attempt that must end now."""
-        if self.want.reads or not (self._doubtful or self.phase is Phase.ACCEPT):
+        if self.want.reads or (self._doubtful is None and self.phase is not Phase.ACCEPT):
             return Verdict.FAILED
         return Verdict.UNKNOWN
 
@@ -321,9 +322,19 @@ class Change:
         promises = [answer for answer in self._heard.values() if isinstance(answer, Promise)]
         if len(promises) >= self.configuration.promises:
             latest = max(promises, key=lambda promise: promise.accepted)
+            if self._forgotten(max(promise.dropped for promise in promises)):
+                self._end(Verdict.UNKNOWN, asks)
+                return
             self._propose(latest.accepted, latest.state, now, asks)
         elif self._count(Conflict) > len(self._asked) - self.configuration.promises:
             self._pause(now)
+
+    def _forgotten(self, dropped: Ballot) -> bool:
+        """Whether the register may have been collected since an attempt that may have succeeded.
+
+        With it went what it remembered of that attempt, by which the next one would find that it need do nothing.
+        """
+        return not self.want.reads and self._doubtful is not None and dropped >= self._doubtful
 
     def _judge_votes(self, now: float, asks: Asks) -> None:
         votes, refusals = self._count(Accepted), self._count(Conflict)
@@ -339,7 +350,7 @@ class Change:
         elif self._surely_not():
             self._pause(now)
         elif self.want.repeatable or self.want.reads:
-            self._doubtful = True
+            self._doubtful = self._doubtful or self.ballot
             self._pause(now)
         elif votes or not self._all_never():
             self._end(Verdict.UNKNOWN, asks)

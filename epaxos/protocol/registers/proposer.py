@@ -47,6 +47,10 @@ class Proposer:
         dues += [change.deadline for queue in self._waiting.values() for change in queue]
         return min(dues, default=None)
 
+    def forget(self, key: bytes) -> None:
+        """A register is being collected: a promise that was given for it is of no use any more."""
+        self._known.pop(key, None)
+
     def under_way(self, key: bytes) -> Change | None:
         """The proposal of a key that has its turn."""
         return self._active.get(key)

@@ -55,12 +55,21 @@ class Cell(NamedTuple):
     """What an acceptor keeps of one key.
 
     One that is not there has promised the acceptor's floor and accepted nothing.
+
+    voted    the last ballot of each proposer that was accepted here, of `VOTERS` proposers, the latest last
+    dropped  the highest that has gone from it
     """
 
     key: bytes
     promised: Ballot
     accepted: Ballot
     state: State
+    voted: tuple[Ballot, ...] = ()
+    dropped: Ballot = ZERO
+
+
+VOTERS: Final = 8
+"""Proposers of which a cell remembers the last ballot: of these it can say that it has not accepted another."""
 
 
 # -- requests: every one has a ballot of its own, by which its answers are known ---------------------------------
@@ -110,12 +119,16 @@ Request: TypeAlias = Prepare | Accept | Peek | Remove | List
 
 
 class Promise(NamedTuple):
-    """Nothing below `ballot` will be accepted; `state` was accepted last, at `accepted`. Durable before it is sent."""
+    """Nothing below `ballot` will be accepted; `state` was accepted last, at `accepted`. Durable before it is sent.
+
+    Up to `dropped` the acceptor may have forgotten what it accepted (`Cell.dropped`).
+    """
 
     key: bytes
     ballot: Ballot
     accepted: Ballot
     state: State
+    dropped: Ballot = ZERO
 
 
 class Accepted(NamedTuple):

@@ -61,7 +61,8 @@ class Plan:
     proposers   how many clients ask
     retry, pause, timeout  of proposals, in seconds of the proposer's clock
     direct      whether a proposer's next change of a register takes one round trip
-    once        whether clients ask again, elsewhere, for what they do not know of
+    numbered    whether changes carry a number, so that a proposer may try them again after doubt
+    once        whether clients ask again, elsewhere, for what they do not know of; then changes are numbered
     scripts     what each client asks for
     """
 
@@ -73,6 +74,7 @@ class Plan:
     pause: float
     timeout: float
     direct: bool
+    numbered: bool
     once: bool
     scripts: tuple[tuple[Asked, ...], ...]
     tasks: tuple[Task, ...]
@@ -145,6 +147,7 @@ def draw_plan(
         pause=min(options.delay * random.choice((0.5, 2, 10)), timeout / 10),
         timeout=timeout,
         direct=random.random() < 0.75,
+        numbered=random.random() < 0.5,
         once=random.random() < (0.0 if any(task.kind == "collect" for task in tasks) else 0.4),
         scripts=_draw_scripts(random, options, proposers),
         tasks=tasks,

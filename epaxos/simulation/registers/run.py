@@ -92,9 +92,10 @@ class Client:
         self._tries += 1
         step = self._run.step_of(call.command)
         reads = call.command.operation == Operation.READ
-        if plan.once and not reads:
+        numbered = plan.once or plan.numbered
+        if numbered and not reads:
             step = once(step, self._name, call.number)
-        want = Want(call.command.key, step, reads=reads, repeatable=plan.once)
+        want = Want(call.command.key, step, reads=reads, repeatable=numbered)
         row = plan.rows[(proposer + (self._tries - 1 if plan.once else 0)) % plan.proposers]
         self._run.proposers[row].propose(want, partial(self._ended, call, self._tries), self._run.timeout)
         self._run.schedule.after(2 * self._run.timeout, self._give_up, call, self._tries, proposer)

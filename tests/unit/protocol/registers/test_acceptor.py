@@ -8,6 +8,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.registers.values import (
     AHEAD,
     EMPTY,
+    VOTERS,
     ZERO,
     Accept,
     Accepted,
@@ -54,10 +55,34 @@ def test_a_second_copy_of_an_accept_is_answered_like_the_first() -> None:
     assert voter.ask(accept) == voter.ask(accept) == Accepted(KEY, ONE)
 
 
-def test_who_took_something_later_cannot_say_never() -> None:
+def test_who_took_a_later_ballot_of_the_same_proposer_cannot_say_never() -> None:
     voter = Voter()
     voter.ask(Accept(KEY, TWO, VALUE))
     assert voter.ask(Accept(KEY, ONE, VALUE)) == Conflict(KEY, ONE, TWO, never=False)
+
+
+def test_who_took_only_what_others_proposed_says_never() -> None:
+    voter = Voter()
+    voter.ask(Accept(KEY, Ballot(2, 1), VALUE))
+    assert voter.ask(Accept(KEY, ONE, VALUE)) == Conflict(KEY, ONE, Ballot(2, 1), never=True)
+
+
+def test_a_copy_of_what_was_taken_before_others_is_known_again() -> None:
+    voter = Voter()
+    voter.ask(Accept(KEY, ONE, VALUE))
+    voter.ask(Accept(KEY, Ballot(2, 1), VALUE))
+    assert voter.ask(Accept(KEY, ONE, VALUE)) == Accepted(KEY, ONE)
+    assert voter.cells[KEY].accepted == Ballot(2, 1)
+
+
+def test_of_proposers_that_were_too_many_to_remember_nobody_says_never() -> None:
+    voter = Voter()
+    for proposer in range(VOTERS + 1):
+        voter.ask(Accept(KEY, Ballot(5, proposer), VALUE))
+    assert len(voter.cells[KEY].voted) == VOTERS
+    assert voter.ask(Accept(KEY, Ballot(4, 99), VALUE)) == Conflict(
+        KEY, Ballot(4, 99), Ballot(5, VOTERS), never=False
+    )
 
 
 def test_the_following_ballot_is_a_promise() -> None:

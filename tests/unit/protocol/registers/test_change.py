@@ -6,7 +6,17 @@ import pytest
 
 from epaxos.protocol.registers.change import BLOCK, Verdict
 from epaxos.protocol.registers.steps import SUPERSEDED, keep, once
-from epaxos.protocol.registers.values import AHEAD, Accept, Ballot, Conflict, Peek, Prepare, State
+from epaxos.protocol.registers.values import (
+    AHEAD,
+    EMPTY,
+    Accept,
+    Ballot,
+    Conflict,
+    Peek,
+    Prepare,
+    Remove,
+    State,
+)
 from register_rig import KEY, Rig, add, put
 
 
@@ -179,3 +189,20 @@ def test_no_minority_decides(n: int, needed: int) -> None:
     assert Rig(n).change(Rig(n).proposer(0), add, to=range(needed - 1)).verdict is Verdict.FAILED
     rig = Rig(n)
     assert rig.change(rig.proposer(0), add, to=range(needed)).verdict is Verdict.DONE
+
+
+def test_nothing_is_tried_again_after_a_collection() -> None:
+    """Somebody finishes an attempt, deletes what it made, and has it collected: its proposer cannot know any more."""
+    rig = Rig()
+    first, second = rig.proposer(0), rig.proposer(1, counter=10)
+    once_more = once(add, client=7, number=1)
+    accepts = rig.deliver(first, rig.begin(first, once_more, repeatable=True))
+    rig.deliver(first, accepts, to=(0,))
+    assert rig.change(second, to=(0, 1)).state.value == b"1"
+    rig.change(second, lambda _: (EMPTY, None))
+    tombstone = rig.change(second, everywhere=True).ballot
+    assert all(voter.ask(Remove(KEY, tombstone)) for voter in rig.voters)
+    assert not any(voter.cells for voter in rig.voters)
+    asks = rig.deliver(first, accepts, to=(1, 2))
+    assert rig.finish(first, asks).verdict is Verdict.UNKNOWN
+    assert list(rig.accepted()) == [None] * 3

@@ -13,6 +13,13 @@ _UPKEEP: Final = "epaxos.protocol.registers.upkeep"
 _VALUES: Final = "epaxos.protocol.registers.values"
 _MACHINES: Final = "epaxos.simulation.registers.machines"
 
+_REFUSED: Final = """        if ballot < cell.promised or ballot <= cell.dropped:
+            return self._conflict(request, cell)
+"""
+_PREPARED: Final = _REFUSED + "        answer = Promise"
+_VOTED: Final = _REFUSED + "        voted = ("
+_COUNTERS: Final = "ballot.counter < cell.promised.counter"
+
 COLLECTING: Final = REGISTERS._replace(
     name="registers, collecting", options=(("kinds", ("collect", "collect", "collect")), ("once", False))
 )
@@ -45,16 +52,8 @@ BALLOTS: Final = (
         "ballots are compared by their counters alone",
         "registers",
         (
-            Patch(
-                _ACCEPTOR,
-                "        if ballot < cell.promised:",
-                "        if ballot.counter < cell.promised.counter:",
-            ),
-            Patch(
-                _ACCEPTOR,
-                "        elif ballot < cell.promised:",
-                "        elif ballot.counter < cell.promised.counter:",
-            ),
+            Patch(_ACCEPTOR, _PREPARED, _PREPARED.replace("ballot < cell.promised", _COUNTERS)),
+            Patch(_ACCEPTOR, _VOTED, _VOTED.replace("ballot < cell.promised", _COUNTERS)),
         ),
         draw=REGISTERS,
     ),
@@ -112,14 +111,14 @@ BALLOTS: Final = (
         "register-compare-inverted",
         "an acceptor refuses what is above its promise, and takes what is below",
         "registers",
-        (Patch(_ACCEPTOR, "        elif ballot < cell.promised:", "        elif ballot > cell.promised:"),),
+        (Patch(_ACCEPTOR, _VOTED, _VOTED.replace("ballot < cell.promised", "ballot > cell.promised")),),
         draw=REGISTERS,
     ),
     Mutant(
         "register-conflict-without-ballot",
         "a refusal does not say what stands in the way",
         "registers",
-        (Patch(_ACCEPTOR, "request.ballot, held, never)", "request.ballot, ZERO, never)"),),
+        (Patch(_ACCEPTOR, "request.ballot, cell.promised, never)", "request.ballot, ZERO, never)"),),
         draw=REGISTERS,
     ),
 )
@@ -142,14 +141,21 @@ OUTCOMES: Final = (
         "register-refusal-taken-for-never",
         "every refusal says that the ballot was never taken",
         "registers",
+        (Patch(_ACCEPTOR, "never = request.ballot > max(last, cell.dropped)", "never = bool(last or True)"),),
+        draw=COLLECTING,
+    ),
+    Mutant(
+        "register-votes-forgotten",
+        "an acceptor knows no vote but the last, and says never of what it took before",
+        "registers",
         (
             Patch(
                 _ACCEPTOR,
-                "never = accepted < request.ballot and self.floor < request.ballot",
-                "never = accepted is not None",
+                "(*(other for other in cell.voted if other.proposer != ballot.proposer), ballot)",
+                "(ballot,)",
             ),
         ),
-        draw=COLLECTING,
+        draw=REGISTERS,
     ),
     Mutant(
         "register-partial-taken-for-failed",
@@ -168,7 +174,13 @@ OUTCOMES: Final = (
         "register-failed-after-doubt",
         "a time-out is a failure although an attempt before may have been taken",
         "registers",
-        (Patch(_CHANGE, "            self._doubtful = True\n", ""),),
+        (
+            Patch(
+                _CHANGE,
+                "self.want.reads or (self._doubtful is None and self.phase is not Phase.ACCEPT)",
+                "self.want.reads or self.phase is not Phase.ACCEPT",
+            ),
+        ),
         draw=REGISTERS,
     ),
     Mutant(
@@ -233,6 +245,18 @@ OUTCOMES: Final = (
         "registers",
         (Patch(_CHANGE, "        if count < self.configuration.votes:\n", "        if not count:\n"),),
         draw=REGISTERS,
+    ),
+    Mutant(
+        "register-tried-again-after-collection",
+        "after doubt a change is made again in a register that was collected since",
+        "registers",
+        (
+            Patch(
+                _CHANGE, "self._doubtful is not None and dropped >= self._doubtful", "bool(dropped and False)"
+            ),
+        ),
+        draw=COLLECTING,
+        schedule="tests/unit/protocol/registers/test_change.py::test_nothing_is_tried_again_after_a_collection",
     ),
     Mutant(
         "register-once-forgotten",

@@ -1,0 +1,28 @@
+"""Registers: single values by consensus, each for itself, carried by a program's own nodes (docs/registers.md).
+
+network = registers.MemoryNetwork()
+nodes = [registers.Node(id, registers.MemoryStore(), network.transport(id)) for id in range(3)]
+for node in nodes:
+    node.connect(0, 1, 2)
+nodes[0].propose(b"counter", Op.increment(b"counter"))
+"""
+
+from epaxos.registers.changes import Change, change
+from epaxos.registers.memory import MemoryNetwork
+from epaxos.registers.node import Collected, Node, Reply
+from epaxos.registers.store import EngineStore, MemoryStore, Store
+from epaxos.registers.transport import Transport, Unreachable
+
+__all__ = [
+    "Change",
+    "Collected",
+    "EngineStore",
+    "MemoryNetwork",
+    "MemoryStore",
+    "Node",
+    "Reply",
+    "Store",
+    "Transport",
+    "Unreachable",
+    "change",
+]

@@ -1,0 +1,145 @@
+"""Nodes that ask each other by HTTP, and the commands that ask them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from click.testing import CliRunner
+
+from epaxos.cli.main import main
+from epaxos.client.commands import Op
+from epaxos.errors import ConfigError
+from epaxos.protocol.registers.values import Ballot, Conflict, Prepare, Promise
+from epaxos.registers import MemoryStore, Node, Unreachable
+from epaxos.registers.http import HttpServer, HttpTransport
+
+Addresses = dict[int, tuple[str, int]]
+
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[Addresses]:
+    """Three nodes that run."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    found: Addresses = {id_: ("127.0.0.1", taken.getsockname()[1]) for id_, taken in enumerate(sockets)}
+    for taken in sockets:
+        taken.close()
+    with ExitStack() as stack:
+        for id_, (host, port) in found.items():
+            node = stack.enter_context(Node(id_, MemoryStore(), HttpTransport(found)))
+            node.connect(*found)
+            stack.enter_context(HttpServer(node, host, port))
+        yield found
+
+
+def post(address: tuple[str, int], path: str, body: bytes) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    connection.request("POST", path, body)
+    response = connection.getresponse()
+    found = response.status, response.read()
+    connection.close()
+    return found
+
+
+def run(addresses: Addresses, *arguments: str) -> tuple[int, str]:
+    text = ",".join(f"{id_}={host}:{port}" for id_, (host, port) in addresses.items())
+    result = CliRunner(env={"EPAXOS_REGISTERS": text}).invoke(main, ["registers", *arguments])
+    return result.exit_code, result.stdout or result.stderr
+
+
+def test_a_refusal_brings_the_ballot_that_stands_in_the_way(addresses: Addresses) -> None:
+    transport = HttpTransport(addresses)
+    assert isinstance(transport.ask(0, Prepare(b"kx", Ballot(9, 1)), 5.0), Promise)
+    assert transport.ask(0, Prepare(b"kx", Ballot(2, 1)), 5.0) == Conflict(
+        b"kx", Ballot(2, 1), Ballot(9, 1), never=True
+    )
+    transport.close()
+
+
+def test_who_is_not_there_is_unreachable(addresses: Addresses) -> None:
+    with pytest.raises(Unreachable, match="no address here"):
+        HttpTransport(addresses).ask(9, Prepare(b"kx", Ballot(1, 1)), 5.0)
+    with pytest.raises(Unreachable, match="node 0: ConnectionRefusedError"):
+        HttpTransport({0: ("127.0.0.1", 1)}).ask(0, Prepare(b"kx", Ballot(1, 1)), 5.0)
+
+
+def test_a_program_proposes_in_json(addresses: Addresses) -> None:
+    body = {"key": "json", "change": "increment", "arguments": [5], "once": [1, 1]}
+    for id_ in (0, 1):
+        status, told = post(addresses[id_], "/propose", json.dumps(body).encode())
+        assert (status, json.loads(told)["result"]) == (200, 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/propose", b"nothing", 400, "a proposal is"),
+        ("/propose", b'{"key": "k", "change": "nope"}', 400, "there is no change 'nope' here"),
+        ("/propose", b'{"key": "k", "change": "get", "timeout": 1e9}', 400, "timeout is"),
+        ("/prepare", b"nothing", 400, "no message of registers"),
+        ("/prepare", b"\x93\x01\xc4\x01k\x92\xff\x00", 400, "no such number"),
+        ("/accept", b"\x93\x01\xc4\x01k\x92\x01\x00", 400, "/accept takes no Prepare"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    addresses: Addresses, path: str, body: bytes, status: int, text: str
+) -> None:
+    found, told = post(addresses[0], path, body)
+    assert found == status
+    assert text in json.loads(told)["error"]
+
+
+def test_nobody_listens_twice(addresses: Addresses) -> None:
+    with (
+        Node(7, MemoryStore(), HttpTransport({})) as node,
+        pytest.raises(ConfigError, match="cannot listen on"),
+    ):
+        HttpServer(node, *addresses[0])
+
+
+def test_commands(addresses: Addresses) -> None:
+    assert run(addresses, "put", "leader", "alice") == (0, "")
+    assert run(addresses, "get", "leader") == (0, "alice\n")
+    assert run(addresses, "cas", "leader", "bob", "--expected", "alice") == (0, "")
+    assert run(addresses, "cas", "leader", "carol") == (1, "bob\n")
+    assert run(addresses, "decide", "winner", "bob") == (0, "bob\n")
+    assert run(addresses, "decide", "winner", "alice") == (0, "bob\n")
+    assert run(addresses, "delete", "leader") == (0, "")
+    assert run(addresses, "get", "leader") == (1, "")
+    code, told = run(addresses, "collect")
+    assert (code, told.endswith(" removed\n")) == (0, True)
+    code, told = run(addresses, "status")
+    assert (code, [json.loads(line)["id"] for line in told.splitlines()]) == (0, [0, 1, 2])
+
+
+def test_commands_pass_over_a_node_that_is_not_there(addresses: Addresses) -> None:
+    some = {9: ("127.0.0.1", 1), 1: addresses[1]}
+    assert run(some, "put", "k", "v") == (0, "")
+    code, told = run({9: ("127.0.0.1", 1)}, "get", "k")
+    assert code == 3
+    assert "node 9 (127.0.0.1:1)" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("get", "k", "--node", "nonsense"), "allowed: ID=HOST:PORT"),
+        (("get", "k", "--node", "0=h:1", "--node", "0=h:2"), "each once"),
+        (("serve", "--id", "5", "--memory"), "--id 5: no node has this number; there are 0, 1, 2"),
+        (("serve", "--id", "0"), "one of --data DIR and --memory is needed"),
+        (("simulate", "--seed", "1", "--seeds", "1:2"), "exclude each other"),
+    ],
+)
+def test_command_lines_that_are_refused(addresses: Addresses, arguments: tuple[str, ...], text: str) -> None:
+    code, told = run(addresses, *arguments)
+    assert code == 2
+    assert text in told
+
+
+def test_operations_through_a_transport(addresses: Addresses) -> None:
+    with Node(8, MemoryStore(), HttpTransport(addresses), acceptors=(0, 1, 2)) as proposer:
+        assert proposer.propose(b"from afar", Op.increment(b"n")).result == 1
