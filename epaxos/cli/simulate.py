@@ -159,10 +159,11 @@ def simulate(
       epaxos simulate --duration 10m --json summary.json
       epaxos simulate --topology conf/regions-5.toml --conflicts 2
     """
-    load = {name: given.pop(name) for name in ("conflicts", "clients", "thrifty")}
+    load = {name: given.pop(name) for name in ("conflicts", "clients", "thrifty", "leader", "learn")}
     if topology is not None:
         of_seeds = (seeds, trace or None, *(given[name] for name in _OF_SEEDS))
         _refuse_together(any(value is not None for value in of_seeds), "--topology and what is about seeds")
+        load["protocol"] = protocol
         code = report_topology(topology, **load, operations=operations, seed=seed, json_file=json_file)
         click.get_current_context().exit(code)
     for name, value in load.items():

@@ -10,7 +10,10 @@ from rich.console import Console
 from epaxos.cli.failures import PROGRAM, Exit, complain
 from epaxos.cli.options import STDOUT, Function, write_json
 from epaxos.errors import InvariantError
+from epaxos.protocol.kinds import EPAXOS
+from epaxos.protocol.multipaxos.state import Learn
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
+from epaxos.simulation.topology.optimum import find_leader
 from epaxos.simulation.topology.report import as_json, as_table, remarks, title
 from epaxos.simulation.topology.run import Load, Thrifty, run_topology
 from epaxos.simulation.topology.table import Table, read_table
@@ -40,6 +43,16 @@ _OPTIONS: Final = (
         f"[default: {_DEFAULTS.clients}]",
     ),
     click.option(
+        "--leader",
+        metavar="SITE",
+        help="With --topology and --protocol multipaxos: which site leads.  [default: the best]",
+    ),
+    click.option(
+        "--learn",
+        type=click.Choice([str(choice) for choice in Learn]),
+        help="With --topology and --protocol multipaxos: the key learn.  [default: votes]",
+    ),
+    click.option(
         "--thrifty",
         type=click.Choice([str(choice) for choice in Thrifty]),
         help="With --topology: ask all peers (off), or as many as a quorum needs: the next ones in the ring, as "
@@ -56,33 +69,27 @@ def topology_options(function: Function) -> Function:
 
 
 def report_topology(
-    topology: str,
-    *,
-    conflicts: float | None = None,
-    clients: int | None = None,
-    thrifty: str | None = None,
-    operations: int | None = None,
-    seed: int | None = None,
-    json_file: str | None = None,
+    topology: str, *, protocol: str = EPAXOS.name, json_file: str | None = None, **asked: Any
 ) -> int:
     """Run over the table in the file `topology` and print the report; return the exit code.
 
-    What is None gets its default, as in `Load`. The report as JSON goes to `json_file`, if there is one; "-" is
-    stdout, and the table then goes to stderr.
+    `asked` are fields of `Load`, `learn` and the name of the `leader`; what is None gets its default. The report as
+    JSON goes to `json_file`, if there is one; "-" is stdout, and the table then goes to stderr.
 
     Raises:
         ConfigError: there is something wrong with the file.
-        click.UsageError: fewer operations than clients.
+        click.UsageError: fewer operations than clients, or a leader that is none.
     """
-    given: dict[str, Any] = {
-        "conflicts": conflicts,
-        "clients": clients,
-        "thrifty": None if thrifty is None else Thrifty(thrifty),
-        "operations": operations,
-        "seed": seed,
-    }
-    load = Load(**{name: value for name, value in given.items() if value is not None})
+    leader, learn = asked.pop("leader", None), asked.pop("learn", None)
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if "thrifty" in given:
+        given["thrifty"] = Thrifty(given["thrifty"])
+    load = Load(**given)
     table = read_table(topology)
+    if protocol != EPAXOS.name:
+        load = _led(table, load, leader, learn)
+    elif leader is not None or learn is not None:
+        raise click.UsageError("--leader and --learn are about --protocol multipaxos")
     _check(table, load)
     try:
         report = as_json(run_topology(table, load))
@@ -92,6 +99,17 @@ def report_topology(
         return _fail(error, Verdict.LIVENESS)
     _show(report, json_file)
     return Exit.DONE
+
+
+def _led(table: Table, load: Load, leader: str | None, learn: str | None) -> Load:
+    """The load of a cluster with a leader."""
+    if load.thrifty is not Thrifty.OFF:
+        raise click.UsageError("--thrifty is about --protocol epaxos")
+    if leader is not None and leader not in table.sites:
+        raise click.UsageError(f"--leader: found {leader!r}; allowed: {', '.join(table.sites)}")
+    how = Learn.VOTES if learn is None else Learn(learn)
+    row = find_leader(table, how) if leader is None else table.sites.index(leader)
+    return load._replace(leader=row, learn=how)
 
 
 def _check(table: Table, load: Load) -> None:

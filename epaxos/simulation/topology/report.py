@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.topology.optimum import find_optimum
+from epaxos.simulation.topology.optimum import find_led_optimum, find_optimum
 from epaxos.simulation.topology.run import Result, Thrifty
 from epaxos.version import __version__
 
@@ -21,6 +21,9 @@ _ASKED: Final = {
     Thrifty.RING: "thrifty along the ring",
     Thrifty.NEAREST: "thrifty, the nearest asked",
 }
+
+
+_LEARNT: Final = {"votes": "votes to all", "commits": "votes to the leader"}
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -38,6 +41,9 @@ def as_json(result: Result) -> dict[str, Any]:
             "clients": load.clients,
             "conflicts": load.conflicts,
             "thrifty": str(load.thrifty),
+            "protocol": load.protocol,
+            "leader": None if load.leader is None else table.sites[load.leader],
+            "learn": None if load.leader is None else load.learn.value,
             "seed": load.seed,
             "version": __version__,
         },
@@ -46,15 +52,22 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def _site(result: Result, row: Row) -> dict[str, Any]:
     commits, executions = result.sites[row]
+    if result.load.leader is not None:
+        optimum = find_led_optimum(result.table, row, result.load.leader, result.load.learn)
+        return {
+            "commands": len(executions),
+            "execution_ms": summary(executions),
+            "optimum_ms": {"execution": _milliseconds(optimum)},
+        }
     everything = [time for times in commits.values() for time in times]
-    optimum = find_optimum(result.table, row, thrifty=result.load.thrifty is not Thrifty.OFF)
+    found = find_optimum(result.table, row, thrifty=result.load.thrifty is not Thrifty.OFF)
     return {
         "commands": len(executions),
         "fast_path_ratio": round(len(commits.get("fast", ())) / len(everything), 6),
         "commit_ms": summary(everything),
         "slow_commit_ms": summary(commits.get("slow", ())),
         "execution_ms": summary(executions),
-        "optimum_ms": {"fast": _milliseconds(optimum.fast), "slow": _milliseconds(optimum.slow)},
+        "optimum_ms": {"fast": _milliseconds(found.fast), "slow": _milliseconds(found.slow)},
     }
 
 
@@ -76,9 +89,12 @@ def title(report: Mapping[str, Any]) -> str:
     """The line above the table: what was run."""
     config = report["config"]
     conflicts = f"{config['conflicts']:g} % on one key" if config["conflicts"] else "no conflicts"
+    how = _ASKED[Thrifty(config["thrifty"])]
+    if config["leader"] is not None:
+        how = f"{config['leader']} leads, {_LEARNT[config['learn']]}"
     return (
         f"{config['topology']}: {config['operations']:,} commands, {config['clients']} clients a site, "
-        f"{conflicts}, {_ASKED[Thrifty(config['thrifty'])]}; latency in ms"
+        f"{conflicts}, {how}; latency in ms"
     )
 
 
@@ -86,15 +102,20 @@ def as_table(report: Mapping[str, Any]) -> Grid:
     """The figures of `as_json` as a table of 80 columns, a row for each site."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     grid.add_column("site", no_wrap=True, vertical="bottom")
+    led: tuple[tuple[str, str], ...] = (("exec", "p50"), ("exec", "p99"), ("", "optimum"))
     for group, name in (
-        ("fast", "path"),
-        ("commit", "p50"),
-        ("commit", "p99"),
-        ("", "optimum"),
-        ("slow", "p50"),
-        ("slow", "optimum"),
-        ("exec", "p50"),
-        ("exec", "p99"),
+        led
+        if report["config"]["leader"] is not None
+        else (
+            ("fast", "path"),
+            ("commit", "p50"),
+            ("commit", "p99"),
+            ("", "optimum"),
+            ("slow", "p50"),
+            ("slow", "optimum"),
+            ("exec", "p50"),
+            ("exec", "p99"),
+        )
     ):
         grid.add_column(f"{group}\n{name}", justify="right", no_wrap=True)
     for site, figures in report["sites"].items():
@@ -103,6 +124,10 @@ def as_table(report: Mapping[str, Any]) -> Grid:
 
 
 def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
+    if "commit_ms" not in figures:
+        times = figures["execution_ms"]
+        yield from map(_shown, (times["p50"], times["p99"], figures["optimum_ms"]["execution"]))
+        return
     commit, execution, optimum = figures["commit_ms"], figures["execution_ms"], figures["optimum_ms"]
     yield f"{figures['fast_path_ratio']:.1%}"
     for value in (
@@ -110,12 +135,19 @@ def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
         *(figures["slow_commit_ms"]["p50"], optimum["slow"]),
         *(execution["p50"], execution["p99"]),
     ):
-        yield "-" if value is None else f"{value:,.{1 if value >= 10 else 3}f}"
+        yield _shown(value)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.{1 if value >= 10 else 3}f}"
 
 
 def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     """The lines below the table: what the optima are."""
     config = report["config"]
+    if config["leader"] is not None:
+        yield "optimum: the way to the leader, and from there until the votes of a quorum are known at the site"
+        return
     fast, slow, n = config["fast_quorum"], config["slow_quorum"], config["n"]
     first = slow - 1 if config["thrifty"] != Thrifty.OFF else max(slow - 1, n - fast + 1)
     yield f"optimum: the time to the {_nearest(fast - 1)} peer; a fast quorum is {fast} of {n}"

@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.contract import Effects, Event
-from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Row
-from epaxos.protocol.kinds import EPAXOS
+from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
+from epaxos.protocol.multipaxos.state import Learn
+from epaxos.protocol.multipaxos.state import Settings as LedSettings
 from epaxos.simulation.checkers.progress import check_same_digest, describe_unsettled, settled
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import MANY, Options, stream
@@ -36,6 +37,13 @@ _NEVER: Final = 1e9
 """Seconds; a finite stand-in for infinity, since it gets multiplied by a chance that may be 0."""
 
 
+BEACON: Final = 2
+"""Longest round-trip times between two beacons, by which a leader sees that it is followed."""
+
+ELECTION: Final = 40
+"""Longest round-trip times that the election of the leader may take; clients begin then."""
+
+
 class Thrifty(StrEnum):
     """Whom an owner asks: everybody, or as many as a quorum needs, behind it in the ring or nearest to it."""
 
@@ -52,6 +60,8 @@ class Load(NamedTuple):
     conflicts   percent of the commands that write one shared key; the others are on keys of their own
     thrifty     whom an owner asks
     seed        decides the rest: when clients begin, and which commands conflict
+    leader      the row of the leader, with Multi-Paxos; None with EPaxos
+    learn       how followers learn what is chosen then
     """
 
     operations: int = 2000
@@ -59,6 +69,13 @@ class Load(NamedTuple):
     conflicts: float = 0.0
     thrifty: Thrifty = Thrifty.OFF
     seed: int = 0
+    leader: Row | None = None
+    learn: Learn = Learn.VOTES
+
+    @property
+    def protocol(self) -> str:
+        """Which one runs."""
+        return EPAXOS.name if self.leader is None else MULTIPAXOS.name
 
 
 class SiteResult(NamedTuple):
@@ -137,8 +154,12 @@ class _Run:
             self._schedule,
             network,
             Observers([*extra, self._commits]),
-            lambda row: make_settings(table, load.thrifty, row),
-            EPaxos,
+            lambda row: (
+                make_settings(table, load.thrifty, row)
+                if load.leader is None
+                else make_led_settings(table, load.learn, row, load.leader)
+            ),
+            KINDS[load.protocol].make,
         )
         self._replicas = network.replicas = [Replica(world, row) for row in range(len(table.sites))]
         self._budget = Budget(load.operations, load.clients * len(table.sites))
@@ -152,7 +173,8 @@ class _Run:
         conflicts = self._load.conflicts / 100
         client = Client(index + 1, self._replicas[row], self._schedule, random, conflicts, self._budget)
         # In step, clients would meet one another's commands always or never.
-        self._schedule.at(self._table.longest * random.random(), client.ask)
+        begin = 0 if self._load.leader is None else ELECTION
+        self._schedule.at(self._table.longest * (begin + random.random()), client.ask)
         return client
 
     def execute(self) -> None:
@@ -204,13 +226,28 @@ def make_settings(table: Table, thrifty: Thrifty, row: Row) -> Settings:
     )
 
 
+def make_led_settings(table: Table, learn: Learn, row: Row, leader: Row) -> LedSettings:
+    """The same with a leader: nobody else ever has the patience to campaign."""
+    longest = table.longest
+    return LedSettings(
+        row,
+        table.quorums,
+        learn,
+        beacon=BEACON * longest,
+        retry=4 * longest,
+        retry_limit=8 * longest,
+        timeout=4 * longest if row == leader else _NEVER,
+        retain=int(_NEVER),
+    )
+
+
 def make_options(table: Table, load: Load) -> Options:
     """The simulator's options, without anything hostile; those that only its own network or clients read are idle."""
     n, f, e = table.quorums
     return Options(
         seed=load.seed,
-        protocol=EPAXOS.name,
-        learn="",
+        protocol=load.protocol,
+        learn=load.learn.value,
         scale="large",
         replicas=n,
         f=f,
@@ -261,7 +298,7 @@ def make_options(table: Table, load: Load) -> Options:
         round=LARGEST_ROUND,
         commit_delay=0.0,
         # Nothing is lost that a beacon could reveal, and nobody is silent who could be reported.
-        beacon=_NEVER,
+        beacon=_NEVER if load.leader is None else BEACON * table.longest,
         offline=_NEVER,
         acquainted=True,
         skew=0.0,

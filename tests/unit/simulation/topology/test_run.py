@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epaxos.protocol.ids import Row
+from epaxos.protocol.multipaxos.state import Learn
 from epaxos.protocol.quorums import Quorums, allowed
 from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.topology.optimum import find_optimum
+from epaxos.simulation.topology.optimum import find_leader, find_led_optimum, find_optimum
 from epaxos.simulation.topology.run import Load, SiteResult, TableNetwork, Thrifty, run_topology
 from epaxos.simulation.topology.table import Table, read_table
 from epaxos.simulation.world.observer import Observer
@@ -169,3 +170,14 @@ def test_a_run_that_gets_stuck_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TableNetwork, "send", lambda *_: None)
     with pytest.raises(NoProgressError, match="30 commands wait:\n  replica 0: "):
         run_topology(regions(3), Load(operations=30, clients=10))
+
+
+@pytest.mark.parametrize("learn", list(Learn))
+@pytest.mark.parametrize("n", [3, 5])
+def test_with_a_leader_each_site_sees_the_least_that_the_table_allows(n: int, learn: Learn) -> None:
+    table = regions(n)
+    leader = find_leader(table, learn)
+    load = Load(operations=20 * n, clients=2, conflicts=50, leader=leader, learn=learn)
+    for row, site in enumerate(run_topology(table, load).sites):
+        optimum = find_led_optimum(table, row, leader, learn)
+        assert site.executions == pytest.approx([optimum] * len(site.executions))
