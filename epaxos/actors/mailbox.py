@@ -41,14 +41,12 @@ def address_of(part: zmq.Frame) -> str:
 class Round(NamedTuple):
     """Everything that waited at one moment.
 
-    `waited` is the longest time in seconds that one of its frames can have waited since the last round, `news` whether
-    the descriptor of that name was readable.
+    `waited` is the longest time in seconds that one of its frames can have waited since the last round.
     """
 
     peers: list[Arrived]
     clients: list[Arrived]
     waited: float
-    news: bool = False
 
 
 class Broken(NamedTuple):
@@ -158,7 +156,7 @@ class Mailbox:
             self._wake_reader.recv(4096)
         peers = self._take(sources.peers) if sources.peers in ready else []
         clients = self._take(sources.clients) if sources.clients in ready else []
-        return Round(peers, clients, waited if peers or clients else 0.0, sources.news in ready)
+        return Round(peers, clients, waited if peers or clients else 0.0)
 
     def _take(self, source: zmq.Socket[bytes]) -> list[Arrived]:
         """All messages that wait on a readable ROUTER, at most `capacity` and the bytes of a round.

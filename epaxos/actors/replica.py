@@ -245,8 +245,9 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            if message.news:
-                self._door.watch(time.monotonic())
+            self._door.watch(
+                time.monotonic()
+            )  # in each round: its descriptor does not tell of all that it has to see
             refuses = self._left or self._standing.trouble
             self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):

@@ -124,7 +124,7 @@ def test_news_make_a_round_due(make: Callable[..., Box]) -> None:
     box.deadline = time.monotonic() + 60
     box.newsman.send(b"!")
     began = time.monotonic()
-    assert box.round() == Round([], [], 0.0, news=True)
+    assert box.round() == Round([], [], 0.0)
     assert time.monotonic() - began < 10
 
 
