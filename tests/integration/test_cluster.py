@@ -274,7 +274,10 @@ def test_pages(cluster: ClusterMaker) -> None:
         client.put(b"key", b"value")
         client.get(b"key")
         bravo = alive.config.replica("bravo")
-        _, metrics = page(bravo, "/metrics")  # before the client's farewell, which is proposed too
+        metrics, deadline = "", time.monotonic() + 10
+        # Gauges follow some times a second.
+        while "epaxos_keys 1.0" not in metrics.splitlines() and time.monotonic() < deadline:
+            _, metrics = page(bravo, "/metrics")  # before the client's farewell, which is proposed too
     status, health = page(bravo, "/healthz")
     assert status == 200
     assert json.loads(health)["healthy"] is True
