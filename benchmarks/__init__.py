@@ -9,5 +9,5 @@ wan         latencies over a map, by the simulator
 peers       other systems under the same workload
 bars        what was aimed at, and where that is today
 report      tables, JSON and docs/performance.md; `plots` the pictures
-guard       this tree beside a commit; `micro` and `storage` parts by themselves
+guard       this tree beside a commit; `micro`, `steps`, `profiled` and `storage` parts by themselves
 """
