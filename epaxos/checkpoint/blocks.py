@@ -1,9 +1,9 @@
 """The blocks of a replica's checkpoints (`rows`): which there are, and how they are kept from becoming too many.
 
-A checkpoint adds entries and changes none, so of a key that changes often there are many. Once there are `GROWTH`
-times as many as were left the last time, the next checkpoint *sifts* them: it goes through the older blocks, leaves out
-what a later entry stands for, and joins what becomes small. So an entry is written about one and a half times, and
-there are at most about three as many as keys.
+A checkpoint adds entries and changes none, so of a key that changes often there are many. Once they take `GROWTH`
+times the bytes that were left the last time, the next checkpoint *sifts* them: it goes through the older blocks, leaves
+out what a later entry stands for, and joins what becomes small. So an entry is written about one and a half times, and
+a checkpoint is at most about three times what it holds, also where few keys with large values change all the time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any, Final, NamedTuple, Protocol
 from epaxos.checkpoint.rows import BLOCK_BYTES, Change, block_key, checkpoint_of_block
 
 GROWTH: Final = 3
-"""How many times as many entries as were left the last time are too many."""
+"""How many times the bytes that were left the last time are too many."""
 
-_LEAST: Final = 4
-"""Blocks that are never too many."""
+_LEAST: Final = 256
+"""Bytes that are never too many."""
+
+_SETS: Final = 256
 
 
 class Rows(Protocol):
@@ -46,6 +48,24 @@ class Kind(NamedTuple):
     look: Callable[[bytes], tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]]
 
 
+class _Seen:
+    """Keys that were met; in small sets, since a large one stops the thread for 20 ms when it grows."""
+
+    def __init__(self) -> None:
+        self._sets: list[set[bytes]] = [set() for _ in range(_SETS)]
+
+    def are_new(self, keys: Sequence[bytes], wanted: Sequence[bool]) -> list[bool]:
+        """Which of the wanted ones among some keys are met for the first time."""
+        new = []
+        for key, is_wanted in zip(keys, wanted, strict=True):
+            met = self._sets[hash(key) % _SETS]
+            is_new = is_wanted and key not in met
+            if is_new:
+                met.add(key)
+            new.append(is_new)
+        return new
+
+
 class Blocks:
     """All blocks of one kind; `size` entries go into one."""
 
@@ -59,12 +79,15 @@ class Blocks:
         self._rows: dict[bytes, int] = {}
 
     def loaded(self, rows: Mapping[bytes, int]) -> None:
-        """Note the blocks of the last checkpoint, of all kinds, with the number of entries in each."""
+        """Note the blocks of the last checkpoint, of all kinds, with the bytes of each.
+
+        How many of them are needed is not known, so the next checkpoint that adds to them sifts.
+        """
         self._rows = self._durable = {
-            row: entries for row, entries in rows.items() if row.startswith(self._kind.name)
+            row: size for row, size in rows.items() if row.startswith(self._kind.name)
         }
         self._checkpoint = max(map(checkpoint_of_block, self._rows), default=0)
-        self._limit = GROWTH * sum(self._rows.values())
+        self._limit = sum(self._rows.values())
 
     def begin(self) -> None:
         """Begin another checkpoint."""
@@ -76,19 +99,19 @@ class Blocks:
         """The checkpoint is complete."""
         self._durable = self._rows
 
-    def add(self, entries: int, blob: bytes) -> Change:
-        """A block of so many entries that this checkpoint adds."""
+    def add(self, blob: bytes) -> Change:
+        """A block that this checkpoint adds."""
         row = block_key(self._kind.name, self._checkpoint, self._added)
         self._added += 1
-        self._rows[row] = entries
+        self._rows[row] = len(blob)
         return row, blob
 
     def sift(self, snapshot: Callable[[], Rows]) -> Iterator[list[Change]]:
-        """If there are too many entries, what makes them fewer: the changes of some rows at a time.
+        """If there is too much, what makes it less: the changes of some rows at a time.
 
         `snapshot` gives the last durable checkpoint, from which all rows but those of this one are read.
         """
-        if sum(self._rows.values()) <= max(self._limit, _LEAST * self._size):
+        if sum(self._rows.values()) <= max(self._limit, _LEAST):
             return
         rows = snapshot()
         try:
@@ -98,17 +121,20 @@ class Blocks:
         self._limit = GROWTH * sum(self._rows.values())
 
     def _sift(self, rows: Rows) -> Iterator[list[Change]]:
+        """From the latest block to the first one, so that of equal entries of a key the latest stays."""
+        seen = _Seen()
         joined: dict[bytes, Any] = {}
         places: list[bytes] = []
         weight = 0
-        for row in sorted(self._durable):
+        for row in sorted(self._durable, reverse=True):
             blob = rows.get(row)
             assert blob is not None, "it is in the checkpoint"
             keys, entries, stand = self._kind.look(blob)
-            if not places and all(stand) and len(keys) > self._size // 2:
+            last = seen.are_new(keys, stand)
+            if not places and all(last) and len(keys) > self._size // 2:
                 yield []
                 continue
-            joined.update(zip(compress(keys, stand), compress(entries, stand), strict=True))
+            joined.update(zip(compress(keys, last), compress(entries, last), strict=True))
             places.append(row)
             weight += len(blob)
             if len(joined) >= self._size or weight >= BLOCK_BYTES:
@@ -119,13 +145,16 @@ class Blocks:
         yield self._join(places, joined)
 
     def _join(self, places: Sequence[bytes], joined: Mapping[bytes, Any]) -> list[Change]:
-        """Put some entries where the last of the blocks stood that they are from, and nothing in the other places."""
+        """Put some entries where one of the blocks stood that they are from, and nothing in the other places.
+
+        Any place would do: no other block but those that this checkpoint adds, behind all of them, has their keys.
+        """
         changes: list[Change] = []
         for row in places:
             del self._rows[row]
             changes.append((row, None))
         if joined:
-            row = places[-1]
-            self._rows[row] = len(joined)
-            changes[-1] = row, self._kind.make(list(joined), list(joined.values()))
+            row, blob = places[-1], self._kind.make(list(joined), list(joined.values()))
+            self._rows[row] = len(blob)
+            changes[-1] = row, blob
         return changes

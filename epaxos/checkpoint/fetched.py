@@ -99,23 +99,27 @@ class Fetched:
 
     def _take_index(self, key: bytes, value: bytes) -> None:
         block = read_index(self._width, value)
-        self._note_block(key, len(block[0]))
+        self._note_block(key, value)
         self._index.append(block)
 
     def _take_values(self, key: bytes, value: bytes) -> None:
         keys, values = read_values(value)
-        self._note_block(key, len(keys))
-        self._values.update(zip(keys, values, strict=True))  # type: ignore[arg-type]  # None goes at once
-        if None in values:
-            for gone in [key for key, value in zip(keys, values, strict=True) if value is None]:
-                self._values.pop(gone, None)
+        self._note_block(key, value)
+        if None not in values:
+            self._values.update(zip(keys, values, strict=True))  # type: ignore[arg-type]  # no None
+            return
+        for name, content in zip(keys, values, strict=True):
+            if content is None:
+                self._values.pop(name, None)
+            else:
+                self._values[name] = content
 
-    def _note_block(self, key: bytes, entries: int) -> None:
+    def _note_block(self, key: bytes, blob: bytes) -> None:
         checkpoint_of_block(key)
         if key <= self._last_block:
             raise StorageError(f"the checkpoint's blocks are not ascending: {key.hex()}")
         self._last_block = key
-        self.blocks[key] = entries
+        self.blocks[key] = len(blob)
 
     def _take_meta(self, _: bytes, value: bytes) -> None:
         self._meta = read_meta(value, self._n)

@@ -147,12 +147,12 @@ class CheckpointWriter:
         self._index.begin()
         self._values.begin()
         for some in in_blocks(chain.from_iterable(self._keys), self._size, _weigh_keys):
-            self._stage([self._index.add(len(some), index_block(some, self._core.recall(some)))])
+            self._stage([self._index.add(index_block(some, self._core.recall(some)))])
             yield
         for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
             items = list(zip(some, self._frozen.values(some), strict=True))
             for block in in_blocks(items, len(items), _weigh_items):
-                self._stage([self._values.add(len(block), value_block(*zip(*block, strict=True)))])
+                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])
             yield
         for blocks in (self._index, self._values):
             for changes in blocks.sift(self._snapshot):

@@ -70,12 +70,11 @@ class ExecutedCut:
             most -= self._gather(decided)
             if most <= 0:
                 return News((), ())
+        if self._annulled:
+            lost = self._annulled.pop()
+            return News([*lost.reads, *lost.writes], ())
         if self._joining is None:
             self._joining = self._state.executed.join(self._gathered, most)
-            if self._annulled:
-                return News(
-                    list(chain.from_iterable((*lost.reads, *lost.writes) for lost in self._annulled)), ()
-                )
         joined = next(self._joining, None)
         return None if joined is None else News(*joined)
 

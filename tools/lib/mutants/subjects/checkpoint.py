@@ -259,7 +259,7 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "                self._stage([self._values.add(len(block), value_block(*zip(*block, strict=True)))])\n",
+                "                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])\n",
                 "                del block\n",
             ),
         ),
@@ -311,6 +311,20 @@ CONTENTS: Final = (
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_key_that_has_gone_stays_gone_while_its_blocks_are_sifted",
+    ),
+    Mutant(
+        "equal-entries-stay",
+        "of entries of a key that are equal all stay, and count as needed",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "            is_new = is_wanted and key not in met\n",
+                "            is_new = is_wanted\n",
+            ),
+        ),
+        schedule=_WRITER_TESTS
+        + "test_a_value_that_is_written_again_and_again_stands_a_few_times_in_a_checkpoint",
     ),
     Mutant(
         "later-block-sifted",
