@@ -104,7 +104,6 @@ LED: Final[dict[str, tuple[str, ...]]] = {
         "candidate gave up before a happy one",
         "elected",
         "deposed",
-        "leader outvoted",
         "leader behind what others have dropped",
         "leads above what it lacks",
         "leader without what lies below its start",
