@@ -8,6 +8,7 @@ nodes[0].propose(b"counter", Op.increment(b"counter"))
 """
 
 from epaxos.registers.changes import Change, change
+from epaxos.registers.ids import ServerIds
 from epaxos.registers.memory import MemoryNetwork
 from epaxos.registers.node import Collected, Node, Reply
 from epaxos.registers.store import EngineStore, MemoryStore, Store
@@ -21,6 +22,7 @@ __all__ = [
     "MemoryStore",
     "Node",
     "Reply",
+    "ServerIds",
     "Store",
     "Transport",
     "Unreachable",
