@@ -62,8 +62,8 @@ def status(
     The first line says whether there is a quorum, how many replicas it takes, and how many more may fail.
 
     The columns of the table below it:
-      state      up (leads: it is the leader, of multipaxos), or silent, no quorum,
-                 draining, …: the lines below say more
+      state      up (leads: it is the leader, of multipaxos), or silent, no
+                 quorum, draining, …: the lines below say more
       behind     instances that some replica has committed and this one has not
                  executed; a few under load, as not all answer at once
       pending    instances that are known here, but not executed yet

@@ -19,7 +19,7 @@ from live_cluster import ClusterMaker, LiveCluster, Process
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
 DOCUMENTED = {
     key
-    for row in re.findall(r"^\|(.*)\| [a-z ]+ \|.*\|$", DOCUMENT.partition("**JSON.**")[2], re.MULTILINE)
+    for row in re.findall(r"^\|(.*)\| [a-z, ]+ \|.*\|$", DOCUMENT.partition("**JSON.**")[2], re.MULTILINE)
     for key in re.findall(r"`(\w+)`", row)
 }
 

@@ -285,7 +285,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     return Options(
         seed=seed,
         protocol=overrides.protocol,
-        learn="" if is_epaxos else _draw_learn(stream(seed, "learn")),
+        learn="none" if is_epaxos else _draw_learn(stream(seed, "learn")),
         scale=scale,
         replicas=n,
         f=f,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -25,6 +26,7 @@ from benchmarks.peers.peer import Peer
 from benchmarks.peers.systems import ALL
 from benchmarks.study import Case, Options, Results, Study, clusters
 from epaxos.cli.bench import bench, make_options
+from epaxos.cli.main import main as entry
 from epaxos.config import load_config
 from shared.processes import Children
 
@@ -74,6 +76,15 @@ class FakeCluster:
         return dict(FIGURES)
 
 
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Signals are for the tests again after a program of the benchmarks has run here."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was done to the clusters that the benchmarks started."""
@@ -116,7 +127,8 @@ def test_a_case_is_a_load_and_a_cluster_that_exist(case: Case, tmp_path: Path) -
     config = load_config(str(cluster.file), environ={})
     assert len(config.replicas) == case.n
     command = cluster.command("--warmup", "300ms", *case.load)
-    given = bench.make_context("bench", command[command.index("bench") + 1 :]).params
+    with entry.make_context("epaxos", ["bench"]) as outer:  # whose names for --help are its own from then on
+        given = bench.make_context("bench", command[command.index("bench") + 1 :], outer).params
     for name in ("config_file", "json_file", "progress"):
         given.pop(name)
     assert make_options(config, **given).clients
