@@ -206,9 +206,9 @@ def test_stopping_ends_the_load_with_what_was_measured(cluster: FakeCluster, opt
 
 def test_progress_is_told_as_a_share(cluster: FakeCluster, options: Make) -> None:
     told: list[tuple[float, int]] = []
-    load(cluster, options(stop=Amount(seconds=0.4)), progress=lambda *news: told.append(news))
+    load(cluster, options(stop=Amount(seconds=0.8)), progress=lambda *news: told.append(news))
     shares = [share for share, _ in told]
-    assert len(told) >= 3
+    assert len(told) >= 2
     assert shares == sorted(shares)
     assert 0 < shares[0] < shares[-1] <= 1
     assert told[-1][1] > 0
