@@ -230,10 +230,9 @@ class MultiPaxos:
     def _on_peer_status(self, event: PeerStatus) -> None:
         self._learning.on_status(event.peer)
         if event.online:
-            self.state.online.add(event.peer)
+            self._election.on_online(event.peer)
             self._leading.hasten(event.peer)
         else:
-            self.state.online.discard(event.peer)
             self._election.on_offline(event.peer)
 
     def _hold(self) -> None:

@@ -25,10 +25,19 @@ from epaxos.protocol.multipaxos.messages import DECIDED, NOBODY, Beacon, Nack, P
 from epaxos.protocol.multipaxos.state import State
 
 _GRACE: Final = 2
-"""Units of patience for which a new leader is happy while it hears a quorum: its followers have to say so first."""
+"""Units of patience for which a new leader is happy while it hears a quorum: its followers have to say so first.
+
+One that gets its quorum back is new in this.
+"""
 
 _PROGRESS: Final = 3
 """Units of patience within which a leader that has proposed something must see something chosen."""
+
+_FIRST, _STEP, _JITTER = 0.25, 0.3, 0.05
+"""Units of patience before a campaign: of the first rank, more for each further one, and by chance.
+
+A unit holds four round trips: a step is one, for the Prepare of the rank before to come first, and the chance.
+"""
 
 
 class Promise:
@@ -125,7 +134,7 @@ class Election:
 
     def _is_followed(self, reign: Reign) -> bool:
         state = self._state
-        if state.now < reign.elected + _GRACE * state.unit:
+        if state.now < reign.trusted_since + _GRACE * state.unit:
             return self._hears_quorum
         beacons = map(self._heard, state.peers)
         followers = sum(beacon is not None and beacon.follows == reign.ballot for beacon in beacons)
@@ -150,7 +159,7 @@ class Election:
         """Note how a peer sees things."""
         state = self._state
         self.told[sender] = message
-        state.hear_of(message.known)
+        self._hear_of(message.known)
         self.hear_leader(max(message.leads, message.follows))
         if self._leading.ballot < max(message.leads, message.follows) == state.known:
             self._leading.end()  # replaced: who is asked by clients here had better forward it
@@ -159,8 +168,19 @@ class Election:
         """Somebody leads this ballot."""
         self._led = max(ballot, self._led)
 
+    def on_online(self, peer: Row) -> None:
+        """A peer is there; a leader that gets its quorum back begins anew: nothing could be chosen without."""
+        state, reign = self._state, self._leading.reign
+        lacked_quorum = not self._hears_quorum
+        state.online.add(peer)
+        if reign is not None and lacked_quorum and self._hears_quorum:
+            reign.trusted_since = reign.progress = state.now
+            state.cover("leader has its quorum back")
+            state.send(state.peers, self._beacon())
+
     def on_offline(self, peer: Row) -> None:
         """What a silent peer has said tells nothing any more."""
+        self._state.online.discard(peer)
         self.told.pop(peer, None)
 
     def on_promise(self, candidate: Row) -> None:
@@ -173,9 +193,12 @@ class Election:
 
     def on_nack(self, message: Nack) -> None:
         """A higher ballot stands in the way."""
-        self._state.hear_of(message.ballot)
-        campaign = self.campaign
-        if campaign is not None and message.ballot > campaign.ballot:
+        self._hear_of(message.ballot)
+
+    def _hear_of(self, ballot: Ballot) -> None:
+        """A ballot was spoken of: a campaign below it is over, since its Accepts would be refused."""
+        self._state.hear_of(ballot)
+        if self.campaign is not None and ballot > self.campaign.ballot:
             self._fail()
 
     # -- campaigns -----------------------------------------------------------------------------------------
@@ -199,8 +222,8 @@ class Election:
         """Seconds to wait before a campaign: the replica behind the old leader goes first, that leader last."""
         state = self._state
         rank = state.me if state.known == NOBODY else (state.me - state.known - 1) % state.n
-        doubled: float = state.unit * (0.25 + 0.15 * rank) * 2 ** min(self._attempts, 5)
-        return doubled * (0.75 + state.random.random() / 2)
+        doubled: float = state.unit * 2 ** min(self._attempts, 5)
+        return doubled * (_FIRST + _STEP * rank + _JITTER * state.random.random())
 
     def _watch_start(self) -> None:
         """A leader that does not get what lies below its first slot lets another try: its source may be dead."""
@@ -304,9 +327,23 @@ class Election:
                 known = votes.get(slot)
                 if known is None or (known[0] != DECIDED and (ballot == DECIDED or ballot > known[0])):
                     votes[slot] = ballot, value
-        self.campaign = None
         source = max(whole, key=lambda row: whole[row].truncated)
-        self._lead(campaign, votes, source, whole[source].truncated)
+        dropped = whole[source].truncated
+        if self._is_outvoted(campaign, max(votes, default=dropped), dropped):
+            self._state.cover("candidate outvoted")
+            self._fail()
+            return
+        self.campaign = None
+        self._lead(campaign, votes, source, dropped)
+
+    def _is_outvoted(self, campaign: Campaign, last: Slot, dropped: Slot) -> bool:
+        """Whether a ballot above this one exists, though a quorum has promised this one.
+
+        It may have been spoken of; or a decision tells it that is known here and lies above all that the quorum has
+        voted for or dropped: one of the quorum has voted for it since, which it can only have at a higher ballot.
+        """
+        state = self._state
+        return state.known > campaign.ballot or state.last_decided > max(state.committed, last, dropped)
 
     def _lead(
         self, campaign: Campaign, votes: dict[Slot, tuple[Ballot, Value]], source: Row, dropped: Slot

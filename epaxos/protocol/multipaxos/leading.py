@@ -54,7 +54,8 @@ class Reign:
     open       its proposals that are not decided, by slot, ascending
     commands   the bytes of the commands that it has proposed and that have not executed here
     told       up to where its followers were told so
-    elected    when it was; `progress` when something was last chosen, or nothing was open
+    progress   when something was last chosen, or nothing was open, or a quorum was heard again
+    trusted_since   when it was elected, or last heard a quorum again: its followers have yet to say that they follow
     below      how far this replica had come below `start`, and since when
     """
 
@@ -66,7 +67,7 @@ class Reign:
         self.told = start - 1
         self.open: dict[Slot, Proposal] = {}
         self.commands: set[bytes] = set()
-        self.elected = self.progress = self.below_since = now
+        self.trusted_since = self.progress = self.below_since = now
         self.below: Slot = -1
 
 

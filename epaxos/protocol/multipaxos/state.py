@@ -149,7 +149,7 @@ class State:
         What others proposed before and no quorum has kept need never be decided.
         """
         ballot, slot = self._voted
-        return max(self.committed, self._decided, self.told, slot if ballot == self.known else -1)
+        return max(self.last_decided, self.told, slot if ballot == self.known else -1)
 
     @property
     def promised(self) -> Ballot:
@@ -184,6 +184,11 @@ class State:
             instance.deps = prefix(slot)
             self.top = max(slot, self.top)
         return instance
+
+    @property
+    def last_decided(self) -> Slot:
+        """The highest slot that is decided here; below it some may not be."""
+        return max(self.committed, self._decided)
 
     def decided(self, slot: Slot) -> Instance | None:
         """The record of a slot that is decided here and not dropped."""

@@ -307,3 +307,141 @@ def test_an_adopted_checkpoint_stands_for_the_log_and_what_it_swallowed_is_asked
     core.now += 0.1
     core.event(Tick())
     assert ((1,), Forward(C, 0)) in core.sent
+
+
+def test_what_is_decided_counts_more_than_any_vote() -> None:
+    for answers in [(2, 1), (1, 2)]:
+        core = Lone(n=5)
+        ballot = core.campaign()
+        votes = {1: Voted(ballot, 0, 4, A), 2: Voted(ballot, 0, DECIDED, B)}
+        for sender in answers:
+            core.get(sender, Promised(ballot, 0, ((0, 0),), -1), votes[sender])
+        assert core.core.status().leader == 0
+        assert core.executed == [(0, B)]
+
+
+def test_what_a_candidate_has_voted_for_gives_way_to_what_is_decided() -> None:
+    core = Lone()
+    core.get(1, Accept(4, 0, A, -1))
+    ballot = core.campaign()
+    core.get(2, Promised(ballot, 0, ((0, 0),), -1), Voted(ballot, 0, DECIDED, B))
+    assert core.executed == [(0, B)]
+
+
+def test_a_candidate_that_knows_of_a_higher_ballot_does_not_lead() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Accept(ballot + 1, 5, None, -1))
+    core.get(2, Promised(ballot, 0, (), -1))
+    assert core.core.status().leader != 0
+
+
+def test_a_campaign_ends_with_the_beacon_that_tells_of_a_higher_ballot() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Beacon(ballot + 1, ballot + 1, ballot + 1, 1, (5, -1), (5, -1), (-1, -1), 1))
+    core.get(1, Chosen(2, C))
+    core.get(2, Promised(ballot, 0, (), -1))
+    assert core.core.coverage["campaign failed"] == 1
+    assert core.core.status().leader == 1
+    core.event(Propose(A))
+    assert core.sent == [((1,), Forward(A, 0))]
+
+
+def test_a_candidate_that_learns_a_decision_above_all_votes_for_it_has_been_outvoted() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Chosen(2, C))
+    core.get(2, Promised(ballot, 0, (), -1))
+    assert core.core.status().leader is None
+    assert core.core.coverage["candidate outvoted"] == 1
+    assert core.lead() > ballot or core.campaign() > ballot
+
+
+def test_a_decision_that_the_quorum_has_told_of_outvotes_nobody() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Chosen(2, C))
+    core.get(2, Promised(ballot, 0, ((2, 2),), -1), Voted(ballot, 2, 4, C))
+    assert core.core.status().leader == 0
+    for command in (A, B):
+        core.event(Propose(command))
+    assert {message.slot for _, message in core.sent if isinstance(message, Accept)} == {4}
+
+
+def test_an_own_campaign_is_over_when_a_higher_ballot_is_promised() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Prepare(ballot + 1, 0))
+    assert core.core.coverage["campaign failed"] == 1
+
+
+def test_a_leader_that_promises_a_higher_ballot_leads_no_more() -> None:
+    core = Lone()
+    ballot = core.lead()
+    core.get(2, Prepare(ballot + 2, 0))
+    core.event(Propose(A))
+    assert "Accept" not in core.kinds()
+    assert core.core.in_flight == 1
+
+
+def test_a_leader_is_replaced_by_the_beacon_of_another_and_forwards_to_it() -> None:
+    core = Lone()
+    ballot = core.lead()
+    core.get(2, Beacon(ballot + 2, ballot + 2, ballot + 2, 1, (-1, -1), (-1, -1), (-1, -1), 1))
+    core.event(Propose(A))
+    assert core.sent == [((2,), Forward(A, 0))]
+
+
+def test_a_leader_whose_proposals_are_not_chosen_is_not_happy() -> None:
+    core = Lone()
+    ballot = core.lead()
+    core.event(Propose(A))
+    for _ in range(50):
+        core.now += 0.1
+        core.get(1, Beacon(ballot, 0, ballot, 1, (-1, -1), (-1, -1), (-1, -1), 1))
+    assert core.core.beacon(core.now).happy == 0
+    core.get(1, AcceptOK(ballot, 0))
+    assert core.core.beacon(core.now).happy == 1
+
+
+def test_votes_at_different_ballots_are_not_counted_together() -> None:
+    core = Lone()
+    core.get(2, AcceptOK(7, 0))
+    core.get(1, Accept(4, 0, A, -1))
+    assert not core.executed
+    core.get(1, AcceptOK(4, 0))
+    assert not core.executed
+
+
+def test_nobody_votes_where_the_log_is_dropped() -> None:
+    core = Lone()
+    core.event(Hold((5, -1), ()))
+    core.event(Adopt((5, -1), ()))
+    core.get(1, Accept(4, 3, A, -1))
+    assert core.sent == [((1,), Truncated(5))]
+    assert InstanceId(0, 3) not in core.disk
+
+
+def test_a_leader_that_adopts_what_lies_above_its_proposals_gives_no_word_on_them() -> None:
+    core = Lone(learn=Learn.COMMITS)
+    core.lead()
+    core.event(Propose(A))
+    core.event(Hold((5, -1), ()))
+    core.event(Adopt((5, -1), ()))
+    assert core.core.status().leader is None
+    assert not {"Commit", "Accept"} & set(core.kinds())
+
+
+def test_a_leader_takes_a_command_again_that_an_adopted_checkpoint_swallowed() -> None:
+    core = Lone()
+    ballot = core.campaign()
+    core.get(1, Promised(ballot, 0, (), 5))
+    core.get(1, Forward(A, 0))
+    core.get(1, AcceptOK(ballot, 6))
+    assert core.core.state.decided(6) is not None
+    core.event(Hold((6, -1), ()))
+    core.event(Adopt((6, -1), ()))
+    assert core.core.status().leader == 0
+    core.get(1, Forward(A, 0))
+    assert ((1, 2), Accept(ballot, 7, A, 6)) in core.sent
