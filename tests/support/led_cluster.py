@@ -24,11 +24,15 @@ BEACON, TIMEOUT, DELAY = 0.1, 1.0, 0.002
 class LedCluster:
     """Replicas that write to disk in no time; a peer is online while both hear each other, as decision 0012 has it.
 
-    `executed` are the keys that each replica has executed, in order; `campaigns` counts those of all.
+    `delay` is how long a message is under way, in seconds; `executed` are the keys that each replica has executed, in
+    order; `campaigns` counts those of all.
     """
 
-    def __init__(self, n: int, *, seed: int = 0, learn: Learn = Learn.VOTES) -> None:
+    def __init__(
+        self, n: int, *, seed: int = 0, learn: Learn = Learn.VOTES, delay: float = DELAY
+    ) -> None:
         self.n = n
+        self.delay = delay
         self.now = 0.0
         self.cut: set[tuple[Row, Row]] = set()
         self.dead: set[Row] = set()
@@ -87,7 +91,7 @@ class LedCluster:
         self.sent[type(message).__name__] += 1
         if (sender, receiver) not in self.cut:
             hears = self.now - self._heard[sender, receiver] <= TIMEOUT
-            self._at(DELAY, receiver, (sender, hears, message))
+            self._at(self.delay, receiver, (sender, hears, message))
 
     def _handle(self, row: Row, event: Any) -> None:
         self._perform(row, self.cores[row].on_event(event, self.now))

@@ -118,3 +118,41 @@ def test_who_alone_has_lost_the_leader_does_not_campaign() -> None:
     cluster.cut_links([(leader, (leader + 1) % 5)])
     cluster.run(20 * TIMEOUT)
     assert cluster.campaigns == before
+
+
+def happy_leader(cluster: LedCluster) -> Row:
+    """The replica whose leading is heard of by now."""
+    (leader,) = {core.status().leader for core in cluster.cores}
+    assert leader is not None
+    return leader
+
+
+@pytest.mark.parametrize(("n", "delay"), [(3, 0.1), (3, 0.15), (3, 0.25), (5, 0.15)])
+def test_a_leader_that_dies_far_away_is_replaced_in_one_campaign(n: int, delay: float) -> None:
+    for seed in range(3):
+        cluster = LedCluster(n, seed=seed, delay=delay)
+        cluster.run(10 * TIMEOUT)
+        leader = happy_leader(cluster)
+        before = cluster.campaigns
+        cluster.dead.add(leader)
+        cluster.run(10 * TIMEOUT)
+        assert len(cluster.leaders) == 1
+        assert cluster.campaigns == before + 1
+
+
+@pytest.mark.parametrize("delay", [0.002, 0.1, 0.15])
+def test_a_leader_that_gets_its_quorum_back_leads_on(delay: float) -> None:
+    for seed in range(3):
+        cluster = LedCluster(3, seed=seed, delay=delay)
+        cluster.run(8 * TIMEOUT)
+        leader = happy_leader(cluster)
+        cluster.cut_links(all_but(3))
+        cluster.run(2 * TIMEOUT)
+        cluster.propose(leader, "key")
+        cluster.run(10 * TIMEOUT)
+        before = cluster.campaigns
+        cluster.cut.clear()
+        cluster.run(10 * TIMEOUT)
+        assert cluster.leaders == [leader]
+        assert cluster.campaigns == before
+        assert set(cluster.executed[leader]) == {"key"}
