@@ -101,7 +101,8 @@ def make_parts(config: Config, row: Row) -> Parts:
 def _load(config: Config, row: Row, engine: Engine) -> Parts:
     kind = KINDS[config.protocol]
     rows = kind.rows(config.n)
-    journal = Journal(engine, rows, decode_payload, lasting=engine.name != MemoryEngine.name)
+    lasting = engine.name != MemoryEngine.name
+    journal = Journal(engine, rows, decode_payload, lasting=lasting, view=kind.view)
     log = journal.load()
     incarnation = log.incarnations.pop(row, None)
     if incarnation is None:

@@ -179,7 +179,7 @@ class Peers:
         name, missing = self._names[peer], self.kept[peer] - kept
         return (
             f"{name} runs on an earlier copy of its data directory: it lacks {missing} or more of the instances "
-            f"that it had kept, and may not vote. Stop it; {advice(self._config, name)}"
+            f"and promises that it had kept, and may not vote. Stop it; {advice(self._config, name)}"
         )
 
     def _forgetful(self, name: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings as EPaxosSettings
+from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.multipaxos.core import MultiPaxos
-from epaxos.protocol.multipaxos.state import ROWS
+from epaxos.protocol.multipaxos.state import ROWS, VIEW
 from epaxos.protocol.multipaxos.state import Settings as LedSettings
 
 
@@ -21,6 +22,7 @@ class Kind(NamedTuple):
     width  numbers that its core remembers of a key, with n replicas (`Core.width`, before there is a core)
     paths  how its instances can be committed (`contract.CommitNote.path`)
     owned  whether each row has an owner, for whom others wait
+    view   the record whose ballot is promised for all instances, if the protocol has one; it is never dropped
     settings, make  the settings of a core, from its row and quorums at least; a core that begins with what is durable
     """
 
@@ -29,6 +31,7 @@ class Kind(NamedTuple):
     width: Callable[[int], int]
     paths: tuple[str, ...]
     owned: bool
+    view: InstanceId | None
     settings: Callable[..., Any]
     make: Callable[[Any, Random, Durable | None], Core[Any]]
 
@@ -39,6 +42,7 @@ EPAXOS: Final = Kind(
     lambda n: 4 * n,
     ("fast", "slow", "recovered"),
     owned=True,
+    view=None,
     settings=EPaxosSettings,
     make=EPaxos,
 )
@@ -49,6 +53,7 @@ MULTIPAXOS: Final = Kind(
     lambda _: 1,
     ("led", "forwarded", "recovered"),
     owned=False,
+    view=VIEW,
     settings=LedSettings,
     make=MultiPaxos,
 )

@@ -18,7 +18,7 @@ import msgpack
 
 from epaxos.errors import StorageError
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.storage.engine import Entry, Log
 from epaxos.storage.records import RecordWriter, check_width, decode_log, dropped_ranges
@@ -44,17 +44,24 @@ class Loaded(NamedTuple):
 class Journal:
     """Writes what a replica of a cluster of n has to remember, and reads it at the start, once, before that.
 
-    Where nothing is `lasting`, as in memory, nobody would ever read a record: it is not even encoded.
+    Where nothing is `lasting`, as in memory, nobody would ever read a record: it is not even encoded. `view` is where
+    the protocol keeps what is promised for all instances, if it does.
     """
 
     def __init__(
-        self, engine: Log, n: int, decode_command: Callable[[bytes], Command], *, lasting: bool = True
+        self,
+        engine: Log,
+        n: int,
+        decode_command: Callable[[bytes], Command],
+        *,
+        lasting: bool = True,
+        view: InstanceId | None = None,
     ) -> None:
         self._lasting = lasting
         self._engine = engine
         self._n = n
         self._decode = decode_command
-        self._writer = RecordWriter(n)
+        self._writer = RecordWriter(n, view)
 
     def load(self) -> Loaded:
         """All that was written.

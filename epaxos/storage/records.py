@@ -30,12 +30,15 @@ Entries = list[tuple[bytes, bytes]]
 class RecordWriter:
     """Turns the records of a round into entries; knows which payload it has written last for each place.
 
-    `kept` is a number that grows with each instance further up its row than any before, and never falls.
+    `kept` is a number that grows with each instance further up its row than any before, and never falls. It grows with
+    the ballot of `view` too, if there is such a record: one that is never dropped and whose ballot never falls.
 
     EPaxos has one for a place in all its life; where another may stand there later, that one is written too.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, view: InstanceId | None = None) -> None:
+        self._view = view
+        self._promised = 0
         self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
         self._tops: list[Slot] = [-1] * rows
         self._truncated: list[Slot] = [-1] * rows
@@ -46,13 +49,19 @@ class RecordWriter:
         entries: Entries = []
         for record in dict.fromkeys(records):
             row, slot = record.id
-            self._rise(row, slot)
+            self._note(record)
             payload, written = record.orig, self._written[row].get(slot)
             if payload is not None and payload is not written and payload != written:
                 self._written[row][slot] = payload
                 entries.append((_KEY.pack(row, slot, _PAYLOAD), payload.encoded))
             entries.append((_KEY.pack(row, slot, _RECORD), encode_record(record)))
         return entries
+
+    def _note(self, record: Instance) -> None:
+        self._rise(*record.id)
+        if record.id == self._view:
+            self.kept += record.bal - self._promised
+            self._promised = record.bal
 
     def _rise(self, row: int, slot: Slot) -> None:
         """A row reaches up to here, if not further."""
@@ -63,7 +72,7 @@ class RecordWriter:
     def loaded(self, records: Iterable[Instance]) -> None:
         """Note what was written before a restart."""
         for record in records:
-            self._rise(record.id.row, record.id.slot)
+            self._note(record)
             if record.orig is not None:
                 self._written[record.id.row][record.id.slot] = record.orig
 

@@ -28,9 +28,7 @@ class LedCluster:
     order; `campaigns` counts those of all.
     """
 
-    def __init__(
-        self, n: int, *, seed: int = 0, learn: Learn = Learn.VOTES, delay: float = DELAY
-    ) -> None:
+    def __init__(self, n: int, *, seed: int = 0, learn: Learn = Learn.VOTES, delay: float = DELAY) -> None:
         self.n = n
         self.delay = delay
         self.now = 0.0

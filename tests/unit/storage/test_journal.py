@@ -23,8 +23,8 @@ PLACES = st.builds(InstanceId, ROWS, SLOTS)
 INCARNATIONS = st.integers(0, 2**64 - 1)
 
 
-def journal_on(engine: MemoryEngine, n: int = N) -> Journal:
-    return Journal(engine, n, decode_access)
+def journal_on(engine: MemoryEngine, view: InstanceId | None = None, *, n: int = N) -> Journal:
+    return Journal(engine, n, decode_access, view=view)
 
 
 class Model(RuleBasedStateMachine):
@@ -110,8 +110,22 @@ def test_what_is_kept_never_falls_and_is_the_same_after_a_restart(
     assert sorted(counts) == counts
 
 
-def restarted(engine: MemoryEngine) -> int:
-    journal = journal_on(engine)
+def test_a_promise_for_all_instances_counts_as_kept_though_no_row_grows() -> None:
+    engine = MemoryEngine()
+    view = Instance(InstanceId(1, 0), (-1, -1, -1))
+    counts = []
+    for ballot in (0, 4, 4, 7):
+        view.bal = ballot
+        journal = journal_on(engine, view.id)
+        journal.load()
+        journal.persist([view])
+        counts.append(journal.kept)
+        assert restarted(engine, view.id) == counts[-1]
+    assert counts == [1, 5, 5, 8]
+
+
+def restarted(engine: MemoryEngine, view: InstanceId | None = None) -> int:
+    journal = journal_on(engine, view)
     journal.load()
     return journal.kept
 
@@ -168,12 +182,12 @@ def dropped() -> MemoryEngine:
 
 def test_a_journal_of_a_cluster_of_another_size_is_refused() -> None:
     with pytest.raises(StorageError, match="not truncated for a cluster of 5"):
-        journal_on(dropped(), 5).load()
+        journal_on(dropped(), n=5).load()
     engine = MemoryEngine()
     journal_on(engine).persist([Instance(InstanceId(2, 0), (-1,) * N)])
     for n in (2, 5):
         with pytest.raises(StorageError, match=r"instance 2\.0 is of a cluster of another size"):
-            journal_on(engine, n).load()
+            journal_on(engine, n=n).load()
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"\x93\x01\x02", *map(msgpack.packb, (7, [1, 2, None], {}))])
