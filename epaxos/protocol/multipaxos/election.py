@@ -78,7 +78,8 @@ class Campaign:
 class Election:
     """The part of the replica that owns `state` which sees to it that somebody leads.
 
-    `told` is the last beacon of each peer that is there; `beacon` makes the own one.
+    `told` is the last beacon of each peer that is there, `led` the highest ballot that somebody is known to have led;
+    `beacon` makes the own one.
     """
 
     def __init__(self, state: State, leading: Leading, beacon: Callable[[], Beacon]) -> None:
@@ -87,7 +88,7 @@ class Election:
         self._beacon = beacon
         self.told: dict[Row, Beacon] = {}
         self.campaign: Campaign | None = None
-        self._led: Ballot = NOBODY
+        self.led: Ballot = NOBODY
         self._due: float | None = None
         self._attempts = 0
 
@@ -96,16 +97,16 @@ class Election:
     @property
     def leader(self) -> Row | None:
         """Who leads, as far as this replica knows; it may be this one, or one that is not heard."""
-        me, leader = self._state.me, self._led % self._state.n
+        me, leader = self._state.me, self.led % self._state.n
         if self._leading.reign is not None:
             return me
-        return None if self._led == NOBODY or leader == me else leader
+        return None if self.led == NOBODY or leader == me else leader
 
     @property
     def acknowledged(self) -> Row | None:
         """The same, but None unless somebody who is there follows it still."""
         beacons = map(self._heard, self._state.peers)
-        followed = any(beacon is not None and beacon.follows == self._led for beacon in beacons)
+        followed = any(beacon is not None and beacon.follows == self.led for beacon in beacons)
         return self.leader if followed or self._leading.reign is not None else None
 
     @property
@@ -166,7 +167,7 @@ class Election:
 
     def hear_leader(self, ballot: Ballot) -> None:
         """Somebody leads this ballot."""
-        self._led = max(ballot, self._led)
+        self.led = max(ballot, self.led)
 
     def on_online(self, peer: Row) -> None:
         """A peer is there; a leader that gets its quorum back begins anew: nothing could be chosen without."""

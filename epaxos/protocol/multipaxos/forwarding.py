@@ -8,15 +8,18 @@ through a peer that is happy, another one each time; a command is passed on once
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import CommitNote
-from epaxos.protocol.ids import InstanceId, Row, Slot
+from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
 from epaxos.protocol.log import NOP, Value
 from epaxos.protocol.multipaxos.election import Election
 from epaxos.protocol.multipaxos.leading import Leading
-from epaxos.protocol.multipaxos.messages import Forward
+from epaxos.protocol.multipaxos.messages import NOBODY, Forward
 from epaxos.protocol.multipaxos.state import LOG, State
+
+_NOBODY_ASKED: Final[tuple[Row, float]] = (-1, -math.inf)
 
 
 class Waiting:
@@ -34,7 +37,7 @@ class Waiting:
         self.started = now
         self.interval = interval
         self.due = math.inf
-        self.asked: tuple[Row, float] = (-1, -math.inf)
+        self.asked = _NOBODY_ASKED
         self.tries = 0
         self.led = False
 
@@ -48,7 +51,7 @@ class Forwarding:
         self._election = election
         self.waiting: dict[bytes, Waiting] = {}
         self.in_flight = 0
-        self._leader: tuple[Row | None, bool] = (None, False)
+        self._way: tuple[Ballot, bool, bool] = (NOBODY, False, False)
 
     def propose(self, command: Command) -> None:
         """Order a command of a client here."""
@@ -80,13 +83,16 @@ class Forwarding:
 
     def _receiver(self, tries: int) -> Row | None:
         """The leader, or one of those who hear it."""
-        state = self._state
         leader = self._election.leader
-        if leader in state.online:
+        if leader in self._state.online:
             return leader
-        told = self._election.told
-        ways = [peer for peer in state.peers if peer in state.online and peer in told and told[peer].follows]
+        ways = self._ways()
         return ways[tries % len(ways)] if ways else None
+
+    def _ways(self) -> list[Row]:
+        """The peers that hear a leader."""
+        state, told = self._state, self._election.told
+        return [peer for peer in state.peers if peer in state.online and peer in told and told[peer].follows]
 
     def on_forward(self, message: Forward) -> None:
         """Propose what somebody else's client wants, or pass it on to the leader, once."""
@@ -120,14 +126,19 @@ class Forwarding:
                 self._send(waiting)
 
     def follow(self) -> None:
-        """Send all again at once if somebody else leads by now, or can be reached by now."""
+        """Send all again at once if another ballot is led by now, or its leader can be reached by now.
+
+        It matters not whether the same replica leads it: what had come while it did not lead was dropped there.
+        """
         leader = self._election.leader
-        reached = leader, leader == self._state.me or leader in self._state.online
-        if reached == self._leader:
+        direct = leader == self._state.me or leader in self._state.online
+        way = self._election.led, direct, direct or bool(self._ways())
+        if way == self._way:
             return
-        self._leader = reached
+        self._way = way
         for waiting in self.waiting.values():
             waiting.interval = self._state.settings.retry
+            waiting.asked = _NOBODY_ASKED
             self._send(waiting)
 
     def hasten(self) -> None:

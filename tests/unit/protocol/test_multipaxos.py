@@ -12,6 +12,7 @@ from epaxos.protocol.contract import (
     Effects,
     Hold,
     News,
+    PeerStatus,
     Propose,
     Receive,
     Tick,
@@ -21,6 +22,7 @@ from epaxos.protocol.log import NOP, Instance, Value
 from epaxos.protocol.multipaxos.core import MultiPaxos
 from epaxos.protocol.multipaxos.messages import (
     DECIDED,
+    NOBODY,
     Accept,
     AcceptOK,
     Beacon,
@@ -445,3 +447,32 @@ def test_a_leader_takes_a_command_again_that_an_adopted_checkpoint_swallowed() -
     assert core.core.status().leader == 0
     core.get(1, Forward(A, 0))
     assert ((1, 2), Accept(ballot, 7, A, 6)) in core.sent
+
+
+def nothing_done(known: Ballot, leads: Ballot, follows: Ballot) -> Beacon:
+    """The beacon of a happy peer that has decided nothing."""
+    return Beacon(known, leads, follows, 1, (-1, -1), (-1, -1), (-1, -1), 1)
+
+
+def test_a_follower_forwards_again_when_the_same_replica_leads_anew() -> None:
+    core = Lone()
+    core.get(1, nothing_done(4, 4, 4))
+    core.event(Propose(A))
+    core.get(1, nothing_done(4, 4, 4))
+    assert "Forward" not in core.kinds()
+    core.get(1, nothing_done(7, 7, 7))
+    assert ((1,), Forward(A, 0)) in core.sent
+    core.get(1, nothing_done(7, 7, 7))
+    assert "Forward" not in core.kinds()
+
+
+def test_who_hears_no_leader_forwards_as_soon_as_somebody_does() -> None:
+    core = Lone()
+    core.event(PeerStatus(1, online=False))
+    core.event(Propose(A))
+    core.get(2, nothing_done(4, NOBODY, NOBODY))
+    assert "Forward" not in core.kinds()
+    core.get(2, nothing_done(4, NOBODY, 4))
+    assert ((2,), Forward(A, 0)) in core.sent
+    core.event(Propose(B))
+    assert core.sent == [((2,), Forward(B, 0))]

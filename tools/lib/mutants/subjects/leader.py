@@ -281,9 +281,7 @@ LEARNING: Final = (
         "multipaxos 4",
         (
             Patch(_FORWARDING, "            if self._state.now >= waiting.due:\n", "            if False:\n"),
-            Patch(
-                _FORWARDING, "        if reached == self._leader:\n            return\n", "        return\n"
-            ),
+            Patch(_FORWARDING, "        if way == self._way:\n            return\n", "        return\n"),
         ),
         draw=_RIVALS,
     ),
