@@ -43,7 +43,7 @@ class Acceptor:
             self._leading.end()
         state.raise_promise(message.ballot)
         first = max(message.first, state.truncated + 1)
-        held = [slot for slot in range(first, state.top + 1) if slot in state.log]
+        held = sorted(slot for slot in state.log if slot >= first)
         state.promise((sender,), Promised(message.ballot, message.first, stretches(held), state.truncated))
         size = 0
         for slot in held:

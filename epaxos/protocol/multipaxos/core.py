@@ -31,6 +31,7 @@ from epaxos.protocol.multipaxos.forwarding import Forwarding
 from epaxos.protocol.multipaxos.leading import Leading
 from epaxos.protocol.multipaxos.learning import Learning
 from epaxos.protocol.multipaxos.messages import (
+    NOBODY,
     Accept,
     AcceptOK,
     Beacon,
@@ -77,9 +78,9 @@ class MultiPaxos:
             AcceptOK: self._learning.on_accept_ok,
             Missing: self._leading.on_missing,
             Commit: lambda _, message: self._learning.on_commit(message),
-            Nack: lambda _, message: self._election.on_nack(message),
+            Nack: self._on_nack,
             Forward: lambda _, message: self._forwarding.on_forward(message),
-            Chosen: self._learning.on_chosen,
+            Chosen: self._on_chosen,
             ChosenRequest: self._learning.on_chosen_request,
             Truncated: self._leading.on_truncated,
             Beacon: self._on_beacon,
@@ -212,18 +213,32 @@ class MultiPaxos:
         self._leading.on_decided(slot, value)
 
     def _on_prepare(self, sender: Row, message: Prepare) -> None:
+        if not self.state.is_near(message.ballot, -1):
+            return
         self._acceptor.on_prepare(sender, message)
         if self.state.promised == message.ballot:
             self._election.on_promise(sender)
 
     def _on_accept(self, sender: Row, message: Accept) -> None:
+        if not self.state.is_near(message.ballot, message.slot):
+            return
         before = self.state.promised
         self._acceptor.on_accept(sender, message)
         if self.state.promised > before:
             self._election.on_promise(sender)
         self._election.hear_leader(message.ballot)
 
+    def _on_nack(self, _: Row, message: Nack) -> None:
+        if self.state.is_near(message.ballot, -1):
+            self._election.on_nack(message)
+
+    def _on_chosen(self, sender: Row, message: Chosen) -> None:
+        if self.state.is_near(NOBODY, message.slot):
+            self._learning.on_chosen(sender, message)
+
     def _on_beacon(self, sender: Row, message: Beacon) -> None:
+        if not self.state.is_near(max(message.known, message.leads, message.follows), -1):
+            return
         self._election.on_beacon(sender, message)
         self._learning.on_beacon(sender, message)
 

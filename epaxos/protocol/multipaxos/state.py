@@ -25,6 +25,12 @@ ROWS: Final = 2
 LOG: Final[Row] = 0
 VIEW: Final = InstanceId(1, 0)
 
+FARTHEST_SLOT: Final = 10_000_000
+"""How far above all that a replica has a slot may be that it hears of: who lags more learns decisions first."""
+
+FARTHEST_BALLOT: Final = 2**40
+"""How far above all that a replica knows a ballot may be: more campaigns than there ever are."""
+
 
 class Learn(StrEnum):
     """How followers learn what is chosen: from everybody's votes, or from the leader when it has counted them."""
@@ -166,6 +172,16 @@ class State:
     def hear_of(self, ballot: Ballot) -> None:
         """Note that a ballot has been spoken of."""
         self.known = max(ballot, self.known)
+
+    def is_near(self, ballot: Ballot, slot: Slot) -> bool:
+        """Whether a ballot and a slot that a peer speaks of can be in use.
+
+        Others can not: they would leave no room for what comes after, or make the log a gap without an end.
+        """
+        if ballot <= self.known + FARTHEST_BALLOT and slot <= max(self.top, self.committed) + FARTHEST_SLOT:
+            return True
+        self.cover("heard of what cannot be")
+        return False
 
     def loaded(self, record: Instance) -> None:
         """Take a record of before a restart."""

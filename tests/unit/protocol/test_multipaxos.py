@@ -38,7 +38,7 @@ from epaxos.protocol.multipaxos.messages import (
     Truncated,
     Voted,
 )
-from epaxos.protocol.multipaxos.state import VIEW, Learn, Settings
+from epaxos.protocol.multipaxos.state import FARTHEST_SLOT, VIEW, Learn, Settings
 from epaxos.protocol.quorums import make_quorums
 from harness.commands import put
 
@@ -476,3 +476,16 @@ def test_who_hears_no_leader_forwards_as_soon_as_somebody_does() -> None:
     assert ((2,), Forward(A, 0)) in core.sent
     core.event(Propose(B))
     assert core.sent == [((2,), Forward(B, 0))]
+
+
+def test_what_cannot_be_in_use_is_not_heeded() -> None:
+    core = Lone()
+    far, above = 2**60, FARTHEST_SLOT
+    core.get(1, Accept(4, above, A, -1), Accept(far, 0, A, -1), Chosen(above, A), Prepare(far, 0), Nack(far))
+    core.get(1, nothing_done(far, NOBODY, NOBODY), nothing_done(4, far, 4), nothing_done(4, 4, far))
+    assert not core.sent
+    assert not core.disk
+    assert core.core.status().ballot == NOBODY
+    core.get(1, Accept(4, above - 1, A, -1))
+    assert core.kinds() == ["AcceptOK"]
+    assert core.campaign() == 6
