@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 
 import pytest
 
@@ -127,9 +128,8 @@ def happy_leader(cluster: LedCluster) -> Row:
     return leader
 
 
-@pytest.mark.parametrize(("n", "delay"), [(3, 0.1), (3, 0.15), (3, 0.25), (5, 0.15)])
-def test_a_leader_that_dies_far_away_is_replaced_in_one_campaign(n: int, delay: float) -> None:
-    for seed in range(3):
+def test_leaders_that_die_far_away_are_replaced_in_one_campaign() -> None:
+    for n, delay, seed in product((3, 5), (0.1, 0.15, 0.25), range(3)):
         cluster = LedCluster(n, seed=seed, delay=delay)
         cluster.run(10 * TIMEOUT)
         leader = happy_leader(cluster)
@@ -140,9 +140,8 @@ def test_a_leader_that_dies_far_away_is_replaced_in_one_campaign(n: int, delay: 
         assert cluster.campaigns == before + 1
 
 
-@pytest.mark.parametrize("delay", [0.002, 0.1, 0.15])
-def test_a_leader_that_gets_its_quorum_back_leads_on(delay: float) -> None:
-    for seed in range(3):
+def test_leaders_that_get_their_quorum_back_lead_on() -> None:
+    for delay, seed in product((0.002, 0.1, 0.15), range(3)):
         cluster = LedCluster(3, seed=seed, delay=delay)
         cluster.run(8 * TIMEOUT)
         leader = happy_leader(cluster)

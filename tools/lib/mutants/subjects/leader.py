@@ -11,6 +11,7 @@ _LEADING: Final = "epaxos.protocol.multipaxos.leading"
 _ACCEPTOR: Final = "epaxos.protocol.multipaxos.acceptor"
 _LEARNING: Final = "epaxos.protocol.multipaxos.learning"
 _FORWARDING: Final = "epaxos.protocol.multipaxos.forwarding"
+_CHECKPOINT: Final = "epaxos.protocol.multipaxos.checkpoint"
 _STATE: Final = "epaxos.protocol.multipaxos.state"
 _RESTART: Final = "epaxos.protocol.multipaxos.restart"
 _CORE: Final = "tests/unit/protocol/test_multipaxos.py::"
@@ -85,6 +86,33 @@ VALUES: Final = (
         "multipaxos 2, 7",
         (Patch(_ELECTION, "            self._leading.end()\n\n    def _start", "\n    def _start"),),
         schedule=f"{_CORE}test_a_leader_without_what_lies_below_its_start_lets_another_try",
+    ),
+    Mutant(
+        "decided-is-a-vote",
+        "a decision that a promise tells of loses to a vote of a higher ballot",
+        "multipaxos 2, 3",
+        (Patch(_ELECTION, "(ballot == DECIDED or ballot > known[0])", "ballot > known[0]"),),
+        schedule=f"{_CORE}test_what_is_decided_counts_more_than_any_vote",
+    ),
+    Mutant(
+        "leader-below-known",
+        "a candidate leads although it knows of a higher ballot",
+        "multipaxos 2, 3",
+        (
+            Patch(
+                _ELECTION,
+                "return state.known > campaign.ballot or state.last_decided",
+                "return state.last_decided",
+            ),
+        ),
+        schedule=f"{_CORE}test_a_candidate_that_knows_of_a_higher_ballot_does_not_lead",
+    ),
+    Mutant(
+        "leader-below-decided",
+        "a candidate leads although a decision tells of a higher ballot",
+        "multipaxos 2, 3",
+        (Patch(_ELECTION, " or state.last_decided > max(state.committed, last, dropped)", ""),),
+        schedule=f"{_CORE}test_a_candidate_that_learns_a_decision_above_all_votes_for_it_has_been_outvoted",
     ),
 )
 
@@ -189,6 +217,20 @@ PROMISES: Final = (
         ),
         draw=_RIVALS,
     ),
+    Mutant(
+        "prepare-leaves-leader",
+        "who promises a ballot above the one that it leads leads on",
+        "multipaxos 2, 2",
+        (Patch(_ACCEPTOR, "if message.ballot > self._leading.ballot:", "if False:"),),
+        schedule=f"{_CORE}test_a_leader_that_promises_a_higher_ballot_leads_no_more",
+    ),
+    Mutant(
+        "vote-below-truncation",
+        "an acceptor votes where its log is dropped",
+        "multipaxos 2, 2",
+        (Patch(_ACCEPTOR, "        elif slot <= state.truncated:\n", "        elif False:\n"),),
+        schedule=f"{_CORE}test_nobody_votes_where_the_log_is_dropped",
+    ),
 )
 
 LEARNING: Final = (
@@ -285,6 +327,37 @@ LEARNING: Final = (
         ),
         draw=_RIVALS,
     ),
+    Mutant(
+        "tally-mixes-ballots",
+        "votes at different ballots are counted together",
+        "multipaxos 2, 5",
+        (
+            Patch(_LEARNING, "if tally is None or tally.ballot < ballot:", "if tally is None:"),
+            Patch(_LEARNING, "        if tally.ballot == ballot:\n", "        if True:\n"),
+        ),
+        schedule=f"{_CORE}test_votes_at_different_ballots_are_not_counted_together",
+    ),
+    Mutant(
+        "adopted-leads-on",
+        "a leader that adopts a checkpoint above its proposals leads on",
+        "multipaxos 6",
+        (Patch(_CHECKPOINT, "            self._leading.on_dropped(theirs)\n", ""),),
+        schedule=f"{_CORE}test_a_leader_that_adopts_what_lies_above_its_proposals_gives_no_word_on_them",
+    ),
+    Mutant(
+        "adopted-keeps-commands",
+        "a leader takes no command again that a checkpoint has swallowed",
+        "multipaxos 6",
+        (Patch(_CHECKPOINT, "            self._leading.on_adopted()\n", ""),),
+        schedule=f"{_CORE}test_a_leader_takes_a_command_again_that_an_adopted_checkpoint_swallowed",
+    ),
+    Mutant(
+        "same-leader-same-way",
+        "nothing is forwarded again when the same replica leads another ballot",
+        "multipaxos 4",
+        (Patch(_FORWARDING, "way = self._election.led, direct", "way = leader or 0, direct"),),
+        schedule=f"{_CORE}test_a_follower_forwards_again_when_the_same_replica_leads_anew",
+    ),
 )
 
 ELECTIONS: Final = (
@@ -312,9 +385,56 @@ ELECTIONS: Final = (
         "nobody is told that a ballot above the leader's was promised",
         "multipaxos 5",
         (
-            Patch(_ELECTION, "        state.hear_of(message.known)\n", ""),
-            Patch(_ELECTION, "        self._state.hear_of(message.ballot)\n", ""),
+            Patch(_ELECTION, "        self._hear_of(message.known)\n", ""),
+            Patch(_ELECTION, "        self._hear_of(message.ballot)\n", ""),
         ),
         schedule=f"{_PATTERNS}test_a_promise_to_a_candidate_that_failed_keeps_nobody_from_voting_for_ever",
+    ),
+    Mutant(
+        "hung-leader-happy",
+        "a leader whose proposals are not chosen sees no reason for an election",
+        "multipaxos 5",
+        (Patch(_ELECTION, "return not reign.open or self._state", "return True or self._state"),),
+        schedule=f"{_CORE}test_a_leader_whose_proposals_are_not_chosen_is_not_happy",
+    ),
+    Mutant(
+        "beacon-deposes-nobody",
+        "a leader that hears of another at a higher ballot leads on",
+        "multipaxos 5",
+        (Patch(_ELECTION, "            self._leading.end()  # replaced", "            pass  # replaced"),),
+        schedule=f"{_CORE}test_a_leader_is_replaced_by_the_beacon_of_another_and_forwards_to_it",
+    ),
+    Mutant(
+        "campaign-outlives-promise",
+        "a candidate that has promised a higher ballot campaigns on",
+        "multipaxos 5",
+        (Patch(_ELECTION, "state.promised > self.campaign.ballot:", "False:"),),
+        schedule=f"{_CORE}test_an_own_campaign_is_over_when_a_higher_ballot_is_promised",
+    ),
+    Mutant(
+        "patience-without-steps",
+        "the patience of one rank is hardly longer than that of the one before",
+        "multipaxos 5",
+        (
+            Patch(
+                _ELECTION,
+                "_FIRST, _STEP, _JITTER = 0.25, 0.3, 0.05",
+                "_FIRST, _STEP, _JITTER = 0.25, 0.05, 0.1",
+            ),
+        ),
+        schedule=f"{_PATTERNS}test_leaders_that_die_far_away_are_replaced_in_one_campaign",
+    ),
+    Mutant(
+        "returned-quorum-forgotten",
+        "a leader that gets its quorum back is judged by what it could not do without",
+        "multipaxos 5",
+        (
+            Patch(
+                _ELECTION,
+                "reign.trusted_since = reign.progress = state.now",
+                "reign.trusted_since = state.now",
+            ),
+        ),
+        schedule=f"{_PATTERNS}test_leaders_that_get_their_quorum_back_lead_on",
     ),
 )
