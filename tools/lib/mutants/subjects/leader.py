@@ -74,7 +74,7 @@ VALUES: Final = (
         (
             Patch(
                 _ELECTION,
-                "self._lead(campaign, votes, source, whole[source].truncated)",
+                "self._lead(campaign, votes, source, dropped)",
                 "self._lead(campaign, votes, source, -1)",
             ),
         ),
