@@ -74,7 +74,7 @@ def runnable(block: Block, command: Command, workspace: Workspace) -> str:
     """The shell command that runs what a reader would type, shortened where that takes long."""
     if block.language == PYTHON:
         return f"python -c {shlex.quote(command.text)}"
-    if re.search(r"\.venv/|\btools/", command.text):
+    if re.search(r"\.venv/|\b(tools|benchmarks)/", command.text):
         workspace.share_environment()
     return SHORTENED.get(command.text, command.text)
 
