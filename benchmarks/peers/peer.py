@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
@@ -33,7 +34,7 @@ class Load(NamedTuple):
     seconds: float
 
 
-class Peer:
+class Peer(ABC):
     """A system; what it says of itself is shown beside its figures."""
 
     name: ClassVar[str]
@@ -60,16 +61,16 @@ class Peer:
             f"{cls.name} is left out; to have it: {' and '.join(dict.fromkeys(lacking))}" if lacking else None
         )
 
+    @abstractmethod
     def commands(self, place: Path) -> list[list[str]]:
         """The command lines of the servers; `place` takes their files."""
-        raise NotImplementedError
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
         """What is done once when the servers listen, before any load."""
 
+    @abstractmethod
     def load(self, load: Load) -> Sample:
         """One load: `operations`, `throughput`, `p50` and `p99` (ms), and the load's own `client` CPU if known."""
-        raise NotImplementedError
 
     def start(self, place: Path, children: Children) -> None:
         """Start the servers, and wait until they take connections."""
