@@ -41,7 +41,7 @@ def format_duration(seconds: float) -> str:
     """
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{seconds} seconds cannot be written as a duration")
-    rest = round(seconds * 1_000_000)
+    rest = round(Decimal(seconds) * 1_000_000)  # exactly: in floats 600000000001 s would be read back as less
     parts = []
     for unit, length in _MICROSECONDS.items():
         count, rest = divmod(rest, length)

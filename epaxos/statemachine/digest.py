@@ -8,6 +8,7 @@ replica keeps them depends on the order in which acknowledgements reach it.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -52,9 +53,9 @@ def _in_order(part: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
     One sort of a million keys would hold the interpreter's lock for a second, and the replica's thread with
     it; sorting small buckets lets other threads in between.
     """
-    buckets: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
+    buckets: defaultdict[int, list[bytes]] = defaultdict(list)
     for key in part:
         buckets[crc32(key) % _BUCKETS].append(key)
-    for bucket in buckets:
-        for key in sorted(bucket):
+    for number in sorted(buckets):
+        for key in sorted(buckets[number]):
             yield key, part[key]

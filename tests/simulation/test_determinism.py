@@ -18,7 +18,7 @@ for seed in {seeds}:
     print(outcome.verdict, outcome.commands, outcome.actions, outcome.seconds, sorted(outcome.marks.items()))
 """
 
-SEEDS = (29, 1, 3, 7, 14, 17)
+SEEDS = (29, 7, 14, 17)
 
 
 def traces(hash_seed: int, seeds: tuple[int, ...]) -> bytes:

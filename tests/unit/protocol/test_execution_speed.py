@@ -15,7 +15,7 @@ from harness.graphs import Feed, chain, ring, tangle
 
 pytestmark = pytest.mark.slow
 
-SMALL, LARGE = 20_000, 100_000
+SMALL, LARGE = 10_000, 50_000
 WORSE = 3.0
 """How much more an instance of the large graph may cost than one of the small; quadratic would be 5."""
 

@@ -22,7 +22,7 @@ from epaxos.storage.parts import PART
 
 DURABLE = [kind for kind in ENGINES if kind != "memory"]
 KINDS = [(kind, sync, PART) for kind in DURABLE for sync in SYNCS]
-KINDS += [("sqlite", "always", 1000), ("memory", "always", PART)]
+KINDS += [("sqlite", "always", 5000), ("memory", "always", PART)]
 """Engine, when it syncs, and bytes of a value beyond which it is kept in parts."""
 
 Opener: TypeAlias = Callable[[], Engine]
