@@ -171,6 +171,7 @@ class Durability:
     def close(self, *, abandon: bool) -> None:
         """Let go of the disk; a commit that is under way ends first. `abandon` leaves no new directory behind."""
         self._committer.shutdown(wait=True)
+        self._keeper.writer.close()
         self._keeper.source.close()
         try:
             (self._disk.engine.abandon if abandon and not self._promised else self._disk.engine.close)()

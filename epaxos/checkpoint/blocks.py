@@ -3,7 +3,8 @@
 A checkpoint adds entries and changes none, so of a key that changes often there are many. Once they take `GROWTH`
 times the bytes that were left the last time, the next checkpoint *sifts* them: it goes through the older blocks, leaves
 out what a later entry stands for, and joins what becomes small. So an entry is written about one and a half times, and
-a checkpoint is at most about three times what it holds, also where few keys with large values change all the time.
+a checkpoint is at most about three times what it holds, also where few keys with large values change all the time; six
+times where values are written again as they were, since the new entry and the last of the old ones both count as left.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Blocks:
             assert blob is not None, "it is in the checkpoint"
             keys, entries, stand = self._kind.look(blob)
             last = seen.are_new(keys, stand)
-            if not places and all(last) and len(keys) > self._size // 2:
+            is_whole = len(keys) > self._size // 2 or len(blob) > BLOCK_BYTES // 2
+            if not places and is_whole and all(last):
                 yield []
                 continue
             joined.update(zip(compress(keys, last), compress(entries, last), strict=True))

@@ -36,7 +36,10 @@ _AFTER_REFUSAL: Final = 4
 """Intervals until a checkpoint of which a row could not be written is tried again."""
 
 SLICES: Final = 4
-"""How many slices of an own checkpoint a round takes, together well below a millisecond."""
+"""How many slices of an own checkpoint a round takes at most: one to three milliseconds."""
+
+SLICE_BYTES: Final = 64 * 1024
+"""Bytes of rows that slices make on the average, or a round takes fewer of them: a MB is two milliseconds."""
 
 SLICES_WHILE_MERGING: Final = 16
 """How many slices a round takes of merging: nothing executes meanwhile, so this replica has no client to keep waiting,
@@ -279,7 +282,13 @@ class Keeper:
     def _write(self) -> bool:
         """Write what a round can take; True if that was the last of it."""
         slices = self._settings.merging if self._adopting else self._settings.slices
-        return any(self.writer.step() for _ in range(slices))
+        enough = self.writer.staged + slices * SLICE_BYTES
+        for _ in range(slices):
+            if self.writer.step():
+                return True
+            if self.writer.staged >= enough:
+                break
+        return False
 
     def _begin(self, now: float, todo: Todo) -> None:
         if self._wants_adoption and self._fetch is not None:

@@ -7,7 +7,7 @@ slice finds what was there at the cut, whenever it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from itertools import chain, compress, repeat
 from operator import and_, eq, is_not
 from typing import Any, Final, Protocol
@@ -53,7 +53,7 @@ class CheckpointWriter:
 
     `stage` takes the rows, of about `size` keys in a slice; `snapshot` gives the last durable checkpoint. The driver
     calls `begin` or `adopt`, then `step`, some times a round, until that is True, then commits what was staged and
-    tells the core.
+    tells the core. `staged` counts the bytes of all rows ever staged.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class CheckpointWriter:
     ) -> None:
         self._core = core
         self._machine = machine
-        self._stage = stage
+        self._stage_rows = stage
         self._snapshot = snapshot
         self._size = size
         self._above: frozenset[InstanceId] = frozenset()
-        self._slices: Iterator[None] | None = None
+        self._slices: Generator[None, None, None] | None = None
         self._may_give_up = False
         self._keys: list[Collection[bytes]] = []
         self._written: list[Collection[bytes]] = []
@@ -78,6 +78,7 @@ class CheckpointWriter:
         self._index = Blocks(Kind(INDEX, _index_block, self._look_at_index), size)
         self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size)
         self.executed: Vector = ()
+        self.staged = 0
 
     def loaded(self, last: Fetched) -> None:
         """Note what the last checkpoint holds, after a restart."""
@@ -125,12 +126,22 @@ class CheckpointWriter:
 
     def give_up(self) -> None:
         """Forget what was staged, which cannot be written; what it had of changes goes into the next one."""
-        self._slices = None
+        self.close()
         self._machine.thaw()
+
+    def close(self) -> None:
+        """Stop writing, and let go of what is being read for that."""
+        if self._slices is not None:
+            self._slices.close()
+            self._slices = None
+
+    def _stage(self, changes: Sequence[Change]) -> None:
+        self.staged += sum(len(blob) for _, blob in changes if blob is not None)
+        self._stage_rows(changes)
 
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
-    def _write(self, cut: Cut, generation: int) -> Iterator[None]:
+    def _write(self, cut: Cut, generation: int) -> Generator[None, None, None]:
         yield from self._absorb(cut)
         yield from self._write_rows()
         meta = Meta(cut.executed, self._core.vectors(), generation)
@@ -153,7 +164,7 @@ class CheckpointWriter:
             items = list(zip(some, self._frozen.values(some), strict=True))
             for block in in_blocks(items, len(items), _weigh_items):
                 self._stage([self._values.add(value_block(*zip(*block, strict=True)))])
-            yield
+                yield
         for blocks in (self._index, self._values):
             for changes in blocks.sift(self._snapshot):
                 if changes:
@@ -195,7 +206,7 @@ class CheckpointWriter:
 
     # -- a peer's ------------------------------------------------------------------------------------------
 
-    def _adopt(self, cut: Cut, fetched: Fetched) -> Iterator[None]:
+    def _adopt(self, cut: Cut, fetched: Fetched) -> Generator[None, None, None]:
         """Merge key by key, then write all of it as an own checkpoint (protocol 4.10).
 
         Of each key the later value stays, of two numbers in an index the higher one, of sessions the union. What is

@@ -138,8 +138,7 @@ class Store:
         self._data.update(items)
 
     def put(self, key: bytes, value: bytes | None) -> None:
-        """Set a key, or remove it, as a peer's checkpoint has it."""
-        self._put_aside((key,))
+        """Set a key, or remove it, as a peer's checkpoint has it: none is written meanwhile."""
         if value is None:
             self._data.pop(key, None)
         else:

@@ -21,7 +21,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.storage.engine import Entry, Log
-from epaxos.storage.records import RecordWriter, check_width, decode_log, dropped_ranges
+from epaxos.storage.records import RecordWriter, check_payloads, check_width, decode_log, dropped_ranges
 
 _NO_ROW: Final = 0xFFFF
 """Stands where an instance has its row: what is not an instance comes last."""
@@ -44,8 +44,8 @@ class Loaded(NamedTuple):
 class Journal:
     """Writes what a replica of a cluster of n has to remember, and reads it at the start, once, before that.
 
-    Where nothing is `lasting`, as in memory, nobody would ever read a record: it is not even encoded. `view` is where
-    the protocol keeps what is promised for all instances, if it does.
+    Where nothing is `lasting`, as in memory, nobody would ever read a record: it is checked, and not even encoded.
+    `view` is where the protocol keeps what is promised for all instances, if it does.
     """
 
     def __init__(
@@ -87,6 +87,9 @@ class Journal:
         """
         if self._lasting:
             self._engine.write_log(self._writer.entries(records))
+        else:
+            for record in records:
+                check_payloads(record)
 
     def drop(self, frontier: Vector) -> None:
         """Drop all instances up to here.

@@ -104,22 +104,25 @@ def encode_record(record: Instance) -> bytes:
     Raises:
         InvariantError: it holds two different payloads, so that one of them would be lost.
     """
+    check_payloads(record)
     init = None if record.init is None else record.init[1:]
-    _check_payload(record, None if record.init is None else record.init.command)
-    kind = _NOTHING if record.value is None else _NOP
-    if record.value is not None and record.value is not NOP:
-        kind = _COMMAND
-        _check_payload(record, record.value)
+    kind = _NOTHING if record.value is None else _NOP if record.value is NOP else _COMMAND
     encoded: bytes = msgpack.packb(
         (record.bal, record.abal, int(record.phase), kind, record.deps, record.seq, init)
     )
     return encoded
 
 
-def _check_payload(record: Instance, payload: Command | None) -> None:
-    """A place has one payload in all its life (protocol 3.3), which is why it is stored once."""
-    if payload is not None and payload is not record.orig and payload != record.orig:
-        raise InvariantError(f"{record.id} has two payloads: {payload!r} and {record.orig!r}")
+def check_payloads(record: Instance) -> None:
+    """A place has one payload in all its life (protocol 3.3), which is why it is stored once.
+
+    Raises:
+        InvariantError: it has two.
+    """
+    known, init, value = record.orig, record.init, record.value
+    for payload in (None if init is None else init.command, None if value is NOP else value):
+        if payload is not None and payload is not known and payload != known:
+            raise InvariantError(f"{record.id} has two payloads: {payload!r} and {known!r}")
 
 
 def decode_record(place: InstanceId, encoded: bytes, payload: Command | None) -> Instance:

@@ -122,9 +122,9 @@ def machine() -> StateMachine:
 class Lone:
     """The replica, with everything durable in `engine`; another one begins with that."""
 
-    def __init__(self, engine: MemoryEngine | None = None, *, retain: int = 0) -> None:
+    def __init__(self, engine: MemoryEngine | None = None, *, retain: int = 0, lasting: bool = True) -> None:
         self.engine = engine or MemoryEngine()
-        self.journal = Journal(self.engine, N, decode_payload)
+        self.journal = Journal(self.engine, N, decode_payload, lasting=lasting)
         self.machine = machine()
         self.applied: list[Payload] = []
         self.components: list[Component] = []

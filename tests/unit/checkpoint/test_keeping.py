@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.keeper import SLICES, CatchUp, Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.keeper import SLICE_BYTES, SLICES, CatchUp, Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Meta, meta_row
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
@@ -46,6 +46,7 @@ class Writer:
         self.executed: Vector = NONE
         self.begun: list[str] = []
         self.slices = 1
+        self.staged = self.large = 0
 
     def begin(self) -> None:
         self.begun.append("own")
@@ -59,6 +60,7 @@ class Writer:
 
     def step(self) -> bool:
         self.slices -= 1
+        self.staged += self.large
         return self.slices <= 0
 
 
@@ -181,6 +183,14 @@ def test_the_phases_of_a_checkpoint() -> None:
     rig.writer.slices = 1
     assert rig.keeper.poll(2.0).commit
     assert rig.writer.begun == ["own", "own"]
+
+
+def test_a_round_takes_fewer_slices_where_they_are_large() -> None:
+    rig = Rig()
+    rig.writer.slices, rig.writer.large = 4 * SLICES, 2 * SLICE_BYTES
+    rig.keeper.executed(ONE * INSTANCES, 1.0)
+    rig.keeper.poll(1.0)
+    assert rig.writer.slices == 4 * SLICES - SLICES // 2
 
 
 def test_the_core_is_told_again_until_it_drops_no_more() -> None:

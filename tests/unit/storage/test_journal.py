@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from epaxos.errors import StorageError
+from epaxos.errors import InvariantError, StorageError
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.storage.journal import Journal
@@ -21,6 +21,13 @@ from harness.sendings import PHASES, ROWS, N
 SLOTS = st.integers(0, 6)
 PLACES = st.builds(InstanceId, ROWS, SLOTS)
 INCARNATIONS = st.integers(0, 2**64 - 1)
+
+
+def test_two_payloads_in_one_place_stop_a_replica_in_memory_too() -> None:
+    record = Instance(InstanceId(1, 5), (-1,) * N)
+    record.orig, record.value = put(1, b"k"), put(2, b"k")
+    with pytest.raises(InvariantError, match="two payloads"):
+        Journal(MemoryEngine(), N, decode_access, lasting=False).persist([record])
 
 
 def journal_on(engine: MemoryEngine, view: InstanceId | None = None, *, n: int = N) -> Journal:

@@ -21,6 +21,7 @@ _VALIDATION: Final = "epaxos.protocol.epaxos.validation"
 _ADOPTION_TESTS: Final = "tests/unit/protocol/test_adoption.py::"
 _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
 _WRITER: Final = "epaxos.checkpoint.writer"
+_BLOCKS_TESTS: Final = "tests/unit/checkpoint/test_blocks.py::"
 _STORE: Final = "epaxos.statemachine.store"
 _CUTS_TESTS: Final = "tests/unit/checkpoint/test_cuts.py::"
 
@@ -339,6 +340,151 @@ CONTENTS: Final = (
             Patch(_CHECKPOINT, "from operator import eq, ge, le", "from operator import ge, le, ne"),
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
+    ),
+    Mutant(
+        "aside-not-of-columns",
+        "a column of writes puts nothing aside for the checkpoint that is being written",
+        "decision 0022",
+        (
+            Patch(
+                _STORE,
+                "            self._put_aside(keys)\n            self._data.update(",
+                "            self._data.update(",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
+    ),
+    Mutant(
+        "aside-not-of-mixed",
+        "a mixed column of plain commands puts nothing aside for the checkpoint that is being written",
+        "decision 0022",
+        (
+            Patch(
+                _STORE,
+                "        self._put_aside(keys)\n        outcomes, values, _ = self",
+                "        outcomes, values, _ = self",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
+    ),
+    Mutant(
+        "aside-not-of-others",
+        "what is not plain puts nothing aside for the checkpoint that is being written",
+        "decision 0022",
+        (
+            Patch(
+                _STORE,
+                "        self._put_aside(keys)\n        if len(operations) == 1:",
+                "        if len(operations) == 1:",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
+    ),
+    Mutant(
+        "aside-not-of-parts",
+        "a MULTI puts nothing aside for the checkpoint that is being written",
+        "decision 0022",
+        (
+            Patch(
+                _STORE,
+                "        self._put_aside(keys)\n        before = dict(",
+                "        before = dict(",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
+    ),
+    Mutant(
+        "row-not-written",
+        "what the instances of one row wrote goes into the index, and into no checkpoint",
+        "4.10, decision 0022",
+        (
+            Patch(
+                "epaxos.protocol.epaxos.conflicts",
+                "                    keys = list(some)\n",
+                "                    keys = list(some) if row else []\n",
+            ),
+        ),
+        schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
+    ),
+    Mutant(
+        "given-up-keys-forgotten",
+        "what a checkpoint that was given up had of changes is in no later one",
+        "decision 0022",
+        (
+            Patch(
+                _WRITER,
+                "        self.close()\n        self._machine.thaw()\n",
+                "        self.close()\n        self._keys, self._written = [], []\n        self._machine.thaw()\n",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_what_a_checkpoint_had_that_was_given_up_is_in_the_next_one",
+    ),
+    Mutant(
+        "blocks-never-sifted",
+        "after a restart there is never too much",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "        self._limit = sum(self._rows.values())\n",
+                "        self._limit = 2**60\n",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_a_checkpoint_takes_a_few_times_what_it_holds",
+    ),
+    Mutant(
+        "growth-by-entries",
+        "blocks are sifted once there are many of them, whatever they weigh",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "        if sum(self._rows.values()) <= max(self._limit, _LEAST):\n",
+                "        if len(self._rows) <= 64:\n",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_a_checkpoint_takes_a_few_times_what_it_holds",
+    ),
+    Mutant(
+        "joined-without-bound",
+        "blocks are joined whatever they weigh",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "            if len(joined) >= self._size or weight >= BLOCK_BYTES:\n",
+                "            if len(joined) >= self._size:\n",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_no_step_makes_much_more_than_a_block_of_bytes",
+    ),
+    Mutant(
+        "values-in-one-step",
+        "all blocks of a slice of values are staged in one step",
+        "decision 0022",
+        (
+            Patch(
+                _WRITER,
+                "                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])\n"
+                "                yield\n",
+                "                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])\n"
+                "            yield\n",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_no_step_makes_much_more_than_a_block_of_bytes",
+    ),
+    Mutant(
+        "large-blocks-rewritten",
+        "blocks of few large values are written anew in each sift, though all of them stand",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                " or len(blob) > BLOCK_BYTES // 2",
+                "",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_a_block_of_few_large_values_that_all_stand_is_left_alone",
     ),
     Mutant(
         "session-captured-late",
