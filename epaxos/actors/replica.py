@@ -348,6 +348,7 @@ class Replica(pykka.ThreadingActor):
         if self._collector.is_due(self._machine.generation, now) and self._may_collect():
             collection = make_collection(self._machine.generation, self._core.status().executed)
             effects.extend(self._core.on_event(Propose(collection), now))
+            self._collector.proposed()
         if self._core.deadline <= now:
             effects.extend(self._core.on_event(Tick(), now))
 
@@ -646,6 +647,7 @@ class Replica(pykka.ThreadingActor):
             core.in_flight,
             machine.keys,
             machine.sessions,
+            core.remembered,
             core.truncated,
             core.kept,
             self._kind.owned or core.leader is not None,

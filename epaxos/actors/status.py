@@ -49,6 +49,7 @@ def describe(
         "keys": machine.keys,
         "sessions": machine.sessions,
         "generation": machine.generation,
+        "remembered": core.remembered,
         "proposals": stats.proposals,
         "commits": commits,
         "protocol": config.protocol,

@@ -1,10 +1,11 @@
 """The blocks of a replica's checkpoints (`rows`): which there are, and how they are kept from becoming too many.
 
 A checkpoint adds entries and changes none, so of a key that changes often there are many. Once they take `GROWTH`
-times the bytes that were left the last time, the next checkpoint *sifts* them: it goes through the older blocks, leaves
-out what a later entry stands for, and joins what becomes small. So an entry is written about one and a half times, and
-a checkpoint is at most about three times what it holds, also where few keys with large values change all the time; six
-times where values are written again as they were, since the new entry and the last of the old ones both count as left.
+times the bytes that were left the last time, or fewer where keys have gone since, the next checkpoint *sifts* them: it
+goes through the older blocks, leaves out what a later entry stands for or nobody needs, and joins what becomes small.
+So an entry is written about one and a half times, and a checkpoint is at most about three times what it holds, also
+where few keys with large values change all the time, or all go; six times where values are written again as they were,
+since the new entry and the last of the old ones both count as left.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Blocks:
         self._kind = kind
         self._size = size
         self._limit = 0
+        self._needed = 0
         self._checkpoint = 0
         self._added = 0
         self._durable: dict[bytes, int] = {}
@@ -107,12 +109,13 @@ class Blocks:
         self._rows[row] = len(blob)
         return row, blob
 
-    def sift(self, snapshot: Callable[[], Rows]) -> Iterator[list[Change]]:
+    def sift(self, snapshot: Callable[[], Rows], needed: int) -> Iterator[list[Change]]:
         """If there is too much, what makes it less: the changes of some rows at a time.
 
-        `snapshot` gives the last durable checkpoint, from which all rows but those of this one are read.
+        `snapshot` gives the last durable checkpoint, from which all rows but those of this one are read; `needed` is a
+        measure of what is of use by now, and the limit falls with it where keys have gone.
         """
-        if sum(self._rows.values()) <= max(self._limit, _LEAST):
+        if sum(self._rows.values()) <= max(self._bound(needed), _LEAST):
             return
         rows = snapshot()
         try:
@@ -120,6 +123,10 @@ class Blocks:
         finally:
             rows.close()
         self._limit = GROWTH * sum(self._rows.values())
+        self._needed = needed
+
+    def _bound(self, needed: int) -> int:
+        return self._limit if needed >= self._needed else self._limit * needed // self._needed
 
     def _sift(self, rows: Rows) -> Iterator[list[Change]]:
         """From the latest block to the first one, so that of equal entries of a key the latest stays."""

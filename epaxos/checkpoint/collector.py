@@ -2,11 +2,13 @@
 
 Any replica may, and one is enough: the others count from the moment when it has executed with them. Each waits a
 little longer than the one before it in rank, so that they do not all propose at once; where two do, the second changes
-nothing.
+nothing. Nor does a replica propose a second one before one has executed, its own or another's: the first is on its way,
+and proposed again if it is annulled, like all that a replica proposes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -48,15 +50,19 @@ class Collector:
         self._due = now + self._patience
         return known
 
+    def proposed(self) -> None:
+        """One is on its way: the next one is due some time after a collection has executed here."""
+        self._due = math.inf
+
     def may_propose(self, status: CoreStatus, sessions: int, online: Collection[Row]) -> bool:
         """Whether there is something to collect, and nothing of a silent peer that everybody would wait for then.
 
-        `online` are the peers that this replica hears and that hear it. Nor without a quorum: nothing would come of it,
-        and while it lasts one after the other would pile up.
+        `online` are the peers that this replica hears and that hear it. Nor without a quorum: nothing would come of
+        it before there is one, when others may have proposed theirs.
         """
         settings = self._settings
         return (
-            sessions > 0
+            sessions + status.remembered > 0
             and len(online) + 1 >= settings.quorum
             and status.in_flight < settings.instances
             and all(

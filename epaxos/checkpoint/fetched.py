@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from epaxos.checkpoint.rows import (
     ENTRY,
@@ -135,6 +135,10 @@ class Fetched:
     def index(self) -> Iterator[tuple[list[bytes], Columns]]:
         """What is remembered of keys, some at a time; of what is said twice of one the later is higher."""
         return iter(self._index)
+
+    def names(self) -> Collection[bytes]:
+        """All keys that have a value."""
+        return self._values.keys()
 
     def values(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys that have a value, with it."""

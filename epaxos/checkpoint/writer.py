@@ -8,7 +8,7 @@ slice finds what was there at the cut, whenever it comes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from itertools import chain, compress, repeat
+from itertools import chain, compress, islice, repeat
 from operator import and_, eq, is_not
 from typing import Any, Final, Protocol
 
@@ -149,7 +149,8 @@ class CheckpointWriter:
 
     def _absorb(self, cut: Cut) -> Iterator[None]:
         while (news := cut.absorb(self._size)) is not None:
-            self._keys += news
+            if self._core.width:
+                self._keys += news
             self._written.append(news.written)
             yield
 
@@ -158,21 +159,33 @@ class CheckpointWriter:
         self._index.begin()
         self._values.begin()
         for some in in_blocks(chain.from_iterable(self._keys), self._size, _weigh_keys):
-            self._stage([self._index.add(index_block(some, self._core.recall(some)))])
+            self._stage(self._remembered(some))
             yield
         for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
             items = list(zip(some, self._frozen.values(some), strict=True))
             for block in in_blocks(items, len(items), _weigh_items):
                 self._stage([self._values.add(value_block(*zip(*block, strict=True)))])
                 yield
-        for blocks in (self._index, self._values):
-            for changes in blocks.sift(self._snapshot):
+        for blocks, entries in (
+            (self._index, self._core.status().remembered),
+            (self._values, self._machine.keys),
+        ):
+            for changes in blocks.sift(self._snapshot, entries):
                 if changes:
                     self._stage(changes)
                 yield
         while sessions := self._machine.take_sessions(self._size):
             self._stage(list(map(session_row, sessions)))
             yield
+
+    def _remembered(self, keys: Sequence[bytes]) -> list[Change]:
+        """What is remembered of some keys, without those that have been forgotten since the cut named them."""
+        columns = self._core.recall(keys)
+        if all(min(column) < 0 for column in columns):
+            said = [highest >= 0 for highest in map(max, *columns)]
+            keys = list(compress(keys, said))
+            columns = [list(compress(column, said)) for column in columns]
+        return [self._index.add(index_block(keys, columns))] if keys else []
 
     def _look_at_index(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
         """Of the rows of a key those of earlier cuts know less of what has executed."""
@@ -216,11 +229,10 @@ class CheckpointWriter:
         executed = tuple(map(max, cut.executed, fetched.executed))
         self._keys.append(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))
         yield from self._absorb(cut)
+        yield from self._merge_values(fetched)
         for some, columns in fetched.index():
-            later = self._core.remember(some, columns)
-            self._machine.merge(fetched.values_of(some, later))
+            self._core.remember(some, columns)
             self._keys.append(some)
-            self._written.append(list(compress(some, later)))
             yield
         self._machine.merge_sessions(fetched.sessions, fetched.generation)
         self._frozen = self._machine.freeze()
@@ -230,6 +242,22 @@ class CheckpointWriter:
         vectors = [tuple(map(max, *pair)) for pair in zip(ours, theirs, strict=True)]
         meta = Meta(executed, vectors, self._machine.generation)
         self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
+
+    def _merge_values(self, fetched: Fetched) -> Iterator[None]:
+        """Take the later value of each key, also of those of which nothing is remembered because collections speak."""
+        comparison = self._core.compare(fetched.executed, fetched.vectors)
+        for some, columns in fetched.index():
+            comparison.take(some, columns)
+            yield
+        theirs = fetched.names()
+        for keys, done in ((theirs, ()), (self._machine.names(), theirs)):
+            looked = iter(keys)
+            while some := list(islice(looked, self._size)):
+                names = [key for key in some if key not in done]
+                later = comparison.later(names)
+                self._machine.merge(fetched.values_of(names, later))
+                self._written.append(list(compress(names, later)))
+                yield
 
 
 def hold_event(fetched: Fetched) -> Hold:

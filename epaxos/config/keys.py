@@ -156,7 +156,7 @@ KEYS: Final = (
         "collect",
         "1m",
         Duration("100ms", "24h"),
-        "How often at most what is kept for clients that are gone is collected; it goes after ten times without them.",
+        "How often at most what is kept of clients (for ten times) and of keys that are gone is collected.",
     ),
     Key(
         TOP,

@@ -189,6 +189,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
     ("epaxos_keys", "Keys that have a value.", lambda stats: stats.gauges.keys),
     ("epaxos_sessions", "Client sessions remembered.", lambda stats: stats.gauges.sessions),
     (
+        "epaxos_remembered_numbers",
+        "Numbers remembered of keys that were touched of late.",
+        lambda stats: stats.gauges.remembered,
+    ),
+    (
         "epaxos_log_instances",
         "Instances that the log holds in memory.",
         lambda stats: stats.gauges.log,

@@ -68,6 +68,7 @@ class Gauges(NamedTuple):
     in_flight  instances that this replica coordinates and that are not committed
     keys       keys that have a value
     sessions   client sessions remembered
+    remembered numbers remembered of keys
     truncated  per row, the highest slot up to which the log has been dropped; -1, or nothing at all, if it
                never was
     log        instances that the log holds in memory
@@ -83,6 +84,7 @@ class Gauges(NamedTuple):
     in_flight: int = 0
     keys: int = 0
     sessions: int = 0
+    remembered: int = 0
     truncated: Sequence[int] = ()
     log: int = 0
     led: bool = True

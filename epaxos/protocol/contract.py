@@ -164,8 +164,9 @@ class Effects(Generic[MessageT]):
 class CoreStatus(NamedTuple):
     """A copy of a core's main figures, for people and metrics.
 
-    `kept` is how many instances its log holds. Of a protocol with a leader, `leader` is the row of the one that this
-    replica follows, or None while it knows of none, and `ballot` the highest that it knows.
+    `kept` is how many instances its log holds, `remembered` how many numbers it remembers of keys until a collection
+    speaks for them. Of a protocol with a leader, `leader` is the row of the one that this replica follows, or None
+    while it knows of none, and `ballot` the highest that it knows.
     """
 
     committed: Vector
@@ -175,6 +176,7 @@ class CoreStatus(NamedTuple):
     in_flight: int
     pending: int
     kept: int
+    remembered: int = 0
     leader: Row | None = None
     ballot: Ballot = 0
 
@@ -213,6 +215,22 @@ class Cut(Protocol):
 
     def entry(self, place: InstanceId) -> Instance:
         """The decided instance at a place of `above`."""
+        ...
+
+
+class Comparison(Protocol):
+    """Tells whose values are of the later moment: those here, or those of a peer's checkpoint."""
+
+    def take(self, keys: Sequence[bytes], columns: Columns) -> None:
+        """Take account of what the peer remembers of some keys; one may come several times."""
+        ...
+
+    def later(self, keys: Sequence[bytes]) -> Sequence[bool]:
+        """For each of some keys, whether the peer's value is the later one; when all it remembers has been taken.
+
+        Raises:
+            InvariantError: neither is, and they differ, which cannot be.
+        """
         ...
 
 
@@ -265,7 +283,7 @@ class Core(Protocol[MessageT]):
 
     @property
     def width(self) -> int:
-        """How many numbers this core remembers of a key."""
+        """How many numbers this core remembers of a key; 0 if none, and then it is never asked for them."""
         ...
 
     def cut(self) -> Cut:
@@ -287,14 +305,12 @@ class Core(Protocol[MessageT]):
         """What this core remembers of whole rows beyond its log, of the same moment as `recall`."""
         ...
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """Add to it what a checkpoint says: the own one at the start, a peer's under `Hold`.
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> None:
+        """Add to it what a checkpoint says: the own one at the start, a peer's under `Hold`, once it is compared."""
+        ...
 
-        Returns for each key whether the checkpoint's value is of a later moment than the own one.
-
-        Raises:
-            InvariantError: neither is the later one, which cannot be.
-        """
+    def compare(self, executed: Vector, vectors: Sequence[Vector]) -> Comparison:
+        """Begin to compare the values of a peer's checkpoint with those here; `executed` and `vectors` are its own."""
         ...
 
     def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:

@@ -50,7 +50,7 @@ EPAXOS: Final = Kind(
 MULTIPAXOS: Final = Kind(
     "multipaxos",
     lambda _: ROWS,
-    lambda _: 1,
+    lambda _: 0,
     ("led", "forwarded", "recovered"),
     owned=False,
     view=VIEW,

@@ -183,6 +183,10 @@ class StateMachine:
         sessions = self._sessions
         self._sessions = Sessions.load(rows, sessions.budget, generation, sessions.window)
 
+    def names(self) -> list[bytes]:
+        """All keys that have a value now."""
+        return list(self._store)
+
     def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take values of a later moment from a peer's checkpoint; None for a key that has gone."""
         for key, value in values:

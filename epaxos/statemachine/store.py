@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final, TypeAlias
 
@@ -114,6 +114,9 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._data)
 
     def copy(self) -> dict[bytes, bytes]:
         """A copy of all keys and values; the values are shared, so it costs a few pointers a key."""

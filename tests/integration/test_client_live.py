@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,10 @@ def test_calls_survive_the_death_of_their_replica_and_execute_once(cluster: Clus
     assert len(numbers) <= total <= len(numbers) + sum(doubtful for _, doubtful in outcomes)
 
 
+def _kept(status: dict[str, Any]) -> bool:
+    return bool(status["sessions"] + status["remembered"])
+
+
 def test_sessions_of_clients_that_are_gone_end_and_those_that_were_silent_begin_anew(
     cluster: ClusterMaker,
 ) -> None:
@@ -79,9 +84,11 @@ def test_sessions_of_clients_that_are_gone_end_and_those_that_were_silent_begin_
         for _ in range(20):
             with alive.client("bravo") as another:
                 another.increment(b"m")
+        client.bulk([Op.put(b"key-%d" % number, b"value") for number in range(1000)])
+        client.bulk([Op.delete(b"key-%d" % number) for number in range(1000)])
         deadline = time.monotonic() + 30
-        while any(client.status(replica=name)["sessions"] for name in client.replicas):
-            assert time.monotonic() < deadline, "sessions of clients that are gone were kept"
+        while any(_kept(client.status(replica=name)) for name in client.replicas):
+            assert time.monotonic() < deadline, "something of clients or keys that are gone was kept"
             time.sleep(0.1)
         assert client.increment(b"n") == 2
         assert [result.value for result in client.bulk([Op.increment(b"n")] * 10)] == list(range(3, 13))

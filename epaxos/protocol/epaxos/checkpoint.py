@@ -12,14 +12,15 @@ dropped. That takes a dictionary update a batch off the path of execution.
 prefix of those at another, since conflicting commands run in the same order everywhere. Of two prefixes the longer one
 has the higher slot in some row and a lower one in none: a writer that is in the one only cannot have, in its own row,
 a higher one in both, because that one depends on it (its owner covers its own row) and would have executed with or
-after it. So comparing the rows' highest executed writers compares the prefixes.
+after it. So comparing the rows' highest executed writers compares the prefixes. A collection writes every key, and what
+its base speaks for has executed before it: so does comparing the higher ones of writers and bases.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, cycle, repeat
 from operator import eq, ge, le
 from typing import Final
 
@@ -31,11 +32,14 @@ from epaxos.protocol.epaxos.conflicts import Conflicts
 from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.execution.executor import Executor
-from epaxos.protocol.ids import InstanceId, Vector, covers
+from epaxos.protocol.ids import InstanceId, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase
 
 DROPPED_AT_A_TIME: Final = 256
 """Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""
+
+_LOOKED_AT: Final = 16
+"""Entries of an index that are looked at, to forget them, in the time that it takes to write what is known of a key."""
 
 _OVERHEAD: Final = 500
 """Bytes that an instance is counted with beside its payload, for records and objects."""
@@ -61,14 +65,19 @@ class ExecutedCut:
         self._gathered = Conflicts(state.n)
         self._annulled: list[Command] = []
         self._joining: Iterator[tuple[list[bytes], list[bytes]]] | None = None
+        self._forgetting: Iterator[None] | None = None
         self.executed: Vector = state.executor.executed
         self.above: Sequence[InstanceId] = state.executor.above
 
     def absorb(self, most: int) -> News | None:
-        """See `contract.Cut`."""
+        """See `contract.Cut`.
+
+        At last is forgotten what collections speak for by now: `executed` knows those of the cut.
+        """
+        left = most
         for decided in self._components:
-            most -= self._gather(decided)
-            if most <= 0:
+            left -= self._gather(decided)
+            if left <= 0:
                 return News((), ())
         if self._annulled:
             lost = self._annulled.pop()
@@ -76,7 +85,12 @@ class ExecutedCut:
         if self._joining is None:
             self._joining = self._state.executed.join(self._gathered, most)
         joined = next(self._joining, None)
-        return None if joined is None else News(*joined)
+        if joined is not None:
+            return News(*joined)
+        if self._forgetting is None:
+            known, executed = self._state.conflicts, self._state.executed
+            self._forgetting = chain(known.forget(_LOOKED_AT * most), executed.forget(_LOOKED_AT * most))
+        return News((), ()) if any(True for _ in self._forgetting) else None
 
     def _gather(self, decided: Decided) -> int:
         """Take account of one instance; about how many keys it touches."""
@@ -225,7 +239,6 @@ class Checkpoints:
             for slot in sorted(own)
             if slot >= self._commit.first_slot
             and (instance := own[slot]).orig is not None
-            and instance.orig.base is None
             and state.executor.has_executed(instance.id)
             and not before.has_executed(instance.id)
             and instance.id not in annulled
@@ -252,26 +265,35 @@ class Checkpoints:
         return tuple(map(tuple, (known.highest, known.base, executed.highest, executed.base)))
 
     def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`: what is known of a key rises only beside what has executed, or is annulled."""
-        executed = columns[2 * self._state.n :]
-        return list(
-            map(eq, zip(*executed, strict=True), zip(*self._state.executed.columns(keys), strict=True))
-        )
+        """See `contract.Core`: what is known of a key rises only beside what has executed, or is annulled.
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`."""
-        state, n = self._state, self._state.n
-        theirs = list(zip(*columns[3 * n :], strict=True))
-        ours = list(zip(*state.executed.columns(keys)[n:], strict=True))
-        later = [
-            mine != their and all(map(le, mine, their)) for mine, their in zip(ours, theirs, strict=True)
+        What is at or below a base says nothing any more, and where there is nothing else, there is nothing newer.
+        """
+        known, executed = self._state.conflicts, self._state.executed
+        n = self._state.n
+        said = _above(columns[2 * n :], executed.base)
+        stand = map(eq, said, _above(executed.columns(keys), executed.base))
+        nothing = tuple(executed.base * 2)
+        if nothing not in said:
+            return list(stand)
+        more = map(tuple(known.base * 2).__ne__, _above(columns[: 2 * n], known.base))
+        return [
+            stands and (here != nothing or there)
+            for stands, here, there in zip(stand, said, more, strict=True)
         ]
-        for key, mine, their, is_later in zip(keys, ours, theirs, later, strict=True):
-            if not is_later and not all(map(ge, mine, their)):
-                raise InvariantError(f"neither history of {key!r} continues the other: {mine} and {their}")
-        state.conflicts.raise_to(keys, columns[: 2 * n])
-        state.executed.raise_to(keys, columns[2 * n :])
-        return later
+
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> None:
+        """See `contract.Core`."""
+        n = self._state.n
+        self._state.conflicts.raise_to(keys, columns[: 2 * n])
+        self._state.executed.raise_to(keys, columns[2 * n :])
+
+    def compare(self, vectors: Sequence[Vector]) -> ComparedHistories:
+        """See `contract.Core`."""
+        theirs = Conflicts(self._state.n)
+        if vectors:
+            theirs.raise_vectors(*vectors[2:])
+        return ComparedHistories(self._state.executed, theirs)
 
     def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
         """See `contract.Core`: of what has not executed here, no cut will ever name the keys."""
@@ -284,6 +306,46 @@ class Checkpoints:
         ]
         # In an order that no hash decides: rows are made of them as they come.
         return dict.fromkeys(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
+
+
+class ComparedHistories:
+    """A `contract.Comparison`: which writers of each key have executed at a peer, and which here."""
+
+    def __init__(self, ours: Conflicts, theirs: Conflicts) -> None:
+        self._ours = ours
+        self._theirs = theirs
+        self._n = len(ours.base)
+
+    def take(self, keys: Sequence[bytes], columns: Columns) -> None:
+        """See `contract.Comparison`."""
+        self._theirs.raise_to(keys, columns[2 * self._n :])
+
+    def later(self, keys: Sequence[bytes]) -> Sequence[bool]:
+        """See `contract.Comparison`."""
+        ours, theirs = (_versions(index, keys) for index in (self._ours, self._theirs))
+        later = [
+            mine != their and all(map(le, mine, their)) for mine, their in zip(ours, theirs, strict=True)
+        ]
+        for key, mine, their, is_later in zip(keys, ours, theirs, later, strict=True):
+            if not is_later and not all(map(ge, mine, their)):
+                raise InvariantError(f"neither history of {key!r} continues the other: {mine} and {their}")
+        return later
+
+
+def _versions(index: Conflicts, keys: Sequence[bytes]) -> list[Vector]:
+    """By row, the highest executed writer of each key or collection, the base of a collection included."""
+    return _above(index.columns(keys)[len(index.base) :], index.base)
+
+
+def _above(columns: Columns, base: Sequence[Slot]) -> list[Vector]:
+    """What columns, of the rows in turn, say of each key together with the base that stands beside them."""
+    return list(zip(*map(_raised, columns, cycle(base)), strict=True))
+
+
+def _raised(column: Sequence[Slot], slot: Slot) -> Iterable[Slot]:
+    if slot < 0 or not column:
+        return column
+    return repeat(slot, len(column)) if max(column) <= slot else map(max, column, repeat(slot))
 
 
 def adopted_frontier(logs: Logs, executed: Vector) -> Vector:

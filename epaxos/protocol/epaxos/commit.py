@@ -378,7 +378,7 @@ class CommitProtocol:
         self.on_committed(place)
         if place in self.open:
             self.open.remove(place)
-            if value is NOP and instance.orig is not None and instance.orig.base is None:
+            if value is NOP and instance.orig is not None:
                 # Somebody annulled what a client here waits for. No-op is final, so the payload may be proposed
                 # again; the new dependencies cover the annulled slot (protocol 4.8).
                 self._state.cover("proposed again")

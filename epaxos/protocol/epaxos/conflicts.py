@@ -7,7 +7,8 @@ was not annulled. Both only grow, and outlive the instances that they speak of (
 
 **Collections** (protocol 4.13) conflict with everything. So each index has two vectors beside its dictionaries:
 `highest`, the highest slot of each row whatever it touches, which a collection depends on; and `base`, the collections
-themselves and the bases that they carry, which every command depends on.
+themselves and the bases that they carry, which every command depends on. What stands by key at or below `base` says no
+more than that does, and goes.
 
 One dictionary per row, not one vector per key, because whole columns of keys then pass through C-level
 builtins: recording a batch is one `dict.update`, and looking one up is one `isdisjoint` per row, which
@@ -19,9 +20,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import compress, islice, repeat
 from operator import gt
+from typing import Final
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+
+_SHRINKS: Final = 4
+"""A dictionary keeps its size when it is emptied; a copy takes its place when no more than one in so many is left."""
 
 
 class Conflicts:
@@ -32,6 +37,7 @@ class Conflicts:
         self._writes: list[dict[bytes, Slot]] = [{} for _ in range(n)]
         self.highest: list[Slot] = [-1] * n
         self.base: list[Slot] = [-1] * n
+        self._walked: list[Slot] = [-1] * n
 
     def add(self, place: InstanceId, command: Command) -> None:
         """Remember what an instance reads and writes; adding it again changes nothing."""
@@ -41,6 +47,8 @@ class Conflicts:
         if command.base is not None:
             self.base[:] = map(max, self.base, command.base)
             self.base[row] = max(slot, self.base[row])
+        if slot <= self.base[row]:
+            self._walked[row] = -1
         for index, keys in ((self._reads[row], command.reads), (self._writes[row], command.writes)):
             if ascending:
                 index.update(dict.fromkeys(keys, slot))
@@ -84,6 +92,8 @@ class Conflicts:
             ):
                 items = iter(slots.items())
                 while some := dict(islice(items, most)):
+                    if min(some.values()) <= self.base[row]:
+                        self._walked[row] = -1
                     if min(some.values()) > highest:
                         index.update(some)
                     else:
@@ -96,12 +106,34 @@ class Conflicts:
         return [_column(index, keys) for index in (*self._reads, *self._writes)]
 
     def raise_to(self, keys: Sequence[bytes], columns: Sequence[Sequence[Slot]]) -> None:
-        """Take over what another index, or an earlier one, says of some keys, where that is higher."""
-        for index, theirs in zip((*self._reads, *self._writes), columns, strict=True):
-            higher = list(map(gt, theirs, map(index.get, keys, repeat(-1))))
+        """Take over what another index, or an earlier one, says of some keys, where that is higher.
+
+        But for what is at or below `base` already.
+        """
+        indexes = zip((*self._reads, *self._writes), (*self.base, *self.base), columns, strict=True)
+        for index, base, theirs in indexes:
+            higher = list(map(gt, theirs, map(index.get, keys, repeat(base))))
             index.update(zip(compress(keys, higher), compress(theirs, higher), strict=True))
         for row, highest in enumerate(self.highest):
             self.highest[row] = max(highest, *columns[row], *columns[row + len(self.highest)])
+
+    def __len__(self) -> int:
+        """How many entries there are by key."""
+        return sum(map(len, (*self._reads, *self._writes)))
+
+    def forget(self, most: int) -> Iterator[None]:
+        """Drop the entries at or below `base`, which speaks for them now, looking at `most` in a step.
+
+        Only rows are walked in which `base` is higher than when that was last done, or some were added below it since.
+        """
+        for row, base in enumerate(self.base):
+            if base > self._walked[row]:
+                self._walked[row] = base
+                for indexes in (self._reads, self._writes):
+                    before = len(indexes[row])
+                    yield from _forget(indexes[row], base, most)
+                    if len(indexes[row]) < before / _SHRINKS:
+                        indexes[row] = indexes[row].copy()
 
     def raise_vectors(self, highest: Vector, base: Vector) -> None:
         """Take over what another index, or an earlier one, says of whole rows, where that is higher."""
@@ -121,6 +153,14 @@ def covers_base(deps: Vector, row: Row, base: Sequence[Slot]) -> bool:
     There only its owner speaks of conflicts, and it may have spoken before it knew the base.
     """
     return all(slot <= deps[other] for other, slot in enumerate(base) if other != row)
+
+
+def _forget(index: dict[bytes, Slot], base: Slot, most: int) -> Iterator[None]:
+    keys = list(index)
+    for start in range(0, len(keys), most):
+        for key in [key for key in keys[start : start + most] if index.get(key, base + 1) <= base]:
+            del index[key]
+        yield
 
 
 def _highest(index: dict[bytes, Slot], keys: Collection[bytes]) -> Slot:

@@ -22,7 +22,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.epaxos import restart
-from epaxos.protocol.epaxos.checkpoint import Checkpoints, ExecutedCut
+from epaxos.protocol.epaxos.checkpoint import Checkpoints, ComparedHistories, ExecutedCut
 from epaxos.protocol.epaxos.commit import CommitProtocol
 from epaxos.protocol.epaxos.dissemination import Dissemination
 from epaxos.protocol.epaxos.messages import (
@@ -157,9 +157,14 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.vectors()
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+    def remember(self, keys: Sequence[bytes], columns: Columns) -> None:
         """See `contract.Core`."""
-        return self._checkpoints.remember(keys, columns)
+        self._checkpoints.remember(keys, columns)
+
+    def compare(self, executed: Vector, vectors: Sequence[Vector]) -> ComparedHistories:
+        """See `contract.Core`."""
+        del executed  # what has executed there, key by key, says more
+        return self._checkpoints.compare(vectors)
 
     def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
         """See `contract.Core`."""
@@ -184,6 +189,7 @@ class EPaxos:
             in_flight=self.in_flight,
             pending=state.executor.pending,
             kept=sum(map(len, state.logs.rows)),
+            remembered=len(state.conflicts) + len(state.executed),
         )
 
     # -- events --------------------------------------------------------------------------------------------

@@ -33,8 +33,12 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
     state.hear_of(durable.executed)
     for entry in missing_entries(state, durable):
         known = logs.get(entry.id)
-        if known is not None and entry.orig is None:
-            entry.orig = known.orig  # the peer annulled it without knowing the payload (protocol 1, D)
+        # As where it is decided (`State.commit`): what was promised and learned here stays.
+        entry.bal, entry.abal = (0, 0) if known is None else (known.bal, known.abal)
+        if (
+            known is not None and entry.orig is None
+        ):  # the peer annulled it without knowing the payload (1, D)
+            entry.orig = known.orig
         logs.rows[entry.id.row][entry.id.slot] = entry
         state.hear_of_instance(entry.id)
         state.hear_of(entry.deps)

@@ -1,14 +1,13 @@
 """Cuts, truncation and the adoption of a peer's checkpoint: the consensus part (multipaxos 6).
 
-Of each key one number is remembered: the highest executed slot that wrote it. Since all execute one sequence, the value
-of the higher slot is the later one.
+Nothing is remembered of keys. All execute one sequence, so of two cuts the one that is further has the later values.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.contract import Adopt, Columns, Component, News
@@ -31,19 +30,17 @@ class PrefixCut:
 
     above: Sequence[InstanceId] = ()
 
-    def __init__(self, executed: Slot, written: dict[bytes, Slot], components: Sequence[Component]) -> None:
+    def __init__(self, executed: Slot, components: Sequence[Component]) -> None:
         self.executed: Vector = (executed, -1)
-        self._written = written
         self._components = iter(components)
 
     def absorb(self, most: int) -> News | None:
         """See `contract.Cut`."""
         keys: set[bytes] = set()
         done = True
-        for ((_, slot), value, _, _), *_ in self._components:
+        for (_, value, _, _), *_ in self._components:
             done = False
             if value is not NOP:
-                self._written.update(dict.fromkeys(value.writes, slot))
                 keys.update(value.writes)
             if len(keys) >= most:
                 break
@@ -62,7 +59,6 @@ class Checkpoints:
         self._learning = learning
         self._leading = leading
         self._forwarding = forwarding
-        self._written: dict[bytes, Slot] = {}
         self._kept: deque[tuple[Slot, int]] = deque()
         self._kept_bytes = 0
 
@@ -72,7 +68,7 @@ class Checkpoints:
         components, state.executions = state.executions, []
         for (decided,) in components:
             self._keep(decided.id.slot)
-        return PrefixCut(state.executed, self._written, components)
+        return PrefixCut(state.executed, components)
 
     def _keep(self, slot: Slot) -> None:
         instance = self._state.log.get(slot)
@@ -133,27 +129,16 @@ class Checkpoints:
         self.keep_all()
         state.cover("adopted a checkpoint")
 
-    # -- what is remembered of keys ------------------------------------------------------------------------
 
-    def recall(self, keys: Sequence[bytes]) -> Columns:
-        """See `contract.Core`."""
-        return [[self._written.get(key, -1) for key in keys]]
+class ComparedPrefixes(NamedTuple):
+    """A `contract.Comparison`: how far two replicas have executed one sequence."""
 
-    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`."""
-        return [self._written.get(key, -1) == slot for key, slot in zip(keys, columns[0], strict=True)]
+    ours: Slot
+    theirs: Slot
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`."""
-        later = []
-        for key, theirs in zip(keys, columns[0], strict=True):
-            later.append(theirs > self._written.get(key, -1))
-            if later[-1]:
-                self._written[key] = theirs
-        return later
+    def take(self, keys: Sequence[bytes], columns: Columns) -> None:
+        """See `contract.Comparison`: nothing is remembered of keys."""
 
-    @staticmethod
-    def payload_keys(frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
-        """See `contract.Core`: nothing is remembered of payloads that have not executed."""
-        del frontier, above
-        return set()
+    def later(self, keys: Sequence[bytes]) -> Sequence[bool]:
+        """See `contract.Comparison`."""
+        return [self.theirs > self.ours] * len(keys)

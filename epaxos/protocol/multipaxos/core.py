@@ -25,7 +25,7 @@ from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import Value
 from epaxos.protocol.multipaxos import restart
 from epaxos.protocol.multipaxos.acceptor import Acceptor
-from epaxos.protocol.multipaxos.checkpoint import Checkpoints, PrefixCut
+from epaxos.protocol.multipaxos.checkpoint import Checkpoints, ComparedPrefixes, PrefixCut
 from epaxos.protocol.multipaxos.election import Election
 from epaxos.protocol.multipaxos.forwarding import Forwarding
 from epaxos.protocol.multipaxos.leading import Leading
@@ -48,7 +48,7 @@ from epaxos.protocol.multipaxos.messages import (
     Truncated,
     Voted,
 )
-from epaxos.protocol.multipaxos.state import Settings, State
+from epaxos.protocol.multipaxos.state import LOG, Settings, State
 
 
 class MultiPaxos:
@@ -114,8 +114,8 @@ class MultiPaxos:
 
     @property
     def width(self) -> int:
-        """See `contract.Core`: the slot that wrote a key last."""
-        return 1
+        """See `contract.Core`: none."""
+        return 0
 
     def resume(self, now: float) -> Effects[Message]:
         """Begin after a restart with records: once, before the first event."""
@@ -152,25 +152,36 @@ class MultiPaxos:
         """See `contract.Core`."""
         return self._checkpoints.cut()
 
-    def recall(self, keys: Sequence[bytes]) -> Columns:
-        """See `contract.Core`."""
-        return self._checkpoints.recall(keys)
+    @staticmethod
+    def recall(keys: Sequence[bytes]) -> Columns:
+        """See `contract.Core`: nothing."""
+        del keys
+        return []
 
-    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`."""
-        return self._checkpoints.stands(keys, columns)
+    @staticmethod
+    def stands(keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+        """See `contract.Core`: nothing."""
+        del columns
+        return [False] * len(keys)
 
     def vectors(self) -> Sequence[Vector]:
         """See `contract.Core`: nothing."""
         return ()
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`."""
-        return self._checkpoints.remember(keys, columns)
+    @staticmethod
+    def remember(keys: Sequence[bytes], columns: Columns) -> None:
+        """See `contract.Core`: nothing."""
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> set[bytes]:
+    def compare(self, executed: Vector, vectors: Sequence[Vector]) -> ComparedPrefixes:
         """See `contract.Core`."""
-        return self._checkpoints.payload_keys(frontier, above)
+        del vectors
+        return ComparedPrefixes(self.state.executed, executed[LOG])
+
+    @staticmethod
+    def payload_keys(frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
+        """See `contract.Core`: nothing is remembered of payloads that have not executed."""
+        del frontier, above
+        return ()
 
     def beacon(self, now: float) -> Beacon:
         """What this replica tells its peers at intervals."""

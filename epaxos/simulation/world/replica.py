@@ -457,6 +457,7 @@ class Replica:
         now = self.clock.now
         if self._collects(now):
             self._observer.noted("collection proposed")
+            self._collector.proposed()
             payload = make_collection(self.machine.generation, self.core.status().executed)
             effects.extend(self._handle(Propose(payload)))
         if self.core.deadline <= now:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from epaxos.protocol.contract import Checkpointed, Columns, Durable, Effects, Event, PeerStatus, Receive, Tick
@@ -68,6 +69,16 @@ class Alone:
     def checkpoint_of(self, executed: Vector) -> Effects[Message]:
         """A cut that was absorbed is durable."""
         return self.take(Checkpointed(executed))
+
+    def merge(
+        self, keys: Sequence[bytes], columns: Columns, vectors: Sequence[Vector] = ()
+    ) -> Sequence[bool]:
+        """Take over what a peer's checkpoint remembers of keys; for each, whether its value is the later one."""
+        comparison = self.core.compare((-1,) * self.core.state.n, vectors)
+        comparison.take(keys, columns)
+        later = comparison.later(keys)
+        self.core.remember(keys, columns)
+        return later
 
     def take_offline(self, peer: Row) -> None:
         """The failure detector gives a peer up."""

@@ -12,7 +12,7 @@ from epaxos.protocol.contract import Checkpointed, Component, Durable, Effects, 
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.epaxos.state import Settings
-from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import NOP, Value
 from epaxos.protocol.quorums import make_quorums
 from epaxos.statemachine.batch import (
@@ -21,6 +21,7 @@ from epaxos.statemachine.batch import (
     decode_batch,
     decode_payload,
     encode_batch,
+    make_collection,
     make_payload,
 )
 from epaxos.statemachine.machine import StateMachine
@@ -74,7 +75,9 @@ def random_payload(random: Random, client: int, first: int) -> Payload:
 
 
 def conflict(one: Payload, other: Payload) -> bool:
-    """Whether two payloads share a key that at least one of them writes."""
+    """Whether two payloads share a key that at least one of them writes, or one is a collection."""
+    if one.base is not None or other.base is not None:
+        return True
     written = set(one.writes) & {*other.reads, *other.writes}
     return bool(written or set(other.writes) & set(one.reads))
 
@@ -82,7 +85,7 @@ def conflict(one: Payload, other: Payload) -> bool:
 def random_history(random: Random, count: int) -> list[Decision]:
     """Decisions of rows 0 and 1 as a cluster may come to them: of two that conflict, one covers the other.
 
-    Some are annulled, some proposed again elsewhere, and some cover one another.
+    Some are annulled, some proposed again elsewhere, some cover one another, and some are collections.
     """
     proposals: list[tuple[InstanceId, Payload, bool]] = []
     slots = [0, 0]
@@ -91,13 +94,20 @@ def random_history(random: Random, count: int) -> list[Decision]:
         row = random.randrange(2)
         place = InstanceId(row, slots[row])
         slots[row] += 1
-        if proposals and random.random() < 0.15:
-            payload = random.choice(proposals)[1]
+        commands = [payload for _, payload, _ in proposals if payload.base is None]
+        if commands and random.random() < 0.15:
+            payload = random.choice(commands)
+        elif random.random() < 0.1:
+            payload = make_collection(len(proposals) - len(commands), NONE)
         else:
             payload = random_payload(random, 10 + row, first)
             first += 5
         proposals.append((place, payload, random.random() < 0.15))
-    return [_decide(random, proposals, position) for position in range(count)]
+    decisions = [_decide(random, proposals, position) for position in range(count)]
+    for position in range(count):
+        if decisions[position].proposed.base is not None:
+            _set_base(decisions, position, random.randint(0, position))
+    return decisions
 
 
 def _decide(random: Random, proposals: list[tuple[InstanceId, Payload, bool]], position: int) -> Decision:
@@ -115,6 +125,32 @@ def _decide(random: Random, proposals: list[tuple[InstanceId, Payload, bool]], p
     return Decision(place, payload, payload, tuple(deps), random.randrange(3))
 
 
+def _set_base(decisions: list[Decision], position: int, most: int) -> None:
+    """Give a collection a base, of at most so many decisions and what these need; all that follow cover it."""
+    place, payload, value, _, _ = decisions[position]
+    base = next(base for count in range(most, -1, -1) if not covers(base := _needed(decisions, count), place))
+    collection = make_collection(payload.generation, base)
+    value = NOP if value is NOP else collection
+    decisions[position] = decisions[position]._replace(proposed=collection, value=value)
+    for later in range(position, len(decisions)):
+        decision = decisions[later]
+        if decision.value is not NOP:
+            decisions[later] = decision._replace(deps=tuple(map(max, decision.deps, base)))
+
+
+def _needed(decisions: list[Decision], count: int) -> Vector:
+    """What has executed at least where the first `count` have."""
+    closure = list(NONE)
+    for place, *_ in decisions[:count]:
+        closure[place.row] = place.slot
+    before = None
+    while before != (before := tuple(closure)):
+        for decision in decisions:
+            if covers(tuple(closure), decision.id):
+                closure = list(map(max, closure, decision.deps))
+    return tuple(closure)
+
+
 def machine() -> StateMachine:
     return StateMachine(Limits(64, 4096, 1), lambda _: None)
 
@@ -130,7 +166,9 @@ class Lone:
         self.components: list[Component] = []
         log = self.journal.load()
         checkpoint = self.read()
-        durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries)
+        durable = Durable(
+            log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors
+        )
         settings = Settings(row=ME, quorums=make_quorums(N), retain=retain, recovery_timeout=1000.0)
         self.core = EPaxos(settings, Random(0), durable)
         load(checkpoint, self.core, self.machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ def may(**changes: Any) -> bool:
     return make().may_propose(status._replace(**changes), sessions, online)
 
 
-@pytest.mark.parametrize("changes", [{}, {"seen": (5, 1, 0)}, {"in_flight": INSTANCES - 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"sessions": 0, "remembered": 4}, {"seen": (5, 1, 0)}, {"in_flight": INSTANCES - 1}]
+)
 def test_it_is_proposed_where_there_is_something_to_collect(changes: dict[str, Any]) -> None:
     assert may(**changes)
 
@@ -46,3 +49,14 @@ def test_it_waits_an_interval_after_the_last_one_and_puts_off_what_may_not_be() 
     assert not collector.is_due(3, 219.0)
     assert not collector.is_due(4, 221.0)
     assert collector.deadline == 281.0
+
+
+def test_a_second_one_is_not_proposed_before_one_has_executed() -> None:
+    collector = make()
+    collector.is_due(3, 0.0)
+    assert collector.is_due(3, 60.0)
+    collector.proposed()
+    assert collector.deadline == math.inf
+    assert not collector.is_due(3, 1e9)
+    assert not collector.is_due(4, 1e9)
+    assert collector.is_due(4, 1e9 + INTERVAL)

@@ -5,7 +5,7 @@ Each test runs many random histories from seeds; the slices of a checkpoint are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from random import Random
 
@@ -13,18 +13,21 @@ import pytest
 
 from epaxos.checkpoint import writer
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.rows import Meta, meta_row
+from epaxos.checkpoint.rows import INDEX, Meta, meta_row
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import StorageError
 from epaxos.protocol.contract import Propose
+from epaxos.protocol.epaxos.checkpoint import ComparedHistories
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
-from epaxos.statemachine.batch import Payload
+from epaxos.statemachine.batch import Payload, make_collection
 from harness.lone import KEYS, NONE, Decision, Lone, N, random_history, replayed, sessions_of
 
 pytestmark = pytest.mark.slow
 
 RUNS = 20
+FEW = 256
+"""Bytes of blocks that are never too many to be kept."""
 CELLS = [(row, key) for row in range(N) for key in KEYS]
 
 
@@ -44,8 +47,12 @@ class Moment:
 
 
 def executed_index(lone: Lone) -> dict[tuple[int, bytes], tuple[int, int]]:
-    """Per row and key the highest slots that read and that write it, of all that has executed and is no no-op."""
+    """Per row and key the highest slots that read and that write it, of all that has executed and is no no-op.
+
+    Collections, and what is at or below the base of one, count for all keys.
+    """
     found: dict[tuple[int, bytes], tuple[int, int]] = dict.fromkeys(CELLS, (-1, -1))
+    base = NONE
     for decided in chain.from_iterable(lone.components):
         if decided.value is NOP:
             continue
@@ -55,7 +62,19 @@ def executed_index(lone: Lone) -> dict[tuple[int, bytes], tuple[int, int]]:
             found[row, key] = (max(slot, found[row, key][0]), found[row, key][1])
         for key in decided.value.writes:
             found[row, key] = (found[row, key][0], max(slot, found[row, key][1]))
-    return found
+        if decided.value.base is not None:
+            base = tuple(map(max, base, decided.value.base, (slot if row == own else -1 for own in range(N))))
+    return raised(found, base)
+
+
+def raised(
+    index: dict[tuple[int, bytes], tuple[int, int]], base: Vector
+) -> dict[tuple[int, bytes], tuple[int, int]]:
+    """What an index says together with the base that stands beside it."""
+    return {
+        (row, key): (max(base[row], read), max(base[row], written))
+        for (row, key), (read, written) in index.items()
+    }
 
 
 def index_in(fetched: Fetched) -> dict[tuple[int, bytes], tuple[int, int]]:
@@ -66,17 +85,18 @@ def index_in(fetched: Fetched) -> dict[tuple[int, bytes], tuple[int, int]]:
             for cell in zip(keys, columns[2 * N + row], columns[3 * N + row], strict=True):
                 place = row, cell[0]
                 found[place] = (max(cell[1], found[place][0]), max(cell[2], found[place][1]))
-    return found
+    return raised(found, fetched.vectors[3])
 
 
 def recalled(lone: Lone, part: int) -> dict[tuple[int, bytes], tuple[int, int]]:
     """The same as a core remembers it; part 0 is what is known, part 1 what has executed."""
     columns = lone.core.recall(KEYS)[2 * N * part : 2 * N * (part + 1)]
-    return {
+    index = {
         (row, key): (columns[row][at], columns[N + row][at])
         for row in range(N)
         for at, key in enumerate(KEYS)
     }
+    return raised(index, lone.core.vectors()[2 * part + 1])
 
 
 def tell(random: Random, lone: Lone, decisions: list[Decision]) -> None:
@@ -159,7 +179,7 @@ def check_restart(lone: Lone, moment: Moment) -> None:
     # The rest of what this replica has executed is in the log, so it has executed once more.
     assert loaded.digest == lone.digest
     assert len(loaded.applied) == len(lone.applied) - len(moment.applied)
-    assert loaded.core.status()._replace(in_flight=0) == status._replace(in_flight=0)
+    assert loaded.core.status()._replace(remembered=0) == status._replace(remembered=0)
     assert loaded.core.state.executor.above == lone.core.state.executor.above
     assert recalled(loaded, 0) == recalled(lone, 0), "a payload was forgotten, or one more is known"
     assert recalled(loaded, 1) == moment.index
@@ -184,12 +204,13 @@ def test_nothing_is_written_again_that_has_not_changed() -> None:
     lone = Lone()
     tell(random, lone, random_history(random, 20))
     lone.checkpoint()
+    lone.checkpoint()  # the first has written entries that it has made superfluous itself
     staged: list[object] = []
     again = CheckpointWriter(lone.core, lone.machine, staged.extend, lone.engine.snapshot_state)
     again.loaded(lone.read())
     again.begin()
     assert again.step()
-    assert staged == [meta_row(Meta(lone.writer.executed, lone.core.vectors()))]
+    assert staged == [meta_row(Meta(lone.writer.executed, lone.core.vectors(), lone.machine.generation))]
 
 
 def test_a_value_that_has_gone_is_gone_in_the_checkpoint() -> None:
@@ -204,6 +225,34 @@ def test_a_value_that_has_gone_is_gone_in_the_checkpoint() -> None:
             assert dict(found.values()) == lone.machine.digest_source().data
             gone += len({key for keys, _ in found.index() for key in keys}) > len(dict(found.values()))
     assert gone > 20
+
+
+def test_two_collections_after_all_has_executed_nothing_is_remembered_of_any_key() -> None:
+    """Neither in memory nor, but for some bytes, on the disk."""
+    random = Random(0)
+    for _ in range(RUNS):
+        decisions = random_history(random, random.randint(10, 40))
+        lone = Lone()
+        lone.writer = CheckpointWriter(
+            lone.core, lone.machine, lone.engine.stage_state, lone.engine.snapshot_state, size=1
+        )
+        for decision in deliveries(random, decisions):
+            lone.take(decision.commit)
+            if random.random() < 0.2:
+                lone.checkpoint()
+        for generation in range(3):
+            before = lone.core.status().executed
+            vectors = lone.core.vectors()
+            place = InstanceId(0, before[0] + 1)
+            collection = make_collection(generation, before)
+            deps = tuple(map(max, vectors[0], vectors[1], before))
+            lone.take(Decision(place, collection, collection, deps, 0).commit)
+            lone.checkpoint()
+        assert lone.core.status().remembered == 0
+        found = lone.read()
+        assert sum(size for row, size in found.blocks.items() if row.startswith(INDEX)) <= FEW
+        assert Lone(lone.engine).core.status().remembered == 0
+        assert dict(found.values()) == lone.machine.digest_source().data
 
 
 # -- a peer's checkpoint -----------------------------------------------------------------------------------
@@ -262,6 +311,29 @@ def test_two_histories_that_were_merged_are_one(seed: int, crash: str | None) ->
         assert Lone(mine.engine).digest == straight.digest
     assert ahead > 1
     assert entries > 1
+
+
+def test_a_merge_compares_some_keys_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing executes, and nothing is sent, while a step lasts."""
+    seen = []
+    later = ComparedHistories.later
+
+    def noted(comparison: ComparedHistories, keys: Sequence[bytes]) -> Sequence[bool]:
+        seen.append(list(keys))
+        return later(comparison, keys)
+
+    monkeypatch.setattr(ComparedHistories, "later", noted)
+    mine, theirs = Lone(), Lone()
+    decisions = random_history(Random(3), 40)
+    tell(Random(0), theirs, decisions)
+    theirs.checkpoint()
+    tell(Random(1), mine, decisions[:20])
+    mine.begin_adopting(theirs.read())
+    before = 0
+    while not mine.writer.step():
+        assert len(seen) <= before + 1
+        before = len(seen)
+    assert 1 < max(map(len, seen)) <= 2
 
 
 def check_union(mine: Lone, theirs: Lone, before: Vector, fetched: Fetched) -> None:

@@ -20,7 +20,7 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.quorums import make_quorums
-from epaxos.statemachine.batch import Limits
+from epaxos.statemachine.batch import Limits, make_collection
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.memory_engine import MemoryEngine
@@ -156,6 +156,63 @@ def test_a_key_that_has_gone_stays_gone_while_its_blocks_are_sifted() -> None:
         lone.checkpoint()
     assert dict(lone.read().values()) == {b"k": b"2", **dict.fromkeys(others, b"3")}
     assert sum(lone.read().blocks.values()) < 3 * 1024, "what a later entry stands for goes"
+
+
+def test_what_executes_after_a_collection_that_speaks_for_it_is_in_the_checkpoint() -> None:
+    """Its keys are forgotten as soon as they are gathered, and its values are no less new."""
+    lone = Lone()
+    first, collection, between = InstanceId(1, 0), InstanceId(1, 1), InstanceId(2, 0)
+    payload = payload_of(7, 1, [(Operation.WRITE, b"k", b"v")])
+    lone.take(Receive(1, Commit(first, payload, (-1, -1, 0), 5)))
+    lone.take(Receive(2, Commit(between, payload_of(8, 1, [(Operation.READ, b"k", None)]), (-1, 1, -1), 6)))
+    lone.take(Receive(1, Commit(collection, make_collection(0, NONE), (-1, 0, 0), 0)))
+    assert [[decided.id for decided in component] for component in lone.components] == [
+        [collection, first, between]
+    ]
+    lone.checkpoint()
+    assert lone.core.status().kept == 0
+    assert [column for column in lone.core.recall([b"k"]) if column != [-1]] == [[0], [0]], (
+        "only the reader's"
+    )
+    again = Lone(lone.engine)
+    assert again.digest == lone.digest
+    assert dict(again.machine.digest_source().data) == {b"k": b"v"}
+
+
+def test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart() -> None:
+    mine, theirs = Lone(), Lone()
+    written = Commit(InstanceId(1, 0), payload_of(7, 1, [(Operation.WRITE, b"k", b"v")]), NONE, 0)
+    deleted = Commit(InstanceId(1, 1), payload_of(7, 2, [(Operation.DELETE, b"k", None)]), (-1, 0, -1), 0)
+    for lone in (mine, theirs):
+        lone.take(Receive(1, written))
+        lone.checkpoint()
+    theirs.take(Receive(1, deleted))
+    theirs.take(Receive(2, Commit(InstanceId(2, 0), make_collection(0, (-1, 1, -1)), (-1, 1, -1), 0)))
+    theirs.checkpoint()
+    assert theirs.core.status().remembered == 0
+    mine.begin_adopting(theirs.read())
+    while not mine.writer.step():
+        pass
+    mine.adopt(theirs.read())
+    again = Lone(mine.engine)
+    assert again.digest == mine.digest == theirs.digest
+    assert dict(mine.read().values()) == {}
+
+
+def test_what_is_known_of_an_annulled_command_is_not_sifted_out() -> None:
+    """Nothing has executed that touches its key, so nothing newer is there either."""
+    lone = small(Lone())
+    place = InstanceId(1, 0)
+    lone.take(Receive(1, PreAccept(place, payload_of(7, 1, [(Operation.WRITE, b"k", b"v")]), NONE, 0)))
+    lone.take(Receive(1, Commit(place, NOP, NONE, 0)))
+    for slot in range(9):
+        payload = payload_of(8, 1 + slot, [(Operation.WRITE, b"%d" % slot * 99, b"")])
+        lone.take(Receive(2, Commit(InstanceId(2, slot), payload, NONE, 0)))
+        lone.checkpoint()
+    known = Lone(lone.engine).core.recall([b"k"])
+    assert known == lone.core.recall([b"k"])
+    assert known.count([0]) == 1
+    assert lone.core.status().kept == 0
 
 
 def test_a_value_that_is_written_again_and_again_stands_a_few_times_in_a_checkpoint() -> None:

@@ -128,6 +128,7 @@ def test_gauges(stats: ReplicaStats, value: Value) -> None:
         in_flight=2,
         keys=100,
         sessions=9,
+        remembered=8,
         truncated=(1, 2, 3),
         log=12,
     )
@@ -137,6 +138,7 @@ def test_gauges(stats: ReplicaStats, value: Value) -> None:
     assert value("epaxos_in_flight_instances") == 2
     assert value("epaxos_keys") == 100
     assert value("epaxos_sessions") == 9
+    assert value("epaxos_remembered_numbers") == 8
     assert value("epaxos_truncated_slot", row="bravo") == 2
     assert value("epaxos_log_instances") == 12
 

@@ -499,7 +499,7 @@ def test_the_later_value_of_a_key_is_that_with_more_writers(
 ) -> None:
     alone = Alone()
     alone.core.remember([KEY], alone.columns(mine))
-    assert alone.core.remember([KEY], alone.columns(theirs)) == [later]
+    assert alone.merge([KEY], alone.columns(theirs)) == [later]
     highest = tuple(map(max, mine, theirs))
     assert alone.core.recall([KEY]) == alone.columns(highest)
 
@@ -507,7 +507,7 @@ def test_the_later_value_of_a_key_is_that_with_more_writers(
 def test_readers_and_annulled_writers_make_no_value_later() -> None:
     alone = Alone()
     alone.core.remember([KEY], alone.columns((3, 2, 1)))
-    assert alone.core.remember([KEY], alone.columns((3, 2, 1), (9, 9, 9), known=(8, 8, 8))) == [False]
+    assert alone.merge([KEY], alone.columns((3, 2, 1), (9, 9, 9), known=(8, 8, 8))) == [False]
     assert alone.core.recall([KEY]) == alone.columns((3, 2, 1), (9, 9, 9), known=(8, 8, 8))
 
 
@@ -518,7 +518,7 @@ def test_histories_of_which_neither_continues_the_other_stop_the_replica(
     alone = Alone()
     alone.core.remember([KEY], alone.columns(mine))
     with pytest.raises(InvariantError, match="neither history of b'x' continues the other"):
-        alone.core.remember([KEY], alone.columns(theirs))
+        alone.merge([KEY], alone.columns(theirs))
     assert alone.core.recall([KEY]) == alone.columns(mine), "nothing was merged"
 
 
@@ -527,5 +527,5 @@ def test_many_keys_are_compared_each_by_itself() -> None:
     keys = [b"a", b"b", b"c"]
     alone.core.remember(keys, [[-1] * 3] * 9 + [[1, 1, 1], [2, 2, 2], [3, 3, 3]])
     theirs = [[-1] * 3] * 9 + [[1, 0, 2], [2, 1, 2], [3, 3, 3]]
-    assert alone.core.remember(keys, theirs) == [False, False, True]
+    assert alone.merge(keys, theirs) == [False, False, True]
     assert alone.core.recall(keys)[9:] == [[1, 1, 2], [2, 2, 2], [3, 3, 3]]

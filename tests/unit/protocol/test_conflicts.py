@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from collections.abc import Iterator
+from operator import attrgetter, le
 from typing import NamedTuple
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from epaxos.protocol.epaxos.conflicts import Conflicts
 from epaxos.protocol.ids import InstanceId
-from harness.commands import Access, conflict
+from harness.commands import Access, collect, conflict, get, put
 
 ROWS = 3
 KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), max_size=3).map(tuple)
@@ -171,3 +172,67 @@ def test_what_is_added_after_raising_is_compared_with_what_it_was_raised_to(
         index.add(place, after[place])
     both = [tuple(map(max, Twin(before).deps(command), Twin(after).deps(command))) for command in asked]
     assert [index.deps(command) for command in asked] == both
+
+
+# -- collections (protocol 4.13) ------------------------------------------------------------------------------
+
+
+def test_a_collection_conflicts_with_everything_and_its_base_is_covered_ever_after() -> None:
+    index = Conflicts(ROWS)
+    index.add(InstanceId(0, 4), put(1, b"x"))
+    index.add(InstanceId(1, 2), Access(2))
+    assert index.deps(collect(3, -1, -1, 7)) == (4, 2, 7)
+    index.add(InstanceId(1, 3), collect(3, 2, -1, 7))
+    for command in (put(4, b"y"), get(5, b"y"), Access(6)):
+        assert index.deps(command) == (2, 3, 7)
+    assert index.deps(get(7, b"x")) == (4, 3, 7)
+
+
+ALL_KEYS = [b"a", b"b", b"c", b"d"]
+BASES = st.none() | st.tuples(*[st.integers(-1, 9)] * ROWS)
+STEPS = st.one_of(
+    st.sampled_from(["forget", "go on", "forget there", "merge"]),
+    st.tuples(st.booleans(), PLACES, st.builds(Access, st.just(0), KEYS, KEYS, BASES)),
+)
+
+
+@given(st.lists(STEPS, max_size=40), st.lists(COMMANDS, max_size=5))
+def test_what_follows_from_an_index_is_the_same_whatever_was_forgotten(
+    steps: list[str | tuple[bool, InstanceId, Access]], asked: list[Access]
+) -> None:
+    """Of the protocol nothing reads an index in another way, so to it there is no forgetting (protocol 4.13)."""
+    index, other, twin = Conflicts(ROWS), Conflicts(ROWS), Conflicts(ROWS)
+    forgetting: Iterator[object] = iter(())
+    for step in [*steps, "merge"]:
+        if isinstance(step, tuple):
+            here, place, command = step
+            for each in (index if here else other, twin):
+                each.add(place, command)
+        elif step == "forget":
+            forgetting = index.forget(1)
+        elif step == "go on":
+            next(forgetting, None)
+        elif step == "forget there":
+            list(other.forget(3))
+        else:
+            index.raise_to(ALL_KEYS, other.columns(ALL_KEYS))
+            index.raise_vectors(tuple(other.highest), tuple(other.base))
+    for command in [*asked, *(put(0, key) for key in ALL_KEYS), collect(1, -1, 3, 5)]:
+        assert index.deps(command) == twin.deps(command)
+
+
+def test_what_a_base_speaks_for_is_forgotten_and_still_covered() -> None:
+    index = Conflicts(ROWS)
+    for slot, key in enumerate((b"a", b"b", b"c", b"d")):
+        index.add(InstanceId(0, slot), put(slot, key))
+        index.add(InstanceId(1, slot), get(slot, key))
+    keys = [b"a", b"b", b"c", b"d"]
+    before = [index.deps(put(9, key)) for key in keys]
+    index.add(InstanceId(2, 0), collect(8, 1, 2, -1))
+    forgetting = index.forget(2)
+    next(forgetting)
+    index.add(InstanceId(0, 9), put(9, b"b"))
+    list(forgetting)
+    assert len(index) == 4  # of row 0 c, d and b anew, of row 1 d
+    after = [index.deps(put(9, key)) for key in keys]
+    assert all(all(map(le, one, other)) for one, other in zip(before, after, strict=True))

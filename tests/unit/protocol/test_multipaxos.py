@@ -290,11 +290,13 @@ def test_the_promise_outlives_the_dropping_of_the_log() -> None:
     assert core.sent == [((2,), Truncated(0))]
 
 
-def test_the_later_of_two_values_is_that_of_the_higher_slot() -> None:
+def test_the_later_values_are_those_of_who_has_executed_more() -> None:
     core = Lone()
-    core.core.remember([b"a", b"b"], [[5, 5]])
-    assert core.core.remember([b"a", b"b", b"c"], [[4, 6, 0]]) == [False, True, True]
-    assert core.core.recall([b"a", b"b", b"c", b"d"]) == [[5, 6, 0, -1]]
+    core.get(1, Accept(4, 0, A, -1), Commit(4, 0))
+    assert core.executed == [(0, A)]
+    for theirs in (-1, 0, 1):
+        later = core.core.compare((theirs, -1), ()).later([b"a", b"never touched"])
+        assert later == [theirs > 0, theirs > 0]
 
 
 def test_an_adopted_checkpoint_stands_for_the_log_and_what_it_swallowed_is_asked_for_again() -> None:

@@ -32,6 +32,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *checkpoint.RESTART,
     *collection.CONFLICTS,
     *collection.SESSIONS,
+    *collection.KEYS,
     *durability.ANSWERS,
     *durability.OWNER,
     *durability.DISK,

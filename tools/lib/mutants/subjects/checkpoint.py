@@ -172,7 +172,7 @@ TRUNCATION: Final = (
         "known-not-loaded",
         "a restart or an adoption takes the executed index out of a checkpoint, and not the known one",
         "3.6a",
-        (Patch(_CHECKPOINT, "        state.conflicts.raise_to(keys, columns[: 2 * n])\n", ""),),
+        (Patch(_CHECKPOINT, "        self._state.conflicts.raise_to(keys, columns[: 2 * n])\n", ""),),
         draw=AWAY,
     ),
     Mutant(
@@ -334,8 +334,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "            map(eq, zip(*executed, strict=True), zip(*self._state",
-                "            map(ne, zip(*executed, strict=True), zip(*self._state",
+                "        stand = map(eq, said, ",
+                "        stand = map(ne, said, ",
             ),
             Patch(_CHECKPOINT, "from operator import eq, ge, le", "from operator import ge, le, ne"),
         ),
@@ -439,7 +439,7 @@ CONTENTS: Final = (
         (
             Patch(
                 "epaxos.checkpoint.blocks",
-                "        if sum(self._rows.values()) <= max(self._limit, _LEAST):\n",
+                "        if sum(self._rows.values()) <= max(self._bound(needed), _LEAST):\n",
                 "        if len(self._rows) <= 64:\n",
             ),
         ),
@@ -547,8 +547,8 @@ ADOPTION: Final = (
         (
             Patch(
                 _WRITER,
-                "self._machine.merge(fetched.values_of(some, later))",
-                "self._machine.merge(fetched.values_of(some, [True for _ in later]))",
+                "later = comparison.later(names)",
+                "later = [True for _ in names]",
             ),
         ),
         draw=AWAY,
@@ -750,8 +750,7 @@ RESTART: Final = (
         (
             Patch(
                 _RESTART,
-                "            entry.orig = known.orig  # the peer annulled it without knowing the payload "
-                "(protocol 1, D)\n",
+                "            entry.orig = known.orig\n",
                 "            pass\n",
             ),
         ),

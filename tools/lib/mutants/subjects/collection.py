@@ -7,7 +7,15 @@ from typing import Final
 from mutants.mutation import Draw, Mutant, Patch
 
 _CONFLICTS: Final = "epaxos.protocol.epaxos.conflicts"
+_CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
+_TESTS: Final = "tests/unit/protocol/test_collections.py::"
+_WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
+_REMEMBERED: Final = (
+    "tests/unit/checkpoint/test_cuts.py::"
+    "test_two_collections_after_all_has_executed_nothing_is_remembered_of_any_key"
+)
+_VALIDATION: Final = "epaxos.protocol.epaxos.validation"
 _WRITER: Final = "epaxos.checkpoint.writer"
 
 ENDING: Final = Draw(
@@ -43,6 +51,52 @@ SLOW: Final = ENDING._replace(
     options=(*ENDING.options, ("disk", "pipelined"), ("slice", 1)),
 )
 """The same, while checkpoints take long."""
+
+SPARSE: Final = Draw(
+    "keys that are forgotten, n=3",
+    replicas=3,
+    operations=30,
+    faults="loss,reorder,crash,partition,pause",
+    times=(("patience", 4.0), ("phase", 200.0), ("collect", 5.0), ("checkpoint", 2.0), ("think", 2.0)),
+    options=(
+        ("troubles", 6),
+        ("dead", 0),
+        ("retain", 0),
+        ("checkpoint_size", 1),
+        ("chunk", 200),
+        ("keys", 5),
+        ("hot", 0.0),
+        ("mix", "mixed"),
+    ),
+)
+"""Keys that nobody touches for a while, collections, and replicas that miss both."""
+
+UNHEARD: Final = Draw(
+    "collections that few hear of, n=5",
+    replicas=5,
+    operations=6,
+    faults="loss,reorder,crash,death",
+    muted=("PreAccept", "Commit"),
+    times=(
+        ("patience", 4.0),
+        ("phase", 150.0),
+        ("checkpoint", 0.5),
+        ("beacon", 40.0),
+        ("offline", 150.0),
+        ("fast_path", 1.0),
+        ("collect", 6.0),
+    ),
+    options=(
+        ("troubles", 6),
+        ("dead", 1),
+        ("retain", 0),
+        ("checkpoint_size", 1),
+        ("keys", 3),
+        ("mix", "writes"),
+        ("thrifty", False),
+    ),
+)
+"""Recoveries whose quorum has forgotten what speaks against a proposal, but for a collection."""
 
 CONFLICTS: Final = (
     Mutant(
@@ -183,5 +237,239 @@ SESSIONS: Final = (
             ),
         ),
         draw=ENDING,
+    ),
+)
+
+KEYS: Final = (
+    Mutant(
+        "forgotten-above-base",
+        "what is remembered of a key is dropped one slot above the base",
+        "4.13",
+        (
+            Patch(
+                _CONFLICTS, "if index.get(key, base + 1) <= base]", "if index.get(key, base + 2) <= base + 1]"
+            ),
+        ),
+        draw=SPARSE,
+    ),
+    Mutant(
+        "collection-executed-when-known",
+        "what has executed by key is forgotten at a collection that is only known",
+        "4.13",
+        (
+            Patch(
+                _CHECKPOINT,
+                "            self._forgetting = chain(",
+                "            executed.raise_vectors(known.base, known.base)\n            self._forgetting = chain(",
+            ),
+        ),
+        draw=UNHEARD,
+    ),
+    Mutant(
+        "bases-not-written",
+        "a checkpoint does not say of collections",
+        "4.10, 4.13",
+        (
+            Patch(
+                _WRITER,
+                "Meta(cut.executed, self._core.vectors(), generation)",
+                "Meta(cut.executed, (), generation)",
+            ),
+            Patch(_WRITER, "Meta(executed, vectors, self._machine", "Meta(executed, (), self._machine"),
+        ),
+        draw=SPARSE,
+    ),
+    Mutant(
+        "bases-not-adopted",
+        "a replica that has merged a peer's checkpoint does not know of the collections in it",
+        "4.10, 4.13",
+        (Patch(_CHECKPOINT, "        state.raise_vectors(adopt.vectors)\n", ""),),
+        draw=SPARSE,
+    ),
+    Mutant(
+        "version-without-base",
+        "the version of a key leaves collections out: absent after one is not later than present before",
+        "4.13, decision 0009",
+        (
+            Patch(
+                _CHECKPOINT,
+                "    return _above(index.columns(keys)[len(index.base) :], index.base)\n",
+                "    return list(zip(*index.columns(keys)[len(index.base) :], strict=True))\n",
+            ),
+        ),
+        draw=SPARSE,
+    ),
+    Mutant(
+        "forgotten-keys-not-merged",
+        "of a peer's checkpoint only those keys are merged of which something is remembered",
+        "4.13, decision 0009",
+        (
+            Patch(
+                _WRITER,
+                "for keys, done in ((theirs, ()), (self._machine.names(), theirs)):",
+                "for keys, done in [(some, ()) for some, _ in fetched.index()]:",
+            ),
+        ),
+        draw=SPARSE,
+    ),
+    Mutant(
+        "gone-keys-stay",
+        "a key that has gone at the peer, and is forgotten there, stays",
+        "4.13, decision 0009",
+        (
+            Patch(
+                _WRITER,
+                "for keys, done in ((theirs, ()), (self._machine.names(), theirs)):",
+                "for keys, done in ((theirs, ()),):",
+            ),
+        ),
+        draw=SPARSE,
+    ),
+    Mutant(
+        "base-not-validated",
+        "Validate takes a collection for covered whose base is not",
+        "4.13",
+        (
+            Patch(
+                _VALIDATION,
+                "    if not covers_base(deps, place.row, state.conflicts.base):\n",
+                "    if False:\n",
+            ),
+        ),
+        schedule=_TESTS + "test_a_collection_speaks_against_who_covers_it_without_its_base",
+    ),
+    Mutant(
+        "covered-without-base",
+        "an instance covers a collection whose base it does not cover",
+        "4.13",
+        (
+            Patch(
+                _CONFLICTS,
+                "    return covered and (command.base is None or covers_base(deps, row, command.base))\n",
+                "    return covered\n",
+            ),
+        ),
+        schedule=_TESTS + "test_who_covers_a_collection_without_its_base_speaks_against_it",
+    ),
+    Mutant(
+        "forgotten-at-closure",
+        "what has executed is forgotten up to the dependencies of a collection, which cover more than its base",
+        "4.13",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        self._gathered.add(place, value)\n",
+                "        self._gathered.add(place, value)\n"
+                "        if value.base is not None:\n"
+                "            self._gathered.raise_vectors(decided.deps, decided.deps)\n",
+            ),
+        ),
+        draw=UNHEARD,
+    ),
+    Mutant(
+        "second-collection",
+        "a replica proposes a collection although its last one has not executed",
+        "4.13",
+        (Patch("epaxos.checkpoint.collector", "        self._due = math.inf\n", "        pass\n"),),
+        schedule="tests/unit/checkpoint/test_collecting.py::"
+        "test_a_second_one_is_not_proposed_before_one_has_executed",
+    ),
+    Mutant(
+        "overtaken-collection-lost",
+        "a collection that a peer's checkpoint overtakes is not proposed again, and its proposer waits for ever",
+        "4.10, 4.13",
+        (
+            Patch(
+                _CHECKPOINT,
+                "            and state.executor.has_executed(instance.id)\n",
+                "            and instance.orig.base is None\n"
+                "            and state.executor.has_executed(instance.id)\n",
+            ),
+        ),
+        schedule=_TESTS + "test_one_that_a_peers_checkpoint_overtakes_is_proposed_again",
+    ),
+    Mutant(
+        "forgotten-entries-stay",
+        "what a checkpoint says of a key that is forgotten is kept when it is sifted",
+        "4.13, decision 0022",
+        (Patch(_CHECKPOINT, "        if nothing not in said:\n", "        if True:\n"),),
+        schedule=_REMEMBERED,
+    ),
+    Mutant(
+        "forgotten-entries-not-sifted",
+        "a checkpoint is not sifted because keys are forgotten",
+        "4.13, decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "return self._limit if needed >= self._needed else self._limit * needed // self._needed",
+                "return self._limit",
+            ),
+        ),
+        schedule=_REMEMBERED,
+    ),
+    Mutant(
+        "forgotten-entries-written",
+        "a checkpoint says of keys that have been forgotten since its cut that it says nothing of them",
+        "4.13, decision 0022",
+        (Patch(_WRITER, "if all(min(column) < 0 for column in columns):", "if not columns:"),),
+        schedule=_REMEMBERED,
+    ),
+    Mutant(
+        "known-entries-sifted",
+        "what is known of a key goes when nothing has executed that touches it",
+        "3.6c, decision 0022",
+        (Patch(_CHECKPOINT, "stands and (here != nothing or there)", "stands and here != nothing"),),
+        schedule=_WRITER_TESTS + "test_what_is_known_of_an_annulled_command_is_not_sifted_out",
+    ),
+    Mutant(
+        "gone-keys-not-written",
+        "a merged checkpoint does not say of keys that have gone at the peer that they have",
+        "4.13, decision 0022",
+        (
+            Patch(
+                _WRITER,
+                "self._written.append(list(compress(names, later)))",
+                "self._written.append([key for key in compress(names, later) if key in theirs])",
+            ),
+        ),
+        schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
+    ),
+    Mutant(
+        "forgotten-entries-return",
+        "what a checkpoint says of a key at or below a base is remembered again after a restart",
+        "4.13",
+        (Patch(_CONFLICTS, "keys, repeat(base))))", "keys, repeat(-1))))"),),
+        schedule=_REMEMBERED,
+    ),
+    Mutant(
+        "written-filtered-by-base",
+        "what executes after a collection that speaks for it is not among what a cut has written",
+        "4.13, decision 0022",
+        (
+            Patch(
+                _CONFLICTS,
+                "                    keys = list(some)\n",
+                "                    keys = [key for key, slot in some.items() if slot > self.base[row]]\n",
+            ),
+        ),
+        schedule=_WRITER_TESTS
+        + "test_what_executes_after_a_collection_that_speaks_for_it_is_in_the_checkpoint",
+    ),
+    Mutant(
+        "vectors-before-rows",
+        "a checkpoint says of collections what was known at its cut, and forgets what is known at its end",
+        "4.10, 4.13",
+        (
+            Patch(
+                _WRITER,
+                "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
+                "        meta = Meta(cut.executed, self._core.vectors(), generation)\n",
+                "        vectors = self._core.vectors()\n"
+                "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
+                "        meta = Meta(cut.executed, vectors, generation)\n",
+            ),
+        ),
+        draw=SPARSE,
     ),
 )

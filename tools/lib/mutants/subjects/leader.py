@@ -345,6 +345,13 @@ LEARNING: Final = (
         schedule=f"{_CORE}test_a_leader_that_adopts_what_lies_above_its_proposals_gives_no_word_on_them",
     ),
     Mutant(
+        "older-values-merged",
+        "the values of a peer's checkpoint are taken although more has executed here",
+        "multipaxos 6",
+        (Patch(_CHECKPOINT, "[self.theirs > self.ours]", "[True]"),),
+        schedule=f"{_CORE}test_the_later_values_are_those_of_who_has_executed_more",
+    ),
+    Mutant(
         "adopted-keeps-commands",
         "a leader takes no command again that a checkpoint has swallowed",
         "multipaxos 6",
