@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgpack
 import zmq
 
+from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
 from epaxos.errors import CommandError, FrameError
@@ -37,12 +38,6 @@ WAITING_FRAMES: Final = 8
 from those, answers that have not been sent."""
 
 _REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
-
-COMPANY: Final = 64
-"""Commands that need not wait for others."""
-
-PATIENCE: Final = 0.001
-"""Seconds that fewer of them wait at most, while something else of this replica is under way."""
 
 _SMALL: Final = 64 * 1024
 """Bytes of values for which nobody asks whether there is room."""
@@ -112,6 +107,7 @@ class Clients:
         self._room = room
         self._queue: deque[tuple[Batch, int, float]] = deque()
         self._queued = 0
+        self.company = Company()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
         self._replies: defaultdict[bytes, list[BatchResult]] = defaultdict(list)
@@ -134,15 +130,13 @@ class Clients:
         return bool(self._queue)
 
     def due(self, alone: bool) -> float:  # noqa: FBT001 - reads well where it is used
-        """When what waits is to be proposed; at once if `alone`, so that nothing else of this replica is under way.
+        """When what waits is to be proposed, infinity if nothing does (`actors.company`).
 
-        Else a few commands wait a moment for others, at most until it is decided: an instance costs each replica what
-        fifty commands in it cost, and of many clients that send one at a time each would get one of its own. Infinity
-        if nothing waits.
+        `alone` if nothing else of this replica is under way.
         """
         if not self.to_propose:
             return inf
-        return 0.0 if alone or self._queued >= COMPANY else self._queue[0][2] + PATIENCE
+        return self.company.due(len(self._queue), self._queued, self._queue[0][2], alone=alone)
 
     def open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
         """Take one frame from the clients' socket; a question for the status is handed back."""
@@ -204,6 +198,7 @@ class Clients:
         frame = self._frames[commands] = _Frame(identity, *commands, count, size, now)
         self._waiting += count
         self._waiting_bytes += size
+        self.company.arrived(len(self._frames))
         whole = self._config.aggregate or count == 1
         for part in (batch,) if whole else [batch.part(index, index + 1) for index in range(count)]:
             waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
@@ -243,6 +238,7 @@ class Clients:
                 self._queue.popleft()
                 self._drop_answered()
         self._queued -= sum(map(len, batches))
+        self.company.left(len(batches), len(self._frames))
         return batches
 
     def _drop_answered(self) -> None:

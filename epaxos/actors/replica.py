@@ -473,6 +473,7 @@ class Replica(pykka.ThreadingActor):
             executions += effects.executions
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
+                self._clients.company.decided(note.seconds)
             own = self._post(effects)
             self._send(now)  # the own vote needs no way there and back, so it is counted meanwhile
             if not own:

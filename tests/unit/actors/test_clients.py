@@ -10,7 +10,8 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors.clients import COMPANY, PATIENCE, Clients, StatusRequest
+from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
@@ -340,17 +341,17 @@ def test_a_few_commands_wait_a_moment_for_others_while_something_is_under_way() 
     assert front.clients.due(alone=True) == front.clients.due(alone=False) == inf
     front.request(1)
     assert front.clients.due(alone=True) == 0.0
-    assert front.clients.due(alone=False) == PATIENCE  # after its arrival, at 0.0
-    for first in range(2, COMPANY):
+    assert front.clients.due(alone=False) == LEAST  # after its arrival, at 0.0
+    for first in range(2, ENOUGH):
         front.request(first)
-    assert front.clients.due(alone=False) == PATIENCE
-    front.request(COMPANY)
+    assert front.clients.due(alone=False) == LEAST
+    front.request(ENOUGH)
     assert front.clients.due(alone=False) == 0.0
     front.proposed()
     assert front.clients.due(alone=False) == inf
-    front.request(COMPANY + 1)
-    assert front.clients.due(alone=False) == PATIENCE
-    front.execute(COMPANY + 1)  # by another replica's instance
+    front.request(ENOUGH + 1)
+    assert front.clients.due(alone=False) == LEAST
+    front.execute(ENOUGH + 1)  # by another replica's instance
     assert front.clients.due(alone=False) == inf
-    front.request(COMPANY + 2)
-    assert front.clients.due(alone=False) == PATIENCE
+    front.request(ENOUGH + 2)
+    assert front.clients.due(alone=False) == LEAST
