@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,7 +12,9 @@ from epaxos.protocol.kinds import EPAXOS, MULTIPAXOS
 from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.simulation.checkers.acceptor import Acceptors
 from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.elections import Elections
 from epaxos.simulation.checkers.leader import LeaderAcceptors
+from epaxos.simulation.plan.fates import STEADY
 from epaxos.simulation.plan.options import Options
 from epaxos.simulation.world.observer import Observer
 
@@ -23,11 +25,11 @@ class Profile(NamedTuple):
     """One protocol.
 
     settings   those of the core in a row
-    acceptors  a checker of the protocol's own rules; all others are of every protocol
+    checkers   those of the protocol's own rules; all others are of every protocol
     """
 
     settings: Callable[[Options, Row], Any]
-    acceptors: Callable[[Options, Contents], Observer]
+    checkers: Callable[[Options, Contents], Sequence[Observer]]
 
 
 def _scaled(settings: SettingsT, patience: float, **others: float) -> SettingsT:
@@ -51,7 +53,14 @@ def _multipaxos(options: Options, row: Row) -> multipaxos.Settings:
     return _scaled(settings, options.patience, beacon=options.beacon)
 
 
+def _led_checkers(options: Options, _: Contents) -> Sequence[Observer]:
+    return (
+        LeaderAcceptors(options.quorums),
+        Elections(options.replicas, steady=options.leaders == STEADY),
+    )
+
+
 PROFILES: Final = {
-    EPAXOS.name: Profile(_epaxos, lambda options, contents: Acceptors(options.replicas, contents)),
-    MULTIPAXOS.name: Profile(_multipaxos, lambda options, _: LeaderAcceptors(options.quorums)),
+    EPAXOS.name: Profile(_epaxos, lambda options, contents: (Acceptors(options.replicas, contents),)),
+    MULTIPAXOS.name: Profile(_multipaxos, _led_checkers),
 }

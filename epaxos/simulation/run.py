@@ -93,8 +93,8 @@ class Run:
         self._decisions = Decisions(plan.options.quorums, contents, rows)
         self._order = ExecutionOrder(rows, contents)
         self._results = Results(contents, LIMITS.value, LIMITS.window, tight=plan.options.kept < MANY)
-        acceptors = PROFILES[plan.options.protocol].acceptors(plan.options, contents)
-        checkers = [acceptors, self._decisions, self._order, self._results]
+        own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
+        checkers = [*own, self._decisions, self._order, self._results]
         self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
 
     def execute(self) -> Outcome:

@@ -1,13 +1,14 @@
 """The invariants of a single replica of a protocol with a leader (multipaxos 2), after every record and message.
 
 Records are compared with the ones before, messages with what is durable where they leave; the value of a ballot is
-compared across replicas.
+compared across replicas. What a quorum has voted for is chosen, whether or not anybody has learned it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from epaxos.protocol.contract import Effects, Event
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
@@ -19,11 +20,21 @@ from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
 
+class _Vote(NamedTuple):
+    """A durable vote of a replica at a slot."""
+
+    ballot: Ballot
+    row: Row
+    value: Value | None
+
+
 class LeaderAcceptors(Observer):
     """Checks the records and promises of all replicas of a run.
 
     Of each replica: `_durable` is what its disk holds by slot, and `_promised` the ballot that this promises; `_latest`
     is what its core has promised last. `_dropped` is up to where its log is dropped or stands in a checkpoint.
+    Of all: `_votes` are the durable ones by slot, and `_promises` by ballot who has promised it, with how far it had
+    dropped its log by then. `_chosen` is by slot the lowest ballot at which a quorum has voted.
     """
 
     def __init__(self, quorums: Quorums) -> None:
@@ -39,6 +50,10 @@ class LeaderAcceptors(Observer):
         self._values: dict[tuple[Slot, Ballot], Value] = {}
         self._decided: dict[Slot, Value] = {}
         self._campaigns: dict[Ballot, int] = {}
+        self._votes: defaultdict[Slot, set[_Vote]] = defaultdict(set)
+        self._promises: defaultdict[Ballot, dict[Row, Slot]] = defaultdict(dict)
+        self._chosen: dict[Slot, tuple[Ballot, Value | None]] = {}
+        self._proposed: set[tuple[Slot, Ballot]] = set()
         self._checks: dict[type, Callable[[Row, Any], None]] = {
             Prepare: self._on_prepare,
             Voted: self._on_voted,
@@ -81,10 +96,27 @@ class LeaderAcceptors(Observer):
         self._promised[row] = max(record.bal, self._promised[row])
         if record.id != VIEW:
             self._durable[row][record.id.slot] = record
+            if record.phase is Phase.ACCEPTED:
+                self._count(_Vote(record.abal, row, record.value), record.id.slot)
             return
         for slot in range(self._covered[row] + 1, record.deps[LOG] + 1):
             self._check_covered(row, slot)
         self._covered[row] = max(record.deps[LOG], self._covered[row])
+
+    def _count(self, vote: _Vote, slot: Slot) -> None:
+        """Once a quorum has voted for a value, nobody votes for another at a higher ballot (rule 3)."""
+        votes = self._votes[slot]
+        votes.add(vote)
+        ballot, value = self._chosen.get(slot, (vote.ballot, vote.value))
+        if vote.ballot > ballot and vote.value != value:
+            self._fail(
+                vote.row, slot, f"votes for {vote.value} at {vote.ballot}; chosen at {ballot} is {value}"
+            )
+        if vote.ballot <= ballot and sum(other.ballot == vote.ballot for other in votes) >= self._quorum:
+            self._chosen[slot] = vote.ballot, vote.value
+            for later in sorted(votes, key=lambda other: other[:2]):
+                if later.ballot > vote.ballot and later.value != vote.value:
+                    self._fail(later.row, slot, f"has {later}; chosen at {vote.ballot} is {vote.value}")
 
     def _check_covered(self, row: Row, slot: Slot) -> None:
         """The VIEW covers a slot only if the decided value stands in the own durable record (rule 10)."""
@@ -159,6 +191,7 @@ class LeaderAcceptors(Observer):
 
     def _on_promised(self, row: Row, message: Promised) -> None:
         self._check_promise(row, message.ballot)
+        self._promises[message.ballot].setdefault(row, message.truncated)
         named = {slot for first, last in message.slots for slot in range(first, last + 1)}
         for slot, held in self._durable[row].items():
             if (
@@ -171,17 +204,48 @@ class LeaderAcceptors(Observer):
     def _on_accept(self, row: Row, message: Accept) -> None:
         if message.ballot % self._n != row:
             self._fail(row, message.slot, f"leads ballot {message.ballot} of another replica")
-        promised = [other for other in range(self._n) if self._promised[other] >= message.ballot]
+        promised = self._promises[message.ballot]
         if len(promised) < self._quorum:
-            self._fail(row, message.slot, f"leads ballot {message.ballot}, promised by {promised} only")
+            self._fail(
+                row, message.slot, f"leads ballot {message.ballot}, promised by {sorted(promised)} only"
+            )
         if message.value is not None:
             self._check_value(row, message.slot, message.ballot, message.value)
+            if (message.slot, message.ballot) not in self._proposed:
+                self._proposed.add((message.slot, message.ballot))
+                self._check_choice(row, message)
+
+    def _check_choice(self, row: Row, message: Accept) -> None:
+        """It must be what some quorum of the promises leaves no other choice but (rules 3 and 7).
+
+        That is the value of its highest vote, or any value where it has none. What is decided may be told by one of
+        them, and then counts more.
+        """
+        ballot, slot, value, _ = message
+        if slot in self._decided and value == self._decided[slot]:
+            return
+        dropped = {other for other, frontier in self._promises[ballot].items() if slot <= frontier}
+        last: dict[Row, _Vote] = {}
+        for vote in self._votes[slot]:
+            if vote.ballot < ballot and vote.ballot > last.get(vote.row, vote._replace(ballot=-1)).ballot:
+                last[vote.row] = vote
+        voters = [
+            last.get(other, _Vote(0, other, value)) for other in self._promises[ballot].keys() - dropped
+        ]
+        for vote in voters:
+            below = sum(other.ballot <= vote.ballot for other in voters)
+            if vote.value == value and below >= self._quorum:
+                return
+        told = sorted(voters, key=lambda other: other[:2])
+        self._fail(
+            row, slot, f"proposes {value} at {ballot}, of which promise {told}, and {sorted(dropped)} dropped"
+        )
 
     def _on_accept_ok(self, row: Row, message: AcceptOK) -> None:
         held = self._durable[row].get(message.slot)
         if message.slot <= self._dropped[row]:
             return
-        if held is None or 0 < held.abal < message.ballot:
+        if held is None or held.abal < message.ballot:
             self._fail(row, message.slot, f"votes at ballot {message.ballot}; durable is {held!r}")
 
     def _fail(self, row: Row, slot: Slot, text: str) -> None:

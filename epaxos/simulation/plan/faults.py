@@ -8,6 +8,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from epaxos.protocol.ids import Row
+from epaxos.simulation.plan.fates import CRASHING, RIVALS, STEADY
 from epaxos.simulation.plan.options import Options, stream
 
 Cut: TypeAlias = "tuple[Row, Row]"
@@ -151,6 +152,9 @@ _DRAWN: Final = {
 }
 """The kinds that are events, by how often they happen."""
 
+_DRAWN_BY_RIVALS: Final = {"crash": 8, "partition": 3, "storm": 1, "pause": 3, "disk": 2, "clock": 1}
+"""The same where leaders compete: they stop and stand still more often."""
+
 
 BAD_DISK: Final = 0.3
 """How likely a disk fails in a run in which disks are slow."""
@@ -159,11 +163,16 @@ BAD_DISK: Final = 0.3
 def draw_faults(options: Options) -> tuple[Fault, ...]:
     """The faults of a run, in the order of their times."""
     random = stream(options.seed, "events")
-    weights = {kind: weight for kind, weight in _DRAWN.items() if kind in options.faults}
+    if options.leaders == STEADY:
+        return _draw_steady(random, options)
+    drawn_kinds = _DRAWN_BY_RIVALS if options.leaders == RIVALS else _DRAWN
+    weights = {kind: weight for kind, weight in drawn_kinds.items() if kind in options.faults}
     drawn: list[Fault] = []
     for _ in range(options.troubles if weights else 0):
         kind = random.choices(list(weights), list(weights.values()))[0]
         drawn.append(_draw(random, kind, options))
+    if options.leaders == RIVALS and "crash" in options.faults and random.random() < 0.7:
+        drawn += _draw_falls(random, options)
     dead: list[Crash | PowerLoss] = [
         _crash(random, random.random() * options.phase, row, None, options)
         for row in random.sample(range(options.replicas), options.dead)
@@ -183,9 +192,30 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     return tuple(sorted(drawn, key=lambda fault: fault.when))
 
 
+def _draw_steady(random: Random, options: Options) -> tuple[Fault, ...]:
+    """Links are cut one after another, each set of them for so long that what follows from it is over long before."""
+    length = options.phase / max(1, options.troubles)
+    return tuple(
+        Partition(number * length, *_draw_cuts(random, options.replicas, SHAPES[options.protocol]), length)
+        for number in range(options.troubles)
+    )
+
+
+def _draw_falls(random: Random, options: Options) -> list[Fault]:
+    """Whoever leads stops among its first proposals, and is back while others lead: its vote meets theirs."""
+    falls: list[Fault] = []
+    for row in range(options.replicas):
+        when = 0.0
+        while when < options.phase:
+            down = options.phase * (0.1 + 0.25 * random.random())
+            falls.append(Crash(when, row, random.choice((0, 1, 1, 2, 4, 8)), down, "Accept"))
+            when += down * (1 + random.random())
+    return falls
+
+
 def _draw(random: Random, kind: str, options: Options) -> Fault:
     when = random.random() * options.phase
-    duration = random.expovariate(3 / options.phase)
+    duration = random.expovariate((6 if options.leaders == RIVALS else 3) / options.phase)
     row = random.randrange(options.replicas)
     if kind == "crash":
         return _crash(random, when, row, duration, options)
@@ -205,7 +235,8 @@ def _crash(random: Random, when: float, row: Row, down: float | None, options: O
     """A crash at once, among the effects of an event, or between the receivers of a message."""
     if random.random() < 0.6:
         times = random.choice((0, 0, 1, 1, 2, 3, 6))
-        return Crash(when, row, times, down, random.choice(list(options.page.names.values())))
+        kinds = CRASHING if options.leaders == RIVALS else tuple(options.page.names.values())
+        return Crash(when, row, times, down, random.choice(kinds))
     effects = random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
     return Crash(when, row, effects, down)
 

@@ -6,15 +6,25 @@ delay of a message. Each group of options has a generator of its own: an overrid
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
 from epaxos.protocol.multipaxos.state import Learn
 from epaxos.protocol.quorums import Quorums, allowed, default_e, default_f
+from epaxos.simulation.plan.fates import (
+    RIVALS,
+    STEADY,
+    Bias,
+    Mute,
+    between,
+    draw_leaders,
+    draw_mutes,
+    draw_rivals,
+    draw_steady,
+)
 from epaxos.transport.pages import PAGES, Page
 
 
@@ -78,33 +88,12 @@ class Overrides(NamedTuple):
 NO_OVERRIDES: Final = Overrides()
 
 
-class Mute(NamedTuple):
-    """Messages of one type from one replica to another are lost."""
-
-    kind: str
-    sender: int
-    receiver: int
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.sender}>{self.receiver}"
-
-
-class Bias(NamedTuple):
-    """How messages of one type fare worse than others: a chance of loss, and a factor on the delay."""
-
-    kind: str
-    loss: float
-    slowness: float
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.loss:.2g}:{self.slowness:.2g}"
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options of one run.
 
     protocol, learn   which one runs, by its name; how its followers learn what is chosen, where it has a leader
+    leaders           "rivals", "steady" or nothing: see `fates`
     scale             how much happens: "small" (few commands, most hostile), "medium" or "large"
     patience          the factor on all time-outs of the core
     fast_path         how long a coordinator waits for a fast quorum
@@ -142,6 +131,7 @@ class Options:
     seed: int
     protocol: str
     learn: str
+    leaders: str
     scale: str
     replicas: int
     f: int
@@ -276,16 +266,17 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     """
     _check(overrides)
     scale = _draw_scale(stream(seed, "scale"), overrides)
-    delay = _between(stream(seed, "delay"), 0.0005, 0.02)
+    delay = between(stream(seed, "delay"), 0.0005, 0.02)
     faults = _draw_faults(seed, scale, overrides)
     n, f, e = _draw_cluster(seed, overrides.replicas)
     kinds = list(PAGES[overrides.protocol].names.values())
     is_epaxos = overrides.protocol == EPAXOS.name
     muted = scale == "small" and "loss" in faults
-    return Options(
+    options = Options(
         seed=seed,
         protocol=overrides.protocol,
         learn="none" if is_epaxos else _draw_learn(stream(seed, "learn")),
+        leaders="",
         scale=scale,
         replicas=n,
         f=f,
@@ -294,15 +285,35 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
         **_draw_bounds(stream(seed, "bounds")),
-        mutes=_draw_mutes(stream(seed, "mutes"), n, kinds, camps=is_epaxos) if muted else (),
+        mutes=draw_mutes(stream(seed, "mutes"), n, kinds, camps=is_epaxos) if muted else (),
         **_draw_network(stream(seed, "network"), delay, faults, kinds),
         **_draw_links(stream(seed, "links"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
         collect=_draw_collections(stream(seed, "collections"), delay),
-        sync=delay * _between(stream(seed, "sync"), 1, 50) if "power" in faults else 0.0,
+        sync=delay * between(stream(seed, "sync"), 1, 50) if "power" in faults else 0.0,
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
     )
+    return options if is_epaxos else _arranged(options, given=overrides.faults is not None)
+
+
+def _arranged(options: Options, *, given: bool) -> Options:
+    """Now and then, arrange for leaders to compete, or to be left alone if no faults are given."""
+    random = stream(options.seed, "leaders")
+    leaders = draw_leaders(random, options.scale)
+    if leaders == STEADY and not given:
+        return replace(options, **draw_steady(random, options.delay))
+    if leaders != RIVALS:
+        return options
+    return rivals(options if given else replace(options, faults=options.faults | {"crash", "loss"}))
+
+
+def rivals(options: Options) -> Options:
+    """The same, with leaders that compete; not where their beacons would fill the links."""
+    if {"bandwidth", "distance"} & options.faults:
+        return options
+    random = stream(options.seed, "rivals")
+    return replace(options, **draw_rivals(random, options.replicas, options.delay, options.faults))
 
 
 def _check(overrides: Overrides) -> None:
@@ -315,11 +326,6 @@ def _check(overrides: Overrides) -> None:
     for kind in overrides.faults or ():
         if kind not in FAULTS:
             raise ValueError(f"--faults {kind}: allowed are all, none, or some of {', '.join(FAULTS)}")
-
-
-def _between(random: Random, low: float, high: float) -> float:
-    """A number whose order of magnitude is as likely to be low as high."""
-    return low * math.exp(random.random() * math.log(high / low))
 
 
 def _draw_scale(random: Random, overrides: Overrides) -> str:
@@ -366,13 +372,13 @@ def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
 
 def _draw_core(random: Random, scale: str, delay: float, faults: frozenset[str]) -> dict[str, Any]:
     # The time-out of a recovery is a second at patience 1; here it is a few message delays, up to 200.
-    patience = delay * _between(random, *((0.7, 60) if scale == "small" else (4, 200)))
+    patience = delay * between(random, *((0.7, 60) if scale == "small" else (4, 200)))
     if "distance" in faults:
-        patience = delay * _between(random, 0.1, 2)
+        patience = delay * between(random, 0.1, 2)
     return {
         "thrifty": random.random() < 0.3,
         "patience": patience,
-        "fast_path": min(delay * _between(random, 1, 20), patience / 4),
+        "fast_path": min(delay * between(random, 1, 20), patience / 4),
         "max_instances": random.choice((1, 4, 64)),
         "aggregate": random.random() < 0.7,
         "max_batch": random.choice((1, 10, 1000)),
@@ -390,11 +396,11 @@ def _draw_clients(
         "operations": operations if given is None else given,
         "window": random.choice(scale.windows),
         "frame": random.choice(scale.frames),
-        "think": delay * _between(random, 0.1, 20),
+        "think": delay * between(random, 0.1, 20),
         "keys": random.choice(scale.keys),
         "hot": random.choice((0.0, 0.1, 0.5, 1.0)),
         "mix": random.choice(("mixed", "mixed", "writes", "reads", "multi")),
-        "client_timeout": delay * _between(random, 10, 300),
+        "client_timeout": delay * between(random, 10, 300),
         "client_loss": random.random() * 0.3,
         "regroup": random.choice((0.0, 0.5)),
         "abandon": random.choice((0.0, 0.0, 0.05, 0.2)),
@@ -417,13 +423,13 @@ def _draw_learn(random: Random) -> str:
 def _draw_network(
     random: Random, delay: float, faults: frozenset[str], kinds: Sequence[str]
 ) -> dict[str, Any]:
-    loss = _between(random, 0.005, 0.3)
-    duplicate = _between(random, 0.005, 0.3)
+    loss = between(random, 0.005, 0.3)
+    duplicate = between(random, 0.005, 0.3)
     spread = random.choice(("uniform", "exponential", "heavy"))
     fifo = random.random() < 0.2
     biased = random.random() < 0.4
     bias = tuple(
-        Bias(kind, random.choice((0.0, 0.3, 0.7, 1.0)), _between(random, 1, 30))
+        Bias(kind, random.choice((0.0, 0.3, 0.7, 1.0)), between(random, 1, 30))
         for kind in kinds
         if random.random() < 0.2
     )
@@ -443,7 +449,7 @@ def _draw_links(random: Random, delay: float, faults: frozenset[str]) -> dict[st
     """A message with a long value keeps a link busy for about as long as it takes to arrive."""
     padding = random.choice((100, 1000, 3000))
     queue = padding * random.choice((3, 10, 100))
-    rate = padding / (delay * _between(random, 0.05, 2))
+    rate = padding / (delay * between(random, 0.05, 2))
     return (
         {"rate": rate, "queue": queue, "padding": padding}
         if "bandwidth" in faults
@@ -451,51 +457,18 @@ def _draw_links(random: Random, delay: float, faults: frozenset[str]) -> dict[st
     )
 
 
-def _draw_mutes(random: Random, n: int, kinds: list[str], *, camps: bool) -> tuple[Mute, ...]:
-    """Now and then some replicas never hear of something, which random loss would hardly keep from them."""
-    if camps and n >= 4 and random.random() < 0.3:
-        return draw_camps(random, n)
-    if random.random() < 0.5:
-        return ()
-    return tuple(
-        Mute(kind, sender, receiver)
-        for sender in range(n)
-        for kind in random.sample(kinds, random.randint(0, 3))
-        for receiver in range(n)
-        if receiver != sender and random.random() < 0.6
-    )
-
-
-def draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
-    """Two owners, each with a camp that hears of its instances alone and, recovering them, not from the owner itself.
-
-    Without this, hardly ever do two recoveries wait for one another (protocol 4.7, cases 10 and 12).
-    """
-    first, second, *others = random.sample(range(n), n)
-    size = random.randint(1, len(others) - 1)
-    mutes = []
-    for owner, other, camp, away in (
-        (first, second, others[:size], others[size:]),
-        (second, first, others[size:], others[:size]),
-    ):
-        mutes += [Mute("PreAccept", owner, receiver) for receiver in (other, *away)]
-        mutes += [Mute("RecoverOK", owner, receiver) for receiver in camp]
-        mutes += [Mute("PreAcceptOK", sender, owner) for sender in camp if random.random() < 0.6]
-    return tuple(mutes)
-
-
 def _draw_machines(random: Random, delay: float, faults: frozenset[str]) -> dict[str, Any]:
     disk = random.choice(("instant", "blocking", "pipelined"))
-    disk_delay = delay * _between(random, 0.1, 5)
-    cpu = random.choice((0.0, 0.0, delay * _between(random, 0.01, 0.5)))
-    beacon = delay * _between(random, 4, 40)
+    disk_delay = delay * between(random, 0.1, 5)
+    cpu = random.choice((0.0, 0.0, delay * between(random, 0.01, 0.5)))
+    beacon = delay * between(random, 4, 40)
     return {
         "disk": disk if "disk" in faults else "instant",
         "disk_delay": disk_delay if "disk" in faults else 0.0,
         "early": random.random() < 0.5,
         "cpu": cpu,
         "round": random.choice((8, 1000)) if cpu else random.choice((1, 4, 1000)),
-        "commit_delay": random.choice((0.0, delay * _between(random, 0.1, 4))),
+        "commit_delay": random.choice((0.0, delay * between(random, 0.1, 4))),
         "beacon": beacon,
         "offline": beacon * (2.5 + 5 * random.random()),
         "skew": 0.3 * random.random() if "clock" in faults else 0.0,
@@ -508,11 +481,11 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
     size = random.choice((1, 2, 5, 1000)) if scale == "small" else random.choice((5, 50, 500))
     never = random.random() < 0.2
     return {
-        "checkpoint": 1e9 if never else delay * _between(random, 1, 100),
+        "checkpoint": 1e9 if never else delay * between(random, 1, 100),
         "checkpoint_size": 10**9 if never else size,
         "retain": random.choice((0, 0, 2_000, 20_000, 10**9)),
         "chunk": random.choice((50, 300, 10_000)),
-        "lease": delay * _between(random, 10, 300),
+        "lease": delay * between(random, 10, 300),
         "slice": random.choice((1, 2, 5, 256)),
         "merging": random.choice((1, 1, 16)),
     }
@@ -520,7 +493,7 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
 
 def _draw_collections(random: Random, delay: float) -> float:
     """Sessions end after two collections, so some of these run out while clients still try again."""
-    interval = delay * _between(random, 2, 100)
+    interval = delay * between(random, 2, 100)
     return 1e9 if random.random() < 0.4 else interval
 
 
@@ -529,7 +502,7 @@ def _draw_troubles(random: Random, name: str, delay: float, faults: frozenset[st
     troubles = random.randint(*scale.troubles)
     dead = random.randint(1, f) if f else 0
     return {
-        "phase": delay * _between(random, *scale.phase),
+        "phase": delay * between(random, *scale.phase),
         "troubles": troubles,
         "dead": dead if faults & {"death", "power"} else 0,
         "comeback": 0.2,

@@ -248,6 +248,7 @@ def make_options(table: Table, load: Load) -> Options:
         seed=load.seed,
         protocol=load.protocol,
         learn=load.learn.value,
+        leaders="",
         scale="large",
         replicas=n,
         f=f,

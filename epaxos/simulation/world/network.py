@@ -8,7 +8,8 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.plan.options import Bias, Options, stream
+from epaxos.simulation.plan.fates import Bias
+from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import decode_payload

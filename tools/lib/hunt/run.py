@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from epaxos.errors import InvariantError
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.fates import RIVALS, Bias, Mute
 from epaxos.simulation.plan.faults import draw_faults
-from epaxos.simulation.plan.options import Bias, Mute, Overrides, draw_options, stream
+from epaxos.simulation.plan.options import Overrides, draw_options, rivals, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import draw_workload
 from epaxos.simulation.registers import run as registers
@@ -74,6 +75,8 @@ def draw(seed: int, wanted: Draw) -> Plan:
     """The plan of a seed of clusters."""
     options = draw_options(seed, overrides(wanted))
     changes: dict[str, Any] = dict(wanted.options)
+    if changes.get("leaders") == RIVALS:
+        options = rivals(options)
     if wanted.muted:
         changes["mutes"] = draw_mutes(seed, wanted.muted, options.replicas)
     if wanted.slow:

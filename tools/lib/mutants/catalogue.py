@@ -51,7 +51,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 CONSEQUENCES_ONLY: Final = (
     Patch(
         "epaxos.simulation.run",
-        "checkers = [acceptors, self._decisions,",
+        "checkers = [*own, self._decisions,",
         "checkers = [self._decisions,",
     ),
     Patch(

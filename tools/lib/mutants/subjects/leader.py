@@ -19,12 +19,12 @@ _PATTERNS: Final = "tests/unit/protocol/test_led_elections.py::"
 
 _RIVALS: Final = Draw(
     "Multi-Paxos, rivals",
-    operations=20,
+    operations=12,
     system="multipaxos",
     faults="crash,loss,reorder,pause,partition,disk",
-    times=(("patience", 3.0), ("beacon", 2.0), ("offline", 8.0), ("phase", 400.0)),
+    options=(("leaders", "rivals"),),
 )
-"""Many elections while commands are under way."""
+"""Leaders that follow one another quickly while commands are under way, each heard by few (`simulation.plan.fates`)."""
 
 VALUES: Final = (
     Mutant(
