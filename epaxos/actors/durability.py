@@ -70,7 +70,7 @@ class Durability:
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing arrives."""
-        return min(self._keeper.deadline, self._check_at)
+        return min(self._keeper.deadline, max(self._check_at, self._look_at))
 
     @property
     def promised(self) -> bool:
