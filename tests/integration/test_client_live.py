@@ -10,7 +10,27 @@ from typing import Any
 import pytest
 
 from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, OperationFailed, Refused
+from epaxos.commit import ClusterVotes, Manager, Outcome, Transaction, Vote
+from epaxos.protocol.commit import key_of
 from live_cluster import ClusterMaker
+
+
+class Box:
+    """A resource of transactions."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.vote, self.committed = name, Vote.PREPARED, False
+
+    def prepare(self, transaction: Transaction) -> Vote:
+        assert self.name in transaction.resources
+        return self.vote
+
+    def commit(self, transaction: Transaction) -> None:
+        assert self.name in transaction.resources
+        self.committed = True
+
+    def abort(self, transaction: Transaction) -> None:
+        assert self.name in transaction.resources
 
 
 def test_every_method_of_both_clients(cluster: ClusterMaker) -> None:
@@ -35,6 +55,20 @@ def test_every_method_of_both_clients(cluster: ClusterMaker) -> None:
         assert [result.value for result in client.bulk([Op.increment(b"n")] * 2500)] == list(range(1, 2501))
         assert client.delete(b"k") is True
 
+    def transactions(client: Client) -> None:
+        one, other = Box("one"), Box("other")
+        with Manager(ClusterVotes(client)) as manager:
+            ended = manager.run([one, other])
+            assert (ended.outcome, one.committed, other.committed) == (Outcome.COMMITTED, True, True)
+            assert manager.recover(ended.transaction, [one]).outcome is Outcome.FORGOTTEN
+            transaction = manager.begin(["one", "other"], b"meta")
+            assert client.get(key_of(transaction.id)) == b"one other\nmeta"
+            one.vote = Vote.ABORTED
+            manager.vote(transaction, one)
+            assert manager.recover(transaction, [one, other]).outcome is Outcome.ABORTED
+            keys = [key_of(transaction.id, name) for name in (None, "one", "other")]
+            assert [client.get(key) for key in keys] == [None] * 3
+
     async def asynchronous() -> None:
         async with AsyncClient(config=alive.config, replica="charlie") as client:
             numbers = await asyncio.gather(*(client.increment(b"n") for _ in range(300)))
@@ -44,6 +78,7 @@ def test_every_method_of_both_clients(cluster: ClusterMaker) -> None:
 
     with alive.client("bravo") as client:
         blocking(client)
+        transactions(client)
     asyncio.run(asynchronous())
 
 

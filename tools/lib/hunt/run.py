@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from epaxos.errors import InvariantError
+from epaxos.simulation import commit as transactions
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.plan.fates import RIVALS, Bias, Mute
 from epaxos.simulation.plan.faults import draw_faults
@@ -56,8 +57,10 @@ def hunt(task: Task) -> Found:
     return _found("CLEAN", "", tried)
 
 
-def run(seed: int, wanted: Draw) -> Outcome | registers.Outcome:
+def run(seed: int, wanted: Draw) -> Outcome | registers.Outcome | transactions.Result:
     """Run a seed of the system that is wanted."""
+    if wanted.system == "transactions":
+        return transactions.run_seed(seed)
     if wanted.system == "registers":
         given: dict[str, Any] = dict(wanted.options)
         plan = draw_registers(seed, overrides(wanted), **given)

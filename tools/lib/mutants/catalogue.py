@@ -15,6 +15,7 @@ from mutants.subjects import (
     liveness,
     recovery,
     registers,
+    transactions,
 )
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -46,6 +47,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *leader.PROMISES,
     *leader.LEARNING,
     *leader.ELECTIONS,
+    *transactions.VOTES,
+    *transactions.ENDS,
 )
 
 CONSEQUENCES_ONLY: Final = (
