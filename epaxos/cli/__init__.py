@@ -14,6 +14,12 @@ from typing import Final
 
 _STDERR: Final = 2
 
-faulthandler.register(signal.SIGUSR1, _STDERR)
+
+def _show_threads(*_: object) -> None:
+    """Unlike `faulthandler.register`, which crashes when a thread goes on while it is looked at: none does here."""
+    faulthandler.dump_traceback(_STDERR)
+
+
 with suppress(ValueError):  # only the main thread may say so
+    signal.signal(signal.SIGUSR1, _show_threads)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
