@@ -1,23 +1,21 @@
 """A node: an acceptor for everybody, a proposer for its program, and what looks after registers.
 
-The proposer's core is under one lock. Requests to each peer have threads of their own, so that a peer that does not
-answer makes nobody wait but itself; a thread does what is due when no answer comes.
+The proposer's core is under one lock. A thread does what is due when no answer comes. Where writes cost the same for
+many as for one, the own acceptor has a thread too, which takes all that waits for it at once.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from itertools import count
+from queue import Empty, SimpleQueue
 from random import SystemRandom
-from typing import Any, Final, NamedTuple, Self, cast
-
-import msgpack
+from typing import Any, NamedTuple, Self, cast
 
 from epaxos.client.commands import Op
 from epaxos.errors import Busy, Closed, ConfigError, EpaxosError, FrameError, NoAnswer, Refused, StorageError
@@ -25,32 +23,16 @@ from epaxos.protocol.registers.change import Asks, Done, Pace, Verdict, Want
 from epaxos.protocol.registers.proposer import Proposer
 from epaxos.protocol.registers.steps import SUPERSEDED
 from epaxos.protocol.registers.steps import once as once_only
-from epaxos.protocol.registers.upkeep import (
-    Ask,
-    Configure,
-    Procedure,
-    Settled,
-    collect,
-    plan,
-    resize,
-)
-from epaxos.protocol.registers.values import COUNTER_MAX, Ballot, Configuration, List, Remove, State
+from epaxos.protocol.registers.upkeep import Configure, Settled
+from epaxos.protocol.registers.values import COUNTER_MAX, Configuration, Remove, Request
 from epaxos.registers.cells import Cells
 from epaxos.registers.changes import KEEP, Applied, Applier, Change, Function
+from epaxos.registers.lanes import Lanes
+from epaxos.registers.observer import INTERVAL, USER, Observer, Position
 from epaxos.registers.store import Store
-from epaxos.registers.transport import Transport, Unreachable
+from epaxos.registers.transport import PostingTransport, Transport
+from epaxos.registers.upkeep import Upkeep
 from epaxos.transport.registers import ID_MAX
-
-_log: Final = logging.getLogger(__name__)
-
-LANES: Final = 4
-"""Requests to one peer that are under way at a time."""
-
-MOST_WAITING: Final = 1000
-"""Requests to one peer that wait for that; more are lost, as in a network."""
-
-_USER, _OWN = b"k", b"a"
-"""Before the keys of registers: those of users, and the one by which procedures exclude each other."""
 
 
 class Reply(NamedTuple):
@@ -111,6 +93,7 @@ class Node:
         self._transport = transport
         self._clock = clock
         self._cells = Cells(store)
+        self.incarnation = self._cells.incarnation
         self._applier = Applier()
         self._peers: set[int] = {id}
         self._given = None if acceptors is None else tuple(sorted(set(acceptors)))
@@ -120,14 +103,20 @@ class Node:
         )
         self._lock = threading.Condition()
         self._futures: dict[int, Future[Done]] = {}
-        self._lanes: dict[int, ThreadPoolExecutor] = {}
-        self._waiting: Counter[int] = Counter()
-        self._nonces = count(1)
+        self._post = (
+            transport if isinstance(transport, PostingTransport) else Lanes(f"registers-{id}", transport)
+        )
+        self._own: SimpleQueue[Request | None] | None = SimpleQueue() if self._cells.grouped else None
+        self._upkeep = Upkeep(self)
         self._client = SystemRandom().randrange(2**63)
         self._numbers = count(1)
         self._closed = False
-        self._timer = threading.Thread(target=self._run_timer, name=f"registers-{id}", daemon=True)
-        self._timer.start()
+        runs = [self._run_timer] if self._own is None else [self._run_timer, self._run_own]
+        self._threads = [threading.Thread(target=run, name=f"registers-{id}", daemon=True) for run in runs]
+        if isinstance(transport, PostingTransport):
+            transport.belongs_to(self)
+        for thread in self._threads:
+            thread.start()
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -137,8 +126,10 @@ class Node:
             self._peers.update(peers)
 
     def _begin(self) -> None:
-        """Decide with the first use who votes, if nothing is kept."""
-        if not self._core.configuration.accept:
+        """Decide with the first use who votes, if nothing is kept: who is connected later only proposes."""
+        if self._core.configuration.accept:
+            return
+        with self._lock:
             members = tuple(sorted(self._peers)) if self._given is None else self._given
             configuration = Configuration(1, members, members)
             self._cells.configure(configuration)
@@ -152,10 +143,12 @@ class Node:
             self._lock.notify_all()
         for future in futures.values():
             future.set_exception(Closed("the node was closed"))
-        for lane in self._lanes.values():
-            lane.shutdown(wait=False, cancel_futures=True)
+        self._post.close()
+        if self._own is not None:
+            self._own.put(None)
         self._transport.close()
-        self._timer.join()
+        for thread in self._threads:
+            thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +160,17 @@ class Node:
     def configuration(self) -> Configuration:
         """Who votes."""
         return self._core.configuration
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """All nodes, this one too."""
+        with self._lock:
+            return tuple(sorted(self._peers))
+
+    @property
+    def cells(self) -> Cells:
+        """What the node keeps."""
+        return self._cells
 
     def status(self) -> dict[str, Any]:
         """What people want to know of a node."""
@@ -191,19 +195,41 @@ class Node:
             FrameError: it makes no sense.
             StorageError: the store has failed.
         """
+        (answer,) = self.handle_all((request,))
+        if isinstance(answer, EpaxosError):
+            raise answer
+        return answer
+
+    def handle_all(self, requests: Sequence[Any]) -> list[Any]:
+        """The same for several, that become durable together; a FrameError or StorageError stands for an answer."""
         try:
-            if isinstance(request, Configure):
-                return self._configure(request.configuration)
-            if isinstance(request, Remove):
-                with self._lock:
-                    self._core.forget(request.key)
-            return self._cells.take(request)
-        except FrameError as error:
-            self._count(f"refused: {error.kind}")
-            raise
-        except StorageError:
-            self._count("store failed")
-            raise
+            self._begin()
+            for request in requests:
+                if isinstance(request, Remove):
+                    with self._lock:
+                        self._core.forget(request.key)
+            votes = [request for request in requests if not isinstance(request, Configure)]
+            taken = iter(self._cells.take_all(votes) if votes else ())
+            answers = [
+                self._configure(request.configuration) if isinstance(request, Configure) else next(taken)
+                for request in requests
+            ]
+        except StorageError as error:
+            self.count("store failed")
+            return [error] * len(requests)
+        for answer in answers:
+            if isinstance(answer, FrameError):
+                self.count(f"refused: {answer.kind}")
+        return answers
+
+    def ask(self, node: int, request: Any, timeout: float = 1.0) -> Any:
+        """The answer of a node, which may be this one.
+
+        Raises:
+            Unreachable, FrameError: there is none.
+            StorageError: the own store has failed.
+        """
+        return self.handle(request) if node == self.id else self._transport.ask(node, request, timeout)
 
     def _configure(self, configuration: Configuration) -> Settled:
         with self._lock:
@@ -241,8 +267,8 @@ class Node:
         if once is not None or not applied.harmless:
             client, number = (self._client, next(self._numbers)) if once is None else _checked_once(once)
             step = step if applied.reads else once_only(step, client, number)
-        want = Want(_USER + key, step, reads=applied.reads, repeatable=True)
-        return self._replied(applied, self._propose(want, timeout).result())
+        want = Want(USER + key, step, reads=applied.reads, repeatable=True)
+        return self._replied(applied, self.begin(want, timeout).result())
 
     def decide(self, name: bytes, value: bytes, timeout: float = 2.0) -> bytes:
         """Simple Paxos: the value that is decided under a name for ever: this one, or another's.
@@ -261,12 +287,13 @@ class Node:
         """
         return bool(self.propose(key, Op.delete(key), timeout).result)
 
-    def _propose(self, want: Want, timeout: float) -> Future[Done]:
+    def begin(self, want: Want, timeout: float) -> Future[Done]:
+        """Propose something; its end."""
         future: Future[Done] = Future()
+        self._begin()
         with self._lock:
             if self._closed:
                 raise Closed("the node is closed")
-            self._begin()
             now = self._clock()
             ticket, asks = self._core.propose(want, now + timeout, now)
             self._futures[ticket] = future
@@ -275,7 +302,7 @@ class Node:
         return future
 
     def _replied(self, applied: Applied, done: Done) -> Reply:
-        self._count(f"proposals {done.verdict.value}")
+        self.count(f"proposals {done.verdict.value}")
         if done.verdict is Verdict.FAILED:
             raise Busy(
                 f"no majority of the acceptors took it in time, after {done.attempts} attempts; nothing has changed"
@@ -287,7 +314,7 @@ class Node:
         try:
             result = applied.decode(done.result, done.state.value)
         except EpaxosError:
-            self._count("changes failed")
+            self.count("changes failed")
             raise
         return Reply(
             done.state.value, result, (done.ballot.counter, done.ballot.proposer), done.attempts, done.trips
@@ -310,46 +337,52 @@ class Node:
                     if (future := self._futures.pop(done.ticket, None)) is not None
                 ]
                 for peer, request in asks.sends:
-                    if peer == self.id:
+                    if peer != self.id:
+                        self._post.post(peer, request, partial(self._take, peer))
+                    elif self._own is not None:
+                        self._own.put(request)
+                    else:
                         answer = self._cells.take(request)
                         waiting.append(self._core.take(self.id, answer, self._clock()))
-                    else:
-                        self._post(peer, request, partial(self._take, peer))
         except StorageError as error:
-            self._count("store failed")
-            ends += [(future, error) for future in self._futures.values()]
-            self._futures.clear()
+            ends += self._end_all(error)
         self._lock.notify_all()
         return ends
 
-    def _post(self, peer: int, request: Any, take: Callable[[Any], None]) -> None:
-        """Ask a peer in a thread of its own."""
-        if self._waiting[peer] >= MOST_WAITING:
-            self.counts["requests dropped"] += 1
-            return
-        lane = self._lanes.get(peer)
-        if lane is None:
-            lane = self._lanes[peer] = ThreadPoolExecutor(LANES, f"registers-{self.id}-{peer}")
-        self._waiting[peer] += 1
-        try:
-            lane.submit(self._ask, peer, request, take)
-        except RuntimeError:  # closed meanwhile
-            self._waiting[peer] -= 1
+    def _end_all(self, error: StorageError) -> list[tuple[Future[Done], Done | BaseException]]:
+        """The store has failed: nothing that is under way can be known to have come to an end."""
+        self.counts["store failed"] += 1
+        futures, self._futures = self._futures, {}
+        return [(future, error) for future in futures.values()]
 
-    def _ask(self, peer: int, request: Any, take: Callable[[Any], None]) -> None:
-        try:
-            take(self._transport.ask(peer, request, 1.0))
-        except Unreachable:
-            self._count("peer unreachable")
-        except FrameError as error:
-            self._count(f"refused: {error.kind}")
-        except Exception:  # noqa: BLE001 - the end of a lane's thread would be silent
-            _log.exception("node %d: the answer of node %d", self.id, peer)
-        finally:
-            with self._lock:
-                self._waiting[peer] -= 1
+    def _run_own(self) -> None:
+        """Let the own acceptor take all that waits for it at once."""
+        assert self._own is not None
+        while (request := self._own.get()) is not None:
+            requests = [request]
+            try:
+                while (request := self._own.get_nowait()) is not None:
+                    requests.append(request)
+            except Empty:
+                pass
+            try:
+                answers = self._cells.take_all(requests)
+            except StorageError as error:
+                with self._lock:
+                    ends = self._end_all(error)
+                _set(ends)
+            else:
+                for answer in answers:
+                    self._take(self.id, answer)
+            if request is None:
+                return
 
     def _take(self, peer: int, answer: Any) -> None:
+        """An answer has come, or what is wrong with it."""
+        if isinstance(answer, Exception):
+            kind = f"refused: {answer.kind}" if isinstance(answer, FrameError) else "peer unreachable"
+            self.count(kind)
+            return
         with self._lock:
             if self._closed or not hasattr(answer, "ballot"):
                 return
@@ -368,28 +401,28 @@ class Node:
                 ends = self._perform(self._core.tick(now))
             _set(ends)
 
-    def _count(self, what: str) -> None:
+    def count(self, what: str) -> None:
+        """Add to `counts`."""
         with self._lock:
             self.counts[what] += 1
 
-    # -- procedures --------------------------------------------------------------------------------------------
+    # -- what looks after registers ----------------------------------------------------------------------------
 
-    def collect(self, timeout: float = 60.0) -> Collected:
+    def collect(self, timeout: float = 60.0, gone: Iterable[int] = ()) -> Collected:
         """Forget the registers that have been deleted; what clients' numbers they remember goes with them.
 
         All acceptors are needed. One that did not come to its end goes on where it stopped, at the same node.
+
+        gone  nodes that have ended and will never come back, in their store's name or without it: nobody waits for
+              them any more, now and later, and what they had begun is taken over
 
         Raises:
             Busy: an acceptor could not be asked in time, or another procedure is under way; the text says which.
             StorageError: the store has failed.
         """
-        self._acquire("collect", timeout)
-        after = self._cells.progress or b""
-        removed = self._drive(collect(self.configuration, after), time_left(timeout))
-        self._release(timeout)
-        return Collected(removed)
+        return Collected(self._upkeep.collect(timeout, gone))
 
-    def grow(self, acceptor: int, timeout: float = 60.0) -> None:
+    def grow(self, acceptor: int, timeout: float = 60.0, gone: Iterable[int] = ()) -> None:
         """Let a node vote. It is connected everywhere, was begun with `acceptors` as they were, and its store is new.
 
         One that did not come to its end goes on when it is called again.
@@ -398,136 +431,21 @@ class Node:
             Refused: it votes already.
             Busy: not every node could be asked in time, or another procedure is under way.
         """
-        self._resize(f"grow {acceptor}", timeout, joins=acceptor)
+        self._upkeep.resize(f"grow {acceptor}", timeout, gone)
 
-    def shrink(self, acceptor: int, timeout: float = 60.0) -> None:
+    def shrink(self, acceptor: int, timeout: float = 60.0, gone: Iterable[int] = ()) -> None:
         """Let a node vote no more; it may propose on, and must not vote again before its store is emptied.
 
         Raises:
             Refused: it does not vote.
             Busy: as for `grow`.
         """
-        self._resize(f"shrink {acceptor}", timeout, leaves=acceptor)
+        self._upkeep.resize(f"shrink {acceptor}", timeout, gone)
 
-    def _resize(self, name: str, timeout: float, **change: int) -> None:
-        left = time_left(timeout)
-        with self._lock:
-            self._begin()
-            base = self._core.configuration
-        begun = self._owner(left())
-        if begun is not None and begun[1] == name:
-            version, prepare, accept = begun[2]
-            base = Configuration(version, tuple(prepare), tuple(accept))
-        try:
-            steps = plan(base, **change)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-        self._acquire(name, timeout, base)
-        self._drive(resize(base, steps), left)
-        self._release(timeout)
-
-    def _owner(self, timeout: float) -> Any:
-        """Which procedure is under way: [node, its name, the configuration it began with]; None if none is."""
-        done = self._own(lambda state: (state, state.value), timeout)
-        return None if done.result is None else msgpack.unpackb(done.result)
-
-    def _acquire(self, name: str, timeout: float, base: Configuration = Configuration(0, (), ())) -> None:  # noqa: B008
-        """Begin a procedure, or go on with it.
-
-        Raises:
-            Busy: another is under way.
-        """
-        mine = msgpack.packb([self.id, name, base])
-
-        def step(state: State) -> tuple[State, Any]:
-            return (state._replace(value=mine), mine) if state.value is None else (state, state.value)
-
-        stands = msgpack.unpackb(self._own(step, timeout).result)
-        if stands[:2] != [self.id, name]:
-            raise Busy(f"{stands[1]} of node {stands[0]} is under way: let that node finish it first")
-
-    def _release(self, timeout: float) -> None:
-        self._cells.note(b"")
-        self._own(lambda state: (state._replace(value=None), None), timeout)
-
-    def _own(self, step: Callable[[State], tuple[State, Any]], timeout: float) -> Done:
-        done = self._propose(Want(_OWN, step, repeatable=True), timeout).result()
-        if done.verdict is not Verdict.DONE:
-            raise Busy("no majority of the acceptors answers")
-        return done
-
-    def _drive(self, procedure: Procedure, left: Callable[[], float]) -> int:
-        """Do what a procedure wants, one thing after another."""
-        result: Any = None
-        try:
-            while True:
-                todo = procedure.send(result)
-                result = None
-                if isinstance(todo, Want):
-                    result = self._propose(todo, left()).result()
-                elif isinstance(todo, Ask):
-                    result = self._ask_all(todo, left)
-                elif isinstance(todo, Configuration):
-                    self._configure_all(todo, left)
-                elif todo.key:
-                    self._cells.note(todo.key)
-        except StopIteration as end:
-            return cast("int", end.value)
-
-    def _ask_all(self, ask: Ask, left: Callable[[], float]) -> dict[int, Any]:
-        request = ask.request
-        if isinstance(request, List):
-            request = request._replace(ballot=Ballot(next(self._nonces) % COUNTER_MAX, self.id))
-        return self._everybody(
-            ask.acceptors, request, ask.needed, left, lambda answer: answer.ballot == request.ballot
-        )
-
-    def _configure_all(self, configuration: Configuration, left: Callable[[], float]) -> None:
-        with self._lock:
-            nodes = tuple(sorted(self._peers))
-        self._everybody(nodes, Configure(configuration), len(nodes), left, lambda answer: answer.done)
-
-    def _everybody(
-        self,
-        nodes: tuple[int, ...],
-        request: Any,
-        needed: int,
-        left: Callable[[], float],
-        wanted: Callable[[Any], bool],
-    ) -> dict[int, Any]:
-        """Ask nodes, again and again, until `needed` of them have answered as wanted.
-
-        Raises:
-            Busy: the time is over; who is missing is named.
-        """
-        found: dict[int, Any] = {}
-        wait = 0.01
-        while True:
-            for node in nodes:
-                if node not in found:
-                    try:
-                        answer = (
-                            self.handle(request)
-                            if node == self.id
-                            else self._transport.ask(node, request, 1.0)
-                        )
-                    except (Unreachable, FrameError):
-                        continue
-                    if wanted(answer):
-                        found[node] = answer
-                        if len(found) >= needed:
-                            return found
-            if left() <= 0:
-                missing = ", ".join(str(node) for node in nodes if node not in found)
-                raise Busy(f"waits for node {missing}; call it again to go on")
-            time.sleep(min(wait, max(left(), 0)))
-            wait = min(2 * wait, 0.5)
-
-
-def time_left(timeout: float) -> Callable[[], float]:
-    """Tells how many seconds of a time-out are left."""
-    end = time.monotonic() + timeout
-    return lambda: end - time.monotonic()
+    def observe(self, after: Position | None = None, interval: float = INTERVAL) -> Observer:
+        """Follow what is chosen, from a position of an earlier observer on or from the beginning (`Observer`)."""
+        self._begin()
+        return Observer(partial(self.ask, timeout=0.5), lambda: self.configuration, after, interval)
 
 
 def _checked_once(once: tuple[int, int]) -> tuple[int, int]:

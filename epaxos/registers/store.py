@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right, insort
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from epaxos.storage.engine import Engine, Identity, open_engine
 
@@ -43,6 +44,18 @@ class Store(Protocol):
 
     def keys(self, after: bytes, most: int) -> list[bytes]:
         """Up to `most` keys after this one, ascending."""
+        ...
+
+
+@runtime_checkable
+class GroupStore(Store, Protocol):
+    """A store that makes several values durable at the cost of one, and may be read meanwhile."""
+
+    def write(self, entries: Mapping[bytes, bytes | None]) -> None:
+        """Put all values, then remove the keys whose value is None; durable when it returns.
+
+        What is removed need not be gone before the next write. One thread calls this at a time, others the rest.
+        """
         ...
 
 
@@ -87,7 +100,7 @@ _FINGERPRINT = int.from_bytes(b"register")
 
 
 class EngineStore(MemoryStore):
-    """On disk, in the log of a storage engine, and in memory; each write is synced before it returns.
+    """On disk, in the log of a storage engine, and in memory; each write is synced before it returns (`GroupStore`).
 
     `id` is the number of the node; a directory that was made for another is refused.
 
@@ -97,23 +110,40 @@ class EngineStore(MemoryStore):
 
     def __init__(self, directory: Path | str, id_: int, *, sync: str = "always") -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
         identity = Identity(_FINGERPRINT, 1, id_, f"registers {id_}")
         self._engine: Engine = open_engine("sqlite", Path(directory), identity, sync, 0.1, create=True)
         for key, value in self._engine.scan_log():
             super().set(key, value)
 
+    def write(self, entries: Mapping[bytes, bytes | None]) -> None:
+        """See `GroupStore`."""
+        puts = [(key, value) for key, value in entries.items() if value is not None]
+        drops = [(key, key) for key, value in entries.items() if value is None]
+        with self._writing:
+            if puts:
+                self._engine.write_log(puts)
+            if drops:
+                self._engine.drop_log(drops, [])
+            with self._reading:
+                for key, value in puts:
+                    super().set(key, value)
+                for key, _ in drops:
+                    super().delete(key)
+
     def set(self, key: bytes, value: bytes) -> None:
         """See `Store`."""
-        with self._lock:
-            self._engine.write_log([(key, value)])
-            super().set(key, value)
+        self.write({key: value})
 
     def delete(self, key: bytes) -> None:
         """See `Store`; what is removed need not be gone before the next write."""
-        with self._lock:
-            self._engine.drop_log([(key, key)], [])
-            super().delete(key)
+        self.write({key: None})
+
+    def keys(self, after: bytes, most: int) -> list[bytes]:
+        """See `Store`."""
+        with self._reading:
+            return super().keys(after, most)
 
     def close(self) -> None:
         """Release the directory."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from epaxos.errors import EpaxosError
+
+if TYPE_CHECKING:
+    from epaxos.registers.node import Node
 
 
 class Unreachable(EpaxosError):
@@ -25,4 +29,17 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of all connections."""
+        ...
+
+
+@runtime_checkable
+class PostingTransport(Transport, Protocol):
+    """A transport that need not wait."""
+
+    def belongs_to(self, node: Node) -> None:
+        """Begin to ask in the name of a node."""
+        ...
+
+    def post(self, peer: int, request: Any, take: Callable[[Any], None]) -> None:
+        """Ask a peer; `take` is called in a thread of the transport's with what `ask` returns or raises, or never."""
         ...

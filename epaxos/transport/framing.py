@@ -53,6 +53,9 @@ class Kind(IntEnum):
     STATUS          [id, {"digest": bool, "brief": bool}]; in brief, the map has no more than `generation`, with which a
                     session begins (`statemachine.sessions`); None where this replica does not know it now
     STATUS_REPLY    [id, map]
+    ASK             [number, sender, incarnation, addressee, request]: to a node of registers; the last is what
+                    `transport.registers` makes, the one before the incarnation of the receiver, 0 if it is not known
+    ANSWER          [number, incarnation, answer]: bytes as there, or the text "kind: reason" of a refusal
     """
 
     PEER = 1
@@ -65,6 +68,8 @@ class Kind(IntEnum):
     STATUS_REPLY = 21
     AWAY = 22
     OVER = 23
+    ASK = 32
+    ANSWER = 33
 
 
 _KINDS: Final = frozenset(Kind)

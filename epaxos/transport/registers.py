@@ -14,7 +14,7 @@ import msgpack
 from epaxos.errors import FrameError
 from epaxos.protocol.registers import values
 from epaxos.protocol.registers.upkeep import Configure, Settled
-from epaxos.protocol.registers.values import COUNTER_MAX, Ballot, Cell, Configuration, Once, State
+from epaxos.protocol.registers.values import COUNTER_MAX, Ballot, Cell, Configuration, Once, State, Told
 
 _Reader: TypeAlias = Callable[[Any], Any]
 
@@ -103,6 +103,15 @@ def _keys(found: Any) -> tuple[bytes, ...]:
     return _many(found, _bytes)
 
 
+def _told(found: Any) -> Told:
+    key, accepted, state = _row(found, 3)
+    return Told(_bytes(key), _ballot(accepted), _state(state))
+
+
+def _all_told(found: Any) -> tuple[Told, ...]:
+    return _many(found, _told)
+
+
 _READERS: Final[dict[Any, _Reader]] = {
     Ballot: _ballot,
     Configuration: _configuration,
@@ -113,6 +122,7 @@ _READERS: Final[dict[Any, _Reader]] = {
     tuple[bytes, ...]: _keys,
     tuple[int, ...]: _ids,
     tuple[Ballot, ...]: _ballots,
+    tuple[Told, ...]: _all_told,
 }
 """How a field is read, by its type as the class says it."""
 
@@ -123,6 +133,8 @@ _KINDS: Final[dict[int, Any]] = {
     4: values.Remove,
     5: values.List,
     6: Configure,
+    7: values.Scan,
+    8: values.Follow,
     11: values.Promise,
     12: values.Accepted,
     13: values.Conflict,
@@ -130,6 +142,8 @@ _KINDS: Final[dict[int, Any]] = {
     15: values.Removed,
     16: values.Listed,
     17: Settled,
+    18: values.Scanned,
+    19: values.Followed,
     21: Cell,
     22: Configuration,
 }

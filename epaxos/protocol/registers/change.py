@@ -258,8 +258,20 @@ class Change:
             return False
         if self.phase is Phase.PAUSE:
             return True
-        self._send(now, asks)
+        if self._count(Conflict) and self._may_begin_anew():
+            # Those who are silent may be gone, and who refuses this ballot will not take it later.
+            self._pause(now)
+        else:
+            self._send(now, asks)
         return False
+
+    def _may_begin_anew(self) -> bool:
+        """Whether another attempt may follow though this one may still be finished by somebody else."""
+        if self.phase is Phase.ACCEPT:
+            if not (self.want.repeatable or self.want.reads):
+                return False
+            self._doubtful = self._doubtful or self.ballot
+        return True
 
     def _verdict_now(self) -> Verdict:
         """What can be said of an attempt that must end now."""
@@ -347,10 +359,7 @@ class Change:
             self._end(Verdict.DONE, asks)
         elif refusals <= len(self._asked) - needed:
             return
-        elif self._surely_not():
-            self._pause(now)
-        elif self.want.repeatable or self.want.reads:
-            self._doubtful = self._doubtful or self.ballot
+        elif self._surely_not() or self._may_begin_anew():
             self._pause(now)
         elif votes or not self._all_never():
             self._end(Verdict.UNKNOWN, asks)

@@ -113,7 +113,23 @@ class List(NamedTuple):
     most: int
 
 
-Request: TypeAlias = Prepare | Accept | Peek | Remove | List
+class Scan(NamedTuple):
+    """Tell what was accepted of the keys after this one, ascending: a page of it."""
+
+    key: bytes
+    ballot: Ballot
+
+
+class Follow(NamedTuple):
+    """Tell what was accepted since a position, of this start of the acceptor; the key is b""."""
+
+    key: bytes
+    ballot: Ballot
+    start: int
+    position: int
+
+
+Request: TypeAlias = Prepare | Accept | Peek | Remove | List | Scan | Follow
 
 # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -172,7 +188,41 @@ class Listed(NamedTuple):
     keys: tuple[bytes, ...]
 
 
-Answer: TypeAlias = Promise | Accepted | Conflict | Seen | Removed | Listed
+class Told(NamedTuple):
+    """What an acceptor took."""
+
+    key: bytes
+    accepted: Ballot
+    state: State
+
+
+class Scanned(NamedTuple):
+    """A page of what was accepted; `last` says that no key comes after it."""
+
+    key: bytes
+    ballot: Ballot
+    cells: tuple[Told, ...]
+    last: bool
+
+
+class Followed(NamedTuple):
+    """What was accepted since a position, in that order.
+
+    start, position  where to go on
+    floor            the highest tombstone that was ever removed here
+    kept             whether this is without a gap; if not, nothing is told, and only a scan can tell what is missing
+    """
+
+    key: bytes
+    ballot: Ballot
+    start: int
+    position: int
+    floor: Ballot
+    kept: bool
+    accepted: tuple[Told, ...]
+
+
+Answer: TypeAlias = Promise | Accepted | Conflict | Seen | Removed | Listed | Scanned | Followed
 
 # -- who takes part ----------------------------------------------------------------------------------------------
 

@@ -37,6 +37,9 @@ from epaxos.protocol.registers.values import (
     Configuration,
     List,
     Listed,
+    Peek,
+    Prepare,
+    Remove,
     Removed,
     Request,
 )
@@ -238,7 +241,7 @@ class AcceptorProcess(Process):
         highest = max((cell.promised for cell in self.cells.values()), default=ZERO)
         self.core = Acceptor(self.cells.get, floor, highest)
 
-    def _take(self, sender: int, message: Request) -> None:
+    def _take(self, sender: int, message: Prepare | Accept | Peek | Remove | List) -> None:
         if isinstance(message, List):
             keys = sorted(key for key in self.cells if key > message.key)[: message.most]
             self.disk.write((), partial(self._send, sender, Listed(message.key, message.ballot, tuple(keys))))

@@ -33,6 +33,10 @@ MOST_ACTIONS: Final = 400_000
 """What no run needs."""
 
 
+LAST_READERS: Final = 1000
+"""The number of the first client that reads when all others have finished."""
+
+
 class Outcome(NamedTuple):
     """What a run came to, as for clusters (`simulation.run.Outcome`)."""
 
@@ -122,6 +126,10 @@ class Client:
             self._run.observer.noted("attempt lost, and another made")
         if tries > 1 and done.verdict is End.DONE:
             self._run.observer.noted("asked again after doubt")
+        if done.verdict is End.FAILED and self._name >= LAST_READERS:
+            raise NoProgressError(
+                f"{call} {call.command} failed though a majority is there, and nobody writes"
+            )
         if done.verdict is End.DONE:
             if done.result is SUPERSEDED:
                 raise ViolationError("once", f"{call} was superseded while its client waited for it")
@@ -197,7 +205,10 @@ class Run(Stricken[Process]):
         self.calm()
         self.timeout = max(10 * self.plan.timeout, 400 * self.plan.options.delay)
         self._settle(lambda: self.warden.finished and all(client.finished for client in self.clients))
-        readers = [Client(self, 1000 + row, self._final_reads(row)) for row in range(self.plan.proposers)]
+        self.timeout *= 10  # readers may be in each other's way, but not for so long
+        readers = [
+            Client(self, LAST_READERS + row, self._final_reads(row)) for row in range(self.plan.proposers)
+        ]
         for reader in readers:
             reader.think()
         self._settle(lambda: all(reader.finished for reader in readers))

@@ -11,33 +11,10 @@ import pytest
 
 from epaxos.client.commands import CasResult, Op
 from epaxos.errors import Busy, ConfigError, FrameError, NoAnswer, OperationFailed, Refused, StorageError
-from epaxos.protocol.registers.change import Pace
 from epaxos.protocol.registers.values import AHEAD, EMPTY, ZERO, Accept, Ballot, Cell, Peek, Prepare
 from epaxos.registers import Change, MemoryNetwork, MemoryStore, Node, change
 from epaxos.registers.changes import ChangeFailed, forget
-
-PACE = Pace(retry=0.02, pause=0.002)
-
-
-class Nodes(list[Node]):
-    """Nodes that are connected; `stores` outlive them."""
-
-    def __init__(self, n: int, stack: ExitStack) -> None:
-        self.network = MemoryNetwork()
-        self.stores = [MemoryStore() for _ in range(n)]
-        self.stack = stack
-        super().__init__(self.start(id_) for id_ in range(n))
-        self.connect()
-
-    def start(self, id_: int, acceptors: tuple[int, ...] | None = None) -> Node:
-        node = Node(id_, self.stores[id_], self.network.transport(id_), acceptors=acceptors, pace=PACE)
-        self.network.serve(id_, node.handle)
-        self.stack.callback(node.close)
-        return node
-
-    def connect(self) -> None:
-        for node in self:
-            node.connect(*range(len(self)))
+from register_nodes import Nodes
 
 
 @pytest.fixture
@@ -158,6 +135,41 @@ def test_a_change_of_acceptors_goes_on_where_it_stopped(nodes: Nodes) -> None:
     nodes.network.down.clear()
     nodes[0].shrink(2)
     assert nodes[2].configuration.accept == (0, 1)
+
+
+def test_what_a_node_had_begun_that_is_gone_is_finished_by_another(nodes: Nodes) -> None:
+    nodes[0].propose(b"n", Op.put(b"n", b"7"))
+    nodes.stores.append(MemoryStore())
+    nodes.append(nodes.start(3, acceptors=(0, 1, 2)))
+    nodes.connect()
+    nodes.network.down.add(1)
+    with pytest.raises(Busy, match="waits for node 1"):
+        nodes[2].grow(3, 0.05)
+    nodes.network.down = {2}
+    with pytest.raises(Busy, match=r"grow 3 of node 2 is under way: .*, or say that it is gone"):
+        nodes[0].shrink(2, 0.05)
+    nodes[0].shrink(2, gone=(2,))
+    assert {node.configuration.accept for node in (nodes[0], nodes[1], nodes[3])} == {(0, 1, 3)}
+    nodes[1].shrink(0)  # nobody waits for node 2 any more
+    assert nodes[3].propose(b"n", Op.increment(b"n")).result == 8
+
+
+def test_a_collection_of_a_node_that_is_gone_is_given_up(nodes: Nodes) -> None:
+    nodes[0].delete(b"k")
+    nodes.network.down.add(1)
+    with pytest.raises(Busy, match="waits for node 1"):
+        nodes[2].collect(0.05)
+    nodes.network.down = {2}
+    nodes[0].shrink(2, gone=(2,))
+    assert nodes[1].collect().removed == 1
+
+
+def test_a_change_of_acceptors_that_makes_no_sense_leaves_nothing_behind(nodes: Nodes) -> None:
+    for wrong in (partial(nodes[0].grow, 1), partial(nodes[0].shrink, 9)):
+        with pytest.raises(Refused, match="acceptor"):
+            wrong()
+    nodes[1].shrink(0)
+    assert nodes[2].configuration.accept == (1, 2)
 
 
 # -- bad input -------------------------------------------------------------------------------------------------

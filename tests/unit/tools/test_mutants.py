@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hunt.run import draw
+from epaxos.simulation.checkers.violation import Verdict
+from hunt.run import draw, run
 from hunt.task import Found, Task
 from mutants import __main__ as mutants
 from mutants.__main__ import control, parse, same_seeds, task_of, verdict
@@ -90,6 +91,11 @@ def test_no_draw_takes_silence_between_two_beacons_for_absence() -> None:
     for wanted in {mutant.draw for mutant in MUTANTS if not mutant.draw.system}:
         options = [draw(seed, wanted).options for seed in range(20)]
         assert all(drawn.offline > 2 * drawn.beacon for drawn in options), wanted.name
+
+
+@pytest.mark.parametrize("system", sorted({mutant.draw.system for mutant in MUTANTS}))
+def test_every_system_runs(system: str) -> None:
+    assert run(1, Draw("any", operations=4, system=system)).verdict is Verdict.CLEAN
 
 
 def test_schedules_exist() -> None:

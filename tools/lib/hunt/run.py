@@ -63,7 +63,7 @@ def run(seed: int, wanted: Draw) -> Outcome | registers.Outcome | transactions.R
         return transactions.run_seed(seed)
     if wanted.system == "registers":
         given: dict[str, Any] = dict(wanted.options)
-        plan = draw_registers(seed, overrides(wanted), **given)
+        plan = draw_registers(seed, overrides(wanted._replace(system="")), **given)
         return registers.Run(plan).execute()
     return Run(draw(seed, wanted)).execute()
 

@@ -206,3 +206,11 @@ def test_nothing_is_tried_again_after_a_collection() -> None:
     asks = rig.deliver(first, accepts, to=(1, 2))
     assert rig.finish(first, asks).verdict is Verdict.UNKNOWN
     assert list(rig.accepted()) == [None] * 3
+
+
+def test_a_refusal_and_a_silence_do_not_stop_it() -> None:
+    rig = Rig()
+    ahead, late = rig.proposer(2, 5), rig.proposer(1)
+    rig.deliver(ahead, rig.begin(ahead, put(b"a")), to=(0,))
+    done = rig.change(late, put(b"b"), to=(0, 1))
+    assert (done.verdict, done.attempts) == (Verdict.DONE, 2)

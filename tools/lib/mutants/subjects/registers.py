@@ -115,6 +115,19 @@ BALLOTS: Final = (
         draw=REGISTERS,
     ),
     Mutant(
+        "register-refusal-waited-for",
+        "after a refusal, an attempt waits for acceptors that are gone, to its end",
+        "registers",
+        (
+            Patch(
+                _CHANGE,
+                "if self._count(Conflict) and self._may_begin_anew():",
+                "if self.phase is Phase.DONE:",
+            ),
+        ),
+        draw=REGISTERS,
+    ),
+    Mutant(
         "register-conflict-without-ballot",
         "a refusal does not say what stands in the way",
         "registers",
@@ -131,8 +144,8 @@ OUTCOMES: Final = (
         (
             Patch(
                 _CHANGE,
-                "        elif self.want.repeatable or self.want.reads:\n",
-                "        elif True:\n",
+                "            if not (self.want.repeatable or self.want.reads):\n                return False\n",
+                "",
             ),
         ),
         draw=REGISTERS,
