@@ -42,9 +42,9 @@ class _Proposal(NamedTuple):
 
 
 class Registers:
-    """Checks all keys of a run."""
+    """Checks all keys of a run, which begins with a configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Configuration) -> None:
         self._proposals: dict[tuple[bytes, Ballot], _Proposal] = {}
         self._votes: defaultdict[tuple[bytes, Ballot], set[int]] = defaultdict(set)
         self._cells: dict[tuple[int, bytes], Cell] = {}
@@ -52,7 +52,7 @@ class Registers:
         self._removed: defaultdict[bytes, Ballot] = defaultdict(lambda: ZERO)
         self._attempts: defaultdict[Owner, list[tuple[bytes, Ballot]]] = defaultdict(list)
         self._failed: set[Owner] = set()
-        self._configurations: dict[int, Configuration] = {}
+        self._configurations = {first.version: first}
         self.chosen: defaultdict[bytes, list[Ballot]] = defaultdict(list)
 
     # -- proposers ---------------------------------------------------------------------------------------------
@@ -83,11 +83,15 @@ class Registers:
                     self._check_owners(key, ballot)
 
     def _choose_since(self, done: Done) -> None:
-        """What had too few votes where it was proposed may have enough of the acceptors that are left."""
+        """What had too few votes where it was proposed may have enough in a neighbouring step.
+
+        Of the acceptors that are left later; or of those before one joined, for a reader that does not know of it yet:
+        all who propose then still prepare at a majority of those, and find it.
+        """
         place = done.key, done.ballot
         own = self._proposals[place].configuration.version
         if not any(
-            version >= own and len(self._votes[place].intersection(later.accept)) >= later.votes
+            version >= own - 1 and len(self._votes[place].intersection(later.accept)) >= later.votes
             for version, later in self._configurations.items()
         ):
             _violated("done", f"{done} was not chosen")
