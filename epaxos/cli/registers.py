@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Final, TypeVar
@@ -17,8 +19,10 @@ from epaxos.cli.failures import Exit, check_installed
 from epaxos.cli.options import positive_duration
 from epaxos.cli.pages import Page
 from epaxos.errors import NoAnswer
-from epaxos.registers.http import HttpServer, HttpTransport, ask_json
+from epaxos.protocol.registers.values import Configuration
+from epaxos.registers.http import HttpServer, HttpTransport, ask_json, text_of
 from epaxos.registers.node import Node
+from epaxos.registers.observer import Observer, position_of, text_of_position
 from epaxos.registers.store import EngineStore, MemoryStore
 from epaxos.transport.registers import ID_MAX
 
@@ -27,6 +31,8 @@ Addresses = Mapping[int, tuple[str, int]]
 
 VARIABLE: Final = "EPAXOS_REGISTERS"
 _FRESH: Final = 10**9
+_KEPT: Final = 1.0
+"""Seconds between two looks at who votes, and between two notes of an observer's position."""
 
 
 class _Group(Page, click.Group):
@@ -124,8 +130,11 @@ def _print(value: Any) -> None:
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Keep what it promises here.")
 @click.option("--memory", is_flag=True, help="Keep it in memory: a node that ends must not come back.")
 @click.option("--listen", metavar="HOST", help="What to listen on.  [default: the host of its address]")
+@click.option("--joins", is_flag=True, help="It votes only after `epaxos registers grow`; others do already.")
 @_nodes
-def serve(id_: int, data: Path | None, *, memory: bool, listen: str | None, addresses: Addresses) -> None:
+def serve(
+    id_: int, data: Path | None, *, memory: bool, listen: str | None, joins: bool, addresses: Addresses
+) -> None:
     """Run a node, until Ctrl-C or a SIGTERM.
 
     Examples:
@@ -143,7 +152,9 @@ def serve(id_: int, data: Path | None, *, memory: bool, listen: str | None, addr
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     host, port = addresses[id_]
-    with Node(id_, store, HttpTransport(addresses)) as node:
+    others = {other: address for other, address in addresses.items() if other != id_}
+    acceptors = ask_json(others, "/status", {}, 2.0)["accept"] if joins else None
+    with Node(id_, store, HttpTransport(addresses), acceptors=acceptors) as node:
         node.connect(*addresses)
         with HttpServer(node, listen or host, port):
             click.echo(f"node {id_} of registers listens on {listen or host}:{port}", err=True)
@@ -209,12 +220,143 @@ def decide(name: str, value: str, timeout: float, addresses: Addresses) -> None:
     _print(_propose(addresses, timeout, name, "keep", value)["result"])
 
 
+def _looked_after(function: Function) -> Function:
+    for option in (
+        click.option(
+            "--gone",
+            type=int,
+            multiple=True,
+            metavar="ID",
+            help="A node that will never come back: wait no more.",
+        ),
+        click.option(
+            "--timeout",
+            default="60s",
+            show_default=True,
+            callback=positive_duration,
+            metavar="DURATION",
+            help="How long it may take; called again, it goes on.",
+        ),
+        _nodes,
+    ):
+        function = option(function)
+    return function
+
+
+def _manage(
+    addresses: Addresses, path: str, gone: Sequence[int], timeout: float, **asked: Any
+) -> dict[str, Any]:
+    """Let the first node do it that is not gone."""
+    first = next((item for item in addresses.items() if item[0] not in gone), None)
+    if first is None:
+        raise click.UsageError("--gone: every node is said to be gone")
+    asked |= {"gone": gone, "timeout": timeout}
+    return ask_json(dict([first]), path, asked, timeout + 5)
+
+
+def _resize(addresses: Addresses, path: str, acceptor: int, gone: Sequence[int], timeout: float) -> None:
+    told = _manage(addresses, path, gone, timeout, acceptor=acceptor)
+    click.echo(f"{', '.join(map(str, told['acceptors']))} vote")
+
+
 @registers.command(cls=Page)
-@_nodes
-def collect(addresses: Addresses) -> None:
+@_looked_after
+def collect(gone: Sequence[int], timeout: float, addresses: Addresses) -> None:
     """Forget the registers that have been deleted; all nodes are needed. Prints how many there were."""
-    first = dict([next(iter(addresses.items()))])
-    click.echo(f"{ask_json(first, '/collect', {}, 90.0)['removed']} removed")
+    click.echo(f"{_manage(addresses, '/collect', gone, timeout)['removed']} removed")
+
+
+@registers.command(cls=Page)
+@click.argument("acceptor", type=int, metavar="ID")
+@_looked_after
+def grow(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addresses) -> None:
+    """Let one more node vote, that was started with --joins and an empty directory. Prints who votes then.
+
+    All nodes must be named, the new one too: each is told where the others are, and keeps it.
+
+    Examples:
+      epaxos registers serve --id 3 --data registers-3 --joins
+      epaxos registers grow 3
+    """
+    if acceptor not in addresses:
+        raise click.UsageError(
+            f"{acceptor}: no node has this number; there are {', '.join(map(str, addresses))}"
+        )
+    for id_, address in addresses.items():
+        if id_ not in gone:
+            ask_json({id_: address}, "/connect", {"nodes": addresses}, 5.0)
+    others = {id_: address for id_, address in addresses.items() if id_ != acceptor}
+    _resize(others, "/grow", acceptor, gone, timeout)
+
+
+@registers.command(cls=Page)
+@click.argument("acceptor", type=int, metavar="ID")
+@_looked_after
+def shrink(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addresses) -> None:
+    """Let a node vote no more; it may be stopped then. Prints who votes then.
+
+    Of a node that is dead for good, say so twice: its vote ends, and nobody waits for it.
+
+    Examples:
+      epaxos registers shrink 2
+      epaxos registers shrink 2 --gone 2
+    """
+    _resize(addresses, "/shrink", acceptor, gone, timeout)
+
+
+@registers.command(cls=Page)
+@click.option(
+    "--position", type=click.Path(path_type=Path), metavar="FILE", help="Go on from there; kept there."
+)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many.  [default: never]")
+@_nodes
+def observe(position: Path | None, count: int | None, addresses: Addresses) -> None:
+    """Print what is chosen as it comes, a line of JSON each: first what all registers hold, then every change.
+
+    Examples:
+      epaxos registers observe --position seen.json
+    """
+    transport = HttpTransport(addresses)
+    after = None if position is None or not position.exists() else position_of(position.read_text("utf-8"))
+    watched = Observer(partial(transport.ask, timeout=0.5), _Shape(addresses), after)
+    kept = time.monotonic()
+    try:
+        for number, chosen in enumerate(watched, 1):
+            shown = {"key": text_of(chosen.key), "value": text_of(chosen.value), "ballot": chosen.ballot}
+            click.echo(json.dumps(shown))
+            if number == count:
+                break
+            if time.monotonic() > kept + _KEPT:
+                kept = time.monotonic()
+                _keep(watched, position)
+    finally:
+        _keep(watched, position)
+        transport.close()
+
+
+def _keep(watched: Observer, position: Path | None) -> None:
+    """Write a position in one act, if there is one."""
+    if position is not None and watched.position is not None:
+        new = position.with_name(f"{position.name}.new")
+        new.write_text(text_of_position(watched.position), "utf-8")
+        new.replace(position)
+
+
+class _Shape:
+    """Who votes, asked for now and then."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._known = Configuration(0, (), ())
+        self._asked = float("-inf")
+
+    def __call__(self) -> Configuration:
+        if time.monotonic() > self._asked + _KEPT:
+            told = ask_json(self._addresses, "/status", {}, 2.0)
+            found = Configuration(told["version"], tuple(told["prepare"]), tuple(told["accept"]))
+            self._known = max(self._known, found)
+            self._asked = time.monotonic()
+        return self._known
 
 
 @registers.command(cls=Page)

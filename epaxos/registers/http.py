@@ -36,7 +36,7 @@ from epaxos.transport.registers import decode, encode
 if TYPE_CHECKING:
     from epaxos.registers.node import Node
 
-PATHS: Final = ("Prepare", "Accept", "Peek", "Remove", "List", "Configure")
+PATHS: Final = ("Prepare", "Accept", "Peek", "Remove", "List", "Configure", "Scan", "Follow")
 """Requests between nodes; the path is the name in small letters."""
 
 LARGEST: Final = 4 * LIMITS.value
@@ -57,7 +57,7 @@ class _Connections:
     """Connections that are kept for the next request, to one address."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self._address = address
+        self.address = address
         self._free: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue()
 
     def exchange(self, method: str, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
@@ -69,7 +69,7 @@ class _Connections:
         try:
             connection = self._free.get_nowait()
         except queue.Empty:
-            connection = http.client.HTTPConnection(*self._address)
+            connection = http.client.HTTPConnection(*self.address)
         connection.timeout = timeout
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
@@ -93,6 +93,12 @@ class HttpTransport:
 
     def __init__(self, addresses: Mapping[int, tuple[str, int]]) -> None:
         self._connections = {peer: _Connections(address) for peer, address in addresses.items()}
+
+    def locate(self, peer: int, address: tuple[str, int], *, again: bool = False) -> None:
+        """See `LocatingTransport`."""
+        known = self._connections.get(peer)
+        if known is None or (not again and known.address != address):
+            self._connections[peer] = _Connections(address)
 
     def ask(self, peer: int, request: Any, timeout: float) -> Any:
         """See `Transport`."""
@@ -182,10 +188,9 @@ def _application(node: Node) -> Any:
         told = await run_in_threadpool(propose_json, node, await body_of(request))
         return JSONResponse(told)
 
-    async def collect(request: Request) -> Response:
-        del request
-        collected = await run_in_threadpool(node.collect)
-        return JSONResponse({"removed": collected.removed})
+    async def manage(request: Request) -> Response:
+        body = await body_of(request)
+        return JSONResponse(await run_in_threadpool(manage_json, node, request.url.path[1:], body))
 
     async def status(request: Request) -> Response:
         del request
@@ -197,7 +202,8 @@ def _application(node: Node) -> Any:
         return JSONResponse({"error": str(error)}, code)
 
     routes = [Route(f"/{name.lower()}", asked, methods=["POST"]) for name in PATHS]
-    routes += [Route(f"/{page.__name__}", page, methods=["POST"]) for page in (propose, collect)]
+    routes.append(Route("/propose", propose, methods=["POST"]))
+    routes += [Route(f"/{name}", manage, methods=["POST"]) for name in MANAGED]
     routes.append(Route("/status", status))
     return Starlette(routes=routes, exception_handlers={kind: failed for kind, _ in STATUSES})
 
@@ -227,6 +233,37 @@ def propose_json(node: Node, body: bytes) -> dict[str, Any]:
     result = reply.result._asdict() if hasattr(reply.result, "_asdict") else {"result": reply.result}
     told = {"value": reply.value, **result, "attempts": reply.attempts, "trips": reply.trips}
     return {name: text_of(item) for name, item in told.items()}
+
+
+MANAGED: Final = ("collect", "grow", "shrink", "connect")
+"""What `manage_json` does, by the names of its pages."""
+
+
+def manage_json(node: Node, what: str, body: bytes) -> dict[str, Any]:
+    """Do what an operator asks for: {"acceptor", "gone": […], "timeout", "nodes": {id: [host, port]}}, all optional.
+
+    Raises:
+        Refused: it is nothing of that kind; and what `Node.collect`, `grow` and `shrink` raise.
+    """
+    try:
+        asked = json.loads(body or b"{}")
+        gone = [int(id_) for id_ in asked.get("gone", ())]
+        timeout = float(asked.get("timeout", 60.0))
+        acceptor = int(asked["acceptor"]) if what in ("grow", "shrink") else 0
+        nodes = {int(id_): (str(host), int(port)) for id_, (host, port) in asked.get("nodes", {}).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Refused(
+            '{"acceptor": id, "gone": [ids], "timeout": seconds, "nodes": {id: [host, port]}} is what is asked for'
+        ) from error
+    if what == "connect":
+        node.locate({id_: address for id_, address in nodes.items() if id_ != node.id})
+    elif what == "grow":
+        node.grow(acceptor, timeout, gone)
+    elif what == "shrink":
+        node.shrink(acceptor, timeout, gone)
+    else:
+        return {"removed": node.collect(timeout, gone).removed}
+    return {"acceptors": list(node.configuration.accept)}
 
 
 def bytes_of(item: Any) -> Any:

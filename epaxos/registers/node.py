@@ -17,6 +17,8 @@ from queue import Empty, SimpleQueue
 from random import SystemRandom
 from typing import Any, NamedTuple, Self, cast
 
+import msgpack
+
 from epaxos.client.commands import Op
 from epaxos.errors import Busy, Closed, ConfigError, EpaxosError, FrameError, NoAnswer, Refused, StorageError
 from epaxos.protocol.registers.change import Asks, Done, Pace, Verdict, Want
@@ -30,7 +32,7 @@ from epaxos.registers.changes import KEEP, Applied, Applier, Change, Function
 from epaxos.registers.lanes import Lanes
 from epaxos.registers.observer import INTERVAL, USER, Observer, Position
 from epaxos.registers.store import Store
-from epaxos.registers.transport import PostingTransport, Transport
+from epaxos.registers.transport import LocatingTransport, PostingTransport, Transport
 from epaxos.registers.upkeep import Upkeep
 from epaxos.transport.registers import ID_MAX
 
@@ -96,6 +98,12 @@ class Node:
         self.incarnation = self._cells.incarnation
         self._applier = Applier()
         self._peers: set[int] = {id}
+        self._located: dict[int, tuple[str, int]] = {}
+        if isinstance(transport, LocatingTransport) and (located := self._cells.addresses) is not None:
+            self._located = {peer: (host, port) for peer, (host, port) in msgpack.unpackb(located)}
+            for peer, address in self._located.items():
+                transport.locate(peer, address, again=True)
+            self._peers.update(self._located)
         self._given = None if acceptors is None else tuple(sorted(set(acceptors)))
         kept = self._cells.configuration
         self._core = Proposer(
@@ -124,6 +132,22 @@ class Node:
         """Name other nodes, all of them before the first change; those that are named already change nothing."""
         with self._lock:
             self._peers.update(peers)
+
+    def locate(self, addresses: Mapping[int, tuple[str, int]]) -> None:
+        """Name other nodes, and where they are: for a transport that must know it, and kept in the store.
+
+        Raises:
+            Refused: the transport has no use for addresses.
+            StorageError: the store has failed.
+        """
+        if not isinstance(self._transport, LocatingTransport):
+            raise Refused("the transport of this node has no use for addresses")
+        with self._lock:
+            self._located |= addresses
+            self._cells.locate(msgpack.packb(list(self._located.items())))
+            for peer, address in addresses.items():
+                self._transport.locate(peer, address)
+            self._peers.update(addresses)
 
     def _begin(self) -> None:
         """Decide with the first use who votes, if nothing is kept: who is connected later only proposes."""

@@ -8,13 +8,14 @@ and what falls in between is told twice.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import count
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.errors import EpaxosError
+from epaxos.errors import ConfigError, EpaxosError
 from epaxos.protocol.registers.observing import Tallies
 from epaxos.protocol.registers.values import ZERO, Ballot, Configuration, Follow, Peek, Scan, Told
 
@@ -46,6 +47,28 @@ _NOWHERE: Final = Place(0, 0, ZERO)
 
 Position: TypeAlias = Mapping[int, Place]
 """How far an observer has come: a place for each acceptor."""
+
+
+def text_of_position(position: Position) -> str:
+    """A position as JSON, to be kept."""
+    return json.dumps({str(acceptor): place for acceptor, place in position.items()})
+
+
+def position_of(text: str) -> Position:
+    """The position that a text is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return {
+            int(acceptor): Place(int(start), int(position), Ballot(*map(int, floor)))
+            for acceptor, (start, position, floor) in json.loads(text).items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"found {text[:40]!r}; a position of an observer is what it wrote itself"
+        ) from error
 
 
 class Chosen(NamedTuple):

@@ -43,3 +43,12 @@ class PostingTransport(Transport, Protocol):
     def post(self, peer: int, request: Any, take: Callable[[Any], None]) -> None:
         """Ask a peer; `take` is called in a thread of the transport's with what `ask` returns or raises, or never."""
         ...
+
+
+@runtime_checkable
+class LocatingTransport(Transport, Protocol):
+    """A transport that can be told where a node is that joins."""
+
+    def locate(self, peer: int, address: tuple[str, int], *, again: bool = False) -> None:
+        """A node is at this host and port; `again`, from an earlier start, counts less than what is known."""
+        ...

@@ -42,3 +42,9 @@ def test_command() -> None:
     result = CliRunner().invoke(main, ["registers", "simulate", "--seeds", "0:20", "--jobs", "1"])
     assert result.exit_code == 0, result.output
     assert "20 seeds in" in result.output
+
+
+def test_command_line_that_is_refused() -> None:
+    result = CliRunner().invoke(main, ["registers", "simulate", "--seed", "1", "--seeds", "1:2"])
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from epaxos.cli.main import main
 from epaxos.client.commands import Op
 from epaxos.errors import ConfigError
+from epaxos.protocol.registers.change import Pace
 from epaxos.protocol.registers.values import Ballot, Conflict, Prepare, Promise
 from epaxos.registers import MemoryStore, Node, Unreachable
 from epaxos.registers.http import HttpServer, HttpTransport
@@ -131,7 +133,6 @@ def test_commands_pass_over_a_node_that_is_not_there(addresses: Addresses) -> No
         (("get", "k", "--node", "0=h:1", "--node", "0=h:2"), "each once"),
         (("serve", "--id", "5", "--memory"), "--id 5: no node has this number; there are 0, 1, 2"),
         (("serve", "--id", "0"), "one of --data DIR and --memory is needed"),
-        (("simulate", "--seed", "1", "--seeds", "1:2"), "exclude each other"),
     ],
 )
 def test_command_lines_that_are_refused(addresses: Addresses, arguments: tuple[str, ...], text: str) -> None:
@@ -143,3 +144,54 @@ def test_command_lines_that_are_refused(addresses: Addresses, arguments: tuple[s
 def test_operations_through_a_transport(addresses: Addresses) -> None:
     with Node(8, MemoryStore(), HttpTransport(addresses), acceptors=(0, 1, 2)) as proposer:
         assert proposer.propose(b"from afar", Op.increment(b"n")).result == 1
+
+
+def test_observe_from_a_position_on(addresses: Addresses, tmp_path: Path) -> None:
+    run(addresses, "put", "seen", "1")
+    kept = str(tmp_path / "position.json")
+    code, told = run(addresses, "observe", "--count", "1")
+    assert (code, len(told.splitlines())) == (0, 1)
+    seen: list[object] = []
+    while {"key": "seen", "value": "1"} not in seen:
+        code, told = run(addresses, "observe", "--count", str(len(seen) + 1))
+        seen = [json.loads(line) | {} for line in told.splitlines()]
+        for one in seen:
+            assert isinstance(one, dict)
+            one.pop("ballot")
+    run(addresses, "observe", "--count", str(len(seen)), "--position", kept)
+    Path(kept).write_text("nothing")
+    code, told = run(addresses, "observe", "--position", kept)
+    assert (code, "a position of an observer is what it wrote itself" in told) == (2, True)
+
+
+def test_acceptors_come_and_go_by_command() -> None:
+    with ExitStack() as stack:
+        found: Addresses = {}
+        servers = {}
+        stores = {id_: MemoryStore() for id_ in range(4)}
+
+        def start(id_: int, acceptors: tuple[int, ...] | None = None) -> None:
+            known = {other: address for other, address in found.items() if other != 3 or id_ == 3}
+            node = stack.enter_context(
+                Node(id_, stores[id_], HttpTransport(known), acceptors=acceptors, pace=Pace(0.02, 0.002))
+            )
+            node.connect(*known)
+            servers[id_] = stack.enter_context(HttpServer(node, *found[id_]))
+
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+        found |= {id_: ("127.0.0.1", taken.getsockname()[1]) for id_, taken in enumerate(sockets)}
+        for taken in sockets:
+            taken.close()
+        for id_ in range(3):
+            start(id_)
+        three = {id_: found[id_] for id_ in range(3)}
+        assert run(three, "put", "k", "v") == (0, "")
+        start(3, (0, 1, 2))
+        assert run(found, "grow", "3") == (0, "0, 1, 2, 3 vote\n")
+        servers[2].close()
+        code, told = run(found, "shrink", "2", "--timeout", "300ms")
+        assert (code, "waits for node 2" in told) == (3, True)
+        assert run(found, "shrink", "2", "--gone", "2") == (0, "0, 1, 3 vote\n")
+        assert run({3: found[3]}, "get", "k") == (0, "v\n")
+        code, told = run(found, "grow", "9")
+        assert (code, "9: no node has this number" in told) == (2, True)
