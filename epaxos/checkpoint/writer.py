@@ -255,8 +255,7 @@ class CheckpointWriter:
             while some := list(islice(looked, self._size)):
                 names = [key for key in some if key not in done]
                 later = comparison.later(names)
-                self._machine.merge(fetched.values_of(names, later))
-                self._written.append(list(compress(names, later)))
+                self._written.append(self._machine.merge(fetched.values_of(names, later)))
                 yield
 
 

@@ -187,10 +187,12 @@ class StateMachine:
         """All keys that have a value now."""
         return list(self._store)
 
-    def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take values of a later moment from a peer's checkpoint; None for a key that has gone."""
-        for key, value in values:
-            self._store.put(key, value)
+    def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
+        """Take values of a later moment from a peer's checkpoint; None for a key that has gone.
+
+        Returns the keys that had another value before.
+        """
+        return [key for key, value in values if self._store.put(key, value)]
 
     def merge_sessions(self, rows: list[object], generation: int) -> None:
         """Add what a peer's checkpoint knows of sessions.

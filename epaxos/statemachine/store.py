@@ -140,12 +140,15 @@ class Store:
         """Take keys and values from a checkpoint of this replica: they are no change."""
         self._data.update(items)
 
-    def put(self, key: bytes, value: bytes | None) -> None:
-        """Set a key, or remove it, as a peer's checkpoint has it: none is written meanwhile."""
+    def put(self, key: bytes, value: bytes | None) -> bool:
+        """Set a key, or remove it, as a peer's checkpoint has it: none is written meanwhile.
+
+        Returns whether that was a change.
+        """
         if value is None:
-            self._data.pop(key, None)
-        else:
-            self._data[key] = value
+            return self._data.pop(key, None) is not None
+        before, self._data[key] = self._data.get(key), value
+        return before != value
 
     def begin(self, bounds: Bounds | None) -> None:
         """Begin a batch: the commands executed until the next call share the room for results."""

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.rows import INDEX, Change, Meta, entry_key, meta_row, read_index
+from epaxos.checkpoint.rows import INDEX, VALUE, Change, Meta, entry_key, meta_row, read_index, read_values
 from epaxos.checkpoint.writer import CheckpointWriter, hold_event
 from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Receive
@@ -181,8 +181,9 @@ def test_what_executes_after_a_collection_that_speaks_for_it_is_in_the_checkpoin
 
 def test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart() -> None:
     mine, theirs = Lone(), Lone()
-    written = Commit(InstanceId(1, 0), payload_of(7, 1, [(Operation.WRITE, b"k", b"v")]), NONE, 0)
-    deleted = Commit(InstanceId(1, 1), payload_of(7, 2, [(Operation.DELETE, b"k", None)]), (-1, 0, -1), 0)
+    puts = payload_of(7, 1, [(Operation.WRITE, b"k", b"v"), (Operation.WRITE, b"same", b"v")])
+    written = Commit(InstanceId(1, 0), puts, NONE, 0)
+    deleted = Commit(InstanceId(1, 1), payload_of(7, 3, [(Operation.DELETE, b"k", None)]), (-1, 0, -1), 0)
     for lone in (mine, theirs):
         lone.take(Receive(1, written))
         lone.checkpoint()
@@ -196,7 +197,9 @@ def test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart() -> No
     mine.adopt(theirs.read())
     again = Lone(mine.engine)
     assert again.digest == mine.digest == theirs.digest
-    assert dict(mine.read().values()) == {}
+    assert dict(mine.read().values()) == {b"same": b"v"}
+    last = max(row for row in mine.read().blocks if row.startswith(VALUE))
+    assert read_values(mine.engine.snapshot_state().get(last) or b"") == ([b"k"], [None]), "no more"
 
 
 def test_what_is_known_of_an_annulled_command_is_not_sifted_out() -> None:

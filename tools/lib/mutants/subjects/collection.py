@@ -429,10 +429,18 @@ KEYS: Final = (
         (
             Patch(
                 _WRITER,
-                "self._written.append(list(compress(names, later)))",
-                "self._written.append([key for key in compress(names, later) if key in theirs])",
+                "self._written.append(self._machine.merge(fetched.values_of(names, later)))",
+                "changed = self._machine.merge(fetched.values_of(names, later))\n"
+                "                self._written.append([key for key in changed if key in theirs])",
             ),
         ),
+        schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
+    ),
+    Mutant(
+        "equal-values-merged",
+        "a merge writes all keys that a collection makes later, also those that have the same value here",
+        "4.13, decision 0022",
+        (Patch("epaxos.statemachine.store", "        return before != value\n", "        return True\n"),),
         schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
     ),
     Mutant(
