@@ -36,7 +36,7 @@ from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
-from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Retire, Tick
 from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
@@ -108,6 +108,7 @@ class Replica(pykka.ThreadingActor):
         self._is_current = False
         self._to_reach: dict[Row, Vector] = {}
         self._drain: _Draining | None = None
+        self._lost = False
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
         self._gauge_at = 0.0
@@ -255,7 +256,7 @@ class Replica(pykka.ThreadingActor):
             if not self._standing.trouble:
                 self._guard(self._on_committed, message)
         elif isinstance(message, Drain):
-            self._begin_to_drain(time.monotonic())
+            self._guard(self._begin_to_drain, time.monotonic())
         elif isinstance(message, Broken):
             raise message.error
         elif isinstance(message, Digested):
@@ -304,6 +305,8 @@ class Replica(pykka.ThreadingActor):
         ]
         if not self._is_current:
             self._come_up(began)
+        elif self._lost != self._core.lost:
+            self._note_lost()
         self._take_own_events(effects, began)
         self._perform(effects, began)
         self._durability.poll(began)
@@ -414,6 +417,15 @@ class Replica(pykka.ThreadingActor):
             if self._drain is None and not self._standing.trouble:
                 self._clients.away = None
 
+    def _note_lost(self) -> None:
+        """Send clients elsewhere while nothing that they ask for gets anywhere from here, and take them again then."""
+        self._lost = self._core.lost
+        if self._drain is None and not self._standing.trouble:
+            if self._lost:
+                self._clients.send_away("it hears nobody who could order commands")
+            else:
+                self._clients.away = None
+
     def _note_to_reach(self, peer: Row, committed: Vector) -> None:
         """A peer tells how far it is: that is to be reached, unless it told so since this replica hears a quorum."""
         if not self._stats.has_quorum or peer not in self._to_reach:
@@ -428,6 +440,7 @@ class Replica(pykka.ThreadingActor):
         self._drain = _Draining(now, now + GRACE)
         if not self._standing.trouble:
             self._clients.send_away("it is stopping")
+            self._perform(self._core.on_event(Retire(), now), now)
 
     def _go_on_draining(self, now: float) -> None:
         """Leave once nothing of this replica's own is left to do, or there is no more time for it."""

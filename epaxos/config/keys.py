@@ -84,7 +84,8 @@ KEYS: Final = (
         "learn",
         "votes",
         Choice(("votes", "commits")),
-        "With `multipaxos`: how followers learn what is chosen, from everybody's votes or from the leader's commits.",
+        "With `multipaxos`: how followers learn what is chosen, from everybody's votes or from the leader's commits; "
+        "all replicas the same.",
     ),
     Key(
         TOP,

@@ -184,7 +184,8 @@ def _protocol(config: Config) -> list[object]:
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas of a cluster must have in common."""
     sizes = [config.max_key, config.max_value, config.max_frame]
-    return _hash([config.name, _members(config), config.f, config.e, *sizes, *_protocol(config)]) or 1
+    learn = [] if config.protocol == EPAXOS else [config.learn]
+    return _hash([config.name, _members(config), config.f, config.e, *sizes, *_protocol(config), *learn]) or 1
 
 
 def _hash(values: list[object]) -> int:

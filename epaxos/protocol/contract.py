@@ -87,7 +87,11 @@ class Adopt(NamedTuple):
     vectors: Sequence[Vector] = ()
 
 
-Event: TypeAlias = Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt
+class Retire(NamedTuple):
+    """The replica finishes what it has and then stops: what only it does had better be done by another from now on."""
+
+
+Event: TypeAlias = Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt | Retire
 
 
 class Decided(NamedTuple):
@@ -262,6 +266,11 @@ class Core(Protocol[MessageT]):
     @property
     def in_flight(self) -> int:
         """How many instances this replica coordinates that are not committed yet."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether commands of clients get nowhere from here, and have not for a while: others may do better."""
         ...
 
     @property

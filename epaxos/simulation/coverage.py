@@ -106,6 +106,7 @@ LED: Final[dict[str, tuple[str, ...]]] = {
         "deposed",
         "leader behind what others have dropped",
         "leads above what it lacks",
+        "handed over",
         "leader without what lies below its start",
         "lower ballot refused",
     ),
@@ -127,6 +128,7 @@ def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
     if protocol == EPAXOS.name:
         return GROUPS
     common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients")}
+    common["replicas"] += ("replica takes leave",)
     common["network"] += ("partition: lone link", "partition: chain")
     return LED | common
 

@@ -242,6 +242,7 @@ class _MultiPaxosReaders:
             43: lambda _, fields: multipaxos.Truncated(*map(slot, _exactly(1, fields))),
             44: self._beacon,
             45: lambda _, fields: multipaxos.Echo(*map(number, _exactly(1, fields))),
+            46: self._handover,
             **_TRANSFER_READERS,
         }
 
@@ -287,6 +288,9 @@ class _MultiPaxosReaders:
         ballot, chosen = fields
         return multipaxos.Commit(self._own_ballot(sender, "Commit", ballot), slot(chosen))
 
+    def _handover(self, sender: Row, fields: list[Any]) -> PeerMessage:
+        return multipaxos.Handover(self._own_ballot(sender, "Handover", *_exactly(1, fields)))
+
     def _forward(self, _: Row, fields: list[Any]) -> PeerMessage:
         command, relayed = fields
         return multipaxos.Forward(self._fields.command(command), number(relayed))
@@ -330,6 +334,7 @@ MULTIPAXOS_PAGE: Final = Page(
         multipaxos.Truncated: 43,
         multipaxos.Beacon: 44,
         multipaxos.Echo: 45,
+        multipaxos.Handover: 46,
         **_TRANSFER_CODES,
     },
     lambda fields: _MultiPaxosReaders(fields).by_code(),

@@ -9,7 +9,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from epaxos.protocol.contract import Effects, PeerStatus, Propose, Receive, Tick
+from epaxos.protocol.contract import Effects, PeerStatus, Propose, Receive, Retire, Tick
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
 from epaxos.protocol.multipaxos.core import MultiPaxos
@@ -109,6 +109,10 @@ class LedCluster:
         """Let a client ask a replica for something."""
         self._names += 1
         self._handle(row, Propose(put(self._names, key.encode())))
+
+    def retire(self, row: Row) -> None:
+        """Tell a replica that it is about to stop."""
+        self._handle(row, Retire())
 
     def cut_links(self, pairs: Iterable[tuple[Row, Row]]) -> None:
         """Cut links in both directions."""

@@ -19,6 +19,7 @@ from epaxos.protocol.contract import (
     PeerStatus,
     Propose,
     Receive,
+    Retire,
     Tick,
 )
 from epaxos.protocol.epaxos import restart
@@ -96,6 +97,7 @@ class EPaxos:
             Checkpointed: lambda event: self._checkpoints.on_checkpointed(event.executed),
             Hold: self._checkpoints.on_hold,
             Adopt: self._checkpoints.on_adopt,
+            Retire: lambda _: None,  # nobody does anything that others could not
         }
 
     # -- contract.Core -------------------------------------------------------------------------------------
@@ -109,6 +111,11 @@ class EPaxos:
     def in_flight(self) -> int:
         """How many instances this replica proposed that are not committed yet."""
         return len(self._commit.open)
+
+    @property
+    def lost(self) -> bool:
+        """See `contract.Core`: who hears no quorum keeps what it takes, and there is nobody else to ask for it."""
+        return False
 
     @property
     def coverage(self) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ from epaxos.protocol.contract import (
     PeerStatus,
     Propose,
     Receive,
+    Retire,
     Tick,
 )
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
@@ -40,6 +41,7 @@ from epaxos.protocol.multipaxos.messages import (
     Commit,
     Echo,
     Forward,
+    Handover,
     Message,
     Missing,
     Nack,
@@ -73,12 +75,13 @@ class MultiPaxos:
         self._handlers: dict[type, Callable[[Row, Any], None]] = {
             Prepare: self._on_prepare,
             Voted: self._election.on_voted,
-            Promised: self._election.on_promised,
+            Promised: self._on_promised,
             Accept: self._on_accept,
-            AcceptOK: self._learning.on_accept_ok,
+            AcceptOK: self._on_accept_ok,
             Missing: self._leading.on_missing,
-            Commit: lambda _, message: self._learning.on_commit(message),
+            Commit: self._on_commit,
             Nack: self._on_nack,
+            Handover: lambda _, message: self._election.on_handover(message),
             Forward: lambda _, message: self._forwarding.on_forward(message),
             Chosen: self._on_chosen,
             ChosenRequest: self._learning.on_chosen_request,
@@ -93,6 +96,7 @@ class MultiPaxos:
             Checkpointed: lambda event: self._checkpoints.on_checkpointed(event.executed),
             Hold: lambda _: self._hold(),
             Adopt: self._checkpoints.on_adopt,
+            Retire: lambda _: self._election.retire(),
         }
 
     # -- contract.Core -------------------------------------------------------------------------------------
@@ -106,6 +110,11 @@ class MultiPaxos:
     def in_flight(self) -> int:
         """How many commands of clients here have not executed."""
         return self._forwarding.in_flight
+
+    @property
+    def lost(self) -> bool:
+        """See `contract.Core`."""
+        return self._forwarding.lost
 
     @property
     def coverage(self) -> Mapping[str, int]:
@@ -238,6 +247,19 @@ class MultiPaxos:
         if self.state.promised > before:
             self._election.on_promise(sender)
         self._election.hear_leader(message.ballot)
+
+    def _on_accept_ok(self, sender: Row, message: AcceptOK) -> None:
+        if self.state.is_near(message.ballot, message.slot):
+            self._learning.on_accept_ok(sender, message)
+
+    def _on_promised(self, sender: Row, message: Promised) -> None:
+        last = message.slots[-1][1] if message.slots else -1
+        if self.state.is_near(message.ballot, max(last, message.truncated)):
+            self._election.on_promised(sender, message)
+
+    def _on_commit(self, _: Row, message: Commit) -> None:
+        if self.state.is_near(message.ballot, -1):
+            self._learning.on_commit(message)
 
     def _on_nack(self, _: Row, message: Nack) -> None:
         if self.state.is_near(message.ballot, -1):

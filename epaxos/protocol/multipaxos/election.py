@@ -20,8 +20,17 @@ from typing import Final
 from epaxos.protocol.ids import Ballot, Row, Slot, next_ballot
 from epaxos.protocol.log import Value
 from epaxos.protocol.multipaxos.leading import Leading, Reign
-from epaxos.protocol.multipaxos.learning import BYTES_PER_ANSWER, size_of
-from epaxos.protocol.multipaxos.messages import DECIDED, NOBODY, Beacon, Nack, Prepare, Promised, Voted
+from epaxos.protocol.multipaxos.learning import BYTES_PER_ANSWER, SLOTS_PER_REQUEST, size_of
+from epaxos.protocol.multipaxos.messages import (
+    DECIDED,
+    NOBODY,
+    Beacon,
+    Handover,
+    Nack,
+    Prepare,
+    Promised,
+    Voted,
+)
 from epaxos.protocol.multipaxos.state import State
 
 _GRACE: Final = 2
@@ -89,6 +98,7 @@ class Election:
         self.told: dict[Row, Beacon] = {}
         self.campaign: Campaign | None = None
         self.led: Ballot = NOBODY
+        self._retired = False
         self._due: float | None = None
         self._attempts = 0
 
@@ -125,7 +135,7 @@ class Election:
         if state.known == NOBODY:
             return False
         if reign is not None and reign.ballot == state.known:
-            return self._is_followed(reign) and self._progresses(reign)
+            return not self._retired and self._is_followed(reign) and self._progresses(reign)
         beacon = self._heard(state.known % state.n)
         return beacon is not None and beacon.leads == state.known and beacon.happy == 1
 
@@ -202,6 +212,29 @@ class Election:
         if self.campaign is not None and ballot > self.campaign.ballot:
             self._fail()
 
+    # -- handing over --------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Campaign no more; if this replica leads, let the one whose turn it is campaign at once.
+
+        It leads on until it promises that one its ballot. If the word is lost, others see that this leader is not
+        happy, and wait for as long as they do when one is gone.
+        """
+        state, ballot = self._state, self._leading.ballot
+        self._retired = True
+        turns = sorted(state.peers, key=lambda peer: (peer - state.me) % state.n)
+        followers = (peer for peer in turns if self.told.get(peer) and self.told[peer].follows == ballot)
+        heir = next(followers, None)
+        if self._leading.reign is not None and heir is not None:
+            state.cover("handed over")
+            state.send((heir,), Handover(ballot))
+
+    def on_handover(self, message: Handover) -> None:
+        """The leader of a ballot wants to be replaced; not if that has happened by now."""
+        busy = self._leading.reign is not None or self.campaign is not None or self._retired
+        if message.ballot == self._state.known and not busy and self._hears_quorum:
+            self._start()
+
     # -- campaigns -----------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
@@ -212,7 +245,7 @@ class Election:
             self._go_on(self.campaign)
         elif self.happy:
             self._due, self._attempts = None, 0
-        elif self._hears_happy or not self._hears_quorum:
+        elif self._hears_happy or not self._hears_quorum or self._retired:
             self._due = None
         elif self._due is None:
             self._due = state.now + self._patience()
@@ -223,6 +256,8 @@ class Election:
         """Seconds to wait before a campaign: the replica behind the old leader goes first, that leader last."""
         state = self._state
         rank = state.me if state.known == NOBODY else (state.me - state.known - 1) % state.n
+        if state.told > state.committed + SLOTS_PER_REQUEST:
+            rank += state.n  # it would have to learn all that before it proposes anything
         doubled: float = state.unit * 2 ** min(self._attempts, 5)
         return doubled * (_FIRST + _STEP * rank + _JITTER * state.random.random())
 

@@ -19,6 +19,9 @@ from epaxos.protocol.multipaxos.leading import Leading
 from epaxos.protocol.multipaxos.messages import NOBODY, Forward
 from epaxos.protocol.multipaxos.state import LOG, State
 
+_ELECTION: Final = 3
+"""Units of patience in which somebody else leads, as a rule, when a leader is gone."""
+
 _NOBODY_ASKED: Final[tuple[Row, float]] = (-1, -math.inf)
 
 
@@ -52,6 +55,7 @@ class Forwarding:
         self.waiting: dict[bytes, Waiting] = {}
         self.in_flight = 0
         self._way: tuple[Ballot, bool, bool] = (NOBODY, False, False)
+        self._lost_since: float | None = None
 
     def propose(self, command: Command) -> None:
         """Order a command of a client here."""
@@ -133,6 +137,10 @@ class Forwarding:
         leader = self._election.leader
         direct = leader == self._state.me or leader in self._state.online
         way = self._election.led, direct, direct or bool(self._ways())
+        if way[2]:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = self._state.now
         if way == self._way:
             return
         self._way = way
@@ -140,6 +148,12 @@ class Forwarding:
             waiting.interval = self._state.settings.retry
             waiting.asked = _NOBODY_ASKED
             self._send(waiting)
+
+    @property
+    def lost(self) -> bool:
+        """Whether no leader has been within reach, directly or by others, for longer than it takes to elect one."""
+        state = self._state
+        return self._lost_since is not None and state.now > self._lost_since + _ELECTION * state.unit
 
     def hasten(self) -> None:
         """Send all again at once: what was on its way has been overtaken by a checkpoint."""

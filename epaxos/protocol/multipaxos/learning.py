@@ -35,6 +35,9 @@ SLOTS_PER_REQUEST: Final = 1024
 BYTES_PER_ANSWER: Final = 4 * 1024 * 1024
 """Where an answer stops; the next request asks for the rest."""
 
+LEAST_SIZE: Final = BYTES_PER_ANSWER // SLOTS_PER_REQUEST
+"""As what the smallest value counts: a message costs time, whatever is in it."""
+
 
 @dataclass(slots=True)
 class _Question:
@@ -219,5 +222,5 @@ class Learning:
 
 
 def size_of(value: Value) -> int:
-    """Bytes of a value in a message, roughly."""
-    return 0 if value is NOP else len(value.encoded)
+    """What a value takes of the bytes of an answer, so that no more slots than a request spans fit into one."""
+    return LEAST_SIZE if value is NOP else max(LEAST_SIZE, len(value.encoded))

@@ -90,6 +90,12 @@ class Nack(NamedTuple):
     ballot: Ballot
 
 
+class Handover(NamedTuple):
+    """The leader of `ballot` to one who follows it: I am about to stop, campaign. No promise, no vote."""
+
+    ballot: Ballot
+
+
 class Forward(NamedTuple):
     """To the leader, or to somebody who hears it: a client here wants this. Passed on once: `relayed` is 1 then."""
 
@@ -153,6 +159,7 @@ Message: TypeAlias = (
     | Missing
     | Commit
     | Nack
+    | Handover
     | Forward
     | Chosen
     | ChosenRequest

@@ -135,7 +135,21 @@ class Drift:
         return f"clock of {self.row} runs at {self.rate:.2f} s/s"
 
 
-Fault: TypeAlias = Crash | PowerLoss | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A replica is told to stop; for a while it finishes what it has, then it stops, and is started again at once."""
+
+    when: float
+    row: Row
+    duration: float
+
+    def __str__(self) -> str:
+        return f"replica {self.row} takes leave for {_milliseconds(self.duration)}"
+
+
+Fault: TypeAlias = (
+    Crash | PowerLoss | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift | Leave
+)
 
 
 def _milliseconds(seconds: float) -> str:
@@ -152,7 +166,15 @@ _DRAWN: Final = {
 }
 """The kinds that are events, by how often they happen."""
 
-_DRAWN_BY_RIVALS: Final = {"crash": 8, "partition": 3, "storm": 1, "pause": 3, "disk": 2, "clock": 1}
+_DRAWN_BY_RIVALS: Final = {
+    "crash": 6,
+    "leave": 2,
+    "partition": 3,
+    "storm": 1,
+    "pause": 3,
+    "disk": 2,
+    "clock": 1,
+}
 """The same where leaders compete: they stop and stand still more often."""
 
 
@@ -166,7 +188,8 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     if options.leaders == STEADY:
         return _draw_steady(random, options)
     drawn_kinds = _DRAWN_BY_RIVALS if options.leaders == RIVALS else _DRAWN
-    weights = {kind: weight for kind, weight in drawn_kinds.items() if kind in options.faults}
+    possible = options.faults | ({"leave"} if "crash" in options.faults else set())
+    weights = {kind: weight for kind, weight in drawn_kinds.items() if kind in possible}
     drawn: list[Fault] = []
     for _ in range(options.troubles if weights else 0):
         kind = random.choices(list(weights), list(weights.values()))[0]
@@ -224,6 +247,8 @@ def _draw(random: Random, kind: str, options: Options) -> Fault:
         return Partition(when, shape, cuts, duration)
     if kind == "storm":
         return Storm(when, random.random(), 1 + random.expovariate(0.2), duration)
+    if kind == "leave":
+        return Leave(when, row, duration)
     if kind == "pause":
         return Pause(when, row, duration)
     if kind == "disk":

@@ -102,7 +102,7 @@ class Process:
     def __init__(self, world: World, row: int) -> None:
         self.world = world
         self.row = row
-        self.alive = self.failed = self.paused = False
+        self.alive = self.failed = self.paused = self.retired = False
         self.starts = 0
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
@@ -150,6 +150,9 @@ class Process:
     def lose_power(self) -> None:
         """Nor with a part of it."""
         raise NotImplementedError
+
+    def retire(self) -> None:
+        """Nobody depends on it more than on others."""
 
     def pause(self) -> None:
         """Stand still: what arrives waits."""

@@ -31,6 +31,7 @@ from epaxos.protocol.contract import (
     PeerStatus,
     Propose,
     Receive,
+    Retire,
     Tick,
 )
 from epaxos.protocol.ids import Row
@@ -105,6 +106,7 @@ class Replica:
         self.coverage: Counter[str] = Counter()
         self.paused = False
         self.failed = False
+        self.retired = False
         self._asleep = False
         self._cpu = options.cpu
         self._blocking = options.disk == "blocking"
@@ -138,7 +140,7 @@ class Replica:
         self.starts += 1
         self.alive = True
         self.fuse = None
-        self.paused = self.failed = self._asleep = False
+        self.paused = self.failed = self.retired = self._asleep = False
         self._begin_memory()
         if acquainted:
             self._links.acquaint()
@@ -268,6 +270,12 @@ class Replica:
         """Add to `coverage` what the core and the state machine have counted since the start."""
         self.coverage.update(self.core.coverage)
         self.coverage["duplicate command executed once"] += self.machine.duplicates
+
+    def retire(self) -> None:
+        """It is told to stop, and takes its time."""
+        self.retired = True
+        self._inbox.append(Retire())
+        self._poke()
 
     def pause(self) -> None:
         """Stand still: what arrives waits."""

@@ -12,6 +12,7 @@ from epaxos.simulation.plan.faults import (
     Crash,
     Drift,
     Fault,
+    Leave,
     Partition,
     Pause,
     PowerLoss,
@@ -30,6 +31,7 @@ class Machine(Protocol):
     row: Row
     alive: bool
     failed: bool
+    retired: bool
     fuse: int | None
     fuse_kind: str | None
     disk: Disk
@@ -39,6 +41,9 @@ class Machine(Protocol):
 
     def crash(self) -> None:
         """Stop at once."""
+
+    def retire(self) -> None:
+        """Finish what there is, in order to stop."""
 
     def pause(self) -> None:
         """Stand still."""
@@ -85,32 +90,49 @@ class Stricken(Generic[Struck]):
         elif isinstance(fault, PowerLoss):
             self._observer.noted("power lost")
             self.replicas[fault.row].lose_power()
-        elif isinstance(fault, Partition):
-            self._observer.noted(f"partition: {fault.shape}")
-            self.network.cut(fault.cuts)
-            self._later(fault.duration, self.network.mend, fault.cuts)
-        elif isinstance(fault, Storm):
-            self._observer.noted("storm")
-            self.network.begin_storm(fault.loss, fault.slowness)
-            self._later(fault.duration, self.network.end_storm, fault.loss, fault.slowness)
+        elif isinstance(fault, Partition | Storm):
+            self._strike_links(fault)
         elif isinstance(fault, Pause):
             self._observer.noted("replica paused")
             self.replicas[fault.row].pause()
             self._later(fault.duration, self.replicas[fault.row].go_on)
-        elif isinstance(fault, SlowDisk):
-            self._observer.noted("slow disk")
-            disk = self.replicas[fault.row].disk
-            disk.slowness = fault.slowness
-            self._later(fault.duration, setattr, disk, "slowness", 1.0)
-        elif isinstance(fault, BadDisk):
-            self.replicas[fault.row].disk.failing = True
-            self._later(fault.duration, self._mend_disk, self.replicas[fault.row])
+        elif isinstance(fault, SlowDisk | BadDisk):
+            self._strike_disk(fault)
         elif isinstance(fault, Comeback):
             self._observer.noted("replica back without its disk")
             self.replicas[fault.row].lose_disk(len(self.replicas) + fault.row)
+        elif isinstance(fault, Leave):
+            self._let_leave(fault)
         elif isinstance(fault, Drift):
             self._observer.noted("clock drifts")
             self.replicas[fault.row].drift(fault.rate)
+
+    def _strike_links(self, fault: Partition | Storm) -> None:
+        if isinstance(fault, Partition):
+            self._observer.noted(f"partition: {fault.shape}")
+            self.network.cut(fault.cuts)
+            self._later(fault.duration, self.network.mend, fault.cuts)
+        else:
+            self._observer.noted("storm")
+            self.network.begin_storm(fault.loss, fault.slowness)
+            self._later(fault.duration, self.network.end_storm, fault.loss, fault.slowness)
+
+    def _strike_disk(self, fault: SlowDisk | BadDisk) -> None:
+        disk = self.replicas[fault.row].disk
+        if isinstance(fault, SlowDisk):
+            self._observer.noted("slow disk")
+            disk.slowness = fault.slowness
+            self._later(fault.duration, setattr, disk, "slowness", 1.0)
+        else:
+            disk.failing = True
+            self._later(fault.duration, self._mend_disk, self.replicas[fault.row])
+
+    def _let_leave(self, leave: Leave) -> None:
+        replica = self.replicas[leave.row]
+        if replica.alive:
+            self._observer.noted("replica takes leave")
+            replica.retire()
+            self._later(leave.duration, self._start_again, replica)
 
     def _crash(self, crash: Crash) -> None:
         replica = self.replicas[crash.row]
@@ -120,6 +142,12 @@ class Stricken(Generic[Struck]):
             replica.crash()
         if crash.down is not None:
             self._later(crash.down, self._restart, replica)
+
+    def _start_again(self, replica: Struck) -> None:
+        """One that has taken leave is back, unless it has stopped for good meanwhile."""
+        if replica.alive and replica.retired:
+            replica.crash()
+            replica.start()
 
     def _mend_disk(self, replica: Struck) -> None:
         """Somebody puts it right, and starts the replica again if it has noticed."""
@@ -161,7 +189,7 @@ class Stricken(Generic[Struck]):
                 replica.crash()
                 continue
             replica.disk.calm()
-            if replica.failed:
+            if replica.failed or replica.retired:
                 replica.crash()
             if not replica.alive:
                 replica.start()

@@ -90,6 +90,12 @@ def test_what_replicas_must_have_in_common_changes_the_fingerprint(changes: dict
     assert config(**changes).fingerprint != config().fingerprint  # type: ignore[arg-type]  # n is an int
 
 
+def test_how_followers_learn_is_in_common_where_there_is_a_leader() -> None:
+    led = [config(protocol="multipaxos", learn=learn) for learn in ("votes", "commits")]
+    assert len({cluster.fingerprint for cluster in led}) == 2
+    assert replace(config(), learn="commits").fingerprint == config().fingerprint
+
+
 def test_other_pids_and_names_change_the_fingerprint() -> None:
     pids = [{**replica, "pid": pid} for pid, replica in enumerate(default_replicas(3), start=1)]
     names = [{**replica, "name": f"x{replica['name']}"} for replica in default_replicas(3)]

@@ -155,3 +155,18 @@ def test_leaders_that_get_their_quorum_back_lead_on() -> None:
         assert cluster.leaders == [leader]
         assert cluster.campaigns == before
         assert set(cluster.executed[leader]) == {"key"}
+
+
+def test_a_leader_that_takes_leave_is_replaced_within_round_trips() -> None:
+    cluster = LedCluster(3)
+    cluster.run(5 * TIMEOUT)
+    leader = happy_leader(cluster)
+    before = cluster.campaigns
+    cluster.retire(leader)
+    cluster.run(10 * cluster.delay)
+    cluster.dead.add(leader)
+    assert cluster.leaders == [(leader + 1) % 3]
+    cluster.propose((leader + 2) % 3, "key")
+    cluster.run(10 * TIMEOUT)
+    assert cluster.campaigns == before + 1
+    assert cluster.executed[(leader + 1) % 3] == ["key"]

@@ -15,11 +15,13 @@ from epaxos.protocol.contract import (
     PeerStatus,
     Propose,
     Receive,
+    Retire,
     Tick,
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
 from epaxos.protocol.log import NOP, Instance, Value
 from epaxos.protocol.multipaxos.core import MultiPaxos
+from epaxos.protocol.multipaxos.learning import SLOTS_PER_REQUEST
 from epaxos.protocol.multipaxos.messages import (
     DECIDED,
     NOBODY,
@@ -30,6 +32,7 @@ from epaxos.protocol.multipaxos.messages import (
     ChosenRequest,
     Commit,
     Forward,
+    Handover,
     Message,
     Missing,
     Nack,
@@ -485,9 +488,96 @@ def test_what_cannot_be_in_use_is_not_heeded() -> None:
     far, above = 2**60, FARTHEST_SLOT
     core.get(1, Accept(4, above, A, -1), Accept(far, 0, A, -1), Chosen(above, A), Prepare(far, 0), Nack(far))
     core.get(1, nothing_done(far, NOBODY, NOBODY), nothing_done(4, far, 4), nothing_done(4, 4, far))
+    core.get(1, AcceptOK(far, 0), AcceptOK(4, far), Commit(far, 0), Promised(4, 0, (), far))
     assert not core.sent
     assert not core.disk
     assert core.core.status().ballot == NOBODY
     core.get(1, Accept(4, above - 1, A, -1))
     assert core.kinds() == ["AcceptOK"]
     assert core.campaign() == 6
+
+
+def test_an_answer_holds_so_many_slots_and_the_candidate_asks_on() -> None:
+    acceptor = Lone()
+    for slot in range(SLOTS_PER_REQUEST + 5):
+        acceptor.get(1, Accept(4, slot, NOP, -1))
+    acceptor.get(2, Prepare(5, 0))
+    promise, *votes = (message for _, message in acceptor.sent)
+    assert isinstance(promise, Promised)
+    assert len(votes) == SLOTS_PER_REQUEST + 1
+    candidate = Lone()
+    ballot = candidate.campaign()
+    candidate.get(1, promise._replace(ballot=ballot))
+    asked = []
+    for slot in range(len(votes)):
+        candidate.get(1, Voted(ballot, slot, 4, NOP))
+        asked += [message for _, message in candidate.sent if isinstance(message, Prepare)]
+    assert asked == [Prepare(ballot, SLOTS_PER_REQUEST + 1)]
+
+
+def test_who_would_have_to_learn_much_before_it_leads_campaigns_last() -> None:
+    behind, abreast = Lone(), Lone()
+    for core, told in ((behind, SLOTS_PER_REQUEST + 1), (abreast, 0)):
+        core.get(1, Beacon(0, 0, 0, 0, (told, -1), (-1, -1), (-1, -1), 1))
+        core.campaign()
+    assert behind.now > abreast.now + 0.7
+
+
+def test_a_leader_that_stops_hands_over_to_who_follows_it_next() -> None:
+    core = Lone(n=5)
+    ballot = core.campaign()
+    core.get(1, Promised(ballot, 0, (), -1))
+    core.get(2, Promised(ballot, 0, (), -1))
+    core.get(1, nothing_done(ballot, NOBODY, NOBODY))
+    core.get(3, nothing_done(ballot, NOBODY, ballot))
+    core.get(2, nothing_done(ballot, NOBODY, ballot))
+    core.event(Retire())
+    assert core.sent == [((2,), Handover(ballot))]
+    assert core.core.beacon(core.now).happy == 0
+    core.event(Propose(A))
+    assert "Accept" in core.kinds(), "until somebody else leads"
+
+
+def test_who_is_handed_over_to_campaigns_at_once_unless_that_is_over() -> None:
+    core = Lone()
+    core.get(1, nothing_done(4, 4, 4), Handover(4))
+    assert "Prepare" in core.kinds()
+    for late in (Handover(4), Handover(3)):
+        core.get(1, late)
+        assert "Prepare" not in core.kinds()
+    retired = Lone()
+    retired.event(Retire())
+    retired.get(1, nothing_done(4, 4, 4), Handover(4))
+    assert "Prepare" not in retired.kinds()
+
+
+def test_commands_get_nowhere_where_no_leader_is_heard_of_for_long() -> None:
+    core = Lone()
+    lost = []
+    for seconds, follows in ((0.0, NOBODY), (2.5, NOBODY), (1.0, NOBODY), (0.1, 4)):
+        core.now += seconds
+        core.get(1, nothing_done(4, NOBODY, follows))
+        lost.append(core.core.lost)
+    assert lost == [False, False, True, False]
+
+
+def test_a_leader_that_proposes_what_is_decided_is_told_so() -> None:
+    core = Lone()
+    core.get(2, Chosen(0, B))
+    core.get(1, Accept(4, 0, A, -1))
+    assert core.sent == [((1,), Chosen(0, B))]
+
+
+def test_a_durable_cut_has_the_view_say_what_is_decided() -> None:
+    core = Lone()
+    core.get(1, Accept(4, 0, A, -1), AcceptOK(4, 0))
+    assert core.executed
+    core.event(Checkpointed((0, -1)))
+    assert [record.id for effects in core.effects for record in effects.records] == [VIEW]
+
+
+def test_a_leader_proposes_a_forwarded_command_once() -> None:
+    core = Lone()
+    core.lead()
+    core.get(1, Forward(A, 0), Forward(A, 0))
+    assert core.kinds().count("Accept") == 1

@@ -17,6 +17,7 @@ from epaxos.protocol.multipaxos.messages import (
     Commit,
     Echo,
     Forward,
+    Handover,
     Message,
     Missing,
     Nack,
@@ -49,6 +50,7 @@ SENT: list[tuple[Message, list[object]]] = [
     (Truncated(9), [43, 9]),
     (Beacon(5, 4, 4, 1, (3, -1), (2, -1), (1, -1), 17), [44, 5, 4, 4, 1, [3, -1], [2, -1], [1, -1], 17]),
     (Echo(17), [45, 17]),
+    (Handover(4), [46, 4]),
 ]
 
 
@@ -65,7 +67,7 @@ def test_all_messages_are_here() -> None:
     assert {type(message) for message, _ in SENT} == set(Message.__args__)
 
 
-@pytest.mark.parametrize("message", [Prepare(4, 9), Accept(4, 9, NOP, 8), Commit(4, 9)])
+@pytest.mark.parametrize("message", [Prepare(4, 9), Accept(4, 9, NOP, 8), Commit(4, 9), Handover(4)])
 def test_a_ballot_is_its_owners(message: Message) -> None:
     with pytest.raises(FrameError, match=r"at ballot 4 cannot come from row 2"):
         CODEC.decode_message(2, encode_message(message))

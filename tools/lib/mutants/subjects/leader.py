@@ -38,7 +38,7 @@ VALUES: Final = (
                 "known[0] != DECIDED and (ballot == DECIDED or ballot < known[0])",
             ),
         ),
-        schedule=f"{_CORE}test_of_the_votes_of_a_quorum_that_of_the_highest_ballot_is_proposed_again",
+        draw=_RIVALS,
     ),
     Mutant(
         "leader-single-ballot",
@@ -78,7 +78,7 @@ VALUES: Final = (
                 "self._lead(campaign, votes, source, -1)",
             ),
         ),
-        schedule=f"{_CORE}test_what_a_promiser_drops_while_it_answers_is_fetched_and_not_annulled",
+        draw=_RIVALS,
     ),
     Mutant(
         "leader-stands-still",
@@ -338,6 +338,27 @@ LEARNING: Final = (
         schedule=f"{_CORE}test_votes_at_different_ballots_are_not_counted_together",
     ),
     Mutant(
+        "proposer-not-told",
+        "a leader that proposes what is decided is not told so",
+        "multipaxos 3",
+        (Patch(_ACCEPTOR, "            state.promise((sender,), Chosen(slot, instance.value))\n", ""),),
+        schedule=f"{_CORE}test_a_leader_that_proposes_what_is_decided_is_told_so",
+    ),
+    Mutant(
+        "view-never-caught-up",
+        "the VIEW says how far all is decided with the next vote only, not at a checkpoint",
+        "multipaxos 2, 10",
+        (Patch(_CHECKPOINT, "        state.note_view()\n", ""),),
+        schedule=f"{_CORE}test_a_durable_cut_has_the_view_say_what_is_decided",
+    ),
+    Mutant(
+        "forwarded-proposed-twice",
+        "a leader proposes a command again that it has proposed and not executed",
+        "multipaxos 4",
+        (Patch(_LEADING, "if command.encoded in reign.commands:", "if False:"),),
+        schedule=f"{_CORE}test_a_leader_proposes_a_forwarded_command_once",
+    ),
+    Mutant(
         "adopted-leads-on",
         "a leader that adopts a checkpoint above its proposals leads on",
         "multipaxos 6",
@@ -381,11 +402,13 @@ ELECTIONS: Final = (
         "multipaxos 5",
         (
             Patch(
-                _ELECTION, "elif self._hears_happy or not self._hears_quorum:", "elif not self._hears_quorum:"
+                _ELECTION,
+                "elif self._hears_happy or not self._hears_quorum or",
+                "elif not self._hears_quorum or",
             ),
             Patch(_ELECTION, "        elif self._hears_happy:\n", "        elif False:\n"),
         ),
-        schedule=f"{_PATTERNS}test_who_alone_has_lost_the_leader_does_not_campaign",
+        draw=_RIVALS,
     ),
     Mutant(
         "failed-ballot-kept",
@@ -443,5 +466,26 @@ ELECTIONS: Final = (
             ),
         ),
         schedule=f"{_PATTERNS}test_leaders_that_get_their_quorum_back_lead_on",
+    ),
+    Mutant(
+        "lagging-goes-first",
+        "who lacks many decisions campaigns as early as others",
+        "multipaxos 5",
+        (Patch(_ELECTION, "rank += state.n", "rank += 0"),),
+        schedule=f"{_CORE}test_who_would_have_to_learn_much_before_it_leads_campaigns_last",
+    ),
+    Mutant(
+        "handover-ignored",
+        "a leader that takes leave is missed before somebody else campaigns",
+        "multipaxos 5",
+        (Patch(_ELECTION, "            state.send((heir,), Handover(ballot))\n", ""),),
+        schedule=f"{_PATTERNS}test_a_leader_that_takes_leave_is_replaced_within_round_trips",
+    ),
+    Mutant(
+        "retired-leader-happy",
+        "a leader that takes leave sees no reason for an election",
+        "multipaxos 5",
+        (Patch(_ELECTION, "return not self._retired and self._is_followed", "return self._is_followed"),),
+        schedule=f"{_CORE}test_a_leader_that_stops_hands_over_to_who_follows_it_next",
     ),
 )
