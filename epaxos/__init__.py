@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         Closed,
         ConfigError,
         EpaxosError,
+        Locked,
         NoAnswer,
         OperationFailed,
         Refused,
         SessionExpired,
         Untold,
     )
+    from epaxos.groups.client import GroupClient
 
 _HOMES = {
     "AsyncClient": "epaxos.client.asynchronous",
@@ -45,6 +47,8 @@ _HOMES = {
     "Closed": "epaxos.errors",
     "ConfigError": "epaxos.errors",
     "EpaxosError": "epaxos.errors",
+    "GroupClient": "epaxos.groups.client",
+    "Locked": "epaxos.errors",
     "NoAnswer": "epaxos.errors",
     "OperationFailed": "epaxos.errors",
     "Refused": "epaxos.errors",
@@ -61,6 +65,8 @@ __all__ = [
     "Config",
     "ConfigError",
     "EpaxosError",
+    "GroupClient",
+    "Locked",
     "MultiAborted",
     "NoAnswer",
     "Op",

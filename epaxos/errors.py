@@ -144,3 +144,16 @@ class OperationFailed(ClientError):
     Raised for an increment of something that is not a number, a result out of range or too large,
     and a `multi` of which one operation failed.
     """
+
+
+class Locked(OperationFailed):
+    """The command met the lock of a transaction across groups and changed nothing; an `epaxos.GroupClient` ends that.
+
+    `record` is the key of the transaction's record, `groups` names the groups, each with the generation in which its
+    coordinator began there.
+    """
+
+    def __init__(self, text: str, record: bytes, groups: dict[bytes, int]) -> None:
+        super().__init__(text)
+        self.record = record
+        self.groups = groups

@@ -128,6 +128,10 @@ class AsyncClient(Uncopied):
             await self._driver.run(call)
         return call.result()
 
+    async def execute(self, operation: Op, *, timeout: float | None = None) -> Any:
+        """Execute a command made before; returns what the method of its name does."""
+        return await self._run(operation, timeout)
+
     async def status(
         self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
     ) -> dict[str, Any]:

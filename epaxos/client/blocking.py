@@ -82,6 +82,11 @@ class Client(Uncopied):
         return self._options.names
 
     @property
+    def timeout(self) -> float:
+        """How long a call may take that gives no time of its own, in seconds."""
+        return self._options.timeout
+
+    @property
     def retries(self) -> Mapping[str, int]:
         """How many commands had to be sent again so far, by the reason.
 
@@ -165,6 +170,10 @@ class Client(Uncopied):
         if listed:
             self._driver.run(call)
         return call.result()
+
+    def execute(self, operation: Op, *, timeout: float | None = None) -> Any:
+        """Execute a command made before; returns what the method of its name does."""
+        return self._run(operation, timeout)
 
     def status(
         self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None

@@ -11,9 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 from epaxos.config.kinds import show
-from epaxos.errors import ClientError, OperationFailed, Refused, SessionExpired, Untold
+from epaxos.errors import ClientError, Locked, OperationFailed, Refused, SessionExpired, Untold
 from epaxos.statemachine.batch import Argument
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
+from epaxos.statemachine.operations import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    KEYLESS,
+    OF_TRANSACTIONS,
+    Operation,
+    Outcome,
+)
 
 _READ: Final = int(Operation.READ)
 _MULTI: Final = int(Operation.MULTI)
@@ -31,6 +38,10 @@ _NAMES: Final[Mapping[int, str]] = {
     Operation.APPEND: "append",
     Operation.PAUSE: "pause",
     Operation.MULTI: "multi",
+    Operation.PREPARE: "prepare",
+    Operation.VOTE: "vote",
+    Operation.RESOLVE: "resolve",
+    Operation.FORGET: "forget",
 }
 
 _REASONS: Final[Mapping[int, str]] = {
@@ -164,7 +175,7 @@ class Op(NamedTuple):
         if not parts:
             raise Refused("multi needs at least one operation")
         for position, part in enumerate(parts):
-            if part.operation in KEYLESS:
+            if part.operation in KEYLESS or part.operation in OF_TRANSACTIONS:
                 raise Refused(f"multi may not hold {name_of(part.operation)} (its operation {position})")
         kinds, keys, arguments = zip(*parts, strict=True)
         return Op(9, b"", [bytes(kinds), list(keys), list(arguments)])
@@ -236,19 +247,19 @@ def decode(op: Op, outcome: int, value: object) -> Reply:
     if special is not None:
         return special(op, outcome, value)
     if outcome != _DONE:
-        _fail(op, outcome)
+        _fail(op, outcome, value)
     return value  # type: ignore[return-value]  # the replica's table of results gives the type
 
 
 def _decode_read(op: Op, outcome: int, value: object) -> Reply:
     if outcome > _NOT_FOUND:
-        _fail(op, outcome)
+        _fail(op, outcome, value)
     return value  # type: ignore[return-value]  # bytes, or None where nothing was found
 
 
-def _decode_delete(op: Op, outcome: int, _: object) -> Reply:
+def _decode_delete(op: Op, outcome: int, value: object) -> Reply:
     if outcome > _NOT_FOUND:
-        _fail(op, outcome)
+        _fail(op, outcome, value)
     return outcome == _DONE
 
 
@@ -257,21 +268,39 @@ def _decode_cas(op: Op, outcome: int, value: Any) -> Reply:
         _, new = cast("tuple[bytes | None, bytes]", op.argument)
         return CasResult(swapped=True, current=new)
     if outcome != Outcome.COMPARE_FAILED:
-        _fail(op, outcome)
+        _fail(op, outcome, value)
     return CasResult(swapped=False, current=value)
 
 
+def _as_it_came(_: Op, outcome: int, value: Any) -> Reply:
+    """Of a command of a transaction, whatever it came to: `groups.transaction` makes sense of it."""
+    return [outcome, value]
+
+
 def _decode_multi(op: Op, outcome: int, value: Any) -> Reply:
-    kinds, keys, arguments = cast("tuple[bytes, list[bytes], list[Argument]]", op.argument)
-    parts = list(map(Op, kinds, keys, arguments))
+    parts = parts_of(op)
     if outcome not in (_DONE, Outcome.ABORTED) or not _are_columns(value, len(parts)):
-        _fail(op, outcome)
-    outcomes, values = value
+        _fail(op, outcome, value)
+    return decode_parts(parts, *value)
+
+
+def decode_parts(parts: Sequence[Op], outcomes: bytes, values: Sequence[object]) -> list[Reply]:
+    """What each operation of a multi returns.
+
+    Raises:
+        MultiAborted: one of them failed.
+    """
     for position, (part, failure) in enumerate(zip(parts, outcomes, strict=True)):
         if failure in _REASONS:
             text = f"operation {position}, {_describe(part)}, failed: {_REASONS[failure]}"
             raise MultiAborted(f"multi aborted and changed nothing: its {text}", position, failure)
     return [decode(*part) for part in zip(parts, outcomes, values, strict=True)]
+
+
+def parts_of(multi: Op) -> list[Op]:
+    """The operations of a multi."""
+    kinds, keys, arguments = cast("tuple[bytes, list[bytes], list[Argument]]", multi.argument)
+    return list(map(Op, kinds, keys, arguments))
 
 
 def _are_columns(value: object, count: int) -> bool:
@@ -289,10 +318,18 @@ _SPECIAL: Final[Mapping[int, Callable[[Op, int, object], Reply]]] = {
     Operation.DELETE: _decode_delete,
     Operation.CAS: _decode_cas,
     Operation.MULTI: _decode_multi,
+    **dict.fromkeys(OF_TRANSACTIONS, _as_it_came),
 }
 
 
-def _fail(op: Op, outcome: int) -> NoReturn:
+def _fail(op: Op, outcome: int, value: object) -> NoReturn:
+    if outcome == Outcome.LOCKED:
+        record, groups = cast("tuple[bytes, list[tuple[bytes, int]]]", value)
+        raise Locked(
+            f"{_describe(op)} changed nothing: a transaction across groups has locked the key; a GroupClient ends it",
+            record,
+            dict(groups),
+        )
     if outcome == Outcome.FORGOTTEN:
         raise Untold(
             f"{_describe(op)} was executed, but its answer was lost, and replicas do not keep its result any more: "

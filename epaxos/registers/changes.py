@@ -122,7 +122,7 @@ class Applier:
         return self._function(_NAMED[name], arguments)
 
     def _operation(self, op: Op) -> Applied:
-        if op.operation in KEYLESS or op.operation == Operation.MULTI:
+        if op.operation in KEYLESS or op.operation >= Operation.MULTI:
             raise Refused("a register is changed by operations on one key alone")
         if op.operation == Operation.READ:
             return Applied(read, lambda result, _: result, reads=True, harmless=True)

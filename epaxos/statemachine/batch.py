@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, compress, repeat
 from operator import le
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 import msgpack
 
@@ -26,6 +26,7 @@ from epaxos.statemachine.operations import KEYLESS, Operation
 from epaxos.statemachine.sessions import WINDOW
 
 Argument: TypeAlias = "bytes | int | Sequence[object] | None"
+Groups: TypeAlias = "list[list[object]]"
 Columns: TypeAlias = "tuple[bytes, list[bytes], list[Argument]]"
 
 _ALL_BYTES: Final = {bytes}
@@ -34,6 +35,7 @@ _ONLY_WRITES: Final = {Operation.WRITE}
 _READS_AND_WRITES: Final = _ONLY_READS | _ONLY_WRITES
 _ONLY_INTEGERS: Final = {int}
 _KNOWN: Final = frozenset(Operation)
+_NAMING: Final = frozenset({Operation.MULTI, Operation.PREPARE, Operation.RESOLVE})  # keys in their argument
 _MULTIS: Final = bytes(operation == Operation.MULTI for operation in range(256))
 _READS: Final = bytes(operation == Operation.READ for operation in range(256))
 _WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
@@ -176,6 +178,44 @@ def multi_columns(argument: object) -> Columns | None:
     return None
 
 
+def prepared_columns(argument: object) -> Columns | None:
+    """The columns that a PREPARE would execute, or None if its argument is not of that shape."""
+    if (
+        type(argument) is list
+        and len(argument) == 3
+        and is_generation(argument[0])
+        and _are_groups(argument[1])
+    ):
+        return multi_columns(argument[2])
+    return None
+
+
+def _are_groups(value: object) -> bool:
+    """Whether this names groups, each with a generation."""
+    return type(value) is list and all(
+        type(group) is list and len(group) == 2 and type(group[0]) is bytes and is_generation(group[1])
+        for group in value
+    )
+
+
+def is_generation(number: object) -> bool:
+    """Whether this may count collections."""
+    return type(number) is int and 0 <= number < 2**62
+
+
+def resolved_keys(argument: object) -> list[bytes] | None:
+    """The keys that a RESOLVE unlocks, or None if its argument is not of that shape."""
+    if (
+        type(argument) is list
+        and len(argument) == 2
+        and type(argument[0]) is bool
+        and type(argument[1]) is list
+        and set(map(type, argument[1])) <= _ALL_BYTES
+    ):
+        return argument[1]
+    return None
+
+
 class Heads(NamedTuple):
     """Whose commands the columns of a payload hold: for each of its batches a number in each list (see `Batch`)."""
 
@@ -202,7 +242,7 @@ class Payload:
     it.
 
     Raises:
-        FrameError: a batch that `check_batch` would refuse holds a MULTI of wrong shape.
+        FrameError: a batch that `check_batch` would refuse holds a MULTI, PREPARE or RESOLVE of wrong shape.
     """
 
     __slots__ = (
@@ -388,8 +428,10 @@ def _keys_touched(
 ) -> tuple[Collection[bytes], Collection[bytes]]:
     """The keys that commands read and the keys that they write; a read-write counts as a write (protocol 4.4).
 
+    What a transaction locks or unlocks it writes, also where it only reads it: who reads the key meets the lock.
+
     Raises:
-        FrameError: a MULTI has no columns, so nobody can say what it touches.
+        FrameError: one that touches other keys than its own has no columns, so nobody can say what it touches.
     """
     kinds = set(operations)
     if kinds == _ONLY_WRITES:
@@ -398,12 +440,20 @@ def _keys_touched(
         return keys, ()
     reads = list(compress(keys, operations.translate(_READS)))
     writes = list(compress(keys, operations.translate(_WRITES)))
-    if Operation.MULTI in kinds:
-        for argument in compress(arguments or repeat(None), operations.translate(_MULTIS)):
-            columns = multi_columns(argument)
-            if columns is None:
-                raise FrameError("malformed", "not a payload: a MULTI of wrong shape")
-            parts, its, _ = columns
+    if kinds.isdisjoint(_NAMING):
+        return reads, writes
+    for operation, argument in zip(operations, arguments or repeat(None), strict=False):
+        if operation == Operation.MULTI:
+            parts, its, _ = multi_columns(argument) or _shapeless(operation)
             reads += compress(its, parts.translate(_READS))
             writes += compress(its, parts.translate(_WRITES))
+        elif operation == Operation.PREPARE:
+            writes += (prepared_columns(argument) or _shapeless(operation))[1]
+        elif operation == Operation.RESOLVE:
+            unlocked = resolved_keys(argument)
+            writes += _shapeless(operation) if unlocked is None else unlocked
     return reads, writes
+
+
+def _shapeless(operation: int) -> NoReturn:
+    raise FrameError("malformed", f"not a payload: a {Operation(operation).name} of wrong shape")

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from types import NoneType
-from typing import Final
+from typing import Final, cast
 
 from epaxos.errors import CommandError
-from epaxos.statemachine.batch import MULTI_PARTS, Batch, Limits, multi_columns
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation
+from epaxos.statemachine.batch import (
+    MULTI_PARTS,
+    Batch,
+    Columns,
+    Groups,
+    Limits,
+    multi_columns,
+    prepared_columns,
+    resolved_keys,
+)
+from epaxos.statemachine.operations import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    KEYLESS,
+    OF_TRANSACTIONS,
+    RECORDS,
+    Operation,
+)
+from epaxos.statemachine.transactions import is_record_key
 
 _ALL_BYTES: Final = {bytes}
 _ONLY_WRITES: Final = {Operation.WRITE}
@@ -18,7 +35,12 @@ _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, 
     NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
     for operation in range(256)
 )
-_NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE})
+_NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE, Operation.FORGET})
+_PAST_RECORDS: Final = RECORDS + b"\xff"
+"""Every longer key that compares below this may be one of the service's own, or is short: a closer look tells."""
+
+GROUPS: Final = 256
+"""Groups that a transaction may span at most: each keeps the names of all with its record."""
 
 
 def check_batch(batch: Batch, limits: Limits) -> None:
@@ -51,6 +73,10 @@ class _Cost:
             self._pause += argument
         elif operation == Operation.MULTI and isinstance(argument, list):
             self._parts += len(argument[0])
+        elif operation == Operation.PREPARE and isinstance(argument, list):
+            self._parts += len(argument[2][0])
+        elif operation == Operation.RESOLVE and isinstance(argument, list):
+            self._parts += len(argument[1])  # it executes what was prepared
         if self._pause > self._limits.pause:
             return f"PAUSEs of {self._pause} ms in a frame; at most {self._limits.pause} are allowed"
         if self._parts > MULTI_PARTS:
@@ -67,12 +93,12 @@ def _plainly_fine(batch: Batch, limits: Limits) -> bool:
     if len(batch.operations) == 1:
         argument = None if batch.arguments is None else batch.arguments[0]
         return (
-            0 < len(batch.keys[0]) <= limits.key
+            len(batch.keys[0]) <= limits.key
+            and batch.keys[0] > _PAST_RECORDS
             and type(argument) is _PLAIN_TYPES[batch.operations[0]]
             and (type(argument) is not bytes or len(argument) <= limits.value)
         )
-    lengths = set(map(len, batch.keys))
-    if not 0 < min(lengths) <= max(lengths) <= limits.key:
+    if max(map(len, batch.keys)) > limits.key or min(batch.keys) < _PAST_RECORDS:
         return False
     arguments = batch.arguments
     kinds = set(batch.operations)
@@ -100,10 +126,14 @@ def _refusal(operation: int, key: bytes, argument: object, limits: Limits) -> st
 def _bad_key(kind: Operation, key: bytes, limits: Limits) -> str | None:
     if kind in KEYLESS:
         return f"{kind.name} takes no key" if key else None
+    if kind in OF_TRANSACTIONS:
+        return None if is_record_key(key) else f"{kind.name} needs the key of a transaction's record"
     if not key:
         return f"{kind.name} needs a key of 1 to {limits.key} bytes"
     if len(key) > limits.key:
         return f"key of {len(key)} bytes; at most {limits.key} are allowed"
+    if key.startswith(RECORDS):
+        return f"{kind.name} of a key that begins with {RECORDS!r}: those are the service's own"
     return None
 
 
@@ -117,7 +147,9 @@ def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | No
     if kind == Operation.CAS:
         return _bad_swap(argument, limits)
     if kind == Operation.MULTI:
-        return _bad_multi(argument, limits)
+        return _bad_multi(kind.name, multi_columns(argument), limits)
+    if kind in OF_TRANSACTIONS:
+        return _bad_transaction(kind, argument, limits)
     return _bad_value(kind.name, argument, limits)
 
 
@@ -144,15 +176,32 @@ def _bad_swap(argument: object, limits: Limits) -> str | None:
     return _bad_value("CAS", new, limits)
 
 
-def _bad_multi(argument: object, limits: Limits) -> str | None:
-    columns = multi_columns(argument)
+def _bad_multi(name: str, columns: Columns | None, limits: Limits) -> str | None:
     if columns is None:
-        return "MULTI needs [operations, keys, arguments], columns of one length, at least one operation"
+        return f"{name} needs [operations, keys, arguments], columns of one length, at least one operation"
     if len(columns[0]) > MULTI_PARTS:
-        return f"MULTI of {len(columns[0])} operations; at most {MULTI_PARTS} are allowed"
+        return f"{name} of {len(columns[0])} operations; at most {MULTI_PARTS} are allowed"
     for position, part in enumerate(zip(*columns, strict=True)):
-        if part[0] in KEYLESS:
-            return f"MULTI may not hold operation {part[0]} (its position {position})"
+        if part[0] in KEYLESS or part[0] in OF_TRANSACTIONS:
+            return f"{name} may not hold operation {part[0]} (its position {position})"
         if reason := _refusal(*part, limits):
-            return f"{reason} (position {position} of a MULTI)"
+            return f"{reason} (position {position} of a {name})"
     return None
+
+
+def _bad_transaction(kind: Operation, argument: object, limits: Limits) -> str | None:
+    if kind == Operation.RESOLVE:
+        keys = resolved_keys(argument)
+        if keys is None:
+            return "RESOLVE needs [whether it is committed, keys]"
+        long = [key for key in keys if not 0 < len(key) <= limits.key]
+        return f"RESOLVE of a key of {len(long[0])} bytes; 1 to {limits.key} are allowed" if long else None
+    if kind == Operation.VOTE:
+        return _bad_integer("VOTE of a generation", argument, 0, 2**62 - 1)
+    columns = prepared_columns(argument)
+    if columns is None:
+        return "PREPARE needs a generation, groups, of each its name and one, and the columns of a MULTI"
+    names = [name for name, _ in cast("tuple[int, Groups, object]", argument)[1]]
+    if not 0 < len(set(names)) == len(names) <= GROUPS:
+        return f"PREPARE of {len(names)} groups; 1 to {GROUPS}, each once, are allowed"
+    return _bad_multi(kind.name, columns, limits)

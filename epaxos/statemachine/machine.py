@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from epaxos.statemachine.batch import (
@@ -27,6 +28,7 @@ from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
 from epaxos.statemachine.store import Frozen, Store
+from epaxos.statemachine.transactions import Transactions
 
 _DEFAULT_BUDGET: Final = Budget()
 _EXPIRED: Final = bytes([Outcome.EXPIRED])
@@ -71,6 +73,7 @@ class StateMachine:
     ) -> None:
         self._store = Store(limits, sleep)
         self._sessions = Sessions(budget, limits.window)
+        self._transactions = Transactions(self._store)
         self.executed = [0] * len(Operation)
         self.duplicates = 0
 
@@ -118,6 +121,7 @@ class StateMachine:
             return
         heads, batches = payload.heads, None
         plain = is_plain(payload.operations, payload.arguments)
+        plain = plain and not self._transactions.concern(b"", payload.keys)
         start = 0
         while start < len(heads.clients):
             stop = self._sessions.claim(heads, start) if plain else start
@@ -172,7 +176,9 @@ class StateMachine:
 
     def load(self, values: Iterable[tuple[bytes, bytes]]) -> None:
         """Take values from this replica's own checkpoint, at the start."""
-        self._store.load(values)
+        items = list(values)
+        self._transactions.note(items)
+        self._store.load(items)
 
     def load_sessions(self, rows: list[object], generation: int) -> None:
         """Take sessions from this replica's own checkpoint, at the start.
@@ -192,7 +198,9 @@ class StateMachine:
 
         Returns the keys that had another value before.
         """
-        return [key for key, value in values if self._store.put(key, value)]
+        items = list(values)
+        self._transactions.note(items)
+        return [key for key, value in items if self._store.put(key, value)]
 
     def merge_sessions(self, rows: list[object], generation: int) -> None:
         """Add what a peer's checkpoint knows of sessions.
@@ -253,8 +261,30 @@ class StateMachine:
     ) -> BatchResult:
         """Execute the given columns of a batch, which begin with request number `first`."""
         self._count(operations)
-        outcomes, values = self._store.execute(operations, keys, arguments)
+        if self._transactions.concern(operations, keys):
+            outcomes, values = self._execute_each(operations, keys, arguments)
+        else:
+            outcomes, values = self._store.execute(operations, keys, arguments)
         return BatchResult(batch.client, first, outcomes, values)
+
+    def _execute_each(
+        self,
+        operations: bytes,
+        keys: Sequence[bytes],
+        arguments: Sequence[Argument] | None,
+    ) -> tuple[bytes, list[Value] | None]:
+        """Execute commands of which some are of transactions, or may meet a lock."""
+        outcomes, values = bytearray(), list[Value]()
+        columns = zip(operations, keys, arguments or repeat(None, len(keys)), strict=True)
+        for position, (operation, key, argument) in enumerate(columns):
+            result = self._transactions.execute(operation, key, argument, self._sessions)
+            if result is None:
+                part = slice(position, position + 1)
+                its, found = self._store.execute_part(operations[part], (key,), (argument,))
+                result = its[0], found[0]
+            outcomes.append(result[0])
+            values.append(result[1])
+        return bytes(outcomes), as_column(values)
 
     def _count(self, operations: bytes) -> None:
         """Count commands by operation; unknown operations, which change nothing, are not counted."""

@@ -16,7 +16,13 @@ INCREMENT   the key  int, the amount                the new value as int; absent
 APPEND      the key  bytes, the suffix              the new length as int; absent counts as empty
 PAUSE       b""      int, milliseconds              None; the executing replica sleeps (for tests)
 MULTI       b""      [operations, keys, arguments]  [outcomes, values] of its parts, all or nothing
+PREPARE     record   [generation, groups, columns]  as MULTI's, with `columns` as its argument; nothing has changed yet
+VOTE        record   int, a generation              [prepared, committed or None, keys]
+RESOLVE     record   [committed, keys]              None
+FORGET      record   None                           None
 =========== ======== ============================== ==============================================
+
+For the last four, which make transactions across groups, see `statemachine.transactions`.
 """
 
 from __future__ import annotations
@@ -38,6 +44,10 @@ class Operation(IntEnum):
     APPEND = 7
     PAUSE = 8
     MULTI = 9
+    PREPARE = 10
+    VOTE = 11
+    RESOLVE = 12
+    FORGET = 13
 
 
 class Outcome(IntEnum):
@@ -45,10 +55,11 @@ class Outcome(IntEnum):
 
     From COMPARE_FAILED to ABORTED, the command changed nothing; inside a MULTI such an outcome makes the
     whole MULTI end as ABORTED. TOO_LARGE is about the value that an APPEND would make, or about the results of
-    a frame's commands (`batch.Bounds`). The last three stand only in replies: UNTOLD where the result did not fit
+    a frame's commands (`batch.Bounds`). The others stand only in replies: UNTOLD where the result did not fit
     beside others and comes when the command is sent again; FORGOTTEN where the command executed and its result is
     not kept any more; EXPIRED where its session may have ended before (`statemachine.sessions`), so that this try
-    changed nothing, while an earlier one may have executed.
+    changed nothing, while an earlier one may have executed; LOCKED where the command met the lock of a transaction
+    across groups and changed nothing, with [the key of its record, its groups] as value.
     """
 
     DONE = 0
@@ -61,10 +72,20 @@ class Outcome(IntEnum):
     UNTOLD = 7
     FORGOTTEN = 8
     EXPIRED = 9
+    LOCKED = 10
 
 
 KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI})
 """Operations whose key column holds b""; what they touch, if anything, is in their argument."""
+
+OF_TRANSACTIONS: Final = frozenset({Operation.PREPARE, Operation.VOTE, Operation.RESOLVE, Operation.FORGET})
+"""Operations whose key is that of a transaction's record; PREPARE and RESOLVE touch the keys in their argument too."""
+
+RECORDS: Final = b"\0epaxos\0"
+"""How the keys of the service's own records begin; no other command may name such a key."""
+
+RECORD_KEY: Final = len(RECORDS) + 16
+"""The bytes of the key of a transaction's record."""
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1

@@ -26,8 +26,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final, TypeAlias
 
-from epaxos.statemachine.batch import Argument, Bounds, Limits, multi_columns
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, KEYLESS, Operation, Outcome
+from epaxos.statemachine.batch import Argument, Bounds, Columns, Limits, multi_columns
+from epaxos.statemachine.operations import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    KEYLESS,
+    OF_TRANSACTIONS,
+    Operation,
+    Outcome,
+)
 from epaxos.statemachine.sessions import Value, as_column, weigh_value
 
 Result: TypeAlias = "tuple[int, Value]"
@@ -40,6 +47,7 @@ _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 _FIRST_FAILURE: Final = int(Outcome.COMPARE_FAILED)
 _ENDLESS: Final = 2**62
+_NOT_IN_MULTI: Final = KEYLESS | OF_TRANSACTIONS
 
 _OK: Final[Result] = (_DONE, None)
 _ABSENT: Final[Result] = (_NOT_FOUND, None)
@@ -150,6 +158,15 @@ class Store:
         before, self._data[key] = self._data.get(key), value
         return before != value
 
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None if it has none."""
+        return self._data.get(key)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Those of the batch that is being executed."""
+        return self._bounds
+
     def begin(self, bounds: Bounds | None) -> None:
         """Begin a batch: the commands executed until the next call share the room for results."""
         self._bounds = bounds or self._limits.bounds
@@ -180,15 +197,23 @@ class Store:
 
         Returns the outcomes, one byte per command, and the values, or None if all values are None.
         """
-        self._put_aside(keys)
         if len(operations) == 1:
+            self._put_aside(keys)
             argument = None if arguments is None else arguments[0]
             outcome, value = self._handlers[operations[0]](keys[0], argument)
             return bytes((outcome,)), None if value is None else [value]
+        outcomes, values = self.execute_part(operations, keys, arguments)
+        return outcomes, as_column(values)
+
+    def execute_part(
+        self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
+    ) -> tuple[bytes, list[Value]]:
+        """The same for commands with others beside them, whose values take room too."""
+        self._put_aside(keys)
         room = self._read_room
         outcomes, values, left = self._one_by_one(operations, keys, arguments or repeat(None), room)
         self._read_room -= room - left
-        return outcomes, as_column(values)
+        return outcomes, values
 
     def _read_column(self, keys: Sequence[bytes]) -> tuple[bytes, list[Value] | None]:
         values: list[Value] = list(map(self._data.get, keys))
@@ -304,16 +329,31 @@ class Store:
         return _OK
 
     def _multi(self, _: bytes, argument: Argument) -> Result:
-        """Execute all parts, later ones seeing what earlier ones did, then keep all of it or nothing.
+        columns = multi_columns(argument)
+        if columns is None:
+            return _INVALID
+        if set(columns[0]) == _ONLY_READS:
+            return self._only_read(columns)
+        return self.attempt(columns, keep=True)
 
-        The parts run on the store itself, and what stood under their keys is put back if one failed: nobody
-        can look between, and a success, the common case, costs no second copy. What they take of the room counts
+    def redo(self, columns: Columns, bounds: Bounds) -> Result:
+        """What `attempt` tried under some bounds before, and comes to the same now; it takes no room from a batch."""
+        held = self._bounds, self._lacked_room, self._room, self._read_room
+        self.begin(bounds)
+        result = self.attempt(columns, keep=True)
+        self._bounds, self._lacked_room, self._room, self._read_room = held
+        return result
+
+    def attempt(self, columns: Columns, *, keep: bool) -> Result:
+        """Execute the parts of a MULTI, later ones seeing what earlier ones did, then keep all of it or nothing.
+
+        The parts run on the store itself, and what stood under their keys is put back if one failed, or without `keep`:
+        nobody can look between, and a success, the common case, costs no second copy. What they take of the room counts
         once, as a part of the whole result.
         """
-        columns = multi_columns(argument)
-        if columns is None or not KEYLESS.isdisjoint(columns[0]):
-            return _INVALID
         operations, keys, arguments = columns
+        if not _NOT_IN_MULTI.isdisjoint(operations):
+            return _INVALID
         self._put_aside(keys)
         before = dict(zip(keys, map(self._data.get, keys), strict=True))
         room = self._room
@@ -321,17 +361,19 @@ class Store:
         outcomes, values, left = self._one_by_one(operations, keys, arguments, self._bounds.results)
         self._room = room
         result: list[object] = [outcomes, values]
-        if set(operations) == _ONLY_READS:
-            return self._only_read(result) if left >= 0 else _TOO_LARGE
         fits = left >= 0 and not self._lacked_room and self._has_room(result)
-        if fits and max(outcomes) < _FIRST_FAILURE:
+        done = fits and max(outcomes) < _FIRST_FAILURE
+        if not (done and keep):
+            self._restore(before)
+        if done:
             return _DONE, result
-        self._restore(before)
         return (Outcome.ABORTED, result) if fits else _TOO_LARGE
 
-    def _only_read(self, result: list[object]) -> Result:
+    def _only_read(self, columns: Columns) -> Result:
+        outcomes, values, left = self._one_by_one(*columns, self._bounds.results)
+        result: list[object] = [outcomes, values]
         weight = weigh_value(result)
-        if weight > self._bounds.results:
+        if left < 0 or weight > self._bounds.results:
             return _TOO_LARGE
         if self._read_room < 0:
             return _UNTOLD, None

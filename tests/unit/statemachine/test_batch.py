@@ -20,9 +20,10 @@ from epaxos.statemachine.batch import (
     multi_columns,
 )
 from epaxos.statemachine.checks import check_batch
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, RECORDS, Operation
 
 LIMITS = Limits(key=4, value=6, pause=100)
+RECORD = RECORDS + bytes(16)
 
 
 def make_batch(*commands: tuple[int, bytes, Argument], first: int = 1) -> Batch:
@@ -221,6 +222,19 @@ def test_a_multi_without_columns_is_no_payload(argument: Argument) -> None:
     assert refusal.value.kind == "malformed"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("operation", [Operation.READ, Operation.WRITE, Operation.INCREMENT])
+def test_keys_of_records_are_for_transactions_only(operation: Operation, count: int) -> None:
+    argument: Argument = {Operation.READ: None, Operation.WRITE: b"x"}.get(operation, 1)
+    arguments: list[Argument] | None = None if argument is None else [argument] * count
+    others = [b"zebra"] * (count - 1)
+    for key in (b"\0", b"\0epaxos", b"\0epaxos\1", b"\0\0\0\5", b"\xff"):
+        check_batch(Batch(1, 1, 0, bytes([operation] * count), [key, *others], arguments), Limits())
+    for key in (RECORD, RECORDS):
+        with pytest.raises(CommandError, match="those are the service's own"):
+            check_batch(Batch(1, 1, 0, bytes([operation] * count), [*others, key], arguments), Limits())
+
+
 FINE: list[tuple[int, bytes, Argument]] = [
     (Operation.NULL, b"", None),
     (Operation.READ, b"1234", None),
@@ -236,11 +250,15 @@ FINE: list[tuple[int, bytes, Argument]] = [
     (Operation.PAUSE, b"", 0),
     (Operation.PAUSE, b"", 50),
     (Operation.MULTI, b"", [b"\x01\x02\x06", [b"a", b"b", b"a"], [None, b"x", -1]]),
+    (Operation.PREPARE, RECORD, [0, [[b"east", 0], [b"west", 3]], [b"\x01", [b"a"], [None]]]),
+    (Operation.VOTE, RECORD, 2**62 - 1),
+    (Operation.RESOLVE, RECORD, [True, [b"a", b"1234"]]),
+    (Operation.FORGET, RECORD, None),
 ]
 
 REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
-    ((10, b"", None), "unknown operation 10; known are 0 to 9"),
-    ((255, b"a", None), "unknown operation 255; known are 0 to 9"),
+    ((14, b"", None), "unknown operation 14; known are 0 to 13"),
+    ((255, b"a", None), "unknown operation 255; known are 0 to 13"),
     ((Operation.NULL, b"a", None), "NULL takes no key"),
     ((Operation.NULL, b"", b""), "NULL takes no argument"),
     ((Operation.READ, b"", None), "READ needs a key of 1 to 4 bytes"),
@@ -295,7 +313,36 @@ REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
     ),
     (
         (Operation.MULTI, b"", [b"\x01\xff", [b"a", b"b"], [None, None]]),
-        "unknown operation 255; known are 0 to 9 (position 1 of a MULTI)",
+        "unknown operation 255; known are 0 to 13 (position 1 of a MULTI)",
+    ),
+    (
+        (Operation.MULTI, b"", [b"\x0d", [RECORD], [None]]),
+        "MULTI may not hold operation 13 (its position 0)",
+    ),
+    ((Operation.VOTE, b"a", 0), "VOTE needs the key of a transaction's record"),
+    (
+        (Operation.FORGET, RECORD[:-8] + b"\x80" + bytes(7), None),
+        "FORGET needs the key of a transaction's record",
+    ),
+    ((Operation.FORGET, RECORD, b""), "FORGET takes no argument"),
+    ((Operation.VOTE, RECORD, -1), "VOTE of a generation needs an integer from 0 to 4611686018427387903"),
+    ((Operation.RESOLVE, RECORD, [1, [b"a"]]), "RESOLVE needs [whether it is committed, keys]"),
+    ((Operation.RESOLVE, RECORD, [True, [b""]]), "RESOLVE of a key of 0 bytes; 1 to 4 are allowed"),
+    (
+        (Operation.PREPARE, RECORD, [0, [[b"east", -1]], [b"\x01", [b"a"], [None]]]),
+        "PREPARE needs a generation, groups, of each its name and one, and the columns of a MULTI",
+    ),
+    (
+        (Operation.PREPARE, RECORD, [0, [[b"east", 0], [b"east", 0]], [b"\x01", [b"a"], [None]]]),
+        "PREPARE of 2 groups; 1 to 256, each once, are allowed",
+    ),
+    (
+        (Operation.PREPARE, RECORD, [0, [], [b"\x01", [b"a"], [None]]]),
+        "PREPARE of 0 groups; 1 to 256, each once, are allowed",
+    ),
+    (
+        (Operation.PREPARE, RECORD, [0, [[b"east", 0]], [b"\x00", [b""], [None]]]),
+        "PREPARE may not hold operation 0 (its position 0)",
     ),
 ]
 

@@ -1,0 +1,357 @@
+"""The blocking client of several groups: what `epaxos.Client` is for one cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from random import SystemRandom
+from threading import Lock
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self, cast
+
+from epaxos.client.blocking import Client
+from epaxos.client.commands import (
+    CasResult,
+    MultiAborted,
+    Op,
+    Result,
+    as_columns,
+    as_operations,
+    decode_parts,
+)
+from epaxos.client.options import TIMEOUT, check_timeout
+from epaxos.client.session.tickets import Uncopied
+from epaxos.errors import Busy, Locked, NoAnswer, OperationFailed, Refused, Untold
+from epaxos.groups.driving import Drive
+from epaxos.groups.map import Groups, load_groups
+from epaxos.groups.transaction import Answer, Fate, Transaction, record_key
+from epaxos.statemachine.batch import Columns
+from epaxos.statemachine.operations import KEYLESS, Outcome
+
+_RANDOM: Final = SystemRandom()
+_PATIENCE: Final = 0.02
+"""Seconds, at least, for which a lock is waited for before its transaction is ended from here: it may well live."""
+_AFTERWARDS: Final = 10.0
+"""Seconds for which unlocking goes on behind a call that has been answered."""
+_THREADS: Final = 64
+_LEAST: Final = 0.001
+
+
+class Coordinator:
+    """A name for transactions, and the generation in which it began at each group, once and for all."""
+
+    def __init__(self) -> None:
+        self.id = _RANDOM.getrandbits(64)
+        self.began: dict[bytes, int] = {}
+        self.number = 0
+
+
+class GroupClient(Uncopied):
+    """A blocking client of a service of several groups; threads may share it.
+
+    `groups` is the path of a `groups.toml`, or what `load_groups` made of it; `timeout` is how long a call may take, in
+    seconds. The methods, and what they raise, are those of `epaxos.Client`; `multi` may name keys of any groups, and is
+    executed as one, all or nothing. A command that meets the lock of such a transaction waits for it a moment, then
+    ends it, if whoever began it died, and goes on.
+
+    Raises:
+        ConfigError: the file, or a configuration that it names, is wrong.
+    """
+
+    def __init__(self, groups: str | Groups, *, timeout: float = TIMEOUT) -> None:
+        self._groups = load_groups(groups) if isinstance(groups, str) else groups
+        self._timeout = check_timeout(timeout)
+        self._clients: dict[bytes, Client] = {
+            group.name.encode(): Client(config=group.config, timeout=timeout) for group in self._groups.groups
+        }
+        self._pool = ThreadPoolExecutor(
+            _THREADS, "epaxos-groups"
+        )  # these wait for replicas, never for one another
+        self._parts = ThreadPoolExecutor(_THREADS, "epaxos-bulk")  # and these for those
+        self._slow = 0.0
+        self._lock = Lock()
+        self._coordinator = Coordinator()
+        self._drives: set[Drive] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"GroupClient({', '.join(self.groups)})"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups."""
+        return tuple(group.name for group in self._groups.groups)
+
+    def group_of(self, key: bytes) -> str:
+        """The name of the group that holds a key."""
+        return self._groups.of(key).name
+
+    def close(self) -> None:
+        """Wait up to a call's time until what is committed is unlocked, then close the connections."""
+        until = monotonic() + self._timeout
+        with self._lock:
+            drives = list(self._drives)
+        for drive in drives:
+            drive.wait(until)
+        for client in self._clients.values():
+            client.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._parts.shutdown(cancel_futures=True)
+
+    def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
+        """The value of a key, None if there is none."""
+        value: bytes | None = self.execute(Op.get(key), timeout=timeout)
+        return value
+
+    def put(self, key: bytes, value: bytes, *, timeout: float | None = None) -> None:
+        """Set the value of a key."""
+        self.execute(Op.put(key, value), timeout=timeout)
+
+    def write_read(self, key: bytes, value: bytes, *, timeout: float | None = None) -> bytes | None:
+        """Set the value of a key; returns the value before, None if there was none."""
+        previous: bytes | None = self.execute(Op.write_read(key, value), timeout=timeout)
+        return previous
+
+    def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Remove a key; returns whether there was one."""
+        found: bool = self.execute(Op.delete(key), timeout=timeout)
+        return found
+
+    def cas(
+        self, key: bytes, expected: bytes | None, new: bytes, *, timeout: float | None = None
+    ) -> CasResult:
+        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
+        result: CasResult = self.execute(Op.cas(key, expected, new), timeout=timeout)
+        return result
+
+    def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
+        """Add to the number under a key; returns the new number (see `Client.increment`)."""
+        number: int = self.execute(Op.increment(key, amount), timeout=timeout)
+        return number
+
+    def append(self, key: bytes, suffix: bytes, *, timeout: float | None = None) -> int:
+        """Add bytes to the end of a value; returns the new length (see `Client.append`)."""
+        length: int = self.execute(Op.append(key, suffix), timeout=timeout)
+        return length
+
+    def execute(self, operation: Op, *, timeout: float | None = None) -> Any:
+        """Execute a command on one key, made before; returns what the method of its name does."""
+        if operation.operation in KEYLESS:
+            raise Refused("a command without a key belongs to no group")
+        client = self._client_of(operation.key)
+        until = self._until(timeout)
+        return self._past_locks(lambda left: client.execute(operation, timeout=left), until)
+
+    def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Any]:
+        """Execute operations on keys of any groups as one, all or nothing; returns what each of them returns.
+
+        Raises:
+            MultiAborted: an operation failed (a kind of OperationFailed that names it); nothing has changed.
+            NoAnswer, Untold: it is not known, or not any more, whether it was executed; it is whole or not at all.
+        """
+        listed = as_operations(operations)
+        Op.multi(listed)  # what it refuses is refused here too
+        until = self._until(timeout)
+        places: dict[bytes, list[int]] = {}
+        for place, operation in enumerate(listed):
+            places.setdefault(self._groups.of(operation.key).name.encode(), []).append(place)
+        if len(places) == 1:
+            (name,) = places
+            results: list[Any] = self._past_locks(
+                lambda left: self._clients[name].multi(listed, timeout=left), until
+            )
+            return results
+        return self._across(listed, places, until)
+
+    def bulk(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Result]:
+        """Send many commands, those of a group in one frame, to all groups at once (see `Client.bulk`)."""
+        listed = as_operations(operations)
+        until = self._until(timeout)
+        places: dict[bytes, list[int]] = {}
+        for place, operation in enumerate(listed):
+            if operation.operation in KEYLESS:
+                raise Refused(f"operation {place} has no key, so it belongs to no group")
+            places.setdefault(self._groups.of(operation.key).name.encode(), []).append(place)
+        results = [Result()] * len(listed)
+        futures = {
+            name: self._parts.submit(self._bulk_of, name, [listed[place] for place in its], until)
+            for name, its in places.items()
+        }
+        for name, its in places.items():
+            for place, result in zip(its, futures[name].result(), strict=True):
+                results[place] = result
+        return results
+
+    def status(self, group: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """The status of a replica of a group (see `Client.status`)."""
+        if group not in self.groups:
+            raise Refused(f"no group {group}; there are {', '.join(self.groups)}")
+        return self._clients[group.encode()].status(timeout=timeout)
+
+    def resolve(
+        self, record: bytes, groups: Mapping[bytes, int], *, timeout: float | None = None
+    ) -> Fate | None:
+        """End a transaction that somebody else began, as `Locked` names it; its fate, None if that is not known."""
+        until = self._until(timeout)
+        return self._drive(Transaction(record, groups), until).fate(until)
+
+    def _until(self, timeout: float | None) -> float:
+        return monotonic() + (self._timeout if timeout is None else check_timeout(timeout))
+
+    def _client_of(self, key: bytes) -> Client:
+        return self._clients[self._groups.of(key).name.encode()]
+
+    def _past_locks(self, call: Callable[[float], Any], until: float) -> Any:
+        """What a call returns, once the locks that it meets are gone."""
+        patient = True
+        while True:
+            began = monotonic()
+            try:
+                return call(max(until - began, _LEAST))
+            except Locked as locked:
+                if monotonic() >= until:
+                    raise
+                self._slow = monotonic() - began
+                self._pass(locked, until, patient=patient)
+                patient = False
+
+    def _pass(self, lock: Locked, until: float, *, patient: bool) -> None:
+        """Wait for a lock to go, as long as a consensus takes that is under way, or end its transaction."""
+        if patient:
+            rest = max(_PATIENCE, 2 * self._slow) * _RANDOM.uniform(0.1, 1.0)
+            sleep(min(rest, max(until - monotonic(), 0.0)))
+            return
+        unknown = [name.decode(errors="replace") for name in lock.groups if name not in self._clients]
+        if unknown:
+            raise Refused(
+                f"a lock is of a transaction with group {unknown[0]}, which this client does not know"
+            )
+        self._drive(Transaction(lock.record, lock.groups), until).wait(until)
+
+    def _drive(self, driven: Transaction, until: float) -> Drive:
+        drive = Drive(driven, self._clients, self._pool, until + _AFTERWARDS)
+        with self._lock:
+            self._drives = {one for one in self._drives if not one.wait(0.0)} | {drive}
+        return drive
+
+    def _bulk_of(self, name: bytes, operations: list[Op], until: float) -> list[Result]:
+        """The commands of one group; those that met a lock are sent again, once it has gone."""
+        client = self._clients[name]
+        results = client.bulk(operations, timeout=max(until - monotonic(), _LEAST))
+        patient = True
+        while True:
+            locked = [place for place, result in enumerate(results) if isinstance(result.error, Locked)]
+            if not locked or monotonic() >= until:
+                return results
+            error = results[locked[0]].error
+            assert isinstance(error, Locked)
+            self._pass(error, until, patient=patient)
+            patient = False
+            again = client.bulk(
+                [operations[place] for place in locked], timeout=max(until - monotonic(), _LEAST)
+            )
+            for place, result in zip(locked, again, strict=True):
+                results[place] = result
+
+    # -- across groups ----------------------------------------------------------------------------------------
+
+    def _across(self, listed: Sequence[Op], places: Mapping[bytes, list[int]], until: float) -> list[Any]:
+        parts: dict[bytes, Columns] = {}
+        for name, its in places.items():
+            kinds, keys, arguments = as_columns([listed[place] for place in its])
+            parts[name] = kinds, keys, arguments or [None] * len(keys)
+        patient = True
+        while True:
+            began = monotonic()
+            driven = self._begin(parts, until)
+            fate = self._drive(driven, until).fate(until)
+            self._slow = monotonic() - began
+            if fate is Fate.COMMITTED and len(driven.answers) == len(parts):
+                return _joined(listed, places, driven.answers)
+            if fate is not Fate.ABORTED:
+                self._raise_unknown(fate)
+            lock = _judge(driven, listed, places)
+            if monotonic() >= until:
+                raise lock or Busy(
+                    "multi changed nothing: others ended it before all groups had voted, again and again"
+                )
+            if lock is not None:
+                self._pass(lock, until, patient=patient)
+            patient = not patient
+
+    def _begin(self, parts: Mapping[bytes, Columns], until: float) -> Transaction:
+        """A transaction under a name and number that no other has."""
+        with self._lock:
+            coordinator = self._coordinator
+            coordinator.number += 1
+            number = coordinator.number
+        for name in parts:
+            if name not in coordinator.began:
+                status = self._clients[name].status(timeout=max(until - monotonic(), _LEAST))
+                with self._lock:
+                    coordinator.began.setdefault(name, status["generation"])
+        groups = {name: coordinator.began[name] for name in parts}
+        return Transaction(record_key(coordinator.id, number), groups, parts)
+
+    def _raise_unknown(self, fate: Fate | None) -> NoReturn:
+        with self._lock:
+            self._coordinator = Coordinator()  # a session of this one may have ended
+        if fate is None:
+            raise NoAnswer(
+                "multi has not the votes of all groups in time; it is executed whole, or not at all"
+            )
+        if fate is Fate.COMMITTED:
+            raise Untold("multi was executed, but what it returns was lost")
+        raise Untold("multi has ended, and no group knows any more how: it was executed whole, or not at all")
+
+
+def _judge(driven: Transaction, listed: Sequence[Op], places: Mapping[bytes, list[int]]) -> Locked | None:
+    """Which lock a transaction met that was aborted, None if others ended it.
+
+    Raises:
+        OperationFailed: one of its operations failed.
+    """
+    for name, answer in driven.answers.items():
+        if answer.outcome == Outcome.LOCKED:
+            record, groups = cast("tuple[bytes, list[tuple[bytes, int]]]", answer.value)
+            return Locked(
+                "multi changed nothing: transactions across groups have locked its keys", record, dict(groups)
+            )
+        if answer.outcome == Outcome.ABORTED and answer.value is not None:
+            _fail(answer, [listed[place] for place in places[name]], places[name])
+        if answer.outcome == Outcome.TOO_LARGE:
+            raise OperationFailed(
+                "multi failed and changed nothing: what it returns is longer than a group allows"
+            )
+    return None
+
+
+def _joined(
+    listed: Sequence[Op], places: Mapping[bytes, list[int]], answers: Mapping[bytes, Answer]
+) -> list[Any]:
+    results: list[Any] = [None] * len(listed)
+    for name, its in places.items():
+        columns: Any = answers[name].value
+        for place, result in zip(its, decode_parts([listed[place] for place in its], *columns), strict=True):
+            results[place] = result
+    return results
+
+
+def _fail(answer: Answer, parts: Sequence[Op], its: Sequence[int]) -> None:
+    columns: Any = answer.value
+    try:
+        decode_parts(parts, *columns)
+    except MultiAborted as error:
+        text = str(error).replace(f"operation {error.part},", f"operation {its[error.part]},", 1)
+        raise MultiAborted(text, its[error.part], error.outcome) from None

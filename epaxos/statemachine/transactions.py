@@ -1,0 +1,234 @@
+"""Transactions across groups: the records of those that are under way here, and the locks that follow from them.
+
+A group is a cluster that holds part of the keys (`docs/groups.md`). Of a transaction that touches several, each group
+decides its own vote in its own log, so that the group is a write-once register with the fault tolerance of its
+consensus: Paxos commit (Gray and Lamport, "Consensus on transaction commit") with a register for each participant.
+The transaction is *committed* if and only if the vote of all its groups is PREPARED.
+
+=========== ============================== =========================================================================
+operation   argument                       what it does
+=========== ============================== =========================================================================
+PREPARE     [generation, groups, columns]  votes: PREPARED if the columns execute, as those of a MULTI; then nothing
+                                           is changed yet, all their keys are locked, and a record says so
+VOTE        generation                     tells the vote; where there is none, it is ABORTED from now on
+RESOLVE     [committed, keys]              executes the columns or drops them, and unlocks; without effect unless
+                                           `keys` are those of the record
+FORGET      None                           drops the record, unless it still locks
+=========== ============================== =========================================================================
+
+The key of all four is that of the record, `RECORDS` and the transaction's name: 8 bytes for who began it, its
+coordinator, and 8 for a number that counts up. So the protocol orders what concerns one transaction, and a record is
+an ordinary value: checkpoints, transfers, backups and digests hold it without knowing of it. `groups` names all the
+groups, each with the generation in which the coordinator began there, and is kept so that whoever meets a lock can end
+the transaction of a coordinator that died.
+
+**A vote stands for ever, its record does not.** A PREPARE that comes late must not vote after a VOTE was told that
+there is none, or again after its record was forgotten: another group may have dropped its part meanwhile, and the
+coordinator, who has that group's earlier answer, would take both for a commit. So PREPARE and VOTE claim the
+transaction's number in the coordinator's session (`statemachine.sessions`), which remembers exactly which numbers were
+claimed, in one interval most of the time, and ends as all sessions do; a PREPARE of a session that has ended changes
+nothing. So a vote of ABORTED needs no record. Where the number is claimed or the session has ended, and no record
+stands, VOTE answers FORGOTTEN: the group voted ABORTED, or the transaction is over everywhere (`groups.transaction`,
+rule 4). A coordinator begins once at a group, in one generation, and never again under the same name.
+
+**A lock is met by whoever touches the key**, readers too: the command ends as LOCKED, with the record's key and the
+groups, and changes nothing. Nobody waits inside a replica, so there is no deadlock. A PREPARE that meets a lock votes
+ABORTED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, cast
+
+import msgpack
+
+from epaxos.errors import InvariantError
+from epaxos.statemachine.batch import (
+    Argument,
+    Bounds,
+    Groups,
+    is_generation,
+    multi_columns,
+    prepared_columns,
+    resolved_keys,
+)
+from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORD_KEY, RECORDS, Operation, Outcome
+from epaxos.statemachine.sessions import Sessions
+from epaxos.statemachine.store import Result, Store
+
+_INVALID: Final[Result] = (int(Outcome.ABORTED), None)
+_OK: Final[Result] = (int(Outcome.DONE), None)
+_NUMBERS_END: Final = b"\x80"  # numbers are below 2**63, as those of requests
+
+
+class Record(NamedTuple):
+    """Of a transaction that was prepared here: what it locks and would execute, then what became of it.
+
+    `committed` is None as long as nobody has told; `columns` are there as long as they may have to be executed, under
+    the `bounds` with which they were tried.
+    """
+
+    committed: bool | None
+    groups: Groups
+    keys: list[bytes]
+    columns: list[object] | None = None
+    bounds: tuple[int, int] | None = None
+
+    @property
+    def locks(self) -> bool:
+        """Whether the keys are locked."""
+        return self.committed is None
+
+
+class Transactions:
+    """The transactions of one replica's store, owned by the same thread."""
+
+    __slots__ = ("_handlers", "_locks", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._locks: dict[bytes, bytes] = {}  # a locked key -> the key of the record
+        self._handlers: dict[int, Callable[[bytes, Argument, Sessions], Result]] = {
+            Operation.PREPARE: self._prepare,
+            Operation.VOTE: self._vote,
+            Operation.RESOLVE: self._resolve,
+            Operation.FORGET: self._forget,
+        }
+
+    def __len__(self) -> int:
+        """How many keys are locked."""
+        return len(self._locks)
+
+    def note(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Values came from a checkpoint; records among them lock and unlock. Before they are in the store."""
+        for key, value in items:
+            if key.startswith(RECORDS):
+                self._unlock(key)
+                if value is not None:
+                    self._lock(key, _decode(value))
+
+    def concern(self, operations: bytes, keys: Iterable[bytes]) -> bool:
+        """Whether one of these commands may be of a transaction, or meet a lock."""
+        if not OF_TRANSACTIONS.isdisjoint(operations):
+            return True
+        return bool(self._locks) and (
+            Operation.MULTI in operations or not self._locks.keys().isdisjoint(keys)
+        )
+
+    def execute(self, operation: int, key: bytes, argument: Argument, sessions: Sessions) -> Result | None:
+        """Execute a command of a transaction, or one that meets a lock; None for any other."""
+        handler = self._handlers.get(operation)
+        if handler is not None:
+            return handler(key, argument, sessions) if is_record_key(key) else _INVALID
+        if not self._locks:
+            return None
+        columns = multi_columns(argument) if operation == Operation.MULTI else None
+        return self._locked(columns[1] if columns else (key,))
+
+    def _locked(self, keys: Iterable[bytes]) -> Result | None:
+        """The outcome for whoever touches some keys, None if none is locked; that of the first that is."""
+        for key in keys:
+            if (held := self._locks.get(key)) is not None:
+                return int(Outcome.LOCKED), [held, self._record(held).groups]
+        return None
+
+    def _prepare(self, key: bytes, argument: Argument, sessions: Sessions) -> Result:
+        columns = prepared_columns(argument)
+        if columns is None:
+            return _INVALID
+        generation, groups, _ = cast("tuple[int, Groups, object]", argument)
+        claimed = _claim(key, generation, sessions)
+        if claimed is None:
+            return int(Outcome.EXPIRED), None
+        if not claimed:
+            return _INVALID
+        outcome = self._locked(columns[1]) or self._store.attempt(columns, keep=False)
+        if outcome[0] == Outcome.DONE:
+            keys = sorted(set(columns[1]))
+            record = Record(None, groups, keys, list(columns), self._store.bounds)
+            self._lock(key, record)
+            self._write(key, record)
+        return outcome
+
+    def _vote(self, key: bytes, generation: Argument, sessions: Sessions) -> Result:
+        if not is_generation(generation):
+            return _INVALID
+        record = self._find(key)
+        if record is not None:
+            return int(Outcome.DONE), [True, record.committed, record.keys]
+        if _claim(key, cast("int", generation), sessions):
+            return int(Outcome.DONE), [False, None, []]
+        return int(Outcome.FORGOTTEN), None
+
+    def _resolve(self, key: bytes, argument: Argument, _: Sessions) -> Result:
+        keys = resolved_keys(argument)
+        if keys is None:
+            return _INVALID
+        record = self._find(key)
+        if record is None or not record.locks or keys != record.keys:
+            return _OK
+        committed = cast("list[bool]", argument)[0]
+        self._unlock(key)
+        if committed:
+            self._apply(key, record)
+        self._write(key, Record(committed, record.groups, keys))
+        return _OK
+
+    def _apply(self, key: bytes, record: Record) -> None:
+        """Execute what was tried: the keys were locked since, so that it comes to the same."""
+        columns = multi_columns(record.columns)
+        if columns is None or record.bounds is None:
+            raise InvariantError(f"the record {key.hex()} locks, and holds nothing to execute")
+        outcome, _ = self._store.redo(columns, Bounds(*record.bounds))
+        if outcome != Outcome.DONE:
+            raise InvariantError(
+                f"transaction {key.hex()} was prepared, and ended as {Outcome(outcome).name}"
+            )
+
+    def _forget(self, key: bytes, _argument: Argument, _sessions: Sessions) -> Result:
+        record = self._find(key)
+        if record is not None and not record.locks:
+            self._store.put(key, None)
+        return _OK
+
+    def _find(self, key: bytes) -> Record | None:
+        value = self._store.get(key)
+        return None if value is None else _decode(value)
+
+    def _record(self, key: bytes) -> Record:
+        record = self._find(key)
+        if record is None:
+            raise InvariantError(f"the record {key.hex()} locks keys, and is not there")
+        return record
+
+    def _write(self, key: bytes, record: Record) -> None:
+        self._store.put(key, msgpack.packb(tuple(record)))
+
+    def _lock(self, key: bytes, record: Record) -> None:
+        if record.locks:
+            self._locks.update(dict.fromkeys(record.keys, key))
+
+    def _unlock(self, key: bytes) -> None:
+        record = self._find(key)
+        if record is not None and record.locks:
+            for locked in record.keys:
+                if self._locks.get(locked) == key:  # a checkpoint may have brought the next one's lock before
+                    del self._locks[locked]
+
+
+def is_record_key(key: bytes) -> bool:
+    """Whether a key is one that a transaction's record may have."""
+    return len(key) == RECORD_KEY and key.startswith(RECORDS) and key[-8:] < _NUMBERS_END
+
+
+def _claim(key: bytes, generation: int, sessions: Sessions) -> bool | None:
+    """Take a transaction's number in its coordinator's session: False if it is taken, None if that has ended."""
+    coordinator, number = int.from_bytes(key[-16:-8], "big"), int.from_bytes(key[-8:], "big")
+    session = sessions.admit(coordinator, generation)
+    return None if session is None else session.claim(number, number + 1)
+
+
+def _decode(value: bytes) -> Record:
+    committed, groups, keys, columns, bounds = msgpack.unpackb(value)
+    return Record(committed, groups, keys, columns, bounds)
