@@ -37,9 +37,9 @@ from epaxos.inspection.contents import read_contents
 from epaxos.protocol.contract import Propose
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Phase
-from epaxos.statemachine.batch import Limits, decode_batch, encode_batch, make_payload
+from epaxos.statemachine.batch import Batch, Limits, decode_batch, encode_batch, make_payload
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 from epaxos.storage.reading import Reading
 
 VALUES = {b"one": b"1", b"two": b"2" * 1000, b"\x00": b""}
@@ -396,3 +396,27 @@ def test_backup_of_what_is_not_there(run: Callable[..., Result], tmp_path: Path)
     assert "there is no data directory" in result.stderr
     assert result.stderr.endswith(": check the path; a replica makes it when it first starts\n")
     assert run("backup", "-c", tmp_path / "old.toml", "delta", tmp_path / "f").exit_code == 2
+
+
+def test_a_transaction_under_way_goes_on_in_the_new_cluster(tmp_path: Path) -> None:
+    """Its record may be longer than any value."""
+    key, keys, values = RECORDS + bytes(15) + b"\1", [b"a", b"b", b"c"], [b"x" * 600] * 3
+    columns: list[object] = [b"\2\2\2", keys, values]
+    machine = StateMachine(Limits(), time.sleep)
+    begun = Batch(1, 1, 0, bytes([Operation.PREPARE]), [key], [[0, [[b"east", 0], [b"west", 0]], columns]])
+    machine.apply(make_payload([begun]))
+    source = configuration(tmp_path / "a", n=1)
+    target = _with(configuration(tmp_path / "b", n=1, name="b"), max_value=1000)
+    engine = open_directory(source, "alpha")
+    checkpoint_of(engine, machine, (-1,))
+    engine.close()
+    with BackupFile(backed_up(source, tmp_path / "file")) as backup:
+        restore(target, backup)
+    parts = make_parts(target, 0)
+    parts.disk.engine.close()
+    met = Batch(2, 1, 0, bytes([Operation.READ]), [b"b"], None)
+    (locked,) = parts.machine.apply(make_payload([met]))
+    assert locked.outcomes == bytes([Outcome.LOCKED])
+    ended = Batch(3, 1, 0, bytes([Operation.RESOLVE]), [key], [[True, keys]])
+    met_again = Batch(3, 2, 0, bytes([Operation.READ]), [b"b"], None)
+    assert parts.machine.apply(make_payload([ended, met_again]))[1].values == [b"x" * 600]

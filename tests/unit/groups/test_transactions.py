@@ -255,6 +255,25 @@ def run(seed: int) -> tuple[str | None, World]:
     return world.verdict(), world
 
 
+def test_locks_come_and_go_with_records_of_a_checkpoint() -> None:
+    ours, theirs = (StateMachine(Limits(), lambda _: None) for _ in range(2))
+    key = record_key(1, 1)
+    columns: list[object] = [b"\2", [FLAG], [b"x"]]
+    begun = Batch(9, 1, 0, bytes([Operation.PREPARE]), [key], [[0, [[b"east", 0]], columns]])
+    theirs.apply(make_payload([begun]))
+    ours.merge(theirs.digest_source().data.items())
+    assert ours.apply(make_payload([reading(2)]))[0].outcomes == bytes([Outcome.LOCKED])
+    ended = Batch(9, 2, 0, bytes([Operation.RESOLVE]), [key], [[True, [FLAG]]])
+    theirs.apply(make_payload([ended]))
+    ours.merge(theirs.digest_source().data.items())
+    assert ours.apply(make_payload([reading(3)]))[0].values == [b"x"]
+    assert theirs.apply(make_payload([reading(3)]))[0].values == [b"x"]
+
+
+def reading(client: int) -> Batch:
+    return Batch(client, 1, 0, bytes([Operation.READ]), [FLAG], None)
+
+
 # -- what goes wrong without a rule -------------------------------------------------------------------------------
 
 
