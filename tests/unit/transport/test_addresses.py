@@ -99,3 +99,12 @@ def test_the_wildcard_of_ipv6_is_that_of_both_families() -> None:
             stack.enter_context(made)
         for address in ("127.0.0.1", "::1"):
             socket.create_connection((address, port), timeout=5).close()
+
+
+def test_answers_of_a_page_do_not_wait_for_an_acknowledgement() -> None:
+    port = free_port()
+    (listening,) = listen_tcp(alpha(port), "metrics_port", ["127.0.0.1"])
+    with listening, socket.create_connection(("127.0.0.1", port), timeout=5):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
