@@ -9,7 +9,6 @@ payload). Else a peer would seem silent, and its answers late, just because payl
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -17,6 +16,7 @@ from typing import Final, NamedTuple
 import zmq
 
 from epaxos.actors.mailbox import readable
+from epaxos.checksum import crc32
 from epaxos.metrics import ReplicaStats
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
@@ -79,7 +79,7 @@ def outgoing(name: str, encoded: bytes, overtakes: bool) -> Outgoing:  # noqa: F
     """A message that is to be sent, to one peer or to several."""
     if len(encoded) < LARGE:
         return Outgoing(name, encoded, overtakes)
-    return Outgoing(name, b"", overtakes, Part(zmq.Frame(encoded, copy=True), zlib.crc32(encoded)))
+    return Outgoing(name, b"", overtakes, Part(zmq.Frame(encoded, copy=True), crc32(encoded)))
 
 
 class Link:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -11,6 +10,7 @@ import zmq
 
 from epaxos.actors.amnesia import advice
 from epaxos.actors.mailbox import address_of
+from epaxos.checksum import crc32
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
@@ -214,7 +214,7 @@ def _joined(messages: Sequence[bytes | int], parts: Sequence[zmq.Frame]) -> list
             joined.append(message)
             continue
         part = next(rest).buffer
-        if zlib.crc32(part) != message:
+        if crc32(part) != message:
             raise FrameError("checksum", "message with a wrong checksum")
         joined.append(part)
     return joined

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from random import SystemRandom
 from typing import Final, TypeVar
-from zlib import crc32
 
+from epaxos.checksum import crc32
 from epaxos.errors import DataCorrupt, EpaxosError, FrameError, StorageError, WriteFailed
 from epaxos.protocol.registers.acceptor import Acceptor
 from epaxos.protocol.registers.values import (

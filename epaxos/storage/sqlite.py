@@ -28,8 +28,8 @@ from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
+from epaxos.checksum import crc32
 from epaxos.errors import DataCorrupt, RowRefused, StorageError, WriteFailed
 from epaxos.storage.directory import DataDirectory, make_private_file
 from epaxos.storage.parts import PART, SCHEMA, Parts, Value, whole

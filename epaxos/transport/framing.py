@@ -14,10 +14,10 @@ drop and never a different command or promise. It is no protection against an ad
 from __future__ import annotations
 
 import struct
-import zlib
 from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
+from epaxos.checksum import crc32
 from epaxos.errors import FrameError
 
 Body: TypeAlias = bytes | memoryview
@@ -86,7 +86,7 @@ class Frame(NamedTuple, Generic[BodyT]):
 def seal(kind: int, cluster: int, body: bytes) -> bytes:
     """Put the header before a body."""
     head = _HEAD.pack(MAGIC, WIRE_VERSION, kind, cluster)
-    return head + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body
+    return head + _CHECKSUM.pack(crc32(body, crc32(head))) + body
 
 
 def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
@@ -108,7 +108,7 @@ def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
         raise FrameError("malformed", "frame does not begin with the magic bytes of epaxos")
     body = frame[HEADER_SIZE:]
     (checksum,) = _CHECKSUM.unpack_from(frame, _HEAD.size)
-    if checksum != zlib.crc32(body, zlib.crc32(frame[: _HEAD.size])):
+    if checksum != crc32(body, crc32(frame[: _HEAD.size])):
         raise FrameError("checksum", "frame with a wrong checksum")
     if version != WIRE_VERSION:
         raise FrameError("version", f"wire version {version}; this replica speaks {WIRE_VERSION}")
