@@ -166,6 +166,8 @@ class Forge:
             Kind.REFUSED: msgpack.packb((1, 1, 1, 0, "no")),
             Kind.STATUS: msgpack.packb((1, {})),
             Kind.STATUS_REPLY: msgpack.packb((1, {"name": "alpha"})),
+            Kind.ASK: msgpack.packb((1, 1, 1, 0, b"")),
+            Kind.ANSWER: msgpack.packb((1, 1, b"")),
         }
         return [self._seal(kind, bodies[kind])]
 
