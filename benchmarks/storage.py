@@ -58,7 +58,7 @@ class Ours:
     """The engine of the package, under each sync."""
 
     def __init__(self, directory: Path, sync: str = "always") -> None:
-        identity = Identity(1, 3, 0, "alpha")
+        identity = Identity(1, "alpha")
         self.engine: Engine = open_engine("sqlite", directory, identity, sync, 0.1, create=True)
         self.write = self.engine.write_log
         self.drop = self.engine.drop_log

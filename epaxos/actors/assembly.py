@@ -15,12 +15,13 @@ from epaxos.checkpoint.loading import load
 from epaxos.checkpoint.transfer import BYTES_AT_A_TIME, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.config import Config
-from epaxos.errors import StorageError
+from epaxos.errors import StorageError, WrongIdentity
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos import state as epaxos
 from epaxos.protocol.ids import Row
-from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS, Kind
+from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.protocol.quorums import Quorums
 from epaxos.statemachine.batch import REPLY_HEAD, Limits, decode_payload
@@ -49,7 +50,6 @@ def limits_of(config: Config) -> Limits:
 class Disk(NamedTuple):
     """What of a replica outlives its process.
 
-    incarnation   the number that this data directory was given when it was made
     incarnations  those of the peers that were ever heard of, by row
     kept          how much peers had kept when that was last noted, by row
     """
@@ -57,18 +57,18 @@ class Disk(NamedTuple):
     engine: Engine
     journal: Journal
     keeper: Keeper
-    incarnation: int
     incarnations: dict[Row, int]
     kept: dict[Row, int]
 
 
 class Parts(NamedTuple):
-    """What a Replica drives; `resumes` is whether it has a past."""
+    """What a Replica drives, in the epoch of a `configuration`; `resumes` is whether it has a past."""
 
     core: Core[Any]
     machine: StateMachine
     disk: Disk
     stats: ReplicaStats
+    configuration: Configuration
     resumes: bool
 
 
@@ -79,7 +79,7 @@ def make_parts(config: Config, row: Row) -> Parts:
         StorageError: the directory cannot be used.
     """
     replica = config.replicas[row]
-    identity = Identity(config.identity, config.n, row, replica.name, config.protocol)
+    identity = Identity(config.identity, replica.name)
     storage = config.storage
     engine = open_engine(
         storage.engine,
@@ -91,6 +91,9 @@ def make_parts(config: Config, row: Row) -> Parts:
     )
     try:
         return _load(config, row, engine)
+    except WrongIdentity as error:
+        engine.close()
+        raise WrongIdentity(f"{storage.directory_of(replica.name)}: {error}") from error
     except BaseException:
         # What is wrong with the data is to be told, not that it was still being read.
         with suppress(StorageError):
@@ -100,15 +103,10 @@ def make_parts(config: Config, row: Row) -> Parts:
 
 def _load(config: Config, row: Row, engine: Engine) -> Parts:
     kind = KINDS[config.protocol]
-    rows = kind.rows(config.n)
     lasting = engine.name != MemoryEngine.name
-    journal = Journal(engine, rows, decode_payload, lasting=lasting, view=kind.view)
+    journal = Journal(engine, config.initial, decode_payload, lasting=lasting)
     log = journal.load()
-    incarnation = log.incarnations.pop(row, None)
-    if incarnation is None:
-        incarnation = secrets.randbits(64) or 1
-        journal.remember(row, incarnation)
-    checkpoint = Fetched(rows, kind.width(config.n), decode_payload)
+    checkpoint = Fetched(log.configuration, decode_payload)
     _read_checkpoint(engine, checkpoint)
     durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
     settings = _SETTINGS[kind.name](config, row)
@@ -124,11 +122,13 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
         list(PAGES[kind.name].names.values()),
         config.slow_quorum,
         kind,
+        log.configuration.epoch,
     )
-    keeper = _make_keeper(config, kind, core, machine, engine)
+    keeper = _make_keeper(config, log.configuration, core, machine, engine)
     keeper.writer.loaded(checkpoint)
-    disk = Disk(engine, journal, keeper, incarnation, log.incarnations, log.kept)
-    return Parts(core, machine, disk, stats, bool(log.records) or checkpoint.complete)
+    disk = Disk(engine, journal, keeper, log.incarnations, log.kept)
+    resumes = bool(log.records) or checkpoint.complete
+    return Parts(core, machine, disk, stats, log.configuration, resumes)
 
 
 def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
@@ -175,12 +175,15 @@ _SETTINGS: Final[dict[str, Callable[[Config, Row], Any]]] = {
 
 
 def _make_keeper(
-    config: Config, kind: Kind, core: Core[Any], machine: StateMachine, engine: Engine
+    config: Config,
+    configuration: Configuration,
+    core: Core[Any],
+    machine: StateMachine,
+    engine: Engine,
 ) -> Keeper:
-    writer = CheckpointWriter(core, machine, engine.stage_state, engine.snapshot_state)
+    writer = CheckpointWriter(core, machine, configuration, engine.stage_state, engine.snapshot_state)
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
-    rows = kind.rows(config.n)
-    source = Source(rows, _LEASE * config.timeout, engine.snapshot_state, _number, chunk)
+    source = Source(_LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage
     settings = KeeperSettings(storage.checkpoint, storage.checkpoint_instances, config.timeout / 2)
     return Keeper(
@@ -188,7 +191,7 @@ def _make_keeper(
         writer,
         source,
         settings,
-        lambda: Fetched(rows, core.width, decode_payload),
+        lambda: Fetched(configuration, decode_payload),
         _number,
     )
 

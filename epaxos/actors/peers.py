@@ -15,6 +15,7 @@ from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
+from epaxos.protocol.membership import Configuration
 from epaxos.transport.codec import Beat, Codec, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
 from epaxos.transport.pages import PAGES, PeerMessage
@@ -41,12 +42,14 @@ class Opened(NamedTuple):
 class Known(NamedTuple):
     """What the data directory says of this replica and its peers.
 
+    configuration in which it votes
     incarnation   this replica's
     incarnations  those of the peers that were ever heard of, by row
     kept          how much peers had kept when that was last noted, by row
     remember      makes a peer's incarnation durable
     """
 
+    configuration: Configuration
     incarnation: int
     incarnations: Mapping[Row, int]
     kept: Mapping[Row, int]
@@ -80,7 +83,9 @@ class Peers:
         self._codec = codec
         self._stats = stats
         self._refuse = refuse
-        self._names = [replica.name for replica in config.replicas]
+        self._configuration = known.configuration
+        self._digest = known.configuration.digest
+        self._names = known.configuration.names
         self._incarnation = known.incarnation
         self._incarnations = dict(known.incarnations)
         self._remember = known.remember
@@ -128,6 +133,8 @@ class Peers:
 
     def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> PeerRequest:
         request = self._read(parts)
+        if request.digest != self._digest:
+            raise FrameError("cluster", self._disagreeing(self._names[request.sender]))
         if request.sender == self._row:
             raise FrameError("duplicate_name", f"a second replica calls itself {self._names[self._row]}")
         known = self._incarnations.get(request.sender)
@@ -180,6 +187,13 @@ class Peers:
         return (
             f"{name} runs on an earlier copy of its data directory: it lacks {missing} or more of the instances "
             f"and promises that it had kept, and may not vote. Stop it; {advice(self._config, name)}"
+        )
+
+    def _disagreeing(self, name: str) -> str:
+        own = self._configuration
+        return (
+            f"{name} and this replica do not mean the same by epoch {own.epoch}: here it is {', '.join(own.names)} "
+            f"(f {own.f}, e {own.e}, protocol {own.protocol!r}); compare the configuration files"
         )
 
     def _forgetful(self, name: str) -> str:

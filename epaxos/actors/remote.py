@@ -49,6 +49,7 @@ class Heard(NamedTuple):
 class RemoteSettings:
     """What a Remote has to know; times in seconds.
 
+    epoch, digest  the configuration that both are of (`protocol.membership`)
     timeout       a peer silent for this long, or for some round trips, is offline
     beacon        interval of beacons and of heartbeats
     commit_delay  how long a deferrable message waits at most
@@ -62,6 +63,8 @@ class RemoteSettings:
     port: int
     cluster: int
     incarnation: int
+    epoch: int
+    digest: int
     timeout: float
     beacon: float
     commit_delay: float
@@ -270,7 +273,17 @@ class Remote(HostedActor):
         kept = (
             None if beat is None else self._kept()
         )  # other frames may be read after heartbeats that say more
-        request = PeerRequest(settings.me, settings.incarnation, encoded, hears, self._addressee, kept, beat)
+        request = PeerRequest(
+            settings.me,
+            settings.incarnation,
+            encoded,
+            hears,
+            self._addressee,
+            kept,
+            beat,
+            settings.epoch,
+            settings.digest,
+        )
         return seal(Kind.PEER, settings.cluster, encode_envelope(request))
 
     def _set_online(self, *, online: bool, reason: str) -> None:

@@ -93,7 +93,7 @@ class Replica(pykka.ThreadingActor):
         self._parts = parts
         self._kind = KINDS[config.protocol]
         self._hosts = hosts
-        self._core, self._machine, disk, self._stats, _ = parts
+        self._core, self._machine, disk, self._stats, *_ = parts
         shell = Shell(self._perform, self._send_later, self._tell)
         self._durability = Durability(config, parts, shell)
         self._standing = standing
@@ -124,10 +124,22 @@ class Replica(pykka.ThreadingActor):
         self._peers = Peers(
             config,
             row,
-            Codec(config.n, decode_payload, PAGES[config.protocol], self._kind.rows(config.n)),
+            Codec(
+                parts.configuration.n,
+                decode_payload,
+                PAGES[parts.configuration.protocol],
+                self._kind.rows(parts.configuration.n),
+                parts.configuration.epoch,
+            ),
             self._stats,
             self._refuse,
-            Known(disk.incarnation, disk.incarnations, disk.kept, disk.journal.remember),
+            Known(
+                parts.configuration,
+                disk.engine.incarnation,
+                disk.incarnations,
+                disk.kept,
+                disk.journal.remember,
+            ),
         )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
@@ -199,7 +211,9 @@ class Replica(pykka.ThreadingActor):
             host=address.host,
             port=address.port,
             cluster=config.fingerprint,
-            incarnation=self._parts.disk.incarnation,
+            incarnation=self._parts.disk.engine.incarnation,
+            epoch=self._parts.configuration.epoch,
+            digest=self._parts.configuration.digest,
             timeout=config.timeout,
             beacon=config.beacon,
             commit_delay=config.commit_delay,

@@ -52,6 +52,7 @@ def describe(
         "remembered": core.remembered,
         "proposals": stats.proposals,
         "commits": commits,
+        "epoch": parts.configuration.epoch,
         "protocol": config.protocol,
         "leader": None if core.leader is None else config.replicas[core.leader].name,
         "ballot": core.ballot,

@@ -26,9 +26,11 @@ import msgpack
 from epaxos.checkpoint.rows import SESSION, VALUE, Row
 from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
+from epaxos.protocol.membership import Configuration
 from epaxos.storage.directory import sync_directory
+from epaxos.storage.journal import read_configuration
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised with every change that an earlier version would misread."""
 
 _MAGIC: Final = b"epaxos backup\r\n\x1a"
@@ -42,7 +44,8 @@ class Header(NamedTuple):
 
     version   of the program that wrote it
     time      when, in UTC, as in ISO 8601
-    cluster   whose promises stood beside it (`Config.identity`); n is how many replicas that cluster had
+    cluster   whose promises stood beside it (`Config.identity`)
+    configuration  of the epoch in which it is a cut
     replica   name of the one that it is from
     executed  per row, up to where everything had executed
     generation  how many collections had (`statemachine.sessions`)
@@ -51,7 +54,7 @@ class Header(NamedTuple):
     version: str
     time: str
     cluster: int
-    n: int
+    configuration: Configuration
     replica: str
     executed: Vector
     generation: int
@@ -202,7 +205,8 @@ class BackupFile:
         if found != FORMAT:
             raise BackupError(f"{self.name} is in format {found}; this version reads format {FORMAT}")
         header = Header(**fields)
-        return header._replace(executed=tuple(header.executed))
+        configuration = read_configuration(header.configuration)
+        return header._replace(configuration=configuration, executed=tuple(header.executed))
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -39,12 +39,13 @@ from epaxos.checkpoint.rows import (
 from epaxos.config import Config
 from epaxos.errors import BackupError, ConfigError, FrameError, StorageError
 from epaxos.protocol.ids import Row as ReplicaRow
+from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.batch import decode_payload
 from epaxos.statemachine.sessions import Sessions
 from epaxos.statemachine.transactions import is_record_key
 from epaxos.storage.directory import sync_directory
 from epaxos.storage.engine import Engine, Identity, open_engine
-from epaxos.storage.journal import Journal
+from epaxos.storage.journal import Journal, rows_of
 
 _ROWS: Final = 1000
 """Keys in a block."""
@@ -71,7 +72,7 @@ def restore(config: Config, backup: BackupFile) -> Restored:
     for place in places:
         _check_free(place)
     keys, sessions = _check_rows(config, backup)
-    incarnations = {row: secrets.randbits(64) for row in range(config.n)}
+    incarnations = {row: secrets.randbits(64) or 1 for row in range(config.n)}
     made = [place.with_name(f".{place.name}.restoring") for place in places]
     try:
         for row, directory in enumerate(made):
@@ -139,25 +140,27 @@ def _fill(
 ) -> None:
     """Write one directory, under a name that no replica has."""
     shutil.rmtree(directory, ignore_errors=True)  # what an attempt before this one left
-    identity = Identity(config.identity, config.n, row, config.replicas[row].name, config.protocol)
+    identity = Identity(config.identity, config.replicas[row].name, incarnations[row])
     engine = open_engine(config.storage.engine, directory, identity, "always", 1.0, create=True)
     try:
-        _stage(engine, backup, identity.rows)
+        _stage(engine, backup, config.initial)
         engine.commit_state()
-        journal = Journal(engine, identity.rows, decode_payload)
+        journal = Journal(engine, config.initial, decode_payload)
+        journal.load()
         for replica, incarnation in incarnations.items():
             journal.remember(replica, incarnation)
     finally:
         engine.close()
 
 
-def _stage(engine: Engine, backup: BackupFile, rows_of_the_log: int) -> None:
+def _stage(engine: Engine, backup: BackupFile, configuration: Configuration) -> None:
     engine.stage_state([row for row in backup.rows() if row[0][:1] == SESSION])
     values = (row for row in backup.rows() if row[0][:1] == VALUE)
     for number, some in enumerate(in_blocks(values, _ROWS, _weigh)):
         keys, stored = zip(*some, strict=True)
         engine.stage_state([(block_key(VALUE, 1, number), value_block([key[1:] for key in keys], stored))])
-    engine.stage_state([meta_row(Meta((-1,) * rows_of_the_log, (), backup.header.generation))])
+    nothing = (-1,) * rows_of(configuration)
+    engine.stage_state([meta_row(Meta(configuration, nothing, (), backup.header.generation))])
 
 
 def _weigh(rows: Sequence[Row]) -> int:

@@ -37,7 +37,7 @@ def save(reading: Reading, target: Path | BinaryIO, wanted: Vector, timeout: flo
             __version__,
             datetime.now(UTC).isoformat(timespec="seconds"),
             reading.identity.cluster,
-            reading.identity.n,
+            meta.configuration,
             reading.identity.name,
             meta.executed,
             meta.generation,
@@ -54,7 +54,7 @@ def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnap
         try:
             blob = snapshot.get(META)
             if blob is not None:
-                meta = read_meta(blob, reading.identity.rows)
+                meta = read_meta(blob)
                 if all(map(ge, meta.executed, wanted)):
                     return snapshot, meta
         except BaseException:

@@ -22,21 +22,25 @@ from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Columns
 from epaxos.protocol.ids import Vector
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance, Phase
+from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.sessions import Sessions
+from epaxos.storage.journal import rows_of
 from epaxos.storage.records import check_width, decode_whole
 
 
 class Fetched:
-    """The parts of a checkpoint of n rows, collected from its rows. Those of blocks come ascending.
+    """The parts of a checkpoint of a configuration, collected from its rows. Those of blocks come ascending.
 
     It is held in memory until it is complete: merging a part of one and then all of another would leave values without
     the executions that made them. Each row is looked at as it comes: once merging has begun it is too late to refuse.
     """
 
-    def __init__(self, n: int, width: int, decode_command: Callable[[bytes], Command]) -> None:
-        self._n = n
-        self._width = width
+    def __init__(self, configuration: Configuration, decode_command: Callable[[bytes], Command]) -> None:
+        self._configuration = configuration
+        self._n = rows_of(configuration)
+        self._width = KINDS[configuration.protocol].width(configuration.n)
         self._decode = decode_command
         self._last_block = b""
         self._index: list[tuple[list[bytes], Columns]] = []
@@ -122,7 +126,13 @@ class Fetched:
         self.blocks[key] = len(blob)
 
     def _take_meta(self, _: bytes, value: bytes) -> None:
-        self._meta = read_meta(value, self._n)
+        meta = read_meta(value)
+        if meta.configuration != self._configuration:
+            raise StorageError(
+                f"the checkpoint is of epoch {meta.configuration.epoch} with {', '.join(meta.configuration.names)}, "
+                "which is another configuration"
+            )
+        self._meta = meta
 
     def _take_session(self, key: bytes, value: bytes) -> None:
         row = read_session(value)

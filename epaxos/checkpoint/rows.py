@@ -27,6 +27,8 @@ import msgpack
 from epaxos.errors import StorageError
 from epaxos.protocol.contract import Columns
 from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.membership import Configuration
+from epaxos.storage.journal import read_configuration, rows_of
 
 Row: TypeAlias = tuple[bytes, bytes]
 Change: TypeAlias = "tuple[bytes, bytes | None]"
@@ -51,11 +53,13 @@ _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 class Meta(NamedTuple):
     """What is known of a checkpoint as a whole.
 
-    executed    up to where each row had executed
-    vectors     what the core remembers of whole rows (`Core.vectors`), or nothing
-    generation  how many collections had executed (`statemachine.sessions`)
+    configuration  of the epoch in which it is a cut
+    executed       up to where each row had executed
+    vectors        what the core remembers of whole rows (`Core.vectors`), or nothing
+    generation     how many collections had executed (`statemachine.sessions`)
     """
 
+    configuration: Configuration
     executed: Vector
     vectors: Sequence[Vector] = ()
     generation: int = 0
@@ -177,19 +181,21 @@ def meta_row(meta: Meta) -> Change:
     return META, msgpack.packb(meta)
 
 
-def read_meta(blob: bytes, n: int) -> Meta:
+def read_meta(blob: bytes) -> Meta:
     """What `meta_row` encoded.
 
     Raises:
-        StorageError: it is something else, or of a cluster of another size.
+        StorageError: it is something else.
     """
     try:
-        executed, vectors, generation = msgpack.unpackb(blob)
-        if all(_is_vector(vector, n) for vector in (executed, *vectors)) and _is_slot(generation):
-            return Meta(tuple(executed), tuple(map(tuple, vectors)), generation)
+        fields, executed, vectors, generation = msgpack.unpackb(blob)
+        configuration = read_configuration(fields)
+        rows = rows_of(configuration)
+        if all(_is_vector(vector, rows) for vector in (executed, *vectors)) and _is_slot(generation):
+            return Meta(configuration, tuple(executed), tuple(map(tuple, vectors)), generation)
     except _UNREADABLE as error:
         raise StorageError(f"the checkpoint's frontier cannot be read: {error}") from error
-    raise StorageError(f"the checkpoint's frontier is not one of {n} rows")
+    raise StorageError(f"the checkpoint's frontier is not one of {rows} rows")
 
 
 def _is_vector(field: object, n: int) -> bool:

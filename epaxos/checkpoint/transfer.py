@@ -106,13 +106,11 @@ class Source:
 
     def __init__(
         self,
-        n: int,
         lease: float,
         snapshot: Callable[[], Snapshot],
         number: Callable[[], int],
         chunk: int = BYTES_AT_A_TIME,
     ) -> None:
-        self._n = n
         self._number = number
         self._chunk = chunk
         self._lease = lease
@@ -161,7 +159,7 @@ class Source:
             snapshot.close()
             return None
         origin = 1 + self._number() % _ORIGINS
-        served = _Served(number, snapshot, read_meta(meta, self._n).executed, origin, now)
+        served = _Served(number, snapshot, read_meta(meta).executed, origin, now)
         self._served[peer] = served
         return served
 

@@ -32,6 +32,7 @@ from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Adopt, Core, Cut, Hold
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
+from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.store import Frozen
 from epaxos.storage.records import encode_whole
@@ -60,12 +61,14 @@ class CheckpointWriter:
         self,
         core: Core[Any],
         machine: StateMachine,
+        configuration: Configuration,
         stage: Stage,
         snapshot: Callable[[], Rows],
         size: int = SLICE,
     ) -> None:
         self._core = core
         self._machine = machine
+        self._configuration = configuration
         self._stage_rows = stage
         self._snapshot = snapshot
         self._size = size
@@ -144,7 +147,7 @@ class CheckpointWriter:
     def _write(self, cut: Cut, generation: int) -> Generator[None, None, None]:
         yield from self._absorb(cut)
         yield from self._write_rows()
-        meta = Meta(cut.executed, self._core.vectors(), generation)
+        meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)
         self._write_end(meta, map(cut.entry, cut.above))
 
     def _absorb(self, cut: Cut) -> Iterator[None]:
@@ -240,7 +243,7 @@ class CheckpointWriter:
         ours = self._core.vectors()
         theirs = fetched.vectors or ours
         vectors = [tuple(map(max, *pair)) for pair in zip(ours, theirs, strict=True)]
-        meta = Meta(executed, vectors, self._machine.generation)
+        meta = Meta(self._configuration, executed, vectors, self._machine.generation)
         self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
 
     def _merge_values(self, fetched: Fetched) -> Iterator[None]:

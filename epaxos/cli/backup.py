@@ -66,7 +66,7 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
     with Reading(config.storage.directory_of(replica.name)) as reading:
         if reading.identity.cluster != config.identity:
             raise ConfigError(f"{config.source}: {reading.path} holds the data of another cluster")
-        wanted: Vector = (-1,) * reading.identity.rows
+        wanted: Vector = ()
         limit = 0.0
         if reading.user is None:
             click.echo(f"{name} does not run: this is its last checkpoint, without what followed", err=True)

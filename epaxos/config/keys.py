@@ -171,7 +171,7 @@ KEYS: Final = (
         "f",
         None,
         Integer(0, 1_000_000, words="integer with n >= 2f + 1"),
-        "Crashes that n replicas survive; part of the cluster's fingerprint.",
+        "Crashes that n replicas survive; the same for all, fixed when they first start.",
         default_text="(n - 1) // 2",
     ),
     Key(
@@ -179,7 +179,7 @@ KEYS: Final = (
         "e",
         None,
         Integer(0, 1_000_000, words="integer with e <= f and n >= 2e + f - 1"),
-        "Crashes under which n replicas keep the fast path; part of the cluster's fingerprint.",
+        "Crashes under which n replicas keep the fast path; the same for all, fixed when they first start.",
         default_text="the largest allowed",
     ),
     Key(

@@ -15,6 +15,7 @@ from epaxos.config.keys import EPAXOS
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
+from epaxos.protocol.membership import Configuration
 
 _PEER_FRAME_HEAD: Final = 64 * 1024
 """Bytes of a frame between replicas beside payloads, generously."""
@@ -121,12 +122,18 @@ class Config:
 
     @property
     def identity(self) -> int:
-        """64 bits: whose promises a data directory holds.
+        """64 bits: of which cluster a data directory is.
 
-        Less than the fingerprint: the sizes of keys and values may be raised between two starts, the replicas and
-        their quorums may not be changed under promises that were made with others.
+        Less than the fingerprint: the sizes of keys and values may be raised between two starts.
         """
-        return _hash([self.name, _members(self), self.f, self.e, *_protocol(self)])
+        return _hash([self.name])
+
+    @property
+    def initial(self) -> Configuration:
+        """The configuration with which a new cluster begins (protocol 6.1)."""
+        return Configuration(
+            0, self.protocol, tuple(replica.name for replica in self.replicas), self.f, self.e
+        )
 
     @property
     def max_peer_frame(self) -> int:
@@ -172,20 +179,10 @@ def place(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _members(config: Config) -> list[tuple[int, str]]:
-    return sorted((replica.pid, replica.name) for replica in config.replicas)
-
-
-def _protocol(config: Config) -> list[object]:
-    """What of the protocol all replicas must have in common: nothing where there was no choice before."""
-    return [] if config.protocol == EPAXOS else [config.protocol]
-
-
 def _fingerprint(config: Config) -> int:
-    """A hash of what all replicas of a cluster must have in common."""
-    sizes = [config.max_key, config.max_value, config.max_frame]
+    """A hash of what all replicas and clients of a cluster have in common, whoever its members are."""
     learn = [] if config.protocol == EPAXOS else [config.learn]
-    return _hash([config.name, _members(config), config.f, config.e, *sizes, *_protocol(config), *learn]) or 1
+    return _hash([config.name, config.max_key, config.max_value, config.max_frame, *learn]) or 1
 
 
 def _hash(values: list[object]) -> int:

@@ -10,17 +10,17 @@ from random import Random
 from typing import Any, Final
 
 from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_index, read_meta, read_values
-from epaxos.errors import DataCorrupt, FrameError
+from epaxos.errors import DataCorrupt, FrameError, StorageError
 from epaxos.inspection.wording import bytes_text
 from epaxos.protocol.contract import Core, CoreStatus, Durable
 from epaxos.protocol.ids import InstanceId, Row, Vector, covers
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance, Phase
-from epaxos.protocol.quorums import make_quorums
+from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.directory import Identity
 from epaxos.storage.engine import StateSnapshot
-from epaxos.storage.journal import read_journal
+from epaxos.storage.journal import read_journal, rows_of
 from epaxos.storage.reading import Reading
 from epaxos.storage.records import decode_whole
 
@@ -49,6 +49,7 @@ class Checkpoint:
 class Contents:
     """What a data directory holds.
 
+    configuration of the epoch in which it votes
     user          the pid of the process that uses it, as text; None if there is none
     sizes         bytes, by file
     records       what was promised, by place; with it the entries of the checkpoint
@@ -59,6 +60,7 @@ class Contents:
 
     path: Path
     identity: Identity
+    configuration: Configuration
     engine: str
     user: str | None
     sizes: dict[str, int]
@@ -67,17 +69,27 @@ class Contents:
     incarnations: dict[Row, int]
     checkpoint: Checkpoint | None
 
+    @property
+    def row(self) -> Row:
+        """The replica's row."""
+        return self.configuration.row_of(self.identity.name)
+
+    @property
+    def rows(self) -> int:
+        """Rows of its log."""
+        return rows_of(self.configuration)
+
     @cached_property
     def core(self) -> Core[Any]:
         """A core that has begun with this, as the replica would, and executed what it can; it is told nothing more."""
         checkpoint = self.checkpoint
-        executed = (-1,) * self.identity.rows if checkpoint is None else checkpoint.executed
+        executed = (-1,) * self.rows if checkpoint is None else checkpoint.executed
         entries = [] if checkpoint is None else checkpoint.entries
         logged = [
             record for record in self.records.values() if record.id.slot > self.truncated[record.id.row]
         ]
-        kind = KINDS[self.identity.protocol]
-        settings = kind.settings(self.identity.row, make_quorums(self.identity.n))
+        kind = KINDS[self.configuration.protocol]
+        settings = kind.settings(self.row, self.configuration.quorums)
         core = kind.make(settings, Random(0), Durable(logged, self.truncated, executed, entries))  # noqa: S311
         core.resume(0.0)
         return core
@@ -130,7 +142,9 @@ def read_contents(path: Path) -> Contents:
     with Reading(path) as reading:
         try:
             # In this order: what the log has dropped by now is in every later checkpoint.
-            log = read_journal(reading.scan_log(), reading.identity.rows, decode_payload)
+            log = read_journal(reading.scan_log(), decode_payload)
+            if log is None:
+                raise StorageError(f"{path} holds nothing yet: {reading.identity.name} has never run on it")
             checkpoint = _read_checkpoint(reading)
         except FrameError as error:
             raise DataCorrupt(f"{path} holds commands that cannot be read: {error}") from error
@@ -141,12 +155,14 @@ def read_contents(path: Path) -> Contents:
         return Contents(
             path,
             reading.identity,
+            log.configuration,
             reading.engine,
             reading.user,
             reading.sizes(),
             records,
             log.truncated,
-            log.incarnations,
+            log.incarnations
+            | {log.configuration.row_of(reading.identity.name): reading.identity.incarnation or 0},
             checkpoint,
         )
 
@@ -154,14 +170,15 @@ def read_contents(path: Path) -> Contents:
 def _read_checkpoint(reading: Reading) -> Checkpoint | None:
     snapshot = reading.snapshot_state()
     try:
-        meta = snapshot.get(META)
-        if meta is None:
+        blob = snapshot.get(META)
+        if blob is None:
             return None
-        found = _scan(snapshot, KINDS[reading.identity.protocol].width(reading.identity.n))
+        meta = read_meta(blob)
+        found = _scan(snapshot, KINDS[meta.configuration.protocol].width(meta.configuration.n))
     finally:
         snapshot.close()
     return Checkpoint(
-        executed=read_meta(meta, reading.identity.rows).executed,
+        executed=meta.executed,
         entries=found.entries,
         keys=len(found.values),
         deleted=len(found.remembered - found.values),

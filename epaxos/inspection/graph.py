@@ -48,7 +48,7 @@ def choose(contents: Contents, around: InstanceId | None, depth: int, most: int)
     chosen, left_out = _near(roots, edges, depth, most)
     nodes = [Node(place, state_of(contents, place), _note(contents, place)) for place in sorted(chosen)]
     shown = [(place, other) for place in sorted(chosen) for other in edges.get(place, ()) if other in chosen]
-    return Graph(contents.identity.n, nodes, shown, left_out)
+    return Graph(contents.configuration.n, nodes, shown, left_out)
 
 
 def reduced(record: Instance, records: Mapping[InstanceId, Instance]) -> list[InstanceId]:

@@ -18,15 +18,20 @@ _LOWEST: Final = 8
 
 def summarise(contents: Contents) -> dict[str, Any]:
     """The figures as JSON has them; numbers of slots are -1 for none, sizes are bytes."""
-    identity, checkpoint = contents.identity, contents.checkpoint
+    identity, configuration, checkpoint = contents.identity, contents.configuration, contents.checkpoint
     phases = Counter(record.phase for record in contents.records.values())
     return {
         "directory": str(contents.path),
         "format": FORMAT,
         "engine": contents.engine,
         "cluster": f"{identity.cluster:016x}",
-        "n": identity.n,
-        "row": identity.row,
+        "epoch": configuration.epoch,
+        "protocol": configuration.protocol,
+        "members": list(configuration.names),
+        "f": configuration.f,
+        "e": configuration.e,
+        "n": configuration.n,
+        "row": contents.row,
         "name": identity.name,
         "used_by": contents.user,
         "sizes": contents.sizes,
@@ -42,9 +47,9 @@ def summarise(contents: Contents) -> dict[str, Any]:
 
 
 def _rows(contents: Contents) -> list[dict[str, Any]]:
-    progress, checkpoint, identity = contents.progress, contents.checkpoint, contents.identity
-    none = (-1,) * identity.rows
-    rest = (-1,) * (identity.n - identity.rows)  # replicas that are known and own no row of the log
+    progress, checkpoint, n = contents.progress, contents.checkpoint, contents.configuration.n
+    none = (-1,) * contents.rows
+    rest = (-1,) * (n - contents.rows)  # replicas that are known and own no row of the log
     return [
         {
             "row": row,
@@ -56,7 +61,7 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
             "highest": (*progress.seen, *rest)[row],
             "incarnation": _hexadecimal(contents.incarnations.get(row)),
         }
-        for row in range(max(identity.n, identity.rows))
+        for row in range(max(n, contents.rows))
     ]
 
 

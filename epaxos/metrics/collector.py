@@ -177,6 +177,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         lambda stats: stats.gauges.in_flight,
     ),
     (
+        "epaxos_epoch",
+        "Number of the cluster's configuration in which this replica votes.",
+        lambda stats: stats.epoch,
+    ),
+    (
         "epaxos_leads",
         "Whether this replica leads: 1 or 0.",
         lambda stats: stats.gauges.leads,

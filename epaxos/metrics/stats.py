@@ -51,6 +51,7 @@ ERROR_KINDS: Final = (
     "duplicate_name",
     "addressee",
     "old_copy",
+    "epoch",
 )
 """The values of the label `kind`; ``docs/metrics.md`` says what each means."""
 
@@ -147,6 +148,7 @@ class ReplicaStats:
         "component_size",
         "dropped",
         "duplicates",
+        "epoch",
         "errors",
         "executed",
         "execution_latency",
@@ -188,7 +190,9 @@ class ReplicaStats:
         message_types: Sequence[str],
         quorum: int,
         kind: Kind = EPAXOS,
+        epoch: int = 0,
     ) -> None:
+        self.epoch = epoch
         self.replicas = tuple(replicas)
         self.row = row
         self.quorum = quorum

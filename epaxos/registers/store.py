@@ -112,7 +112,7 @@ class EngineStore(MemoryStore):
         super().__init__()
         self._writing = threading.Lock()
         self._reading = threading.Lock()
-        identity = Identity(_FINGERPRINT, 1, id_, f"registers {id_}")
+        identity = Identity(_FINGERPRINT, f"registers {id_}", id_)
         self._engine: Engine = open_engine("sqlite", Path(directory), identity, sync, 0.1, create=True)
         for key, value in self._engine.scan_log():
             super().set(key, value)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -32,10 +33,9 @@ from epaxos.errors import (
     WriteFailed,
     WrongIdentity,
 )
-from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.storage.trouble import REBUILD, os_trouble
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Raised with every change that an earlier version would misread."""
 
 _LOCK: Final = "lock"
@@ -51,33 +51,26 @@ file systems tick every few milliseconds, or once a second."""
 
 
 class Identity(NamedTuple):
-    """Whose data a directory holds.
+    """Whose data a directory holds. Who else is a member is not said here: that may change (`protocol.membership`).
 
-    cluster  64-bit fingerprint of what the replicas of the cluster agree on
-    n        number of replicas
-    row      the replica's row in the log
-    name     the replica's name; for people, it is not compared
-    protocol by which it made its promises
+    cluster      64 bits that stand for the cluster (`Config.identity`)
+    name         the replica's name
+    incarnation  the number by which its peers know it; None if it is to be drawn for a new directory, and is not known
+                 of one that is there
     """
 
     cluster: int
-    n: int
-    row: int
     name: str
-    protocol: str = EPAXOS.name
-
-    @property
-    def rows(self) -> int:
-        """Rows of the replica's log."""
-        return KINDS[self.protocol].rows(self.n)
+    incarnation: int | None = None
 
 
 class DataDirectory:
     """A directory that this process has locked; `release` gives it back.
 
-    path  where it is
-    new   whether it is being made: the engine has to make its files and then call `complete`
-    made  whether that was so when it was opened
+    path         where it is
+    new          whether it is being made: the engine has to make its files and then call `complete`
+    made         whether that was so when it was opened
+    incarnation  of the replica whose data it holds
 
     Raises:
         DirectoryLocked, DirectoryMissing, NotADataDirectory, FormatUnsupported, WrongIdentity: what is
@@ -91,6 +84,7 @@ class DataDirectory:
         self._text = str(path)
         self._engine = engine
         self._identity = identity
+        self.incarnation = secrets.randbits(64) or 1 if identity.incarnation is None else identity.incarnation
         self.new = self.made = False
         self._lock = self._handle = -1
         self._files: dict[Path, tuple[int, int]] = {}
@@ -107,7 +101,7 @@ class DataDirectory:
             if self.new:
                 self._begin()
             else:
-                self._compare(_read(path / _IDENTITY))
+                self.incarnation = self._compare(_read(path / _IDENTITY))
         except BaseException as error:
             self.abandon()
             if isinstance(error, OSError):
@@ -231,35 +225,30 @@ class DataDirectory:
                 "format": FORMAT,
                 "engine": self._engine,
                 "cluster": f"{self._identity.cluster:016x}",
-                "n": self._identity.n,
-                "row": self._identity.row,
                 "name": self._identity.name,
-                "protocol": self._identity.protocol,
+                "incarnation": f"{self.incarnation:016x}",
             }
         )
 
-    def _compare(self, found: dict[str, object]) -> None:
-        """Refuse data that is not this replica's.
+    def _compare(self, found: dict[str, Any]) -> int:
+        """Refuse data that is not this replica's; returns the incarnation that it is of.
 
         Raises:
-            FormatUnsupported, WrongIdentity: as they say.
+            FormatUnsupported, WrongIdentity, DataCorrupt: as they say.
         """
         _check_format(self.path, found)
         expected = json.loads(self._description())
-        found = {"protocol": EPAXOS.name} | found
-        for key, what in (
-            ("protocol", "protocol"),
-            ("cluster", "cluster"),
-            ("n", "number of replicas"),
-            ("row", "row"),
-            ("engine", "engine"),
-        ):
+        compared = ["cluster", "name", "engine"] + ["incarnation"] * (self._identity.incarnation is not None)
+        for key in compared:
             if found.get(key) != expected[key]:
                 raise WrongIdentity(
-                    f"{self.path} holds the data of replica {found.get('name')!r} with {what} {found.get(key)}; "
-                    f"this is {self._identity.name!r} with {what} {expected[key]}: "
+                    f"{self.path} holds the data of replica {found.get('name')!r} with {key} {found.get(key)}; "
+                    f"this is {self._identity.name!r} with {key} {expected[key]}: "
                     "check the directory and the configuration"
                 )
+        incarnation = _identity_of(self.path, found).incarnation
+        assert incarnation is not None
+        return incarnation
 
 
 class Found(NamedTuple):
@@ -279,24 +268,14 @@ def find(path: Path) -> Found:
     _check_place(path, create=False)
     found: dict[str, Any] = _read(path / _IDENTITY)
     _check_format(path, found)
+    return Found(_identity_of(path, found), str(found.get("engine")))
+
+
+def _identity_of(path: Path, found: Mapping[str, Any]) -> Identity:
     try:
-        identity = Identity(
-            int(found["cluster"], 16),
-            int(found["n"]),
-            int(found["row"]),
-            str(found["name"]),
-            _protocol(found.get("protocol", EPAXOS.name)),
-        )
-        return Found(identity, str(found["engine"]))
+        return Identity(int(found["cluster"], 16), str(found["name"]), int(found["incarnation"], 16))
     except (KeyError, TypeError, ValueError) as error:
         raise DataCorrupt(f"{path / _IDENTITY} is damaged ({error}); {REBUILD}") from error
-
-
-def _protocol(found: object) -> str:
-    """The name of a protocol that this version knows."""
-    if found not in KINDS:
-        raise ValueError(f"unknown protocol {found!r}")
-    return str(found)
 
 
 class SharedLock:

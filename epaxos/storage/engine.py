@@ -116,6 +116,11 @@ class Engine(Log, Protocol):
         ...
 
     @property
+    def incarnation(self) -> int:
+        """The number by which peers know the replica whose data it keeps, drawn when it was made."""
+        ...
+
+    @property
     def size(self) -> int:
         """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
         ...

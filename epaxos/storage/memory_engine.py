@@ -5,6 +5,7 @@ For tests and the simulator. What `close` would make durable goes with the objec
 
 from __future__ import annotations
 
+import secrets
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -67,6 +68,7 @@ class MemoryEngine:
     made = True
 
     def __init__(self) -> None:
+        self.incarnation = secrets.randbits(64) or 1
         self._log: dict[bytes, bytes] = {}
         self._state = _Frozen({})
         self._staged: dict[bytes, bytes | None] = {}

@@ -1,7 +1,8 @@
 """Instances as bytes: the entries of a replica's log (protocol 4.2).
 
 An instance is two entries. Its payload, which is large and never changes, is written once; its record, which is small,
-as often as it changes. Keys order entries by row, then slot: truncating a row is dropping a range.
+as often as it changes. Keys order entries by epoch, row, then slot: truncating a row is dropping a range. Slots of two
+epochs have nothing to do with one another (protocol 6.1).
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
 
-_KEY: Final = Struct(">HQB")
+KEY: Final = Struct(">IHQB")
+"""What an entry's key says: epoch, row, slot, kind."""
+
 _RECORD, _PAYLOAD = 0, 1
 _NOTHING, _NOP, _COMMAND = 0, 1, 2
-_UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
+UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 """What msgpack and the unpacking of fields raise on bytes that are something else."""
 
 Entries = list[tuple[bytes, bytes]]
 
 
 class RecordWriter:
-    """Turns the records of a round into entries; knows which payload it has written last for each place.
+    """Turns the records of a round of one epoch into entries; knows which payload it has written last for each place.
 
     `kept` is a number that grows with each instance further up its row than any before, and never falls. It grows with
     the ballot of `view` too, if there is such a record: one that is never dropped and whose ballot never falls.
@@ -36,7 +39,8 @@ class RecordWriter:
     EPaxos has one for a place in all its life; where another may stand there later, that one is written too.
     """
 
-    def __init__(self, rows: int, view: InstanceId | None = None) -> None:
+    def __init__(self, rows: int, view: InstanceId | None = None, epoch: int = 0) -> None:
+        self._epoch = epoch
         self._view = view
         self._promised = 0
         self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
@@ -53,8 +57,8 @@ class RecordWriter:
             payload, written = record.orig, self._written[row].get(slot)
             if payload is not None and payload is not written and payload != written:
                 self._written[row][slot] = payload
-                entries.append((_KEY.pack(row, slot, _PAYLOAD), payload.encoded))
-            entries.append((_KEY.pack(row, slot, _RECORD), encode_record(record)))
+                entries.append((KEY.pack(self._epoch, row, slot, _PAYLOAD), payload.encoded))
+            entries.append((KEY.pack(self._epoch, row, slot, _RECORD), encode_record(record)))
         return entries
 
     def _note(self, record: Instance) -> None:
@@ -89,10 +93,10 @@ class RecordWriter:
             self._truncated[row] = max(slot, self._truncated[row])
 
 
-def dropped_ranges(frontier: Vector) -> list[tuple[bytes, bytes]]:
+def dropped_ranges(frontier: Vector, epoch: int = 0) -> list[tuple[bytes, bytes]]:
     """The first and the last key of what is dropped in each row by truncating up to `frontier`."""
     return [
-        (_KEY.pack(row, 0, _RECORD), _KEY.pack(row, slot, _PAYLOAD))
+        (KEY.pack(epoch, row, 0, _RECORD), KEY.pack(epoch, row, slot, _PAYLOAD))
         for row, slot in enumerate(frontier)
         if slot >= 0
     ]
@@ -138,7 +142,7 @@ def decode_record(place: InstanceId, encoded: bytes, payload: Command | None) ->
         if init is not None:
             deps, seq = init
             init = _vector(deps), _int(seq)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise StorageError(f"the record of instance {place} cannot be read: {error}") from error
     if payload is None and (kind == _COMMAND or init is not None):
         raise StorageError(f"the record of instance {place} speaks of a payload that is not there")
@@ -192,16 +196,16 @@ def _value(kind: int, payload: Command | None) -> Value | None:
 def decode_log(
     entries: Iterable[tuple[bytes, bytes]], decode_command: Callable[[bytes], Command]
 ) -> Iterator[Instance]:
-    """The instances of a log, from its entries in ascending order of their keys.
+    """The instances of one epoch of a log, from its entries in ascending order of their keys.
 
     Raises:
         StorageError: an entry cannot be read.
     """
     pending: tuple[InstanceId, bytes] | None = None
     for key, value in entries:
-        if len(key) != _KEY.size:
+        if len(key) != KEY.size:
             raise StorageError(f"the log has an entry of an unknown kind: {key[:32].hex()}")
-        row, slot, kind = _KEY.unpack(key)
+        _, row, slot, kind = KEY.unpack(key)
         place = InstanceId(row, slot)
         if kind == _PAYLOAD:
             if pending is None or pending[0] != place:
@@ -235,7 +239,7 @@ def decode_whole(encoded: bytes, decode_command: Callable[[bytes], Command]) -> 
         place = InstanceId(_int(row), _int(slot))
         if min(place) < 0 or type(payload) not in (bytes, NoneType):
             raise ValueError("not an instance")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise StorageError(f"an entry of the checkpoint cannot be read: {error}") from error
     command = None if payload is None else _decode_payload(place, payload, decode_command)
     return decode_record(place, record, command)

@@ -247,6 +247,11 @@ class SqliteEngine:
         return self._directory.made
 
     @property
+    def incarnation(self) -> int:
+        """Of the replica whose data it keeps."""
+        return self._directory.incarnation
+
+    @property
     def size(self) -> int:
         """Bytes on disk of both databases with their write-ahead logs."""
         total = 0

@@ -54,6 +54,8 @@ class PeerRequest(NamedTuple):
     None says that the sender is about to end. `addressee` is the incarnation of the receiver that the sender knows, 0
     if it has not heard it yet. `kept` is how much the sender has made durable, as a number that never falls, by which
     peers notice an earlier copy of its directory; None if not all is synced.
+    `epoch` is that of the sender, without which its row and all places mean nothing, and `digest` stands for the
+    configuration of that epoch (`protocol.membership`).
     Heartbeats have a `beat`. Only what they say of hearing is news, and they alone say what is kept: other frames may
     have been queued for long.
     """
@@ -65,6 +67,8 @@ class PeerRequest(NamedTuple):
     addressee: int = 0
     kept: int | None = None
     beat: Beat | None = None
+    epoch: int = 0
+    digest: int = 0
 
 
 def encode_message(message: PeerMessage) -> bytes:
@@ -90,7 +94,7 @@ def encode_envelope(request: PeerRequest) -> bytes:
 
 
 class Codec:
-    """Decodes what peers send, for a cluster of n replicas.
+    """Decodes what peers send in one epoch, with n replicas.
 
     `decode_command` turns a payload's bytes into a command, or raises FrameError.
     """
@@ -101,27 +105,34 @@ class Codec:
         decode_command: Callable[[bytes], Command],
         page: Page = EPAXOS_PAGE,
         rows: int | None = None,
+        epoch: int = 0,
     ) -> None:
         self._n = n
+        self._epoch = epoch
         self._readers = page.readers(Fields(n, n if rows is None else rows, decode_command))
 
     def decode_envelope(self, body: Body) -> PeerRequest:
         """Decode the body of a PEER frame, but not yet the messages in it.
 
         Raises:
-            FrameError: of kind ``malformed``.
+            FrameError: of kind ``malformed``, or ``epoch``: it is of another epoch, and not looked at any further.
         """
         try:
-            sender, incarnation, messages, hears, addressee, kept, beat = msgpack.unpackb(body)
+            sender, incarnation, messages, hears, addressee, kept, beat, epoch, digest = msgpack.unpackb(body)
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
+        check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
+        if epoch != self._epoch:
+            raise FrameError("epoch", f"frame of epoch {epoch}; this replica is in epoch {self._epoch}")
+        check(type(digest) is int and 0 <= digest < 2**64, "digest")
         check(type(sender) is int and 0 <= sender < self._n, "sender")
         check(type(incarnation) is int and 0 <= incarnation < 2**64, "incarnation")
         check(type(messages) is list and set(map(type, messages)) <= {bytes, int}, "list of messages")
         check(hears is None or type(hears) is bool, "whether the receiver is heard")
         check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
         check(kept is None or (type(kept) is int and 0 <= kept < 2**64), "count of what is kept")
-        return PeerRequest(sender, incarnation, messages, hears, addressee, kept, _beat(beat))
+        told = _beat(beat)
+        return PeerRequest(sender, incarnation, messages, hears, addressee, kept, told, epoch, digest)
 
     def decode_message(self, sender: Row, encoded: Body) -> PeerMessage:
         """Decode one message of an envelope.

@@ -25,7 +25,7 @@ Body: TypeAlias = bytes | memoryview
 
 BodyT = TypeVar("BodyT", bytes, memoryview)
 
-WIRE_VERSION: Final = 3
+WIRE_VERSION: Final = 4
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")
@@ -36,8 +36,8 @@ ANY_CLUSTER: Final = 0
 class Kind(IntEnum):
     """What the body of a frame is; bodies are msgpack.
 
-    PEER            a `PeerRequest`: [sender, incarnation, messages, hears, addressee, kept, beat]; large messages
-                    follow it as parts of the same ZeroMQ message
+    PEER            a `PeerRequest`: [sender, incarnation, messages, hears, addressee, kept, beat, epoch, digest]; large
+                    messages follow it as parts of the same ZeroMQ message
     PEER_REFUSED    text "kind: reason": why this replica ignores the peer that it is sent to
     REQUEST         a batch (`statemachine.batch`)
     REPLY           [clients, firsts, counts, outcomes: one byte per command, values or None if all are None]: the

@@ -17,6 +17,7 @@ from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 from epaxos.storage.records import encode_whole
 from harness.blocks import index_row, value_row
+from harness.members import members
 
 N = 3
 NONE = (-1,) * N
@@ -50,8 +51,7 @@ def record(place: InstanceId, phase: Phase, deps: Vector = NONE, payload: Payloa
 
 def open_directory(config: Config, name: str, sync: str = "never") -> Engine:
     """The engine of a replica, whose directory is made if there is none."""
-    row = config.row_of(name)
-    identity = Identity(config.identity, config.n, row, name)
+    identity = Identity(config.identity, name)
     return open_engine("sqlite", config.storage.directory_of(name), identity, sync, 1.0, create=True)
 
 
@@ -59,7 +59,8 @@ def write_log(
     engine: Engine, n: int, records: Sequence[Instance], truncated: Vector | None = None
 ) -> Journal:
     """Put records into a log, and drop what is truncated."""
-    journal = Journal(engine, n, decode_payload)
+    journal = Journal(engine, members(n), decode_payload)
+    journal.load()
     journal.persist(records)
     if truncated is not None:
         journal.drop(truncated)
@@ -83,7 +84,7 @@ def write_checkpoint(
     engine.stage_state([index_row(keys, columns, number), value_row(values, number)] if keys else [])
     engine.stage_state([session_row(session) for session in sessions])
     engine.stage_state([(entry_key(entry.id), encode_whole(entry)) for entry in entries])
-    engine.stage_state([meta_row(Meta(executed, generation=generation))])
+    engine.stage_state([meta_row(Meta(members(len(executed)), executed, (), generation))])
     engine.commit_state()
 
 

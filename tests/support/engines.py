@@ -6,7 +6,7 @@ from pathlib import Path
 
 from epaxos.storage.engine import Engine, Entry, Identity, StateSnapshot, open_engine
 
-IDENTITY = Identity(cluster=0xABCDEF, n=3, row=1, name="bravo")
+IDENTITY = Identity(0xABCDEF, "bravo")
 
 
 def open_durable(

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.state import Learn
 from epaxos.protocol.quorums import Quorums, allowed, default_e, default_f
 from epaxos.simulation.plan.fates import (
@@ -195,6 +196,12 @@ class Options:
     def quorums(self) -> Quorums:
         """The thresholds of the cluster."""
         return Quorums(self.replicas, self.f, self.e)
+
+    @property
+    def configuration(self) -> Configuration:
+        """Who takes part."""
+        names = tuple(f"r{row}" for row in range(self.replicas))
+        return Configuration(0, self.protocol, names, self.f, self.e)
 
     @property
     def kind(self) -> Kind:

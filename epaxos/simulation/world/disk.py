@@ -44,6 +44,9 @@ class Write(NamedTuple):
     record: Any = None
 
 
+_NOTHING: Final = Write((), ())
+
+
 class Snapshot:
     """The state as it was (`checkpoint.transfer.Snapshot`)."""
 
@@ -101,7 +104,7 @@ class Disk:
         self.slowness = 1.0
         self.busy = False
         self.failing = False
-        self._rows = options.rows
+        self._configuration = options.configuration
         self._log: dict[bytes, bytes] = {}
         self._schedule = schedule
         self._random = random
@@ -118,16 +121,18 @@ class Disk:
         self._unsynced: list[Write] = []
         self._syncing = False
         self._crashes = 0
-        self._journal = self._make_journal()
-
-    def _make_journal(self) -> Journal:
-        return Journal(self, self._rows, decode_payload)
+        self._written = _NOTHING
+        self.load()
 
     def load(self) -> Loaded:
         """What is durable, as a restart finds it; it syncs that before anything is built on it."""
         self._settle(len(self._unsynced))
-        self._journal = self._make_journal()
-        return self._journal.load()
+        self._journal = Journal(self, self._configuration, decode_payload)
+        self._written = _NOTHING
+        loaded = self._journal.load()
+        if self._written is not _NOTHING:  # the configuration, into a log that is empty
+            self._keep(self._written)
+        return loaded
 
     def write(self, records: Sequence[Any], then: Then) -> None:
         """Make records durable and call `then`: at once, if there is nothing to wait for.

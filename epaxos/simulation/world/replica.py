@@ -172,11 +172,17 @@ class Replica:
         budget = Budget(self._options.kept, 3 * self._options.kept)
         self.machine = StateMachine(LIMITS, self._sleep, budget)
         load(checkpoint, self.core, self.machine)
-        writer = CheckpointWriter(self.core, self.machine, self.disk.stage, self.disk.snapshot, options.slice)
+        writer = CheckpointWriter(
+            self.core,
+            self.machine,
+            options.configuration,
+            self.disk.stage,
+            self.disk.snapshot,
+            options.slice,
+        )
         writer.loaded(checkpoint)
         origins = stream(seed, f"source {self.row} {self.starts}")
         source = Source(
-            options.rows,
             options.lease,
             self.disk.snapshot,
             lambda: origins.randrange(2**62),
@@ -224,8 +230,7 @@ class Replica:
         )
 
     def _make_fetched(self) -> Fetched:
-        options = self._options
-        return Fetched(options.rows, options.kind.width(options.replicas), decode_payload)
+        return Fetched(self._options.configuration, decode_payload)
 
     def _resume(self) -> None:
         effects = self.core.resume(self.clock.now)

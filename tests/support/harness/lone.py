@@ -28,6 +28,7 @@ from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.journal import Journal
 from epaxos.storage.memory_engine import MemoryEngine
+from harness.members import MEMBERS
 
 N = 3
 ME = 2
@@ -160,7 +161,7 @@ class Lone:
 
     def __init__(self, engine: MemoryEngine | None = None, *, retain: int = 0, lasting: bool = True) -> None:
         self.engine = engine or MemoryEngine()
-        self.journal = Journal(self.engine, N, decode_payload, lasting=lasting)
+        self.journal = Journal(self.engine, MEMBERS, decode_payload, lasting=lasting)
         self.machine = machine()
         self.applied: list[Payload] = []
         self.components: list[Component] = []
@@ -173,14 +174,16 @@ class Lone:
         self.core = EPaxos(settings, Random(0), durable)
         load(checkpoint, self.core, self.machine)
         engine_ = self.engine
-        self.writer = CheckpointWriter(self.core, self.machine, engine_.stage_state, engine_.snapshot_state)
+        self.writer = CheckpointWriter(
+            self.core, self.machine, MEMBERS, engine_.stage_state, engine_.snapshot_state
+        )
         self.writer.loaded(checkpoint)
         if engine is not None:
             self.perform(self.core.resume(0.0))
 
     def read(self) -> Fetched:
         """The last checkpoint, as a peer would fetch it."""
-        fetched = Fetched(N, 4 * N, decode_payload)
+        fetched = Fetched(MEMBERS, decode_payload)
         snapshot = self.engine.snapshot_state()
         after = b""
         while rows := snapshot.scan(after, 100):

@@ -83,10 +83,10 @@ def test_a_new_replica_has_no_past(tmp_path: Path, engine: str) -> None:
 
 def test_incarnations_outlive_the_process(tmp_path: Path) -> None:
     with made(config(tmp_path)) as parts:
-        mine = parts.disk.incarnation
+        mine = parts.disk.engine.incarnation
         parts.disk.journal.remember(PEER, 2**64 - 1)
     with made(config(tmp_path)) as parts:
-        assert parts.disk.incarnation == mine
+        assert parts.disk.engine.incarnation == mine
         assert parts.disk.incarnations == {PEER: 2**64 - 1}
         assert not parts.resumes, "nothing was promised"
 
@@ -95,10 +95,10 @@ def test_another_directory_is_another_incarnation(tmp_path: Path) -> None:
     drawn = set()
     for place in ("a", "b"):
         with made(config(tmp_path / place)) as parts:
-            drawn.add(parts.disk.incarnation)
+            drawn.add(parts.disk.engine.incarnation)
     for _ in range(2):
         with made(config(tmp_path, "memory")) as parts:
-            drawn.add(parts.disk.incarnation)
+            drawn.add(parts.disk.engine.incarnation)
     assert len(drawn) == 4
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}, (
         "the engine without a disk leaves nothing"
@@ -144,8 +144,9 @@ def test_the_data_of_another_cluster_or_replica_is_refused(tmp_path: Path) -> No
         pass
     with pytest.raises(WrongIdentity, match="cluster"):
         make_parts(config(tmp_path, name="another"), ME)
-    with pytest.raises(WrongIdentity, match="cluster"):
-        make_parts(replace(config(tmp_path), f=0, e=0), ME)
+    for changes in ({"f": 0, "e": 0}, {"protocol": "multipaxos"}):
+        with pytest.raises(WrongIdentity, match=r"alpha: epoch 0 was begun by alpha, bravo, charlie \(f 1"):
+            make_parts(replace(config(tmp_path), **changes), ME)
     (tmp_path / "alpha").rename(tmp_path / "bravo")
     with pytest.raises(WrongIdentity, match="alpha"):
         make_parts(config(tmp_path), PEER)

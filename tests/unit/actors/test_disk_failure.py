@@ -80,6 +80,7 @@ class Outside:
             True,
             self.incarnation,
             beat=Beat(1, 0, 0),
+            digest=self._config.initial.digest,
         )
         self._door.send(seal(Kind.PEER, self._config.fingerprint, encode_envelope(request)))
 

@@ -21,6 +21,7 @@ from fuzz.hostile import DEEP, Forge, Insider
 from fuzz.samples import sample_messages
 
 CONFIG = load_config(None, environ={})
+DIGEST = CONFIG.initial.digest
 ME, BRAVO, CHARLIE = range(3)
 MESSAGES = sample_messages(CONFIG.n, BRAVO)
 
@@ -42,7 +43,7 @@ class Door:
             Codec(CONFIG.n, decode_payload),
             self.stats,
             self._refuse,
-            Known(1, incarnations or {}, kept or {}, self._remember),
+            Known(CONFIG.initial, 1, incarnations or {}, kept or {}, self._remember),
         )
 
     def _remember(self, row: Row, incarnation: int) -> None:
@@ -64,7 +65,9 @@ class Door:
 
 
 def envelope(*messages: bytes | int, row: int = BRAVO, incarnation: int = 11) -> bytes:
-    return seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages)))
+    return seal(
+        Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages, digest=DIGEST))
+    )
 
 
 def test_all_messages_of_a_bundle_come_out_in_order() -> None:
@@ -216,7 +219,9 @@ def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> Non
     message = encode_message(MESSAGES[-1])
     for addressee, heard in ((0, True), (1, True), (2, False)):
         frame = seal(
-            Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(BRAVO, 11, [message], True, addressee))
+            Kind.PEER,
+            CONFIG.fingerprint,
+            encode_envelope(PeerRequest(BRAVO, 11, [message], True, addressee, digest=DIGEST)),
         )
         assert (door.peers.open(b"it", [zmq.Frame(frame)]) is not None) is heard
     assert door.errors == {"addressee": 1}
@@ -225,7 +230,7 @@ def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> Non
 
 def keeping(kept: int | None) -> list[bytes]:
     """A frame of bravo that says how much it has kept."""
-    request = PeerRequest(BRAVO, 11, [], True, 0, kept)
+    request = PeerRequest(BRAVO, 11, [], True, 0, kept, digest=DIGEST)
     return [seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))]
 
 
@@ -264,6 +269,31 @@ def test_second_replica_of_the_own_name_is_refused() -> None:
     assert door.take(row=ME) is None
     assert door.errors == {"duplicate_name": 1}
     assert door.refused == [(b"it", "duplicate_name: a second replica calls itself alpha")]
+
+
+def test_a_frame_of_another_epoch_is_counted_and_dropped_and_its_sender_not_refused() -> None:
+    """Its row would be taken for one of this epoch's, and its answers for some about other instances (protocol 6.6)."""
+    door = Door()
+    for epoch in (1, 2**32 - 1):
+        request = PeerRequest(BRAVO, 11, [*map(encode_message, MESSAGES)], digest=DIGEST, epoch=epoch)
+        frame = seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))
+        assert door.peers.open(b"it", [zmq.Frame(frame)]) is None
+    assert (door.errors, door.refused, door.remembered) == ({"epoch": 2}, [], [])
+
+
+def test_a_peer_that_means_another_configuration_by_the_same_epoch_is_refused() -> None:
+    door = Door()
+    request = PeerRequest(BRAVO, 11, [], digest=DIGEST ^ 1)
+    assert (
+        door.peers.open(b"it", [zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))])
+        is None
+    )
+    assert (door.errors, door.remembered) == ({"cluster": 1}, [])
+    [(_, text)] = door.refused
+    assert text == (
+        "cluster: bravo and this replica do not mean the same by epoch 0: here it is alpha, bravo, charlie "
+        "(f 1, e 1, protocol 'epaxos'); compare the configuration files"
+    )
 
 
 def test_log_of_ever_different_errors_is_bounded(caplog: pytest.LogCaptureFixture) -> None:

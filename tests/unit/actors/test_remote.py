@@ -47,7 +47,7 @@ class Line:
         self.refusals: list[str] = []
         port = int(self.endpoint.rpartition(":")[2])
         settings = RemoteSettings(
-            0, 1, "bravo", "127.0.0.1", port, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
+            0, 1, "bravo", "127.0.0.1", port, CLUSTER, 77, 0, 99, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
         )
         self.remote = Remote(
             settings,

@@ -41,13 +41,14 @@ from epaxos.statemachine.batch import Batch, Limits, decode_batch, encode_batch,
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 from epaxos.storage.reading import Reading
+from harness.members import MEMBERS
 
 VALUES = {b"one": b"1", b"two": b"2" * 1000, b"\x00": b""}
 SESSIONS: list[list[object]] = [
     [7, 1, [1, 3], [1, 3], [], 2],
     [2**64 - 1, 5, [1, 9], [], [[5, b"\0\0\0\0", None]], 3],
 ]
-HEADER = Header("0.1.0", "2025-11-21T08:56:16+00:00", 5, N, "alpha", (4, -1, 7), 3)
+HEADER = Header("0.1.0", "2025-11-21T08:56:16+00:00", 5, MEMBERS, "alpha", (4, -1, 7), 3)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def left_behind(config: Config) -> list[str]:
 
 def test_it_says_where_it_comes_from_and_holds_values_and_sessions_alone(old: Config, file: Path) -> None:
     with BackupFile(file) as backup:
-        assert backup.header[2:] == (old.identity, N, "alpha", (4, -1, 7), 6)
+        assert backup.header[2:] == (old.identity, MEMBERS, "alpha", (4, -1, 7), 6)
         rows = dict(backup.rows())
         assert dict(backup.rows()) == rows
     assert {key[1:]: value for key, value in rows.items() if key[:1] == VALUE} == VALUES
@@ -127,7 +128,7 @@ def test_what_is_no_backup_of_this_version(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("epaxos.backup.file.FORMAT", 99)
     write_backup(tmp_path / "later", HEADER, [])
     monkeypatch.undo()
-    with pytest.raises(BackupError, match="is in format 99; this version reads format 3"):
+    with pytest.raises(BackupError, match="is in format 99; this version reads format 4"):
         BackupFile(tmp_path / "later")
 
 
@@ -166,7 +167,7 @@ def test_all_replicas_begin_alike_with_empty_logs_and_know_one_another(new: Conf
     assert [directory.name for directory in restored.directories] == left_behind(new)
     assert (restored.keys, restored.sessions) == (len(VALUES), len(SESSIONS))
     contents = [read_contents(directory) for directory in restored.directories]
-    assert [told.identity.row for told in contents] == [0, 1, 2]
+    assert [told.row for told in contents] == [0, 1, 2]
     assert {told.identity.cluster for told in contents} == {new.identity}
     for told in contents:
         assert not told.records
@@ -188,7 +189,7 @@ def test_each_act_draws_other_incarnations(new: Config, file: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("n", [1, 5])
 def test_the_new_cluster_may_be_of_another_size(file: Path, tmp_path: Path, n: int) -> None:
-    config = configuration(tmp_path / "new", n=n)
+    config = configuration(tmp_path / "new", n=n, name="new")
     with BackupFile(file) as backup:
         assert len(restore(config, backup).directories) == n
     parts = make_parts(config, 0)
@@ -197,7 +198,7 @@ def test_the_new_cluster_may_be_of_another_size(file: Path, tmp_path: Path, n: i
 
 
 def test_a_restored_replica_goes_on(file: Path, tmp_path: Path) -> None:
-    config = configuration(tmp_path / "new", n=1)
+    config = configuration(tmp_path / "new", n=1, name="new")
     with BackupFile(file) as backup:
         restore(config, backup)
     parts = make_parts(config, 0)

@@ -17,6 +17,7 @@ from epaxos.protocol.ids import InstanceId
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.memory_engine import MemorySnapshot
 from harness.lone import Lone, payload_of
+from harness.members import MEMBERS
 
 WRITE, DELETE, APPEND, MULTI = Operation.WRITE, Operation.DELETE, Operation.APPEND, Operation.MULTI
 LARGE = BLOCK_BYTES + 1
@@ -35,7 +36,9 @@ class Writing:
 
     def _make_writer(self) -> None:
         lone = self.lone
-        lone.writer = CheckpointWriter(lone.core, lone.machine, self._stage, self._snapshot, self.size)
+        lone.writer = CheckpointWriter(
+            lone.core, lone.machine, MEMBERS, self._stage, self._snapshot, self.size
+        )
         lone.writer.loaded(lone.read())
 
     def _stage(self, changes: Sequence[Change]) -> None:

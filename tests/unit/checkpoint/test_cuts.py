@@ -22,6 +22,7 @@ from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
 from epaxos.statemachine.batch import Payload, make_collection
 from harness.lone import KEYS, NONE, Decision, Lone, N, random_history, replayed, sessions_of
+from harness.members import MEMBERS, members
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +155,7 @@ def test_each_of_many_checkpoints_is_of_its_moment() -> None:
         lone = Lone()
         engine = lone.engine
         lone.writer = CheckpointWriter(
-            lone.core, lone.machine, engine.stage_state, engine.snapshot_state, size=1
+            lone.core, lone.machine, MEMBERS, engine.stage_state, engine.snapshot_state, size=1
         )
         moment, blocks = Moment(lone), set(lone.read().blocks)
         lone.writer.begin()
@@ -206,11 +207,13 @@ def test_nothing_is_written_again_that_has_not_changed() -> None:
     lone.checkpoint()
     lone.checkpoint()  # the first has written entries that it has made superfluous itself
     staged: list[object] = []
-    again = CheckpointWriter(lone.core, lone.machine, staged.extend, lone.engine.snapshot_state)
+    again = CheckpointWriter(lone.core, lone.machine, MEMBERS, staged.extend, lone.engine.snapshot_state)
     again.loaded(lone.read())
     again.begin()
     assert again.step()
-    assert staged == [meta_row(Meta(lone.writer.executed, lone.core.vectors(), lone.machine.generation))]
+    assert staged == [
+        meta_row(Meta(MEMBERS, lone.writer.executed, lone.core.vectors(), lone.machine.generation))
+    ]
 
 
 def test_a_value_that_has_gone_is_gone_in_the_checkpoint() -> None:
@@ -234,7 +237,7 @@ def test_two_collections_after_all_has_executed_nothing_is_remembered_of_any_key
         decisions = random_history(random, random.randint(10, 40))
         lone = Lone()
         lone.writer = CheckpointWriter(
-            lone.core, lone.machine, lone.engine.stage_state, lone.engine.snapshot_state, size=1
+            lone.core, lone.machine, MEMBERS, lone.engine.stage_state, lone.engine.snapshot_state, size=1
         )
         for decision in deliveries(random, decisions):
             lone.take(decision.commit)
@@ -428,6 +431,6 @@ def test_rows_of_a_cluster_of_another_size_are_refused() -> None:
     lone = Lone()
     tell(Random(0), lone, random_history(Random(0), 5))
     lone.checkpoint()
-    fetched = Fetched(5, 20, lambda _: random_history(Random(0), 1)[0].proposed)
+    fetched = Fetched(members(5), lambda _: random_history(Random(0), 1)[0].proposed)
     with pytest.raises(StorageError):
         fetched.take(lone.engine.snapshot_state().scan(b"", 10**6))

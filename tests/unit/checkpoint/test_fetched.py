@@ -29,6 +29,7 @@ from epaxos.protocol.log import Instance, Phase, Proposal
 from epaxos.storage.records import encode_whole
 from harness.blocks import index_row, value_row
 from harness.commands import decode_access, put
+from harness.members import members
 from harness.records import contents, decided
 
 N = 3
@@ -39,7 +40,7 @@ NONE = (-1,) * N
 
 
 def fetched(*rows: Row, n: int = N) -> Fetched:
-    found = Fetched(n, 4 * n, decode_access)
+    found = Fetched(members(n), decode_access)
     found.take(rows)
     return found
 
@@ -106,7 +107,7 @@ def test_sessions_entries_and_the_frontier() -> None:
     assert (found.complete, found.executed) == (False, NONE)
     assert found.sessions == [session]
     assert contents(found.entries) == contents([entry])
-    found.take(rows_of([meta_row(Meta((4, -1, 2**40)))]))
+    found.take(rows_of([meta_row(Meta(members(), (4, -1, 2**40)))]))
     assert (found.complete, found.executed) == (True, (4, -1, 2**40))
 
 

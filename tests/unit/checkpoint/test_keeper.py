@@ -24,6 +24,7 @@ from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.machine import StateMachine
 from epaxos.storage.memory_engine import MemoryEngine
 from harness.commands import decode_access
+from harness.members import MEMBERS
 
 EXECUTED: Vector = (-1, 9, -1)
 RETRY = 1.0
@@ -40,10 +41,10 @@ class Rig:
         numbers = count(1)
         self.keeper = Keeper(
             self.core,
-            CheckpointWriter(self.core, machine, staged.extend, MemoryEngine().snapshot_state),
-            Source(3, 10.0, self._no_snapshot, lambda: next(numbers)),
+            CheckpointWriter(self.core, machine, MEMBERS, staged.extend, MemoryEngine().snapshot_state),
+            Source(10.0, self._no_snapshot, lambda: next(numbers)),
             KeeperSettings(math.inf, 10**9, RETRY),
-            lambda: Fetched(3, self.core.width, decode_access),
+            lambda: Fetched(MEMBERS, decode_access),
             lambda: next(numbers),
         )
 
@@ -66,7 +67,7 @@ def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -
     rig = Rig()
     rig.keeper.wanted([1], 0.0)
     assert rig.poll(0.0).messages == [(1, FetchRows(1, 0))]
-    rows = msgpack.packb(meta_row(Meta(EXECUTED)))
+    rows = msgpack.packb(meta_row(Meta(MEMBERS, EXECUTED)))
     assert not rig.keeper.receive(1, CheckpointRows(1, 0, rows, 1), 0.1).messages
     again = FetchRows(1, len(rows))
     todo = rig.poll(0.1)
@@ -89,7 +90,7 @@ def test_a_checkpoint_of_which_a_row_cannot_be_read_is_given_up(row: tuple[bytes
     rig = Rig()
     rig.keeper.wanted([1], 0.0)
     rig.poll(0.0)
-    bad, last = msgpack.packb(row), msgpack.packb(meta_row(Meta(EXECUTED)))
+    bad, last = msgpack.packb(row), msgpack.packb(meta_row(Meta(MEMBERS, EXECUTED)))
     with pytest.raises(FrameError):
         rig.keeper.receive(1, CheckpointRows(1, 0, bad, 0), 0.1)
     assert rig.keeper.catch_up is None

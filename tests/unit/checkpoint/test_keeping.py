@@ -20,6 +20,7 @@ from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.memory_engine import MemoryEngine
 from harness.lone import NONE, Lone, N, random_history
+from harness.members import MEMBERS
 
 INTERVAL, INSTANCES, RETRY, LEASE = 10.0, 5, 1.0, 4.0
 ONE: list[Component] = [()]
@@ -75,9 +76,9 @@ class Rig:
         self.keeper = Keeper(
             cast("Core[Any]", self.core),
             cast("CheckpointWriter", self.writer),
-            Source(N, LEASE, self.engine.snapshot_state, numbers.__next__),
+            Source(LEASE, self.engine.snapshot_state, numbers.__next__),
             KeeperSettings(INTERVAL, INSTANCES, RETRY),
-            lambda: Fetched(N, 4 * N, decode_payload),
+            lambda: Fetched(MEMBERS, decode_payload),
             numbers.__next__,
         )
         self.peer = Lone()
@@ -85,7 +86,7 @@ class Rig:
             self.peer.take(decision.commit)
         self.peer.checkpoint()
         self.far = self.peer.writer.executed
-        self.source = Source(N, LEASE, self.peer.engine.snapshot_state, numbers.__next__, chunk=200)
+        self.source = Source(LEASE, self.peer.engine.snapshot_state, numbers.__next__, chunk=200)
 
     def reach(
         self, *, executed: Vector | None = None, seen: Vector | None = None, truncated: Vector | None = None
@@ -398,7 +399,7 @@ def test_a_merged_checkpoint_that_cannot_be_written_is_merged_again() -> None:
 def test_a_peer_keeps_its_place_for_some_round_trips() -> None:
     """Each request comes a round trip after the one before, and where queues are long that exceeds any lease."""
     rig = Rig()
-    rig.engine.stage_state([meta_row(Meta(NONE))])
+    rig.engine.stage_state([meta_row(Meta(MEMBERS, NONE))])
     rig.engine.commit_state()
     rig.core.longest = LEASE
     rig.keeper.receive(1, FetchRows(5, 0), 0.0)

@@ -11,6 +11,7 @@ from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.protocol.ids import Vector
 from epaxos.simulation.world.disk import Snapshot
 from harness.commands import decode_access
+from harness.members import MEMBERS
 
 LEASE = 1.0
 
@@ -18,7 +19,7 @@ LEASE = 1.0
 def checkpoint(executed: Vector, value: bytes) -> Mapping[bytes, bytes]:
     blocks = (block_key(VALUE, 1, number) for number in range(2))
     return {
-        META: meta_row(Meta(executed))[1] or b"",
+        META: meta_row(Meta(MEMBERS, executed))[1] or b"",
         **{block: value_block([key], [value]) for block, key in zip(blocks, (b"x", b"y"), strict=True)},
     }
 
@@ -35,8 +36,8 @@ def fetch_with_late_request(answers: int) -> Fetched:
     """What has come if so many answers had come before."""
     random = Random(answers)
     states = [checkpoint((1, 1, 1), b"old")]
-    source = Source(3, LEASE, lambda: Snapshot(states[-1]), lambda: random.randrange(1, 2**62), chunk=12)
-    fetch = Fetch(1, lambda: Fetched(3, 12, decode_access), lambda: random.randrange(1, 2**62))
+    source = Source(LEASE, lambda: Snapshot(states[-1]), lambda: random.randrange(1, 2**62), chunk=12)
+    fetch = Fetch(1, lambda: Fetched(MEMBERS, decode_access), lambda: random.randrange(1, 2**62))
     first = fetch.request()
     now = 0.0
     for _ in range(answers):

@@ -19,6 +19,7 @@ from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.storage.memory_engine import MemoryEngine, MemorySnapshot
 from harness.blocks import value_row
 from harness.commands import decode_access
+from harness.members import MEMBERS
 
 Message = TypeVar("Message")
 
@@ -58,7 +59,7 @@ class Disk:
     @staticmethod
     def rows(version: int) -> list[Row]:
         values = [(b"v%02d" % key, b"%04d" % version * (key % 5)) for key in range(ROWS_OF_A_CUT)]
-        return sorted([*values, cast("Row", meta_row(Meta((version, -1, -1))))])
+        return sorted([*values, cast("Row", meta_row(Meta(MEMBERS, (version, -1, -1))))])
 
     def snapshot(self) -> MemorySnapshot:
         return Counted(self)
@@ -85,7 +86,7 @@ class Link:
         self.disk.commit()
         self._chunk = chunk
         self._numbers = count(100, 10**6)
-        self.source = Source(3, LEASE, self.disk.snapshot, self._numbers.__next__, chunk)
+        self.source = Source(LEASE, self.disk.snapshot, self._numbers.__next__, chunk)
         self.fetch = Fetch(1, lambda: cast("Fetched", Collected()), self._numbers.__next__)
         self.asked: list[FetchRows] = []
         self.answers: list[CheckpointRows] = []
@@ -93,7 +94,7 @@ class Link:
     def begin_source(self) -> None:
         """It has died and begun again, with its last checkpoint."""
         self.disk.open = 0
-        self.source = Source(3, LEASE, self.disk.snapshot, self._numbers.__next__, self._chunk)
+        self.source = Source(LEASE, self.disk.snapshot, self._numbers.__next__, self._chunk)
 
     def ask(self) -> None:
         self.asked.append(self.fetch.request())
@@ -286,7 +287,7 @@ def test_parts_of_a_checkpoint_are_counted_from_where_the_source_says() -> None:
 
 
 def fetch_of_a_real_checkpoint() -> Fetch:
-    return Fetch(1, lambda: Fetched(3, 12, decode_access), lambda: 1)
+    return Fetch(1, lambda: Fetched(MEMBERS, decode_access), lambda: 1)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=5))
@@ -300,7 +301,7 @@ def test_random_bytes_raise_frame_or_storage_errors_only(parts: list[bytes]) -> 
     assert not fetch.complete
 
 
-META_ROW = msgpack.packb(meta_row(Meta((3, -1, 5))))
+META_ROW = msgpack.packb(meta_row(Meta(MEMBERS, (3, -1, 5))))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from epaxos.storage.records import encode_whole
 from harness.blocks import index_row
 from harness.commands import decode_access, put
 from harness.lone import Lone, payload_of, random_history, replayed
+from harness.members import MEMBERS
 from harness.probe import sent
 
 NONE: Vector = (-1, -1, -1)
@@ -47,15 +48,15 @@ class Merge:
         self._staged: list[Change] = []
         machine = StateMachine(Limits(64, 64, 1), no_sleep)
         self._writer = CheckpointWriter(
-            self.core, machine, self._staged.extend, MemoryEngine().snapshot_state
+            self.core, machine, MEMBERS, self._staged.extend, MemoryEngine().snapshot_state
         )
 
     def begin(self) -> None:
         """All rows have come; a first slice of them is merged."""
         annulled = Instance(PLACE, NONE)
         annulled.phase, annulled.value = Phase.COMMITTED, NOP
-        fetched = Fetched(3, self.core.width, decode_access)
-        rows = [index_row([b"other"], [[0]] * self.core.width), meta_row(Meta(NONE))]
+        fetched = Fetched(MEMBERS, decode_access)
+        rows = [index_row([b"other"], [[0]] * self.core.width), meta_row(Meta(MEMBERS, NONE))]
         fetched.take([(key, value) for key, value in rows if value is not None])
         fetched.take([(entry_key(PLACE), encode_whole(annulled))])
         self._writer.adopt(fetched)
@@ -110,7 +111,9 @@ def refuse_once(refused_at: int) -> None:
             raise RowRefused("this one")
         stage(changes)
 
-    lone.writer = CheckpointWriter(lone.core, lone.machine, refuse, lone.engine.snapshot_state, size=8)
+    lone.writer = CheckpointWriter(
+        lone.core, lone.machine, MEMBERS, refuse, lone.engine.snapshot_state, size=8
+    )
     for position, decision in enumerate(decisions):
         lone.take(decision.commit)
         if position % 15 == 14:
@@ -234,7 +237,9 @@ def test_a_value_that_is_written_again_and_again_stands_a_few_times_in_a_checkpo
 def small(lone: Lone) -> Lone:
     """Let a replica write blocks of one key."""
     engine = lone.engine
-    lone.writer = CheckpointWriter(lone.core, lone.machine, engine.stage_state, engine.snapshot_state, size=1)
+    lone.writer = CheckpointWriter(
+        lone.core, lone.machine, MEMBERS, engine.stage_state, engine.snapshot_state, size=1
+    )
     lone.writer.loaded(lone.read())
     return lone
 
@@ -264,8 +269,8 @@ def test_what_cannot_be_done_over_is_not_given_up(failing: str, monkeypatch: pyt
         lone.writer.begin()
     else:
         monkeypatch.setattr(lone.machine, "merge", fail)
-        fetched = Fetched(3, lone.core.width, decode_access)
-        rows = [index_row([b"other"], [[0]] * lone.core.width), meta_row(Meta(NONE))]
+        fetched = Fetched(MEMBERS, decode_access)
+        rows = [index_row([b"other"], [[0]] * lone.core.width), meta_row(Meta(MEMBERS, NONE))]
         fetched.take([(key, value) for key, value in rows if value is not None])
         lone.core.on_event(hold_event(fetched), 0.0)
         lone.writer.adopt(fetched)

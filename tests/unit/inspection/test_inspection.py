@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from directories import N, configuration, open_directory, record, write, write_checkpoint, write_log
 from epaxos.cli.main import main
+from epaxos.errors import StorageError
 from epaxos.inspection.contents import Contents, read_contents
 from epaxos.inspection.graph import choose, reduced
 from epaxos.inspection.place import describe, state_of
@@ -68,9 +69,10 @@ def test_the_whole(contents: Contents) -> None:
     columns = ("truncated", "checkpoint", "executed", "committed", "highest", "incarnation")
     assert [tuple(row[name] for name in columns) for row in told["rows"]] == [
         (1, 1, 2, 3, 3, None),
-        (-1, -1, 0, 0, 1, "000000000000000b"),
+        (-1, -1, 0, 0, 1, f"{contents.identity.incarnation:016x}"),
         (-1, -1, -1, -1, 5, "000000000000000c"),
     ]
+    assert (told["epoch"], told["members"], told["f"]) == (0, ["alpha", "bravo", "charlie"], 1)
     assert told["instances"] == {"initial": 0, "preaccepted": 1, "accepted": 0, "committed": 4}
     assert told["undecided"] == {"count": 6, "lowest": ["B.1", "C.0", "C.1", "C.2", "C.3", "C.4"]}
     assert told["waiting"] == {"count": 1, "lowest": ["A.3"]}
@@ -80,7 +82,11 @@ def test_the_whole(contents: Contents) -> None:
 
 
 def test_a_directory_without_a_past(tmp_path: Path) -> None:
-    open_directory(configuration(tmp_path), "alpha").close()
+    engine = open_directory(configuration(tmp_path), "alpha")
+    with pytest.raises(StorageError, match="alpha holds nothing yet: alpha has never run on it"):
+        read_contents(tmp_path / "alpha")
+    write_log(engine, N, [])
+    engine.close()
     told = summarise(read_contents(tmp_path / "alpha"))
     assert told["checkpoint"] is None
     assert told["undecided"]["count"] == told["waiting"]["count"] == 0

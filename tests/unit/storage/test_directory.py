@@ -23,6 +23,7 @@ from epaxos.errors import (
     WriteFailed,
     WrongIdentity,
 )
+from epaxos.storage.directory import find
 from epaxos.storage.engine import Identity, open_engine
 
 
@@ -57,9 +58,7 @@ def test_an_empty_directory_is_used_only_if_asked(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"cluster": 1}, "cluster 0000000000abcdef; this is 'bravo' with cluster 0000000000000001"),
-        ({"protocol": "multipaxos"}, "protocol epaxos; this is 'bravo' with protocol multipaxos"),
-        ({"n": 5}, "number of replicas 3; this is 'bravo' with number of replicas 5"),
-        ({"row": 2, "name": "charlie"}, "replica 'bravo' with row 1; this is 'charlie' with row 2"),
+        ({"name": "charlie"}, "replica 'bravo' with name bravo; this is 'charlie' with name charlie"),
     ],
 )
 def test_the_data_of_another_is_refused(data: Path, changes: dict[str, int], what: str) -> None:
@@ -68,23 +67,31 @@ def test_the_data_of_another_is_refused(data: Path, changes: dict[str, int], wha
     reopen(data)
 
 
-def test_a_directory_of_before_there_was_a_choice_is_of_epaxos(data: Path) -> None:
-    identity = json.loads((data / "identity").read_text())
-    del identity["protocol"]
-    (data / "identity").write_text(json.dumps(identity))
-    reopen(data)
-    with pytest.raises(WrongIdentity, match="protocol epaxos"):
-        reopen(data, IDENTITY._replace(protocol="multipaxos"))
+def test_a_directory_has_one_incarnation(data: Path) -> None:
+    numbers = set()
+    for _ in range(2):
+        engine = open_durable(data)
+        numbers.add(engine.incarnation)
+        engine.close()
+    assert len(numbers) == 1
+    assert find(data).identity.incarnation in numbers
 
 
-def test_a_name_may_change(data: Path) -> None:
-    reopen(data, IDENTITY._replace(name="berta"))
+def test_an_incarnation_may_be_given(tmp_path: Path) -> None:
+    given = IDENTITY._replace(incarnation=2**64 - 1)
+    engine = open_engine("sqlite", tmp_path / "new", given, "never", 1.0, create=True)
+    assert engine.incarnation == 2**64 - 1
+    engine.close()
+    with pytest.raises(
+        WrongIdentity, match=r"with incarnation f{16}; this is 'bravo' with incarnation 0{15}1"
+    ):
+        reopen(tmp_path / "new", IDENTITY._replace(incarnation=1))
 
 
 def test_another_format_is_refused(data: Path) -> None:
     identity = json.loads((data / "identity").read_text())
     (data / "identity").write_text(json.dumps({**identity, "format": 1}))
-    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 4"):
+    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 5"):
         reopen(data)
 
 
@@ -132,7 +139,7 @@ def test_a_directory_is_opened_once(data: Path) -> None:
 def test_a_refused_directory_is_not_kept_locked(data: Path) -> None:
     for _ in range(2):
         with pytest.raises(WrongIdentity):
-            reopen(data, IDENTITY._replace(n=5))
+            reopen(data, IDENTITY._replace(name="berta"))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from epaxos.errors import InvariantError, StorageError
+from epaxos.errors import InvariantError, StorageError, WrongIdentity
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
-from epaxos.storage.journal import Journal
+from epaxos.protocol.membership import Configuration
+from epaxos.protocol.multipaxos.state import VIEW
+from epaxos.storage.journal import Journal, Loaded
 from epaxos.storage.memory_engine import MemoryEngine
+from epaxos.storage.records import RecordWriter
 from harness.commands import decode_access, put
 from harness.invariants import record_of
+from harness.members import MEMBERS, members
 from harness.records import contents, instances, logs
 from harness.sendings import PHASES, ROWS, N
 
@@ -27,11 +31,14 @@ def test_two_payloads_in_one_place_stop_a_replica_in_memory_too() -> None:
     record = Instance(InstanceId(1, 5), (-1,) * N)
     record.orig, record.value = put(1, b"k"), put(2, b"k")
     with pytest.raises(InvariantError, match="two payloads"):
-        Journal(MemoryEngine(), N, decode_access, lasting=False).persist([record])
+        Journal(MemoryEngine(), MEMBERS, decode_access, lasting=False).persist([record])
 
 
-def journal_on(engine: MemoryEngine, view: InstanceId | None = None, *, n: int = N) -> Journal:
-    return Journal(engine, n, decode_access, view=view)
+def journal_on(engine: MemoryEngine, configuration: Configuration = MEMBERS) -> Journal:
+    """A journal that has been read."""
+    journal = Journal(engine, configuration, decode_access)
+    journal.load()
+    return journal
 
 
 class Model(RuleBasedStateMachine):
@@ -95,7 +102,7 @@ TestModel.settings = settings(max_examples=30, stateful_step_count=20, deadline=
 
 
 def test_a_new_journal_is_empty() -> None:
-    assert journal_on(MemoryEngine()).load() == ([], (-1, -1, -1), {}, {})
+    assert journal_on(MemoryEngine()).load() == Loaded(MEMBERS, [], (-1, -1, -1), {}, {})
 
 
 @given(logs(), logs())
@@ -104,7 +111,6 @@ def test_what_is_kept_never_falls_and_is_the_same_after_a_restart(
 ) -> None:
     engine = MemoryEngine()
     journal = journal_on(engine)
-    journal.load()
     assert journal.kept == 0
     counts = []
     for records in (first, second):
@@ -119,22 +125,20 @@ def test_what_is_kept_never_falls_and_is_the_same_after_a_restart(
 
 def test_a_promise_for_all_instances_counts_as_kept_though_no_row_grows() -> None:
     engine = MemoryEngine()
-    view = Instance(InstanceId(1, 0), (-1, -1, -1))
+    led = members(protocol="multipaxos")
+    view = Instance(VIEW, (-1, -1))
     counts = []
     for ballot in (0, 4, 4, 7):
         view.bal = ballot
-        journal = journal_on(engine, view.id)
-        journal.load()
+        journal = journal_on(engine, led)
         journal.persist([view])
         counts.append(journal.kept)
-        assert restarted(engine, view.id) == counts[-1]
+        assert restarted(engine, led) == counts[-1]
     assert counts == [1, 5, 5, 8]
 
 
-def restarted(engine: MemoryEngine, view: InstanceId | None = None) -> int:
-    journal = journal_on(engine, view)
-    journal.load()
-    return journal.kept
+def restarted(engine: MemoryEngine, configuration: Configuration = MEMBERS) -> int:
+    return journal_on(engine, configuration).kept
 
 
 def test_what_peers_have_kept_is_noted_in_one_commit() -> None:
@@ -143,15 +147,16 @@ def test_what_peers_have_kept_is_noted_in_one_commit() -> None:
     journal.remember(1, 7)
     journal.note({1: 12, 2: 0})
     journal.note({1: 13, 2: 5})
-    assert journal_on(engine).load() == ([], (-1, -1, -1), {1: 7}, {1: 13, 2: 5})
+    assert journal_on(engine).load() == Loaded(MEMBERS, [], (-1, -1, -1), {1: 7}, {1: 13, 2: 5})
 
 
 @given(logs())
 def test_a_round_is_one_commit(records: list[Instance]) -> None:
     commits: list[object] = []
     engine = MemoryEngine()
+    journal = journal_on(engine)
     engine.write_log = commits.append  # type: ignore[assignment,method-assign]
-    journal_on(engine).persist(records)
+    journal.persist(records)
     assert len(commits) == 1
 
 
@@ -162,7 +167,6 @@ def test_a_payload_is_written_once_also_after_a_restart() -> None:
     journal_on(engine).persist([record])
     size = engine.size
     again = journal_on(engine)
-    again.load()
     record.phase = Phase.PREACCEPTED
     written: list[object] = []
     engine.write_log = written.extend  # type: ignore[assignment,method-assign]
@@ -187,23 +191,79 @@ def dropped() -> MemoryEngine:
     return engine
 
 
-def test_a_journal_of_a_cluster_of_another_size_is_refused() -> None:
-    with pytest.raises(StorageError, match="not truncated for a cluster of 5"):
-        journal_on(dropped(), n=5).load()
+@pytest.mark.parametrize(
+    "other",
+    [members(5), members(protocol="multipaxos"), MEMBERS._replace(f=0, e=0), MEMBERS._replace(epoch=1)],
+)
+def test_promises_of_another_configuration_are_refused(other: Configuration) -> None:
+    text = r"epoch 0 was begun by alpha, bravo, charlie \(f 1, e 1, protocol 'epaxos'\)"
+    with pytest.raises(WrongIdentity, match=text):
+        journal_on(dropped(), other)
+
+
+def test_each_entry_bears_its_epoch() -> None:
+    """Two epochs have the same places, and nothing of the one may ever be taken for the other's (protocol 6)."""
     engine = MemoryEngine()
-    journal_on(engine).persist([Instance(InstanceId(2, 0), (-1,) * N)])
-    for n in (2, 5):
-        with pytest.raises(StorageError, match=r"instance 2\.0 is of a cluster of another size"):
-            journal_on(engine, n=n).load()
+    journal = journal_on(engine, members(epoch=258))
+    journal.persist([Instance(InstanceId(0, 0), (-1,) * N)])
+    journal.drop((0, -1, -1))
+    journal.remember(1, 7)
+    assert {key[:4] for key, _ in engine.scan_log()} == {b"\0\0\1\2"}
+    journal_on(engine, members(epoch=258))
+
+
+def test_entries_of_an_epoch_without_its_configuration_are_refused() -> None:
+    engine = dropped()
+    later = RecordWriter(N, epoch=1).entries([Instance(InstanceId(0, 0), (-1,) * N)])
+    engine.write_log(later)
+    with pytest.raises(StorageError, match=r"is of epoch 0 and has entries of \[0, 1\]"):
+        journal_on(engine)
+    engine = MemoryEngine()
+    engine.write_log(later)
+    with pytest.raises(StorageError, match="does not say in which configuration"):
+        journal_on(engine)
+
+
+def test_an_instance_of_a_cluster_of_another_size_is_refused() -> None:
+    engine = MemoryEngine()
+    journal_on(engine).persist([Instance(InstanceId(2, 0), (-1,) * 5)])
+    with pytest.raises(StorageError, match=r"instance 2\.0 is of a cluster of another size"):
+        journal_on(engine)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        None,
+        [],
+        7,
+        [0, "epaxos", ["a", "b", "c"], 1],
+        [0, "epaxos", ["a", "b", "a"], 1, 1],
+        [0, "epaxos", ["a", "b", 3], 1, 1],
+        [0, "epaxos", [], 0, 0],
+        [0, "epaxos", ["a", "b", "c"], 2, 1],
+        [-1, "epaxos", ["a", "b", "c"], 1, 1],
+        [2**32, "epaxos", ["a", "b", "c"], 1, 1],
+        [True, "epaxos", ["a", "b", "c"], 1, 1],
+        [0, "paxos", ["a", "b", "c"], 1, 1],
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(fields: object) -> None:
+    engine = MemoryEngine()
+    journal_on(engine)
+    [(key, _)] = engine.scan_log()
+    engine.write_log([(key, msgpack.packb(fields))])
+    with pytest.raises(StorageError, match="does not say in which configuration"):
+        journal_on(engine)
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"\x93\x01\x02", *map(msgpack.packb, (7, [1, 2, None], {}))])
 def test_a_frontier_that_cannot_be_read_is_refused(value: bytes) -> None:
     engine = dropped()
-    [(key, _)] = engine.scan_log()
+    key, _ = next(iter(engine.scan_log()))
     engine.write_log([(key, value)])
-    with pytest.raises(StorageError, match="truncated"):
-        journal_on(engine).load()
+    with pytest.raises(StorageError, match=r"truncated|cannot be read"):
+        journal_on(engine)
 
 
 @given(st.dictionaries(st.binary(min_size=1, max_size=12), st.binary(max_size=12), max_size=4))

@@ -117,6 +117,7 @@ def test_every_message_has_a_name() -> None:
     st.integers(0, 2**64 - 1),
     st.one_of(st.none(), st.integers(0, 2**64 - 1)),
     st.none() | st.builds(Beat, *[st.integers(0, 2**62 - 1)] * 3),
+    st.integers(0, 2**64 - 1),
 )
 def test_envelopes_survive_encoding(
     sender: Row,
@@ -126,8 +127,9 @@ def test_envelopes_survive_encoding(
     addressee: int,
     kept: int | None,
     beat: Beat | None,
+    digest: int,
 ) -> None:
-    request = PeerRequest(sender, incarnation, messages, hears, addressee, kept, beat)
+    request = PeerRequest(sender, incarnation, messages, hears, addressee, kept, beat, 0, digest)
     assert CODEC.decode_envelope(encode_envelope(request)) == request
 
 
@@ -262,36 +264,48 @@ def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> N
     assert kind_of_refusal(sent.sender, msgpack.packb(fields)) == "malformed"
 
 
+GOOD = [0, 5, [b"", 7], True, 6, 3, None, 0, 2**64 - 1]
+
+
+def test_the_envelope_that_is_spoilt_below_is_good() -> None:
+    assert list(CODEC.decode_envelope(msgpack.packb(GOOD))) == GOOD
+
+
 @pytest.mark.parametrize(
-    "envelope",
+    ("place", "field"),
     [
-        [N, 0, [], True, 0, 0],
-        [-1, 0, [], True, 0, 0],
-        [True, 0, [], True, 0, 0],
-        [0, -1, [], True, 0, 0],
-        [0, 1.0, [], True, 0, 0],
-        [0, 0, None, True, 0, 0],
-        [0, 0, ["text"], True, 0, 0],
-        [0, 0, [b"", 5], True, 0, 0],
-        [0, 0, b"", True, 0, 0],
-        [0, 0, [], 1, 0, 0],
-        [0, 0, [], 0, 0, 0],
-        [0, 0, [], True, -1, 0],
-        [0, 0, [], True, None, 0],
-        [0, 0, [], True, 0, 0, 0],
-        [0, 0, [], True, 0],
-        [0, 0, [], True, 0, -1],
-        [0, 0, [], True, 0, True],
-        [],
-        None,
-        7,
-        "abc",
+        *((0, field) for field in (N, -1, True)),
+        *((1, field) for field in (-1, 1.0)),
+        *((2, field) for field in (None, ["text"], [b"", 5.0], b"")),
+        *((3, field) for field in (1, 0)),
+        *((4, field) for field in (-1, None)),
+        *((5, field) for field in (-1, True)),
+        *((6, field) for field in (0, [], [1, 2], [1, 2, -1])),
+        *((7, field) for field in (-1, 2**32, None, True)),
+        *((8, field) for field in (-1, None, True)),
     ],
 )
-def test_what_is_no_envelope_is_refused(envelope: object) -> None:
+def test_what_is_no_envelope_is_refused(place: int, field: object) -> None:
+    assert envelope_refusal([*GOOD[:place], field, *GOOD[place + 1 :]]) == "malformed"
+
+
+@pytest.mark.parametrize("envelope", [GOOD[:-1], [*GOOD, 0], [], None, 7, "abc"])
+def test_what_is_no_envelope_at_all_is_refused(envelope: object) -> None:
+    assert envelope_refusal(envelope) == "malformed"
+
+
+def test_an_envelope_of_another_epoch_is_not_looked_at_any_further() -> None:
+    """Its sender may have a row that there is not in this epoch."""
+    later = Codec(N, decode_access, epoch=3)
+    assert envelope_refusal([9, *GOOD[1:-2], 3, 0]) == "epoch"
+    assert envelope_refusal(GOOD, later) == "epoch"
+    assert later.decode_envelope(msgpack.packb([*GOOD[:-2], 3, 0])).epoch == 3
+
+
+def envelope_refusal(envelope: object, codec: Codec = CODEC) -> str:
     with pytest.raises(FrameError) as refusal:
-        CODEC.decode_envelope(msgpack.packb(envelope))
-    assert refusal.value.kind == "malformed"
+        codec.decode_envelope(msgpack.packb(envelope))
+    return refusal.value.kind
 
 
 # -- random and mutated bytes: a FrameError, or a message that a replica might have sent --------------------
@@ -324,7 +338,7 @@ def check_decoding(sender: Row, encoded: bytes, codec: Codec = CODEC) -> None:
 @given(ROWS, st.binary(max_size=60) | JUNK.map(msgpack.packb))
 def test_random_bytes_and_objects_raise_nothing_else(sender: Row, encoded: bytes) -> None:
     check_decoding(sender, encoded)
-    assert refusal_of(lambda: CODEC.decode_envelope(encoded)) in {None, "malformed"}
+    assert refusal_of(lambda: CODEC.decode_envelope(encoded)) in {None, "malformed", "epoch"}
 
 
 @given(sendings(), ROWS, JUNK, st.data())

@@ -149,7 +149,8 @@ class Forge:
         return seal(kind, self._config.fingerprint, body)
 
     def _envelope(self, row: Row, incarnation: int, messages: Sequence[bytes]) -> bytes:
-        return self._seal(Kind.PEER, encode_envelope(PeerRequest(row, incarnation, messages)))
+        request = PeerRequest(row, incarnation, messages, digest=self._config.initial.digest)
+        return self._seal(Kind.PEER, encode_envelope(request))
 
     def _make_good(self, kind: Kind) -> list[bytes]:
         """Frames of a kind that are in order; only mutations of them are ever sent."""
