@@ -76,8 +76,8 @@ KEYS: Final = (
         "protocol",
         EPAXOS,
         Choice((EPAXOS, MULTIPAXOS)),
-        "How replicas agree: without a leader, or by one, which conflicts cost nothing; part of the cluster's "
-        "fingerprint.",
+        "How replicas agree: without a leader, or by one, which conflicts cost nothing; the same for all, "
+        "fixed when they first start.",
     ),
     Key(
         TOP,

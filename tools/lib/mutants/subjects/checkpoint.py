@@ -513,9 +513,9 @@ CONTENTS: Final = (
             ),
             Patch(
                 _WRITER,
-                "        yield from self._write_rows()\n        meta = Meta(cut.executed",
+                "        yield from self._write_rows()\n        meta = Meta(self._configuration, cut.executed",
                 "        self._frozen = self._machine.freeze()\n"
-                "        yield from self._write_rows()\n        meta = Meta(cut.executed",
+                "        yield from self._write_rows()\n        meta = Meta(self._configuration, cut.executed",
             ),
         ),
         draw=AWAY,

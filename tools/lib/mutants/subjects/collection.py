@@ -175,7 +175,11 @@ SESSIONS: Final = (
         "4.13",
         (
             Patch(_WRITER, "self._core.vectors(), generation)", "self._core.vectors(), 0)"),
-            Patch(_WRITER, "Meta(executed, vectors, self._machine.generation)", "Meta(executed, vectors, 0)"),
+            Patch(
+                _WRITER,
+                "Meta(self._configuration, executed, vectors, self._machine.generation)",
+                "Meta(self._configuration, executed, vectors, 0)",
+            ),
         ),
         draw=ENDING,
     ),
@@ -186,8 +190,8 @@ SESSIONS: Final = (
         (
             Patch(
                 _WRITER,
-                "Meta(cut.executed, self._core.vectors(), generation)",
-                "Meta(cut.executed, self._core.vectors(), self._machine.generation)",
+                "Meta(self._configuration, cut.executed, self._core.vectors(), generation)",
+                "Meta(self._configuration, cut.executed, self._core.vectors(), self._machine.generation)",
             ),
         ),
         draw=SLOW,
@@ -272,10 +276,14 @@ KEYS: Final = (
         (
             Patch(
                 _WRITER,
-                "Meta(cut.executed, self._core.vectors(), generation)",
-                "Meta(cut.executed, (), generation)",
+                "Meta(self._configuration, cut.executed, self._core.vectors(), generation)",
+                "Meta(self._configuration, cut.executed, (), generation)",
             ),
-            Patch(_WRITER, "Meta(executed, vectors, self._machine", "Meta(executed, (), self._machine"),
+            Patch(
+                _WRITER,
+                "Meta(self._configuration, executed, vectors, self._machine",
+                "Meta(self._configuration, executed, (), self._machine",
+            ),
         ),
         draw=SPARSE,
     ),
@@ -472,10 +480,10 @@ KEYS: Final = (
             Patch(
                 _WRITER,
                 "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
-                "        meta = Meta(cut.executed, self._core.vectors(), generation)\n",
+                "        meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)\n",
                 "        vectors = self._core.vectors()\n"
                 "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
-                "        meta = Meta(cut.executed, vectors, generation)\n",
+                "        meta = Meta(self._configuration, cut.executed, vectors, generation)\n",
             ),
         ),
         draw=SPARSE,

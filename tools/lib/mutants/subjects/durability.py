@@ -176,8 +176,8 @@ DISK: Final = (
         (
             Patch(
                 _JOURNAL,
-                "self._engine.drop_log(dropped_ranges(frontier), [(_TRUNCATED, msgpack.packb(frontier))])",
-                "self._engine.drop_log(dropped_ranges(frontier), [])",
+                "self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [note])",
+                "self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [])",
             ),
         ),
         schedule="tests/unit/storage/test_journal.py::test_a_restart_knows_up_to_where_the_log_was_dropped",
