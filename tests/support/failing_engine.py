@@ -43,6 +43,10 @@ class FailingEngine:
                 raise WriteFailed(f"cannot {operation}: no space left on this test's device")
 
     @property
+    def incarnation(self) -> int:
+        return self._engine.incarnation
+
+    @property
     def made(self) -> bool:
         return self._engine.made
 
