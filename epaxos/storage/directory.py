@@ -241,10 +241,14 @@ class DataDirectory:
         compared = ["cluster", "name", "engine"] + ["incarnation"] * (self._identity.incarnation is not None)
         for key in compared:
             if found.get(key) != expected[key]:
+                there, here = (
+                    ("", "")
+                    if key == "name"
+                    else (f" with {key} {found.get(key)}", f" with {key} {expected[key]}")
+                )
                 raise WrongIdentity(
-                    f"{self.path} holds the data of replica {found.get('name')!r} with {key} {found.get(key)}; "
-                    f"this is {self._identity.name!r} with {key} {expected[key]}: "
-                    "check the directory and the configuration"
+                    f"{self.path} holds the data of replica {found.get('name')!r}{there}; "
+                    f"this is {self._identity.name!r}{here}: check the directory and the configuration"
                 )
         incarnation = _identity_of(self.path, found).incarnation
         assert incarnation is not None

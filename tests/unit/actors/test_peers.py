@@ -272,7 +272,7 @@ def test_second_replica_of_the_own_name_is_refused() -> None:
 
 
 def test_a_frame_of_another_epoch_is_counted_and_dropped_and_its_sender_not_refused() -> None:
-    """Its row would be taken for one of this epoch's, and its answers for some about other instances (protocol 6.6)."""
+    """Its row would be taken for one of this epoch's, and its answers for some about other instances (protocol 6.1)."""
     door = Door()
     for epoch in (1, 2**32 - 1):
         request = PeerRequest(BRAVO, 11, [*map(encode_message, MESSAGES)], digest=DIGEST, epoch=epoch)

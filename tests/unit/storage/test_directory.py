@@ -58,7 +58,7 @@ def test_an_empty_directory_is_used_only_if_asked(tmp_path: Path) -> None:
     ("changes", "what"),
     [
         ({"cluster": 1}, "cluster 0000000000abcdef; this is 'bravo' with cluster 0000000000000001"),
-        ({"name": "charlie"}, "replica 'bravo' with name bravo; this is 'charlie' with name charlie"),
+        ({"name": "charlie"}, "replica 'bravo'; this is 'charlie': check"),
     ],
 )
 def test_the_data_of_another_is_refused(data: Path, changes: dict[str, int], what: str) -> None:
