@@ -19,6 +19,7 @@ from epaxos.protocol.ids import Ballot, InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance
 from harness.commands import Access, conflict
 from harness.invariants import Watch
+from scenario.dialect import DIALECTS, EPAXOS
 from scenario.replica import Replica
 from scenario.script import Script
 from scenario.world import ScenarioError
@@ -140,7 +141,7 @@ def hasty_driver(monkeypatch: Patch) -> None:
         owe(self, effects, now)
 
     monkeypatch.setattr(Replica, "_owe", send_first)
-    monkeypatch.setattr("scenario.replica.check_promise", lambda *_: None)
+    monkeypatch.setitem(DIALECTS, "epaxos", EPAXOS._replace(check_promise=lambda *_: None))
 
 
 @pytest.mark.usefixtures("hasty_driver")

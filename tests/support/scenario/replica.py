@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from epaxos.protocol.contract import Component, Durable, Effects, Event, Receive, Tick
-from epaxos.protocol.epaxos.core import EPaxos
-from epaxos.protocol.epaxos.messages import Beacon, Message, PreAcceptOK
-from epaxos.protocol.epaxos.state import Settings
+from epaxos.protocol.contract import Component, Effects, Event, Receive, Tick
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance, Phase
 from harness.commands import Access
-from harness.invariants import Record, Watch, check_promise, record_of
-from scenario.wording import Wording, place_name, replica_name, replica_names
+from harness.invariants import Record, record_of
+from scenario.dialect import Dialect
+from scenario.wording import Wording, replica_name, replica_names
 
 
 class Surroundings(NamedTuple):
@@ -23,14 +21,14 @@ class Surroundings(NamedTuple):
 
     wording: Wording
     say: Callable[[str], None]
-    send: Callable[[Row, Row, Message], None]
+    send: Callable[[Row, Row, Any], None]
     decided: Callable[[Row, InstanceId, Record], None]
 
 
 class _Owed(NamedTuple):
     """The effects of one event, with the records as they were at its end."""
 
-    effects: Effects[Message]
+    effects: Effects[Any]
     records: dict[InstanceId, Record]
 
 
@@ -44,8 +42,9 @@ class Replica:
     coverage  how often each decision of the protocol was taken, over all its lives
     """
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
-        self.row = settings.row
+    def __init__(self, settings: Any, dialect: Dialect, surroundings: Surroundings) -> None:
+        self._dialect = dialect
+        self.row: Row = settings.row
         self.name = replica_name(settings.row)
         self.disk: dict[InstanceId, Record] = {}
         self.alive = True
@@ -56,28 +55,22 @@ class Replica:
         self._begin([])
 
     def _begin(self, records: Sequence[Instance]) -> None:
-        nothing = (-1,) * self._settings.quorums.n
-        self.core = EPaxos(self._settings, Random(self.row), Durable(records, nothing, nothing, ()))
+        self.core = self._dialect.make(self._settings, Random(self.row), records)
         self.executed: list[Component] = []
         self.writes: defaultdict[bytes, list[int]] = defaultdict(list)
         self.clients: set[int] = set()
-        self._watch = _watch(self.core, self.disk)
+        self._watch = self._dialect.watch(self.core, self.disk)
         self._owed: deque[_Owed] = deque()
 
     # -- what a script does to it --------------------------------------------------------------------------
 
-    def take(self, event: Event[Message], now: float) -> None:
+    def take(self, event: Event[Any], now: float) -> None:
         """Hand the core an event and do what it asks for."""
         self._do(event, lambda: self.core.on_event(event, now), now)
 
-    def recover(self, place: InstanceId, now: float) -> None:
-        """Recover an instance now, as the core does by itself when its time has come."""
-        self._do(Tick(), lambda: self._start_recovery(place, now), now)
-
-    def _start_recovery(self, place: InstanceId, now: float) -> Effects[Message]:
-        self.core.state.begin(now)
-        self.core._recovery.start(place)
-        return self.core.state.effects
+    def take_over(self, place: InstanceId | None, now: float) -> None:
+        """Recover an instance, or campaign, now: as the core does by itself when its time has come."""
+        self._do(Tick(), lambda: self._dialect.take_over(self.core, place, now), now)
 
     def crash(self) -> None:
         """Lose all but the disk."""
@@ -87,9 +80,7 @@ class Replica:
     def restart(self, now: float) -> None:
         """Come back with what is on disk."""
         self.alive = True
-        self._begin(
-            [_instance(place, record, self._settings.quorums.n) for place, record in self.disk.items()]
-        )
+        self._begin([_instance(place, record, len(record.deps)) for place, record in self.disk.items()])
         self._do(Tick(), lambda: self.core.resume(now), now)
 
     def flush(self, now: float) -> None:
@@ -97,19 +88,19 @@ class Replica:
         self.held = False
         self._perform(now)
 
-    def beacon(self, now: float) -> Beacon:
+    def beacon(self, now: float) -> Any:
         return self.core.beacon(now)
 
     # -- the driver's duties -------------------------------------------------------------------------------
 
-    def _do(self, event: Event[Message], action: Callable[[], Effects[Message]], now: float) -> None:
+    def _do(self, event: Event[Any], action: Callable[[], Effects[Any]], now: float) -> None:
         before = dict(self.core.coverage)
         effects = action()
         self._watch.after(event, effects)
         self._tell_decisions(before)
         self._owe(effects, now)
 
-    def _owe(self, effects: Effects[Message], now: float) -> None:
+    def _owe(self, effects: Effects[Any], now: float) -> None:
         self._send(effects.messages)
         self._owed.append(_Owed(effects, {record.id: record_of(record) for record in effects.records}))
         if not self.held:
@@ -132,11 +123,11 @@ class Replica:
             if record.phase is Phase.COMMITTED:
                 self._outside.decided(self.row, place, record)
 
-    def _send(self, sendings: Sequence[tuple[Sequence[Row], Message]]) -> Iterator[Message]:
+    def _send(self, sendings: Sequence[tuple[Sequence[Row], Any]]) -> Iterator[Any]:
         """Send to others; return what is for the replica itself."""
         own = []
         for receivers, message in sendings:
-            check_promise(message, self.disk)
+            self._dialect.check_promise(message, self.disk)
             text = self._outside.wording.message(message)
             self._outside.say(f"{self.name} -> {replica_names(receivers)}: {text}")
             for receiver in receivers:
@@ -150,13 +141,16 @@ class Replica:
         self.executed.append(component)
         self._outside.say(f"{self.name} executes {self._outside.wording.component(component)}")
         for decided in component:
-            assert self.disk[decided.id].value == decided.value
+            record = self.disk[decided.id]
+            assert record.value == decided.value
+            if record.phase is not Phase.COMMITTED:  # where votes alone say so
+                self._outside.decided(self.row, decided.id, record)
             if decided.value is NOP:
                 continue
             assert isinstance(decided.value, Access)
             for key in decided.value.writes:
                 self.writes[key].append(decided.value.name)
-            if decided.value.name in self.clients and decided.id.row == self.row:
+            if decided.value.name in self.clients and self._dialect.answers(decided.id, self.row):
                 self.clients.remove(decided.value.name)
                 self._outside.say(
                     f"{self.name} answers the client of {self._outside.wording.value(decided.value)}"
@@ -180,18 +174,8 @@ class Replica:
         """What it holds of a place, on disk."""
         record = self.disk.get(place)
         if record is None:
-            return f"{self.name}: {place_name(place)} not known"
+            return f"{self.name}: {self._outside.wording.place(place)} not known"
         return f"{self.name}: {self._outside.wording.record(place, record)}"
-
-
-def _watch(core: EPaxos, disk: dict[InstanceId, Record]) -> Watch:
-    """A watch over a core that begins with what is on disk."""
-    watch = Watch(core)
-    watch._before.update(disk)
-    for place, record in disk.items():
-        if record.phase is Phase.PREACCEPTED:
-            watch._answers[place] = PreAcceptOK(place, record.deps, record.seq)
-    return watch
 
 
 def _instance(place: InstanceId, record: Record, n: int) -> Instance:

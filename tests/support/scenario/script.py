@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from epaxos.protocol.epaxos import messages
 from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.multipaxos.state import LOG
+from scenario.dialect import DIALECTS
 from scenario.world import Filter, ScenarioError, World
 
 INDENT = "    "
-_KINDS = frozenset(vars(messages))
 _LINK = re.compile(r"([A-Z*])->([A-Z*])")
 _PLACE = re.compile(r"([A-Z])\.(\d+)")
 _DURATION = re.compile(r"(\d+)(ms|s)")
@@ -36,7 +36,11 @@ class Script:
             "restart": lambda words: self.world.restart(self._row(words[0])),
             "hold": lambda words: self.world.hold(self._row(words[0])),
             "flush": lambda words: self.world.flush(self._row(words[0])),
-            "recover": lambda words: self.world.recover(self._row(words[0]), self._place(words[1])),
+            "recover": lambda words: self.world.take_over(self._row(words[0]), self._place(words[1])),
+            "campaign": lambda words: self.world.take_over(self._row(words[0]), None),
+            "retire": lambda words: self.world.retire(self._row(words[0])),
+            "silent": lambda words: self.world.hear(self._row(words[0]), heard=False),
+            "heard": lambda words: self.world.hear(self._row(words[0]), heard=True),
             "beacon": lambda words: self.world.beacon(self._row(words[0])),
             "show": lambda words: self.world.show(self._place(words[0])),
         }
@@ -89,7 +93,8 @@ class Script:
             numbers["n"],
             numbers.get("f"),
             numbers.get("e"),
-            thrifty="thrifty" in options,
+            DIALECTS[options.get("protocol", "epaxos")],
+            options,
             say=self._say,
         )
 
@@ -111,9 +116,12 @@ class Script:
         return row
 
     def _place(self, word: str) -> InstanceId:
+        if self.world.has_leader and word.isdecimal():
+            return InstanceId(LOG, int(word))
         match = _PLACE.fullmatch(word)
         if match is None:
-            raise ScenarioError(f"an instance is written like A.0, not {word}")
+            wanted = "a slot is a number" if self.world.has_leader else "an instance is written like A.0"
+            raise ScenarioError(f"{wanted}, not {word}")
         return InstanceId(self._row(match[1]), int(match[2]))
 
     def _filter(self, words: list[str]) -> Filter:
@@ -123,7 +131,7 @@ class Script:
             if link := _LINK.fullmatch(word):
                 sender, receiver = (None if end == "*" else self._row(end) for end in link.groups())
                 wanted = wanted._replace(sender=sender, receiver=receiver)
-            elif word in _KINDS:
+            elif word in self.world.dialect.kinds:
                 wanted = wanted._replace(kind=word)
             else:
                 wanted = wanted._replace(place=self._place(word))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from epaxos.protocol.contract import Component
 from epaxos.protocol.epaxos.messages import (
@@ -26,6 +27,9 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Phase, Proposal, Value
+from epaxos.protocol.multipaxos import messages as led
+from epaxos.protocol.multipaxos.state import LOG, VIEW
+from epaxos.protocol.quorums import Quorums
 from harness.commands import Access
 from harness.invariants import Record
 
@@ -62,6 +66,16 @@ class Wording:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 
+    def quorums(self, quorums: Quorums) -> str:
+        return f"f={quorums.f} e={quorums.e} slow quorum {quorums.slow}, fast quorum {quorums.fast}"
+
+    def place(self, place: InstanceId) -> str:
+        return place_name(place)
+
+    def place_of(self, message: Any) -> InstanceId | None:
+        """What a message is about."""
+        return getattr(message, "id", None)
+
     def value(self, value: Value | None) -> str:
         if value is None:
             return "nothing"
@@ -75,7 +89,7 @@ class Wording:
         return self.value(value) if value is NOP else f"{self.value(value)} deps={deps_text(deps)} seq={seq}"
 
     def record(self, place: InstanceId, record: Record) -> str:
-        text = f"{place_name(place)} {PHASES[record.phase]}"
+        text = f"{self.place(place)} {PHASES[record.phase]}"
         if record.phase is not Phase.INITIAL:
             text += f" {self.triple(record.value, record.deps, record.seq)}"
         elif record.orig is not None:
@@ -85,10 +99,10 @@ class Wording:
         return text + (f" bal={record.bal} abal={record.abal}" if record.bal else "")
 
     def component(self, component: Component) -> str:
-        members = ", ".join(f"{place_name(member.id)} {self.value(member.value)}" for member in component)
+        members = ", ".join(f"{self.place(member.id)} {self.value(member.value)}" for member in component)
         return members if len(component) == 1 else f"one component: {members}"
 
-    def message(self, message: Message) -> str:
+    def message(self, message: Any) -> str:
         """A message in one line, without its sender."""
         kind = type(message).__name__
         if isinstance(message, CommitRequest):
@@ -142,3 +156,62 @@ class Wording:
 def _change(deps: Vector, init: Proposal | None) -> str:
     assert init is not None
     return "unchanged" if deps == init.deps else f"changed from {deps_text(init.deps)}"
+
+
+class LedWording(Wording):
+    """Texts for a cluster with a leader: a slot is its number, and the VIEW what the replica promises and knows."""
+
+    def quorums(self, quorums: Quorums) -> str:
+        return f"f={quorums.f} quorum {quorums.slow}"
+
+    def place(self, place: InstanceId) -> str:
+        return str(place.slot)
+
+    def place_of(self, message: Any) -> InstanceId | None:
+        slot = getattr(message, "slot", None)
+        return None if slot is None else InstanceId(LOG, slot)
+
+    def triple(self, value: Value | None, deps: Vector, seq: int) -> str:
+        del deps, seq  # each slot follows the one before
+        return self.value(value)
+
+    def record(self, place: InstanceId, record: Record) -> str:
+        if place == VIEW:
+            known = record.deps[LOG]
+            return f"its promise of {record.bal}" + (
+                f", and that all up to {known} is decided" if known >= 0 else ""
+            )
+        if record.phase is Phase.COMMITTED:
+            return f"{place.slot} decided {self.value(record.value)}"
+        return f"{place.slot} a vote for {self.value(record.value)} at {record.abal}"
+
+    def message(self, message: Any) -> str:
+        kind = type(message).__name__
+        if isinstance(message, led.Beacon):
+            who = f"leads {message.leads}" if message.leads else f"follows {message.follows or 'nobody'}"
+            happy = "happy" if message.happy else "not happy"
+            return f"{kind} {who}, {happy}, knows of {message.known}, decided up to {message.committed[LOG]}"
+        if isinstance(message, led.Echo):
+            return kind
+        if isinstance(message, led.Promised):
+            votes = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in message.slots)
+            return f"{kind} {message.ballot}, votes in {votes or 'no slot'}"
+        if isinstance(message, led.Voted):
+            vote = "decided" if message.abal == led.DECIDED else f"voted at {message.abal}"
+            return f"{kind} {message.ballot}: {message.slot} {self.value(message.value)}, {vote}"
+        return " ".join((kind, *self._fields(message)))
+
+    def _fields(self, message: Any) -> list[str]:
+        texts: dict[str, Callable[[Any], str]] = {
+            "ballot": "b={}".format,
+            "slot": "{}".format,
+            "first": "from {}".format,
+            "last": "to {}".format,
+            "chosen": lambda slot: f"chosen up to {slot}" if slot >= 0 else "",
+            "value": lambda value: "(same value)" if value is None else self.value(value),
+            "command": self.value,
+            "relayed": lambda relayed: "passed on" if relayed else "",
+            "frontier": "up to {}".format,
+        }
+        told = (texts[name](value) for name, value in message._asdict().items())
+        return [text for text in told if text]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from epaxos.protocol.contract import Propose, Receive, Tick
-from epaxos.protocol.epaxos.messages import Message
-from epaxos.protocol.epaxos.state import Settings
+from epaxos.protocol.contract import PeerStatus, Propose, Receive, Retire, Tick
 from epaxos.protocol.ids import InstanceId, Row, covers
 from epaxos.protocol.log import NOP
 from epaxos.protocol.quorums import make_quorums
 from harness.commands import Access, conflict
 from harness.invariants import Record
+from scenario.dialect import MULTIPAXOS, Dialect
 from scenario.replica import Replica, Surroundings
-from scenario.wording import Wording, deps_text, place_name, replica_name
+from scenario.wording import deps_text, place_name, replica_name
 
 BEACON = 0.1
 PATIENCE = 120.0
@@ -32,7 +31,7 @@ class Parcel(NamedTuple):
 
     sender: Row
     receiver: Row
-    message: Message
+    message: Any
 
 
 class Filter(NamedTuple):
@@ -43,12 +42,13 @@ class Filter(NamedTuple):
     kind: str | None = None
     place: InstanceId | None = None
 
-    def matches(self, parcel: Parcel) -> bool:
+    def matches(self, parcel: Parcel, place: InstanceId | None) -> bool:
+        """Whether a message, which is about a place, is meant."""
         return (
             self.sender in (None, parcel.sender)
             and self.receiver in (None, parcel.receiver)
             and self.kind in (None, type(parcel.message).__name__)
-            and self.place in (None, getattr(parcel.message, "id", None))
+            and self.place in (None, place)
         )
 
 
@@ -56,23 +56,38 @@ class World:
     """Replicas, what is under way between them, and the decisions of all; `say` adds to the transcript."""
 
     def __init__(
-        self, n: int, f: int | None, e: int | None, *, thrifty: bool, say: Callable[[str], None]
+        self,
+        n: int,
+        f: int | None,
+        e: int | None,
+        dialect: Dialect,
+        words: Mapping[str, str],
+        *,
+        say: Callable[[str], None],
     ) -> None:
+        self.dialect = dialect
         self.now = 0.0
         self.names: list[str] = []
-        self.wording = Wording(self.names)
+        self.wording = dialect.wording(self.names)
         self._say = say
         self._muted = False
         self._under_way: list[Parcel] = []
         self._decisions: dict[InstanceId, Record] = {}
         quorums = make_quorums(n, f, e)
         surroundings = Surroundings(self.wording, self.say, self._send, self._on_decision)
-        self.replicas = [Replica(Settings(row, quorums, thrifty=thrifty), surroundings) for row in range(n)]
-        self.say(f"f={quorums.f} e={quorums.e} slow quorum {quorums.slow}, fast quorum {quorums.fast}")
+        self.replicas = [
+            Replica(dialect.settings(row, quorums, words), dialect, surroundings) for row in range(n)
+        ]
+        self.say(self.wording.quorums(quorums))
 
     def say(self, line: str) -> None:
         if not self._muted:
             self._say(line)
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether the protocol has one."""
+        return self.dialect is MULTIPAXOS
 
     @property
     def coverage(self) -> Counter[str]:
@@ -149,8 +164,21 @@ class World:
     def flush(self, row: Row) -> None:
         self._alive(row).flush(self.now)
 
-    def recover(self, row: Row, place: InstanceId) -> None:
-        self._alive(row).recover(place, self.now)
+    def take_over(self, row: Row, place: InstanceId | None) -> None:
+        """A replica recovers an instance, or campaigns, where none is given."""
+        if (place is None) != self.has_leader:
+            raise ScenarioError("recover where nobody leads, campaign where somebody may")
+        self._alive(row).take_over(place, self.now)
+
+    def retire(self, row: Row) -> None:
+        """A replica is told that it is about to stop."""
+        self._alive(row).take(Retire(), self.now)
+
+    def hear(self, row: Row, *, heard: bool) -> None:
+        """All others find that a replica is there, or is not."""
+        for replica in self._living:
+            if replica.row != row:
+                replica.take(PeerStatus(row, heard), self.now)
 
     def beacon(self, row: Row) -> None:
         """A replica tells all others how far it is."""
@@ -181,7 +209,7 @@ class World:
         self._check_orders()
         for place, record in sorted(self._decisions.items()):
             self.say(
-                f"decided: {place_name(place)} {self.wording.triple(record.value, record.deps, record.seq)}"
+                f"decided: {self.wording.place(place)} {self.wording.triple(record.value, record.deps, record.seq)}"
             )
         for replica in self._living:
             order = "; ".join(self.wording.component(component) for component in replica.executed)
@@ -194,11 +222,15 @@ class World:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def _send(self, sender: Row, receiver: Row, message: Message) -> None:
+    def _send(self, sender: Row, receiver: Row, message: Any) -> None:
         self._under_way.append(Parcel(sender, receiver, message))
 
     def _pick(self, wanted: Filter) -> list[Parcel]:
-        picked = [parcel for parcel in self._under_way if wanted.matches(parcel)]
+        picked = [
+            parcel
+            for parcel in self._under_way
+            if wanted.matches(parcel, self.wording.place_of(parcel.message))
+        ]
         if not picked:
             raise ScenarioError(f"no such message is under way, only: {self._listed()}")
         return picked
@@ -216,8 +248,8 @@ class World:
 
     def _describe(self, parcel: Parcel) -> str:
         message = parcel.message
-        place = getattr(message, "id", None)
-        about = f" {place_name(place)}" if place else ""
+        place = self.wording.place_of(message)
+        about = f" {self.wording.place(place)}" if place else ""
         ends = f"{replica_name(parcel.sender)}->{replica_name(parcel.receiver)}"
         return f"{ends} {type(message).__name__}{about}"
 
@@ -228,7 +260,7 @@ class World:
         first = self._decisions.setdefault(place, record)
         if _decision(first) != _decision(record):
             raise ScenarioError(
-                f"two decisions for {place_name(place)}: {self.wording.record(place, first)},"
+                f"two decisions for {self.wording.place(place)}: {self.wording.record(place, first)},"
                 f" and at {replica_name(row)} {self.wording.record(place, record)}"
             )
         commands = [item for item in self._decisions.items() if item[1].value is not NOP]
