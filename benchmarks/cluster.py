@@ -162,6 +162,11 @@ class Cluster:
             stderr=subprocess.PIPE,
         )
 
+    def leader(self) -> str | None:
+        """Who leads by its own account, of a protocol with a leader."""
+        leads = (name for name in self._running if self.scrape(name).total("epaxos_leads"))
+        return next(leads, None)
+
     def executed(self) -> float:
         """Commands that a replica has executed since its start, of the first that runs."""
         return self.scrape(next(iter(self._running))).total("epaxos_executed_commands_total")

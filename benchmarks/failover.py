@@ -1,4 +1,4 @@
-"""A replica is killed under load and comes back: throughput and latency over time."""
+"""A replica is killed under load, the leader if there is one, and comes back: throughput and latency over time."""
 
 from __future__ import annotations
 
@@ -37,40 +37,41 @@ def _once(case: Case, options: Options, results: Results) -> None:
         while cluster.executed() <= before and load.poll() is None:
             pause(0.05)  # until it has begun
         pause(seconds / 4)
-        cluster.kill(KILLED)
+        victim = cluster.leader() or KILLED
+        cluster.kill(victim)
         killed = time()
         pause(seconds / 3)
         started = time()
-        cluster.start(KILLED, line)
+        cluster.start(victim, line)
         cluster.wait()
         serving = time() - started
         report = read_report(load)
     edges = [report["series"]["started"], killed, started, started + seconds]
-    for phase, sample in zip(PHASES, _phases(report["series"], edges), strict=True):
+    for phase, sample in zip(PHASES, _phases(report["series"], edges, victim), strict=True):
         results.add(f"{case.name}: {phase}", sample)
         results.described[f"{case.name}: {phase}"] = case.describe()
-    _note_all(results, case, report, serving)
+    _note_all(results, case, report, serving, victim)
     if case.name not in results.series:
-        results.series[case.name] = _shown(report["series"], edges)
+        results.series[case.name] = _shown(report["series"], edges, victim)
 
 
-def _note_all(results: Results, case: Case, report: Report, serving: float) -> None:
+def _note_all(results: Results, case: Case, report: Report, serving: float, victim: str) -> None:
     """What is of the whole run stands in the row of the phase that it is about."""
     gaps = {name: some["longest_gap_ms"] for name, some in report["series"]["replicas"].items()}
     away = results.samples[f"{case.name}: away"][-1]
-    away["gap_away"] = gaps.pop(KILLED)
+    away["gap_away"] = gaps.pop(victim)
     away["gap"] = max(gaps.values())
     results.samples[f"{case.name}: back"][-1]["serving"] = serving
     results.samples[f"{case.name}: before"][-1]["errors"] = float(report["errors"])
 
 
-def _phases(series: Mapping[str, Any], edges: Sequence[float]) -> list[Sample]:
+def _phases(series: Mapping[str, Any], edges: Sequence[float], victim: str) -> list[Sample]:
     """What the clients of the healthy replicas saw between each two edges (seconds of the epoch)."""
     step = series["interval_s"]
     found = []
     for begin, end in pairwise(edges):
         first, last = (round((edge - edges[0]) / step) for edge in (begin, end))
-        healthy = [some for name, some in series["replicas"].items() if name != KILLED]
+        healthy = [some for name, some in series["replicas"].items() if name != victim]
         counts = [count for some in healthy for count in some["operations"][first:last]]
         means = [mean for some in healthy for mean in some["mean_ms"][first:last]]
         total = sum(counts)
@@ -86,12 +87,12 @@ def _phases(series: Mapping[str, Any], edges: Sequence[float]) -> list[Sample]:
     return found
 
 
-def _shown(series: Mapping[str, Any], edges: Sequence[float]) -> dict[str, Any]:
+def _shown(series: Mapping[str, Any], edges: Sequence[float], victim: str) -> dict[str, Any]:
     """The series of a picture: seconds, commands a second and longest latencies, of the healthy and of the others."""
     step = series["interval_s"]
-    names = {"clients of the others": [name for name in series["replicas"] if name != KILLED]}
-    names["clients of the one killed"] = [KILLED]
-    points = len(series["replicas"][KILLED]["operations"]) // SHOWN
+    names = {"clients of the others": [name for name in series["replicas"] if name != victim]}
+    names["clients of the one killed"] = [victim]
+    points = len(series["replicas"][victim]["operations"]) // SHOWN
     shown: dict[str, Any] = {
         "seconds": [round(point * SHOWN * step, 3) for point in range(points)],
         "killed": round(edges[1] - edges[0], 2),
@@ -111,10 +112,11 @@ def _shown(series: Mapping[str, Any], edges: Sequence[float]) -> dict[str, Any]:
 
 STUDY: Final = Study(
     "failover",
-    f"Failover: 2,000 lone commands a second; {KILLED} is killed, and started again; the clients of the other two",
+    f"Failover: 2,000 lone commands a second; {KILLED} or who leads is killed and started again; others' clients",
     [
         Case("no conflicts", LOAD),
         Case("25 % on a hot key", (*LOAD, "--conflicts", "25")),
+        Case("the leader of Multi-Paxos", (*LOAD, "--conflicts", "25"), {"protocol": "multipaxos"}),
     ],
     ("throughput", "mean", "max", "gap", "gap_away", "serving", "errors"),
     "no conflicts: before",
