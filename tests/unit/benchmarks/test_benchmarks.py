@@ -364,7 +364,10 @@ def test_a_driver_counts_what_was_answered_in_its_time() -> None:
 
 
 def test_processes_count_what_they_use() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    program = [sys.executable, "-c", "print('up', flush=True); input()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # before that it may be but a fork
         used = Processes()
         used.watch([process])
         assert used.memory() > 10**6
