@@ -9,13 +9,13 @@ from typing import Final, Never
 
 import click
 
+from epaxos.cli.options import load_any
 from epaxos.cli.pages import Page
 from epaxos.config import (
     LOCALHOST,
     REPLICA_NAMES,
     Config,
     default_replicas,
-    load_config,
     markdown_table,
     render_file,
     show,
@@ -36,18 +36,22 @@ def config() -> None:
 @config.command()
 @click.argument("file")
 def check(file: str) -> None:
-    """Check the configuration FILE.
+    """Check the configuration FILE, of a cluster or of groups.
 
-    Prints one line about the cluster that it describes and ends with 0, or prints a line for each problem to
+    Prints one line about what it describes and ends with 0, or prints a line for each problem to
     stderr (where it is, what was found, what is allowed) and ends with 2. EPAXOS_ variables are left aside.
 
     What looks wrong from this machine, and need not be from others, is a warning on stderr: a host that does not
     resolve, or that means the loopback interface where other replicas are elsewhere.
     """
     try:
-        cluster = load_config(file, environ={})
+        cluster = load_any(file, environ={})
     except ConfigError as error:
         _fail(error)
+    if not isinstance(cluster, Config):
+        names = [group.name for group in cluster.groups]
+        click.echo(f"{file}: ok: {len(names)} group{'s'[: len(names) > 1]}: {', '.join(names)}")
+        return
     click.echo(f"{file}: ok: {summary(cluster)}")
     for warning in _warnings(cluster):
         click.echo(f"{file}: warning: {warning}", err=True)

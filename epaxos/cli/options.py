@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from epaxos.cli.logs import FORMATS
 from epaxos.cli.streams import write_text
 from epaxos.config import Config, ReplicaAddress, load_config, parse_duration
+from epaxos.config.loading import LONGEST_FILE, find_file, read_file
 from epaxos.errors import ConfigError
+
+if TYPE_CHECKING:
+    from epaxos.groups.map import Groups
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -107,6 +112,29 @@ def load(config_file: str | None) -> Config:
         ConfigError: there is something wrong with it.
     """
     return load_config(config_file)
+
+
+def load_any(config_file: str | None, environ: Mapping[str, str] = os.environ) -> Config | Groups:
+    """The configuration of the cluster, or of several where the file is one of groups.
+
+    Raises:
+        ConfigError: there is something wrong with it.
+    """
+    file = config_file if config_file is not None else find_file(environ)
+    if file is not None and _names_groups(file) and "groups" in read_file(file):
+        from epaxos.groups.map import load_groups  # noqa: PLC0415 - one cluster shall not pay for it
+
+        return load_groups(file, environ)
+    return load_config(config_file, environ)
+
+
+def _names_groups(file: str) -> bool:
+    """Whether the word stands in a file anywhere, which is quicker known than what it means."""
+    try:
+        with Path(file).open("rb") as opened:
+            return b"groups" in opened.read(LONGEST_FILE)
+    except (OSError, ValueError):
+        return False
 
 
 def find_replica(config: Config, name: str) -> ReplicaAddress:

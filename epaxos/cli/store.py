@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from epaxos.cli.failures import Exit, complain
-from epaxos.cli.options import config_option, find_replica, load, timeout_option
+from epaxos.cli.options import config_option, find_replica, load_any, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.cli.values import STDIN, key_bytes, print_value, value_bytes
 from epaxos.client.blocking import Client
 from epaxos.config import Config
+
+if TYPE_CHECKING:
+    from epaxos.groups.client import GroupClient
 
 _NOT_FOUND: Final = "there is no value under this key"
 
@@ -34,11 +37,11 @@ _raw_option: Final = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A key of a cluster, and a client to ask for it."""
+    """A key, the cluster that has it, and a client to ask for it."""
 
     key: bytes
     config: Config
-    client: Client
+    client: Client | GroupClient
 
     def value(self, text: str, name: str, *, hexadecimal: bool) -> bytes:
         """The value that the argument called `name` says."""
@@ -63,7 +66,16 @@ def on_key(function: Callable[..., None]) -> Callable[..., None]:
         **given: Any,
     ) -> None:
         name = key_bytes(key, hexadecimal=hex_key)
-        config = load(config_file)
+        config = load_any(config_file)
+        if not isinstance(config, Config):
+            if replica is not None:
+                raise click.UsageError("--replica NAME needs a file of one cluster, not of groups")
+            from epaxos.groups.client import GroupClient  # noqa: PLC0415 - one cluster shall not pay for it
+
+            owner = config.of(name).config
+            with GroupClient(config, timeout=timeout or owner.client.timeout) as groups:
+                function(Target(name, owner, groups), **given)
+            return
         if replica is not None:
             find_replica(config, replica)
         with Client(config=config, replica=replica, timeout=timeout) as client:

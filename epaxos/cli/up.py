@@ -12,10 +12,10 @@ from typing import Final
 import click
 
 from epaxos.cli.logs import FORMATS
-from epaxos.cli.options import config_option, load, log_format_option, log_level_option, uptime_option
+from epaxos.cli.options import config_option, load_any, log_format_option, log_level_option, uptime_option
 from epaxos.cli.pages import Page
 from epaxos.cli.supervisor import Print, Supervisor
-from epaxos.config import format_duration
+from epaxos.config import Config, format_duration
 
 STOP_GRACE: Final = 10.0
 """Seconds that replicas get to stop in order before they are killed."""
@@ -46,6 +46,8 @@ def up(
     or at a second Ctrl-C, is killed. If this command itself is killed, the replicas notice and stop.
     SIGUSR1 and SIGUSR2 are passed on to all of them (epaxos serve --help).
 
+    With a file of groups (docs/groups.md) the replicas of all its clusters run, as GROUP/NAME.
+
     When one replica ends by itself, the others are stopped too, and none is started again.
 
     Exit codes:
@@ -58,11 +60,19 @@ def up(
       epaxos up -c conf/local-5.toml
       epaxos up -c conf/local.toml --uptime 30s --log-level warning
     """
-    config = load(config_file)
-    names = [replica.name for replica in config.replicas]
-    options = _options(config_file, uptime, log_level, log_format)
-    commands = {name: [sys.executable, "-m", "epaxos", "serve", *options, "--name", name] for name in names}
-    show = json_printer if log_format != FORMATS[0] else printer(names, coloured=_wants_colours())
+    config = load_any(config_file)
+    clusters: list[tuple[str, str | None, Config]]
+    if isinstance(config, Config):
+        clusters = [("", config_file, config)]
+    else:
+        clusters = [(f"{group.name}/", group.config.source, group.config) for group in config.groups]
+    commands = {}
+    for prefix, file, cluster in clusters:
+        options = _options(file, uptime, log_level, log_format)
+        for replica in cluster.replicas:
+            command = [sys.executable, "-m", "epaxos", "serve", *options, "--name", replica.name]
+            commands[prefix + replica.name] = command
+    show = json_printer if log_format != FORMATS[0] else printer([*commands], coloured=_wants_colours())
     supervisor = Supervisor(show, NOT_AGAIN, STOP_GRACE)
     ctx.exit(asyncio.run(supervisor.run(commands)))
 

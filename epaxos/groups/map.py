@@ -12,7 +12,9 @@ keys that belong together can be kept in one group. Every slot belongs to one gr
 
 from __future__ import annotations
 
+import os
 from binascii import crc_hqx
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +59,7 @@ def slot_of(key: bytes) -> int:
     return crc_hqx(key, 0) % SLOTS
 
 
-def load_groups(path: str) -> Groups:
+def load_groups(path: str, environ: Mapping[str, str] = os.environ) -> Groups:
     """Read and check a file of groups and the configurations that it names.
 
     Raises:
@@ -69,7 +71,10 @@ def load_groups(path: str) -> Groups:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         problems.append(f"{path}: groups: allowed: one or more tables [[groups]] with {', '.join(_KEYS)}")
         raise ConfigError("\n".join(problems))
-    groups = [_group(f"{path}: groups[{place}]", path, table, problems) for place, table in enumerate(tables)]
+    groups = [
+        _group(f"{path}: groups[{place}]", path, table, environ, problems)
+        for place, table in enumerate(tables)
+    ]
     whole = [group for group in groups if group is not None]
     if not problems:
         _check_together(path, whole, problems)
@@ -79,7 +84,9 @@ def load_groups(path: str) -> Groups:
     return Groups(tuple(whole), owners)
 
 
-def _group(where: str, path: str, table: dict[str, Any], problems: list[str]) -> Group | None:
+def _group(
+    where: str, path: str, table: dict[str, Any], environ: Mapping[str, str], problems: list[str]
+) -> Group | None:
     before = len(problems)
     problems += [
         f"{where}: unknown key {show(key)}; allowed: {', '.join(_KEYS)}" for key in table if key not in _KEYS
@@ -91,7 +98,7 @@ def _group(where: str, path: str, table: dict[str, Any], problems: list[str]) ->
         return None
     slots = _ranges(f"{where}.slots", table["slots"], problems)
     try:
-        config = load_config(str(Path(path).parent / table["config"]))
+        config = load_config(str(Path(path).parent / table["config"]), environ)
     except ConfigError as error:
         problems += [f"{where}.config: {line}" for line in str(error).splitlines()]
         return None

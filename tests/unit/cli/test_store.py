@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from click.testing import Result
 
 from epaxos.cli import store
-from epaxos.client.commands import CasResult
+from epaxos.client.commands import CasResult, Op
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, OperationFailed, Refused
+from epaxos.groups import client as groups
 
 Run = Callable[..., Result]
 
@@ -23,7 +25,7 @@ class FakeClient:
     made: list[dict[str, Any]]
     error: ClientError | None
 
-    def __init__(self, *, config: Config, replica: str | None, timeout: float | None) -> None:
+    def __init__(self, *, config: Config, replica: str | None = None, timeout: float | None) -> None:
         self.made.append({"cluster": config.name, "replica": replica, "timeout": timeout})
 
     def __enter__(self) -> Self:
@@ -31,6 +33,15 @@ class FakeClient:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def close(self) -> None:
+        pass
+
+    def execute(self, operation: Op, *, timeout: float) -> None:
+        """What a client of groups asks: here to put something."""
+        assert timeout > 0
+        assert isinstance(operation.argument, bytes)
+        self.put(operation.key, operation.argument)
 
     def get(self, key: bytes) -> bytes | None:
         if self.error:
@@ -106,6 +117,24 @@ def test_whom_one_cannot_ask(run: Run, fake: type[FakeClient]) -> None:
     message = "epaxos: defaults: no replica has the name 'brave'; allowed: alpha, bravo, charlie\n"
     assert outcome(result) == (2, b"", message)
     assert not fake.made
+
+
+def test_a_file_of_groups(run: Run, fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "Client", fake)
+    Path("east.toml").write_text('name = "east"\n')
+    table = '[[groups]]\nname = "east"\nconfig = "east.toml"\nslots = "0-{0}"\n'
+    Path("groups.toml").write_text(table.format(16383))
+    assert run("put", "-c", "groups.toml", "key", "value").exit_code == 0
+    assert fake.data[b"key"] == b"value"
+    assert fake.made == [{"cluster": "east", "replica": None, "timeout": 2.0}]
+    result = run("get", "-c", "groups.toml", "key", "--replica", "alpha")
+    assert result.exit_code == 2
+    assert "--replica NAME needs a file of one cluster, not of groups" in result.stderr
+    checked = run("config", "check", "groups.toml")
+    assert outcome(checked) == (0, b"groups.toml: ok: 1 group: east\n", "")
+    Path("groups.toml").write_text(table.format(16382))
+    message = "epaxos: groups.toml: slots 16383-16383 belong to no group; allowed: all 0-16383 to one\n"
+    assert outcome(run("get", "-c", "groups.toml", "key")) == (2, b"", message)
 
 
 def test_put(run: Run, fake: type[FakeClient]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from click.testing import Result
 
 from epaxos.cli import up
 from epaxos.cli.supervisor import Print
+from epaxos.config import default_replicas
+from epaxos.config.rendering import render_file
 
 Run = Callable[..., Result]
 SERVE = [sys.executable, "-m", "epaxos", "serve", "--supervised"]
@@ -22,10 +25,11 @@ class FakeSupervisor:
 
     def __init__(self, show: Print, advice: str, grace: float) -> None:
         show(None, f"{advice} {grace:g}")
-        show("alpha", "a line")
+        self.show = show
 
     async def run(self, commands: Mapping[str, Sequence[str]]) -> int:
         type(self).commands = commands
+        self.show(next(iter(commands)), "a line")
         return 42
 
 
@@ -51,6 +55,22 @@ def test_options_are_handed_on(run: Run) -> None:
     assert result.exit_code == 42
     options = ["--config", "mine.toml", "--uptime", "1s500ms", "--log-level", "debug"]
     assert FakeSupervisor.commands["bravo"] == [*SERVE, *options, "--name", "bravo"]
+
+
+def test_a_file_of_groups_runs_all_of_them(run: Run) -> None:
+    texts = [render_file(name, default_replicas(1)) for name in ("east", "west")]
+    Path("east.toml").write_text(texts[0])
+    Path("west.toml").write_text(re.sub("= ([349]26)", r"= 1\1", texts[1]))
+    group = '[[groups]]\nname = "{0}"\nconfig = "{0}.toml"\nslots = "{1}"\n'
+    Path("groups.toml").write_text(group.format("east", "0-8191") + group.format("west", "8192-16383"))
+    assert run("up", "-c", "groups.toml").exit_code == 42
+    assert FakeSupervisor.commands == {
+        f"{name}/alpha": [*SERVE, "--config", f"{name}.toml", "--name", "alpha"] for name in ("east", "west")
+    }
+    Path("groups.toml").write_text(group.format("east", "0-8191"))
+    result = run("up", "-c", "groups.toml")
+    assert result.exit_code == 2
+    assert "groups.toml: slots 8192-16383 belong to no group" in result.stderr
 
 
 def test_json_stays_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
