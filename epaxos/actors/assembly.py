@@ -151,6 +151,7 @@ def _epaxos(config: Config, row: Row) -> epaxos.Settings:
         fast_path_timeout=config.fast_path_timeout,
         retry=config.retry,
         recovery_timeout=config.timeout,
+        ahead=0 if config.storage.engine == MemoryEngine.name else AHEAD,
         retain=config.storage.retain,
     )
 
@@ -166,6 +167,9 @@ def _multipaxos(config: Config, row: Row) -> multipaxos.Settings:
         retain=config.storage.retain,
     )
 
+
+AHEAD: Final = 16
+"""`Settings.ahead` of all data directories: never to be made less. So many no-ops are proposed after a restart."""
 
 _SETTINGS: Final[dict[str, Callable[[Config, Row], Any]]] = {
     EPAXOS.name: _epaxos,

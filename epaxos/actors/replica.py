@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from operator import ge, sub
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import pykka
 import zmq
@@ -42,6 +42,7 @@ from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import Payload, decode_payload, make_collection, make_payload
+from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.transport.codec import Codec, encode_message
 from epaxos.transport.pages import BEACONS, PAGES, PeerMessage
 
@@ -49,6 +50,10 @@ _log = logging.getLogger(__name__)
 
 GRACE: Final = 5.0
 """Seconds that a replica which drains may take."""
+
+
+Sending: TypeAlias = tuple[Sequence[Row], PeerMessage]
+"""Receivers and a message."""
 
 
 class RefusedByPeers(EpaxosError):
@@ -103,6 +108,7 @@ class Replica(pykka.ThreadingActor):
         self._outboxes = {peer: Outbox() for peer in range(config.n) if peer != row}
         self._remotes: dict[Row, Remote] = {}
         self._refused_by: set[Row] = set()
+        self._syncs = config.storage.engine != MemoryEngine.name and config.storage.sync == "always"
         self._unheard = False
         self._takes_part = parts.resumes or config.n == 1
         self._is_current = False
@@ -495,13 +501,19 @@ class Replica(pykka.ThreadingActor):
         executions: list[Component] = []
         while True:
             if effects.records:
+                if effects.early and self._syncs:
+                    # Peers write their records while this replica writes its own (protocol 4.11b).
+                    self._post(effects.early)
+                    self._send(now)
+                    effects.early = []
                 self._durability.persist(effects.records)
             self._durability.after_records(effects, now)
             executions += effects.executions
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
                 self._clients.company.decided(note.seconds)
-            own = self._post(effects)
+            own = self._post((*effects.messages, *effects.early, *effects.promises))
+            self._put_off(effects.deferrable)
             self._send(now)  # the own vote needs no way there and back, so it is counted meanwhile
             if not own:
                 break
@@ -512,10 +524,10 @@ class Replica(pykka.ThreadingActor):
             self._execute(executions)
             self._durability.executed(executions, now)
 
-    def _post(self, effects: Effects[Any]) -> list[Any]:
+    def _post(self, messages: Sequence[Sending]) -> list[Any]:
         """Put messages into the outboxes; return those to this replica itself."""
         own = []
-        for receivers, message in (*effects.messages, *effects.promises):
+        for receivers, message in messages:
             leaving = None
             for receiver in receivers:
                 if receiver == self._row:
@@ -523,11 +535,13 @@ class Replica(pykka.ThreadingActor):
                 else:
                     leaving = leaving or _outgoing(message)
                     self._outboxes[receiver].messages.append(leaving)
-        for receivers, message in effects.deferrable:
+        return own
+
+    def _put_off(self, messages: Sequence[Sending]) -> None:
+        for receivers, message in messages:
             leaving = _outgoing(message)
             for receiver in receivers:
                 self._outboxes[receiver].deferrable.append(leaving)
-        return own
 
     def _send_later(self, receiver: Row, message: TransferMessage) -> None:
         """Send a message with what else goes to the peer, at the latest when the next round ends."""

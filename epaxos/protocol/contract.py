@@ -6,7 +6,7 @@ another protocol is another `Core` with another page of messages.
 The driver's duties, for every `Effects` and in this order:
 
 1. make `records` durable;
-2. only then let `promises` and `deferrable` leave (`messages` may leave at any time);
+2. only then let `promises` and `deferrable` leave (`messages` and `early` may leave at any time);
 3. execute `executions`, in order, each component as one atomic step;
 4. answer clients from the results of the execution, never earlier (protocol 3.7).
 
@@ -124,6 +124,7 @@ class Effects(Generic[MessageT]):
     records     instances whose durable fields changed; durable before anything of the round leaves
     promises    (receivers, message) that must wait for the records
     messages    (receivers, message) that may leave at once
+    early       the same of what had better leave before the records are written: who receives it writes meanwhile
     deferrable  (receivers, message) that must wait for the records, and may then wait a little more for
                 another message to the same receiver to ride on
     executions  components to execute, in this order
@@ -135,6 +136,7 @@ class Effects(Generic[MessageT]):
     __slots__ = (
         "commits",
         "deferrable",
+        "early",
         "executions",
         "fetch",
         "messages",
@@ -147,6 +149,7 @@ class Effects(Generic[MessageT]):
         self.records: list[Instance] = []
         self.promises: list[tuple[Sequence[Row], MessageT]] = []
         self.messages: list[tuple[Sequence[Row], MessageT]] = []
+        self.early: list[tuple[Sequence[Row], MessageT]] = []
         self.deferrable: list[tuple[Sequence[Row], MessageT]] = []
         self.executions: list[Component] = []
         self.commits: list[CommitNote] = []
@@ -158,6 +161,7 @@ class Effects(Generic[MessageT]):
         self.records += later.records
         self.promises += later.promises
         self.messages += later.messages
+        self.early += later.early
         self.deferrable += later.deferrable
         self.executions += later.executions
         self.commits += later.commits

@@ -25,7 +25,13 @@ OFTEN: Final = 5_000
 """So many seeds must meet each of the usual events; the rarest of them comes in one of 300."""
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "commits": ("commit: fast", "commit: slow", "commit: recovered"),
+    "commits": (
+        "commit: fast",
+        "commit: slow",
+        "commit: recovered",
+        "proposed without a record",
+        "forgotten place annulled",
+    ),
     "execution": (
         "component of several",
         "component of more than two",
@@ -181,7 +187,7 @@ class Coverage(Observer):
             self.marks["nack"] += 1
         elif isinstance(message, Commit) and message.value is NOP and message.id not in self._annulled:
             self._annulled.add(message.id)
-            if self._holders[message.id] <= {message.id.row}:
+            if self._holders[message.id] == {message.id.row}:
                 self.marks["no-op for a slot that only its owner knew"] += 1
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:

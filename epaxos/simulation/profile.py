@@ -43,7 +43,8 @@ def _scaled(settings: SettingsT, patience: float, **others: float) -> SettingsT:
 
 
 def _epaxos(options: Options, row: Row) -> epaxos.Settings:
-    settings = epaxos.Settings(row, options.quorums, thrifty=options.thrifty, retain=options.retain)
+    settings = epaxos.Settings(row, options.quorums, thrifty=options.thrifty, ahead=options.ahead)
+    settings = replace(settings, retain=options.retain)
     return _scaled(settings, options.patience, fast_path_timeout=options.fast_path)
 
 
@@ -61,6 +62,8 @@ def _led_checkers(options: Options, _: Contents) -> Sequence[Observer]:
 
 
 PROFILES: Final = {
-    EPAXOS.name: Profile(_epaxos, lambda options, contents: (Acceptors(options.replicas, contents),)),
+    EPAXOS.name: Profile(
+        _epaxos, lambda options, contents: (Acceptors(options.replicas, options.ahead, contents),)
+    ),
     MULTIPAXOS.name: Profile(_multipaxos, _led_checkers),
 }

@@ -90,6 +90,7 @@ class CommitProtocol:
     def __init__(self, state: State) -> None:
         self._state = state
         self._next_slot = 0
+        self._durable_slot: Slot = -1
         self.first_slot = 0
         self.leading: dict[InstanceId, Leading] = {}
         self.open: set[InstanceId] = set()
@@ -108,15 +109,37 @@ class CommitProtocol:
         if state.logs.get(place) is not None:
             raise InvariantError(f"{place} was used before")
         instance = state.logs.ensure(place)
-        self._pre_accept(instance, Proposal(command, deps, seq), deps, seq)
         leading = Leading(instance, Stage.PRE, 0, state.now, settings.retry)
         self.leading[place] = leading
         self.open.add(place)
-        self._ask(leading, self._first_asked(state.quorums.fast))
-        state.promise((state.me,), PreAcceptOK(place, deps, seq))
+        self._enter(instance, Proposal(command, deps, seq), deps, seq)
+        may_forget = self._may_forget(slot, command)
+        self._ask(leading, self._first_asked(state.quorums.fast), early=may_forget)
+        if may_forget:
+            leading.answers[state.me] = (deps, seq)
+            leading.same = 1
+            state.cover("proposed without a record")
+        else:
+            state.record(instance)
+            state.promise((state.me,), PreAcceptOK(place, deps, seq))
         self._set_retry(leading, settings.retry)
 
-    def _pre_accept(self, instance: Instance, init: Proposal, deps: Vector, seq: int) -> None:
+    def _may_forget(self, slot: Slot, command: Command) -> bool:
+        """Whether to propose without a record, so that the first one is that of the decision (protocol 4.11b).
+
+        A restart finds the slot below the floor that follows from the highest durable one. What is below a floor is
+        covered without its base, so a collection has to be remembered. A lone replica has nobody to ask.
+        """
+        highest, state = self._durable_slot, self._state
+        is_near = highest >= 0 and slot <= highest + state.settings.ahead
+        return is_near and command.base is None and bool(state.peers)
+
+    def on_durable(self, place: InstanceId) -> None:
+        """A message to itself has come: the record of its instance is durable."""
+        if place.row == self._state.me:
+            self._durable_slot = max(place.slot, self._durable_slot)
+
+    def _enter(self, instance: Instance, init: Proposal, deps: Vector, seq: int) -> None:
         """Enter a proposal into the log, at its owner or at an acceptor."""
         state = self._state
         instance.init = init
@@ -125,7 +148,6 @@ class CommitProtocol:
         state.learn_payload(instance, init.command)
         state.hear_of_instance(instance.id)
         state.hear_of(deps)
-        state.record(instance)
 
     def _first_asked(self, quorum: int) -> Sequence[Row]:
         """Whom to ask first: all who are online, or with `thrifty` the preferred ones of a quorum.
@@ -139,7 +161,7 @@ class CommitProtocol:
             peers = list(state.preferred)
         return sorted(peers[:wanted] if state.settings.thrifty else peers)
 
-    def _ask(self, leading: Leading, peers: Sequence[Row]) -> None:
+    def _ask(self, leading: Leading, peers: Sequence[Row], *, early: bool = False) -> None:
         """Send the current stage's message, to whom the payload was sent before without it.
 
         Nothing is lost by that: a peer that lacks the payload says so (`on_missing`). Sent again and again, payloads
@@ -164,7 +186,7 @@ class CommitProtocol:
         if knowing:
             state.promise(knowing, short)
         if unknowing:
-            state.promise(unknowing, whole)
+            (state.propose if early else state.promise)(unknowing, whole)
 
     def on_pre_accept_ok(self, sender: Row, message: PreAcceptOK) -> None:
         """Collect an answer; commit on the fast path or go to the slow one as soon as that is decided."""
@@ -259,6 +281,8 @@ class CommitProtocol:
             state.effects.deferrable.append((holders, Commit(instance.id, None, deps, seq)))
         if others:
             state.effects.deferrable.append((others, Commit(instance.id, value, deps, seq)))
+        if instance.id.row == state.me and instance.id.slot > self._durable_slot + state.settings.ahead // 2:
+            state.promise((state.me,), Commit(instance.id, None, deps, seq))
         state.effects.commits.append(note)
         state.cover(f"{leading.path} commit")
 
@@ -320,7 +344,8 @@ class CommitProtocol:
         known, seq = state.attributes(message.id, message.command)
         deps = tuple(map(max, message.deps, known))
         init = Proposal(message.command, message.deps, message.seq)
-        self._pre_accept(instance, init, deps, max(message.seq, seq))
+        self._enter(instance, init, deps, max(message.seq, seq))
+        state.record(instance)
         state.promise((sender,), PreAcceptOK(message.id, deps, instance.seq))
 
     def _answer_again(self, sender: Row, instance: Instance) -> None:
@@ -406,9 +431,22 @@ class CommitProtocol:
             state.promise((state.me,), AcceptOK(place, 0))
         self._set_retry(leading, leading.interval)
 
-    def reserve(self, slot: Slot) -> None:
-        """Propose only above a slot from now on: it was used before a restart."""
-        self.first_slot = self._next_slot = max(self._next_slot, slot + 1)
+    def annul(self, place: InstanceId) -> None:
+        """Annul an own instance that this replica may have proposed and forgotten (protocol 4.11b).
+
+        At ballot 0, which is the owner's: it has asked for no other vote there, since it remembers none.
+        """
+        state = self._state
+        state.cover("forgotten place annulled")
+        leading = Leading(state.logs.ensure(place), Stage.ACC, 0, state.now, state.settings.retry)
+        leading.path = "recovered"
+        self.leading[place] = leading
+        self.start_accept(leading, 0, NOP, state.logs.no_deps, 0)
+
+    def reserve(self, durable: Slot, used: Slot) -> None:
+        """Propose only above `used` from now on; the highest own slot whose record is durable is `durable`."""
+        self._durable_slot = durable
+        self.first_slot = self._next_slot = max(self._next_slot, used + 1)
 
     def forget_up_to(self, frontier: Vector) -> None:
         """Coordinate nothing any more of what has executed elsewhere and is dropped here (protocol 4.10)."""

@@ -213,6 +213,8 @@ class EPaxos:
             self._suspicion.on_offline(event.peer)
 
     def _receive(self, sender: Row, message: Message) -> None:
+        if sender == self.state.me and not isinstance(message, Beacon | Echo | CommitRequest):
+            self._commit.on_durable(message.id)
         if isinstance(message, Commit):
             self._on_commit(sender, message)
         elif isinstance(message, Beacon):

@@ -65,7 +65,7 @@ class Dissemination:
             tuple(logs.committed),
             state.executor.executed,
             tuple(logs.truncated),
-            logs.no_deps,
+            tuple(state.floors),
             stamp,
         )
 
@@ -73,6 +73,7 @@ class Dissemination:
         """Compare a peer's progress with the own; ask where the own has stalled behind it."""
         state = self._state
         state.hear_of(message.seen)
+        state.cover_floors(message.floor)
         state.send((sender,), Echo(message.stamp))
         mine = state.logs.committed
         before, self._before[sender] = self._before[sender], list(mine)

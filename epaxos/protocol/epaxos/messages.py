@@ -145,7 +145,8 @@ class Truncated(NamedTuple):
 class Beacon(NamedTuple):
     """Sent at intervals: the highest slots heard of, committed and executed without gap, truncated. Answer: Echo.
 
-    `floor` is for protocol 4.11b and all -1 where that is not used. `stamp` is the time on the sender's clock.
+    `floor` is up to where owners may have forgotten what they proposed (protocol 4.11b). `stamp` is the time on the
+    sender's clock.
     """
 
     seen: Vector

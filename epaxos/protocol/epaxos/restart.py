@@ -1,4 +1,4 @@
-"""Coming back with what was made durable before (protocol 4.11a)."""
+"""Coming back with what was made durable before (protocol 4.11)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
 
     The checkpoint may have been adopted from a peer, and the log know nothing of that yet: then the log has gaps
     below the cut, and is dropped here; and entries above the cut are missing, which are added.
+
+    Of the own row slots may have been used of which there is nothing: they are below the floor (protocol 4.11b).
     """
     logs = state.logs
     logs.truncate(durable.truncated)
@@ -50,7 +52,12 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
         logs.advance_committed(row)
     logs.truncate(adopted_frontier(logs, durable.executed))
     state.executor = Executor(state.n, durable.executed, [entry.id for entry in durable.entries])
-    commit.reserve(state.seen[state.me])
+    durable_slot = max(logs.truncated[state.me], durable.executed[state.me], *logs.rows[state.me], -1)
+    if durable_slot >= 0 and state.settings.ahead and state.peers:
+        floors = list(logs.no_deps)
+        floors[state.me] = max(state.seen[state.me], durable_slot + state.settings.ahead)
+        state.cover_floors(floors)
+    commit.reserve(durable_slot, state.seen[state.me])
 
 
 def missing_entries(state: State, durable: Durable) -> list[Instance]:
@@ -66,7 +73,8 @@ def missing_entries(state: State, durable: Durable) -> list[Instance]:
 def resume(state: State, commit: CommitProtocol, checkpoints: Checkpoints, durable: Durable) -> None:
     """Execute what is decided and not in the checkpoint, and go on with what this replica owned at ballot 0.
 
-    Other recoveries are forgotten; a new one takes a ballot above the stored one.
+    Other recoveries are forgotten; a new one takes a ballot above the stored one. What it owned and has forgotten is
+    annulled at once, since from now on everything depends on it.
     """
     frontier = tuple(state.logs.truncated)
     if frontier != tuple(durable.truncated):
@@ -81,3 +89,8 @@ def resume(state: State, commit: CommitProtocol, checkpoints: Checkpoints, durab
         instance = own[slot]
         if instance.bal == 0 and instance.phase in (Phase.PREACCEPTED, Phase.ACCEPTED):
             commit.resume(instance)
+    for slot in range(state.logs.committed[state.me] + 1, state.floors[state.me] + 1):
+        place = InstanceId(state.me, slot)
+        forgotten = state.logs.get(place)
+        if forgotten is None or (forgotten.bal == 0 and forgotten.phase is Phase.INITIAL):
+            commit.annul(place)

@@ -35,8 +35,10 @@ class Settings:
     retry_limit        longest such interval
     recovery_timeout   how long an undecided instance may be silent before others recover it; doubles
     recovery_retries   how often a recovery sends again before it begins anew at a higher ballot
+    ahead              how many slots, above the highest own one whose record is durable, may be used without a record
+                       of the proposal (protocol 4.11b); never to be less than a replica has run with before
 
-    All but `fast_path_timeout` are the least: where round trips are measured to be longer, those count.
+    All times but `fast_path_timeout` are the least: where round trips are measured to be longer, those count.
 
     retain             bytes of executed instances that are kept for peers that missed them
     """
@@ -50,6 +52,7 @@ class Settings:
     retry_limit: float = 2.0
     recovery_timeout: float = 1.0
     recovery_retries: int = 4
+    ahead: int = 0
     retain: int = 16 * 1024 * 1024
 
 
@@ -67,7 +70,8 @@ class State:
     `preferred` holds the peers in the order in which they are asked where not all are, `round_trips` what was measured
     with each replica.
     `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
-    any means. `online` holds the peers that the driver believes reachable, `told` how far each replica has said that it
+    any means, `floors[r]` the one up to which its owner may have forgotten what it proposed.
+    `online` holds the peers that the driver believes reachable, `told` how far each replica has said that it
     has committed. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
     protocol 4.2; `executions` lists what has executed since the last cut, which `executed` does not know yet
@@ -98,6 +102,7 @@ class State:
         self.hold: Hold | None = None
         self.timers = Timers()
         self.seen: list[Slot] = [-1] * n
+        self.floors: list[Slot] = [-1] * n
         self.told: list[Vector] = [(-1,) * n] * n
         self.suspects: dict[InstanceId, Suspect] = {}
         self.coverage: dict[str, int] = {}
@@ -117,6 +122,10 @@ class State:
         """Send a message once the records of this event are durable."""
         self.effects.promises.append((receivers, message))
 
+    def propose(self, receivers: Sequence[Row], message: Message) -> None:
+        """Send a proposal that may be forgotten, best before the records of its round are written (4.11b)."""
+        self.effects.early.append((receivers, message))
+
     def record(self, instance: Instance) -> None:
         """Make the instance durable as it is at the end of this event."""
         self.effects.records.append(instance)
@@ -129,6 +138,13 @@ class State:
     def hear_of_instance(self, place: InstanceId) -> None:
         """Note that a place has been spoken of."""
         self.seen[place.row] = max(place.slot, self.seen[place.row])
+
+    def cover_floors(self, floors: Sequence[Slot]) -> None:
+        """Cover in every later answer and proposal what owners may have forgotten (protocol 4.11b)."""
+        if any(map(gt, floors, self.floors)):
+            self.floors[:] = map(max, floors, self.floors)
+            self.conflicts.raise_vectors(self.logs.no_deps, tuple(self.floors))
+            self.hear_of(self.floors)
 
     def raise_vectors(self, vectors: Sequence[Vector]) -> None:
         """Take over what a checkpoint says of whole rows (`Core.vectors`)."""

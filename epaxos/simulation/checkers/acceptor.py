@@ -54,10 +54,15 @@ class _Known:
 
 
 class Acceptors(Observer):
-    """Checks the records and promises of all replicas of a run of `n`."""
+    """Checks the records and promises of all replicas of a run of `n`.
 
-    def __init__(self, n: int, contents: Contents) -> None:
+    So many slots `ahead` of the highest durable one an owner may use without a record (protocol 4.11b). What it has
+    proposed so it may forget, but not that the place was used, nor to cover it.
+    """
+
+    def __init__(self, n: int, ahead: int, contents: Contents) -> None:
         self._n = n
+        self._ahead = ahead
         self._contents = contents
         self._latest: list[dict[InstanceId, Instance]] = [{} for _ in range(n)]
         self._durable: list[dict[InstanceId, Instance]] = [{} for _ in range(n)]
@@ -66,6 +71,7 @@ class Acceptors(Observer):
         self._forgetful: set[Row] = set()
         self._dropped: list[Vector] = [(-1,) * n] * n
         self._proposals: dict[InstanceId, Proposal] = {}
+        self._proposed: list[dict[InstanceId, Content]] = [{} for _ in range(n)]
         self._accepts: dict[tuple[InstanceId, Ballot], tuple[Any, ...]] = {}
         self._answers: dict[tuple[Row, InstanceId], PreAcceptOK] = {}
         self._recovers: dict[tuple[InstanceId, Ballot], int] = {}
@@ -97,6 +103,8 @@ class Acceptors(Observer):
         for place, record in self._durable[row].items():
             if record.orig is not None:
                 known.add(place, self._contents.of(record.orig))
+        for place, content in self._proposed[row].items():
+            known.add(place, content)
 
     def _check_read(self, row: Row, records: Mapping[InstanceId, Instance]) -> None:
         """What a restart reads is what was written."""
@@ -129,6 +137,10 @@ class Acceptors(Observer):
         latest = self._latest[row]
         if effects.truncate is not None:
             self._dropped[row] = effects.truncate
+        for _, message in effects.early:
+            self._check_cover(row, message.id, message.command, message.deps)
+            self._known[row].add(message.id, self._contents.of(message.command))
+            latest[message.id] = _proposed(message)
         for record in effects.records:
             before = latest.get(record.id)
             if covers(self._dropped[row], record.id):
@@ -138,7 +150,7 @@ class Acceptors(Observer):
                 self._check_change(row, before, record)
             self._check_proposal(row, record)
             if record.phase is Phase.PREACCEPTED and (before is None or before.phase is Phase.INITIAL):
-                self._check_cover(row, record)
+                self._check_cover(row, record.id, record.orig, record.deps)
             if record.orig is not None and (before is None or before.orig is None):
                 self._known[row].add(record.id, self._contents.of(record.orig))
             latest[record.id] = record
@@ -184,16 +196,13 @@ class Acceptors(Observer):
                 row, record.id, f"holds the payload {record.orig!r}, proposed was {proposal.command!r}"
             )
 
-    def _check_cover(self, row: Row, record: Instance) -> None:
+    def _check_cover(self, row: Row, place: InstanceId, command: Any, deps: Vector) -> None:
         """A replica that ever knew a payload covers it in every later answer (protocol 2)."""
-        assert record.init is not None
-        own = record.id.row == row
-        column = record.id.row
-        for slots in self._known[row].conflicts(self._contents.of(record.init.command)):
+        for slots in self._known[row].conflicts(self._contents.of(command)):
             for other, slot in enumerate(slots):
-                if slot > record.deps[other] and (own or other != column):
-                    text = f"pre-accepts with deps={record.deps}, but knows of {other}.{slot}"
-                    self._fail(row, record.id, text, InstanceId(other, slot))
+                if slot > deps[other] and (row == place.row or other != place.row):
+                    text = f"pre-accepts with deps={deps}, but knows of {other}.{slot}"
+                    self._fail(row, place, text, InstanceId(other, slot))
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -207,7 +216,18 @@ class Acceptors(Observer):
     def _on_pre_accept(self, row: Row, message: PreAccept, durable: Instance | None) -> None:
         proposal = Proposal(message.command, message.deps, message.seq)
         if durable is None or durable.init != proposal:
-            self._fail(row, message.id, f"sends {proposal}, which is not durable: {durable!r}")
+            slots = [place.slot for place in self._durable[row] if place.row == row]
+            if message.id.slot > max(slots, default=-1 - self._ahead) + self._ahead:
+                self._fail(row, message.id, f"sends {proposal}, which is not durable: {durable!r}")
+            content = self._contents.of(message.command)
+            if content.base is not None:
+                self._fail(
+                    row, message.id, f"sends {proposal}, a collection, which is not durable: {durable!r}"
+                )
+            self._proposed[row].setdefault(message.id, content)
+        self._proposals.setdefault(message.id, proposal)
+        if self._proposals[message.id] != proposal:
+            self._fail(row, message.id, f"sends {proposal}, but has sent {self._proposals[message.id]}")
 
     def _on_pre_accept_ok(self, row: Row, message: PreAcceptOK, durable: Instance | None) -> None:
         if durable is None or durable.phase < Phase.PREACCEPTED:
@@ -269,3 +289,16 @@ class Acceptors(Observer):
 
     def _fail(self, row: Row, place: InstanceId, text: str, *others: InstanceId) -> None:
         raise ViolationError("acceptor", f"replica {row}, instance {place}: {text}", (place, *others))
+
+
+def _proposed(message: PreAccept) -> Instance:
+    """The record that an owner has not written of a proposal."""
+    record = Instance(message.id, message.deps)
+    record.phase, record.value, record.orig, record.seq = (
+        Phase.PREACCEPTED,
+        message.command,
+        message.command,
+        message.seq,
+    )
+    record.init = Proposal(message.command, message.deps, message.seq)
+    return record

@@ -55,10 +55,18 @@ class Decisions(Observer):
         if row in self._forgetful and record.phase is not Phase.COMMITTED:
             return
         if record.phase is Phase.COMMITTED:
+            self._note_unchanged(row, record)
             self._compare(row, held)
         elif record.phase is Phase.ACCEPTED:
             self._votes[record.id].setdefault((record.abal, held), set()).add(row)
-        elif record.bal == 0 and record.init is not None and record.deps == record.init.deps:
+        else:
+            self._note_unchanged(row, record)
+
+    def _note_unchanged(self, row: Row, record: Instance) -> None:
+        """An owner may write its own vote with the decision (protocol 4.11b)."""
+        if record.phase is Phase.COMMITTED and (row != record.id.row or record.abal):
+            return
+        if record.bal == 0 and record.init is not None and record.deps == record.init.deps:
             proposed = Decided(record.id, *record.init)
             self._unchanged[record.id].setdefault(proposed, set()).add(row)
 

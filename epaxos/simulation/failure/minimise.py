@@ -28,6 +28,7 @@ _PLAINER: Final[tuple[dict[str, Any], ...]] = (
     {"disk": "blocking"},
     {"cpu": 0.0, "round": 1},
     {"early": False},
+    {"ahead": 0},
     {"commit_delay": 0.0},
     {"skew": 0.0},
     {"client_loss": 0.0},

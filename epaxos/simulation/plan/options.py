@@ -119,6 +119,7 @@ class Options:
     slice, merging    rows in a slice of a checkpoint; slices of a peer's that a round merges
     lease             how long a replica serves a checkpoint to somebody who does not ask any more
     early             whether messages that promise nothing leave before the records of their round are durable
+    ahead             how many slots are used without a record of the proposal (protocol 4.11b)
     cpu, round        how long a round takes, and how many events one takes in at most
     offline           a peer silent for this long, and for some round trips, is reported offline
     acquainted        whether replicas take each other for online from the first moment
@@ -179,6 +180,7 @@ class Options:
     merging: int
     lease: float
     early: bool
+    ahead: int
     cpu: float
     round: int
     commit_delay: float
@@ -296,6 +298,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_network(stream(seed, "network"), delay, faults, kinds),
         **_draw_links(stream(seed, "links"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
+        ahead=stream(seed, "ahead").choice((0, 1, 3, 16)) if is_epaxos else 0,
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
         collect=_draw_collections(stream(seed, "collections"), delay),
         sync=delay * between(stream(seed, "sync"), 1, 50) if "power" in faults else 0.0,

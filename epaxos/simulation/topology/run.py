@@ -295,6 +295,7 @@ def make_options(table: Table, load: Load) -> Options:
         merging=1,
         lease=_NEVER,
         early=False,
+        ahead=0,
         cpu=0.0,
         round=LARGEST_ROUND,
         commit_delay=0.0,

@@ -542,15 +542,15 @@ class Replica:
 
     def _perform(self, effects: Effects[Any]) -> None:
         if self._options.early:
-            self._post.send(effects.messages)
-            effects.messages = []
+            self._post.send([*effects.messages, *effects.early])
+            effects.messages, effects.early = [], []
         self.disk.write(effects.records, partial(self._after_records, effects))
         if effects.truncate is not None:
             self.disk.drop(effects.truncate)
 
     def _after_records(self, effects: Effects[Any]) -> None:
         """Do what had to wait for the records."""
-        own = self._post.send(effects.messages) + self._post.send(effects.promises)
+        own = self._post.send([*effects.messages, *effects.early, *effects.promises])
         self._post.send_with_others(effects.deferrable)
         for component in effects.executions:
             self._step()

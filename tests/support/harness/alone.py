@@ -18,8 +18,12 @@ from harness.probe import sent_to
 class Alone:
     """The core of row 0 of n; by default it keeps nothing of what has executed and is durable."""
 
-    def __init__(self, n: int = 3, durable: Durable | None = None, *, retain: int = 0) -> None:
-        settings = Settings(row=0, quorums=make_quorums(n), retain=retain, recovery_timeout=1000.0)
+    def __init__(
+        self, n: int = 3, durable: Durable | None = None, *, retain: int = 0, ahead: int = 0
+    ) -> None:
+        settings = Settings(
+            row=0, quorums=make_quorums(n), retain=retain, recovery_timeout=1000.0, ahead=ahead
+        )
         self.core = EPaxos(settings, Random(0), durable)
         self.n = n
         self.now = 0.0

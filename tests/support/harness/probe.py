@@ -97,7 +97,7 @@ def sendings(effects: Effects[Message]) -> list[tuple[Row, Message]]:
     """Every (receiver, message), whenever it may leave."""
     return [
         (receiver, message)
-        for receivers, message in (*effects.messages, *effects.promises, *effects.deferrable)
+        for receivers, message in (*effects.messages, *effects.early, *effects.promises, *effects.deferrable)
         for receiver in receivers
     ]
 

@@ -18,6 +18,7 @@ def effects_of(slot: int) -> Effects[Message]:
     effects.records = [Instance(place, (-1,))]
     effects.promises = [((1,), AcceptOK(place, 1))]
     effects.messages = [((2,), AcceptOK(place, 2))]
+    effects.early = [((2,), AcceptOK(place, 4))]
     effects.deferrable = [((3,), AcceptOK(place, 3))]
     effects.executions = [(decide(0, slot, -1),)]
     effects.commits = [CommitNote(place, "fast", 0.5)]

@@ -34,7 +34,7 @@ from mutants.report import BEGIN, END, Row, listed, reasons, refresh
 QUICK = (
     "slow-quorum-too-small",
     "nop-despite-fast-path",
-    "pre-accept-not-durable",
+    "floor-not-raised",
     "retry-executed-twice",
 )
 

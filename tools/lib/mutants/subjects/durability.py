@@ -8,7 +8,6 @@ from mutants.mutation import Draw, Mutant, Patch
 
 _COMMIT: Final = "epaxos.protocol.epaxos.commit"
 _RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
-_REPLICA: Final = "epaxos.simulation.world.replica"
 _DISK: Final = "epaxos.simulation.world.disk"
 _RECORDS: Final = "epaxos.storage.records"
 _JOURNAL: Final = "epaxos.storage.journal"
@@ -71,43 +70,117 @@ ANSWERS: Final = (
     ),
 )
 
-_EARLY_PRE_ACCEPT: Final = Patch(
-    _COMMIT,
-    "            state.promise(unknowing, whole)\n",
-    "            (state.send if leading.stage is Stage.PRE else state.promise)(unknowing, whole)\n",
+FORGETFUL: Final = Draw(
+    "owners that forget, one key, n=3",
+    replicas=3,
+    operations=10,
+    faults="loss,reorder,crash,disk",
+    muted=("Commit",),
+    times=(("patience", 4.0), ("phase", 150.0), ("think", 1.0), ("disk_delay", 3.0)),
+    options=(("ahead", 1), ("early", True), ("troubles", 8), ("keys", 1), ("mix", "writes")),
 )
+"""Crashes between a proposal and the first record of it, and proposals after the restart."""
+
+FORGETFUL_5: Final = FORGETFUL._replace(
+    name="owners that forget, one key, n=5",
+    replicas=5,
+    muted=("Commit", "PreAccept"),
+)
+"""The same where three of five decide, and others know what the owner has forgotten."""
+
+_RESTART: Final = "epaxos.protocol.epaxos.restart"
+_STATE: Final = "epaxos.protocol.epaxos.state"
 
 OWNER: Final = (
     Mutant(
-        "pre-accept-not-durable",
-        "the owner's PreAccept leaves before its record is durable, and a restart uses the slot again",
-        "3.3",
-        (_EARLY_PRE_ACCEPT,),
-        damage=SLOW_DISKS,
+        "forgotten-far-ahead",
+        "an owner proposes without a record however far that is from a durable one, and a restart uses the slot again",
+        "3.3, 4.11b",
+        (Patch(_COMMIT, "slot <= highest + state.settings.ahead", "state.settings.ahead > 0"),),
+        draw=FORGETFUL,
     ),
     Mutant(
-        "pre-accept-not-durable-no-reuse",
-        "the same; slots come from a range reserved before, and none is used again",
-        "3.4",
+        "forgotten-at-once",
+        "the same from the first slot on, when nothing tells a restart that there was one",
+        "3.3, 4.11b",
+        (Patch(_COMMIT, "is_near = highest >= 0 and ", "is_near = "),),
+        draw=FORGETFUL,
+    ),
+    Mutant(
+        "near-what-is-not-durable",
+        "an owner takes the record of its decision for durable when it is asked for",
+        "4.11b",
         (
-            _EARLY_PRE_ACCEPT,
             Patch(
-                _REPLICA, "        self.starts = 0\n", "        self.starts = 0\n        self._ceiling = -1\n"
-            ),
-            Patch(
-                _REPLICA,
-                "        self.machine = StateMachine(LIMITS, self._sleep, budget)\n",
-                "        self.core._commit.reserve(self._ceiling)\n"
-                "        self.machine = StateMachine(LIMITS, self._sleep, budget)\n",
-            ),
-            Patch(
-                _REPLICA,
-                "        self.fuse = None\n        self.count()\n",
-                "        self.fuse = None\n"
-                "        self._ceiling = self.core._commit._next_slot - 1\n"
-                "        self.count()\n",
+                _COMMIT,
+                "        state.effects.commits.append(note)\n",
+                "        state.effects.commits.append(note)\n        self.on_durable(instance.id)\n",
             ),
         ),
+        draw=FORGETFUL,
+    ),
+    Mutant(
+        "floor-not-raised",
+        "a restart uses the slots again of which it has no record",
+        "3.3, 4.11b",
+        (
+            Patch(
+                _RESTART,
+                "    if durable_slot >= 0 and state.settings.ahead and state.peers:\n",
+                "    if False:\n",
+            ),
+        ),
+        draw=FORGETFUL,
+    ),
+    Mutant(
+        "floor-not-covered",
+        "a restart leaves alone the slots of which it has no record, and does not cover them",
+        "3.4, 4.11b",
+        (
+            Patch(
+                _STATE,
+                "            self.conflicts.raise_vectors(self.logs.no_deps, tuple(self.floors))\n",
+                "",
+            ),
+        ),
+        draw=FORGETFUL,
+        damage=FORGETFUL_5,
+    ),
+    Mutant(
+        "floor-above-the-log-only",
+        "the floor is reckoned from the records in the log, without those that have been dropped",
+        "4.11b, 4.10",
+        (
+            Patch(
+                _RESTART,
+                "max(logs.truncated[state.me], durable.executed[state.me], *logs.rows[state.me], -1)",
+                "max(*logs.rows[state.me], -1, -1)",
+            ),
+        ),
+        draw=FORGETFUL._replace(
+            name="owners that forget and drop, n=3",
+            times=(*FORGETFUL.times, ("checkpoint", 1.0)),
+            options=(*FORGETFUL.options, ("checkpoint_size", 1), ("retain", 0)),
+        ),
+    ),
+    Mutant(
+        "collection-forgotten",
+        "an owner proposes a collection without a record; the floor covers it without its base",
+        "4.11b, 4.13",
+        (Patch(_COMMIT, "return is_near and command.base is None and", "return is_near and"),),
+    ),
+    Mutant(
+        "annulled-over-a-promise",
+        "a restart votes at ballot 0 for a no-op where it has promised a higher one",
+        "4.11b, 4.6",
+        (
+            Patch(
+                _RESTART,
+                "(forgotten.bal == 0 and forgotten.phase is Phase.INITIAL)",
+                "forgotten.phase is Phase.INITIAL",
+            ),
+        ),
+        draw=FORGETFUL,
     ),
     Mutant(
         "fast-commit-not-durable",
