@@ -434,6 +434,7 @@ class Replica(pykka.ThreadingActor):
         if all(all(map(ge, executed, vector)) for vector in to_reach):
             self._is_current = self._standing.started = True
             self._to_reach.clear()
+            self._lost = False
             if self._drain is None and not self._standing.trouble:
                 self._clients.away = None
 

@@ -90,3 +90,24 @@ def test_none_is_told_without_a_quorum_and_until_what_was_decided_meanwhile_has_
 def test_none_is_told_by_one_that_cannot_serve(alpha: Alpha) -> None:
     alpha.replica._standing.draining = True
     assert alpha.told() is None
+
+
+def test_clients_are_sent_elsewhere_while_what_they_ask_for_gets_nowhere(alpha: Alpha) -> None:
+    replica = alpha.replica
+    replica._core.lost = True
+    Replica._note_lost(replica)
+    replica._clients.send_away.assert_called_once_with("it hears nobody who could order commands")
+    replica._clients.away = "it hears nobody who could order commands"
+    replica._core.lost = False
+    Replica._note_lost(replica)
+    assert replica._clients.away is None
+
+
+def test_one_that_stops_or_cannot_promise_sends_clients_elsewhere_whatever_it_hears(alpha: Alpha) -> None:
+    replica = alpha.replica
+    for lost, replica._drain, trouble in ((True, Mock(), ""), (False, Mock(), ""), (False, None, "the disk")):
+        replica._core.lost, replica._standing.trouble = lost, trouble
+        replica._clients.away = "a reason"
+        Replica._note_lost(replica)
+        assert replica._clients.away == "a reason"
+    replica._clients.send_away.assert_not_called()
