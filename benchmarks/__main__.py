@@ -25,6 +25,7 @@ from benchmarks import (
     plots,
     profiled,
     protocols,
+    registers,
     report,
     steps,
     storage,
@@ -46,11 +47,15 @@ STUDIES: Final[Mapping[str, Study]] = {
         failover.STUDY,
         protocols.STUDY,
         wan.STUDY,
+        registers.STUDY,
         compare.STUDY,
         workloads.INTERPRETERS,
     )
 }
-EVERYTHING: Final = [name for name in STUDIES if name != "interpreters"]
+ALONE: Final = ("interpreters", "registers")
+"""What is not about a cluster on this Python, and measured apart."""
+
+EVERYTHING: Final = [name for name in STUDIES if name not in ALONE]
 APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "guard": guard.main,
     "micro": micro.main,
@@ -60,7 +65,14 @@ APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
 }
 """Programs with options of their own."""
 
-FEWER: Final[Mapping[str, int]] = {"keys": 1, "growth": 1, "failover": 1, "durability": 2, "peers": 2}
+FEWER: Final[Mapping[str, int]] = {
+    "keys": 1,
+    "growth": 1,
+    "failover": 1,
+    "durability": 2,
+    "peers": 2,
+    "registers": 1,
+}
 """Cycles with --quick of what takes long."""
 
 QUICK: Final = Options(cycles=3, duration=1.0, quick=True)
@@ -96,7 +108,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks/run",
         description=__doc__,
-        epilog=f"benchmarks:{listed}\n  all           All but interpreters, and the table of bars.\n\n"
+        epilog=f"benchmarks:{listed}\n  all           All but interpreters and registers, and the table of bars.\n\n"
         f"programs with options of their own (benchmarks/run NAME --help):{apart}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -208,8 +220,9 @@ def write(given: argparse.Namespace, where: Mapping[str, Any], measured: Measure
         if set(measured) >= set(EVERYTHING):
             blocks["bars"] = report.markdown(bars.HEADINGS, bars.rows(results_of(measured)))
             blocks["machine"] = report.machine_line(where)
-        elif "interpreters" in blocks:  # they are measured apart
-            blocks["interpreters"] += f"\n{report.machine_line(where)}"
+        else:
+            for name in set(ALONE) & set(blocks):
+                blocks[name] += f"\n{report.machine_line(where)}"
         report.fill(DOCUMENT, blocks)
     for folder in folders:
         for study, results in measured.values():

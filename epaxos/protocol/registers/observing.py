@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
@@ -9,6 +10,10 @@ from epaxos.protocol.registers.values import ZERO, Ballot, Configuration, State,
 
 MOST_OPEN: Final = 100_000
 """Keys that are remembered until all acceptors have told of them; of more, only those without a majority."""
+
+
+MOST_TOLD: Final = 50_000
+"""Keys of which the last ballot that was told is remembered: more than the feeds of a few acceptors can repeat."""
 
 
 class Chosen(NamedTuple):
@@ -39,6 +44,7 @@ class Tallies:
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Open] = {}
+        self._told: OrderedDict[bytes, Ballot] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -55,7 +61,11 @@ class Tallies:
         key, accepted, state = told
         if accepted == ZERO or acceptor not in configuration.accept:
             return None  # a register that somebody has prepared only
-        known = self._open.setdefault(key, _Open())
+        known = self._open.get(key)
+        if known is None:
+            if accepted <= self._told.get(key, ZERO):
+                return None
+            known = self._open[key] = _Open()
         chosen = None
         if accepted == known.done:
             known.reached.add(acceptor)
@@ -66,6 +76,10 @@ class Tallies:
                 known.done, known.reached = accepted, set(votes)
                 known.votes = {ballot: who for ballot, who in known.votes.items() if ballot > accepted}
                 chosen = Chosen(key, accepted, state)
+                self._told[key] = accepted
+                self._told.move_to_end(key)
+                if len(self._told) > MOST_TOLD:
+                    self._told.popitem(last=False)
         if not known.votes and known.reached.issuperset(followed):
             del self._open[key]
         elif len(self._open) > MOST_OPEN:
@@ -93,7 +107,7 @@ class Tallies:
         return len(self._open) > MOST_OPEN
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what stands open; what was told lately stays told."""
         self._open.clear()
 
     def first_open(self) -> Iterator[tuple[int, int]]:

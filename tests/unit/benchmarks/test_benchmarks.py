@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from benchmarks import bars, failover, guard, keys, plots, report, study, wan, workloads
+from benchmarks import bars, failover, guard, keys, plots, registers, report, study, wan, workloads
 from benchmarks.__main__ import DOCUMENT, EVERYTHING, STUDIES, main
 from benchmarks.bars import Bar
 from benchmarks.cluster import BenchmarkError, Cluster, Processes, Settings, figures_of
@@ -117,7 +117,9 @@ def _simulated() -> dict[str, Any]:
 
 
 def all_cases() -> list[Case]:
-    loads = [case for some in STUDIES.values() if some is not wan.STUDY for case in some.cases]
+    loads = [
+        case for some in STUDIES.values() if some not in (wan.STUDY, registers.STUDY) for case in some.cases
+    ]
     return loads + [Case(name, load) for name, load in guard.SCENARIOS.items()]
 
 
@@ -145,6 +147,12 @@ def test_a_benchmark_measures_its_baseline_and_shows_what_it_promises(name: str,
     for row in report.rows(chosen, results):
         assert len(row) == len(report.headings(chosen))
     assert name == "wan" or log
+
+
+def test_registers_are_measured() -> None:
+    results = registers.STUDY.measure(registers.STUDY, Options(cycles=1, tiny=True))
+    assert all(sample["cpu_all"] > 0 for samples in results.samples.values() for sample in samples)
+    assert len(results.samples) == 2
 
 
 def test_the_package_of_a_source_is_used_wherever_the_benchmark_was_started(tmp_path: Path) -> None:

@@ -88,8 +88,7 @@ def test_a_reader_that_is_too_slow_misses_what_was_overwritten_and_never_the_las
     values(watched, 1)
     for number in range(20):
         put(nodes, b"n", b"m", value=b"%d" % number)
-    found = dict(values(watched, 3))
-    assert found == {b"a": b"v", b"m": b"19", b"n": b"19"}
+    assert dict(values(watched, 2)) == {b"m": b"19", b"n": b"19"}
 
 
 def test_an_acceptor_that_was_away_is_followed_again(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +191,18 @@ def test_a_lower_ballot_is_nothing_new() -> None:
     assert not list(tallies.first_open())
 
 
+def test_what_a_feed_repeats_after_a_scan_is_not_told_again() -> None:
+    tallies = Tallies()
+    for acceptor in (0, 1):
+        tallies.add(acceptor, told(b"k", 2), 0, THREE, {0, 1})
+    tallies.clear()
+    assert [tallies.add(acceptor, told(b"k", 1), 0, THREE, {0, 1}) for acceptor in (0, 1)] == [None, None]
+    assert len(tallies) == 0
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observing, "MOST_OPEN", 10)
+    monkeypatch.setattr(observing, "MOST_TOLD", 10)
     tallies = Tallies()
     for number in range(30):
         for acceptor in (0, 1):

@@ -1,0 +1,1 @@
+"""Acceptors of registers, killed under load."""
