@@ -253,14 +253,16 @@ def main(argv: Sequence[str]) -> int:
     except Interrupted as interruption:
         print(f"tools/kills: {interruption}; everything is stopped", file=sys.stderr)
         return interruption.status
-    for line in wrong:
-        print(f"WRONG: {line}")
     counts = load.counts
     print(
         f"{done:,} SIGKILLs in {time.monotonic() - began:.0f} s over {given.transport}: {counts['made']:,} changes "
         f"made, {counts['made after doubt']:,} of them after doubt or failure ({counts['NoAnswer']:,} and "
-        f"{counts['Busy']:,} times); {sum(seen):,} observed; {len(wrong)} wrong"
+        f"{counts['Busy']:,} times); {sum(seen):,} observed"
     )
+    for line in wrong:
+        print(f"WRONG: {line}")
+    if not wrong:
+        print("none lost, none made twice")
     return 1 if wrong or done < given.kills else 0
 
 
