@@ -149,10 +149,8 @@ class Store:
         self._data.update(items)
 
     def put(self, key: bytes, value: bytes | None) -> bool:
-        """Set a key, or remove it, as a peer's checkpoint has it: none is written meanwhile.
-
-        Returns whether that was a change.
-        """
+        """Set a key, or remove it; whether that was a change."""
+        self._put_aside((key,))
         if value is None:
             return self._data.pop(key, None) is not None
         before, self._data[key] = self._data.get(key), value

@@ -362,3 +362,13 @@ def test_a_copy_stands_still() -> None:
     copy = store.copy()
     run(store, [(Operation.WRITE, b"a", b"2"), (Operation.WRITE, b"b", b"3")])
     assert copy == {b"a": b"1"}
+
+
+def test_what_is_put_by_itself_is_put_aside_first() -> None:
+    """As the records of transactions are."""
+    store = Store(LIMITS, no_sleep)
+    store.put(b"a", b"1")
+    frozen = store.freeze()
+    store.put(b"a", b"2")
+    store.put(b"b", b"2")
+    assert frozen.values([b"a", b"b"]) == [b"1", None]
