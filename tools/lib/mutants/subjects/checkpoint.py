@@ -374,8 +374,13 @@ CONTENTS: Final = (
         (
             Patch(
                 _STORE,
-                "        self._put_aside(keys)\n        if len(operations) == 1:",
-                "        if len(operations) == 1:",
+                "            self._put_aside(keys)\n            argument = None",
+                "            argument = None",
+            ),
+            Patch(
+                _STORE,
+                "        self._put_aside(keys)\n        room = self._read_room",
+                "        room = self._read_room",
             ),
         ),
         schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
