@@ -92,7 +92,7 @@ VALUES: Final = (
         "a decision that a promise tells of loses to a vote of a higher ballot",
         "multipaxos 2, 3",
         (Patch(_ELECTION, "(ballot == DECIDED or ballot > known[0])", "ballot > known[0]"),),
-        schedule=f"{_CORE}test_what_is_decided_counts_more_than_any_vote",
+        draw=_RIVALS,
     ),
     Mutant(
         "leader-below-known",
@@ -222,7 +222,7 @@ PROMISES: Final = (
         "who promises a ballot above the one that it leads leads on",
         "multipaxos 2, 2",
         (Patch(_ACCEPTOR, "if message.ballot > self._leading.ballot:", "if False:"),),
-        schedule=f"{_CORE}test_a_leader_that_promises_a_higher_ballot_leads_no_more",
+        draw=_RIVALS,
     ),
     Mutant(
         "vote-below-truncation",
@@ -335,7 +335,7 @@ LEARNING: Final = (
             Patch(_LEARNING, "if tally is None or tally.ballot < ballot:", "if tally is None:"),
             Patch(_LEARNING, "        if tally.ballot == ballot:\n", "        if True:\n"),
         ),
-        schedule=f"{_CORE}test_votes_at_different_ballots_are_not_counted_together",
+        draw=_RIVALS,
     ),
     Mutant(
         "proposer-not-told",
