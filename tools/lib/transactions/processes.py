@@ -22,9 +22,6 @@ from epaxos.registers.http import HttpServer, HttpTransport
 PATIENCE: Final = 0.5
 """Seconds that a manager or a resource waits for votes."""
 
-_STEPS: Final = 14
-"""A manager that is killed is so at one of its first so many effects; most transactions have no more."""
-
 
 class Place(NamedTuple):
     """Where a run is: its folder, and the addresses of its nodes and resources."""
@@ -229,7 +226,9 @@ def run_manager(place: Place, number: int, proposer: int, random: Random, kill: 
     """One transaction, over some of the resources; what came of it goes to a file."""
     killed = random.random() < kill
     names = random.sample([*place.resources], random.randint(1, len(place.resources)))
-    manager = MortalManager(place, proposer, Mortal(random.randint(1, _STEPS) if killed else 0))
+    # It opens, looks and removes, and each resource prepares, votes and is told: a step before each and one after.
+    steps = 2 * (3 + 3 * len(names))
+    manager = MortalManager(place, proposer, Mortal(random.randint(1, steps) if killed else 0))
     began = time.monotonic()
     try:
         ended = manager.run([Afar(place, name) for name in names], str(number).encode())
