@@ -10,7 +10,7 @@ since the new entry and the last of the old ones both count as left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -19,8 +19,8 @@ from epaxos.checkpoint.rows import BLOCK_BYTES, Change, block_key, checkpoint_of
 GROWTH: Final = 3
 """How many times the bytes that were left the last time are too many."""
 
-_LEAST: Final = 256
-"""Bytes that are never too many."""
+_REPEATED: Final = 1.25
+"""Entries for each that is needed from which on the next checkpoint looks for equal ones."""
 
 _SETS: Final = 256
 
@@ -51,7 +51,10 @@ class Kind(NamedTuple):
 
 
 class _Seen:
-    """Keys that were met; in small sets, since a large one stops the thread for 20 ms when it grows."""
+    """Keys that were met; in small sets, since a large one stops the thread for 20 ms when it grows.
+
+    To look at each key by itself takes as long as all the rest of sifting.
+    """
 
     def __init__(self) -> None:
         self._sets: list[set[bytes]] = [set() for _ in range(_SETS)]
@@ -76,6 +79,7 @@ class Blocks:
         self._size = size
         self._limit = 0
         self._needed = 0
+        self._is_repeated = False
         self._checkpoint = 0
         self._added = 0
         self._durable: dict[bytes, int] = {}
@@ -84,13 +88,14 @@ class Blocks:
     def loaded(self, rows: Mapping[bytes, int]) -> None:
         """Note the blocks of the last checkpoint, of all kinds, with the bytes of each.
 
-        How many of them are needed is not known, so the next checkpoint that adds to them sifts.
+        How many of them are needed is not known, nor how many are equal: the next checkpoint that adds to them sifts.
         """
         self._rows = self._durable = {
             row: size for row, size in rows.items() if row.startswith(self._kind.name)
         }
         self._checkpoint = max(map(checkpoint_of_block, self._rows), default=0)
         self._limit = sum(self._rows.values())
+        self._is_repeated = True
 
     def begin(self) -> None:
         """Begin another checkpoint."""
@@ -115,35 +120,45 @@ class Blocks:
         `snapshot` gives the last durable checkpoint, from which all rows but those of this one are read; `needed` is a
         measure of what is of use by now, and the limit falls with it where keys have gone.
         """
-        if sum(self._rows.values()) <= max(self._bound(needed), _LEAST):
+        if sum(self._rows.values()) <= self._bound(needed):
             return
         rows = snapshot()
         try:
-            yield from self._sift(rows)
+            stood = yield from self._sift(rows)
         finally:
             rows.close()
-        self._limit = GROWTH * sum(self._rows.values())
+        was_repeated, self._is_repeated = self._is_repeated, stood > _REPEATED * needed
+        left = sum(self._rows.values())
+        self._limit = GROWTH * left if was_repeated or not self._is_repeated else left
         self._needed = needed
 
     def _bound(self, needed: int) -> int:
+        if not needed:
+            return 0
         return self._limit if needed >= self._needed else self._limit * needed // self._needed
 
-    def _sift(self, rows: Rows) -> Iterator[list[Change]]:
-        """From the latest block to the first one, so that of equal entries of a key the latest stays."""
-        seen = _Seen()
+    def _sift(self, rows: Rows) -> Generator[list[Change], None, int]:
+        """From the latest block to the first one, so that of equal entries of a key the latest stays.
+
+        Returns how many entries stand, the equal ones included.
+        """
+        seen = _Seen() if self._is_repeated else None
+        stood = 0
         joined: dict[bytes, Any] = {}
         places: list[bytes] = []
         weight = 0
         for row in sorted(self._durable, reverse=True):
             blob = rows.get(row)
             assert blob is not None, "it is in the checkpoint"
-            keys, entries, stand = self._kind.look(blob)
-            last = seen.are_new(keys, stand)
+            keys, entries, last = self._kind.look(blob)
+            stood += sum(last)
+            if seen is not None:
+                last = seen.are_new(keys, last)
             is_whole = len(keys) > self._size // 2 or len(blob) > BLOCK_BYTES // 2
             if not places and is_whole and all(last):
                 yield []
                 continue
-            joined.update(zip(compress(keys, last), compress(entries, last), strict=True))
+            joined = dict(zip(compress(keys, last), compress(entries, last), strict=True)) | joined
             places.append(row)
             weight += len(blob)
             if len(joined) >= self._size or weight >= BLOCK_BYTES:
@@ -152,11 +167,13 @@ class Blocks:
             else:
                 yield []
         yield self._join(places, joined)
+        return stood
 
     def _join(self, places: Sequence[bytes], joined: Mapping[bytes, Any]) -> list[Change]:
         """Put some entries where one of the blocks stood that they are from, and nothing in the other places.
 
-        Any place would do: no other block but those that this checkpoint adds, behind all of them, has their keys.
+        Any place would do: another block has their keys only if its entries are equal, or with those that this
+        checkpoint adds, behind all of them; of slots it is the higher one that counts, wherever it stands.
         """
         changes: list[Change] = []
         for row in places:

@@ -15,7 +15,7 @@ def load(fetched: Fetched, core: Core[Any], machine: StateMachine) -> None:
     Raises:
         StorageError, FrameError: a row cannot be read.
     """
-    for keys, columns in fetched.index():
-        core.remember(keys, columns)
+    for said in fetched.index():
+        core.remember(said)
     machine.load(fetched.values())
     machine.load_sessions(fetched.sessions, fetched.generation)

@@ -2,7 +2,7 @@
 
 | key | value |
 |-|-|
-| `i` + checkpoint + block | keys, and what the core remembers of each: columns of numbers of 64 bits (`Core.recall`) |
+| `i` + column + checkpoint + block | keys, and the slots that a column of the core has of them (`Core.recall`) |
 | `v` + checkpoint + block | keys and their values, nil for one that has gone |
 | `s` + client | the client's session |
 | `a` + instance | a decided instance above `executed` that has executed |
@@ -12,6 +12,7 @@ What is there by key comes in *blocks*: a checkpoint adds those of what has chan
 number, and of two entries of one key the later counts. A row a key took thirty times as much of the Replica's thread
 (decision 0022). Index and value stand apart because they change for different reasons: a read, or an annulled command,
 changes what is remembered of a key and leaves the value alone, of which nobody knows any more what it was at the cut.
+And so do the columns of the index: what an instance leaves as it is of a key need not be looked up.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import msgpack
 
 from epaxos.errors import StorageError
-from epaxos.protocol.contract import Columns
-from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.membership import Configuration
 from epaxos.storage.journal import read_configuration, rows_of
 
@@ -43,6 +43,7 @@ BLOCK_BYTES: Final = 256 * 1024
 """Of what is in a block; one key with its value may be more."""
 
 _BLOCK: Final = Struct(">QI")
+_COLUMN: Final = Struct(">H")
 _CLIENT: Final = Struct(">Q")
 _PLACE: Final = Struct(">HQ")
 _ALL_BYTES: Final = {bytes}
@@ -76,10 +77,22 @@ def checkpoint_of_block(key: bytes) -> int:
     Raises:
         StorageError: it is the key of no block.
     """
-    if len(key) != 1 + _BLOCK.size:
+    start = 1 + _COLUMN.size * key.startswith(INDEX)
+    if len(key) != start + _BLOCK.size:
         raise StorageError(f"the checkpoint has a block with the key {key[:40].hex()}, which is none")
-    checkpoint: int = _BLOCK.unpack_from(key, 1)[0]
+    checkpoint: int = _BLOCK.unpack_from(key, start)[0]
     return checkpoint
+
+
+def index_kind(column: int) -> bytes:
+    """What the keys of the blocks of a column of the index begin with."""
+    return INDEX + _COLUMN.pack(column)
+
+
+def column_of_block(key: bytes) -> int:
+    """Of which column a block of the index is, by the key of its row."""
+    column: int = _COLUMN.unpack_from(key, 1)[0]
+    return column
 
 
 def in_blocks(items: Iterable[Item], size: int, weigh: Callable[[list[Item]], int]) -> Iterator[list[Item]]:
@@ -98,32 +111,23 @@ def _halved(some: list[Item], weigh: Callable[[list[Item]], int]) -> Iterator[li
         yield from _halved(some[middle:], weigh)
 
 
-def index_block(keys: Sequence[bytes], columns: Columns) -> bytes:
-    """What a core remembers of some keys, at least one; a column of nothing but -1 is left out."""
-    form = f">{len(keys)}q"
-    packed = [None if max(column) < 0 else pack(form, *column) for column in columns]
-    encoded: bytes = msgpack.packb((keys, packed))
+def index_block(keys: Sequence[bytes], slots: Sequence[Slot]) -> bytes:
+    """What a column has of some keys, at least one."""
+    encoded: bytes = msgpack.packb((keys, pack(f">{len(keys)}q", *slots)))
     return encoded
 
 
-def read_index(width: int, blob: bytes) -> tuple[list[bytes], Columns]:
-    """The keys and columns of a block.
+def read_index(blob: bytes) -> tuple[list[bytes], Sequence[Slot]]:
+    """The keys and slots of a block.
 
     Raises:
-        StorageError: it is none, or of a cluster of another size.
+        StorageError: it is none.
     """
     try:
         keys, packed = msgpack.unpackb(blob)
-        form = f">{_check_keys(keys)}q"
-        nothing = (-1,) * len(keys)
-        columns = [nothing if column is None else unpack(form, column) for column in packed]
+        return keys, unpack(f">{_check_keys(keys)}q", packed)
     except (*_UNREADABLE, struct.error) as error:
-        raise StorageError(f"what the checkpoint remembers of keys cannot be read: {error}") from error
-    if len(columns) != width:
-        raise StorageError(
-            f"the checkpoint's index has {len(columns)} numbers of a key; {width} are expected"
-        )
-    return keys, columns
+        raise StorageError(f"what the checkpoint's index has of keys cannot be read: {error}") from error
 
 
 def value_block(keys: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:

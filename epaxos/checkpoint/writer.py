@@ -8,20 +8,21 @@ slice finds what was there at the cut, whenever it comes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from itertools import chain, compress, islice, repeat
+from functools import partial
+from itertools import chain, islice, repeat
 from operator import and_, eq, is_not
 from typing import Any, Final, Protocol
 
 from epaxos.checkpoint.blocks import Blocks, Kind, Rows
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
-    INDEX,
     VALUE,
     Change,
     Meta,
     entry_key,
     in_blocks,
     index_block,
+    index_kind,
     meta_row,
     read_index,
     read_values,
@@ -29,7 +30,7 @@ from epaxos.checkpoint.rows import (
     value_block,
 )
 from epaxos.errors import RowRefused
-from epaxos.protocol.contract import Adopt, Core, Cut, Hold
+from epaxos.protocol.contract import Adopt, Core, Cut, Hold, Remembered
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
@@ -75,10 +76,13 @@ class CheckpointWriter:
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Generator[None, None, None] | None = None
         self._may_give_up = False
-        self._keys: list[Collection[bytes]] = []
+        self._remembered: list[list[Remembered]] = [[] for _ in range(core.width)]
         self._written: list[Collection[bytes]] = []
         self._frozen = Frozen({})
-        self._index = Blocks(Kind(INDEX, _index_block, self._look_at_index), size)
+        self._index = [
+            Blocks(Kind(index_kind(column), index_block, partial(self._look_at_index, column)), size)
+            for column in range(core.width)
+        ]
         self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size)
         self.executed: Vector = ()
         self.staged = 0
@@ -87,8 +91,8 @@ class CheckpointWriter:
         """Note what the last checkpoint holds, after a restart."""
         self.executed = last.executed
         self._above = frozenset(entry.id for entry in last.entries)
-        self._index.loaded(last.blocks)
-        self._values.loaded(last.blocks)
+        for blocks in (*self._index, self._values):
+            blocks.loaded(last.blocks)
 
     @property
     def active(self) -> bool:
@@ -152,48 +156,47 @@ class CheckpointWriter:
 
     def _absorb(self, cut: Cut) -> Iterator[None]:
         while (news := cut.absorb(self._size)) is not None:
-            if self._core.width:
-                self._keys += news
+            self._note(news.remembered)
             self._written.append(news.written)
             yield
 
+    def _note(self, remembered: Iterable[Remembered]) -> None:
+        for said in remembered:
+            if said.keys:
+                self._remembered[said.column].append(said)
+
     def _write_rows(self) -> Iterator[None]:
         self._may_give_up = True
-        self._index.begin()
-        self._values.begin()
-        for some in in_blocks(chain.from_iterable(self._keys), self._size, _weigh_keys):
-            self._stage(self._remembered(some))
-            yield
+        for blocks in (*self._index, self._values):
+            blocks.begin()
+        for blocks, noted in zip(self._index, self._remembered, strict=True):
+            pairs = chain.from_iterable(zip(said.keys, said.slots, strict=True) for said in noted)
+            for block in in_blocks(pairs, self._size, _weigh_pairs):
+                self._stage([blocks.add(index_block(*zip(*block, strict=True)))])
+                yield
         for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
             items = list(zip(some, self._frozen.values(some), strict=True))
-            for block in in_blocks(items, len(items), _weigh_items):
-                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])
+            for part in in_blocks(items, len(items), _weigh_items):
+                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])
                 yield
-        for blocks, entries in (
-            (self._index, self._core.status().remembered),
-            (self._values, self._machine.keys),
-        ):
-            for changes in blocks.sift(self._snapshot, entries):
-                if changes:
-                    self._stage(changes)
-                yield
+        for column, blocks in enumerate(self._index):
+            yield from self._sift(blocks, self._core.remembered(column))
+        yield from self._sift(self._values, self._machine.keys)
         while sessions := self._machine.take_sessions(self._size):
             self._stage(list(map(session_row, sessions)))
             yield
 
-    def _remembered(self, keys: Sequence[bytes]) -> list[Change]:
-        """What is remembered of some keys, without those that have been forgotten since the cut named them."""
-        columns = self._core.recall(keys)
-        if all(min(column) < 0 for column in columns):
-            said = [highest >= 0 for highest in map(max, *columns)]
-            keys = list(compress(keys, said))
-            columns = [list(compress(column, said)) for column in columns]
-        return [self._index.add(index_block(keys, columns))] if keys else []
+    def _sift(self, blocks: Blocks, needed: int) -> Iterator[None]:
+        for changes in blocks.sift(self._snapshot, needed):
+            if changes:
+                self._stage(changes)
+            yield
 
-    def _look_at_index(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
-        """Of the rows of a key those of earlier cuts know less of what has executed."""
-        keys, columns = read_index(self._core.width, blob)
-        return keys, list(zip(*columns, strict=True)), self._core.stands(keys, columns)
+    def _look_at_index(
+        self, column: int, blob: bytes
+    ) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
+        keys, slots = read_index(blob)
+        return keys, slots, self._core.stands(Remembered(column, keys, slots))
 
     def _look_at_values(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
         """Of a key that has gone nothing need be said: its values have been sifted out, as they stand before."""
@@ -215,10 +218,10 @@ class CheckpointWriter:
         ]
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
-        self._keys, self._written = [], []
+        self._remembered, self._written = [[] for _ in self._remembered], []
         self._machine.release()
-        self._index.end()
-        self._values.end()
+        for blocks in (*self._index, self._values):
+            blocks.end()
 
     # -- a peer's ------------------------------------------------------------------------------------------
 
@@ -230,12 +233,11 @@ class CheckpointWriter:
         from the log, and the peer may never have known them.
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
-        self._keys.append(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))
+        self._note(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))
         yield from self._absorb(cut)
         yield from self._merge_values(fetched)
-        for some, columns in fetched.index():
-            self._core.remember(some, columns)
-            self._keys.append(some)
+        for said in fetched.index():
+            self._note([self._core.remember(said)])
             yield
         self._machine.merge_sessions(fetched.sessions, fetched.generation)
         self._frozen = self._machine.freeze()
@@ -249,8 +251,8 @@ class CheckpointWriter:
     def _merge_values(self, fetched: Fetched) -> Iterator[None]:
         """Take the later value of each key, also of those of which nothing is remembered because collections speak."""
         comparison = self._core.compare(fetched.executed, fetched.vectors)
-        for some, columns in fetched.index():
-            comparison.take(some, columns)
+        for said in fetched.index():
+            comparison.take(said)
             yield
         theirs = fetched.names()
         for keys, done in ((theirs, ()), (self._machine.names(), theirs)):
@@ -272,12 +274,12 @@ def adopt_event(fetched: Fetched) -> Adopt:
     return Adopt(fetched.executed, fetched.entries, fetched.vectors)
 
 
-def _index_block(keys: Sequence[bytes], entries: Sequence[Sequence[int]]) -> bytes:
-    return index_block(keys, list(zip(*entries, strict=True)))
-
-
 def _weigh_keys(keys: Sequence[bytes]) -> int:
     return sum(map(len, keys))
+
+
+def _weigh_pairs(pairs: Sequence[tuple[bytes, int]]) -> int:
+    return sum(len(key) for key, _ in pairs)
 
 
 def _weigh_items(items: Sequence[tuple[bytes, bytes | None]]) -> int:

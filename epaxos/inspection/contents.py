@@ -174,7 +174,7 @@ def _read_checkpoint(reading: Reading) -> Checkpoint | None:
         if blob is None:
             return None
         meta = read_meta(blob)
-        found = _scan(snapshot, KINDS[meta.configuration.protocol].width(meta.configuration.n))
+        found = _scan(snapshot)
     finally:
         snapshot.close()
     return Checkpoint(
@@ -196,7 +196,7 @@ class _Found:
         self.sessions = 0
 
 
-def _scan(snapshot: StateSnapshot, width: int) -> _Found:
+def _scan(snapshot: StateSnapshot) -> _Found:
     found = _Found()
     after = b""
     while rows := snapshot.scan(after, _AT_A_TIME):
@@ -206,7 +206,7 @@ def _scan(snapshot: StateSnapshot, width: int) -> _Found:
             if kind == ENTRY:
                 found.entries.append(decode_whole(blob, decode_payload))
             elif kind == INDEX:
-                found.remembered.update(read_index(width, blob)[0])
+                found.remembered.update(read_index(blob)[0])
             elif kind == SESSION:
                 found.sessions += 1
             elif kind == VALUE:

@@ -189,14 +189,21 @@ class CoreStatus(NamedTuple):
     ballot: Ballot = 0
 
 
-Columns: TypeAlias = Sequence[Sequence[Slot]]
-"""What a core remembers of some keys beyond its log: `Core.width` columns of numbers, each as long as the keys."""
+class Remembered(NamedTuple):
+    """What a core remembers of some keys beyond its log: in one of its columns, of each a slot."""
+
+    column: int
+    keys: Sequence[bytes]
+    slots: Sequence[Slot]
 
 
 class News(NamedTuple):
-    """Keys of which a cut brings news: those that have been `written`, and others. One may come several times."""
+    """What a cut brings of news: what is remembered, and the keys whose values may have changed.
 
-    others: Collection[bytes]
+    A key may come several times, in a column with slots that rise.
+    """
+
+    remembered: Iterable[Remembered]
     written: Collection[bytes]
 
 
@@ -229,7 +236,7 @@ class Cut(Protocol):
 class Comparison(Protocol):
     """Tells whose values are of the later moment: those here, or those of a peer's checkpoint."""
 
-    def take(self, keys: Sequence[bytes], columns: Columns) -> None:
+    def take(self, said: Remembered) -> None:
         """Take account of what the peer remembers of some keys; one may come several times."""
         ...
 
@@ -296,40 +303,43 @@ class Core(Protocol[MessageT]):
 
     @property
     def width(self) -> int:
-        """How many numbers this core remembers of a key; 0 if none, and then it is never asked for them."""
+        """How many columns of slots by key this core remembers; 0 if none, and then it is never asked for them."""
         ...
 
     def cut(self) -> Cut:
         """The cut of this moment, between two rounds. The one before must have been absorbed."""
         ...
 
-    def recall(self, keys: Sequence[bytes]) -> Columns:
-        """What this core remembers of some keys: as of the last cut, once that is absorbed, or more."""
+    def remembered(self, column: int) -> int:
+        """Of how many keys a column says something."""
         ...
 
-    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """Which of some keys may have nothing newer in a later checkpoint than what an earlier one says of them here.
+    def stands(self, said: Remembered) -> Sequence[bool]:
+        """Which of some slots, at least one, a checkpoint needs: what nothing newer in a later one stands for.
 
-        Called when the last cut has been absorbed, and the keys of which it brought news have been recalled.
+        Called when the last cut has been absorbed.
         """
         ...
 
     def vectors(self) -> Sequence[Vector]:
-        """What this core remembers of whole rows beyond its log, of the same moment as `recall`."""
+        """What this core remembers of whole rows beyond its log: of the last cut, once that is absorbed, or more."""
         ...
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> None:
-        """Add to it what a checkpoint says: the own one at the start, a peer's under `Hold`, once it is compared."""
+    def remember(self, said: Remembered) -> Remembered:
+        """Add to it what a checkpoint says: the own one at the start, a peer's under `Hold`, once it is compared.
+
+        Returns what of it the own checkpoint does not say yet, or more.
+        """
         ...
 
     def compare(self, executed: Vector, vectors: Sequence[Vector]) -> Comparison:
         """Begin to compare the values of a peer's checkpoint with those here; `executed` and `vectors` are its own."""
         ...
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
-        """The keys of all payloads in the log up to `frontier` and at the places `above` it.
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Iterable[Remembered]:
+        """What is known of payloads in the log up to `frontier` and at the places `above` it.
 
-        Where that has executed at a peer, they must be recalled: it is dropped from the log, at once or one day.
+        Where that has executed at a peer only, it must be in the checkpoint: the log drops it, at once or one day.
         """
         ...
 

@@ -16,7 +16,7 @@ from epaxos.statemachine.operations import Operation
 from epaxos.storage.engine import Engine, Identity, open_engine
 from epaxos.storage.journal import Journal
 from epaxos.storage.records import encode_whole
-from harness.blocks import index_row, value_row
+from harness.blocks import index_rows, value_row
 from harness.members import members
 
 N = 3
@@ -81,7 +81,7 @@ def write_checkpoint(
     keys = [*values, *deleted]
     columns = [[0] * len(keys)] * (4 * len(executed))
     number = next(_NUMBERS)
-    engine.stage_state([index_row(keys, columns, number), value_row(values, number)] if keys else [])
+    engine.stage_state([*index_rows(keys, columns, number), value_row(values, number)] if keys else [])
     engine.stage_state([session_row(session) for session in sessions])
     engine.stage_state([(entry_key(entry.id), encode_whole(entry)) for entry in entries])
     engine.stage_state([meta_row(Meta(members(len(executed)), executed, (), generation))])

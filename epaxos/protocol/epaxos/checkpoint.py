@@ -20,23 +20,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain, cycle, repeat
-from operator import eq, ge, le
+from itertools import chain, compress, cycle, repeat
+from operator import and_, eq, ge, gt, le
 from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Adopt, Columns, Component, Decided, Hold, News
+from epaxos.protocol.contract import Adopt, Component, Decided, Hold, News, Remembered
 from epaxos.protocol.epaxos.commit import CommitProtocol
 from epaxos.protocol.epaxos.conflicts import Conflicts
 from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.execution.executor import Executor
-from epaxos.protocol.ids import InstanceId, Slot, Vector, covers
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase
 
 DROPPED_AT_A_TIME: Final = 256
 """Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""
+
+_GATHERED: Final = 150_000
+"""Keys of a dictionary at most, or a few more: at 175,000 it takes 7 ms to grow."""
 
 _LOOKED_AT: Final = 16
 """Entries of an index that are looked at, to forget them, in the time that it takes to write what is known of a key."""
@@ -50,7 +53,8 @@ class ExecutedCut:
 
     `keep` is told of each instance of them, in order, before the cut is absorbed. What they touch is gathered in an
     index of its own, which then joins that of all that has executed: so what is done for each key is done once, and
-    for each command that touches it no more than an update of a small dictionary.
+    for each command that touches it no more than an update of a small dictionary. It joins before it is so large that
+    its growth would stop the thread.
     """
 
     def __init__(
@@ -63,9 +67,9 @@ class ExecutedCut:
         self._keep = keep
         self._components = chain.from_iterable(components)
         self._gathered = Conflicts(state.n)
-        self._annulled: list[Command] = []
-        self._joining: Iterator[tuple[list[bytes], list[bytes]]] | None = None
-        self._forgetting: Iterator[None] | None = None
+        self._annulled: list[tuple[Row, Command]] = []
+        self._since = tuple(state.executed.highest)
+        self._steps: Iterator[News] | None = None
         self.executed: Vector = state.executor.executed
         self.above: Sequence[InstanceId] = state.executor.above
 
@@ -74,23 +78,32 @@ class ExecutedCut:
 
         At last is forgotten what collections speak for by now: `executed` knows those of the cut.
         """
+        if self._steps is None:
+            self._steps = self._absorb(most)
+        return next(self._steps, None)
+
+    def _absorb(self, most: int) -> Iterator[News]:
+        known, executed = self._state.conflicts, self._state.executed
         left = most
         for decided in self._components:
             left -= self._gather(decided)
             if left <= 0:
-                return News((), ())
-        if self._annulled:
-            lost = self._annulled.pop()
-            return News([*lost.reads, *lost.writes], ())
-        if self._joining is None:
-            self._joining = self._state.executed.join(self._gathered, most)
-        joined = next(self._joining, None)
-        if joined is not None:
-            return News(*joined)
-        if self._forgetting is None:
-            known, executed = self._state.conflicts, self._state.executed
-            self._forgetting = chain(known.forget(_LOOKED_AT * most), executed.forget(_LOOKED_AT * most))
-        return News((), ()) if any(True for _ in self._forgetting) else None
+                yield News((), ())
+                left = most
+                if self._gathered.largest >= _GATHERED:
+                    yield from self._join(most)
+        yield from self._join(most)
+        for row, lost in self._annulled:
+            yield News(columns_of(known, row, lost), ())
+        for _ in chain(known.forget(_LOOKED_AT * most), executed.forget(_LOOKED_AT * most)):
+            yield News((), ())
+
+    def _join(self, most: int) -> Iterator[News]:
+        """Let what has been gathered join the index of all that has executed."""
+        state = self._state
+        gathered, self._gathered = self._gathered, Conflicts(state.n)
+        for column, keys, slots, written in state.executed.join(gathered, self._since, most):
+            yield News([Remembered(2 * state.n + column, keys, slots)], written)
 
     def _gather(self, decided: Decided) -> int:
         """Take account of one instance; about how many keys it touches."""
@@ -99,7 +112,7 @@ class ExecutedCut:
         if value is NOP:
             payload = self.entry(place).orig
             if payload is not None:
-                self._annulled.append(payload)
+                self._annulled.append((place.row, payload))
             return 1
         self._gathered.add(place, value)
         return 1 + len(value.reads) + len(value.writes)
@@ -255,38 +268,48 @@ class Checkpoints:
 
     # -- what is remembered of keys ------------------------------------------------------------------------
 
-    def recall(self, keys: Sequence[bytes]) -> Columns:
-        """See `contract.Core`: n columns each of known reads, known writes, executed reads, executed writes."""
-        return [*self._state.conflicts.columns(keys), *self._state.executed.columns(keys)]
+    # Columns are counted from the known reads of row 0 on: n each of known reads, known writes, executed reads, and
+    # executed writes. What has executed is known, so a checkpoint says of it only that.
+
+    def remembered(self, column: int) -> int:
+        """See `contract.Core`."""
+        index, column = self._index_of(column)
+        return index.count(column)
+
+    def _index_of(self, column: int) -> tuple[Conflicts, int]:
+        executed, column = divmod(column, 2 * self._state.n)
+        return (self._state.executed if executed else self._state.conflicts), column
 
     def vectors(self) -> Sequence[Vector]:
         """See `contract.Core`: `highest` and `base` of the index of known payloads, then of the executed ones."""
         known, executed = self._state.conflicts, self._state.executed
         return tuple(map(tuple, (known.highest, known.base, executed.highest, executed.base)))
 
-    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`: what is known of a key rises only beside what has executed, or is annulled.
+    def stands(self, said: Remembered) -> Sequence[bool]:
+        """See `contract.Core`.
 
-        What is at or below a base says nothing any more, and where there is nothing else, there is nothing newer.
+        A slot of what has executed stands until it is another, or a base speaks for it. One that is known otherwise, of
+        what was annulled or had not executed, is needed until the key has executed above it: a higher one may not be
+        durable yet.
         """
-        known, executed = self._state.conflicts, self._state.executed
-        n = self._state.n
-        said = _above(columns[2 * n :], executed.base)
-        stand = map(eq, said, _above(executed.columns(keys), executed.base))
-        nothing = tuple(executed.base * 2)
-        if nothing not in said:
-            return list(stand)
-        more = map(tuple(known.base * 2).__ne__, _above(columns[: 2 * n], known.base))
-        return [
-            stands and (here != nothing or there)
-            for stands, here, there in zip(stand, said, more, strict=True)
-        ]
+        state, n = self._state, self._state.n
+        column, keys, slots = said
+        index, at = self._index_of(column)
+        base = index.base[at % n]
+        executed = state.executed.column(at, keys)
+        stand = list(map(eq if index is state.executed else gt, slots, executed))
+        return list(map(and_, stand, map(gt, slots, repeat(base)))) if min(slots) <= base else stand
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> None:
+    def remember(self, said: Remembered) -> Remembered:
         """See `contract.Core`."""
-        n = self._state.n
-        self._state.conflicts.raise_to(keys, columns[: 2 * n])
-        self._state.executed.raise_to(keys, columns[2 * n :])
+        column, keys, slots = said
+        index, at = self._index_of(column)
+        raised = index.raise_column(at, keys, slots)
+        known = self._state.conflicts
+        if index is known:
+            return _known(known, column, keys)
+        known.raise_column(at, keys, slots)
+        return Remembered(column, list(compress(keys, raised)), list(compress(slots, raised)))
 
     def compare(self, vectors: Sequence[Vector]) -> ComparedHistories:
         """See `contract.Core`."""
@@ -295,17 +318,29 @@ class Checkpoints:
             theirs.raise_vectors(*vectors[2:])
         return ComparedHistories(self._state.executed, theirs)
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Iterator[Remembered]:
         """See `contract.Core`: of what has not executed here, no cut will ever name the keys."""
-        over = frozenset(above)
-        payloads = [
-            instance.orig
-            for row, instances in enumerate(self._state.logs.rows)
-            for slot, instance in instances.items()
-            if instance.orig is not None and (slot <= frontier[row] or instance.id in over)
-        ]
-        # In an order that no hash decides: rows are made of them as they come.
-        return dict.fromkeys(chain.from_iterable((*payload.reads, *payload.writes) for payload in payloads))
+        state, over = self._state, frozenset(above)
+        for row, instances in enumerate(state.logs.rows):
+            for slot, instance in instances.items():
+                payload = instance.orig
+                if payload is None or not (slot <= frontier[row] or instance.id in over):
+                    continue
+                if instance.value is NOP or not state.executor.has_executed(instance.id):
+                    yield from columns_of(state.conflicts, row, payload)
+
+
+def columns_of(known: Conflicts, row: Row, payload: Command) -> Iterator[Remembered]:
+    """What is known of what a payload of a row reads and writes."""
+    yield _known(known, row, list(payload.reads))
+    yield _known(known, len(known.base) + row, list(payload.writes))
+
+
+def _known(known: Conflicts, column: int, keys: Sequence[bytes]) -> Remembered:
+    """What is known of some keys, and no base speaks for."""
+    slots = known.column(column, keys)
+    said = [slot >= 0 for slot in slots]
+    return Remembered(column, list(compress(keys, said)), list(compress(slots, said)))
 
 
 class ComparedHistories:
@@ -316,9 +351,10 @@ class ComparedHistories:
         self._theirs = theirs
         self._n = len(ours.base)
 
-    def take(self, keys: Sequence[bytes], columns: Columns) -> None:
+    def take(self, said: Remembered) -> None:
         """See `contract.Comparison`."""
-        self._theirs.raise_to(keys, columns[2 * self._n :])
+        if said.column >= 2 * self._n:
+            self._theirs.raise_column(said.column - 2 * self._n, said.keys, said.slots)
 
     def later(self, keys: Sequence[bytes]) -> Sequence[bool]:
         """See `contract.Comparison`."""
@@ -337,7 +373,7 @@ def _versions(index: Conflicts, keys: Sequence[bytes]) -> list[Vector]:
     return _above(index.columns(keys)[len(index.base) :], index.base)
 
 
-def _above(columns: Columns, base: Sequence[Slot]) -> list[Vector]:
+def _above(columns: Sequence[Sequence[Slot]], base: Sequence[Slot]) -> list[Vector]:
     """What columns, of the rows in turn, say of each key together with the base that stands beside them."""
     return list(zip(*map(_raised, columns, cycle(base)), strict=True))
 

@@ -18,15 +18,29 @@ misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over v
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import compress, islice, repeat
-from operator import gt
-from typing import Final
+from itertools import compress, filterfalse, islice, repeat
+from operator import gt, not_
+from typing import Final, NamedTuple
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 
 _SHRINKS: Final = 4
 """A dictionary keeps its size when it is emptied; a copy takes its place when no more than one in so many is left."""
+
+
+class Joined(NamedTuple):
+    """What a step of `Conflicts.join` has brought.
+
+    column       where, as `Conflicts.column` counts
+    keys, slots  what has been raised, to what
+    written      the keys that have been written, but for such as another step names
+    """
+
+    column: int
+    keys: Sequence[bytes]
+    slots: Sequence[Slot]
+    written: Sequence[bytes]
 
 
 class Conflicts:
@@ -78,44 +92,65 @@ class Conflicts:
         highest = max(_highest(written, writes), _highest(self._reads[row], writes))
         return max(_highest(written, reads), highest) if reads else highest
 
-    def join(self, later: Conflicts, most: int) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Take in another index, some keys at a time; yields those that it has slots of readers of, or of writers.
+    def join(self, later: Conflicts, since: Sequence[Slot], most: int) -> Iterator[Joined]:
+        """Take in another index, some keys at a time; `since` is what `highest` was before the first of several.
 
-        Its vectors come first, so nothing but `deps` may be asked before the end.
+        Its vectors come first, so nothing but `deps` may be asked before the end; what is at or below `base` by then is
+        left out. All keys that are written are named here or have been since then; some are named several times.
         """
         before = tuple(self.highest)
         self.raise_vectors(tuple(later.highest), tuple(later.base))
-        for row, highest in enumerate(before):
-            for index, slots in (
-                (self._reads[row], later._reads[row]),
-                (self._writes[row], later._writes[row]),
-            ):
-                items = iter(slots.items())
-                while some := dict(islice(items, most)):
-                    if min(some.values()) <= self.base[row]:
-                        self._walked[row] = -1
-                    if min(some.values()) > highest:
-                        index.update(some)
-                    else:
-                        index.update({key: slot for key, slot in some.items() if index.get(key, -1) < slot})
-                    keys = list(some)
-                    yield ([], keys) if index is self._writes[row] else (keys, [])
+        for column, (index, theirs) in enumerate(zip(self._indexes, later._indexes, strict=True)):
+            row, writes = column % len(before), column >= len(before)
+            others = later._writes[:row] if writes else ()
+            items = iter(theirs.items())
+            while some := dict(islice(items, most)):
+                written = list(some) if writes else []
+                for other in others:
+                    if other:
+                        written = list(filterfalse(other.__contains__, written))
+                if before[row] > since[row]:
+                    named = map(gt, map(index.get, written, repeat(-1)), repeat(since[row]))
+                    written = list(compress(written, map(not_, named)))
+                base = self.base[row]
+                if min(some.values()) <= max(before[row], base):
+                    items_above = ((key, slot) for key, slot in some.items() if slot > base)
+                    some = {key: slot for key, slot in items_above if index.get(key, -1) < slot}
+                index.update(some)
+                yield Joined(column, list(some), list(some.values()), written)
+
+    @property
+    def _indexes(self) -> tuple[dict[bytes, Slot], ...]:
+        """By column: n dictionaries of those that read, then n of those that write."""
+        return (*self._reads, *self._writes)
+
+    @property
+    def largest(self) -> int:
+        """How many keys the largest dictionary has."""
+        return max(map(len, self._indexes))
+
+    def count(self, column: int) -> int:
+        """How many keys a column has slots of."""
+        return len(self._indexes[column])
+
+    def column(self, column: int, keys: Sequence[bytes]) -> list[Slot]:
+        """The slots of some keys in a column: the first n are of those that read them, then n of those that write."""
+        return _column(self._indexes[column], keys)
 
     def columns(self, keys: Sequence[bytes]) -> list[list[Slot]]:
-        """The slots of some keys: n columns of those that read them, then n of those that write them."""
-        return [_column(index, keys) for index in (*self._reads, *self._writes)]
+        """The slots of some keys in all columns."""
+        return [_column(index, keys) for index in self._indexes]
 
-    def raise_to(self, keys: Sequence[bytes], columns: Sequence[Sequence[Slot]]) -> None:
-        """Take over what another index, or an earlier one, says of some keys, where that is higher.
+    def raise_column(self, column: int, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[bool]:
+        """Take over what another index, or an earlier one, says of some keys, where that is higher; of which it is.
 
         But for what is at or below `base` already.
         """
-        indexes = zip((*self._reads, *self._writes), (*self.base, *self.base), columns, strict=True)
-        for index, base, theirs in indexes:
-            higher = list(map(gt, theirs, map(index.get, keys, repeat(base))))
-            index.update(zip(compress(keys, higher), compress(theirs, higher), strict=True))
-        for row, highest in enumerate(self.highest):
-            self.highest[row] = max(highest, *columns[row], *columns[row + len(self.highest)])
+        index, row = self._indexes[column], column % len(self.base)
+        higher = list(map(gt, slots, map(index.get, keys, repeat(self.base[row]))))
+        index.update(zip(compress(keys, higher), compress(slots, higher), strict=True))
+        self.highest[row] = max(self.highest[row], max(slots, default=-1))
+        return higher
 
     def __len__(self) -> int:
         """How many entries there are by key."""

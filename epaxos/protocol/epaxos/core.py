@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -10,7 +10,6 @@ from epaxos.errors import InvariantError
 from epaxos.protocol.contract import (
     Adopt,
     Checkpointed,
-    Columns,
     CoreStatus,
     Durable,
     Effects,
@@ -19,6 +18,7 @@ from epaxos.protocol.contract import (
     PeerStatus,
     Propose,
     Receive,
+    Remembered,
     Retire,
     Tick,
 )
@@ -152,28 +152,28 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.cut()
 
-    def recall(self, keys: Sequence[bytes]) -> Columns:
+    def remembered(self, column: int) -> int:
         """See `contract.Core`."""
-        return self._checkpoints.recall(keys)
+        return self._checkpoints.remembered(column)
 
-    def stands(self, keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
+    def stands(self, said: Remembered) -> Sequence[bool]:
         """See `contract.Core`."""
-        return self._checkpoints.stands(keys, columns)
+        return self._checkpoints.stands(said)
 
     def vectors(self) -> Sequence[Vector]:
         """See `contract.Core`."""
         return self._checkpoints.vectors()
 
-    def remember(self, keys: Sequence[bytes], columns: Columns) -> None:
+    def remember(self, said: Remembered) -> Remembered:
         """See `contract.Core`."""
-        self._checkpoints.remember(keys, columns)
+        return self._checkpoints.remember(said)
 
     def compare(self, executed: Vector, vectors: Sequence[Vector]) -> ComparedHistories:
         """See `contract.Core`."""
         del executed  # what has executed there, key by key, says more
         return self._checkpoints.compare(vectors)
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
+    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Iterable[Remembered]:
         """See `contract.Core`."""
         return self._checkpoints.payload_keys(frontier, above)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.contract import Adopt, Columns, Component, News
+from epaxos.protocol.contract import Adopt, Component, News, Remembered
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.multipaxos.forwarding import Forwarding
@@ -136,7 +136,7 @@ class ComparedPrefixes(NamedTuple):
     ours: Slot
     theirs: Slot
 
-    def take(self, keys: Sequence[bytes], columns: Columns) -> None:
+    def take(self, said: Remembered) -> None:
         """See `contract.Comparison`: nothing is remembered of keys."""
 
     def later(self, keys: Sequence[bytes]) -> Sequence[bool]:

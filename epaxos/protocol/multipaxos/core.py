@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -10,7 +10,6 @@ from epaxos.errors import InvariantError
 from epaxos.protocol.contract import (
     Adopt,
     Checkpointed,
-    Columns,
     CoreStatus,
     Durable,
     Effects,
@@ -19,6 +18,7 @@ from epaxos.protocol.contract import (
     PeerStatus,
     Propose,
     Receive,
+    Remembered,
     Retire,
     Tick,
 )
@@ -162,24 +162,24 @@ class MultiPaxos:
         return self._checkpoints.cut()
 
     @staticmethod
-    def recall(keys: Sequence[bytes]) -> Columns:
-        """See `contract.Core`: nothing."""
-        del keys
-        return []
+    def remembered(column: int) -> int:
+        """See `contract.Core`: nothing, and so it is with all that speaks of columns."""
+        del column
+        return 0
 
     @staticmethod
-    def stands(keys: Sequence[bytes], columns: Columns) -> Sequence[bool]:
-        """See `contract.Core`: nothing."""
-        del columns
-        return [False] * len(keys)
+    def stands(said: Remembered) -> Sequence[bool]:
+        """See `contract.Core`."""
+        return [False] * len(said.keys)
 
     def vectors(self) -> Sequence[Vector]:
         """See `contract.Core`: nothing."""
         return ()
 
     @staticmethod
-    def remember(keys: Sequence[bytes], columns: Columns) -> None:
-        """See `contract.Core`: nothing."""
+    def remember(said: Remembered) -> Remembered:
+        """See `contract.Core`."""
+        return said
 
     def compare(self, executed: Vector, vectors: Sequence[Vector]) -> ComparedPrefixes:
         """See `contract.Core`."""
@@ -187,7 +187,7 @@ class MultiPaxos:
         return ComparedPrefixes(self.state.executed, executed[LOG])
 
     @staticmethod
-    def payload_keys(frontier: Vector, above: Collection[InstanceId]) -> Collection[bytes]:
+    def payload_keys(frontier: Vector, above: Collection[InstanceId]) -> Iterable[Remembered]:
         """See `contract.Core`: nothing is remembered of payloads that have not executed."""
         del frontier, above
         return ()

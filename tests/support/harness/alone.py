@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from epaxos.protocol.contract import Checkpointed, Columns, Durable, Effects, Event, PeerStatus, Receive, Tick
+from epaxos.protocol.contract import (
+    Checkpointed,
+    Durable,
+    Effects,
+    Event,
+    PeerStatus,
+    Receive,
+    Remembered,
+    Tick,
+)
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Commit, Message
 from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Value
 from epaxos.protocol.quorums import make_quorums
+from harness.blocks import Columns, remember
 from harness.probe import sent_to
 
 
@@ -79,9 +89,10 @@ class Alone:
     ) -> Sequence[bool]:
         """Take over what a peer's checkpoint remembers of keys; for each, whether its value is the later one."""
         comparison = self.core.compare((-1,) * self.core.state.n, vectors)
-        comparison.take(keys, columns)
+        for column, slots in enumerate(columns):
+            comparison.take(Remembered(column, keys, slots))
         later = comparison.later(keys)
-        self.core.remember(keys, columns)
+        remember(self.core, keys, columns)
         return later
 
     def take_offline(self, peer: Row) -> None:

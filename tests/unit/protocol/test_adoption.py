@@ -32,6 +32,7 @@ from epaxos.protocol.epaxos.state import Settings
 from epaxos.protocol.ids import Ballot, InstanceId, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.protocol.quorums import make_quorums
+from harness.blocks import recall, remember
 from harness.commands import put
 from harness.probe import sent, sent_to
 
@@ -76,7 +77,7 @@ class Alone:
         """What a peer's checkpoint knows of the key: it was read by nobody."""
         unread = [[-1] for _ in range(N)]
         writes = [[slot] for slot in executed]
-        self.core.remember([KEY], [*unread, *writes, *unread, *writes])
+        remember(self.core, [KEY], [*unread, *writes, *unread, *writes])
 
 
 def validating() -> tuple[Alone, Ballot]:
@@ -123,7 +124,7 @@ def test_the_index_of_a_cut_knows_nothing_that_executed_after_it() -> None:
     while cut.absorb(100) is not None:
         pass
     assert alone.core.status().executed == (-1, 0, 0, -1, -1)
-    assert alone.core.recall([KEY])[3 * N :] == [[-1], [0], [-1], [-1], [-1]]
+    assert recall(alone.core, [KEY])[3 * N :] == [[-1], [0], [-1], [-1], [-1]]
 
 
 def test_what_has_executed_and_is_dropped_tells_a_recovery_that_waits_for_it() -> None:

@@ -27,6 +27,7 @@ from epaxos.protocol.epaxos.messages import (
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Phase
 from harness.alone import Alone, decided
+from harness.blocks import recall, remember
 from harness.commands import Access, get, put
 from harness.probe import is_quiet, sendings, sent, sent_to
 
@@ -468,7 +469,7 @@ def test_a_recovery_that_waits_for_what_a_peer_has_executed_and_dropped(annulled
     executed = (-1, -1, 0, -1, -1)
     alone.take(Hold(executed, ()))
     writes = (-1,) * 5 if annulled else executed
-    alone.core.remember([KEY], alone.columns(writes, known=executed))
+    remember(alone.core, [KEY], alone.columns(writes, known=executed))
     effects = alone.take(Adopt(executed, ()))
     assert alone.core.status().truncated == executed
     votes = sent(effects, Accept)
@@ -498,17 +499,17 @@ def test_the_later_value_of_a_key_is_that_with_more_writers(
     mine: Vector, theirs: Vector, *, later: bool
 ) -> None:
     alone = Alone()
-    alone.core.remember([KEY], alone.columns(mine))
+    remember(alone.core, [KEY], alone.columns(mine))
     assert alone.merge([KEY], alone.columns(theirs)) == [later]
     highest = tuple(map(max, mine, theirs))
-    assert alone.core.recall([KEY]) == alone.columns(highest)
+    assert recall(alone.core, [KEY]) == alone.columns(highest)
 
 
 def test_readers_and_annulled_writers_make_no_value_later() -> None:
     alone = Alone()
-    alone.core.remember([KEY], alone.columns((3, 2, 1)))
+    remember(alone.core, [KEY], alone.columns((3, 2, 1)))
     assert alone.merge([KEY], alone.columns((3, 2, 1), (9, 9, 9), known=(8, 8, 8))) == [False]
-    assert alone.core.recall([KEY]) == alone.columns((3, 2, 1), (9, 9, 9), known=(8, 8, 8))
+    assert recall(alone.core, [KEY]) == alone.columns((3, 2, 1), (9, 9, 9), known=(8, 8, 8))
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [((1, 0, -1), (0, 1, -1)), ((5, 5, 5), (6, 4, 5))])
@@ -516,16 +517,16 @@ def test_histories_of_which_neither_continues_the_other_stop_the_replica(
     mine: Vector, theirs: Vector
 ) -> None:
     alone = Alone()
-    alone.core.remember([KEY], alone.columns(mine))
+    remember(alone.core, [KEY], alone.columns(mine))
     with pytest.raises(InvariantError, match="neither history of b'x' continues the other"):
         alone.merge([KEY], alone.columns(theirs))
-    assert alone.core.recall([KEY]) == alone.columns(mine), "nothing was merged"
+    assert recall(alone.core, [KEY]) == alone.columns(mine), "nothing was merged"
 
 
 def test_many_keys_are_compared_each_by_itself() -> None:
     alone = Alone()
     keys = [b"a", b"b", b"c"]
-    alone.core.remember(keys, [[-1] * 3] * 9 + [[1, 1, 1], [2, 2, 2], [3, 3, 3]])
+    remember(alone.core, keys, [[-1] * 3] * 9 + [[1, 1, 1], [2, 2, 2], [3, 3, 3]])
     theirs = [[-1] * 3] * 9 + [[1, 0, 2], [2, 1, 2], [3, 3, 3]]
     assert alone.merge(keys, theirs) == [False, False, True]
-    assert alone.core.recall(keys)[9:] == [[1, 1, 2], [2, 2, 2], [3, 3, 3]]
+    assert recall(alone.core, keys)[9:] == [[1, 1, 2], [2, 2, 2], [3, 3, 3]]

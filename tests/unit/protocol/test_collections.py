@@ -10,6 +10,7 @@ from epaxos.protocol.epaxos.messages import Message, PreAccept, PreAcceptOK, Rec
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Phase
 from harness.alone import Alone
+from harness.blocks import recall, remember
 from harness.commands import Access, collect, put
 from harness.probe import sent_to
 
@@ -74,7 +75,7 @@ def with_a_collection(value: Access | None = None) -> Alone:
 
 def test_what_a_base_speaks_for_goes_with_a_checkpoint() -> None:
     alone = with_a_collection()
-    assert alone.core.recall([KEY, b"another", b"above"]) == [
+    assert recall(alone.core, [KEY, b"another", b"above"]) == [
         *[[-1, -1, -1]] * 5,
         [-1, -1, 4],
         *[[-1, -1, -1]] * 5,
@@ -116,7 +117,7 @@ def test_of_a_collection_that_is_only_known_nothing_is_forgotten_that_has_execut
     alone.hear(1, PreAccept(InstanceId(1, 1), collect(8, -1, 0, 3), NONE, 0))
     alone.learn(InstanceId(2, 5), put(6, b"none"), -1, 0, 4)
     alone.checkpoint()
-    known, executed = alone.core.recall([KEY])[5], alone.core.recall([KEY])[11]
+    known, executed = recall(alone.core, [KEY])[5], recall(alone.core, [KEY])[11]
     assert (known, executed) == ([-1], [2])
 
 
@@ -126,7 +127,7 @@ def test_an_annulled_collection_is_known_for_ever() -> None:
     alone.hear(1, PreAccept(place, collect(8, -1, 0, 3), NONE, 0))
     alone.learn(place, NOP)
     alone.checkpoint()
-    assert alone.core.recall([KEY])[5::6] == [[-1], [2]]
+    assert recall(alone.core, [KEY])[5::6] == [[-1], [2]]
     (message,) = sent_to(alone.hear(2, PreAccept(InstanceId(1, 2), put(1, KEY), NONE, 0)), 2)
     assert isinstance(message, PreAcceptOK)
     assert message.deps == (-1, -1, 3)
@@ -150,7 +151,7 @@ def test_the_later_value_is_that_of_who_has_executed_more_collections_or_then_mo
     mine: Vector, my_base: Vector, theirs: Vector, their_base: Vector, *, later: bool
 ) -> None:
     alone = Alone()
-    alone.core.remember([KEY], alone.columns(mine))
+    remember(alone.core, [KEY], alone.columns(mine))
     alone.core.state.raise_vectors([NONE, my_base, NONE, my_base])
     vectors = [NONE, their_base, NONE, their_base]
     assert alone.merge([KEY], alone.columns(theirs), vectors) == [later]
@@ -158,7 +159,7 @@ def test_the_later_value_is_that_of_who_has_executed_more_collections_or_then_mo
 
 def test_histories_that_differ_in_collections_and_writers_both_ways_stop_the_replica() -> None:
     alone = Alone()
-    alone.core.remember([KEY], alone.columns((5, -1, -1)))
+    remember(alone.core, [KEY], alone.columns((5, -1, -1)))
     with pytest.raises(InvariantError, match="neither history"):
         alone.merge([KEY], alone.columns((4, -1, -1)), [NONE, (4, 0, -1), NONE, (4, 0, -1)])
 

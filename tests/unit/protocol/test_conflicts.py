@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter, le
+from random import Random
 from typing import NamedTuple
 
 import pytest
@@ -105,6 +106,11 @@ def test_keys_may_come_in_any_collection() -> None:
 ALL_KEYS = [b"a", b"b", b"c", b"d", b"never seen"]
 
 
+def raise_to(index: Conflicts, other: Conflicts) -> None:
+    for column, slots in enumerate(other.columns(ALL_KEYS)):
+        index.raise_column(column, ALL_KEYS, slots)
+
+
 def index_of(history: dict[InstanceId, Access]) -> Conflicts:
     index = Conflicts(ROWS)
     for place, command in history.items():
@@ -135,23 +141,54 @@ def test_raised_to_the_columns_of_another_it_knows_what_both_know(
     ours: dict[InstanceId, Access], theirs: dict[InstanceId, Access], asked: list[Access]
 ) -> None:
     index = index_of(ours)
-    index.raise_to(ALL_KEYS, index_of(theirs).columns(ALL_KEYS))
+    raise_to(index, index_of(theirs))
     both = [tuple(map(max, Twin(ours).deps(command), Twin(theirs).deps(command))) for command in asked]
     assert [index.deps(command) for command in asked] == both
-    index.raise_to(ALL_KEYS, index_of(theirs).columns(ALL_KEYS))
+    raise_to(index, index_of(theirs))
     assert [index.deps(command) for command in asked] == both
 
 
 def test_what_is_added_after_raising_may_be_lower() -> None:
     """After a restart the checkpoint's part comes second, and what is learned later may be of a lower slot."""
     index = Conflicts(ROWS)
-    index.raise_to(
-        ALL_KEYS, index_of({InstanceId(0, 9): put(1, b"a"), InstanceId(1, 9): get(2, b"b")}).columns(ALL_KEYS)
-    )
+    raise_to(index, index_of({InstanceId(0, 9): put(1, b"a"), InstanceId(1, 9): get(2, b"b")}))
     index.add(InstanceId(0, 3), put(3, b"a"))
     index.add(InstanceId(1, 3), get(4, b"b"))
     assert index.deps(put(5, b"a")) == (9, -1, -1)
     assert index.deps(put(6, b"b")) == (-1, 9, -1)
+
+
+def test_what_joins_part_by_part_is_named_and_known() -> None:
+    """Each key that was written since a moment is named at least once since then, whatever was written before."""
+    for seed in range(200):
+        random = Random(seed)
+        before, *parts = (random_history(random, 5 * part) for part in range(random.randint(1, 4)))
+        index, whole = index_of(before), index_of(before)
+        since, named = tuple(index.highest), set[bytes]()
+        said = dict[tuple[int, bytes], int]()
+        for part in parts:
+            for column, keys, slots, written in index.join(index_of(part), since, 2):
+                named.update(written)
+                for key, slot in zip(keys, slots, strict=True):
+                    assert said.get((column, key), -1) < slot, "slots rise"
+                    said[column, key] = slot
+            for place, command in part.items():
+                whole.add(place, command)
+        assert named == {key for part in parts for command in part.values() for key in command.writes}
+        assert index.columns(ALL_KEYS) == whole.columns(ALL_KEYS)
+        assert all(index.column(column, [key]) == [slot] for (column, key), slot in said.items())
+        assert (index.highest, index.base) == (whole.highest, whole.base)
+
+
+def random_history(random: Random, lowest: int) -> dict[InstanceId, Access]:
+    return {
+        InstanceId(random.randrange(ROWS), lowest + random.randrange(9)): Access(
+            0,
+            tuple(random.sample(ALL_KEYS, random.randrange(2))),
+            tuple(random.sample(ALL_KEYS, random.randrange(3))),
+        )
+        for _ in range(random.randrange(6))
+    }
 
 
 # -- collections (protocol 4.13) ------------------------------------------------------------------------------
@@ -194,7 +231,7 @@ def test_what_follows_from_an_index_is_the_same_whatever_was_forgotten(
         elif step == "forget there":
             list(other.forget(3))
         elif step == "merge":
-            index.raise_to(ALL_KEYS, other.columns(ALL_KEYS))
+            raise_to(index, other)
         else:
             index.raise_vectors(tuple(other.highest), tuple(other.base))
     for command in [*asked, *(put(0, key) for key in ALL_KEYS), collect(1, -1, 3, 5)]:

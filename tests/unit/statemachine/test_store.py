@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaxos.statemachine import store as store_module
 from epaxos.statemachine.batch import Argument, Limits
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
 from epaxos.statemachine.sessions import Value
-from epaxos.statemachine.store import Store
+from epaxos.statemachine.store import Frozen, Store
 
 LIMITS = Limits(key=8, value=24, pause=100)
 State: TypeAlias = dict[bytes, bytes]
@@ -362,6 +363,19 @@ def test_a_copy_stands_still() -> None:
     copy = store.copy()
     run(store, [(Operation.WRITE, b"a", b"2"), (Operation.WRITE, b"b", b"3")])
     assert copy == {b"a": b"1"}
+
+
+def test_what_was_put_aside_in_several_parts_is_what_stood_at_first() -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store_module, "_ASIDE", 1)
+        data: dict[bytes, bytes] = {b"a": b"1", b"b": b"1"}
+        frozen = Frozen(data)
+        for turn in range(4):
+            for key in (b"a", b"b", b"c"):
+                frozen.put_aside([key])
+                data[key] = b"later %d" % turn
+        data[b"d"] = b"1"
+        assert frozen.values([b"a", b"b", b"c", b"d", b"e"]) == [b"1", b"1", None, b"1", None]
 
 
 def test_what_is_put_by_itself_is_put_aside_first() -> None:

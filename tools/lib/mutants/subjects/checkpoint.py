@@ -157,22 +157,22 @@ TRUNCATION: Final = (
     ),
     Mutant(
         "known-not-written",
-        "a checkpoint holds the executed index, and not the known one",
+        "a checkpoint holds what has executed, and not what is known beside that",
         "3.6a",
         (
             Patch(
                 _CHECKPOINT,
-                "return [*self._state.conflicts.columns(keys), *self._state",
-                "return [*([[-1] * len(keys)] * (2 * self._state.n)), *self._state",
+                "            yield News(columns_of(known, row, lost), ())\n",
+                "            yield News((), ())\n",
             ),
         ),
-        draw=AWAY,
+        schedule=_WRITER_TESTS + "test_what_is_known_of_an_annulled_command_is_not_sifted_out",
     ),
     Mutant(
         "known-not-loaded",
-        "a restart or an adoption takes the executed index out of a checkpoint, and not the known one",
+        "a restart or an adoption takes what has executed out of a checkpoint, and does not know it",
         "3.6a",
-        (Patch(_CHECKPOINT, "        self._state.conflicts.raise_to(keys, columns[: 2 * n])\n", ""),),
+        (Patch(_CHECKPOINT, "        known.raise_column(at, keys, slots)\n", ""),),
         draw=AWAY,
     ),
     Mutant(
@@ -200,7 +200,7 @@ TRUNCATION: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "                self._annulled.append(payload)\n",
+                "                self._annulled.append((place.row, payload))\n",
                 "                self._gathered.add(place, payload)\n",
             ),
         ),
@@ -260,8 +260,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])\n",
-                "                del block\n",
+                "                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])\n",
+                "                del part\n",
             ),
         ),
         draw=AWAY,
@@ -293,8 +293,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _STORE,
-                "return list(map(self.aside.get, keys, now) if self.aside else now)",
-                "return list(now)",
+                "        for aside in reversed(self._aside):\n            values = map(aside.get, keys, values)\n",
+                "",
             ),
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
@@ -331,14 +331,7 @@ CONTENTS: Final = (
         "later-block-sifted",
         "blocks are sifted of what stands, not of what a later one has",
         "decision 0022",
-        (
-            Patch(
-                _CHECKPOINT,
-                "        stand = map(eq, said, ",
-                "        stand = map(ne, said, ",
-            ),
-            Patch(_CHECKPOINT, "from operator import eq, ge, le", "from operator import ge, le, ne"),
-        ),
+        (Patch(_CHECKPOINT, "map(eq if index is state.executed else gt, ", "map(gt, "),),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
     ),
     Mutant(
@@ -386,6 +379,13 @@ CONTENTS: Final = (
         schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
     ),
     Mutant(
+        "aside-not-of-lone-puts",
+        "what is put by itself, as records of transactions are, puts nothing aside",
+        "decision 0022",
+        (Patch(_STORE, "        self._put_aside((key,))\n", ""),),
+        schedule="tests/unit/statemachine/test_store.py::test_what_is_put_by_itself_is_put_aside_first",
+    ),
+    Mutant(
         "aside-not-of-parts",
         "a MULTI puts nothing aside for the checkpoint that is being written",
         "decision 0022",
@@ -399,14 +399,43 @@ CONTENTS: Final = (
         schedule=_BLOCKS_TESTS + "test_what_is_overwritten_in_whatever_way_is_put_aside_first",
     ),
     Mutant(
+        "aside-later",
+        "of values of a key that were put aside in several parts the last one goes into the checkpoint",
+        "decision 0022",
+        (Patch(_STORE, "for aside in reversed(self._aside):", "for aside in self._aside:"),),
+        schedule="tests/unit/statemachine/test_store.py::"
+        "test_what_was_put_aside_in_several_parts_is_what_stood_at_first",
+    ),
+    Mutant(
+        "named-before-the-cut",
+        "a key that was written before the cut before is not among what this one has written",
+        "4.10, decision 0022",
+        (Patch("epaxos.protocol.epaxos.conflicts", "repeat(since[row]))", "repeat(-1))"),),
+        schedule="tests/unit/protocol/test_conflicts.py::test_what_joins_part_by_part_is_named_and_known",
+    ),
+    Mutant(
+        "written-as-raised",
+        "a key whose slot is not raised is not among what a cut has written",
+        "4.10, decision 0022",
+        (
+            Patch(
+                "epaxos.protocol.epaxos.conflicts",
+                "                yield Joined(column, list(some), list(some.values()), written)\n",
+                "                written = list(filter(some.__contains__, written))\n"
+                "                yield Joined(column, list(some), list(some.values()), written)\n",
+            ),
+        ),
+        schedule="tests/unit/protocol/test_conflicts.py::test_what_joins_part_by_part_is_named_and_known",
+    ),
+    Mutant(
         "row-not-written",
         "what the instances of one row wrote goes into the index, and into no checkpoint",
         "4.10, decision 0022",
         (
             Patch(
                 "epaxos.protocol.epaxos.conflicts",
-                "                    keys = list(some)\n",
-                "                    keys = list(some) if row else []\n",
+                "written = list(some) if writes else []\n",
+                "written = list(some) if writes and row else []\n",
             ),
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
@@ -444,7 +473,7 @@ CONTENTS: Final = (
         (
             Patch(
                 "epaxos.checkpoint.blocks",
-                "        if sum(self._rows.values()) <= max(self._bound(needed), _LEAST):\n",
+                "        if sum(self._rows.values()) <= self._bound(needed):\n",
                 "        if len(self._rows) <= 64:\n",
             ),
         ),
@@ -470,9 +499,9 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])\n"
+                "                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])\n"
                 "                yield\n",
-                "                self._stage([self._values.add(value_block(*zip(*block, strict=True)))])\n"
+                "                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])\n"
                 "            yield\n",
             ),
         ),
@@ -598,8 +627,8 @@ ADOPTION: Final = (
         (
             Patch(
                 "epaxos.checkpoint.fetched",
-                "        return iter(self._index)\n",
-                "        return iter(self._index[:1])\n",
+                "        for column, blob in self._index:\n",
+                "        for column, blob in self._index[:1]:\n",
             ),
         ),
         draw=SLICES,
@@ -693,8 +722,8 @@ ADOPTION: Final = (
         (
             Patch(
                 _WRITER,
-                "self._keys.append(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))",
-                "self._core.payload_keys(executed, [entry.id for entry in fetched.entries])",
+                "        self._note(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))\n",
+                "",
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",

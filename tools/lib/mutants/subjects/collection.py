@@ -263,8 +263,8 @@ KEYS: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "            self._forgetting = chain(",
-                "            executed.raise_vectors(known.base, known.base)\n            self._forgetting = chain(",
+                "        for _ in chain(known.forget(",
+                "        executed.raise_vectors(known.base, known.base)\n        for _ in chain(known.forget(",
             ),
         ),
         draw=UNHEARD,
@@ -398,9 +398,9 @@ KEYS: Final = (
     ),
     Mutant(
         "forgotten-entries-stay",
-        "what a checkpoint says of a key that is forgotten is kept when it is sifted",
+        "what is known of an annulled command is kept when it is sifted, though a collection speaks for it",
         "4.13, decision 0022",
-        (Patch(_CHECKPOINT, "        if nothing not in said:\n", "        if True:\n"),),
+        (Patch(_CHECKPOINT, " if min(slots) <= base else stand\n", " if min(slots) < -1 else stand\n"),),
         schedule=_REMEMBERED,
     ),
     Mutant(
@@ -410,24 +410,17 @@ KEYS: Final = (
         (
             Patch(
                 "epaxos.checkpoint.blocks",
-                "return self._limit if needed >= self._needed else self._limit * needed // self._needed",
-                "return self._limit",
+                "        if not needed:\n            return 0\n        return self._limit if needed",
+                "        return self._limit if True or needed",
             ),
         ),
-        schedule=_REMEMBERED,
-    ),
-    Mutant(
-        "forgotten-entries-written",
-        "a checkpoint says of keys that have been forgotten since its cut that it says nothing of them",
-        "4.13, decision 0022",
-        (Patch(_WRITER, "if all(min(column) < 0 for column in columns):", "if not columns:"),),
         schedule=_REMEMBERED,
     ),
     Mutant(
         "known-entries-sifted",
         "what is known of a key goes when nothing has executed that touches it",
         "3.6c, decision 0022",
-        (Patch(_CHECKPOINT, "stands and (here != nothing or there)", "stands and here != nothing"),),
+        (Patch(_CHECKPOINT, "map(eq if index is state.executed else gt, ", "map(eq, "),),
         schedule=_WRITER_TESTS + "test_what_is_known_of_an_annulled_command_is_not_sifted_out",
     ),
     Mutant(
@@ -455,7 +448,11 @@ KEYS: Final = (
         "forgotten-entries-return",
         "what a checkpoint says of a key at or below a base is remembered again after a restart",
         "4.13",
-        (Patch(_CONFLICTS, "keys, repeat(base))))", "keys, repeat(-1))))"),),
+        (
+            Patch(
+                _CONFLICTS, "map(index.get, keys, repeat(self.base[row]))", "map(index.get, keys, repeat(-1))"
+            ),
+        ),
         schedule=_REMEMBERED,
     ),
     Mutant(
@@ -465,8 +462,8 @@ KEYS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "                    keys = list(some)\n",
-                "                    keys = [key for key, slot in some.items() if slot > self.base[row]]\n",
+                "written = list(some) if writes else []\n",
+                "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else []\n",
             ),
         ),
         schedule=_WRITER_TESTS
