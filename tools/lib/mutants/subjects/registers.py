@@ -34,6 +34,18 @@ ASKED_AGAIN: Final = REGISTERS._replace(
 )
 """Clients that ask again, elsewhere, for what they do not know of."""
 
+CRASHING: Final = REGISTERS._replace(
+    name="registers, crashing", replicas=3, operations=12, faults="crash", options=(("kinds", ()),)
+)
+
+UNNUMBERED: Final = REGISTERS._replace(
+    name="registers, unnumbered changes that are lost and late",
+    replicas=3,
+    operations=24,
+    faults="loss,reorder,duplicate",
+    options=(("kinds", ()), ("numbered", False), ("once", False)),
+)
+
 BALLOTS: Final = (
     Mutant(
         "register-quorum-counted-down",
@@ -68,7 +80,7 @@ BALLOTS: Final = (
                 "self._counter, self._reserved = 0, durable",
             ),
         ),
-        draw=REGISTERS,
+        draw=CRASHING,
     ),
     Mutant(
         "register-accepted-told-on-retry-only",
@@ -168,7 +180,7 @@ OUTCOMES: Final = (
                 "(ballot,)",
             ),
         ),
-        draw=REGISTERS,
+        draw=UNNUMBERED,
     ),
     Mutant(
         "register-partial-taken-for-failed",
@@ -346,6 +358,8 @@ UPKEEP: Final = (
             ),
         ),
         draw=GROWING,
+        schedule="tests/unit/protocol/registers/test_upkeep.py"
+        "::test_a_configuration_is_confirmed_when_no_attempt_of_the_one_before_is_left",
     ),
     Mutant(
         "register-growth-without-rescan",
