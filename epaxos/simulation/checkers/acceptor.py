@@ -197,10 +197,13 @@ class Acceptors(Observer):
             )
 
     def _check_cover(self, row: Row, place: InstanceId, command: Any, deps: Vector) -> None:
-        """A replica that ever knew a payload covers it in every later answer (protocol 2)."""
+        """A replica that ever knew a payload covers it in every later answer (protocol 2).
+
+        Of what an owner proposes in one event, what has no record yet is looked at before what has.
+        """
         for slots in self._known[row].conflicts(self._contents.of(command)):
             for other, slot in enumerate(slots):
-                if slot > deps[other] and (row == place.row or other != place.row):
+                if slot > deps[other] and (other != place.row or (row == other and slot < place.slot)):
                     text = f"pre-accepts with deps={deps}, but knows of {other}.{slot}"
                     self._fail(row, place, text, InstanceId(other, slot))
 
