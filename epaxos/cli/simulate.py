@@ -19,7 +19,7 @@ from epaxos.cli.topology import report_topology, topology_options
 from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.simulation.failure.explain import explain, explain_seed, headline, replay_command, version
 from epaxos.simulation.failure.trace import Trace, run_traced
-from epaxos.simulation.plan.options import FAULTS, LARGEST, SMALLEST, Overrides
+from epaxos.simulation.plan.options import FAULTS, LARGEST, MIXES, SMALLEST, Overrides
 from epaxos.simulation.plan.plan import draw_plan
 from epaxos.simulation.run import Run, kind_of
 from epaxos.simulation.sweep.bar import ProgressBar
@@ -33,7 +33,7 @@ FRESH: Final = 10**9
 MOST_EXPLAINED: Final = 3
 """How many failures of a sweep are minimised, of as many kinds: one of a kind says what the others would."""
 
-_OF_SEEDS: Final = ("duration", "replicas", "faults", "jobs")
+_OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "jobs")
 """Options that a run over a table has no use for."""
 
 EXPLAIN_LIMIT: Final = 1200.0
@@ -99,6 +99,7 @@ def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> 
 @click.option(
     "--operations", type=click.IntRange(1), metavar="N", help="How many commands of clients instead."
 )
+@click.option("--mix", type=click.Choice(MIXES), help="Which operations clients prefer instead.")
 @click.option("--trace", is_flag=True, help="Print every message of the seed, and what else happens.")
 @click.option(
     "--everything",
@@ -169,7 +170,7 @@ def simulate(
     for name, value in load.items():
         if value is not None:
             raise click.UsageError(f"--{name} is about a run over a table: say which with --topology FILE")
-    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations, protocol)
+    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations, protocol, given.pop("mix"))
     duration = given.pop("duration")
     many = seeds is not None or duration is not None
     _refuse_together(many and seed is not None, "--seed N and a sweep (--seeds, --duration)")

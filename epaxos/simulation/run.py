@@ -26,6 +26,7 @@ from epaxos.simulation.checkers.violation import NoProgressError, Verdict, Viola
 from epaxos.simulation.coverage import Coverage
 from epaxos.simulation.plan.options import MANY, Options
 from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.plan.workload import TRANSACTIONS
 from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
@@ -125,9 +126,12 @@ class Run:
             pass
         self.cluster.calm()
         self._settle()
-        check_same_state(self.cluster.living, self._results.state, self._results.executed_numbers)
+        results = self._results
+        check_same_state(
+            self.cluster.living, results.state, results.transactions.records, results.executed_numbers
+        )
         check_witness(self._results.witness, self._results.calls)
-        if self._options.scale == "small":
+        if self._options.scale == "small" and self._options.mix != TRANSACTIONS:
             self._search()
         else:
             check_same_digest(self.cluster.living)

@@ -50,6 +50,12 @@ def test_no_seed_breaks_a_cluster_with_a_leader(fresh_seed: int) -> None:
     assert not [mark for mark in LED if not marks[mark]]
 
 
+def test_no_seed_breaks_a_group(fresh_seed: int) -> None:
+    across = Overrides(mix="transactions")
+    check(range(4), across)
+    check(range(fresh_seed, fresh_seed + 4), across)
+
+
 @pytest.mark.parametrize("part", range(0, 40, 20))
 def test_no_fresh_seed_does(fresh_seed: int, part: int) -> None:
     check(range(fresh_seed + part, fresh_seed + part + 20))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from epaxos.protocol.ids import InstanceId
 from epaxos.simulation.checkers.reference import State
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.replica import Replica
 from epaxos.statemachine import intervals
+from epaxos.statemachine.operations import RECORDS
 
 
 def settled(replicas: Sequence[Replica]) -> bool:
@@ -44,8 +45,15 @@ def stuck(replicas: Iterable[Replica]) -> tuple[InstanceId, ...]:
     return tuple(sorted(places))
 
 
-def check_same_state(replicas: Sequence[Replica], state: State, executed: Iterable[tuple[int, int]]) -> None:
+def check_same_state(
+    replicas: Sequence[Replica],
+    state: State,
+    records: Collection[bytes],
+    executed: Iterable[tuple[int, int]],
+) -> None:
     """Check that replicas hold what the plain store holds, and have executed the same request numbers.
+
+    `records` are the keys of the records of transactions, which only their digests compare.
 
     Raises:
         ViolationError: one of them does not.
@@ -53,8 +61,12 @@ def check_same_state(replicas: Sequence[Replica], state: State, executed: Iterab
     numbers = _as_intervals(executed)
     for replica in replicas:
         source = replica.machine.digest_source()
-        if source.data != state:
-            text = f"replica {replica.row} holds {source.data}, the plain store {state}"
+        data = {key: value for key, value in source.data.items() if not key.startswith(RECORDS)}
+        if data != state:
+            text = f"replica {replica.row} holds {data}, the plain store {state}"
+            raise ViolationError("same state", text)
+        if source.data.keys() - data.keys() != set(records):
+            text = f"replica {replica.row} has records {source.data.keys() - data.keys()}, there are {set(records)}"
             raise ViolationError("same state", text)
         if source.executed != numbers:
             text = f"replica {replica.row} has executed {source.executed}, of all were executed {numbers}"

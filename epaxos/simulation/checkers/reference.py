@@ -42,6 +42,10 @@ def touched(commands: Sequence[Command]) -> Touched:
             writes |= parts.writes
         elif command.operation == Operation.READ:
             reads.add(command.key)
+        elif command.operation == Operation.PREPARE:
+            writes |= {command.key, *command.argument[2][1]}
+        elif command.operation == Operation.RESOLVE:
+            writes |= {command.key, *command.argument[1]}
         elif command.operation not in (Operation.NULL, Operation.PAUSE):
             writes.add(command.key)
     return Touched(frozenset(reads - writes), frozenset(writes))

@@ -15,6 +15,7 @@ from epaxos.protocol.log import NOP
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
 from epaxos.simulation.checkers.reference import Result, State, execute_within, only_reads, room_of
+from epaxos.simulation.checkers.transactions import Transactions
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 from epaxos.statemachine.operations import Outcome
@@ -43,6 +44,7 @@ class Results(Observer):
 
     def __init__(self, contents: Contents, longest_value: int, window: int, *, tight: bool) -> None:
         self.state: State = {}
+        self.transactions = Transactions(longest_value, self._claim)
         self.results: dict[tuple[int, int], Result] = {}
         self._witness: list[tuple[Asked, Result]] = []
         self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
@@ -114,7 +116,7 @@ class Results(Observer):
         """Execute what only reads, and what has not been executed by an earlier instance or within this one."""
         told = []
         left = room
-        admitted = self._admit(batch[0])
+        admitted = self._admit(batch[0].client, batch[0].generation) is not None
         for asked in batch:
             name = (asked.client, asked.number)
             call = self.calls.get(name)
@@ -131,24 +133,35 @@ class Results(Observer):
                 raise ViolationError("exactly once", text, (place,), (name,))
             self._sessions[asked.client].numbers.add(asked.number)
             if result is None or reads:
-                result = execute_within(self.state, asked.command, self._longest, room if reads else left)
+                result = self.transactions.execute(self.state, asked.command, left)
+                if result is not None:
+                    left -= self.transactions.taken(asked.command, result[1])
+                else:
+                    result = execute_within(self.state, asked.command, self._longest, room if reads else left)
+                    left -= 0 if reads else room_of(asked.command, result[1])
                 self.results[name] = result
                 self._witness.append((asked, result))
                 if reads:
                     self._reads[name].append(result)
-                else:
-                    left -= room_of(asked.command, result[1])
             told.append(result)
         return told
 
-    def _admit(self, asked: Asked) -> bool:
-        """Whether a batch may execute: its session is there, or began so lately that none of that name has ended."""
-        seen = self._sessions.get(asked.client)
+    def _admit(self, client: int, generation: int) -> _Seen | None:
+        """The session of a batch that may execute: it is there, or began so lately that none of that name has ended."""
+        seen = self._sessions.get(client)
         if seen is None:
-            if not self._generation - self._window <= asked.generation <= self._generation:
-                return False
-            seen = self._sessions[asked.client] = _Seen(set())
+            if not self._generation - self._window <= generation <= self._generation:
+                return None
+            seen = self._sessions[client] = _Seen(set())
         seen.last = self._generation
+        return seen
+
+    def _claim(self, coordinator: int, number: int, generation: int) -> bool | None:
+        """See `transactions.Claim`."""
+        seen = self._admit(coordinator, generation)
+        if seen is None or number in seen.numbers:
+            return None if seen is None else False
+        seen.numbers.add(number)
         return True
 
     def _collect(self, generation: int) -> None:

@@ -61,6 +61,9 @@ MANY: Final = 10**6
 SMALLEST, LARGEST = 1, 15
 """How many replicas a simulated cluster may have."""
 
+MIXES: Final = ("mixed", "writes", "reads", "multi", "transactions")
+"""Which operations clients prefer; the last is drawn by no seed."""
+
 FEW: Final = 0.04
 """How likely there are but one or two."""
 
@@ -72,6 +75,7 @@ class Overrides(NamedTuple):
     faults: frozenset[str] | None = None
     operations: int | None = None
     protocol: str = EPAXOS.name
+    mix: str | None = None
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
@@ -304,6 +308,8 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         sync=delay * between(stream(seed, "sync"), 1, 50) if "power" in faults else 0.0,
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
     )
+    if overrides.mix is not None:
+        options = replace(options, mix=overrides.mix)
     return options if is_epaxos else _arranged(options, given=overrides.faults is not None)
 
 
@@ -333,6 +339,8 @@ def _check(overrides: Overrides) -> None:
         raise ValueError(f"--replicas {overrides.replicas}: allowed are {SMALLEST} to {LARGEST}")
     if overrides.operations is not None and overrides.operations < 1:
         raise ValueError(f"--operations {overrides.operations}: at least 1 is needed")
+    if overrides.mix is not None and overrides.mix not in MIXES:
+        raise ValueError(f"--mix {overrides.mix}: allowed are {', '.join(MIXES)}")
     for kind in overrides.faults or ():
         if kind not in FAULTS:
             raise ValueError(f"--faults {kind}: allowed are all, none, or some of {', '.join(FAULTS)}")

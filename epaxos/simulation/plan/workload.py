@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.simulation.checkers.reference import Command
 from epaxos.simulation.plan.options import Options, stream
-from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORDS, Operation
+
+TRANSACTIONS: Final = "transactions"
+_COORDINATORS: Final = 2**63 + 1
+"""The first of two; sessions of clients count from 1."""
 
 MIXES: Final[dict[str, dict[Operation, int]]] = {
     "mixed": {
@@ -25,6 +30,17 @@ MIXES: Final[dict[str, dict[Operation, int]]] = {
     "writes": {Operation.WRITE: 6, Operation.WRITEREAD: 2, Operation.APPEND: 2, Operation.READ: 1},
     "reads": {Operation.READ: 8, Operation.WRITE: 2, Operation.CAS: 1, Operation.DELETE: 1},
     "multi": {Operation.MULTI: 6, Operation.READ: 2, Operation.WRITE: 2},
+    TRANSACTIONS: {
+        Operation.PREPARE: 6,
+        Operation.VOTE: 2,
+        Operation.RESOLVE: 5,
+        Operation.FORGET: 3,
+        Operation.READ: 3,
+        Operation.WRITE: 2,
+        Operation.INCREMENT: 2,
+        Operation.CAS: 1,
+        Operation.MULTI: 2,
+    },
 }
 """How often which operation is asked for."""
 
@@ -66,11 +82,37 @@ def _command(random: Random, options: Options, number: int) -> Command:
             _single(random, options, random.choice(_IN_MULTI), number, b".%d" % index)
             for index in range(random.randint(1, 3))
         ]
-        operations = bytes(part.operation for part in parts)
-        return Command(
-            operation, b"", [operations, [part.key for part in parts], [part[2] for part in parts]]
-        )
+        return Command(operation, b"", _columns(parts))
+    if operation in OF_TRANSACTIONS:
+        return _of_transaction(random, options, operation, number)
     return _single(random, options, operation, number)
+
+
+def _of_transaction(random: Random, options: Options, operation: Operation, number: int) -> Command:
+    """A command of one of the transactions of about now, of which each has its keys."""
+    name = max(1, number // 8 + random.randint(-1, 1))
+    coordinator = _COORDINATORS + name % 2
+    key = RECORDS + coordinator.to_bytes(8, "big") + name.to_bytes(8, "big")
+    keys = sorted({b"k%d" % (name % options.keys), b"k%d" % (name * 7 % options.keys)})
+    if operation == Operation.PREPARE:
+        parts = [
+            Command(kind, own, _argument(random, options, kind, number, b".%d" % index))
+            for index, own in enumerate(keys)
+            for kind in (random.choice(_IN_MULTI),)
+        ]
+        return Command(operation, key, [0, [[b"here", 0], [b"there", 0]], _columns(parts)])
+    if operation == Operation.RESOLVE:
+        return Command(operation, key, [random.random() < 0.7, keys if random.random() < 0.9 else keys[:-1]])
+    return Command(operation, key, 0 if operation == Operation.VOTE else None)
+
+
+def _columns(parts: Sequence[Command]) -> list[Any]:
+    """The argument of a MULTI."""
+    return [
+        bytes(part.operation for part in parts),
+        [part.key for part in parts],
+        [part.argument for part in parts],
+    ]
 
 
 def _single(

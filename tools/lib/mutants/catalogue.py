@@ -11,6 +11,7 @@ from mutants.subjects import (
     commit,
     durability,
     execution,
+    groups,
     leader,
     liveness,
     recovery,
@@ -49,6 +50,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *leader.ELECTIONS,
     *transactions.VOTES,
     *transactions.ENDS,
+    *groups.GROUPS,
 )
 
 CONSEQUENCES_ONLY: Final = (

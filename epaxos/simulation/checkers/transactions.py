@@ -1,0 +1,96 @@
+"""What commands of transactions across groups do at one group, once more in the plainest way.
+
+A group is all that one cluster sees: nobody here decides anything, and clients send PREPARE, VOTE, RESOLVE and FORGET
+of a few transactions in any order. What several groups make of it is checked where there are several
+(`tests/unit/groups/test_transactions.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from epaxos.simulation.checkers.reference import Command, Result, State, execute_within, parts_of, size_of
+from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome
+
+Claim: TypeAlias = Callable[[int, int, int], "bool | None"]
+"""Takes a number of a coordinator that began in a generation: False if it was taken, None if the session has ended."""
+
+
+@dataclass(slots=True)
+class _Record:
+    groups: Any
+    keys: list[bytes]
+    columns: Any
+    committed: bool | None = None
+
+
+class Transactions:
+    """The records of a group by their keys; a key is locked where one of them names it, and is not resolved."""
+
+    def __init__(self, longest: int, claim: Claim) -> None:
+        self.records: dict[bytes, _Record] = {}
+        self._longest = longest
+        self._claim = claim
+
+    def execute(self, state: State, command: Command, room: int) -> Result | None:
+        """Execute a command of a transaction, or one that meets a lock; None if it is neither."""
+        operation, key, argument = command
+        if operation not in OF_TRANSACTIONS:
+            parts = parts_of(command) if operation == Operation.MULTI else [command]
+            return self._locked(part.key for part in parts)
+        record = self.records.get(key)
+        if operation == Operation.PREPARE:
+            return self._prepare(state, command, room)
+        if operation == Operation.VOTE:
+            return self._vote(key, argument, record)
+        if record is not None and operation == Operation.RESOLVE and record.committed is None:
+            self._resolve(state, record, *argument)
+        elif record is not None and operation == Operation.FORGET and record.committed is not None:
+            del self.records[key]
+        return int(Outcome.DONE), None
+
+    def taken(self, command: Command, value: Any) -> int:
+        """How much room of a batch the result of such a command takes."""
+        return (
+            size_of(value)
+            if command.operation == Operation.PREPARE and value and len(value[0]) == len(value[1])
+            else 0
+        )
+
+    def _locked(self, keys: Iterable[bytes]) -> Result | None:
+        for key in keys:
+            for name, record in self.records.items():
+                if record.committed is None and key in record.keys:
+                    return int(Outcome.LOCKED), [name, record.groups]
+        return None
+
+    def _take(self, key: bytes, generation: int) -> bool | None:
+        return self._claim(int.from_bytes(key[-16:-8], "big"), int.from_bytes(key[-8:], "big"), generation)
+
+    def _prepare(self, state: State, command: Command, room: int) -> Result:
+        _, key, (generation, groups, columns) = command
+        claimed = self._take(key, generation)
+        if not claimed:
+            return int(Outcome.EXPIRED if claimed is None else Outcome.ABORTED), None
+        multi = Command(Operation.MULTI, b"", columns)
+        keys = [part.key for part in parts_of(multi)]
+        result = self._locked(keys) or execute_within(dict(state), multi, self._longest, room)
+        if result[0] == Outcome.DONE:
+            self.records[key] = _Record(groups, sorted(set(keys)), columns)
+        return result
+
+    def _vote(self, key: bytes, generation: int, record: _Record | None) -> Result:
+        if record is not None:
+            return int(Outcome.DONE), [True, record.committed, record.keys]
+        if self._take(key, generation):
+            return int(Outcome.DONE), [False, None, []]
+        return int(Outcome.FORGOTTEN), None
+
+    def _resolve(self, state: State, record: _Record, committed: bool, keys: list[bytes]) -> None:  # noqa: FBT001 - as it stands in the command
+        if keys != record.keys:
+            return
+        record.committed = committed
+        if committed:
+            execute_within(state, Command(Operation.MULTI, b"", record.columns), self._longest, 2**62)

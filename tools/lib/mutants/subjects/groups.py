@@ -1,0 +1,93 @@
+"""Mutants of what one group does in transactions across groups (`epaxos.statemachine.transactions`).
+
+Those of the rules between groups are in `tests/unit/groups/test_transactions.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mutants.mutation import Draw, Mutant, Patch
+
+_BATCH: Final = "epaxos.statemachine.batch"
+_MACHINE: Final = "epaxos.statemachine.machine"
+_TRANSACTIONS: Final = "epaxos.statemachine.transactions"
+_SECTION: Final = "groups"
+
+_PREPARED: Final = "            writes += (prepared_columns(argument) or _shapeless(operation))[1]\n"
+
+ACROSS: Final = Draw(
+    "transactions across groups, n=3",
+    replicas=3,
+    operations=40,
+    times=(("patience", 4.0), ("checkpoint", 4.0)),
+    options=(("mix", "transactions"), ("retain", 0), ("checkpoint_size", 2), ("keys", 2)),
+)
+
+
+def _mutant(name: str, bug: str, *patches: Patch) -> Mutant:
+    return Mutant(f"group-{name}", bug, _SECTION, patches, draw=ACROSS)
+
+
+GROUPS: Final = (
+    _mutant(
+        "locks-unordered",
+        "a PREPARE names its own key only, so replicas lock the others before or after what else touches them",
+        Patch(_BATCH, _PREPARED, _PREPARED.replace("writes += (", "(").replace("[1]", "")),
+    ),
+    _mutant(
+        "unlocks-unordered",
+        "a RESOLVE names its own key only",
+        Patch(
+            _BATCH,
+            "            writes += _shapeless(operation) if unlocked is None else unlocked\n",
+            "            _shapeless(operation) if unlocked is None else unlocked\n",
+        ),
+    ),
+    _mutant(
+        "unlocks-what-it-does-not-name",
+        "a RESOLVE that names other keys than the record unlocks, and is ordered by those that it names",
+        Patch(
+            _TRANSACTIONS,
+            "if record is None or not record.locks or keys != record.keys:",
+            "if record is None or not record.locks:",
+        ),
+    ),
+    _mutant(
+        "locks-of-a-checkpoint-ignored",
+        "who takes a peer's checkpoint does not know the locks in it",
+        Patch(_MACHINE, "        self._transactions.note(items)\n        return [", "        return ["),
+    ),
+    _mutant(
+        "locks-lost-at-a-start",
+        "a replica that starts again does not know the locks in its own checkpoint",
+        Patch(
+            _MACHINE,
+            "        self._transactions.note(items)\n        self._store.load(items)",
+            "        self._store.load(items)",
+        ),
+    ),
+    _mutant(
+        "vote-claims-nothing",
+        "a VOTE is told that there is none, and a PREPARE may still come",
+        Patch(
+            _TRANSACTIONS,
+            '        if _claim(key, cast("int", generation), sessions):\n            return int(Outcome.DONE)',
+            "        if True:\n            return int(Outcome.DONE)",
+        ),
+    ),
+    _mutant(
+        "columns-pass-locks",
+        "commands that only read, or only write, are executed as columns, and nobody looks for locks",
+        Patch(_MACHINE, '        plain = plain and not self._transactions.concern(b"", payload.keys)\n', ""),
+    ),
+    _mutant(
+        "forgets-what-locks",
+        "a FORGET drops a record whose keys are locked",
+        Patch(
+            _TRANSACTIONS,
+            "        if record is not None and not record.locks:\n            self._store",
+            "        if record is not None:\n            self._store",
+        ),
+    ),
+)
