@@ -42,6 +42,9 @@ PACE: Final = Pace(retry=0.03, pause=0.005)
 PATIENCE: Final = 60.0
 """Seconds without a change, while all nodes are there, after which something is wrong."""
 
+_LONGEST_PLACE: Final = 64
+"""Bytes of the path of the directory for temporary files: the path of the forkserver's socket in it may have 107."""
+
 _processes = multiprocessing.get_context("forkserver")
 
 
@@ -230,6 +233,8 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--kills and --seconds: must be more than 0")
     catch_signals()
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # for what the processes have in common
+    if len(tempfile.gettempdir()) > _LONGEST_PLACE:
+        tempfile.tempdir = "/tmp"  # noqa: S108 - what is made in it has a name of its own
     _processes.set_forkserver_preload(["kills.node"])
     began = time.monotonic()
     wrong: list[str] = []
