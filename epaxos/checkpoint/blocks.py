@@ -60,15 +60,19 @@ class _Seen:
         self._sets: list[set[bytes]] = [set() for _ in range(_SETS)]
 
     def are_new(self, keys: Sequence[bytes], wanted: Sequence[bool]) -> list[bool]:
-        """Which of the wanted ones among some keys are met for the first time."""
+        """Which of the wanted ones among the keys of a block are met for the first time, the last of a key first.
+
+        A block may name a key twice, and then the later slot is the higher one: with the other alone a replica would
+        not cover what it knew.
+        """
         new = []
-        for key, is_wanted in zip(keys, wanted, strict=True):
+        for key, is_wanted in zip(reversed(keys), reversed(wanted), strict=True):
             met = self._sets[hash(key) % _SETS]
             is_new = is_wanted and key not in met
             if is_new:
                 met.add(key)
             new.append(is_new)
-        return new
+        return new[::-1]
 
 
 class Blocks:
@@ -142,7 +146,7 @@ class Blocks:
 
         Returns how many entries stand, the equal ones included.
         """
-        seen = _Seen() if self._is_repeated else None
+        seen = _Seen()
         stood = 0
         joined: dict[bytes, Any] = {}
         places: list[bytes] = []
@@ -152,7 +156,7 @@ class Blocks:
             assert blob is not None, "it is in the checkpoint"
             keys, entries, last = self._kind.look(blob)
             stood += sum(last)
-            if seen is not None:
+            if self._is_repeated or len(blob) > BLOCK_BYTES // 2:  # a large block is left alone, not joined
                 last = seen.are_new(keys, last)
             is_whole = len(keys) > self._size // 2 or len(blob) > BLOCK_BYTES // 2
             if not places and is_whole and all(last):

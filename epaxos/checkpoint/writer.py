@@ -135,6 +135,7 @@ class CheckpointWriter:
         """Forget what was staged, which cannot be written; what it had of changes goes into the next one."""
         self.close()
         self._machine.thaw()
+        self._frozen = Frozen({})  # with what it put aside, perhaps a copy of all values
 
     def close(self) -> None:
         """Stop writing, and let go of what is being read for that."""
@@ -219,6 +220,7 @@ class CheckpointWriter:
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
         self._remembered, self._written = [[] for _ in self._remembered], []
+        self._frozen = Frozen({})
         self._machine.release()
         for blocks in (*self._index, self._values):
             blocks.end()

@@ -12,8 +12,9 @@ from epaxos.checkpoint.rows import BLOCK_BYTES, VALUE, Change, read_values
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import StorageError
 from epaxos.protocol.contract import Receive
-from epaxos.protocol.epaxos.messages import Commit
+from epaxos.protocol.epaxos.messages import Commit, PreAccept
 from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.log import NOP
 from epaxos.statemachine.operations import Operation
 from epaxos.storage.memory_engine import MemorySnapshot
 from harness.blocks import recall
@@ -54,6 +55,16 @@ class Writing:
         slot = next(self._slots)
         payload = payload_of(7, 1 + 99 * slot, list(operations))
         self.lone.take(Receive(1, Commit(InstanceId(1, slot), payload, (-1, slot - 1, -1), slot)))
+
+    def annul(self, slot: int, key: bytes) -> None:
+        """Hear of a payload that is not chosen, but for which a no-op is."""
+        place, payload = InstanceId(1, slot), payload_of(7, 1 + 99 * slot, [(WRITE, key, b"v")])
+        self.lone.take(Receive(1, PreAccept(place, payload, (-1, -1, -1), 0)))
+        self.lone.take(Receive(1, Commit(place, NOP, (-1, -1, -1), 0)))
+
+    def knows(self, key: bytes) -> int:
+        """The last slot of row 1 that is known to write a key."""
+        return self.lone.core.state.conflicts.column(4, [key])[0]
 
     def step(self) -> bool:
         self.steps.append([])
@@ -138,6 +149,8 @@ def test_a_checkpoint_takes_a_few_times_what_it_holds() -> None:
     for change, restart in product(CHANGES, (False, True)):
         writing = Writing()
         keys = [b"%d" % key for key in range(2 if "large" in change else 24)]
+        small = [b"small %d" % key for key in range(60)]
+        writing.execute(*((WRITE, key, b"") for key in small))
         largest = 0
         for turn in range(9 if "large" in change else 20):
             writing.execute(*((WRITE, key, CHANGES[change](turn)) for key in keys))
@@ -145,9 +158,36 @@ def test_a_checkpoint_takes_a_few_times_what_it_holds() -> None:
             if restart:
                 writing.restart()
             largest = max(largest, writing.size_of_values)
-        needed = sum(len(key) + len(CHANGES[change](0)) + 8 for key in keys)
+        needed = sum(len(key) + len(CHANGES[change](0)) + 8 for key in keys) + 20 * len(small)
         assert largest <= (2 * GROWTH + 1) * needed, change
-        assert writing.values == dict.fromkeys(keys, CHANGES[change](turn))
+        assert writing.values == dict.fromkeys(small, b"") | dict.fromkeys(keys, CHANGES[change](turn))
+
+
+def test_what_a_block_knows_of_a_key_twice_counts_by_the_later_slot() -> None:
+    """However it comes to stand there twice: here by a checkpoint that was given up; then everything is sifted."""
+    writing = Writing()
+    writing.annul(0, b"k")
+    writing.lone.writer.begin()
+    writing.step()
+    writing.lone.writer.give_up()
+    writing.lone.engine.rollback_state()
+    writing.annul(1, b"k")
+    writing.checkpoint()
+    for slot in (2, 3):
+        writing.restart()
+        assert writing.knows(b"k") == 1
+        writing.annul(slot, b"other")
+        writing.checkpoint()
+
+
+def test_what_was_put_aside_goes_with_its_checkpoint() -> None:
+    for end in (Writing.finish, lambda writing: writing.lone.writer.give_up()):
+        writing = Writing()
+        writing.execute((WRITE, b"k", b"old"))
+        writing.lone.writer.begin()
+        writing.execute((WRITE, b"k", b"new"))
+        end(writing)
+        assert writing.lone.writer._frozen.values([b"k"]) == [None]
 
 
 def test_a_block_of_few_large_values_that_all_stand_is_left_alone() -> None:

@@ -508,14 +508,41 @@ CONTENTS: Final = (
         schedule=_BLOCKS_TESTS + "test_no_step_makes_much_more_than_a_block_of_bytes",
     ),
     Mutant(
+        "first-of-two-stays",
+        "of two slots of a key in a block the lower one stays",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "zip(reversed(keys), reversed(wanted), strict=True):",
+                "zip(keys, wanted, strict=True):",
+            ),
+            Patch("epaxos.checkpoint.blocks", "        return new[::-1]\n", "        return new\n"),
+        ),
+        schedule=_BLOCKS_TESTS + "test_what_a_block_knows_of_a_key_twice_counts_by_the_later_slot",
+    ),
+    Mutant(
+        "large-equal-values-stay",
+        "equal values in blocks of their own stay until there are many of them for all the keys",
+        "decision 0022",
+        (
+            Patch(
+                "epaxos.checkpoint.blocks",
+                "if self._is_repeated or len(blob) > BLOCK_BYTES // 2:",
+                "if self._is_repeated:",
+            ),
+        ),
+        schedule=_BLOCKS_TESTS + "test_a_checkpoint_takes_a_few_times_what_it_holds",
+    ),
+    Mutant(
         "large-blocks-rewritten",
         "blocks of few large values are written anew in each sift, though all of them stand",
         "decision 0022",
         (
             Patch(
                 "epaxos.checkpoint.blocks",
-                " or len(blob) > BLOCK_BYTES // 2",
-                "",
+                "len(keys) > self._size // 2 or len(blob) > BLOCK_BYTES // 2",
+                "len(keys) > self._size // 2",
             ),
         ),
         schedule=_BLOCKS_TESTS + "test_a_block_of_few_large_values_that_all_stand_is_left_alone",
