@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import finalize
 
-from epaxos.client.commands import CasResult, Op, Result, as_operations
+from epaxos.client.commands import CasResult, Op, Result, as_operations, weigh
 from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Bulk, Command, Status
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.options import client_options
 from epaxos.client.session.tickets import Uncopied
 from epaxos.config import Config
+from epaxos.errors import Refused
 
 
 class Client(Uncopied):
@@ -170,6 +171,16 @@ class Client(Uncopied):
         if listed:
             self._driver.run(call)
         return call.result()
+
+    def check(self, operation: Op) -> None:
+        """See whether a command fits into a frame.
+
+        Raises:
+            Refused: it does not.
+        """
+        weight = weigh(operation.key, operation.argument)
+        if weight > self._options.max_weight:
+            raise Refused(f"command of {weight} bytes; a frame holds at most {self._options.max_weight}")
 
     def execute(self, operation: Op, *, timeout: float | None = None) -> Any:
         """Execute a command made before; returns what the method of its name does."""

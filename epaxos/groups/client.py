@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import count
 from random import SystemRandom
 from threading import Lock
 from time import monotonic, sleep
@@ -20,7 +23,9 @@ from epaxos.client.commands import (
     as_operations,
     decode_parts,
 )
+from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.options import TIMEOUT, check_timeout
+from epaxos.client.session.fate import never_began
 from epaxos.client.session.tickets import Uncopied
 from epaxos.errors import Busy, Locked, NoAnswer, OperationFailed, Refused, Untold
 from epaxos.groups.driving import Drive
@@ -34,7 +39,11 @@ _PATIENCE: Final = 0.02
 """Seconds, at least, for which a lock is waited for before its transaction is ended from here: it may well live."""
 _AFTERWARDS: Final = 10.0
 """Seconds for which unlocking goes on behind a call that has been answered."""
-_THREADS: Final = 64
+_THREADS: Final = 16  # a group, and as many for bulk calls
+_ENOUGH: Final = 1000
+"""Transactions of one coordinator."""
+_LONGEST_REST: Final = 1.0
+_GRACE: Final = 0.25
 _LEAST: Final = 0.001
 
 
@@ -65,10 +74,12 @@ class GroupClient(Uncopied):
         self._clients: dict[bytes, Client] = {
             group.name.encode(): Client(config=group.config, timeout=timeout) for group in self._groups.groups
         }
-        self._pool = ThreadPoolExecutor(
-            _THREADS, "epaxos-groups"
-        )  # these wait for replicas, never for one another
-        self._parts = ThreadPoolExecutor(_THREADS, "epaxos-bulk")  # and these for those
+        # Those of a group wait for its replicas alone, so that one that is away holds up no other; and those of a
+        # bulk call wait for these.
+        self._pools = {name: ThreadPoolExecutor(_THREADS, "epaxos-group") for name in self._clients}
+        self._parts = {name: ThreadPoolExecutor(_THREADS, "epaxos-bulk") for name in self._clients}
+        self._process = os.getpid()
+        self._is_closed = False
         self._slow = 0.0
         self._lock = Lock()
         self._coordinator = Coordinator()
@@ -99,15 +110,19 @@ class GroupClient(Uncopied):
 
     def close(self) -> None:
         """Wait up to a call's time until what is committed is unlocked, then close the connections."""
+        if self._is_closed or os.getpid() != self._process:
+            return
         until = monotonic() + self._timeout
         with self._lock:
+            self._is_closed = True
             drives = list(self._drives)
         for drive in drives:
             drive.wait(until)
+            drive.give_up()
         for client in self._clients.values():
             client.close()
-        self._pool.shutdown(cancel_futures=True)
-        self._parts.shutdown(cancel_futures=True)
+        for pool in (*self._pools.values(), *self._parts.values()):
+            pool.shutdown()
 
     def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
         """The value of a key, None if there is none."""
@@ -149,8 +164,8 @@ class GroupClient(Uncopied):
         """Execute a command on one key, made before; returns what the method of its name does."""
         if operation.operation in KEYLESS:
             raise Refused("a command without a key belongs to no group")
-        client = self._client_of(operation.key)
         until = self._until(timeout)
+        client = self._client_of(operation.key)
         return self._past_locks(lambda left: client.execute(operation, timeout=left), until)
 
     def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Any]:
@@ -175,21 +190,27 @@ class GroupClient(Uncopied):
         return self._across(listed, places, until)
 
     def bulk(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Result]:
-        """Send many commands, those of a group in one frame, to all groups at once (see `Client.bulk`)."""
-        listed = as_operations(operations)
+        """Send many commands, those of a group in one frame, to all groups at once (see `Client.bulk`).
+
+        Raises:
+            Refused: a command has no key, or is too large for a frame; none is sent.
+        """
         until = self._until(timeout)
+        listed = as_operations(operations)
         places: dict[bytes, list[int]] = {}
         for place, operation in enumerate(listed):
             if operation.operation in KEYLESS:
                 raise Refused(f"operation {place} has no key, so it belongs to no group")
-            places.setdefault(self._groups.of(operation.key).name.encode(), []).append(place)
+            name = self._groups.of(operation.key).name.encode()
+            places.setdefault(name, []).append(place)
+            self._clients[name].check(operation)
         results = [Result()] * len(listed)
         futures = {
-            name: self._parts.submit(self._bulk_of, name, [listed[place] for place in its], until)
+            name: self._parts[name].submit(self._bulk_of, name, [listed[place] for place in its], until)
             for name, its in places.items()
         }
         for name, its in places.items():
-            for place, result in zip(its, futures[name].result(), strict=True):
+            for place, result in zip(its, _results(futures[name], len(its), until), strict=True):
                 results[place] = result
         return results
 
@@ -204,9 +225,17 @@ class GroupClient(Uncopied):
     ) -> Fate | None:
         """End a transaction that somebody else began, as `Locked` names it; its fate, None if that is not known."""
         until = self._until(timeout)
+        self._check_known(groups)
         return self._drive(Transaction(record, groups), until).fate(until)
 
     def _until(self, timeout: float | None) -> float:
+        """When a call has to be over that begins now.
+
+        Raises:
+            Closed: the client is closed, or belongs to the process from which this one was forked.
+        """
+        if self._is_closed or os.getpid() != self._process:
+            raise never_began(CLOSED if self._is_closed else FORKED)
         return monotonic() + (self._timeout if timeout is None else check_timeout(timeout))
 
     def _client_of(self, key: bytes) -> Client:
@@ -232,15 +261,18 @@ class GroupClient(Uncopied):
             rest = max(_PATIENCE, 2 * self._slow) * _RANDOM.uniform(0.1, 1.0)
             sleep(min(rest, max(until - monotonic(), 0.0)))
             return
-        unknown = [name.decode(errors="replace") for name in lock.groups if name not in self._clients]
-        if unknown:
-            raise Refused(
-                f"a lock is of a transaction with group {unknown[0]}, which this client does not know"
-            )
+        self._check_known(lock.groups)
         self._drive(Transaction(lock.record, lock.groups), until).wait(until)
 
+    def _check_known(self, groups: Iterable[bytes]) -> None:
+        unknown = [name.decode(errors="replace") for name in groups if name not in self._clients]
+        if unknown:
+            raise Refused(
+                f"the transaction is one of group {unknown[0]} too, which this client does not know"
+            )
+
     def _drive(self, driven: Transaction, until: float) -> Drive:
-        drive = Drive(driven, self._clients, self._pool, until + _AFTERWARDS)
+        drive = Drive(driven, self._clients, self._pools, until + _AFTERWARDS)
         with self._lock:
             self._drives = {one for one in self._drives if not one.wait(0.0)} | {drive}
         return drive
@@ -271,28 +303,36 @@ class GroupClient(Uncopied):
         for name, its in places.items():
             kinds, keys, arguments = as_columns([listed[place] for place in its])
             parts[name] = kinds, keys, arguments or [None] * len(keys)
-        patient = True
-        while True:
+        for failed in count():
             began = monotonic()
             driven = self._begin(parts, until)
-            fate = self._drive(driven, until).fate(until)
+            drive = self._drive(driven, until)
+            fate = drive.fate(until)
             self._slow = monotonic() - began
             if fate is Fate.COMMITTED and len(driven.answers) == len(parts):
                 return _joined(listed, places, driven.answers)
             if fate is not Fate.ABORTED:
                 self._raise_unknown(fate)
-            lock = _judge(driven, listed, places)
+            if drive.refused is not None:
+                raise drive.refused
+            lock = self._judge(driven, listed, places)
             if monotonic() >= until:
                 raise lock or Busy(
-                    "multi changed nothing: others ended it before all groups had voted, again and again"
+                    "multi changed nothing: others ended it before all groups had voted, each time"
                 )
-            if lock is not None:
-                self._pass(lock, until, patient=patient)
-            patient = not patient
+            if lock is not None and failed % 2:
+                self._pass(lock, until, patient=False)
+            rest = min(max(_PATIENCE, 2 * self._slow) * 2 ** min(failed, 10), _LONGEST_REST)
+            sleep(min(rest * _RANDOM.uniform(0.1, 1.0), max(until - monotonic(), 0.0)))
+        raise AssertionError("counting has no end")
 
     def _begin(self, parts: Mapping[bytes, Columns], until: float) -> Transaction:
         """A transaction under a name and number that no other has."""
         with self._lock:
+            if (
+                self._coordinator.number >= _ENOUGH
+            ):  # a group knows which numbers named it, and they have gaps
+                self._coordinator = Coordinator()
             coordinator = self._coordinator
             coordinator.number += 1
             number = coordinator.number
@@ -303,6 +343,29 @@ class GroupClient(Uncopied):
                     coordinator.began.setdefault(name, status["generation"])
         groups = {name: coordinator.began[name] for name in parts}
         return Transaction(record_key(coordinator.id, number), groups, parts)
+
+    def _judge(
+        self, driven: Transaction, listed: Sequence[Op], places: Mapping[bytes, list[int]]
+    ) -> Locked | None:
+        """Which lock a transaction met that was aborted, None if it was ended by others, or begun too late.
+
+        Raises:
+            OperationFailed: one of its operations failed.
+        """
+        for name, answer in list(driven.answers.items()):
+            if answer.outcome == Outcome.LOCKED:
+                record, groups = cast("tuple[bytes, list[tuple[bytes, int]]]", answer.value)
+                text = "multi changed nothing: transactions across groups have locked its keys"
+                return Locked(text, record, dict(groups))
+            if answer.outcome == Outcome.ABORTED and answer.value is not None:
+                _fail(answer, [listed[place] for place in places[name]], places[name])
+            if answer.outcome == Outcome.TOO_LARGE:
+                raise OperationFailed(
+                    "multi failed and changed nothing: what it returns is longer than a group allows"
+                )
+        with self._lock:
+            self._coordinator = Coordinator()  # its session may have ended somewhere
+        return None
 
     def _raise_unknown(self, fate: Fate | None) -> NoReturn:
         with self._lock:
@@ -316,25 +379,15 @@ class GroupClient(Uncopied):
         raise Untold("multi has ended, and no group knows any more how: it was executed whole, or not at all")
 
 
-def _judge(driven: Transaction, listed: Sequence[Op], places: Mapping[bytes, list[int]]) -> Locked | None:
-    """Which lock a transaction met that was aborted, None if others ended it.
-
-    Raises:
-        OperationFailed: one of its operations failed.
-    """
-    for name, answer in driven.answers.items():
-        if answer.outcome == Outcome.LOCKED:
-            record, groups = cast("tuple[bytes, list[tuple[bytes, int]]]", answer.value)
-            return Locked(
-                "multi changed nothing: transactions across groups have locked its keys", record, dict(groups)
-            )
-        if answer.outcome == Outcome.ABORTED and answer.value is not None:
-            _fail(answer, [listed[place] for place in places[name]], places[name])
-        if answer.outcome == Outcome.TOO_LARGE:
-            raise OperationFailed(
-                "multi failed and changed nothing: what it returns is longer than a group allows"
-            )
-    return None
+def _results(future: Future[list[Result]], number: int, until: float) -> list[Result]:
+    """What a part of a bulk call came to; it may not have had a thread in time."""
+    try:
+        return future.result(max(until - monotonic(), 0.0) + _GRACE)
+    except FutureTimeout:
+        error = (
+            Busy("too many calls wait for this group") if future.cancel() else NoAnswer("no answer in time")
+        )
+        return [Result(error=error)] * number
 
 
 def _joined(

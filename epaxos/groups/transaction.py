@@ -11,8 +11,8 @@ The rules, and what goes wrong without them (`tests/unit/groups/test_transaction
 3. Nobody resolves before every group's vote is known. A PREPARE on its way to a group that was not asked would lock
    after all is over: not for ever, but until somebody meets the lock.
 4. Nobody forgets before all that was locked is unlocked. So where a lock stands, no group has forgotten that it was
-   prepared, and FORGOTTEN means that the group voted ABORTED. Where none stands, a RESOLVE changes nothing.
-5. Who is told FORGOTTEN does not know how it ended: that may be over, as rule 4 says. Only a coordinator that lost an
+   prepared, and one without a record voted ABORTED. Where none stands, a RESOLVE changes nothing.
+5. Who finds no record does not know how it ended: that may be over, as rule 4 says. Only a coordinator that lost an
    answer can be in that place.
 """
 
@@ -74,7 +74,7 @@ class Transaction:
         self.answers: dict[bytes, Answer] = {}
         self.is_over = False
         self._parts = parts
-        self._votes: dict[bytes, bool | None] = {}  # None: forgotten
+        self._votes: dict[bytes, bool | None] = {}  # None: no record
         self._recorded: list[bytes] = []
         self._locked: dict[bytes, Sequence[bytes]] = {}  # what is locked where, as far as is known
         self._forgetting: set[bytes] | None = None
@@ -115,7 +115,7 @@ class Transaction:
             return []
         if step.operation == Operation.PREPARE and answer.outcome not in _UNCLEAR:
             self._take_prepared(group, answer)
-        elif step.operation == Operation.VOTE and answer.outcome == Outcome.FORGOTTEN:
+        elif step.operation == Operation.VOTE and answer == (Outcome.DONE, None):
             self._votes[group] = None
         elif step.operation == Operation.VOTE and answer.outcome == Outcome.DONE:
             self._take_told(group, cast("tuple[bool, bool | None, list[bytes]]", answer.value))
@@ -129,7 +129,7 @@ class Transaction:
         self._votes[group] = answer.outcome == Outcome.DONE
         if self._votes[group]:
             self._recorded.append(group)
-            self._locked[group] = sorted(set(self._parts[group][1]))
+            self._locked[group] = self._parts[group][1]
 
     def _take_told(self, group: bytes, told: tuple[bool, bool | None, list[bytes]]) -> None:
         prepared, committed, keys = told

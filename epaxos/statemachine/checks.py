@@ -10,7 +10,6 @@ from epaxos.statemachine.batch import (
     MULTI_PARTS,
     Batch,
     Columns,
-    Groups,
     Limits,
     multi_columns,
     prepared_columns,
@@ -36,11 +35,14 @@ _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, 
     for operation in range(256)
 )
 _NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE, Operation.FORGET})
-_PAST_RECORDS: Final = RECORDS + b"\xff"
-"""Every longer key that compares below this may be one of the service's own, or is short: a closer look tells."""
+_PAST_RECORDS: Final = RECORDS[:-1] + b"\1"
+"""Above all keys that begin with `RECORDS`: a key below this needs a closer look."""
 
-GROUPS: Final = 256
-"""Groups that a transaction may span at most: each keeps the names of all with its record."""
+GROUPS: Final = 64
+"""Groups that a transaction may span at most, and"""
+
+NAME: Final = 64
+"""bytes of the name of one: every command that meets a lock is told all of them."""
 
 
 def check_batch(batch: Batch, limits: Limits) -> None:
@@ -201,7 +203,9 @@ def _bad_transaction(kind: Operation, argument: object, limits: Limits) -> str |
     columns = prepared_columns(argument)
     if columns is None:
         return "PREPARE needs a generation, groups, of each its name and one, and the columns of a MULTI"
-    names = [name for name, _ in cast("tuple[int, Groups, object]", argument)[1]]
-    if not 0 < len(set(names)) == len(names) <= GROUPS:
-        return f"PREPARE of {len(names)} groups; 1 to {GROUPS}, each once, are allowed"
+    names = [name for name, _ in cast("tuple[int, list[tuple[bytes, int]], object]", argument)[1]]
+    if not 0 < len(set(names)) == len(names) <= GROUPS or max(map(len, names)) > NAME:
+        return (
+            f"PREPARE of {len(names)} groups; 1 to {GROUPS}, each once, of at most {NAME} bytes, are allowed"
+        )
     return _bad_multi(kind.name, columns, limits)

@@ -17,7 +17,7 @@ APPEND      the key  bytes, the suffix              the new length as int; absen
 PAUSE       b""      int, milliseconds              None; the executing replica sleeps (for tests)
 MULTI       b""      [operations, keys, arguments]  [outcomes, values] of its parts, all or nothing
 PREPARE     record   [generation, groups, columns]  as MULTI's, with `columns` as its argument; nothing has changed yet
-VOTE        record   int, a generation              [prepared, committed or None, keys]
+VOTE        record   int, a generation              [prepared, committed or None, keys]; None: no record, nor will be
 RESOLVE     record   [committed, keys]              None
 FORGET      record   None                           None
 =========== ======== ============================== ==============================================

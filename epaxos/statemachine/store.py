@@ -179,6 +179,14 @@ class Store:
         """Those of the batch that is being executed."""
         return self._bounds
 
+    def has_room(self, result: Value, *, reads: bool) -> bool:
+        """Take the room for a result that is none of an operation on values, if there is as much."""
+        if not reads:
+            return self._has_room(result)
+        fits = self._read_room >= 0
+        self._read_room -= weigh_value(result)
+        return fits
+
     def begin(self, bounds: Bounds | None) -> None:
         """Begin a batch: the commands executed until the next call share the room for results."""
         self._bounds = bounds or self._limits.bounds

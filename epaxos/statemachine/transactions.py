@@ -10,7 +10,7 @@ operation   argument                       what it does
 =========== ============================== =========================================================================
 PREPARE     [generation, groups, columns]  votes: PREPARED if the columns execute, as those of a MULTI; then nothing
                                            is changed yet, all their keys are locked, and a record says so
-VOTE        generation                     tells the vote; where there is none, it is ABORTED from now on
+VOTE        generation                     tells the vote, if there is one; else it is ABORTED from now on
 RESOLVE     [committed, keys]              executes the columns or drops them, and unlocks; without effect unless
                                            `keys` are those of the record
 FORGET      None                           drops the record, unless it still locks
@@ -26,19 +26,21 @@ the transaction of a coordinator that died.
 there is none, or again after its record was forgotten: another group may have dropped its part meanwhile, and the
 coordinator, who has that group's earlier answer, would take both for a commit. So PREPARE and VOTE claim the
 transaction's number in the coordinator's session (`statemachine.sessions`), which remembers exactly which numbers were
-claimed, in one interval most of the time, and ends as all sessions do; a PREPARE of a session that has ended changes
-nothing. So a vote of ABORTED needs no record. Where the number is claimed or the session has ended, and no record
-stands, VOTE answers FORGOTTEN: the group voted ABORTED, or the transaction is over everywhere (`groups.transaction`,
-rule 4). A coordinator begins once at a group, in one generation, and never again under the same name.
+claimed, and ends as all sessions do; a PREPARE of a session that has ended votes ABORTED. So such a vote needs no
+record. Where the number is claimed or the session has ended, and no record stands, VOTE tells nothing: the group voted
+ABORTED, or the transaction is over everywhere (`groups.transaction`, rule 4). It does not answer FORGOTTEN: so answers
+a session that has dropped the result of an earlier try, which may have been that all is prepared. A coordinator begins
+once at a group, in one generation, and never again under the same name.
 
 **A lock is met by whoever touches the key**, readers too: the command ends as LOCKED, with the record's key and the
 groups, and changes nothing. Nobody waits inside a replica, so there is no deadlock. A PREPARE that meets a lock votes
-ABORTED.
+ABORTED. What a command is told of a lock takes room as its result would: a small frame can meet one ten thousand times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Final, NamedTuple, cast
 
 import msgpack
@@ -54,19 +56,21 @@ from epaxos.statemachine.batch import (
     resolved_keys,
 )
 from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORD_KEY, RECORDS, Operation, Outcome
-from epaxos.statemachine.sessions import Sessions
+from epaxos.statemachine.sessions import Sessions, Value
 from epaxos.statemachine.store import Result, Store
 
 _INVALID: Final[Result] = (int(Outcome.ABORTED), None)
 _OK: Final[Result] = (int(Outcome.DONE), None)
+_TOO_LARGE: Final[Result] = (int(Outcome.TOO_LARGE), None)
+_NONE: Final[list[object]] = [None]
 _NUMBERS_END: Final = b"\x80"  # numbers are below 2**63, as those of requests
 
 
 class Record(NamedTuple):
     """Of a transaction that was prepared here: what it locks and would execute, then what became of it.
 
-    `committed` is None as long as nobody has told; `columns` are there as long as they may have to be executed, under
-    the `bounds` with which they were tried.
+    `keys` has one for each operation. `committed` is None as long as nobody has told; `columns` are there as long as
+    they may have to be executed, under the `bounds` with which they were tried.
     """
 
     committed: bool | None
@@ -88,7 +92,7 @@ class Transactions:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._locks: dict[bytes, bytes] = {}  # a locked key -> the key of the record
+        self._locks: dict[bytes, list[object]] = {}  # a locked key -> the key of the record, and its groups
         self._handlers: dict[int, Callable[[bytes, Argument, Sessions], Result]] = {
             Operation.PREPARE: self._prepare,
             Operation.VOTE: self._vote,
@@ -124,29 +128,35 @@ class Transactions:
         if not self._locks:
             return None
         columns = multi_columns(argument) if operation == Operation.MULTI else None
-        return self._locked(columns[1] if columns else (key,))
+        held = self._held(columns[1] if columns else (key,))
+        if held is None:
+            return None
+        reads = operation == Operation.READ or (columns is not None and set(columns[0]) == {Operation.READ})
+        if self._store.has_room(held, reads=reads):
+            return int(Outcome.LOCKED), held
+        return int(Outcome.UNTOLD if reads else Outcome.TOO_LARGE), None
 
-    def _locked(self, keys: Iterable[bytes]) -> Result | None:
-        """The outcome for whoever touches some keys, None if none is locked; that of the first that is."""
-        for key in keys:
-            if (held := self._locks.get(key)) is not None:
-                return int(Outcome.LOCKED), [held, self._record(held).groups]
-        return None
+    def _held(self, keys: Iterable[bytes]) -> list[object] | None:
+        """The first lock among some keys."""
+        return next(filter(None, map(self._locks.get, keys)), None)
 
     def _prepare(self, key: bytes, argument: Argument, sessions: Sessions) -> Result:
         columns = prepared_columns(argument)
         if columns is None:
             return _INVALID
         generation, groups, _ = cast("tuple[int, Groups, object]", argument)
-        claimed = _claim(key, generation, sessions)
-        if claimed is None:
-            return int(Outcome.EXPIRED), None
-        if not claimed:
+        if self._find(key) is not None:
+            return int(
+                Outcome.FORGOTTEN
+            ), None  # the session that remembered this has ended; the record has not
+        if not _claim(key, generation, sessions):
             return _INVALID
-        outcome = self._locked(columns[1]) or self._store.attempt(columns, keep=False)
+        held = self._held(columns[1])
+        if held is not None:
+            return (int(Outcome.LOCKED), held) if self._store.has_room(held, reads=False) else _INVALID
+        outcome = self._store.attempt(columns, keep=False)
         if outcome[0] == Outcome.DONE:
-            keys = sorted(set(columns[1]))
-            record = Record(None, groups, keys, list(columns), self._store.bounds)
+            record = Record(None, groups, columns[1], list(columns), self._store.bounds)
             self._lock(key, record)
             self._write(key, record)
         return outcome
@@ -156,10 +166,11 @@ class Transactions:
             return _INVALID
         record = self._find(key)
         if record is not None:
-            return int(Outcome.DONE), [True, record.committed, record.keys]
+            told: Value = [True, record.committed, record.keys]
+            return (int(Outcome.DONE), told) if self._store.has_room(told, reads=False) else _TOO_LARGE
         if _claim(key, cast("int", generation), sessions):
             return int(Outcome.DONE), [False, None, []]
-        return int(Outcome.FORGOTTEN), None
+        return _OK
 
     def _resolve(self, key: bytes, argument: Argument, _: Sessions) -> Result:
         keys = resolved_keys(argument)
@@ -196,24 +207,20 @@ class Transactions:
         value = self._store.get(key)
         return None if value is None else _decode(value)
 
-    def _record(self, key: bytes) -> Record:
-        record = self._find(key)
-        if record is None:
-            raise InvariantError(f"the record {key.hex()} locks keys, and is not there")
-        return record
-
     def _write(self, key: bytes, record: Record) -> None:
         self._store.put(key, msgpack.packb(tuple(record)))
 
     def _lock(self, key: bytes, record: Record) -> None:
         if record.locks:
-            self._locks.update(dict.fromkeys(record.keys, key))
+            self._locks.update(zip(record.keys, repeat([key, record.groups]), strict=False))
 
     def _unlock(self, key: bytes) -> None:
         record = self._find(key)
         if record is not None and record.locks:
             for locked in record.keys:
-                if self._locks.get(locked) == key:  # a checkpoint may have brought the next one's lock before
+                if (
+                    self._locks.get(locked, _NONE)[0] == key
+                ):  # a checkpoint may have brought the next one's lock before
                     del self._locks[locked]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -9,7 +11,7 @@ from random import Random
 import pytest
 
 from epaxos import MultiAborted, Op
-from epaxos.errors import Locked
+from epaxos.errors import Closed, Locked, Refused
 from epaxos.groups import GroupClient
 from epaxos.groups.transaction import Fate, Transaction
 from live_cluster import ClusterMaker, LiveCluster
@@ -46,9 +48,32 @@ def test_operations_on_several_groups_are_executed_as_one(two: tuple[str, dict[b
                 [Op.put(ACCOUNTS[0], b"x"), Op.cas(ACCOUNTS[1], b"none", b"x"), Op.put(ACCOUNTS[2], b"x")]
             )
         assert failed.value.part == 1
+        with pytest.raises(Refused, match="value of 2097152 bytes"):
+            client.multi([Op.put(ACCOUNTS[0], b"x"), Op.put(ACCOUNTS[1], b"x" * 2**21)])
         left_by_a_dead_coordinator(client, clusters)
         values = [result.unwrap() for result in client.bulk(map(Op.get, ACCOUNTS))]
         assert sum(int(value) for value in values if isinstance(value, bytes)) == 600
+        assert in_a_child(lambda: client.bulk(map(Op.get, ACCOUNTS))) == "Closed"
+    with pytest.raises(Closed, match="the client is closed"):
+        client.multi(map(Op.get, ACCOUNTS))
+
+
+def in_a_child(call: Callable[[], object]) -> str:
+    """What is raised in a process that is forked off."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - it is what is wanted
+            os.write(writer, type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as told:
+        text = told.read().decode()
+    os.waitpid(child, 0)
+    return text
 
 
 def move(path: str, seed: int) -> None:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from epaxos.simulation.checkers.reference import Command, Result, State, execute_within, parts_of, size_of
+from epaxos.simulation.checkers.reference import (
+    Command,
+    Result,
+    State,
+    execute_within,
+    only_reads,
+    parts_of,
+    size_of,
+)
 from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome
 
 Claim: TypeAlias = Callable[[int, int, int], "bool | None"]
@@ -39,12 +47,15 @@ class Transactions:
         operation, key, argument = command
         if operation not in OF_TRANSACTIONS:
             parts = parts_of(command) if operation == Operation.MULTI else [command]
-            return self._locked(part.key for part in parts)
+            held = self._held(part.key for part in parts)
+            if held is None or only_reads(command) or size_of(held) <= room:
+                return None if held is None else (int(Outcome.LOCKED), held)
+            return int(Outcome.TOO_LARGE), None
         record = self.records.get(key)
         if operation == Operation.PREPARE:
             return self._prepare(state, command, room)
         if operation == Operation.VOTE:
-            return self._vote(key, argument, record)
+            return self._vote(key, argument, record, room)
         if record is not None and operation == Operation.RESOLVE and record.committed is None:
             self._resolve(state, record, *argument)
         elif record is not None and operation == Operation.FORGET and record.committed is not None:
@@ -53,17 +64,16 @@ class Transactions:
 
     def taken(self, command: Command, value: Any) -> int:
         """How much room of a batch the result of such a command takes."""
-        return (
-            size_of(value)
-            if command.operation == Operation.PREPARE and value and len(value[0]) == len(value[1])
-            else 0
+        is_free = (
+            value is None or only_reads(command) or (command.operation == Operation.VOTE and not value[0])
         )
+        return 0 if is_free else size_of(value)
 
-    def _locked(self, keys: Iterable[bytes]) -> Result | None:
+    def _held(self, keys: Iterable[bytes]) -> Any:
         for key in keys:
             for name, record in self.records.items():
                 if record.committed is None and key in record.keys:
-                    return int(Outcome.LOCKED), [name, record.groups]
+                    return [name, record.groups]
         return None
 
     def _take(self, key: bytes, generation: int) -> bool | None:
@@ -71,22 +81,26 @@ class Transactions:
 
     def _prepare(self, state: State, command: Command, room: int) -> Result:
         _, key, (generation, groups, columns) = command
-        claimed = self._take(key, generation)
-        if not claimed:
-            return int(Outcome.EXPIRED if claimed is None else Outcome.ABORTED), None
+        if key in self.records:
+            return int(Outcome.FORGOTTEN), None
+        if not self._take(key, generation):
+            return int(Outcome.ABORTED), None
         multi = Command(Operation.MULTI, b"", columns)
         keys = [part.key for part in parts_of(multi)]
-        result = self._locked(keys) or execute_within(dict(state), multi, self._longest, room)
+        held = self._held(keys)
+        if held is not None:
+            fits = size_of(held) <= room
+            return int(Outcome.LOCKED if fits else Outcome.ABORTED), held if fits else None
+        result = execute_within(dict(state), multi, self._longest, room)
         if result[0] == Outcome.DONE:
-            self.records[key] = _Record(groups, sorted(set(keys)), columns)
+            self.records[key] = _Record(groups, keys, columns)
         return result
 
-    def _vote(self, key: bytes, generation: int, record: _Record | None) -> Result:
+    def _vote(self, key: bytes, generation: int, record: _Record | None, room: int) -> Result:
         if record is not None:
-            return int(Outcome.DONE), [True, record.committed, record.keys]
-        if self._take(key, generation):
-            return int(Outcome.DONE), [False, None, []]
-        return int(Outcome.FORGOTTEN), None
+            told = [True, record.committed, record.keys]
+            return (int(Outcome.DONE), told) if size_of(told) <= room else (int(Outcome.TOO_LARGE), None)
+        return int(Outcome.DONE), [False, None, []] if self._take(key, generation) else None
 
     def _resolve(self, state: State, record: _Record, committed: bool, keys: list[bytes]) -> None:  # noqa: FBT001 - as it stands in the command
         if keys != record.keys:

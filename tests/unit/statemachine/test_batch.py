@@ -230,7 +230,8 @@ def test_keys_of_records_are_for_transactions_only(operation: Operation, count: 
     others = [b"zebra"] * (count - 1)
     for key in (b"\0", b"\0epaxos", b"\0epaxos\1", b"\0\0\0\5", b"\xff"):
         check_batch(Batch(1, 1, 0, bytes([operation] * count), [key, *others], arguments), Limits())
-    for key in (RECORD, RECORDS):
+    forged = [RECORDS + bytes([first]) + bytes(15) for first in range(256)]
+    for key in (RECORD, RECORDS, *forged):
         with pytest.raises(CommandError, match="those are the service's own"):
             check_batch(Batch(1, 1, 0, bytes([operation] * count), [*others, key], arguments), Limits())
 
@@ -334,11 +335,11 @@ REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
     ),
     (
         (Operation.PREPARE, RECORD, [0, [[b"east", 0], [b"east", 0]], [b"\x01", [b"a"], [None]]]),
-        "PREPARE of 2 groups; 1 to 256, each once, are allowed",
+        "PREPARE of 2 groups; 1 to 64, each once, of at most 64 bytes, are allowed",
     ),
     (
         (Operation.PREPARE, RECORD, [0, [], [b"\x01", [b"a"], [None]]]),
-        "PREPARE of 0 groups; 1 to 256, each once, are allowed",
+        "PREPARE of 0 groups; 1 to 64, each once, of at most 64 bytes, are allowed",
     ),
     (
         (Operation.PREPARE, RECORD, [0, [[b"east", 0]], [b"\x00", [b""], [None]]]),

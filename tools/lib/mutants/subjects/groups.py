@@ -77,6 +77,11 @@ GROUPS: Final = (
         ),
     ),
     _mutant(
+        "locks-take-no-room",
+        "what commands are told of locks is not bounded",
+        Patch(_TRANSACTIONS, "        if self._store.has_room(held, reads=reads):\n", "        if True:\n"),
+    ),
+    _mutant(
         "columns-pass-locks",
         "commands that only read, or only write, are executed as columns, and nobody looks for locks",
         Patch(_MACHINE, '        plain = plain and not self._transactions.concern(b"", payload.keys)\n', ""),
