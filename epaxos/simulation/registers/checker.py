@@ -89,6 +89,8 @@ class Registers:
         all who propose then still prepare at a majority of those, and find it.
         """
         place = done.key, done.ballot
+        if place not in self._proposals:
+            _violated("done", f"{done} was never proposed")
         own = self._proposals[place].configuration.version
         if not any(
             version >= own - 1 and len(self._votes[place].intersection(later.accept)) >= later.votes
@@ -129,9 +131,9 @@ class Registers:
     def _forget(self, row: int, key: bytes) -> None:
         cell = self._cells.pop((row, key))
         place = key, cell.accepted
-        wanted = self._proposals[place].configuration.accept
         if cell.state.value is not None or cell.promised != cell.accepted:
             _violated("removal", f"acceptor {row} removes {cell}")
+        wanted = self._proposals[place].configuration.accept
         if not self._votes[place] >= set(wanted):
             _violated("removal", f"acceptor {row} removes {place}, which only {self._votes[place]} took")
         self._floors[row] = max(self._floors[row], cell.accepted)

@@ -26,17 +26,17 @@ def checkpoint(executed: Vector, value: bytes) -> Mapping[bytes, bytes]:
 
 def test_a_transfer_that_begins_anew_mixes_no_two_checkpoints() -> None:
     # The first request is sent again, but comes when the transfer is over and there is a newer checkpoint.
-    for answers in (1, 2):
-        fetched = fetch_with_late_request(answers)
+    for answers, chunk in ((1, 12), (2, 12), (1, 60)):  # of 60 bytes the first row, and a part of the second
+        fetched = fetch_with_late_request(answers, chunk)
         assert fetched.executed == (9, 9, 9)
         assert dict(fetched.values()) == {b"x": b"new", b"y": b"new"}
 
 
-def fetch_with_late_request(answers: int) -> Fetched:
+def fetch_with_late_request(answers: int, chunk: int) -> Fetched:
     """What has come if so many answers had come before."""
     random = Random(answers)
     states = [checkpoint((1, 1, 1), b"old")]
-    source = Source(LEASE, lambda: Snapshot(states[-1]), lambda: random.randrange(1, 2**62), chunk=12)
+    source = Source(LEASE, lambda: Snapshot(states[-1]), lambda: random.randrange(1, 2**62), chunk=chunk)
     fetch = Fetch(1, lambda: Fetched(MEMBERS, decode_access), lambda: random.randrange(1, 2**62))
     first = fetch.request()
     now = 0.0

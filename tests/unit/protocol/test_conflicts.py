@@ -253,3 +253,11 @@ def test_what_a_base_speaks_for_is_forgotten_and_still_covered() -> None:
     assert len(index) == 4  # of row 0 c, d and b anew, of row 1 d
     after = [index.deps(put(9, key)) for key in keys]
     assert all(all(map(le, one, other)) for one, other in zip(before, after, strict=True))
+
+
+def test_what_a_checkpoint_says_below_a_base_is_not_remembered_again() -> None:
+    index = Conflicts(ROWS)
+    index.raise_vectors((9,) * ROWS, (5,) + (-1,) * (ROWS - 1))
+    assert index.raise_column(0, [b"a", b"b", b"c"], [4, 5, 6]) == [False, False, True]
+    assert index.raise_column(1, [b"a"], [4]) == [True]
+    assert len(index) == 2
