@@ -54,7 +54,7 @@ class Dissemination:
         self._echoed: list[int] | None = None
 
     def beacon(self, now: float) -> Beacon:
-        """What this replica tells its peers at intervals."""
+        """What this replica tells its peers at intervals; of a floor once nobody has to wait for what is below it."""
         state = self._state
         logs = state.logs
         stamp = stamp_of(now)
@@ -65,7 +65,7 @@ class Dissemination:
             tuple(logs.committed),
             state.executor.executed,
             tuple(logs.truncated),
-            tuple(state.floors),
+            tuple(map(_if_reached, state.floors, logs.committed)),
             stamp,
         )
 
@@ -178,6 +178,10 @@ class Dissemination:
             size += _size(instance.value)
             if size > BYTES_PER_ANSWER:
                 return
+
+
+def _if_reached(floor: Slot, committed: Slot) -> Slot:
+    return floor if floor <= committed else -1
 
 
 def _size(value: Value | None) -> int:

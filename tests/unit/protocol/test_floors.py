@@ -9,6 +9,7 @@ import pytest
 from epaxos.protocol.contract import Durable, Effects, Propose
 from epaxos.protocol.epaxos.messages import (
     Accept,
+    AcceptOK,
     Beacon,
     Commit,
     Message,
@@ -121,10 +122,20 @@ def test_what_may_be_forgotten_is_covered_in_every_later_answer() -> None:
 def test_floors_of_a_second_restart_are_no_lower() -> None:
     _, disk = with_a_record()
     alone, effects = restarted(disk)
-    floor = alone.core.beacon(0.0).floor
-    assert floor == (AHEAD, -1, -1)
+    floor = alone.core.state.floors[0]
+    assert floor == AHEAD
     alone, _ = restarted([*disk, *map(copy, effects.records)])
-    assert alone.core.beacon(0.0).floor[0] >= floor[0]
+    assert alone.core.state.floors[0] >= floor
+
+
+def test_others_are_told_once_all_below_is_decided() -> None:
+    _, disk = with_a_record()
+    alone, _ = restarted(disk)
+    assert alone.core.beacon(0.0).floor == NONE
+    alone.learn(own(0), put(1, b"k"))
+    for slot in range(1, 1 + AHEAD):
+        alone.hear(1, AcceptOK(own(slot), 0))
+    assert alone.core.beacon(0.0).floor == (AHEAD, -1, -1)
 
 
 def test_others_cover_the_floors_that_they_hear_of() -> None:
