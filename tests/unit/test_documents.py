@@ -10,8 +10,10 @@ import pytest
 
 from epaxos.cli.failures import Exit
 from epaxos.cli.main import ENTRIES
+from epaxos.config.keys import KEYS
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.transport.pages import EPAXOS_PAGE, MULTIPAXOS_PAGE, Page
+from mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
@@ -90,3 +92,39 @@ def test_every_folder_has_its_line() -> None:
         named = re.findall(r"^ {6}(\w+)/ ", block, re.MULTILINE)
         places = [path.relative_to(ROOT / parent).parts for path in files(parent)]
         assert set(named) == {parts[0] for parts in places if len(parts) > 1}
+
+
+ROW_COUNTS = (("P", 18), ("C", 10), ("K", 11), ("M", 11))
+ROWS = re.findall(r"^\| ([PCKM])(\d+|\+) \| (.+) \| (.+) \|$", DOCS["rows.md"], re.MULTILINE)
+"""Of the page that compares with others: letter and number of a row, the capability, what shows it."""
+
+
+def test_no_row_is_left_out() -> None:
+    numbered = [letter + number for letter, number, *_ in ROWS if number != "+"]
+    assert numbered == [f"{letter}{at + 1}" for letter, count in ROW_COUNTS for at in range(count)]
+
+
+@pytest.fixture(scope="module")
+def there() -> set[str]:
+    """All that a row may name: tests, files of tests and tools, mutants, commands and keys of the configuration."""
+    tests = files("tests")
+    names = {*(key.name for key in KEYS), *(mutant.name for mutant in MUTANTS), "lint-imports"}
+    names |= {path.name for path in tests}
+    names |= {str(path.relative_to(ROOT)) for path in files("tools", "benchmarks")}
+    for path in tests:
+        if path.suffix == ".py":
+            names |= set(re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("capability", "shown"), [row[2:] for row in ROWS], ids=[f"{row[0]}{row[1]}" for row in ROWS]
+)
+def test_every_row_names_what_shows_it(there: set[str], capability: str, shown: str) -> None:
+    del capability
+    quoted = re.findall(r"`([^`]+)`", shown)
+    named = [words for words in quoted if words.split()[0] != "epaxos"]
+    commands = {words.split()[1] for words in quoted if words not in named}
+    assert set(named) <= there
+    assert commands <= set(ENTRIES)
+    assert quoted or re.match(r"decided against: \w+|not there yet, \w+", shown)

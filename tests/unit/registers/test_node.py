@@ -48,6 +48,13 @@ def test_any_function(nodes: Nodes) -> None:
     assert reply.value == reply.result == b"0,1,2,"
 
 
+def test_a_node_tells_how_it_is_set_up(nodes: Nodes) -> None:
+    with Node(7, MemoryStore(), nodes.network.transport(7), metadata={"rack": "a"}) as node:
+        node.connect(0, 1)
+        told = node.status()
+    assert (told["id"], told["peers"], told["metadata"]) == (7, [0, 1, 7], {"rack": "a"})
+
+
 def test_a_value_is_decided_once_and_for_ever(nodes: Nodes) -> None:
     assert [node.decide(b"who", b"%d" % node.id) for node in nodes] == [b"0"] * 3
 
