@@ -14,7 +14,8 @@ from epaxos.version import __version__
 if TYPE_CHECKING:
     from epaxos.client.asynchronous import AsyncClient
     from epaxos.client.blocking import Client
-    from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, Result
+    from epaxos.client.codecs import JSON, MSGPACK, TEXT, Codec
+    from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Result
     from epaxos.config import Config, load_config
     from epaxos.errors import (
         Busy,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         OperationFailed,
         Refused,
         SessionExpired,
+        Undecodable,
         Untold,
     )
     from epaxos.groups.client import GroupClient
@@ -37,8 +39,13 @@ _HOMES = {
     "CasResult": "epaxos.client.commands",
     "MultiAborted": "epaxos.client.commands",
     "Op": "epaxos.client.commands",
-    "Reply": "epaxos.client.commands",
+    "Ops": "epaxos.client.commands",
+    "Codec": "epaxos.client.codecs",
+    "JSON": "epaxos.client.codecs",
+    "MSGPACK": "epaxos.client.codecs",
+    "TEXT": "epaxos.client.codecs",
     "Result": "epaxos.client.commands",
+    "Undecodable": "epaxos.errors",
     "Untold": "epaxos.errors",
     "Config": "epaxos.config",
     "load_config": "epaxos.config",
@@ -56,12 +63,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "JSON",
+    "MSGPACK",
+    "TEXT",
     "AsyncClient",
     "Busy",
     "CasResult",
     "Client",
     "ClientError",
     "Closed",
+    "Codec",
     "Config",
     "ConfigError",
     "EpaxosError",
@@ -71,10 +82,11 @@ __all__ = [
     "NoAnswer",
     "Op",
     "OperationFailed",
+    "Ops",
     "Refused",
-    "Reply",
     "Result",
     "SessionExpired",
+    "Undecodable",
     "Untold",
     "__version__",
     "load_config",

@@ -126,6 +126,16 @@ class Untold(ClientError):
     may_have_executed = True
 
 
+class Undecodable(ClientError):
+    """The command executed, but the codec of whoever asked cannot read the bytes it returned; `value` has them."""
+
+    may_have_executed = True
+
+    def __init__(self, text: str, value: bytes) -> None:
+        super().__init__(text)
+        self.value = value
+
+
 class SessionExpired(ClientError):
     """The client was silent, or its command under way, for so long that replicas have forgotten the session."""
 

@@ -5,35 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 from weakref import finalize
 
-from epaxos.client.commands import CasResult, Op, Result, as_operations, weigh
+from epaxos.client.codecs import Codec, V
+from epaxos.client.commands import Op, Result, T, as_operations, weigh
 from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Bulk, Command, Status
 from epaxos.client.drivers.threads import ThreadsDriver
+from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
-from epaxos.client.session.tickets import Uncopied
 from epaxos.config import Config
 from epaxos.errors import Refused
 
 
-class Client(Uncopied):
+class Client(KeyMethods[V]):
     """A blocking client of a cluster; threads may share it.
 
     Replicas are given as `endpoints` ("host:port", the preferred one first) or by a `config`; without either,
     the configuration file is looked for as by the `epaxos` command. `replica` names the one to prefer;
     `timeout` is how long a call may take, in seconds; `tries` how many times a command without answer may
-    be sent. Keys and values are bytes. Every method takes a `timeout` of its own.
+    be sent. Every method takes a `timeout` of its own. Keys are bytes, and so are values unless a `codec` says
+    how others are written: `Client(codec=JSON)`.
 
     Raises for wrong arguments `TypeError` or `ValueError`, and `ConfigError` for endpoints, names and files.
-    Methods raise `TypeError` for an argument of a wrong type, and these `ClientError`s:
+    KeyMethods raise `TypeError` for an argument of a wrong type, and these `ClientError`s:
 
         Refused          the command is not allowed, or the replica belongs to another cluster
         Busy             no replica had room for the command
         NoAnswer         no replica answered in time, none could be reached, or the client itself failed
         Closed           the client is closed
         OperationFailed  the command executed, and failed as its operation defines
+        Undecodable      the command executed, and returned what the codec cannot read
         Untold           the command executed, but its result did not come, or was lost and is not kept
 
     Their `may_have_executed` says whether the command may have taken effect, or still may. A command is sent
@@ -43,6 +46,18 @@ class Client(Uncopied):
     connections of their own. After a fork, a client belongs to the parent alone: children make their own.
     """
 
+    @overload
+    def __init__(
+        self: Client[bytes],
+        endpoints: str | Sequence[str] | None = None,
+        *,
+        config: Config | None = None,
+        replica: str | None = None,
+        timeout: float | None = None,
+        tries: int | None = None,
+        codec: None = None,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         endpoints: str | Sequence[str] | None = None,
@@ -51,7 +66,19 @@ class Client(Uncopied):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        codec: Codec[V],
+    ) -> None: ...
+    def __init__(
+        self,
+        endpoints: str | Sequence[str] | None = None,
+        *,
+        config: Config | None = None,
+        replica: str | None = None,
+        timeout: float | None = None,
+        tries: int | None = None,
+        codec: Codec[V] | None = None,
     ) -> None:
+        super().__init__(codec)
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM)
         self._driver = ThreadsDriver(self._options)
         finalize(self, self._driver.close)
@@ -96,70 +123,18 @@ class Client(Uncopied):
         """
         return dict(self._driver.retries)
 
-    def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
-        """The value of a key, None if there is none."""
-        value: bytes | None = self._run(Op.get(key), timeout)
-        return value
-
-    def put(self, key: bytes, value: bytes, *, timeout: float | None = None) -> None:
-        """Set the value of a key."""
-        self._run(Op.put(key, value), timeout)
-
-    def write_read(self, key: bytes, value: bytes, *, timeout: float | None = None) -> bytes | None:
-        """Set the value of a key; returns the value before, None if there was none."""
-        previous: bytes | None = self._run(Op.write_read(key, value), timeout)
-        return previous
-
-    def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
-        """Remove a key; returns whether there was one."""
-        found: bool = self._run(Op.delete(key), timeout)
-        return found
-
-    def cas(
-        self, key: bytes, expected: bytes | None, new: bytes, *, timeout: float | None = None
-    ) -> CasResult:
-        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
-        result: CasResult = self._run(Op.cas(key, expected, new), timeout)
-        return result
-
-    def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
-        """Add to the number under a key, a 64-bit integer in decimal digits; absent counts as 0.
-
-        Returns the new number.
-
-        Raises:
-            OperationFailed: the value is no such number, or the new one would not be.
-        """
-        number: int = self._run(Op.increment(key, amount), timeout)
-        return number
-
-    def append(self, key: bytes, suffix: bytes, *, timeout: float | None = None) -> int:
-        """Add bytes to the end of a value; absent counts as empty. Returns the new length in bytes.
-
-        Raises:
-            OperationFailed: the value would be longer than the cluster allows.
-        """
-        length: int = self._run(Op.append(key, suffix), timeout)
-        return length
-
     def pause(self, milliseconds: int, *, timeout: float | None = None) -> None:
         """Make every replica sleep when it executes this; for tests."""
-        self._run(Op.pause(milliseconds), timeout)
+        self.execute(Op.pause(milliseconds), timeout=timeout)
 
     def null(self, *, timeout: float | None = None) -> None:
         """Do nothing, by way of consensus."""
-        self._run(Op.null(), timeout)
+        self.execute(Op.null(), timeout=timeout)
 
-    def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Any]:
-        """Execute operations as one, all or nothing; returns what each of them returns (see `Op.multi`).
+    def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
+        return self.execute(Op.multi(operations), timeout=timeout)
 
-        Raises:
-            MultiAborted: an operation failed (a kind of OperationFailed that names it); nothing has changed.
-        """
-        results: list[Any] = self._run(Op.multi(operations), timeout)
-        return results
-
-    def bulk(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Result]:
+    def bulk(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> list[Result[T]]:
         """Send many commands in one frame; each stands for itself, and they may execute in part.
 
         Returns what became of each: done, or an error whose `may_have_executed` tells what may be done from what is
@@ -182,9 +157,11 @@ class Client(Uncopied):
         if weight > self._options.max_weight:
             raise Refused(f"command of {weight} bytes; a frame holds at most {self._options.max_weight}")
 
-    def execute(self, operation: Op, *, timeout: float | None = None) -> Any:
+    def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
-        return self._run(operation, timeout)
+        call = Command(operation, self._options, monotonic(), timeout)
+        self._driver.run(call)
+        return call.result()
 
     def status(
         self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
@@ -195,10 +172,5 @@ class Client(Uncopied):
         """
         index = self._options.index_of(replica)
         call = Status(index, self._options, monotonic(), timeout, digest=digest)
-        self._driver.run(call)
-        return call.result()
-
-    def _run(self, operation: Op, timeout: float | None) -> Any:
-        call = Command(operation, self._options, monotonic(), timeout)
         self._driver.run(call)
         return call.result()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeAlias, cast, overload
 
+from epaxos.client.codecs import Codec, V
 from epaxos.config.kinds import show
 from epaxos.errors import ClientError, Locked, OperationFailed, Refused, SessionExpired, Untold
 from epaxos.statemachine.batch import Argument
@@ -22,6 +24,18 @@ from epaxos.statemachine.operations import (
     Outcome,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+Codecs: TypeAlias = "tuple[Codec[Any] | None, ...]"
+
+_AS_IT_IS: Final[Codecs] = (None,)
 _READ: Final = int(Operation.READ)
 _MULTI: Final = int(Operation.MULTI)
 _DONE: Final = int(Outcome.DONE)
@@ -57,26 +71,26 @@ _OVERHEAD: Final = 16
 """Bytes on the wire, at most, of a command beside its key and argument, or of an element of its argument."""
 
 
-class CasResult(NamedTuple):
-    """What a compare-and-swap did.
+@dataclass(frozen=True, slots=True)
+class CasResult(Generic[V]):
+    """What a compare-and-swap did; true if it swapped.
 
     `swapped` says whether the value was the expected one and has been replaced; `current` is the value that
     stands there now: the new one if swapped, else the one found, None where there is none.
     """
 
     swapped: bool
-    current: bytes | None
+    current: V | None
 
-
-Reply: TypeAlias = "bytes | int | bool | CasResult | list[Reply] | None"
-"""What a command returns: as the method of the client of the same name."""
+    def __bool__(self) -> bool:
+        return self.swapped
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Generic[T_co]):
     """What one command of a bulk call came to: `value` as its method returns it, or the `error`."""
 
-    value: Reply = None
+    value: T_co | None = None
     error: ClientError | None = None
 
     @property
@@ -84,7 +98,7 @@ class Result:
         """Whether the command succeeded."""
         return self.error is None
 
-    def unwrap(self) -> Reply:
+    def unwrap(self) -> T_co:
         """The value.
 
         Raises:
@@ -92,7 +106,7 @@ class Result:
         """
         if self.error is not None:
             raise self.error
-        return self.value
+        return self.value  # type: ignore[return-value]  # None only where T_co has it
 
 
 class MultiAborted(OperationFailed):
@@ -107,65 +121,72 @@ class MultiAborted(OperationFailed):
         self.outcome = outcome
 
 
-class Op(NamedTuple):
+class Op(NamedTuple, Generic[T_co]):
     """A command, as it will stand on the wire; made by the functions below, which check it.
 
-    All of them raise `TypeError` for an argument of a wrong type and `Refused` for one that no replica takes.
+    `Op[int]` is one that returns an int. Values are bytes; `Ops` makes commands with others, and then `codecs` holds
+    what reads the value returned: one codec, or one (or None) for each part of a multi.
+
+    All functions raise `TypeError` for an argument of a wrong type and `Refused` for one that no replica takes.
     """
 
     operation: int
     key: bytes
     argument: Argument
+    codecs: Codecs = ()
+
+    def __repr__(self) -> str:
+        return _written(self)
 
     @staticmethod
-    def get(key: bytes) -> Op:
+    def get(key: bytes) -> Op[bytes | None]:
         """Read the value of a key; None where there is none."""
         return Op(_READ, _key(key), None)
 
     @staticmethod
-    def put(key: bytes, value: bytes) -> Op:
+    def put(key: bytes, value: bytes) -> Op[None]:
         """Set the value of a key."""
         return Op(2, _key(key), _bytes("value", value))
 
     @staticmethod
-    def write_read(key: bytes, value: bytes) -> Op:
+    def write_read(key: bytes, value: bytes) -> Op[bytes | None]:
         """Set the value of a key; the result is the value before, None where there was none."""
         return Op(3, _key(key), _bytes("value", value))
 
     @staticmethod
-    def delete(key: bytes) -> Op:
+    def delete(key: bytes) -> Op[bool]:
         """Remove a key; the result says whether there was one."""
         return Op(4, _key(key), None)
 
     @staticmethod
-    def cas(key: bytes, expected: bytes | None, new: bytes) -> Op:
+    def cas(key: bytes, expected: bytes | None, new: bytes) -> Op[CasResult[bytes]]:
         """Set the value of a key if it is `expected` (None: there is none); the result is a `CasResult`."""
         if expected is not None:
             _bytes("expected", expected)
         return Op(5, _key(key), [expected, _bytes("new", new)])
 
     @staticmethod
-    def increment(key: bytes, amount: int = 1) -> Op:
+    def increment(key: bytes, amount: int = 1) -> Op[int]:
         """Add to the number under a key (absent counts as 0); the result is the new number."""
         return Op(6, _key(key), _integer("amount", amount, INTEGER_MIN, INTEGER_MAX))
 
     @staticmethod
-    def append(key: bytes, suffix: bytes) -> Op:
+    def append(key: bytes, suffix: bytes) -> Op[int]:
         """Add bytes to the end of a value (absent counts as empty); the result is the new length."""
         return Op(7, _key(key), _bytes("suffix", suffix))
 
     @staticmethod
-    def pause(milliseconds: int) -> Op:
+    def pause(milliseconds: int) -> Op[None]:
         """Make every replica that executes this sleep; for tests. `max_pause` is the longest."""
         return Op(8, b"", _integer("milliseconds", milliseconds, 0, INTEGER_MAX))
 
     @staticmethod
-    def null() -> Op:
+    def null() -> Op[None]:
         """Do nothing, but be ordered and executed like any command."""
         return Op(0, b"", None)
 
     @staticmethod
-    def multi(operations: Iterable[Op]) -> Op:
+    def multi(operations: Iterable[Op[T]]) -> Op[list[T]]:
         """Execute operations on any keys as one, all or nothing; the result lists their results.
 
         Each sees what those before it did. A failed cas, increment or append aborts the whole; a get or
@@ -177,11 +198,70 @@ class Op(NamedTuple):
         for position, part in enumerate(parts):
             if part.operation in KEYLESS or part.operation in OF_TRANSACTIONS:
                 raise Refused(f"multi may not hold {name_of(part.operation)} (its operation {position})")
-        kinds, keys, arguments = zip(*parts, strict=True)
-        return Op(9, b"", [bytes(kinds), list(keys), list(arguments)])
+        kinds, keys, arguments, codecs = zip(*parts, strict=True)
+        its = tuple(one[0] if one else None for one in codecs) if any(codecs) else ()
+        return Op(9, b"", [bytes(kinds), list(keys), list(arguments)], its)
 
 
-def as_operations(operations: Iterable[Op]) -> list[Op]:
+class Ops(Generic[V]):
+    """What `Op` makes, with values of a codec: `Ops(JSON).put(b"k", {"a": 1})`. Those of a client are its `op`.
+
+    Without a codec, values are bytes.
+    """
+
+    __slots__ = ("_codecs", "_joins", "_numbers", "_write", "codec")
+
+    @overload
+    def __init__(self: Ops[bytes], codec: None = None) -> None: ...
+    @overload
+    def __init__(self, codec: Codec[V]) -> None: ...
+    def __init__(self, codec: Codec[V] | None = None) -> None:
+        self.codec: Final = codec
+        self._codecs: Codecs = () if codec is None else (codec,)
+        self._write: Callable[[str, V], bytes] = _bytes if codec is None else codec.write
+        self._numbers = codec is None or codec.numbers
+        self._joins = codec is None or codec.joins
+
+    def __repr__(self) -> str:
+        return "Op" if self.codec is None else f"Ops({self.codec})"
+
+    def get(self, key: bytes) -> Op[V | None]:
+        """See `Op.get`."""
+        return Op(_READ, _key(key), None, self._codecs)
+
+    def put(self, key: bytes, value: V) -> Op[None]:
+        """See `Op.put`."""
+        return Op(2, _key(key), self._write("value", value), self._codecs)
+
+    def write_read(self, key: bytes, value: V) -> Op[V | None]:
+        """See `Op.write_read`."""
+        return Op(3, _key(key), self._write("value", value), self._codecs)
+
+    def delete(self, key: bytes) -> Op[bool]:
+        """See `Op.delete`."""
+        return Op.delete(key)
+
+    def cas(self, key: bytes, expected: V | None, new: V) -> Op[CasResult[V]]:
+        """See `Op.cas`."""
+        before = None if expected is None else self._write("expected", expected)
+        return Op(5, _key(key), [before, self._write("new", new)], self._codecs)
+
+    def increment(self, key: bytes, amount: int = 1) -> Op[int]:
+        """See `Op.increment`; TypeError if the digits that it leaves would be no value of the codec."""
+        if not self._numbers:
+            raise TypeError(
+                f"increment leaves decimal digits, which are no value in {self.codec}; use Op.increment"
+            )
+        return Op.increment(key, amount)
+
+    def append(self, key: bytes, suffix: V) -> Op[int]:
+        """See `Op.append`; TypeError if what it makes of two values would be none of the codec."""
+        if not self._joins:
+            raise TypeError(f"append joins bytes, which makes no value in {self.codec}; use Op.append")
+        return Op(7, _key(key), self._write("suffix", suffix), self._codecs)
+
+
+def as_operations(operations: Iterable[Op[T]]) -> list[Op[T]]:
     """The operations as a list.
 
     Raises:
@@ -236,55 +316,62 @@ def name_of(operation: int) -> str:
     return _NAMES.get(operation) or f"operation {operation}"
 
 
-def decode(op: Op, outcome: int, value: object) -> Reply:
+def decode(op: Op[T], outcome: int, value: object) -> T:
     """The result of a command that was answered with `outcome` and `value`.
 
     Raises:
         OperationFailed: the command failed, as its operation defines.
         Untold: the replica did not say.
+        Undecodable: the codec cannot read the value.
     """
     special = _SPECIAL.get(op.operation)
     if special is not None:
-        return special(op, outcome, value)
+        return cast("T", special(op, outcome, value))
     if outcome != _DONE:
         _fail(op, outcome, value)
-    return value  # type: ignore[return-value]  # the replica's table of results gives the type
+    return cast("T", value)  # the replica's table of results gives the type
 
 
-def _decode_read(op: Op, outcome: int, value: object) -> Reply:
+def _decode_value(op: Op, outcome: int, value: Any) -> Any:
     if outcome > _NOT_FOUND:
         _fail(op, outcome, value)
-    return value  # type: ignore[return-value]  # bytes, or None where nothing was found
+    return _read(op, value)
 
 
-def _decode_delete(op: Op, outcome: int, value: object) -> Reply:
+def _read(op: Op, value: bytes | None) -> Any:
+    """A value that stands or stood in the store, as who asked wants it; None where there is none."""
+    (codec,) = op.codecs or _AS_IT_IS
+    return value if codec is None or value is None else codec.read(value)
+
+
+def _decode_delete(op: Op, outcome: int, value: object) -> bool:
     if outcome > _NOT_FOUND:
         _fail(op, outcome, value)
     return outcome == _DONE
 
 
-def _decode_cas(op: Op, outcome: int, value: Any) -> Reply:
+def _decode_cas(op: Op, outcome: int, value: Any) -> CasResult[Any]:
     if outcome == _DONE:
         _, new = cast("tuple[bytes | None, bytes]", op.argument)
-        return CasResult(swapped=True, current=new)
+        return CasResult(swapped=True, current=_read(op, new))
     if outcome != Outcome.COMPARE_FAILED:
         _fail(op, outcome, value)
-    return CasResult(swapped=False, current=value)
+    return CasResult(swapped=False, current=_read(op, value))
 
 
-def _as_it_came(_: Op, outcome: int, value: Any) -> Reply:
+def _as_it_came(_: Op, outcome: int, value: Any) -> list[Any]:
     """Of a command of a transaction, whatever it came to: `groups.transaction` makes sense of it."""
     return [outcome, value]
 
 
-def _decode_multi(op: Op, outcome: int, value: Any) -> Reply:
+def _decode_multi(op: Op, outcome: int, value: Any) -> list[Any]:
     parts = parts_of(op)
     if outcome not in (_DONE, Outcome.ABORTED) or not _are_columns(value, len(parts)):
         _fail(op, outcome, value)
     return decode_parts(parts, *value)
 
 
-def decode_parts(parts: Sequence[Op], outcomes: bytes, values: Sequence[object]) -> list[Reply]:
+def decode_parts(parts: Sequence[Op[T]], outcomes: bytes, values: Sequence[object]) -> list[T]:
     """What each operation of a multi returns.
 
     Raises:
@@ -300,7 +387,25 @@ def decode_parts(parts: Sequence[Op], outcomes: bytes, values: Sequence[object])
 def parts_of(multi: Op) -> list[Op]:
     """The operations of a multi."""
     kinds, keys, arguments = cast("tuple[bytes, list[bytes], list[Argument]]", multi.argument)
-    return list(map(Op, kinds, keys, arguments))
+    codecs = [(codec,) if codec else () for codec in multi.codecs] or repeat(())
+    return list(map(Op, kinds, keys, arguments, codecs))
+
+
+def _written(op: Op) -> str:
+    """A command as one would write it."""
+    argument: Any = op.argument
+    if op.operation == _MULTI:
+        return f"Op.multi({parts_of(op)})"
+    name = _NAMES.get(op.operation)
+    if name is None or op.operation in OF_TRANSACTIONS:
+        return f"Op({op.operation}, {op.key!r}, {argument!r})"
+    maker = f"Ops({op.codecs[0]})" if op.codecs else "Op"
+    given: list[object] = [] if op.operation in KEYLESS else [op.key]
+    if op.operation == Operation.CAS:
+        given += [None if value is None else _read(op, value) for value in argument]
+    elif argument is not None:
+        given.append(_read(op, argument) if isinstance(argument, bytes) else argument)
+    return f"{maker}.{name}({', '.join(map(repr, given))})"
 
 
 def _are_columns(value: object, count: int) -> bool:
@@ -313,8 +418,9 @@ def _are_columns(value: object, count: int) -> bool:
     )
 
 
-_SPECIAL: Final[Mapping[int, Callable[[Op, int, object], Reply]]] = {
-    Operation.READ: _decode_read,
+_SPECIAL: Final[Mapping[int, Callable[[Op, int, object], object]]] = {
+    Operation.READ: _decode_value,
+    Operation.WRITEREAD: _decode_value,
     Operation.DELETE: _decode_delete,
     Operation.CAS: _decode_cas,
     Operation.MULTI: _decode_multi,

@@ -11,22 +11,23 @@ from random import SystemRandom
 from threading import Lock
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, cast
+from typing import Any, Final, NoReturn, Self, cast, overload
 
 from epaxos.client.blocking import Client
+from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import (
-    CasResult,
     MultiAborted,
     Op,
     Result,
+    T,
     as_columns,
     as_operations,
     decode_parts,
 )
 from epaxos.client.drivers.base import CLOSED, FORKED
+from epaxos.client.methods import KeyMethods
 from epaxos.client.options import TIMEOUT, check_timeout
 from epaxos.client.session.fate import never_began
-from epaxos.client.session.tickets import Uncopied
 from epaxos.errors import Busy, Locked, NoAnswer, OperationFailed, Refused, Untold
 from epaxos.groups.driving import Drive
 from epaxos.groups.map import Groups, load_groups
@@ -56,19 +57,28 @@ class Coordinator:
         self.number = 0
 
 
-class GroupClient(Uncopied):
+class GroupClient(KeyMethods[V]):
     """A blocking client of a service of several groups; threads may share it.
 
     `groups` is the path of a `groups.toml`, or what `load_groups` made of it; `timeout` is how long a call may take, in
     seconds. The methods, and what they raise, are those of `epaxos.Client`; `multi` may name keys of any groups, and is
-    executed as one, all or nothing. A command that meets the lock of such a transaction waits for it a moment, then
-    ends it, if whoever began it died, and goes on.
+    executed as one, all or nothing; after a NoAnswer or Untold of such a one it is whole or not at all. A command that
+    meets the lock of such a transaction waits for it a moment, then ends it, if whoever began it died, and goes on.
 
     Raises:
         ConfigError: the file, or a configuration that it names, is wrong.
     """
 
-    def __init__(self, groups: str | Groups, *, timeout: float = TIMEOUT) -> None:
+    @overload
+    def __init__(
+        self: GroupClient[bytes], groups: str | Groups, *, timeout: float = TIMEOUT, codec: None = None
+    ) -> None: ...
+    @overload
+    def __init__(self, groups: str | Groups, *, timeout: float = TIMEOUT, codec: Codec[V]) -> None: ...
+    def __init__(
+        self, groups: str | Groups, *, timeout: float = TIMEOUT, codec: Codec[V] | None = None
+    ) -> None:
+        super().__init__(codec)
         self._groups = load_groups(groups) if isinstance(groups, str) else groups
         self._timeout = check_timeout(timeout)
         self._clients: dict[bytes, Client] = {
@@ -124,43 +134,7 @@ class GroupClient(Uncopied):
         for pool in (*self._pools.values(), *self._parts.values()):
             pool.shutdown()
 
-    def get(self, key: bytes, *, timeout: float | None = None) -> bytes | None:
-        """The value of a key, None if there is none."""
-        value: bytes | None = self.execute(Op.get(key), timeout=timeout)
-        return value
-
-    def put(self, key: bytes, value: bytes, *, timeout: float | None = None) -> None:
-        """Set the value of a key."""
-        self.execute(Op.put(key, value), timeout=timeout)
-
-    def write_read(self, key: bytes, value: bytes, *, timeout: float | None = None) -> bytes | None:
-        """Set the value of a key; returns the value before, None if there was none."""
-        previous: bytes | None = self.execute(Op.write_read(key, value), timeout=timeout)
-        return previous
-
-    def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
-        """Remove a key; returns whether there was one."""
-        found: bool = self.execute(Op.delete(key), timeout=timeout)
-        return found
-
-    def cas(
-        self, key: bytes, expected: bytes | None, new: bytes, *, timeout: float | None = None
-    ) -> CasResult:
-        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
-        result: CasResult = self.execute(Op.cas(key, expected, new), timeout=timeout)
-        return result
-
-    def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
-        """Add to the number under a key; returns the new number (see `Client.increment`)."""
-        number: int = self.execute(Op.increment(key, amount), timeout=timeout)
-        return number
-
-    def append(self, key: bytes, suffix: bytes, *, timeout: float | None = None) -> int:
-        """Add bytes to the end of a value; returns the new length (see `Client.append`)."""
-        length: int = self.execute(Op.append(key, suffix), timeout=timeout)
-        return length
-
-    def execute(self, operation: Op, *, timeout: float | None = None) -> Any:
+    def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command on one key, made before; returns what the method of its name does."""
         if operation.operation in KEYLESS:
             raise Refused("a command without a key belongs to no group")
@@ -168,28 +142,19 @@ class GroupClient(Uncopied):
         client = self._client_of(operation.key)
         return self._past_locks(lambda left: client.execute(operation, timeout=left), until)
 
-    def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Any]:
-        """Execute operations on keys of any groups as one, all or nothing; returns what each of them returns.
-
-        Raises:
-            MultiAborted: an operation failed (a kind of OperationFailed that names it); nothing has changed.
-            NoAnswer, Untold: it is not known, or not any more, whether it was executed; it is whole or not at all.
-        """
+    def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         listed = as_operations(operations)
-        Op.multi(listed)  # what it refuses is refused here too
+        op = Op.multi(listed)  # what it refuses is refused here too
         until = self._until(timeout)
         places: dict[bytes, list[int]] = {}
         for place, operation in enumerate(listed):
             places.setdefault(self._groups.of(operation.key).name.encode(), []).append(place)
         if len(places) == 1:
             (name,) = places
-            results: list[Any] = self._past_locks(
-                lambda left: self._clients[name].multi(listed, timeout=left), until
-            )
-            return results
+            return self._past_locks(lambda left: self._clients[name].execute(op, timeout=left), until)
         return self._across(listed, places, until)
 
-    def bulk(self, operations: Iterable[Op], *, timeout: float | None = None) -> list[Result]:
+    def bulk(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> list[Result[T]]:
         """Send many commands, those of a group in one frame, to all groups at once (see `Client.bulk`).
 
         Raises:
@@ -204,7 +169,7 @@ class GroupClient(Uncopied):
             name = self._groups.of(operation.key).name.encode()
             places.setdefault(name, []).append(place)
             self._clients[name].check(operation)
-        results = [Result()] * len(listed)
+        results: list[Result[T]] = [Result()] * len(listed)
         futures = {
             name: self._parts[name].submit(self._bulk_of, name, [listed[place] for place in its], until)
             for name, its in places.items()
@@ -241,7 +206,7 @@ class GroupClient(Uncopied):
     def _client_of(self, key: bytes) -> Client:
         return self._clients[self._groups.of(key).name.encode()]
 
-    def _past_locks(self, call: Callable[[float], Any], until: float) -> Any:
+    def _past_locks(self, call: Callable[[float], T], until: float) -> T:
         """What a call returns, once the locks that it meets are gone."""
         patient = True
         while True:

@@ -40,7 +40,7 @@ def test_operations_on_several_groups_are_executed_as_one(two: tuple[str, dict[b
         with ThreadPoolExecutor(3) as pool:
             movers = [pool.submit(move, path, seed) for seed in range(2)]
             while not all(mover.done() for mover in movers):
-                assert sum(map(int, client.multi(map(Op.get, ACCOUNTS)))) == 600
+                assert sum(int(value or b"") for value in client.multi(map(Op.get, ACCOUNTS))) == 600
             for mover in movers:
                 mover.result()
         with pytest.raises(MultiAborted, match=r"operation 1, cas of .account-1., failed") as failed:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Generic
 
-from epaxos.client.commands import Op, Result, as_columns, decode, only_reads, weigh
+from epaxos.client.commands import Op, Result, T, as_columns, decode, only_reads, weigh
 from epaxos.client.options import Options, check_timeout
 from epaxos.client.session import fate
 from epaxos.client.session.core import Session
@@ -77,12 +77,12 @@ class Call(Uncopied, ABC):
         self.missing = 0
 
 
-class Command(Call):
+class Command(Call, Generic[T]):
     """One command."""
 
     __slots__ = ("operation", "ticket")
 
-    def __init__(self, operation: Op, options: Options, begun: float, timeout: float | None) -> None:
+    def __init__(self, operation: Op[T], options: Options, begun: float, timeout: float | None) -> None:
         super().__init__(options, begun, timeout)
         self.operation = operation
         self.ticket: Ticket[Call] | None = None
@@ -101,8 +101,8 @@ class Command(Call):
         if self.ticket is None:
             self.error = fate.failed(None, reason)
 
-    def result(self) -> Any:
-        """What the command returns; the type is that of the operation.
+    def result(self) -> T:
+        """What the command returns.
 
         Raises:
             ClientError: it failed.
@@ -116,7 +116,7 @@ class Command(Call):
         return decode(self.operation, ticket.outcomes[0], None if values is None else values[0])
 
 
-class Bulk(Call):
+class Bulk(Call, Generic[T]):
     """Many commands, in parts that take a frame each.
 
     Raises:
@@ -126,12 +126,12 @@ class Bulk(Call):
     __slots__ = ("_least", "_next", "_pace", "_parts", "_quick", "_results", "_under_way")
 
     def __init__(
-        self, operations: Sequence[Op], options: Options, begun: float, timeout: float | None
+        self, operations: Sequence[Op[T]], options: Options, begun: float, timeout: float | None
     ) -> None:
         super().__init__(options, begun, timeout)
         self._parts = parts_of(operations, options)
         self.missing = len(self._parts)
-        self._results: list[Sequence[Result]] = [()] * self.missing
+        self._results: list[Sequence[Result[T]]] = [()] * self.missing
         self._under_way: dict[Finished[Call], tuple[int, float]] = {}  # -> which part, and since when
         self._next = 0
         self._pace = _FIRST_PACE
@@ -183,17 +183,17 @@ class Bulk(Call):
         self._settle(position, results_of(self._parts[position], item))
         return since
 
-    def _settle(self, position: int, results: Sequence[Result]) -> None:
+    def _settle(self, position: int, results: Sequence[Result[T]]) -> None:
         self._results[position] = results
         self.missing -= 1
 
     def _give_up_rest(self, error: ClientError) -> None:
-        failed = Result(error=error)
+        failed: Result[T] = Result(error=error)
         while self._next < len(self._parts):
             self._settle(self._next, [failed] * len(self._parts[self._next]))
             self._next += 1
 
-    def result(self) -> list[Result]:
+    def result(self) -> list[Result[T]]:
         """What became of each command."""
         if self.error is not None:
             raise self.error
@@ -243,9 +243,9 @@ class Status(Call):
         return question.status
 
 
-def parts_of(operations: Sequence[Op], options: Options) -> list[Sequence[Op]]:
+def parts_of(operations: Sequence[Op[T]], options: Options) -> list[Sequence[Op[T]]]:
     """Cut the commands of a bulk call into what one frame each takes: one part, if they are not very many."""
-    parts = []
+    parts: list[Sequence[Op[T]]] = []
     start = weight = 0
     for position, operation in enumerate(operations):
         own = weigh(operation.key, operation.argument)
@@ -260,16 +260,16 @@ def parts_of(operations: Sequence[Op], options: Options) -> list[Sequence[Op]]:
     return parts
 
 
-def results_of(operations: Sequence[Op], ticket: Ticket[Call]) -> list[Result]:
+def results_of(operations: Sequence[Op[T]], ticket: Ticket[Call]) -> list[Result[T]]:
     """What became of each command of a finished ticket."""
     if ticket.errors is None and ticket.error is not None:
-        failed = Result(error=ticket.error)
-        harmless = Result(error=fate.of_a_read(ticket.error))
+        failed: Result[T] = Result(error=ticket.error)
+        harmless: Result[T] = Result(error=fate.of_a_read(ticket.error))
         return [harmless if only_reads(operation) else failed for operation in operations]
     return [_result_at(position, operation, ticket) for position, operation in enumerate(operations)]
 
 
-def _result_at(position: int, operation: Op, ticket: Ticket[Call]) -> Result:
+def _result_at(position: int, operation: Op[T], ticket: Ticket[Call]) -> Result[T]:
     error = ticket.error_at(position)
     if error is not None:
         return Result(error=fate.of_a_read(error) if only_reads(operation) else error)

@@ -103,7 +103,7 @@ class Session(Uncopied, Generic[Waiter]):
         Raises:
             Refused: the command does not fit into a frame.
         """
-        operation, key, argument = op
+        operation, key, argument, _ = op
         weight = weigh(key, argument)
         if weight > self._max_weight:
             raise Refused(f"command of {weight} bytes; a frame holds at most {self._max_weight}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from epaxos.client.commands import Op
 from epaxos.client.drivers.calls import Bulk
@@ -13,7 +14,7 @@ FRAME = 10  # commands in one
 
 def drive(
     latency: Callable[[int], float], frames: int, timeout: float = 2.0
-) -> tuple[Bulk, list[int], float]:
+) -> tuple[Bulk[Any], list[int], float]:
     """A bulk call over a network that answers after `latency(frames under way)` seconds.
 
     Returns it, how many frames were under way whenever one left, and how long it took.

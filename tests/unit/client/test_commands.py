@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import epaxos
-from epaxos.client.commands import CasResult, MultiAborted, Op, Reply, as_columns, decode, weigh
+from epaxos.client.commands import CasResult, MultiAborted, Op, as_columns, decode, weigh
 from epaxos.errors import OperationFailed, Refused, Untold
 from epaxos.statemachine.batch import Limits, decode_batch, encode_batch
 from epaxos.statemachine.checks import check_batch
@@ -34,7 +34,7 @@ OPERATIONS = st.one_of(
 )
 
 
-def executed(store: Store, op: Op) -> Reply:
+def executed(store: Store, op: Op) -> object:
     """What the operation returns when a replica executes it."""
     batch = decode_batch(encode_batch(1, 1, 1, *as_columns([op])))
     outcomes, values = store.execute(batch.operations, batch.keys, batch.arguments)
@@ -66,7 +66,7 @@ def test_whatever_a_replica_answers_becomes_a_result_or_a_failure(operations: li
 
 def test_results() -> None:
     store = new_store()
-    steps: list[tuple[Op, Reply]] = [
+    steps: list[tuple[Op, object]] = [
         (Op.get(b"k"), None),
         (Op.put(b"k", b"1"), None),
         (Op.get(b"k"), b"1"),
@@ -206,7 +206,7 @@ def test_what_no_replica_takes_is_refused_before_anything_is_sent(make: Any, tex
 def test_the_package_exports_what_clients_need() -> None:
     for name in epaxos.__all__:
         assert getattr(epaxos, name) is not None
-    assert dir(epaxos) == epaxos.__all__
+    assert dir(epaxos) == sorted(epaxos.__all__)
     assert epaxos.Op is Op
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = epaxos.nonsense  # type: ignore[attr-defined]

@@ -45,7 +45,7 @@ class Caller:
 class Large:
     """A bulk call: its keys, and the numbers that its parts got, in their order."""
 
-    call: Bulk
+    call: Bulk[Any]
     keys: list[bytes]
     deadline: float
     numbers: list[int] = field(default_factory=list)
@@ -229,7 +229,7 @@ class SessionMachine(RuleBasedStateMachine):
             else:
                 self.check_finished(self.callers[item.first])
 
-    def deliver(self, item: Ticket[Any], call: Bulk) -> None:
+    def deliver(self, item: Ticket[Any], call: Bulk[Any]) -> None:
         (large,) = [large for large in self.large if large.call is call]
         submitted_more = call.over(item, self.session, self.rig.now)
         self.note_parts(large)

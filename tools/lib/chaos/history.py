@@ -44,7 +44,7 @@ class Epoch:
     def asked(self, client: int, op: Op, now: float) -> Call:
         """A client asks something."""
         number = self._numbers[client] = self._numbers.get(client, 0) + 1
-        call = Call(client, number, Command(*op), now)
+        call = Call(client, number, Command(*op[:3]), now)
         self._calls[call] = None
         self._under_way += 1
         self.quiet.clear()

@@ -1,0 +1,171 @@
+"""The methods that clients of one cluster and of several groups share: one an operation, blocking and for asyncio."""
+
+# Not asyncio.timeout: that would cancel the call, and so lose what became of the command.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar, overload
+
+from epaxos.client.codecs import Codec, V
+from epaxos.client.commands import CasResult, Op, Ops, T
+from epaxos.client.session.tickets import Uncopied
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+
+
+class KeyMethods(Uncopied, ABC, Generic[V]):
+    """The methods of a blocking client with values of type `V`: bytes, or those of its codec."""
+
+    def __init__(self, codec: Codec[V] | None) -> None:
+        self._ops: Ops[V] = Ops(codec) if codec is not None else Ops()  # type: ignore[assignment]  # V is bytes
+
+    @property
+    def op(self) -> Ops[V]:
+        """What makes commands with values of this client's type, for `multi`, `bulk` and `execute`."""
+        return self._ops
+
+    @abstractmethod
+    def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
+        """Execute a command made before; returns what the method of its name does."""
+
+    @abstractmethod
+    def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]: ...
+
+    def get(self, key: bytes, *, timeout: float | None = None) -> V | None:
+        """The value of a key, None if there is none."""
+        return self.execute(self._ops.get(key), timeout=timeout)
+
+    def put(self, key: bytes, value: V, *, timeout: float | None = None) -> None:
+        """Set the value of a key."""
+        self.execute(self._ops.put(key, value), timeout=timeout)
+
+    def write_read(self, key: bytes, value: V, *, timeout: float | None = None) -> V | None:
+        """Set the value of a key; returns the value before, None if there was none."""
+        return self.execute(self._ops.write_read(key, value), timeout=timeout)
+
+    def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Remove a key; returns whether there was one."""
+        return self.execute(Op.delete(key), timeout=timeout)
+
+    def cas(self, key: bytes, expected: V | None, new: V, *, timeout: float | None = None) -> CasResult[V]:
+        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
+        return self.execute(self._ops.cas(key, expected, new), timeout=timeout)
+
+    def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
+        """Add to the number under a key, a 64-bit integer in decimal digits; absent counts as 0.
+
+        Returns the new number.
+
+        Raises:
+            OperationFailed: the value is no such number, or the new one would not be.
+        """
+        return self.execute(self._ops.increment(key, amount), timeout=timeout)
+
+    def append(self, key: bytes, suffix: V, *, timeout: float | None = None) -> int:
+        """Add bytes to the end of a value; absent counts as empty. Returns the new length in bytes.
+
+        Raises:
+            OperationFailed: the value would be longer than the cluster allows.
+        """
+        return self.execute(self._ops.append(key, suffix), timeout=timeout)
+
+    @overload
+    def multi(self, operations: tuple[Op[A]], *, timeout: float | None = None) -> tuple[A]: ...
+    @overload
+    def multi(self, operations: tuple[Op[A], Op[B]], *, timeout: float | None = None) -> tuple[A, B]: ...
+    @overload
+    def multi(
+        self, operations: tuple[Op[A], Op[B], Op[C]], *, timeout: float | None = None
+    ) -> tuple[A, B, C]: ...
+    @overload
+    def multi(
+        self, operations: tuple[Op[A], Op[B], Op[C], Op[D]], *, timeout: float | None = None
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    def multi(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> Sequence[T]: ...
+    def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> Sequence[Any]:
+        """Execute operations as one, all or nothing; returns what each of them returns (see `Op.multi`).
+
+        A tuple for a tuple, of which a type checker knows each member; else a list.
+
+        Raises:
+            MultiAborted: an operation failed (a kind of OperationFailed that names it); nothing has changed.
+        """
+        results = self._multi(operations, timeout)
+        return tuple(results) if isinstance(operations, tuple) else results
+
+
+class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
+    """The same to be awaited; see `KeyMethods`."""
+
+    def __init__(self, codec: Codec[V] | None) -> None:
+        self._ops: Ops[V] = Ops(codec) if codec is not None else Ops()  # type: ignore[assignment]  # V is bytes
+
+    @property
+    def op(self) -> Ops[V]:
+        """What makes commands with values of this client's type, for `multi`, `bulk` and `execute`."""
+        return self._ops
+
+    @abstractmethod
+    async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
+        """Execute a command made before; returns what the method of its name does."""
+
+    @abstractmethod
+    async def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]: ...
+
+    async def get(self, key: bytes, *, timeout: float | None = None) -> V | None:
+        """The value of a key, None if there is none."""
+        return await self.execute(self._ops.get(key), timeout=timeout)
+
+    async def put(self, key: bytes, value: V, *, timeout: float | None = None) -> None:
+        """Set the value of a key."""
+        await self.execute(self._ops.put(key, value), timeout=timeout)
+
+    async def write_read(self, key: bytes, value: V, *, timeout: float | None = None) -> V | None:
+        """Set the value of a key; returns the value before, None if there was none."""
+        return await self.execute(self._ops.write_read(key, value), timeout=timeout)
+
+    async def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Remove a key; returns whether there was one."""
+        return await self.execute(Op.delete(key), timeout=timeout)
+
+    async def cas(
+        self, key: bytes, expected: V | None, new: V, *, timeout: float | None = None
+    ) -> CasResult[V]:
+        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
+        return await self.execute(self._ops.cas(key, expected, new), timeout=timeout)
+
+    async def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
+        """Add to the number under a key; returns the new number (see `Client.increment`)."""
+        return await self.execute(self._ops.increment(key, amount), timeout=timeout)
+
+    async def append(self, key: bytes, suffix: V, *, timeout: float | None = None) -> int:
+        """Add bytes to the end of a value; returns the new length (see `Client.append`)."""
+        return await self.execute(self._ops.append(key, suffix), timeout=timeout)
+
+    @overload
+    async def multi(self, operations: tuple[Op[A]], *, timeout: float | None = None) -> tuple[A]: ...
+    @overload
+    async def multi(
+        self, operations: tuple[Op[A], Op[B]], *, timeout: float | None = None
+    ) -> tuple[A, B]: ...
+    @overload
+    async def multi(
+        self, operations: tuple[Op[A], Op[B], Op[C]], *, timeout: float | None = None
+    ) -> tuple[A, B, C]: ...
+    @overload
+    async def multi(
+        self, operations: tuple[Op[A], Op[B], Op[C], Op[D]], *, timeout: float | None = None
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def multi(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> Sequence[T]: ...
+    async def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> Sequence[Any]:
+        """Execute operations as one, all or nothing (see `Client.multi`)."""
+        results = await self._multi(operations, timeout)
+        return tuple(results) if isinstance(operations, tuple) else results
