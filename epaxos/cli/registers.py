@@ -20,16 +20,19 @@ from epaxos.cli.options import positive_duration
 from epaxos.cli.pages import Page
 from epaxos.errors import NoAnswer
 from epaxos.protocol.registers.values import Configuration
-from epaxos.registers.http import HttpServer, HttpTransport, ask_json, text_of
+from epaxos.registers import http, zeromq
 from epaxos.registers.node import Node
 from epaxos.registers.observer import Observer, position_of, text_of_position
+from epaxos.registers.programs import Address, ask, text_of
 from epaxos.registers.store import EngineStore, MemoryStore
 from epaxos.transport.registers import ID_MAX
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Addresses = Mapping[int, tuple[str, int]]
 
 VARIABLE: Final = "EPAXOS_REGISTERS"
+OVER: Final = "tcp://"
+"""Before the address of a node that is asked over ZeroMQ."""
+
 _FRESH: Final = 10**9
 _KEPT: Final = 1.0
 """Seconds between two looks at who votes, and between two notes of an observer's position."""
@@ -44,7 +47,7 @@ def registers() -> None:
     """Registers: single values by consensus, each for itself (CASPaxos), without a cluster.
 
     Nodes are named by their numbers and addresses, with --node or the variable EPAXOS_REGISTERS, parted by commas,
-    like 0=localhost:4300,1=localhost:4301,2=localhost:4302.
+    like 0=localhost:4300,1=localhost:4301,2=localhost:4302 by HTTP, or 0=tcp://localhost:4300,... over ZeroMQ.
 
     Examples:
       epaxos registers serve --id 0 --data registers-0
@@ -64,31 +67,72 @@ def registers() -> None:
 # -- what commands share -----------------------------------------------------------------------------------
 
 
-def _addresses(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> Addresses:
+class Nodes:
+    """The nodes that are named: host and port by number, and how they are asked."""
+
+    def __init__(self, addresses: Mapping[int, Address], *, over_zeromq: bool) -> None:
+        self.addresses = dict(addresses)
+        self._over_zeromq = over_zeromq
+
+    def ask(self, path: str, asked: Mapping[str, Any], timeout: float, *ids: int) -> dict[str, Any]:
+        """Ask those of these ids, or all, one after another until one answers."""
+        exchange = zeromq.exchange if self._over_zeromq else http.exchange
+        return ask(
+            {id_: self.addresses[id_] for id_ in ids or self.addresses}, exchange, path, asked, timeout
+        )
+
+    def transport(self) -> http.HttpTransport | zeromq.ZeroMqTransport:
+        """How they ask each other."""
+        kind = zeromq.ZeroMqTransport if self._over_zeromq else http.HttpTransport
+        return kind(self.addresses)
+
+    def serve(self, node: Node, host: str, port: int) -> http.HttpServer | zeromq.ZeroMqServer:
+        """Let a node answer."""
+        kind = zeromq.ZeroMqServer if self._over_zeromq else http.HttpServer
+        return kind(node, host, port)
+
+    def check(self, id_: int, text: str) -> None:
+        """See that a node has this number.
+
+        Raises:
+            click.UsageError: none has.
+        """
+        if id_ not in self.addresses:
+            there = ", ".join(map(str, self.addresses))
+            raise click.UsageError(f"{text}: no node has this number; there are {there}")
+
+
+def _named(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> Nodes:
     """A click callback: the nodes that are named."""
     texts = given or tuple(filter(None, os.environ.get(VARIABLE, "").split(",")))
     if not texts:
         raise click.BadParameter(f"no node is named; use --node ID=HOST:PORT, or the variable {VARIABLE}")
-    found: dict[int, tuple[str, int]] = {}
+    found: dict[int, Address] = {}
+    ways = set()
     for text in texts:
-        id_, equals, address = text.strip().partition("=")
-        host, colon, port = address.rpartition(":")
+        id_, equals, place = text.strip().partition("=")
+        ways.add(place.startswith(OVER))
+        host, colon, port = place.removeprefix(OVER).rpartition(":")
         if not (equals and colon and host and id_.isdecimal() and port.isdecimal() and 0 < int(port) < 65536):
-            raise click.BadParameter(f"found {text!r}; allowed: ID=HOST:PORT, like 0=localhost:4300")
+            raise click.BadParameter(
+                f"found {text!r}; allowed: ID=HOST:PORT or ID={OVER}HOST:PORT, like 0=localhost:4300"
+            )
         if int(id_) > ID_MAX or int(id_) in found:
             raise click.BadParameter(f"found {text!r}; allowed: ids from 0 to {ID_MAX}, each once")
         found[int(id_)] = (host.strip("[]"), int(port))
-    return found
+    if len(ways) > 1:
+        raise click.BadParameter(f"some addresses begin with {OVER} and some do not; allowed: all or none")
+    return Nodes(found, over_zeromq=ways.pop())
 
 
 def _nodes(function: Function) -> Function:
     return click.option(
         "--node",
-        "addresses",
+        "nodes",
         multiple=True,
         metavar="ID=HOST:PORT",
-        callback=_addresses,
-        help=f"A node; give all of them.  [default: {VARIABLE}]",
+        callback=_named,
+        help=f"A node; give all of them. {OVER}HOST:PORT is asked over ZeroMQ.  [default: {VARIABLE}]",
     )(function)
 
 
@@ -103,7 +147,7 @@ def _timeout(function: Function) -> Function:
     )(function)
 
 
-def _propose(addresses: Addresses, timeout: float, key: str, change: str, *arguments: Any) -> dict[str, Any]:
+def _propose(nodes: Nodes, timeout: float, key: str, change: str, *arguments: Any) -> dict[str, Any]:
     """Propose through one node, or another if that is not there: once, whoever does it in the end."""
     asked = {
         "key": key,
@@ -112,7 +156,7 @@ def _propose(addresses: Addresses, timeout: float, key: str, change: str, *argum
         "once": [SystemRandom().randrange(2**63), 1],
         "timeout": timeout,
     }
-    return ask_json(addresses, "/propose", asked, timeout + 1)
+    return nodes.ask("/propose", asked, timeout + 1)
 
 
 def _print(value: Any) -> None:
@@ -133,17 +177,14 @@ def _print(value: Any) -> None:
 @click.option("--joins", is_flag=True, help="It votes only after `epaxos registers grow`; others do already.")
 @_nodes
 def serve(
-    id_: int, data: Path | None, *, memory: bool, listen: str | None, joins: bool, addresses: Addresses
+    id_: int, data: Path | None, *, memory: bool, listen: str | None, joins: bool, nodes: Nodes
 ) -> None:
     """Run a node, until Ctrl-C or a SIGTERM.
 
     Examples:
       epaxos registers serve --id 0 --data registers-0
     """
-    if id_ not in addresses:
-        raise click.UsageError(
-            f"--id {id_}: no node has this number; there are {', '.join(map(str, addresses))}"
-        )
+    nodes.check(id_, f"--id {id_}")
     check_installed("registers serve", "server", ("starlette", "uvicorn"))
     if memory == (data is not None):
         raise click.UsageError("one of --data DIR and --memory is needed, and only one")
@@ -151,12 +192,12 @@ def serve(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    host, port = addresses[id_]
-    others = {other: address for other, address in addresses.items() if other != id_}
-    acceptors = ask_json(others, "/status", {}, 2.0)["accept"] if joins else None
-    with Node(id_, store, HttpTransport(addresses), acceptors=acceptors) as node:
-        node.connect(*addresses)
-        with HttpServer(node, listen or host, port):
+    host, port = nodes.addresses[id_]
+    others = [other for other in nodes.addresses if other != id_]
+    acceptors = nodes.ask("/status", {}, 2.0, *others)["accept"] if joins else None
+    with Node(id_, store, nodes.transport(), acceptors=acceptors) as node:
+        node.connect(*nodes.addresses)
+        with nodes.serve(node, listen or host, port):
             click.echo(f"node {id_} of registers listens on {listen or host}:{port}", err=True)
             stop.wait()
     if isinstance(store, EngineStore):
@@ -170,9 +211,9 @@ def serve(
 @click.argument("key")
 @_timeout
 @_nodes
-def get(key: str, timeout: float, addresses: Addresses) -> None:
+def get(key: str, timeout: float, nodes: Nodes) -> None:
     """Print the value of a register; 1 if it holds none."""
-    _print(_propose(addresses, timeout, key, "get")["value"])
+    _print(_propose(nodes, timeout, key, "get")["value"])
 
 
 @registers.command(cls=Page)
@@ -180,18 +221,18 @@ def get(key: str, timeout: float, addresses: Addresses) -> None:
 @click.argument("value")
 @_timeout
 @_nodes
-def put(key: str, value: str, timeout: float, addresses: Addresses) -> None:
+def put(key: str, value: str, timeout: float, nodes: Nodes) -> None:
     """Set the value of a register."""
-    _propose(addresses, timeout, key, "put", value)
+    _propose(nodes, timeout, key, "put", value)
 
 
 @registers.command(cls=Page)
 @click.argument("key")
 @_timeout
 @_nodes
-def delete(key: str, timeout: float, addresses: Addresses) -> None:
+def delete(key: str, timeout: float, nodes: Nodes) -> None:
     """Remove the value of a register; 1 if it holds none."""
-    if not _propose(addresses, timeout, key, "delete")["result"]:
+    if not _propose(nodes, timeout, key, "delete")["result"]:
         click.get_current_context().exit(Exit.FAILED)
 
 
@@ -201,9 +242,9 @@ def delete(key: str, timeout: float, addresses: Addresses) -> None:
 @click.option("--expected", metavar="VALUE", help="What it must hold; without it, nothing.")
 @_timeout
 @_nodes
-def cas(key: str, value: str, expected: str | None, timeout: float, addresses: Addresses) -> None:
+def cas(key: str, value: str, expected: str | None, timeout: float, nodes: Nodes) -> None:
     """Set the value of a register if it is the expected one; else print what it is, and end with 1."""
-    told = _propose(addresses, timeout, key, "cas", expected, value)
+    told = _propose(nodes, timeout, key, "cas", expected, value)
     if not told["swapped"]:
         if told["current"] is not None:
             _print(told["current"])
@@ -215,9 +256,9 @@ def cas(key: str, value: str, expected: str | None, timeout: float, addresses: A
 @click.argument("value")
 @_timeout
 @_nodes
-def decide(name: str, value: str, timeout: float, addresses: Addresses) -> None:
+def decide(name: str, value: str, timeout: float, nodes: Nodes) -> None:
     """Decide a name's value for ever (simple Paxos), and print what is decided: this value, or an earlier one."""
-    _print(_propose(addresses, timeout, name, "keep", value)["result"])
+    _print(_propose(nodes, timeout, name, "keep", value)["result"])
 
 
 def _looked_after(function: Function) -> Function:
@@ -244,32 +285,34 @@ def _looked_after(function: Function) -> Function:
 
 
 def _manage(
-    addresses: Addresses, path: str, gone: Sequence[int], timeout: float, **asked: Any
+    nodes: Nodes, path: str, gone: Sequence[int], timeout: float, but: int | None = None, **asked: Any
 ) -> dict[str, Any]:
-    """Let the first node do it that is not gone."""
-    first = next((item for item in addresses.items() if item[0] not in gone), None)
+    """Let the first node do it that is not gone, or the one that it is about."""
+    first = next((id_ for id_ in nodes.addresses if id_ not in gone and id_ != but), None)
     if first is None:
         raise click.UsageError("--gone: every node is said to be gone")
     asked |= {"gone": gone, "timeout": timeout}
-    return ask_json(dict([first]), path, asked, timeout + 5)
+    return nodes.ask(path, asked, timeout + 5, first)
 
 
-def _resize(addresses: Addresses, path: str, acceptor: int, gone: Sequence[int], timeout: float) -> None:
-    told = _manage(addresses, path, gone, timeout, acceptor=acceptor)
+def _resize(
+    nodes: Nodes, path: str, acceptor: int, gone: Sequence[int], timeout: float, but: int | None = None
+) -> None:
+    told = _manage(nodes, path, gone, timeout, but, acceptor=acceptor)
     click.echo(f"{', '.join(map(str, told['acceptors']))} vote")
 
 
 @registers.command(cls=Page)
 @_looked_after
-def collect(gone: Sequence[int], timeout: float, addresses: Addresses) -> None:
+def collect(gone: Sequence[int], timeout: float, nodes: Nodes) -> None:
     """Forget the registers that have been deleted; all nodes are needed. Prints how many there were."""
-    click.echo(f"{_manage(addresses, '/collect', gone, timeout)['removed']} removed")
+    click.echo(f"{_manage(nodes, '/collect', gone, timeout)['removed']} removed")
 
 
 @registers.command(cls=Page)
 @click.argument("acceptor", type=int, metavar="ID")
 @_looked_after
-def grow(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addresses) -> None:
+def grow(acceptor: int, gone: Sequence[int], timeout: float, nodes: Nodes) -> None:
     """Let one more node vote, that was started with --joins and an empty directory. Prints who votes then.
 
     All nodes must be named, the new one too: each is told where the others are, and keeps it.
@@ -278,21 +321,17 @@ def grow(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addresse
       epaxos registers serve --id 3 --data registers-3 --joins
       epaxos registers grow 3
     """
-    if acceptor not in addresses:
-        raise click.UsageError(
-            f"{acceptor}: no node has this number; there are {', '.join(map(str, addresses))}"
-        )
-    for id_, address in addresses.items():
+    nodes.check(acceptor, str(acceptor))
+    for id_ in nodes.addresses:
         if id_ not in gone:
-            ask_json({id_: address}, "/connect", {"nodes": addresses}, 5.0)
-    others = {id_: address for id_, address in addresses.items() if id_ != acceptor}
-    _resize(others, "/grow", acceptor, gone, timeout)
+            nodes.ask("/connect", {"nodes": nodes.addresses}, 5.0, id_)
+    _resize(nodes, "/grow", acceptor, gone, timeout, acceptor)
 
 
 @registers.command(cls=Page)
 @click.argument("acceptor", type=int, metavar="ID")
 @_looked_after
-def shrink(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addresses) -> None:
+def shrink(acceptor: int, gone: Sequence[int], timeout: float, nodes: Nodes) -> None:
     """Let a node vote no more; it may be stopped then. Prints who votes then.
 
     Of a node that is dead for good, say so twice: its vote ends, and nobody waits for it.
@@ -301,7 +340,7 @@ def shrink(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addres
       epaxos registers shrink 2
       epaxos registers shrink 2 --gone 2
     """
-    _resize(addresses, "/shrink", acceptor, gone, timeout)
+    _resize(nodes, "/shrink", acceptor, gone, timeout)
 
 
 @registers.command(cls=Page)
@@ -310,15 +349,15 @@ def shrink(acceptor: int, gone: Sequence[int], timeout: float, addresses: Addres
 )
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many.  [default: never]")
 @_nodes
-def observe(position: Path | None, count: int | None, addresses: Addresses) -> None:
+def observe(position: Path | None, count: int | None, nodes: Nodes) -> None:
     """Print what is chosen as it comes, a line of JSON each: first what all registers hold, then every change.
 
     Examples:
       epaxos registers observe --position seen.json
     """
-    transport = HttpTransport(addresses)
+    transport = nodes.transport()
     after = None if position is None or not position.exists() else position_of(position.read_text("utf-8"))
-    watched = Observer(partial(transport.ask, timeout=0.5), _Shape(addresses), after)
+    watched = Observer(partial(transport.ask, timeout=0.5), _Shape(nodes), after)
     kept = time.monotonic()
     try:
         for number, chosen in enumerate(watched, 1):
@@ -345,14 +384,14 @@ def _keep(watched: Observer, position: Path | None) -> None:
 class _Shape:
     """Who votes, asked for now and then."""
 
-    def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
         self._known = Configuration(0, (), ())
         self._asked = float("-inf")
 
     def __call__(self) -> Configuration:
         if time.monotonic() > self._asked + _KEPT:
-            told = ask_json(self._addresses, "/status", {}, 2.0)
+            told = self._nodes.ask("/status", {}, 2.0)
             found = Configuration(told["version"], tuple(told["prepare"]), tuple(told["accept"]))
             self._known = max(self._known, found)
             self._asked = time.monotonic()
@@ -361,12 +400,12 @@ class _Shape:
 
 @registers.command(cls=Page)
 @_nodes
-def status(addresses: Addresses) -> None:
+def status(nodes: Nodes) -> None:
     """Print what each node says of itself, a line of JSON each; 3 if one does not answer."""
     missing = False
-    for id_, address in addresses.items():
+    for id_ in nodes.addresses:
         try:
-            click.echo(json.dumps(ask_json({id_: address}, "/status", {}, 2.0)))
+            click.echo(json.dumps(nodes.ask("/status", {}, 2.0, id_)))
         except NoAnswer as error:
             click.echo(str(error), err=True)
             missing = True

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
-from epaxos.errors import FrameError
+from epaxos.errors import FrameError, StorageError
 from epaxos.registers.transport import Transport, Unreachable
 
 LANES: Final = 4
@@ -18,7 +18,7 @@ MOST_WAITING: Final = 1000
 """Requests to one peer that wait for that; more are lost, as in a network."""
 
 Take: TypeAlias = Callable[[Any], None]
-"""Takes an answer, or an error in its place: Unreachable, or a FrameError."""
+"""Takes an answer, or an error in its place, of those that `Transport.ask` raises."""
 
 
 class Lanes:
@@ -50,7 +50,7 @@ class Lanes:
     def _ask(self, peer: int, request: Any, take: Take) -> None:
         try:
             answer: Any = self._transport.ask(peer, request, 1.0)
-        except (Unreachable, FrameError) as error:
+        except (Unreachable, FrameError, StorageError) as error:
             answer = error
         with self._lock:
             self._waiting[peer] -= 1

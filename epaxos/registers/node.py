@@ -29,10 +29,11 @@ from epaxos.protocol.registers.upkeep import Configure, Settled
 from epaxos.protocol.registers.values import COUNTER_MAX, Configuration, Remove, Request
 from epaxos.registers.cells import Cells
 from epaxos.registers.changes import KEEP, Applied, Applier, Change, Function
+from epaxos.registers.identity import Identity
 from epaxos.registers.lanes import Lanes
 from epaxos.registers.observer import INTERVAL, USER, Observer, Position
 from epaxos.registers.store import Store
-from epaxos.registers.transport import LocatingTransport, PostingTransport, Transport
+from epaxos.registers.transport import LocatingTransport, NamedTransport, PostingTransport, Transport
 from epaxos.registers.upkeep import Upkeep
 from epaxos.transport.registers import ID_MAX
 
@@ -95,7 +96,7 @@ class Node:
         self._transport = transport
         self._clock = clock
         self._cells = Cells(store)
-        self.incarnation = self._cells.incarnation
+        self.identity = Identity(id, self._cells)
         self._applier = Applier()
         self._peers: set[int] = {id}
         self._located: dict[int, tuple[str, int]] = {}
@@ -121,7 +122,7 @@ class Node:
         self._closed = False
         runs = [self._run_timer] if self._own is None else [self._run_timer, self._run_own]
         self._threads = [threading.Thread(target=run, name=f"registers-{id}", daemon=True) for run in runs]
-        if isinstance(transport, PostingTransport):
+        if isinstance(transport, NamedTransport):
             transport.belongs_to(self)
         for thread in self._threads:
             thread.start()
@@ -190,6 +191,11 @@ class Node:
         """All nodes, this one too."""
         with self._lock:
             return tuple(sorted(self._peers))
+
+    @property
+    def incarnation(self) -> int:
+        """The number that the store was given when it was new."""
+        return self.identity.incarnation
 
     @property
     def cells(self) -> Cells:

@@ -23,7 +23,8 @@ class Transport(Protocol):
 
         Raises:
             Unreachable: there is none.
-            FrameError: it makes no sense.
+            FrameError: it makes no sense, or comes from who is not who it was.
+            StorageError: the own store has failed.
         """
         ...
 
@@ -33,12 +34,17 @@ class Transport(Protocol):
 
 
 @runtime_checkable
-class PostingTransport(Transport, Protocol):
-    """A transport that need not wait."""
+class NamedTransport(Transport, Protocol):
+    """A transport that says who asks (`epaxos.registers.identity`)."""
 
     def belongs_to(self, node: Node) -> None:
-        """Begin to ask in the name of a node."""
+        """Ask in the name of a node from now on."""
         ...
+
+
+@runtime_checkable
+class PostingTransport(Transport, Protocol):
+    """A transport that need not wait."""
 
     def post(self, peer: int, request: Any, take: Callable[[Any], None]) -> None:
         """Ask a peer; `take` is called in a thread of the transport's with what `ask` returns or raises, or never."""

@@ -1,17 +1,18 @@
 """Nodes that ask each other over ZeroMQ, in the frames of the service (`transport.framing`), without waiting.
 
-Every frame names the incarnation of its sender, a number that its store was given when it was new. So a node that has
-lost what it promised, or has taken another's number, is refused, in both directions: an empty acceptor would break its
-promises, and an empty proposer use its ballots twice.
+The body of a frame that asks is [number, sender or None, its incarnation, the incarnation that is asked or 0, request];
+of one that answers, [number, incarnation, answer or text of what is wrong]. What a program asks is a list, of a page
+and a body in JSON (`epaxos.registers.programs`), and so is its answer, of status and JSON.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TimeOut
 from contextlib import suppress
 from itertools import count
@@ -23,10 +24,11 @@ import zmq
 from epaxos.errors import ConfigError, FrameError, StorageError
 from epaxos.registers.changes import LIMITS
 from epaxos.registers.lanes import MOST_WAITING, Take
+from epaxos.registers.programs import Address, answer
 from epaxos.registers.transport import Unreachable
 from epaxos.transport.addresses import resolve
 from epaxos.transport.framing import Kind, open_frame, seal
-from epaxos.transport.registers import ID_MAX, decode, encode, malformed
+from epaxos.transport.registers import decode, encode, malformed
 
 if TYPE_CHECKING:
     from epaxos.registers.node import Node
@@ -40,8 +42,8 @@ LARGEST: Final = 4 * LIMITS.value
 MOST_AT_ONCE: Final = 1000
 """Frames that are taken from a socket before others have their turn."""
 
-FORGOT: Final = "forgot"
-"""The kind of a refusal of who is not who it was."""
+_PROGRAMS: Final = 8
+"""Programs whose questions are answered at a time; more wait."""
 
 _RECONNECT: Final = 1000
 """Milliseconds between two attempts to connect, at most."""
@@ -86,30 +88,44 @@ class _Asked(NamedTuple):
     take: Take
 
 
+class _Way(NamedTuple):
+    """A socket that leads to a place."""
+
+    place: str
+    dealer: zmq.Socket[bytes]
+
+
 class ZeroMqTransport:
-    """How a node asks others, by their `addresses`: host and port by number. It works once it belongs to a node.
+    """How a node asks others, by their `addresses`: host and port by number. One that belongs to none only reads.
 
     Raises:
         ConfigError: a host does not resolve.
     """
 
-    def __init__(self, addresses: Mapping[int, tuple[str, int]]) -> None:
+    def __init__(self, addresses: Mapping[int, Address]) -> None:
         self._places = {peer: _place(peer, *address) for peer, address in addresses.items()}
         self._node: Node | None = None
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._outbox: deque[tuple[int, int, bytes]] = deque()
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
-        self._known: dict[int, int] = {}
         self._waker = _Waker()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def belongs_to(self, node: Node) -> None:
-        """Begin to ask for a node, in its name."""
+        """See `NamedTransport`."""
         self._node = node
-        self._thread = threading.Thread(target=self._run, name=f"registers-zmq-{node.id}", daemon=True)
-        self._thread.start()
+
+    def locate(self, peer: int, address: Address, *, again: bool = False) -> None:
+        """See `LocatingTransport`; a host that does not resolve is not reached."""
+        if peer in self._places and again:
+            return
+        try:
+            self._places[peer] = _place(peer, *address)
+        except ConfigError:
+            if not again:  # else it may have left long ago
+                raise
 
     def ask(self, peer: int, request: Any, timeout: float) -> Any:
         """See `Transport`."""
@@ -135,6 +151,9 @@ class ZeroMqTransport:
             self._outbox.append((peer, number, encode(request)))
             if len(self._asked) > MOST_WAITING * len(self._places):
                 _, oldest = self._asked.popitem(last=False)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="registers-zmq", daemon=True)
+                self._thread.start()
         if oldest is not None:
             oldest.take(Unreachable(f"node {oldest.peer} does not answer"))
         if threading.current_thread() is not self._thread:
@@ -144,22 +163,24 @@ class ZeroMqTransport:
         """See `Transport`."""
         self._closed = True
         self._waker.wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        with self._lock:
+            thread = self._thread
+        if thread is None:
+            self._waker.close()
+        elif thread is not threading.current_thread():
+            thread.join()
 
     # -- the thread of the sockets -----------------------------------------------------------------------------
 
     def _run(self) -> None:
         context = zmq.Context()
-        sockets = {peer: self._dealer(context, place) for peer, place in self._places.items()}
-        peers = {dealer: peer for peer, dealer in sockets.items()}
+        ways: dict[int, _Way] = {}
         poller = zmq.Poller()
         poller.register(self._waker.reader, zmq.POLLIN)
-        for dealer in peers:
-            poller.register(dealer, zmq.POLLIN)
         try:
             while not self._closed:
-                self._send_all(sockets)
+                self._send_all(context, poller, ways)
+                peers = {way.dealer: peer for peer, way in ways.items()}
                 for ready, _ in poller.poll():
                     if ready in peers:
                         for parts in _frames(ready):
@@ -181,55 +202,45 @@ class ZeroMqTransport:
         dealer.connect(place)
         return dealer
 
-    def _send_all(self, sockets: Mapping[int, zmq.Socket[bytes]]) -> None:
-        node = self._node
-        assert node is not None
+    def _send_all(
+        self, context: zmq.Context[zmq.Socket[bytes]], poller: zmq.Poller, ways: dict[int, _Way]
+    ) -> None:
+        own = None if self._node is None else self._node.identity
         while self._outbox:
             peer, number, request = self._outbox.popleft()
-            body = msgpack.packb((number, node.id, node.incarnation, self._known.get(peer, 0), request))
+            way, place = ways.get(peer), self._places[peer]
+            if way is None or way.place != place:
+                if way is not None:
+                    poller.unregister(way.dealer)
+                    way.dealer.close(linger=0)
+                way = ways[peer] = _Way(place, self._dealer(context, place))
+                poller.register(way.dealer, zmq.POLLIN)
+            names = (None, 0, 0) if own is None else (own.id, own.incarnation, own.known(peer))
+            body = msgpack.packb((number, *names, request))
             try:
-                sockets[peer].send(seal(Kind.ASK, REGISTERS, body), zmq.NOBLOCK)
+                way.dealer.send(seal(Kind.ASK, REGISTERS, body), zmq.NOBLOCK)
             except zmq.Again:
                 asked = self._asked.pop(number, None)
                 if asked is not None:
                     asked.take(Unreachable(f"node {peer} is not there"))
 
     def _take(self, peer: int, parts: list[bytes]) -> None:
-        assert self._node is not None
         asked = None
         try:
-            number, incarnation, answer = _opened(parts, Kind.ANSWER, 3)
+            number, incarnation, told = _opened(parts, Kind.ANSWER, 3)
             asked = self._asked.get(number) if type(number) is int else None
             if asked is None or asked.peer != peer:
                 return  # it was given up
             del self._asked[number]
-            self._recognise(peer, incarnation)
-            found: Any = Unreachable(f"node {peer}: {answer}") if type(answer) is str else decode(answer)
+            if self._node is not None:
+                self._node.identity.recognise(peer, incarnation)
+            found: Any = Unreachable(f"node {peer}: {told}") if type(told) is str else decode(told)
         except (FrameError, StorageError) as error:
             found = error
         if asked is not None:
             asked.take(found)
-        elif isinstance(found, FrameError):
+        elif isinstance(found, FrameError) and self._node is not None:
             self._node.count(f"refused: {found.kind}")
-
-    def _recognise(self, peer: int, incarnation: Any) -> None:
-        assert self._node is not None
-        if self._known.get(peer) != incarnation:
-            meet(self._node, peer, incarnation)
-            self._known[peer] = incarnation
-
-
-def meet(node: Node, peer: int, incarnation: Any) -> None:
-    """See that a peer is who it was.
-
-    Raises:
-        FrameError: it is not.
-        StorageError: the own store has failed.
-    """
-    if type(incarnation) is not int or not 0 < incarnation < 2**63:
-        malformed("no incarnation")
-    if not node.cells.meets(peer, incarnation):
-        raise FrameError(FORGOT, _forgotten(peer))
 
 
 def _opened(parts: list[bytes], kind: Kind, fields: int) -> list[Any]:
@@ -260,10 +271,23 @@ def _place(peer: int, host: str, port: int) -> str:
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 
-def _forgotten(node: int) -> str:
-    return (
-        f"node {node} has lost what it promised, or another has taken its number: give it a number of its own"
-    )
+def exchange(address: Address, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
+    """See `programs.Exchange`."""
+    socket.create_connection(address, timeout).close()  # libzmq does not tell that nobody listens
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.set(zmq.LINGER, 0)
+        dealer.set(zmq.IPV6, 1)
+        dealer.connect(_place(0, *address))
+        dealer.send(seal(Kind.ASK, REGISTERS, msgpack.packb((1, None, 0, 0, (path, body)))))
+        if not dealer.poll(int(1000 * timeout)):
+            raise TimeoutError("timed out")
+        try:
+            told = _opened(dealer.recv_multipart(), Kind.ANSWER, 3)[2]
+        except FrameError as error:
+            raise OSError(f"{error.kind}: {error}") from error
+    if type(told) is not list or len(told) != 2 or type(told[0]) is not int or type(told[1]) is not bytes:
+        raise OSError(f"no answer to a program: {str(told)[:200]}")
+    return told[0], told[1]
 
 
 # -- the server --------------------------------------------------------------------------------------------------
@@ -291,7 +315,8 @@ class ZeroMqServer:
         self.port = int(self._router.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         self._waker = _Waker()
         self._closed = False
-        self._known: dict[int, int] = {}
+        self._programs = ThreadPoolExecutor(_PROGRAMS, f"registers-programs-{node.id}")
+        self._told: deque[tuple[bytes, int, Any]] = deque()
         self._thread = threading.Thread(target=self._run, name=f"registers-zmq-server-{node.id}", daemon=True)
         self._thread.start()
 
@@ -300,6 +325,7 @@ class ZeroMqServer:
         self._closed = True
         self._waker.wake()
         self._thread.join()
+        self._programs.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
@@ -316,6 +342,10 @@ class ZeroMqServer:
                 for ready, _ in poller.poll():
                     if ready is self._router:
                         self._answer(_frames(self._router))
+                    else:
+                        self._waker.heed()
+                while self._told:
+                    self._reply(*self._told.popleft())
         finally:
             self._context.destroy(linger=0)
             self._waker.close()
@@ -327,32 +357,37 @@ class ZeroMqServer:
             number = 0
             try:
                 number, sender, incarnation, addressee, request = _opened(parts, Kind.ASK, 5)
-                asked.append((identity, number, self._admitted(sender, incarnation, addressee, request)))
+                if type(request) is list:
+                    self._programs.submit(self._serve, identity, number, *_question(request))
+                elif type(request) is bytes:
+                    who = self._node.identity
+                    message = who.admit(sender, incarnation, addressee, decode(request))
+                    asked.append((identity, number, message))
+                else:
+                    malformed("no message of registers")
             except FrameError as error:
                 self._node.count(f"refused: {error.kind}")
                 self._reply(identity, number, f"{error.kind}: {error}")
             except StorageError as error:
                 self._reply(identity, number, str(error))
         answers = self._node.handle_all([request for _, _, request in asked])
-        for (identity, number, _), answer in zip(asked, answers, strict=True):
-            self._reply(identity, number, str(answer) if isinstance(answer, Exception) else encode(answer))
+        for (identity, number, _), found in zip(asked, answers, strict=True):
+            self._reply(identity, number, str(found) if isinstance(found, Exception) else encode(found))
 
-    def _admitted(self, sender: Any, incarnation: Any, addressee: Any, request: Any) -> Any:
-        """The request, if it comes from who it was, and is for this node.
+    def _serve(self, identity: bytes, number: int, path: str, body: bytes) -> None:
+        """Answer a program, in a thread of its own: it may take a while."""
+        status, told = answer(self._node, path, body)
+        self._told.append((identity, number, (status, json.dumps(told).encode())))
+        self._waker.wake()
 
-        Raises:
-            FrameError: it is not so.
-        """
-        if type(sender) is not int or not 0 <= sender <= ID_MAX or type(request) is not bytes:
-            malformed("no message of registers")
-        if addressee not in (0, self._node.incarnation):
-            raise FrameError(FORGOT, _forgotten(self._node.id))
-        if self._known.get(sender) != incarnation:
-            meet(self._node, sender, incarnation)
-            self._known[sender] = incarnation
-        return decode(request)
-
-    def _reply(self, identity: bytes, number: Any, answer: bytes | str) -> None:
-        body = msgpack.packb((number, self._node.incarnation, answer))
+    def _reply(self, identity: bytes, number: Any, told: Any) -> None:
+        body = msgpack.packb((number, self._node.incarnation, told))
         with suppress(zmq.Again, zmq.ZMQError):  # who asked has gone
             self._router.send_multipart((identity, seal(Kind.ANSWER, REGISTERS, body)), zmq.NOBLOCK)
+
+
+def _question(request: list[Any]) -> tuple[str, bytes]:
+    """Page and body of what a program asks."""
+    if len(request) == 2 and type(request[0]) is str and type(request[1]) is bytes:
+        return request[0], request[1]
+    return malformed("a program asks for a page, with a body")

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from epaxos.cli.main import main
 from epaxos.client.commands import Op
-from epaxos.errors import ConfigError
+from epaxos.errors import ConfigError, FrameError
 from epaxos.protocol.registers.change import Pace
-from epaxos.protocol.registers.values import Ballot, Conflict, Prepare, Promise
+from epaxos.protocol.registers.values import Ballot, Conflict, Peek, Prepare, Promise, Seen
 from epaxos.registers import MemoryStore, Node, Unreachable
 from epaxos.registers.http import HttpServer, HttpTransport
 
@@ -54,11 +54,37 @@ def run(addresses: Addresses, *arguments: str) -> tuple[int, str]:
 
 
 def test_a_refusal_brings_the_ballot_that_stands_in_the_way(addresses: Addresses) -> None:
+    with Node(6, MemoryStore(), HttpTransport(addresses)) as node:
+        assert isinstance(node.ask(0, Prepare(b"kx", Ballot(9, 1)), 5.0), Promise)
+        found = node.ask(0, Prepare(b"kx", Ballot(2, 1)), 5.0)
+    assert found == Conflict(b"kx", Ballot(2, 1), Ballot(9, 1), never=True)
+
+
+def test_who_has_lost_what_it_promised_is_refused_both_ways(addresses: Addresses) -> None:
+    question = Peek(b"kx", Ballot(1, 5))
+    with Node(4, MemoryStore(), HttpTransport(addresses)) as asking:
+        for told in (None, "node 5 has lost what it promised", "node 5 has lost what it promised"):
+            with (
+                Node(5, MemoryStore(), HttpTransport(addresses)) as node,
+                HttpServer(node, "localhost", 0) as server,
+            ):
+                asking.locate({5: ("localhost", server.port)})
+                if told is None:
+                    asking.ask(5, question, 5.0)
+                    node.ask(0, question, 5.0)
+                    continue
+                with pytest.raises(FrameError, match=told):
+                    asking.ask(5, question, 5.0)
+                with pytest.raises(Unreachable, match=f"node 0 answers 400: .*{told}"):
+                    node.ask(0, question, 5.0)
+                assert node.counts["refused: forgot"]
+
+
+def test_who_is_no_node_only_reads(addresses: Addresses) -> None:
     transport = HttpTransport(addresses)
-    assert isinstance(transport.ask(0, Prepare(b"kx", Ballot(9, 1)), 5.0), Promise)
-    assert transport.ask(0, Prepare(b"kx", Ballot(2, 1)), 5.0) == Conflict(
-        b"kx", Ballot(2, 1), Ballot(9, 1), never=True
-    )
+    assert isinstance(transport.ask(0, Peek(b"kx", Ballot(1, 1)), 5.0), Seen)
+    with pytest.raises(Unreachable, match="Prepare comes from no node"):
+        transport.ask(0, Prepare(b"kx", Ballot(1, 1)), 5.0)
     transport.close()
 
 

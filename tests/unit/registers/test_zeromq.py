@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -11,7 +12,9 @@ from time import sleep
 import msgpack
 import pytest
 import zmq
+from click.testing import CliRunner
 
+from epaxos.cli.main import main
 from epaxos.client.commands import Op
 from epaxos.errors import ConfigError, FrameError
 from epaxos.protocol.registers.change import Pace
@@ -37,8 +40,9 @@ class Nodes(list[Node]):
             one.close()
         self.servers = [self.start(id_, store) for id_, store in enumerate(stores)]
 
-    def start(self, id_: int, store: Store) -> ZeroMqServer:
-        node = self.stack.enter_context(Node(id_, store, ZeroMqTransport(self.addresses), pace=PACE))
+    def start(self, id_: int, store: Store, acceptors: tuple[int, ...] | None = None) -> ZeroMqServer:
+        way = ZeroMqTransport(self.addresses)
+        node = self.stack.enter_context(Node(id_, store, way, acceptors=acceptors, pace=PACE))
         node.connect(*self.addresses)
         self.insert(id_, node)
         return self.stack.enter_context(ZeroMqServer(node, *self.addresses[id_]))
@@ -72,6 +76,44 @@ def test_who_is_not_there_is_unreachable(nodes: Nodes) -> None:
             ZeroMqServer(alone, *nodes.addresses[0])
     with pytest.raises(ConfigError, match=r"node 3: \.\. does not resolve"):
         ZeroMqTransport({3: ("..", 1)})
+
+
+def run(nodes: Nodes, *arguments: str) -> tuple[int, str]:
+    text = ",".join(f"{id_}=tcp://{host}:{port}" for id_, (host, port) in nodes.addresses.items())
+    result = CliRunner(env={"EPAXOS_REGISTERS": text}).invoke(main, ["registers", *arguments])
+    return result.exit_code, result.stdout or result.stderr
+
+
+def test_commands(nodes: Nodes) -> None:
+    assert run(nodes, "put", "leader", "alice") == (0, "")
+    assert run(nodes, "cas", "leader", "bob", "--expected", "alice") == (0, "")
+    assert run(nodes, "get", "leader") == (0, "bob\n")
+    assert run(nodes, "decide", "winner", "bob") == (0, "bob\n")
+    assert run(nodes, "delete", "leader") == (0, "")
+    code, told = run(nodes, "collect")
+    assert (code, told.endswith(" removed\n")) == (0, True)
+    code, told = run(nodes, "status")
+    assert (code, [json.loads(line)["id"] for line in told.splitlines()]) == (0, [0, 1, 2])
+    code, told = run(nodes, "observe", "--count", "1")
+    assert (code, len(told.splitlines())) == (0, 1)
+    code, told = run(nodes, "shrink", "9")
+    assert (code, "acceptor 9 is none" in told) == (2, True)
+    code, told = run(nodes, "get", "k", "--node", "0=tcp://h:1", "--node", "1=h:2")
+    assert (code, "some addresses begin with tcp:// and some do not" in told) == (2, True)
+    code, told = run(nodes, "get", "k", "--node", "9=tcp://127.0.0.1:1")
+    assert (code, "node 9 (127.0.0.1:1)" in told) == (3, True)
+
+
+def test_a_node_joins_over_zeromq() -> None:
+    with ExitStack() as stack:
+        nodes = Nodes(stack, [MemoryStore() for _ in range(3)])
+        nodes[0].propose(b"n", Op.increment(b"n"), 30.0)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            nodes.addresses[3] = ("127.0.0.1", taken.getsockname()[1])
+        nodes.start(3, MemoryStore(), (0, 1, 2))
+        assert run(nodes, "grow", "3") == (0, "0, 1, 2, 3 vote\n")
+        assert run(nodes, "shrink", "0") == (0, "1, 2, 3 vote\n")
+        assert nodes[3].propose(b"n", Op.increment(b"n"), 30.0).result == 2
 
 
 def test_what_comes_together_is_written_at_once() -> None:

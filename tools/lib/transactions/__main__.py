@@ -27,7 +27,7 @@ from typing import Any, Final, Self
 
 from epaxos.errors import EpaxosError
 from epaxos.protocol.commit import decode
-from epaxos.registers.http import ask_json
+from epaxos.registers import http, programs
 from epaxos.simulation.plan.options import stream
 from shared.processes import Interrupted, catch_signals, pause
 from transactions.processes import Place, fork, run_manager, run_node, run_resource
@@ -197,7 +197,8 @@ class Run:
 
     def _answers(self, id_: int) -> bool:
         with suppress(EpaxosError):
-            return bool(ask_json({id_: self.place.nodes[id_]}, "/status", {}, 0.5))
+            place = {id_: self.place.nodes[id_]}
+            return bool(programs.ask(place, http.exchange, "/status", {}, 0.5))
         return False
 
     def calm(self) -> None:
