@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from epaxos.errors import ConfigError, EpaxosError, FrameError
 from epaxos.protocol.registers.values import Conflict
 from epaxos.registers.changes import LIMITS
-from epaxos.registers.programs import PAGES, STATUSES, Address, answer, status_of
+from epaxos.registers.programs import PAGES, STATUSES, Address, answer, status_of, told_of
 from epaxos.registers.transport import Unreachable
 from epaxos.transport.registers import decode, encode, malformed
 
@@ -33,6 +33,8 @@ SENDER: Final = "Registers-From"
 
 ADDRESSEE: Final = "Registers-To"
 """A header: the incarnation that is asked; 0 or nothing is any."""
+
+_JSON: Final = "application/json"
 
 LARGEST: Final = 4 * LIMITS.value
 """Bytes of a body at most."""
@@ -189,7 +191,7 @@ def _application(node: Node) -> Any:
     from starlette.applications import Starlette  # noqa: PLC0415 - clients do without
     from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
     from starlette.requests import Request  # noqa: PLC0415
-    from starlette.responses import JSONResponse, Response  # noqa: PLC0415
+    from starlette.responses import Response  # noqa: PLC0415
     from starlette.routing import Route  # noqa: PLC0415
 
     async def body_of(request: Request) -> bytes:
@@ -225,12 +227,12 @@ def _application(node: Node) -> Any:
 
     async def page(request: Request) -> Response:
         status, told = await run_in_threadpool(answer, node, request.url.path, await body_of(request))
-        return JSONResponse(told, status)
+        return Response(told, status, media_type=_JSON)
 
     async def failed(request: Request, error: Exception) -> Response:
         del request
         assert isinstance(error, EpaxosError)
-        return JSONResponse({"error": str(error)}, status_of(error), own)
+        return Response(told_of(error), status_of(error), own, media_type=_JSON)
 
     routes = [Route(f"/{name.lower()}", asked, methods=["POST"]) for name in PATHS]
     routes += [Route(path, page, methods=["GET" if path == "/status" else "POST"]) for path in PAGES]

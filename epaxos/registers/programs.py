@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from epaxos.client.commands import CasResult
 from epaxos.errors import Busy, EpaxosError, FrameError, NoAnswer, OperationFailed, Refused, StorageError
 from epaxos.registers.changes import Change
 
@@ -43,19 +44,27 @@ STATUSES: Final[tuple[tuple[type[EpaxosError], HTTPStatus], ...]] = (
 """How errors are told."""
 
 
-def answer(node: Node, path: str, body: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
+def answer(node: Node, path: str, body: bytes) -> tuple[HTTPStatus, bytes]:
     """Status and JSON of what a program asks a node for, under one of the `PAGES`."""
     try:
         if path == "/status":
-            return HTTPStatus.OK, node.status()
-        if path == "/propose":
-            return HTTPStatus.OK, _propose(node, body)
-        return HTTPStatus.OK, _manage(node, path, body)
+            told = node.status()
+        elif path == "/propose":
+            told = _propose(node, body)
+        else:
+            told = _manage(node, path, body)
+        return HTTPStatus.OK, json.dumps(told).encode()
     except EpaxosError as error:
-        return status_of(error), {"error": str(error)}
+        return status_of(error), told_of(error)
     except Exception as error:  # noqa: BLE001 - a program is told, and its node goes on
         _log.exception("node %s, %s", node.id, path)
-        return HTTPStatus.GATEWAY_TIMEOUT, {"error": f"the node has failed: {type(error).__name__}: {error}"}
+        return HTTPStatus.GATEWAY_TIMEOUT, told_of(error)
+
+
+def told_of(error: Exception) -> bytes:
+    """An error in JSON."""
+    text = str(error) if isinstance(error, EpaxosError) else f"{type(error).__name__}: {error}"
+    return json.dumps({"error": text}).encode()
 
 
 def status_of(error: EpaxosError) -> HTTPStatus:
@@ -79,7 +88,8 @@ def _propose(node: Node, body: bytes) -> dict[str, Any]:
     if not 0 < timeout <= 60:
         raise Refused(f"timeout is {timeout}; allowed: above 0, up to 60 seconds")
     reply = node.propose(key, Change(name, arguments), timeout, once=once)
-    result = reply.result._asdict() if hasattr(reply.result, "_asdict") else {"result": reply.result}
+    swap = reply.result if isinstance(reply.result, CasResult) else None
+    result = {"result": reply.result} if swap is None else {"swapped": swap.swapped, "current": swap.current}
     told = {"value": reply.value, **result, "attempts": reply.attempts, "trips": reply.trips}
     return {name: text_of(item) for name, item in told.items()}
 

@@ -7,7 +7,6 @@ and a body in JSON (`epaxos.registers.programs`), and so is its answer, of statu
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from collections import OrderedDict, deque
@@ -377,7 +376,7 @@ class ZeroMqServer:
     def _serve(self, identity: bytes, number: int, path: str, body: bytes) -> None:
         """Answer a program, in a thread of its own: it may take a while."""
         status, told = answer(self._node, path, body)
-        self._told.append((identity, number, (status, json.dumps(told).encode())))
+        self._told.append((identity, number, (status, told)))
         self._waker.wake()
 
     def _reply(self, identity: bytes, number: Any, told: Any) -> None:
