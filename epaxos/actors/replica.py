@@ -569,6 +569,7 @@ class Replica(pykka.ThreadingActor):
                     assert isinstance(decided.value, Payload)
                     for run in self._machine.runs(decided.value):
                         self._clients.answer(decided.value, run)
+                    decided.value.let_go()
             if len(component) == 1:
                 singles += 1
             else:

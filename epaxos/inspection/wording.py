@@ -73,7 +73,7 @@ def payload_text(payload: Command | None) -> str:
     """A payload, in a few words."""
     if payload is None:
         return "nothing"
-    size = f"{len(payload.encoded)} bytes"
+    size = f"{payload.size} bytes"
     if not isinstance(payload, Payload):
         return size
     return f"{len(payload)} command{'' if len(payload) == 1 else 's'}, {size}"

@@ -35,5 +35,10 @@ class Command(Protocol):
 
     @property
     def encoded(self) -> bytes:
-        """Its bytes, as they are stored and sent."""
+        """Its bytes, as they are stored and sent; of one that has executed they may have to be made again."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many bytes `encoded` has."""
         ...

@@ -246,15 +246,16 @@ class Payload:
     """
 
     __slots__ = (
+        "_encoded",
         "arguments",
         "base",
         "bounds",
-        "encoded",
         "generation",
         "heads",
         "keys",
         "operations",
         "reads",
+        "size",
         "writes",
     )
 
@@ -270,7 +271,8 @@ class Payload:
         self.heads = heads
         self.operations, self.keys, self.arguments = columns
         self.bounds = bounds
-        self.encoded = encoded
+        self._encoded: bytes | None = encoded
+        self.size = len(encoded)
         self.generation = generation
         self.base = base
         self.reads: Collection[bytes]
@@ -280,16 +282,42 @@ class Payload:
     def __len__(self) -> int:
         return len(self.operations)
 
+    @property
+    def encoded(self) -> bytes:
+        """Its bytes, as they are stored and sent."""
+        return self._encoded or _encode(self.bounds, self.heads, (self.operations, self.keys, self.arguments))
+
+    def let_go(self) -> None:
+        """Keep the bytes no longer: it has been stored and sent, and the values that they hold are in the columns too.
+
+        They can be made again, for a peer that missed it. Collections, which are small, stay as they are.
+        """
+        if self.base is None:
+            self._encoded = None
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Payload) and self.encoded == other.encoded
+        return self is other or (isinstance(other, Payload) and self._fields == other._fields)
 
     def __hash__(self) -> int:
-        return hash(self.encoded)
+        return hash((tuple(self.heads.clients), tuple(self.heads.firsts), self.generation, self.base))
+
+    @property
+    def _fields(self) -> tuple[object, ...]:
+        """All that `encoded` tells."""
+        return (
+            self.generation,
+            self.base,
+            self.bounds,
+            self.heads,
+            self.operations,
+            self.keys,
+            self.arguments,
+        )
 
     def __repr__(self) -> str:
         if self.base is not None:
             return f"Payload(collection after {self.generation}, base={self.base})"
-        return f"Payload({len(self)} commands, {len(self.encoded)} bytes)"
+        return f"Payload({len(self)} commands, {self.size} bytes)"
 
     @property
     def batches(self) -> list[Batch]:
@@ -330,7 +358,14 @@ def make_payload(batches: Sequence[Batch], bounds: Bounds = _DEFAULT_BOUNDS) -> 
         [batch.acked for batch in batches],
         [len(batch.operations) for batch in batches],
     )
-    return Payload(heads, columns, msgpack.packb((bounds, *heads, *columns)), bounds)
+    return Payload(heads, columns, _encode(bounds, heads, columns), bounds)
+
+
+def _encode(
+    bounds: Bounds | None, heads: Heads, columns: tuple[bytes, list[bytes], list[Argument] | None]
+) -> bytes:
+    encoded: bytes = msgpack.packb((bounds, *heads, *columns))
+    return encoded
 
 
 def make_collection(generation: int, base: Vector) -> Payload:

@@ -144,7 +144,7 @@ class Checkpoints:
 
     def _keep(self, place: InstanceId, instance: Instance | None) -> None:
         payload = None if instance is None else instance.orig
-        size = _OVERHEAD + (0 if payload is None else len(payload.encoded))
+        size = _OVERHEAD + (0 if payload is None else payload.size)
         self._kept.append((place, size))
         self._kept_bytes += size
 

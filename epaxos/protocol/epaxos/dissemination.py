@@ -185,4 +185,4 @@ def _if_reached(floor: Slot, committed: Slot) -> Slot:
 
 
 def _size(value: Value | None) -> int:
-    return 0 if value is None or value is NOP else len(value.encoded)
+    return 0 if value is None or value is NOP else value.size

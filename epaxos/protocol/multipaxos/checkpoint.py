@@ -73,7 +73,7 @@ class Checkpoints:
     def _keep(self, slot: Slot) -> None:
         instance = self._state.log.get(slot)
         payload = None if instance is None else instance.orig
-        size = _OVERHEAD + (0 if payload is None else len(payload.encoded))
+        size = _OVERHEAD + (0 if payload is None else payload.size)
         self._kept.append((slot, size))
         self._kept_bytes += size
 

@@ -223,4 +223,4 @@ class Learning:
 
 def size_of(value: Value) -> int:
     """What a value takes of the bytes of an answer, so that no more slots than a request spans fit into one."""
-    return LEAST_SIZE if value is NOP else max(LEAST_SIZE, len(value.encoded))
+    return LEAST_SIZE if value is NOP else max(LEAST_SIZE, value.size)

@@ -566,6 +566,10 @@ class Replica:
             else:
                 assert isinstance(decided.value, Payload)
                 results.append(self.machine.apply(decided.value))
+                if (
+                    not self.row
+                ):  # as all of the service do; one is enough to see that bytes made anew will do
+                    decided.value.let_go()
         self._observer.executed(self.row, component, results)
         for batches in results:
             for result in batches:

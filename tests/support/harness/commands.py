@@ -21,6 +21,10 @@ class Access:
         base = b"" if self.base is None else b",".join(b"%d" % slot for slot in self.base)
         return b"%d|%s|%s|%s" % (self.name, b",".join(self.reads), b",".join(self.writes), base)
 
+    @property
+    def size(self) -> int:
+        return len(self.encoded)
+
 
 def decode_access(encoded: bytes) -> Access:
     """The command of these bytes.

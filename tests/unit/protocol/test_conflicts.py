@@ -92,6 +92,7 @@ def test_keys_may_come_in_any_collection() -> None:
         writes: frozenset[bytes]
         base: None = None
         encoded: bytes = b""
+        size: int = 0
 
     index = Conflicts(ROWS)
     index.add(InstanceId(0, 1), Lists([b"r", b"r"], frozenset({b"w"})))

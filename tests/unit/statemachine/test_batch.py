@@ -16,6 +16,7 @@ from epaxos.statemachine.batch import (
     decode_batch,
     decode_payload,
     encode_batch,
+    make_collection,
     make_payload,
     multi_columns,
 )
@@ -458,3 +459,29 @@ def test_a_payload_survives_encoding() -> None:
     assert len(decoded) == 2
     assert decoded != make_payload(batches[:1])
     assert repr(payload) == f"Payload(2 commands, {len(payload.encoded)} bytes)"
+
+
+def test_a_payload_that_has_let_go_of_its_bytes_is_the_same() -> None:
+    kept = make_payload([make_batch((Operation.WRITE, b"a", b"x"), (Operation.READ, b"b", None))])
+    gone = decode_payload(kept.encoded)
+    gone.let_go()
+    assert gone == kept
+    assert hash(gone) == hash(kept)
+    assert (gone.encoded, gone.size) == (kept.encoded, kept.size)
+    assert decode_payload(gone.encoded) == kept
+    assert gone != make_payload([make_batch((Operation.WRITE, b"a", b"y"), (Operation.READ, b"b", None))])
+
+
+def test_a_payload_that_has_let_go_holds_its_values_once() -> None:
+    value = bytes(2**20)
+    payload = make_payload([make_batch((Operation.WRITE, b"a", value))])
+    payload.let_go()
+    held = [getattr(payload, name) for name in Payload.__slots__]
+    assert not [each for each in held if isinstance(each, bytes) and len(each) >= len(value)]
+    assert payload.arguments == [value]
+
+
+def test_a_collection_keeps_its_bytes() -> None:
+    collection = make_collection(3, (4, -1, 7))
+    collection.let_go()
+    assert decode_payload(collection.encoded) == collection
