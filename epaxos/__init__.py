@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from epaxos.client.blocking import Client
     from epaxos.client.codecs import JSON, MSGPACK, TEXT, Codec
     from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Result
+    from epaxos.client.status import Status
     from epaxos.config import Config, load_config
     from epaxos.errors import (
         Busy,
@@ -45,6 +46,7 @@ _HOMES = {
     "MSGPACK": "epaxos.client.codecs",
     "TEXT": "epaxos.client.codecs",
     "Result": "epaxos.client.commands",
+    "Status": "epaxos.client.status",
     "Undecodable": "epaxos.errors",
     "Untold": "epaxos.errors",
     "Config": "epaxos.config",
@@ -86,6 +88,7 @@ __all__ = [
     "Refused",
     "Result",
     "SessionExpired",
+    "Status",
     "Undecodable",
     "Untold",
     "__version__",

@@ -85,4 +85,4 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
 def _known(config: Config, name: str) -> Vector:
     """Up to where the replica has heard of instances."""
     with Client(config=config, replica=name) as client:
-        return tuple(client.status(replica=name)["seen"])
+        return tuple(client.status(replica=name).seen)

@@ -104,9 +104,9 @@ async def _ask(client: AsyncClient, replica: ReplicaAddress, limit: float, *, di
     except ClientError as error:
         return _unreachable(replica, str(error))
     # Two replicas whose ports have been exchanged would otherwise be taken for one another.
-    if status.get("name") != replica.name:
-        return _unreachable(replica, f"{replica.client_endpoint} is {status.get('name')}, not {replica.name}")
-    return {"name": replica.name, "reachable": True} | status
+    if status.name != replica.name:
+        return _unreachable(replica, f"{replica.client_endpoint} is {status.name}, not {replica.name}")
+    return {"name": replica.name, "reachable": True} | status.as_dict()
 
 
 def _unreachable(replica: ReplicaAddress, reason: str) -> dict[str, Any]:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Self, overload
 from weakref import finalize
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T, as_operations
 from epaxos.client.drivers.base import RANDOM
-from epaxos.client.drivers.calls import Bulk, Command, Status
+from epaxos.client.drivers.calls import AskStatus, Bulk, Command
 from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.methods import AsyncKeyMethods
 from epaxos.client.options import client_options
+from epaxos.client.status import Status
 from epaxos.config import Config
 
 
@@ -123,9 +124,9 @@ class AsyncClient(AsyncKeyMethods[V]):
 
     async def status(
         self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
-    ) -> dict[str, Any]:
+    ) -> Status:
         """The status of the replica of that name, or of the one in use (see `Client.status`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
-        call = Status(index, self._options, begun, timeout, digest=digest)
+        call = AskStatus(index, self._options, begun, timeout, digest=digest)
         await self._driver.run(call)
         return call.result()

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Self, overload
 from weakref import finalize
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T, as_operations, weigh
 from epaxos.client.drivers.base import RANDOM
-from epaxos.client.drivers.calls import Bulk, Command, Status
+from epaxos.client.drivers.calls import AskStatus, Bulk, Command
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
+from epaxos.client.status import Status
 from epaxos.config import Config
 from epaxos.errors import Refused
 
@@ -165,12 +166,12 @@ class Client(KeyMethods[V]):
 
     def status(
         self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
-    ) -> dict[str, Any]:
+    ) -> Status:
         """The status of the replica of that name, or of the one in use.
 
         `digest` asks for a digest of its state, which takes the replica a while if it holds much.
         """
         index = self._options.index_of(replica)
-        call = Status(index, self._options, monotonic(), timeout, digest=digest)
+        call = AskStatus(index, self._options, monotonic(), timeout, digest=digest)
         self._driver.run(call)
         return call.result()

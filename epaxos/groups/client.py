@@ -28,6 +28,7 @@ from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import TIMEOUT, check_timeout
 from epaxos.client.session.fate import never_began
+from epaxos.client.status import Status
 from epaxos.errors import Busy, Locked, NoAnswer, OperationFailed, Refused, Untold
 from epaxos.groups.driving import Drive
 from epaxos.groups.map import Groups, load_groups
@@ -179,7 +180,7 @@ class GroupClient(KeyMethods[V]):
                 results[place] = result
         return results
 
-    def status(self, group: str, *, timeout: float | None = None) -> dict[str, Any]:
+    def status(self, group: str, *, timeout: float | None = None) -> Status:
         """The status of a replica of a group (see `Client.status`)."""
         if group not in self.groups:
             raise Refused(f"no group {group}; there are {', '.join(self.groups)}")
@@ -305,7 +306,7 @@ class GroupClient(KeyMethods[V]):
             if name not in coordinator.began:
                 status = self._clients[name].status(timeout=max(until - monotonic(), _LEAST))
                 with self._lock:
-                    coordinator.began.setdefault(name, status["generation"])
+                    coordinator.began.setdefault(name, status.generation)
         groups = {name: coordinator.began[name] for name in parts}
         return Transaction(record_key(coordinator.id, number), groups, parts)
 

@@ -36,7 +36,7 @@ def wait_until_alike(alive: LiveCluster) -> None:
     """Wait until all replicas have executed the same, and hold the same."""
     deadline = time.monotonic() + 10
     with alive.client() as client:
-        while len({client.status(digest=True, replica=name)["digest"] for name in alive.names}) > 1:
+        while len({client.status(digest=True, replica=name).digest for name in alive.names}) > 1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 

@@ -9,6 +9,7 @@ import pytest
 
 from epaxos import AsyncClient, Busy, CasResult, Closed, NoAnswer, Op, OperationFailed, Refused
 from epaxos.client.drivers.wire import Wire
+from epaxos.client.status import Status
 from stub_cluster import Act, StubCluster
 
 T = TypeVar("T")
@@ -45,8 +46,12 @@ def test_all_methods(cluster: StubCluster) -> None:
             results = await client.bulk([Op.increment(b"n"), Op.get(b"none"), Op.increment(b"n")])
             assert [result.value for result in results] == [1, None, 2]
             assert await client.bulk([]) == []
-            assert await client.status(digest=True) == {"name": "alpha", "digest": True}
-            assert await client.status(replica="bravo") == {"name": "bravo", "digest": False}
+            assert await client.status(digest=True) == Status(
+                name="alpha", others={"asked": {"digest": True}}
+            )
+            assert await client.status(replica="bravo") == Status(
+                name="bravo", others={"asked": {"digest": False}}
+            )
             assert client.replicas == ("alpha", "bravo", "charlie")
             assert "tcp://127.0.0.1" in repr(client)
             with pytest.raises(OperationFailed):

@@ -24,6 +24,7 @@ from epaxos import (
     OperationFailed,
     Refused,
 )
+from epaxos.client.status import Status
 from epaxos.statemachine.batch import Batch
 from stub_cluster import Act, StubCluster
 
@@ -110,8 +111,10 @@ def test_a_refused_command_of_a_bulk_call_fails_alone(client: Client) -> None:
 
 
 def test_status(client: Client) -> None:
-    assert client.status() == {"name": "alpha", "digest": False}
-    assert client.status(digest=True, replica="charlie") == {"name": "charlie", "digest": True}
+    assert client.status() == Status(name="alpha", others={"asked": {"digest": False}})
+    assert client.status(digest=True, replica="charlie") == Status(
+        name="charlie", others={"asked": {"digest": True}}
+    )
     with pytest.raises(ConfigError):
         client.status(replica="delta")
 

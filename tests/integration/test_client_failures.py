@@ -264,7 +264,7 @@ def test_a_signal_handler_may_call(cluster: StubCluster, client: Client, method:
         elif method == "bulk":
             seen.extend(result.unwrap() for result in client.bulk([Op.increment(b"bulk")] * 3))
         elif method == "status":
-            seen.append(client.status(replica="bravo")["name"])
+            seen.append(client.status(replica="bravo").name)
         else:
             with pytest.raises(NoAnswer):
                 client.put(b"k", b"v", timeout=0.01)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, OperationFailed, Refused
+from epaxos.client.status import Status
 from epaxos.commit import ClusterVotes, Manager, Outcome, Transaction, Vote
 from epaxos.protocol.commit import key_of
 from live_cluster import ClusterMaker
@@ -74,7 +74,7 @@ def test_every_method_of_both_clients(cluster: ClusterMaker) -> None:
             numbers = await asyncio.gather(*(client.increment(b"n") for _ in range(300)))
             assert sorted(numbers) == list(range(2501, 2801))
             statuses = [await client.status(replica=name, digest=True) for name in client.replicas]
-            assert [status["name"] for status in statuses] == ["alpha", "bravo", "charlie"]
+            assert [status.name for status in statuses] == ["alpha", "bravo", "charlie"]
 
     with alive.client("bravo") as client:
         blocking(client)
@@ -106,8 +106,8 @@ def test_calls_survive_the_death_of_their_replica_and_execute_once(cluster: Clus
     assert len(numbers) <= total <= len(numbers) + sum(doubtful for _, doubtful in outcomes)
 
 
-def _kept(status: dict[str, Any]) -> bool:
-    return bool(status["sessions"] + status["remembered"])
+def _kept(status: Status) -> bool:
+    return bool(status.sessions + status.remembered)
 
 
 def test_sessions_of_clients_that_are_gone_end_and_those_that_were_silent_begin_anew(
@@ -128,5 +128,5 @@ def test_sessions_of_clients_that_are_gone_end_and_those_that_were_silent_begin_
         assert client.increment(b"n") == 2
         assert [result.value for result in client.bulk([Op.increment(b"n")] * 10)] == list(range(3, 13))
         statuses = [client.status(replica=name, digest=True) for name in client.replicas]
-        assert all(status["generation"] > 10 for status in statuses)
+        assert all(status.generation > 10 for status in statuses)
         assert client.get(b"m") == b"20"

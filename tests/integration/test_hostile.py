@@ -253,7 +253,7 @@ def test_second_replica_of_a_name_is_refused(cluster: ClusterMaker) -> None:
         second = first.spawn("serve", "--config", str(file), "--name", "alpha", log="second.log")
         assert second.wait() == 1
         assert client.increment(b"count") == 1
-        assert client.status()["peers"]["bravo"]["online"]
+        assert client.status().peers["bravo"].online
     [line] = lines_with(second.printed, "epaxos: ")
     assert ": alpha is another one than the alpha heard before" in line
     assert "refused by " in line

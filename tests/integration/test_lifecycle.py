@@ -74,7 +74,7 @@ def test_a_directory_that_goes_is_a_failed_disk(cluster: ClusterMaker, *, moved:
         else:
             shutil.rmtree(place)
         client.put(b"key", b"after")
-        assert client.status(replica="bravo")["executed"][0] == client.status(replica="alpha")["executed"][0]
+        assert client.status(replica="bravo").executed[0] == client.status(replica="alpha").executed[0]
     line = wait_for_log(alive, "alpha", "the disk failed, so this replica takes no part any more")
     assert f"{place} was moved or removed while the replica used it" in line
     assert alive.process("alpha").stop() == 0

@@ -110,7 +110,7 @@ class StubReplica(threading.Thread):
             return
         if frame.kind == Kind.STATUS:
             number, question = msgpack.unpackb(frame.body)
-            told = {"generation": 0} if question.get("brief") else {"name": self._name, **question}
+            told = {"generation": 0} if question.get("brief") else {"name": self._name, "asked": question}
             self._answer(sender, Kind.STATUS_REPLY, number, told)
         else:
             self._take_batch(sender, decode_batch(frame.body))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Final, Generic
+from typing import Final, Generic
 
 from epaxos.client.commands import Op, Result, T, as_columns, decode, only_reads, weigh
 from epaxos.client.options import Options, check_timeout
@@ -20,6 +20,7 @@ from epaxos.client.session.core import Session
 from epaxos.client.session.questions import Question
 from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket, Uncopied
+from epaxos.client.status import Status
 from epaxos.errors import ClientError, Closed, Refused
 
 _FIRST_PACE: Final = 4  # frames under way of one bulk call, at the beginning
@@ -200,7 +201,7 @@ class Bulk(Call, Generic[T]):
         return list(chain.from_iterable(self._results))
 
 
-class Status(Call):
+class AskStatus(Call):
     """A question for the status of a replica, or of the one in use where that is None."""
 
     __slots__ = ("_digest", "_question", "_replica")
@@ -229,7 +230,7 @@ class Status(Call):
         if self._question is None:
             self.error = fate.failed(None, reason)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Status:
         """The status.
 
         Raises:
@@ -240,7 +241,7 @@ class Status(Call):
         if error is not None:
             raise error
         assert question is not None
-        return question.status
+        return Status.of(question.status)
 
 
 def parts_of(operations: Sequence[Op[T]], options: Options) -> list[Sequence[Op[T]]]:

@@ -14,7 +14,7 @@ from epaxos.client.session import fate
 from epaxos.client.session.answers import Status
 from epaxos.client.session.outbox import Name
 from epaxos.client.session.questions import Question
-from epaxos.client.session.state import State
+from epaxos.client.session.state import LOG, State
 from epaxos.client.session.tickets import Waiter
 from epaxos.errors import ClientError
 
@@ -72,6 +72,7 @@ class Beginning(Generic[Waiter]):
         self.unready.clear()
         if self._over:
             self._over = False
+            LOG.info("replicas have forgotten the session of this client; beginning another")
             state.id = state.random.getrandbits(64) or 1
             for ticket in list(state.ledger.waiting.values()):
                 ticket.sealed = None

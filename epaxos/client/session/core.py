@@ -36,7 +36,7 @@ from epaxos.client.session.beginning import Beginning
 from epaxos.client.session.outbox import Name, Outgoing
 from epaxos.client.session.questions import Question
 from epaxos.client.session.receiver import Receiver
-from epaxos.client.session.state import Finished, State
+from epaxos.client.session.state import LOG, Finished, State
 from epaxos.client.session.tickets import Flight, Rest, Ticket, Uncopied, Waiter
 from epaxos.errors import Refused
 from epaxos.statemachine.batch import Argument, encode_batch
@@ -227,10 +227,16 @@ class Session(Uncopied, Generic[Waiter]):
     def rise(self, replica: int) -> None:
         """There is a connection now."""
         self._routes.rise(replica)
+        LOG.info("connected to %s", self._options.names[replica])
 
     def fall(self, replica: int) -> None:
         """The connection is gone: what was under way over it goes elsewhere."""
-        self.retries["lost"] += self._outbox.lost(replica)
+        was_up, again = self.is_up(replica), self._outbox.lost(replica)
+        self.retries["lost"] += again
+        if was_up:
+            LOG.info(
+                "lost the connection to %s; %d commands go elsewhere", self._options.names[replica], again
+            )
 
     def hindered(self, replica: int, trouble: str) -> None:
         """Why there is no connection."""
@@ -278,6 +284,8 @@ class Session(Uncopied, Generic[Waiter]):
                 self._routes.silent(flight.replica, now)
                 self._ledger.leave(ticket)
                 self.retries["silent"] += ticket.count
+                silent = self._options.names[flight.replica]
+                LOG.info("%s is silent; sending %d commands again", silent, ticket.count)
                 self._outbox.add_again(ticket)
         remaining = flight.remaining()
         if remaining:

@@ -7,7 +7,7 @@ from typing import Final, Generic
 
 from epaxos.client.session import answers, fate
 from epaxos.client.session.beginning import Beginning
-from epaxos.client.session.state import State
+from epaxos.client.session.state import LOG, State
 from epaxos.client.session.tickets import Ticket, Waiter
 from epaxos.errors import FrameError
 from epaxos.statemachine.operations import Outcome
@@ -101,6 +101,7 @@ class Receiver(Generic[Waiter]):
         """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
         client, first, count = busy
         if self._is_ours(client, replica):
+            LOG.debug("%s is busy; %d commands rest", self._state.options.names[replica], count)
             self._rest_unwanted(self._turned_away(replica, first, count), "no room for it", now)
 
     def _on_away(self, replica: int, away: answers.Away, now: float) -> None:
@@ -109,6 +110,7 @@ class Receiver(Generic[Waiter]):
         if (count or client != self._state.id) and not self._is_ours(client, replica):
             return
         self._state.routes.silent(replica, now)
+        LOG.info("%s sends clients elsewhere: %s", self._state.options.names[replica], text)
         turned_away = self._turned_away(replica, first, count)
         if turned_away and self._state.routes.untried(turned_away[0].tried):
             for ticket in turned_away:

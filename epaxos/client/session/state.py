@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from random import Random
 from typing import Final, Generic, TypeAlias
 
@@ -12,6 +13,11 @@ from epaxos.client.session.questions import Question, Questions
 from epaxos.client.session.routes import Routes
 from epaxos.client.session.tickets import Ledger, Rest, Ticket, Uncopied, Waiter
 from epaxos.errors import ClientError
+
+LOG: Final = logging.getLogger("epaxos.client")
+"""What users may want to know of a client at work: INFO where replicas are found, lost or silent, DEBUG where busy.
+Nothing is worth a warning: what concerns a call is raised from it."""
+LOG.addHandler(logging.NullHandler())
 
 Finished: TypeAlias = "Ticket[Waiter] | Question[Waiter]"
 

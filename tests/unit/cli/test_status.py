@@ -16,6 +16,7 @@ from rich.console import Console
 
 from epaxos.cli import status
 from epaxos.cli.survey import Survey
+from epaxos.client.status import Status
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, Refused
 
@@ -58,13 +59,13 @@ class FakeClient:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def status(self, *, replica: str, digest: bool, timeout: float) -> dict[str, Any]:  # noqa: ASYNC109
+    async def status(self, *, replica: str, digest: bool, timeout: float) -> Status:  # noqa: ASYNC109
         self.asked.append((replica, digest, timeout))
         await self.together.wait()
         found = self.answers[replica]
         if isinstance(found, ClientError):
             raise found
-        return found | ({"digest": "d1"} if digest else {})
+        return Status.of(found | ({"digest": "d1"} if digest else {}))
 
 
 @pytest.fixture(autouse=True)
@@ -248,13 +249,17 @@ def test_json(run: Run, fake: type[FakeClient]) -> None:
     fake.answers["bravo"] = NoAnswer("no answer from bravo within 2 s")
     result = run("status", "--json")
     assert (result.exit_code, result.stderr) == (1, "")
+    alpha, charlie = (
+        json.loads(json.dumps(Status.of(answer(name) | {"digest": "d1"}).as_dict()))
+        for name in ("alpha", "charlie")
+    )
     assert json.loads(result.stdout) == {
         "cluster": "local",
         "quorum": {"needed": 2, "heard": 2, "spare": 0},
         "replicas": [
-            {"reachable": True, **answer("alpha"), "behind": 1, "digest": "d1"},
+            {"reachable": True, **alpha, "behind": 1},
             {"name": "bravo", "reachable": False, "error": "no answer from bravo within 2 s"},
-            {"reachable": True, **answer("charlie"), "behind": 1, "digest": "d1"},
+            {"reachable": True, **charlie, "behind": 1},
         ],
     }
 
@@ -263,7 +268,7 @@ def interrupt_after(fake: type[FakeClient], surveys: int, monkeypatch: pytest.Mo
     """Press Ctrl-C once so many surveys have been made."""
     ask = fake.status
 
-    async def counting(self: FakeClient, **options: Any) -> dict[str, Any]:
+    async def counting(self: FakeClient, **options: Any) -> Status:
         if len(self.asked) == 3 * surveys:
             signal.raise_signal(signal.SIGINT)
         return await ask(self, **options)

@@ -241,6 +241,24 @@ def test_a_lost_connection_sends_on_to_the_next_replica_at_once() -> None:
     assert error_of(ticket).may_have_executed
 
 
+def test_what_becomes_of_replicas_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "epaxos.client")
+    rig = Rig()
+    rig.put()
+    sent = rig.only()
+    rig.receive(0, Kind.BUSY, rig.session.id, sent.batch.first, 1)
+    rig.until_next_event()
+    rig.session.fall(1)
+    rig.receive(2, Kind.AWAY, rig.session.id, 0, 0, "it is stopping")
+    assert [
+        (record.levelname, record.message) for record in caplog.records if "connected" not in record.message
+    ] == [
+        ("DEBUG", "alpha is busy; 1 commands rest"),
+        ("INFO", "lost the connection to bravo; 1 commands go elsewhere"),
+        ("INFO", "charlie sends clients elsewhere: it is stopping"),
+    ]
+
+
 def test_a_frame_that_the_socket_did_not_take_was_not_sent() -> None:
     rig = Rig(1, timeout=1.0)
     ticket = rig.put()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.status import Status
 from epaxos.config import Config
 from epaxos.errors import ClientError
 
@@ -46,13 +47,13 @@ async def settle(
             await tick()
 
 
-def _status(answer: dict[str, Any] | BaseException) -> dict[str, Any]:
+def _status(answer: Status | BaseException) -> dict[str, Any]:
     """A replica's status, or `error`, why there is none."""
     if isinstance(answer, ClientError):
         return {"error": str(answer)}
     if isinstance(answer, BaseException):
         raise answer
-    return answer
+    return answer.as_dict()
 
 
 def disagreement(statuses: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,0 +1,133 @@
+"""What a replica tells of itself, as `Client.status` returns it; `epaxos.actors.status` makes the map it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """A peer as a replica sees it.
+
+    online         it is heard, and hears
+    trouble        why there is no connection, if that is known
+    round_trip_s   seconds there and back, as measured lately; None before
+    last_heard_s   seconds since something came from it; None before
+    """
+
+    online: bool = False
+    trouble: str | None = None
+    round_trip_s: float | None = None
+    last_heard_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long a replica's own instances took from proposal to execution, in seconds: a histogram.
+
+    `counts[i]` are those above `bounds_s[i - 1]` and up to `bounds_s[i]`; the last one those above all bounds.
+    """
+
+    bounds_s: Sequence[float] = ()
+    counts: Sequence[int] = ()
+    sum_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """How far a replica is in fetching the checkpoint of a `peer`: the stage, and what of it has come."""
+
+    peer: str = ""
+    stage: str = ""
+    rows: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The status of one replica. What it did not tell has the value that stands here.
+
+    name, row, pid, version, uptime_s   which replica, of which version, for how long (seconds)
+    cluster, fingerprint, epoch, protocol   which cluster, and how it is run
+    reasons             why it does not serve, empty if it does
+    quorum              how many replicas a commit takes, itself included
+    leader, ballot      who orders commands, where the protocol has a leader
+    committed, executed, seen   of each row of the log, the slot up to which all instances are so here; -1 for none
+    pending             instances that are known here and not executed
+    in_flight           own instances that are not decided
+    proposals, commits, fast_path_ratio   own commands so far, own instances by path, and the share on the fast one
+    executed_commands   commands that have executed here
+    keys, sessions, generation   keys with a value, clients, and collections of their sessions so far
+    latency, peers, catch_up   see the classes
+    storage, storage_bytes, storage_failed   the engine, its size on disk, and what is wrong with it
+    checkpoint, checkpoint_refused, truncated, remembered   up to where all is in a checkpoint, why there is none, up to
+                        where the log is gone, and how many instances it holds
+    digest              of the state, sessions included, if asked for and had
+    others              what this version of the library does not know
+    """
+
+    name: str = ""
+    row: int = 0
+    pid: int | None = None
+    version: str = ""
+    uptime_s: float = 0.0
+    cluster: str = ""
+    fingerprint: str = ""
+    epoch: int = 0
+    protocol: str = ""
+    reasons: Sequence[str] = ()
+    quorum: int = 0
+    leader: str | None = None
+    ballot: int = 0
+    committed: Sequence[int] = ()
+    executed: Sequence[int] = ()
+    seen: Sequence[int] = ()
+    pending: int = 0
+    in_flight: int = 0
+    proposals: int = 0
+    commits: Mapping[str, int] = field(default_factory=dict)
+    fast_path_ratio: float | None = None
+    executed_commands: int = 0
+    keys: int = 0
+    sessions: int = 0
+    generation: int = 0
+    latency: Latency = field(default_factory=Latency)
+    peers: Mapping[str, PeerState] = field(default_factory=dict)
+    catch_up: CatchUp | None = None
+    storage: str = ""
+    storage_bytes: int = 0
+    storage_failed: str | None = None
+    checkpoint: Sequence[int] = ()
+    checkpoint_refused: str | None = None
+    truncated: Sequence[int] = ()
+    remembered: int = 0
+    digest: str | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Status:
+        """The status that a replica told."""
+        known = _known(cls, told)
+        if "latency" in known:
+            known["latency"] = Latency(**_known(Latency, known["latency"]))
+        if "peers" in known:
+            known["peers"] = {
+                name: PeerState(**_known(PeerState, state)) for name, state in known["peers"].items()
+            }
+        if known.get("catch_up") is not None:
+            known["catch_up"] = CatchUp(**_known(CatchUp, known["catch_up"]))
+        return cls(**known, others={key: value for key, value in told.items() if key not in known})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as a map of maps, lists, strings and numbers; for JSON."""
+        told: dict[str, Any] = asdict(self)
+        others: dict[str, Any] = told.pop("others")
+        return told | others
+
+
+def _known(kind: type[Status | Latency | PeerState | CatchUp], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a map has a place in a class."""
+    names = {entry.name for entry in fields(kind)} - {"others"}
+    return {key: value for key, value in told.items() if key in names}
