@@ -22,7 +22,7 @@ from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, Payload, decode
 from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.sessions import BatchResult, weigh_value, weigh_values
+from epaxos.statemachine.results import BatchResult, weigh_value, weigh_values
 from epaxos.transport.framing import Body, Kind, open_frame, seal
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Clients:
 
     A retry of the same commands that are under way here is not proposed again: it only says where the answer
     must go. A client may also group commands anew when it retries; such a frame is another one, is proposed and
-    answered by itself, and what of it has executed by then is not executed again (`statemachine.sessions`).
+    answered by itself, and what of it has executed by then is not executed again (`statemachine.session`).
 
     `_frames` has each frame under way, `_wanted` for the commands of each proposal under way the frames that
     wait for its results. `ended` tells the generation if a batch is one of a session that has ended, else None.

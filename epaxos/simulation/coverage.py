@@ -15,7 +15,7 @@ from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.replica import Replica
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 CASES: Final = range(2, 14)
 """The cases in the decision of a recovery (protocol 4.7). In case 1 a replica that knows the decision answers with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from epaxos.statemachine.batch import Argument, Limits
-from epaxos.statemachine.sessions import Value
+from epaxos.statemachine.results import Value
 from epaxos.statemachine.store import Store
 
 _KEY: Final = b"v"

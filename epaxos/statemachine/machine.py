@@ -26,7 +26,9 @@ from epaxos.statemachine.batch import (
 )
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value, as_column
+from epaxos.statemachine.results import BatchResult, Value, as_column
+from epaxos.statemachine.session import Session
+from epaxos.statemachine.sessions import Budget, Sessions
 from epaxos.statemachine.store import Frozen, Store
 from epaxos.statemachine.transactions import Transactions
 

@@ -1,18 +1,4 @@
-"""Client sessions: every command of a client executes once, however often and in whatever grouping it comes.
-
-Commands that do not conflict execute in different orders on different replicas. "Everything below the
-client's acknowledged number has executed" is therefore no ground for skipping a command: the acknowledgement
-may overtake an older, unrelated command on some replica, which would skip it while its peers apply it. So a
-session remembers exactly which request numbers have executed *here*, as an interval set that is never
-shortened, and the acknowledged number does one thing only: it lets kept results go.
-
-**A duplicate whose result is gone** is answered with outcome FORGOTTEN. Below the client's `acked` no caller can see
-that: the answer came already, so the client drops this one. Above it a result goes only where the unacknowledged ones
-are more than `Budget` allows, the oldest first; its caller learns that the command executed, and no more.
-That costs a client who has much under way and loses an answer at the same time. What is kept is no part of what
-replicas agree on, since acknowledgements reach them in different orders anyway, so each may let go by itself; that a
-command has executed is never let go. A result that says no more than DONE takes no room: it stands in an interval set
-of its own, which most of the time is one interval a session.
+"""The sessions of all clients: who has one, when it ends, and what a checkpoint takes of them.
 
 **Sessions end** (protocol 4.13). `generation` counts the collections that have executed, which conflict with every
 command: so how many had executed before a command is the same on every replica. A session that has executed nothing
@@ -23,50 +9,17 @@ ends as EXPIRED. So a retry that comes too late never executes a second time.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
-from operator import attrgetter
-from types import NoneType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine import intervals
-from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.session import Session, load_row
 
 if TYPE_CHECKING:
     from epaxos.statemachine.batch import Heads
 
-Value: TypeAlias = "bytes | int | list[object] | None"
-
 WINDOW: Final = 10
 """The collections during which a session may be idle; the same on every replica of a cluster."""
-
-_HEAD: Final = 128  # bytes that a kept result takes beside outcomes and values, about
-_FIRST: Final = attrgetter("first")
-_END: Final = attrgetter("end")
-_NUMBERS: Final = {int, NoneType}
-_STRINGS: Final = {bytes, NoneType}
-_FORGOTTEN: Final = bytes([Outcome.FORGOTTEN])
-_DONE: Final = bytes([Outcome.DONE])
-_NUMBER_END: Final = 2**64  # one past what an exported number may be
-
-
-class BatchResult(NamedTuple):
-    """What the commands of a batch came to: the body of a REPLY, in its order.
-
-    `outcomes` holds one `Outcome` per command from request number `first` on; `values` one value per
-    command, or None if all values are None. A session may keep the same object: never change `values`.
-    """
-
-    client: int
-    first: int
-    outcomes: bytes
-    values: list[Value] | None
-
-    @property
-    def end(self) -> int:
-        """One past the last request number."""
-        return self.first + len(self.outcomes)
 
 
 class Budget(NamedTuple):
@@ -74,99 +27,6 @@ class Budget(NamedTuple):
 
     session: int = 32 * 1024 * 1024
     total: int = 256 * 1024 * 1024
-
-
-class Session:
-    """The executed request numbers of one client, and the results it has not acknowledged.
-
-    `executed` is an interval set (`statemachine.intervals`), and so is `done`: those of them that came to DONE, without
-    a value. The other results are in `kept`, sorted by request number and disjoint, since a number executes once. They
-    take about `weight` bytes, of which the table of all sessions has taken account of `settled`. `last` is the
-    generation in which it last executed a batch.
-    """
-
-    __slots__ = ("acked", "done", "executed", "kept", "last", "settled", "weight")
-
-    def __init__(self, last: int = 0) -> None:
-        self.acked = 0
-        self.last = last
-        self.executed: list[int] = []
-        self.done: list[int] = []
-        self.kept: list[BatchResult] = []
-        self.weight = 0
-        self.settled = 0
-
-    def acknowledge(self, acked: int) -> None:
-        """Drop the results of which all numbers are below `acked`."""
-        if acked <= self.acked:
-            return
-        self.acked = acked
-        gone = 0
-        for result in self.kept:
-            if result.first >= acked or result.end > acked:
-                break
-            gone += 1
-            self.weight -= _weigh(result)
-        del self.kept[:gone]
-        done = self.done
-        while done and done[1] <= acked:
-            del done[:2]
-
-    def forget(self, most: int) -> None:
-        """Drop the oldest results until the rest takes `most` bytes, or until one is left."""
-        gone = 0
-        while self.weight > most and gone < len(self.kept) - 1:
-            self.weight -= _weigh(self.kept[gone])
-            gone += 1
-        del self.kept[:gone]
-
-    def claim(self, first: int, end: int) -> bool:
-        """Mark the numbers from `first` up to, not including, `end` as executed, if none of them is yet.
-
-        Returns whether they are marked; if not, nothing has changed and at least one is a duplicate.
-        """
-        executed = self.executed
-        if executed and executed[-1] == first:
-            executed[-1] = end
-            return True
-        if not intervals.is_free(executed, first, end):
-            return False
-        intervals.add(executed, first, end)
-        return True
-
-    def missing(self, first: int, end: int) -> list[tuple[int, int]]:
-        """The parts of the interval from `first` to `end` that have not executed, ascending."""
-        return intervals.missing(self.executed, first, end)
-
-    def keep(self, result: BatchResult) -> None:
-        """Keep the result of a claimed interval until it is acknowledged, if it has not been already."""
-        kept = self.kept
-        if result.first < self.acked and result.end <= self.acked:
-            return
-        if result.values is None and not any(result.outcomes):
-            intervals.add(self.done, result.first, result.end)
-            return
-        self.weight += _weigh(result)
-        if not kept or kept[-1].first < result.first:
-            kept.append(result)
-        else:
-            insort(kept, result, key=_FIRST)
-
-    def recall(self, client: int, first: int, end: int) -> BatchResult:
-        """The kept results of the numbers from `first` to `end`; FORGOTTEN where none is kept."""
-        outcomes = bytearray(_DONE * (end - first))
-        for gone, back in intervals.missing(self.done, first, end):
-            outcomes[gone - first : back - first] = _FORGOTTEN * (back - gone)
-        values: list[Value] = [None] * (end - first)
-        start = bisect_right(self.kept, first, key=_END)
-        stop = bisect_left(self.kept, end, key=_FIRST)
-        for result in self.kept[start:stop]:
-            part = _part(result, max(first, result.first), min(end, result.end))
-            place = slice(part.first - first, part.end - first)
-            outcomes[place] = part.outcomes
-            if part.values is not None:
-                values[place] = part.values
-        return BatchResult(client, first, bytes(outcomes), as_column(values))
 
 
 _DEFAULT_BUDGET: Final = Budget()
@@ -363,10 +223,7 @@ class Sessions:
 
     def _export(self, client: int) -> list[object]:
         session = self._table.get(client)
-        if session is None:
-            return [client]
-        kept = [[*result[1:]] for result in session.kept]
-        return [client, session.acked, session.executed.copy(), session.done.copy(), kept, session.last]
+        return [client] if session is None else [client, *session.row()]
 
     @classmethod
     def load(
@@ -386,7 +243,7 @@ class Sessions:
         sessions = cls(budget, window)
         sessions.generation = generation
         for row in exported:
-            client, session = _load_row(row)
+            client, session = load_row(row)
             if client in sessions._table:
                 raise FrameError("malformed", f"not a table of sessions: client {client} has two rows")
             sessions._table[client] = session
@@ -403,105 +260,5 @@ class Sessions:
         for client, theirs in other._table.items():
             if theirs.last >= self.generation - self.window:
                 ours = self.open(client)
-                _merge_session(ours, theirs)
+                ours.merge(theirs)
                 self.settle(client, ours)
-
-
-def weigh_value(value: object) -> int:
-    """The length of a result as msgpack, at most."""
-    if isinstance(value, bytes):
-        return len(value) + 5
-    if isinstance(value, list):
-        return 5 + sum(map(weigh_value, value))
-    return 9
-
-
-def weigh_values(values: list[Value]) -> int:
-    """The length of some results as msgpack, at most; by whole columns where they are alike."""
-    kinds = set(map(type, values))
-    if kinds <= _NUMBERS:
-        return 9 * len(values)
-    if kinds <= _STRINGS:
-        return 5 * len(values) + sum(map(len, filter(None, values)))  # type: ignore[arg-type]  # all bytes
-    return sum(map(weigh_value, values))
-
-
-def _weigh(result: BatchResult) -> int:
-    return _HEAD + len(result.outcomes) + (0 if result.values is None else weigh_values(result.values))
-
-
-def as_column(values: list[Value]) -> list[Value] | None:
-    """A reply's column of values: None where all values are None."""
-    return None if all(value is None for value in values) else values
-
-
-def _part(result: BatchResult, first: int, end: int) -> BatchResult:
-    """The results of the numbers from `first` up to, not including, `end`, all of which `result` holds."""
-    place = slice(first - result.first, end - result.first)
-    values = None if result.values is None else result.values[place]
-    return BatchResult(result.client, first, result.outcomes[place], values)
-
-
-def _merge_session(ours: Session, theirs: Session) -> None:
-    ours.last = max(ours.last, theirs.last)
-    for first, end in intervals.pairs(theirs.executed):
-        intervals.add(ours.executed, first, end)
-    for first, end in intervals.pairs(theirs.done):
-        intervals.add(ours.done, first, end)
-    covered: list[int] = []
-    for result in ours.kept:
-        intervals.add(covered, result.first, result.end)
-    for result in theirs.kept:
-        for first, end in intervals.missing(covered, result.first, result.end):
-            ours.keep(_part(result, first, end))
-    ours.acknowledge(theirs.acked)
-
-
-def _load_row(row: object) -> tuple[int, Session]:
-    if type(row) is not list or len(row) != 6:
-        raise FrameError("malformed", "not a table of sessions: a row has six fields")
-    client, acked, executed, done, kept, last = row
-    if not (
-        _are_numbers([client, last, acked])
-        and executed
-        and _is_set(executed)
-        and _is_set(done)
-        and type(kept) is list
-    ):
-        raise FrameError("malformed", "not a table of sessions: wrong type or number out of range")
-    session = Session(last)
-    session.acked = acked
-    session.executed = executed
-    session.done = done
-    if any(session.missing(first, end) for first, end in intervals.pairs(done)):
-        raise FrameError("malformed", f"session {client} has done what has not executed")
-    end = 0
-    for entry in kept:
-        result = _load_result(client, entry)
-        if result.first < end or session.missing(result.first, result.end):
-            raise FrameError("malformed", f"session {client} keeps a result out of order or not executed")
-        session.keep(result)
-        end = result.end
-    return client, session
-
-
-def _load_result(client: int, entry: object) -> BatchResult:
-    if type(entry) is not list or len(entry) != 3:
-        raise FrameError("malformed", f"session {client}: a kept result has three fields")
-    first, outcomes, values = entry
-    if not (
-        _are_numbers([first])
-        and type(outcomes) is bytes
-        and outcomes
-        and (values is None or (type(values) is list and len(values) == len(outcomes)))
-    ):
-        raise FrameError("malformed", f"session {client}: columns of wrong type or length")
-    return BatchResult(client, first, outcomes, values)
-
-
-def _are_numbers(numbers: Sequence[object]) -> bool:
-    return all(type(number) is int and 0 <= number < _NUMBER_END for number in numbers)
-
-
-def _is_set(bounds: object) -> bool:
-    return type(bounds) is list and _are_numbers(bounds) and intervals.is_canonical(bounds)

@@ -35,7 +35,7 @@ from epaxos.statemachine.operations import (
     Operation,
     Outcome,
 )
-from epaxos.statemachine.sessions import Value, as_column, weigh_value
+from epaxos.statemachine.results import Value, as_column, weigh_value
 
 Result: TypeAlias = "tuple[int, Value]"
 Handler: TypeAlias = Callable[[bytes, Argument], Result]

@@ -25,7 +25,7 @@ the transaction of a coordinator that died.
 **A vote stands for ever, its record does not.** A PREPARE that comes late must not vote after a VOTE was told that
 there is none, or again after its record was forgotten: another group may have dropped its part meanwhile, and the
 coordinator, who has that group's earlier answer, would take both for a commit. So PREPARE and VOTE claim the
-transaction's number in the coordinator's session (`statemachine.sessions`), which remembers exactly which numbers were
+transaction's number in the coordinator's session (`statemachine.session`), which remembers exactly which numbers were
 claimed, and ends as all sessions do; a PREPARE of a session that has ended votes ABORTED. So such a vote needs no
 record. Where the number is claimed or the session has ended, and no record stands, VOTE tells nothing: the group voted
 ABORTED, or the transaction is over everywhere (`groups.transaction`, rule 4). It does not answer FORGOTTEN: so answers
@@ -56,7 +56,8 @@ from epaxos.statemachine.batch import (
     resolved_keys,
 )
 from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORD_KEY, RECORDS, Operation, Outcome
-from epaxos.statemachine.sessions import Sessions, Value
+from epaxos.statemachine.results import Value
+from epaxos.statemachine.sessions import Sessions
 from epaxos.statemachine.store import Result, Store
 
 _INVALID: Final[Result] = (int(Outcome.ABORTED), None)

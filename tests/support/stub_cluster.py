@@ -26,7 +26,7 @@ from epaxos.statemachine.batch import Batch, Limits, decode_batch, make_payload
 from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 from epaxos.transport.framing import Kind, open_frame, seal
 
 MAX_FRAME = 2**25

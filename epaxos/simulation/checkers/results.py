@@ -19,7 +19,7 @@ from epaxos.simulation.checkers.transactions import Transactions
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 _FORGOTTEN: Result = (int(Outcome.FORGOTTEN), None)
 _UNTOLD: Result = (int(Outcome.UNTOLD), None)

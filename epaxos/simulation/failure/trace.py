@@ -21,7 +21,7 @@ from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine import operations
 from epaxos.statemachine.batch import Payload
 from epaxos.statemachine.operations import Operation
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 QUIET: Final = frozenset({"Beacon", "Echo"})
 """Messages that go at intervals; a trace shows them only if asked for everything."""

@@ -10,7 +10,7 @@ from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import Operation
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 HOT_KEY: Final = b"hot"
 """The key on which commands conflict; no client has it to itself."""

@@ -15,7 +15,7 @@ from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 
 class Surroundings(NamedTuple):

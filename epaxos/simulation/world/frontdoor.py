@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Options
 from epaxos.statemachine.batch import Batch, Bounds, Payload, make_payload
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 Answer: TypeAlias = Callable[[BatchResult, Row], None]
 """Takes the result of a frame, or of a part of it, and the replica that it comes from."""

@@ -9,7 +9,7 @@ from epaxos.protocol.contract import Component, Effects, Event
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.simulation.checkers.call import Call
-from epaxos.statemachine.sessions import BatchResult
+from epaxos.statemachine.results import BatchResult
 
 
 class Observer:

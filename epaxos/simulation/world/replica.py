@@ -48,7 +48,8 @@ from epaxos.simulation.world.post import Post
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload, make_collection
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.sessions import BatchResult, Budget
+from epaxos.statemachine.results import BatchResult
+from epaxos.statemachine.sessions import Budget
 
 MakeCore: TypeAlias = Callable[[Any, Any, Durable], Core[Any]]
 """Makes a core from settings of its protocol, a seeded generator and what is durable."""

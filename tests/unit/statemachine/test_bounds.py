@@ -21,7 +21,8 @@ from epaxos.statemachine.batch import (
 )
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.sessions import BatchResult, Budget
+from epaxos.statemachine.results import BatchResult
+from epaxos.statemachine.sessions import Budget
 
 ALICE, BOB = 1, 2
 Command = tuple[int, bytes, Argument]

@@ -21,7 +21,8 @@ from epaxos.statemachine.batch import (
 )
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.sessions import WINDOW, BatchResult
+from epaxos.statemachine.results import BatchResult
+from epaxos.statemachine.sessions import WINDOW
 
 ALICE, BOB = 2**63, 7
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from epaxos.errors import FrameError, InvariantError
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.sessions import BatchResult, Budget, Session, Sessions, Value
+from epaxos.statemachine.results import BatchResult, Value
+from epaxos.statemachine.session import Session
+from epaxos.statemachine.sessions import Budget, Sessions
 
 CLIENT = 2**64 - 1
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from epaxos.statemachine import store as store_module
 from epaxos.statemachine.batch import Argument, Limits
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
-from epaxos.statemachine.sessions import Value
+from epaxos.statemachine.results import Value
 from epaxos.statemachine.store import Frozen, Store
 
 LIMITS = Limits(key=8, value=24, pause=100)

@@ -8,6 +8,7 @@ from mutants.mutation import Draw, Mutant, Patch
 
 _CONFLICTS: Final = "epaxos.protocol.epaxos.conflicts"
 _CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
+_SESSION: Final = "epaxos.statemachine.session"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
 _TESTS: Final = "tests/unit/protocol/test_collections.py::"
 _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
@@ -226,7 +227,7 @@ SESSIONS: Final = (
         "last-use-not-merged",
         "a session that a peer has used later than this replica ends with this replica's last use",
         "4.10, 4.13",
-        (Patch(_SESSIONS, "    ours.last = max(ours.last, theirs.last)\n", ""),),
+        (Patch(_SESSION, "        self.last = max(self.last, theirs.last)\n", ""),),
         draw=ENDING,
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Mutants of execution, answers and sessions (protocol 4.9; `statemachine.sessions`)."""
+"""Mutants of execution, answers and sessions (protocol 4.9; `statemachine.session`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mutants.mutation import Mutant, Patch
 
 _EXECUTION: Final = "epaxos.protocol.execution.executor"
 _REPLICA: Final = "epaxos.simulation.world.replica"
+_SESSION: Final = "epaxos.statemachine.session"
 _SESSIONS: Final = "epaxos.statemachine.sessions"
 
 ORDER: Final = (
@@ -134,10 +135,10 @@ SESSIONS: Final = (
     Mutant(
         "watermark-forgets",
         "a session forgets the executed numbers below the client's acknowledged one",
-        "statemachine.sessions",
+        "statemachine.session",
         (
             Patch(
-                _SESSIONS,
+                _SESSION,
                 "        self.acked = acked\n        gone = 0\n",
                 "        self.acked = acked\n"
                 "        self.executed = [\n"
@@ -153,10 +154,10 @@ SESSIONS: Final = (
     Mutant(
         "watermark-skips",
         "a session takes all numbers below the client's acknowledged one for executed",
-        "statemachine.sessions",
+        "statemachine.session",
         (
             Patch(
-                _SESSIONS,
+                _SESSION,
                 "        self.acked = acked\n        gone = 0\n",
                 "        self.acked = acked\n"
                 "        if acked > 1:\n"
