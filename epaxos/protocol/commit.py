@@ -15,6 +15,8 @@ of it. Whoever drives one may stop anywhere, for good. The rules, which `simulat
 4. The registers are removed when every resource has been told the outcome. Who comes then learns nothing but that:
    FORGOTTEN. A resource that has prepared since, for somebody slow, lets go.
 5. To open is tried once: a transaction that opened again after it was over would have no votes.
+6. The first ballot of a vote belongs to its resource (Gray and Lamport's ballot 0): its own vote needs no promises, all
+   others do. It is used once, so only by who surely never voted before, over restarts too.
 """
 
 from __future__ import annotations
@@ -85,11 +87,16 @@ class Open(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """Replace `expected`, or nothing if it is None, by `new`; sent back is what stands then. May be tried again."""
+    """Replace `expected`, or nothing if it is None, by `new`; sent back is what stands then. May be tried again.
+
+    first  nobody else ever asks for this of this register, and it is asked for once: the first try may take the ballot
+           below all others (rule 6)
+    """
 
     key: bytes
     expected: bytes | None
     new: bytes
+    first: bool = False
 
 
 class Read(NamedTuple):
@@ -206,19 +213,23 @@ def begin(transaction: Transaction) -> _Part:
         raise Refused(f"there is another transaction {transaction.id}; an id is used once")
 
 
-def vote(transaction: Transaction, here: Sequence[str]) -> _Part:
-    """Let resources prepare and cast their votes; returns the registers of those, by resource."""
+def vote(transaction: Transaction, here: Sequence[str], *, first: bool) -> _Part:
+    """Let resources prepare and cast their votes; returns the registers of those, by resource.
+
+    first  whether none of them can have been asked to prepare it before, not even before a crash
+    """
     votes = yield [Prepare(name) for name in here]
     cells = yield [
-        Swap(key_of(transaction.id, name), None, found.value) for name, found in zip(here, votes, strict=True)
+        Swap(key_of(transaction.id, name), None, found.value, first)
+        for name, found in zip(here, votes, strict=True)
     ]
     return dict(zip(here, cells, strict=True))
 
 
 def run(transaction: Transaction, here: Sequence[str]) -> Procedure:
-    """A transaction from its beginning to its end; resources that are not `here` are voted for elsewhere."""
+    """A new transaction from its beginning to its end; resources that are not `here` are voted for elsewhere."""
     yield from begin(transaction)
-    cells = yield from vote(transaction, here)
+    cells = yield from vote(transaction, here, first=True)
     return (yield from conclude(transaction, here, cells))
 
 

@@ -277,6 +277,7 @@ class Node:
         timeout: float = 2.0,
         *,
         once: tuple[int, int] | None = None,
+        first: bool = False,
     ) -> Reply:
         """Change a register.
 
@@ -284,6 +285,7 @@ class Node:
         once    (client, number): however often it is proposed, by whichever nodes, it is made once
                 (`protocol.registers.steps.once`). Without it the change gets a number of this node's, so that it can be
                 tried again within the time-out, though not by another call
+        first   one round trip for the first change of a register, see `Want.first`, which says to whom it is allowed
 
         Raises:
             Refused: it cannot be proposed.
@@ -297,7 +299,7 @@ class Node:
         if once is not None or not applied.harmless:
             client, number = (self._client, next(self._numbers)) if once is None else _checked_once(once)
             step = step if applied.reads else once_only(step, client, number)
-        want = Want(USER + key, step, reads=applied.reads, repeatable=True)
+        want = Want(USER + key, step, reads=applied.reads, repeatable=True, first=first and not applied.reads)
         return self._replied(applied, self.begin(want, timeout).result())
 
     def decide(self, name: bytes, value: bytes, timeout: float = 2.0) -> bytes:

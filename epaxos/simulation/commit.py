@@ -127,6 +127,8 @@ class World:
         self.log: list[str] = []
         self.marks: Counter[str] = Counter()
         self.strays: list[Todo] = []
+        self.firsts: dict[bytes, Swap] = {}
+        self.removed: set[bytes] = set()
 
     def start(self, name: str, part: Part) -> Actor:
         """A process begins."""
@@ -137,6 +139,8 @@ class World:
     def step(self, actor: Actor, place: int = 0, result: Any = None) -> None:
         """Do one of the things that a process wants done; `result` is given where the world does not know it."""
         index, todo = actor.todos[place]
+        if isinstance(todo, Swap) and todo.first and self.firsts.setdefault(todo.key, todo) is not todo:
+            _violated("one first vote", f"{actor.name} casts {todo} after {self.firsts[todo.key]}")
         if isinstance(todo, Remove) and len(todo.keys) > 1:
             actor.todos[place] = index, Remove(todo.keys[1:])
             self.perform(Remove(todo.keys[:1]))
@@ -179,6 +183,7 @@ class World:
             case Remove(keys):
                 for key in keys:
                     self.registers.pop(key, None)
+                    self.removed.add(key)
                 return True
             case Prepare(resource):
                 return self._prepare(resource)
@@ -341,7 +346,7 @@ class Run:
         yield from begin(transaction)
         for name in elsewhere:
             self.world.start(name, _vote_and_end(transaction, name))
-        yield from vote(transaction, here)
+        yield from vote(transaction, here, first=True)
         return (yield from recover(transaction, here))
 
     def _step(self, actor: Actor) -> None:
@@ -364,6 +369,12 @@ class Run:
         if world.strays and random.random() < 0.2:
             world.marks["came late"] += 1
             world.perform(world.strays.pop(random.randrange(len(world.strays))))
+        for key in sorted(world.removed & world.firsts.keys()):
+            # The first ballot is below what removals leave: such a register may seem never to have been removed.
+            if random.random() < plan.stray:
+                world.marks["first vote came back"] += 1
+                if world.registers.pop(key, None) is None:
+                    world.registers[key] = world.firsts[key].new
         if random.random() < plan.crash:
             actor = random.choice(world.actors)
             world.strays += [
@@ -422,7 +433,7 @@ class Run:
 
 def _vote_and_end(transaction: Transaction, name: str) -> Part:
     """What a resource with a process of its own does."""
-    yield from vote(transaction, [name])
+    yield from vote(transaction, [name], first=True)
     return (yield from recover(transaction, [name]))
 
 

@@ -25,7 +25,13 @@ def test_seeds_are_clean_and_meet_what_matters() -> None:
         marks += result.marks
     usual = ("committed", "aborted", "forgotten", "killed", "came late", "patience ended", "recovery begun")
     assert all(
-        marks[name] for name in (*usual, "vote cast when all was over", "prepared after it was aborted")
+        marks[name]
+        for name in (
+            *usual,
+            "vote cast when all was over",
+            "prepared after it was aborted",
+            "first vote came back",
+        )
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,8 +22,10 @@ class MemoryVotes:
         self.values: dict[bytes, bytes] = {}
         self.before: list[Exception] = []
         self.after: list[Exception] = []
+        self.firsts: Counter[bytes] = Counter()
 
-    def swap(self, key: bytes, expected: bytes | None, new: bytes) -> bytes | None:
+    def swap(self, key: bytes, expected: bytes | None, new: bytes, *, first: bool = False) -> bytes | None:
+        self.firsts[key] += first
         self.fail(self.before)
         if self.values.get(key) == expected:
             self.values[key] = new
@@ -163,9 +166,11 @@ def test_what_is_tried_again(manager: Manager, votes: MemoryVotes) -> None:
     assert manager.run([Box("a"), Box("b")]).outcome is Outcome.COMMITTED
     transaction = manager.begin(["a"])
     votes.after = [NoAnswer("lost")]
-    manager.vote(transaction, Box("a"))
+    manager.vote(transaction, Box("a"), first=True)
     assert manager.recover(transaction).outcome is Outcome.COMMITTED
     assert manager.counts["tried again"] == 2
+    assert votes.firsts[key_of(transaction.id, "a")] == 1
+    assert not votes.firsts[key_of(transaction.id)]
 
 
 def test_to_begin_is_not_tried_again_in_doubt(manager: Manager, votes: MemoryVotes) -> None:
@@ -253,3 +258,4 @@ def test_over_registers_anybody_recovers_at_the_same_time() -> None:
         assert managers[1].recover(transaction).outcome is Outcome.FORGOTTEN
         assert "abort" in boxes[0].calls
         assert nodes[0].collect().removed == 8
+        assert managers[0].run([Box("d"), Box("e")]).outcome is Outcome.COMMITTED  # below what is removed

@@ -9,6 +9,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.registers.values import (
     AHEAD,
     EMPTY,
+    FIRST,
     VOTERS,
     ZERO,
     Accept,
@@ -85,6 +86,13 @@ class Acceptor:
 
     def _accept(self, request: Accept, cell: Cell | None) -> Taken:
         key, ballot, state, following = request
+        if cell is None and ballot == FIRST:
+            # Nobody has prepared here, so whoever does will hear of it. That a removal here, of this register or
+            # another, has raised the floor says nothing against it: see `Want.first`.
+            return Taken(
+                Accepted(key, FIRST),
+                Cell(key, max(self.floor, FIRST, following), FIRST, state, (FIRST,), self.floor),
+            )
         cell = self._absent(key) if cell is None else cell
         if ballot in cell.voted:
             return Taken(Accepted(key, ballot))  # a second copy

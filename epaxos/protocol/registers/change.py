@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from epaxos.protocol.registers.values import (
     AHEAD,
     EMPTY,
+    FIRST,
     ZERO,
     Accept,
     Accepted,
@@ -150,6 +151,9 @@ class Want(NamedTuple):
     reads       the step changes nothing: to ask what is chosen may be enough
     repeatable  another attempt after one whose outcome is unknown does no harm
     everywhere  all acceptors must take it, and promise nothing beyond: for a removal
+    first       the first attempt takes one round trip, at the ballot FIRST, which nobody has to promise. Whoever wants
+                that is the only one ever to want it of this register, and wants it once, over restarts too. Once the
+                register has been deleted nobody relies on it: a message from before may then be taken again
     """
 
     key: bytes
@@ -157,6 +161,7 @@ class Want(NamedTuple):
     reads: bool = False
     repeatable: bool = False
     everywhere: bool = False
+    first: bool = False
 
 
 class Change:
@@ -205,7 +210,10 @@ class Change:
         # Taken out: whatever becomes of the attempt, only a majority that takes its state gives a promise again.
         known = self._known.pop(self.want.key, None)
         fresh = known is not None and known.version == configuration.version and self.attempts == 1
-        if known is not None and fresh and not self.want.everywhere:
+        if self.want.first and known is None and self.attempts == 1:
+            self.ballot = FIRST
+            self._propose(ZERO, EMPTY, now, asks)
+        elif known is not None and fresh and not self.want.everywhere:
             self.ballot = known.ballot
             self._propose(known.chosen, known.state, now, asks)
         else:

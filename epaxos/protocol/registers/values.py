@@ -23,6 +23,12 @@ class Ballot(NamedTuple):
 ZERO: Final = Ballot(0, 0)
 """Below every ballot that is used."""
 
+FIRST: Final = Ballot(0, 1)
+"""Below every ballot that is prepared: nothing can have been chosen before it, so it needs no promises.
+
+It is for one state of a register, ever (`Want.first`).
+"""
+
 COUNTER_MAX: Final = 2**62
 """No counter is as large: one that is, is a mistake or malice, and would end a register for good."""
 

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from epaxos.protocol.registers.change import Change, Done, Verdict
 from epaxos.protocol.registers.upkeep import Configure
-from epaxos.protocol.registers.values import ZERO, Accepted, Ballot, Cell, Configuration, Promise, State
+from epaxos.protocol.registers.values import (
+    FIRST,
+    ZERO,
+    Accepted,
+    Ballot,
+    Cell,
+    Configuration,
+    Promise,
+    State,
+)
 from epaxos.simulation.checkers.violation import ViolationError
 
 Owner: TypeAlias = "tuple[int, int, int]"
@@ -112,7 +121,8 @@ class Registers:
         before = self._cells.get((row, cell.key))
         if before is None:
             before = Cell(cell.key, self._floors[row], ZERO, cell.state)
-            if cell.promised <= self._floors[row]:
+            # The ballot FIRST is below every floor; those who use it do not rely on what was removed.
+            if cell.promised <= self._floors[row] and cell.accepted != FIRST:
                 _violated("nothing returns", f"acceptor {row} has {cell} again, below {self._floors[row]}")
         if cell.promised < before.promised or cell.accepted < before.accepted:
             _violated("promises", f"acceptor {row} had {before} and has {cell}")

@@ -14,6 +14,8 @@ USUAL: Final = (
     "done in one round trip",
     "done in two round trips",
     "done in more round trips",
+    "done at the first ballot",
+    "first ballot refused",
     "proposal failed",
     "proposal unknown",
     "asked again after doubt",

@@ -30,11 +30,13 @@ from epaxos.protocol.registers.upkeep import (
     resize,
 )
 from epaxos.protocol.registers.values import (
+    FIRST,
     ZERO,
     Accept,
     Ballot,
     Cell,
     Configuration,
+    Conflict,
     List,
     Listed,
     Peek,
@@ -264,6 +266,8 @@ class AcceptorProcess(Process):
                 entries.append(Entry(_FLOOR, str(self.core.floor).encode(), None))
             del self.cells[removed]
             entries.append(Entry(b"c" + removed, None, Gone(removed)))
+        if isinstance(answer, Conflict) and answer.ballot == FIRST:
+            self.world.observer.noted("first ballot refused")
         if isinstance(answer, Removed):
             self.world.observer.noted("register removed" if answer.done else "removal refused")
         self.disk.write(entries, partial(self._send, sender, answer))
@@ -314,6 +318,8 @@ class ProposerProcess(Process):
         for done in asks.done:
             self.world.checker.ended(self.row, self.starts, done)
             self.world.observer.noted(f"{done.verdict.value} in {_TRIPS[min(done.trips, 3)]}")
+            if done.ballot == FIRST:
+                self.world.observer.noted("done at the first ballot")
             self._ends.pop(done.ticket)(done)
         due = self.core.due
         if due is not None and due < self._alarm:

@@ -37,11 +37,15 @@ MIX: Final = {
 
 
 class Asked(NamedTuple):
-    """A command that a client asks a proposer for, by its rank, `think` seconds after the one before it has ended."""
+    """A command that a client asks a proposer for, by its rank, `think` seconds after the one before it has ended.
+
+    `first`  whether nobody else ever asks for this register's first state
+    """
 
     think: float
     proposer: int
     command: Command
+    first: bool = False
 
 
 class Task(NamedTuple):
@@ -64,6 +68,7 @@ class Plan:
     direct      whether a proposer's next change of a register takes one round trip
     numbered    whether changes carry a number, so that a proposer may try them again after doubt
     once        whether clients ask again, elsewhere, for what they do not know of; then changes are numbered
+    firsts      registers whose first state one client may propose without promises; they are not deleted
     scripts     what each client asks for
     """
 
@@ -77,6 +82,7 @@ class Plan:
     direct: bool
     numbered: bool
     once: bool
+    firsts: int
     scripts: tuple[tuple[Asked, ...], ...]
     tasks: tuple[Task, ...]
     faults: tuple[Fault, ...]
@@ -112,7 +118,7 @@ def draw_plan(
     Raises:
         ValueError: an override out of its range.
     """
-    random = stream(seed, "registers")
+    random, random_firsts = stream(seed, "registers"), stream(seed, "firsts")
     n = (
         random.choices((1, 2, 3, 4, 5), (4, 6, 60, 10, 20))[0]
         if overrides.replicas is None
@@ -139,6 +145,8 @@ def draw_plan(
         dead=0,
     )
     timeout = options.delay * random.choice((10, 40, 150))
+    firsts = random_firsts.choice((0, 0, 1, 2))
+    scripts = _draw_scripts(random, options, proposers)
     plan = Plan(
         options=options,
         acceptors=n,
@@ -150,7 +158,8 @@ def draw_plan(
         direct=random.random() < 0.75,
         numbered=random.random() < 0.5,
         once=random.random() < (0.0 if any(task.kind == "collect" for task in tasks) else 0.4),
-        scripts=_draw_scripts(random, options, proposers),
+        firsts=firsts,
+        scripts=_with_firsts(random_firsts, scripts, options, proposers, firsts),
         tasks=tasks,
         faults=(),
     )
@@ -201,6 +210,28 @@ def _draw_scripts(random: Random, options: Options, proposers: int) -> tuple[tup
         command = _draw_command(random, options, number)
         scripts[client].append(Asked(random.expovariate(1 / think), proposer % proposers, command))
     return tuple(map(tuple, scripts))
+
+
+def first_key(number: int) -> bytes:
+    """The key of a register that one client may give its first state."""
+    return b"first%d" % number
+
+
+def _with_firsts(
+    random: Random, scripts: tuple[tuple[Asked, ...], ...], options: Options, proposers: int, firsts: int
+) -> tuple[tuple[Asked, ...], ...]:
+    """The scripts, with votes of each register of `firsts`: one by whom it belongs to, others by those in a hurry."""
+    longer = [list(script) for script in scripts]
+    think = options.delay * random.choice((0.0, 1, 10))
+    for number in range(firsts):
+        for rank in range(random.randint(2, 4)):
+            command = Command(Operation.CAS, first_key(number), [None, b"f%d" % rank])
+            if rank and random.random() < 0.4:
+                command = Command(Operation.READ, first_key(number), None)
+            script = random.choice(longer)
+            asked = Asked(think * random.random(), random.randrange(proposers), command, first=rank == 0)
+            script.insert(random.randint(0, len(script)), asked)
+    return tuple(map(tuple, longer))
 
 
 def _draw_command(random: Random, options: Options, number: int) -> Command:

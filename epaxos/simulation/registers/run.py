@@ -18,7 +18,7 @@ from epaxos.simulation.checkers.violation import NoProgressError, Verdict, Viola
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.registers.checker import Registers
 from epaxos.simulation.registers.machines import AcceptorProcess, Process, ProposerProcess, Warden, World
-from epaxos.simulation.registers.plan import Asked, Plan, draw_plan
+from epaxos.simulation.registers.plan import Asked, Plan, draw_plan, first_key
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
@@ -88,6 +88,7 @@ class Client:
         self._next += 1
         self._tries = 0
         self._doubtful = False
+        self._first = asked.first
         self._propose(asked.proposer)
 
     def _propose(self, proposer: int) -> None:
@@ -99,7 +100,8 @@ class Client:
         numbered = plan.once or plan.numbered
         if numbered and not reads:
             step = once(step, self._name, call.number)
-        want = Want(call.command.key, step, reads=reads, repeatable=numbered)
+        want = Want(call.command.key, step, reads=reads, repeatable=numbered, first=self._first)
+        self._first = False  # whatever becomes of it, there is no second first
         row = plan.rows[(proposer + (self._tries - 1 if plan.once else 0)) % plan.proposers]
         self._run.proposers[row].propose(want, partial(self._ended, call, self._tries), self._run.timeout)
         self._run.schedule.after(2 * self._run.timeout, self._give_up, call, self._tries, proposer)
@@ -219,8 +221,9 @@ class Run(Stricken[Process]):
 
     def _final_reads(self, proposer: int) -> tuple[Asked, ...]:
         """What every proposer finds in the end, in every register."""
-        keys = range(self.plan.options.keys)
-        return tuple(Asked(0.0, proposer, Command(Operation.READ, b"k%d" % key, None)) for key in keys)
+        keys = [b"k%d" % key for key in range(self.plan.options.keys)]
+        keys += [first_key(number) for number in range(self.plan.firsts)]
+        return tuple(Asked(0.0, proposer, Command(Operation.READ, key, None)) for key in keys)
 
     def _settle(self, finished: Any) -> None:
         """Go on until everything has finished.

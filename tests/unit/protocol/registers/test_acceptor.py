@@ -8,6 +8,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.registers.values import (
     AHEAD,
     EMPTY,
+    FIRST,
     VOTERS,
     ZERO,
     Accept,
@@ -33,6 +34,25 @@ def test_a_promise_tells_what_was_accepted() -> None:
     assert voter.ask(Prepare(KEY, ONE)) == Promise(KEY, ONE, ZERO, EMPTY)
     assert voter.ask(Accept(KEY, ONE, VALUE)) == Accepted(KEY, ONE)
     assert voter.ask(Prepare(KEY, TWO)) == Promise(KEY, TWO, ONE, VALUE)
+
+
+def test_the_first_ballot_is_taken_where_nobody_has_asked_before() -> None:
+    voter = Voter()
+    assert voter.ask(Accept(KEY, FIRST, VALUE, TWO)) == Accepted(KEY, FIRST)
+    assert voter.ask(Prepare(KEY, ONE)) == Conflict(KEY, ONE, TWO, never=True)
+    assert voter.ask(Prepare(KEY, THREE)) == Promise(KEY, THREE, FIRST, VALUE)
+    assert voter.ask(Accept(KEY, FIRST, VALUE, TWO)) == Accepted(KEY, FIRST)  # a second copy
+    promised = Voter()
+    promised.ask(Prepare(KEY, ONE))
+    assert promised.ask(Accept(KEY, FIRST, VALUE)) == Conflict(KEY, FIRST, ONE, never=True)
+
+
+def test_the_first_ballot_does_not_lower_what_a_removal_has_promised() -> None:
+    voter = Voter()
+    voter.core.floor = TWO
+    assert voter.ask(Accept(KEY, FIRST, VALUE)) == Accepted(KEY, FIRST)
+    assert voter.ask(Prepare(KEY, ONE)) == Conflict(KEY, ONE, TWO, never=False)
+    assert voter.ask(Prepare(KEY, THREE)) == Promise(KEY, THREE, FIRST, VALUE, TWO)
 
 
 def test_what_is_below_the_promise_is_refused_with_the_ballot_in_the_way() -> None:

@@ -9,6 +9,7 @@ from epaxos.protocol.registers.steps import SUPERSEDED, keep, once
 from epaxos.protocol.registers.values import (
     AHEAD,
     EMPTY,
+    FIRST,
     Accept,
     Ballot,
     Conflict,
@@ -25,6 +26,20 @@ def test_two_round_trips_then_one() -> None:
     proposer = rig.proposer(0)
     assert [rig.change(proposer, add).trips for _ in range(3)] == [2, 1, 1]
     assert rig.accepted() == [b"3"] * 3
+
+
+def test_who_is_surely_the_first_needs_one_round_trip_and_others_find_it() -> None:
+    rig = Rig()
+    done = rig.change(rig.proposer(0), keep(b"first"), first=True)
+    assert (done.verdict, done.trips, done.ballot) == (Verdict.DONE, 1, FIRST)
+    assert rig.change(rig.proposer(1), keep(b"second")).result == b"first"
+
+
+def test_the_first_that_comes_late_prepares() -> None:
+    rig = Rig()
+    assert rig.change(rig.proposer(1), keep(b"second"), to=(0, 1)).result == b"second"
+    done = rig.change(rig.proposer(0), keep(b"first"), first=True, repeatable=True)
+    assert (done.verdict, done.result, done.attempts) == (Verdict.DONE, b"second", 2)
 
 
 def test_two_round_trips_always_if_not_direct() -> None:

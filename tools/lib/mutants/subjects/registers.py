@@ -83,6 +83,26 @@ BALLOTS: Final = (
         draw=CRASHING,
     ),
     Mutant(
+        "register-first-by-anybody",
+        "whoever finds nothing known of a register takes the ballot below all others",
+        "registers",
+        (Patch(_CHANGE, "if self.want.first and known is None", "if not self.want.reads and known is None"),),
+        draw=REGISTERS,
+    ),
+    Mutant(
+        "register-first-despite-promise",
+        "an acceptor that has promised, and accepted nothing yet, takes the ballot below all others",
+        "registers",
+        (
+            Patch(
+                _ACCEPTOR,
+                "if cell is None and ballot == FIRST:",
+                "if (cell is None or cell.accepted == ZERO) and ballot == FIRST:",
+            ),
+        ),
+        draw=REGISTERS,
+    ),
+    Mutant(
         "register-accepted-told-on-retry-only",
         "what was accepted before counts only from the second attempt on",
         "registers",

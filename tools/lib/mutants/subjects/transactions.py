@@ -50,6 +50,15 @@ VOTES: Final = (
         ),
     ),
     _mutant(
+        "first-ballot-of-anybody",
+        "who casts a vote for somebody that is late takes the first ballot, which is the resource's",
+        Patch(
+            _CORE,
+            "Swap(key_of(transaction.id, name), None, Vote.ABORTED.value)",
+            "Swap(key_of(transaction.id, name), None, Vote.ABORTED.value, first=True)",
+        ),
+    ),
+    _mutant(
         "own-vote-believed",
         "the answer is given by what resources said, before it is known what stands",
         Patch(
@@ -86,8 +95,8 @@ VOTES: Final = (
         "resources prepare a transaction that is not open yet, and lose it to somebody who finds nothing",
         Patch(
             _CORE,
-            "    yield from begin(transaction)\n    cells = yield from vote(transaction, here)\n",
-            "    cells = yield from vote(transaction, here)\n    yield from begin(transaction)\n",
+            "    yield from begin(transaction)\n    cells = yield from vote(transaction, here, first=True)\n",
+            "    cells = yield from vote(transaction, here, first=True)\n    yield from begin(transaction)\n",
         ),
     ),
 )
