@@ -12,6 +12,7 @@ from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, O
 from epaxos.client.status import Status
 from epaxos.commit import ClusterVotes, Manager, Outcome, Transaction, Vote
 from epaxos.protocol.commit import key_of
+from epaxos.testing import LocalCluster
 from live_cluster import ClusterMaker
 
 
@@ -33,8 +34,8 @@ class Box:
         assert self.name in transaction.resources
 
 
-def test_every_method_of_both_clients(cluster: ClusterMaker) -> None:
-    alive = cluster(3)
+def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:
+    alive = epaxos_cluster
 
     def blocking(client: Client) -> None:
         client.put(b"k", b"1")

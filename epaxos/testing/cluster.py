@@ -1,0 +1,247 @@
+"""A cluster of real replicas on this machine: processes of `epaxos serve` on free ports, gone when the test is over."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, overload
+
+import toml
+
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.blocking import Client
+from epaxos.client.codecs import Codec, V
+from epaxos.config import Config, default_replicas, load_config
+from epaxos.testing.processes import ClusterFailed, Ports, Process
+
+__all__ = ["ClusterFailed", "LocalCluster"]
+
+PORT_KEYS: Final = ("port", "client_port", "metrics_port")
+READY_TIMEOUT: Final = 20.0  # seconds
+_NAP: Final = 0.01
+_ROOT: Final = str(Path(__file__).parents[2])
+"""Where this package is, be it installed or not."""
+
+
+class LocalCluster:
+    """A cluster of `replicas` replicas, called alpha, bravo, charlie, …, that begins with no data.
+
+        with LocalCluster() as cluster, cluster.client() as client:
+            client.put(b"key", b"value")
+            cluster.kill("bravo")
+            assert client.get(b"key") == b"value"
+
+    State is in memory, so that nothing waits for a disk, and a replica that was killed cannot come back: its peers
+    refuse one that has forgotten what it promised. With `durable` it is on disk, and it can.
+
+    `settings` are keys of the configuration as a file has them: `client={"timeout": "1s"}`. `directory` holds the
+    configuration file, logs and data; if none is given, a temporary one, which goes when the cluster closes.
+
+    config   the configuration, for clients
+    path     its file
+
+    Needs the extra `server`. Should the program that started them be killed, the replicas notice it and end.
+
+    Raises:
+        ClusterFailed: it could not be started, or a replica did not do as it was told.
+        ConfigError: the settings are wrong.
+    """
+
+    def __init__(
+        self, replicas: int = 3, *, durable: bool = False, directory: Path | None = None, **settings: Any
+    ) -> None:
+        self._temporary = None
+        if directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="epaxos-")
+            directory = Path(self._temporary.name)
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.working_directory = self.directory
+        self.durable = durable
+        self.path = self.directory / "epaxos.toml"
+        self._processes: dict[str, Process] = {}
+        self._ports = Ports(replicas * len(PORT_KEYS))
+        self.path.write_text(
+            self._file(replicas, {"storage": {"engine": "sqlite" if durable else "memory"}, **settings})
+        )
+        self.config: Config = load_config(str(self.path), environ={})
+
+    def _file(self, replicas: int, settings: Mapping[str, Any]) -> str:
+        ports = iter(self._ports.numbers)
+        those = [replica | {key: next(ports) for key in PORT_KEYS} for replica in default_replicas(replicas)]
+        return toml.dumps({"name": "test", **settings, "replicas": those})
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start().wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all replicas, in the order of their rows."""
+        return [replica.name for replica in self.config.replicas]
+
+    @property
+    def running(self) -> list[str]:
+        """The names of the replicas that were started, and not stopped or killed."""
+        return list(self._processes)
+
+    @overload
+    def client(self, replica: str | None = None, *, codec: None = None, **options: Any) -> Client[bytes]: ...
+    @overload
+    def client(self, replica: str | None = None, *, codec: Codec[V], **options: Any) -> Client[V]: ...
+    def client(self, replica: str | None = None, **options: Any) -> Client[Any]:
+        """A blocking client that prefers `replica`; `options` are those of `Client`."""
+        return Client(config=self.config, replica=replica, **options)
+
+    @overload
+    def async_client(
+        self, replica: str | None = None, *, codec: None = None, **options: Any
+    ) -> AsyncClient[bytes]: ...
+    @overload
+    def async_client(
+        self, replica: str | None = None, *, codec: Codec[V], **options: Any
+    ) -> AsyncClient[V]: ...
+    def async_client(self, replica: str | None = None, **options: Any) -> AsyncClient[Any]:
+        """An asyncio client that prefers `replica`; `options` are those of `AsyncClient`."""
+        return AsyncClient(config=self.config, replica=replica, **options)
+
+    # -- replicas ------------------------------------------------------------------------------------------
+
+    def start(self, *names: str, options: Sequence[str] = ()) -> Self:
+        """Start replicas, all if none is named, without waiting for them; `options` go to `epaxos serve`."""
+        for name in names or self.names:
+            if name in self._processes:
+                raise ClusterFailed(f"{name} runs already")
+            self._processes[name] = self.spawn_command(
+                f"{name}.log", "serve", "--supervised", "--name", name, *options
+            )
+        return self
+
+    def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> Self:
+        """Wait until all replicas that were started hear one another, for `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
+        names = self.running
+        while not all(self.heard_by(name) >= len(names) - 1 for name in names):
+            self.check()
+            if time.monotonic() > deadline:
+                logs = (f"--- {name}\n{self._processes[name].tail}" for name in names)
+                raise ClusterFailed("\n".join([f"not ready after {timeout:g} s", *logs]))
+            time.sleep(_NAP)
+        return self
+
+    def heard_by(self, name: str) -> int:
+        """How many peers a replica hears; -1 if it does not answer."""
+        try:
+            return len(re.findall(r"^epaxos_peer_up\{.*\} 1\.0$", self.metrics(name), re.MULTILINE))
+        except OSError:
+            return -1
+
+    def metrics(self, name: str) -> str:
+        """A replica's page /metrics; raises OSError if it does not answer."""
+        replica = self.config.replica(name)
+        url = f"http://{replica.host}:{replica.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as page:
+            return str(page.read().decode())
+
+    def check(self) -> None:
+        """Raise if a replica has ended by itself."""
+        for name, process in self._processes.items():
+            if process.status is not None:
+                raise ClusterFailed(f"{name} ended with status {process.status}:\n{process.tail}")
+
+    def log(self, name: str) -> str:
+        """All that the processes of a replica have printed so far."""
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def stop(self, *names: str) -> None:
+        """Stop replicas in order, all if none is named; raise if one does not, or ended with an error."""
+        stopping = {name: self._take(name) for name in names or self.running}
+        for process in stopping.values():
+            process.send(signal.SIGTERM)
+        try:
+            for name, process in stopping.items():
+                status = process.wait()
+                if status:
+                    raise ClusterFailed(f"{name} ended with status {status} when stopped:\n{process.tail}")
+        finally:
+            for process in stopping.values():
+                process.kill()
+
+    def kill(self, *names: str) -> None:
+        """Kill replicas with SIGKILL, all if none is named."""
+        for name in names or self.running:
+            self._take(name).kill()
+
+    def restart(self, *names: str) -> Self:
+        """Kill replicas that run, all if none is named, start these again, and wait until they are back."""
+        if not self.durable:
+            raise ClusterFailed(
+                "a replica that kept its state in memory cannot come back; use LocalCluster(durable=True)"
+            )
+        for name in names or self.names:
+            if name in self._processes:
+                self.kill(name)
+        return self.start(*names).wait_until_ready()
+
+    def pause(self, *names: str) -> None:
+        """Suspend replicas, as a machine that hangs, until `resume`."""
+        for name in names:
+            self.process(name).send(signal.SIGSTOP)
+
+    def resume(self, *names: str) -> None:
+        """Let suspended replicas go on."""
+        for name in names:
+            self.process(name).send(signal.SIGCONT)
+
+    def process(self, name: str) -> Process:
+        """The process of a running replica."""
+        if name not in self._processes:
+            raise ClusterFailed(f"{name} does not run; running: {', '.join(self._processes) or 'none'}")
+        return self._processes[name]
+
+    def _take(self, name: str) -> Process:
+        process = self.process(name)
+        del self._processes[name]
+        return process
+
+    # -- processes -----------------------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of all processes: this package and this configuration, no other setting of ours."""
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("EPAXOS_")}
+        paths = [_ROOT, *filter(None, [kept.get("PYTHONPATH")])]
+        return kept | {"PYTHONPATH": os.pathsep.join(paths), "EPAXOS_CONFIG": str(self.path), "NO_COLOR": "1"}
+
+    def spawn_command(self, log: str, *arguments: str) -> Process:
+        """Start the command `epaxos` for this cluster, with all it prints in the file `log`."""
+        command = [sys.executable, "-m", "epaxos", *arguments]
+        return Process(command, self.directory / log, self.environment, self.working_directory)
+
+    def close(self) -> None:
+        """Kill what still runs, give the ports back, and remove the temporary directory."""
+        for process in self._processes.values():
+            process.kill()
+        self._processes.clear()
+        self._ports.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()

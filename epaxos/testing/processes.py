@@ -1,0 +1,144 @@
+"""Ports that are free, and processes that end with whoever started them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from epaxos.errors import EpaxosError
+
+PORTS: Final = range(32_000, 32_768)
+"""Below the range from which Linux picks the ports of connections."""
+
+STOP_TIMEOUT: Final = 10.0  # seconds
+TAIL: Final = 20  # lines of a log that a failure shows
+
+
+class ClusterFailed(EpaxosError):
+    """A cluster for tests could not be started, or a replica of it did not do as it was told."""
+
+
+class Ports:
+    """Ports on which nothing listens, and that no other `Ports` has, until they are closed.
+
+    A lock on a file for each keeps clusters of several processes (two runs at once, the workers of pytest-xdist) from
+    getting the same.
+
+    Raises:
+        ClusterFailed: there are too few.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._locks: list[IO[bytes]] = []
+        self.numbers: list[int] = []
+        candidates = list(PORTS)
+        random.shuffle(candidates)
+        for port in candidates:
+            if len(self.numbers) == count:
+                return
+            self._reserve(port)
+        if len(self.numbers) < count:
+            self.close()
+            raise ClusterFailed(f"fewer than {count} ports from {PORTS.start} to {PORTS.stop - 1} are free")
+
+    def _reserve(self, port: int) -> None:
+        directory = Path(tempfile.gettempdir()) / f"epaxos-test-ports-{os.getuid()}"
+        directory.mkdir(exist_ok=True)
+        lock = (directory / str(port)).open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.create_server(("127.0.0.1", port)):
+                pass
+        except OSError:
+            lock.close()
+        else:
+            self._locks.append(lock)
+            self.numbers.append(port)
+
+    def close(self) -> None:
+        """Let others have the ports."""
+        while self._locks:
+            self._locks.pop().close()
+
+
+class Process:
+    """A process that leads a group of its own, with all it prints in a file.
+
+    Its standard input is a pipe that ends with this process, which `epaxos serve --supervised` heeds.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        environment: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own commands
+                command,
+                cwd=cwd or log.parent,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, minus the signal that killed it, None while it runs."""
+        return self._process.poll()
+
+    @property
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def tail(self) -> str:
+        """The last lines of that."""
+        return "\n".join(self.printed.splitlines()[-TAIL:])
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = STOP_TIMEOUT) -> int:
+        """Wait until it has ended; its exit status.
+
+        Raises:
+            ClusterFailed: it still runs after `timeout` seconds.
+        """
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ClusterFailed(
+                f"process {self.pid} still runs after {timeout:g} s; its log ends with:\n{self.tail}"
+            ) from None
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop, wait until it has, and return its exit status."""
+        self.send(number)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it without further ado, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()

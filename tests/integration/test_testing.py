@@ -1,0 +1,46 @@
+"""What users' tests get: `epaxos.testing`. The fixture `epaxos_cluster` is used in `test_client_live`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from epaxos import JSON
+from epaxos.errors import ConfigError
+from epaxos.testing import ClusterFailed, LocalCluster
+
+
+@pytest.mark.epaxos_cluster(1, durable=True, client={"timeout": "5s"})
+def test_a_durable_replica_comes_back_with_its_data(epaxos_cluster: LocalCluster) -> None:
+    assert epaxos_cluster.config.client.timeout == 5.0
+    with epaxos_cluster.client(codec=JSON) as client:
+        client.put(b"key", {"a": 1})
+        epaxos_cluster.restart()
+        assert client.get(b"key") == {"a": 1}
+
+    async def ask() -> bytes | None:
+        async with epaxos_cluster.async_client() as client:
+            epaxos_cluster.pause("alpha")
+            asked = asyncio.create_task(client.get(b"key"))
+            await asyncio.sleep(0.05)
+            epaxos_cluster.resume("alpha")
+            return await asked
+
+    assert asyncio.run(ask()) == b'{"a":1}'
+    with pytest.raises(ClusterFailed, match="alpha runs already"):
+        epaxos_cluster.start()
+    epaxos_cluster.stop()
+    with pytest.raises(ClusterFailed, match="alpha does not run; running: none"):
+        epaxos_cluster.kill("alpha")
+
+
+def test_a_cluster_leaves_nothing_behind_and_says_what_cannot_be() -> None:
+    cluster = LocalCluster(3)
+    assert cluster.path.exists()
+    with pytest.raises(ClusterFailed, match="cannot come back; use LocalCluster"):
+        cluster.restart("alpha")
+    cluster.close()
+    assert not cluster.directory.exists()
+    with pytest.raises(ConfigError, match="mailboxes"):
+        LocalCluster(mailboxes=1)
