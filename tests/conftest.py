@@ -1,8 +1,16 @@
-"""The seed from which a run of the tests draws what is fresh in it: printed at the end, and to be set to repeat it."""
+"""What all processes of a run share: the seed of what is fresh in it, and bytecode.
+
+The seed is printed at the end, and to be set to repeat the run. Bytecode is kept in the virtual environment: hundreds
+of replicas start, and with PYTHONDONTWRITEBYTECODE each would compile all that it imports, for half of its start.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 from random import SystemRandom
 
 import pytest
@@ -11,10 +19,18 @@ FRESH_SEED = "FRESH_SEED"
 
 # Here, not in a fixture: the processes that share the tests among them inherit the environment.
 os.environ.setdefault(FRESH_SEED, str(SystemRandom().randrange(10**6, 10**9)))
+BYTECODE = Path(sys.prefix) / ".bytecode"
+if sys.prefix != sys.base_prefix and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(BYTECODE))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"fresh seeds of the simulator: {FRESH_SEED}={os.environ[FRESH_SEED]}")
+
+
+def pytest_unconfigure() -> None:
+    """Drop the bytecode of copies of the repository: nobody runs them again."""
+    shutil.rmtree(BYTECODE / Path(tempfile.gettempdir()).relative_to("/"), ignore_errors=True)
 
 
 @pytest.fixture
