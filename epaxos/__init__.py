@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         Undecodable,
         Untold,
     )
+    from epaxos.groups.asynchronous import AsyncGroupClient
     from epaxos.groups.client import GroupClient
 
 _HOMES = {
     "AsyncClient": "epaxos.client.asynchronous",
+    "AsyncGroupClient": "epaxos.groups.asynchronous",
     "Client": "epaxos.client.blocking",
     "CasResult": "epaxos.client.commands",
     "MultiAborted": "epaxos.client.commands",
@@ -69,6 +71,7 @@ __all__ = [
     "MSGPACK",
     "TEXT",
     "AsyncClient",
+    "AsyncGroupClient",
     "Busy",
     "CasResult",
     "Client",

@@ -656,6 +656,8 @@ class Replica(pykka.ThreadingActor):
             self._standing,
             self._durability.refused,
         )
+        if question.options.get("transactions"):
+            status["transactions"] = self._machine.transactions.told()
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
             return

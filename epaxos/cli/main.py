@@ -59,6 +59,9 @@ ENTRIES: Final = {
     "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),
     "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
+    "transactions": Entry(
+        DATA, "epaxos.cli.transactions", "Show and end transactions across groups that nobody ends."
+    ),
     "inspect": Entry(
         DISK, "epaxos.cli.inspect", "Show what a replica's data directory holds.", "server", ("rich",)
     ),

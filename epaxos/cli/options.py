@@ -109,9 +109,15 @@ def load(config_file: str | None) -> Config:
     """The configuration of the cluster.
 
     Raises:
-        ConfigError: there is something wrong with it.
+        ConfigError: there is something wrong with it, or it is one of groups.
     """
-    return load_config(config_file)
+    config = load_any(config_file)
+    if isinstance(config, Config):
+        return config
+    files = ", ".join(f"{group.config.source} ({group.name})" for group in config.groups)
+    raise ConfigError(
+        f"{config.source}: found groups; allowed: the file of one cluster, like those of its groups: {files}"
+    )
 
 
 def load_any(config_file: str | None, environ: Mapping[str, str] = os.environ) -> Config | Groups:
@@ -126,6 +132,13 @@ def load_any(config_file: str | None, environ: Mapping[str, str] = os.environ) -
 
         return load_groups(file, environ)
     return load_config(config_file, environ)
+
+
+def clusters_of(config: Config | Groups) -> dict[str, Config]:
+    """The clusters that it describes, each by the name of its group; "" of one alone."""
+    return (
+        {"": config} if isinstance(config, Config) else {group.name: group.config for group in config.groups}
+    )
 
 
 def _names_groups(file: str) -> bool:

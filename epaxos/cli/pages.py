@@ -24,6 +24,10 @@ class Page(click.Command):
             self.help = keep_lists(self.help)
 
 
+class PagedGroup(Page, click.Group):
+    """A group of commands whose help keeps its examples."""
+
+
 def keep_lists(text: str) -> str:
     """The text with click's mark before each paragraph with an indented line."""
     paragraphs = inspect.cleandoc(text).split("\n\n")

@@ -17,7 +17,7 @@ import click
 
 from epaxos.cli.failures import Exit, check_installed
 from epaxos.cli.options import positive_duration
-from epaxos.cli.pages import Page
+from epaxos.cli.pages import Page, PagedGroup
 from epaxos.errors import NoAnswer
 from epaxos.protocol.registers.values import Configuration
 from epaxos.registers import http, zeromq
@@ -38,11 +38,7 @@ _KEPT: Final = 1.0
 """Seconds between two looks at who votes, and between two notes of an observer's position."""
 
 
-class _Group(Page, click.Group):
-    """A group whose help keeps its examples."""
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=PagedGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def registers() -> None:
     """Registers: single values by consensus, each for itself (CASPaxos), without a cluster.
 

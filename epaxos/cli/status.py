@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from itertools import accumulate
 from operator import sub
 from time import monotonic
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from epaxos.cli.options import config_option, load, timeout_option
+from epaxos.cli.failures import Exit
+from epaxos.cli.options import clusters_of, config_option, load_any, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.cli.survey import Survey, survey
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.config import Config, format_duration
 from epaxos.protocol.ids import slots_text
+
+Clusters: TypeAlias = "Mapping[str, Config]"
+"""Clusters by the names of their groups; "" is that of one alone."""
+
+Surveys: TypeAlias = "dict[str, Survey]"
 
 _NONE: Final = "-"
 _PIPE_WIDTH: Final = 200  # columns of a table that is not printed to a terminal
@@ -79,7 +85,10 @@ def status(
 
     Under the table is a line for each reason why a replica does not serve.
 
-    With --json: an object with "cluster", "quorum" and "replicas"; docs/cli.md describes it. Replicas whose "digest"
+    With a file of groups (docs/groups.md) that is shown of each group.
+
+    With --json: an object with "cluster", "quorum" and "replicas", or of groups "groups", which has such an object of
+    each by its name; docs/cli.md describes it. Replicas whose "digest"
     is equal hold the same state, sessions of clients included. With --watch each line is such an object.
 
     Exit codes:
@@ -94,34 +103,70 @@ def status(
       epaxos status --watch 5
       epaxos status --json | jq -r '.replicas[].digest'
     """
-    config = load(config_file)
-    limit = config.client.timeout if timeout is None else timeout
+    clusters = clusters_of(load_any(config_file))
     if watch is not None:
-        asyncio.run(_watch(config, limit, watch, as_json=as_json, slots=slots))
-    found = asyncio.run(_once(config, limit, digest=as_json))
+        asyncio.run(_watch(clusters, timeout, watch, as_json=as_json, slots=slots))
+    found = asyncio.run(_once(clusters, timeout, digest=as_json))
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        click.echo(json.dumps(_as_json(found), indent=2))
     else:
-        _console().print(page(found, slots=slots))
-    ctx.exit(found.exit_code)
+        _console().print(_pages_of(found, {}, slots=slots))
+    codes = {survey.exit_code for survey in found.values()}
+    ctx.exit(codes.pop() if len(codes) == 1 else Exit.FAILED)
 
 
-async def _once(config: Config, limit: float, *, digest: bool) -> Survey:
-    async with AsyncClient(config=config) as client:
-        return await survey(client, config, limit, digest=digest)
+async def _once(clusters: Clusters, limit: float | None, *, digest: bool) -> Surveys:
+    async with AsyncExitStack() as stack:
+        clients = await _clients(stack, clusters)
+        return await _surveys(clusters, clients, limit, digest=digest)
 
 
-async def _watch(config: Config, limit: float, interval: float, *, as_json: bool, slots: bool) -> NoReturn:
+async def _watch(
+    clusters: Clusters, limit: float | None, interval: float, *, as_json: bool, slots: bool
+) -> NoReturn:
     """Ask every `interval` seconds until the task is cancelled."""
-    watched = Watched()
-    async with AsyncClient(config=config) as client:
+    watched = {name: Watched() for name in clusters}
+    async with AsyncExitStack() as stack:
+        clients = await _clients(stack, clusters)
         with nullcontext(click.echo) if as_json else _pages() as show:
             while True:
                 pause = asyncio.create_task(asyncio.sleep(interval))
-                found = await survey(client, config, limit, digest=as_json)
-                paces = None if slots else watched.paces(found, monotonic())
-                show(json.dumps(found.as_json()) if as_json else page(found, paces, slots=slots))
+                found = await _surveys(clusters, clients, limit, digest=as_json)
+                now = monotonic()
+                paces = {} if slots else {name: watched[name].paces(one, now) for name, one in found.items()}
+                show(json.dumps(_as_json(found)) if as_json else _pages_of(found, paces, slots=slots))
                 await pause
+
+
+async def _clients(stack: AsyncExitStack, clusters: Clusters) -> dict[str, AsyncClient]:
+    return {
+        name: await stack.enter_async_context(AsyncClient(config=config)) for name, config in clusters.items()
+    }
+
+
+async def _surveys(
+    clusters: Clusters, clients: Mapping[str, AsyncClient], limit: float | None, *, digest: bool
+) -> Surveys:
+    asking = [
+        survey(clients[name], config, limit or config.client.timeout, digest=digest)
+        for name, config in clusters.items()
+    ]
+    return dict(zip(clusters, await asyncio.gather(*asking), strict=True))
+
+
+def _as_json(found: Surveys) -> dict[str, Any]:
+    if "" in found:
+        return found[""].as_json()
+    return {"groups": {name: survey.as_json() for name, survey in found.items()}}
+
+
+def _pages_of(found: Surveys, paces: Mapping[str, dict[str, Pace]], *, slots: bool) -> Group:
+    """The pages of all clusters, those of groups under their names."""
+    parts: list[RenderableType] = []
+    for name, one in found.items():
+        parts += [Text(f"group {name}", style="bold")] if name else []
+        parts.append(page(one, paces.get(name), slots=slots))
+    return Group(*parts)
 
 
 @contextmanager

@@ -12,10 +12,17 @@ from typing import Final
 import click
 
 from epaxos.cli.logs import FORMATS
-from epaxos.cli.options import config_option, load_any, log_format_option, log_level_option, uptime_option
+from epaxos.cli.options import (
+    clusters_of,
+    config_option,
+    load_any,
+    log_format_option,
+    log_level_option,
+    uptime_option,
+)
 from epaxos.cli.pages import Page
 from epaxos.cli.supervisor import Print, Supervisor
-from epaxos.config import Config, format_duration
+from epaxos.config import format_duration
 
 STOP_GRACE: Final = 10.0
 """Seconds that replicas get to stop in order before they are killed."""
@@ -60,18 +67,12 @@ def up(
       epaxos up -c conf/local-5.toml
       epaxos up -c conf/local.toml --uptime 30s --log-level warning
     """
-    config = load_any(config_file)
-    clusters: list[tuple[str, str | None, Config]]
-    if isinstance(config, Config):
-        clusters = [("", config_file, config)]
-    else:
-        clusters = [(f"{group.name}/", group.config.source, group.config) for group in config.groups]
     commands = {}
-    for prefix, file, cluster in clusters:
-        options = _options(file, uptime, log_level, log_format)
+    for group, cluster in clusters_of(load_any(config_file)).items():
+        options = _options(cluster.source if group else config_file, uptime, log_level, log_format)
         for replica in cluster.replicas:
             command = [sys.executable, "-m", "epaxos", "serve", *options, "--name", replica.name]
-            commands[prefix + replica.name] = command
+            commands[f"{group}/{replica.name}" if group else replica.name] = command
     show = json_printer if log_format != FORMATS[0] else printer([*commands], coloured=_wants_colours())
     supervisor = Supervisor(show, NOT_AGAIN, STOP_GRACE)
     ctx.exit(asyncio.run(supervisor.run(commands)))

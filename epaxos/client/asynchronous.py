@@ -13,7 +13,7 @@ from weakref import finalize
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T, as_operations
 from epaxos.client.drivers.base import RANDOM
-from epaxos.client.drivers.calls import AskStatus, Bulk, Command
+from epaxos.client.drivers.calls import AskStatus, Bulk, Command, check_fits
 from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.methods import AsyncKeyMethods
 from epaxos.client.options import client_options
@@ -89,6 +89,11 @@ class AsyncClient(AsyncKeyMethods[V]):
         return self._options.names
 
     @property
+    def timeout(self) -> float:
+        """How long a call may take that gives no time of its own, in seconds."""
+        return self._options.timeout
+
+    @property
     def retries(self) -> Mapping[str, int]:
         """How many commands had to be sent again so far, by the reason.
 
@@ -116,6 +121,10 @@ class AsyncClient(AsyncKeyMethods[V]):
             await self._driver.run(call)
         return call.result()
 
+    def check(self, operation: Op) -> None:
+        """See whether a command fits into a frame (see `Client.check`)."""
+        check_fits(operation, self._options)
+
     async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
         call = Command(operation, self._options, self._driver.enter().time(), timeout)
@@ -123,10 +132,15 @@ class AsyncClient(AsyncKeyMethods[V]):
         return call.result()
 
     async def status(
-        self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
+        self,
+        *,
+        digest: bool = False,
+        transactions: bool = False,
+        replica: str | None = None,
+        timeout: float | None = None,
     ) -> Status:
         """The status of the replica of that name, or of the one in use (see `Client.status`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
-        call = AskStatus(index, self._options, begun, timeout, digest=digest)
+        call = AskStatus(index, self._options, begun, timeout, digest=digest, transactions=transactions)
         await self._driver.run(call)
         return call.result()

@@ -9,15 +9,14 @@ from typing import Self, overload
 from weakref import finalize
 
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import Op, Result, T, as_operations, weigh
+from epaxos.client.commands import Op, Result, T, as_operations
 from epaxos.client.drivers.base import RANDOM
-from epaxos.client.drivers.calls import AskStatus, Bulk, Command
+from epaxos.client.drivers.calls import AskStatus, Bulk, Command, check_fits
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
 from epaxos.client.status import Status
 from epaxos.config import Config
-from epaxos.errors import Refused
 
 
 class Client(KeyMethods[V]):
@@ -154,9 +153,7 @@ class Client(KeyMethods[V]):
         Raises:
             Refused: it does not.
         """
-        weight = weigh(operation.key, operation.argument)
-        if weight > self._options.max_weight:
-            raise Refused(f"command of {weight} bytes; a frame holds at most {self._options.max_weight}")
+        check_fits(operation, self._options)
 
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
@@ -165,13 +162,19 @@ class Client(KeyMethods[V]):
         return call.result()
 
     def status(
-        self, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
+        self,
+        *,
+        digest: bool = False,
+        transactions: bool = False,
+        replica: str | None = None,
+        timeout: float | None = None,
     ) -> Status:
         """The status of the replica of that name, or of the one in use.
 
-        `digest` asks for a digest of its state, which takes the replica a while if it holds much.
+        `digest` asks for a digest of its state, which takes the replica a while if it holds much; `transactions` for
+        the first of those across groups of which it has a record, among `others`.
         """
         index = self._options.index_of(replica)
-        call = AskStatus(index, self._options, monotonic(), timeout, digest=digest)
+        call = AskStatus(index, self._options, monotonic(), timeout, digest=digest, transactions=transactions)
         self._driver.run(call)
         return call.result()

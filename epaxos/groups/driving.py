@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from random import SystemRandom
 from threading import Condition
 from time import monotonic, sleep
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from epaxos.client.blocking import Client
 from epaxos.client.commands import Op
 from epaxos.errors import ClientError, Closed
 from epaxos.groups.transaction import Answer, Fate, Step, Transaction
 from epaxos.statemachine.batch import Argument
 from epaxos.statemachine.operations import Operation
+
+if TYPE_CHECKING:
+    from epaxos.client.blocking import Client
 
 _RANDOM: Final = SystemRandom()
 _FIRST_REST: Final = 0.02
@@ -71,10 +73,8 @@ class Drive:
                 self._under_way += 1
 
     def _run(self, step: Step) -> None:
-        more: list[Step] = []
         try:
-            more = self._take(step)
-            self._go(more)
+            self._go(self._take(step))
         except Exception as error:  # to be raised where the caller waits
             self._error = error
             raise
@@ -85,30 +85,63 @@ class Drive:
 
     def _take(self, step: Step) -> list[Step]:
         """Send a command until it is answered; what is to be sent then."""
-        rest = _FIRST_REST
+        pace = Pace()
         while monotonic() < self._until:
-            answer = self._ask(step)
+            answer = self._ask(step, pace)
             with self._changed:
                 steps = self._driven.take(step, answer)
                 self._changed.notify_all()
-            if answer.outcome is not None or len(steps) != 1 or steps[0].group != step.group:
+            if not pace.again(step, answer, steps):
                 return steps
-            sleep(rest * _RANDOM.uniform(0.5, 1.0))
-            rest = min(rest * 2, _LONGEST_REST)
+            sleep(pace.rest())
             step = steps[0]
         return []
 
-    def _ask(self, step: Step) -> Answer:
-        left = max(self._until - monotonic(), _FIRST_REST)
-        op = Op(int(step.operation), self._driven.key, cast("Argument", step.argument))
+    def _ask(self, step: Step, pace: Pace) -> Answer:
         client = self._clients[step.group]
         try:
-            outcome, value = client.execute(op, timeout=min(left, client.timeout))
-        except Closed:
-            self.give_up()
-            return Answer(None)
+            left = pace.left(self._until, client.timeout)
+            return Answer(*client.execute(command_of(self._driven, step), timeout=left))
         except ClientError as error:
-            if step.operation == Operation.PREPARE and not error.may_have_executed:
-                self.refused = error
-            return Answer(None)
-        return Answer(outcome, value)
+            return answer_to(self, step, error)
+
+
+class Pace:
+    """When a command without an answer is sent again."""
+
+    def __init__(self) -> None:
+        self._rest = _FIRST_REST
+
+    def again(self, step: Step, answer: Answer, steps: Sequence[Step]) -> bool:
+        """Whether what follows is that the same group is asked, since it has not answered."""
+        return answer.outcome is None and len(steps) == 1 and steps[0].group == step.group
+
+    def rest(self) -> float:
+        """Seconds to wait before that; longer each time."""
+        rest, self._rest = self._rest, min(self._rest * 2, _LONGEST_REST)
+        return rest * _RANDOM.uniform(0.5, 1.0)
+
+    def left(self, until: float, most: float) -> float:
+        """How long a command may take now, in seconds."""
+        return min(max(until - monotonic(), _FIRST_REST), most)
+
+
+class _Refused(Protocol):
+    refused: ClientError | None
+
+    def give_up(self) -> None:
+        """Send nothing more."""
+
+
+def command_of(driven: Transaction, step: Step) -> Op:
+    """What is sent in a step."""
+    return Op(int(step.operation), driven.key, cast("Argument", step.argument))
+
+
+def answer_to(drive: _Refused, step: Step, error: ClientError) -> Answer:
+    """What an error means for whoever drives a transaction: nobody knows what its command came to."""
+    if isinstance(error, Closed):
+        drive.give_up()
+    elif step.operation == Operation.PREPARE and not error.may_have_executed:
+        drive.refused = error
+    return Answer(None)

@@ -39,14 +39,36 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """All groups of a service; `owners` has the position of the group of each slot."""
+    """All groups of a service, of the file `source`; `owners` has the position of the group of each slot."""
 
     groups: tuple[Group, ...]
     owners: tuple[int, ...]
+    source: str = "groups.toml"
 
     def of(self, key: bytes) -> Group:
         """The group that holds a key."""
         return self.groups[self.owners[slot_of(key)]]
+
+    def told_to(self, name: str) -> bytes:
+        """What a group keeps of the first file by which it was used: its own name, then all with their slots."""
+        lines = [name]
+        lines += [
+            f"{group.name} {','.join(f'{part.start}-{part.stop - 1}' for part in group.slots)}"
+            for group in sorted(self.groups, key=lambda group: group.name)
+        ]
+        return "\n".join(lines).encode()
+
+    def difference(self, name: str, found: bytes) -> str:
+        """How another file, which a group keeps, differs from this one, in a line."""
+        theirs, mine = found.decode(errors="replace").split("\n"), self.told_to(name).decode().split("\n")
+        if theirs[0] != name:
+            return f"{self.source}: the cluster named as group {name} has been used as group {theirs[0]}"
+        one = next((line for line in mine[1:] if line not in theirs), "no more")
+        other = next((line for line in theirs[1:] if line not in mine), "no more")
+        return (
+            f"{self.source} says {one!r}, and the file by which group {name} was first used {other!r}; "
+            "allowed: the same slots everywhere"
+        )
 
 
 def slot_of(key: bytes) -> int:
@@ -81,7 +103,7 @@ def load_groups(path: str, environ: Mapping[str, str] = os.environ) -> Groups:
     owners = _owners(path, whole, problems) if not problems else ()
     if problems:
         raise ConfigError("\n".join(problems))
-    return Groups(tuple(whole), owners)
+    return Groups(tuple(whole), owners, path)
 
 
 def _group(

@@ -75,7 +75,7 @@ class StateMachine:
     ) -> None:
         self._store = Store(limits, sleep)
         self._sessions = Sessions(budget, limits.window)
-        self._transactions = Transactions(self._store)
+        self.transactions = Transactions(self._store)
         self.executed = [0] * len(Operation)
         self.duplicates = 0
 
@@ -123,7 +123,7 @@ class StateMachine:
             return
         heads, batches = payload.heads, None
         plain = is_plain(payload.operations, payload.arguments)
-        plain = plain and not self._transactions.concern(b"", payload.keys)
+        plain = plain and not self.transactions.concern(b"", payload.keys)
         start = 0
         while start < len(heads.clients):
             stop = self._sessions.claim(heads, start) if plain else start
@@ -179,7 +179,7 @@ class StateMachine:
     def load(self, values: Iterable[tuple[bytes, bytes]]) -> None:
         """Take values from this replica's own checkpoint, at the start."""
         items = list(values)
-        self._transactions.note(items)
+        self.transactions.note(items)
         self._store.load(items)
 
     def load_sessions(self, rows: list[object], generation: int) -> None:
@@ -201,7 +201,7 @@ class StateMachine:
         Returns the keys that had another value before.
         """
         items = list(values)
-        self._transactions.note(items)
+        self.transactions.note(items)
         return [key for key, value in items if self._store.put(key, value)]
 
     def merge_sessions(self, rows: list[object], generation: int) -> None:
@@ -263,7 +263,7 @@ class StateMachine:
     ) -> BatchResult:
         """Execute the given columns of a batch, which begin with request number `first`."""
         self._count(operations)
-        if self._transactions.concern(operations, keys):
+        if self.transactions.concern(operations, keys):
             outcomes, values = self._execute_each(operations, keys, arguments)
         else:
             outcomes, values = self._store.execute(operations, keys, arguments)
@@ -279,7 +279,7 @@ class StateMachine:
         outcomes, values = bytearray(), list[Value]()
         columns = zip(operations, keys, arguments or repeat(None, len(keys)), strict=True)
         for position, (operation, key, argument) in enumerate(columns):
-            result = self._transactions.execute(operation, key, argument, self._sessions)
+            result = self.transactions.execute(operation, key, argument, self._sessions)
             if result is None:
                 part = slice(position, position + 1)
                 its, found = self._store.execute_part(operations[part], (key,), (argument,))

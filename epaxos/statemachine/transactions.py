@@ -66,6 +66,9 @@ _TOO_LARGE: Final[Result] = (int(Outcome.TOO_LARGE), None)
 _NONE: Final[list[object]] = [None]
 _NUMBERS_END: Final = b"\x80"  # numbers are below 2**63, as those of requests
 
+TOLD: Final = 1000
+"""Records that a replica tells of at a time: with as many groups of as long names as are allowed, some 5 MB."""
+
 
 class Record(NamedTuple):
     """Of a transaction that was prepared here: what it locks and would execute, then what became of it.
@@ -89,11 +92,12 @@ class Record(NamedTuple):
 class Transactions:
     """The transactions of one replica's store, owned by the same thread."""
 
-    __slots__ = ("_handlers", "_locks", "_store")
+    __slots__ = ("_handlers", "_locks", "_records", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._locks: dict[bytes, list[object]] = {}  # a locked key -> the key of the record, and its groups
+        self._records: set[bytes] = set()
         self._handlers: dict[int, Callable[[bytes, Argument, Sessions], Result]] = {
             Operation.PREPARE: self._prepare,
             Operation.VOTE: self._vote,
@@ -105,12 +109,23 @@ class Transactions:
         """How many keys are locked."""
         return len(self._locks)
 
+    def told(self) -> list[list[object]]:
+        """The first records, for people: each its key, whether it is committed, its groups, how many keys it locks."""
+        found: list[list[object]] = []
+        for key in sorted(self._records)[:TOLD]:
+            record = self._find(key)
+            if record is not None:
+                found.append([key, record.committed, record.groups, len(record.keys) * record.locks])
+        return found
+
     def note(self, items: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Values came from a checkpoint; records among them lock and unlock. Before they are in the store."""
         for key, value in items:
             if key.startswith(RECORDS):
                 self._unlock(key)
+                self._records.discard(key)
                 if value is not None:
+                    self._records.add(key)
                     self._lock(key, _decode(value))
 
     def concern(self, operations: bytes, keys: Iterable[bytes]) -> bool:
@@ -202,6 +217,7 @@ class Transactions:
         record = self._find(key)
         if record is not None and not record.locks:
             self._store.put(key, None)
+            self._records.discard(key)
         return _OK
 
     def _find(self, key: bytes) -> Record | None:
@@ -210,6 +226,7 @@ class Transactions:
 
     def _write(self, key: bytes, record: Record) -> None:
         self._store.put(key, msgpack.packb(tuple(record)))
+        self._records.add(key)
 
     def _lock(self, key: bytes, record: Record) -> None:
         if record.locks:

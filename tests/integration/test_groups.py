@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +11,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from click.testing import CliRunner, Result
 
-from epaxos import MultiAborted, Op
+from epaxos import AsyncGroupClient, GroupClient, MultiAborted, Op
+from epaxos.cli.main import main
 from epaxos.errors import Closed, Locked, Refused
-from epaxos.groups import GroupClient
-from epaxos.groups.transaction import Fate, Transaction
+from epaxos.groups.driving import command_of
+from epaxos.groups.transaction import Fate, Transaction, record_key
 from live_cluster import ClusterMaker, LiveCluster
 
 ACCOUNTS = [b"account-%d" % number for number in range(6)]
@@ -51,6 +55,8 @@ def test_operations_on_several_groups_are_executed_as_one(two: tuple[str, dict[b
         with pytest.raises(Refused, match="value of 2097152 bytes"):
             client.multi([Op.put(ACCOUNTS[0], b"x"), Op.put(ACCOUNTS[1], b"x" * 2**21)])
         left_by_a_dead_coordinator(client, clusters)
+        asyncio.run(without_threads(path, clusters))
+        ended_by_hand(path, client, clusters)
         values = [result.unwrap() for result in client.bulk(map(Op.get, ACCOUNTS))]
         assert sum(int(value) for value in values if isinstance(value, bytes)) == 600
         assert in_a_child(lambda: client.bulk(map(Op.get, ACCOUNTS))) == "Closed"
@@ -84,18 +90,84 @@ def move(path: str, seed: int) -> None:
             client.multi([Op.increment(source, -1), Op.increment(target, 1)])
 
 
-def left_by_a_dead_coordinator(client: GroupClient, clusters: dict[bytes, LiveCluster]) -> None:
-    """It died with its first PREPARE; who meets the lock without the library is told, who has it goes on."""
+async def without_threads(path: str, clusters: dict[bytes, LiveCluster]) -> None:
+    """The same with the client for event loops: all at once, then a lock that a dead coordinator left."""
+    async with AsyncGroupClient(path, timeout=20) as client:
+        moves = [
+            client.multi([Op.increment(ACCOUNTS[number % 3], -1), Op.increment(ACCOUNTS[3 + number % 3], 1)])
+            for number in range(9)
+        ]
+        await asyncio.gather(*moves)
+        with pytest.raises(MultiAborted, match=r"operation 1, cas of .account-1., failed"):
+            await client.multi([Op.put(ACCOUNTS[0], b"x"), Op.cas(ACCOUNTS[1], b"none", b"x")])
+        record, key = left_prepared(clusters, client, number=8)
+        assert await client.get(key) is not None
+        found = await client.bulk(map(Op.get, ACCOUNTS))
+        assert sum(int(value) for result in found if isinstance(value := result.unwrap(), bytes)) == 600
+        assert [one.record for one in await client.transactions()] == []
+        assert await client.resolve(record, {b"east": 0, b"west": 0}) is Fate.OVER
+        assert (await client.status("east")).generation == 0
+        assert client.retries == {"silent": 0, "lost": 0, "busy": 0}
+        with pytest.raises(Refused, match="belongs to no group"):
+            await client.execute(Op.null())
+    with pytest.raises(Closed, match="the client is closed"):
+        await client.get(key)
+
+
+def ended_by_hand(path: str, client: GroupClient, clusters: dict[bytes, LiveCluster]) -> None:
+    """What a person sees of the locks of a dead coordinator, and does about them."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, "-c", path])
+
+    record, _ = left_prepared(clusters, client, number=9)
+    (listed,) = json.loads(run("transactions", "list", "--json").stdout)
+    assert (listed["state"], listed["locked"]) == ("undecided", {"east": 1})
+    assert (
+        run("transactions", "list").stdout == f"{record[-16:].hex()}  undecided      1 locked  east, west\n"
+    )
+    told = run("transactions", "resolve", listed["name"][:31])
+    assert (told.exit_code, told.stdout) == (0, f"{record[-16:].hex()}  aborted\n")
+    told = run("transactions", "resolve", listed["name"])
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "no group has a record of" in told.stderr
+    record, key = left_prepared(clusters, client, number=10)
+    told = run("transactions", "resolve", "--all", "--commit")
+    assert told.stdout == f"{record[-16:].hex()}  committed\n"
+    assert client.get(key) == b"0"
+    client.put(key, str(600 - sum(int(client.get(one) or b"0") for one in ACCOUNTS)).encode())
+    assert run("status").stdout.count("quorum: 1 of 1") == 2
+    assert sorted(json.loads(run("status", "--json").stdout)["groups"]) == ["east", "west"]
+    other = Path(path).with_name("other.toml")
+    other.write_text(Path(path).read_text().replace("8191", "9000").replace("8192", "9001"))
+    with (
+        GroupClient(str(other)) as stranger,
+        pytest.raises(Refused, match=r"says 'east 0-9000'.* 'east 0-8191'"),
+    ):
+        stranger.get(key)
+
+
+def left_prepared(
+    clusters: dict[bytes, LiveCluster], client: GroupClient | AsyncGroupClient, number: int
+) -> tuple[bytes, bytes]:
+    """A transaction whose coordinator died with its first PREPARE: its record, and the key that it locked."""
     east = next(account for account in ACCOUNTS if client.group_of(account) == "east")
     west = next(account for account in ACCOUNTS if client.group_of(account) == "west")
     driven = Transaction(
-        bytes.fromhex("00657061786f7300") + bytes(15) + b"\7",
+        record_key(0, number),
         {b"east": 0, b"west": 0},
         {b"east": (b"\2", [east], [b"0"]), b"west": (b"\2", [west], [b"0"])},
     )
     first, *_ = driven.begin()
     with clusters[b"east"].client() as plain:
-        assert plain.execute(Op(int(first.operation), driven.key, first.argument))[0] == 0  # type: ignore[arg-type]
+        assert plain.execute(command_of(driven, first))[0] == 0
+    return driven.key, east
+
+
+def left_by_a_dead_coordinator(client: GroupClient, clusters: dict[bytes, LiveCluster]) -> None:
+    """It died with its first PREPARE; who meets the lock without the library is told, who has it goes on."""
+    record, east = left_prepared(clusters, client, number=7)
+    with clusters[b"east"].client() as plain:
         with pytest.raises(Locked, match="a transaction across groups has locked the key") as locked:
             plain.get(east)
         assert locked.value.groups == {b"east": 0, b"west": 0}
@@ -103,4 +175,4 @@ def left_by_a_dead_coordinator(client: GroupClient, clusters: dict[bytes, LiveCl
         assert told.returncode == 1
         assert b"has locked the key" in told.stderr
     assert int(client.get(east) or b"0") > 0
-    assert client.resolve(locked.value.record, locked.value.groups) is Fate.OVER
+    assert client.resolve(record, locked.value.groups) is Fate.OVER

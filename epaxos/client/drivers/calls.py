@@ -202,22 +202,22 @@ class Bulk(Call, Generic[T]):
 
 
 class AskStatus(Call):
-    """A question for the status of a replica, or of the one in use where that is None."""
+    """A question for the status of a replica, or of the one in use where that is None; `wanted` as in `Question`."""
 
-    __slots__ = ("_digest", "_question", "_replica")
+    __slots__ = ("_question", "_replica", "_wanted")
 
     def __init__(
-        self, replica: int | None, options: Options, begun: float, timeout: float | None, *, digest: bool
+        self, replica: int | None, options: Options, begun: float, timeout: float | None, **wanted: bool
     ) -> None:
         super().__init__(options, begun, timeout)
         self._replica = replica
-        self._digest = digest
+        self._wanted = {name: True for name, is_wanted in wanted.items() if is_wanted}
         self._question: Question[Call] | None = None
 
     def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
         """Ask."""
         self._question = session.ask_status(
-            self._replica, self.begun, digest=self._digest, timeout=self.timeout, waiter=self
+            self._replica, self.begun, wanted=self._wanted, timeout=self.timeout, waiter=self
         )
 
     def items(self) -> Sequence[Finished[Call]]:
@@ -242,6 +242,17 @@ class AskStatus(Call):
             raise error
         assert question is not None
         return Status.of(question.status)
+
+
+def check_fits(operation: Op, options: Options) -> None:
+    """See whether a command fits into a frame.
+
+    Raises:
+        Refused: it does not.
+    """
+    weight = weigh(operation.key, operation.argument)
+    if weight > options.max_weight:
+        raise Refused(f"command of {weight} bytes; a frame holds at most {options.max_weight}")
 
 
 def parts_of(operations: Sequence[Op[T]], options: Options) -> list[Sequence[Op[T]]]:

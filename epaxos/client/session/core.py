@@ -25,7 +25,7 @@ becomes of connections, and asks `next_event` how long it may sleep.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final, Generic
 
@@ -154,14 +154,14 @@ class Session(Uncopied, Generic[Waiter]):
         replica: int | None,
         now: float,
         *,
-        digest: bool,
+        wanted: Mapping[str, bool],
         timeout: float | None = None,
         waiter: Waiter | None = None,
     ) -> Question[Waiter]:
-        """Ask a replica, or the one in use, for its status, with a digest of its state if wanted."""
+        """Ask a replica, or the one in use, for its status, with what is wanted beside: see `Question`."""
         if timeout is None:
             timeout = self._options.timeout
-        question = self._questions.add(replica, timeout, now + timeout, waiter, digest=digest)
+        question = self._questions.add(replica, timeout, now + timeout, waiter, wanted=wanted)
         self._alarms.set(question.deadline, question)
         return question
 

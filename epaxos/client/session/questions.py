@@ -6,7 +6,8 @@ the one in use, and is asked again when the connection was lost under way.
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from collections.abc import Mapping
+from typing import Any, Final, Generic
 
 import msgpack
 
@@ -15,19 +16,21 @@ from epaxos.client.session.tickets import Uncopied, Waiter
 from epaxos.errors import ClientError
 from epaxos.transport.framing import Kind, seal
 
+_NOTHING: Final[Mapping[str, bool]] = {}
+
 
 class Question(Uncopied, Generic[Waiter]):
     """A request for the status of `replica`, or of the one in use where that is None.
 
     When it is `done`, either `error` says why it failed or `status` holds the answer. `asked` is the replica
-    it is under way to; times are as in `Ticket`. `brief` asks for no more than what a new session needs.
+    it is under way to; times are as in `Ticket`. `wanted` says what is to come with it that takes the replica some
+    time; `brief` asks for no more than what a new session needs.
     """
 
     __slots__ = (
         "asked",
         "brief",
         "deadline",
-        "digest",
         "done",
         "error",
         "id",
@@ -35,6 +38,7 @@ class Question(Uncopied, Generic[Waiter]):
         "status",
         "timeout",
         "waiter",
+        "wanted",
     )
 
     def __init__(
@@ -45,13 +49,13 @@ class Question(Uncopied, Generic[Waiter]):
         deadline: float,
         waiter: Waiter | None,
         *,
-        digest: bool,
+        wanted: Mapping[str, bool],
         brief: bool,
     ) -> None:
         self.id = number
         self.brief = brief
         self.replica = replica
-        self.digest = digest
+        self.wanted = wanted
         self.timeout = timeout
         self.deadline = deadline
         self.waiter = waiter
@@ -95,12 +99,12 @@ class Questions(Generic[Waiter]):
         deadline: float,
         waiter: Waiter | None,
         *,
-        digest: bool = False,
+        wanted: Mapping[str, bool] = _NOTHING,
         brief: bool = False,
     ) -> Question[Waiter]:
         """Take in a question."""
         self._last += 1
-        question = Question(self._last, replica, timeout, deadline, waiter, digest=digest, brief=brief)
+        question = Question(self._last, replica, timeout, deadline, waiter, wanted=wanted, brief=brief)
         self._open[question.id] = question
         self._unasked.append(question)
         return question
@@ -113,7 +117,7 @@ class Questions(Generic[Waiter]):
             replica = self._route(question, now)
             if replica is not None:
                 question.asked = replica
-                options = {"brief": True} if question.brief else {"digest": question.digest}
+                options = {"brief": True} if question.brief else question.wanted
                 body = msgpack.packb((question.id, options))
                 self._routes.sent(replica)
                 sends.append((replica, seal(Kind.STATUS, self._cluster, body), question))

@@ -37,11 +37,15 @@ class FakeClient:
     def close(self) -> None:
         pass
 
-    def execute(self, operation: Op, *, timeout: float) -> None:
-        """What a client of groups asks: here to put something."""
+    def execute(self, operation: Op, *, timeout: float) -> Any:
+        """What a client of groups asks: to get, to put and to compare."""
         assert timeout > 0
+        if operation.argument is None:
+            return self.get(operation.key)
+        if isinstance(operation.argument, list):
+            return self.cas(operation.key, *operation.argument)
         assert isinstance(operation.argument, bytes)
-        self.put(operation.key, operation.argument)
+        return self.put(operation.key, operation.argument)
 
     def get(self, key: bytes) -> bytes | None:
         if self.error:
@@ -132,6 +136,16 @@ def test_a_file_of_groups(run: Run, fake: type[FakeClient], monkeypatch: pytest.
     assert "--replica NAME needs a file of one cluster, not of groups" in result.stderr
     checked = run("config", "check", "groups.toml")
     assert outcome(checked) == (0, b"groups.toml: ok: 1 group: east\n", "")
+    result = run("backup", "-c", "groups.toml", "alpha", "x")
+    message = "groups.toml: found groups; allowed: the file of one cluster, like those of its groups: east.toml (east)"
+    assert outcome(result) == (2, b"", f"epaxos: {message}\n")
+    Path("groups.toml").write_text(table.replace('"east"\nc', '"west"\nc').format(16383))
+    message = "the cluster named as group west has been used as group east"
+    assert outcome(run("get", "-c", "groups.toml", "key")) == (
+        2,
+        b"",
+        f"epaxos: groups.toml: {message}\n",
+    )
     Path("groups.toml").write_text(table.format(16382))
     message = "epaxos: groups.toml: slots 16383-16383 belong to no group; allowed: all 0-16383 to one\n"
     assert outcome(run("get", "-c", "groups.toml", "key")) == (2, b"", message)

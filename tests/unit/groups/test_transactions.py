@@ -226,7 +226,7 @@ class World:
             return self.wrong
         if self.network:
             return "somebody never comes to an end"
-        if any(len(machine._transactions) for machine in self.groups.values()):
+        if any(len(machine.transactions) for machine in self.groups.values()):
             return "a key is locked for ever"
         data = {name: machine.digest_source().data for name, machine in self.groups.items()}
         for name, held in data.items():

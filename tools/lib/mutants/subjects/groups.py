@@ -56,14 +56,14 @@ GROUPS: Final = (
     _mutant(
         "locks-of-a-checkpoint-ignored",
         "who takes a peer's checkpoint does not know the locks in it",
-        Patch(_MACHINE, "        self._transactions.note(items)\n        return [", "        return ["),
+        Patch(_MACHINE, "        self.transactions.note(items)\n        return [", "        return ["),
     ),
     _mutant(
         "locks-lost-at-a-start",
         "a replica that starts again does not know the locks in its own checkpoint",
         Patch(
             _MACHINE,
-            "        self._transactions.note(items)\n        self._store.load(items)",
+            "        self.transactions.note(items)\n        self._store.load(items)",
             "        self._store.load(items)",
         ),
     ),
@@ -84,7 +84,7 @@ GROUPS: Final = (
     _mutant(
         "columns-pass-locks",
         "commands that only read, or only write, are executed as columns, and nobody looks for locks",
-        Patch(_MACHINE, '        plain = plain and not self._transactions.concern(b"", payload.keys)\n', ""),
+        Patch(_MACHINE, '        plain = plain and not self.transactions.concern(b"", payload.keys)\n', ""),
     ),
     _mutant(
         "forgets-what-locks",
