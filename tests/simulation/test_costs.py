@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.drawing import draw_options
 from epaxos.simulation.plan.fates import Mute
 from epaxos.simulation.plan.faults import draw_faults
-from epaxos.simulation.plan.options import Overrides, draw_options, stream
+from epaxos.simulation.plan.options import Overrides, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import draw_workload
 from epaxos.simulation.run import Outcome, Run

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from epaxos.simulation.plan.drawing import draw_options
 from epaxos.simulation.plan.faults import Fault, draw_faults
-from epaxos.simulation.plan.options import NO_OVERRIDES, Options, Overrides, draw_options
+from epaxos.simulation.plan.options import NO_OVERRIDES, Options, Overrides
 from epaxos.simulation.plan.workload import Script, draw_workload
 
 

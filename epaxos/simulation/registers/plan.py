@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.registers.values import Configuration
 from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.plan.drawing import draw_options
 from epaxos.simulation.plan.fates import Bias
 from epaxos.simulation.plan.faults import Crash, Fault, draw_faults
-from epaxos.simulation.plan.options import NO_OVERRIDES, Options, Overrides, draw_options, shown, stream
+from epaxos.simulation.plan.options import NO_OVERRIDES, Options, Overrides, shown, stream
 from epaxos.statemachine.operations import Operation
 from epaxos.transport.registers import NAMES
 

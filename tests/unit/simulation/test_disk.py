@@ -10,7 +10,8 @@ import pytest
 from directories import record, write
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Phase
-from epaxos.simulation.plan.options import Overrides, draw_options
+from epaxos.simulation.plan.drawing import draw_options
+from epaxos.simulation.plan.options import Overrides
 from epaxos.simulation.world.disk import Disk
 from epaxos.simulation.world.schedule import Schedule
 

@@ -19,9 +19,10 @@ from typing import Any, Final
 from epaxos.errors import InvariantError
 from epaxos.simulation import commit as transactions
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.drawing import draw_options, rivals
 from epaxos.simulation.plan.fates import RIVALS, Bias, Mute
 from epaxos.simulation.plan.faults import draw_faults
-from epaxos.simulation.plan.options import Overrides, draw_options, rivals, stream
+from epaxos.simulation.plan.options import Overrides, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import draw_workload
 from epaxos.simulation.registers import run as registers
