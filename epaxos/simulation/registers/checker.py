@@ -15,8 +15,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from epaxos.protocol.registers.change import Change, Done, Verdict
-from epaxos.protocol.registers.upkeep import Configure
+from epaxos.protocol.registers.change import Change, Done, Phase, Verdict
 from epaxos.protocol.registers.values import (
     FIRST,
     ZERO,
@@ -25,6 +24,7 @@ from epaxos.protocol.registers.values import (
     Cell,
     Configuration,
     Promise,
+    Seen,
     State,
 )
 from epaxos.simulation.checkers.violation import ViolationError
@@ -51,9 +51,9 @@ class _Proposal(NamedTuple):
 
 
 class Registers:
-    """Checks all keys of a run, which begins with a configuration."""
+    """Checks all keys of a run."""
 
-    def __init__(self, first: Configuration) -> None:
+    def __init__(self) -> None:
         self._proposals: dict[tuple[bytes, Ballot], _Proposal] = {}
         self._votes: defaultdict[tuple[bytes, Ballot], set[int]] = defaultdict(set)
         self._cells: dict[tuple[int, bytes], Cell] = {}
@@ -61,14 +61,17 @@ class Registers:
         self._removed: defaultdict[bytes, Ballot] = defaultdict(lambda: ZERO)
         self._attempts: defaultdict[Owner, list[tuple[bytes, Ballot]]] = defaultdict(list)
         self._failed: set[Owner] = set()
-        self._configurations = {first.version: first}
+        self._peeks: dict[Owner, Configuration] = {}
         self.chosen: defaultdict[bytes, list[Ballot]] = defaultdict(list)
 
     # -- proposers ---------------------------------------------------------------------------------------------
 
-    def proposed(self, row: int, starts: int, change: Change) -> None:
-        """A proposer asks for votes."""
+    def asked(self, row: int, starts: int, change: Change) -> None:
+        """A proposer asks for votes, or what was accepted."""
         want, owner = change.want, (row, starts, change.ticket)
+        if change.phase is Phase.PEEK:
+            self._peeks[owner] = change.configuration
+            return
         place = want.key, change.ballot
         proposal = _Proposal(
             change.state, change.parent, change.configuration, owner, want.reads, want.repeatable
@@ -84,27 +87,24 @@ class Registers:
         owner = (row, starts, done.ticket)
         if done.verdict is Verdict.DONE:
             if done.ballot != ZERO and done.ballot not in self.chosen[done.key]:
-                self._choose_since(done)
+                self._choose_as_seen(owner, done)
         elif done.verdict is Verdict.FAILED:
             self._failed.add(owner)
             for key in {key for key, _ in self._attempts[owner]}:
                 for ballot in self.chosen[key]:
                     self._check_owners(key, ballot)
 
-    def _choose_since(self, done: Done) -> None:
-        """What had too few votes where it was proposed may have enough in a neighbouring step.
+    def _choose_as_seen(self, owner: Owner, done: Done) -> None:
+        """What had too few votes where it was proposed may have enough for a reader, in the step that it knows.
 
-        Of the acceptors that are left later; or of those before one joined, for a reader that does not know of it yet:
-        all who propose then still prepare at a majority of those, and find it.
+        Of the acceptors that are left later; or of those before one joined, if it does not know of that yet: all who
+        propose then still prepare at a majority of those, and find it.
         """
         place = done.key, done.ballot
         if place not in self._proposals:
             _violated("done", f"{done} was never proposed")
-        own = self._proposals[place].configuration.version
-        if not any(
-            version >= own - 1 and len(self._votes[place].intersection(later.accept)) >= later.votes
-            for version, later in self._configurations.items()
-        ):
+        seen = self._peeks.get(owner)
+        if seen is None or len(self._votes[place].intersection(seen.accept)) < seen.votes:
             _violated("done", f"{done} was not chosen")
         self._choose(*place)
 
@@ -155,8 +155,9 @@ class Registers:
             cell = self._cells.get((row, message.key))
             if cell is None or cell.promised < message.ballot:
                 _violated("durable before sent", f"{message} of {row} to {receiver} is not durable: {cell}")
-        elif isinstance(message, Configure):
-            self._configurations[message.configuration.version] = message.configuration
+        elif isinstance(message, Seen) and message.accepted > ZERO:
+            if row not in self._votes[message.key, message.accepted]:
+                _violated("durable before sent", f"{message} of {row} to {receiver} is not durable")
         elif isinstance(message, Accepted) and row not in self._votes[message.key, message.ballot]:
             _violated("durable before sent", f"{message} of {row} to {receiver} is not durable")
 

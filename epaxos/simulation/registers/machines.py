@@ -309,10 +309,10 @@ class ProposerProcess(Process):
         entries = []
         if asks.reserve is not None:
             entries.append(Entry(_COUNTER, b"%d" % asks.reserve, None))
-        for key in {request.key for _, request in asks.sends if isinstance(request, Accept)}:
+        for key in {request.key for _, request in asks.sends if isinstance(request, Accept | Peek)}:
             change = self.core.under_way(key)
             assert change is not None
-            self.world.checker.proposed(self.row, self.starts, change)
+            self.world.checker.asked(self.row, self.starts, change)
         if asks.sends:
             self.disk.write(entries, partial(self._send_all, tuple(asks.sends)))
         for done in asks.done:

@@ -16,7 +16,7 @@ from epaxos.protocol.registers.values import Configuration
 from epaxos.simulation.checkers.reference import Command
 from epaxos.simulation.plan.drawing import draw_options
 from epaxos.simulation.plan.fates import Bias
-from epaxos.simulation.plan.faults import Crash, Fault, draw_faults
+from epaxos.simulation.plan.faults import Crash, Fault, Partition, draw_faults
 from epaxos.simulation.plan.options import NO_OVERRIDES, Options, Overrides, shown, stream
 from epaxos.statemachine.operations import Operation
 from epaxos.transport.registers import NAMES
@@ -69,6 +69,8 @@ class Plan:
     direct      whether a proposer's next change of a register takes one round trip
     numbered    whether changes carry a number, so that a proposer may try them again after doubt
     once        whether clients ask again, elsewhere, for what they do not know of; then changes are numbered
+    held        whether one proposer is not heard by acceptors while others change them, and then all fall in halves: an
+                attempt of the acceptors before may still be under way
     firsts      registers whose first state one client may propose without promises; they are not deleted
     scripts     what each client asks for
     """
@@ -83,6 +85,7 @@ class Plan:
     direct: bool
     numbered: bool
     once: bool
+    held: bool
     firsts: int
     scripts: tuple[tuple[Asked, ...], ...]
     tasks: tuple[Task, ...]
@@ -146,7 +149,7 @@ def draw_plan(
         dead=0,
     )
     timeout = options.delay * random.choice((10, 40, 150))
-    firsts = random_firsts.choice((0, 0, 1, 2))
+    firsts = given.get("firsts", random_firsts.choice((0, 0, 1, 2)))
     scripts = _draw_scripts(random, options, proposers)
     plan = Plan(
         options=options,
@@ -159,6 +162,7 @@ def draw_plan(
         direct=random.random() < 0.75,
         numbered=random.random() < 0.5,
         once=random.random() < (0.0 if any(task.kind == "collect" for task in tasks) else 0.4),
+        held=bool(spares) and random_firsts.random() < 0.1,
         firsts=firsts,
         scripts=_with_firsts(random_firsts, scripts, options, proposers, firsts),
         tasks=tasks,
@@ -263,4 +267,22 @@ def _draw_faults(random: Random, plan: Plan) -> tuple[Fault, ...]:
         faults += [
             Crash(random.random() * plan.options.phase, row, random.randint(0, 6), None) for row in dead
         ]
+    if plan.held:
+        faults += _draw_halves(random, plan)
     return tuple(sorted(faults, key=lambda fault: fault.when))
+
+
+def _draw_halves(random: Random, plan: Plan) -> list[Fault]:
+    """One proposer is not heard by the acceptors for about as long as two take to join; then there are halves."""
+    held = random.choice(plan.rows[:-1])
+    cut = frozenset((held, acceptor) for acceptor in range(plan.acceptors))
+    until = plan.options.phase * random.uniform(0.2, 0.6)
+    side = {held, *(row for row in range(plan.options.replicas) if random.random() < 0.4)}
+    across = frozenset(
+        (one, other)
+        for one in range(plan.options.replicas)
+        for other in range(plan.options.replicas)
+        if (one in side) != (other in side)
+    )
+    length = (plan.options.phase - until) * random.uniform(0.5, 0.9)
+    return [Partition(0.0, "held", cut, until), Partition(until, "halves", across, length)]

@@ -156,7 +156,7 @@ class Run(Stricken[Process]):
         self.network = HostileNetwork(plan.options, self.schedule, self.observer, self._deliver)
         self.timeout = plan.timeout
         self.calls: list[Call] = []
-        self.checker = Registers(plan.configuration)
+        self.checker = Registers()
         world = World(plan, self.schedule, self.network, self.observer, self.checker)
         *rows, last = plan.rows
         self.warden = Warden(world, last)

@@ -29,6 +29,14 @@ GROWING: Final = REGISTERS._replace(
     name="registers, two acceptors join", replicas=3, options=(("kinds", ("grow", "grow")),)
 )
 
+HELD: Final = REGISTERS._replace(
+    name="registers, held over two growths",
+    replicas=3,
+    faults="clock",
+    options=(("kinds", ("grow", "grow")), ("held", True), ("firsts", 2)),
+)
+"""A proposer is not heard while acceptors join, and then all fall in halves."""
+
 ASKED_AGAIN: Final = REGISTERS._replace(
     name="registers, asked again", operations=12, options=(("kinds", ()), ("once", True))
 )
@@ -135,6 +143,22 @@ BALLOTS: Final = (
                 '            entries.append(Entry(b"c" + cell.key, encode(cell), cell))\n',
                 "            if isinstance(message, Accept):\n"
                 '                entries.append(Entry(b"c" + cell.key, encode(cell), cell))\n',
+            ),
+        ),
+        draw=REGISTERS,
+    ),
+    Mutant(
+        "register-told-before-durable",
+        "who asks what was accepted is told what is still on its way to the disk",
+        "registers",
+        (
+            Patch(
+                _MACHINES,
+                "        self.disk.write(entries, partial(self._send, sender, answer))\n",
+                "        if isinstance(message, Peek):\n"
+                "            self._send(sender, answer)\n"
+                "            return\n"
+                "        self.disk.write(entries, partial(self._send, sender, answer))\n",
             ),
         ),
         draw=REGISTERS,
@@ -377,9 +401,7 @@ UPKEEP: Final = (
                 "            change.configuration.version <= version\n",
             ),
         ),
-        draw=GROWING,
-        schedule="tests/unit/protocol/registers/test_upkeep.py"
-        "::test_a_configuration_is_confirmed_when_no_attempt_of_the_one_before_is_left",
+        draw=HELD,
     ),
     Mutant(
         "register-growth-without-rescan",
