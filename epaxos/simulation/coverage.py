@@ -111,6 +111,7 @@ LED: Final[dict[str, tuple[str, ...]]] = {
         "elected",
         "deposed",
         "leader behind what others have dropped",
+        "leader outvoted",
         "leads above what it lacks",
         "handed over",
         "leader without what lies below its start",

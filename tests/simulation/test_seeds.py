@@ -7,7 +7,12 @@ from collections import Counter
 import pytest
 
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.plan.drawing import chain, draw_options
+from epaxos.simulation.plan.faults import draw_faults
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
+from epaxos.simulation.plan.plan import Plan
+from epaxos.simulation.plan.workload import draw_workload
+from epaxos.simulation.run import Run
 from epaxos.simulation.sweep.sweep import run_seed
 
 INTERESTING = (
@@ -48,6 +53,13 @@ def test_no_seed_breaks_a_cluster_with_a_leader(fresh_seed: int) -> None:
     led = Overrides(protocol="multipaxos")
     marks = check(range(24), led) + check(range(fresh_seed, fresh_seed + 8), led)
     assert not [mark for mark in LED if not marks[mark]]
+
+
+def test_in_a_chain_a_leader_is_outvoted_before_it_hears_of_another() -> None:
+    options = chain(draw_options(19, Overrides(5, frozenset({"crash", "partition"}), 12, "multipaxos")))
+    outcome = Run(Plan(options, draw_workload(options), draw_faults(options))).execute()
+    assert outcome.verdict is Verdict.CLEAN, outcome.text
+    assert outcome.marks["leader outvoted"]
 
 
 def test_no_seed_breaks_a_group(fresh_seed: int) -> None:

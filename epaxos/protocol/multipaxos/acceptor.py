@@ -59,7 +59,6 @@ class Acceptor:
         """Vote, unless a higher ballot was promised; and take the leader's word on what it proposed before."""
         state = self._state
         slot, ballot = message.slot, message.ballot
-        state.hear_of(ballot)
         if ballot < state.promised:
             state.cover("lower ballot refused")
             state.send((sender,), Nack(state.promised))

@@ -243,6 +243,7 @@ class MultiPaxos:
         if not self.state.is_near(message.ballot, message.slot):
             return
         before = self.state.promised
+        self._election.hear_of(message.ballot)
         self._acceptor.on_accept(sender, message)
         if self.state.promised > before:
             self._election.on_promise(sender)

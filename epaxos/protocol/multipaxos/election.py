@@ -170,7 +170,7 @@ class Election:
         """Note how a peer sees things."""
         state = self._state
         self.told[sender] = message
-        self._hear_of(message.known)
+        self.hear_of(message.known)
         self.hear_leader(max(message.leads, message.follows))
         if self._leading.ballot < max(message.leads, message.follows) == state.known:
             self._leading.end()  # replaced: who is asked by clients here had better forward it
@@ -204,9 +204,9 @@ class Election:
 
     def on_nack(self, message: Nack) -> None:
         """A higher ballot stands in the way."""
-        self._hear_of(message.ballot)
+        self.hear_of(message.ballot)
 
-    def _hear_of(self, ballot: Ballot) -> None:
+    def hear_of(self, ballot: Ballot) -> None:
         """A ballot was spoken of: a campaign below it is over, since its Accepts would be refused."""
         self._state.hear_of(ballot)
         if self.campaign is not None and ballot > self.campaign.ballot:
@@ -299,7 +299,7 @@ class Election:
 
     def _go_on(self, campaign: Campaign) -> None:
         state = self._state
-        if state.known > campaign.ballot or state.now >= campaign.until:
+        if state.now >= campaign.until:
             self._fail()
         elif self._hears_happy:
             state.cover("candidate gave up before a happy one")
@@ -365,21 +365,14 @@ class Election:
                     votes[slot] = ballot, value
         source = max(whole, key=lambda row: whole[row].truncated)
         dropped = whole[source].truncated
-        if self._is_outvoted(campaign, max(votes, default=dropped), dropped):
+        if self._state.last_decided > max(self._state.committed, max(votes, default=dropped), dropped):
+            # One of the quorum has voted there since, which it can only have at a higher ballot. Whoever told the
+            # decision did not know of that ballot: it has restarted, or was a leader itself that had been outvoted.
             self._state.cover("candidate outvoted")
             self._fail()
             return
         self.campaign = None
         self._lead(campaign, votes, source, dropped)
-
-    def _is_outvoted(self, campaign: Campaign, last: Slot, dropped: Slot) -> bool:
-        """Whether a ballot above this one exists, though a quorum has promised this one.
-
-        It may have been spoken of; or a decision tells it that is known here and lies above all that the quorum has
-        voted for or dropped: one of the quorum has voted for it since, which it can only have at a higher ballot.
-        """
-        state = self._state
-        return state.known > campaign.ballot or state.last_decided > max(state.committed, last, dropped)
 
     def _lead(
         self, campaign: Campaign, votes: dict[Slot, tuple[Ballot, Value]], source: Row, dropped: Slot

@@ -14,10 +14,12 @@ from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.protocol.multipaxos.state import Learn
 from epaxos.protocol.quorums import allowed, default_e, default_f
 from epaxos.simulation.plan.fates import (
+    CHAIN,
     RIVALS,
     STEADY,
     Bias,
     between,
+    draw_chain,
     draw_leaders,
     draw_mutes,
     draw_rivals,
@@ -38,6 +40,10 @@ from epaxos.transport.pages import PAGES
 
 FEW: Final = 0.04
 """How likely there are but one or two."""
+
+
+CHAINED: Final = (5, 3)
+"""Replicas and quorum of which whoever is at the end of a chain, and its neighbour, are not needed by the others."""
 
 
 class _Scale(NamedTuple):
@@ -107,9 +113,11 @@ def _arranged(options: Options, *, given: bool) -> Options:
     leaders = draw_leaders(random, options.scale)
     if leaders == STEADY and not given:
         return replace(options, **draw_steady(random, options.delay))
-    if leaders != RIVALS:
-        return options
-    return rivals(options if given else replace(options, faults=options.faults | {"crash", "loss"}))
+    if leaders == RIVALS:
+        return rivals(options if given else replace(options, faults=options.faults | {"crash", "loss"}))
+    if leaders == CHAIN and not given:
+        return chain(replace(options, faults=options.faults | {"crash", "partition"}))
+    return options
 
 
 def rivals(options: Options) -> Options:
@@ -118,6 +126,14 @@ def rivals(options: Options) -> Options:
         return options
     random = stream(options.seed, "rivals")
     return replace(options, **draw_rivals(random, options.replicas, options.delay, options.faults))
+
+
+def chain(options: Options) -> Options:
+    """The same, with replicas in a row, if there are as many as it takes."""
+    number = options.replicas, options.quorums.slow
+    if {"bandwidth", "distance", "power"} & options.faults or number != CHAINED:
+        return options
+    return replace(options, **draw_chain(stream(options.seed, "chain"), options.delay))
 
 
 def _check(overrides: Overrides) -> None:

@@ -67,8 +67,10 @@ def draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
     return tuple(mutes)
 
 
-RIVALS, STEADY = "rivals", "steady"
-"""How leaders fare in a run: they compete for slots; or links are cut for long, and nothing else is wrong."""
+RIVALS, STEADY, CHAIN = "rivals", "steady", "chain"
+"""How leaders fare in a run: they compete for slots; or links are cut for long, and nothing else is wrong; or whoever
+led hears of those who lead after it only through somebody who did not elect them, and who forgets of whom it heard.
+"""
 
 CRASHING: Final = ("Accept", "Accept", "Accept", "AcceptOK", "Prepare", "Promised", "Voted")
 """Among the sendings of which a rival stops: with the value at some, just after a promise, between two campaigns."""
@@ -87,9 +89,9 @@ _UNHEARD: Final = {
 def draw_leaders(random: Random, scale: str) -> str:
     """How leaders fare; empty if nothing is arranged for them."""
     chance = random.random()
-    if scale == "large" or chance > 0.4:
+    if scale == "large" or chance > 0.47:
         return ""
-    return STEADY if chance < 0.03 else RIVALS
+    return STEADY if chance < 0.03 else RIVALS if chance <= 0.4 else CHAIN
 
 
 def draw_rivals(random: Random, n: int, delay: float, faults: frozenset[str]) -> dict[str, Any]:
@@ -157,4 +159,34 @@ def draw_steady(random: Random, delay: float) -> dict[str, Any]:
         "cpu": 0.0,
         "skew": 0.0,
         "acquainted": True,
+    }
+
+
+def draw_chain(random: Random, delay: float) -> dict[str, Any]:
+    """Replicas in a row that hear their neighbours alone, while those between restart again and again.
+
+    Of five, whoever led may come to stand at an end. The three at the other end elect another, to which its neighbour
+    is no voter; and each time that one restarts, it knows what was decided and no more at which ballot.
+    """
+    beacon = delay * between(random, 1, 4)
+    return {
+        "leaders": CHAIN,
+        "patience": delay * between(random, 4, 8),
+        "beacon": beacon,
+        "offline": beacon * 4,
+        "phase": delay * 300,
+        "troubles": 2,
+        "dead": 0,
+        "think": delay * between(random, 2, 10),
+        "mutes": (),
+        "bias": (),
+        "spread": "uniform",
+        "fifo": False,
+        "loss": 0.0,
+        "duplicate": 0.0,
+        "disk": "instant",
+        "disk_delay": 0.0,
+        "cpu": 0.0,
+        "checkpoint": 1e9,
+        "checkpoint_size": 10**9,
     }

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from epaxos.protocol.ids import Row
-from epaxos.simulation.plan.fates import CRASHING, RIVALS, STEADY
+from epaxos.simulation.plan.fates import CHAIN, CRASHING, RIVALS, STEADY, between
 from epaxos.simulation.plan.options import Options, stream
 
 Cut: TypeAlias = "tuple[Row, Row]"
@@ -187,6 +187,8 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     random = stream(options.seed, "events")
     if options.leaders == STEADY:
         return _draw_steady(random, options)
+    if options.leaders == CHAIN:
+        return _draw_chain(random, options)
     drawn_kinds = _DRAWN_BY_RIVALS if options.leaders == RIVALS else _DRAWN
     possible = options.faults | ({"leave"} if "crash" in options.faults else set())
     weights = {kind: weight for kind, weight in drawn_kinds.items() if kind in possible}
@@ -222,6 +224,26 @@ def _draw_steady(random: Random, options: Options) -> tuple[Fault, ...]:
         Partition(number * length, *_draw_cuts(random, options.replicas, SHAPES[options.protocol]), length)
         for number in range(options.troubles)
     )
+
+
+def _draw_chain(random: Random, options: Options) -> tuple[Fault, ...]:
+    """Chains one after another, in each of which those beside the ends are away for a moment, over and over.
+
+    The first to lead is the first replica as a rule (multipaxos 5): so it stands at the end of the first chain.
+    """
+    faults: list[Fault] = []
+    length = options.phase / max(1, options.troubles)
+    for number in range(options.troubles):
+        begin, rows = number * length, random.sample(range(options.replicas), options.replicas)
+        if number == 0:
+            rows.sort(key=bool)
+        faults.append(Partition(begin + length * 0.2, "chain", _cuts_of_chain(rows), length * 0.7))
+        for row in (rows[1], rows[-2]):
+            when = begin + length * 0.3
+            while when < begin + length * 0.9:
+                faults.append(Crash(when, row, 0, options.delay * between(random, 0.3, 3)))
+                when += options.delay * (8 + 20 * random.random())
+    return tuple(sorted(faults, key=lambda fault: fault.when))
 
 
 def _draw_falls(random: Random, options: Options) -> list[Fault]:
@@ -305,6 +327,11 @@ def _draw_cuts(random: Random, n: int, shapes: Sequence[str]) -> tuple[str, froz
     if shape == "lone link":
         return shape, frozenset((a, b) for a, b in links if {a, b} == set(rows[:2]))
     if shape == "chain":
-        beside = {(rows[index], rows[index + 1]) for index in range(n - 1)}
-        return shape, frozenset((a, b) for a, b in links if (a, b) not in beside and (b, a) not in beside)
+        return shape, _cuts_of_chain(rows)
     return shape, frozenset(link for link in links if random.random() < 0.4)
+
+
+def _cuts_of_chain(rows: Sequence[Row]) -> frozenset[Cut]:
+    """Every link but those between neighbours."""
+    place = {row: index for index, row in enumerate(rows)}
+    return frozenset((a, b) for a in rows for b in rows if abs(place[a] - place[b]) > 1)

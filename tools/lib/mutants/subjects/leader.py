@@ -101,8 +101,8 @@ VALUES: Final = (
         (
             Patch(
                 _ELECTION,
-                "return state.known > campaign.ballot or state.last_decided",
-                "return state.last_decided",
+                "if self.campaign is not None and ballot > self.campaign.ballot:",
+                "if False:",
             ),
         ),
         schedule=f"{_CORE}test_a_candidate_that_knows_of_a_higher_ballot_does_not_lead",
@@ -111,7 +111,13 @@ VALUES: Final = (
         "leader-below-decided",
         "a candidate leads although a decision tells of a higher ballot",
         "multipaxos 2, 3",
-        (Patch(_ELECTION, " or state.last_decided > max(state.committed, last, dropped)", ""),),
+        (
+            Patch(
+                _ELECTION,
+                "if self._state.last_decided > max(self._state.committed, max(votes, default=dropped), dropped):",
+                "if False:",
+            ),
+        ),
         schedule=f"{_CORE}test_a_candidate_that_learns_a_decision_above_all_votes_for_it_has_been_outvoted",
     ),
 )
@@ -415,8 +421,8 @@ ELECTIONS: Final = (
         "nobody is told that a ballot above the leader's was promised",
         "multipaxos 5",
         (
-            Patch(_ELECTION, "        self._hear_of(message.known)\n", ""),
-            Patch(_ELECTION, "        self._hear_of(message.ballot)\n", ""),
+            Patch(_ELECTION, "        self.hear_of(message.known)\n", ""),
+            Patch(_ELECTION, "        self.hear_of(message.ballot)\n", ""),
         ),
         schedule=f"{_PATTERNS}test_a_promise_to_a_candidate_that_failed_keeps_nobody_from_voting_for_ever",
     ),
