@@ -23,6 +23,9 @@ from shared.processes import Children, lifeline, pause
 ROOT: Final = Path(__file__).resolve().parent.parent
 PORT_KEYS: Final = ("port", "client_port", "metrics_port")
 START_SECONDS: Final = 30.0
+_MINOR_FAULTS: Final = 7
+"""Its place in /proc/PID/stat, behind the name."""
+
 LONGEST_LOAD: Final = 600.0
 """Seconds after which a load is taken for hung: every benchmark ends by itself."""
 
@@ -53,6 +56,18 @@ class Processes:
     def memory(self) -> int:
         """Bytes of memory that are resident, all together."""
         return sum(process.memory_info().rss for process in self._known)
+
+    def faults(self) -> int:
+        """How often they touched a page of memory that was not there, all together; 0 if the system does not say."""
+        return sum(_faults(process.pid) for process in self._known)
+
+
+def _faults(pid: int) -> int:
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(line.rpartition(")")[2].split()[_MINOR_FAULTS])
 
 
 class Cluster:
@@ -173,12 +188,13 @@ class Cluster:
 
     def measure(self, *arguments: str) -> dict[str, float]:
         """One load and what it took: the figures of `study.FIGURES` that it has."""
-        executed, cpu = self.executed(), self.used.cpu()
+        executed, cpu, faults = self.executed(), self.used.cpu(), self.used.faults()
         report = self.load(*arguments)
         cpu, executed = self.used.cpu() - cpu, self.executed() - executed
         figures = figures_of(report)
         if executed:
             figures["cpu"] = cpu * 1e6 / executed / len(self._running)
+            figures["faults"] = (self.used.faults() - faults) / executed / len(self._running)
         figures["memory"] = self.used.memory() / len(self._running) / 1e6
         return figures
 
