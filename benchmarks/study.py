@@ -41,6 +41,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "cpu": Figure("CPU, µs a command and replica"),
     "cpu_all": Figure("CPU of all servers, µs a command", "{:,.1f}"),
     "cpu_kib": Figure("CPU, µs a KiB and replica"),
+    "faults": Figure("page faults a command and replica"),
     "faults_kib": Figure("page faults a KiB and replica"),
     "fresh": Figure("a fresh KiB of memory, µs"),
     "client": Figure("the load's own CPU, µs a command", "{:,.1f}"),

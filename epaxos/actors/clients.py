@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -37,6 +37,13 @@ WAITING_FRAMES: Final = 8
 """What of clients waits in memory is no more than so many largest frames: commands that have no answer yet, and, apart
 from those, answers that have not been sent."""
 
+PATIENCE: Final = 0.1
+"""Seconds without an answer after which a client is told that what it asked for is under way here, and after which it
+is told again: a fraction of a try, for one that hears nothing asks elsewhere, with all of its payload."""
+
+TOLD_AT_A_TIME: Final = 1000
+"""Frames whose clients are told so in one go."""
+
 _REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
 
 _SMALL: Final = 64 * 1024
@@ -62,7 +69,8 @@ class _Frame:
     """A client's frame under way.
 
     `missing` is how many of its `count` commands have no result yet, `parts` the results so far by request
-    number: without aggregation a frame is answered once all its instances have executed.
+    number: without aggregation a frame is answered once all its instances have executed. `told` is when the client
+    last heard of it.
     """
 
     identity: bytes
@@ -72,6 +80,7 @@ class _Frame:
     missing: int
     size: int
     arrived: float
+    told: float
     parts: dict[int, BatchResult] | None = None
 
 
@@ -86,8 +95,9 @@ class Clients:
     must go. A client may also group commands anew when it retries; such a frame is another one, is proposed and
     answered by itself, and what of it has executed by then is not executed again (`statemachine.session`).
 
-    `_frames` has each frame under way, `_wanted` for the commands of each proposal under way the frames that
-    wait for its results. `ended` tells the generation if a batch is one of a session that has ended, else None.
+    `_frames` has each frame under way, first those of which the client has heard nothing for longest; `_wanted` for the
+    commands of each proposal under way the frames that wait for its results. `ended` tells the generation if a batch is
+    one of a session that has ended, else None.
     """
 
     def __init__(
@@ -114,6 +124,7 @@ class Clients:
         self._latencies: defaultdict[float, int] = defaultdict(int)
         self._waiting = 0
         self._waiting_bytes = 0
+        self._reassure_at = 0.0
         self._refusals_logged: set[tuple[str, str]] = set()
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
@@ -195,7 +206,7 @@ class Clients:
         except CommandError as error:
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             raise
-        frame = self._frames[commands] = _Frame(identity, *commands, count, size, now)
+        frame = self._frames[commands] = _Frame(identity, *commands, count, size, now, now)
         self._waiting += count
         self._waiting_bytes += size
         self.company.arrived(len(self._frames))
@@ -298,6 +309,28 @@ class Clients:
         clients, firsts = [result.client for result in results], [result.first for result in results]
         counts = [len(result.outcomes) for result in results]
         self._send(identity, Kind.REPLY, (clients, firsts, counts, outcomes, values))
+
+    def reassure(self, now: float, waited: float) -> None:
+        """Tell the clients of frames that have waited for long that these are under way, so that they wait on.
+
+        Those that came just now have waited for `waited` already, at most. A client that hears nothing asks another
+        replica, which proposes the same once more: under too much load that would make more of it.
+        """
+        if now < self._reassure_at and waited < PATIENCE:
+            return
+        self._reassure_at = now + PATIENCE / 2
+        frames = self._frames
+        waiting: defaultdict[bytes, list[_Range]] = defaultdict(list)
+        for commands, frame in list(islice(frames.items(), TOLD_AT_A_TIME)):
+            since = now - waited if frame.arrived == now else frame.told
+            if since > now - PATIENCE:
+                continue
+            frame.told = now
+            del frames[commands]
+            frames[commands] = frame
+            waiting[frame.identity].append(commands)
+        for identity, taken in waiting.items():
+            self._send(identity, Kind.TAKEN, tuple(zip(*taken, strict=True)))
 
     def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
         """Answer a question for this replica's state."""

@@ -327,6 +327,10 @@ class Replica(pykka.ThreadingActor):
             self._come_up(began)
         elif self._lost != self._core.lost:
             self._note_lost()
+        if self._is_current and self._clients.away is None:
+            self._clients.reassure(
+                began, round_.waited
+            )  # before what may take long: writing much to a slow disk
         self._take_own_events(effects, began)
         self._perform(effects, began)
         self._durability.poll(began)

@@ -24,7 +24,7 @@ from epaxos.bench.series import Series
 from epaxos.bench.session import Flight, Session
 from epaxos.bench.verify import Answered, History, wrong_outcomes
 from epaxos.bench.workload import Stream, Workload
-from epaxos.client.session.answers import read_replies
+from epaxos.client.session.answers import read_replies, read_taken
 from epaxos.errors import FrameError
 from epaxos.statemachine.operations import Outcome
 from epaxos.transport.framing import Frame, Kind
@@ -214,6 +214,8 @@ class Load:
             return True  # an answer to a question asked twice
         if frame.kind == Kind.REPLY:
             return self._take_replies(frame.body)
+        if frame.kind == Kind.TAKEN:
+            return self._wait_on(frame.body)
         try:
             client, first, *rest = msgpack.unpackb(frame.body)
         except (ValueError, TypeError, msgpack.exceptions.UnpackException):
@@ -253,6 +255,21 @@ class Load:
             if flight is not None:  # else an answer to a frame sent twice
                 fine = self._take_reply(flight, outcomes, values, now) and fine
         return fine
+
+    def _wait_on(self, body: bytes) -> bool:
+        """Frames are under way where they were sent: their tries go on, but for the last share of their time."""
+        try:
+            taken = read_taken(body)
+        except FrameError:
+            return False
+        now = self._now()
+        for client, first, _ in taken:
+            session = self._by_id.get(client)
+            flight = session.flights.get(first) if session is not None else None
+            if flight is not None:
+                last = flight.sent + self._timeout - self._try
+                flight.deadline = max(flight.deadline, min(now + self._try, last))
+        return True
 
     def _take_reply(self, flight: Flight, outcomes: bytes, values: list[Any] | None, now: int) -> bool:
         size = flight.count

@@ -53,6 +53,8 @@ class Kind(IntEnum):
     STATUS          [id, {"digest": bool, "brief": bool}]; in brief, the map has no more than `generation`, with which a
                     session begins (`statemachine.sessions`); None where this replica does not know it now
     STATUS_REPLY    [id, map]
+    TAKEN           [clients, firsts, counts]: these frames of the connection have waited for long and are under way
+                    here; told again and again while they are
     ASK             [number, sender, incarnation, addressee, request]: to a node of registers; the last is what
                     `transport.registers` makes, the one before the incarnation of the receiver, 0 if it is not known
     ANSWER          [number, incarnation, answer]: bytes as there, or the text "kind: reason" of a refusal
@@ -68,6 +70,7 @@ class Kind(IntEnum):
     STATUS_REPLY = 21
     AWAY = 22
     OVER = 23
+    TAKEN = 24
     ASK = 32
     ANSWER = 33
 

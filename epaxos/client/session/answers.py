@@ -63,6 +63,14 @@ class Over(NamedTuple):
     generation: int
 
 
+class Taken(NamedTuple):
+    """Of a TAKEN: these commands of a session are under way at the replica."""
+
+    client: int
+    first: int
+    commands: int
+
+
 class Status(NamedTuple):
     """STATUS_REPLY: the answer to question `id`."""
 
@@ -90,6 +98,14 @@ def read_replies(body: bytes) -> list[Reply]:
         replies.append(Reply(client, first, outcomes[part], None if values is None else values[part]))
         begin += count
     return replies
+
+
+def read_taken(body: bytes) -> list[Taken]:
+    """Decode the body of a TAKEN."""
+    columns = _fields(body, 3)
+    if not all(_is_column(column) and len(column) == len(columns[0]) for column in columns):
+        _malformed("taken")
+    return list(map(Taken, *columns))
 
 
 def _is_column(numbers: object) -> bool:

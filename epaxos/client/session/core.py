@@ -14,7 +14,8 @@ failed is never sent again.
 
 **Time.** A ticket has until its deadline. Each try may take an equal share of what is left, or of all where that
 is more; then the command goes to the next replica, and an answer to an earlier try still counts. After the last try
-it waits for such answers.
+it waits for such answers. While a replica says that a command is under way there (TAKEN), its try goes on, but for the
+last share of the time.
 
 How a session begins and ends is in `beginning`, what answers say in `receiver`; both work on the `state` that this
 module makes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, Generic
 
 from epaxos.client.session import answers, fate
@@ -25,6 +26,14 @@ class Receiver(Generic[Waiter]):
     def __init__(self, state: State[Waiter], beginning: Beginning[Waiter]) -> None:
         self._state = state
         self._beginning = beginning
+        self._takers: dict[int, Callable[[int, bytes, float], None]] = {
+            Kind.BUSY: self._on_busy,
+            Kind.AWAY: self._on_away,
+            Kind.REFUSED: self._on_refused,
+            Kind.OVER: self._on_over,
+            Kind.STATUS_REPLY: self._on_status,
+            Kind.TAKEN: self._on_taken,
+        }
 
     def receive(self, replica: int, data: bytes, now: float) -> None:
         """Take a frame from a replica; one that is none of this protocol is counted and dropped."""
@@ -33,16 +42,8 @@ class Receiver(Generic[Waiter]):
             if kind == _REPLY:
                 for reply in answers.read_replies(body):
                     self._on_reply(replica, reply, now)
-            elif kind == Kind.BUSY:
-                self._on_busy(replica, answers.read_busy(body), now)
-            elif kind == Kind.AWAY:
-                self._on_away(replica, answers.read_away(body), now)
-            elif kind == Kind.REFUSED:
-                self._on_refused(replica, answers.read_refused(body))
-            elif kind == Kind.OVER:
-                self._on_over(replica, answers.read_over(body))
-            elif kind == Kind.STATUS_REPLY:
-                self._on_status(replica, answers.read_status(body), now)
+            elif kind in self._takers:
+                self._takers[kind](replica, body, now)
             else:
                 self._state.bad_frames += 1
         except FrameError as error:
@@ -97,16 +98,16 @@ class Receiver(Generic[Waiter]):
             for piece in missing:
                 self._state.outbox.add_again(piece)
 
-    def _on_busy(self, replica: int, busy: answers.Busy, now: float) -> None:
+    def _on_busy(self, replica: int, body: bytes, now: float) -> None:
         """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
-        client, first, count = busy
+        client, first, count = answers.read_busy(body)
         if self._is_ours(client, replica):
             LOG.debug("%s is busy; %d commands rest", self._state.options.names[replica], count)
             self._rest_unwanted(self._turned_away(replica, first, count), "no room for it", now)
 
-    def _on_away(self, replica: int, away: answers.Away, now: float) -> None:
+    def _on_away(self, replica: int, body: bytes, now: float) -> None:
         """Nothing of the frame was taken: its commands go elsewhere at once; they rest if there is nowhere to go."""
-        client, first, count, text = away
+        client, first, count, text = answers.read_away(body)
         if (count or client != self._state.id) and not self._is_ours(client, replica):
             return
         self._state.routes.silent(replica, now)
@@ -126,9 +127,20 @@ class Receiver(Generic[Waiter]):
             self._state.retries["busy"] += ticket.count
         self._state.rest(tickets, now)
 
-    def _on_over(self, replica: int, over: answers.Over) -> None:
+    def _on_taken(self, replica: int, body: bytes, now: float) -> None:
+        """Frames are under way: another replica is asked only if no answer comes before the last share of the time."""
+        for client, first, count in answers.read_taken(body):
+            if client != self._state.id:
+                self._state.bad_frames += 1
+                continue
+            for ticket in self._state.ledger.between(first, count):
+                if ticket.flight is not None and ticket.flight.replica == replica:
+                    share = ticket.timeout / self._state.options.tries
+                    ticket.try_until = max(ticket.try_until, min(now + share, ticket.deadline - share))
+
+    def _on_over(self, replica: int, body: bytes, _: float) -> None:
         """Nothing of the frame was taken: the session has ended, and its commands wait for the next one."""
-        client, first, count, generation = over
+        client, first, count, generation = answers.read_over(body)
         if not self._is_ours(client, replica):
             return
         self._beginning.end_session(generation)
@@ -136,9 +148,9 @@ class Receiver(Generic[Waiter]):
             ticket.tried = ticket.tried[:-1]  # the replica is as good as before
             self._state.outbox.add_again(ticket)
 
-    def _on_refused(self, replica: int, refused: answers.Refused) -> None:
+    def _on_refused(self, replica: int, body: bytes, _: float) -> None:
         """Nothing of the frame was taken: the command to blame fails, the others are sent again."""
-        client, first, count, index, text = refused
+        client, first, count, index, text = answers.read_refused(body)
         if client == 0 or count < 1:
             self._on_stranger(replica, text)
             return
@@ -207,8 +219,8 @@ class Receiver(Generic[Waiter]):
         self._state.routes.answered(replica)
         return True
 
-    def _on_status(self, replica: int, answer: answers.Status, now: float) -> None:
-        state = self._state
+    def _on_status(self, replica: int, body: bytes, now: float) -> None:
+        state, answer = self._state, answers.read_status(body)
         state.routes.answered(replica)
         question = state.questions.answer(*answer)
         if question is None:

@@ -10,7 +10,7 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.clients import PATIENCE, TOLD_AT_A_TIME, Clients, StatusRequest
 from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
@@ -214,6 +214,45 @@ def test_busy_when_too_much_is_pending() -> None:
     front.execute(1, 3)
     front.request(5, 2)
     assert front.stats.errors["busy"] == 1
+
+
+def test_who_waits_for_long_is_told_again_and_again_that_it_is_under_way() -> None:
+    front = Front()
+    front.request(1, 2)
+    front.request(1, 3, client=8)
+    front.request(3, 1, identity=b"two")
+    front.clients.reassure(PATIENCE / 2, 0)
+    assert not front.sent, "it has not waited for long"
+    front.clients.reassure(PATIENCE, 0)
+    both = [(b"one", Kind.TAKEN, [[7, 8], [1, 1], [2, 3]]), (b"two", Kind.TAKEN, [[7], [3], [1]])]
+    assert front.sent == both
+    front.clients.reassure(PATIENCE * 1.5, 0)
+    assert front.sent == both, "it has just been told"
+    front.proposed()
+    front.execute(1, 2)
+    del front.sent[:]
+    front.clients.reassure(PATIENCE * 2, 0)
+    assert front.sent == [(b"one", Kind.TAKEN, [[8], [1], [3]]), both[1]]
+
+
+def test_what_came_while_the_replica_was_at_work_has_waited_too() -> None:
+    front = Front()
+    front.request(1)
+    front.clients.reassure(0.0, PATIENCE / 2)
+    assert not front.sent
+    front.clients.reassure(0.0, PATIENCE)
+    assert front.sent == [(b"one", Kind.TAKEN, [[7], [1], [1]])]
+
+
+def test_of_very_many_that_wait_those_told_longest_ago_are_told_first() -> None:
+    front = Front()
+    for first in range(1, TOLD_AT_A_TIME + 2):
+        front.request(first)
+    told = []
+    for now in (1, 2):
+        front.clients.reassure(now * PATIENCE, 0)
+        told += front.sent.pop()[2][1]
+    assert told[: TOLD_AT_A_TIME + 1] == list(range(1, TOLD_AT_A_TIME + 2))
 
 
 def test_who_comes_to_a_replica_that_stops_is_sent_away_and_who_waits_is_told_and_answered() -> None:

@@ -93,6 +93,13 @@ def test_what_a_silent_replica_got_is_sent_to_the_next(cluster: FakeCluster, opt
     assert {asked.replica for asked in cluster.asked} == {0, 2}
 
 
+def test_what_is_under_way_is_not_sent_again_before_the_last_try(cluster: FakeCluster, options: Make) -> None:
+    cluster.behave = lambda asked: cluster.taken(asked.batch, 0.8)
+    few = options(closed=True, window=1, batch=1, clients=1, timeout=1.5, stop=Amount(operations=1))
+    total = load(cluster, few).total()
+    assert (total.operations, total.retries) == (1, 0), "one try is 0.5 s"
+
+
 def test_a_lost_answer_does_not_execute_twice(cluster: FakeCluster, options: Make) -> None:
     cluster.behave = lambda asked: Instead(execute=True) if asked.times == 1 else None
     history = History()

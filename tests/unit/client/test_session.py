@@ -362,6 +362,35 @@ def test_who_is_sent_away_goes_elsewhere_at_once() -> None:
     assert rig.session.retries == {"silent": 0, "lost": 0, "busy": 1}
 
 
+def test_while_a_replica_has_it_under_way_no_other_is_asked_but_for_the_last_share() -> None:
+    rig = Rig(timeout=3.0)
+    rig.put()
+    sent = rig.only()
+    taken = ([sent.batch.client], [sent.batch.first], [1])
+    for _ in range(4):
+        assert rig.later(0.45) == []
+        rig.receive(0, Kind.TAKEN, *taken)
+    assert rig.later(0.15) == []
+    assert [again.replica for again in rig.later(0.1)] == [1], "two of three seconds are over"
+    rig.reply(sent)
+    (done,) = rig.finished()
+    assert isinstance(done, Ticket)
+    assert done.error is None
+
+
+def test_what_a_replica_has_under_way_for_others_says_nothing_of_the_own() -> None:
+    rig = Rig(timeout=3.0)
+    rig.put()
+    client = rig.only().batch.client
+    rig.later(0.9)
+    rig.receive(0, Kind.TAKEN, [client + 1, client], [1, 7], [1, 1])
+    rig.receive(1, Kind.TAKEN, [client], [1], [1])
+    rig.receive(0, Kind.TAKEN, [client], [1, 2], [1])
+    rig.receive(0, Kind.TAKEN, [client], [b"1"], [1])
+    assert rig.session.bad_frames == 3
+    assert [again.replica for again in rig.later(0.1)] == [1]
+
+
 def test_a_replica_may_tell_before_it_is_asked() -> None:
     rig = Rig()
     rig.put()

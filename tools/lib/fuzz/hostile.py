@@ -164,6 +164,7 @@ class Forge:
             Kind.BUSY: msgpack.packb((1, 1, 1)),
             Kind.AWAY: msgpack.packb((1, 1, 1, "gone")),
             Kind.OVER: msgpack.packb((1, 1, 1, 1)),
+            Kind.TAKEN: msgpack.packb(([1, 2], [1, 1], [1, 2])),
             Kind.REFUSED: msgpack.packb((1, 1, 1, 0, "no")),
             Kind.STATUS: msgpack.packb((1, {})),
             Kind.STATUS_REPLY: msgpack.packb((1, {"name": "alpha"})),
