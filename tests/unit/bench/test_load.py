@@ -212,8 +212,10 @@ def test_stopping_ends_the_load_with_what_was_measured(cluster: FakeCluster, opt
 
 
 def test_progress_is_told_as_a_share(cluster: FakeCluster, options: Make) -> None:
+    cluster.behave = lambda _: Instead(delay=0.02)
     told: list[tuple[float, int]] = []
-    load(cluster, options(stop=Amount(seconds=0.8)), progress=lambda *news: told.append(news))
+    slow = options(closed=True, window=1, batch=1, clients=1, stop=Amount(operations=30))
+    load(cluster, slow, progress=lambda *news: told.append(news))
     shares = [share for share, _ in told]
     assert len(told) >= 2
     assert shares == sorted(shares)
