@@ -20,9 +20,9 @@ from epaxos.protocol.log import NOP, Instance
 from harness.commands import Access, conflict
 from harness.invariants import Watch
 from scenario.dialect import DIALECTS, EPAXOS
+from scenario.mail import ScenarioError
 from scenario.replica import Replica
 from scenario.script import Script
-from scenario.world import ScenarioError
 
 Patch = pytest.MonkeyPatch
 BROKEN = (ScenarioError, InvariantError, AssertionError)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scenario.mail import ScenarioError
 from scenario.script import Script
-from scenario.world import ScenarioError
 
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
 

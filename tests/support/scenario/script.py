@@ -9,7 +9,9 @@ from collections.abc import Callable
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.multipaxos.state import LOG
 from scenario.dialect import DIALECTS
-from scenario.world import Filter, ScenarioError, World
+from scenario.mail import Filter, ScenarioError
+from scenario.registers import KINDS, Registers
+from scenario.world import World
 
 INDENT = "    "
 _LINK = re.compile(r"([A-Z*])->([A-Z*])")
@@ -25,6 +27,7 @@ class Script:
         self._world: World | None = None
         self._commands: dict[str, Callable[[list[str]], None]] = {
             "cluster": self._cluster,
+            "registers": self._begin_registers,
             "propose": self._propose,
             "deliver": lambda words: self.world.deliver(self._filter(words)),
             "drop": lambda words: self.world.drop(self._filter(words)),
@@ -60,7 +63,7 @@ class Script:
     @property
     def coverage(self) -> Counter[str]:
         """How often each decision of the protocol was taken."""
-        return self.world.coverage
+        return Counter() if self._world is None else self._world.coverage
 
     def _play(self, number: int, line: str) -> None:
         if line.startswith(INDENT):
@@ -97,6 +100,34 @@ class Script:
             options,
             say=self._say,
         )
+
+    def _begin_registers(self, words: list[str]) -> None:
+        """From now on the commands are those of registers."""
+        options = _options(words)
+        world = Registers(int(options.get("n", 3)), options.get("proposers", "P"), self._say)
+
+        def wanted(words: list[str]) -> Filter:
+            found = Filter()
+            for word in words:
+                if link := _LINK.fullmatch(word):
+                    ends = [None if end == "*" else world.row(end) for end in link.groups()]
+                    found = found._replace(sender=ends[0], receiver=ends[1])
+                else:
+                    found = found._replace(kind=word) if word in KINDS else found._replace(place=word)
+            return found
+
+        self._commands = {
+            "propose": lambda words: world.propose(*words),
+            "collect": lambda words: world.collect(words[0]),
+            "deliver": lambda words: world.deliver(wanted(words)),
+            "drop": lambda words: world.drop(wanted(words)),
+            "copy": lambda words: world.copy(wanted(words)),
+            "stabilize": lambda _: world.stabilize(),
+            "tick": lambda words: world.tick(_seconds(words[0])),
+            "crash": lambda words: world.crash(words[0]),
+            "restart": lambda words: world.restart(words[0]),
+            "show": lambda words: world.show(words[0]),
+        }
 
     def _propose(self, words: list[str]) -> None:
         row, name, *rest = words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 from epaxos.protocol.contract import PeerStatus, Propose, Receive, Retire, Tick
 from epaxos.protocol.ids import InstanceId, Row, covers
@@ -14,6 +14,7 @@ from epaxos.protocol.quorums import make_quorums
 from harness.commands import Access, conflict
 from harness.invariants import Record
 from scenario.dialect import MULTIPAXOS, Dialect
+from scenario.mail import Mail, Parcel, ScenarioError
 from scenario.replica import Replica, Surroundings
 from scenario.wording import deps_text, place_name, replica_name
 
@@ -22,37 +23,7 @@ PATIENCE = 120.0
 """Virtual seconds after which a cluster that has not finished is stuck."""
 
 
-class ScenarioError(Exception):
-    """A command that cannot be done, or a cluster that broke a promise."""
-
-
-class Parcel(NamedTuple):
-    """A message under way."""
-
-    sender: Row
-    receiver: Row
-    message: Any
-
-
-class Filter(NamedTuple):
-    """Which messages a command means; None stands for any."""
-
-    sender: Row | None = None
-    receiver: Row | None = None
-    kind: str | None = None
-    place: InstanceId | None = None
-
-    def matches(self, parcel: Parcel, place: InstanceId | None) -> bool:
-        """Whether a message, which is about a place, is meant."""
-        return (
-            self.sender in (None, parcel.sender)
-            and self.receiver in (None, parcel.receiver)
-            and self.kind in (None, type(parcel.message).__name__)
-            and self.place in (None, place)
-        )
-
-
-class World:
+class World(Mail):
     """Replicas, what is under way between them, and the decisions of all; `say` adds to the transcript."""
 
     def __init__(
@@ -69,9 +40,8 @@ class World:
         self.now = 0.0
         self.names: list[str] = []
         self.wording = dialect.wording(self.names)
-        self._say = say
+        super().__init__(say)
         self._muted = False
-        self._under_way: list[Parcel] = []
         self._decisions: dict[InstanceId, Record] = {}
         quorums = make_quorums(n, f, e)
         surroundings = Surroundings(self.wording, self.say, self._send, self._on_decision)
@@ -82,7 +52,7 @@ class World:
 
     def say(self, line: str) -> None:
         if not self._muted:
-            self._say(line)
+            super().say(line)
 
     @property
     def has_leader(self) -> bool:
@@ -114,29 +84,6 @@ class World:
         command = Access(len(self.names) - 1, reads, writes)
         replica.clients.add(command.name)
         replica.take(Propose(command), self.now)
-
-    def deliver(self, wanted: Filter) -> None:
-        """Let messages arrive, in the order in which they were sent."""
-        for parcel in self._pick(wanted):
-            self._under_way.remove(parcel)
-            self._arrive(parcel)
-
-    def drop(self, wanted: Filter) -> None:
-        """Lose messages."""
-        for parcel in self._pick(wanted):
-            self._under_way.remove(parcel)
-            self.say(f"lost: {self._describe(parcel)}")
-
-    def copy(self, wanted: Filter) -> None:
-        """Double messages; the copies go behind all others."""
-        for parcel in self._pick(wanted):
-            self._under_way.append(parcel)
-            self.say(f"doubled: {self._describe(parcel)}")
-
-    def stabilize(self) -> None:
-        """Deliver until nothing is under way; no time passes."""
-        while self._under_way:
-            self._arrive(self._under_way.pop(0))
 
     def tick(self, seconds: float) -> None:
         """Let time pass, and nothing be delivered."""
@@ -222,21 +169,8 @@ class World:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def _send(self, sender: Row, receiver: Row, message: Any) -> None:
-        self._under_way.append(Parcel(sender, receiver, message))
-
-    def _pick(self, wanted: Filter) -> list[Parcel]:
-        picked = [
-            parcel
-            for parcel in self._under_way
-            if wanted.matches(parcel, self.wording.place_of(parcel.message))
-        ]
-        if not picked:
-            raise ScenarioError(f"no such message is under way, only: {self._listed()}")
-        return picked
-
-    def _listed(self) -> str:
-        return "; ".join(self._describe(parcel) for parcel in self._under_way) or "none"
+    def _place_of(self, message: Any) -> InstanceId | None:
+        return self.wording.place_of(message)
 
     def _arrive(self, parcel: Parcel) -> None:
         replica = self.replicas[parcel.receiver]

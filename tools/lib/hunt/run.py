@@ -118,8 +118,8 @@ def play(task: Task) -> Found:
 
 
 def _play_transcript(file: Path) -> Found:
-    from scenario.script import Script  # noqa: PLC0415 - what tests share is no part of the program
-    from scenario.world import ScenarioError  # noqa: PLC0415
+    from scenario.mail import ScenarioError  # noqa: PLC0415 - what tests share is no part of the program
+    from scenario.script import Script  # noqa: PLC0415
 
     try:
         Script(file.read_text(encoding="utf-8"))
