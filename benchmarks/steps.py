@@ -38,7 +38,7 @@ class Steps:
         stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self._machine = StateMachine(Limits(), time.sleep)
         self._clients = Clients(
-            self._config, Limits(), stats, lambda *_: None, lambda _: 2**40, self._machine.ended
+            self._config, self._machine.admit, stats, lambda *_: None, lambda _: 2**40, self._machine.ended
         )
         self.best: dict[str, float] = {}
 

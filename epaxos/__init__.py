@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     )
     from epaxos.groups.asynchronous import AsyncGroupClient
     from epaxos.groups.client import GroupClient
+    from epaxos.node import Node, NodeFailed
+    from epaxos.statemachine.hosted import Footprint, Machine
 
 _HOMES = {
     "AsyncClient": "epaxos.client.asynchronous",
@@ -58,7 +60,11 @@ _HOMES = {
     "Closed": "epaxos.errors",
     "ConfigError": "epaxos.errors",
     "EpaxosError": "epaxos.errors",
+    "Footprint": "epaxos.statemachine.hosted",
     "GroupClient": "epaxos.groups.client",
+    "Machine": "epaxos.statemachine.hosted",
+    "Node": "epaxos.node",
+    "NodeFailed": "epaxos.node",
     "Locked": "epaxos.errors",
     "NoAnswer": "epaxos.errors",
     "OperationFailed": "epaxos.errors",
@@ -81,10 +87,14 @@ __all__ = [
     "Config",
     "ConfigError",
     "EpaxosError",
+    "Footprint",
     "GroupClient",
     "Locked",
+    "Machine",
     "MultiAborted",
     "NoAnswer",
+    "Node",
+    "NodeFailed",
     "Op",
     "OperationFailed",
     "Ops",

@@ -15,7 +15,9 @@ from epaxos.checkpoint.loading import load
 from epaxos.checkpoint.transfer import BYTES_AT_A_TIME, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.config import Config
-from epaxos.errors import StorageError, WrongIdentity
+from epaxos.config.keys import KEY_VALUE
+from epaxos.config.kinds import show
+from epaxos.errors import ConfigError, StorageError, WrongIdentity
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos import state as epaxos
@@ -25,6 +27,7 @@ from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.protocol.quorums import Quorums
 from epaxos.statemachine.batch import REPLY_HEAD, Limits, decode_payload
+from epaxos.statemachine.hosted import Machine
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.sessions import Budget
@@ -72,12 +75,16 @@ class Parts(NamedTuple):
     resumes: bool
 
 
-def make_parts(config: Config, row: Row) -> Parts:
+def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts:
     """Open the data directory of a replica, or make it, and begin with what it holds.
 
+    `hosted` is the state machine that takes the place of the key-value store.
+
     Raises:
+        ConfigError: `machine` is the name of another state machine.
         StorageError: the directory cannot be used.
     """
+    _check_machine(config, hosted)
     replica = config.replicas[row]
     identity = Identity(config.identity, replica.name)
     storage = config.storage
@@ -90,7 +97,7 @@ def make_parts(config: Config, row: Row) -> Parts:
         create=True,
     )
     try:
-        return _load(config, row, engine)
+        return _load(config, row, engine, hosted)
     except WrongIdentity as error:
         engine.close()
         raise WrongIdentity(f"{storage.directory_of(replica.name)}: {error}") from error
@@ -101,7 +108,20 @@ def make_parts(config: Config, row: Row) -> Parts:
         raise
 
 
-def _load(config: Config, row: Row, engine: Engine) -> Parts:
+def _check_machine(config: Config, hosted: Machine | None) -> None:
+    wanted, given = config.machine, KEY_VALUE if hosted is None else hosted.name
+    if wanted != given:
+        hint = (
+            ""
+            if hosted
+            else f"; only a program that gives {show(wanted)} to its epaxos.Node can run this replica"
+        )
+        raise ConfigError(
+            f"{config.source}: machine: found {show(wanted)}; allowed here: {show(given)}{hint}"
+        )
+
+
+def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> Parts:
     kind = KINDS[config.protocol]
     lasting = engine.name != MemoryEngine.name
     journal = Journal(engine, config.initial, decode_payload, lasting=lasting)
@@ -112,7 +132,7 @@ def _load(config: Config, row: Row, engine: Engine) -> Parts:
     settings = _SETTINGS[kind.name](config, row)
     core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     machine = StateMachine(
-        limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame)
+        limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
     )
     load(checkpoint, core, machine)
     stats = ReplicaStats(

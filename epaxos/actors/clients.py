@@ -18,8 +18,7 @@ from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
 from epaxos.errors import CommandError, FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, Payload, decode_batch
-from epaxos.statemachine.checks import check_batch
+from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.results import BatchResult, weigh_value, weigh_values
@@ -103,7 +102,7 @@ class Clients:
     def __init__(
         self,
         config: Config,
-        limits: Limits,
+        check: Callable[[Batch], None],
         stats: ReplicaStats,
         reply: Reply,
         room: Room,
@@ -111,7 +110,7 @@ class Clients:
     ) -> None:
         self._config = config
         self._ended = ended
-        self._limits = limits
+        self._check = check
         self._stats = stats
         self._reply = reply
         self._room = room
@@ -202,7 +201,7 @@ class Clients:
             self._send(identity, Kind.BUSY, commands)
             return
         try:
-            check_batch(batch, self._limits)
+            self._check(batch)
         except CommandError as error:
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             raise

@@ -19,6 +19,7 @@ class Standing:
     """How a Replica does, for the threads that wait for it or are asked about it.
 
     news        tells the thread that waits what has come: the name of a signal, or "" for the end
+    listening   set when it listens, or has stopped
     reached     set when it has stopped, for whatever reason; `error` is None after an ordinary stop
     trouble     what is wrong with the disk of one that goes on
     draining    whether it is about to stop: it finishes what it has, and wants nothing new
@@ -31,6 +32,7 @@ class Standing:
         self.news: SimpleQueue[str] = (
             SimpleQueue()
         )  # whose `put` may interrupt itself, as in a signal's handler
+        self.listening = threading.Event()
         self.reached = threading.Event()
         self.error: BaseException | None = None
         self.trouble = ""
@@ -44,6 +46,7 @@ class Standing:
         if not self.reached.is_set():
             self.error = error
             self.reached.set()
+            self.listening.set()
             self.news.put("")
 
     def at_work(self) -> float:

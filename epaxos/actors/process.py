@@ -59,7 +59,7 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
     raise_limit()
     standing = Standing()
     with _until_signalled(standing), ExitStack() as stack:
-        hosts = _own_hosts(address, standing)
+        hosts = own_hosts(address, standing)
         if not standing.news.empty():
             _log.info("stopping on %s", standing.news.get())
             return 0
@@ -130,7 +130,7 @@ def _place(config: Config, name: str, parts: Parts) -> str:
     return f"data directory {directory} holds what was kept before"
 
 
-def _own_hosts(address: ReplicaAddress, standing: Standing) -> list[str]:
+def own_hosts(address: ReplicaAddress, standing: Standing) -> list[str]:
     """The numeric addresses that the replica is to listen on, of this machine or not.
 
     A name server that does not answer may be starting too, so it is asked again for `NAME_PATIENCE`; in a thread,

@@ -119,9 +119,10 @@ class Replica(pykka.ThreadingActor):
         self._had_quorum = self._stats.has_quorum
         self._gauge_at = 0.0
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
-        limits = limits_of(config)
-        self._bounds = limits.bounds
-        self._clients = Clients(config, limits, self._stats, self._reply, self._room, self._machine.ended)
+        self._bounds = limits_of(config).bounds
+        self._clients = Clients(
+            config, self._machine.admit, self._stats, self._reply, self._room, self._machine.ended
+        )
         self._collector = Collector(
             CollectorSettings(
                 config.collect, row, config.n, config.slow_quorum, config.max_instances, self._kind.owned
@@ -182,6 +183,7 @@ class Replica(pykka.ThreadingActor):
         self.actor_inbox.attach(sources)
         self._clients.away = "it is starting and has no quorum yet"
         self._come_up(time.monotonic())
+        self._standing.listening.set()
 
     def _resume(self) -> None:
         """Go on with what the log holds; everything in it that is decided executes before the first round."""

@@ -56,6 +56,7 @@ _NAMES: Final[Mapping[int, str]] = {
     Operation.VOTE: "vote",
     Operation.RESOLVE: "resolve",
     Operation.FORGET: "forget",
+    Operation.APPLY: "apply",
 }
 
 _REASONS: Final[Mapping[int, str]] = {
@@ -184,6 +185,11 @@ class Op(NamedTuple, Generic[T_co]):
     def null() -> Op[None]:
         """Do nothing, but be ordered and executed like any command."""
         return Op(0, b"", None)
+
+    @staticmethod
+    def apply(command: bytes) -> Op[bytes | None]:
+        """A command of a state machine of the program's own (`epaxos.Node`); the result is its answer."""
+        return Op(14, b"", _bytes("command", command))
 
     @staticmethod
     def multi(operations: Iterable[Op[T]]) -> Op[list[T]]:

@@ -15,6 +15,9 @@ EPAXOS: Final = "epaxos"
 MULTIPAXOS: Final = "multipaxos"
 """Names of the protocols, as in `protocol.kinds`: a client reads the configuration and needs no core."""
 
+KEY_VALUE: Final = "kv"
+"""The `machine` of replicas that are nobody else's: the key-value store."""
+
 TOP: Final = ""
 REPLICAS: Final = "replicas"
 """The array of tables, one a replica; its keys have no defaults and no environment variables."""
@@ -78,6 +81,14 @@ KEYS: Final = (
         Choice((EPAXOS, MULTIPAXOS)),
         "How replicas agree: without a leader, or by one, which conflicts cost nothing; the same for all, "
         "fixed when they first start.",
+    ),
+    Key(
+        TOP,
+        "machine",
+        KEY_VALUE,
+        Name(),
+        "What commands do: the key-value store, or the state machine of that name which a program gives to its "
+        "`epaxos.Node`; all replicas the same.",
     ),
     Key(
         TOP,

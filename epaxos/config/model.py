@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from epaxos.config.keys import EPAXOS
+from epaxos.config.keys import EPAXOS, KEY_VALUE
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
@@ -85,6 +85,7 @@ class Config:
 
     name: str
     protocol: str
+    machine: str
     learn: str
     thrifty: bool
     aggregate: bool
@@ -126,7 +127,7 @@ class Config:
 
         Less than the fingerprint: the sizes of keys and values may be raised between two starts.
         """
-        return _hash([self.name])
+        return _hash([self.name, *_machine(self)])
 
     @property
     def initial(self) -> Configuration:
@@ -182,7 +183,12 @@ def place(host: str, port: int) -> str:
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas and clients of a cluster have in common, whoever its members are."""
     learn = [] if config.protocol == EPAXOS else [config.learn]
-    return _hash([config.name, config.max_key, config.max_value, config.max_frame, *learn]) or 1
+    common = [config.name, config.max_key, config.max_value, config.max_frame, *learn, *_machine(config)]
+    return _hash(common) or 1
+
+
+def _machine(config: Config) -> list[str]:
+    return [] if config.machine == KEY_VALUE else [config.machine]
 
 
 def _hash(values: list[object]) -> int:

@@ -59,6 +59,8 @@ _BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 _log = logging.getLogger(__name__)
 
+_THREAD: Final = "epaxos-pages"
+
 
 class MetricsServer:
     """Serves a registry and a health check until closed; running once made.
@@ -81,8 +83,7 @@ class MetricsServer:
         deadline: float = DEADLINE,
     ) -> None:
         self.port: int = sockets[0].getsockname()[1]
-        # What clients do wrong is of no interest in the log of a replica, and faults of a page are logged by it.
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        logging.getLogger("uvicorn.error").addFilter(_is_of_others)
         settings = uvicorn.Config(
             _application(registry, health),
             http=_bounded(max_connections, deadline),
@@ -97,7 +98,7 @@ class MetricsServer:
         )
         self._server = _Server(settings)
         self._thread = threading.Thread(
-            target=self._server.run, args=(list(sockets),), name="metrics", daemon=True
+            target=self._server.run, args=(list(sockets),), name=_THREAD, daemon=True
         )
         self._thread.start()
 
@@ -111,6 +112,14 @@ class MetricsServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    """What clients do wrong is of no interest in a replica's log, and faults of a page are logged by it; but a program
+
+    around the replica may have a uvicorn of its own.
+    """
+    return record.threadName != _THREAD
 
 
 class _Server(uvicorn.Server):

@@ -35,7 +35,9 @@ _ONLY_WRITES: Final = {Operation.WRITE}
 _READS_AND_WRITES: Final = _ONLY_READS | _ONLY_WRITES
 _ONLY_INTEGERS: Final = {int}
 _KNOWN: Final = frozenset(Operation)
-_NAMING: Final = frozenset({Operation.MULTI, Operation.PREPARE, Operation.RESOLVE})  # keys in their argument
+_NAMING: Final = frozenset(
+    {Operation.MULTI, Operation.PREPARE, Operation.RESOLVE, Operation.APPLY}
+)  # keys in their argument
 _MULTIS: Final = bytes(operation == Operation.MULTI for operation in range(256))
 _READS: Final = bytes(operation == Operation.READ for operation in range(256))
 _WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
@@ -213,6 +215,17 @@ def resolved_keys(argument: object) -> list[bytes] | None:
         and set(map(type, argument[1])) <= _ALL_BYTES
     ):
         return argument[1]
+    return None
+
+
+def footprint_columns(argument: object) -> tuple[list[bytes], list[bytes], bytes] | None:
+    """The keys that an APPLY reads and writes, and its command; None if its argument is not of that shape."""
+    if type(argument) is not list or len(argument) != 3:
+        return None
+    reads, writes, command = argument
+    keys = [*reads, *writes] if type(reads) is type(writes) is list else []
+    if keys and set(map(type, keys)) == _ALL_BYTES and type(command) is bytes:
+        return reads, writes, command
     return None
 
 
@@ -487,6 +500,10 @@ def _keys_touched(
         elif operation == Operation.RESOLVE:
             unlocked = resolved_keys(argument)
             writes += _shapeless(operation) if unlocked is None else unlocked
+        elif operation == Operation.APPLY:
+            read, written, _ = footprint_columns(argument) or _shapeless(operation)
+            reads += read
+            writes += written
     return reads, writes
 
 

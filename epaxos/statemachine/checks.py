@@ -140,6 +140,8 @@ def _bad_key(kind: Operation, key: bytes, limits: Limits) -> str | None:
 
 
 def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | None:
+    if kind == Operation.APPLY:
+        return "APPLY needs a state machine of a program's own; this cluster runs the key-value store"
     if kind in _NO_ARGUMENT:
         return None if argument is None else f"{kind.name} takes no argument"
     if kind == Operation.INCREMENT:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Final, NamedTuple
 
@@ -24,7 +25,9 @@ from epaxos.statemachine.batch import (
     is_plain,
     only_reads,
 )
+from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.digest import DigestSource
+from epaxos.statemachine.hosted import Hosted, Machine
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult, Value, as_column
 from epaxos.statemachine.session import Session
@@ -67,13 +70,21 @@ class StateMachine:
 
     `executed` counts the commands executed, by `Operation`; `duplicates` those that were answered from
     their first execution instead. `sleep` is called with seconds when a PAUSE executes. `budget` bounds the results
-    that are kept; it may differ between replicas.
+    that are kept; it may differ between replicas. `hosted` takes the place of the store. `admit` checks a
+    client's batch before it may be proposed, and raises CommandError.
     """
 
     def __init__(
-        self, limits: Limits, sleep: Callable[[float], None], budget: Budget = _DEFAULT_BUDGET
+        self,
+        limits: Limits,
+        sleep: Callable[[float], None],
+        budget: Budget = _DEFAULT_BUDGET,
+        hosted: Machine | None = None,
     ) -> None:
-        self._store = Store(limits, sleep)
+        self._store = Store(limits, sleep) if hosted is None else Hosted(hosted, limits)
+        self.admit: Callable[[Batch], None] = (
+            self._store.admit if isinstance(self._store, Hosted) else partial(check_batch, limits=limits)
+        )
         self._sessions = Sessions(budget, limits.window)
         self.transactions = Transactions(self._store)
         self.executed = [0] * len(Operation)

@@ -20,9 +20,11 @@ PREPARE     record   [generation, groups, columns]  as MULTI's, with `columns` a
 VOTE        record   int, a generation              [prepared, committed or None, keys]; None: no record, nor will be
 RESOLVE     record   [committed, keys]              None
 FORGET      record   None                           None
+APPLY       b""      bytes, a command               what the state machine of the program answers, bytes or None
 =========== ======== ============================== ==============================================
 
-For the last four, which make transactions across groups, see `statemachine.transactions`.
+For the four from PREPARE on, which make transactions across groups, see `statemachine.transactions`; for APPLY, whose
+argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class Operation(IntEnum):
     VOTE = 11
     RESOLVE = 12
     FORGET = 13
+    APPLY = 14
 
 
 class Outcome(IntEnum):
@@ -75,7 +78,7 @@ class Outcome(IntEnum):
     LOCKED = 10
 
 
-KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI})
+KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI, Operation.APPLY})
 """Operations whose key column holds b""; what they touch, if anything, is in their argument."""
 
 OF_TRANSACTIONS: Final = frozenset({Operation.PREPARE, Operation.VOTE, Operation.RESOLVE, Operation.FORGET})

@@ -84,6 +84,10 @@ class Frozen:
             self._aside.append({})
         deque(map(self._aside[-1].setdefault, keys, map(self._data.get, keys)), maxlen=0)
 
+    def lacking(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of the keys that were not put aside."""
+        return [key for key in keys if not any(key in aside for aside in self._aside)]
+
     def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of some keys at that moment, None for those that had none."""
         values: Iterable[bytes | None] = map(self._data.get, keys)

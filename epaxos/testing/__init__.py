@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from epaxos.testing.cluster import ClusterFailed, LocalCluster
+    from epaxos.testing.cluster import ClusterFailed, LocalCluster, local_nodes
 
-__all__ = ["ClusterFailed", "LocalCluster"]
+__all__ = ["ClusterFailed", "LocalCluster", "local_nodes"]
 
 
 if not TYPE_CHECKING:  # to a type checker it would say that the package has every attribute

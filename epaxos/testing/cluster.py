@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, overload
@@ -20,9 +21,11 @@ from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.blocking import Client
 from epaxos.client.codecs import Codec, V
 from epaxos.config import Config, default_replicas, load_config
+from epaxos.node import Node
+from epaxos.statemachine.hosted import Machine
 from epaxos.testing.processes import ClusterFailed, Ports, Process
 
-__all__ = ["ClusterFailed", "LocalCluster"]
+__all__ = ["ClusterFailed", "LocalCluster", "local_nodes"]
 
 PORT_KEYS: Final = ("port", "client_port", "metrics_port")
 READY_TIMEOUT: Final = 20.0  # seconds
@@ -69,15 +72,9 @@ class LocalCluster:
         self.path = self.directory / "epaxos.toml"
         self._processes: dict[str, Process] = {}
         self._ports = Ports(replicas * len(PORT_KEYS))
-        self.path.write_text(
-            self._file(replicas, {"storage": {"engine": "sqlite" if durable else "memory"}, **settings})
-        )
+        storage = {"engine": "sqlite" if durable else "memory"}
+        self.path.write_text(_file(replicas, self._ports, {"storage": storage} | settings))
         self.config: Config = load_config(str(self.path), environ={})
-
-    def _file(self, replicas: int, settings: Mapping[str, Any]) -> str:
-        ports = iter(self._ports.numbers)
-        those = [replica | {key: next(ports) for key in PORT_KEYS} for replica in default_replicas(replicas)]
-        return toml.dumps({"name": "test", **settings, "replicas": those})
 
     def __enter__(self) -> Self:
         try:
@@ -245,3 +242,37 @@ class LocalCluster:
         self._ports.close()
         if self._temporary is not None:
             self._temporary.cleanup()
+
+
+def _file(replicas: int, ports: Ports, settings: Mapping[str, Any]) -> str:
+    """The text of a configuration with a port of these for each purpose."""
+    numbers = iter(ports.numbers)
+    those = [replica | {key: next(numbers) for key in PORT_KEYS} for replica in default_replicas(replicas)]
+    return toml.dumps({"name": "test", **settings, "replicas": those})
+
+
+@contextmanager
+def local_nodes(
+    state_machine: Callable[[], Machine] | None = None, replicas: int = 3, **settings: Any
+) -> Iterator[list[Node]]:
+    """A cluster within this process: each replica a `Node`, with a state machine of its own that the function makes.
+
+    State is in memory, unless `settings` (as of `LocalCluster`) name a `storage`; ready when it is yielded.
+    """
+    machines = [state_machine() if state_machine else None for _ in range(replicas)]
+    chosen: dict[str, Any] = {"storage": {"engine": "memory"}}
+    if machines[0] is not None:
+        chosen["machine"] = machines[0].name
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="epaxos-"))
+        ports = stack.enter_context(closing(Ports(replicas * len(PORT_KEYS))))
+        path = Path(directory) / "epaxos.toml"
+        path.write_text(_file(replicas, ports, chosen | settings))
+        config = load_config(str(path), environ={})
+        named = zip(config.replicas, machines, strict=True)
+        nodes = [Node(config, replica.name, state_machine=machine) for replica, machine in named]
+        for node in nodes:
+            stack.callback(node.start().stop, drain=False)
+        for node in nodes:
+            node.wait_until_ready()
+        yield nodes

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from math import inf
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
+from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -32,7 +34,14 @@ class Front:
         names = [replica.name for replica in self.config.replicas]
         self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self.sent: list[tuple[bytes, int, list[Any]]] = []
-        self.clients = Clients(self.config, LIMITS, self.stats, self._reply, lambda _: self.room, self._ended)
+        self.clients = Clients(
+            self.config,
+            partial(check_batch, limits=LIMITS),
+            self.stats,
+            self._reply,
+            lambda _: self.room,
+            self._ended,
+        )
         self.room = 2**40
         self.over: set[int] = set()
 

@@ -101,7 +101,9 @@ def test_a_directory_may_be_called_almost_anything(path: str, tables: str) -> No
 
 def test_a_key_like_no_other_gets_the_list_of_all(tables: str, problems: Problems) -> None:
     (problem,) = problems(f"xyzzy = 1\n{tables}")
-    assert problem.startswith(f"{FILE}: xyzzy: unknown key; allowed: name, protocol, learn, thrifty, ")
+    assert problem.startswith(
+        f"{FILE}: xyzzy: unknown key; allowed: name, protocol, machine, learn, thrifty, "
+    )
     assert problem.endswith(", max_pause, log_level, client, storage, replicas")
 
 

@@ -1,0 +1,169 @@
+"""A replica within a program's own process: `epaxos.Node`.
+
+    with Node("conf/local.toml", "alpha") as node, node.client() as client:
+        client.put(b"key", b"value")
+
+The replica has a thread of its own, in which commands execute; it shares the interpreter with the program, so a program
+that computes for long without a pause makes its peers take it for offline.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any, Final, Self, overload
+
+from pykka import ActorDeadError, ActorRef
+
+from epaxos.actors.assembly import make_parts
+from epaxos.actors.health import Standing, examine
+from epaxos.actors.process import own_hosts
+from epaxos.actors.replica import GRACE, Drain, Replica
+from epaxos.actors.sockets import raise_limit
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.blocking import Client
+from epaxos.client.codecs import Codec, V
+from epaxos.client.commands import Op
+from epaxos.config import Config, load_config
+from epaxos.errors import ConfigError, EpaxosError
+from epaxos.metrics import MetricsServer, make_registry
+from epaxos.statemachine.hosted import Machine
+from epaxos.transport.addresses import listen_tcp
+
+_NAP: Final = 0.01  # seconds
+_HURRY: Final = 2.0  # seconds that a replica may take to end once it has drained, or has failed to
+
+
+class NodeFailed(EpaxosError):
+    """The replica has stopped by itself, or did not get ready in time."""
+
+
+class Node:
+    """The replica `name` of a cluster, in this process, from `start` (or `with`) to `stop`.
+
+    `config` is a configuration or the path of its file. `state_machine` takes the place of the key-value store; it must
+    be the one that the key `machine` names, at all replicas. The others may be programs too, or `epaxos serve`.
+
+    Needs the extra `server`. Methods may be called by any thread.
+
+    Raises:
+        ConfigError: the file is wrong, a port is taken, or `machine` names another state machine.
+        StorageError: the data directory cannot be used.
+        NodeFailed: it was refused by its peers, or failed.
+    """
+
+    def __init__(self, config: Config | str, name: str, *, state_machine: Machine | None = None) -> None:
+        self.config = load_config(config) if isinstance(config, str) else config
+        self.name = name
+        self._row = self.config.row_of(name)
+        self._machine = state_machine
+        self._standing = Standing()
+        self._stack: ExitStack | None = None
+        self._replica: ActorRef[Replica] | None = None
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"Node({self.config.name}, {self.name})"
+
+    def start(self) -> Self:
+        """Open the data directory, listen, and begin to take part; returns once it listens."""
+        if self._replica is not None:
+            raise NodeFailed(f"{self.name} was started before; make another Node")
+        address = self.config.replicas[self._row]
+        raise_limit()
+        hosts = own_hosts(address, self._standing)
+        with ExitStack() as stack:
+            pages = [stack.enter_context(page) for page in listen_tcp(address, "metrics_port", hosts)]
+            parts = make_parts(self.config, self._row, self._machine)
+            health = MetricsServer(
+                pages,
+                make_registry(parts.stats, self.name),
+                lambda: examine(self.config, self._standing, parts.stats),
+            )
+            stack.enter_context(health)
+            self._replica = Replica.start(self.config, self._row, parts, hosts, self._standing)
+            self._stack = stack.pop_all()
+        self._standing.listening.wait()
+        if self._standing.reached.is_set():
+            self.stop()
+            self._raise_failure()
+        return self
+
+    def wait_until_ready(self, timeout: float = 30.0) -> Self:
+        """Wait until it hears a quorum and is as far as that, for `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
+        while not self._standing.started:
+            if self._standing.reached.is_set():
+                self._raise_failure()
+            if time.monotonic() > deadline:
+                raise NodeFailed(f"{self.name} hears no quorum after {timeout:g} s")
+            time.sleep(_NAP)
+        return self
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has stopped, for whatever reason; whether it has after `timeout` seconds."""
+        return self._standing.reached.wait(timeout)
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Finish what has been taken, write a checkpoint, take leave of the peers, and let go of everything.
+
+        Without `drain`, let go at once: what is under way is not answered, what was promised is kept.
+        """
+        stack, self._stack = self._stack, None
+        if stack is None or self._replica is None:
+            return
+        with stack:
+            if self._client is not None:
+                self._client.close()
+            if drain:
+                with suppress(ActorDeadError):
+                    self._replica.tell(Drain())
+                self._standing.reached.wait(GRACE + _HURRY)
+            self._replica.stop(block=True, timeout=_HURRY)
+
+    def _raise_failure(self) -> None:
+        error = self._standing.error
+        if isinstance(error, ConfigError):
+            raise error
+        raise NodeFailed(f"{self.name} has stopped" + (f": {error}" if error else "")) from error
+
+    # -- commands ------------------------------------------------------------------------------------------
+
+    @overload
+    def client(self, *, codec: None = None, **options: Any) -> Client[bytes]: ...
+    @overload
+    def client(self, *, codec: Codec[V], **options: Any) -> Client[V]: ...
+    def client(self, **options: Any) -> Client[Any]:
+        """A client that asks this replica, and others while it cannot; `options` are those of `Client`."""
+        return Client(config=self.config, replica=self.name, **options)
+
+    @overload
+    def async_client(self, *, codec: None = None, **options: Any) -> AsyncClient[bytes]: ...
+    @overload
+    def async_client(self, *, codec: Codec[V], **options: Any) -> AsyncClient[V]: ...
+    def async_client(self, **options: Any) -> AsyncClient[Any]:
+        """The same for asyncio."""
+        return AsyncClient(config=self.config, replica=self.name, **options)
+
+    def execute(self, command: bytes, *, timeout: float | None = None) -> bytes | None:
+        """Have all replicas execute a command of the state machine; returns its answer.
+
+        Raises:
+            Refused: `footprint` refused it.
+            ClientError: there is no answer (see `Client`).
+        """
+        if self._client is None:
+            self._client = self.client()
+        return self._client.execute(Op.apply(command), timeout=timeout)

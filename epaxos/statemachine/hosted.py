@@ -1,0 +1,195 @@
+"""A state machine that a program brings along, in the place of the key-value store.
+
+The state is in parts, each under a key, and a command says which keys it reads and writes: its *footprint*. Commands
+whose footprints do not conflict execute in any order, and at different replicas in different ones; those that do
+execute in one order everywhere. So what a command does and answers may depend on nothing but itself and what stands
+under the keys of its footprint, and it may change only what it writes. A machine with one key is a log: simple, and
+all its commands conflict.
+
+The replica that takes a command asks for its footprint, which travels with it: the others need not compute it, and
+nothing but `footprint` says what a command touches. Everything else, sessions, checkpoints, catching up, digests, works
+with the bytes under a key, as for the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from typing import Final, NamedTuple, Protocol, cast
+
+from epaxos.errors import CommandError, InvariantError
+from epaxos.statemachine.batch import Argument, Batch, Limits
+from epaxos.statemachine.operations import RECORDS, Operation, Outcome
+from epaxos.statemachine.results import Value, as_column
+from epaxos.statemachine.store import Result, Store
+
+_APPLY: Final = int(Operation.APPLY)
+_TAKEN: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.APPLY})
+_DONE: Final = int(Outcome.DONE)
+_FORGOTTEN: Final[Result] = (int(Outcome.FORGOTTEN), None)
+
+
+class Footprint(NamedTuple):
+    """The keys that a command reads, and those that it writes; what it reads and writes need stand in `writes` only."""
+
+    reads: Collection[bytes] = ()
+    writes: Collection[bytes] = ()
+
+
+class Machine(Protocol):
+    """A state machine of a program's own; all methods but `footprint` are called by one thread, that of the replica.
+
+    It must be deterministic: no clock, chance, or order of a set. An exception out of any method but `footprint` stops
+    the replica, as it would all others; what may be wrong with a command belongs into its answer, or into `footprint`.
+    """
+
+    name: str
+    """The `machine` of the configuration: replicas and clients of another one are refused."""
+
+    def footprint(self, command: bytes) -> Footprint:
+        """Which keys (1 to `max_key` bytes) a command reads and writes, at least one; called for commands that come.
+
+        It must not look at the state. Whatever it raises refuses the command before it is proposed: `ValueError`, say.
+        """
+        ...
+
+    def apply(self, commands: Sequence[bytes]) -> Sequence[bytes | None]:
+        """Execute commands in order; returns the answer of each."""
+        ...
+
+    def keys(self) -> Collection[bytes]:
+        """All keys under which something stands."""
+        ...
+
+    def save(self, key: bytes) -> bytes | None:
+        """What stands under a key, at most `max_value` bytes, equal for equal states; None for nothing."""
+        ...
+
+    def load(self, key: bytes, state: bytes | None) -> None:
+        """Have under a key what another replica, or this one before a restart, has saved; None for nothing."""
+        ...
+
+
+class Hosted(Store):
+    """A `Machine` in the place of the store: what stands under its keys are the values."""
+
+    __slots__ = ("_machine", "_max_command", "_max_key")
+
+    def __init__(self, machine: Machine, limits: Limits) -> None:
+        super().__init__(limits, _no_sleep)
+        self._machine = machine
+        self._max_key, self._max_command = limits.key, limits.value
+        self._data = cast("dict[bytes, bytes]", _State(machine))
+        self._handlers = tuple(
+            self._handlers[kind] if kind == Operation.NULL else _unknown for kind in range(256)
+        )
+
+    def admit(self, batch: Batch) -> None:
+        """Check every command of a client's batch, and put its footprint beside it.
+
+        Raises:
+            CommandError: one may not be proposed.
+        """
+        arguments = batch.arguments or [None] * len(batch)
+        batch.arguments = [
+            self._admitted(index, *command)
+            for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True))
+        ]
+
+    def _admitted(self, index: int, operation: int, key: bytes, command: Argument) -> Argument:
+        if operation == Operation.NULL and not key and command is None:
+            return None
+        if operation != _APPLY or key or type(command) is not bytes:
+            raise CommandError(
+                index, f"this cluster runs the state machine {self._machine.name}: APPLY alone is allowed"
+            )
+        if len(command) > self._max_command:
+            raise CommandError(
+                index, f"command of {len(command)} bytes; at most {self._max_command} are allowed"
+            )
+        try:
+            reads, writes = map(list, self._machine.footprint(command))
+        except Exception as error:
+            raise CommandError(index, f"{self._machine.name}: {error}") from error
+        if reason := self._wrong(reads + writes):
+            raise CommandError(index, f"{self._machine.name}: {reason}")
+        return [reads, writes, command]
+
+    def _wrong(self, keys: list[bytes]) -> str | None:
+        """What is wrong with the keys of a footprint."""
+        if not keys or any(type(key) is not bytes for key in keys):
+            return "the footprint of a command must name keys, as bytes"
+        if all(0 < len(key) <= self._max_key and not key.startswith(RECORDS) for key in keys):
+            return None
+        return f"the keys of a footprint must have 1 to {self._max_key} bytes and not begin with {RECORDS!r}"
+
+    def execute(
+        self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
+    ) -> tuple[bytes, list[Value] | None]:
+        """Execute commands in order (see `Store.execute`): those of the machine by whole columns."""
+        del keys
+        given = [
+            cast("tuple[list[bytes], list[bytes], bytes]", one) for one in arguments or () if one is not None
+        ]
+        if self._frozen is not None:  # saving what stands under a key may take long
+            self._put_aside(self._frozen.lacking({key for _, writes, _ in given for key in writes}))
+        answers = iter(self._apply([command for _, _, command in given]))
+        results = [self._result(next(answers)) if kind == _APPLY else _NOTHING for kind in operations]
+        outcomes, values = zip(*results, strict=True)
+        return bytes(outcomes), as_column(list(values))
+
+    def _apply(self, commands: list[bytes]) -> Sequence[bytes | None]:
+        if not commands:
+            return ()
+        try:
+            answers = self._machine.apply(commands)
+        except Exception as error:
+            text = f"the state machine {self._machine.name} raised {type(error).__name__}: {error}"
+            raise InvariantError(text) from error
+        if len(answers) != len(commands) or not all(type(one) is bytes or one is None for one in answers):
+            raise InvariantError(
+                f"the state machine {self._machine.name} must answer each command with bytes or None"
+            )
+        return answers
+
+    def _result(self, answer: bytes | None) -> Result:
+        """It has executed, so an answer that is too large is told to be lost."""
+        return (_DONE, answer) if self.has_room(answer, reads=False) else _FORGOTTEN
+
+
+_NOTHING: Final[Result] = (_DONE, None)
+
+
+class _State(MutableMapping[bytes, bytes]):
+    """What stands under the keys of a machine, as the dictionary of a store."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def __getitem__(self, key: bytes) -> bytes:
+        state = self._machine.save(key)
+        if state is None:
+            raise KeyError(key)
+        return state
+
+    def __setitem__(self, key: bytes, state: bytes) -> None:
+        self._machine.load(key, state)
+
+    def __delitem__(self, key: bytes) -> None:
+        self._machine.load(key, None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._machine.keys())
+
+    def __len__(self) -> int:
+        return len(self._machine.keys())
+
+    def copy(self) -> Mapping[bytes, bytes]:
+        """All of it, for a digest."""
+        return dict(self)
+
+
+def _no_sleep(_: float) -> None: ...
+
+
+def _unknown(_key: bytes, _argument: Argument) -> Result:
+    return int(Outcome.ABORTED), None
