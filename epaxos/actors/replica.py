@@ -41,7 +41,14 @@ from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
-from epaxos.statemachine.batch import Payload, decode_payload, make_collection, make_payload
+from epaxos.statemachine.batch import (
+    Payload,
+    decode_payload,
+    make_collection,
+    make_expirations,
+    make_payload,
+)
+from epaxos.statemachine.expiry import Expirations, Patience
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.transport.codec import Codec, encode_message
 from epaxos.transport.pages import BEACONS, PAGES, PeerMessage
@@ -128,6 +135,8 @@ class Replica(pykka.ThreadingActor):
                 config.collect, row, config.n, config.slow_quorum, config.max_instances, self._kind.owned
             )
         )
+        self._expirations = Expirations(Patience(row, config.n, config.timeout), self._machine.get)
+        self._expirations.note(self._machine.take_timed(), self._born)
         self._peers = Peers(
             config,
             row,
@@ -336,6 +345,7 @@ class Replica(pykka.ThreadingActor):
         self._take_own_events(effects, began)
         self._perform(effects, began)
         self._durability.poll(began)
+        self._expirations.note(self._machine.take_timed(), time.monotonic())
         for question in questions:
             self._answer_status(question)
         for remote in self._remotes.values():
@@ -378,6 +388,10 @@ class Replica(pykka.ThreadingActor):
             collection = make_collection(self._machine.generation, self._core.status().executed)
             effects.extend(self._core.on_event(Propose(collection), now))
             self._collector.proposed()
+        if self._may_expire() and self._expirations.deadline <= now:
+            ended = self._expirations.take(now, _EXPIRED_AT_ONCE)
+            if ended:
+                effects.extend(self._core.on_event(Propose(make_expirations(ended, self._bounds)), now))
         if self._core.deadline <= now:
             effects.extend(self._core.on_event(Tick(), now))
 
@@ -387,6 +401,10 @@ class Replica(pykka.ThreadingActor):
             return False
         online = [row for row, remote in self._remotes.items() if remote.online]
         return self._collector.may_propose(self._core.status(), self._machine.sessions, online)
+
+    def _may_expire(self) -> bool:
+        """Whether it is of use to propose that values have ended: what gets nowhere is proposed again anyway."""
+        return self._is_current and self._drain is None and self._core.in_flight < self._config.max_instances
 
     def _propose_at(self) -> float:
         """When an instance may be made of what waits; infinity if nothing waits, or for as long as it may not."""
@@ -418,7 +436,8 @@ class Replica(pykka.ThreadingActor):
         core, collector, disk = self._core.deadline, self._collector.deadline, self._durability.deadline
         if self._drain is not None:
             return min(self._propose_at(), core, disk, self._drain.until, *remotes)
-        return min(self._propose_at(), core, collector, disk, *remotes)
+        ends = self._expirations.deadline if self._may_expire() else _NEVER
+        return min(self._propose_at(), core, collector, ends, disk, *remotes)
 
     # -- coming and going ----------------------------------------------------------------------------------
 
@@ -653,6 +672,11 @@ class Replica(pykka.ThreadingActor):
             knows = self._is_current and not examine(self._config, self._standing, self._stats).unready
             self._clients.answer_status(question, {"generation": self._machine.generation if knows else None})
             return
+        key = question.options.get("left")
+        if isinstance(key, bytes):
+            left = self._expirations.left(key, time.monotonic())
+            self._clients.answer_status(question, {"left": left})
+            return
         status = describe(
             self._config,
             self._row,
@@ -723,6 +747,9 @@ _PATIENCE: Final = 1.0
 """Seconds that a replica which begins anew waits for peers that say nothing."""
 ROOM: Final = 1024 * 1024
 """Bytes that may wait for a peer while more is proposed."""
+
+_EXPIRED_AT_ONCE: Final = 1000
+"""Keys in one proposal, about."""
 
 _GAUGES: Final = 0.05
 """Seconds between two looks at what the gauges show; each takes as long as a twentieth of a small round."""

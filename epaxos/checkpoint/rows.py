@@ -28,6 +28,7 @@ import msgpack
 from epaxos.errors import StorageError
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.membership import Configuration
+from epaxos.statemachine.expiry import Expiring, pack_values, unpack_values
 from epaxos.storage.journal import read_configuration, rows_of
 
 Row: TypeAlias = tuple[bytes, bytes]
@@ -47,7 +48,7 @@ _COLUMN: Final = Struct(">H")
 _CLIENT: Final = Struct(">Q")
 _PLACE: Final = Struct(">HQ")
 _ALL_BYTES: Final = {bytes}
-_VALUES: Final = {bytes, type(None)}
+_VALUES: Final = {bytes, Expiring, type(None)}
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 
 
@@ -132,8 +133,7 @@ def read_index(blob: bytes) -> tuple[list[bytes], Sequence[Slot]]:
 
 def value_block(keys: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:
     """Some keys, at least one, and their values; None for one that has gone."""
-    encoded: bytes = msgpack.packb((keys, values))
-    return encoded
+    return pack_values(keys, values)
 
 
 def read_values(blob: bytes) -> tuple[list[bytes], list[bytes | None]]:
@@ -143,7 +143,7 @@ def read_values(blob: bytes) -> tuple[list[bytes], list[bytes | None]]:
         StorageError: it is none.
     """
     try:
-        keys, values = msgpack.unpackb(blob)
+        keys, values = unpack_values(blob)
         if len(values) != _check_keys(keys) or not set(map(type, values)) <= _VALUES:
             raise ValueError("columns of wrong type or length")
     except _UNREADABLE as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
-from operator import and_, eq, is_not
+from operator import and_, is_not
 from typing import Any, Final, Protocol
 
 from epaxos.checkpoint.blocks import Blocks, Kind, Rows
@@ -34,6 +34,7 @@ from epaxos.protocol.contract import Adopt, Core, Cut, Hold, Remembered
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
+from epaxos.statemachine.expiry import are_same
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.store import Frozen
 from epaxos.storage.records import encode_whole
@@ -202,7 +203,7 @@ class CheckpointWriter:
     def _look_at_values(self, blob: bytes) -> tuple[Sequence[bytes], Sequence[Any], Sequence[bool]]:
         """Of a key that has gone nothing need be said: its values have been sifted out, as they stand before."""
         keys, values = read_values(blob)
-        stand = list(map(eq, values, self._frozen.values(keys)))
+        stand = are_same(values, self._frozen.values(keys))
         if None in values:
             stand = list(map(and_, stand, map(is_not, values, repeat(None))))
         return keys, values, stand

@@ -59,6 +59,9 @@ ENTRIES: Final = {
     "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),
     "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
+    "expire": Entry(DATA, "epaxos.cli.store", "Let a value end after some time."),
+    "ttl": Entry(DATA, "epaxos.cli.store", "Print how long a value lasts."),
+    "persist": Entry(DATA, "epaxos.cli.store", "Let a value stay that would have ended."),
     "transactions": Entry(
         DATA, "epaxos.cli.transactions", "Show and end transactions across groups that nobody ends."
     ),

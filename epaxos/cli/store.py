@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from epaxos.cli.failures import Exit, complain
-from epaxos.cli.options import config_option, find_replica, load_any, timeout_option
+from epaxos.cli.options import config_option, find_replica, load_any, positive_duration, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.cli.values import STDIN, key_bytes, print_value, value_bytes
 from epaxos.client.blocking import Client
 from epaxos.config import Config
+from epaxos.config.durations import format_duration
 
 if TYPE_CHECKING:
     from epaxos.groups.client import GroupClient
@@ -126,10 +127,26 @@ def get(target: Target, *, hexadecimal: bool, raw: bool) -> None:
 @click.argument("key")
 @click.argument("value")
 @click.option("--previous", is_flag=True, help="Print the value before this one, if there was one.")
+@click.option(
+    "--ttl",
+    callback=positive_duration,
+    metavar="DURATION",
+    help="Let the value end after so long, like 30m, or soon after.  [default: it stays]",
+)
+@click.option("--keep-ttl", is_flag=True, help="Let it end when the value before it would have, if it would.")
 @_hex_option
 @_raw_option
 @on_key
-def put(target: Target, value: str, *, previous: bool, hexadecimal: bool, raw: bool) -> None:
+def put(
+    target: Target,
+    value: str,
+    *,
+    previous: bool,
+    ttl: float | None,
+    keep_ttl: bool,
+    hexadecimal: bool,
+    raw: bool,
+) -> None:
     """Set the value of KEY to VALUE; - as VALUE stands for all of standard input.
 
     With --previous the value before is printed as by epaxos get; where there was none, stderr says so.
@@ -144,12 +161,15 @@ def put(target: Target, value: str, *, previous: bool, hexadecimal: bool, raw: b
       epaxos put picture - < picture.png
       printf %s hello | epaxos put greeting -
       epaxos put greeting --previous hallo
+      epaxos put session/42 alice --ttl 30m
       epaxos put -c conf/local.toml --hex counter 3432
       epaxos put -- key -value-that-begins-with-a-dash
     """
+    if (ttl is not None) + keep_ttl + previous > 1:
+        raise click.UsageError("--ttl, --keep-ttl and --previous cannot be given together")
     new = target.value(value, "VALUE", hexadecimal=hexadecimal)
     if not previous:
-        target.client.put(target.key, new)
+        target.client.put(target.key, new, ttl=ttl, keep_ttl=keep_ttl)
         return
     before = target.client.write_read(target.key, new)
     if before is None:
@@ -275,3 +295,65 @@ def append(target: Target, suffix: str, *, hexadecimal: bool) -> None:
       epaxos append -c conf/local.toml --hex log 0a
     """
     click.echo(target.client.append(target.key, target.value(suffix, "SUFFIX", hexadecimal=hexadecimal)))
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@click.argument("ttl", callback=positive_duration)
+@on_key
+def expire(target: Target, ttl: float) -> None:
+    """Let the value of KEY end after TTL, a duration like 30m, or soon after.
+
+    Another epaxos put takes the end away, unless it says --ttl or --keep-ttl.
+
+    Exit codes:
+      0  done
+      1  there is no value under KEY
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether it may have been done nevertheless
+
+    Examples:
+      epaxos expire session/42 30m
+    """
+    if not target.client.expire(target.key, ttl):
+        _end_failed(_NOT_FOUND)
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@on_key
+def persist(target: Target) -> None:
+    """Let the value of KEY stay, which would have ended some time.
+
+    Exit codes:
+      0  done
+      1  there is no value under KEY that would have ended
+      2  wrong command line or configuration, or the command is refused
+      3  no answer; the message says whether it may have been done nevertheless
+
+    Examples:
+      epaxos persist session/42
+    """
+    if not target.client.persist(target.key):
+        _end_failed("there is no value under this key that would have ended")
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@on_key
+def ttl(target: Target) -> None:
+    """Print how long the value of KEY lasts, as far as the replica knows that is asked.
+
+    Exit codes:
+      0  done
+      1  there is no value under KEY that ends
+      2  wrong command line or configuration, or the command is refused
+      3  no answer
+
+    Examples:
+      epaxos ttl session/42
+    """
+    left = target.client.ttl(target.key)
+    if left is None:
+        _end_failed("there is no value under this key that ends")
+    click.echo(format_duration(round(left, 3)))

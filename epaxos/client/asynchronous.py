@@ -13,7 +13,7 @@ from weakref import finalize
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T, as_operations
 from epaxos.client.drivers.base import RANDOM
-from epaxos.client.drivers.calls import AskStatus, Bulk, Command, check_fits
+from epaxos.client.drivers.calls import Ask, Bulk, Command, check_fits
 from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.methods import AsyncKeyMethods
 from epaxos.client.options import client_options
@@ -131,6 +131,12 @@ class AsyncClient(AsyncKeyMethods[V]):
         await self._driver.run(call)
         return call.result()
 
+    async def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
+        """Seconds until the value of a key ends; None if there is none, or it stays (see `Client.ttl`)."""
+        call = Ask(None, self._options, self._driver.enter().time(), timeout, {"left": Op.get(key).key})
+        await self._driver.run(call)
+        return call.left()
+
     async def status(
         self,
         *,
@@ -141,6 +147,6 @@ class AsyncClient(AsyncKeyMethods[V]):
     ) -> Status:
         """The status of the replica of that name, or of the one in use (see `Client.status`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
-        call = AskStatus(index, self._options, begun, timeout, digest=digest, transactions=transactions)
+        call = Ask(index, self._options, begun, timeout, {"digest": digest, "transactions": transactions})
         await self._driver.run(call)
-        return call.result()
+        return call.status()

@@ -11,7 +11,7 @@ from weakref import finalize
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T, as_operations
 from epaxos.client.drivers.base import RANDOM
-from epaxos.client.drivers.calls import AskStatus, Bulk, Command, check_fits
+from epaxos.client.drivers.calls import Ask, Bulk, Command, check_fits
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
@@ -161,6 +161,16 @@ class Client(KeyMethods[V]):
         self._driver.run(call)
         return call.result()
 
+    def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
+        """Seconds until the value of a key ends, as far as the replica in use knows; 0 if that is due.
+
+        None if there is no value, or it does not end. Other replicas may have begun to count a little earlier or later,
+        and what was asked for last may not have executed at this one.
+        """
+        call = Ask(None, self._options, monotonic(), timeout, {"left": Op.get(key).key})
+        self._driver.run(call)
+        return call.left()
+
     def status(
         self,
         *,
@@ -175,6 +185,8 @@ class Client(KeyMethods[V]):
         the first of those across groups of which it has a record, among `others`.
         """
         index = self._options.index_of(replica)
-        call = AskStatus(index, self._options, monotonic(), timeout, digest=digest, transactions=transactions)
+        call = Ask(
+            index, self._options, monotonic(), timeout, {"digest": digest, "transactions": transactions}
+        )
         self._driver.run(call)
-        return call.result()
+        return call.status()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import repeat
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeAlias, cast, overload
 
 from epaxos.client.codecs import Codec, V
 from epaxos.config.kinds import show
 from epaxos.errors import ClientError, Locked, OperationFailed, Refused, SessionExpired, Untold
 from epaxos.statemachine.batch import Argument
+from epaxos.statemachine.expiry import TTL_MAX
 from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
@@ -57,6 +60,10 @@ _NAMES: Final[Mapping[int, str]] = {
     Operation.RESOLVE: "resolve",
     Operation.FORGET: "forget",
     Operation.APPLY: "apply",
+    Operation.SETEX: "put",
+    Operation.SETTTL: "expire",
+    Operation.PERSIST: "persist",
+    Operation.EXPIRE: "expired",
 }
 
 _REASONS: Final[Mapping[int, str]] = {
@@ -145,9 +152,24 @@ class Op(NamedTuple, Generic[T_co]):
         return Op(_READ, _key(key), None)
 
     @staticmethod
-    def put(key: bytes, value: bytes) -> Op[None]:
-        """Set the value of a key."""
-        return Op(2, _key(key), _bytes("value", value))
+    def put(
+        key: bytes, value: bytes, *, ttl: float | timedelta | None = None, keep_ttl: bool = False
+    ) -> Op[None]:
+        """Set the value of a key, which ends `ttl` seconds from now, or later; without it, it does not end.
+
+        With `keep_ttl` it ends when the value before it would have, if it would.
+        """
+        return _put(key, _bytes("value", value), ttl, (), keep_ttl=keep_ttl)
+
+    @staticmethod
+    def expire(key: bytes, ttl: float | timedelta) -> Op[bool]:
+        """Let the value of a key end `ttl` seconds from now, or later; the result says whether there is one."""
+        return Op(Operation.SETTTL, _key(key), _milliseconds(ttl))
+
+    @staticmethod
+    def persist(key: bytes) -> Op[bool]:
+        """Let the value of a key not end; the result says whether there is one that would have."""
+        return Op(Operation.PERSIST, _key(key), None)
 
     @staticmethod
     def write_read(key: bytes, value: bytes) -> Op[bytes | None]:
@@ -235,9 +257,11 @@ class Ops(Generic[V]):
         """See `Op.get`."""
         return Op(_READ, _key(key), None, self._codecs)
 
-    def put(self, key: bytes, value: V) -> Op[None]:
+    def put(
+        self, key: bytes, value: V, *, ttl: float | timedelta | None = None, keep_ttl: bool = False
+    ) -> Op[None]:
         """See `Op.put`."""
-        return Op(2, _key(key), self._write("value", value), self._codecs)
+        return _put(key, self._write("value", value), ttl, self._codecs, keep_ttl=keep_ttl)
 
     def write_read(self, key: bytes, value: V) -> Op[V | None]:
         """See `Op.write_read`."""
@@ -350,7 +374,7 @@ def _read(op: Op, value: bytes | None) -> Any:
     return value if codec is None or value is None else codec.read(value)
 
 
-def _decode_delete(op: Op, outcome: int, value: object) -> bool:
+def _decode_found(op: Op, outcome: int, value: object) -> bool:
     if outcome > _NOT_FOUND:
         _fail(op, outcome, value)
     return outcome == _DONE
@@ -409,9 +433,18 @@ def _written(op: Op) -> str:
     given: list[object] = [] if op.operation in KEYLESS else [op.key]
     if op.operation == Operation.CAS:
         given += [None if value is None else _read(op, value) for value in argument]
+    elif op.operation == Operation.SETEX:
+        value, ttl = argument
+        return f"{maker}.put({op.key!r}, {_read(op, value)!r}, {_written_ttl(ttl)})"
+    elif op.operation == Operation.SETTTL:
+        given.append(argument / 1000)
     elif argument is not None:
         given.append(_read(op, argument) if isinstance(argument, bytes) else argument)
     return f"{maker}.{name}({', '.join(map(repr, given))})"
+
+
+def _written_ttl(ttl: int | None) -> str:
+    return "keep_ttl=True" if ttl is None else f"ttl={ttl / 1000!r}"
 
 
 def _are_columns(value: object, count: int) -> bool:
@@ -427,7 +460,7 @@ def _are_columns(value: object, count: int) -> bool:
 _SPECIAL: Final[Mapping[int, Callable[[Op, int, object], object]]] = {
     Operation.READ: _decode_value,
     Operation.WRITEREAD: _decode_value,
-    Operation.DELETE: _decode_delete,
+    **dict.fromkeys((Operation.DELETE, Operation.SETTTL, Operation.PERSIST), _decode_found),
     Operation.CAS: _decode_cas,
     Operation.MULTI: _decode_multi,
     **dict.fromkeys(OF_TRANSACTIONS, _as_it_came),
@@ -481,6 +514,26 @@ def _bytes(name: str, value: object) -> bytes:
         return value
     hint = "; encode it first: text.encode()" if isinstance(value, str) else ""
     raise TypeError(f"{name} must be bytes, not {_type(value)}{hint}")
+
+
+def _put(
+    key: bytes, value: bytes, ttl: float | timedelta | None, codecs: Codecs, *, keep_ttl: bool
+) -> Op[None]:
+    if ttl is None and not keep_ttl:
+        return Op(2, _key(key), value, codecs)
+    if ttl is not None and keep_ttl:
+        raise Refused("put takes ttl or keep_ttl, not both")
+    return Op(Operation.SETEX, _key(key), [value, None if ttl is None else _milliseconds(ttl)], codecs)
+
+
+def _milliseconds(ttl: float | timedelta) -> int:
+    """Seconds, rounded up: nothing ends early."""
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"ttl must be seconds or a timedelta, not {_type(ttl)}")
+    if not 0 < seconds <= TTL_MAX / 1000:  # false for NaN
+        raise Refused(f"ttl is {seconds} s; allowed: more than 0, at most {TTL_MAX // 1000}")
+    return ceil(seconds * 1000)
 
 
 def _integer(name: str, value: object, lowest: int, highest: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
@@ -41,9 +42,29 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         """The value of a key, None if there is none."""
         return self.execute(self._ops.get(key), timeout=timeout)
 
-    def put(self, key: bytes, value: V, *, timeout: float | None = None) -> None:
-        """Set the value of a key."""
-        self.execute(self._ops.put(key, value), timeout=timeout)
+    def put(
+        self,
+        key: bytes,
+        value: V,
+        *,
+        ttl: float | timedelta | None = None,
+        keep_ttl: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Set the value of a key, which ends `ttl` seconds from now, or soon after; without it, it does not end.
+
+        With `keep_ttl` it ends when the value before it would have, if it would. Whatever else replaces a value (`cas`,
+        `write_read`, another `put`) takes its end away; `increment` and `append` keep it.
+        """
+        self.execute(self._ops.put(key, value, ttl=ttl, keep_ttl=keep_ttl), timeout=timeout)
+
+    def expire(self, key: bytes, ttl: float | timedelta, *, timeout: float | None = None) -> bool:
+        """Let the value of a key end `ttl` seconds from now, or soon after; returns whether there is one."""
+        return self.execute(Op.expire(key, ttl), timeout=timeout)
+
+    def persist(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Let the value of a key not end; returns whether there is one that would have."""
+        return self.execute(Op.persist(key), timeout=timeout)
 
     def write_read(self, key: bytes, value: V, *, timeout: float | None = None) -> V | None:
         """Set the value of a key; returns the value before, None if there was none."""
@@ -123,9 +144,25 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
         """The value of a key, None if there is none."""
         return await self.execute(self._ops.get(key), timeout=timeout)
 
-    async def put(self, key: bytes, value: V, *, timeout: float | None = None) -> None:
-        """Set the value of a key."""
-        await self.execute(self._ops.put(key, value), timeout=timeout)
+    async def put(
+        self,
+        key: bytes,
+        value: V,
+        *,
+        ttl: float | timedelta | None = None,
+        keep_ttl: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Set the value of a key, which ends after `ttl` seconds, or not (see `Client.put`)."""
+        await self.execute(self._ops.put(key, value, ttl=ttl, keep_ttl=keep_ttl), timeout=timeout)
+
+    async def expire(self, key: bytes, ttl: float | timedelta, *, timeout: float | None = None) -> bool:
+        """Let the value of a key end `ttl` seconds from now, or soon after; returns whether there is one."""
+        return await self.execute(Op.expire(key, ttl), timeout=timeout)
+
+    async def persist(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Let the value of a key not end; returns whether there is one that would have."""
+        return await self.execute(Op.persist(key), timeout=timeout)
 
     async def write_read(self, key: bytes, value: V, *, timeout: float | None = None) -> V | None:
         """Set the value of a key; returns the value before, None if there was none."""

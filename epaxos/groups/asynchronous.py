@@ -86,6 +86,11 @@ class AsyncGroupClient(AsyncKeyMethods[V], GroupCalls):
         """Send many commands, those of a group in one frame, to all groups at once (see `Client.bulk`)."""
         return await run(self._call_bulk(operations, timeout))
 
+    async def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
+        """Seconds until the value of a key ends; None if there is none, or it stays (see `Client.ttl`)."""
+        client: AsyncClient = self._clients[self._groups.of(Op.get(key).key).name.encode()]
+        return await client.ttl(key, timeout=timeout)
+
     async def status(
         self, group: str, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
     ) -> Status:

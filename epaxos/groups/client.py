@@ -100,6 +100,11 @@ class GroupClient(KeyMethods[V], GroupCalls):
         """
         return run(self._call_bulk(operations, timeout))
 
+    def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
+        """Seconds until the value of a key ends; None if there is none, or it stays (see `Client.ttl`)."""
+        client: Client = self._clients[self._groups.of(Op.get(key).key).name.encode()]
+        return client.ttl(key, timeout=timeout)
+
     def status(
         self, group: str, *, digest: bool = False, replica: str | None = None, timeout: float | None = None
     ) -> Status:

@@ -24,9 +24,10 @@ from epaxos.simulation.checkers.results import Results
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.coverage import Coverage
+from epaxos.simulation.plan.faults import Drift
 from epaxos.simulation.plan.options import MANY, Options
 from epaxos.simulation.plan.plan import Plan
-from epaxos.simulation.plan.workload import TRANSACTIONS
+from epaxos.simulation.plan.workload import TIMED, TRANSACTIONS
 from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
@@ -93,10 +94,15 @@ class Run:
         self._coverage = Coverage()
         self._decisions = Decisions(plan.options.quorums, contents, rows)
         self._order = ExecutionOrder(rows, contents)
-        self._results = Results(contents, LIMITS.value, LIMITS.window, tight=plan.options.kept < MANY)
+        rates = [fault.rate for fault in plan.faults if isinstance(fault, Drift)]
+        fastest = max([1 + plan.options.skew, *rates])
+        self._results = Results(
+            contents, LIMITS.value, LIMITS.window, fastest, tight=plan.options.kept < MANY
+        )
         own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
         checkers = [*own, self._decisions, self._order, self._results]
         self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
+        self._results.now = lambda: self.cluster.schedule.now
 
     def execute(self) -> Outcome:
         """Run to the end, or to the first thing that is wrong.
@@ -131,7 +137,7 @@ class Run:
             self.cluster.living, results.state, results.transactions.records, results.executed_numbers
         )
         check_witness(self._results.witness, self._results.calls)
-        if self._options.scale == "small" and self._options.mix != TRANSACTIONS:
+        if self._options.scale == "small" and self._options.mix not in (TIMED, TRANSACTIONS):
             self._search()
         else:
             check_same_digest(self.cluster.living)
@@ -152,7 +158,11 @@ class Run:
         cluster, schedule = self.cluster, self.cluster.schedule
         bound = schedule.now + self._bound()
         most_actions = schedule.actions + MOST_ACTIONS * (1 + self._options.operations // 100)
-        while not (all(client.finished for client in cluster.clients) and settled(cluster.living)):
+        while not (
+            all(client.finished for client in cluster.clients)
+            and settled(cluster.living)
+            and not any(replica.overdue for replica in cluster.living)
+        ):
             if schedule.now >= bound or schedule.actions >= most_actions:
                 raise self._unfinished()
             until = schedule.now + self._options.beacon

@@ -22,6 +22,7 @@ import msgpack
 
 from epaxos.errors import FrameError
 from epaxos.protocol.ids import Vector
+from epaxos.statemachine.expiry import Generation
 from epaxos.statemachine.operations import KEYLESS, Operation
 from epaxos.statemachine.sessions import WINDOW
 
@@ -46,6 +47,9 @@ _PLAIN_WRITES: Final = bytes(operation == Operation.WRITE for operation in range
 
 REPLY_HEAD: Final = 2048
 """Bytes of a frame with a reply beside outcomes and values, generously."""
+
+SERVICE: Final = 0
+"""The client of the commands that replicas propose by themselves: they have no session, and nobody is answered."""
 
 MULTI_PARTS: Final = 10_000
 """Operations inside the MULTIs of one frame at most. They execute one by one in every replica's thread, some µs
@@ -379,6 +383,13 @@ def _encode(
 ) -> bytes:
     encoded: bytes = msgpack.packb((bounds, *heads, *columns))
     return encoded
+
+
+def make_expirations(ended: Sequence[tuple[bytes, Generation]], bounds: Bounds) -> Payload:
+    """Commands that remove values whose time is over, if they still stand; at least one."""
+    keys, generations = zip(*ended, strict=True)
+    operations = bytes((Operation.EXPIRE,)) * len(keys)
+    return make_payload([Batch(SERVICE, 1, 0, operations, list(keys), list(map(list, generations)))], bounds)
 
 
 def make_collection(generation: int, base: Vector) -> Payload:

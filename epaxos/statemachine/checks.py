@@ -8,6 +8,7 @@ from typing import Final, cast
 from epaxos.errors import CommandError
 from epaxos.statemachine.batch import (
     MULTI_PARTS,
+    SERVICE,
     Batch,
     Columns,
     Limits,
@@ -15,6 +16,7 @@ from epaxos.statemachine.batch import (
     prepared_columns,
     resolved_keys,
 )
+from epaxos.statemachine.expiry import TTL_MAX
 from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
@@ -28,13 +30,13 @@ from epaxos.statemachine.transactions import is_record_key
 _ALL_BYTES: Final = {bytes}
 _ONLY_WRITES: Final = {Operation.WRITE}
 _KNOWN: Final = frozenset(Operation)
-_ONLY_KEY: Final = frozenset({Operation.READ, Operation.DELETE})
+_ONLY_KEY: Final = frozenset({Operation.READ, Operation.DELETE, Operation.PERSIST})
 _ONLY_VALUE: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.APPEND})
 _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, needs a closer look
     NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
     for operation in range(256)
 )
-_NO_ARGUMENT: Final = frozenset({Operation.NULL, Operation.READ, Operation.DELETE, Operation.FORGET})
+_NO_ARGUMENT: Final = _ONLY_KEY | {Operation.NULL, Operation.FORGET}
 _PAST_RECORDS: Final = RECORDS[:-1] + b"\1"
 """Above all keys that begin with `RECORDS`: a key below this needs a closer look."""
 
@@ -51,6 +53,8 @@ def check_batch(batch: Batch, limits: Limits) -> None:
     Raises:
         CommandError: with the index of the first command that may not be proposed.
     """
+    if batch.client == SERVICE:
+        raise CommandError(0, f"client {SERVICE} is the service itself")
     if _plainly_fine(batch, limits):
         return
     arguments = batch.arguments or [None] * len(batch)
@@ -122,6 +126,8 @@ def _refusal(operation: int, key: bytes, argument: object, limits: Limits) -> st
     if operation not in _KNOWN:
         return f"unknown operation {operation}; known are 0 to {max(_KNOWN)}"
     kind = Operation(operation)
+    if kind == Operation.EXPIRE:
+        return f"{kind.name} is proposed by replicas alone"
     return _bad_key(kind, key, limits) or _bad_argument(kind, argument, limits)
 
 
@@ -150,6 +156,10 @@ def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | No
         return _bad_integer(f"{kind.name} in milliseconds", argument, 0, limits.pause)
     if kind == Operation.CAS:
         return _bad_swap(argument, limits)
+    if kind == Operation.SETEX:
+        return _bad_timed(argument, limits)
+    if kind == Operation.SETTTL:
+        return _bad_integer(f"{kind.name} in milliseconds", argument, 1, TTL_MAX)
     if kind == Operation.MULTI:
         return _bad_multi(kind.name, multi_columns(argument), limits)
     if kind in OF_TRANSACTIONS:
@@ -178,6 +188,15 @@ def _bad_swap(argument: object, limits: Limits) -> str | None:
     if expected is not None and (reason := _bad_value("CAS", expected, limits)):
         return reason
     return _bad_value("CAS", new, limits)
+
+
+def _bad_timed(argument: object, limits: Limits) -> str | None:
+    if type(argument) is not list or len(argument) != 2:
+        return "SETEX needs [value, milliseconds or null]"
+    value, ttl = argument
+    if ttl is not None and (reason := _bad_integer("SETEX in milliseconds", ttl, 1, TTL_MAX)):
+        return reason
+    return _bad_value("SETEX", value, limits)
 
 
 def _bad_multi(name: str, columns: Columns | None, limits: Limits) -> str | None:

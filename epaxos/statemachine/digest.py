@@ -1,8 +1,8 @@
 """A digest of the replicated state, to tell whether replicas agree.
 
-It covers the keys, their values, which request numbers have executed and how many collections: what must be
-identical on all replicas that executed the same commands. Results kept for clients are left out, since how long a
-replica keeps them depends on the order in which acknowledgements reach it.
+It covers the keys, their values and when they end, which request numbers have executed and how many collections: what
+must be identical on all replicas that executed the same commands. Results kept for clients are left out, since how
+long a replica keeps them depends on the order in which acknowledgements reach it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 from zlib import crc32
+
+from epaxos.statemachine.expiry import Expiring
 
 _BUCKETS: Final = 4096
 
@@ -37,6 +39,8 @@ class DigestSource:
             for key, value in _in_order(part):
                 digest.update(b"%d:%d:%b" % (len(key), len(value), key))
                 digest.update(value)
+                if isinstance(value, Expiring):
+                    digest.update(b"%d:%d,%d,%d;" % (value.ttl, *value.generation))
         return digest.hexdigest()
 
 

@@ -17,6 +17,7 @@ from itertools import repeat
 from typing import Final, NamedTuple
 
 from epaxos.statemachine.batch import (
+    SERVICE,
     Argument,
     Batch,
     Bounds,
@@ -132,6 +133,9 @@ class StateMachine:
         if payload.base is not None:
             self._sessions.collect(payload.generation)
             return
+        if payload.heads.clients[0] == SERVICE:
+            self._execute_own(payload)
+            return
         heads, batches = payload.heads, None
         plain = is_plain(payload.operations, payload.arguments)
         plain = plain and not self.transactions.concern(b"", payload.keys)
@@ -147,6 +151,12 @@ class StateMachine:
             yield Run(start, start + 1, result.outcomes, result.values)
             start += 1
 
+    def _execute_own(self, payload: Payload) -> None:
+        """Execute what a replica proposed by itself: idempotent, so that it needs no session."""
+        self._store.begin(payload.bounds)
+        for batch in payload.batches:
+            self._execute(batch, batch.first, batch.operations, batch.keys, batch.arguments)
+
     def _execute_plain(self, payload: Payload, start: int, stop: int) -> Run:
         """Execute batches of plain commands that have been claimed."""
         operations, keys, arguments = payload.operations, payload.keys, payload.arguments
@@ -159,6 +169,14 @@ class StateMachine:
         outcomes, values = self._store.execute_plain(operations, keys, arguments)
         self._sessions.done(payload.heads, start, stop)
         return Run(start, stop, outcomes, values)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key as it stands, None if it has none."""
+        return self._store.get(key)
+
+    def take_timed(self) -> list[bytes]:
+        """The keys that may have been given a value that ends since the last call (`statemachine.expiry`)."""
+        return self._store.take_timed()
 
     def digest_source(self) -> DigestSource:
         """A copy of the state from which its digest can be computed in another thread."""
@@ -275,24 +293,28 @@ class StateMachine:
         """Execute the given columns of a batch, which begin with request number `first`."""
         self._count(operations)
         if self.transactions.concern(operations, keys):
-            outcomes, values = self._execute_each(operations, keys, arguments)
+            outcomes, values = self._execute_each((batch.client, first), operations, keys, arguments)
         else:
+            self._store.origin = batch.client, first
             outcomes, values = self._store.execute(operations, keys, arguments)
         return BatchResult(batch.client, first, outcomes, values)
 
     def _execute_each(
         self,
+        origin: tuple[int, int],
         operations: bytes,
         keys: Sequence[bytes],
         arguments: Sequence[Argument] | None,
     ) -> tuple[bytes, list[Value] | None]:
         """Execute commands of which some are of transactions, or may meet a lock."""
         outcomes, values = bytearray(), list[Value]()
+        client, first = origin
         columns = zip(operations, keys, arguments or repeat(None, len(keys)), strict=True)
         for position, (operation, key, argument) in enumerate(columns):
             result = self.transactions.execute(operation, key, argument, self._sessions)
             if result is None:
                 part = slice(position, position + 1)
+                self._store.origin = client, first + position
                 its, found = self._store.execute_part(operations[part], (key,), (argument,))
                 result = its[0], found[0]
             outcomes.append(result[0])

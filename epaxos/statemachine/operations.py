@@ -21,10 +21,15 @@ VOTE        record   int, a generation              [prepared, committed or None
 RESOLVE     record   [committed, keys]              None
 FORGET      record   None                           None
 APPLY       b""      bytes, a command               what the state machine of the program answers, bytes or None
+SETEX       the key  [value, ms or None]            None; the value ends after so long, or when the one before it would
+SETTTL      the key  int, milliseconds              None; the value that is there ends then; NOT_FOUND if there is none
+PERSIST     the key  None                           None; the value does not end; NOT_FOUND if there is none that would
+EXPIRE      the key  [client, number, place]        None; the value is removed if its time is from that command
 =========== ======== ============================== ==============================================
 
 For the four from PREPARE on, which make transactions across groups, see `statemachine.transactions`; for APPLY, whose
-argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`.
+argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`; for the last four, of which
+EXPIRE is proposed by replicas alone, `statemachine.expiry`.
 """
 
 from __future__ import annotations
@@ -51,6 +56,10 @@ class Operation(IntEnum):
     RESOLVE = 12
     FORGET = 13
     APPLY = 14
+    SETEX = 15
+    SETTTL = 16
+    PERSIST = 17
+    EXPIRE = 18
 
 
 class Outcome(IntEnum):

@@ -27,6 +27,7 @@ from itertools import repeat
 from typing import Final, TypeAlias
 
 from epaxos.statemachine.batch import Argument, Bounds, Columns, Limits, multi_columns
+from epaxos.statemachine.expiry import Expiring, Generation, is_ttl, same
 from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
@@ -104,6 +105,9 @@ class Store:
 
     While a checkpoint is written, values of before are put aside (`Frozen`), at 100 ns for each key of a command that
     writes; nothing is noted else.
+
+    `origin` is the client, and the request number of the first, of the commands that are executed next: what gives a
+    value its time is known by them.
     """
 
     __slots__ = (
@@ -113,9 +117,13 @@ class Store:
         "_handlers",
         "_lacked_room",
         "_limits",
+        "_multi_number",
+        "_place",
         "_read_room",
         "_room",
         "_sleep",
+        "_timed",
+        "origin",
     )
 
     def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
@@ -123,6 +131,10 @@ class Store:
         self._frozen: Frozen | None = None
         self._limits = limits
         self._sleep = sleep
+        self._timed: list[bytes] = []
+        self.origin = (0, 0)
+        self._place = 0
+        self._multi_number: int | None = None
         self.begin(limits.bounds)
         known: dict[int, Handler] = {
             Operation.NULL: _null,
@@ -135,6 +147,10 @@ class Store:
             Operation.APPEND: self._append,
             Operation.PAUSE: self._pause,
             Operation.MULTI: self._multi,
+            Operation.SETEX: self._set_for,
+            Operation.SETTTL: self._set_ttl,
+            Operation.PERSIST: self._persist,
+            Operation.EXPIRE: self._expire,
         }
         self._handlers = tuple(known.get(operation, _unknown) for operation in range(256))
 
@@ -164,15 +180,30 @@ class Store:
 
     def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Take keys and values from a checkpoint of this replica: they are no change."""
-        self._data.update(items)
+        taken = list(items)
+        self._data.update(taken)
+        self._timed += [key for key, value in taken if type(value) is Expiring]
 
     def put(self, key: bytes, value: bytes | None) -> bool:
         """Set a key, or remove it; whether that was a change."""
         self._put_aside((key,))
         if value is None:
             return self._data.pop(key, None) is not None
-        before, self._data[key] = self._data.get(key), value
-        return before != value
+        if same(self._data.get(key), value):
+            return False
+        self._set(key, value)
+        return True
+
+    def _set(self, key: bytes, value: bytes) -> None:
+        """Set a key to a value that may end."""
+        self._data[key] = value
+        if type(value) is Expiring:
+            self._timed.append(key)
+
+    def take_timed(self) -> list[bytes]:
+        """The keys that may have been given a value that ends since the last call."""
+        timed, self._timed = self._timed, []
+        return timed
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None if it has none."""
@@ -224,6 +255,7 @@ class Store:
         if len(operations) == 1:
             self._put_aside(keys)
             argument = None if arguments is None else arguments[0]
+            self._place = 0
             outcome, value = self._handlers[operations[0]](keys[0], argument)
             return bytes((outcome,)), None if value is None else [value]
         outcomes, values = self.execute_part(operations, keys, arguments)
@@ -270,6 +302,7 @@ class Store:
             elif operation == _WRITE and type(argument) is bytes:
                 data[key] = argument
             else:
+                self._place = index
                 outcomes[index], values[index] = handlers[operation](key, argument)
         return bytes(outcomes), values, room
 
@@ -331,7 +364,7 @@ class Store:
         total = current + amount
         if not INTEGER_MIN <= total <= INTEGER_MAX:
             return _OUT_OF_RANGE
-        self._data[key] = b"%d" % total
+        self._data[key] = _ending_as(self._data.get(key), b"%d" % total)
         return _DONE, total
 
     def _append(self, key: bytes, suffix: Argument) -> Result:
@@ -341,8 +374,50 @@ class Store:
         length = len(current) + len(suffix)
         if length > self._bounds.value:
             return _TOO_LARGE
-        self._data[key] = current + suffix
+        self._data[key] = _ending_as(current, current + suffix)
         return _DONE, length
+
+    def _set_for(self, key: bytes, argument: Argument) -> Result:
+        if type(argument) is not list or len(argument) != 2:
+            return _INVALID
+        value, ttl = argument
+        if type(value) is not bytes or not (ttl is None or is_ttl(ttl)):
+            return _INVALID
+        if ttl is None:
+            self._data[key] = _ending_as(self._data.get(key), value)
+        else:
+            self._set(key, Expiring.of(value, ttl, self._generation()))
+        return _OK
+
+    def _set_ttl(self, key: bytes, ttl: Argument) -> Result:
+        current = self._data.get(key)
+        if type(ttl) is not int or not is_ttl(ttl):
+            return _INVALID
+        if current is None:
+            return _ABSENT
+        self._set(key, Expiring.of(current, ttl, self._generation()))
+        return _OK
+
+    def _persist(self, key: bytes, _: Argument) -> Result:
+        current = self._data.get(key)
+        if type(current) is not Expiring:
+            return _ABSENT
+        self._data[key] = bytes(current)
+        return _OK
+
+    def _expire(self, key: bytes, argument: Argument) -> Result:
+        """Without effect on a value that was given later: its time has begun anew (protocol 4.14)."""
+        current = self._data.get(key)
+        if type(argument) is list and isinstance(current, Expiring) and argument == [*current.generation]:
+            del self._data[key]
+        return _OK
+
+    def _generation(self) -> Generation:
+        """What a value is known by whose time the command gives that is being executed."""
+        client, first = self.origin
+        if self._multi_number is None:
+            return Generation(client, first + self._place, 0)
+        return Generation(client, self._multi_number, self._place)
 
     def _pause(self, _: bytes, milliseconds: Argument) -> Result:
         if type(milliseconds) is not int:
@@ -358,22 +433,26 @@ class Store:
             return _INVALID
         if set(columns[0]) == _ONLY_READS:
             return self._only_read(columns)
-        return self.attempt(columns, keep=True)
+        return self.attempt(columns, self.origin[1] + self._place, keep=True)
 
-    def redo(self, columns: Columns, bounds: Bounds) -> Result:
-        """What `attempt` tried under some bounds before, and comes to the same now; it takes no room from a batch."""
-        held = self._bounds, self._lacked_room, self._room, self._read_room
+    def redo(self, columns: Columns, bounds: Bounds, origin: tuple[int, int]) -> Result:
+        """What `attempt` tried under some bounds before, and comes to the same now; it takes no room from a batch.
+
+        `origin` is the client and the number under which it was asked for.
+        """
+        held = self._bounds, self._lacked_room, self._room, self._read_room, self.origin
         self.begin(bounds)
-        result = self.attempt(columns, keep=True)
-        self._bounds, self._lacked_room, self._room, self._read_room = held
+        self.origin = origin
+        result = self.attempt(columns, origin[1], keep=True)
+        self._bounds, self._lacked_room, self._room, self._read_room, self.origin = held
         return result
 
-    def attempt(self, columns: Columns, *, keep: bool) -> Result:
+    def attempt(self, columns: Columns, number: int, *, keep: bool) -> Result:
         """Execute the parts of a MULTI, later ones seeing what earlier ones did, then keep all of it or nothing.
 
-        The parts run on the store itself, and what stood under their keys is put back if one failed, or without `keep`:
-        nobody can look between, and a success, the common case, costs no second copy. What they take of the room counts
-        once, as a part of the whole result.
+        `number` is its request number. The parts run on the store itself, and what stood under their keys is put back
+        if one failed, or without `keep`: nobody can look between, and a success, the common case, costs no second copy.
+        What they take of the room counts once, as a part of the whole result.
         """
         operations, keys, arguments = columns
         if not _NOT_IN_MULTI.isdisjoint(operations):
@@ -382,7 +461,9 @@ class Store:
         before = dict(zip(keys, map(self._data.get, keys), strict=True))
         room = self._room
         self._lacked_room = False
+        self._multi_number = number
         outcomes, values, left = self._one_by_one(operations, keys, arguments, self._bounds.results)
+        self._multi_number = None
         self._room = room
         result: list[object] = [outcomes, values]
         fits = left >= 0 and not self._lacked_room and self._has_room(result)
@@ -407,6 +488,11 @@ class Store:
     def _restore(self, before: dict[bytes, bytes | None]) -> None:
         for key, value in before.items():
             self.put(key, value)
+
+
+def _ending_as(current: bytes | None, value: bytes) -> bytes:
+    """A value that ends when the one before it would have, if it would."""
+    return current.renewed(value) if isinstance(current, Expiring) else value
 
 
 def _null(_key: bytes, _argument: Argument) -> Result:

@@ -170,7 +170,7 @@ class Transactions:
         held = self._held(columns[1])
         if held is not None:
             return (int(Outcome.LOCKED), held) if self._store.has_room(held, reads=False) else _INVALID
-        outcome = self._store.attempt(columns, keep=False)
+        outcome = self._store.attempt(columns, _name(key)[1], keep=False)
         if outcome[0] == Outcome.DONE:
             record = Record(None, groups, columns[1], list(columns), self._store.bounds)
             self._lock(key, record)
@@ -207,7 +207,7 @@ class Transactions:
         columns = multi_columns(record.columns)
         if columns is None or record.bounds is None:
             raise InvariantError(f"the record {key.hex()} locks, and holds nothing to execute")
-        outcome, _ = self._store.redo(columns, Bounds(*record.bounds))
+        outcome, _ = self._store.redo(columns, Bounds(*record.bounds), _name(key))
         if outcome != Outcome.DONE:
             raise InvariantError(
                 f"transaction {key.hex()} was prepared, and ended as {Outcome(outcome).name}"
@@ -247,9 +247,14 @@ def is_record_key(key: bytes) -> bool:
     return len(key) == RECORD_KEY and key.startswith(RECORDS) and key[-8:] < _NUMBERS_END
 
 
+def _name(key: bytes) -> tuple[int, int]:
+    """The coordinator of a transaction and its number, by the key of the record."""
+    return int.from_bytes(key[-16:-8], "big"), int.from_bytes(key[-8:], "big")
+
+
 def _claim(key: bytes, generation: int, sessions: Sessions) -> bool | None:
     """Take a transaction's number in its coordinator's session: False if it is taken, None if that has ended."""
-    coordinator, number = int.from_bytes(key[-16:-8], "big"), int.from_bytes(key[-8:], "big")
+    coordinator, number = _name(key)
     session = sessions.admit(coordinator, generation)
     return None if session is None else session.claim(number, number + 1)
 

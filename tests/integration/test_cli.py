@@ -92,6 +92,14 @@ def test_commands_on_one_key(cluster: ClusterMaker) -> None:
     assert run("incr", "n", "-7", "--replica", "alpha") == (0, b"-7\n")
     assert run("incr", "n", "--replica", "bravo") == (0, b"-6\n")
     assert run("incr", "key") == (1, b"")
+    assert run("incr", "key") == (1, b"")
+    assert run("put", "key", "value", "--ttl", "1h") == (0, b"")
+    code, left = run("ttl", "key")
+    assert (code, left.startswith(b"59m")) == (0, True)
+    assert run("persist", "key") == (0, b"")
+    assert run("expire", "key", "1h") == (0, b"")
+    assert run("put", "key", "value") == (0, b"")
+    assert (run("persist", "key"), run("ttl", "key"), run("expire", "none", "1h")) == ((1, b""),) * 3
     with Path("/dev/full").open("wb") as full:
         done = alive.epaxos("get", "key", stdout=full)
     assert (done.returncode, b"No space left" in done.stderr) == (4, True), "not as if there were no value"

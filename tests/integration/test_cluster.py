@@ -211,6 +211,23 @@ def test_a_leader_that_is_killed_under_load_is_replaced(cluster: ClusterMaker) -
     assert "\nepaxos_leads 1.0\n" in alive.metrics(status.leader)
 
 
+def test_values_end_though_the_replica_is_away_whose_turn_it_is(cluster: ClusterMaker) -> None:
+    alive = cluster(3, **FAST_FAILURE)
+    keys = [b"%d" % number for number in range(30)]
+    with alive.client("alpha") as client:
+        client.put(b"long", b"v", ttl=1000)
+        begun = time.monotonic()
+        client.bulk([client.op.put(key, b"v", ttl=0.5) for key in keys])
+        assert [client.ttl(key) is None for key in (b"long", keys[0], b"absent")] == [False, False, True]
+        alive.kill("charlie")
+        wait_for(lambda: not any(result.unwrap() for result in client.bulk(map(client.op.get, keys))))
+        assert time.monotonic() >= begun + 0.5
+        assert 900 < (client.ttl(b"long") or 0) <= 1000
+        assert client.persist(b"long")
+        assert client.ttl(b"long") is None
+        assert client.get(b"long") == b"v"
+
+
 def test_replica_that_lost_its_memory_is_refused(cluster: ClusterMaker) -> None:
     alive = cluster(3, **FAST_FAILURE)
     with alive.client("alpha") as client:

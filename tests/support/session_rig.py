@@ -146,4 +146,4 @@ class Rig:
         self.receive(sent.replica, Kind.REFUSED, batch.client, batch.first, len(batch), index, text)
 
     def ask(self, replica: int | None = None, *, digest: bool = False) -> Question[Any]:
-        return self.session.ask_status(replica, self.now, wanted={"digest": digest})
+        return self.session.ask_status(replica, self.now, {"digest": digest})

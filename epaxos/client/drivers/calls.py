@@ -9,9 +9,9 @@ take a good part of the time that one try has. What was not submitted by the dea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from epaxos.client.commands import Op, Result, T, as_columns, decode, only_reads, weigh
 from epaxos.client.options import Options, check_timeout
@@ -201,23 +201,28 @@ class Bulk(Call, Generic[T]):
         return list(chain.from_iterable(self._results))
 
 
-class AskStatus(Call):
-    """A question for the status of a replica, or of the one in use where that is None; `wanted` as in `Question`."""
+class Ask(Call):
+    """A question to a replica, or to the one in use where that is None; `asked` says what (see `Question`)."""
 
-    __slots__ = ("_question", "_replica", "_wanted")
+    __slots__ = ("_asked", "_question", "_replica")
 
     def __init__(
-        self, replica: int | None, options: Options, begun: float, timeout: float | None, **wanted: bool
+        self,
+        replica: int | None,
+        options: Options,
+        begun: float,
+        timeout: float | None,
+        asked: Mapping[str, object],
     ) -> None:
         super().__init__(options, begun, timeout)
         self._replica = replica
-        self._wanted = {name: True for name, is_wanted in wanted.items() if is_wanted}
+        self._asked = asked
         self._question: Question[Call] | None = None
 
     def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
         """Ask."""
         self._question = session.ask_status(
-            self._replica, self.begun, wanted=self._wanted, timeout=self.timeout, waiter=self
+            self._replica, self.begun, self._asked, timeout=self.timeout, waiter=self
         )
 
     def items(self) -> Sequence[Finished[Call]]:
@@ -230,8 +235,8 @@ class AskStatus(Call):
         if self._question is None:
             self.error = fate.failed(None, reason)
 
-    def result(self) -> Status:
-        """The status.
+    def answer(self) -> dict[str, Any]:
+        """What the replica said.
 
         Raises:
             ClientError: there was no answer.
@@ -241,7 +246,16 @@ class AskStatus(Call):
         if error is not None:
             raise error
         assert question is not None
-        return Status.of(question.status)
+        return question.status
+
+    def status(self) -> Status:
+        """The same, where it is a status."""
+        return Status.of(self.answer())
+
+    def left(self) -> float | None:
+        """The same, where it is how many seconds are left of a value; None if it does not end."""
+        left = self.answer().get("left")
+        return float(left) if isinstance(left, int | float) else None
 
 
 def check_fits(operation: Op, options: Options) -> None:

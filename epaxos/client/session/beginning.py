@@ -38,7 +38,7 @@ class Beginning(Generic[Waiter]):
         state = self._state
         if self._may_greet and now >= self._greet_at:
             share = state.options.timeout / state.options.tries
-            self._greeting = state.questions.add(None, share, now + share, None, brief=True)
+            self._greeting = state.questions.add(None, share, now + share, None, {"brief": True})
             state.alarms.set(self._greeting.deadline, self._greeting)
 
     @property

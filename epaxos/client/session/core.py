@@ -154,15 +154,15 @@ class Session(Uncopied, Generic[Waiter]):
         self,
         replica: int | None,
         now: float,
+        options: Mapping[str, object],
         *,
-        wanted: Mapping[str, bool],
         timeout: float | None = None,
         waiter: Waiter | None = None,
     ) -> Question[Waiter]:
-        """Ask a replica, or the one in use, for its status, with what is wanted beside: see `Question`."""
+        """Ask a replica, or the one in use, for its status, or what `options` say (see `Question`)."""
         if timeout is None:
             timeout = self._options.timeout
-        question = self._questions.add(replica, timeout, now + timeout, waiter, wanted=wanted)
+        question = self._questions.add(replica, timeout, now + timeout, waiter, options)
         self._alarms.set(question.deadline, question)
         return question
 

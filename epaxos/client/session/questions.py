@@ -1,4 +1,4 @@
-"""Asking replicas for their status, or in brief, for the generation in which a session begins.
+"""Asking replicas for what they know: their status, the generation in which a session begins, how long a key lasts.
 
 A status is read, not executed: a question can be asked again at will. It goes to the replica it names, or to
 the one in use, and is asked again when the connection was lost under way.
@@ -7,7 +7,7 @@ the one in use, and is asked again when the connection was lost under way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Generic
+from typing import Any, Generic
 
 import msgpack
 
@@ -16,29 +16,27 @@ from epaxos.client.session.tickets import Uncopied, Waiter
 from epaxos.errors import ClientError
 from epaxos.transport.framing import Kind, seal
 
-_NOTHING: Final[Mapping[str, bool]] = {}
-
 
 class Question(Uncopied, Generic[Waiter]):
     """A request for the status of `replica`, or of the one in use where that is None.
 
     When it is `done`, either `error` says why it failed or `status` holds the answer. `asked` is the replica
-    it is under way to; times are as in `Ticket`. `wanted` says what is to come with it that takes the replica some
-    time; `brief` asks for no more than what a new session needs.
+    it is under way to; times are as in `Ticket`. `options` say what is asked for: with `brief` no more than what a new
+    session needs, with `left` how long the value of that key lasts; or what is to come with a status that takes the
+    replica some time, `digest` or `transactions`.
     """
 
     __slots__ = (
         "asked",
-        "brief",
         "deadline",
         "done",
         "error",
         "id",
+        "options",
         "replica",
         "status",
         "timeout",
         "waiter",
-        "wanted",
     )
 
     def __init__(
@@ -48,14 +46,11 @@ class Question(Uncopied, Generic[Waiter]):
         timeout: float,
         deadline: float,
         waiter: Waiter | None,
-        *,
-        wanted: Mapping[str, bool],
-        brief: bool,
+        options: Mapping[str, object],
     ) -> None:
         self.id = number
-        self.brief = brief
+        self.options = options
         self.replica = replica
-        self.wanted = wanted
         self.timeout = timeout
         self.deadline = deadline
         self.waiter = waiter
@@ -98,13 +93,11 @@ class Questions(Generic[Waiter]):
         timeout: float,
         deadline: float,
         waiter: Waiter | None,
-        *,
-        wanted: Mapping[str, bool] = _NOTHING,
-        brief: bool = False,
+        options: Mapping[str, object],
     ) -> Question[Waiter]:
         """Take in a question."""
         self._last += 1
-        question = Question(self._last, replica, timeout, deadline, waiter, wanted=wanted, brief=brief)
+        question = Question(self._last, replica, timeout, deadline, waiter, options)
         self._open[question.id] = question
         self._unasked.append(question)
         return question
@@ -117,8 +110,7 @@ class Questions(Generic[Waiter]):
             replica = self._route(question, now)
             if replica is not None:
                 question.asked = replica
-                options = {"brief": True} if question.brief else question.wanted
-                body = msgpack.packb((question.id, options))
+                body = msgpack.packb((question.id, question.options))
                 self._routes.sent(replica)
                 sends.append((replica, seal(Kind.STATUS, self._cluster, body), question))
             elif not question.done:

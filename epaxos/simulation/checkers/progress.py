@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from epaxos.protocol.ids import InstanceId
-from epaxos.simulation.checkers.reference import State
+from epaxos.simulation.checkers.reference import ENDS, State
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.replica import Replica
 from epaxos.statemachine import intervals
+from epaxos.statemachine.expiry import Expiring
 from epaxos.statemachine.operations import RECORDS
 
 
@@ -62,8 +63,13 @@ def check_same_state(
     for replica in replicas:
         source = replica.machine.digest_source()
         data = {key: value for key, value in source.data.items() if not key.startswith(RECORDS)}
-        if data != state:
-            text = f"replica {replica.row} holds {data}, the plain store {state}"
+        ends = {
+            ENDS + key: b"%d %d %d %d" % (value.ttl, *value.generation)
+            for key, value in data.items()
+            if isinstance(value, Expiring)
+        }
+        if data | ends != state:
+            text = f"replica {replica.row} holds {data | ends}, the plain store {state}"
             raise ViolationError("same state", text)
         if source.data.keys() - data.keys() != set(records):
             text = f"replica {replica.row} has records {source.data.keys() - data.keys()}, there are {set(records)}"

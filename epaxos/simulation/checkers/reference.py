@@ -6,14 +6,22 @@ It shares with `epaxos.statemachine` the table of operations and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
 
 Result: TypeAlias = "tuple[int, Any]"
 State: TypeAlias = "dict[bytes, bytes]"
+Origin: TypeAlias = "tuple[int, int]"
+"""A client and a request number."""
 
 _LONGEST_NUMBER = 20  # a sign and 19 digits
+
+
+ENDS: Final = b"\0ends "
+"""With a key, what stands there of the time that its value was given: milliseconds, and the command that gave it.
+
+Beside the values, so that whatever takes a command back takes this back too."""
 
 
 class Command(NamedTuple):
@@ -63,10 +71,10 @@ def size_of(value: Any) -> int:
     return 5 + sum(map(size_of, value)) if isinstance(value, list) else 9
 
 
-def execute_within(state: State, command: Command, longest: int, room: int) -> Result:
+def execute_within(state: State, command: Command, longest: int, room: int, by: Origin = (0, 0)) -> Result:
     """Execute a command if its result fits into `room`, else change nothing."""
     before = dict(state)
-    outcome, value = execute(state, command, longest)
+    outcome, value = execute(state, command, longest, (*by, 0))
     if room_of(command, value) > room:
         state.clear()
         state.update(before)
@@ -86,21 +94,29 @@ def parts_of(multi: Command) -> list[Command]:
     return [Command(*part) for part in zip(*multi.argument, strict=True)]
 
 
-def execute(state: State, command: Command, longest: int) -> Result:
-    """Execute a command on `state`, in place; values may be `longest` bytes. Returns (outcome, value)."""
+def execute(state: State, command: Command, longest: int, by: tuple[int, int, int] = (0, 0, 0)) -> Result:
+    """Execute a command on `state`, in place; values may be `longest` bytes. Returns (outcome, value).
+
+    `by` is its client, its request number, and its place in a MULTI.
+    """
     operation, key, argument = command
     current = state.get(key)
     if operation in (Operation.NULL, Operation.PAUSE):
         return Outcome.DONE, None
     if operation == Operation.READ:
         return (Outcome.NOT_FOUND, None) if current is None else (Outcome.DONE, current)
+    if operation in (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE):
+        return _timed(state, command, by)
     if operation == Operation.WRITE:
+        state.pop(ENDS + key, None)
         state[key] = argument
         return Outcome.DONE, None
     if operation == Operation.WRITEREAD:
+        state.pop(ENDS + key, None)
         state[key] = argument
         return Outcome.DONE, current
     if operation == Operation.DELETE:
+        state.pop(ENDS + key, None)
         return (Outcome.NOT_FOUND if state.pop(key, None) is None else Outcome.DONE), None
     if operation == Operation.CAS:
         return _compare_and_swap(state, key, *argument)
@@ -108,13 +124,31 @@ def execute(state: State, command: Command, longest: int) -> Result:
         return _increment(state, key, argument)
     if operation == Operation.APPEND:
         return _append(state, key, argument, longest)
-    return _multi(state, command, longest)
+    return _multi(state, command, longest, by)
+
+
+def _timed(state: State, command: Command, by: tuple[int, int, int]) -> Result:
+    operation, key, argument = command
+    if operation == Operation.PERSIST:
+        return (Outcome.NOT_FOUND if state.pop(ENDS + key, None) is None else Outcome.DONE), None
+    if operation == Operation.EXPIRE:
+        if state.get(ENDS + key, b"").split()[1:] == [b"%d" % number for number in argument]:
+            del state[key], state[ENDS + key]
+        return Outcome.DONE, None
+    value, ttl = argument if operation == Operation.SETEX else (state.get(key), argument)
+    if value is None:
+        return Outcome.NOT_FOUND, None
+    state[key] = value
+    if ttl is not None:
+        state[ENDS + key] = b"%d %d %d %d" % (ttl, *by)
+    return Outcome.DONE, None
 
 
 def _compare_and_swap(state: State, key: bytes, expected: bytes | None, new: bytes) -> Result:
     current = state.get(key)
     if current != expected:
         return Outcome.COMPARE_FAILED, current
+    state.pop(ENDS + key, None)
     state[key] = new
     return Outcome.DONE, None
 
@@ -141,9 +175,12 @@ def _append(state: State, key: bytes, suffix: bytes, longest: int) -> Result:
     return Outcome.DONE, len(value)
 
 
-def _multi(state: State, multi: Command, longest: int) -> Result:
+def _multi(state: State, multi: Command, longest: int, by: tuple[int, int, int]) -> Result:
     before = dict(state)
-    results = [execute(state, part, longest) for part in parts_of(multi)]
+    client, number, _ = by
+    results = [
+        execute(state, part, longest, (client, number, place)) for place, part in enumerate(parts_of(multi))
+    ]
     outcomes = bytes(outcome for outcome, _ in results)
     values = [value for _, value in results]
     if max(outcomes) < Outcome.COMPARE_FAILED:

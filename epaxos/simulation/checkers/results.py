@@ -6,18 +6,28 @@ What only reads may execute again, in every instance that holds it, and may then
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
-from epaxos.simulation.checkers.reference import Result, State, execute_within, only_reads, room_of
+from epaxos.simulation.checkers.reference import (
+    ENDS,
+    Result,
+    State,
+    execute,
+    execute_within,
+    only_reads,
+    room_of,
+)
 from epaxos.simulation.checkers.transactions import Transactions
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
+from epaxos.statemachine.batch import SERVICE
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.results import BatchResult
 
@@ -38,11 +48,14 @@ class Results(Observer):
     """Executes everything on the plain store too, once, in the order of first executions, and compares.
 
     `state` is what that left. With `tight` replicas keep so few results that they may have let one go before its
-    client was told. That one store can stand for all
+    client was told. No value ends before its time, of which replicas' clocks run `fastest` times as fast as that of
+    the clients, `now`. That one store can stand for all
     replicas follows from the order of conflicting commands being the same everywhere, which `order` checks first.
     """
 
-    def __init__(self, contents: Contents, longest_value: int, window: int, *, tight: bool) -> None:
+    def __init__(
+        self, contents: Contents, longest_value: int, window: int, fastest: float = 1.0, *, tight: bool
+    ) -> None:
         self.state: State = {}
         self.transactions = Transactions(longest_value, self._claim)
         self.results: dict[tuple[int, int], Result] = {}
@@ -50,6 +63,8 @@ class Results(Observer):
         self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
         self._told: dict[InstanceId, list[list[Result]]] = {}
         self._tight = tight
+        self._fastest = fastest
+        self.now: Callable[[], float] = lambda: inf
         self.calls: dict[tuple[int, int], Call] = {}
         self._contents = contents
         self._longest = longest_value
@@ -107,10 +122,28 @@ class Results(Observer):
                 if content.base is not None:
                     self._collect(content.generation)
                 self._told[decided.id] = [
-                    self._execute_batch(decided.id, batch, content.room) for batch in content.batches
+                    self._execute_batch(decided.id, batch, content.room)
+                    for batch in content.batches
+                    if not self._is_own(decided.id, batch)
                 ]
             if batches != self._expected.get(decided.id):
                 self._compare(row, decided.id, batches)
+
+    def _is_own(self, place: InstanceId, batch: Sequence[Asked]) -> bool:
+        """Execute what a replica proposed by itself, that values have ended, if it is that."""
+        if batch[0].client != SERVICE:
+            return False
+        for asked in batch:
+            client, number, _ = asked.command.argument
+            ends = self.state.get(ENDS + asked.command.key, b"")
+            execute(self.state, asked.command, self._longest)
+            if ENDS + asked.command.key in self.state or not ends:
+                continue
+            ttl, lasted = int(ends.split()[0]) / 1000, self.now() - self.calls[client, number].invoked
+            if lasted < ttl / self._fastest:
+                text = f"{place} ends after {lasted} s what command {number} of client {client} gave {ttl} s"
+                raise ViolationError("too early", text, (place,), ((client, number),))
+        return True
 
     def _execute_batch(self, place: InstanceId, batch: Sequence[Asked], room: int) -> list[Result]:
         """Execute what only reads, and what has not been executed by an earlier instance or within this one."""
@@ -137,7 +170,8 @@ class Results(Observer):
                 if result is not None:
                     left -= self.transactions.taken(asked.command, result[1])
                 else:
-                    result = execute_within(self.state, asked.command, self._longest, room if reads else left)
+                    most = room if reads else left
+                    result = execute_within(self.state, asked.command, self._longest, most, name)
                     left -= 0 if reads else room_of(asked.command, result[1])
                 self.results[name] = result
                 self._witness.append((asked, result))

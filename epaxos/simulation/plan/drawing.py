@@ -221,7 +221,7 @@ def _draw_clients(
         "think": delay * between(random, 0.1, 20),
         "keys": random.choice(scale.keys),
         "hot": random.choice((0.0, 0.1, 0.5, 1.0)),
-        "mix": random.choice(("mixed", "mixed", "writes", "reads", "multi")),
+        "mix": random.choice(("mixed", "mixed", "writes", "reads", "multi", "timed")),
         "client_timeout": delay * between(random, 10, 300),
         "client_loss": random.random() * 0.3,
         "regroup": random.choice((0.0, 0.5)),

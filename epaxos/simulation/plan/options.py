@@ -49,7 +49,7 @@ MANY: Final = 10**6
 SMALLEST, LARGEST = 1, 15
 """How many replicas a simulated cluster may have."""
 
-MIXES: Final = ("mixed", "writes", "reads", "multi", "transactions")
+MIXES: Final = ("mixed", "writes", "reads", "multi", "timed", "transactions")
 """Which operations clients prefer; the last is drawn by no seed."""
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.plan.fates import between
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORDS, Operation
 
 TRANSACTIONS: Final = "transactions"
+TIMED: Final = "timed"
 _COORDINATORS: Final = 2**63 + 1
 """The first of two; sessions of clients count from 1."""
 
@@ -29,6 +32,18 @@ MIXES: Final[dict[str, dict[Operation, int]]] = {
     },
     "writes": {Operation.WRITE: 6, Operation.WRITEREAD: 2, Operation.APPEND: 2, Operation.READ: 1},
     "reads": {Operation.READ: 8, Operation.WRITE: 2, Operation.CAS: 1, Operation.DELETE: 1},
+    TIMED: {
+        Operation.SETEX: 6,
+        Operation.SETTTL: 2,
+        Operation.PERSIST: 2,
+        Operation.READ: 4,
+        Operation.WRITE: 2,
+        Operation.DELETE: 1,
+        Operation.CAS: 2,
+        Operation.INCREMENT: 2,
+        Operation.APPEND: 1,
+        Operation.MULTI: 3,
+    },
     "multi": {Operation.MULTI: 6, Operation.READ: 2, Operation.WRITE: 2},
     TRANSACTIONS: {
         Operation.PREPARE: 6,
@@ -44,6 +59,13 @@ MIXES: Final[dict[str, dict[Operation, int]]] = {
 }
 """How often which operation is asked for."""
 
+_TIMED_IN_MULTI: Final = (
+    Operation.SETEX,
+    Operation.SETTTL,
+    Operation.PERSIST,
+    Operation.WRITE,
+    Operation.CAS,
+)
 _IN_MULTI: Final = (Operation.READ, Operation.WRITE, Operation.CAS, Operation.INCREMENT, Operation.APPEND)
 
 
@@ -78,8 +100,9 @@ def _command(random: Random, options: Options, number: int) -> Command:
     weights = MIXES[options.mix]
     operation = random.choices(list(weights), list(weights.values()))[0]
     if operation == Operation.MULTI:
+        kinds = _TIMED_IN_MULTI if options.mix == TIMED else _IN_MULTI
         parts = [
-            _single(random, options, random.choice(_IN_MULTI), number, b".%d" % index)
+            _single(random, options, random.choice(kinds), number, b".%d" % index)
             for index in range(random.randint(1, 3))
         ]
         return Command(operation, b"", _columns(parts))
@@ -133,17 +156,26 @@ def _key(random: Random, options: Options) -> bytes:
 
 
 def _argument(random: Random, options: Options, operation: Operation, number: int, part: bytes) -> Any:
-    if operation in (Operation.READ, Operation.DELETE):
+    if operation in (Operation.READ, Operation.DELETE, Operation.PERSIST):
         return None
+    if operation == Operation.SETTTL:
+        return _ttl(random, options)
     if operation == Operation.INCREMENT:
         return random.choice((1, 1, -1, 2**62))
     if operation == Operation.APPEND:
         return b"+%d%b" % (number, part)
     written = _value(random, options, number, part)
+    if operation == Operation.SETEX:
+        return [written, random.choice((None, *[_ttl(random, options)] * 4))]
     if operation == Operation.CAS:
         before = max(0, number - random.randint(1, 4))
         return [random.choice((None, _value(random, options, before, b""))), written]
     return written
+
+
+def _ttl(random: Random, options: Options) -> int:
+    """Milliseconds: from what is over before the command is answered to what many commands fall into."""
+    return ceil(1000 * options.delay * between(random, 0.1, 100))
 
 
 def _value(random: Random, options: Options, number: int, part: bytes) -> bytes:

@@ -26,7 +26,7 @@ class Frontdoor:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._bounds = Bounds(LONGEST_VALUE, options.results)
+        self.bounds = Bounds(LONGEST_VALUE, options.results)
         self._queue: deque[Batch] = deque()
         self._waiting: dict[tuple[int, int, int], Answer] = {}
 
@@ -57,7 +57,7 @@ class Frontdoor:
             if commands > self._options.max_batch:
                 break
             batches.append(self._queue.popleft())
-        return make_payload(batches, self._bounds)
+        return make_payload(batches, self.bounds)
 
     def take_answer(self, result: BatchResult) -> Answer | None:
         """Whoever waits here for this result, and waits no more."""

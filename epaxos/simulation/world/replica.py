@@ -46,7 +46,15 @@ from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.post import Post
 from epaxos.simulation.world.schedule import LocalClock, Schedule
-from epaxos.statemachine.batch import Batch, Limits, Payload, decode_payload, make_collection
+from epaxos.statemachine.batch import (
+    Batch,
+    Limits,
+    Payload,
+    decode_payload,
+    make_collection,
+    make_expirations,
+)
+from epaxos.statemachine.expiry import Expirations, Patience
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.results import BatchResult
 from epaxos.statemachine.sessions import Budget
@@ -206,6 +214,10 @@ class Replica:
                 options.kind.owned,
             )
         )
+        self._expirations = Expirations(
+            Patience(self.row, options.replicas, options.patience), self.machine.get
+        )
+        self._note_timed()
         self._inbox: deque[Event[Any] | Transferred] = deque()
         self._held: list[Then] = []
         self._round_due = False
@@ -447,6 +459,8 @@ class Replica:
         now = self.clock.now
         if self.core.deadline <= now or (not self._calm and self._collector.deadline <= now):
             return True
+        if self._may_expire() and self._expirations.deadline <= now:
+            return True
         return not busy and self._keeper.deadline <= now
 
     def _may_propose(self) -> bool:
@@ -459,6 +473,17 @@ class Replica:
             and self._collector.is_due(self.machine.generation, now)
             and self._collector.may_propose(self.core.status(), self.machine.sessions, self._links.online)
         )
+
+    def _note_timed(self) -> None:
+        self._expirations.note(self.machine.take_timed(), self.clock.now)
+
+    def _may_expire(self) -> bool:
+        return not self.retired and self.core.in_flight < self._options.max_instances
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a value stands whose time is over."""
+        return any(self._expirations.left(key, self.clock.now) == 0 for key in self.machine.names())
 
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
@@ -474,6 +499,11 @@ class Replica:
             self._collector.proposed()
             payload = make_collection(self.machine.generation, self.core.status().executed)
             effects.extend(self._handle(Propose(payload)))
+        if self._may_expire() and self._expirations.deadline <= now:
+            ended = self._expirations.take(now, LARGEST_ROUND)
+            if ended:
+                self._observer.noted("end of a value proposed")
+                effects.extend(self._handle(Propose(make_expirations(ended, self.frontdoor.bounds))))
         if self.core.deadline <= now:
             effects.extend(self._handle(Tick()))
         self._perform(effects)
@@ -521,9 +551,12 @@ class Replica:
 
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
+        self._note_timed()
         core, keeper, now = self.core.deadline, self._keeper.deadline, self.clock.now
         if not self._calm:
             core = min(core, self._collector.deadline)
+        if self._may_expire():
+            core = min(core, self._expirations.deadline)
         deadline = min(core, keeper)
         if deadline <= now:  # one of the two waits; the other's time comes all the same
             deadline = max(core, keeper)

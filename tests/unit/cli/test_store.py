@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 from click.testing import Result
@@ -24,6 +24,7 @@ class FakeClient:
     data: dict[bytes, bytes]
     made: list[dict[str, Any]]
     error: ClientError | None
+    ends: ClassVar[dict[str, object]]
 
     def __init__(self, *, config: Config, replica: str | None = None, timeout: float | None) -> None:
         self.made.append({"cluster": config.name, "replica": replica, "timeout": timeout})
@@ -52,7 +53,8 @@ class FakeClient:
             raise self.error
         return self.data.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes, **ends: object) -> None:
+        type(self).ends = ends
         self.write_read(key, value)
 
     def write_read(self, key: bytes, value: bytes) -> bytes | None:
@@ -274,3 +276,13 @@ def test_errors(
 ) -> None:
     fake.error = error
     assert outcome(run(*arguments)) == (code, b"", f"epaxos: {error}\n")
+
+
+def test_put_says_when_a_value_ends(run: Run, fake: type[FakeClient]) -> None:
+    assert outcome(run("put", "key", "value", "--ttl", "90s")) == (0, b"", "")
+    assert fake.ends == {"ttl": 90.0, "keep_ttl": False}
+    assert outcome(run("put", "key", "value", "--keep-ttl")) == (0, b"", "")
+    assert fake.ends == {"ttl": None, "keep_ttl": True}
+    result = run("put", "key", "value", "--keep-ttl", "--previous")
+    assert (result.exit_code, result.stdout_bytes) == (2, b"")
+    assert "--ttl, --keep-ttl and --previous cannot be given together" in result.stderr

@@ -259,8 +259,8 @@ FINE: list[tuple[int, bytes, Argument]] = [
 ]
 
 REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
-    ((15, b"", None), "unknown operation 15; known are 0 to 14"),
-    ((255, b"a", None), "unknown operation 255; known are 0 to 14"),
+    ((19, b"", None), "unknown operation 19; known are 0 to 18"),
+    ((255, b"a", None), "unknown operation 255; known are 0 to 18"),
     ((Operation.NULL, b"a", None), "NULL takes no key"),
     ((Operation.NULL, b"", b""), "NULL takes no argument"),
     ((Operation.READ, b"", None), "READ needs a key of 1 to 4 bytes"),
@@ -315,7 +315,7 @@ REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
     ),
     (
         (Operation.MULTI, b"", [b"\x01\xff", [b"a", b"b"], [None, None]]),
-        "unknown operation 255; known are 0 to 14 (position 1 of a MULTI)",
+        "unknown operation 255; known are 0 to 18 (position 1 of a MULTI)",
     ),
     (
         (Operation.MULTI, b"", [b"\x0d", [RECORD], [None]]),

@@ -442,7 +442,13 @@ KEYS: Final = (
         "equal-values-merged",
         "a merge writes all keys that a collection makes later, also those that have the same value here",
         "4.13, decision 0022",
-        (Patch("epaxos.statemachine.store", "        return before != value\n", "        return True\n"),),
+        (
+            Patch(
+                "epaxos.statemachine.store",
+                "        if same(self._data.get(key), value):\n            return False\n",
+                "",
+            ),
+        ),
         schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
     ),
     Mutant(
