@@ -10,7 +10,7 @@ import pytest
 
 from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, OperationFailed, Refused
 from epaxos.client.status import Status
-from epaxos.commit import ClusterVotes, Manager, Outcome, Transaction, Vote
+from epaxos.commit import AsyncClusterVotes, AsyncManager, ClusterVotes, Manager, Outcome, Transaction, Vote
 from epaxos.protocol.commit import key_of
 from epaxos.testing import LocalCluster
 from live_cluster import ClusterMaker
@@ -32,6 +32,22 @@ class Box:
 
     def abort(self, transaction: Transaction) -> None:
         assert self.name in transaction.resources
+
+
+class Awaited:
+    """The same for asyncio."""
+
+    def __init__(self, box: Box) -> None:
+        self.name, self._box = box.name, box
+
+    async def prepare(self, transaction: Transaction) -> Vote:
+        return self._box.prepare(transaction)
+
+    async def commit(self, transaction: Transaction) -> None:
+        self._box.commit(transaction)
+
+    async def abort(self, transaction: Transaction) -> None:
+        self._box.abort(transaction)
 
 
 def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:
@@ -74,6 +90,10 @@ def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:
         async with AsyncClient(config=alive.config, replica="charlie") as client:
             numbers = await asyncio.gather(*(client.increment(b"n") for _ in range(300)))
             assert sorted(numbers) == list(range(2501, 2801))
+            one = Box("one")
+            awaited = AsyncManager(AsyncClusterVotes(client))
+            assert (await awaited.run([Awaited(one)])).outcome is Outcome.COMMITTED
+            assert one.committed
             statuses = [await client.status(replica=name, digest=True) for name in client.replicas]
             assert [status.name for status in statuses] == ["alpha", "bravo", "charlie"]
 

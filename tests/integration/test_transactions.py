@@ -35,7 +35,7 @@ class FileVotes:
             self.file.with_suffix(".new").rename(self.file)
             return result
 
-    def swap(self, key, expected, new):
+    def swap(self, key, expected, new, *, first=False):
         def step(values):
             if values.get(key) == expected:
                 values[key] = new

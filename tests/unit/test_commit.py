@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from epaxos.commit import Ended, Manager, Outcome, RegisterVotes, Transaction, Undecided, Vote
+from epaxos.commit import (
+    AsyncManager,
+    AsyncRegisterVotes,
+    Ended,
+    Manager,
+    Outcome,
+    RegisterVotes,
+    Transaction,
+    Undecided,
+    Vote,
+)
 from epaxos.errors import Busy, NoAnswer, Refused
 from epaxos.protocol.commit import key_of
 from epaxos.registers import MemoryNetwork, MemoryStore, Node
@@ -259,3 +270,99 @@ def test_over_registers_anybody_recovers_at_the_same_time() -> None:
         assert "abort" in boxes[0].calls
         assert nodes[0].collect().removed == 8
         assert managers[0].run([Box("d"), Box("e")]).outcome is Outcome.COMMITTED  # below what is removed
+
+
+# -- for asyncio -----------------------------------------------------------------------------------------------------
+
+
+class AsyncVotesOf:
+    """The same registers, which let others run first."""
+
+    def __init__(self, votes: MemoryVotes) -> None:
+        self._votes = votes
+
+    async def swap(
+        self, key: bytes, expected: bytes | None, new: bytes, *, first: bool = False
+    ) -> bytes | None:
+        await asyncio.sleep(0)
+        return self._votes.swap(key, expected, new, first=first)
+
+    async def read(self, key: bytes) -> bytes | None:
+        await asyncio.sleep(0)
+        return self._votes.read(key)
+
+    async def remove(self, keys: Sequence[bytes]) -> None:
+        self._votes.remove(keys)
+
+
+class AsyncBox:
+    """The same resource."""
+
+    def __init__(self, name: str, vote: Vote = Vote.PREPARED) -> None:
+        self.name = name
+        self.box = Box(name, vote)
+
+    async def prepare(self, transaction: Transaction) -> Vote:
+        return self.box.prepare(transaction)
+
+    async def commit(self, transaction: Transaction) -> None:
+        self.box.commit(transaction)
+
+    async def abort(self, transaction: Transaction) -> None:
+        self.box.abort(transaction)
+
+
+class AsyncAlone(AsyncBox):
+    async def commit_alone(self, transaction: Transaction) -> bool:
+        assert transaction.resources == (self.name,)
+        return True
+
+
+def test_tasks_run_transactions(votes: MemoryVotes) -> None:
+    manager = AsyncManager(AsyncVotesOf(votes), patience=0.03, timeout=0.1)
+
+    async def tell() -> None:
+        willing, unwilling = AsyncBox("a"), AsyncBox("b", Vote.ABORTED)
+        ended = await asyncio.gather(
+            manager.run([willing]), manager.run([AsyncBox("a"), unwilling], b"order")
+        )
+        assert [one.outcome for one in ended] == [Outcome.COMMITTED, Outcome.ABORTED]
+        assert (willing.box.calls, unwilling.box.calls) == (["prepare", "commit"], ["prepare", "abort"])
+        assert (await manager.run([AsyncAlone("a")])).outcome is Outcome.COMMITTED
+        with pytest.raises(Refused, match="b: no resource of transaction"):
+            await manager.recover(await manager.begin(["a"]), [unwilling])
+
+    asyncio.run(tell())
+    assert manager.counts["committed"] == 2
+
+
+def test_what_fails_under_tasks(votes: MemoryVotes) -> None:
+    manager = AsyncManager(AsyncVotesOf(votes), patience=0.03, timeout=0.1)
+
+    async def tell() -> None:
+        failing, deaf = AsyncBox("a"), AsyncBox("a")
+        failing.box.raises, deaf.box.raises = ["prepare"], ["commit"]
+        assert (await manager.run([failing])).outcome is Outcome.ABORTED
+        ended = await manager.run([deaf])
+        assert (ended.outcome, ended.untold) == (Outcome.COMMITTED, ("a",))
+        assert (await manager.recover(ended.transaction, [deaf])).untold == ()
+        transaction = await manager.begin(["a", "b"])
+        votes.after = [NoAnswer("lost")]
+        await manager.vote(transaction, AsyncBox("a"), first=True)
+        assert votes.firsts[key_of(transaction.id, "a")] == 1
+        votes.before = [Busy("no quorum")] * 100
+        with pytest.raises(Undecided, match="no quorum"):
+            await manager.recover(transaction)
+        votes.before.clear()
+        assert (await manager.recover(transaction, [AsyncBox("a"), AsyncBox("b")])).outcome is Outcome.ABORTED
+
+    asyncio.run(tell())
+    assert votes.values == {}
+
+
+def test_tasks_over_registers() -> None:
+    network = MemoryNetwork()
+    with Node(0, MemoryStore(), network.transport(0)) as node:
+        manager = AsyncManager(AsyncRegisterVotes(node))
+        boxes = [AsyncBox("a"), AsyncBox("b")]
+        assert asyncio.run(manager.run(boxes)).outcome is Outcome.COMMITTED
