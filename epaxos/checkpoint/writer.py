@@ -7,7 +7,7 @@ slice finds what was there at the cut, whenever it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, repeat
 from operator import and_, is_not
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from epaxos.checkpoint.blocks import Blocks, Kind, Rows
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
+    BLOCK_BYTES,
     VALUE,
     Change,
     Meta,
@@ -41,6 +42,10 @@ from epaxos.storage.records import encode_whole
 
 SLICE: Final = 512
 """Keys or sessions in a slice, or a few more: what one takes has to be short beside a round."""
+
+
+_FREED: Final = 16
+"""How many slices are freed in the time that it takes to write one."""
 
 
 class Stage(Protocol):
@@ -77,8 +82,8 @@ class CheckpointWriter:
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Generator[None, None, None] | None = None
         self._may_give_up = False
-        self._remembered: list[list[Remembered]] = [[] for _ in range(core.width)]
-        self._written: list[Collection[bytes]] = []
+        self._remembered: list[list[bytes]] = [[] for _ in range(core.width)]
+        self._written: list[tuple[bytes, ...]] = []
         self._frozen = Frozen({})
         self._index = [
             Blocks(Kind(index_kind(column), index_block, partial(self._look_at_index, column)), size)
@@ -154,27 +159,33 @@ class CheckpointWriter:
         yield from self._absorb(cut)
         yield from self._write_rows()
         meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)
-        self._write_end(meta, map(cut.entry, cut.above))
+        yield from self._write_end(meta, map(cut.entry, cut.above))
 
     def _absorb(self, cut: Cut) -> Iterator[None]:
         while (news := cut.absorb(self._size)) is not None:
             self._note(news.remembered)
-            self._written.append(news.written)
+            self._written.append(tuple(news.written))
             yield
 
     def _note(self, remembered: Iterable[Remembered]) -> None:
-        for said in remembered:
-            if said.keys:
-                self._remembered[said.column].append(said)
+        """Make blocks of what is remembered, to be staged when all is merged: as objects it would take more memory.
+
+        Nor would it be gone at once, and meanwhile each collection of garbage would walk through it.
+        """
+        for column, keys, slots in remembered:
+            if keys and _weigh_keys(keys) <= BLOCK_BYTES:
+                self._remembered[column].append(index_block(keys, slots))
+            else:
+                for block in in_blocks(zip(keys, slots, strict=True), self._size, _weigh_pairs):
+                    self._remembered[column].append(index_block(*zip(*block, strict=True)))
 
     def _write_rows(self) -> Iterator[None]:
         self._may_give_up = True
         for blocks in (*self._index, self._values):
             blocks.begin()
         for blocks, noted in zip(self._index, self._remembered, strict=True):
-            pairs = chain.from_iterable(zip(said.keys, said.slots, strict=True) for said in noted)
-            for block in in_blocks(pairs, self._size, _weigh_pairs):
-                self._stage([blocks.add(index_block(*zip(*block, strict=True)))])
+            for blob in noted:
+                self._stage([blocks.add(blob)])
                 yield
         for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
             items = list(zip(some, self._frozen.values(some), strict=True))
@@ -208,8 +219,11 @@ class CheckpointWriter:
             stand = list(map(and_, stand, map(is_not, values, repeat(None))))
         return keys, values, stand
 
-    def _write_end(self, meta: Meta, entries: Iterable[Instance]) -> None:
-        """Write what has executed above the frontier, as far as that is new, and what is known of the whole."""
+    def _write_end(self, meta: Meta, entries: Iterable[Instance]) -> Iterator[None]:
+        """Write what has executed above the frontier, as far as that is new, and what is known of the whole.
+
+        What was noted for this checkpoint goes some at a time: that of a million keys stops the thread for 10 ms.
+        """
         executed = meta.executed
         above: dict[InstanceId, Instance] = {
             entry.id: entry for entry in entries if not covers(executed, entry.id)
@@ -220,11 +234,16 @@ class CheckpointWriter:
         ]
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
-        self._remembered, self._written = [[] for _ in self._remembered], []
-        self._frozen = Frozen({})
         self._machine.release()
         for blocks in (*self._index, self._values):
             blocks.end()
+        self._remembered = [[] for _ in self._remembered]
+        while self._written:
+            del self._written[-_FREED:]
+            yield
+        while self._frozen.forget(_FREED * self._size):
+            yield
+        self._frozen = Frozen({})
 
     # -- a peer's ------------------------------------------------------------------------------------------
 
@@ -236,7 +255,10 @@ class CheckpointWriter:
         from the log, and the peer may never have known them.
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
-        self._note(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))
+        above = [entry.id for entry in fetched.entries]
+        for said in self._core.payload_keys(executed, above, self._size):
+            self._note([said])
+            yield
         yield from self._absorb(cut)
         yield from self._merge_values(fetched)
         for said in fetched.index():
@@ -249,7 +271,7 @@ class CheckpointWriter:
         theirs = fetched.vectors or ours
         vectors = [tuple(map(max, *pair)) for pair in zip(ours, theirs, strict=True)]
         meta = Meta(self._configuration, executed, vectors, self._machine.generation)
-        self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
+        yield from self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
 
     def _merge_values(self, fetched: Fetched) -> Iterator[None]:
         """Take the later value of each key, also of those of which nothing is remembered because collections speak."""
@@ -263,7 +285,7 @@ class CheckpointWriter:
             while some := list(islice(looked, self._size)):
                 names = [key for key in some if key not in done]
                 later = comparison.later(names)
-                self._written.append(self._machine.merge(fetched.values_of(names, later)))
+                self._written.append(tuple(self._machine.merge(fetched.values_of(names, later))))
                 yield
 
 

@@ -336,10 +336,13 @@ class Core(Protocol[MessageT]):
         """Begin to compare the values of a peer's checkpoint with those here; `executed` and `vectors` are its own."""
         ...
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Iterable[Remembered]:
-        """What is known of payloads in the log up to `frontier` and at the places `above` it.
+    def payload_keys(
+        self, frontier: Vector, above: Collection[InstanceId], most: int
+    ) -> Iterable[Remembered]:
+        """What is known of payloads in the log up to `frontier` and at the places `above` it, about `most` at a time.
 
         Where that has executed at a peer only, it must be in the checkpoint: the log drops it, at once or one day.
+        Under `Hold`. What comes may be nothing: then some was looked at.
         """
         ...
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, compress, repeat
 from operator import le
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import msgpack
 
@@ -244,6 +244,9 @@ class Heads(NamedTuple):
 
 
 _NO_HEADS: Final = Heads([], [], [], [], [])
+_COLUMNS: Final = ("heads", "operations", "keys", "arguments", "reads", "writes")
+_LARGE: Final = 512
+"""Bytes a command from which on a payload is held as columns once it has executed."""
 
 
 class Payload:
@@ -296,6 +299,15 @@ class Payload:
         self.writes: Collection[bytes]
         self.reads, self.writes = _keys_touched(*columns)
 
+    def __getattr__(self, name: str) -> Any:
+        """A column that has been let go of; all come back."""
+        if name not in _COLUMNS:
+            raise AttributeError(f"a payload has no {name}")
+        again = decode_payload(self.encoded)
+        for column in _COLUMNS:
+            setattr(self, column, getattr(again, column))
+        return getattr(self, name)
+
     def __len__(self) -> int:
         return len(self.operations)
 
@@ -305,12 +317,18 @@ class Payload:
         return self._encoded or _encode(self.bounds, self.heads, (self.operations, self.keys, self.arguments))
 
     def let_go(self) -> None:
-        """Keep the bytes no longer: it has been stored and sent, and the values that they hold are in the columns too.
+        """Be held in one form from now on: it has executed, and stays in the log, where it is hardly ever looked at.
 
-        They can be made again, for a peer that missed it. Collections, which are small, stay as they are.
+        Columns of small values take five times the memory of their bytes; large values stand in the store too, as the
+        objects that are in the columns. Whoever asks for the other form has it made again. Collections, which are
+        small, stay as they are.
         """
-        if self.base is None:
+        if self.base is not None:
+            return
+        if self.size > _LARGE * len(self.operations):
             self._encoded = None
+        else:
+            del self.heads, self.operations, self.keys, self.arguments, self.reads, self.writes
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Payload) and self._fields == other._fields)

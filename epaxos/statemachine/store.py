@@ -89,6 +89,15 @@ class Frozen:
         """Those of the keys that were not put aside."""
         return [key for key in keys if not any(key in aside for aside in self._aside)]
 
+    def forget(self, most: int) -> bool:
+        """Let go of about so many values that were put aside, and are not asked for any more; False if none is left."""
+        while self._aside and not self._aside[-1]:
+            self._aside.pop()
+        if self._aside:
+            last = self._aside[-1]
+            deque(map(dict.popitem, repeat(last, min(most, len(last)))), maxlen=0)
+        return bool(self._aside)
+
     def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of some keys at that moment, None for those that had none."""
         values: Iterable[bytes | None] = map(self._data.get, keys)

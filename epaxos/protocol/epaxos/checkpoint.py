@@ -6,7 +6,7 @@ has to speak of it (3.6b). One cannot stand for the other (3.6c). Both are in th
 
 **`executed` follows the cuts.** It is brought up to date when a cut is absorbed, not when an instance executes: an
 instance that has executed since is still in the log, where Validate sees it, since only what is in a durable cut is
-dropped. That takes a dictionary update a batch off the path of execution.
+dropped. That takes a dictionary update a batch off the path of execution, and is faster in one go.
 
 **Which value of a key is the later one** needs no counter of writes. The executed writers of a key at one replica are a
 prefix of those at another, since conflicting commands run in the same order everywhere. Of two prefixes the longer one
@@ -20,54 +20,44 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain, compress, cycle, repeat
+from itertools import chain, compress, cycle, islice, repeat
 from operator import and_, eq, ge, gt, le
 from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Adopt, Component, Decided, Hold, News, Remembered
+from epaxos.protocol.contract import Adopt, Hold, News, Remembered
 from epaxos.protocol.epaxos.commit import CommitProtocol
-from epaxos.protocol.epaxos.conflicts import Conflicts
+from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, Gathered, executed_of
 from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.execution.executor import Executor
-from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
+from epaxos.protocol.ids import InstanceId, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Logs, Phase
 
 DROPPED_AT_A_TIME: Final = 256
 """Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""
 
-_GATHERED: Final = 150_000
-"""Keys of a dictionary at most, or a few more: at 175,000 it takes 7 ms to grow."""
-
 _LOOKED_AT: Final = 16
 """Entries of an index that are looked at, to forget them, in the time that it takes to write what is known of a key."""
 
-_OVERHEAD: Final = 500
-"""Bytes that an instance is counted with beside its payload, for records and objects."""
+
+_NOTHING: Final = Remembered(0, (), ())
+_NO_NEWS: Final = News((), ())
 
 
 class ExecutedCut:
-    """A `contract.Cut` of the replica that owns `state`; `components` have executed since the cut before.
+    """A `contract.Cut` of the replica that owns `state`; `executions` has executed since the cut before.
 
-    `keep` is told of each instance of them, in order, before the cut is absorbed. What they touch is gathered in an
-    index of its own, which then joins that of all that has executed: so what is done for each key is done once, and
-    for each command that touches it no more than an update of a small dictionary. It joins before it is so large that
-    its growth would stop the thread.
+    `keep` is told of each instance of them, in order, before the cut is absorbed.
     """
 
     def __init__(
-        self,
-        state: State,
-        components: Sequence[Component],
-        keep: Callable[[InstanceId, Instance | None], None],
+        self, state: State, executions: Sequence[Executed], keep: Callable[[InstanceId, int], None]
     ) -> None:
         self._state = state
+        self._executions = deque(executions)
         self._keep = keep
-        self._components = chain.from_iterable(components)
-        self._gathered = Conflicts(state.n)
-        self._annulled: list[tuple[Row, Command]] = []
         self._since = tuple(state.executed.highest)
         self._steps: Iterator[News] | None = None
         self.executed: Vector = state.executor.executed
@@ -83,39 +73,27 @@ class ExecutedCut:
         return next(self._steps, None)
 
     def _absorb(self, most: int) -> Iterator[News]:
-        known, executed = self._state.conflicts, self._state.executed
+        known, executed, n = self._state.conflicts, self._state.executed, self._state.n
+        gathered, lost = Gathered(n), Gathered(n)
         left = most
-        for decided in self._components:
-            left -= self._gather(decided)
+        while self._executions:
+            done = self._executions.popleft()
+            self._keep(done.place, done.size)
+            left -= 1
+            if not done.annulled:
+                left -= gathered.add(done.place, done)
+            elif (payload := self.entry(done.place).orig) is not None:
+                left -= lost.add(done.place, payload)
             if left <= 0:
-                yield News((), ())
+                yield _NO_NEWS
                 left = most
-                if self._gathered.largest >= _GATHERED:
-                    yield from self._join(most)
-        yield from self._join(most)
-        for row, lost in self._annulled:
-            yield News(columns_of(known, row, lost), ())
+        while gathered.indexes:
+            for column, keys, slots, written in executed.join(gathered.indexes.popleft(), self._since, most):
+                yield News([Remembered(2 * n + column, keys, slots)], written)
+        for said in _known_of(known, lost, most):
+            yield News((said,), ())
         for _ in chain(known.forget(_LOOKED_AT * most), executed.forget(_LOOKED_AT * most)):
-            yield News((), ())
-
-    def _join(self, most: int) -> Iterator[News]:
-        """Let what has been gathered join the index of all that has executed."""
-        state = self._state
-        gathered, self._gathered = self._gathered, Conflicts(state.n)
-        for column, keys, slots, written in state.executed.join(gathered, self._since, most):
-            yield News([Remembered(2 * state.n + column, keys, slots)], written)
-
-    def _gather(self, decided: Decided) -> int:
-        """Take account of one instance; about how many keys it touches."""
-        place, value = decided.id, decided.value
-        self._keep(place, self._state.logs.get(place))
-        if value is NOP:
-            payload = self.entry(place).orig
-            if payload is not None:
-                self._annulled.append((place.row, payload))
-            return 1
-        self._gathered.add(place, value)
-        return 1 + len(value.reads) + len(value.writes)
+            yield _NO_NEWS
 
     def entry(self, place: InstanceId) -> Instance:
         """See `contract.Cut`."""
@@ -139,12 +117,10 @@ class Checkpoints:
     def cut(self) -> ExecutedCut:
         """See `contract.Core`."""
         state = self._state
-        components, state.executions = state.executions, []
-        return ExecutedCut(state, components, self._keep)
+        executions, state.executions = state.executions, []
+        return ExecutedCut(state, executions, self._keep)
 
-    def _keep(self, place: InstanceId, instance: Instance | None) -> None:
-        payload = None if instance is None else instance.orig
-        size = _OVERHEAD + (0 if payload is None else payload.size)
+    def _keep(self, place: InstanceId, size: int) -> None:
         self._kept.append((place, size))
         self._kept_bytes += size
 
@@ -155,7 +131,7 @@ class Checkpoints:
             for slot in sorted(instances):
                 place = InstanceId(row, slot)
                 if state.executor.has_executed(place):
-                    self._keep(place, instances[slot])
+                    self._keep(place, executed_of(place, instances[slot].orig).size)
 
     # -- truncation ----------------------------------------------------------------------------------------
 
@@ -318,22 +294,37 @@ class Checkpoints:
             theirs.raise_vectors(*vectors[2:])
         return ComparedHistories(self._state.executed, theirs)
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Iterator[Remembered]:
+    def payload_keys(
+        self, frontier: Vector, above: Collection[InstanceId], most: int
+    ) -> Iterator[Remembered]:
         """See `contract.Core`: of what has not executed here, no cut will ever name the keys."""
         state, over = self._state, frozenset(above)
-        for row, instances in enumerate(state.logs.rows):
-            for slot, instance in instances.items():
-                payload = instance.orig
-                if payload is None or not (slot <= frontier[row] or instance.id in over):
-                    continue
-                if instance.value is NOP or not state.executor.has_executed(instance.id):
-                    yield from columns_of(state.conflicts, row, payload)
+        gathered, left = Gathered(state.n), most
+        for instances in state.logs.rows:
+            for instance in list(instances.values()):  # more come meanwhile, of what has executed nowhere
+                payload, place = instance.orig, instance.id
+                left -= 1
+                told = payload is not None and (covers(frontier, place) or place in over)
+                if (
+                    payload is not None
+                    and told
+                    and (instance.value is NOP or not state.executor.has_executed(place))
+                ):
+                    gathered.add(place, payload)
+                    left -= len(payload.reads) + len(payload.writes)
+                if left <= 0:
+                    yield _NOTHING
+                    left = most
+        yield from _known_of(state.conflicts, gathered, most)
 
 
-def columns_of(known: Conflicts, row: Row, payload: Command) -> Iterator[Remembered]:
-    """What is known of what a payload of a row reads and writes."""
-    yield _known(known, row, list(payload.reads))
-    yield _known(known, len(known.base) + row, list(payload.writes))
+def _known_of(known: Conflicts, gathered: Gathered, most: int) -> Iterator[Remembered]:
+    """What is known of the keys that were gathered, by column and each once or a few times."""
+    for index in gathered.indexes:
+        for column in range(2 * len(known.base)):
+            keys = iter(index.keys(column))
+            while some := list(islice(keys, most)):
+                yield _known(known, column, some)
 
 
 def _known(known: Conflicts, column: int, keys: Sequence[bytes]) -> Remembered:

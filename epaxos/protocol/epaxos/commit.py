@@ -135,8 +135,11 @@ class CommitProtocol:
         return is_near and command.base is None and bool(state.peers)
 
     def on_durable(self, place: InstanceId) -> None:
-        """A message to itself has come: the record of its instance is durable."""
-        if place.row == self._state.me:
+        """A message to itself has come: the record of its instance is durable.
+
+        With its payload, or it does not count: a no-op that a restart votes for is none of what it proposed (4.11b).
+        """
+        if place.row == self._state.me and place.slot >= self.first_slot:
             self._durable_slot = max(place.slot, self._durable_slot)
 
     def _enter(self, instance: Instance, init: Proposal, deps: Vector, seq: int) -> None:
@@ -444,7 +447,7 @@ class CommitProtocol:
         self.start_accept(leading, 0, NOP, state.logs.no_deps, 0)
 
     def reserve(self, durable: Slot, used: Slot) -> None:
-        """Propose only above `used` from now on; the highest own slot whose record is durable is `durable`."""
+        """Propose only above `used` from now on; `durable` is the highest own slot that counts (4.11b)."""
         self._durable_slot = durable
         self.first_slot = self._next_slot = max(self._next_slot, used + 1)
 

@@ -17,13 +17,22 @@ misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over v
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from itertools import compress, filterfalse, islice, repeat
 from operator import gt, not_
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.log import NOP, Value
+
+_GATHERED: Final = 150_000
+"""Keys of an index that others join, or a few more: with them all in one dictionary it takes 7 ms to grow at 175,000,
+and as long to go."""
+
+_OVERHEAD: Final = 500
+"""Bytes that an instance is counted with beside its payload, for records and objects."""
 
 _SHRINKS: Final = 4
 """A dictionary keeps its size when it is emptied; a copy takes its place when no more than one in so many is left."""
@@ -43,6 +52,25 @@ class Joined(NamedTuple):
     written: Sequence[bytes]
 
 
+class Touching(Protocol):
+    """What an index has to know of a command (`protocol.command`)."""
+
+    @property
+    def reads(self) -> Collection[bytes]:
+        """See `Command`."""
+        ...
+
+    @property
+    def writes(self) -> Collection[bytes]:
+        """See `Command`."""
+        ...
+
+    @property
+    def base(self) -> Vector | None:
+        """See `Command`."""
+        ...
+
+
 class Conflicts:
     """One such index of one replica, over n rows."""
 
@@ -53,7 +81,7 @@ class Conflicts:
         self.base: list[Slot] = [-1] * n
         self._walked: list[Slot] = [-1] * n
 
-    def add(self, place: InstanceId, command: Command) -> None:
+    def add(self, place: InstanceId, command: Touching) -> None:
         """Remember what an instance reads and writes; adding it again changes nothing."""
         row, slot = place
         ascending = slot >= self.highest[row]
@@ -61,13 +89,18 @@ class Conflicts:
         if command.base is not None:
             self.base[:] = map(max, self.base, command.base)
             self.base[row] = max(slot, self.base[row])
-        if slot <= self.base[row]:
-            self._walked[row] = -1
         for index, keys in ((self._reads[row], command.reads), (self._writes[row], command.writes)):
             if ascending:
                 index.update(dict.fromkeys(keys, slot))
             else:
                 index.update({key: slot for key in keys if index.get(key, -1) < slot})
+
+    def cover(self, place: InstanceId, command: Touching) -> None:
+        """The same but for what `base` speaks for already, and `forget` would have to look for."""
+        if command.base is None and place.slot <= self.base[place.row]:
+            self.highest[place.row] = max(place.slot, self.highest[place.row])
+        else:
+            self.add(place, command)
 
     def deps(self, command: Command, but: Row | None = None) -> Vector:
         """The highest conflicting slot of every row, -1 where there is none and for the row `but`.
@@ -133,6 +166,10 @@ class Conflicts:
         """How many keys a column has slots of."""
         return len(self._indexes[column])
 
+    def keys(self, column: int) -> Collection[bytes]:
+        """The keys that a column has slots of."""
+        return self._indexes[column].keys()
+
     def column(self, column: int, keys: Sequence[bytes]) -> list[Slot]:
         """The slots of some keys in a column: the first n are of those that read them, then n of those that write."""
         return _column(self._indexes[column], keys)
@@ -159,7 +196,7 @@ class Conflicts:
     def forget(self, most: int) -> Iterator[None]:
         """Drop the entries at or below `base`, which speaks for them now, looking at `most` in a step.
 
-        Only rows are walked in which `base` is higher than when that was last done, or some were added below it since.
+        Only rows are walked in which `base` is higher than when that was last done: none is taken in below it.
         """
         for row, base in enumerate(self.base):
             if base > self._walked[row]:
@@ -174,6 +211,54 @@ class Conflicts:
         """Take over what another index, or an earlier one, says of whole rows, where that is higher."""
         self.highest[:] = map(max, self.highest, highest)
         self.base[:] = map(max, self.base, base)
+
+
+class Executed(NamedTuple):
+    """What is kept of an executed instance until the next cut: as objects, since its payload may let go of its own.
+
+    size      bytes that it takes in the log
+    annulled  whether it did nothing
+    """
+
+    place: InstanceId
+    size: int
+    reads: Collection[bytes] = ()
+    writes: Collection[bytes] = ()
+    base: Vector | None = None
+    annulled: bool = False
+
+
+def executed_of(place: InstanceId, value: Value | None) -> Executed:
+    """The same of an instance with this value; None stands for none that is known."""
+    if value is NOP or value is None:
+        return Executed(place, _OVERHEAD, annulled=True)
+    return Executed(place, _OVERHEAD + value.size, value.reads, value.writes, value.base)
+
+
+class Gathered:
+    """What some instances touch, in indexes of their own.
+
+    What is done for each key of a large index is done once, when these join it, and for each command that touches the
+    key no more than an update of a small dictionary. There are several, so that none is so large that its growth would
+    stop the thread.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._room = _GATHERED
+        self.indexes = deque([Conflicts(n)])
+
+    def add(self, place: InstanceId, touching: Touching) -> int:
+        """Take account of an instance; about how many keys it touches."""
+        self.indexes[-1].add(place, touching)
+        keys = len(touching.reads) + len(touching.writes)
+        self._room -= keys
+        if self._room <= 0:
+            self._room = _GATHERED - len(self.indexes[-1])
+            if self._room < _GATHERED // 8:
+                self._room = _GATHERED
+                self.indexes.append(Conflicts(self._n))
+        return 1 + keys
 
 
 def sees(deps: Vector, row: Row, place: InstanceId, command: Command) -> bool:

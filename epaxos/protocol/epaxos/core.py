@@ -173,9 +173,11 @@ class EPaxos:
         del executed  # what has executed there, key by key, says more
         return self._checkpoints.compare(vectors)
 
-    def payload_keys(self, frontier: Vector, above: Collection[InstanceId]) -> Iterable[Remembered]:
+    def payload_keys(
+        self, frontier: Vector, above: Collection[InstanceId], most: int
+    ) -> Iterable[Remembered]:
         """See `contract.Core`."""
-        return self._checkpoints.payload_keys(frontier, above)
+        return self._checkpoints.payload_keys(frontier, above, most)
 
     def beacon(self, now: float) -> Beacon:
         """What this replica tells its peers at intervals."""

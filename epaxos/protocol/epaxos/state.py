@@ -11,7 +11,7 @@ from typing import Final
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Component, Decided, Effects, Hold
-from epaxos.protocol.epaxos.conflicts import Conflicts
+from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, executed_of
 from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.epaxos.timers import Timers
 from epaxos.protocol.execution.executor import Executor
@@ -97,7 +97,7 @@ class State:
         self.conflicts = Conflicts(n)
         self.executed = Conflicts(n)
         self.executor = Executor(n)
-        self.executions: list[Component] = []
+        self.executions: list[Executed] = []
         self.collections: set[InstanceId] = set()
         self.hold: Hold | None = None
         self.timers = Timers()
@@ -235,7 +235,7 @@ class State:
 
     def know(self, place: InstanceId, command: Command) -> None:
         """Cover a payload of the log in every later answer."""
-        self.conflicts.add(place, command)
+        self.conflicts.cover(place, command)
         if command.base is not None:
             truncated = self.logs.truncated
             self.collections = {known for known in self.collections if known.slot > truncated[known.row]}
@@ -285,7 +285,8 @@ class State:
 
     def _execute(self, components: Sequence[Component]) -> None:
         self.effects.executions += components
-        self.executions += components
+        for component in components:
+            self.executions += [executed_of(decided.id, decided.value) for decided in component]
 
     def execute_decided(self) -> None:
         """Give everything in the log that is decided, and has not executed, to a fresh `executor`."""

@@ -187,9 +187,9 @@ class MultiPaxos:
         return ComparedPrefixes(self.state.executed, executed[LOG])
 
     @staticmethod
-    def payload_keys(frontier: Vector, above: Collection[InstanceId]) -> Iterable[Remembered]:
+    def payload_keys(frontier: Vector, above: Collection[InstanceId], most: int) -> Iterable[Remembered]:
         """See `contract.Core`: nothing is remembered of payloads that have not executed."""
-        del frontier, above
+        del frontier, above, most
         return ()
 
     def beacon(self, now: float) -> Beacon:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from epaxos.errors import InvariantError
@@ -70,15 +72,26 @@ def test_only_what_is_in_a_durable_cut_is_dropped() -> None:
     assert alone.core.state.logs.rows[1].keys() == {1}
 
 
-def test_many_instances_of_one_key_are_absorbed_step_by_step() -> None:
+def test_a_cut_says_each_key_once_however_many_instances_touch_it() -> None:
     alone = Alone()
     for slot in range(40):
         alone.learn(at(1, slot), put(slot, KEY), -1, slot - 1, -1)
     cut = alone.core.cut()
-    steps = 0
-    while cut.absorb(10) is not None:
-        steps += 1
-    assert steps >= 4
+    news = list(iter(partial(cut.absorb, 10), None))
+    assert [list(some.written) for some in news if some.written] == [[KEY]]
+    (said,) = [said for some in news for said in some.remembered if said.keys]
+    assert (list(said.keys), list(said.slots)) == ([KEY], [39])
+
+
+def test_keys_of_payloads_are_told_once_and_in_steps() -> None:
+    alone = Alone()
+    for slot in range(40):
+        alone.hear(1, PreAccept(at(1, slot), put(slot, KEY, b"%d" % (slot % 3)), (-1, -1, -1), 0))
+    told = list(alone.core.payload_keys((-1, 19, -1), [at(1, 30)], 10))
+    assert len(told) >= 5
+    (said,) = [said for said in told if said.keys]
+    assert dict(zip(said.keys, said.slots, strict=True)) == {KEY: 39, b"0": 39, b"1": 37, b"2": 38}
+    assert not [said for said in alone.core.payload_keys((-1, -1, -1), [], 10) if said.keys]
 
 
 def test_what_executed_above_a_gap_is_not_dropped() -> None:

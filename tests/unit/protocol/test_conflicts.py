@@ -223,8 +223,8 @@ def test_what_follows_from_an_index_is_the_same_whatever_was_forgotten(
     for step in [*steps, "merge", "adopt"]:
         if isinstance(step, tuple):
             here, place, command = step
-            for each in (index if here else other, twin):
-                each.add(place, command)
+            twin.add(place, command)
+            (index.cover if here else other.add)(place, command)
         elif step == "forget":
             forgetting = index.forget(1)
         elif step == "go on":
@@ -262,3 +262,14 @@ def test_what_a_checkpoint_says_below_a_base_is_not_remembered_again() -> None:
     assert index.raise_column(0, [b"a", b"b", b"c"], [4, 5, 6]) == [False, False, True]
     assert index.raise_column(1, [b"a"], [4]) == [True]
     assert len(index) == 2
+
+
+def test_what_comes_late_below_a_base_is_not_looked_for_again() -> None:
+    index = Conflicts(2)
+    index.cover(InstanceId(0, 1), put(1, b"k"))
+    index.cover(InstanceId(1, 5), collect(2, 3, 4))
+    assert list(index.forget(1))
+    index.cover(InstanceId(0, 2), put(3, b"late"))
+    assert not list(index.forget(1))
+    assert len(index) == 0
+    assert index.deps(put(4, b"late")) == (3, 5)

@@ -128,6 +128,24 @@ def test_floors_of_a_second_restart_are_no_lower() -> None:
     assert alone.core.state.floors[0] >= floor
 
 
+def test_restarts_without_a_quorum_annul_no_more_than_the_first_one() -> None:
+    _, disk = with_a_record()
+    for _ in range(4):
+        alone, effects = restarted(disk)
+        disk = [*disk, *map(copy, effects.records)]
+        assert alone.core.state.floors[0] == alone.core.state.seen[0] == AHEAD
+        disk = list({record.id: record for record in disk}.values())
+    assert len(disk) == 1 + AHEAD
+
+
+def test_what_a_restart_annuls_brings_no_others_near() -> None:
+    _, disk = with_a_record()
+    alone, effects = restarted(disk)
+    assert own(AHEAD) in [record.id for record in effects.records]
+    assert not alone.take(Propose(put(2, b"k"))).early
+    assert alone.take(Propose(put(3, b"k"))).early
+
+
 def test_others_are_told_once_all_below_is_decided() -> None:
     _, disk = with_a_record()
     alone, _ = restarted(disk)

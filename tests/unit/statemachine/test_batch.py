@@ -461,8 +461,9 @@ def test_a_payload_survives_encoding() -> None:
     assert repr(payload) == f"Payload(2 commands, {len(payload.encoded)} bytes)"
 
 
-def test_a_payload_that_has_let_go_of_its_bytes_is_the_same() -> None:
-    kept = make_payload([make_batch((Operation.WRITE, b"a", b"x"), (Operation.READ, b"b", None))])
+@pytest.mark.parametrize("size", [1, 2000])
+def test_a_payload_that_has_let_go_of_one_of_its_forms_is_the_same(size: int) -> None:
+    kept = make_payload([make_batch((Operation.WRITE, b"a", b"x" * size), (Operation.READ, b"b", None))])
     gone = decode_payload(kept.encoded)
     gone.let_go()
     assert gone == kept
@@ -485,3 +486,17 @@ def test_a_collection_keeps_its_bytes() -> None:
     collection = make_collection(3, (4, -1, 7))
     collection.let_go()
     assert decode_payload(collection.encoded) == collection
+
+
+def test_a_payload_that_has_let_go_of_its_columns_has_them_again() -> None:
+    batches = [
+        make_batch((Operation.WRITE, b"a", b"x"), (Operation.MULTI, b"", [b"\x01", [b"m"], [None]])),
+        make_batch((Operation.READ, b"b", None), first=3),
+    ]
+    payload = make_payload(batches)
+    for _ in range(2):
+        payload.let_go()
+        payload.let_go()
+        assert payload.batches == batches
+        assert touched(payload) == ({b"m", b"b"}, {b"a"})
+        assert len(payload) == 3

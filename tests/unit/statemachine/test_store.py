@@ -378,6 +378,19 @@ def test_what_was_put_aside_in_several_parts_is_what_stood_at_first() -> None:
         assert frozen.values([b"a", b"b", b"c", b"d", b"e"]) == [b"1", b"1", None, b"1", None]
 
 
+def test_what_was_put_aside_goes_some_at_a_time() -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store_module, "_ASIDE", 3)
+        frozen = Frozen({b"%d" % key: b"1" for key in range(9)})
+        for key in range(9):
+            frozen.put_aside([b"%d" % key])
+        steps = 0
+        while frozen.forget(2):
+            steps += 1
+        assert 4 <= steps <= 6
+        assert not frozen.forget(2)
+
+
 def test_what_is_put_by_itself_is_put_aside_first() -> None:
     """As the records of transactions are."""
     store = Store(LIMITS, no_sleep)

@@ -162,7 +162,7 @@ TRUNCATION: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "            yield News(columns_of(known, row, lost), ())\n",
+                "            yield News((said,), ())\n",
                 "            yield News((), ())\n",
             ),
         ),
@@ -200,8 +200,9 @@ TRUNCATION: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "                self._annulled.append((place.row, payload))\n",
-                "                self._gathered.add(place, payload)\n",
+                "                left -= lost.add(done.place, payload)\n",
+                "                left -= lost.add(done.place, payload)\n"
+                "                executed.add(done.place, payload)\n",
             ),
         ),
         draw=UNHEARD,
@@ -588,9 +589,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _STATE,
-                "        self.executions += components\n",
-                "        self.executions += components\n"
-                "        for component in components:\n"
+                "            self.executions += [executed_of(decided.id, decided.value) for decided in component]\n",
+                "            self.executions += [executed_of(decided.id, decided.value) for decided in component]\n"
                 "            for decided in component:\n"
                 "                if decided.value is not NOP:\n"
                 "                    self.executed.add(decided.id, decided.value)\n",
@@ -749,8 +749,8 @@ ADOPTION: Final = (
         (
             Patch(
                 _WRITER,
-                "        self._note(self._core.payload_keys(executed, [entry.id for entry in fetched.entries]))\n",
-                "",
+                "            self._note([said])\n            yield\n        yield from self._absorb(cut)\n",
+                "            yield\n        yield from self._absorb(cut)\n",
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_payload_is_remembered_that_the_peer_annulled_without_knowing_it",

@@ -120,6 +120,13 @@ OWNER: Final = (
         draw=FORGETFUL,
     ),
     Mutant(
+        "near-what-was-annulled",
+        "an owner takes the no-ops that its restart votes for as durable proposals, which the next restart does not",
+        "3.3, 4.11b",
+        (Patch(_COMMIT, " and place.slot >= self.first_slot:", ":"),),
+        draw=FORGETFUL,
+    ),
+    Mutant(
         "floor-not-raised",
         "a restart uses the slots again of which it has no record",
         "3.3, 4.11b",
