@@ -1,10 +1,10 @@
-"""Runs transactions over registers, kills managers, resources and nodes, and proves that none is split or stuck.
+"""Runs transactions over registers or a cluster, kills all that takes part, and proves that none is split or stuck.
 
-Managers, resources and the nodes of the registers are processes. A manager is killed before or after one of its
-effects, a resource before or after something that it was asked for or does to recover, a node at any moment, one at a
-time, so that a majority lives. What is killed comes back with what it had on disk, but for managers: nobody misses
-them. In the end nothing may be prepared, and each transaction must have been committed by all resources that it names,
-or by none.
+Managers, resources and the nodes of the registers, or the replicas of the cluster, are processes. A manager is killed
+before or after one of its effects, a resource before or after something that it was asked for or does to recover, a
+node at any moment, one at a time, so that a majority lives. What is killed comes back with what it had on disk, but for
+managers: nobody misses them. In the end nothing may be prepared, and each transaction must have been committed by all
+resources that it names, or by none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from epaxos.errors import EpaxosError
 from epaxos.protocol.commit import decode
 from epaxos.registers import http, programs
 from epaxos.simulation.plan.options import stream
+from epaxos.testing import ClusterFailed, LocalCluster
 from shared.processes import Interrupted, catch_signals, pause
 from transactions.processes import Place, fork, run_manager, run_node, run_resource
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
             run.calm()
             run.report()
             return judge(run.place)
-    except StuckError as error:
+    except (StuckError, ClusterFailed) as error:
         print(f"STUCK: {error}")
         return 1
     except Interrupted as interruption:
@@ -78,6 +79,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     for name, kind, default, text in options:
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text}; default: %(default)s")
+    parser.add_argument(
+        "--over",
+        choices=("registers", "cluster"),
+        default="registers",
+        help="what keeps the votes; default: %(default)s",
+    )
     arguments = parser.parse_args(argv)
     if min(arguments.transactions, arguments.managers, arguments.resources) < 1:
         parser.error("--transactions, --managers and --resources must be 1 or more")
@@ -94,16 +101,24 @@ class Run:
         self._random = stream(arguments.seed, "run")
         self._began = time.monotonic()
         names = tuple(f"resource-{place}" for place in range(arguments.resources))
-        ports = _free_ports(NODES + len(names))
+        self._cluster = None
+        if arguments.over == "cluster":
+            self._cluster = LocalCluster(NODES, durable=True, directory=Path(folder) / "cluster")
+        nodes = 0 if self._cluster else NODES
+        ports = _free_ports(nodes + len(names))
         self.place = Place(
-            Path(folder), dict(enumerate(ports[:NODES])), dict(zip(names, ports[NODES:], strict=True))
+            Path(folder),
+            dict(enumerate(ports[:nodes])),
+            dict(zip(names, ports[nodes:], strict=True)),
+            str(self._cluster.path) if self._cluster else None,
         )
         self._log = Path(folder) / "log"
         self._proposers = iter(range(100, 10**9))
         self._running: dict[int, tuple[str, Any]] = {}
         self._kill: float = arguments.kill
         self._next_blow = 0.0
-        self._recovering: int | None = None
+        self._recovering: int | str | None = None
+        self._holder = "node" if self._cluster is None else "replica"
         self.killed: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -111,6 +126,8 @@ class Run:
         for name in self.place.resources:
             for what in ("prepared", "committed"):
                 self.place.of(name, what).mkdir(parents=True)
+        if self._cluster is not None:
+            self._cluster.start().wait_until_ready()
         for id_ in self.place.nodes:
             self._start("node", id_)
         for id_ in self.place.nodes:
@@ -124,6 +141,8 @@ class Run:
             os.kill(pid, signal.SIGKILL)
         for pid in self._running:
             os.waitpid(pid, 0)
+        if self._cluster is not None:
+            self._cluster.close()
 
     def _start(self, kind: str, what: Any) -> None:
         random, proposer, place = (
@@ -181,7 +200,7 @@ class Run:
             raise StuckError(f"{kind} {what} ended with status {status}: {self._log.read_text()[-2000:]}")
 
     def _strike(self) -> None:
-        """Kill a node, if all are there; the next one when it has come back."""
+        """Kill a node, or a replica, if all are there; the next one when it has come back."""
         if not self._kill or time.monotonic() < self._next_blow:
             return
         if self._recovering is not None:
@@ -191,11 +210,21 @@ class Run:
             self._recovering = None
             self._next_blow = time.monotonic() + self._random.uniform(0.2, 2.0)
             return
+        if self._cluster is not None:
+            self._recovering = self._random.choice(self._cluster.names)
+            self._cluster.kill(self._recovering)
+            self.killed["replica"] += 1
+            self._cluster.start(self._recovering)
+            return
         nodes = [(pid, what) for pid, (kind, what) in self._running.items() if kind == "node"]
         pid, self._recovering = self._random.choice(nodes)
         os.kill(pid, signal.SIGKILL)
 
-    def _answers(self, id_: int) -> bool:
+    def _answers(self, id_: int | str) -> bool:
+        if isinstance(id_, str):
+            assert self._cluster is not None
+            self._cluster.check()
+            return self._cluster.heard_by(id_) == NODES - 1
         with suppress(EpaxosError):
             place = {id_: self.place.nodes[id_]}
             return bool(programs.ask(place, http.exchange, "/status", {}, 0.5))
@@ -235,9 +264,9 @@ class Run:
         ended = read_ended(self.place)
         outcomes = Counter(told["outcome"] for told in ended)
         told = ", ".join(f"{outcomes[name]} {name}" for name in sorted(outcomes))
-        killed = ", ".join(f"{self.killed[kind]} {kind}s" for kind in ("manager", "resource", "node"))
+        killed = ", ".join(f"{self.killed[kind]} {kind}s" for kind in ("manager", "resource", self._holder))
         print(f"{len(ended)} managers came to an end: {told}")
-        print(f"killed: {killed}; {time.monotonic() - self._began:.1f} s")
+        print(f"killed over {self._arguments.over}: {killed}; {time.monotonic() - self._began:.1f} s")
         if ended:
             seconds = sorted(found["seconds"] for found in ended)
             print(

@@ -1,4 +1,4 @@
-"""The processes of a run: nodes of registers, resources, and a manager for each transaction. Each may kill itself."""
+"""The processes of a run: nodes of registers, resources, and a manager for each transaction; these kill themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple, NoReturn
 
-from epaxos.commit import Manager, RegisterVotes, Transaction, Undecided, Vote, decode, encode
+from epaxos.client.blocking import Client
+from epaxos.commit import (
+    ClusterVotes,
+    Manager,
+    RegisterVotes,
+    Transaction,
+    Undecided,
+    Vote,
+    Votes,
+    decode,
+    encode,
+)
+from epaxos.config import load_config
 from epaxos.errors import EpaxosError
 from epaxos.registers import EngineStore, MemoryStore, Node
 from epaxos.registers.http import HttpServer, HttpTransport
@@ -24,11 +36,12 @@ PATIENCE: Final = 0.5
 
 
 class Place(NamedTuple):
-    """Where a run is: its folder, and the addresses of its nodes and resources."""
+    """Where a run is: its folder, the addresses of its resources, and of its nodes, or the file of its cluster."""
 
     folder: Path
     nodes: Mapping[int, tuple[str, int]]
     resources: Mapping[str, tuple[str, int]]
+    cluster: str | None = None
 
     def of(self, resource: str, what: str) -> Path:
         """The folder where a resource keeps a file for each transaction that is so."""
@@ -87,8 +100,7 @@ class MortalManager(Manager):
     """A manager that may be killed before and after each of its effects."""
 
     def __init__(self, place: Place, proposer: int, mortal: Mortal) -> None:
-        node = Node(proposer, MemoryStore(), HttpTransport(place.nodes), acceptors=place.nodes)
-        super().__init__(RegisterVotes(node), patience=PATIENCE)
+        super().__init__(_votes(place, proposer), patience=PATIENCE)
         self._mortal = mortal
 
     def perform(self, *arguments: Any) -> Any:
@@ -97,6 +109,13 @@ class MortalManager(Manager):
         result = super().perform(*arguments)
         self._mortal.step()
         return result
+
+
+def _votes(place: Place, proposer: int) -> Votes:
+    """Where votes are kept, as a process that has just begun reaches it."""
+    if place.cluster is not None:
+        return ClusterVotes(Client(config=load_config(place.cluster, environ={})))
+    return RegisterVotes(Node(proposer, MemoryStore(), HttpTransport(place.nodes), acceptors=place.nodes))
 
 
 def run_node(place: Place, id_: int) -> None:
