@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from epaxos.client.codecs import JSON, MSGPACK, TEXT, Codec
     from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Result
     from epaxos.client.status import Status
+    from epaxos.client.tracing import trace_calls
     from epaxos.config import Config, load_config
     from epaxos.errors import (
         Busy,
@@ -51,6 +52,7 @@ _HOMES = {
     "TEXT": "epaxos.client.codecs",
     "Result": "epaxos.client.commands",
     "Status": "epaxos.client.status",
+    "trace_calls": "epaxos.client.tracing",
     "Undecodable": "epaxos.errors",
     "Untold": "epaxos.errors",
     "Config": "epaxos.config",
@@ -106,6 +108,7 @@ __all__ = [
     "Untold",
     "__version__",
     "load_config",
+    "trace_calls",
 ]
 
 

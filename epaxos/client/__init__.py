@@ -8,6 +8,7 @@ execute a number of a session once, so that a command without answer can be sent
     methods       those that clients of one cluster and of several share
     commands      what may be asked, and what the answers mean
     codecs        how values that are no bytes stand in the store
+    tracing       spans around calls
     options       what a client is given when it is made
     drivers/      what makes a session run: threads or an event loop, and sockets
     session/      numbers, frames, retries and deadlines; no socket, no clock

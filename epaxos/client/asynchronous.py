@@ -18,6 +18,7 @@ from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.methods import AsyncKeyMethods
 from epaxos.client.options import client_options
 from epaxos.client.status import Status
+from epaxos.client.tracing import span
 from epaxos.config import Config
 
 
@@ -117,9 +118,10 @@ class AsyncClient(AsyncKeyMethods[V]):
         """Send many commands in one frame, each standing for itself (see `Client.bulk`)."""
         listed = as_operations(operations)
         call = Bulk(listed, self._options, self._driver.enter().time(), timeout)
-        if listed:
-            await self._driver.run(call)
-        return call.result()
+        with span(call):
+            if listed:
+                await self._driver.run(call)
+            return call.result()
 
     def check(self, operation: Op) -> None:
         """See whether a command fits into a frame (see `Client.check`)."""
@@ -128,14 +130,16 @@ class AsyncClient(AsyncKeyMethods[V]):
     async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
         call = Command(operation, self._options, self._driver.enter().time(), timeout)
-        await self._driver.run(call)
-        return call.result()
+        with span(call):
+            await self._driver.run(call)
+            return call.result()
 
     async def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
         """Seconds until the value of a key ends; None if there is none, or it stays (see `Client.ttl`)."""
         call = Ask(None, self._options, self._driver.enter().time(), timeout, {"left": Op.get(key).key})
-        await self._driver.run(call)
-        return call.left()
+        with span(call):
+            await self._driver.run(call)
+            return call.left()
 
     async def status(
         self,
@@ -148,5 +152,6 @@ class AsyncClient(AsyncKeyMethods[V]):
         """The status of the replica of that name, or of the one in use (see `Client.status`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
         call = Ask(index, self._options, begun, timeout, {"digest": digest, "transactions": transactions})
-        await self._driver.run(call)
-        return call.status()
+        with span(call):
+            await self._driver.run(call)
+            return call.status()

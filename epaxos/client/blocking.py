@@ -16,6 +16,7 @@ from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
 from epaxos.client.status import Status
+from epaxos.client.tracing import span
 from epaxos.config import Config
 
 
@@ -143,9 +144,10 @@ class Client(KeyMethods[V]):
         """
         listed = as_operations(operations)
         call = Bulk(listed, self._options, monotonic(), timeout)
-        if listed:
-            self._driver.run(call)
-        return call.result()
+        with span(call):
+            if listed:
+                self._driver.run(call)
+            return call.result()
 
     def check(self, operation: Op) -> None:
         """See whether a command fits into a frame.
@@ -158,8 +160,9 @@ class Client(KeyMethods[V]):
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
         call = Command(operation, self._options, monotonic(), timeout)
-        self._driver.run(call)
-        return call.result()
+        with span(call):
+            self._driver.run(call)
+            return call.result()
 
     def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
         """Seconds until the value of a key ends, as far as the replica in use knows; 0 if that is due.
@@ -168,8 +171,9 @@ class Client(KeyMethods[V]):
         and what was asked for last may not have executed at this one.
         """
         call = Ask(None, self._options, monotonic(), timeout, {"left": Op.get(key).key})
-        self._driver.run(call)
-        return call.left()
+        with span(call):
+            self._driver.run(call)
+            return call.left()
 
     def status(
         self,
@@ -188,5 +192,6 @@ class Client(KeyMethods[V]):
         call = Ask(
             index, self._options, monotonic(), timeout, {"digest": digest, "transactions": transactions}
         )
-        self._driver.run(call)
-        return call.status()
+        with span(call):
+            self._driver.run(call)
+            return call.status()

@@ -20,4 +20,5 @@ if not TYPE_CHECKING:  # to a type checker it would say that the package has eve
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module("epaxos.testing.cluster"), name)
+        value = globals()[name] = getattr(import_module("epaxos.testing.cluster"), name)
+        return value

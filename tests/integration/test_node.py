@@ -11,10 +11,8 @@ import pytest
 from ledger import Ledger
 
 from epaxos import Node, NodeFailed, Op, Refused
-from epaxos.config import load_config
 from epaxos.errors import ConfigError
 from epaxos.testing import local_nodes
-from live_cluster import ClusterMaker
 
 
 def test_a_python_object_is_replicated() -> None:
@@ -61,13 +59,3 @@ def test_a_node_comes_back_with_its_state_and_refuses_that_of_another_machine(tm
             Node(replace(config, machine="kv"), "alpha", state_machine=again).start()
         with pytest.raises(ConfigError, match='only a program that gives "ledger" to its'):
             Node(config, "alpha").start()
-
-
-def test_a_node_and_replicas_of_their_own_are_one_cluster(cluster: ClusterMaker) -> None:
-    alive = cluster(3, start=False).start("alpha", "bravo").wait_until_ready()
-    with Node(load_config(str(alive.path)), "charlie") as node, node.client() as client:
-        node.wait_until_ready()
-        client.put(b"key", b"value")
-        assert client.status().name == "charlie"
-        with alive.client("alpha") as other:
-            assert other.get(b"key") == b"value"

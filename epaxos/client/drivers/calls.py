@@ -11,9 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, cast
 
-from epaxos.client.commands import Op, Result, T, as_columns, decode, only_reads, weigh
+from epaxos.client.commands import Op, Result, T, as_columns, decode, name_of, only_reads, weigh
 from epaxos.client.options import Options, check_timeout
 from epaxos.client.session import fate
 from epaxos.client.session.core import Session
@@ -22,6 +22,8 @@ from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket, Uncopied
 from epaxos.client.status import Status
 from epaxos.errors import ClientError, Closed, Refused
+from epaxos.statemachine.batch import Columns
+from epaxos.statemachine.operations import Operation
 
 _FIRST_PACE: Final = 4  # frames under way of one bulk call, at the beginning
 _LONGEST_PACE: Final = 32
@@ -47,6 +49,16 @@ class Call(Uncopied, ABC):
         self.missing = 1
         self.error: ClientError | None = None
         self.given_up = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the method that makes it is called."""
+
+    @property
+    def commands(self) -> int:
+        """How many commands it has."""
+        return 1
 
     @abstractmethod
     def submit(self, session: Session[Call], now: float) -> None:
@@ -87,6 +99,18 @@ class Command(Call, Generic[T]):
         super().__init__(options, begun, timeout)
         self.operation = operation
         self.ticket: Ticket[Call] | None = None
+
+    @property
+    def name(self) -> str:
+        """That of the operation."""
+        return name_of(self.operation.operation)
+
+    @property
+    def commands(self) -> int:
+        """Those of a multi."""
+        if self.operation.operation != Operation.MULTI:
+            return 1
+        return len(cast("Columns", self.operation.argument)[0])
 
     def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
         """Submit the command."""
@@ -138,6 +162,13 @@ class Bulk(Call, Generic[T]):
         self._pace = _FIRST_PACE
         self._quick = self.timeout / options.tries * _QUICK
         self._least = self.timeout
+
+    name = "bulk"
+
+    @property
+    def commands(self) -> int:
+        """All."""
+        return sum(map(len, self._parts))
 
     def submit(self, session: Session[Call], now: float) -> None:
         """Submit as many parts as may be under way."""
@@ -218,6 +249,11 @@ class Ask(Call):
         self._replica = replica
         self._asked = asked
         self._question: Question[Call] | None = None
+
+    @property
+    def name(self) -> str:
+        """That of the method, by what it asks."""
+        return "ttl" if "left" in self._asked else "status"
 
     def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
         """Ask."""
