@@ -136,6 +136,7 @@ def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
         return GROUPS
     common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients")}
     common["replicas"] += ("replica takes leave",)
+    common["clients"] += ("clients sent away from where nobody leads",)
     common["network"] += ("partition: lone link", "partition: chain")
     return LED | common
 

@@ -160,6 +160,11 @@ class Election:
         return len(self._state.online) + 1 >= self._state.quorum
 
     @property
+    def is_led(self) -> bool:
+        """Whether commands get somewhere from here: to a leader that sees no reason to be replaced, maybe by others."""
+        return self.happy or self._hears_happy
+
+    @property
     def _hears_happy(self) -> bool:
         beacons = map(self._heard, self._state.peers)
         return any(beacon is not None and beacon.happy for beacon in beacons)

@@ -124,7 +124,11 @@ class Forwarding:
             del self.waiting[value.encoded]
 
     def sweep(self) -> None:
-        """Send again what has waited for long."""
+        """Send again what has waited for long, and see whether anything gets anywhere."""
+        if self._election.is_led:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = self._state.now
         for waiting in self.waiting.values():
             if self._state.now >= waiting.due:
                 self._send(waiting)
@@ -137,10 +141,6 @@ class Forwarding:
         leader = self._election.leader
         direct = leader == self._state.me or leader in self._state.online
         way = self._election.led, direct, direct or bool(self._ways())
-        if way[2]:
-            self._lost_since = None
-        elif self._lost_since is None:
-            self._lost_since = self._state.now
         if way == self._way:
             return
         self._way = way
@@ -151,7 +151,7 @@ class Forwarding:
 
     @property
     def lost(self) -> bool:
-        """Whether no leader has been within reach, directly or by others, for longer than it takes to elect one."""
+        """Whether no leader of a quorum has been within reach for longer than it takes to elect one."""
         state = self._state
         return self._lost_since is not None and state.now > self._lost_since + _ELECTION * state.unit
 

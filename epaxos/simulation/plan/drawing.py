@@ -109,15 +109,19 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
 
 def _arranged(options: Options, *, given: bool) -> Options:
     """Now and then, arrange for leaders to compete, or to be left alone if no faults are given."""
-    random = stream(options.seed, "leaders")
-    leaders = draw_leaders(random, options.scale)
+    leaders = draw_leaders(stream(options.seed, "leaders"), options.scale)
     if leaders == STEADY and not given:
-        return replace(options, **draw_steady(random, options.delay))
+        return steady(options)
     if leaders == RIVALS:
         return rivals(options if given else replace(options, faults=options.faults | {"crash", "loss"}))
     if leaders == CHAIN and not given:
         return chain(replace(options, faults=options.faults | {"crash", "partition"}))
     return options
+
+
+def steady(options: Options) -> Options:
+    """The same, with links that are cut for long and nothing else wrong."""
+    return replace(options, **draw_steady(stream(options.seed, "steady"), options.delay))
 
 
 def rivals(options: Options) -> Options:

@@ -128,19 +128,25 @@ def draw_rivals(random: Random, n: int, delay: float, faults: frozenset[str]) ->
 
 
 def draw_steady(random: Random, delay: float) -> dict[str, Any]:
-    """Links that are cut for long, and time-outs that fit the network: after a while nobody may campaign any more."""
+    """Links that are cut for long, and time-outs that fit the network: after a while nobody may campaign any more.
+
+    Clients are so patient that it depends on replicas whether they go where commands get somewhere.
+    """
     beacon = delay * 25
+    phase = 2 * beacon * 8 * 22
     return {
         "leaders": STEADY,
         "faults": frozenset({"partition"}),
         "patience": delay * 100,
         "beacon": beacon,
         "offline": beacon * 3,
-        "phase": 2 * beacon * 8 * 22,
+        "phase": phase,
         "troubles": 2,
         "dead": 0,
         "think": delay * between(random, 20, 1000),
-        "client_timeout": delay * 300,
+        "client_timeout": phase,
+        "collect": 1e9,
+        "retain": 10**9,
         "mutes": (),
         "bias": (),
         "spread": "uniform",

@@ -70,7 +70,7 @@ class Client:
             encode_batch(self._session, number, number, bytes([Operation.WRITE]), [key], [b"%08d" % number])
         )
 
-    def _on_answer(self, _: BatchResult, __: Row) -> None:
+    def _on_answer(self, _: BatchResult | None, __: Row) -> None:
         self.latencies.append(self._schedule.now - self._asked)
         self._budget.unanswered -= 1
         if self._budget.take():

@@ -184,9 +184,23 @@ class Client:
 
     # -- being answered ------------------------------------------------------------------------------------
 
-    def _on_answer(self, result: BatchResult, row: Row) -> None:
+    def _on_answer(self, result: BatchResult | None, row: Row) -> None:
         """A replica answers: its reply sets out for this client."""
-        self._carry(self._take, result, row)
+        if result is None:
+            self._carry(self._go_elsewhere, row, self._session)
+        else:
+            self._carry(self._take, result, row)
+
+    def _go_elsewhere(self, row: Row, session: int) -> None:
+        """A replica wants to be asked no more; where all do, it is some time before the next one is."""
+        for flight in self._flights if session == self._session else ():
+            if flight.target == row:
+                if flight.sent % self._options.replicas:
+                    flight.target = self._target = (row + 1) % self._options.replicas
+                    self._send(flight)
+                else:
+                    rest = self._options.patience
+                    self._schedule.after(rest, self._on_timeout, session, flight, flight.sent)
 
     def _take(self, result: BatchResult, row: Row) -> None:
         if result.client != self._session:

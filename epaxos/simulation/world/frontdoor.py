@@ -11,8 +11,8 @@ from epaxos.simulation.plan.options import Options
 from epaxos.statemachine.batch import Batch, Bounds, Payload, make_payload
 from epaxos.statemachine.results import BatchResult
 
-Answer: TypeAlias = Callable[[BatchResult, Row], None]
-"""Takes the result of a frame, or of a part of it, and the replica that it comes from."""
+Answer: TypeAlias = Callable[[BatchResult | None, Row], None]
+"""Takes the result of a frame, or of a part of it, and the replica that it comes from; None to go elsewhere with it."""
 
 
 LONGEST_VALUE: Final = 4096
@@ -47,6 +47,11 @@ class Frontdoor:
             if place not in self._waiting:
                 self._queue.append(part)
             self._waiting[place] = answer
+
+    def send_away(self, row: Row) -> None:
+        """Tell all who wait that others may do better; they are answered as ever."""
+        for answer in self._waiting.values():
+            answer(None, row)
 
     def take_payload(self) -> Payload:
         """What the next instance carries."""

@@ -204,6 +204,7 @@ class Replica:
             self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
         )
         self.frontdoor = Frontdoor(self._options)
+        self._lost = False
         self._collector = Collector(
             CollectorSettings(
                 options.collect,
@@ -292,6 +293,7 @@ class Replica:
     def retire(self) -> None:
         """It is told to stop, and takes its time."""
         self.retired = True
+        self.frontdoor.send_away(self.row)
         self._inbox.append(Retire())
         self._poke()
 
@@ -400,7 +402,11 @@ class Replica:
 
     def request(self, batch: Batch, answer: Answer) -> None:
         """Take a frame of a client, which `answer` answers."""
-        if self.alive and not self.failed:
+        if not self.alive or self.failed:
+            return
+        if self.retired or self._lost:
+            answer(None, self.row)
+        else:
             self.frontdoor.request(batch, answer)
             self._poke()
 
@@ -506,10 +512,19 @@ class Replica:
                 effects.extend(self._handle(Propose(make_expirations(ended, self.frontdoor.bounds))))
         if self.core.deadline <= now:
             effects.extend(self._handle(Tick()))
+        if self._lost != self.core.lost:
+            self._note_lost()
         self._perform(effects)
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
+
+    def _note_lost(self) -> None:
+        """Send clients away while nothing that they ask for gets anywhere from here, as the Replica actor does."""
+        self._lost = self.core.lost
+        if self._lost:
+            self._observer.noted("clients sent away from where nobody leads")
+            self.frontdoor.send_away(self.row)
 
     def _take_event(self, event: Event[Any] | Transferred) -> Effects[Any]:
         if isinstance(event, Transferred):

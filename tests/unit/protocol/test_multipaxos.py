@@ -554,11 +554,24 @@ def test_who_is_handed_over_to_campaigns_at_once_unless_that_is_over() -> None:
 def test_commands_get_nowhere_where_no_leader_is_heard_of_for_long() -> None:
     core = Lone()
     lost = []
-    for seconds, follows in ((0.0, NOBODY), (2.5, NOBODY), (1.0, NOBODY), (0.1, 4)):
+    for seconds, happy in ((0.0, 0), (2.5, 0), (1.0, 0), (0.1, 1)):
         core.now += seconds
-        core.get(1, nothing_done(4, NOBODY, follows))
+        core.get(1, nothing_done(4, NOBODY, 4)._replace(happy=happy))
+        core.event(Tick())
         lost.append(core.core.lost)
     assert lost == [False, False, True, False]
+
+
+def test_commands_get_nowhere_at_a_leader_that_has_long_lost_its_quorum() -> None:
+    core = Lone()
+    core.lead()
+    core.event(PeerStatus(1, online=False))
+    core.event(PeerStatus(2, online=False))
+    for _ in range(60):
+        core.now += 0.1
+        core.event(Tick())
+    assert core.core.status().leader == 0
+    assert core.core.lost
 
 
 def test_a_leader_that_proposes_what_is_decided_is_told_so() -> None:

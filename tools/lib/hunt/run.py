@@ -19,8 +19,8 @@ from typing import Any, Final
 from epaxos.errors import InvariantError
 from epaxos.simulation import commit as transactions
 from epaxos.simulation.checkers.violation import Verdict
-from epaxos.simulation.plan.drawing import chain, draw_options, rivals
-from epaxos.simulation.plan.fates import CHAIN, RIVALS, Bias, Mute
+from epaxos.simulation.plan.drawing import chain, draw_options, rivals, steady
+from epaxos.simulation.plan.fates import CHAIN, RIVALS, STEADY, Bias, Mute
 from epaxos.simulation.plan.faults import draw_faults
 from epaxos.simulation.plan.options import Overrides, stream
 from epaxos.simulation.plan.plan import Plan
@@ -79,7 +79,7 @@ def draw(seed: int, wanted: Draw) -> Plan:
     """The plan of a seed of clusters."""
     options = draw_options(seed, overrides(wanted))
     changes: dict[str, Any] = dict(wanted.options)
-    arranged = {RIVALS: rivals, CHAIN: chain}.get(changes.get("leaders", ""))
+    arranged = {RIVALS: rivals, CHAIN: chain, STEADY: steady}.get(changes.get("leaders", ""))
     options = arranged(options) if arranged else options
     if wanted.muted:
         changes["mutes"] = draw_mutes(seed, wanted.muted, options.replicas)

@@ -26,6 +26,15 @@ _RIVALS: Final = Draw(
 )
 """Leaders that follow one another quickly while commands are under way, each heard by few (`simulation.plan.fates`)."""
 
+_STEADY: Final = Draw(
+    "Multi-Paxos, steady",
+    operations=8,
+    system="multipaxos",
+    faults="partition",
+    options=(("leaders", "steady"),),
+)
+"""Links that are cut for long, and clients that stay until they are sent elsewhere."""
+
 VALUES: Final = (
     Mutant(
         "leader-any-vote",
@@ -486,6 +495,32 @@ ELECTIONS: Final = (
         "multipaxos 5",
         (Patch(_ELECTION, "            state.send((heir,), Handover(ballot))\n", ""),),
         schedule=f"{_PATTERNS}test_a_leader_that_takes_leave_is_replaced_within_round_trips",
+    ),
+    Mutant(
+        "nowhere-unsaid",
+        "a replica that hears nobody who leads keeps its clients",
+        "multipaxos 5",
+        (
+            Patch(
+                _FORWARDING,
+                "return self._lost_since is not None and state.now > self._lost_since + _ELECTION * state.unit",
+                "return False",
+            ),
+        ),
+        draw=_STEADY,
+    ),
+    Mutant(
+        "lone-leader-keeps-clients",
+        "a leader that has lost its quorum keeps its clients",
+        "multipaxos 5",
+        (
+            Patch(
+                _FORWARDING,
+                "        if self._election.is_led:\n",
+                "        if self._leading.reign is not None or self._election.is_led:\n",
+            ),
+        ),
+        schedule=f"{_CORE}test_commands_get_nowhere_at_a_leader_that_has_long_lost_its_quorum",
     ),
     Mutant(
         "retired-leader-happy",
