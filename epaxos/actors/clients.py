@@ -43,6 +43,9 @@ is told again: a fraction of a try, for one that hears nothing asks elsewhere, w
 TOLD_AT_A_TIME: Final = 1000
 """Frames whose clients are told so in one go."""
 
+MOST_PARTS: Final = 1000
+"""Frames in one message of a client at most: a round takes all of it."""
+
 _REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
 
 _SMALL: Final = 64 * 1024
@@ -148,23 +151,35 @@ class Clients:
             return inf
         return self.company.due(len(self._queue), self._queued, self._queue[0][2], alone=alone)
 
-    def open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
-        """Take one frame from the clients' socket; a question for the status is handed back."""
-        try:
-            return self._open(identity, parts, now)
-        except CommandError as error:
-            self._stats.error("refused")
-            self._log_once("refused", str(error), parts[0])
-        except FrameError as error:
-            self._stats.error(error.kind)
-            self._log_once(error.kind, str(error), parts[0])
-            self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
-        return None
+    def open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> list[StatusRequest]:
+        """Take a message from the clients' socket, of one frame or several; questions for the status are handed back.
 
-    def _open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> StatusRequest | None:
-        if len(parts) != 1:
-            raise FrameError("malformed", f"message of {len(parts)} parts; one is expected")
-        frame = open_frame(parts[0].buffer, self._config.fingerprint, self._config.max_frame)
+        The frames of a message have no more to do with one another than if each had come by itself.
+        """
+        if len(parts) > MOST_PARTS:
+            text = f"message of {len(parts)} frames; at most {MOST_PARTS} are allowed"
+            self._stats.error("malformed")
+            self._log_once("malformed", text, parts[0])
+            self._send(identity, Kind.REFUSED, (0, 0, 0, -1, text))
+            return []
+        questions = []
+        for part in parts:
+            try:
+                question = self._open(identity, part, now)
+            except CommandError as error:
+                self._stats.error("refused")
+                self._log_once("refused", str(error), part)
+            except FrameError as error:
+                self._stats.error(error.kind)
+                self._log_once(error.kind, str(error), part)
+                self._send(identity, Kind.REFUSED, (0, 0, 0, -1, str(error)))
+            else:
+                if question is not None:
+                    questions.append(question)
+        return questions
+
+    def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | None:
+        frame = open_frame(part.buffer, self._config.fingerprint, self._config.max_frame)
         if frame.kind == _REQUEST:
             self._request(identity, decode_batch(frame.body), len(frame.body), now)
             return None

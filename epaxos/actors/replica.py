@@ -321,8 +321,7 @@ class Replica(pykka.ThreadingActor):
         """Tell clients to go elsewhere; of peers nothing is taken."""
         now = time.monotonic()
         for identity, parts in round_.clients:
-            question = self._clients.open(identity, parts, now)
-            if question is not None:
+            for question in self._clients.open(identity, parts, now):
                 self._answer_status(question)
 
     def _on_round(self, round_: Round) -> None:
@@ -332,7 +331,7 @@ class Replica(pykka.ThreadingActor):
         questions = [
             question
             for identity, parts in round_.clients
-            if (question := self._clients.open(identity, parts, began)) is not None
+            for question in self._clients.open(identity, parts, began)
         ]
         if not self._is_current:
             self._come_up(began)

@@ -9,6 +9,7 @@ event descriptors. Those are edge-triggered, so a socket's event flag is looked 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -31,6 +32,10 @@ _POLLIN: Final = int(zmq.POLLIN)
 
 _ROUND: Final = 64
 """Frames taken from one socket before the next one has its turn."""
+
+_MESSAGE_BYTES: Final = 256 * 1024
+_MESSAGE_FRAMES: Final = 64
+"""Bytes and frames that leave at once: what is more would keep the replica from beginning with the first."""
 
 _STATUS_RETRY: Final = 0.5
 """Seconds after which a status request without answer is asked again."""
@@ -67,6 +72,7 @@ class Links:
         self._max_frame = max_frame
         self._routes = [b"%d" % number for number in range(connections)] if connections > 1 else []
         self._ids = count(1)
+        self._leaving: defaultdict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         questions = [Question(replica.host, replica.client_port) for replica in replicas]
         addresses = [found and found.address for found in at_once(find, questions, _NAME_PATIENCE)]
@@ -100,15 +106,26 @@ class Links:
         return socket
 
     def send(self, link: int, frame: bytes, client: int = 0) -> None:
-        """Send a frame to a replica, on the connection of its client of that number."""
-        socket, routes = self._sockets[link], self._routes
-        if routes:
-            socket.send_multipart((routes[client % len(routes)], frame))
-        else:
-            socket.send(frame)
+        """Send a frame to a replica, on the connection of its client of that number, at the latest with `wait`.
+
+        Frames for one connection leave together, as those of a program with many callers do: a message costs either end
+        more than a part of it.
+        """
+        routes = self._routes
+        leaving = self._leaving[link, routes[client % len(routes)] if routes else b""]
+        leaving.append(frame)
+        if len(leaving) * len(frame) >= _MESSAGE_BYTES or len(leaving) >= _MESSAGE_FRAMES:
+            self._flush()
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, defaultdict(list)
+        for (link, route), frames in leaving.items():
+            self._sockets[link].send_multipart((route, *frames) if route else frames)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a frame has arrived, at most so long."""
+        if self._leaving:
+            self._flush()
         if seconds > 0 and not any(map(_has_frame, self._sockets)):
             select(self._descriptors, (), (), seconds)
 

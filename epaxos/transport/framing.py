@@ -7,6 +7,8 @@
          4    8  fingerprint of the cluster; 0 from a client that does not know it
         12    4  CRC-32 of the first 12 bytes and the body
 
+A message of ZeroMQ is a frame; one from a client may hold several, which are taken each by itself.
+
 The checksum is what lets a mutated frame be told from a meant one, so that a flipped bit becomes a counted
 drop and never a different command or promise. It is no protection against an adversary.
 """

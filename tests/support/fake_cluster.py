@@ -80,8 +80,9 @@ class FakeCluster(threading.Thread):
             poller.register(router, zmq.POLLIN)
         while not self._stopping.is_set():
             for router, _ in poller.poll(2):
-                identity, frame = router.recv_multipart()
-                self._take(self._sockets.index(router), identity, frame)
+                identity, *frames = router.recv_multipart()
+                for frame in frames:
+                    self._take(self._sockets.index(router), identity, frame)
             while self._late and self._late[0][0] <= monotonic():
                 _, replica, identity, frame = self._late.pop(0)
                 self._sockets[replica].send_multipart((identity, frame))

@@ -91,8 +91,9 @@ class StubReplica(threading.Thread):
                 _, sender, answer = self._late.pop(0)
                 self._router.send_multipart((sender, answer))
             if self._router in events:
-                sender, frame = self._router.recv_multipart()
-                self._take(sender, frame)
+                sender, *frames = self._router.recv_multipart()
+                for frame in frames:
+                    self._take(sender, frame)
         self._context.destroy(linger=0)
 
     def stop(self) -> None:

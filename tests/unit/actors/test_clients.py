@@ -11,7 +11,7 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors.clients import PATIENCE, TOLD_AT_A_TIME, Clients, StatusRequest
+from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, Clients, StatusRequest
 from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
@@ -53,7 +53,8 @@ class Front:
         self.sent.append((identity, opened.kind, msgpack.unpackb(opened.body)))
 
     def take(self, kind: int, body: bytes, identity: bytes = b"one") -> StatusRequest | None:
-        return self.clients.open(identity, [zmq.Frame(seal(kind, self.config.fingerprint, body))], 0.0)
+        questions = self.clients.open(identity, [zmq.Frame(seal(kind, self.config.fingerprint, body))], 0.0)
+        return questions[0] if questions else None
 
     def request(self, first: int, count: int = 1, client: int = 7, identity: bytes = b"one") -> None:
         """A frame of writes."""
@@ -83,6 +84,19 @@ def test_request_is_proposed_and_answered() -> None:
     assert front.sent == [(b"one", Kind.REPLY, [[7], [1], [3], DONE * 3, None])]
     assert front.clients.waiting == 0
     assert front.stats.execution_latency.sum == 3.0  # one second each
+
+
+def test_the_frames_of_a_message_are_taken_each_by_itself() -> None:
+    front = Front()
+    good = [encode_batch(client, 1, 1, b"\x02", [b"key"], [b"value"]) for client in (7, 8)]
+    bodies = [(Kind.REQUEST, good[0]), (Kind.REQUEST, b"\xc1"), (Kind.STATUS, msgpack.packb((42, {})))]
+    parts = [seal(kind, front.config.fingerprint, body) for kind, body in [*bodies, (Kind.REQUEST, good[1])]]
+    assert front.clients.open(b"one", list(map(zmq.Frame, parts)), 0.0) == [StatusRequest(b"one", 42, {})]
+    assert [kind for _, kind, _ in front.sent] == [Kind.REFUSED]
+    assert front.clients.waiting == 2
+    front.execute(1)
+    front.execute(1, client=8)
+    assert [fields[0] for _, kind, fields in front.sent if kind == Kind.REPLY] == [[7], [8]]
 
 
 def test_what_nobody_waits_for_here_is_not_answered() -> None:
@@ -316,7 +330,7 @@ def test_refused_command_is_named_and_nothing_of_its_frame_is_taken(
 @pytest.mark.parametrize(
     ("parts", "kind"),
     [
-        ([b"", b""], "malformed"),
+        ([seal(Kind.REQUEST, 0, b"")] * (MOST_PARTS + 1), "malformed"),
         ([b"EP"], "malformed"),
         ([seal(Kind.REQUEST, 0, b"\xc1")], "malformed"),
         ([seal(Kind.STATUS, 0, b"\xc1")], "malformed"),
@@ -331,7 +345,7 @@ def test_refused_command_is_named_and_nothing_of_its_frame_is_taken(
 )
 def test_bad_frame_is_counted_and_answered_with_the_reason(parts: list[bytes], kind: str) -> None:
     front = Front(max_frame=16_384)
-    assert front.clients.open(b"one", list(map(zmq.Frame, parts)), 0.0) is None
+    assert not front.clients.open(b"one", list(map(zmq.Frame, parts)), 0.0)
     [(identity, answer, (*numbers, text))] = front.sent
     assert (identity, answer, numbers) == (b"one", Kind.REFUSED, [0, 0, 0, -1])
     assert text
@@ -366,7 +380,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
     for number in range(500):
         hostile = forge.client_frame()
         expected.update(hostile.kinds)
-        assert front.clients.open(b"one", list(map(zmq.Frame, hostile.parts)), 0.0) is None
+        assert not front.clients.open(b"one", list(map(zmq.Frame, hostile.parts)), 0.0)
         assert len(front.sent) == number + 1
     assert {kind for _, kind, _ in front.sent} == {Kind.REFUSED}
     assert +Counter(front.stats.errors) == expected

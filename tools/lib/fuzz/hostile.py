@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from epaxos.actors.clients import MOST_PARTS
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.protocol.ids import Row
@@ -247,8 +248,9 @@ class Forge:
         return Hostile((self._any_good(others),), ("unknown",))
 
     def _multipart(self, kinds: list[Kind]) -> Hostile:
-        """A message of no content, of two parts or of three; each part may be in order by itself."""
-        parts = [self._any_good(kinds) for _ in range(self._random.choice((0, 2, 3)))]
+        """A message of no content, or of too many parts; each part may be in order by itself."""
+        some = (0, 2, 3) if Kind.PEER in kinds else (0, MOST_PARTS + 1)
+        parts = [self._any_good(kinds)] * self._random.choice(some)
         return Hostile(tuple(parts or [b""]), ("malformed",))
 
     # -- the clients' socket: good frames around bad bodies ------------------------------------------------
