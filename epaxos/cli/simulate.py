@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
@@ -20,8 +21,7 @@ from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.simulation.failure.explain import explain, explain_seed, headline, replay_command, version
 from epaxos.simulation.failure.trace import Trace, run_traced
 from epaxos.simulation.plan.options import FAULTS, LARGEST, MIXES, SMALLEST, Overrides
-from epaxos.simulation.plan.plan import draw_plan
-from epaxos.simulation.run import Run, kind_of
+from epaxos.simulation.run import kind_of
 from epaxos.simulation.sweep.bar import ProgressBar
 from epaxos.simulation.sweep.report import as_json, describe_outcome, describe_summary, missed
 from epaxos.simulation.sweep.sweep import Failure, Summary, sweep
@@ -33,7 +33,7 @@ FRESH: Final = 10**9
 MOST_EXPLAINED: Final = 3
 """How many failures of a sweep are minimised, of as many kinds: one of a kind says what the others would."""
 
-_OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "jobs")
+_OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "groups", "jobs")
 """Options that a run over a table has no use for."""
 
 EXPLAIN_LIMIT: Final = 1200.0
@@ -99,6 +99,12 @@ def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> 
 @click.option(
     "--operations", type=click.IntRange(1), metavar="N", help="How many commands of clients instead."
 )
+@click.option(
+    "--groups",
+    type=click.IntRange(2, 4),
+    metavar="N",
+    help="Several clusters as one store (docs/groups.md), of either protocol, with clients over all of them.",
+)
 @click.option("--mix", type=click.Choice(MIXES), help="Which operations clients prefer instead.")
 @click.option("--trace", is_flag=True, help="Print every message of the seed, and what else happens.")
 @click.option(
@@ -139,6 +145,9 @@ def simulate(
     One seed is run with all its options printed, and what it exercised; several are run on all cores. A failure is
     printed with the command that replays it and the path of events in a smaller run that fails the same way.
 
+    With --groups several clusters are one store, on one schedule, and their clients may die; the seed draws the
+    protocol and size of each. Of these no smaller run is looked for.
+
     With --topology no seeds are run: the same cluster, over a table of round-trip times and without faults, tells the
     latencies that each site would see, beside the best that the table allows.
 
@@ -170,7 +179,17 @@ def simulate(
     for name, value in load.items():
         if value is not None:
             raise click.UsageError(f"--{name} is about a run over a table: say which with --topology FILE")
-    overrides = Overrides(given.pop("replicas"), given.pop("faults"), operations, protocol, given.pop("mix"))
+    overrides = Overrides(
+        given.pop("replicas"),
+        given.pop("faults"),
+        operations,
+        protocol,
+        given.pop("mix"),
+        given.pop("groups"),
+    )
+    _refuse_together(
+        bool(overrides.groups) and (trace or overrides.mix is not None), "--groups and --trace or --mix"
+    )
     duration = given.pop("duration")
     many = seeds is not None or duration is not None
     _refuse_together(many and seed is not None, "--seed N and a sweep (--seeds, --duration)")
@@ -201,6 +220,12 @@ def _exit_code(summary: Summary, overrides: Overrides) -> int:
     return Exit.FAILED if missed(summary, overrides) else Exit.DONE
 
 
+def _system_of(overrides: Overrides) -> Any:
+    """What is run: a module with `draw_plan` and `run_seed`."""
+    name = "epaxos.simulation.sweep.sweep" if overrides.groups is None else "epaxos.simulation.groups.run"
+    return importlib.import_module(name)
+
+
 # -- one seed ------------------------------------------------------------------------------------------------
 
 
@@ -216,18 +241,21 @@ def _simulate_one(
 ) -> Summary:
     """Run a seed in this process, where a debugger can follow it. What it is comes first, should it never end."""
     say = partial(click.echo, err=json_file == STDOUT)
-    plan = draw_plan(seed, overrides)
-    say(f"seed {seed} of {version()}\n{plan.options.describe()}")
+    system = _system_of(overrides)
+    plan = system.draw_plan(seed, overrides)
+    say(
+        f"seed {seed} of {version()}\n{plan.options.describe() if overrides.groups is None else plan.describe()}"
+    )
     observer = Trace(lambda entry: say(str(entry)), everything=everything)
     summary = Summary()
     began, cpu = monotonic(), process_time()
-    outcome = run_traced(plan, observer) if trace else Run(plan).execute()
+    outcome = run_traced(plan, observer) if trace else system.run_seed(seed, overrides)
     summary.add_outcome(outcome)
     summary.seconds, summary.cpu = monotonic() - began, process_time() - cpu
     say(describe_outcome(outcome))
     for failure in summary.failures:
         say("\n" + headline(failure, overrides))
-        if minimise:
+        if minimise and overrides.groups is None:
             say(explain(plan, outcome, everything=everything))
     return summary
 
@@ -251,15 +279,16 @@ def _simulate_many(
     errors = Console(stderr=True, highlight=False, force_terminal=progress or None)
     shown = errors.is_terminal if progress is None else progress
     say(f"seeds from {seeds.start} on, of {version()}")
+    run = None if overrides.groups is None else _system_of(overrides).run_seed
     with ProgressBar(errors, len(seeds), duration) if shown else nullcontext() as bar:
-        summary = sweep(seeds, overrides, jobs, duration, bar.update if bar is not None else None)
+        summary = sweep(seeds, overrides, jobs, duration, bar.update if bar is not None else None, run)
     say(describe_summary(summary, overrides))
     firsts, others = _first_of_each_kind(summary.failures)
     for failure in firsts:
         say("\n" + headline(failure, overrides))
     for failure in others:
         say(f"seed {failure.seed} fails like one of these: {replay_command(failure.seed, overrides)}")
-    if minimise and not summary.interrupted:
+    if minimise and not summary.interrupted and overrides.groups is None:
         seeds_of_interest = [failure.seed for failure in firsts if failure.replays][:MOST_EXPLAINED]
         _explain(seeds_of_interest, overrides, jobs or cores(), say, everything=everything)
     return summary

@@ -216,7 +216,7 @@ class AsyncDrive:
     async def _ask(self, step: Step, pace: Pace) -> Answer:
         client = self._clients[step.group]
         try:
-            left = pace.left(self._until, client.timeout)
-            return Answer(*await client.execute(command_of(self._driven, step), timeout=left))
+            within = pace.within(self._until - monotonic(), client.timeout)
+            return Answer(*await client.execute(command_of(self._driven, step), timeout=within))
         except ClientError as error:
             return answer_to(self, step, error)

@@ -10,7 +10,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import count
-from random import SystemRandom
+from random import Random, SystemRandom
 from threading import Lock
 from time import monotonic
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar, cast
@@ -49,8 +49,8 @@ _DOUBLINGS: Final = 3
 class Coordinator:
     """A name for transactions, and the generation in which it began at each group, once and for all."""
 
-    def __init__(self) -> None:
-        self.id = RANDOM.getrandbits(64)
+    def __init__(self, chance: Random) -> None:
+        self.id = chance.getrandbits(64)
         self.began: dict[bytes, int] = {}
         self.number = 0
 
@@ -86,9 +86,17 @@ class Recorded(NamedTuple):
 
 
 class GroupCalls(Uncopied):
-    """What the clients of several groups have in common."""
+    """What the clients of several groups have in common; `now` gives the time, in seconds."""
 
-    def __init__(self, groups: str | Groups, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        groups: str | Groups,
+        timeout: float = TIMEOUT,
+        now: Callable[[], float] = monotonic,
+        chance: Random = RANDOM,
+    ) -> None:
+        self._now = now
+        self._chance = chance
         self._groups = load_groups(groups) if isinstance(groups, str) else groups
         self._timeout = check_timeout(timeout)
         self._clients: Mapping[bytes, Any] = {}
@@ -96,7 +104,7 @@ class GroupCalls(Uncopied):
         self._is_closed = False
         self._slow = 0.0
         self._lock = Lock()
-        self._coordinator = Coordinator()
+        self._coordinator = Coordinator(self._chance)
         self._same: set[bytes] = set()
 
     def __repr__(self) -> str:
@@ -164,7 +172,7 @@ class GroupCalls(Uncopied):
         """
         if self._is_closed or os.getpid() != self._process:
             raise never_began(CLOSED if self._is_closed else FORKED)
-        return monotonic() + (self._timeout if timeout is None else check_timeout(timeout))
+        return self._now() + (self._timeout if timeout is None else check_timeout(timeout))
 
     def _client_of(self, operation: Op) -> Any:
         if operation.operation in KEYLESS:
@@ -231,7 +239,7 @@ class GroupCalls(Uncopied):
         yield from self._compare(self._clients, until)
         found: dict[bytes, Recorded] = {}
         for name, client in self._clients.items():
-            status = yield client.status(transactions=True, timeout=max(until - monotonic(), LEAST))
+            status = yield client.status(transactions=True, timeout=max(until - self._now(), LEAST))
             for record, committed, groups, locked in status.others["transactions"]:
                 one = found.get(record) or Recorded(record, committed, dict(groups), {})
                 known = one.committed if committed is None else committed
@@ -260,10 +268,10 @@ class GroupCalls(Uncopied):
                 )
             mine = self._groups.told_to(name.decode())
             client = self._clients[name]
-            found = yield client.execute(Op.get(MAP), timeout=max(until - monotonic(), LEAST))
+            found = yield client.execute(Op.get(MAP), timeout=max(until - self._now(), LEAST))
             if found is None:
                 put = Op.cas(MAP, None, mine)
-                found = (yield client.execute(put, timeout=max(until - monotonic(), LEAST))).current
+                found = (yield client.execute(put, timeout=max(until - self._now(), LEAST))).current
             if found != mine:
                 raise Refused(self._groups.difference(name.decode(), found))
             self._same.add(name)
@@ -272,21 +280,21 @@ class GroupCalls(Uncopied):
         """What a call returns, once the locks that it meets are gone."""
         patient = True
         while True:
-            began = monotonic()
+            began = self._now()
             try:
                 return (yield call(max(until - began, LEAST)))
             except Locked as locked:
-                if monotonic() >= until:
+                if self._now() >= until:
                     raise
-                self._slow = monotonic() - began
+                self._slow = self._now() - began
                 yield from self._pass(locked, until, patient=patient)
                 patient = False
 
     def _pass(self, lock: Locked, until: float, *, patient: bool) -> Flow[None]:
         """Wait for a lock to go, as long as a consensus takes that is under way, or end its transaction."""
         if patient:
-            rest = max(_PATIENCE, 2 * self._slow) * RANDOM.uniform(0.1, 1.0)
-            yield self._rest(min(rest, max(until - monotonic(), 0.0)))
+            rest = max(_PATIENCE, 2 * self._slow) * self._chance.uniform(0.1, 1.0)
+            yield self._rest(min(rest, max(until - self._now(), 0.0)))
             return
         yield from self._compare(lock.groups, until)
         yield self._drive(Transaction(lock.record, lock.groups), until).wait(until)
@@ -294,18 +302,18 @@ class GroupCalls(Uncopied):
     def _bulk_of(self, name: bytes, operations: list[Op], until: float) -> Flow[list[Result]]:
         """The commands of one group; those that met a lock are sent again, once it has gone."""
         client = self._clients[name]
-        results: list[Result] = yield client.bulk(operations, timeout=max(until - monotonic(), LEAST))
+        results: list[Result] = yield client.bulk(operations, timeout=max(until - self._now(), LEAST))
         patient = True
         while True:
             locked = [place for place, result in enumerate(results) if isinstance(result.error, Locked)]
-            if not locked or monotonic() >= until:
+            if not locked or self._now() >= until:
                 return results
             error = results[locked[0]].error
             assert isinstance(error, Locked)
             yield from self._pass(error, until, patient=patient)
             patient = False
             again = yield client.bulk(
-                [operations[place] for place in locked], timeout=max(until - monotonic(), LEAST)
+                [operations[place] for place in locked], timeout=max(until - self._now(), LEAST)
             )
             for place, result in zip(locked, again, strict=True):
                 results[place] = result
@@ -318,11 +326,11 @@ class GroupCalls(Uncopied):
             kinds, keys, arguments = as_columns([listed[place] for place in its])
             parts[name] = kinds, keys, arguments or [None] * len(keys)
         for failed in count():
-            began = monotonic()
+            began = self._now()
             driven = yield from self._begin(parts, until)
             drive = self._drive(driven, until)
             fate = yield drive.fate(until)
-            self._slow = monotonic() - began
+            self._slow = self._now() - began
             if fate is Fate.COMMITTED and len(driven.answers) == len(parts):
                 return _joined(listed, places, driven.answers)
             if fate is not Fate.ABORTED:
@@ -330,14 +338,14 @@ class GroupCalls(Uncopied):
             if drive.refused is not None:
                 raise drive.refused
             lock = self._judge(driven, listed, places)
-            if monotonic() >= until:
+            if self._now() >= until:
                 raise lock or Busy(
                     "multi changed nothing: others ended it before all groups had voted, each time"
                 )
             if lock is not None and failed % 2:
                 yield from self._pass(lock, until, patient=False)
-            rest = min(2 * self._slow * 2 ** min(failed, _DOUBLINGS), _LONGEST_REST) * RANDOM.random()
-            yield self._rest(min(rest, max(until - monotonic(), 0.0)))
+            rest = min(2 * self._slow * 2 ** min(failed, _DOUBLINGS), _LONGEST_REST) * self._chance.random()
+            yield self._rest(min(rest, max(until - self._now(), 0.0)))
         raise AssertionError("counting has no end")
 
     def _begin(self, parts: Mapping[bytes, Columns], until: float) -> Flow[Transaction]:
@@ -346,17 +354,22 @@ class GroupCalls(Uncopied):
             if (
                 self._coordinator.number >= _ENOUGH
             ):  # a group knows which numbers named it, and they have gaps
-                self._coordinator = Coordinator()
+                self._coordinator = Coordinator(self._chance)
             coordinator = self._coordinator
             coordinator.number += 1
             number = coordinator.number
         for name in parts:
             if name not in coordinator.began:
-                status = yield self._clients[name].status(timeout=max(until - monotonic(), LEAST))
+                status = yield self._clients[name].status(timeout=max(until - self._now(), LEAST))
                 with self._lock:
                     coordinator.began.setdefault(name, status.generation)
         groups = {name: coordinator.began[name] for name in parts}
         return Transaction(record_key(coordinator.id, number), groups, parts)
+
+    def _renew(self) -> None:
+        """Take another name: a session under this one may have ended somewhere."""
+        with self._lock:
+            self._coordinator = Coordinator(self._chance)
 
     def _judge(self, driven: Transaction, listed: Sequence[Op], places: Places) -> Locked | None:
         """Which lock a transaction met that was aborted, None if it was ended by others, or begun too late.
@@ -375,13 +388,11 @@ class GroupCalls(Uncopied):
                 raise OperationFailed(
                     "multi failed and changed nothing: what it returns is longer than a group allows"
                 )
-        with self._lock:
-            self._coordinator = Coordinator()  # its session may have ended somewhere
+        self._renew()
         return None
 
     def _raise_unknown(self, fate: Fate | None) -> NoReturn:
-        with self._lock:
-            self._coordinator = Coordinator()  # a session of this one may have ended
+        self._renew()
         if fate is None:
             raise NoAnswer(
                 "multi has not the votes of all groups in time; it is executed whole, or not at all"

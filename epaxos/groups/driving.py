@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from random import SystemRandom
+from random import Random, SystemRandom
 from threading import Condition
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -100,8 +100,8 @@ class Drive:
     def _ask(self, step: Step, pace: Pace) -> Answer:
         client = self._clients[step.group]
         try:
-            left = pace.left(self._until, client.timeout)
-            return Answer(*client.execute(command_of(self._driven, step), timeout=left))
+            within = pace.within(self._until - monotonic(), client.timeout)
+            return Answer(*client.execute(command_of(self._driven, step), timeout=within))
         except ClientError as error:
             return answer_to(self, step, error)
 
@@ -109,8 +109,9 @@ class Drive:
 class Pace:
     """When a command without an answer is sent again."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Random = _RANDOM) -> None:
         self._rest = _FIRST_REST
+        self._chance = chance
 
     def again(self, step: Step, answer: Answer, steps: Sequence[Step]) -> bool:
         """Whether what follows is that the same group is asked, since it has not answered."""
@@ -119,11 +120,11 @@ class Pace:
     def rest(self) -> float:
         """Seconds to wait before that; longer each time."""
         rest, self._rest = self._rest, min(self._rest * 2, _LONGEST_REST)
-        return rest * _RANDOM.uniform(0.5, 1.0)
+        return rest * self._chance.uniform(0.5, 1.0)
 
-    def left(self, until: float, most: float) -> float:
-        """How long a command may take now, in seconds."""
-        return min(max(until - monotonic(), _FIRST_REST), most)
+    def within(self, left: float, most: float) -> float:
+        """How long a command may take if so much time is left, in seconds."""
+        return min(max(left, _FIRST_REST), most)
 
 
 class _Refused(Protocol):

@@ -130,8 +130,46 @@ LED: Final[dict[str, tuple[str, ...]]] = {
 """What of a protocol with a leader must be met instead of what EPaxos alone has."""
 
 
+ACROSS: Final[dict[str, tuple[str, ...]]] = {
+    "calls": (
+        "command done",
+        "command: no answer",
+        "multi of one group done",
+        "multi across groups done",
+        "multi across groups: a condition failed",
+        "multi across groups: locked",
+        "multi across groups: no answer",
+        "multi across groups: untold",
+    ),
+    "transactions": (
+        "lock waited for",
+        "transaction of somebody else ended",
+        "coordinator renewed",
+        "answer of a transaction not kept",
+        "caller died",
+        "caller died in a call",
+        "record ended by an operator",
+        "history: linearizable",
+    ),
+    "replicas": (
+        "replica restarted",
+        "replica restarted from a checkpoint",
+        "replica dead for good",
+        "replica back without its disk",
+        "adopted a checkpoint",
+        "collection executed",
+        "session ended before its client",
+        "client's message lost",
+        "duplicate command executed once",
+    ),
+}
+"""What seeds of groups must meet (`simulation.groups`)."""
+
+
 def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
-    """All that a large number of seeds of a protocol must meet."""
+    """All that a large number of seeds of a protocol must meet, or of groups of clusters."""
+    if protocol == "groups":
+        return ACROSS
     if protocol == EPAXOS.name:
         return GROUPS
     common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients")}

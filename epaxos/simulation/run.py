@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
@@ -32,6 +32,7 @@ from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
 from epaxos.simulation.world.replica import LIMITS, MakeCore
+from epaxos.simulation.world.schedule import Schedule
 
 MOST_ACTIONS = 1_000_000
 """How many actions a run may take after the faults, and a hundredth of it more for each command."""
@@ -75,7 +76,7 @@ def kind_of(verdict: Verdict, text: str) -> str:
     return text.partition(":")[0]
 
 
-class _Finding(NamedTuple):
+class Finding(NamedTuple):
     """What was found, as in `Outcome`."""
 
     verdict: Verdict = Verdict.CLEAN
@@ -84,25 +85,97 @@ class _Finding(NamedTuple):
     calls: tuple[tuple[int, int], ...] = ()
 
 
+class Checked:
+    """A cluster with all who check it; `extra` observers see what they see, before them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        extra: Sequence[Observer] = (),
+        make_core: MakeCore | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        rows = plan.options.rows
+        contents = Contents()
+        self.options = plan.options
+        self.coverage = Coverage()
+        rates = [fault.rate for fault in plan.faults if isinstance(fault, Drift)]
+        fastest = max([1 + plan.options.skew, *rates])
+        self.results = Results(contents, LIMITS.value, LIMITS.window, fastest, tight=plan.options.kept < MANY)
+        own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
+        decisions = Decisions(plan.options.quorums, contents, rows)
+        checkers = [*own, decisions, ExecutionOrder(rows, contents), self.results]
+        self.cluster = Cluster(plan, Observers([*extra, self.coverage, *checkers]), make_core, schedule)
+        self.results.now = lambda: self.cluster.schedule.now
+
+    @property
+    def settled(self) -> bool:
+        """Whether all replicas have done all that was asked for."""
+        living = self.cluster.living
+        return settled(living) and not any(replica.overdue for replica in living)
+
+    def check_end(self) -> None:
+        """See that replicas hold what they should, and that clients were told so, once all has settled.
+
+        Raises:
+            ViolationError: they do not.
+        """
+        results = self.results
+        check_same_state(
+            self.cluster.living, results.state, results.transactions.records, results.executed_numbers
+        )
+        check_witness(results.witness, results.calls)
+
+    def bound(self) -> float:
+        """How long everything may take after the faults, in seconds.
+
+        A recovery, or an election, backs off to 32 times its time-out, more for those who come last, and may have to
+        try again. A client has its script to go through, and finds living replicas by time-outs.
+        """
+        options = self.options
+        recovery = 500 * max(options.patience, 10 * options.calm_delay)
+        if not options.kind.owned:
+            recovery += 500 * options.beacon  # by which replicas see that nobody leads
+        frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
+        return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
+
+    def count(self) -> Counter[str]:
+        """What was exercised."""
+        for replica in self.cluster.replicas:
+            if replica.alive:
+                replica.count()
+            self.coverage.add_replica(replica)
+        return self.coverage.marks
+
+
+def finding_of(execute: Callable[[], None]) -> Finding:
+    """What running to the end, or to the first thing that is wrong, comes to.
+
+    Raises:
+        OSError: an observer's.
+    """
+    try:
+        execute()
+    except ViolationError as error:
+        return Finding(Verdict.SAFETY, str(error), error.places, error.calls)
+    except InvariantError as error:
+        return Finding(Verdict.SAFETY, f"{CORE_STOPS}: {error}")
+    except NoProgressError as error:
+        return Finding(Verdict.LIVENESS, str(error), error.places, error.calls)
+    except OSError:  # nothing here does input or output but an observer, whose reader may have gone
+        raise
+    except Exception:  # noqa: BLE001 - whatever a core raises is a finding, and the next seed must run
+        return Finding(Verdict.CRASH, traceback.format_exc())
+    return Finding()
+
+
 class Run:
     """One run of a plan; `extra` observers see what the checkers see, before them."""
 
     def __init__(self, plan: Plan, extra: Sequence[Observer] = (), make_core: MakeCore | None = None) -> None:
-        rows = plan.options.rows
-        contents = Contents()
         self._options = plan.options
-        self._coverage = Coverage()
-        self._decisions = Decisions(plan.options.quorums, contents, rows)
-        self._order = ExecutionOrder(rows, contents)
-        rates = [fault.rate for fault in plan.faults if isinstance(fault, Drift)]
-        fastest = max([1 + plan.options.skew, *rates])
-        self._results = Results(
-            contents, LIMITS.value, LIMITS.window, fastest, tight=plan.options.kept < MANY
-        )
-        own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
-        checkers = [*own, self._decisions, self._order, self._results]
-        self.cluster = Cluster(plan, Observers([*extra, self._coverage, *checkers]), make_core)
-        self._results.now = lambda: self.cluster.schedule.now
+        self._checked = Checked(plan, extra, make_core)
+        self.cluster = self._checked.cluster
 
     def execute(self) -> Outcome:
         """Run to the end, or to the first thing that is wrong.
@@ -110,20 +183,7 @@ class Run:
         Raises:
             OSError: an observer's.
         """
-        try:
-            self._execute()
-            finding = _Finding()
-        except ViolationError as error:
-            finding = _Finding(Verdict.SAFETY, str(error), error.places, error.calls)
-        except InvariantError as error:
-            finding = _Finding(Verdict.SAFETY, f"{CORE_STOPS}: {error}")
-        except NoProgressError as error:
-            finding = _Finding(Verdict.LIVENESS, str(error), error.places, error.calls)
-        except OSError:  # nothing here does input or output but an observer, whose reader may have gone
-            raise
-        except Exception:  # noqa: BLE001 - whatever a core raises is a finding, and the next seed must run
-            finding = _Finding(Verdict.CRASH, traceback.format_exc())
-        return self._outcome(finding)
+        return self._outcome(finding_of(self._execute))
 
     def _execute(self) -> None:
         schedule = self.cluster.schedule
@@ -132,11 +192,7 @@ class Run:
             pass
         self.cluster.calm()
         self._settle()
-        results = self._results
-        check_same_state(
-            self.cluster.living, results.state, results.transactions.records, results.executed_numbers
-        )
-        check_witness(self._results.witness, self._results.calls)
+        self._checked.check_end()
         if self._options.scale == "small" and self._options.mix not in (TIMED, TRANSACTIONS):
             self._search()
         else:
@@ -144,10 +200,10 @@ class Run:
 
     def _search(self) -> None:
         """Look at the history alone too, where it is short enough for that."""
-        finding = search(self._results.calls.values(), LIMITS.value, SEARCH_BUDGET)
+        finding = search(self._checked.results.calls.values(), LIMITS.value, SEARCH_BUDGET)
         if finding.verdict is Linearizability.VIOLATION:
             raise ViolationError("linearizability", f"the history alone: {finding.text}")
-        self._coverage.noted(f"history alone: {finding.verdict.value}")
+        self._checked.coverage.noted(f"history alone: {finding.verdict.value}")
 
     def _settle(self) -> None:
         """Go on until everything has finished.
@@ -156,31 +212,14 @@ class Run:
             NoProgressError: that takes longer than the bound.
         """
         cluster, schedule = self.cluster, self.cluster.schedule
-        bound = schedule.now + self._bound()
+        bound = schedule.now + self._checked.bound()
         most_actions = schedule.actions + MOST_ACTIONS * (1 + self._options.operations // 100)
-        while not (
-            all(client.finished for client in cluster.clients)
-            and settled(cluster.living)
-            and not any(replica.overdue for replica in cluster.living)
-        ):
+        while not (all(client.finished for client in cluster.clients) and self._checked.settled):
             if schedule.now >= bound or schedule.actions >= most_actions:
                 raise self._unfinished()
             until = schedule.now + self._options.beacon
             while schedule.actions < most_actions and schedule.step(until):
                 pass
-
-    def _bound(self) -> float:
-        """How long everything may take after the faults, in seconds.
-
-        A recovery, or an election, backs off to 32 times its time-out, more for those who come last, and may have to
-        try again. A client has its script to go through, and finds living replicas by time-outs.
-        """
-        options = self._options
-        recovery = 500 * max(options.patience, 10 * options.calm_delay)
-        if not options.kind.owned:
-            recovery += 500 * options.beacon  # by which replicas see that nobody leads
-        frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
-        return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
 
     def _unfinished(self) -> NoProgressError:
         cluster = self.cluster
@@ -193,12 +232,8 @@ class Run:
         )
         return NoProgressError(text, stuck(cluster.living), calls[:10])
 
-    def _outcome(self, finding: _Finding) -> Outcome:
-        for replica in self.cluster.replicas:
-            if replica.alive:
-                replica.count()
-            self._coverage.add_replica(replica)
+    def _outcome(self, finding: Finding) -> Outcome:
+        marks = self._checked.count()
         schedule = self.cluster.schedule
-        commands = sum(call.answered is not None for call in self._results.calls.values())
-        marks = self._coverage.marks
+        commands = sum(call.answered is not None for call in self._checked.results.calls.values())
         return Outcome(self._options, *finding, marks, commands, schedule.now, schedule.actions)

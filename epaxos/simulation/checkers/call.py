@@ -8,10 +8,11 @@ from epaxos.simulation.checkers.reference import Command, Result
 class Call:
     """A command with its client (session) and request number; times are in seconds, of one clock for a history.
 
-    `answered` and `result` are None for a command without an answer, which may have executed or not.
+    `answered` and `result` are None for a command without an answer, which may have executed or not; `is_left` says
+    that its client does not wait for it any more, and has told so.
     """
 
-    __slots__ = ("answered", "client", "command", "invoked", "number", "result")
+    __slots__ = ("answered", "client", "command", "invoked", "is_left", "number", "result")
 
     def __init__(self, client: int, number: int, command: Command, invoked: float) -> None:
         self.client = client
@@ -19,6 +20,7 @@ class Call:
         self.command = command
         self.invoked = invoked
         self.answered: float | None = None
+        self.is_left = False
         self.result: Result | None = None
 
     def __str__(self) -> str:

@@ -230,4 +230,4 @@ class Results(Observer):
         """Whether a replica may say that it does not know the result, or not now."""
         if only_reads(call.command):
             return found == _UNTOLD
-        return found == _FORGOTTEN and (self._tight or call.answered is not None)
+        return found == _FORGOTTEN and (self._tight or call.is_left or call.answered is not None)

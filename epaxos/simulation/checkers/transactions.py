@@ -2,7 +2,7 @@
 
 A group is all that one cluster sees: nobody here decides anything, and clients send PREPARE, VOTE, RESOLVE and FORGET
 of a few transactions in any order. What several groups make of it is checked where there are several
-(`tests/unit/groups/test_transactions.py`).
+(`simulation.groups`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from epaxos.simulation.checkers.reference import (
 )
 from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome
 
+Told: TypeAlias = Callable[[bytes, "bool | None", Any], None]
+"""Is told of a transaction that it is prepared here (None), or whether it is committed; by its key and groups."""
+
 Claim: TypeAlias = Callable[[int, int, int], "bool | None"]
 """Takes a number of a coordinator that began in a generation: False if it was taken, None if the session has ended."""
 
@@ -35,9 +38,13 @@ class _Record:
 
 
 class Transactions:
-    """The records of a group by their keys; a key is locked where one of them names it, and is not resolved."""
+    """The records of a group by their keys; a key is locked where one of them names it, and is not resolved.
+
+    `told` is told what becomes of each.
+    """
 
     def __init__(self, longest: int, claim: Claim) -> None:
+        self.told: Told = lambda *_: None
         self.records: dict[bytes, _Record] = {}
         self._longest = longest
         self._claim = claim
@@ -57,7 +64,7 @@ class Transactions:
         if operation == Operation.VOTE:
             return self._vote(key, argument, record, room)
         if record is not None and operation == Operation.RESOLVE and record.committed is None:
-            self._resolve(state, record, *argument)
+            self._resolve(state, key, record, *argument)
         elif record is not None and operation == Operation.FORGET and record.committed is not None:
             del self.records[key]
         return int(Outcome.DONE), None
@@ -94,6 +101,7 @@ class Transactions:
         result = execute_within(dict(state), multi, self._longest, room)
         if result[0] == Outcome.DONE:
             self.records[key] = _Record(groups, keys, columns)
+            self.told(key, None, groups)
         return result
 
     def _vote(self, key: bytes, generation: int, record: _Record | None, room: int) -> Result:
@@ -102,9 +110,10 @@ class Transactions:
             return (int(Outcome.DONE), told) if size_of(told) <= room else (int(Outcome.TOO_LARGE), None)
         return int(Outcome.DONE), [False, None, []] if self._take(key, generation) else None
 
-    def _resolve(self, state: State, record: _Record, committed: bool, keys: list[bytes]) -> None:  # noqa: FBT001 - as it stands in the command
+    def _resolve(self, state: State, key: bytes, record: _Record, committed: bool, keys: list[bytes]) -> None:  # noqa: FBT001 - as it stands in the command
         if keys != record.keys:
             return
+        self.told(key, committed, record.groups)
         record.committed = committed
         if committed:
             execute_within(state, Command(Operation.MULTI, b"", record.columns), self._longest, 2**62)

@@ -61,6 +61,12 @@ class Overrides(NamedTuple):
     operations: int | None = None
     protocol: str = EPAXOS.name
     mix: str | None = None
+    groups: int | None = None
+
+    @property
+    def subject(self) -> str:
+        """Under which name it is known what seeds must exercise: that of the protocol, or "groups"."""
+        return "groups" if self.groups else self.protocol
 
     def arguments(self) -> list[str]:
         """The options of the command line that say this."""
@@ -72,7 +78,7 @@ class Overrides(NamedTuple):
     @property
     def draws_all(self) -> bool:
         """Whether everything else is left to the seed."""
-        return self._replace(protocol=EPAXOS.name) == NO_OVERRIDES
+        return self._replace(protocol=EPAXOS.name, groups=None) == NO_OVERRIDES
 
 
 NO_OVERRIDES: Final = Overrides()

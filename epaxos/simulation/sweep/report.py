@@ -19,7 +19,7 @@ def missed(summary: Summary, overrides: Overrides) -> list[str]:
     """What so many seeds must have met and have not. What the command line decides may rule anything out."""
     if not overrides.draws_all:
         return []
-    wanted = unmet(summary.marks, overrides.protocol)
+    wanted = unmet(summary.marks, overrides.subject)
     return [name for name, enough in wanted.items() if summary.seeds >= enough]
 
 
@@ -34,11 +34,11 @@ def describe_outcome(outcome: Outcome) -> str:
 
 def describe_summary(summary: Summary, overrides: Overrides) -> str:
     """What seeds came to, and what they exercised."""
-    lines = [*_exercised(summary.marks, summary.met, overrides.protocol), *_figures(summary)]
+    lines = [*_exercised(summary.marks, summary.met, overrides.subject), *_figures(summary)]
     lost = missed(summary, overrides)
     if lost:
         lines.append(f"NEVER EXERCISED, though so many seeds must: {_names(lost)}")
-    wanted = unmet(summary.marks, overrides.protocol) if overrides.draws_all else {}
+    wanted = unmet(summary.marks, overrides.subject) if overrides.draws_all else {}
     if rest := [name for name in wanted if name not in lost]:
         lines.append(f"not exercised by so few seeds: {_names(rest)}")
     return "\n".join(lines)
@@ -105,7 +105,7 @@ def as_json(summary: Summary, overrides: Overrides) -> dict[str, Any]:
         "commands_per_core_minute": summary.commands / summary.cpu * 60 if summary.cpu else None,
         "exercised": {
             mark: {"times": summary.marks[mark], "seeds": summary.met[mark]}
-            for names in grouped(summary.marks, overrides.protocol).values()
+            for names in grouped(summary.marks, overrides.subject).values()
             for mark in names
         },
         "never_exercised": missed(summary, overrides),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.checkers.call import Call
-from epaxos.simulation.checkers.reference import Command
+from epaxos.simulation.checkers.reference import Command, Result
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.plan.workload import Frame, Script
 from epaxos.simulation.world.observer import Observer
@@ -28,7 +28,7 @@ class Surroundings(NamedTuple):
     new_session: Callable[[], int]
 
 
-class _Flight:
+class Flight:
     """A frame under way: its request numbers, and how often it was sent."""
 
     __slots__ = ("commands", "first", "sent", "target")
@@ -41,6 +41,7 @@ class _Flight:
 
     @property
     def end(self) -> int:
+        """The request number after the last."""
         return self.first + len(self.commands)
 
     def begin_with(self, number: int) -> None:
@@ -65,7 +66,7 @@ class Client:
         self._target = self._random.randrange(self._options.replicas)
         self._lossy = True
         self._thinking = 0
-        self._flights: list[_Flight] = []
+        self._flights: list[Flight] = []
         self._begin_session()
 
     @property
@@ -109,16 +110,20 @@ class Client:
 
     def _ask(self, frame: Frame) -> None:
         self._thinking -= 1
-        flight = _Flight(self._next, frame.commands, self._target)
-        self._next += len(frame.commands)
+        self._take_off(frame.commands)
+
+    def _take_off(self, commands: Sequence[Command]) -> list[Call]:
+        flight = Flight(self._next, commands, self._target)
+        self._next += len(commands)
         self._flights.append(flight)
-        for number, command in enumerate(frame.commands, flight.first):
+        for number, command in enumerate(commands, flight.first):
             call = Call(self._session, number, command, self._schedule.now)
             self._open[number] = call
             self._surroundings.observer.asked(call)
         self._send(flight)
+        return [self._open[number] for number in range(flight.first, flight.end)]
 
-    def _send(self, flight: _Flight) -> None:
+    def _send(self, flight: Flight) -> None:
         flight.sent += 1
         for batch in self._batches(flight):
             self._carry(self._surroundings.replicas[flight.target].request, batch, self._on_answer)
@@ -126,7 +131,7 @@ class Client:
         timeout = self._options.client_timeout * min(2 ** (flight.sent - 1), 8)
         self._schedule.after(timeout, self._on_timeout, self._session, flight, flight.sent)
 
-    def _batches(self, flight: _Flight) -> list[Batch]:
+    def _batches(self, flight: Flight) -> list[Batch]:
         """The flight as one frame; a retry may come in two, or together with the next flight."""
         commands = list(flight.commands)
         if flight.sent > 1 and self._random.random() < self._options.regroup:
@@ -164,7 +169,7 @@ class Client:
         delay = self._options.delay * self._random.random()
         self._schedule.after(delay, receive, *arguments)
 
-    def _on_timeout(self, session: int, flight: _Flight, sent: int) -> None:
+    def _on_timeout(self, session: int, flight: Flight, sent: int) -> None:
         if session != self._session or flight not in self._flights or flight.sent != sent:
             return
         if self._lossy and self._random.random() < self._options.abandon:
@@ -217,15 +222,23 @@ class Client:
             call = self._open.pop(number, None)
             if call is None:
                 continue
+            self._told(call, answer)
             if answer[0] == Outcome.FORGOTTEN:
                 self._surroundings.observer.noted("result not kept any more")
             else:
                 call.answered, call.result = self._schedule.now, answer
                 self._surroundings.observer.answered(call, row)
+        self._land(told=Outcome.UNTOLD not in result.outcomes)
+
+    def _told(self, call: Call, answer: Result) -> None:
+        """A command has been answered; for those who wait for it."""
+
+    def _land(self, *, told: bool) -> None:
+        """Go on where frames have all their answers; what a frame that was not told all lacks is asked for anew."""
         for flight in self._flights.copy():
             missing = [number for number in range(flight.first, flight.end) if number in self._open]
             if not missing:
                 self._flights.remove(flight)
                 self._think()
-            elif Outcome.UNTOLD in result.outcomes:
+            elif not told:
                 flight.begin_with(missing[0])

@@ -19,11 +19,17 @@ from epaxos.simulation.world.striking import Stricken
 
 
 class Cluster(Stricken[Replica]):
-    """All that a plan needs to run, on a schedule of its own; nothing happens before `start`."""
+    """All that a plan needs to run, on a schedule of its own if none is given; nothing happens before `start`."""
 
-    def __init__(self, plan: Plan, observer: Observer, make_core: MakeCore | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        observer: Observer,
+        make_core: MakeCore | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
         options = plan.options
-        self.schedule = Schedule()
+        self.schedule = schedule or Schedule()
         super().__init__(observer, plan.faults, options.phase)
         self._plan = plan
         self.network = HostileNetwork(options, self.schedule, observer, self._deliver)
@@ -37,8 +43,10 @@ class Cluster(Stricken[Replica]):
         )
         self.replicas = [Replica(world, row) for row in range(options.replicas)]
         sessions = count(1)
-        surroundings = Surroundings(options, self.schedule, observer, self.replicas, lambda: next(sessions))
-        self.clients = [Client(surroundings, script) for script in plan.scripts]
+        self.surroundings = Surroundings(
+            options, self.schedule, observer, self.replicas, lambda: next(sessions)
+        )
+        self.clients = [Client(self.surroundings, script) for script in plan.scripts]
 
     @property
     def living(self) -> list[Replica]:

@@ -426,7 +426,7 @@ def resolved_twice(patch: pytest.MonkeyPatch) -> None:
 
 def test_no_schedule_splits_a_transaction_or_leaves_a_lock() -> None:
     fates: list[Fate] = []
-    for seed in range(40):
+    for seed in range(15):
         wrong, world = run(seed)
         assert wrong is None, f"seed {seed}: {wrong}"
         fates += world.told.values()

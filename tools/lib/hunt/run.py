@@ -19,6 +19,8 @@ from typing import Any, Final
 from epaxos.errors import InvariantError
 from epaxos.simulation import commit as transactions
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.groups import run as groups
+from epaxos.simulation.groups.plan import draw_plan as draw_groups
 from epaxos.simulation.plan.drawing import chain, draw_options, rivals, steady
 from epaxos.simulation.plan.fates import CHAIN, RIVALS, STEADY, Bias, Mute
 from epaxos.simulation.plan.faults import draw_faults
@@ -58,10 +60,13 @@ def hunt(task: Task) -> Found:
     return _found("CLEAN", "", tried)
 
 
-def run(seed: int, wanted: Draw) -> Outcome | registers.Outcome | transactions.Result:
+def run(seed: int, wanted: Draw) -> Outcome | groups.Outcome | registers.Outcome | transactions.Result:
     """Run a seed of the system that is wanted."""
     if wanted.system == "transactions":
         return transactions.run_seed(seed)
+    if wanted.system == "groups":
+        options: dict[str, Any] = dict(wanted.options)
+        return groups.Run(draw_groups(seed, overrides(wanted._replace(system="")), **options)).execute()
     if wanted.system == "registers":
         given: dict[str, Any] = dict(wanted.options)
         plan = draw_registers(seed, overrides(wanted._replace(system="")), **given)

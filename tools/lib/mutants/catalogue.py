@@ -60,8 +60,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 CONSEQUENCES_ONLY: Final = (
     Patch(
         "epaxos.simulation.run",
-        "checkers = [*own, self._decisions,",
-        "checkers = [self._decisions,",
+        "checkers = [*own, decisions,",
+        "checkers = [decisions,",
     ),
     Patch(
         "epaxos.simulation.checkers.decisions",

@@ -35,7 +35,8 @@ class Draw(NamedTuple):
     operations  how many commands clients ask for in all; few make a run small and quick
     faults      names of the kinds that may happen, parted by commas
     system      what is run: clusters of EPaxos, of "multipaxos", or "registers"; then `replicas` are acceptors, and
-                `options` arguments of `epaxos.simulation.registers.plan.draw_plan`; or "transactions"
+                `options` arguments of `epaxos.simulation.registers.plan.draw_plan`; "transactions", or several
+                clusters as "groups", whose protocols and sizes the seed draws
     muted       kinds of messages that many links lose for as long as the faults last
     slow        kinds of messages that take `hunt.run.SLOW` times as long as others
     times       fields of `epaxos.simulation.plan.options.Options` in mean delays of a message: with little `patience`
@@ -58,6 +59,7 @@ DEFAULT: Final = Draw("default")
 SMALL: Final = Draw("small", operations=8)
 REGISTERS: Final = Draw("registers", system="registers")
 TRANSACTIONS: Final = Draw("transactions", system="transactions")
+GROUPS: Final = Draw("groups", system="groups")
 LED_SMALL: Final = Draw("Multi-Paxos, small", operations=8, system="multipaxos")
 FIVE: Final = Draw("small, n=5", replicas=5, operations=8)
 

@@ -1,17 +1,21 @@
-"""Mutants of what one group does in transactions across groups (`epaxos.statemachine.transactions`).
+"""Mutants of transactions across groups.
 
-Those of the rules between groups are in `tests/unit/groups/test_transactions.py`.
+Some are of what one group does (`epaxos.statemachine.transactions`), some of the rules between groups
+(`epaxos.groups.transaction`, `epaxos.groups.calls`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from mutants.mutation import GROUPS as SEVERAL
 from mutants.mutation import Draw, Mutant, Patch
 
 _BATCH: Final = "epaxos.statemachine.batch"
 _MACHINE: Final = "epaxos.statemachine.machine"
 _TRANSACTIONS: Final = "epaxos.statemachine.transactions"
+_RULES: Final = "epaxos.groups.transaction"
+_CALLS: Final = "epaxos.groups.calls"
 _SECTION: Final = "groups"
 
 _PREPARED: Final = "            writes += (prepared_columns(argument) or _shapeless(operation))[1]\n"
@@ -27,6 +31,11 @@ ACROSS: Final = Draw(
 
 def _mutant(name: str, bug: str, *patches: Patch) -> Mutant:
     return Mutant(f"group-{name}", bug, _SECTION, patches, draw=ACROSS)
+
+
+def _between(name: str, bug: str, *patches: Patch, operations: int | None = None) -> Mutant:
+    draw = SEVERAL if operations is None else SEVERAL._replace(name="groups, busy", operations=operations)
+    return Mutant(f"groups-{name}", bug, _SECTION, patches, draw=draw)
 
 
 GROUPS: Final = (
@@ -94,5 +103,39 @@ GROUPS: Final = (
             "        if record is not None and not record.locks:\n            self._store",
             "        if record is not None:\n            self._store",
         ),
+    ),
+    _between(
+        "told-too-early",
+        "a multi is told as committed with the first vote",
+        Patch(
+            _RULES,
+            "        if len(votes) < len(self.groups):\n",
+            "        self.fate = self.fate or (Fate.COMMITTED if True in votes else None)\n"
+            "        if len(votes) < len(self.groups):\n",
+        ),
+    ),
+    _between(
+        "silence-taken-for-aborted",
+        "a group that does not answer is taken to have voted ABORTED",
+        Patch(
+            _RULES,
+            "            return [self._ask(group)]\n        return self._judge()",
+            "            self._votes[group] = False\n        return self._judge()",
+        ),
+    ),
+    _between(
+        "forgotten-before-all-resolved",
+        "records are forgotten with the first group that has unlocked",
+        Patch(
+            _RULES,
+            "        if self._locked or self._forgetting is not None:",
+            "        if self._forgetting is not None:",
+        ),
+    ),
+    _between(
+        "no-record-taken-for-aborted",
+        "a coordinator that finds no record takes that for a vote of ABORTED",
+        Patch(_RULES, "            self._votes[group] = None\n", "            self._votes[group] = False\n"),
+        operations=25,
     ),
 )
