@@ -200,12 +200,17 @@ def delete(target: Target) -> None:
 
 @click.command(cls=Page)
 @click.argument("key")
-@click.argument("values", nargs=-1, metavar="[EXPECTED] NEW")
+@click.argument("values", nargs=-1, metavar="[EXPECTED] [NEW]")
 @click.option("--absent", is_flag=True, help="Expect that there is no value; EXPECTED is left out.")
+@click.option(
+    "--delete", "remove", is_flag=True, help="Remove the key if its value is EXPECTED; NEW is left out."
+)
 @_hex_option
 @_raw_option
 @on_key
-def cas(target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: bool, raw: bool) -> None:
+def cas(
+    target: Target, values: tuple[str, ...], *, absent: bool, remove: bool, hexadecimal: bool, raw: bool
+) -> None:
     """Compare and swap: set the value of KEY to NEW if it is EXPECTED now, in one step.
 
     Nothing is printed if it was. Otherwise nothing is changed, and the value found is printed as by
@@ -213,7 +218,7 @@ def cas(target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: b
     input.
 
     Exit codes:
-      0  done: the value was EXPECTED and is NEW now
+      0  done: the value was EXPECTED and is NEW now, or the key is gone
       1  the value is not EXPECTED
       2  wrong command line or configuration, or the command is refused
       3  no answer; the message says whether it may have been done nevertheless
@@ -221,9 +226,10 @@ def cas(target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: b
     Examples:
       epaxos cas light green red
       epaxos cas --absent lock "$HOSTNAME"
+      epaxos cas --delete lock "$HOSTNAME"
       epaxos cas -c conf/local.toml --hex flags 00 01
     """
-    expected, new = _cas_values(target, values, absent=absent, hexadecimal=hexadecimal)
+    expected, new = _cas_values(target, values, absent=absent, remove=remove, hexadecimal=hexadecimal)
     result = target.client.cas(target.key, expected, new)
     if result.swapped:
         return
@@ -234,19 +240,23 @@ def cas(target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: b
 
 
 def _cas_values(
-    target: Target, values: tuple[str, ...], *, absent: bool, hexadecimal: bool
-) -> tuple[bytes | None, bytes]:
-    """The expected value, None for none, and the new one."""
-    names = ("NEW",) if absent else ("EXPECTED", "NEW")
+    target: Target, values: tuple[str, ...], *, absent: bool, remove: bool, hexadecimal: bool
+) -> tuple[bytes | None, bytes | None]:
+    """The expected value and the new one, None for none."""
+    if absent and remove:
+        raise click.UsageError("--absent and --delete leave nothing to do; allowed: one of them")
+    names = ("NEW",) if absent else ("EXPECTED",) if remove else ("EXPECTED", "NEW")
     if len(values) != len(names):
-        usage = "KEY NEW with --absent" if absent else "KEY EXPECTED NEW, or --absent KEY NEW"
+        usage = "KEY EXPECTED NEW, --absent KEY NEW, or --delete KEY EXPECTED"
+        if absent or remove:
+            usage = f"KEY {names[0]} with {'--absent' if absent else '--delete'}"
         raise click.UsageError(f"found {len(values)} arguments after KEY; allowed: {usage}")
     if values.count(STDIN) > 1:
         raise click.UsageError("standard input can be one of EXPECTED and NEW, not both")
     given = [
         target.value(text, name, hexadecimal=hexadecimal) for name, text in zip(names, values, strict=True)
     ]
-    return (None if absent else given[0]), given[-1]
+    return (None if absent else given[0]), (None if remove else given[-1])
 
 
 # So that -5 is an amount, and no option. A misspelt option is then taken for an amount that is no number.

@@ -182,11 +182,26 @@ class Op(NamedTuple, Generic[T_co]):
         return Op(4, _key(key), None)
 
     @staticmethod
-    def cas(key: bytes, expected: bytes | None, new: bytes) -> Op[CasResult[bytes]]:
-        """Set the value of a key if it is `expected` (None: there is none); the result is a `CasResult`."""
+    def cas(key: bytes, expected: bytes | None, new: bytes | None) -> Op[CasResult[bytes]]:
+        """Set the value of a key if it is `expected` (None: there is none); the result is a `CasResult`.
+
+        None as `new` removes it. If both are equal, it is only compared, and a time to live stays.
+        """
         if expected is not None:
             _bytes("expected", expected)
-        return Op(5, _key(key), [expected, _bytes("new", new)])
+        if new is not None:
+            _bytes("new", new)
+        return Op(5, _key(key), [expected, new])
+
+    @staticmethod
+    def expect(key: bytes, value: bytes) -> Op[CasResult[bytes]]:
+        """Only compare: a `multi` with this aborts unless the value of the key is this one."""
+        return Op.cas(key, value, value)
+
+    @staticmethod
+    def absent(key: bytes) -> Op[CasResult[bytes]]:
+        """Only compare: a `multi` with this aborts unless there is no value."""
+        return Op.cas(key, None, None)
 
     @staticmethod
     def increment(key: bytes, amount: int = 1) -> Op[int]:
@@ -271,10 +286,19 @@ class Ops(Generic[V]):
         """See `Op.delete`."""
         return Op.delete(key)
 
-    def cas(self, key: bytes, expected: V | None, new: V) -> Op[CasResult[V]]:
+    def cas(self, key: bytes, expected: V | None, new: V | None) -> Op[CasResult[V]]:
         """See `Op.cas`."""
         before = None if expected is None else self._write("expected", expected)
-        return Op(5, _key(key), [before, self._write("new", new)], self._codecs)
+        after = None if new is None else self._write("new", new)
+        return Op(5, _key(key), [before, after], self._codecs)
+
+    def expect(self, key: bytes, value: V) -> Op[CasResult[V]]:
+        """See `Op.expect`."""
+        return self.cas(key, value, value)
+
+    def absent(self, key: bytes) -> Op[CasResult[V]]:
+        """See `Op.absent`."""
+        return self.cas(key, None, None)
 
     def increment(self, key: bytes, amount: int = 1) -> Op[int]:
         """See `Op.increment`; TypeError if the digits that it leaves would be no value of the codec."""
@@ -382,7 +406,7 @@ def _decode_found(op: Op, outcome: int, value: object) -> bool:
 
 def _decode_cas(op: Op, outcome: int, value: Any) -> CasResult[Any]:
     if outcome == _DONE:
-        _, new = cast("tuple[bytes | None, bytes]", op.argument)
+        _, new = cast("tuple[bytes | None, bytes | None]", op.argument)
         return CasResult(swapped=True, current=_read(op, new))
     if outcome != Outcome.COMPARE_FAILED:
         _fail(op, outcome, value)

@@ -74,8 +74,10 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         """Remove a key; returns whether there was one."""
         return self.execute(Op.delete(key), timeout=timeout)
 
-    def cas(self, key: bytes, expected: V | None, new: V, *, timeout: float | None = None) -> CasResult[V]:
-        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
+    def cas(
+        self, key: bytes, expected: V | None, new: V | None, *, timeout: float | None = None
+    ) -> CasResult[V]:
+        """Set the value of a key to `new` (None: remove it) if it is `expected` (None: if there is none)."""
         return self.execute(self._ops.cas(key, expected, new), timeout=timeout)
 
     def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
@@ -173,9 +175,9 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
         return await self.execute(Op.delete(key), timeout=timeout)
 
     async def cas(
-        self, key: bytes, expected: V | None, new: V, *, timeout: float | None = None
+        self, key: bytes, expected: V | None, new: V | None, *, timeout: float | None = None
     ) -> CasResult[V]:
-        """Set the value of a key to `new` if it is `expected` (None: if there is none)."""
+        """Set the value of a key to `new` (None: remove it) if it is `expected` (None: if there is none)."""
         return await self.execute(self._ops.cas(key, expected, new), timeout=timeout)
 
     async def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:

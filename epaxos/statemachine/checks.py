@@ -183,11 +183,10 @@ def _bad_integer(name: str, argument: object, lowest: int, highest: int) -> str 
 
 def _bad_swap(argument: object, limits: Limits) -> str | None:
     if type(argument) is not list or len(argument) != 2:
-        return "CAS needs [expected value or null, new value]"
+        return "CAS needs [expected value or null, new value or null]"
     expected, new = argument
-    if expected is not None and (reason := _bad_value("CAS", expected, limits)):
-        return reason
-    return _bad_value("CAS", new, limits)
+    given = (value for value in (expected, new) if value is not None)
+    return next(filter(None, (_bad_value("CAS", value, limits) for value in given)), None)
 
 
 def _bad_timed(argument: object, limits: Limits) -> str | None:

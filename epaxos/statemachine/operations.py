@@ -11,7 +11,8 @@ READ        the key  None                           the value; NOT_FOUND if ther
 WRITE       the key  bytes, the new value           None
 WRITEREAD   the key  bytes, the new value           the previous value, None if there was none
 DELETE      the key  None                           None; NOT_FOUND if there was no value
-CAS         the key  [expected or None, new value]  None; COMPARE_FAILED with the current value
+CAS         the key  [expected or None, new value   None; COMPARE_FAILED with the current value. None as new value
+                     or None]                       removes the key; where both are equal, nothing is replaced
 INCREMENT   the key  int, the amount                the new value as int; absent counts as 0
 APPEND      the key  bytes, the suffix              the new length as int; absent counts as empty
 PAUSE       b""      int, milliseconds              None; the executing replica sleeps (for tests)

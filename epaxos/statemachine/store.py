@@ -354,12 +354,15 @@ class Store:
         if type(argument) is not list or len(argument) != 2:
             return _INVALID
         expected, new = argument
-        if type(new) is not bytes or not (expected is None or type(expected) is bytes):
+        if not (new is None or type(new) is bytes) or not (expected is None or type(expected) is bytes):
             return _INVALID
         current = self._data.get(key)
         if current != expected:
             return (Outcome.COMPARE_FAILED, current) if self._has_room(current) else _TOO_LARGE
-        self._data[key] = new
+        if new is None:
+            self._data.pop(key, None)
+        elif new != expected:
+            self._data[key] = new
         return _OK
 
     def _increment(self, key: bytes, amount: Argument) -> Result:

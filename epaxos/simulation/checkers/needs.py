@@ -57,6 +57,9 @@ def changes_nothing(command: Command, result: Result | None) -> bool:
         return True
     if command.operation == Operation.MULTI:
         return all(map(changes_nothing, parts_of(command), zip(*value, strict=True)))
+    if command.operation == Operation.CAS:
+        expected, new = command.argument
+        return bool(expected == new)
     return command.operation == Operation.DELETE and outcome == Outcome.NOT_FOUND
 
 
@@ -74,13 +77,15 @@ def _may_leave(command: Command, result: Result | None, key: bytes, value: Value
         )
     if own != key or operation == Operation.READ:
         return False
+    if operation == Operation.CAS:
+        return bool(value == argument[1])
     if operation == Operation.DELETE or value is None:
         return operation == Operation.DELETE and value is None
     if operation == Operation.APPEND:
         return value.endswith(argument) and answer in (None, len(value))
     if operation == Operation.INCREMENT:
         return value.lstrip(b"-").isdigit() and answer in (None, int(value))
-    return bool(value == (argument[1] if operation == Operation.CAS else argument))
+    return bool(value == argument)
 
 
 class Needs:

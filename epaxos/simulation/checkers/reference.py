@@ -144,12 +144,15 @@ def _timed(state: State, command: Command, by: tuple[int, int, int]) -> Result:
     return Outcome.DONE, None
 
 
-def _compare_and_swap(state: State, key: bytes, expected: bytes | None, new: bytes) -> Result:
+def _compare_and_swap(state: State, key: bytes, expected: bytes | None, new: bytes | None) -> Result:
     current = state.get(key)
     if current != expected:
         return Outcome.COMPARE_FAILED, current
-    state.pop(ENDS + key, None)
-    state[key] = new
+    if new != expected:
+        state.pop(ENDS + key, None)
+        state.pop(key, None)
+        if new is not None:
+            state[key] = new
     return Outcome.DONE, None
 
 

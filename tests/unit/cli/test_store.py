@@ -65,11 +65,12 @@ class FakeClient:
     def delete(self, key: bytes) -> bool:
         return self.data.pop(key, None) is not None
 
-    def cas(self, key: bytes, expected: bytes | None, new: bytes) -> CasResult:
+    def cas(self, key: bytes, expected: bytes | None, new: bytes | None) -> CasResult:
         found = self.get(key)
         if found != expected:
             return CasResult(swapped=False, current=found)
-        self.data[key] = new
+        self.data.pop(key, None)
+        self.data |= {} if new is None else {key: new}
         return CasResult(swapped=True, current=new)
 
     def increment(self, key: bytes, amount: int) -> int:
@@ -201,7 +202,10 @@ def test_cas_of_what_is_absent(run: Run, fake: type[FakeClient]) -> None:
     assert outcome(run("cas", "key", "old", "new")) == (1, b"", absent)
     assert outcome(run("cas", "--absent", "key", "new")) == (0, b"", "")
     assert outcome(run("cas", "key", "newer", "--absent"))[:2] == (1, b"new")
+    assert outcome(run("cas", "key", "newer", "--delete"))[:2] == (1, b"new")
     assert fake.data == {b"key": b"new"}
+    assert outcome(run("cas", "key", "new", "--delete")) == (0, b"", "")
+    assert outcome(run("cas", "--delete", "key", "new")) == (1, b"", absent)
 
 
 def test_cas_with_standard_input(run: Run, fake: type[FakeClient]) -> None:
@@ -214,9 +218,17 @@ def test_cas_with_standard_input(run: Run, fake: type[FakeClient]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["key"], "found 0 arguments after KEY; allowed: KEY EXPECTED NEW, or --absent KEY NEW"),
-        (["key", "new"], "found 1 arguments after KEY; allowed: KEY EXPECTED NEW, or --absent KEY NEW"),
+        (
+            ["key"],
+            "found 0 arguments after KEY; allowed: KEY EXPECTED NEW, --absent KEY NEW, or --delete KEY EXPECTED",
+        ),
+        (
+            ["key", "new"],
+            "found 1 arguments after KEY; allowed: KEY EXPECTED NEW, --absent KEY NEW, or --delete KEY EXPECTED",
+        ),
         (["key", "a", "b", "--absent"], "found 2 arguments after KEY; allowed: KEY NEW with --absent"),
+        (["key", "a", "b", "--delete"], "found 2 arguments after KEY; allowed: KEY EXPECTED with --delete"),
+        (["key", "--absent", "--delete"], "--absent and --delete leave nothing to do; allowed: one of them"),
         (["key", "-", "-"], "standard input can be one of EXPECTED and NEW, not both"),
         (["key", "--hex", "00", "new"], "NEW: found 'new'; allowed: hexadecimal digits"),
         (["key", "--hex", "old", "00"], "EXPECTED: found 'old'; allowed: hexadecimal digits"),

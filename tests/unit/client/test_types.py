@@ -58,7 +58,13 @@ def test_a_client_returns_values_of_its_codec() -> None:
     assert not failed
     assert failed.current == Point(3, 4)
     assert assert_type(client.write_read(b"p", Point(5, 6)), Point | None) == Point(3, 4)
-    assert assert_type(client.delete(b"p"), bool) is True
+    assert (
+        client.multi((client.op.expect(b"p", Point(5, 6)), client.op.absent(b"q"), Op.get(b"p")))[2] == b"5 6"
+    )
+    with pytest.raises(OperationFailed, match="operation 1, cas of"):
+        client.multi([client.op.put(b"q", Point(0, 0)), client.op.expect(b"p", Point(7, 7))])
+    assert client.cas(b"p", Point(5, 6), None)
+    assert assert_type(client.delete(b"p"), bool) is False
 
 
 def test_a_multi_of_a_tuple_has_the_type_of_each_result() -> None:
@@ -151,6 +157,7 @@ def test_numbers_and_suffixes_are_only_for_codecs_that_can_read_them() -> None:
         "Op.delete(b'a')",
         "Op.cas(b'a', None, b'1')",
         "Op.cas(b'a', b'0', b'1')",
+        "Op.cas(b'a', b'0', None)",
         "Op.increment(b'a', -5)",
         "Op.append(b'a', b'x')",
         "Op.pause(5)",

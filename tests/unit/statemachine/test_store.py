@@ -94,10 +94,11 @@ def model(state: State, operation: int, key: bytes, argument: object) -> Answer:
             previous = state.get(key)
             state[key] = value
             return Outcome.DONE, previous
-        case Operation.CAS, [expected, bytes(new)]:
+        case Operation.CAS, [expected, (bytes() | None) as new]:
             if state.get(key) != expected:
                 return Outcome.COMPARE_FAILED, state.get(key)
-            state[key] = new
+            state.pop(key, None)
+            state.update({key: new} if new is not None else {})
             return Outcome.DONE, None
         case Operation.INCREMENT, int(amount):
             return model_increment(state, key, amount)
@@ -125,7 +126,7 @@ PARTS: st.SearchStrategy[Command] = st.one_of(
     command(Operation.WRITE, VALUES),
     command(Operation.WRITEREAD, VALUES),
     command(Operation.DELETE, st.none()),
-    command(Operation.CAS, st.tuples(st.none() | VALUES, VALUES).map(list)),
+    command(Operation.CAS, st.tuples(st.none() | VALUES, st.none() | VALUES).map(list)),
     command(Operation.INCREMENT, AMOUNTS),
     command(Operation.APPEND, VALUES),
 )
@@ -206,7 +207,7 @@ def test_odd_commands_fail_alike_everywhere_and_change_nothing(commands: list[Co
         ((Operation.APPEND, b"a", 7), Outcome.ABORTED),
         ((Operation.CAS, b"a", None), Outcome.ABORTED),
         ((Operation.CAS, b"a", [None]), Outcome.ABORTED),
-        ((Operation.CAS, b"a", [None, None]), Outcome.ABORTED),
+        ((Operation.CAS, b"a", [None, 1]), Outcome.ABORTED),
         ((Operation.CAS, b"a", [1, b"x"]), Outcome.ABORTED),
         ((Operation.CAS, b"a", b"xy"), Outcome.ABORTED),
         ((Operation.INCREMENT, b"a", None), Outcome.NOT_A_NUMBER),
