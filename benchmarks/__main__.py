@@ -71,6 +71,7 @@ FEWER: Final[Mapping[str, int]] = {
     "failover": 1,
     "durability": 2,
     "peers": 2,
+    "protocols": 2,
     "registers": 1,
 }
 """Cycles with --quick of what takes long."""

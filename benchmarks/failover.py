@@ -14,6 +14,9 @@ from shared.processes import pause
 KILLED: Final = "charlie"
 LOAD: Final = ("--rate", "2000", "--clients", "12", "--batch", "1", "--timeout", "3s", "--series", "20ms")
 PHASES: Final = ("before", "away", "back")
+DRAWN: Final = 3
+"""Clusters of so many replicas are in the picture, the others in the table alone."""
+
 SHOWN: Final = 10
 """Intervals of the series that are one point of the picture."""
 
@@ -30,7 +33,7 @@ def failover(study: Study, options: Options) -> Results:
 
 def _once(case: Case, options: Options, results: Results) -> None:
     seconds = 3 if options.tiny else 12 if options.quick else 24
-    with running(case.settings, ports=options.ports) as (cluster, line):
+    with running(case.settings, n=case.n, ports=options.ports) as (cluster, line):
         cluster.load("--operations", TINY if options.tiny else "3000")
         before = cluster.executed()
         load = cluster.start_load("--duration", f"{seconds}s", *case.load)
@@ -51,7 +54,7 @@ def _once(case: Case, options: Options, results: Results) -> None:
         results.add(f"{case.name}: {phase}", sample)
         results.described[f"{case.name}: {phase}"] = case.describe()
     _note_all(results, case, report, serving, victim)
-    if case.name not in results.series:
+    if case.n == DRAWN and case.name not in results.series:
         results.series[case.name] = _shown(report["series"], edges, victim)
 
 
@@ -115,8 +118,15 @@ STUDY: Final = Study(
     f"Failover: 2,000 lone commands a second; {KILLED} or who leads is killed and started again; others' clients",
     [
         Case("no conflicts", LOAD),
-        Case("25 % on a hot key", (*LOAD, "--conflicts", "25")),
-        Case("the leader of Multi-Paxos", (*LOAD, "--conflicts", "25"), {"protocol": "multipaxos"}),
+        *(
+            Case(f"25 % on a hot key{which}", (*LOAD, "--conflicts", "25"), {"protocol": protocol}, n)
+            for protocol, n, which in (
+                ("epaxos", 3, ""),
+                ("multipaxos", 3, ", the leader of Multi-Paxos"),
+                ("epaxos", 5, ", 5 replicas"),
+                ("multipaxos", 5, ", 5 replicas, the leader of Multi-Paxos"),
+            )
+        ),
     ],
     ("throughput", "mean", "max", "gap", "gap_away", "serving", "errors"),
     "no conflicts: before",

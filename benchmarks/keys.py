@@ -84,6 +84,7 @@ KEYS: Final = Study(
     "Keys of 8 bytes with values of 8 bytes: memory, CPU and the longest round, over ten seconds",
     [
         *(_keys(10**power, "memory", MEMORY) for power in (3, 5, 6, 7)),
+        _keys(10**6, "memory, Multi-Paxos", {**MEMORY, "protocol": "multipaxos"}),
         _keys(10**6, "durable", DURABLE),
     ],
     ("cpu", "throughput", "bytes_key", "memory", "round_p999", "round_max", "serving"),

@@ -67,6 +67,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "commit": Figure("commit p50, ms", "{:,.0f}"),
     "commit_p99": Figure("commit p99, ms", "{:,.0f}"),
     "execution": Figure("answer p50, ms", "{:,.0f}"),
+    "execution_p99": Figure("answer p99, ms", "{:,.0f}"),
 }
 
 

@@ -111,7 +111,7 @@ def _simulated() -> dict[str, Any]:
     site = {
         "commit_ms": {"p50": 2.0, "p99": 3.0},
         "optimum_ms": {"fast": 1.0},
-        "execution_ms": {"p50": 4.0},
+        "execution_ms": {"p50": 4.0, "p99": 5.0},
         "fast_path_ratio": 0.5,
     }
     return {"sites": {"us": site, "eu": site}}
