@@ -148,6 +148,10 @@ class Closed(ClientError):
     may_have_executed = True
 
 
+class LeaseLost(EpaxosError):
+    """A lock, an election or a lease is not held any more: another may have it."""
+
+
 class OperationFailed(ClientError):
     """The command executed and failed as its operation defines: it changed nothing.
 

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Self, overload
 from weakref import finalize
 
+from epaxos.client.async_methods import AsyncKeyMethods
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T, as_operations
 from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Ask, Bulk, Command, check_fits
 from epaxos.client.drivers.loop import LoopDriver
-from epaxos.client.methods import AsyncKeyMethods
 from epaxos.client.options import client_options
 from epaxos.client.status import Status
 from epaxos.client.tracing import span
@@ -110,6 +110,9 @@ class AsyncClient(AsyncKeyMethods[V]):
     async def null(self, *, timeout: float | None = None) -> None:
         """Do nothing, by way of consensus."""
         await self.execute(Op.null(), timeout=timeout)
+
+    def _cluster_of(self, key: bytes) -> AsyncClient[V]:  # noqa: ARG002 - there is one
+        return self
 
     async def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return await self.execute(Op.multi(operations), timeout=timeout)

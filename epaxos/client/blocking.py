@@ -132,6 +132,9 @@ class Client(KeyMethods[V]):
         """Do nothing, by way of consensus."""
         self.execute(Op.null(), timeout=timeout)
 
+    def _cluster_of(self, key: bytes) -> Client[V]:  # noqa: ARG002 - there is one
+        return self
+
     def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return self.execute(Op.multi(operations), timeout=timeout)
 

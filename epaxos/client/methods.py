@@ -1,18 +1,19 @@
-"""The methods that clients of one cluster and of several groups share: one an operation, blocking and for asyncio."""
-
-# Not asyncio.timeout: that would cancel the call, and so lose what became of the command.
-# ruff: noqa: ASYNC109
+"""The methods that blocking clients of one cluster and of several groups share: one an operation."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import CasResult, Op, Ops, T
+from epaxos.client.recipes.blocking import Barrier, Counter, Held, Lease, Lock
 from epaxos.client.session.tickets import Uncopied
+
+if TYPE_CHECKING:
+    from epaxos.client.blocking import Client
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -34,6 +35,10 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
     @abstractmethod
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
+
+    @abstractmethod
+    def _cluster_of(self, key: bytes) -> Client[Any]:
+        """The client of the cluster that has a key."""
 
     @abstractmethod
     def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]: ...
@@ -123,88 +128,39 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         results = self._multi(operations, timeout)
         return tuple(results) if isinstance(operations, tuple) else results
 
-
-class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
-    """The same to be awaited; see `KeyMethods`."""
-
-    def __init__(self, codec: Codec[V] | None) -> None:
-        self._ops: Ops[V] = Ops(codec) if codec is not None else Ops()  # type: ignore[assignment]  # V is bytes
-
-    @property
-    def op(self) -> Ops[V]:
-        """What makes commands with values of this client's type, for `multi`, `bulk` and `execute`."""
-        return self._ops
-
-    @abstractmethod
-    async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
-        """Execute a command made before; returns what the method of its name does."""
-
-    @abstractmethod
-    async def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]: ...
-
-    async def get(self, key: bytes, *, timeout: float | None = None) -> V | None:
-        """The value of a key, None if there is none."""
-        return await self.execute(self._ops.get(key), timeout=timeout)
-
-    async def put(
+    def lock(
         self,
         key: bytes,
-        value: V,
+        ttl: float = 10.0,
         *,
-        ttl: float | timedelta | None = None,
-        keep_ttl: bool = False,
-        timeout: float | None = None,
-    ) -> None:
-        """Set the value of a key, which ends after `ttl` seconds, or not (see `Client.put`)."""
-        await self.execute(self._ops.put(key, value, ttl=ttl, keep_ttl=keep_ttl), timeout=timeout)
+        holder: bytes | None = None,
+        on_lost: Callable[[Held], None] | None = None,
+    ) -> Lock:
+        """A lock, for `with client.lock(key) as held:`; nobody else has it while `held.is_held`.
 
-    async def expire(self, key: bytes, ttl: float | timedelta, *, timeout: float | None = None) -> bool:
-        """Let the value of a key end `ttl` seconds from now, or soon after; returns whether there is one."""
-        return await self.execute(Op.expire(key, ttl), timeout=timeout)
+        If its holder dies it is free `ttl` seconds later. `held.token` grows with every acquisition.
+        """
+        return Lock(self._cluster_of(key), key, ttl, holder, on_lost)
 
-    async def persist(self, key: bytes, *, timeout: float | None = None) -> bool:
-        """Let the value of a key not end; returns whether there is one that would have."""
-        return await self.execute(Op.persist(key), timeout=timeout)
+    def elect(
+        self,
+        key: bytes,
+        candidate: bytes,
+        ttl: float = 10.0,
+        *,
+        on_lost: Callable[[Held], None] | None = None,
+    ) -> Lock:
+        """An election: a lock that is held by who leads; `holder()` tells everybody which candidate that is."""
+        return Lock(self._cluster_of(key), key, ttl, candidate, on_lost)
 
-    async def write_read(self, key: bytes, value: V, *, timeout: float | None = None) -> V | None:
-        """Set the value of a key; returns the value before, None if there was none."""
-        return await self.execute(self._ops.write_read(key, value), timeout=timeout)
+    def lease(self, ttl: float = 10.0, *, on_lost: Callable[[Held], None] | None = None) -> Lease:
+        """Keys that stay for as long as this program lives, and `ttl` seconds (see `Lease`)."""
+        return Lease(self._cluster_of, ttl, on_lost)
 
-    async def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
-        """Remove a key; returns whether there was one."""
-        return await self.execute(Op.delete(key), timeout=timeout)
+    def barrier(self, key: bytes, parties: int) -> Barrier:
+        """Where so many wait for one another (see `Barrier`)."""
+        return Barrier(self._cluster_of(key), key, parties)
 
-    async def cas(
-        self, key: bytes, expected: V | None, new: V | None, *, timeout: float | None = None
-    ) -> CasResult[V]:
-        """Set the value of a key to `new` (None: remove it) if it is `expected` (None: if there is none)."""
-        return await self.execute(self._ops.cas(key, expected, new), timeout=timeout)
-
-    async def increment(self, key: bytes, amount: int = 1, *, timeout: float | None = None) -> int:
-        """Add to the number under a key; returns the new number (see `Client.increment`)."""
-        return await self.execute(self._ops.increment(key, amount), timeout=timeout)
-
-    async def append(self, key: bytes, suffix: V, *, timeout: float | None = None) -> int:
-        """Add bytes to the end of a value; returns the new length (see `Client.append`)."""
-        return await self.execute(self._ops.append(key, suffix), timeout=timeout)
-
-    @overload
-    async def multi(self, operations: tuple[Op[A]], *, timeout: float | None = None) -> tuple[A]: ...
-    @overload
-    async def multi(
-        self, operations: tuple[Op[A], Op[B]], *, timeout: float | None = None
-    ) -> tuple[A, B]: ...
-    @overload
-    async def multi(
-        self, operations: tuple[Op[A], Op[B], Op[C]], *, timeout: float | None = None
-    ) -> tuple[A, B, C]: ...
-    @overload
-    async def multi(
-        self, operations: tuple[Op[A], Op[B], Op[C], Op[D]], *, timeout: float | None = None
-    ) -> tuple[A, B, C, D]: ...
-    @overload
-    async def multi(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> Sequence[T]: ...
-    async def multi(self, operations: Iterable[Op], *, timeout: float | None = None) -> Sequence[Any]:
-        """Execute operations as one, all or nothing (see `Client.multi`)."""
-        results = await self._multi(operations, timeout)
-        return tuple(results) if isinstance(operations, tuple) else results
+    def counter(self, key: bytes) -> Counter:
+        """A number that all count in."""
+        return Counter(self._cluster_of(key), key)

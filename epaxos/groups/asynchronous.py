@@ -13,10 +13,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, overload
 
+from epaxos.client.async_methods import AsyncKeyMethods
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T
-from epaxos.client.methods import AsyncKeyMethods
 from epaxos.client.options import TIMEOUT
 from epaxos.client.status import Status
 from epaxos.errors import ClientError, Refused
@@ -79,6 +79,10 @@ class AsyncGroupClient(AsyncKeyMethods[V], GroupCalls):
         """Execute a command on one key, made before; returns what the method of its name does."""
         return await run(self._call_one(operation, timeout))
 
+    def _cluster_of(self, key: bytes) -> AsyncClient[Any]:
+        client: AsyncClient[Any] = self._clients[self._groups.of(Op.get(key).key).name.encode()]
+        return client
+
     async def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return await run(self._call_multi(operations, timeout))
 
@@ -88,8 +92,7 @@ class AsyncGroupClient(AsyncKeyMethods[V], GroupCalls):
 
     async def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
         """Seconds until the value of a key ends; None if there is none, or it stays (see `Client.ttl`)."""
-        client: AsyncClient = self._clients[self._groups.of(Op.get(key).key).name.encode()]
-        return await client.ttl(key, timeout=timeout)
+        return await self._cluster_of(key).ttl(key, timeout=timeout)
 
     async def status(
         self, group: str, *, digest: bool = False, replica: str | None = None, timeout: float | None = None

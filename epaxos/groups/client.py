@@ -89,6 +89,10 @@ class GroupClient(KeyMethods[V], GroupCalls):
         """Execute a command on one key, made before; returns what the method of its name does."""
         return run(self._call_one(operation, timeout))
 
+    def _cluster_of(self, key: bytes) -> Client[Any]:
+        client: Client[Any] = self._clients[self._groups.of(Op.get(key).key).name.encode()]
+        return client
+
     def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return run(self._call_multi(operations, timeout))
 
@@ -102,8 +106,7 @@ class GroupClient(KeyMethods[V], GroupCalls):
 
     def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:
         """Seconds until the value of a key ends; None if there is none, or it stays (see `Client.ttl`)."""
-        client: Client = self._clients[self._groups.of(Op.get(key).key).name.encode()]
-        return client.ttl(key, timeout=timeout)
+        return self._cluster_of(key).ttl(key, timeout=timeout)
 
     def status(
         self, group: str, *, digest: bool = False, replica: str | None = None, timeout: float | None = None

@@ -228,6 +228,24 @@ def test_values_end_though_the_replica_is_away_whose_turn_it_is(cluster: Cluster
         assert client.get(b"long") == b"v"
 
 
+def test_a_lock_outlives_a_replica_and_not_its_holder(cluster: ClusterMaker) -> None:
+    alive = cluster(3, **FAST_FAILURE)
+    with alive.client("charlie") as holder, alive.client("alpha") as other:
+        held = holder.lock(b"lock", ttl=1.5).acquire()
+        assert held is not None
+        alive.kill("charlie")
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            assert held.is_held
+            assert other.lock(b"lock", ttl=1.5).acquire(timeout=0) is None
+            time.sleep(0.1)
+        holder.close()
+        assert held.lost.wait(5.0)
+        assert not held.is_held
+        with other.lock(b"lock", ttl=1.5) as next_:
+            assert next_.token == held.token + 1
+
+
 def test_replica_that_lost_its_memory_is_refused(cluster: ClusterMaker) -> None:
     alive = cluster(3, **FAST_FAILURE)
     with alive.client("alpha") as client:

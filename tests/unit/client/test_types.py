@@ -29,6 +29,9 @@ class Local(KeyMethods[V]):
         outcomes, values = self.store.execute(*as_columns([operation]))
         return decode(operation, outcomes[0], None if values is None else values[0])
 
+    def _cluster_of(self, key: bytes) -> Client[V]:
+        raise NotImplementedError(key)
+
     def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return self.execute(Op.multi(operations), timeout=timeout)
 
