@@ -39,6 +39,12 @@ class NodeFailed(EpaxosError):
     """The replica has stopped by itself, or did not get ready in time."""
 
 
+class _Replica(Replica):
+    """One that does not keep a program from ending, which for it is a crash like any other."""
+
+    use_daemon_thread = True
+
+
 class Node:
     """The replica `name` of a cluster, in this process, from `start` (or `with`) to `stop`.
 
@@ -60,7 +66,7 @@ class Node:
         self._machine = state_machine
         self._standing = Standing()
         self._stack: ExitStack | None = None
-        self._replica: ActorRef[Replica] | None = None
+        self._replica: ActorRef[_Replica] | None = None
         self._client: Client | None = None
 
     def __enter__(self) -> Self:
@@ -93,7 +99,8 @@ class Node:
                 lambda: examine(self.config, self._standing, parts.stats),
             )
             stack.enter_context(health)
-            self._replica = Replica.start(self.config, self._row, parts, hosts, self._standing)
+            self._client = self.client()
+            self._replica = _Replica.start(self.config, self._row, parts, hosts, self._standing)
             self._stack = stack.pop_all()
         self._standing.listening.wait()
         if self._standing.reached.is_set():
@@ -165,5 +172,5 @@ class Node:
             ClientError: there is no answer (see `Client`).
         """
         if self._client is None:
-            self._client = self.client()
+            raise NodeFailed(f"{self.name} was not started")
         return self._client.execute(Op.apply(command), timeout=timeout)

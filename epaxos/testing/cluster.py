@@ -68,13 +68,13 @@ class LocalCluster:
         self.directory = directory
         self.directory.mkdir(parents=True, exist_ok=True)
         self.working_directory = self.directory
-        self.durable = durable
         self.path = self.directory / "epaxos.toml"
         self._processes: dict[str, Process] = {}
         self._ports = Ports(replicas * len(PORT_KEYS))
         storage = {"engine": "sqlite" if durable else "memory"}
         self.path.write_text(_file(replicas, self._ports, {"storage": storage} | settings))
         self.config: Config = load_config(str(self.path), environ={})
+        self.durable = self.config.storage.engine != "memory"
 
     def __enter__(self) -> Self:
         try:

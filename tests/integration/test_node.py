@@ -55,6 +55,8 @@ def test_a_node_comes_back_with_its_state_and_refuses_that_of_another_machine(tm
             restarted.wait_until_ready()
             assert restarted.execute(b'["ann", "bob", 1]') == b"-31"
             assert restarted.execute(b'["bob", "ann", 1]') == b"30"
+        with pytest.raises(NodeFailed, match="alpha was not started"):
+            Node(config, "alpha", state_machine=again).execute(b"")
         with pytest.raises(ConfigError, match='machine: found "kv"; allowed here: "ledger"'):
             Node(replace(config, machine="kv"), "alpha", state_machine=again).start()
         with pytest.raises(ConfigError, match='only a program that gives "ledger" to its'):
