@@ -61,25 +61,22 @@ class Part(NamedTuple):
 class Outgoing(NamedTuple):
     """An encoded message, the name of its type, for counting, and whether it may overtake others.
 
-    A large one is in `part`, and `encoded` is empty.
+    A large one is in `part`, and `encoded` is empty. `size` is its length in bytes.
     """
 
     name: str
     encoded: bytes
-    overtakes: bool = False
-    part: Part | None = None
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-        return len(self.encoded) if self.part is None else len(self.part.frame)
+    overtakes: bool
+    part: Part | None
+    size: int
 
 
-def outgoing(name: str, encoded: bytes, overtakes: bool) -> Outgoing:  # noqa: FBT001 - as in `Outgoing`
+def outgoing(name: str, encoded: bytes, overtakes: bool = False) -> Outgoing:  # noqa: FBT001, FBT002 - as in `Outgoing`
     """A message that is to be sent, to one peer or to several."""
     if len(encoded) < LARGE:
-        return Outgoing(name, encoded, overtakes)
-    return Outgoing(name, b"", overtakes, Part(zmq.Frame(encoded, copy=True), crc32(encoded)))
+        return Outgoing(name, encoded, overtakes, None, len(encoded))
+    part = Part(zmq.Frame(encoded, copy=True), crc32(encoded))
+    return Outgoing(name, b"", overtakes, part, len(encoded))
 
 
 class Link:

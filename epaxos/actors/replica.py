@@ -407,10 +407,11 @@ class Replica(pykka.ThreadingActor):
 
     def _propose_at(self) -> float:
         """When an instance may be made of what waits; infinity if nothing waits, or for as long as it may not."""
+        if not self._clients.to_propose:
+            return _NEVER
         in_flight = self._core.in_flight
-        due = self._clients.due(in_flight == 0)
-        if due < _NEVER and in_flight < self._config.max_instances and self._takes_part and self._has_room():
-            return due
+        if in_flight < self._config.max_instances and self._takes_part and self._has_room():
+            return self._clients.due(in_flight == 0)
         return _NEVER
 
     def _has_room(self) -> bool:
@@ -431,7 +432,7 @@ class Replica(pykka.ThreadingActor):
             return _NEVER
         if self._peer_changes:
             return 0.0
-        remotes = (remote.deadline for remote in self._remotes.values())
+        remotes = [remote.deadline for remote in self._remotes.values()]
         core, collector, disk = self._core.deadline, self._collector.deadline, self._durability.deadline
         if self._drain is not None:
             return min(self._propose_at(), core, disk, self._drain.until, *remotes)

@@ -129,11 +129,12 @@ class Keeper:
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing else happens."""
-        is_idle = self._phase is _Phase.IDLE
         if self._phase is _Phase.WRITING or self._truncated is not None:
             return -math.inf
+        if self._phase is not _Phase.IDLE:
+            return self._ask_at
         due = -math.inf if self._wants_adoption else self._due
-        return min(max(due, self._not_before) if is_idle else math.inf, self._ask_at)
+        return min(max(due, self._not_before), self._ask_at)
 
     @property
     def catch_up(self) -> CatchUp | None:

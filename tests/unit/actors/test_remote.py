@@ -20,15 +20,15 @@ CLUSTER = 0xC1
 MAX_FRAME = 4096
 TIMEOUT, BEACON, COMMIT_DELAY = 1.0, 0.1, 0.002
 NO_ECHO = Beat(1, 0, 0)
-THE_BEACON = Outgoing("Beacon", b"beacon")
+THE_BEACON = outgoing("Beacon", b"beacon")
 
 
 def commit(number: int) -> Outgoing:
-    return Outgoing("Commit", b"commit %d" % number)
+    return outgoing("Commit", b"commit %d" % number)
 
 
 def accept(number: int) -> Outgoing:
-    return Outgoing("Accept", b"accept %d" % number)
+    return outgoing("Accept", b"accept %d" % number)
 
 
 class Line:
@@ -388,7 +388,7 @@ def test_a_large_message_goes_as_a_part_of_its_own(line: Line) -> None:
 
 
 def test_bundle_over_the_limit_is_divided(line: Line) -> None:
-    large = [Outgoing("Accept", bytes((number,)) * 1500) for number in range(5)]
+    large = [outgoing("Accept", bytes((number,)) * 1500) for number in range(5)]
     line.send(0.0, large)
     received: list[bytes] = []
     while len(received) < 5:
@@ -431,7 +431,7 @@ def test_what_the_link_does_not_take_waits_and_goes_on_in_order(line: Line) -> N
 def test_what_waits_is_bounded_by_its_bytes(monkeypatch: pytest.MonkeyPatch, line: Line) -> None:
     monkeypatch.setattr(link_module, "QUEUE_BYTES", 100)
     with Stuck(line):
-        line.send(0.1, [Outgoing("PreAccept", bytes(150))])
+        line.send(0.1, [outgoing("PreAccept", bytes(150))])
         assert line.dropped("full") == 0, "one alone may be as large as it is"
         line.send(0.1, [accept(1), accept(2)])
         assert line.dropped("full") == 2
@@ -442,7 +442,7 @@ def test_what_waits_is_bounded_by_its_bytes(monkeypatch: pytest.MonkeyPatch, lin
 
 
 def test_what_may_overtake_does_so_only_while_others_wait(line: Line) -> None:
-    answer = Outgoing("AcceptOK", b"vote", overtakes=True)
+    answer = outgoing("AcceptOK", b"vote", overtakes=True)
     with Stuck(line):
         line.send(0.1, [accept(1)])
         line.send(0.1, [answer, accept(2)])
