@@ -14,7 +14,7 @@ import msgpack
 
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Proposal
 from epaxos.transport.fields import NOP_CODE, Fields, check, number
 from epaxos.transport.framing import Body
@@ -28,6 +28,18 @@ _CODES: Final = {kind: code for page in PAGES.values() for kind, code in page.co
 
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 """What msgpack and the unpacking of fields raise on bytes that are something else."""
+
+
+_ENCODED: Final = frozenset({bytes, int})
+_HOLDS: Final = (
+    "digest",
+    "sender",
+    "incarnation",
+    "list of messages",
+    "whether the receiver is heard",
+    "addressee",
+    "count of what is kept",
+)
 
 
 class Beat(NamedTuple):
@@ -78,7 +90,13 @@ def encode_message(message: PeerMessage) -> bytes:
     return encoded
 
 
+_AS_THEY_ARE: Final = {int, tuple, InstanceId}
+"""Of most fields nothing else needs to be asked: there are ten for a lone command."""
+
+
 def _encoded_field(field: object) -> object:
+    if type(field) in _AS_THEY_ARE:
+        return field
     if field is NOP:
         return NOP_CODE
     if isinstance(field, Proposal):
@@ -124,13 +142,17 @@ class Codec:
         check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
         if epoch != self._epoch:
             raise FrameError("epoch", f"frame of epoch {epoch}; this replica is in epoch {self._epoch}")
-        check(type(digest) is int and 0 <= digest < 2**64, "digest")
-        check(type(sender) is int and 0 <= sender < self._n, "sender")
-        check(type(incarnation) is int and 0 <= incarnation < 2**64, "incarnation")
-        check(type(messages) is list and set(map(type, messages)) <= {bytes, int}, "list of messages")
-        check(hears is None or type(hears) is bool, "whether the receiver is heard")
-        check(type(addressee) is int and 0 <= addressee < 2**64, "addressee")
-        check(kept is None or (type(kept) is int and 0 <= kept < 2**64), "count of what is kept")
+        holds = (  # one look at all of them instead of a call for each
+            type(digest) is int and 0 <= digest < 2**64,
+            type(sender) is int and 0 <= sender < self._n,
+            type(incarnation) is int and 0 <= incarnation < 2**64,
+            type(messages) is list and _ENCODED.issuperset(map(type, messages)),
+            hears is None or type(hears) is bool,
+            type(addressee) is int and 0 <= addressee < 2**64,
+            kept is None or (type(kept) is int and 0 <= kept < 2**64),
+        )
+        if False in holds:
+            raise FrameError("malformed", f"bad {_HOLDS[holds.index(False)]} in a peer request")
         told = _beat(beat)
         return PeerRequest(sender, incarnation, messages, hears, addressee, kept, told, epoch, digest)
 

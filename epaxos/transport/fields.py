@@ -36,10 +36,13 @@ class Fields:
 
     def vector(self, field: Any) -> Vector:
         """A slot for each row, -1 where there is none."""
-        check(type(field) is list and len(field) == self.rows, "vector")
-        for slot in field:
-            check(type(slot) is int and -1 <= slot < _LARGEST, "vector")
-        return tuple(field)
+        if type(field) is list and len(field) == self.rows:
+            for slot in field:
+                if type(slot) is not int or not -1 <= slot < _LARGEST:
+                    break
+            else:
+                return tuple(field)
+        raise FrameError("malformed", "bad vector in a peer request")
 
     def own_deps(self, place: InstanceId, field: Any) -> Vector:
         """Dependencies of an instance, which in its own row lie below it."""
