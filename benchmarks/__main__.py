@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks import (
     bars,
     failover,
+    groups,
     guard,
     keys,
     micro,
@@ -48,11 +49,12 @@ STUDIES: Final[Mapping[str, Study]] = {
         protocols.STUDY,
         wan.STUDY,
         registers.STUDY,
+        groups.STUDY,
         compare.STUDY,
         workloads.INTERPRETERS,
     )
 }
-ALONE: Final = ("interpreters", "registers")
+ALONE: Final = ("interpreters", "registers", "groups")
 """What is not about a cluster on this Python, and measured apart."""
 
 EVERYTHING: Final = [name for name in STUDIES if name not in ALONE]
@@ -73,6 +75,7 @@ FEWER: Final[Mapping[str, int]] = {
     "peers": 2,
     "protocols": 2,
     "registers": 1,
+    "groups": 1,
 }
 """Cycles with --quick of what takes long."""
 

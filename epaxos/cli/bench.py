@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
+from epaxos.bench.groups import CALLERS, OF_GROUPS, GroupsOptions, Load
+from epaxos.bench.groups import as_json as groups_json
+from epaxos.bench.groups import as_table as groups_table
 from epaxos.bench.options import (
     DEFAULT_BATCH,
     DEFAULT_DURATION,
@@ -29,7 +34,7 @@ from epaxos.cli.options import (
     config_option,
     duration,
     find_replica,
-    load,
+    load_any,
     positive_duration,
     timeout_option,
     writable,
@@ -37,6 +42,9 @@ from epaxos.cli.options import (
 )
 from epaxos.cli.pages import Page
 from epaxos.config import Config
+
+if TYPE_CHECKING:
+    from epaxos.groups.map import Groups
 
 
 def amount(context: click.Context, option: click.Parameter, text: str) -> Amount:
@@ -129,6 +137,22 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
     help="Instead of --conflicts: all clients use all keys, with popularity 1/rank^S.",
 )
 @click.option(
+    "--across",
+    type=float,
+    default=0,
+    show_default=True,
+    metavar="PCT",
+    help="Of groups: commands that write two keys of two groups, as one.",
+)
+@click.option(
+    "--within",
+    type=float,
+    default=0,
+    show_default=True,
+    metavar="PCT",
+    help="Of groups: commands that write two keys of one group, as one.",
+)
+@click.option(
     "--seed",
     type=int,
     default=0,
@@ -179,6 +203,10 @@ def bench(
     Latency is that of each command from when it was due. The fast path's share is that of the instances
     which the loaded replicas committed meanwhile.
 
+    With a file of groups (docs/groups.md) the load comes from the client library: --clients callers (32 by default)
+    have one command each outstanding, on keys of their own. Of the options about the load --operations, --duration,
+    --warmup, --clients, --keys, --value-size, --writes, --across, --within, --seed and --timeout can be used.
+
     Exit codes:
       0    done
       1    errors, a replica that does not answer, or a failed --verify
@@ -193,7 +221,9 @@ def bench(
       epaxos bench -c conf/local.toml --rate 9000 --writes 50 --zipf 0.99 --json -
     """
     context = click.get_current_context()
-    config = load(config_file)
+    config = load_any(config_file)
+    if not isinstance(config, Config):
+        context.exit(_bench_groups(context, config, given, json_file))
     try:
         options = make_options(config, **given)
     except OptionError as error:
@@ -210,6 +240,45 @@ def bench(
     context.exit(Exit.DONE if result.fine else Exit.FAILED)
 
 
+def _bench_groups(
+    context: click.Context, groups: Groups, given: dict[str, Any], json_file: str | None
+) -> int:
+    """Load several groups and print a table of what they did; the exit code."""
+    for name in given:
+        if name not in OF_GROUPS and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs a file of one cluster, not of groups")
+    stop = Amount(given["operations"], given["duration"])
+    warmup: Amount = given["warmup"]
+    if warmup.operations:
+        raise click.UsageError("--warmup of groups is a duration, like 2s")
+    try:
+        options = GroupsOptions(
+            stop if stop != Amount() else Amount(seconds=DEFAULT_DURATION),
+            warmup.seconds or 0.0,
+            given["clients"] or CALLERS,
+            given["keys"],
+            given["value_size"],
+            given["writes"],
+            given["within"],
+            given["across"],
+            given["seed"],
+            given["timeout"] or max(group.config.client.timeout for group in groups.groups),
+        )
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
+    load = Load(groups, options)
+    with _stopped_by_interrupt(load.stop):
+        measured = asyncio.run(load.run())
+    report = groups_json(groups, options, measured)
+    console = Console(stderr=json_file == STDOUT, highlight=False)
+    console.print(groups_table(report))
+    if json_file is not None:
+        write_json(report, json_file)
+    if load.interrupted:
+        return Exit.INTERRUPTED
+    return Exit.FAILED if measured.errors else Exit.DONE
+
+
 def make_options(  # noqa: PLR0913  the options of the command line, by name
     config: Config,
     *,
@@ -223,6 +292,8 @@ def make_options(  # noqa: PLR0913  the options of the command line, by name
     batch: int | None,
     timeout: float | None,
     tries: int | None,
+    across: float,
+    within: float,
     **others: Any,
 ) -> BenchOptions:
     """Resolve what was given on the command line and what the configuration says.
@@ -231,6 +302,8 @@ def make_options(  # noqa: PLR0913  the options of the command line, by name
         OptionError: options that do not go together, or a value out of its range.
         ConfigError: no such replica.
     """
+    if across or within:
+        raise OptionError("--across and --within need a file of groups")
     if operations is not None and duration is not None:
         raise OptionError("--operations and --duration exclude each other: choose one end")
     for name, value in (("--window", window), ("--rate", rate), ("--batch", batch)):

@@ -13,10 +13,11 @@ from typing import Any, Final, Self, overload
 from epaxos.client.blocking import Client
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Result, T
+from epaxos.client.drivers.base import CLOSED
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import TIMEOUT
 from epaxos.client.status import Status
-from epaxos.errors import Busy, NoAnswer, Refused
+from epaxos.errors import Busy, Closed, NoAnswer, Refused
 from epaxos.groups.calls import AFTERWARDS, Flow, GroupCalls, Recorded, ValueT
 from epaxos.groups.driving import Drive
 from epaxos.groups.map import Groups
@@ -148,7 +149,10 @@ class GroupClient(KeyMethods[V], GroupCalls):
     def _all(
         self, flows: Mapping[bytes, Flow[list[Result]]], sizes: Mapping[bytes, int], until: float
     ) -> dict[bytes, list[Result]]:
-        futures = {name: self._parts[name].submit(run, flow) for name, flow in flows.items()}
+        try:
+            futures = {name: self._parts[name].submit(run, flow) for name, flow in flows.items()}
+        except RuntimeError as error:  # the main thread has ended, or another has just closed this client
+            raise Closed(f"{CLOSED}; the commands may have executed, or may still do so") from error
         return {name: _results(future, sizes[name], until) for name, future in futures.items()}
 
 

@@ -69,7 +69,11 @@ class Drive:
     def _go(self, steps: list[Step]) -> None:
         with self._changed:  # until all are counted, none is taken off
             for step in steps:
-                self._pools[step.group].submit(self._run, step)
+                try:
+                    self._pools[step.group].submit(self._run, step)
+                except RuntimeError:  # the main thread has ended, or the client is closed: nobody can go on
+                    self.give_up()
+                    return
                 self._under_way += 1
 
     def _run(self, step: Step) -> None:

@@ -138,6 +138,13 @@ def ended_by_hand(path: str, client: GroupClient, clusters: dict[bytes, LiveClus
     client.put(key, str(600 - sum(int(client.get(one) or b"0") for one in ACCOUNTS)).encode())
     assert run("status").stdout.count("quorum: 1 of 1") == 2
     assert sorted(json.loads(run("status", "--json").stdout)["groups"]) == ["east", "west"]
+    loaded = run("bench", "--operations", "60", "--across", "40", "--within", "20", "--json", "-")
+    kinds = json.loads(loaded.stdout)["kinds"]
+    assert (loaded.exit_code, all(kind["operations"] for kind in kinds.values())) == (0, True)
+    refused = run("bench", "--window", "5")
+    assert (refused.exit_code, "--window needs a file of one cluster" in refused.stderr) == (2, True)
+    refused = run("bench", "--across", "60", "--within", "60")
+    assert (refused.exit_code, "120 % are more than all" in refused.stderr) == (2, True)
     other = Path(path).with_name("other.toml")
     other.write_text(Path(path).read_text().replace("8191", "9000").replace("8192", "9001"))
     with (

@@ -15,6 +15,7 @@ from epaxos.config import load_config
 from epaxos.groups.map import SLOTS, Group, Groups
 from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.simulation.plan.drawing import draw_options
+from epaxos.simulation.plan.fates import STEADY
 from epaxos.simulation.plan.faults import draw_faults
 from epaxos.simulation.plan.options import MANY, NO_OVERRIDES, Options, Overrides, shown, stream
 from epaxos.simulation.plan.plan import Plan as ClusterPlan
@@ -111,6 +112,8 @@ def draw_plan(seed: int, overrides: Overrides = NO_OVERRIDES, **given: object) -
         )
         options = draw_options(seed, own)
         options = replace(options, seed=seed * MOST + place, faults=options.faults - _OUTSIDE)
+        if options.leaders == STEADY:  # that is shown by clients with all the patience there is
+            options = replace(options, leaders="")
         drawn.append(replace(options, rate=0.0, sync=0.0, padding=0, results=results, **given))  # type: ignore[arg-type]  # the caller knows them
     phase = min(max(options.phase for options in drawn), 250 * drawn[0].delay)
     drawn = [replace(options, phase=phase) for options in drawn]

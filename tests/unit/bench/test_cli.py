@@ -21,7 +21,7 @@ from fake_cluster import Asked, FakeCluster
 
 @pytest.fixture
 def run(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(module, "load", lambda _: cluster.config)
+    monkeypatch.setattr(module, "load_any", lambda _: cluster.config)
 
     def invoke(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["bench", *arguments])
@@ -119,7 +119,7 @@ def test_a_replica_that_does_not_answer_is_left_out_and_told(
 
 def test_no_replica_at_all_is_one_line(nobody: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epaxos.bench.run._PATIENCE", 0.3)
-    monkeypatch.setattr(module, "load", lambda _: nobody)
+    monkeypatch.setattr(module, "load_any", lambda _: nobody)
     result = CliRunner().invoke(main, ["bench", "--operations", "10"])
     assert result.exit_code == 3
     assert result.stderr.startswith("epaxos bench: no replica of fake (fake.toml) answers: alpha at tcp://")
@@ -161,7 +161,7 @@ def test_the_default_is_a_few_seconds_of_open_loop(cluster: FakeCluster) -> None
         ("operations", "duration", "window", "rate", "clients", "replicas", "batch", "timeout", "tries")
     )
     given |= {"key_size": 8, "value_size": 8}
-    options = module.make_options(cluster.config, closed=False, **given)
+    options = module.make_options(cluster.config, closed=False, across=0.0, within=0.0, **given)
     assert options.stop.seconds == 5
     assert options.clients == 3
     assert options.timeout == cluster.config.client.timeout

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from benchmarks import bars, failover, guard, keys, plots, registers, report, study, wan, workloads
+from benchmarks import bars, failover, groups, guard, keys, plots, registers, report, study, wan, workloads
 from benchmarks.__main__ import DOCUMENT, EVERYTHING, STUDIES, main
 from benchmarks.bars import Bar
 from benchmarks.cluster import BenchmarkError, Cluster, Processes, Settings, figures_of
@@ -119,7 +119,10 @@ def _simulated() -> dict[str, Any]:
 
 def all_cases() -> list[Case]:
     loads = [
-        case for some in STUDIES.values() if some not in (wan.STUDY, registers.STUDY) for case in some.cases
+        case
+        for some in STUDIES.values()
+        if some not in (wan.STUDY, registers.STUDY, groups.STUDY)
+        for case in some.cases
     ]
     return loads + [Case(name, load) for name, load in guard.SCENARIOS.items()]
 
@@ -154,6 +157,14 @@ def test_registers_are_measured() -> None:
     results = registers.STUDY.measure(registers.STUDY, Options(cycles=1, tiny=True))
     assert all(sample["cpu_all"] > 0 for samples in results.samples.values() for sample in samples)
     assert len(results.samples) == 2
+
+
+@pytest.mark.parametrize("case", groups.STUDY.cases, ids=lambda case: case.name)
+def test_a_case_of_groups_is_a_load_that_exists(case: Case) -> None:
+    with entry.make_context("epaxos", ["bench"]) as outer:
+        given = bench.make_context("bench", ["-c", "groups.toml", *case.load], outer).params
+    assert 0 <= given["across"] + given["within"] <= 100
+    assert given["clients"] == (1 if case.load[1] == "1" else groups.CALLERS * int(case.group))
 
 
 def test_the_package_of_a_source_is_used_wherever_the_benchmark_was_started(tmp_path: Path) -> None:

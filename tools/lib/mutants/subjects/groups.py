@@ -138,4 +138,42 @@ GROUPS: Final = (
         Patch(_RULES, "            self._votes[group] = None\n", "            self._votes[group] = False\n"),
         operations=25,
     ),
+    _between(
+        "vote-claims-nothing",
+        "a group tells that it has no record, and still takes a PREPARE that comes late",
+        Patch(
+            _TRANSACTIONS,
+            '        if _claim(key, cast("int", generation), sessions):\n            return int(Outcome.DONE)',
+            "        if True:\n            return int(Outcome.DONE)",
+        ),
+        Patch(
+            "epaxos.simulation.checkers.transactions",
+            " if self._take(key, generation) else None",
+            "",
+        ),
+    ),
+    _between(
+        "reads-pass-locks",
+        "a command that only reads does not look for locks",
+        Patch(
+            _TRANSACTIONS,
+            "        if held is None:\n            return None\n        reads =",
+            "        if held is None or operation == Operation.READ:\n            return None\n        reads =",
+        ),
+        Patch(
+            "epaxos.simulation.checkers.transactions",
+            "            if held is None or only_reads(command) or",
+            "            if held is None or operation == Operation.READ:\n                return None\n"
+            "            if only_reads(command) or",
+        ),
+    ),
+    _between(
+        "locks-stay-for-ever",
+        "who meets a lock waits for it, and never ends its transaction",
+        Patch(
+            _CALLS,
+            "        yield self._drive(Transaction(lock.record, lock.groups), until).wait(until)\n",
+            "        yield self._rest(max(until - self._now(), 0.0))\n",
+        ),
+    ),
 )
