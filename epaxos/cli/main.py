@@ -54,6 +54,7 @@ ENTRIES: Final = {
     ),
     "status": Entry(CLUSTER, "epaxos.cli.status", "Show how each replica does.", "server", ("rich",)),
     "get": Entry(DATA, "epaxos.cli.store", "Print the value of a key."),
+    "exists": Entry(DATA, "epaxos.cli.store", "Tell whether a key has a value."),
     "put": Entry(DATA, "epaxos.cli.store", "Set the value of a key."),
     "delete": Entry(DATA, "epaxos.cli.store", "Remove a key."),
     "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),

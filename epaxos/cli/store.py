@@ -181,6 +181,25 @@ def put(
 @click.command(cls=Page)
 @click.argument("key")
 @on_key
+def exists(target: Target) -> None:
+    """Tell by the exit code whether KEY has a value, without fetching it.
+
+    Exit codes:
+      0  it has one
+      1  it has none
+      2  wrong command line or configuration, or the command is refused
+      3  no answer
+
+    Examples:
+      epaxos exists lock || echo free
+    """
+    if not target.client.exists(target.key):
+        _end_failed(_NOT_FOUND)
+
+
+@click.command(cls=Page)
+@click.argument("key")
+@on_key
 def delete(target: Target) -> None:
     """Remove KEY and its value.
 

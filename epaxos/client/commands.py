@@ -23,6 +23,7 @@ from epaxos.statemachine.operations import (
     INTEGER_MIN,
     KEYLESS,
     OF_TRANSACTIONS,
+    READERS,
     Operation,
     Outcome,
 )
@@ -47,6 +48,7 @@ _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 _NAMES: Final[Mapping[int, str]] = {
     Operation.NULL: "null",
     Operation.READ: "get",
+    Operation.EXISTS: "exists",
     Operation.WRITE: "put",
     Operation.WRITEREAD: "write_read",
     Operation.DELETE: "delete",
@@ -150,6 +152,11 @@ class Op(NamedTuple, Generic[T_co]):
     def get(key: bytes) -> Op[bytes | None]:
         """Read the value of a key; None where there is none."""
         return Op(_READ, _key(key), None)
+
+    @staticmethod
+    def exists(key: bytes) -> Op[bool]:
+        """Read whether a key has a value."""
+        return Op(Operation.EXISTS, _key(key), None)
 
     @staticmethod
     def put(
@@ -282,6 +289,10 @@ class Ops(Generic[V]):
         """See `Op.write_read`."""
         return Op(3, _key(key), self._write("value", value), self._codecs)
 
+    def exists(self, key: bytes) -> Op[bool]:
+        """See `Op.exists`."""
+        return Op.exists(key)
+
     def delete(self, key: bytes) -> Op[bool]:
         """See `Op.delete`."""
         return Op.delete(key)
@@ -361,8 +372,8 @@ def only_reads(op: Op) -> bool:
     kind = op.operation
     if kind == _MULTI:
         kinds, _, _ = cast("tuple[bytes, list[bytes], list[Argument]]", op.argument)
-        return kinds.count(_READ) == len(kinds)
-    return kind == _READ or not kind
+        return READERS.issuperset(kinds)
+    return kind in READERS or not kind
 
 
 def name_of(operation: int) -> str:
@@ -484,7 +495,7 @@ def _are_columns(value: object, count: int) -> bool:
 _SPECIAL: Final[Mapping[int, Callable[[Op, int, object], object]]] = {
     Operation.READ: _decode_value,
     Operation.WRITEREAD: _decode_value,
-    **dict.fromkeys((Operation.DELETE, Operation.SETTTL, Operation.PERSIST), _decode_found),
+    **dict.fromkeys((Operation.EXISTS, Operation.DELETE, Operation.SETTTL, Operation.PERSIST), _decode_found),
     Operation.CAS: _decode_cas,
     Operation.MULTI: _decode_multi,
     **dict.fromkeys(OF_TRANSACTIONS, _as_it_came),

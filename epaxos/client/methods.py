@@ -75,6 +75,10 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         """Set the value of a key; returns the value before, None if there was none."""
         return self.execute(self._ops.write_read(key, value), timeout=timeout)
 
+    def exists(self, key: bytes, *, timeout: float | None = None) -> bool:
+        """Whether a key has a value."""
+        return self.execute(Op.exists(key), timeout=timeout)
+
     def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
         """Remove a key; returns whether there was one."""
         return self.execute(Op.delete(key), timeout=timeout)

@@ -23,7 +23,7 @@ import msgpack
 from epaxos.errors import FrameError
 from epaxos.protocol.ids import Vector
 from epaxos.statemachine.expiry import Generation
-from epaxos.statemachine.operations import KEYLESS, Operation
+from epaxos.statemachine.operations import KEYLESS, READERS, Operation
 from epaxos.statemachine.sessions import WINDOW
 
 Argument: TypeAlias = "bytes | int | Sequence[object] | None"
@@ -40,8 +40,8 @@ _NAMING: Final = frozenset(
     {Operation.MULTI, Operation.PREPARE, Operation.RESOLVE, Operation.APPLY}
 )  # keys in their argument
 _MULTIS: Final = bytes(operation == Operation.MULTI for operation in range(256))
-_READS: Final = bytes(operation == Operation.READ for operation in range(256))
-_WRITES: Final = bytes(operation in _KNOWN - KEYLESS - {Operation.READ} for operation in range(256))
+_READS: Final = bytes(operation in READERS for operation in range(256))
+_WRITES: Final = bytes(operation in _KNOWN - KEYLESS - READERS for operation in range(256))
 _PLAIN_WRITES: Final = bytes(operation == Operation.WRITE for operation in range(256))
 
 
@@ -496,7 +496,7 @@ def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes
     marks = bytearray(reads)
     for index in compress(range(len(operations)), operations.translate(_MULTIS)):
         columns = multi_columns(arguments[index])
-        marks[index] = columns is not None and set(columns[0]) == _ONLY_READS
+        marks[index] = columns is not None and READERS.issuperset(columns[0])
     return bytes(marks)
 
 

@@ -22,6 +22,7 @@ from epaxos.statemachine.operations import (
     INTEGER_MIN,
     KEYLESS,
     OF_TRANSACTIONS,
+    READERS,
     RECORDS,
     Operation,
 )
@@ -30,7 +31,7 @@ from epaxos.statemachine.transactions import is_record_key
 _ALL_BYTES: Final = {bytes}
 _ONLY_WRITES: Final = {Operation.WRITE}
 _KNOWN: Final = frozenset(Operation)
-_ONLY_KEY: Final = frozenset({Operation.READ, Operation.DELETE, Operation.PERSIST})
+_ONLY_KEY: Final = READERS | {Operation.DELETE, Operation.PERSIST}
 _ONLY_VALUE: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.APPEND})
 _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, needs a closer look
     NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object

@@ -8,6 +8,7 @@ operation   key      argument                       result
 =========== ======== ============================== ==============================================
 NULL        b""      None                           None; conflicts with nothing, changes nothing
 READ        the key  None                           the value; NOT_FOUND if there is none
+EXISTS      the key  None                           None; NOT_FOUND if there is no value
 WRITE       the key  bytes, the new value           None
 WRITEREAD   the key  bytes, the new value           the previous value, None if there was none
 DELETE      the key  None                           None; NOT_FOUND if there was no value
@@ -61,6 +62,7 @@ class Operation(IntEnum):
     SETTTL = 16
     PERSIST = 17
     EXPIRE = 18
+    EXISTS = 19
 
 
 class Outcome(IntEnum):
@@ -90,6 +92,9 @@ class Outcome(IntEnum):
 
 KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI, Operation.APPLY})
 """Operations whose key column holds b""; what they touch, if anything, is in their argument."""
+
+READERS: Final = frozenset({Operation.READ, Operation.EXISTS})
+"""Operations that only read their key: they do not conflict with one another, and may execute again."""
 
 OF_TRANSACTIONS: Final = frozenset({Operation.PREPARE, Operation.VOTE, Operation.RESOLVE, Operation.FORGET})
 """Operations whose key is that of a transaction's record; PREPARE and RESOLVE touch the keys in their argument too."""

@@ -33,6 +33,7 @@ from epaxos.statemachine.operations import (
     INTEGER_MIN,
     KEYLESS,
     OF_TRANSACTIONS,
+    READERS,
     Operation,
     Outcome,
 )
@@ -55,7 +56,6 @@ _ABSENT: Final[Result] = (_NOT_FOUND, None)
 _INVALID: Final[Result] = (int(Outcome.ABORTED), None)
 _NOT_A_NUMBER: Final[Result] = (int(Outcome.NOT_A_NUMBER), None)
 _UNTOLD: Final = int(Outcome.UNTOLD)
-_ONLY_READS: Final = {_READ}
 _OUT_OF_RANGE: Final[Result] = (int(Outcome.OUT_OF_RANGE), None)
 _TOO_LARGE: Final[Result] = (int(Outcome.TOO_LARGE), None)
 
@@ -148,6 +148,7 @@ class Store:
         known: dict[int, Handler] = {
             Operation.NULL: _null,
             Operation.READ: self._read,
+            Operation.EXISTS: self._exists,
             Operation.WRITE: self._write,
             Operation.WRITEREAD: self._write_read,
             Operation.DELETE: self._delete,
@@ -319,6 +320,9 @@ class Store:
         value = self._data.get(key)
         return _ABSENT if value is None else (_DONE, value)
 
+    def _exists(self, key: bytes, _: Argument) -> Result:
+        return _OK if key in self._data else _ABSENT
+
     def _write(self, key: bytes, value: Argument) -> Result:
         if type(value) is not bytes:
             return _INVALID
@@ -443,7 +447,7 @@ class Store:
         columns = multi_columns(argument)
         if columns is None:
             return _INVALID
-        if set(columns[0]) == _ONLY_READS:
+        if READERS.issuperset(columns[0]):
             return self._only_read(columns)
         return self.attempt(columns, self.origin[1] + self._place, keep=True)
 

@@ -55,7 +55,7 @@ from epaxos.statemachine.batch import (
     prepared_columns,
     resolved_keys,
 )
-from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORD_KEY, RECORDS, Operation, Outcome
+from epaxos.statemachine.operations import OF_TRANSACTIONS, READERS, RECORD_KEY, RECORDS, Operation, Outcome
 from epaxos.statemachine.results import Value
 from epaxos.statemachine.sessions import Sessions
 from epaxos.statemachine.store import Result, Store
@@ -147,7 +147,7 @@ class Transactions:
         held = self._held(columns[1] if columns else (key,))
         if held is None:
             return None
-        reads = operation == Operation.READ or (columns is not None and set(columns[0]) == {Operation.READ})
+        reads = operation in READERS or (columns is not None and READERS.issuperset(columns[0]))
         if self._store.has_room(held, reads=reads):
             return int(Outcome.LOCKED), held
         return int(Outcome.UNTOLD if reads else Outcome.TOO_LARGE), None

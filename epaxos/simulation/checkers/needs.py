@@ -35,7 +35,7 @@ def found(command: Command, result: Result) -> Iterator[tuple[bytes, Value]]:
         yield key, value
     elif operation == Operation.CAS:
         yield key, argument[0] if outcome == Outcome.DONE else value
-    elif operation == Operation.DELETE and outcome == Outcome.NOT_FOUND:
+    elif operation in (Operation.DELETE, Operation.EXISTS) and outcome == Outcome.NOT_FOUND:
         yield key, None
 
 
@@ -53,7 +53,7 @@ def changes_nothing(command: Command, result: Result | None) -> bool:
     if result is None:
         return False
     outcome, value = result
-    if outcome >= Outcome.COMPARE_FAILED or command.operation == Operation.READ:
+    if outcome >= Outcome.COMPARE_FAILED or command.operation in (Operation.READ, Operation.EXISTS):
         return True
     if command.operation == Operation.MULTI:
         return all(map(changes_nothing, parts_of(command), zip(*value, strict=True)))
@@ -75,7 +75,7 @@ def _may_leave(command: Command, result: Result | None, key: bytes, value: Value
             _may_leave(part, result, key, value)
             for part, result in zip(parts_of(command), results, strict=True)
         )
-    if own != key or operation == Operation.READ:
+    if own != key or operation in (Operation.READ, Operation.EXISTS):
         return False
     if operation == Operation.CAS:
         return bool(value == argument[1])

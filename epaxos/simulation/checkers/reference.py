@@ -48,7 +48,7 @@ def touched(commands: Sequence[Command]) -> Touched:
             parts = touched(parts_of(command))
             reads |= parts.reads
             writes |= parts.writes
-        elif command.operation == Operation.READ:
+        elif command.operation in (Operation.READ, Operation.EXISTS):
             reads.add(command.key)
         elif command.operation == Operation.PREPARE:
             writes |= {command.key, *command.argument[2][1]}
@@ -103,8 +103,9 @@ def execute(state: State, command: Command, longest: int, by: tuple[int, int, in
     current = state.get(key)
     if operation in (Operation.NULL, Operation.PAUSE):
         return Outcome.DONE, None
-    if operation == Operation.READ:
-        return (Outcome.NOT_FOUND, None) if current is None else (Outcome.DONE, current)
+    if operation in (Operation.READ, Operation.EXISTS):
+        found = Outcome.NOT_FOUND if current is None else Outcome.DONE
+        return found, current if operation == Operation.READ else None
     if operation in (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE):
         return _timed(state, command, by)
     if operation == Operation.WRITE:

@@ -65,6 +65,9 @@ class FakeClient:
     def delete(self, key: bytes) -> bool:
         return self.data.pop(key, None) is not None
 
+    def exists(self, key: bytes) -> bool:
+        return key in self.data
+
     def cas(self, key: bytes, expected: bytes | None, new: bytes | None) -> CasResult:
         found = self.get(key)
         if found != expected:
@@ -184,6 +187,12 @@ def test_delete(run: Run, fake: type[FakeClient]) -> None:
     fake.data[b"key"] = b""
     assert outcome(run("delete", "key")) == (0, b"", "")
     assert outcome(run("delete", "key")) == (1, b"", "epaxos delete: there is no value under this key\n")
+
+
+def test_exists(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b""
+    assert outcome(run("exists", "key")) == (0, b"", "")
+    assert outcome(run("exists", "other")) == (1, b"", "epaxos exists: there is no value under this key\n")
 
 
 def test_cas(run: Run, fake: type[FakeClient]) -> None:

@@ -54,6 +54,7 @@ def test_a_client_returns_values_of_its_codec() -> None:
     assert client.put(b"p", Point(1, 2)) is None  # type: ignore[func-returns-value]
     assert assert_type(client.get(b"p"), Point | None) == Point(1, 2)
     assert client.get(b"q") is None
+    assert assert_type(client.exists(b"q"), bool) is False
     result = assert_type(client.cas(b"p", Point(1, 2), Point(3, 4)), CasResult[Point])
     assert result
     assert result == CasResult(swapped=True, current=Point(3, 4))
@@ -158,6 +159,7 @@ def test_numbers_and_suffixes_are_only_for_codecs_that_can_read_them() -> None:
         "Op.put(b'a', b'1')",
         "Op.write_read(b'a', b'')",
         "Op.delete(b'a')",
+        "Op.exists(b'a')",
         "Op.cas(b'a', None, b'1')",
         "Op.cas(b'a', b'0', b'1')",
         "Op.cas(b'a', b'0', None)",

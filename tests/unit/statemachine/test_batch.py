@@ -19,6 +19,7 @@ from epaxos.statemachine.batch import (
     make_collection,
     make_payload,
     multi_columns,
+    only_reads,
 )
 from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, RECORDS, Operation
@@ -261,8 +262,8 @@ FINE: list[tuple[int, bytes, Argument]] = [
 ]
 
 REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
-    ((19, b"", None), "unknown operation 19; known are 0 to 18"),
-    ((255, b"a", None), "unknown operation 255; known are 0 to 18"),
+    ((20, b"", None), "unknown operation 20; known are 0 to 19"),
+    ((255, b"a", None), "unknown operation 255; known are 0 to 19"),
     ((Operation.NULL, b"a", None), "NULL takes no key"),
     ((Operation.NULL, b"", b""), "NULL takes no argument"),
     ((Operation.READ, b"", None), "READ needs a key of 1 to 4 bytes"),
@@ -317,7 +318,7 @@ REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
     ),
     (
         (Operation.MULTI, b"", [b"\x01\xff", [b"a", b"b"], [None, None]]),
-        "unknown operation 255; known are 0 to 18 (position 1 of a MULTI)",
+        "unknown operation 255; known are 0 to 19 (position 1 of a MULTI)",
     ),
     (
         (Operation.MULTI, b"", [b"\x0d", [RECORD], [None]]),
@@ -502,3 +503,12 @@ def test_a_payload_that_has_let_go_of_its_columns_has_them_again() -> None:
         assert payload.batches == batches
         assert touched(payload) == ({b"m", b"b"}, {b"a"})
         assert len(payload) == 3
+
+
+def test_a_multi_only_reads_if_all_its_parts_do() -> None:
+    read, write = bytes([Operation.READ, Operation.EXISTS]), bytes([Operation.EXISTS, Operation.CAS])
+    multis: list[Argument] = [[read, [b"a", b"b"], [None] * 2], [write, [b"a", b"b"], [None, [b"1", b"1"]]]]
+    batch = make_batch(*((Operation.MULTI, b"", multi) for multi in multis), (Operation.EXISTS, b"c", None))
+    assert only_reads(batch.operations, batch.arguments) == b"\1\0\1"
+    payload = make_payload([batch])
+    assert (sorted(payload.reads), sorted(payload.writes)) == ([b"a", b"a", b"b", b"c"], [b"b"])

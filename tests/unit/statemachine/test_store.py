@@ -83,8 +83,9 @@ def model(state: State, operation: int, key: bytes, argument: object) -> Answer:
     match operation, argument:
         case Operation.NULL | Operation.PAUSE, _:
             return Outcome.DONE, None
-        case Operation.READ, _:
-            return (Outcome.DONE, state[key]) if key in state else (Outcome.NOT_FOUND, None)
+        case ((Operation.READ | Operation.EXISTS), _):
+            found = Outcome.DONE if key in state else Outcome.NOT_FOUND
+            return found, state.get(key) if operation == Operation.READ else None
         case Operation.DELETE, _:
             return (Outcome.NOT_FOUND if state.pop(key, None) is None else Outcome.DONE), None
         case Operation.WRITE, bytes(value):
@@ -123,6 +124,7 @@ def command(operation: Operation, argument: st.SearchStrategy[object]) -> st.Sea
 
 PARTS: st.SearchStrategy[Command] = st.one_of(
     command(Operation.READ, st.none()),
+    command(Operation.EXISTS, st.none()),
     command(Operation.WRITE, VALUES),
     command(Operation.WRITEREAD, VALUES),
     command(Operation.DELETE, st.none()),
