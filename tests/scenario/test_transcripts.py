@@ -43,6 +43,12 @@ def test_transcript(path: Path, rewrite: bool) -> None:  # noqa: FBT001 - a fixt
         assert transcript.splitlines() == text.splitlines()
 
 
+def test_the_page_of_groups_shows_what_happens() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "groups.md").read_text()
+    shown = next(block for block in page.split("```") if block.startswith("text\nmulti P"))
+    assert shown.removeprefix("text\n") in (Path(__file__).parent / "groups-dead-coordinator.txt").read_text()
+
+
 def test_every_case_of_recovery_is_shown() -> None:
     shown = sum((Script(path.read_text()).coverage for path in FILES), Counter[str]())
     assert shown.keys() >= CASES

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.multipaxos.state import LOG
+from scenario import groups
 from scenario.dialect import DIALECTS
+from scenario.groups import Groups
 from scenario.mail import Filter, ScenarioError
 from scenario.registers import KINDS, Registers
 from scenario.world import World
@@ -17,6 +19,27 @@ INDENT = "    "
 _LINK = re.compile(r"([A-Z*])->([A-Z*])")
 _PLACE = re.compile(r"([A-Z])\.(\d+)")
 _DURATION = re.compile(r"(\d+)(ms|s)")
+
+
+def _of_mail(world: Groups | Registers, kinds: Collection[str]) -> dict[str, Callable[[list[str]], None]]:
+    """The commands about what is under way."""
+
+    def wanted(words: list[str]) -> Filter:
+        found = Filter()
+        for word in words:
+            if link := _LINK.fullmatch(word):
+                ends = [None if end == "*" else world.row(end) for end in link.groups()]
+                found = found._replace(sender=ends[0], receiver=ends[1])
+            else:
+                found = found._replace(kind=word) if word in kinds else found._replace(place=word)
+        return found
+
+    return {
+        "deliver": lambda words: world.deliver(wanted(words)),
+        "drop": lambda words: world.drop(wanted(words)),
+        "copy": lambda words: world.copy(wanted(words)),
+        "stabilize": lambda _: world.stabilize(),
+    }
 
 
 class Script:
@@ -28,6 +51,7 @@ class Script:
         self._commands: dict[str, Callable[[list[str]], None]] = {
             "cluster": self._cluster,
             "registers": self._begin_registers,
+            "groups": self._begin_groups,
             "propose": self._propose,
             "deliver": lambda words: self.world.deliver(self._filter(words)),
             "drop": lambda words: self.world.drop(self._filter(words)),
@@ -101,28 +125,25 @@ class Script:
             say=self._say,
         )
 
+    def _begin_groups(self, words: list[str]) -> None:
+        """From now on the commands are those of groups."""
+        options = _options(words)
+        world = Groups(options["groups"].split(","), options["callers"].split(","), self._say)
+        self._commands = _of_mail(world, groups.KINDS) | {
+            "multi": lambda words: world.multi(*words),
+            "get": lambda words: world.get(*words),
+            "end": lambda words: world.end(words[0]),
+            "crash": lambda words: world.crash(words[0]),
+            "show": lambda words: world.show(words[0]),
+        }
+
     def _begin_registers(self, words: list[str]) -> None:
         """From now on the commands are those of registers."""
         options = _options(words)
         world = Registers(int(options.get("n", 3)), options.get("proposers", "P"), self._say)
-
-        def wanted(words: list[str]) -> Filter:
-            found = Filter()
-            for word in words:
-                if link := _LINK.fullmatch(word):
-                    ends = [None if end == "*" else world.row(end) for end in link.groups()]
-                    found = found._replace(sender=ends[0], receiver=ends[1])
-                else:
-                    found = found._replace(kind=word) if word in KINDS else found._replace(place=word)
-            return found
-
-        self._commands = {
+        self._commands = _of_mail(world, KINDS) | {
             "propose": lambda words: world.propose(*words),
             "collect": lambda words: world.collect(words[0]),
-            "deliver": lambda words: world.deliver(wanted(words)),
-            "drop": lambda words: world.drop(wanted(words)),
-            "copy": lambda words: world.copy(wanted(words)),
-            "stabilize": lambda _: world.stabilize(),
             "tick": lambda words: world.tick(_seconds(words[0])),
             "crash": lambda words: world.crash(words[0]),
             "restart": lambda words: world.restart(words[0]),
