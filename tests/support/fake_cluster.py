@@ -32,10 +32,7 @@ class Asked:
 
 @dataclass
 class Instead:
-    """What the cluster does instead of answering: send these frames, or execute and keep silent.
-
-    With a `delay` in seconds it answers after that, and sends the frames after half of it.
-    """
+    """What the cluster does instead of answering: send these frames, or execute and keep silent."""
 
     frames: list[bytes] = field(default_factory=list)
     execute: bool = False
@@ -111,10 +108,7 @@ class FakeCluster(threading.Thread):
         self.asked.append(asked)
         instead = self.behave(asked)
         if instead is not None and instead.delay:
-            half, whole = (monotonic() + share * instead.delay for share in (0.5, 1))
-            self._late += [(half, replica, identity, sent) for sent in instead.frames]
-            self._late.append((whole, replica, identity, self.reply(replica, batch)))
-            self._late.sort(key=lambda late: late[0])
+            self._late.append((monotonic() + instead.delay, replica, identity, self.reply(replica, batch)))
             return
         if instead is None or instead.execute:
             answer = self.reply(replica, batch)
@@ -132,9 +126,6 @@ class FakeCluster(threading.Thread):
 
     def seal(self, kind: int, *body: object) -> bytes:
         return seal(kind, self.config.fingerprint, msgpack.packb(body))
-
-    def taken(self, batch: Batch, delay: float) -> Instead:
-        return Instead([self.seal(Kind.TAKEN, [batch.client], [batch.first], [len(batch)])], delay=delay)
 
     def busy(self, batch: Batch) -> Instead:
         return Instead([self.seal(Kind.BUSY, batch.client, batch.first, len(batch))])

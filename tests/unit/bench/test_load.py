@@ -8,14 +8,16 @@ from itertools import count
 from time import monotonic, sleep
 from typing import Any
 
+import msgpack
 import pytest
 
-from epaxos.bench.links import Links
+from epaxos.bench.links import Links, Received
 from epaxos.bench.load import Load
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.results import Measured
 from epaxos.bench.verify import History
-from epaxos.statemachine.batch import Batch
+from epaxos.statemachine.batch import Batch, decode_batch
+from epaxos.transport.framing import Frame, Kind, open_frame
 from fake_cluster import Asked, FakeCluster, Instead
 
 Make = Callable[..., BenchOptions]
@@ -93,11 +95,42 @@ def test_what_a_silent_replica_got_is_sent_to_the_next(cluster: FakeCluster, opt
     assert {asked.replica for asked in cluster.asked} == {0, 2}
 
 
-def test_what_is_under_way_is_not_sent_again_before_the_last_try(cluster: FakeCluster, options: Make) -> None:
-    cluster.behave = lambda asked: cluster.taken(asked.batch, 0.8)
-    few = options(closed=True, window=1, batch=1, clients=1, timeout=1.5, stop=Amount(operations=1))
-    total = load(cluster, few).total()
-    assert (total.operations, total.retries) == (1, 0), "one try is 0.5 s"
+class Patient:
+    """Links to replicas that have all under way, and answer after so many seconds of a clock of their own."""
+
+    names, cluster = NAMES, 0
+
+    def __init__(self, answers_after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.after = answers_after
+        self.now = 0.0
+        self.asked: list[tuple[float, int]] = []
+        self.batch = Batch(0, 0, 0, b"", [], None)
+        monkeypatch.setattr("epaxos.bench.load.perf_counter_ns", lambda: round(self.now * 1e9))
+
+    def send(self, link: int, frame: bytes, _: int) -> None:
+        self.asked.append((self.now, link))
+        self.batch = decode_batch(open_frame(frame, 0, 2**20).body)
+
+    def wait(self, _: float) -> None:
+        self.now += 0.1
+
+    def receive(self) -> list[Received]:
+        batch = self.batch
+        kind, rest = (Kind.REPLY, (b"\0", None)) if self.now > self.after else (Kind.TAKEN, ())
+        body = msgpack.packb(([batch.client], [batch.first], [len(batch)], *rest))
+        return [Received(self.asked[-1][1], Frame(kind, 0, body))]
+
+
+@pytest.mark.parametrize(("answers_after", "asked"), [(1.8, [0]), (2.5, [0, 1])])
+def test_what_is_under_way_is_not_sent_again_before_the_last_try(
+    options: Make, monkeypatch: pytest.MonkeyPatch, answers_after: float, asked: list[int]
+) -> None:
+    links = Patient(answers_after, monkeypatch)
+    few = options(closed=True, window=1, batch=1, clients=1, timeout=3.0, stop=Amount(operations=1))
+    total = Load(few, links, few.workload(next(TAGS))).run().total()  # type: ignore[arg-type]  # links of a test
+    assert total.operations == 1
+    assert [link for _, link in links.asked] == asked
+    assert [2.0 <= at < 2.5 for at, link in links.asked if link] == [True] * len(asked[1:])
 
 
 def test_a_lost_answer_does_not_execute_twice(cluster: FakeCluster, options: Make) -> None:
