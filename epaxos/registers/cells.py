@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from epaxos.checksum import crc32
 from epaxos.errors import DataCorrupt, EpaxosError, FrameError, StorageError, WriteFailed
 from epaxos.protocol.registers.acceptor import Acceptor
+from epaxos.protocol.registers.feed import PAGE, PAGE_BYTES, Feed
 from epaxos.protocol.registers.values import (
     ZERO,
     Accept,
@@ -29,7 +30,6 @@ from epaxos.protocol.registers.values import (
     Scanned,
     Told,
 )
-from epaxos.registers.feed import PAGE, PAGE_BYTES, Feed
 from epaxos.registers.store import GroupStore, Store
 from epaxos.transport.registers import decode, encode
 
@@ -81,7 +81,7 @@ class Cells:
         self._floor = ZERO if floor is None else Ballot(*map(int, floor.split(b".")))
         highest = Ballot(self._guarded(lambda: store.get_uint64(_HIGHEST)), 0)
         self._reserved = highest.counter
-        self.feed = Feed()
+        self.feed = Feed(SystemRandom().randrange(1, 2**62))
         self.acceptor = Acceptor(self._find, self._floor, highest)
 
     # -- the acceptor ------------------------------------------------------------------------------------------

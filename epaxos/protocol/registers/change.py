@@ -152,8 +152,9 @@ class Want(NamedTuple):
     repeatable  another attempt after one whose outcome is unknown does no harm
     everywhere  all acceptors must take it, and promise nothing beyond: for a removal
     first       the first attempt takes one round trip, at the ballot FIRST, which nobody has to promise. Whoever wants
-                that is the only one ever to want it of this register, and wants it once, over restarts too. Once the
-                register has been deleted nobody relies on it: a message from before may then be taken again
+                that is the only one ever to want it of this register, and wants it once, over restarts too. Others may
+                read it, and give it a value. Once it was deleted, or changed in vain, nobody relies on it any more: a
+                message from before may then be taken again
     """
 
     key: bytes

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.protocol.registers.change import Verdict, Want
+from epaxos.protocol.registers.change import Done, Verdict, Want
 from epaxos.protocol.registers.steps import read
 from epaxos.protocol.registers.values import (
+    EMPTY,
     ZERO,
     Answer,
     Configuration,
@@ -82,17 +83,24 @@ def _remove(key: bytes, configuration: Configuration) -> Generator[Todo, Any, bo
     """Forget one register, if it holds a tombstone and nobody begins to change it meanwhile.
 
     All acceptors take the tombstone anew at one ballot t. Each forgets it if it has promised nothing above t since,
-    and from then on refuses what is not above t. So what others find of it, anywhere, is the tombstone or nothing.
+    from then on refuses what is not above t. So what others find of it, anywhere, is the tombstone or nothing.
+
+    What was never changed is not forgotten: its first change may be under way at the ballot FIRST, which is below t,
+    and nobody has deleted it (`Want.first`).
     """
     found = yield Want(key, read, reads=True)
-    if found.verdict is not Verdict.DONE or found.state.value is not None:
+    if not _is_tombstone(found):
         return False
     done = yield Want(key, read, repeatable=True, everywhere=True)
-    if done.verdict is not Verdict.DONE or done.state.value is not None:
+    if not _is_tombstone(done):
         return False
     acceptors = configuration.accept
     answers: Mapping[int, Removed] = yield Ask(acceptors, Remove(key, done.ballot), len(acceptors))
     return all(answer.done for answer in answers.values())
+
+
+def _is_tombstone(done: Done) -> bool:
+    return done.verdict is Verdict.DONE and done.state.value is None and done.state != EMPTY
 
 
 def _page(answers: Mapping[int, Answer]) -> tuple[list[bytes], bool]:

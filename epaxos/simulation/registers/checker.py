@@ -15,8 +15,10 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
+from epaxos.protocol.registers import observing
 from epaxos.protocol.registers.change import Change, Done, Phase, Verdict
 from epaxos.protocol.registers.values import (
+    EMPTY,
     FIRST,
     ZERO,
     Accepted,
@@ -108,6 +110,28 @@ class Registers:
             _violated("done", f"{done} was not chosen")
         self._choose(*place)
 
+    def observed(self, row: int, told: observing.Chosen, knows: Configuration, last: Ballot | None) -> None:
+        """An observer that `knows` who votes tells what is chosen; the `last` that it told of this register."""
+        key, ballot, state = told
+        proposal = self._proposals.get((key, ballot))
+        if proposal is None or proposal.state != state:
+            _violated("observed", f"{told} of {row} was never proposed")
+        if last is not None and ballot < last:
+            _violated("observed", f"{row} tells {told} after {last}")
+        if ballot not in self.chosen[key]:
+            if len(self._votes[key, ballot].intersection(knows.accept)) < knows.votes:
+                _violated("observed", f"{told} of {row} was not chosen")
+            self._choose(key, ballot)
+
+    def holds(self) -> dict[bytes, bytes]:
+        """What all registers hold in the end that hold anything."""
+        found = {}
+        for key, ballots in self.chosen.items():
+            value = self._proposals[key, ballots[-1]].state.value if ballots else None
+            if value is not None:
+                found[key] = value
+        return found
+
     # -- acceptors ---------------------------------------------------------------------------------------------
 
     def durable(self, row: int, record: Any) -> None:
@@ -141,7 +165,7 @@ class Registers:
     def _forget(self, row: int, key: bytes) -> None:
         cell = self._cells.pop((row, key))
         place = key, cell.accepted
-        if cell.state.value is not None or cell.promised != cell.accepted:
+        if cell.state == EMPTY or cell.state.value is not None or cell.promised != cell.accepted:
             _violated("removal", f"acceptor {row} removes {cell}")
         wanted = self._proposals[place].configuration.accept
         if not self._votes[place] >= set(wanted):

@@ -23,6 +23,8 @@ USUAL: Final = (
     "attempt held over a change of acceptors",
     "register removed",
     "removal refused",
+    "observer goes on from a position",
+    "observer begins anew",
     "task done: collect",
     "task done: grow",
     "task done: shrink",

@@ -17,6 +17,7 @@ from msgpack import packb, unpackb
 from epaxos.errors import FrameError, WriteFailed
 from epaxos.protocol.registers.acceptor import Acceptor
 from epaxos.protocol.registers.change import Asks, Done, Pace, Want
+from epaxos.protocol.registers.feed import Feed
 from epaxos.protocol.registers.proposer import Proposer
 from epaxos.protocol.registers.upkeep import (
     Ask,
@@ -37,13 +38,16 @@ from epaxos.protocol.registers.values import (
     Cell,
     Configuration,
     Conflict,
+    Follow,
+    Followed,
     List,
     Listed,
     Peek,
-    Prepare,
-    Remove,
     Removed,
     Request,
+    Scan,
+    Scanned,
+    Told,
 )
 from epaxos.simulation.plan.options import stream
 from epaxos.simulation.registers.checker import Gone, Registers
@@ -55,10 +59,13 @@ from epaxos.simulation.world.replica import Crashed
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.transport.registers import decode, encode
 
+_PAGE: Final = 2
+"""Registers on a page that an observer reads."""
+
 _LATER: Final = 1e-7
 """Added to an alarm, so that rounding does not wake a process just before its deadline."""
 
-_FLOOR, _COUNTER, _SHAPE, _TASK = b"f", b"n", b"s", b"t"
+_FLOOR, _COUNTER, SHAPE, TASK = b"f", b"n", b"s", b"t"
 """Keys on a disk; those of cells begin with c."""
 
 
@@ -245,11 +252,20 @@ class AcceptorProcess(Process):
         floor = Ballot(*map(int, found[_FLOOR].split(b"."))) if _FLOOR in found else ZERO
         highest = max((cell.promised for cell in self.cells.values()), default=ZERO)
         self.core = Acceptor(self.cells.get, floor, highest)
+        self._feed = Feed(self.starts, self.world.plan.kept)
 
-    def _take(self, sender: int, message: Prepare | Accept | Peek | Remove | List) -> None:
+    def _told(self, message: List | Scan | Follow) -> Listed | Scanned | Followed:
+        if isinstance(message, Follow):
+            return self._feed.tell(message, self.core.floor)
+        keys = sorted(key for key in self.cells if key > message.key)
         if isinstance(message, List):
-            keys = sorted(key for key in self.cells if key > message.key)[: message.most]
-            self.disk.write((), partial(self._send, sender, Listed(message.key, message.ballot, tuple(keys))))
+            return Listed(message.key, message.ballot, tuple(keys[: message.most]))
+        page = tuple(Told(key, self.cells[key].accepted, self.cells[key].state) for key in keys[:_PAGE])
+        return Scanned(message.key, message.ballot, page, last=len(keys) <= _PAGE)
+
+    def _take(self, sender: int, message: Request) -> None:
+        if isinstance(message, List | Scan | Follow):
+            self.disk.write((), partial(self._send, sender, self._told(message)))
             return
         floor = self.core.floor
         try:
@@ -261,6 +277,8 @@ class AcceptorProcess(Process):
         if cell is not None:
             self.cells[cell.key] = cell
             entries.append(Entry(b"c" + cell.key, encode(cell), cell))
+            if isinstance(message, Accept):
+                self._feed.add(Told(cell.key, cell.accepted, cell.state))
         if removed is not None:
             if self.core.floor != floor:
                 entries.append(Entry(_FLOOR, str(self.core.floor).encode(), None))
@@ -284,7 +302,7 @@ class ProposerProcess(Process):
     def _begin(self, found: dict[bytes, bytes]) -> None:
         options = self.world.plan
         counter = int(found.get(_COUNTER, b"0"))
-        shape = decode(found[_SHAPE]) if _SHAPE in found else options.configuration
+        shape = decode(found[SHAPE]) if SHAPE in found else options.configuration
         random = stream(options.seed, f"proposer {self.row} {self.starts}")
         pace = Pace(options.retry, options.pause)
         self.core = Proposer(self.row, shape, counter, random, pace, direct=options.direct)
@@ -339,7 +357,7 @@ class ProposerProcess(Process):
     def _configure(self, sender: int, configuration: Configuration) -> None:
         """Make it durable, then begin no attempt of an older one, then say so."""
         self.core.configure(configuration)
-        entry = Entry(_SHAPE, encode(self.core.configuration), None)
+        entry = Entry(SHAPE, encode(self.core.configuration), None)
         self.disk.write((entry,), partial(self._say_settled, sender, configuration.version))
 
     def _say_settled(self, sender: int, version: int) -> None:
@@ -359,8 +377,8 @@ class Warden(ProposerProcess):
     def _begin(self, found: dict[bytes, bytes]) -> None:
         super()._begin(found)
         self._number, self._note, self._base = 0, Note(), self.core.configuration
-        if _TASK in found:
-            self._number, step, key, base = unpackb(found[_TASK])
+        if TASK in found:
+            self._number, step, key, base = unpackb(found[TASK])
             self._note, self._base = Note(key, step), decode(base)
         self._procedure: Procedure | None = None
         self._todo: Todo | None = None
@@ -410,7 +428,7 @@ class Warden(ProposerProcess):
 
     def _save(self, then: Then) -> None:
         text = packb((self._number, self._note.step, self._note.key, encode(self._base)))
-        entries = (Entry(_TASK, text, None),)
+        entries = (Entry(TASK, text, None),)
         self.disk.write(entries, then)
 
     def _ask(self, number: int) -> None:
@@ -418,7 +436,7 @@ class Warden(ProposerProcess):
         if number != self._asked:
             return
         if isinstance(self._todo, Configuration):
-            for row in self.world.plan.rows:
+            for row in self.world.plan.confirming:
                 if row not in self._settled:
                     self._send(row, Configure(self._todo))
         elif isinstance(self._todo, Ask):
@@ -438,7 +456,7 @@ class Warden(ProposerProcess):
         if isinstance(message, Settled):
             if isinstance(todo, Configuration) and message.version == todo.version and message.done:
                 self._settled.add(sender)
-                if self._settled >= set(self.world.plan.rows):
+                if self._settled >= set(self.world.plan.confirming):
                     self._go_on(None)
         elif isinstance(message, Listed | Removed):
             if not isinstance(todo, Ask) or message[:2] != self._request(todo)[:2]:

@@ -69,6 +69,8 @@ class Plan:
     direct      whether a proposer's next change of a register takes one round trip
     numbered    whether changes carry a number, so that a proposer may try them again after doubt
     once        whether clients ask again, elsewhere, for what they do not know of; then changes are numbered
+    observers   processes that follow what is chosen, behind the warden
+    kept        what an acceptor's feed for them keeps
     held        whether one proposer is not heard by acceptors while others change them, and then all fall in halves: an
                 attempt of the acceptors before may still be under way
     firsts      registers whose first state one client may propose without promises; they are not deleted
@@ -85,6 +87,8 @@ class Plan:
     direct: bool
     numbered: bool
     once: bool
+    observers: int
+    kept: int
     held: bool
     firsts: int
     scripts: tuple[tuple[Asked, ...], ...]
@@ -99,6 +103,11 @@ class Plan:
     @property
     def rows(self) -> range:
         """The processes that propose; the last is the warden."""
+        return range(self.acceptors + self.spares, self.options.replicas - self.observers)
+
+    @property
+    def confirming(self) -> range:
+        """The processes that confirm who votes: those that propose, and observers."""
         return range(self.acceptors + self.spares, self.options.replicas)
 
     @property
@@ -132,11 +141,12 @@ def draw_plan(
     options = draw_options(seed, overrides._replace(replicas=n, operations=None))
     tasks = _draw_tasks(random, options, n, kinds)
     spares = sum(task.kind == "grow" for task in tasks)
+    observers = given.get("observers", int(random_firsts.random() < 0.4))
     operations = overrides.operations or random.choice((4, 8, 12, 24, 40))
     options = replace(
         options,
         scale="small",
-        replicas=n + spares + proposers + 1,
+        replicas=n + spares + proposers + 1 + observers,
         operations=operations,
         clients=random.randint(1, 5),
         keys=random.choice((1, 1, 2, 3)),
@@ -160,8 +170,10 @@ def draw_plan(
         pause=min(options.delay * random.choice((0.5, 2, 10)), timeout / 10),
         timeout=timeout,
         direct=random.random() < 0.75,
-        numbered=random.random() < 0.5,
+        numbered=random.random() < (0.9 if any(task.kind == "collect" for task in tasks) else 0.5),
         once=random.random() < (0.0 if any(task.kind == "collect" for task in tasks) else 0.4),
+        observers=observers,
+        kept=random_firsts.choice((2, 5, 100)),
         held=bool(spares) and random_firsts.random() < 0.1,
         firsts=firsts,
         scripts=_with_firsts(random_firsts, scripts, options, proposers, firsts),
@@ -267,6 +279,11 @@ def _draw_faults(random: Random, plan: Plan) -> tuple[Fault, ...]:
         faults += [
             Crash(random.random() * plan.options.phase, row, random.randint(0, 6), None) for row in dead
         ]
+    phase = plan.options.phase
+    for row in plan.confirming[len(plan.rows) :]:
+        if "crash" in plan.options.faults and random.random() < 0.7:
+            down = random.random() * phase / 2
+            faults.append(Crash(random.random() * phase, row, random.randint(0, 9), down))
     if plan.held:
         faults += _draw_halves(random, plan)
     return tuple(sorted(faults, key=lambda fault: fault.when))

@@ -19,6 +19,7 @@ from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.registers.checker import Registers
 from epaxos.simulation.registers.machines import AcceptorProcess, Process, ProposerProcess, Warden, World
 from epaxos.simulation.registers.plan import Asked, Plan, draw_plan, first_key
+from epaxos.simulation.registers.watching import ObserverProcess
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
@@ -162,7 +163,8 @@ class Run(Stricken[Process]):
         self.warden = Warden(world, last)
         self.proposers = {row: ProposerProcess(world, row) for row in rows}
         acceptors = [AcceptorProcess(world, row) for row in range(plan.acceptors + plan.spares)]
-        self.replicas = [*acceptors, *self.proposers.values(), self.warden]
+        self.observers = [ObserverProcess(world, row) for row in plan.confirming[len(plan.rows) :]]
+        self.replicas = [*acceptors, *self.proposers.values(), self.warden, *self.observers]
         self.clients = [Client(self, name, script) for name, script in enumerate(plan.scripts)]
         self._changes = Changes(LIMITS)
 
@@ -213,11 +215,19 @@ class Run(Stricken[Process]):
         ]
         for reader in readers:
             reader.think()
-        self._settle(lambda: all(reader.finished for reader in readers))
+        self._settle(lambda: all(reader.finished for reader in readers) and self._copied())
         finding = search(self.calls, LIMITS.value, SEARCH_BUDGET)
         if finding.verdict is Linearizability.VIOLATION:
             raise ViolationError("linearizability", finding.text)
         self.observer.noted(f"history: {finding.verdict.value}")
+
+    def _copied(self) -> bool:
+        """Whether every observer has a copy of all that there is."""
+        holds = self.checker.holds()
+        return all(
+            {key: value for key, value in watching.copy.items() if value is not None} == holds
+            for watching in self.observers
+        )
 
     def _final_reads(self, proposer: int) -> tuple[Asked, ...]:
         """What every proposer finds in the end, in every register."""
@@ -237,7 +247,8 @@ class Run(Stricken[Process]):
             if self.schedule.now >= bound:
                 open_ = [f"{call} {call.command}" for call in self.calls if call.answered is None]
                 raise NoProgressError(
-                    f"not finished in time; warden finished: {self.warden.finished}; open: {open_[:9]}"
+                    f"not finished in time; warden finished: {self.warden.finished}; open: {open_[:9]}; "
+                    f"copies: {[watching.copy for watching in self.observers]} of {self.checker.holds()}"
                 )
             self.schedule.step(bound)
             self._see_that_it_ends()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from epaxos.client.commands import Op
-from epaxos.protocol.registers import observing
+from epaxos.protocol.registers import feed, observing
 from epaxos.protocol.registers.observing import Tallies
 from epaxos.protocol.registers.values import ZERO, Accept, Ballot, Configuration, Follow, State, Told
-from epaxos.registers import Chosen, Compacted, Observer, Place, feed, observer
+from epaxos.registers import Chosen, Compacted, Observer, Place
 from register_nodes import Nodes
 
 THREE = Configuration(1, (0, 1, 2), (0, 1, 2))
@@ -92,7 +92,7 @@ def test_a_reader_that_is_too_slow_misses_what_was_overwritten_and_never_the_las
 
 
 def test_an_acceptor_that_was_away_is_followed_again(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observer, "AWAY", 0.0)
+    monkeypatch.setattr(observing, "AWAY", 0.0)
     watched = nodes[0].observe()
     put(nodes, b"a")
     values(watched, 1)
@@ -106,7 +106,7 @@ def test_an_acceptor_that_was_away_is_followed_again(nodes: Nodes, monkeypatch: 
 
 
 def test_no_majority_no_news(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observer, "AWAY", 0.0)
+    monkeypatch.setattr(observing, "AWAY", 0.0)
     put(nodes, b"a")
     nodes.network.down = {1, 2}
     watched = nodes[0].observe(interval=0.001)
@@ -121,7 +121,7 @@ def test_no_majority_no_news(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_a_minority_told_of_is_asked_for(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observer, "DOUBT", 0.0)
+    monkeypatch.setattr(observing, "DOUBT", 0.0)
     put(nodes, b"a")
     watched = nodes[0].observe(interval=0.001)
     values(watched, 1)
@@ -216,7 +216,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_feed_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "KEPT_BYTES", 30)
-    own = feed.Feed()
+    own = feed.Feed(7)
 
     def tell(start: int, position: int) -> Any:
         return own.tell(Follow(b"", Ballot(1, 0), start, position), ZERO)
@@ -229,3 +229,16 @@ def test_a_feed_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tell(start, 10)[2:] == (start, 10, ZERO, True, ())
     assert not tell(start, 11).kept
     assert Place(start, 10, ZERO) == (start, 10, ZERO)
+
+
+def test_after_a_gap_nothing_older_is_told() -> None:
+    tallies = Tallies()
+
+    def add(acceptor: int, counter: int) -> Any:
+        told = Told(b"k", Ballot(counter, 0), State(b"%d" % counter))
+        return tallies.add(acceptor, told, 0, THREE, (0, 1, 2))
+
+    assert (add(0, 2), add(1, 2) is not None) == (None, True)
+    tallies.clear()
+    assert [add(0, 3), add(1, 1), add(2, 1)] == [None] * 3
+    assert add(2, 3).ballot == Ballot(3, 0)

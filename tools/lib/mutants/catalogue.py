@@ -48,6 +48,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *registers.BALLOTS,
     *registers.OUTCOMES,
     *registers.UPKEEP,
+    *registers.OBSERVERS,
     *leader.VALUES,
     *leader.PROMISES,
     *leader.LEARNING,

@@ -10,6 +10,7 @@ _ACCEPTOR: Final = "epaxos.protocol.registers.acceptor"
 _CHANGE: Final = "epaxos.protocol.registers.change"
 _PROPOSER: Final = "epaxos.protocol.registers.proposer"
 _UPKEEP: Final = "epaxos.protocol.registers.upkeep"
+_OBSERVING: Final = "epaxos.protocol.registers.observing"
 _VALUES: Final = "epaxos.protocol.registers.values"
 _MACHINES: Final = "epaxos.simulation.registers.machines"
 
@@ -28,6 +29,13 @@ COLLECTING: Final = REGISTERS._replace(
 GROWING: Final = REGISTERS._replace(
     name="registers, two acceptors join", replicas=3, options=(("kinds", ("grow", "grow")),)
 )
+
+WATCHED: Final = COLLECTING._replace(
+    name="registers, watched and collected",
+    operations=24,
+    options=(("kinds", ("collect", "collect", "collect")), ("once", False), ("observers", 1)),
+)
+"""An observer copies all registers, among crashes and collections."""
 
 HELD: Final = REGISTERS._replace(
     name="registers, held over two growths",
@@ -371,6 +379,19 @@ UPKEEP: Final = (
         draw=COLLECTING,
     ),
     Mutant(
+        "register-never-changed-collected",
+        "a register that was only read is forgotten, and its first change is still under way",
+        "registers",
+        (
+            Patch(
+                _UPKEEP,
+                "done.verdict is Verdict.DONE and done.state.value is None and done.state != EMPTY",
+                "done.verdict is Verdict.DONE and done.state.value is None",
+            ),
+        ),
+        draw=COLLECTING,
+    ),
+    Mutant(
         "register-floor-not-raised",
         "what was removed may be accepted again by a message from before",
         "registers",
@@ -415,5 +436,47 @@ UPKEEP: Final = (
             ),
         ),
         draw=GROWING,
+    ),
+)
+
+OBSERVERS: Final = (
+    Mutant(
+        "register-observed-at-one",
+        "an observer tells what one acceptor took",
+        "registers",
+        (
+            Patch(
+                _OBSERVING,
+                "& set(configuration.accept)) >= configuration.votes:",
+                "& set(configuration.accept)) >= 1:",
+            ),
+        ),
+        draw=WATCHED,
+    ),
+    Mutant(
+        "register-gap-passed-over",
+        "an observer goes on where an acceptor's feed begins, though it does not know what came before",
+        "registers",
+        (
+            Patch(
+                _OBSERVING,
+                "        self._gap = True\n        self._broken.add(acceptor)\n",
+                "        self._gap = place is _NOWHERE\n        self._broken.add(acceptor)\n",
+            ),
+        ),
+        draw=WATCHED,
+    ),
+    Mutant(
+        "register-compaction-unnoticed",
+        "an observer that was away while deleted registers were collected keeps them",
+        "registers",
+        (
+            Patch(
+                _OBSERVING,
+                "if len(self._missed.intersection(members)) > len(members) - configuration.votes:",
+                "if len(self._missed.intersection(members)) > len(members):",
+            ),
+        ),
+        draw=WATCHED,
     ),
 )

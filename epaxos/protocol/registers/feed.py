@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from random import SystemRandom
 from typing import Final
 
 from epaxos.protocol.registers.values import Ballot, Follow, Followed, Told
@@ -22,10 +21,14 @@ def _size(told: Told) -> int:
 
 
 class Feed:
-    """Positions count what was taken since the start of this acceptor, which has a number of its own."""
+    """Positions count what was taken since this `start` of the acceptor, a number that no other start of it has.
 
-    def __init__(self) -> None:
-        self._start = SystemRandom().randrange(1, 2**62)
+    `most` is how many are kept, KEPT if nothing is said; of KEPT_BYTES at most.
+    """
+
+    def __init__(self, start: int, most: int | None = None) -> None:
+        self._start = start
+        self._most = most
         self._kept: deque[Told] = deque()
         self._first = 0
         self._bytes = 0
@@ -34,7 +37,9 @@ class Feed:
         """Something was taken."""
         self._kept.append(told)
         self._bytes += _size(told)
-        while len(self._kept) > KEPT or (self._bytes > KEPT_BYTES and len(self._kept) > 1):
+        while len(self._kept) > (KEPT if self._most is None else self._most) or (
+            self._bytes > KEPT_BYTES and len(self._kept) > 1
+        ):
             self._bytes -= _size(self._kept.popleft())
             self._first += 1
 
