@@ -42,8 +42,8 @@ FEW: Final = 0.04
 """How likely there are but one or two."""
 
 
-CHAINED: Final = (5, 3)
-"""Replicas and quorum of which whoever is at the end of a chain, and its neighbour, are not needed by the others."""
+CHAINED: Final = (5, 2)
+"""Replicas, and how many may stop: those at one end of a chain of so many need neither of the first two."""
 
 
 class _Scale(NamedTuple):
@@ -104,18 +104,19 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     )
     if overrides.mix is not None:
         options = replace(options, mix=overrides.mix)
-    return options if is_epaxos else _arranged(options, given=overrides.faults is not None)
+    return options if is_epaxos else _arranged(options, overrides)
 
 
-def _arranged(options: Options, *, given: bool) -> Options:
-    """Now and then, arrange for leaders to compete, or to be left alone if no faults are given."""
+def _arranged(options: Options, overrides: Overrides) -> Options:
+    """Now and then, arrange for leaders to compete; or for what no other fault may disturb, if no faults are given."""
     leaders = draw_leaders(stream(options.seed, "leaders"), options.scale)
+    given = overrides.faults is not None
     if leaders == STEADY and not given:
         return steady(options)
     if leaders == RIVALS:
         return rivals(options if given else replace(options, faults=options.faults | {"crash", "loss"}))
     if leaders == CHAIN and not given:
-        return chain(replace(options, faults=options.faults | {"crash", "partition"}))
+        return chain(options, any_size=overrides.replicas is None)
     return options
 
 
@@ -132,12 +133,17 @@ def rivals(options: Options) -> Options:
     return replace(options, **draw_rivals(random, options.replicas, options.delay, options.faults))
 
 
-def chain(options: Options) -> Options:
-    """The same, with replicas in a row, if there are as many as it takes."""
-    number = options.replicas, options.quorums.slow
-    if {"bandwidth", "distance", "power"} & options.faults or number != CHAINED:
+def chain(options: Options, *, any_size: bool = False) -> Options:
+    """The same, with replicas in a row, if there are as many as it takes, or how many there are is left to the seed."""
+    if {"bandwidth", "distance", "power"} & options.faults:
         return options
-    return replace(options, **draw_chain(stream(options.seed, "chain"), options.delay))
+    n, f = CHAINED
+    if any_size:
+        options = replace(options, replicas=n, f=f, e=default_e(n, f))
+    if (options.replicas, options.f) != CHAINED:
+        return options
+    drawn = draw_chain(stream(options.seed, "chain"), options.delay)
+    return replace(options, faults=options.faults | {"crash", "partition"}, **drawn)
 
 
 def _check(overrides: Overrides) -> None:
