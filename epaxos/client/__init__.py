@@ -6,7 +6,8 @@ execute a number of a session once, so that a command without answer can be sent
     blocking      the methods of the blocking client
     asynchronous  the methods of the asyncio client
     methods       those that clients of one cluster and of several share
-    commands      what may be asked, and what the answers mean
+    decoding      what the answers mean
+    commands      what may be asked
     codecs        how values that are no bytes stand in the store
     tracing       spans around calls
     options       what a client is given when it is made

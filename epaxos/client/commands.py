@@ -1,7 +1,7 @@
 """What may be asked of the store, and what its answers mean in Python.
 
 `Op.get(key)`, `Op.put(key, value)`, … make commands, and check what can be checked before anything is sent.
-`decode` turns the outcome and value of an answer into a result, or raises `OperationFailed`.
+`client.decoding` turns answers into results.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import repeat
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, cast, overload
 
 from epaxos.client.codecs import Codec, V
-from epaxos.config.kinds import show
-from epaxos.errors import ClientError, Locked, OperationFailed, Refused, SessionExpired, Untold
+from epaxos.errors import ClientError, OperationFailed, Refused
 from epaxos.statemachine.batch import Argument
 from epaxos.statemachine.expiry import TTL_MAX
 from epaxos.statemachine.operations import (
@@ -25,7 +24,6 @@ from epaxos.statemachine.operations import (
     OF_TRANSACTIONS,
     READERS,
     Operation,
-    Outcome,
 )
 
 if TYPE_CHECKING:
@@ -42,8 +40,6 @@ Codecs: TypeAlias = "tuple[Codec[Any] | None, ...]"
 _AS_IT_IS: Final[Codecs] = (None,)
 _READ: Final = int(Operation.READ)
 _MULTI: Final = int(Operation.MULTI)
-_DONE: Final = int(Outcome.DONE)
-_NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 
 _NAMES: Final[Mapping[int, str]] = {
     Operation.NULL: "null",
@@ -66,15 +62,6 @@ _NAMES: Final[Mapping[int, str]] = {
     Operation.SETTTL: "expire",
     Operation.PERSIST: "persist",
     Operation.EXPIRE: "expired",
-}
-
-_REASONS: Final[Mapping[int, str]] = {
-    Outcome.COMPARE_FAILED: "the value found is not the expected one",
-    Outcome.NOT_A_NUMBER: "the value found is not a 64-bit integer in decimal digits",
-    Outcome.OUT_OF_RANGE: "the result would be outside -2**63 to 2**63 - 1",
-    Outcome.TOO_LARGE: "the result would be longer than the cluster allows: a value `max_value`, what a call "
-    "returns `max_frame`",
-    Outcome.ABORTED: "the replicas found it malformed",
 }
 
 _OVERHEAD: Final = 16
@@ -381,72 +368,10 @@ def name_of(operation: int) -> str:
     return _NAMES.get(operation) or f"operation {operation}"
 
 
-def decode(op: Op[T], outcome: int, value: object) -> T:
-    """The result of a command that was answered with `outcome` and `value`.
-
-    Raises:
-        OperationFailed: the command failed, as its operation defines.
-        Untold: the replica did not say.
-        Undecodable: the codec cannot read the value.
-    """
-    special = _SPECIAL.get(op.operation)
-    if special is not None:
-        return cast("T", special(op, outcome, value))
-    if outcome != _DONE:
-        _fail(op, outcome, value)
-    return cast("T", value)  # the replica's table of results gives the type
-
-
-def _decode_value(op: Op, outcome: int, value: Any) -> Any:
-    if outcome > _NOT_FOUND:
-        _fail(op, outcome, value)
-    return _read(op, value)
-
-
-def _read(op: Op, value: bytes | None) -> Any:
+def read_value(op: Op, value: bytes | None) -> Any:
     """A value that stands or stood in the store, as who asked wants it; None where there is none."""
     (codec,) = op.codecs or _AS_IT_IS
     return value if codec is None or value is None else codec.read(value)
-
-
-def _decode_found(op: Op, outcome: int, value: object) -> bool:
-    if outcome > _NOT_FOUND:
-        _fail(op, outcome, value)
-    return outcome == _DONE
-
-
-def _decode_cas(op: Op, outcome: int, value: Any) -> CasResult[Any]:
-    if outcome == _DONE:
-        _, new = cast("tuple[bytes | None, bytes | None]", op.argument)
-        return CasResult(swapped=True, current=_read(op, new))
-    if outcome != Outcome.COMPARE_FAILED:
-        _fail(op, outcome, value)
-    return CasResult(swapped=False, current=_read(op, value))
-
-
-def _as_it_came(_: Op, outcome: int, value: Any) -> list[Any]:
-    """Of a command of a transaction, whatever it came to: `groups.transaction` makes sense of it."""
-    return [outcome, value]
-
-
-def _decode_multi(op: Op, outcome: int, value: Any) -> list[Any]:
-    parts = parts_of(op)
-    if outcome not in (_DONE, Outcome.ABORTED) or not _are_columns(value, len(parts)):
-        _fail(op, outcome, value)
-    return decode_parts(parts, *value)
-
-
-def decode_parts(parts: Sequence[Op[T]], outcomes: bytes, values: Sequence[object]) -> list[T]:
-    """What each operation of a multi returns.
-
-    Raises:
-        MultiAborted: one of them failed.
-    """
-    for position, (part, failure) in enumerate(zip(parts, outcomes, strict=True)):
-        if failure in _REASONS:
-            text = f"operation {position}, {_describe(part)}, failed: {_REASONS[failure]}"
-            raise MultiAborted(f"multi aborted and changed nothing: its {text}", position, failure)
-    return [decode(*part) for part in zip(parts, outcomes, values, strict=True)]
 
 
 def parts_of(multi: Op) -> list[Op]:
@@ -467,74 +392,19 @@ def _written(op: Op) -> str:
     maker = f"Ops({op.codecs[0]})" if op.codecs else "Op"
     given: list[object] = [] if op.operation in KEYLESS else [op.key]
     if op.operation == Operation.CAS:
-        given += [None if value is None else _read(op, value) for value in argument]
+        given += [None if value is None else read_value(op, value) for value in argument]
     elif op.operation == Operation.SETEX:
         value, ttl = argument
-        return f"{maker}.put({op.key!r}, {_read(op, value)!r}, {_written_ttl(ttl)})"
+        return f"{maker}.put({op.key!r}, {read_value(op, value)!r}, {_written_ttl(ttl)})"
     elif op.operation == Operation.SETTTL:
         given.append(argument / 1000)
     elif argument is not None:
-        given.append(_read(op, argument) if isinstance(argument, bytes) else argument)
+        given.append(read_value(op, argument) if isinstance(argument, bytes) else argument)
     return f"{maker}.{name}({', '.join(map(repr, given))})"
 
 
 def _written_ttl(ttl: int | None) -> str:
     return "keep_ttl=True" if ttl is None else f"ttl={ttl / 1000!r}"
-
-
-def _are_columns(value: object, count: int) -> bool:
-    return (
-        type(value) is list
-        and len(value) == 2
-        and type(value[0]) is bytes
-        and type(value[1]) is list
-        and len(value[0]) == len(value[1]) == count
-    )
-
-
-_SPECIAL: Final[Mapping[int, Callable[[Op, int, object], object]]] = {
-    Operation.READ: _decode_value,
-    Operation.WRITEREAD: _decode_value,
-    **dict.fromkeys((Operation.EXISTS, Operation.DELETE, Operation.SETTTL, Operation.PERSIST), _decode_found),
-    Operation.CAS: _decode_cas,
-    Operation.MULTI: _decode_multi,
-    **dict.fromkeys(OF_TRANSACTIONS, _as_it_came),
-}
-
-
-def _fail(op: Op, outcome: int, value: object) -> NoReturn:
-    if outcome == Outcome.LOCKED:
-        record, groups = cast("tuple[bytes, list[tuple[bytes, int]]]", value)
-        raise Locked(
-            f"{_describe(op)} changed nothing: a transaction across groups has locked the key; a GroupClient ends it",
-            record,
-            dict(groups),
-        )
-    if outcome == Outcome.FORGOTTEN:
-        raise Untold(
-            f"{_describe(op)} was executed, but its answer was lost, and replicas do not keep its result any more: "
-            "too much else was under way without an answer"
-        )
-    if outcome == Outcome.EXPIRED:
-        raise SessionExpired(
-            f"{_describe(op)} came so late that replicas had forgotten the session; an earlier try may have executed"
-        )
-    if outcome not in _REASONS:
-        raise Untold(f"{_describe(op)} was executed, but the answer, outcome {outcome}, makes no sense here")
-    raise OperationFailed(f"{_describe(op)} failed and changed nothing: {_REASONS[outcome]}")
-
-
-def _describe(op: Op) -> str:
-    name = name_of(op.operation)
-    return f"{name} of {_shown(op.key)}" if op.key else name
-
-
-def _shown(key: bytes) -> str:
-    """A key in a message: as text in quotes, or as hexadecimal digits where it is none."""
-    try:
-        return show(key.decode())
-    except UnicodeDecodeError:
-        return "0x" + key[:32].hex() + ("…" if len(key) > 32 else "")
 
 
 def _key(key: bytes) -> bytes:

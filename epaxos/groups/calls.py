@@ -15,7 +15,8 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
-from epaxos.client.commands import MultiAborted, Op, Result, T, as_columns, as_operations, decode_parts
+from epaxos.client.commands import MultiAborted, Op, Result, T, as_columns, as_operations
+from epaxos.client.decoding import decode_parts
 from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.options import TIMEOUT, check_timeout
 from epaxos.client.session.fate import never_began

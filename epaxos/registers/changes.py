@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.client.commands import Op, decode
+from epaxos.client.commands import Op
+from epaxos.client.decoding import decode
 from epaxos.errors import OperationFailed, Refused
 from epaxos.protocol.registers.steps import keep, read
 from epaxos.protocol.registers.values import State, Step

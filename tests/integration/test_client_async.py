@@ -47,9 +47,11 @@ def test_all_methods(cluster: StubCluster) -> None:
             assert [result.value for result in results] == [1, None, 2]
             assert await client.bulk([]) == []
             assert await client.status(digest=True) == Status(
-                name="alpha", others={"asked": {"digest": True}}
+                name="alpha", others={"asked": {"digest": True, "transactions": False}}
             )
-            assert await client.status(replica="bravo") == Status(name="bravo", others={"asked": {}})
+            assert await client.status(replica="bravo") == Status(
+                name="bravo", others={"asked": {"digest": False, "transactions": False}}
+            )
             assert client.replicas == ("alpha", "bravo", "charlie")
             assert "tcp://127.0.0.1" in repr(client)
             with pytest.raises(OperationFailed):

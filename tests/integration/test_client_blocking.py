@@ -111,9 +111,9 @@ def test_a_refused_command_of_a_bulk_call_fails_alone(client: Client) -> None:
 
 
 def test_status(client: Client) -> None:
-    assert client.status() == Status(name="alpha", others={"asked": {}})
+    assert client.status() == Status(name="alpha", others={"asked": {"digest": False, "transactions": False}})
     assert client.status(digest=True, replica="charlie") == Status(
-        name="charlie", others={"asked": {"digest": True}}
+        name="charlie", others={"asked": {"digest": True, "transactions": False}}
     )
     with pytest.raises(ConfigError):
         client.status(replica="delta")

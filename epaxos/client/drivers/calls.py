@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Generic, cast
 
-from epaxos.client.commands import Op, Result, T, as_columns, decode, name_of, only_reads, weigh
+from epaxos.client.commands import Op, Result, T, as_columns, name_of, only_reads, weigh
+from epaxos.client.decoding import decode
 from epaxos.client.options import Options, check_timeout
 from epaxos.client.session import fate
 from epaxos.client.session.core import Session

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import msgpack
 
-from epaxos.client.commands import Op, decode
+from epaxos.client.commands import Op
+from epaxos.client.decoding import decode
 from epaxos.client.session import fate
 from epaxos.client.status import Status
 from epaxos.errors import ClientError, Locked, NoAnswer

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from epaxos.client.commands import Op, Result, as_columns, decode
+from epaxos.client.commands import Op, Result, as_columns
+from epaxos.client.decoding import decode
 from epaxos.client.recipes.holding import (
     Ask,
     AskAll,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from epaxos.client.commands import Op, decode
+from epaxos.client.commands import Op
+from epaxos.client.decoding import decode
 from epaxos.client.session.outbox import WINDOW_BYTES
 from epaxos.client.session.routes import AVOIDANCE, PATIENCE, REPAIR
 from epaxos.client.session.tickets import Ticket

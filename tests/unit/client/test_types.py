@@ -10,7 +10,8 @@ import pytest
 
 from epaxos import JSON, MSGPACK, TEXT, AsyncClient, CasResult, Client, Codec, Op, Ops, Result
 from epaxos.client.codecs import V
-from epaxos.client.commands import T, as_columns, decode
+from epaxos.client.commands import T, as_columns
+from epaxos.client.decoding import decode
 from epaxos.client.methods import KeyMethods
 from epaxos.errors import ClientError, NoAnswer, OperationFailed, Undecodable
 from epaxos.statemachine.batch import Limits
