@@ -137,7 +137,6 @@ ACROSS: Final[dict[str, tuple[str, ...]]] = {
         "multi of one group done",
         "multi across groups done",
         "multi across groups: a condition failed",
-        "multi across groups: locked",
         "multi across groups: no answer",
         "multi across groups: untold",
     ),

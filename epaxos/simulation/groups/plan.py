@@ -102,7 +102,10 @@ def draw_plan(seed: int, overrides: Overrides = NO_OVERRIDES, **given: object) -
     random = stream(seed, "groups")
     count = overrides.groups or random.choice((2, 2, 3))
     operations = overrides.operations or random.choice((5, 8, 12, 12, 25))
-    results = random.choice((MANY,) * 9 + (60,))  # with less, hardly anything is executed
+    bounds = {
+        "results": random.choice((MANY,) * 9 + (60,)),  # with less, hardly anything is executed
+        "kept": random.choice((MANY, MANY, 1)),
+    }
     drawn = []
     for place in range(count):
         own = overrides._replace(
@@ -114,7 +117,7 @@ def draw_plan(seed: int, overrides: Overrides = NO_OVERRIDES, **given: object) -
         options = replace(options, seed=seed * MOST + place, faults=options.faults - _OUTSIDE)
         if options.leaders == STEADY:  # that is shown by clients with all the patience there is
             options = replace(options, leaders="")
-        drawn.append(replace(options, rate=0.0, sync=0.0, padding=0, results=results, **given))  # type: ignore[arg-type]  # the caller knows them
+        drawn.append(replace(options, rate=0.0, sync=0.0, padding=0, **(bounds | given)))  # type: ignore[arg-type]  # the caller knows them
     phase = min(max(options.phase for options in drawn), 250 * drawn[0].delay)
     drawn = [replace(options, phase=phase) for options in drawn]
     clusters = tuple(ClusterPlan(options, (), draw_faults(options)) for options in drawn)
