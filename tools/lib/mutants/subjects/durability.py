@@ -160,8 +160,8 @@ OWNER: Final = (
         (
             Patch(
                 _RESTART,
-                "max(logs.truncated[state.me], durable.executed[state.me], *logs.rows[state.me], -1)",
-                "max(*logs.rows[state.me], -1, -1)",
+                "max(logs.truncated[state.me], durable.executed[state.me], *proposed, -1)",
+                "max(*proposed, -1, -1)",
             ),
         ),
         draw=FORGETFUL._replace(
