@@ -76,11 +76,16 @@ class _Seen:
 
 
 class Blocks:
-    """All blocks of one kind; `size` entries go into one."""
+    """All blocks of one kind; `size` entries go into one; sifted once there are `growth` times as many bytes as needed.
 
-    def __init__(self, kind: Kind, size: int) -> None:
+    `sifted` is whether that was done by the last checkpoint that was begun.
+    """
+
+    def __init__(self, kind: Kind, size: int, growth: int = GROWTH) -> None:
         self._kind = kind
         self._size = size
+        self._growth = growth
+        self.sifted = False
         self._limit = 0
         self._needed = 0
         self._is_repeated = False
@@ -106,6 +111,7 @@ class Blocks:
         self._rows = dict(self._durable)
         self._checkpoint += 1
         self._added = 0
+        self.sifted = False
 
     def end(self) -> None:
         """The checkpoint is complete."""
@@ -133,8 +139,9 @@ class Blocks:
             rows.close()
         was_repeated, self._is_repeated = self._is_repeated, stood > _REPEATED * needed
         left = sum(self._rows.values())
-        self._limit = GROWTH * left if was_repeated or not self._is_repeated else left
+        self._limit = self._growth * left if was_repeated or not self._is_repeated else left
         self._needed = needed
+        self.sifted = True
 
     def _bound(self, needed: int) -> int:
         if not needed:

@@ -13,7 +13,7 @@ from itertools import chain, islice, repeat
 from operator import and_, is_not
 from typing import Any, Final, Protocol
 
-from epaxos.checkpoint.blocks import Blocks, Kind, Rows
+from epaxos.checkpoint.blocks import GROWTH, Blocks, Kind, Rows
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
     BLOCK_BYTES,
@@ -59,7 +59,8 @@ class Stage(Protocol):
 class CheckpointWriter:
     """Writes the checkpoints of one replica, one after the other.
 
-    `stage` takes the rows, of about `size` keys in a slice; `snapshot` gives the last durable checkpoint. The driver
+    `stage` takes the rows, of about `size` keys in a slice; `snapshot` gives the last durable checkpoint; for `growth`
+    see `blocks`. The driver
     calls `begin` or `adopt`, then `step`, some times a round, until that is True, then commits what was staged and
     tells the core. `staged` counts the bytes of all rows ever staged.
     """
@@ -72,6 +73,8 @@ class CheckpointWriter:
         stage: Stage,
         snapshot: Callable[[], Rows],
         size: int = SLICE,
+        *,
+        growth: int = GROWTH,
     ) -> None:
         self._core = core
         self._machine = machine
@@ -83,13 +86,15 @@ class CheckpointWriter:
         self._slices: Generator[None, None, None] | None = None
         self._may_give_up = False
         self._remembered: list[list[bytes]] = [[] for _ in range(core.width)]
-        self._written: list[tuple[bytes, ...]] = []
+        self._written: list[
+            dict[bytes, None]
+        ] = []  # which no collection of garbage walks through, as it would a list
         self._frozen = Frozen({})
         self._index = [
-            Blocks(Kind(index_kind(column), index_block, partial(self._look_at_index, column)), size)
+            Blocks(Kind(index_kind(column), index_block, partial(self._look_at_index, column)), size, growth)
             for column in range(core.width)
         ]
-        self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size)
+        self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size, growth)
         self.executed: Vector = ()
         self.staged = 0
 
@@ -99,6 +104,11 @@ class CheckpointWriter:
         self._above = frozenset(entry.id for entry in last.entries)
         for blocks in (*self._index, self._values):
             blocks.loaded(last.blocks)
+
+    @property
+    def sifted(self) -> bool:
+        """Whether the last checkpoint has sifted some of its blocks."""
+        return any(blocks.sifted for blocks in (*self._index, self._values))
 
     @property
     def active(self) -> bool:
@@ -164,7 +174,7 @@ class CheckpointWriter:
     def _absorb(self, cut: Cut) -> Iterator[None]:
         while (news := cut.absorb(self._size)) is not None:
             self._note(news.remembered)
-            self._written.append(tuple(news.written))
+            self._written.append(dict.fromkeys(news.written))
             yield
 
     def _note(self, remembered: Iterable[Remembered]) -> None:
@@ -188,9 +198,8 @@ class CheckpointWriter:
                 self._stage([blocks.add(blob)])
                 yield
         for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
-            items = list(zip(some, self._frozen.values(some), strict=True))
-            for part in in_blocks(items, len(items), _weigh_items):
-                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])
+            for keys, values in _parted(some, self._frozen.values(some)):
+                self._stage([self._values.add(value_block(keys, values))])
                 yield
         for column, blocks in enumerate(self._index):
             yield from self._sift(blocks, self._core.remembered(column))
@@ -285,7 +294,7 @@ class CheckpointWriter:
             while some := list(islice(looked, self._size)):
                 names = [key for key in some if key not in done]
                 later = comparison.later(names)
-                self._written.append(tuple(self._machine.merge(fetched.values_of(names, later))))
+                self._written.append(dict.fromkeys(self._machine.merge(fetched.values_of(names, later))))
                 yield
 
 
@@ -307,6 +316,14 @@ def _weigh_pairs(pairs: Sequence[tuple[bytes, int]]) -> int:
     return sum(len(key) for key, _ in pairs)
 
 
-def _weigh_items(items: Sequence[tuple[bytes, bytes | None]]) -> int:
-    keys, values = zip(*items, strict=True)
-    return sum(map(len, keys)) + sum(map(len, filter(None, values)))
+def _parted(
+    keys: Sequence[bytes], values: Sequence[bytes | None]
+) -> Iterator[tuple[Sequence[bytes], Sequence[bytes | None]]]:
+    """Some keys and their values in parts of `BLOCK_BYTES`, or a value: hardly ever in more than one."""
+    weight = sum(map(len, keys)) + sum(map(len, filter(None, values)))
+    if len(keys) == 1 or weight <= BLOCK_BYTES:
+        yield keys, values
+    else:
+        middle = len(keys) // 2
+        yield from _parted(keys[:middle], values[:middle])
+        yield from _parted(keys[middle:], values[middle:])

@@ -51,6 +51,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "checkpoints": (
         "checkpoint",
+        "blocks of a checkpoint sifted",
         "truncated",
         "told of truncation",
         "adopted a checkpoint",

@@ -49,7 +49,7 @@ class Joined(NamedTuple):
     column: int
     keys: Sequence[bytes]
     slots: Sequence[Slot]
-    written: Sequence[bytes]
+    written: Collection[bytes]
 
 
 class Touching(Protocol):
@@ -138,7 +138,7 @@ class Conflicts:
             others = later._writes[:row] if writes else ()
             items = iter(theirs.items())
             while some := dict(islice(items, most)):
-                written = list(some) if writes else []
+                written: Collection[bytes] = some if writes else ()
                 for other in others:
                     if other:
                         written = list(filterfalse(other.__contains__, written))

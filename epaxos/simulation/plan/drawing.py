@@ -320,6 +320,7 @@ def _draw_checkpoints(random: Random, scale: str, delay: float) -> dict[str, Any
         "lease": delay * between(random, 10, 300),
         "slice": random.choice((1, 2, 5, 256)),
         "merging": random.choice((1, 1, 16)),
+        "growth": random.choice((1, 3)),
     }
 
 

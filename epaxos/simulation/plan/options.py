@@ -112,6 +112,7 @@ class Options:
     collect           how long after a collection the next one is proposed
     chunk             bytes of a checkpoint that one message brings
     slice, merging    rows in a slice of a checkpoint; slices of a peer's that a round merges
+    growth            how many times what is needed makes a checkpoint sift its blocks
     lease             how long a replica serves a checkpoint to somebody who does not ask any more
     early             whether messages that promise nothing leave before the records of their round are durable
     ahead             how many slots are used without a record of the proposal (protocol 4.11b)
@@ -172,6 +173,7 @@ class Options:
     collect: float
     chunk: int
     slice: int
+    growth: int
     merging: int
     lease: float
     early: bool

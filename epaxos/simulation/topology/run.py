@@ -292,6 +292,7 @@ def make_options(table: Table, load: Load) -> Options:
         collect=1e9,
         chunk=1,
         slice=1,
+        growth=1,
         merging=1,
         lease=_NEVER,
         early=False,

@@ -188,6 +188,7 @@ class Replica:
             self.disk.stage,
             self.disk.snapshot,
             options.slice,
+            growth=options.growth,
         )
         writer.loaded(checkpoint)
         origins = stream(seed, f"source {self.row} {self.starts}")
@@ -549,6 +550,8 @@ class Replica:
 
     def _on_committed(self) -> None:
         self._observer.noted("checkpoint")
+        if self._keeper.writer.sifted:
+            self._observer.noted("blocks of a checkpoint sifted")
         self._do(self._keeper.committed())
 
     def _handle(self, event: Event[Any]) -> Effects[Any]:

@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 
-from epaxos.checkpoint import writer
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import INDEX, Meta, meta_row
 from epaxos.checkpoint.writer import CheckpointWriter
@@ -33,7 +32,13 @@ CELLS = [(row, key) for row in range(N) for key in KEYS]
 
 @pytest.fixture(autouse=True)
 def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer.CheckpointWriter.__init__, "__defaults__", (2,))
+    take_slices_of(monkeypatch, 2)
+
+
+def take_slices_of(monkeypatch: pytest.MonkeyPatch, size: int, growth: int = 1) -> None:
+    """Have all writers that are made now write so many keys in a slice, and sift their blocks each time or seldom."""
+    monkeypatch.setattr(CheckpointWriter.__init__, "__defaults__", (size,))
+    monkeypatch.setattr(CheckpointWriter.__init__, "__kwdefaults__", {"growth": growth})
 
 
 class Moment:
@@ -150,18 +155,24 @@ def test_a_checkpoint_is_of_the_moment_at_which_it_was_begun(seed: int) -> None:
 def test_each_of_many_checkpoints_is_of_its_moment() -> None:
     """Their blocks are sifted again and again, while much executes."""
     sifted = 0
-    for seed in range(12):
+    for seed in range(6):
         random = Random(seed)
         lone = Lone()
         engine = lone.engine
         lone.writer = CheckpointWriter(
-            lone.core, lone.machine, MEMBERS, engine.stage_state, engine.snapshot_state, size=1
+            lone.core,
+            lone.machine,
+            MEMBERS,
+            engine.stage_state,
+            engine.snapshot_state,
+            size=1 + seed,
+            growth=1,
         )
         moment, blocks = Moment(lone), set(lone.read().blocks)
         lone.writer.begin()
         for decision in deliveries(random, random_history(random, 60)):
             lone.take(decision.commit)
-            while random.random() < 0.9:
+            while random.random() < 0.8:
                 if lone.writer.step():
                     lone.commit()
                     found = lone.read()
@@ -275,14 +286,18 @@ def merged(random: Random, mine: Lone, fetched: Fetched, meanwhile: list[Decisio
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("crash", [None, "before", "after"])
-def test_two_histories_that_were_merged_are_one(seed: int, crash: str | None) -> None:
+def test_two_histories_that_were_merged_are_one(
+    seed: int, crash: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Either may be ahead in any row and in any key; the end is the state of one who executed everything.
 
-    The crash falls before or after the adoption, which is after the checkpoint of it was committed.
+    The crash falls before or after the adoption, which is after the checkpoint of it was committed. What both had
+    written before is sifted then.
     """
     random = Random(seed)
-    ahead = entries = 0
+    ahead = entries = sifted = 0
     for _ in range(RUNS):
+        take_slices_of(monkeypatch, random.randint(1, 16))
         decisions = random_history(random, random.randint(1, 30))
         straight = Lone()
         tell(random, straight, decisions)
@@ -299,6 +314,7 @@ def test_two_histories_that_were_merged_are_one(seed: int, crash: str | None) ->
         ahead += any(our > their for our, their in zip(before, fetched.executed, strict=True))
         entries += bool(fetched.entries)
         merged(random, mine, fetched, decisions[: random.randint(0, 4)])
+        sifted += mine.writer.sifted
         if crash != "before":
             mine.adopt(fetched)
         else:
@@ -315,6 +331,7 @@ def test_two_histories_that_were_merged_are_one(seed: int, crash: str | None) ->
         assert Lone(mine.engine).digest == straight.digest
     assert ahead > 1
     assert entries > 1
+    assert sifted > 1
 
 
 def test_a_merge_compares_some_keys_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

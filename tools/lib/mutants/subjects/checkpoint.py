@@ -107,6 +107,24 @@ EMPTIED: Final = Draw(
 )
 """Replicas come back to what their checkpoint says alone: nothing conflicts, and nothing that has executed is kept."""
 
+SIFTED: Final = Draw(
+    "restarts, blocks sifted each time, n=3",
+    replicas=3,
+    operations=24,
+    faults="crash,pause",
+    times=(("patience", 20.0), ("phase", 150.0), ("checkpoint", 1.0), ("think", 3.0)),
+    options=(
+        ("troubles", 6),
+        ("dead", 0),
+        ("retain", 0),
+        ("checkpoint_size", 1),
+        ("slice", 2),
+        ("growth", 1),
+        ("keys", 3),
+    ),
+)
+"""Replicas come back to checkpoints whose older blocks have been sifted of all that later ones have."""
+
 UNHEARD: Final = Draw(
     "proposals that few hear of, n=5",
     replicas=5,
@@ -261,8 +279,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])\n",
-                "                del part\n",
+                "                self._stage([self._values.add(value_block(keys, values))])\n",
+                "                del keys, values\n",
             ),
         ),
         draw=AWAY,
@@ -298,7 +316,7 @@ CONTENTS: Final = (
                 "",
             ),
         ),
-        schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
+        draw=SIFTED,
     ),
     Mutant(
         "gone-comes-back",
@@ -307,9 +325,9 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "            items = list(zip(some, self._frozen.values(some), strict=True))\n",
-                "            found = zip(some, self._frozen.values(some), strict=True)\n"
-                "            items = [item for item in found if item[1] is not None]\n",
+                "            for keys, values in _parted(some, self._frozen.values(some)):\n",
+                "            there = [key for key in some if self._frozen.values([key]) != [None]]\n"
+                "            for keys, values in _parted(there, self._frozen.values(there)) if there else ():\n",
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_key_that_has_gone_stays_gone_while_its_blocks_are_sifted",
@@ -333,7 +351,7 @@ CONTENTS: Final = (
         "blocks are sifted of what stands, not of what a later one has",
         "decision 0022",
         (Patch(_CHECKPOINT, "map(eq if index is state.executed else gt, ", "map(gt, "),),
-        schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
+        draw=SIFTED,
     ),
     Mutant(
         "aside-not-of-columns",
@@ -435,8 +453,8 @@ CONTENTS: Final = (
         (
             Patch(
                 "epaxos.protocol.epaxos.conflicts",
-                "written = list(some) if writes else []\n",
-                "written = list(some) if writes and row else []\n",
+                "written: Collection[bytes] = some if writes else ()\n",
+                "written: Collection[bytes] = some if writes and row else ()\n",
             ),
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
@@ -500,9 +518,9 @@ CONTENTS: Final = (
         (
             Patch(
                 _WRITER,
-                "                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])\n"
+                "                self._stage([self._values.add(value_block(keys, values))])\n"
                 "                yield\n",
-                "                self._stage([self._values.add(value_block(*zip(*part, strict=True)))])\n"
+                "                self._stage([self._values.add(value_block(keys, values))])\n"
                 "            yield\n",
             ),
         ),

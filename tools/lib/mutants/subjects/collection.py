@@ -366,11 +366,19 @@ KEYS: Final = (
         "4.13",
         (
             Patch(
-                _CHECKPOINT,
-                "        self._gathered.add(place, value)\n",
-                "        self._gathered.add(place, value)\n"
-                "        if value.base is not None:\n"
-                "            self._gathered.raise_vectors(decided.deps, decided.deps)\n",
+                "epaxos.protocol.epaxos.conflicts",
+                "value.reads, value.writes, value.base)\n",
+                "value.reads, value.writes, value.base and deps)\n",
+            ),
+            Patch(
+                "epaxos.protocol.epaxos.conflicts",
+                "def executed_of(place: InstanceId, value: Value | None) -> Executed:\n",
+                "def executed_of(place: InstanceId, value: Value | None, deps: Vector | None = None) -> Executed:\n",
+            ),
+            Patch(
+                "epaxos.protocol.epaxos.state",
+                "executed_of(decided.id, decided.value) for",
+                "executed_of(decided.id, decided.value, decided.deps) for",
             ),
         ),
         draw=UNHEARD,
@@ -431,9 +439,9 @@ KEYS: Final = (
         (
             Patch(
                 _WRITER,
-                "self._written.append(self._machine.merge(fetched.values_of(names, later)))",
+                "self._written.append(dict.fromkeys(self._machine.merge(fetched.values_of(names, later))))",
                 "changed = self._machine.merge(fetched.values_of(names, later))\n"
-                "                self._written.append([key for key in changed if key in theirs])",
+                "                self._written.append(dict.fromkeys(key for key in changed if key in theirs))",
             ),
         ),
         schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
@@ -470,8 +478,8 @@ KEYS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "written = list(some) if writes else []\n",
-                "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else []\n",
+                "written: Collection[bytes] = some if writes else ()\n",
+                "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else ()\n",
             ),
         ),
         schedule=_WRITER_TESTS
