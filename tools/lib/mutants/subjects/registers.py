@@ -220,6 +220,8 @@ OUTCOMES: Final = (
         "registers",
         (Patch(_ACCEPTOR, "never = request.ballot > max(last, cell.dropped)", "never = bool(last or True)"),),
         draw=COLLECTING,
+        schedule="tests/unit/protocol/registers/test_acceptor.py"
+        "::test_the_first_ballot_does_not_lower_what_a_removal_has_promised",
     ),
     Mutant(
         "register-votes-forgotten",
