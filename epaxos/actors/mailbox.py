@@ -159,16 +159,16 @@ class Mailbox:
         return Round(peers, clients, waited if peers or clients else 0.0)
 
     def _take(self, source: zmq.Socket[bytes]) -> list[Arrived]:
-        """All messages that wait on a readable ROUTER, at most `capacity` and the bytes of a round.
+        """All messages that wait on a readable ROUTER, at most `capacity` frames and the bytes of a round.
 
         Of a few it is asked whether another one waits, of many found out by trying. A part as a frame is not copied,
         and says whether it is the last one and where it comes from: 0.8 µs a message instead of 3.2.
         """
-        frames: list[Arrived] = []
-        size = 0
+        messages: list[Arrived] = []
+        frames = size = 0
         receive = source.recv
-        while len(frames) < self._told.maxsize and size < _ROUND_BYTES:
-            if 0 < len(frames) < _FEW and not readable(source):
+        while frames < self._told.maxsize and size < _ROUND_BYTES:
+            if 0 < len(messages) < _FEW and not readable(source):
                 break
             try:
                 identity = receive(_NOBLOCK)
@@ -181,8 +181,9 @@ class Mailbox:
                 part = receive(_NOBLOCK, copy=False)
                 parts.append(part)
                 size += len(part)
-            frames.append((identity, parts))
-        return frames
+            messages.append((identity, parts))
+            frames += len(parts)
+        return messages
 
     def close(self) -> None:
         """Release the wake-up pair; the sockets belong to others."""

@@ -388,7 +388,9 @@ class Replica(pykka.ThreadingActor):
             effects.extend(self._core.on_event(Propose(collection), now))
             self._collector.proposed()
         if self._may_expire() and self._expirations.deadline <= now:
-            ended = self._expirations.take(now, _EXPIRED_AT_ONCE)
+            ended = self._expirations.take(
+                now, _EXPIRED_AT_ONCE, min(_EXPIRED_BYTES, self._config.max_frame // 4)
+            )
             if ended:
                 effects.extend(self._core.on_event(Propose(make_expirations(ended, self._bounds)), now))
         if self._core.deadline <= now:
@@ -749,7 +751,10 @@ ROOM: Final = 1024 * 1024
 """Bytes that may wait for a peer while more is proposed."""
 
 _EXPIRED_AT_ONCE: Final = 1000
-"""Keys in one proposal, about."""
+"""Keys in one proposal, at most."""
+
+_EXPIRED_BYTES: Final = 256 * 1024
+"""Of these keys; where frames are smaller, a quarter of one: a recovery has a proposal twice in one message."""
 
 _GAUGES: Final = 0.05
 """Seconds between two looks at what the gauges show; each takes as long as a twentieth of a small round."""

@@ -6,8 +6,9 @@
     the number of rows
     32 bytes             BLAKE2b of all before
 
-All but the first and the last is msgpack. Of a checkpoint's rows, those that speak of instances are not in it: they
-mean something only beside the log that the replica has promised, which no file may stand for (protocol 4.11c).
+All but the first and the last is msgpack; a value that ends is of an extended type (`statemachine.expiry`). Of a
+checkpoint's rows, those that speak of instances are not in it: they mean something only beside the log that the replica
+has promised, which no file may stand for (protocol 4.11c).
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from epaxos.checkpoint.rows import SESSION, VALUE, Row
 from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.membership import Configuration
+from epaxos.statemachine.expiry import Expiring, pack_row, unpack_end
 from epaxos.storage.directory import sync_directory
 from epaxos.storage.journal import read_configuration
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Raised with every change that an earlier version would misread."""
 
 _MAGIC: Final = b"epaxos backup\r\n\x1a"
@@ -110,7 +112,7 @@ def _write(file: BinaryIO, header: Header, rows: Iterable[Row]) -> Written:
     put(msgpack.packb({"format": FORMAT, **header._asdict()}))
     for row in rows:
         counts[row[0][:1]] += 1
-        put(msgpack.packb(row))
+        put(pack_row(*row))
     put(msgpack.packb(sum(counts.values())))
     size += file.write(digest.digest())
     return Written(counts[VALUE], counts[SESSION], size)
@@ -168,7 +170,7 @@ class BackupFile:
                     total = row
                     break
                 key, value = row
-                if type(value) is not bytes or key[:1] not in {VALUE, SESSION}:
+                if type(value) not in (bytes, Expiring) or key[:1] not in {VALUE, SESSION}:
                     raise BackupError(f"{self.name} has a row of an unknown kind")
                 count += 1
                 yield key, value
@@ -194,7 +196,7 @@ class BackupFile:
             yield content
 
     def _objects(self) -> Iterator[Any]:
-        unpacker = msgpack.Unpacker(max_buffer_size=0)
+        unpacker = msgpack.Unpacker(max_buffer_size=0, ext_hook=unpack_end)
         for content in self._contents(len(_MAGIC)):
             unpacker.feed(content)
             yield from unpacker

@@ -83,6 +83,12 @@ def is_ttl(number: object) -> bool:
     return type(number) is int and 0 < number <= TTL_MAX
 
 
+def pack_row(key: bytes, value: bytes) -> bytes:
+    """A key and its value, with how it ends."""
+    packed: bytes = msgpack.packb([key, value], default=_pack_end, strict_types=True)
+    return packed
+
+
 def pack_values(keys: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:
     """Keys and their values, None for one that has gone, as they stand in checkpoints."""
     packed: bytes = msgpack.packb([list(keys), list(values)], default=_pack_end, strict_types=True)
@@ -95,7 +101,7 @@ def unpack_values(blob: bytes) -> Any:
     Raises:
         ValueError, TypeError, msgpack.UnpackException: nothing at all.
     """
-    return msgpack.unpackb(blob, ext_hook=_unpack_end)
+    return msgpack.unpackb(blob, ext_hook=unpack_end)
 
 
 def _pack_end(value: object) -> msgpack.ExtType:
@@ -104,7 +110,12 @@ def _pack_end(value: object) -> msgpack.ExtType:
     return msgpack.ExtType(_EXTENSION, msgpack.packb((bytes(value), value.ttl, *value.generation)))
 
 
-def _unpack_end(code: int, data: bytes) -> Expiring:
+def unpack_end(code: int, data: bytes) -> Expiring:
+    """What msgpack is to make of a value that ends.
+
+    Raises:
+        ValueError, TypeError, msgpack.UnpackException: it is none.
+    """
     value, ttl, *generation = msgpack.unpackb(data)
     numbers = [ttl, *generation]
     if code != _EXTENSION or type(value) is not bytes or list(map(type, numbers)) != [int] * 4:
@@ -136,50 +147,63 @@ class Expirations:
     of it. What stands is proposed again, ever later: nobody waits for it, so nobody else would notice that it was
     lost or annulled.
 
-    Entries stand in buckets, each for at most a 256th of the time until then, so that there are few
-    buckets however far away they are. A value that is replaced, or deleted, leaves its entry behind; as many as are
-    noted are looked at in turn, twice, so that those do not become more than what stands.
+    Entries stand in buckets, by a time that is rounded up by a 256th of the time until then at most, so that there are
+    few buckets however far away they are. A value that is replaced, or deleted, leaves its entry behind; twice as many
+    as are noted are looked at in turn, so that those do not become more than what stands.
     """
 
     def __init__(self, patience: Patience, get: Callable[[bytes], bytes | None]) -> None:
         self._patience = patience
         self._get = get
-        self._due: list[tuple[float, int, list[_Entry]]] = []
-        self._open: dict[float, list[_Entry]] = {}
+        self._due: list[float] = []
+        self._buckets: dict[float, list[_Entry]] = {}
         self._to_tidy: list[list[_Entry]] = []
-        self._made = 0
+        self._tidied: list[_Entry] = []
+        self._place = 0
 
     def __len__(self) -> int:
-        return sum(len(bucket) for *_, bucket in self._due)
+        return sum(map(len, self._buckets.values()))
 
     @property
     def deadline(self) -> float:
         """When `take` may have something."""
-        return self._due[0][0] if self._due else inf
+        return self._due[0] if self._due else inf
 
     def note(self, keys: Sequence[bytes], now: float) -> None:
-        """These keys may have been given values that end."""
+        """These keys may have been given values that end. One that was noted before has its entry."""
         for key in keys:
             value = self._get(key)
-            if isinstance(value, Expiring):
-                value.since = value.since or now
+            if isinstance(value, Expiring) and not value.since:
+                value.since = now
+                width = _width(value.ttl / 1000)
                 rank = (self._patience.row + crc32(key)) % self._patience.n
-                delay = value.ttl / 1000 + rank * self._patience.interval
-                self._put(now, delay, _Entry(key, value.generation))
+                when = ceil((now + value.ttl / 1000) / width) * width + rank * (
+                    self._patience.interval + width
+                )
+                self._put(when, _Entry(key, value.generation))
         self._tidy(2 * len(keys))
 
-    def take(self, now: float, most: int) -> list[tuple[bytes, Generation]]:
-        """What is to be proposed now, about `most` at a time; all of it is looked at again later."""
+    def take(self, now: float, most: int, weight: int) -> list[tuple[bytes, Generation]]:
+        """What is to be proposed now: at most so many keys, of so many bytes or one; all is looked at again later.
+
+        Of those that are over, `4 * most` are looked at: then there may be nothing now, and more to come at once.
+        """
         taken: list[_Entry] = []
-        while self._due and self._due[0][0] <= now and len(taken) < most:
-            when, _, bucket = heappop(self._due)
-            if self._open.get(when) is bucket:
-                del self._open[when]
-            taken += filter(self._stands, bucket)
-            bucket.clear()
+        looks = 4 * most
+        while self._due and self._due[0] <= now and looks > 0 and len(taken) < most and weight > 0:
+            bucket = self._buckets[self._due[0]]
+            if not bucket:
+                del self._buckets[heappop(self._due)]
+                continue
+            looks -= 1
+            entry = bucket.pop()
+            if self._stands(entry):
+                taken.append(entry)
+                weight -= len(entry.key)
         for entry in taken:
             delay = self._patience.interval * self._patience.n * 2 ** min(entry.tries, _DOUBLINGS)
-            self._put(now, delay, entry._replace(tries=entry.tries + 1))
+            width = _width(delay)
+            self._put(ceil((now + delay) / width) * width, entry._replace(tries=entry.tries + 1))
         return [(entry.key, entry.generation) for entry in taken]
 
     def left(self, key: bytes, now: float) -> float | None:
@@ -187,35 +211,41 @@ class Expirations:
         value = self._get(key)
         return max(0.0, value.since + value.ttl / 1000 - now) if isinstance(value, Expiring) else None
 
-    def _put(self, now: float, delay: float, entry: _Entry) -> None:
-        width = 2.0 ** max(_FINEST, frexp(delay)[1] - _PARTS)
-        when = ceil((now + delay) / width) * width
-        bucket = self._open.get(when)
-        if bucket is None or len(bucket) >= _BUCKET:
-            bucket = self._open[when] = []
-            self._made += 1
-            heappush(self._due, (when, self._made, bucket))
-        bucket.append(entry)
+    def _put(self, when: float, entry: _Entry) -> None:
+        if when not in self._buckets:
+            self._buckets[when] = []
+            heappush(self._due, when)
+        self._buckets[when].append(entry)
 
     def _stands(self, entry: _Entry) -> bool:
         value = self._get(entry.key)
         return isinstance(value, Expiring) and value.generation == entry.generation
 
-    def _tidy(self, entries: int) -> None:
-        """Drop entries of values that are gone, from buckets with about so many in all."""
-        while entries > 0 and self._due:
-            if not self._to_tidy:
-                self._to_tidy = [bucket for *_, bucket in self._due]
-            bucket = self._to_tidy.pop()
-            entries -= len(bucket) + 1
-            bucket[:] = filter(self._stands, bucket)
+    def _tidy(self, looks: int) -> None:
+        """Look at so many entries, of all in turn, and drop those of values that are gone."""
+        for _ in range(looks):
+            while self._place >= len(self._tidied):
+                if not self._to_tidy:
+                    self._to_tidy = [bucket for bucket in self._buckets.values() if bucket]
+                    if not self._to_tidy:
+                        return
+                self._tidied, self._place = self._to_tidy.pop(), 0
+            if self._stands(self._tidied[self._place]):
+                self._place += 1
+            else:
+                self._tidied[self._place] = self._tidied[-1]
+                self._tidied.pop()
+
+
+def _width(delay: float) -> float:
+    """By how much a time so far away may be rounded up."""
+    return 2.0 ** max(_FINEST, frexp(delay)[1] - _PARTS)
 
 
 _FINEST: Final = -6
-"""Buckets are no finer than 2**-6 s."""
+"""Times are no finer than 2**-6 s."""
 
 _PARTS: Final = 9
-"""Of the time until then, a bucket covers no more than 2**-8."""
+"""Of the time until then, a width is no more than 2**-8."""
 
-_BUCKET: Final = 256
 _DOUBLINGS: Final = 6

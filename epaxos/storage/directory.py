@@ -35,7 +35,7 @@ from epaxos.errors import (
 )
 from epaxos.storage.trouble import REBUILD, os_trouble
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """Raised with every change that an earlier version would misread."""
 
 _LOCK: Final = "lock"

@@ -23,10 +23,11 @@ from epaxos.client.recipes.holding import (
     holder_of,
     keep,
     named,
+    told,
     told_lost,
     whoami,
 )
-from epaxos.errors import ClientError, LeaseLost
+from epaxos.errors import ClientError, Closed, LeaseLost
 
 if TYPE_CHECKING:
     from epaxos.client.asynchronous import AsyncClient
@@ -103,14 +104,16 @@ class AsyncKeeper:
             await self.release(held, holding)
 
     async def _run(self) -> None:
-        async for _ in steps(self._client, keep(lambda: list(self._held.values()))):
-            for held, holding in list(self._held.items()):
-                if not holding.is_held and self._held.pop(held, None) is not None:
-                    told_lost(held.key)
-                    held.lost.set()
-                    if self._on_lost is not None:
-                        self._on_lost(held)
-        self._task = None
+        try:
+            async for _ in steps(self._client, keep(lambda: list(self._held.values()))):
+                for held, holding in list(self._held.items()):
+                    if not holding.is_held and self._held.pop(held, None) is not None:
+                        told_lost(held.key)
+                        held.lost.set()
+                        told(self._on_lost, held)
+        finally:
+            if self._task is asyncio.current_task():
+                self._task = None
 
 
 class AsyncLock:
@@ -168,6 +171,7 @@ class AsyncLease:
         self._client_of = client_of
         self._ttl = check_ttl(ttl)
         self._on_lost = on_lost
+        self._closed = False
         self._keepers: dict[AsyncClient[Any], AsyncKeeper] = {}
 
     async def put(self, key: bytes, value: bytes) -> AsyncHeld:
@@ -175,7 +179,10 @@ class AsyncLease:
 
         Raises:
             OperationFailed: there is a value.
+            Closed: the lease is closed.
         """
+        if self._closed:
+            raise Closed("the lease is closed")
         client = self._client_of(key)
         holding = Holding(key, value, self._ttl)
         sent = holding.now()
@@ -185,6 +192,7 @@ class AsyncLease:
 
     async def close(self) -> None:
         """Remove the keys that are still held."""
+        self._closed = True
         for keeper in self._keepers.values():
             await keeper.release_all()
 
@@ -204,13 +212,14 @@ class AsyncBarrier:
         self._client = client
         self._meeting = Meeting(key, parties)
 
-    async def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others of this round; returns how many came before in it.
+    async def wait(self, timeout: float | None = None) -> None:
+        """Wait until all of this round have come.
 
         Raises:
             TimeoutError: they did not come in time. Then this one is not counted any more.
+            ClientError: there was no answer; this one may be counted.
         """
-        return await run(self._client, self._meeting.wait(timeout, TIMEOUT))
+        await run(self._client, self._meeting.wait(timeout, TIMEOUT))
 
 
 class AsyncCounter:

@@ -20,10 +20,11 @@ from epaxos.client.recipes.holding import (
     holder_of,
     keep,
     named,
+    told,
     told_lost,
     whoami,
 )
-from epaxos.errors import ClientError, LeaseLost
+from epaxos.errors import ClientError, Closed, LeaseLost
 
 if TYPE_CHECKING:
     from epaxos.client.blocking import Client
@@ -81,13 +82,14 @@ class Keeper:
         self._guard = threading.Lock()
         self._held: dict[Held, Holding] = {}
         self._stop = threading.Event()
+        self._stop.set()
 
     def keep(self, holding: Holding) -> Held:
         """Renew this from now on."""
         held = Held(self, holding)
         with self._guard:
             self._held[held] = holding
-            if len(self._held) == 1:
+            if self._stop.is_set():
                 self._stop = threading.Event()
                 arguments = (self._stop,)
                 threading.Thread(target=self._run, args=arguments, name="epaxos-lease", daemon=True).start()
@@ -95,7 +97,7 @@ class Keeper:
 
     def release(self, held: Held, holding: Holding) -> None:
         """See `Held.release`."""
-        if self._forget(held):
+        if holding.is_own and self._forget(held):
             run(self.client, holding.release(TIMEOUT))
 
     def release_all(self) -> None:
@@ -113,13 +115,15 @@ class Keeper:
 
     def _run(self, stop: threading.Event) -> None:
         flow = keep(lambda: [] if stop.is_set() else list(self._held.values()))
-        for _ in steps(self.client, flow, stop):
-            for held, holding in list(self._held.items()):
-                if not holding.is_held and self._forget(held):
-                    told_lost(held.key)
-                    held.lost.set()
-                    if self._on_lost is not None:
-                        self._on_lost(held)
+        try:
+            for _ in steps(self.client, flow, stop):
+                for held, holding in list(self._held.items()):
+                    if not holding.is_held and self._forget(held):
+                        told_lost(held.key)
+                        held.lost.set()
+                        told(self._on_lost, held)
+        finally:
+            stop.set()
 
 
 class Lock:
@@ -188,6 +192,7 @@ class Lease:
         self._client_of = client_of
         self._ttl = check_ttl(ttl)
         self._on_lost = on_lost
+        self._closed = False
         self._keepers: dict[Client[Any], Keeper] = {}
 
     def put(self, key: bytes, value: bytes) -> Held:
@@ -195,7 +200,10 @@ class Lease:
 
         Raises:
             OperationFailed: there is a value.
+            Closed: the lease is closed.
         """
+        if self._closed:
+            raise Closed("the lease is closed")
         client = self._client_of(key)
         holding = Holding(key, value, self._ttl)
         sent = holding.now()
@@ -205,6 +213,7 @@ class Lease:
 
     def close(self) -> None:
         """Remove the keys that are still held."""
+        self._closed = True
         for keeper in self._keepers.values():
             keeper.release_all()
 
@@ -224,13 +233,14 @@ class Barrier:
         self._client = client
         self._meeting = Meeting(key, parties)
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others of this round; returns how many came before in it.
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all of this round have come.
 
         Raises:
             TimeoutError: they did not come in time. Then this one is not counted any more.
+            ClientError: there was no answer; this one may be counted.
         """
-        return run(self._client, self._meeting.wait(timeout, TIMEOUT))
+        run(self._client, self._meeting.wait(timeout, TIMEOUT))
 
 
 class Counter:

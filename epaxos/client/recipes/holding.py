@@ -5,11 +5,12 @@ a value, and counts up another key: the *token*, which grows with every acquisit
 holders can turn away one that was overtaken without knowing it. A holder renews the value in thirds of its time, by a
 multi that fails if another value stands.
 
-**Told before another can hold it.** A value never ends before its time has passed since the command was *sent* that
+**Told before another can take it.** A value never ends before its time has passed since the command was *sent* that
 gave it. So a holder counts from before it sent the last renewal that was answered, subtracts `MARGIN` for clocks that
 run at other rates, and holds the lock no longer than that, whatever it hears or does not hear. (A renewal that was
 sent earlier, and executes after that one, gives the value its time anew, counted from there.) Its clock runs while the
-machine sleeps, where the system has such a clock.
+machine sleeps, where the system has such a clock. Who deletes or overwrites the key makes it free at once, which its
+holder learns when it renews; against that the token alone helps.
 
 Calls are generators. What they yield is done by a driver, of threads or of an event loop: an `Ask` is answered with
 what the client returned, or its exception is thrown; an `AskAll` with the results of all; seconds are waited for.
@@ -51,6 +52,7 @@ TIMEOUT: Final = 5.0
 _POLL: Final = 0.05
 
 R = TypeVar("R")
+H = TypeVar("H")
 
 
 class Ask(NamedTuple):
@@ -91,14 +93,20 @@ class Holding:
         self.value = value
         self.ttl = ttl
         self.token = 0
+        self._process = os.getpid()
         self.now = now
         self._until = 0.0
         self.due = 0.0
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody else can hold it yet, by this clock."""
-        return self.now() < self._until
+        """Whether nobody else can have taken it yet, by this clock; never in a process that was forked since."""
+        return self.now() < self._until and self.is_own
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is the process that took it."""
+        return os.getpid() == self._process
 
     @property
     def left(self) -> float:
@@ -229,6 +237,15 @@ def told_lost(key: bytes) -> None:
     LOG.warning("%r is lost: it could not be renewed in time, or another value stands", key)
 
 
+def told(on_lost: Callable[[H], None] | None, held: H) -> None:
+    """Tell who wanted to know that something is lost; what comes of that is no matter of what else is held."""
+    if on_lost is not None:
+        try:
+            on_lost(held)
+        except Exception:  # noqa: BLE001 - it is a program's own, of which nothing is known
+            LOG.exception("the on_lost of %r failed", on_lost)
+
+
 def check_ttl(ttl: float) -> float:
     """A time that a lease can be kept for.
 
@@ -250,11 +267,12 @@ class Meeting:
         self._parties = parties
         self._now = now
 
-    def wait(self, patience: float | None, timeout: float) -> Flow[int]:
-        """Come, and wait for the others of the round; how many had come before.
+    def wait(self, patience: float | None, timeout: float) -> Flow[None]:
+        """Come, and wait until all of the round have.
 
         Raises:
             TimeoutError: they did not come in time, and this one is not counted any more.
+            ClientError: there was no answer; this one may be counted.
         """
         until = None if patience is None else self._now() + patience
         number = yield Ask(Op.increment(self._key), timeout)
@@ -262,10 +280,11 @@ class Meeting:
         while True:
             found = yield Ask(Op.get(self._key), timeout)
             if int(found or 0) >= complete:
-                return int((number - 1) % self._parties)
+                return
             if until is None or self._now() < until:
                 yield _POLL
                 continue
-            left = yield Ask(Op.cas(self._key, found, b"%d" % (int(found) - 1)), timeout)
+            fewer = None if found is None else b"%d" % (int(found) - 1)
+            left = yield Ask(Op.cas(self._key, found, fewer), timeout)
             if left:
                 raise TimeoutError(f"not all of {self._parties} came to {self._key!r}")

@@ -89,8 +89,9 @@ def _contradicts(instance: Instance, place: InstanceId, command: Command, footpr
     if instance.phase is Phase.COMMITTED:
         if instance.value is NOP or instance.value is None:
             return False
-        return footprint.conflicts(instance.value) and not sees(
-            instance.deps, instance.id.row, place, command
+        # In this order: what has executed may have let go of the keys that it touches.
+        return not sees(instance.deps, instance.id.row, place, command) and footprint.conflicts(
+            instance.value
         )
     if instance.init is None:
         return False

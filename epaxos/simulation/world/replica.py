@@ -507,7 +507,7 @@ class Replica:
             payload = make_collection(self.machine.generation, self.core.status().executed)
             effects.extend(self._handle(Propose(payload)))
         if self._may_expire() and self._expirations.deadline <= now:
-            ended = self._expirations.take(now, LARGEST_ROUND)
+            ended = self._expirations.take(now, LARGEST_ROUND, LARGEST_ROUND)
             if ended:
                 self._observer.noted("end of a value proposed")
                 effects.extend(self._handle(Propose(make_expirations(ended, self.frontdoor.bounds))))

@@ -38,6 +38,7 @@ from epaxos.protocol.contract import Propose
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Phase
 from epaxos.statemachine.batch import Batch, Limits, decode_batch, encode_batch, make_payload
+from epaxos.statemachine.expiry import Expiring, Generation, same
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 from epaxos.storage.reading import Reading
@@ -98,6 +99,24 @@ def test_it_says_where_it_comes_from_and_holds_values_and_sessions_alone(old: Co
     assert list(file.parent.glob("*.part")) == []
 
 
+def test_values_that_end_are_restored_with_their_end(tmp_path: Path, new: Config) -> None:
+    ending = Expiring.of(b"me", 5000, Generation(7, 1, 0))
+    old = configuration(tmp_path / "timed")
+    engine = open_directory(old, "alpha")
+    write_log(engine, N, [])
+    write_checkpoint(engine, (-1,) * N, {b"lock": ending, b"plain": b"v"}, SESSIONS, [])
+    engine.close()
+    with BackupFile(backed_up(old, tmp_path / "backup")) as backup:
+        restore(new, backup)
+    parts = make_parts(new, 0)
+    try:
+        assert same(parts.machine.get(b"lock"), ending)
+        assert same(parts.machine.get(b"plain"), b"v")
+        assert parts.machine.take_timed() == [b"lock"]
+    finally:
+        parts.disk.engine.close()
+
+
 def test_an_existing_file_stays(old: Config, file: Path) -> None:
     before = file.read_bytes()
     with pytest.raises(BackupError, match="exists already"):
@@ -128,7 +147,7 @@ def test_what_is_no_backup_of_this_version(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("epaxos.backup.file.FORMAT", 99)
     write_backup(tmp_path / "later", HEADER, [])
     monkeypatch.undo()
-    with pytest.raises(BackupError, match="is in format 99; this version reads format 4"):
+    with pytest.raises(BackupError, match="is in format 99; this version reads format 5"):
         BackupFile(tmp_path / "later")
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+import os
+import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -12,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from epaxos.client.commands import Op, Result, as_columns
+from epaxos.client.commands import MultiAborted, Op, Result, as_columns
 from epaxos.client.decoding import decode
+from epaxos.client.recipes.blocking import Held, Lease
 from epaxos.client.recipes.holding import (
     Ask,
     AskAll,
@@ -26,7 +30,7 @@ from epaxos.client.recipes.holding import (
     keep,
     named,
 )
-from epaxos.errors import ClientError, NoAnswer, Refused
+from epaxos.errors import ClientError, Closed, NoAnswer, Refused
 from epaxos.statemachine.batch import Batch, Limits, make_expirations, make_payload
 from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.machine import StateMachine
@@ -274,6 +278,56 @@ def test_who_holds_a_lock_can_be_read_from_it() -> None:
     assert holder_of(None) is None
 
 
+def test_a_forked_process_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    holding = Holding(KEY, b"v", 60.0)
+    holding.began(holding.now())
+    assert holding.is_held
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert not holding.is_held
+
+
+class Renewing:
+    """A client whose renewals fail for one key, by another's value, and are counted for the others."""
+
+    def __init__(self, lost: bytes) -> None:
+        self._lost = lost
+        self.renewed: Counter[bytes] = Counter()
+
+    def execute(self, _: Op, *, timeout: float = 0.0) -> None:
+        del timeout
+
+    def bulk(self, operations: list[Op], *, timeout: float) -> list[Result]:
+        del timeout
+        results = []
+        for operation in operations:
+            key = operation.argument[1][0]  # type: ignore[index]  # that of a multi
+            self.renewed[key] += 1
+            results.append(Result(error=MultiAborted("no", 0, 2) if key == self._lost else None))
+        return results
+
+
+def test_an_on_lost_that_fails_ends_no_other_lease() -> None:
+    client = Renewing(b"a")
+    failed = threading.Event()
+
+    def fail(_: Held) -> None:
+        failed.set()
+        raise RuntimeError("mine")
+
+    lease = Lease(lambda _: client, 0.15, fail)  # type: ignore[arg-type,return-value]  # all that it needs of a client
+    held = [lease.put(key, b"v") for key in (b"a", b"b")]
+    assert failed.wait(5.0)
+    before = client.renewed[b"b"]
+    deadline = time.monotonic() + 5.0
+    while client.renewed[b"b"] < before + 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [one.lost.is_set() for one in held] == [True, False]
+    lease.close()
+    with pytest.raises(Closed, match="the lease is closed"):
+        lease.put(b"c", b"v")
+
+
 def test_a_lease_needs_time() -> None:
     with pytest.raises(Refused, match=r"ttl is 0.05 s; allowed: at least 0.1"):
         check_ttl(0.05)
@@ -299,12 +353,12 @@ def test_all_of_a_round_wait_for_the_last() -> None:
     assert done == {}
     drivers[2].go(Meeting(KEY, 3, drivers[2].clock).wait(None, 5.0), numbers(done, 2))
     world.run(40.0)
-    assert sorted(done.values()) == [0, 1, 2]
+    assert done == {0: None, 1: None, 2: None}
     again: dict[int, Any] = {}
     for name, driver in enumerate(drivers):
         driver.go(Meeting(KEY, 3, driver.clock).wait(None, 5.0), numbers(again, name))
     world.run(80.0)
-    assert sorted(again.values()) == [0, 1, 2]
+    assert again == {0: None, 1: None, 2: None}
 
 
 def test_who_waited_too_long_is_not_counted() -> None:
@@ -315,6 +369,16 @@ def test_who_waited_too_long_is_not_counted() -> None:
     with pytest.raises(TimeoutError, match="not all of 2 came to b'lock'"):
         world.run(60.0)
     assert world.machine.get(KEY) == b"0"
+
+
+def test_a_barrier_that_was_deleted_lets_its_parties_go() -> None:
+    world = World(6, loss=0.0)
+    driver = Driver(world)
+    driver.go(Meeting(KEY, 2, driver.clock).wait(5.0, 5.0), lambda _: None)
+    world.run(1.0)
+    world.ask(Op.delete(KEY), 1.0, lambda *_: None)
+    with pytest.raises(TimeoutError):
+        world.run(60.0)
 
 
 def test_a_barrier_is_for_somebody() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +21,7 @@ SET, TTL, PERSIST, EXPIRE = Operation.SETEX, Operation.SETTTL, Operation.PERSIST
 WRITE, READ, DELETE = Operation.WRITE, Operation.READ, Operation.DELETE
 LIMITS = Limits()
 CLIENT = 7
+MANY = 10**9
 
 
 class Cluster:
@@ -274,11 +274,6 @@ def lend(values: dict[bytes, bytes], key: bytes, ttl: int, number: int) -> None:
     values[key] = Expiring.of(b"v", ttl, Generation(CLIENT, number, 0))
 
 
-def run_until(subject: Expirations, end: float, take: Callable[[float], Iterable[object]]) -> None:
-    while subject.deadline <= end:
-        take(subject.deadline)
-
-
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.integers(1, 5_000_000), st.floats(0, 100)), min_size=1, max_size=40
@@ -300,7 +295,7 @@ def test_each_value_is_proposed_after_its_time_and_not_long_after(
     ended: dict[bytes, float] = {}
     while subject.deadline < 1e9 and len(ended) < len(due):
         at = subject.deadline
-        for key, generation in subject.take(at, 10):
+        for key, generation in subject.take(at, 10, MANY):
             assert same(values[key], Expiring.of(b"v", values[key].ttl, generation))  # type: ignore[attr-defined]
             ended.setdefault(key, at)
     assert ended.keys() == due.keys()
@@ -317,11 +312,11 @@ def test_what_stands_is_proposed_again_ever_later() -> None:
     times = []
     for _ in range(12):
         times.append(subject.deadline)
-        assert subject.take(times[-1], 10) == [(b"k", Generation(CLIENT, 1, 0))]
+        assert subject.take(times[-1], 10, MANY) == [(b"k", Generation(CLIENT, 1, 0))]
     gaps = [round(after - before) for before, after in pairwise(times)]
     assert gaps == [1, 2, 4, 8, 16, 32, 64, 64, 64, 64, 64]
     del values[b"k"]
-    assert subject.take(subject.deadline, 10) == []
+    assert subject.take(subject.deadline, 10, MANY) == []
     assert subject.deadline == float("inf")
 
 
@@ -334,7 +329,7 @@ def test_replicas_take_turns() -> None:
     for row in range(3):
         subject = expirations(values, row, 3)
         subject.note(keys, 0.0)
-        first.append(len(subject.take(1.1, 1000)))
+        first.append(len(subject.take(1.1, 1000, MANY)))
     assert sum(first) == 300
     assert min(first) > 50
 
@@ -348,8 +343,8 @@ def test_so_many_are_proposed_at_a_time_and_none_is_forgotten() -> None:
     subject.note(keys, 0.0)
     seen: list[bytes] = []
     while len(seen) < 2000:
-        taken = subject.take(1.5, 300)
-        assert 0 < len(taken) < 600
+        taken = subject.take(1.5, 300, MANY)
+        assert 0 < len(taken) <= 300
         seen += [key for key, _ in taken]
     assert sorted(seen) == sorted(keys)
 
@@ -363,6 +358,60 @@ def test_replaced_values_do_not_pile_up() -> None:
         lend(values, key, 86_400_000, number)
         subject.note([key], float(number))
     assert len(subject) < 2000
+
+
+def test_what_is_noted_again_has_one_entry(cluster: Cluster) -> None:
+    """Who finds a lock taken mentions its key each time, and changes nothing."""
+    subject = Expirations(Patience(0, 1, 1.0), cluster.machine.get)
+    cluster.ask((SET, b"k", [b"v", 86_400_000]))
+    subject.note(cluster.machine.take_timed(), 1.0)
+    for _ in range(50):
+        cluster.ask(multi((Operation.CAS, b"k", [None, b"w"]), (TTL, b"k", 5)))
+        subject.note(cluster.machine.take_timed(), 2.0)
+    assert len(subject) == 1
+    assert subject.left(b"k", 1.0) == pytest.approx(86_400)
+
+
+def test_what_is_proposed_at_once_is_bounded_by_bytes() -> None:
+    values: dict[bytes, bytes] = {}
+    subject = expirations(values)
+    keys = [bytes([number]) * 1000 for number in range(100)]
+    for key in keys:
+        lend(values, key, 1000, 1)
+    subject.note(keys, 0.0)
+    sizes: list[int] = []
+    while sum(sizes) < 100:
+        sizes.append(len(subject.take(1.5, 1000, 10_000)))
+    assert sizes == [10] * 10
+    assert len(subject.take(10.0, 1000, 1)) == 1
+
+
+@pytest.mark.parametrize("ttl", [1_000, 3_600_000, 86_400_000])
+def test_who_comes_next_in_rank_waits_for_the_one_before(ttl: int) -> None:
+    values: dict[bytes, bytes] = {}
+    lend(values, b"k", ttl, 1)
+    due = []
+    for row, begun in enumerate((1000.0, 1003.0, 1007.0)):
+        values[b"k"] = Expiring.of(b"v", ttl, Generation(CLIENT, 1, 0))
+        subject = expirations(values, row, 3)
+        subject.note([b"k"], begun)
+        due.append(subject.deadline - begun)
+    first, second, third = sorted(due)
+    assert second >= first + 1.0
+    assert third >= second + 1.0
+
+
+def test_what_is_gone_does_not_hold_up_a_round() -> None:
+    values: dict[bytes, bytes] = {}
+    subject = expirations(values)
+    keys = [b"%d" % number for number in range(10_000)]
+    for key in keys:
+        lend(values, key, 1000, 1)
+    subject.note(keys, 0.0)
+    values.clear()
+    assert subject.take(2.0, 10, MANY) == []
+    assert len(subject) == 9_960
+    assert subject.deadline <= 2.0
 
 
 def test_how_much_is_left() -> None:

@@ -52,7 +52,7 @@ STATE: Final = (
     _mutant(
         "expiry-not-in-checkpoint",
         "checkpoints hold values without their end",
-        Patch(_EXPIRY, ", default=_pack_end, strict_types=True)", ")"),
+        Patch(_EXPIRY, "list(values)], default=_pack_end, strict_types=True)", "list(values)])"),
     ),
     _mutant(
         "merge-blind-to-ends",
@@ -75,7 +75,7 @@ TIME: Final = (
     _mutant(
         "expire-early",
         "replicas count half of the time",
-        Patch(_EXPIRY, "delay = value.ttl / 1000 +", "delay = value.ttl / 2000 +"),
+        Patch(_EXPIRY, "ceil((now + value.ttl / 1000) / width)", "ceil((now + value.ttl / 2000) / width)"),
         draw=_STEADY,
     ),
     _mutant(
@@ -83,7 +83,7 @@ TIME: Final = (
         "that a value has ended is proposed once",
         Patch(
             _EXPIRY,
-            "            self._put(now, delay, entry._replace(tries=entry.tries + 1))\n",
+            "            self._put(ceil((now + delay) / width) * width, entry._replace(tries=entry.tries + 1))\n",
             "            pass\n",
         ),
         schedule="tests/unit/statemachine/test_expiry.py::test_what_stands_is_proposed_again_ever_later",
