@@ -193,7 +193,9 @@ def config_on(ports: list[int]) -> Config:
         for row, replica in enumerate(whole.replicas)
     )
     storage = replace(whole.storage, engine="memory", checkpoint=0.05)
-    return replace(whole, replicas=replicas, beacon=0.03, timeout=5.0, retry=0.05, storage=storage)
+    return replace(
+        whole, replicas=replicas, beacon=0.03, timeout=5.0, retry=0.05, fast_path_timeout=5.0, storage=storage
+    )
 
 
 @pytest.mark.parametrize("known", [True, False])
