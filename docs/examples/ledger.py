@@ -19,8 +19,8 @@ class Ledger:
 
     def footprint(self, command: bytes) -> Footprint:
         source, target, amount = json.loads(command)
-        if not amount > 0:
-            raise ValueError(f"the amount is {amount}; it must be above 0")
+        if type(amount) is not int or not 0 < amount < 2**63:  # JSON has 0.5 and Infinity too
+            raise ValueError("the amount must be an integer from 1 to 2**63 - 1")
         return Footprint(writes=[source.encode(), target.encode()])
 
     def apply(self, commands: Sequence[bytes]) -> Sequence[bytes]:

@@ -81,7 +81,7 @@ def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts
     `hosted` is the state machine that takes the place of the key-value store.
 
     Raises:
-        ConfigError: `machine` is the name of another state machine.
+        ConfigError: `machine` is the name of another state machine, or this one is not as new.
         StorageError: the directory cannot be used.
     """
     _check_machine(config, hosted)
@@ -118,6 +118,18 @@ def _check_machine(config: Config, hosted: Machine | None) -> None:
         )
         raise ConfigError(
             f"{config.source}: machine: found {show(wanted)}; allowed here: {show(given)}{hint}"
+        )
+    if hosted is None:
+        return
+    if given == KEY_VALUE:
+        raise ConfigError(
+            f"{config.source}: machine: {show(given)} is the key-value store; call yours something else"
+        )
+    keys = hosted.keys()
+    if any(hosted.save(key) is not None for key in keys):
+        raise ConfigError(
+            f"{config.source}: machine: the {show(given)} that was given has a state; give each Node a new one, "
+            "which loads what this replica has kept"
         )
 
 

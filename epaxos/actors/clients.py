@@ -30,7 +30,8 @@ _LOGGED_AT_MOST: Final = 100
 """Bad frames of which the log tells."""
 
 BATCH_BYTES: Final = 1024 * 1024
-"""Where an instance stops taking in further frames, so that a round of large values stays a small message."""
+"""Where an instance stops taking in further frames, so that a round of large values stays a small message; or at
+`max_frame`, if that is less: peers take no more (`Config.max_peer_frame`)."""
 
 WAITING_FRAMES: Final = 8
 """What of clients waits in memory is no more than so many largest frames: commands that have no answer yet, and, apart
@@ -98,14 +99,15 @@ class Clients:
     answered by itself, and what of it has executed by then is not executed again (`statemachine.session`).
 
     `_frames` has each frame under way, first those of which the client has heard nothing for longest; `_wanted` for the
-    commands of each proposal under way the frames that wait for its results. `ended` tells the generation if a batch is
-    one of a session that has ended, else None.
+    commands of each proposal under way the frames that wait for its results. `check` raises CommandError for a batch
+    that may not be proposed, and says how many bytes it has put beside its commands, if any. `ended` tells the
+    generation if a batch is one of a session that has ended, else None.
     """
 
     def __init__(
         self,
         config: Config,
-        check: Callable[[Batch], None],
+        check: Callable[[Batch], int | None],
         stats: ReplicaStats,
         reply: Reply,
         room: Room,
@@ -210,16 +212,12 @@ class Clients:
             self._stats.error("refused")
             self._send(identity, Kind.REFUSED, (*commands, -1, text))
             return
-        most = WAITING_FRAMES * self._config.max_frame
-        if self._waiting + count > self._config.max_pending or self._waiting_bytes + size > most:
-            self._stats.error("busy")
-            self._send(identity, Kind.BUSY, commands)
+        if self._is_busy(identity, commands, size):
             return
-        try:
-            self._check(batch)
-        except CommandError as error:
-            self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
-            raise
+        added = self._checked(identity, commands, batch)
+        size += added
+        if added and self._is_busy(identity, commands, size):
+            return
         frame = self._frames[commands] = _Frame(identity, *commands, count, size, now, now)
         self._waiting += count
         self._waiting_bytes += size
@@ -231,6 +229,24 @@ class Clients:
                 self._queue.append((part, size if whole else size // count, now))
                 self._queued += len(part)
             waiting.append(frame)
+
+    def _checked(self, identity: bytes, commands: _Range, batch: Batch) -> int:
+        """How many bytes a check has put beside the commands of a batch, all of which may be proposed."""
+        try:
+            return self._check(batch) or 0
+        except CommandError as error:
+            self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
+            raise
+
+    def _is_busy(self, identity: bytes, commands: _Range, size: int) -> bool:
+        """Whether there is no room for commands, of `size` bytes; then the client is told so."""
+        most = WAITING_FRAMES * self._config.max_frame
+        count = commands[2]
+        if self._waiting + count <= self._config.max_pending and self._waiting_bytes + size <= most:
+            return False
+        self._stats.error("busy")
+        self._send(identity, Kind.BUSY, commands)
+        return True
 
     def send_away(self, reason: str) -> None:
         """Take no more, and tell at once those whose commands are under way; they are answered as ever."""
@@ -252,12 +268,12 @@ class Clients:
         batches = [batch]
         self._drop_answered()
         if self._config.aggregate:
-            commands = len(batch)
+            commands, most = len(batch), min(BATCH_BYTES, self._config.max_frame)
             while self._queue:
                 batch, more, _ = self._queue[0]
                 commands += len(batch)
                 size += more
-                if commands > self._config.max_batch or size > BATCH_BYTES:
+                if commands > self._config.max_batch or size > most:
                     break
                 batches.append(batch)
                 self._queue.popleft()

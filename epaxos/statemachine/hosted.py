@@ -13,19 +13,31 @@ with the bytes under a key, as for the store.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
-from typing import Final, NamedTuple, Protocol, cast
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from epaxos.errors import CommandError, InvariantError
-from epaxos.statemachine.batch import Argument, Batch, Limits
+from epaxos.statemachine.batch import SERVICE, Argument, Batch, Limits
 from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 from epaxos.statemachine.results import Value, as_column
 from epaxos.statemachine.store import Result, Store
+
+_log = logging.getLogger(__name__)
 
 _APPLY: Final = int(Operation.APPLY)
 _TAKEN: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.APPLY})
 _DONE: Final = int(Outcome.DONE)
 _FORGOTTEN: Final[Result] = (int(Outcome.FORGOTTEN), None)
+_NAME_BYTES: Final = 5
+"""What a key or a command takes in a payload beside its bytes, at most,"""
+_HEAD_BYTES: Final = 16
+"""and what the lists of a footprint take."""
+_TOLD: Final = 300
+"""Characters of an exception that whoever asked is told."""
+_LOGGED_AT_MOST: Final = 100
+"""Keys of which the log tells that too much stands under them."""
 
 
 class Footprint(NamedTuple):
@@ -49,19 +61,24 @@ class Machine(Protocol):
         """Which keys (1 to `max_key` bytes) a command reads and writes, at least one; called for commands that come.
 
         It must not look at the state. Whatever it raises refuses the command before it is proposed: `ValueError`, say.
+        It must do so for every command, whoever sent it, for which `apply` would raise. All keys and commands of a
+        frame must fit into another one (`max_frame`). Who changes what it says of a command changes `name` too.
         """
         ...
 
     def apply(self, commands: Sequence[bytes]) -> Sequence[bytes | None]:
-        """Execute commands in order; returns the answer of each."""
+        """Execute commands in order; returns the answer of each. It must not ask for the answer to another command."""
         ...
 
     def keys(self) -> Collection[bytes]:
-        """All keys under which something stands."""
+        """All keys under which something stands: none at first."""
         ...
 
     def save(self, key: bytes) -> bytes | None:
-        """What stands under a key, at most `max_value` bytes, equal for equal states; None for nothing."""
+        """What stands under a key, equal for equal states; None for nothing.
+
+        More than `max_value` bytes are taken, and told in the log: one key holds up a replica as long as it is saved.
+        """
         ...
 
     def load(self, key: bytes, state: bytes | None) -> None:
@@ -72,30 +89,44 @@ class Machine(Protocol):
 class Hosted(Store):
     """A `Machine` in the place of the store: what stands under its keys are the values."""
 
-    __slots__ = ("_machine", "_max_command", "_max_key")
+    __slots__ = ("_machine", "_max_command", "_max_frame", "_max_key")
 
     def __init__(self, machine: Machine, limits: Limits) -> None:
         super().__init__(limits, _no_sleep)
         self._machine = machine
-        self._max_key, self._max_command = limits.key, limits.value
-        self._data = cast("dict[bytes, bytes]", _State(machine))
+        self._max_key, self._max_command, self._max_frame = limits.key, limits.value, limits.results
+        self._data = cast("dict[bytes, bytes]", _State(machine, limits.value))
         self._handlers = tuple(
             self._handlers[kind] if kind == Operation.NULL else _unknown for kind in range(256)
         )
 
-    def admit(self, batch: Batch) -> None:
-        """Check every command of a client's batch, and put its footprint beside it.
+    def admit(self, batch: Batch) -> int:
+        """Check every command of a client's batch, and put its footprint beside it: so many bytes more, about.
 
         Raises:
             CommandError: one may not be proposed.
         """
+        if batch.client == SERVICE:
+            raise CommandError(0, f"client {SERVICE} is the service itself")
+        weight, added = _HEAD_BYTES * len(batch), 0
         arguments = batch.arguments or [None] * len(batch)
-        batch.arguments = [
-            self._admitted(index, *command)
-            for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True))
-        ]
+        admitted: list[Argument] = []
+        for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True)):
+            given = self._admitted(index, *command)
+            admitted.append(given)
+            if given is not None:
+                reads, writes, text = given
+                more = sum(map(len, reads)) + sum(map(len, writes)) + _NAME_BYTES * (len(reads) + len(writes))
+                added += _HEAD_BYTES + more
+                weight += _NAME_BYTES + len(text) + more
+            if weight > self._max_frame:
+                name, most = self._machine.name, self._max_frame
+                text = f"commands and footprints of {weight} bytes in a frame; at most {most} are allowed"
+                raise CommandError(index, f"{name}: {text}")
+        batch.arguments = admitted
+        return added
 
-    def _admitted(self, index: int, operation: int, key: bytes, command: Argument) -> Argument:
+    def _admitted(self, index: int, operation: int, key: bytes, command: Argument) -> list[Any] | None:
         if operation == Operation.NULL and not key and command is None:
             return None
         if operation != _APPLY or key or type(command) is not bytes:
@@ -108,8 +139,8 @@ class Hosted(Store):
             )
         try:
             reads, writes = map(list, self._machine.footprint(command))
-        except Exception as error:
-            raise CommandError(index, f"{self._machine.name}: {error}") from error
+        except BaseException as error:  # argparse, say, raises SystemExit, which would stop the replica
+            raise CommandError(index, f"{self._machine.name}: {_told(error)}") from error
         if reason := self._wrong(reads + writes):
             raise CommandError(index, f"{self._machine.name}: {reason}")
         return [reads, writes, command]
@@ -128,7 +159,9 @@ class Hosted(Store):
         """Execute commands in order (see `Store.execute`): those of the machine by whole columns."""
         del keys
         given = [
-            cast("tuple[list[bytes], list[bytes], bytes]", one) for one in arguments or () if one is not None
+            cast("tuple[list[bytes], list[bytes], bytes]", one)
+            for kind, one in zip(operations, arguments or (), strict=False)
+            if kind == _APPLY
         ]
         if self._frozen is not None:  # saving what stands under a key may take long
             self._put_aside(self._frozen.lacking({key for _, writes, _ in given for key in writes}))
@@ -140,11 +173,8 @@ class Hosted(Store):
     def _apply(self, commands: list[bytes]) -> Sequence[bytes | None]:
         if not commands:
             return ()
-        try:
+        with _must_not_raise(self._machine):
             answers = self._machine.apply(commands)
-        except Exception as error:
-            text = f"the state machine {self._machine.name} raised {type(error).__name__}: {error}"
-            raise InvariantError(text) from error
         if len(answers) != len(commands) or not all(type(one) is bytes or one is None for one in answers):
             raise InvariantError(
                 f"the state machine {self._machine.name} must answer each command with bytes or None"
@@ -157,35 +187,81 @@ class Hosted(Store):
 
 
 _NOTHING: Final[Result] = (_DONE, None)
+_ALL_BYTES: Final = {bytes}
 
 
 class _State(MutableMapping[bytes, bytes]):
-    """What stands under the keys of a machine, as the dictionary of a store."""
+    """What stands under the keys of a machine, as the dictionary of a store.
 
-    def __init__(self, machine: Machine) -> None:
+    Raises:
+        InvariantError: the machine does not keep to its contract. Whoever reads its state to keep it elsewhere has kept
+            nothing wrong yet.
+    """
+
+    def __init__(self, machine: Machine, most: int) -> None:
         self._machine = machine
+        self._most = most
+        self._large: set[bytes] = set()
 
     def __getitem__(self, key: bytes) -> bytes:
-        state = self._machine.save(key)
+        with _must_not_raise(self._machine):
+            state = self._machine.save(key)
         if state is None:
             raise KeyError(key)
+        if type(state) is not bytes:
+            name, kind = self._machine.name, type(state).__name__
+            raise InvariantError(f"the state machine {name} must save bytes or None, not {kind}")
+        if len(state) > self._most and key not in self._large and len(self._large) < _LOGGED_AT_MOST:
+            self._large.add(key)
+            name, size = self._machine.name, len(state)
+            _log.warning("%s: %d bytes under the key %r, above max_value (%d)", name, size, key, self._most)
         return state
 
     def __setitem__(self, key: bytes, state: bytes) -> None:
-        self._machine.load(key, state)
+        with _must_not_raise(self._machine):
+            self._machine.load(key, state)
 
     def __delitem__(self, key: bytes) -> None:
-        self._machine.load(key, None)
+        with _must_not_raise(self._machine):
+            self._machine.load(key, None)
+
+    def _keys(self) -> Collection[bytes]:
+        with _must_not_raise(self._machine):
+            keys = self._machine.keys()
+            kinds = set(map(type, keys))
+        if not kinds <= _ALL_BYTES:
+            raise InvariantError(f"the keys of the state machine {self._machine.name} must be bytes")
+        return keys
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._machine.keys())
+        return iter(self._keys())
 
     def __len__(self) -> int:
-        return len(self._machine.keys())
+        with _must_not_raise(self._machine):
+            return len(self._machine.keys())
 
     def copy(self) -> Mapping[bytes, bytes]:
-        """All of it, for a digest."""
-        return dict(self)
+        """All of it, for a digest; a key of which nothing is saved is none."""
+        return {key: state for key in self if (state := self.get(key)) is not None}
+
+
+@contextmanager
+def _must_not_raise(machine: Machine) -> Iterator[None]:
+    """What a method of a machine is called within; SystemExit would end the replica's thread without a word."""
+    try:
+        yield
+    except BaseException as error:
+        text = f"the state machine {machine.name} raised {type(error).__name__}: {_told(error)}"
+        raise InvariantError(text) from error
+
+
+def _told(error: BaseException) -> str:
+    """What an exception says, as one line that can be sent: what it quotes of a command may be anything."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 - it is a program's own
+        text = ""
+    return (text or type(error).__name__)[:_TOLD].encode(errors="backslashreplace").decode()
 
 
 def _no_sleep(_: float) -> None: ...

@@ -38,6 +38,7 @@ from epaxos.statemachine.transactions import Transactions
 
 _DEFAULT_BUDGET: Final = Budget()
 _EXPIRED: Final = bytes([Outcome.EXPIRED])
+_EXPIRATIONS: Final = {int(Operation.EXPIRE)}
 _marked: Final = re.compile(rb"\x01+").finditer
 
 
@@ -72,7 +73,8 @@ class StateMachine:
     `executed` counts the commands executed, by `Operation`; `duplicates` those that were answered from
     their first execution instead. `sleep` is called with seconds when a PAUSE executes. `budget` bounds the results
     that are kept; it may differ between replicas. `hosted` takes the place of the store. `admit` checks a
-    client's batch before it may be proposed, and raises CommandError.
+    client's batch before it may be proposed, and raises CommandError; it says how many bytes it has put beside the
+    commands, if any.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class StateMachine:
         hosted: Machine | None = None,
     ) -> None:
         self._store = Store(limits, sleep) if hosted is None else Hosted(hosted, limits)
-        self.admit: Callable[[Batch], None] = (
+        self.admit: Callable[[Batch], int | None] = (
             self._store.admit if isinstance(self._store, Hosted) else partial(check_batch, limits=limits)
         )
         self._sessions = Sessions(budget, limits.window)
@@ -133,7 +135,7 @@ class StateMachine:
         if payload.base is not None:
             self._sessions.collect(payload.generation)
             return
-        if payload.heads.clients[0] == SERVICE:
+        if payload.heads.clients[0] == SERVICE and _is_own(payload):
             self._execute_own(payload)
             return
         heads, batches = payload.heads, None
@@ -330,6 +332,11 @@ class StateMachine:
             return
         for operation in range(len(executed)):
             executed[operation] += operations.count(operation)
+
+
+def _is_own(payload: Payload) -> bool:
+    """Whether a replica proposed this by itself: what only calls itself the service executes once, as all else."""
+    return set(payload.heads.clients) == {SERVICE} and set(payload.operations) == _EXPIRATIONS
 
 
 def _keep(session: Session, result: BatchResult, reads: bytes) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ledger import Ledger
 
 from epaxos.actors.assembly import Parts, make_parts
 from epaxos.config import Config, load_config
-from epaxos.errors import DirectoryLocked, StorageError, WrongIdentity
+from epaxos.errors import ConfigError, DirectoryLocked, StorageError, WrongIdentity
 from epaxos.protocol.contract import Checkpointed, Effects, Receive
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
@@ -179,3 +180,16 @@ def test_a_log_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(StorageError, match=r"record of instance 1\.0 cannot be read"):
             make_parts(config(tmp_path), ME)
+
+
+def test_a_state_machine_is_new_and_not_called_as_the_store(tmp_path: Path) -> None:
+    used, stranger = Ledger(), Ledger()
+    used.balances[b"ann"] = 1
+    stranger.name = "kv"
+    for machine, text in (
+        (used, 'the "ledger" that was given has a state; give each Node a new one'),
+        (stranger, '"kv" is the key-value store; call yours something else'),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            make_parts(replace(config(tmp_path), machine=machine.name), ME, machine)
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -29,14 +30,14 @@ DONE = bytes((Outcome.DONE,))
 class Front:
     """The clients' side of a replica, with a list in the place of its socket."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, check: Callable[[Batch], int | None] | None = None, **changes: Any) -> None:
         self.config: Config = replace(load_config(None, environ={}), **changes)
         names = [replica.name for replica in self.config.replicas]
         self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self.sent: list[tuple[bytes, int, list[Any]]] = []
         self.clients = Clients(
             self.config,
-            partial(check_batch, limits=LIMITS),
+            check or partial(check_batch, limits=LIMITS),
             self.stats,
             self._reply,
             lambda _: self.room,
@@ -417,3 +418,19 @@ def test_a_few_commands_wait_a_moment_for_others_while_something_is_under_way() 
     assert front.clients.due(alone=False) == inf
     front.request(ENOUGH + 2)
     assert front.clients.due(alone=False) == LEAST
+
+
+def test_what_a_check_puts_beside_commands_counts_for_the_room_of_an_instance_and_of_memory() -> None:
+    front = Front(lambda _: 500_000, max_frame=1_000_000)
+    for first in range(1, 20):
+        front.request(first)
+    assert front.stats.errors["busy"] == 4
+    assert front.proposed() == [[(first, 1)] for first in range(1, 16)]
+
+
+def test_an_instance_is_never_larger_than_a_frame() -> None:
+    size = len(encode_batch(7, 1, 1, b"\x02", [b"key"], [b"value"]))
+    front = Front(max_frame=4 * size - 1)
+    for first in range(1, 8):
+        front.request(first)
+    assert front.proposed() == [[(1, 1), (2, 1), (3, 1)], [(4, 1), (5, 1), (6, 1)], [(7, 1)]]

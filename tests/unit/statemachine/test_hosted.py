@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+import msgpack
 import pytest
+from ledger import Ledger
 
 from epaxos.errors import CommandError, InvariantError
-from epaxos.statemachine.batch import Batch, Limits, decode_payload, make_payload
+from epaxos.statemachine.batch import (
+    SERVICE,
+    Batch,
+    Limits,
+    decode_payload,
+    encode_batch,
+    make_payload,
+)
 from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.hosted import Footprint, Machine
 from epaxos.statemachine.machine import StateMachine
@@ -174,3 +183,165 @@ def test_an_answer_that_is_too_large_is_told_to_be_lost() -> None:
 def test_an_exception_stops_the_replica_before_it_answers() -> None:
     with pytest.raises(InvariantError, match="the state machine words raised RuntimeError: no such word"):
         run(machine_of(Words()), batch_of(1, b"crash"))
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no account \ud800"), r"words: no account \ud800"),
+        (ValueError("no account:\n 7\x00"), "words: no account: 7\0"),
+        (SystemExit(2), "words: 2"),
+        (ValueError(), "words: ValueError"),
+        (Unprintable(), "words: Unprintable"),
+        (ValueError("x" * 10_000), "words: " + "x" * 300),
+    ],
+)
+def test_whatever_a_footprint_raises_is_a_refusal_that_can_be_sent(error: BaseException, text: str) -> None:
+    class Raising(Words):
+        def footprint(self, _: bytes) -> Footprint:
+            raise error
+
+    with pytest.raises(CommandError) as caught:
+        machine_of(Raising()).admit(batch_of(1, b"x"))
+    assert str(caught.value) == text
+    msgpack.packb(str(caught.value))
+
+
+def test_who_calls_itself_the_service_is_refused_and_makes_nothing_execute_twice() -> None:
+    words = Words()
+    machine = machine_of(words)
+    one = Batch(SERVICE, 1, 0, bytes([Operation.APPLY]), [b""], [b"bee"])
+    with pytest.raises(CommandError, match="client 0 is the service itself"):
+        machine.admit(one)
+    one.arguments = [[[], [b"b"], b"bee"]]  # as if another replica had taken it
+    other = batch_of(1, b"ant")
+    machine.admit(other)
+    payload = make_payload([one, other])
+    for _ in range(2):
+        assert [result.outcomes for result in machine.apply(payload)] == [b"\0", b"\0"]
+    assert words.state == {b"a": b"ant", b"b": b"bee"}
+    assert machine.duplicates == 2
+
+
+def test_a_frame_of_large_footprints_is_refused_and_the_weight_of_others_is_told() -> None:
+    class Wide(Words):
+        def footprint(self, command: bytes) -> Footprint:
+            return Footprint(reads=[b"%08d" % number for number in range(int(command))], writes=[b"w"])
+
+    machine = machine_of(Wide())
+    with pytest.raises(CommandError, match=r"words: commands and footprints of 40\d\d bytes") as caught:
+        machine.admit(batch_of(1, b"1", b"305"))
+    assert caught.value.index == 1
+    batch = batch_of(1, b"150", b"140")
+    bare = len(encode_batch(7, 1, 1, batch.operations, batch.keys, batch.arguments))
+    added = machine.admit(batch)
+    assert added is not None
+    assert len(make_payload([batch]).encoded) <= bare + added
+
+
+@pytest.mark.parametrize("saved", ["text", bytearray(b"x"), 7])
+def test_what_is_no_bytes_is_never_kept(saved: object) -> None:
+    class Careless(Words):
+        def save(self, _: bytes) -> bytes | None:
+            return saved  # type: ignore[return-value]
+
+    machine = machine_of(Careless())
+    run(machine, batch_of(1, b"ant"))
+    kind = type(saved).__name__
+    with pytest.raises(InvariantError, match=f"the state machine words must save bytes or None, not {kind}"):
+        machine.freeze().values([b"a"])
+    with pytest.raises(InvariantError, match="must save bytes"):
+        machine.digest_source()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda machine: machine.names(),
+        lambda machine: machine.keys,
+        lambda machine: machine.freeze().values([b"a"]),
+        lambda machine: machine.load([(b"a", b"x")]),
+        lambda machine: machine.merge([(b"a", None)]),
+        lambda machine: run(machine, batch_of(1, b"ant")),
+    ],
+)
+def test_a_method_that_ends_the_thread_says_so(use: Callable[[StateMachine], object]) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(3)
+
+    words = Words()
+    machine = machine_of(words)
+    for name in ("apply", "keys", "save", "load"):
+        setattr(words, name, leave)
+    with pytest.raises(InvariantError, match="the state machine words raised SystemExit: 3"):
+        use(machine)
+
+
+def test_keys_are_bytes() -> None:
+    words = Words()
+    words.state["a"] = b"x"  # type: ignore[index]
+    with pytest.raises(InvariantError, match="the keys of the state machine words must be bytes"):
+        machine_of(words).names()
+
+
+def test_a_large_part_is_saved_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    words = Words()
+    words.state[b"a"] = b"x" * 65
+    frozen = machine_of(words).freeze()
+    for _ in range(2):
+        assert frozen.values([b"a"]) == [b"x" * 65]
+    assert caplog.messages == ["words: 65 bytes under the key b'a', above max_value (64)"]
+
+
+def test_a_key_of_which_nothing_is_saved_is_not_part_of_the_digest() -> None:
+    class Listing(Words):
+        def keys(self) -> Collection[bytes]:
+            return [*self.state, b"z"]
+
+    one, other = machine_of(Words()), machine_of(Listing())
+    for machine in (one, other):
+        run(machine, batch_of(1, b"ant"))
+    assert one.digest_source().hexdigest() == other.digest_source().hexdigest()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b'["a", "b", Infinity]',
+        b'["a", "b", NaN]',
+        b'["a", "b", 0.5]',
+        b'["a", "b", true]',
+        b'["a", "b", "1"]',
+        b'["a", "b", 0]',
+        b'["a", "b", %d]' % 2**63,
+        b'["a", "b", ' + b"9" * 4300 + b"]",
+        b'["a", "b", ' + b"9" * 4301 + b"]",
+        b'["a", 7, 1]',
+        b'["\\ud800", "b", 1]',
+        b'["", "b", 1]',
+        b'["a", "b"]',
+        b'{"a": 1, "b": 2, "c": 3}',
+        b'"abc"',
+        b"[" * 100_000,
+        b"\xff",
+        b"",
+    ],
+)
+def test_the_example_refuses_what_it_could_not_execute(command: bytes) -> None:
+    ledger = Ledger()
+    machine = StateMachine(Limits(), lambda _: None, hosted=ledger)
+    with pytest.raises(CommandError, match=r"^ledger: "):
+        machine.admit(batch_of(1, command))
+
+
+def test_the_example_executes_and_saves_the_largest_amounts() -> None:
+    ledger = Ledger()
+    machine = StateMachine(Limits(), lambda _: None, hosted=ledger)
+    for first in (1, 2, 3):
+        run(machine, batch_of(first, b'["a", "b", %d]' % (2**63 - 1)))
+    assert machine.digest_source().data == {b"a": b"%d" % -(3 * 2**63 - 3), b"b": b"%d" % (3 * 2**63 - 3)}

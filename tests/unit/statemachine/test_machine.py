@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos.statemachine.batch import (
+    SERVICE,
     Argument,
     Batch,
     Limits,
@@ -387,3 +388,17 @@ def test_a_session_that_is_over_ends_no_columns_but_its_own() -> None:
     results = machine.apply(payload(fresh[0], late, fresh[1]))
     assert [set(result.outcomes) for result in results] == [{Outcome.DONE}, {Outcome.EXPIRED}, {Outcome.DONE}]
     assert machine.keys == 1
+
+
+def test_what_only_calls_itself_the_service_executes_once() -> None:
+    machine = make_machine()
+    own = Batch(SERVICE, 1, 0, bytes([Operation.EXPIRE]), [b"k"], [[1, 1, 0]])
+    one, other = (
+        batch(ALICE, 1, (Operation.INCREMENT, b"n", 1)),
+        batch(SERVICE, 2, (Operation.APPEND, b"a", b"x")),
+    )
+    for batches in ((own, one), (other, one), (other,)):
+        for _ in range(2):
+            assert len(machine.apply(payload(*batches))) == len(batches)
+    assert (machine.get(b"n"), machine.get(b"a")) == (b"1", b"x")
+    assert machine.apply(payload(own)) == []
