@@ -70,7 +70,8 @@ class RefusedByPeers(EpaxosError):
 class Digested(NamedTuple):
     """To the Replica, from the thread that computed it: the digest that clients asked for."""
 
-    digest: str
+    digest: str | None
+    """None if it could not be computed."""
 
 
 class Drain(NamedTuple):
@@ -700,9 +701,18 @@ class Replica(pykka.ThreadingActor):
         if len(self._digest_askers) == 1:
             # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
             digest: Future[str] = self._helpers.submit(self._machine.digest_source().hexdigest)
-            digest.add_done_callback(lambda done: self._tell(Digested(done.result())))
+            digest.add_done_callback(self._tell_digest)
 
-    def _on_digest(self, digest: str) -> None:
+    def _tell_digest(self, done: Future[str]) -> None:
+        """Whatever came of it, those who asked are answered; called by the thread that computed it."""
+        if done.cancelled():  # everything ends
+            return
+        error = done.exception()
+        if error is not None:
+            _log.error("the digest of the state could not be computed", exc_info=error)
+        self._tell(Digested(None if error is not None else done.result()))
+
+    def _on_digest(self, digest: str | None) -> None:
         """Answer whoever asked first; those who asked meanwhile share the next one."""
         (question, status), *others = self._digest_askers
         self._clients.answer_status(question, {**status, "digest": digest})

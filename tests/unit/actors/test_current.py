@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,7 +10,7 @@ import pytest
 
 from epaxos.actors.clients import StatusRequest
 from epaxos.actors.health import Standing
-from epaxos.actors.replica import Replica
+from epaxos.actors.replica import Digested, Replica
 from epaxos.config import load_config
 from epaxos.metrics.stats import ReplicaStats
 
@@ -111,3 +112,20 @@ def test_one_that_stops_or_cannot_promise_sends_clients_elsewhere_whatever_it_he
         Replica._note_lost(replica)
         assert replica._clients.away == "a reason"
     replica._clients.send_away.assert_not_called()
+
+
+def test_whoever_asks_for_a_digest_is_answered_though_it_fails(
+    alpha: Alpha, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Any] = []
+    alpha.replica._tell = told.append
+    asked = StatusRequest(b"client", 7, {"digest": True})
+    alpha.replica._digest_askers = [(asked, {"name": "alpha"})]
+    done: Future[str] = Future()
+    done.set_exception(MemoryError())
+    Replica._tell_digest(alpha.replica, done)
+    assert told == [Digested(None)]
+    assert caplog.messages == ["the digest of the state could not be computed"]
+    Replica._on_digest(alpha.replica, told[0].digest)
+    alpha.replica._clients.answer_status.assert_called_with(asked, {"name": "alpha", "digest": None})
+    assert alpha.replica._digest_askers == []
