@@ -67,11 +67,13 @@ class AsyncGroupClient(AsyncKeyMethods[V], GroupCalls):
             return
         until = monotonic() + self._timeout
         self._is_closed = True
-        for drive in self._drives:
-            await drive.wait(until)
-            drive.give_up()
-        for client in self._clients.values():
-            await client.close()
+        try:
+            for drive in self._drives:
+                await drive.wait(until)
+        finally:  # also if this is cancelled: nobody could close it then
+            for drive in self._drives:
+                drive.give_up()
+            await asyncio.shield(asyncio.gather(*(client.close() for client in self._clients.values())))
         for drive in self._drives:  # what was under way has ended with the clients
             await drive.wait(until + self._timeout)
 

@@ -20,6 +20,7 @@ from epaxos.client.decoding import decode_parts
 from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.options import TIMEOUT, check_timeout
 from epaxos.client.session.fate import never_began
+from epaxos.client.session.state import LOG
 from epaxos.client.session.tickets import Uncopied
 from epaxos.errors import Busy, ClientError, Locked, NoAnswer, OperationFailed, Refused, Untold
 from epaxos.groups.map import Groups, load_groups
@@ -301,21 +302,32 @@ class GroupCalls(Uncopied):
         yield self._drive(Transaction(lock.record, lock.groups), until).wait(until)
 
     def _bulk_of(self, name: bytes, operations: list[Op], until: float) -> Flow[list[Result]]:
-        """The commands of one group; those that met a lock are sent again, once it has gone."""
+        """The commands of one group; those that met a lock are sent again, once it has gone.
+
+        What cannot be done about a lock is no failure of the others, which have executed: then its commands end as
+        Locked, having changed nothing.
+        """
         client = self._clients[name]
-        results: list[Result] = yield client.bulk(operations, timeout=max(until - self._now(), LEAST))
+        try:
+            results: list[Result] = yield client.bulk(operations, timeout=max(until - self._now(), LEAST))
+        except ClientError as error:  # closed meanwhile: others of the call may have executed
+            return [Result(error=error)] * len(operations)
         patient = True
         while True:
             locked = [place for place, result in enumerate(results) if isinstance(result.error, Locked)]
             if not locked or self._now() >= until:
                 return results
-            error = results[locked[0]].error
-            assert isinstance(error, Locked)
-            yield from self._pass(error, until, patient=patient)
+            met = results[locked[0]].error
+            assert isinstance(met, Locked)
+            try:
+                yield from self._pass(met, until, patient=patient)
+                again = yield client.bulk(
+                    [operations[place] for place in locked], timeout=max(until - self._now(), LEAST)
+                )
+            except ClientError as trouble:
+                LOG.info("what met a lock in group %s is not sent again: %s", name.decode(), trouble)
+                return results
             patient = False
-            again = yield client.bulk(
-                [operations[place] for place in locked], timeout=max(until - self._now(), LEAST)
-            )
             for place, result in zip(locked, again, strict=True):
                 results[place] = result
 

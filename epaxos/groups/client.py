@@ -78,13 +78,16 @@ class GroupClient(KeyMethods[V], GroupCalls):
         with self._lock:
             self._is_closed = True
             drives = list(self._drives)
-        for drive in drives:
-            drive.wait(until)
-            drive.give_up()
-        for client in self._clients.values():
-            client.close()
-        for pool in (*self._pools.values(), *self._parts.values()):
-            pool.shutdown()
+        try:
+            for drive in drives:
+                drive.wait(until)
+        finally:  # also if Ctrl-C breaks that off: nobody could close it then
+            for drive in drives:
+                drive.give_up()
+            for client in self._clients.values():
+                client.close()
+            for pool in (*self._pools.values(), *self._parts.values()):
+                pool.shutdown()
 
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command on one key, made before; returns what the method of its name does."""
