@@ -25,7 +25,8 @@ def trace_calls(provider: TracerProvider | None = None) -> None:
     """Make a span of each call of a client; of the `provider`, or else of the one that the program has set.
 
     A span is called as the method. It has `db.system.name`, `db.operation.name`, for many commands
-    `db.operation.batch.size`, and of a call that failed `error.type` and `epaxos.may_have_executed`.
+    `db.operation.batch.size`, and of a call that failed `error.type`, its status, and `epaxos.may_have_executed`. What
+    the error says is left out: it may quote a key or a value.
 
     Raises:
         ConfigError: the extra `otel` is not installed.
@@ -45,15 +46,24 @@ def span(call: Call) -> AbstractContextManager[None]:
 
 @contextmanager
 def _span(call: Call, tracer: Tracer) -> Iterator[None]:
-    from opentelemetry.trace import SpanKind  # noqa: PLC0415 - there is a tracer, so it is there
+    from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415 - there is a tracer, so it is there
 
     attributes: dict[str, str | int] = {"db.system.name": "epaxos", "db.operation.name": call.name}
     if call.commands != 1:
         attributes["db.operation.batch.size"] = call.commands
-    with tracer.start_as_current_span(call.name, kind=SpanKind.CLIENT, attributes=attributes) as made:
+    with tracer.start_as_current_span(
+        call.name,
+        kind=SpanKind.CLIENT,
+        attributes=attributes,
+        record_exception=False,  # its text may quote keys and values
+        set_status_on_exception=False,
+    ) as made:
         try:
             yield
-        except ClientError as error:
-            made.set_attribute("error.type", type(error).__name__)
-            made.set_attribute("epaxos.may_have_executed", error.may_have_executed)
+        except Exception as error:
+            kind = type(error).__name__
+            made.set_status(Status(StatusCode.ERROR, kind))
+            made.set_attribute("error.type", kind)
+            if isinstance(error, ClientError):
+                made.set_attribute("epaxos.may_have_executed", error.may_have_executed)
             raise

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -28,12 +29,9 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 def made_of(call: Call, spans: InMemorySpanExporter, error: Exception | None = None) -> ReadableSpan:
-    try:
-        with tracing.span(call):
-            if error is not None:
-                raise error
-    except NoAnswer:
-        pass
+    with suppress(NoAnswer, ValueError), tracing.span(call):
+        if error is not None:
+            raise error
     (made,) = spans.get_finished_spans()
     return made
 
@@ -56,11 +54,18 @@ def test_a_call_is_a_span(call: Call, name: str, commands: int | None, spans: In
 
 
 def test_a_failure_is_told(spans: InMemorySpanExporter) -> None:
-    made = made_of(Command(Op.put(b"k", b""), OPTIONS, 0.0, None), spans, NoAnswer("no answer in 2 s"))
+    made = made_of(Command(Op.put(b"k", b""), OPTIONS, 0.0, None), spans, NoAnswer("no answer for secret"))
     assert made.attributes is not None
     assert made.attributes["error.type"] == "NoAnswer"
     assert made.attributes["epaxos.may_have_executed"] is True
-    assert made.status.description == "NoAnswer: no answer in 2 s"
+    assert (made.status.is_ok, made.status.description, made.events) == (False, "NoAnswer", ())
+    assert "secret" not in made.to_json()
+
+
+def test_so_is_one_of_the_program_itself(spans: InMemorySpanExporter) -> None:
+    made = made_of(Command(Op.put(b"k", b""), OPTIONS, 0.0, None), spans, ValueError("secret"))
+    assert dict(made.attributes or {})["error.type"] == "ValueError"
+    assert (made.status.is_ok, made.status.description, made.events) == (False, "ValueError", ())
 
 
 def test_without_the_extra_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
