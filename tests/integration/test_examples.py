@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ import service
 from mypy import api
 
 import reference
+from epaxos import CasResult
 from live_cluster import ROOT, ClusterMaker
 
 
@@ -25,6 +28,21 @@ def test_the_blocks_of_the_tutorial_pass_strict_types(tmp_path: Path) -> None:
     options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
     printed, errors, status = api.run([*options, *map(str, sorted(tmp_path.iterdir()))])
     assert status == 0, printed + errors
+
+
+def test_the_recipe_of_a_configuration_store_stops_where_bytes_are_of_another_codec() -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    (recipe,) = (block.partition("with Client(")[0] for block in blocks if "def change(" in block)
+    names: dict[str, Any] = {}
+    exec(recipe, names)
+    faster = [CasResult(swapped=False, current={"a": 1, "b": 2}), CasResult(swapped=True, current={"a": 1})]
+    client = Mock(get=Mock(return_value={"a": 1}), cas=Mock(side_effect=faster))
+    assert names["change"](client, b"key", c=3) == {"a": 1, "b": 2, "c": 3}
+    client.cas = Mock(return_value=CasResult(swapped=False, current={"a": 1}))
+    with pytest.raises(ValueError, match="b'key' was not written by this codec; put it once"):
+        names["change"](client, b"key", c=3)
 
 
 def test_a_web_service_carries_its_replica(cluster: ClusterMaker, monkeypatch: pytest.MonkeyPatch) -> None:
