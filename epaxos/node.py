@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Self, overload
 
-from pykka import ActorDeadError, ActorRef
+from pykka import ActorDeadError, ActorRef, Timeout
 
 from epaxos.actors.assembly import make_parts
 from epaxos.actors.health import Standing, examine
@@ -90,18 +90,21 @@ class Node:
         address = self.config.replicas[self._row]
         raise_limit()
         hosts = own_hosts(address, self._standing)
-        with ExitStack() as stack:
+        with ExitStack() as stack, ExitStack() as undone:
             pages = [stack.enter_context(page) for page in listen_tcp(address, "metrics_port", hosts)]
             parts = make_parts(self.config, self._row, self._machine)
+            undone.callback(parts.disk.engine.close)
             health = MetricsServer(
                 pages,
                 make_registry(parts.stats, self.name),
                 lambda: examine(self.config, self._standing, parts.stats),
             )
             stack.enter_context(health)
-            self._client = self.client()
+            client = self.client()
+            undone.callback(client.close)
             self._replica = _Replica.start(self.config, self._row, parts, hosts, self._standing)
-            self._stack = stack.pop_all()
+            undone.pop_all()
+            self._client, self._stack = client, stack.pop_all()
         self._standing.listening.wait()
         if self._standing.reached.is_set():
             self.stop()
@@ -126,19 +129,26 @@ class Node:
     def stop(self, *, drain: bool = True) -> None:
         """Finish what has been taken, write a checkpoint, take leave of the peers, and let go of everything.
 
-        Without `drain`, let go at once: what is under way is not answered, what was promised is kept.
+        Without `drain`, let go at once: what is under way is not answered, what was promised is kept. Calls of
+        `execute` in other threads end as Closed, with `drain` those alone that have no answer until then.
+
+        Raises:
+            NodeFailed: a command executes still, seconds later; the replica stops once it has. All else is let go of.
         """
         stack, self._stack = self._stack, None
         if stack is None or self._replica is None:
             return
         with stack:
-            if self._client is not None:
-                self._client.close()
             if drain:
                 with suppress(ActorDeadError):
                     self._replica.tell(Drain())
                 self._standing.reached.wait(GRACE + _HURRY)
-            self._replica.stop(block=True, timeout=_HURRY)
+            if self._client is not None:
+                self._client.close()
+            try:
+                self._replica.stop(block=True, timeout=_HURRY)
+            except Timeout as error:
+                raise NodeFailed(f"{self.name} executes a command still; it stops afterwards") from error
 
     def _raise_failure(self) -> None:
         error = self._standing.error
@@ -166,6 +176,8 @@ class Node:
 
     def execute(self, command: bytes, *, timeout: float | None = None) -> bytes | None:
         """Have all replicas execute a command of the state machine; returns its answer.
+
+        Not for `apply` of the state machine, which the replica would wait for while it waits for the replica.
 
         Raises:
             Refused: `footprint` refused it.

@@ -61,20 +61,20 @@ class LocalCluster:
     def __init__(
         self, replicas: int = 3, *, durable: bool = False, directory: Path | None = None, **settings: Any
     ) -> None:
-        self._temporary = None
-        if directory is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="epaxos-")
-            directory = Path(self._temporary.name)
-        self.directory = directory
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.working_directory = self.directory
-        self.path = self.directory / "epaxos.toml"
         self._processes: dict[str, Process] = {}
-        self._ports = Ports(replicas * len(PORT_KEYS))
-        storage = {"engine": "sqlite" if durable else "memory"}
-        self.path.write_text(_file(replicas, self._ports, {"storage": storage} | settings))
-        self.config: Config = load_config(str(self.path), environ={})
-        self.durable = self.config.storage.engine != "memory"
+        with ExitStack() as held:
+            if directory is None:
+                directory = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="epaxos-")))
+            self.directory = directory
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.working_directory = self.directory
+            self.path = self.directory / "epaxos.toml"
+            ports = held.enter_context(closing(Ports(replicas * len(PORT_KEYS))))
+            storage = {"engine": "sqlite" if durable else "memory"}
+            self.path.write_text(_file(replicas, ports, {"storage": storage} | settings))
+            self.config: Config = load_config(str(self.path), environ={})
+            self.durable = self.config.storage.engine != "memory"
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         try:
@@ -239,9 +239,7 @@ class LocalCluster:
         for process in self._processes.values():
             process.kill()
         self._processes.clear()
-        self._ports.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._held.close()
 
 
 def _file(replicas: int, ports: Ports, settings: Mapping[str, Any]) -> str:

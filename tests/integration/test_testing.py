@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from epaxos import JSON
 from epaxos.errors import ConfigError
-from epaxos.testing import ClusterFailed, LocalCluster
+from epaxos.testing import ClusterFailed, LocalCluster, cluster
+from epaxos.testing.processes import Ports
 
 
 @pytest.mark.epaxos_cluster(1, durable=True, client={"timeout": "5s"})
@@ -42,5 +46,17 @@ def test_a_cluster_leaves_nothing_behind_and_says_what_cannot_be() -> None:
         cluster.restart("alpha")
     cluster.close()
     assert not cluster.directory.exists()
+
+
+def test_a_cluster_that_cannot_be_made_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved: list[Ports] = []
+
+    def reserve(count: int) -> Ports:
+        reserved.append(Ports(count))
+        return reserved[-1]
+
+    monkeypatch.setattr(cluster, "Ports", reserve)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", partial(tempfile.TemporaryDirectory, dir=tmp_path))
     with pytest.raises(ConfigError, match="mailboxes"):
         LocalCluster(mailboxes=1)
+    assert (reserved[0]._locks, list(tmp_path.iterdir())) == ([], [])
