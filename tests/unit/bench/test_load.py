@@ -65,7 +65,7 @@ def test_warm_up_commands_are_sent_and_not_counted(cluster: FakeCluster, options
 
 def test_a_duration_ends_the_load(cluster: FakeCluster, options: Make) -> None:
     measured = load(cluster, options(stop=Amount(seconds=0.2), warmup=Amount(seconds=0.1)))
-    assert 0.1 < measured.elapsed < 1
+    assert 0.1 < measured.elapsed < 10
     assert 0 < measured.total().operations < measured.sent
 
 
