@@ -18,6 +18,7 @@ from epaxos.client.recipes.holding import (
     AskAll,
     Flow,
     Holding,
+    Kept,
     Meeting,
     check_ttl,
     holder_of,
@@ -27,7 +28,7 @@ from epaxos.client.recipes.holding import (
     told_lost,
     whoami,
 )
-from epaxos.errors import ClientError, Closed, LeaseLost
+from epaxos.errors import ClientError, Closed
 
 if TYPE_CHECKING:
     from epaxos.client.asynchronous import AsyncClient
@@ -35,37 +36,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class AsyncHeld:
+class AsyncHeld(Kept):
     """A value that is kept until it is released, and may be lost (see `blocking.Held`)."""
 
     def __init__(self, keeper: AsyncKeeper, holding: Holding) -> None:
+        super().__init__(holding)
         self._keeper = keeper
-        self._holding = holding
         self.lost = asyncio.Event()
-
-    @property
-    def key(self) -> bytes:
-        """Of what."""
-        return self._holding.key
-
-    @property
-    def token(self) -> int:
-        """Grows with every acquisition of the key (see `blocking.Held.token`)."""
-        return self._holding.token
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nobody else can hold it yet."""
-        return self._holding.is_held
-
-    def check(self) -> None:
-        """See that it is held.
-
-        Raises:
-            LeaseLost: it is not any more.
-        """
-        if not self.is_held:
-            raise LeaseLost(f"{self.key!r} is not held any more")
 
     async def release(self) -> None:
         """Let it go; nothing if it is gone already. If that cannot be told to the store, it ends by itself."""
@@ -108,6 +85,7 @@ class AsyncKeeper:
             async for _ in steps(self._client, keep(lambda: list(self._held.values()))):
                 for held, holding in list(self._held.items()):
                     if not holding.is_held and self._held.pop(held, None) is not None:
+                        holding.end()
                         told_lost(held.key)
                         held.lost.set()
                         told(self._on_lost, held)

@@ -15,6 +15,7 @@ from epaxos.client.recipes.holding import (
     AskAll,
     Flow,
     Holding,
+    Kept,
     Meeting,
     check_ttl,
     holder_of,
@@ -24,7 +25,7 @@ from epaxos.client.recipes.holding import (
     told_lost,
     whoami,
 )
-from epaxos.errors import ClientError, Closed, LeaseLost
+from epaxos.errors import ClientError, Closed
 
 if TYPE_CHECKING:
     from epaxos.client.blocking import Client
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class Held:
+class Held(Kept):
     """A value that is kept until it is released, and may be lost: of a lock, an election or a lease.
 
     `lost` is set, and `on_lost` called in a thread of its own, before another can hold it, if this process gets to run
@@ -40,33 +41,9 @@ class Held:
     """
 
     def __init__(self, keeper: Keeper, holding: Holding) -> None:
+        super().__init__(holding)
         self._keeper = keeper
-        self._holding = holding
         self.lost = threading.Event()
-
-    @property
-    def key(self) -> bytes:
-        """Of what."""
-        return self._holding.key
-
-    @property
-    def token(self) -> int:
-        """Grows with every acquisition of the key: whoever takes orders from holders turns away a lower one."""
-        return self._holding.token
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nobody else can hold it yet."""
-        return self._holding.is_held
-
-    def check(self) -> None:
-        """See that it is held.
-
-        Raises:
-            LeaseLost: it is not any more.
-        """
-        if not self.is_held:
-            raise LeaseLost(f"{self.key!r} is not held any more")
 
     def release(self) -> None:
         """Let it go; nothing if it is gone already. If that cannot be told to the store, it ends by itself."""
@@ -119,6 +96,7 @@ class Keeper:
             for _ in steps(self.client, flow, stop):
                 for held, holding in list(self._held.items()):
                     if not holding.is_held and self._forget(held):
+                        holding.end()
                         told_lost(held.key)
                         held.lost.set()
                         told(self._on_lost, held)

@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from epaxos.client.commands import MultiAborted, Op
 from epaxos.client.session.state import LOG
-from epaxos.errors import ClientError, Closed, Refused
+from epaxos.errors import ClientError, Closed, LeaseLost, Refused
 
 MARGIN: Final = 0.1
 """The part of a lease's time that its holder does not count on."""
@@ -94,6 +94,7 @@ class Holding:
         self.ttl = ttl
         self.token = 0
         self._process = os.getpid()
+        self._is_over = False
         self.now = now
         self._until = 0.0
         self.due = 0.0
@@ -101,7 +102,7 @@ class Holding:
     @property
     def is_held(self) -> bool:
         """Whether nobody else can have taken it yet, by this clock; never in a process that was forked since."""
-        return self.now() < self._until and self.is_own
+        return not self._is_over and self.now() < self._until and self.is_own
 
     @property
     def is_own(self) -> bool:
@@ -114,13 +115,13 @@ class Holding:
         return max(0.0, self._until - self.now())
 
     def began(self, sent: float) -> None:
-        """The value was given its time by a command that was sent then, and answered."""
+        """The value was given its time by a command that was sent then, and answered; what is over stays over."""
         self.due = sent + self.ttl / _PARTS
         self._until = sent + self.ttl * (1 - MARGIN)
 
     def end(self) -> None:
-        """It is over, whatever the clock says."""
-        self._until = 0.0
+        """It is over for good: a renewal that is under way may be answered still, after the key was let go or lost."""
+        self._is_over = True
 
     # -- calls ---------------------------------------------------------------------------------------------
 
@@ -187,6 +188,37 @@ class Holding:
 
     def _is_ours(self) -> Op:
         return Op.cas(self.key, self.value, self.value)
+
+
+class Kept:
+    """What a holder may ask of a value that is kept for it, without asking the store."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+
+    @property
+    def key(self) -> bytes:
+        """Of what."""
+        return self._holding.key
+
+    @property
+    def token(self) -> int:
+        """Grows with every acquisition of the key: whoever takes orders from holders turns away a lower one."""
+        return self._holding.token
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have taken it yet."""
+        return self._holding.is_held
+
+    def check(self) -> None:
+        """See that it is held.
+
+        Raises:
+            LeaseLost: it is not any more.
+        """
+        if not self.is_held:
+            raise LeaseLost(f"{self.key!r} is not held any more")
 
 
 def keep(holdings: Callable[[], list[Holding]], now: Clock = clock) -> Flow[None]:

@@ -286,6 +286,18 @@ def test_a_forked_process_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert not holding.is_held
 
 
+def test_a_renewal_that_is_answered_late_brings_nothing_back() -> None:
+    """It was under way when the lock was let go, and another may have taken it since."""
+    holding = Holding(KEY, b"v", 60.0)
+    holding.began(holding.now())
+    renewing = keep(lambda: [holding], lambda: holding.due)
+    next(renewing)
+    assert isinstance(renewing.send(None), AskAll)
+    assert isinstance(next(holding.release(1.0)), Ask)
+    renewing.send([Result()])
+    assert not holding.is_held
+
+
 class Renewing:
     """A client whose renewals fail for one key, by another's value, and are counted for the others."""
 
