@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, repeat
 from math import inf
@@ -16,6 +17,7 @@ import zmq
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
+from epaxos.doors.gate import Gate, LocalClient
 from epaxos.errors import CommandError, FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
@@ -55,6 +57,9 @@ _SMALL: Final = 64 * 1024
 Reply: TypeAlias = Callable[[bytes, bytes], None]
 """Sends (identity of the connection, frame) to a client; never waits."""
 
+Identity: TypeAlias = "bytes | LocalClient"
+"""Who is to be answered: a connection, or a door of this process."""
+
 Room: TypeAlias = Callable[[bytes], int]
 """How many bytes a connection takes now."""
 
@@ -76,7 +81,7 @@ class _Frame:
     last heard of it.
     """
 
-    identity: bytes
+    identity: Identity
     client: int
     first: int
     count: int
@@ -101,7 +106,7 @@ class Clients:
     `_frames` has each frame under way, first those of which the client has heard nothing for longest; `_wanted` for the
     commands of each proposal under way the frames that wait for its results. `check` raises CommandError for a batch
     that may not be proposed, and says how many bytes it has put beside its commands, if any. `ended` tells the
-    generation if a batch is one of a session that has ended, else None.
+    generation if a batch is one of a session that has ended, else None. The doors of this process come through `gate`.
     """
 
     def __init__(
@@ -112,8 +117,10 @@ class Clients:
         reply: Reply,
         room: Room,
         ended: Callable[[Batch], int | None],
+        gate: Gate | None = None,
     ) -> None:
         self._config = config
+        self._gate = gate or Gate()
         self._ended = ended
         self._check = check
         self._stats = stats
@@ -124,7 +131,7 @@ class Clients:
         self.company = Company()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
-        self._replies: defaultdict[bytes, list[BatchResult]] = defaultdict(list)
+        self._replies: defaultdict[Identity, list[BatchResult]] = defaultdict(list)
         self._latencies: defaultdict[float, int] = defaultdict(int)
         self._waiting = 0
         self._waiting_bytes = 0
@@ -189,7 +196,27 @@ class Clients:
             return _status_request(identity, frame.body)
         raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
 
-    def _request(self, identity: bytes, batch: Batch, size: int, now: float) -> None:
+    def take_local(self, generation: int, read: Callable[[bytes], bytes | None] | None, now: float) -> None:
+        """Take what the doors of this process hand over, as long as there is room; what does not fit waits there.
+
+        `generation` is how many collections have executed here; `read` tells what stands under a key, None while that
+        is of no one moment.
+        """
+        for client in self._gate.clients:
+            while client.waits:
+                asked = client.next
+                if asked.here and read is not None:
+                    client.answer_here(list(map(read, asked.keys)))
+                elif self.away is not None:
+                    self._stats.error("busy")
+                    client.turn_away(self.away)
+                elif not self._has_room(len(asked.operations), asked.size):
+                    break
+                else:
+                    with suppress(CommandError):  # its door has been told
+                        self._request(client, client.begin(generation), asked.size, now)
+
+    def _request(self, identity: Identity, batch: Batch, size: int, now: float) -> None:
         count = len(batch)
         commands = (batch.client, batch.first, count)
         under_way = self._frames.get(commands)
@@ -230,7 +257,7 @@ class Clients:
                 self._queued += len(part)
             waiting.append(frame)
 
-    def _checked(self, identity: bytes, commands: _Range, batch: Batch) -> int:
+    def _checked(self, identity: Identity, commands: _Range, batch: Batch) -> int:
         """How many bytes a check has put beside the commands of a batch, all of which may be proposed."""
         try:
             return self._check(batch) or 0
@@ -238,11 +265,14 @@ class Clients:
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             raise
 
-    def _is_busy(self, identity: bytes, commands: _Range, size: int) -> bool:
-        """Whether there is no room for commands, of `size` bytes; then the client is told so."""
+    def _has_room(self, count: int, size: int) -> bool:
+        """Whether so many commands, of `size` bytes, may be taken."""
         most = WAITING_FRAMES * self._config.max_frame
-        count = commands[2]
-        if self._waiting + count <= self._config.max_pending and self._waiting_bytes + size <= most:
+        return self._waiting + count <= self._config.max_pending and self._waiting_bytes + size <= most
+
+    def _is_busy(self, identity: Identity, commands: _Range, size: int) -> bool:
+        """Whether there is no room for commands, of `size` bytes; then the client is told so."""
+        if self._has_room(commands[2], size):
             return False
         self._stats.error("busy")
         self._send(identity, Kind.BUSY, commands)
@@ -261,6 +291,8 @@ class Clients:
         self._frames.clear()
         self._wanted.clear()
         self._queued = self._waiting = 0
+        for client in self._gate.clients:
+            client.give_up(reason)
 
     def take_batches(self) -> list[Batch]:
         """The batches of the next instance: one without aggregation, else as many as fit."""
@@ -291,6 +323,8 @@ class Clients:
 
     def answer(self, payload: Payload, run: Run) -> None:
         """Note the results of executed batches for those clients that wait for them here; `flush` sends them."""
+        for client in self._gate.listening:
+            client.observe(payload, run)
         wanted, heads, place = self._wanted, payload.heads, slice(run.start, run.stop)
         names = list(zip(heads.clients[place], heads.firsts[place], heads.counts[place], strict=True))
         if wanted.keys().isdisjoint(
@@ -322,6 +356,9 @@ class Clients:
             return
         replies, self._replies = self._replies, defaultdict(list)
         for identity, results in replies.items():
+            if isinstance(identity, LocalClient):
+                identity.answer(results)
+                continue
             for part, weight in _parts(results):
                 self._send_results(identity, part, weight)
         for arrived, count in self._latencies.items():
@@ -350,7 +387,7 @@ class Clients:
             return
         self._reassure_at = now + PATIENCE / 2
         frames = self._frames
-        waiting: defaultdict[bytes, list[_Range]] = defaultdict(list)
+        waiting: defaultdict[Identity, list[_Range]] = defaultdict(list)
         for commands, frame in list(islice(frames.items(), TOLD_AT_A_TIME)):
             since = now - waited if frame.arrived == now else frame.told
             if since > now - PATIENCE:
@@ -366,8 +403,14 @@ class Clients:
         """Answer a question for this replica's state."""
         self._send(request.identity, Kind.STATUS_REPLY, (request.id, status))
 
-    def _send(self, identity: bytes, kind: Kind, body: object) -> None:
-        self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
+    def _send(self, identity: Identity, kind: Kind, body: Sequence[Any]) -> None:
+        if not isinstance(identity, LocalClient):
+            self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
+        elif kind == Kind.REFUSED:
+            _, first, _, position, text = body
+            identity.refuse(first, text, max(position, 0))
+        elif kind in (Kind.BUSY, Kind.OVER):
+            identity.refuse(body[1], kind.name.lower())
 
     def _log_once(self, kind: str, text: str, part: zmq.Frame) -> None:
         """One line for the first of each kind from each address; the metric counts them all."""

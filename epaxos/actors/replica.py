@@ -34,6 +34,7 @@ from epaxos.actors.sockets import Door, bind_router
 from epaxos.actors.status import describe
 from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
+from epaxos.doors.gate import Gate
 from epaxos.errors import EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Retire, Tick
@@ -91,15 +92,23 @@ class Outbox:
 class Replica(pykka.ThreadingActor):
     """One replica of a cluster, `row` of `config`; `standing` tells others how it does.
 
-    `hosts` are the numeric addresses to listen on, as far as they are this machine's.
+    `hosts` are the numeric addresses to listen on, as far as they are this machine's. Doors of its process come in
+    through `gate`.
     """
 
     actor_inbox: Mailbox
 
     def __init__(
-        self, config: Config, row: Row, parts: Parts, hosts: Sequence[str], standing: Standing
+        self,
+        config: Config,
+        row: Row,
+        parts: Parts,
+        hosts: Sequence[str],
+        standing: Standing,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__()
+        self._gate = gate or Gate()
         self.actor_inbox.capacity = config.mailbox
         self._config = config
         self._row = row
@@ -123,13 +132,20 @@ class Replica(pykka.ThreadingActor):
         self._to_reach: dict[Row, Vector] = {}
         self._drain: _Draining | None = None
         self._lost = False
+        self._merges = 0
         self._peer_changes: list[PeerStatus] = []
         self._had_quorum = self._stats.has_quorum
         self._gauge_at = 0.0
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         self._bounds = limits_of(config).bounds
         self._clients = Clients(
-            config, self._machine.admit, self._stats, self._reply, self._room, self._machine.ended
+            config,
+            self._machine.admit,
+            self._stats,
+            self._reply,
+            self._room,
+            self._machine.ended,
+            self._gate,
         )
         self._collector = Collector(
             CollectorSettings(
@@ -193,6 +209,7 @@ class Replica(pykka.ThreadingActor):
         self.actor_inbox.attach(sources)
         self._clients.away = "it is starting and has no quorum yet"
         self._come_up(time.monotonic())
+        self._gate.attach(self.actor_inbox.wake)
         self._standing.listening.set()
 
     def _resume(self) -> None:
@@ -260,6 +277,7 @@ class Replica(pykka.ThreadingActor):
         self.stop()
 
     def _release(self) -> None:
+        self._gate.close("the replica has stopped")
         for remote in self._remotes.values():
             remote.end()
         self._helpers.shutdown(wait=False, cancel_futures=True)
@@ -324,6 +342,16 @@ class Replica(pykka.ThreadingActor):
         for identity, parts in round_.clients:
             for question in self._clients.open(identity, parts, now):
                 self._answer_status(question)
+        self._take_local(now)
+
+    def _take_local(self, now: float) -> None:
+        """Take what the doors of this process hand over."""
+        if self._merges != self._machine.merges:
+            self._merges = self._machine.merges
+            for client in self._gate.listening:
+                client.miss()
+        read = None if self._durability.merging else self._machine.get
+        self._clients.take_local(self._machine.generation, read, now)
 
     def _on_round(self, round_: Round) -> None:
         began = time.monotonic()
@@ -334,6 +362,7 @@ class Replica(pykka.ThreadingActor):
             for identity, parts in round_.clients
             for question in self._clients.open(identity, parts, began)
         ]
+        self._take_local(began)
         if not self._is_current:
             self._come_up(began)
         elif self._lost != self._core.lost:

@@ -61,7 +61,7 @@ def check_batch(batch: Batch, limits: Limits) -> None:
     arguments = batch.arguments or [None] * len(batch)
     cost = _Cost(limits)
     for index, command in enumerate(zip(batch.operations, batch.keys, arguments, strict=True)):
-        reason = _refusal(*command, limits) or cost.add(command[0], command[2])
+        reason = refusal(*command, limits) or cost.add(command[0], command[2])
         if reason:
             raise CommandError(index, reason)
 
@@ -122,7 +122,7 @@ def _plainly_fine(batch: Batch, limits: Limits) -> bool:
     )
 
 
-def _refusal(operation: int, key: bytes, argument: object, limits: Limits) -> str | None:
+def refusal(operation: int, key: bytes, argument: object, limits: Limits) -> str | None:
     """Why one command may not be proposed, or None if it may."""
     if operation not in _KNOWN:
         return f"unknown operation {operation}; known are 0 to {max(_KNOWN)}"
@@ -207,7 +207,7 @@ def _bad_multi(name: str, columns: Columns | None, limits: Limits) -> str | None
     for position, part in enumerate(zip(*columns, strict=True)):
         if part[0] in KEYLESS or part[0] in OF_TRANSACTIONS:
             return f"{name} may not hold operation {part[0]} (its position {position})"
-        if reason := _refusal(*part, limits):
+        if reason := refusal(*part, limits):
             return f"{reason} (position {position} of a {name})"
     return None
 

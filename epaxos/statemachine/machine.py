@@ -74,7 +74,7 @@ class StateMachine:
     their first execution instead. `sleep` is called with seconds when a PAUSE executes. `budget` bounds the results
     that are kept; it may differ between replicas. `hosted` takes the place of the store. `admit` checks a
     client's batch before it may be proposed, and raises CommandError; it says how many bytes it has put beside the
-    commands, if any.
+    commands, if any. `merges` counts the parts of peers' checkpoints that were taken.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class StateMachine:
         self.transactions = Transactions(self._store)
         self.executed = [0] * len(Operation)
         self.duplicates = 0
+        self.merges = 0
 
     @property
     def keys(self) -> int:
@@ -231,6 +232,7 @@ class StateMachine:
 
         Returns the keys that had another value before.
         """
+        self.merges += 1
         items = list(values)
         self.transactions.note(items)
         return [key for key, value in items if self._store.put(key, value)]

@@ -1,0 +1,1 @@
+"""What lets programs in that speak other protocols than ours: threads of a replica's process, and what they share."""

@@ -1,0 +1,248 @@
+"""Where the doors of a process hand commands to its Replica, and take results: columns, from thread to thread.
+
+A door has an event loop in a thread of its own. It gathers what its connections ask for (`doors.desk`) and hands it
+over as columns; the Replica takes them in its next round, as a frame of a client, and whatever its rounds execute of
+them comes back as columns too. Nothing is encoded, copied or checked twice on the way.
+
+**Each command is proposed once.** What is handed over is not lost on the way, and what others annul the core proposes
+again, so nothing is ever sent again. The session of a `LocalClient` is kept by the Replica's side alone: it begins
+another one where the last may have ended (`statemachine.sessions`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from epaxos.statemachine.batch import Argument, Batch, Payload
+from epaxos.statemachine.machine import Run
+from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.results import BatchResult, Value
+from epaxos.statemachine.sessions import WINDOW
+
+_EXPIRED: Final = {int(Outcome.EXPIRED)}
+_DONE: Final = int(Outcome.DONE)
+_NOT_FOUND: Final = int(Outcome.NOT_FOUND)
+
+_TRIES: Final = 3
+"""Sessions in which the same commands are tried before their door is told that the session had ended."""
+
+
+class Asked(NamedTuple):
+    """Commands of a door as columns of one length, at least 1; about `size` bytes.
+
+    ticket  by which the door knows the answer
+    here    only reads, to be answered with what stands at this replica between two rounds
+    """
+
+    ticket: int
+    operations: bytes
+    keys: list[bytes]
+    arguments: list[Argument] | None
+    size: int
+    here: bool = False
+
+
+class Answered(NamedTuple):
+    """What the commands of a ticket came to: the columns of a `BatchResult`."""
+
+    ticket: int
+    outcomes: bytes
+    values: list[Value] | None
+
+
+class Unanswered(NamedTuple):
+    """The commands of a ticket have no answer, for a reason.
+
+    refused  the position of the command because of which none was taken; None if it is not for a command's sake
+    unknown  whether they may have executed, or may do so still
+    """
+
+    ticket: int
+    reason: str
+    refused: int | None = None
+    unknown: bool = False
+
+
+class Executed(NamedTuple):
+    """Commands that executed here, whoever asked for them, with their outcomes; None for what came by a checkpoint."""
+
+    operations: bytes
+    keys: Sequence[bytes]
+    arguments: Sequence[Argument] | None
+    outcomes: bytes
+
+
+Told: TypeAlias = "Answered | Unanswered | Executed | None"
+"""What a door is told, in the order in which it happened; None: what executed here came by a checkpoint."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    asked: Asked
+    tries: int = 0
+
+
+class LocalClient:
+    """One door, as a client of the replica in whose process it is.
+
+    The methods `ask` and `take` are its door's, all others the Replica's. `deliver` is called in the Replica's thread
+    when there is something to take, and not again before `take`.
+    """
+
+    def __init__(self, gate: Gate, deliver: Callable[[], None]) -> None:
+        self._gate = gate
+        self._deliver = deliver
+        self._asked: deque[Asked] = deque()
+        self._told: deque[Told] = deque()
+        self._delivered = False
+        self._client = 0
+        self._number = 1
+        self._born = self._used = 0
+        self._open: dict[tuple[int, int], _UnderWay] = {}
+        self._again: deque[_UnderWay] = deque()
+        self.listens = False
+        """Whether it wants to be told of all that executes here; set by the door."""
+
+    # -- the door's thread -------------------------------------------------------------------------------------
+
+    def ask(self, asked: Asked) -> None:
+        """Hand commands over; the answer comes by `take`."""
+        self._asked.append(asked)
+        if self._gate.closed:
+            self.give_up(self._gate.closed)
+        else:
+            self._gate.wake()
+
+    def take(self) -> Iterator[Told]:
+        """What has been told since; to be taken to the end."""
+        self._delivered = False  # before the first is taken: what is told from now on is delivered anew
+        told = self._told
+        while told:
+            yield told.popleft()
+
+    # -- the Replica's thread ----------------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> bool:
+        """Whether commands wait to be taken."""
+        return bool(self._again or self._asked)
+
+    @property
+    def next(self) -> Asked:
+        """The commands that wait first; only while it `waits`."""
+        return self._again[0].asked if self._again else self._asked[0]
+
+    def begin(self, generation: int) -> Batch:
+        """The commands that wait first, as a batch of this client's session, in this generation."""
+        under_way = self._again.popleft() if self._again else _UnderWay(self._asked.popleft())
+        under_way.tries += 1
+        if not self._client or generation - self._used > WINDOW // 2:
+            self._client = secrets.randbits(63) + 1
+            self._born, self._number = generation, 1
+        self._used = generation
+        first, asked = self._number, under_way.asked
+        self._number += len(asked.operations)
+        self._open[self._client, first] = under_way
+        acked = next((first for client, first in self._open if client == self._client), first)
+        return Batch(self._client, first, acked, asked.operations, asked.keys, asked.arguments, self._born)
+
+    def answer(self, results: Sequence[BatchResult]) -> None:
+        """These have executed; what a session was too old for is asked for anew."""
+        for result in results:
+            under_way = self._open.pop((result.client, result.first), None)
+            if under_way is None:
+                continue
+            if set(result.outcomes) == _EXPIRED and under_way.tries < _TRIES:
+                self._client = 0
+                self._again.append(under_way)
+                self._gate.wake()
+                continue
+            self._told.append(Answered(under_way.asked.ticket, result.outcomes, result.values))
+        self._tell()
+
+    def answer_here(self, values: list[bytes | None]) -> None:
+        """What the reads that wait first came to at this replica."""
+        outcomes = bytes([_NOT_FOUND if value is None else _DONE for value in values])
+        self._told.append(Answered(self._asked.popleft().ticket, outcomes, list(values)))
+        self._tell()
+
+    def refuse(self, first: int, reason: str, position: int | None = None) -> None:
+        """Those that were begun with this number are not taken."""
+        under_way = self._open.pop((self._client, first), None)
+        if under_way is not None:
+            self._told.append(Unanswered(under_way.asked.ticket, reason, position))
+            self._tell()
+
+    def turn_away(self, reason: str) -> None:
+        """What waits is not taken."""
+        with suppress(IndexError):  # when all has ended, its door does this too
+            while self._again:
+                self._told.append(Unanswered(self._again.popleft().asked.ticket, reason))
+            while self._asked:
+                self._told.append(Unanswered(self._asked.popleft().ticket, reason))
+        self._tell()
+
+    def give_up(self, reason: str) -> None:
+        """Nothing of what is under way will be answered, nor is anything taken."""
+        under_way, self._open = self._open, {}
+        self._told += [Unanswered(one.asked.ticket, reason, unknown=True) for one in under_way.values()]
+        self.turn_away(reason)
+
+    def observe(self, payload: Payload, run: Run) -> None:
+        """These commands have executed here."""
+        begin = sum(payload.heads.counts[: run.start])
+        part = slice(begin, begin + len(run.outcomes))
+        arguments = None if payload.arguments is None else payload.arguments[part]
+        self._told.append(Executed(payload.operations[part], payload.keys[part], arguments, run.outcomes))
+        self._tell()
+
+    def miss(self) -> None:
+        """What executed elsewhere came here by a checkpoint, so that nobody can be told of each."""
+        self._told.append(None)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._told and not self._delivered:
+            self._delivered = True
+            self._deliver()
+
+
+class Gate:
+    """All doors of a process; they may open before there is a Replica. `closed` is why nothing is taken any more."""
+
+    def __init__(self) -> None:
+        self.clients: tuple[LocalClient, ...] = ()
+        self.closed = ""
+        self._wake: Callable[[], None] | None = None
+
+    def open(self, deliver: Callable[[], None]) -> LocalClient:
+        """A client for a door; `deliver` is called in the Replica's thread and must neither wait nor raise."""
+        client = LocalClient(self, deliver)
+        self.clients += (client,)
+        return client
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """There is a Replica, and this makes it look; for any thread."""
+        self._wake = wake
+        wake()
+
+    def wake(self) -> None:
+        """Let the Replica take what waits."""
+        if self._wake is not None:
+            self._wake()
+
+    def close(self, reason: str) -> None:
+        """The Replica takes nothing any more."""
+        self.closed = self.closed or reason
+        for client in self.clients:
+            client.give_up(self.closed)
+
+    @property
+    def listening(self) -> list[LocalClient]:
+        """Those that want to be told of what executes here."""
+        return [client for client in self.clients if client.listens]

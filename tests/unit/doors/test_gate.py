@@ -1,0 +1,272 @@
+"""Doors and the Replica's side of them: what is asked for comes back, once, and to whom it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from epaxos.config.model import ClientConfig
+from epaxos.doors.desk import Command, Desk
+from epaxos.doors.gate import Answered, Asked, Executed, Gate, LocalClient, Told, Unanswered
+from epaxos.errors import Busy, ClientError, NoAnswer, Refused
+from epaxos.statemachine.batch import make_collection
+from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.results import Value
+from lone_replica import LoneReplica
+
+READ, WRITE = Operation.READ, Operation.WRITE
+
+
+def put(key: bytes, value: bytes) -> Command:
+    return Command(WRITE, key, value)
+
+
+def with_desk(
+    test: Callable[[LoneReplica, Desk], Awaitable[None]], replica: LoneReplica | None = None
+) -> None:
+    """Run a test in a loop of its own, at the desk of a replica that runs only when it is told to."""
+    there = replica or LoneReplica()
+
+    async def run() -> None:
+        desk = Desk(there.gate, there.config, there.limits)
+        try:
+            await test(there, desk)
+        finally:
+            desk.close()
+
+    asyncio.run(run())
+
+
+async def turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Caller:
+    """Takes what comes; `came` is None until then."""
+
+    def __init__(self, desk: Desk, *commands: Command) -> None:
+        self.came: Sequence[tuple[int, Value]] | ClientError | None = None
+        desk.ask(commands, self._take)
+
+    def _take(self, results: Sequence[tuple[int, Value]] | ClientError) -> None:
+        assert self.came is None
+        self.came = results
+
+
+def test_all_that_is_asked_for_in_one_turn_is_one_instance() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        one = Caller(desk, put(b"a", b"1"), Command(READ, b"a"))
+        other = Caller(desk, Command(READ, b"b"), Command(Operation.INCREMENT, b"c", 2))
+        await turn()
+        replica.run()
+        await turn()
+        assert replica.instances == [bytes((WRITE, READ, READ, Operation.INCREMENT))]
+        assert one.came == [(Outcome.DONE, None), (Outcome.DONE, b"1")]
+        assert other.came == [(Outcome.NOT_FOUND, None), (Outcome.DONE, 2)]
+
+    with_desk(test)
+
+
+def test_a_batch_has_no_more_commands_and_bytes_than_an_instance() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        callers = [Caller(desk, put(b"%d" % number, b"x" * 400_000)) for number in range(5)]
+        callers += [Caller(desk, *[Command(READ, b"k")] * 3) for _ in range(5)]
+        await turn()
+        replica.run()
+        await turn()
+        assert list(map(len, replica.instances)) == [2, 2, 7, 9]
+        assert all(isinstance(caller.came, list) for caller in callers)
+
+    with_desk(test, LoneReplica(max_batch=9))
+
+
+def test_what_is_larger_than_a_frame_is_refused() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        caller = Caller(desk, *[put(b"k", b"x" * 1000)] * 20)
+        await turn()
+        assert isinstance(caller.came, Refused)
+        replica.run()
+        assert not replica.instances
+
+    with_desk(test, LoneReplica(max_frame=16_384, max_value=4096))
+
+
+def test_who_is_to_blame_is_refused_alone() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        fine, bad = Caller(desk, put(b"a", b"1")), Caller(desk, put(b"", b"1"))
+        also = Caller(desk, put(b"b", b"2"))
+        await turn()
+        replica.run()
+        await turn()
+        replica.run()
+        await turn()
+        assert isinstance(bad.came, Refused)
+        assert fine.came == also.came == [(Outcome.DONE, None)]
+
+    with_desk(test)
+
+
+def test_nothing_is_taken_by_a_replica_that_cannot_serve() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        replica.clients.away = "it is starting"
+        with pytest.raises(Busy, match="it is starting"):
+            await asyncio.gather(desk.execute(put(b"a", b"1")), run_later(replica))
+        replica.clients.away = None
+        assert (await asyncio.gather(desk.execute(put(b"a", b"1")), run_later(replica)))[0] == (0, None)
+
+    with_desk(test)
+
+
+async def run_later(replica: LoneReplica) -> None:
+    await turn()
+    replica.run()
+
+
+def test_what_has_no_answer_in_time_is_given_up_and_may_have_executed() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        with pytest.raises(NoAnswer) as caught:
+            await desk.execute(put(b"a", b"1"))
+        assert caught.value.may_have_executed
+        replica.run()
+        await turn()  # nobody waits for this answer any more
+        assert replica.machine.get(b"a") == b"1"
+
+    with_desk(test, LoneReplica(client=ClientConfig(0.01, 1)))
+
+
+def test_reads_of_this_replica_need_no_instance() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        Caller(desk, put(b"a", b"1"))
+        await turn()
+        replica.run()
+        came: list[Any] = []
+        desk.read_here([b"a", b"b"], came.append)
+        replica.take()
+        await turn()
+        assert came == [[(Outcome.DONE, b"1"), (Outcome.NOT_FOUND, None)]]
+        assert len(replica.instances) == 1
+        desk.read_here([b"a"], came.append)
+        replica.clients.take_local(0, None, 0.0)  # the state is of no one moment
+        replica.run()
+        assert len(replica.instances) == 2
+
+    with_desk(test)
+
+
+# -- the session of a local client ---------------------------------------------------------------------------
+
+
+def told(local: LocalClient) -> list[Told]:
+    return list(local.take())
+
+
+def ask(local: LocalClient, ticket: int, key: bytes = b"k") -> None:
+    local.ask(Asked(ticket, bytes((WRITE,)), [key], [b"v"], 10))
+
+
+def test_a_client_that_was_idle_for_long_begins_another_session() -> None:
+    replica = LoneReplica()
+    local = replica.gate.open(lambda: None)
+    ask(local, 1)
+    replica.run()
+    for generation in range(20):
+        list(replica.machine.runs(make_collection(generation, (0, 0, 0))))
+    assert replica.machine.sessions == 0
+    ask(local, 2)
+    replica.run()
+    assert told(local) == [Answered(1, b"\0", None), Answered(2, b"\0", None)]
+
+
+def test_a_replica_that_was_behind_asks_anew_in_a_session_that_others_know() -> None:
+    replica = LoneReplica()
+    local = replica.gate.open(lambda: None)
+    ask(local, 1)
+    replica.take()  # in generation 0
+    for generation in range(20):
+        list(replica.machine.runs(make_collection(generation, (0, 0, 0))))
+    replica.run()
+    replica.run()
+    assert told(local) == [Answered(1, b"\0", None)]
+    assert replica.machine.get(b"k") == b"v"
+
+
+def test_results_are_not_kept_for_answered_commands() -> None:
+    replica = LoneReplica()
+    local = replica.gate.open(lambda: None)
+    for ticket in range(10):
+        local.ask(Asked(ticket, bytes((Operation.INCREMENT,)), [b"n"], [1], 10))
+        replica.run()
+    assert [answer.values for answer in told(local) if isinstance(answer, Answered)] == [
+        [number] for number in range(1, 11)
+    ]
+    assert 0 < replica.machine.kept < 300
+
+
+def test_what_does_not_fit_waits_with_its_door() -> None:
+    replica = LoneReplica(max_pending=2)
+    local = replica.gate.open(lambda: None)
+    for ticket in range(5):
+        ask(local, ticket)
+    replica.take()
+    assert replica.clients.waiting == 2
+    for _ in range(3):
+        replica.run()
+    assert [answer.ticket for answer in told(local) if isinstance(answer, Answered)] == [0, 1, 2, 3, 4]
+    assert not any(replica.stats.errors.values())
+
+
+def test_a_replica_that_stops_tells_what_may_have_executed() -> None:
+    replica = LoneReplica()
+    local = replica.gate.open(lambda: None)
+    ask(local, 1)
+    replica.take()
+    ask(local, 2)
+    replica.gate.close("it has stopped")
+    ask(local, 3)
+    assert told(local) == [
+        Unanswered(1, "it has stopped", unknown=True),
+        Unanswered(2, "it has stopped"),
+        Unanswered(3, "it has stopped"),
+    ]
+
+
+def test_a_disk_that_fails_leaves_nobody_waiting() -> None:
+    replica = LoneReplica()
+    local = replica.gate.open(lambda: None)
+    ask(local, 1)
+    replica.take()
+    replica.clients.give_up("its disk failed")
+    ask(local, 2)
+    replica.take()
+    assert told(local) == [
+        Unanswered(1, "its disk failed", unknown=True),
+        Unanswered(2, "its disk failed"),
+    ]
+
+
+def test_who_listens_is_told_what_executes_before_the_answer_to_it() -> None:
+    replica = LoneReplica()
+    local, other = replica.gate.open(lambda: None), replica.gate.open(lambda: None)
+    local.listens = True
+    ask(other, 1, b"theirs")
+    ask(local, 2, b"ours")
+    replica.run()
+    executed, *rest = told(local)
+    assert isinstance(executed, Executed)
+    assert {*executed.keys} <= {b"ours", b"theirs"}
+    assert isinstance(rest[-1], Answered)
+    assert [one for one in told(other) if isinstance(one, Executed)] == []
+
+
+def test_a_door_may_open_before_there_is_a_replica() -> None:
+    gate = Gate()
+    local = gate.open(lambda: None)
+    ask(local, 1)
+    woken: list[int] = []
+    gate.attach(lambda: woken.append(1))
+    assert woken == [1]
+    assert local.waits
