@@ -1,15 +1,19 @@
-"""The documentation, the dashboard and the scrape configuration speak of the metrics that exist."""
+"""The documentation, the dashboard, the alerts and the scrape configuration speak of the metrics that exist."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import promql_parser as promql
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 
 from epaxos.metrics import COMMIT_PATHS, DIRECTIONS, DROP_REASONS, ERROR_KINDS
@@ -19,6 +23,19 @@ ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "conf" / "grafana-dashboard.json").read_text())
 SCRAPING = (ROOT / "conf" / "prometheus.yml").read_text()
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((ROOT / "conf" / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+STAGED = yaml.safe_load((ROOT / "tests" / "support" / "alerts.yml").read_text())
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+PROMTOOL = shutil.which("promtool")
+
+NAMING = ("conf", "docs", "tools", "benchmarks", "README.md", "CHANGELOG.md", "tests/support/alerts.yml")
+"""Where metrics are named."""
+OTHERS = {"epaxos_cluster"}
+"""Other things whose name begins like that of a metric: the fixture."""
 
 HAS_PROC = Path("/proc/self/stat").exists()
 TARGET_LABELS = {"job", "instance", "replica"}
@@ -28,6 +45,9 @@ TARGET_LABELS = {"job", "instance", "replica"}
 class Family(NamedTuple):
     type: str
     labels: frozenset[str]
+
+
+NO_FAMILY = Family("", frozenset())
 
 
 @pytest.fixture
@@ -120,35 +140,118 @@ def panels() -> list[dict[str, Any]]:
 
 
 def expressions() -> list[str]:
+    """Of the dashboard."""
     queries = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
     variables = [v["definition"] for v in DASHBOARD["templating"]["list"] if v["type"] == "query"]
     return queries + variables
 
 
-@pytest.mark.parametrize("expression", expressions())
-def test_the_dashboard_shows_metrics_and_labels_that_exist(
-    expression: str, series: dict[str, frozenset[str]]
+def all_expressions() -> list[str]:
+    """Of the dashboard, the alerts and the document."""
+    cells = [row[4] for row in table_rows("metric")]
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]*\w\([^`]*|[^`]* [=><!]=? [^`]*)`", cell)]
+    return [
+        *expressions(),
+        *(rule["expr"] for rule in RULES),
+        *quoted,
+        *re.findall(r"\n\n    ([a-z].*\(.*)", DOCUMENT),
+    ]
+
+
+class Named(NamedTuple):
+    """A metric in an expression: the labels it is selected by, and the function that it is an argument of."""
+
+    name: str
+    labels: frozenset[str]
+    function: str
+
+
+def parsed(expression: str) -> list[Named]:
+    """The metrics of an expression; raises ValueError if it is not PromQL."""
+    if (variable := re.fullmatch(r"label_values\((.*), \w+\)", expression)) is not None:
+        expression = variable[1]
+    found: list[Named] = []
+
+    def look(node: promql.Expr, function: str) -> None:
+        if isinstance(node, promql.VectorSelector):
+            matchers = [matcher.name for matcher in node.matchers.matchers]
+            found.append(Named(str(node.name), frozenset(matchers), function))
+        elif isinstance(node, promql.Call):
+            for argument in node.args:
+                look(argument, node.func.name)
+        else:
+            for part in ("expr", "lhs", "rhs", "vector_selector"):
+                if isinstance(inner := getattr(node, part, None), promql.Expr | promql.VectorSelector):
+                    look(inner, function)
+
+    look(promql.parse(expression.replace("$__rate_interval", "5m")), "")
+    return found
+
+
+@pytest.mark.parametrize("expression", all_expressions())
+def test_expressions_name_metrics_and_labels_that_exist(
+    expression: str, families: dict[str, Family], series: dict[str, frozenset[str]]
 ) -> None:
-    names = set(re.findall(r"\b(?:epaxos|process|python)_\w+", expression))
-    if not HAS_PROC:
-        names = {name for name in names if not name.startswith("process_")}
-    assert names or not HAS_PROC
-    assert names <= series.keys()
-    selected = set(re.findall(r"(\w+)=~?\"", expression))
+    known = series | {"up": frozenset[str]()}
     grouped = {
-        label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in group.split(", ")
-    }
-    for name in names:
-        assert selected | grouped <= series[name] | TARGET_LABELS
+        label
+        for group in re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", expression)
+        for label in group.split(", ")
+    } - ({"peer"} if "label_replace" in expression else set())
+    found = [named for named in parsed(expression) if HAS_PROC or not named.name.startswith("process_")]
+    assert found or not HAS_PROC
+    for named in found:
+        assert named.name in known
+        assert named.labels <= known[named.name] | TARGET_LABELS
+        cumulative = named.name not in families and named.name != "up"
+        if cumulative or families.get(named.name, NO_FAMILY).type == "counter":
+            assert named.function in {"rate", "increase"}
+    assert grouped <= TARGET_LABELS.union(*(known[named.name] for named in found))
 
 
-def test_the_dashboard_takes_rates_of_counters_only(families: dict[str, Family]) -> None:
-    counters = {name for name, family in families.items() if family.type == "counter"}
-    for expression in expressions():
-        rated = set(re.findall(r"rate\((\w+)", expression))
-        cumulative = {name for name in rated if name.endswith(("_bucket", "_sum", "_count"))}
-        assert rated - cumulative <= counters | {"process_cpu_seconds_total"}
-        assert not counters & (set(re.findall(r"\w+", expression)) - rated)
+def test_every_metric_named_anywhere_exists(
+    families: dict[str, Family], series: dict[str, frozenset[str]]
+) -> None:
+    listed = subprocess.run(["git", "ls-files", *NAMING], cwd=ROOT, capture_output=True, check=True)
+    texts = [(ROOT / name).read_text(errors="replace") for name in listed.stdout.decode().splitlines()]
+    named = {name for text in texts for name in re.findall(r"\bepaxos_[a-z_]+", text)}
+    assert named - OTHERS <= families.keys() | series.keys()
+
+
+def test_every_alert_has_a_section_and_is_fired_and_cleared_by_made_up_series() -> None:
+    names = [rule["alert"] for rule in RULES]
+    assert [rule["annotations"]["runbook"] for rule in RULES] == [
+        f"docs/runbook.md#{name.lower()}" for name in names
+    ]
+    assert re.findall(r"^### (Epaxos\w+)$", RUNBOOK, re.MULTILINE) == names
+    fired = {test["name"]: test["alert_rule_test"] for test in STAGED["tests"]}
+    assert list(fired) == names
+    for name, (fires, clears) in fired.items():
+        assert fires["alertname"] == clears["alertname"] == name
+        assert fires["exp_alerts"]
+        assert clears["exp_alerts"] == []
+
+
+def test_every_alert_has_a_severity_that_the_runbook_explains() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", RUNBOOK, re.MULTILINE)
+    assert {rule["labels"]["severity"] for rule in RULES} == set(rows)
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not installed; Debian's package prometheus has it")
+@pytest.mark.parametrize(
+    "arguments", [("check", "config", "conf/prometheus.yml"), ("test", "rules", "tests/support/alerts.yml")]
+)
+def test_promtool_takes_them(arguments: tuple[str, ...]) -> None:
+    run = subprocess.run([str(PROMTOOL), *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_dashboard_begins_with_single_figures() -> None:
+    row, *figures = panels()[:7]
+    assert row["type"] == "row"
+    assert {panel["type"] for panel in figures} == {"stat"}
+    assert {panel["gridPos"]["y"] for panel in figures} == {1}
+    assert {"Hear a quorum", "Rate", "Latency (p99)", "Behind"} <= {panel["title"] for panel in figures}
 
 
 @pytest.mark.parametrize(
@@ -194,5 +297,5 @@ def test_prometheus_scrapes_the_three_local_replicas() -> None:
 
 def test_dashboard_and_documents_agree_with_the_scraping_on_the_job() -> None:
     (job,) = re.findall(r"job_name: (\w+)", SCRAPING)
-    for text in (*expressions(), DOCUMENT):
+    for text in (*expressions(), *(rule["expr"] for rule in RULES), DOCUMENT):
         assert set(re.findall(r'job="(\w+)"', text)) == {job}
