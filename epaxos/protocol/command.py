@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Protocol
 
 from epaxos.protocol.ids import Vector
@@ -13,15 +13,17 @@ class Command(Protocol):
 
     Two commands conflict if they share a key that at least one of them writes; a collection (`base`) conflicts with
     every command. Equality must be equality of the bytes. A read-write of a key belongs in `writes`.
+    Keys are in sequences and not in sets, whose order is another one in every process: rows of checkpoints, and runs of
+    the simulator, are made in this order.
     """
 
     @property
-    def reads(self) -> Collection[bytes]:
+    def reads(self) -> Sequence[bytes]:
         """The keys it only reads; a key may stand in it twice."""
         ...
 
     @property
-    def writes(self) -> Collection[bytes]:
+    def writes(self) -> Sequence[bytes]:
         """The keys it writes; a key may stand in it twice."""
         ...
 

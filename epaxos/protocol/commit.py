@@ -297,7 +297,7 @@ def _let_go(transaction: Transaction, here: Sequence[str]) -> Procedure:
 
 def _forget(transaction: Transaction, votes: Mapping[str, Vote], heard: Collection[str]) -> _Part:
     """Note who has been told; if that is everybody, remove the registers, the transaction's own first."""
-    silent = {name for name, found in votes.items() if found is not Vote.READ} - set(heard)
+    silent = [name for name, found in votes.items() if found is not Vote.READ and name not in heard]
     if silent:
         yield [
             Swap(key_of(transaction.id, name), votes[name].value, votes[name].value + _TOLD) for name in heard

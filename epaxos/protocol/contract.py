@@ -23,7 +23,7 @@ vote is a message like any other, which counts only once it is durable.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Reversible, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
@@ -200,11 +200,12 @@ class Remembered(NamedTuple):
 class News(NamedTuple):
     """What a cut brings of news: what is remembered, and the keys whose values may have changed.
 
-    A key may come several times, in a column with slots that rise.
+    A key may come several times, in a column with slots that rise. What is written has an order that is the same in
+    every process, which no set has.
     """
 
     remembered: Iterable[Remembered]
-    written: Collection[bytes]
+    written: Reversible[bytes]
 
 
 class Cut(Protocol):

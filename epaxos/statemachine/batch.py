@@ -12,7 +12,7 @@ To the protocol it is opaque but for the keys it reads and writes (`protocol.com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, compress, repeat
 from operator import le
@@ -295,8 +295,8 @@ class Payload:
         self.size = len(encoded)
         self.generation = generation
         self.base = base
-        self.reads: Collection[bytes]
-        self.writes: Collection[bytes]
+        self.reads: Sequence[bytes]
+        self.writes: Sequence[bytes]
         self.reads, self.writes = _keys_touched(*columns)
 
     def __getattr__(self, name: str) -> Any:
@@ -502,7 +502,7 @@ def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes
 
 def _keys_touched(
     operations: bytes, keys: list[bytes], arguments: list[Argument] | None
-) -> tuple[Collection[bytes], Collection[bytes]]:
+) -> tuple[Sequence[bytes], Sequence[bytes]]:
     """The keys that commands read and the keys that they write; a read-write counts as a write (protocol 4.4).
 
     What a transaction locks or unlocks it writes, also where it only reads it: who reads the key meets the lock.

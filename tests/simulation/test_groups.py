@@ -28,11 +28,6 @@ def test_no_fresh_seed_does(fresh_seed: int) -> None:
     check(range(fresh_seed, fresh_seed + 4))
 
 
-def test_a_seed_is_a_run() -> None:
-    first, second = run_seed(3), run_seed(3)
-    assert (first.marks, first.seconds, first.actions) == (second.marks, second.seconds, second.actions)
-
-
 def test_command() -> None:
     runner = CliRunner()
     result = runner.invoke(main, ["simulate", "--groups", "2", "--seeds", "3:5", "--jobs", "1"])

@@ -34,10 +34,6 @@ def test_no_fresh_seed_does(fresh_seed: int) -> None:
     check(range(fresh_seed, fresh_seed + 100))
 
 
-def test_a_seed_is_a_run() -> None:
-    assert run_seed(7) == run_seed(7)
-
-
 def test_command() -> None:
     result = CliRunner().invoke(main, ["registers", "simulate", "--seeds", "0:20", "--jobs", "1"])
     assert result.exit_code == 0, result.output

@@ -18,7 +18,7 @@ misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over v
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, KeysView, Reversible, Sequence
 from itertools import compress, filterfalse, islice, repeat
 from operator import gt, not_
 from typing import Final, NamedTuple, Protocol
@@ -49,19 +49,19 @@ class Joined(NamedTuple):
     column: int
     keys: Sequence[bytes]
     slots: Sequence[Slot]
-    written: Collection[bytes]
+    written: Reversible[bytes]
 
 
 class Touching(Protocol):
     """What an index has to know of a command (`protocol.command`)."""
 
     @property
-    def reads(self) -> Collection[bytes]:
+    def reads(self) -> Sequence[bytes]:
         """See `Command`."""
         ...
 
     @property
-    def writes(self) -> Collection[bytes]:
+    def writes(self) -> Sequence[bytes]:
         """See `Command`."""
         ...
 
@@ -138,7 +138,7 @@ class Conflicts:
             others = later._writes[:row] if writes else ()
             items = iter(theirs.items())
             while some := dict(islice(items, most)):
-                written: Collection[bytes] = some if writes else ()
+                written: Reversible[bytes] = some if writes else ()
                 for other in others:
                     if other:
                         written = list(filterfalse(other.__contains__, written))
@@ -166,7 +166,7 @@ class Conflicts:
         """How many keys a column has slots of."""
         return len(self._indexes[column])
 
-    def keys(self, column: int) -> Collection[bytes]:
+    def keys(self, column: int) -> KeysView[bytes]:
         """The keys that a column has slots of."""
         return self._indexes[column].keys()
 
@@ -222,8 +222,8 @@ class Executed(NamedTuple):
 
     place: InstanceId
     size: int
-    reads: Collection[bytes] = ()
-    writes: Collection[bytes] = ()
+    reads: Sequence[bytes] = ()
+    writes: Sequence[bytes] = ()
     base: Vector | None = None
     annulled: bool = False
 
@@ -283,14 +283,14 @@ def _forget(index: dict[bytes, Slot], base: Slot, most: int) -> Iterator[None]:
         yield
 
 
-def _highest(index: dict[bytes, Slot], keys: Collection[bytes]) -> Slot:
+def _highest(index: dict[bytes, Slot], keys: Sequence[bytes]) -> Slot:
     """The highest slot under any of the keys."""
     if not index or not keys or index.keys().isdisjoint(keys):
         return -1
     return max(map(index.get, keys, repeat(-1)))
 
 
-def _column(index: dict[bytes, Slot], keys: Collection[bytes]) -> list[Slot]:
+def _column(index: dict[bytes, Slot], keys: Sequence[bytes]) -> list[Slot]:
     if not index or index.keys().isdisjoint(keys):
         return [-1] * len(keys)
     return list(map(index.get, keys, repeat(-1)))

@@ -36,12 +36,12 @@ class PrefixCut:
 
     def absorb(self, most: int) -> News | None:
         """See `contract.Cut`."""
-        keys: set[bytes] = set()
+        keys: dict[bytes, None] = {}
         done = True
         for (_, value, _, _), *_ in self._components:
             done = False
             if value is not NOP:
-                keys.update(value.writes)
+                keys |= dict.fromkeys(value.writes)
             if len(keys) >= most:
                 break
         return None if done else News((), keys)

@@ -78,7 +78,7 @@ def test_a_cut_says_each_key_once_however_many_instances_touch_it() -> None:
         alone.learn(at(1, slot), put(slot, KEY), -1, slot - 1, -1)
     cut = alone.core.cut()
     news = list(iter(partial(cut.absorb, 10), None))
-    assert [list(some.written) for some in news if some.written] == [[KEY]]
+    assert [list(some.written) for some in news if list(some.written)] == [[KEY]]
     (said,) = [said for some in news for said in some.remembered if said.keys]
     assert (list(said.keys), list(said.slots)) == ([KEY], [39])
 

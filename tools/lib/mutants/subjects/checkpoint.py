@@ -453,8 +453,8 @@ CONTENTS: Final = (
         (
             Patch(
                 "epaxos.protocol.epaxos.conflicts",
-                "written: Collection[bytes] = some if writes else ()\n",
-                "written: Collection[bytes] = some if writes and row else ()\n",
+                "written: Reversible[bytes] = some if writes else ()\n",
+                "written: Reversible[bytes] = some if writes and row else ()\n",
             ),
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",

@@ -478,7 +478,7 @@ KEYS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "written: Collection[bytes] = some if writes else ()\n",
+                "written: Reversible[bytes] = some if writes else ()\n",
                 "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else ()\n",
             ),
         ),

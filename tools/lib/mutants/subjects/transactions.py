@@ -153,8 +153,8 @@ ENDS: Final = (
         "a resource that has only read must be told before a transaction is forgotten, and nobody tells it",
         Patch(
             _CORE,
-            "    silent = {name for name, found in votes.items() if found is not Vote.READ}",
-            "    silent = {*votes}",
+            "if found is not Vote.READ and name not in heard]",
+            "if name not in heard]",
         ),
     ),
 )
