@@ -53,6 +53,7 @@ ENTRIES: Final = {
         CLUSTER, "epaxos.cli.up", "Run all replicas of a configuration on this machine.", "server", SERVER
     ),
     "status": Entry(CLUSTER, "epaxos.cli.status", "Show how each replica does.", "server", ("rich",)),
+    "doctor": Entry(CLUSTER, "epaxos.cli.doctor", "Look for what is wrong, from this machine."),
     "get": Entry(DATA, "epaxos.cli.store", "Print the value of a key."),
     "exists": Entry(DATA, "epaxos.cli.store", "Tell whether a key has a value."),
     "put": Entry(DATA, "epaxos.cli.store", "Set the value of a key."),
