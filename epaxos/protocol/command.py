@@ -36,6 +36,11 @@ class Command(Protocol):
         ...
 
     @property
+    def ends(self) -> bool:
+        """Whether it is a barrier: a collection with which an epoch ends (protocol 6.3)."""
+        ...
+
+    @property
     def encoded(self) -> bytes:
         """Its bytes, as they are stored and sent; of one that has executed they may have to be made again."""
         ...

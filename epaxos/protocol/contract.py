@@ -91,7 +91,23 @@ class Retire(NamedTuple):
     """The replica finishes what it has and then stops: what only it does had better be done by another from now on."""
 
 
-Event: TypeAlias = Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt | Retire
+class Lead(NamedTuple):
+    """Who led the epoch before had better lead this one, where somebody leads, and this replica did. A hint."""
+
+
+class Ended(NamedTuple):
+    """A peer has said that the epoch is over; `cut` is what it has executed, if the peer knows (protocol 6.7).
+
+    It seals nothing: this core goes on voting, since it may be needed for deciding what is in the cut. But nobody has
+    to decide what is above that, and commands can only go on in a later epoch.
+    """
+
+    cut: Vector | None
+
+
+Event: TypeAlias = (
+    Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt | Retire | Lead | Ended
+)
 
 
 class Decided(NamedTuple):
@@ -101,6 +117,20 @@ class Decided(NamedTuple):
     value: Value
     deps: Vector
     seq: int
+
+
+class Over(NamedTuple):
+    """An epoch has ended at this replica (protocol 6.4).
+
+    barrier  the first barrier that executed; its payload says what follows
+    cut      all up to here has executed, and nothing above it ever will, but for no-ops
+    left     commands that were proposed, or kept, here since the start and have not executed; the sessions tell which
+             of them have in another instance
+    """
+
+    barrier: Decided
+    cut: Vector
+    left: Sequence[Command] = ()
 
 
 Component: TypeAlias = tuple[Decided, ...]
@@ -131,6 +161,8 @@ class Effects(Generic[MessageT]):
     commits     what this replica decided, for metrics
     truncate    drop the records of all instances up to here; None if there is nothing to drop
     fetch       peers that have dropped what this replica needs: the checkpoint of one of them is wanted
+    over        the epoch has ended with the last of `executions`: this core executes and promises nothing more. Told
+                again if something is proposed after that, with all that is left
     """
 
     __slots__ = (
@@ -140,6 +172,7 @@ class Effects(Generic[MessageT]):
         "executions",
         "fetch",
         "messages",
+        "over",
         "promises",
         "records",
         "truncate",
@@ -155,6 +188,7 @@ class Effects(Generic[MessageT]):
         self.commits: list[CommitNote] = []
         self.truncate: Vector | None = None
         self.fetch: list[Row] = []
+        self.over: Over | None = None
 
     def extend(self, later: Effects[MessageT]) -> None:
         """Join the effects of a later event to these."""
@@ -167,14 +201,16 @@ class Effects(Generic[MessageT]):
         self.commits += later.commits
         self.truncate = later.truncate or self.truncate
         self.fetch += later.fetch
+        self.over = later.over or self.over
 
 
 class CoreStatus(NamedTuple):
     """A copy of a core's main figures, for people and metrics.
 
-    `kept` is how many instances its log holds, `remembered` how many numbers it remembers of keys until a collection
-    speaks for them. Of a protocol with a leader, `leader` is the row of the one that this replica follows, or None
-    while it knows of none, and `ballot` the highest that it knows.
+    `changing` tells whether a barrier is under way (protocol 6.5). `kept` is how many instances its log holds,
+    `remembered` how many numbers it remembers of keys until a collection speaks for them. Of a protocol with a leader,
+    `leader` is the row of the one that this replica follows, or None while it knows of none, and `ballot` the highest
+    that it knows.
     """
 
     committed: Vector
@@ -187,6 +223,7 @@ class CoreStatus(NamedTuple):
     remembered: int = 0
     leader: Row | None = None
     ballot: Ballot = 0
+    changing: bool = False
 
 
 class Remembered(NamedTuple):
@@ -286,6 +323,11 @@ class Core(Protocol[MessageT]):
         ...
 
     @property
+    def quiet(self) -> bool:
+        """Whether the end of the epoch is in sight, so that nothing is proposed (protocol 6.5)."""
+        ...
+
+    @property
     def coverage(self) -> Mapping[str, int]:
         """How often each named decision of the protocol was taken, for tests and for people."""
         ...
@@ -300,6 +342,10 @@ class Core(Protocol[MessageT]):
 
     def resume(self, now: float) -> Effects[MessageT]:
         """Go on after a restart with something durable: once, before the first event."""
+        ...
+
+    def left(self) -> Sequence[Command]:
+        """What was proposed or kept here since the start and has not executed: it goes on in the next epoch."""
         ...
 
     @property

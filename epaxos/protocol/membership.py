@@ -9,6 +9,7 @@ from epaxos.protocol.ids import Row
 from epaxos.protocol.quorums import Quorums, allowed
 
 _EPOCHS = 2**32
+_REQUESTS = 2**64
 
 
 class Configuration(NamedTuple):
@@ -18,6 +19,7 @@ class Configuration(NamedTuple):
     protocol  by which instances are decided (`protocol.kinds`)
     names     the voters, in the order of their rows
     f, e      as in `protocol.quorums`
+    request   a number drawn by who asked for this epoch, by which they know it; 0 of the first one
     """
 
     epoch: int
@@ -25,6 +27,7 @@ class Configuration(NamedTuple):
     names: tuple[str, ...]
     f: int
     e: int
+    request: int = 0
 
     @property
     def n(self) -> int:
@@ -41,6 +44,23 @@ class Configuration(NamedTuple):
         """64 bits by which replicas notice that they mean different things by one epoch."""
         return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big")
 
+    def is_like(self, other: Configuration) -> bool:
+        """Whether the same vote in the same way, in whichever epoch."""
+        return self[1:5] == other[1:5]
+
+    def next(self, request: int) -> Configuration:
+        """The same in the next epoch, as somebody asks for it."""
+        return self._replace(epoch=self.epoch + 1, request=request)
+
+    def followed_by(self, said: Configuration) -> Configuration:
+        """What follows this epoch, of which a barrier says that.
+
+        One that cannot follow changes nothing, and no replica stops for it (protocol 6.8): all take the same for it.
+        """
+        if said.epoch == self.epoch + 1 and said.is_like(self):
+            return said
+        return self.next(said.request)
+
     def row_of(self, name: str) -> Row:
         """The row of a voter.
 
@@ -56,11 +76,11 @@ def make_configuration(fields: Any) -> Configuration:
     Raises:
         ValueError, TypeError: they are none.
     """
-    epoch, protocol, names, f, e = fields
-    if [type(field) for field in (epoch, protocol, names, f, e)] != [int, str, list, int, int]:
+    epoch, protocol, names, f, e, request = fields
+    if list(map(type, fields)) != [int, str, list, int, int, int]:
         raise TypeError("fields of other types")
     if set(map(type, names)) != {str} or len(set(names)) != len(names):
         raise ValueError("names that are none, or not distinct")
-    if not (0 <= epoch < _EPOCHS and allowed(len(names), f, e)):
-        raise ValueError(f"epoch {epoch}, n={len(names)}, f={f}, e={e}")
-    return Configuration(epoch, protocol, tuple(names), f, e)
+    if not (0 <= epoch < _EPOCHS and 0 <= request < _REQUESTS and allowed(len(names), f, e)):
+        raise ValueError(f"epoch {epoch}, request {request}, n={len(names)}, f={f}, e={e}")
+    return Configuration(epoch, protocol, tuple(names), f, e, request)

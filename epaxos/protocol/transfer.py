@@ -1,13 +1,14 @@
-"""The messages by which a replica fetches a peer's checkpoint: the same whatever the consensus protocol.
+"""The messages by which a replica that lags is brought forward: the same whatever the consensus protocol.
 
-They promise nothing and change nothing at the peer. A core never sees them.
+They promise nothing and change nothing at the peer. A core never sees them. Of all messages they alone are heeded in
+whatever epoch their sender is (protocol 6.7).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from epaxos.protocol.ids import Slot
+from epaxos.protocol.ids import Slot, Vector
 
 
 class FetchRows(NamedTuple):
@@ -35,6 +36,16 @@ class CheckpointRows(NamedTuple):
     position: Slot
     rows: bytes
     last: int
+
+
+class EpochOver(NamedTuple):
+    """Epoch `ended` is over, and its log is not here any more: fetch my checkpoint.
+
+    `cut` is what the epoch has executed, if that is known here: nothing above it ever will.
+    """
+
+    ended: int
+    cut: Vector | None
 
 
 TransferMessage: TypeAlias = FetchRows | CheckpointRows

@@ -22,6 +22,7 @@ import msgpack
 
 from epaxos.errors import FrameError
 from epaxos.protocol.ids import Vector
+from epaxos.protocol.membership import Configuration, make_configuration
 from epaxos.statemachine.expiry import Generation
 from epaxos.statemachine.operations import KEYLESS, READERS, Operation
 from epaxos.statemachine.sessions import WINDOW
@@ -253,7 +254,7 @@ class Payload:
     """What one instance carries: joined batches, the keys they read and write, and what their execution may come to.
 
     Or a collection, which has no batch: the one after `generation` others (`statemachine.sessions`); for `base` see
-    `protocol.command.Command`.
+    `protocol.command.Command`. One after which the configuration `follows` is a barrier (protocol 6.3).
 
     `operations`, `keys` and `arguments` are the columns of all batches, one after the other; `heads` tells which part
     is whose. `reads` and `writes` may name a key twice; a key that is both read and written may stand in both. `bounds`
@@ -270,6 +271,7 @@ class Payload:
         "arguments",
         "base",
         "bounds",
+        "follows",
         "generation",
         "heads",
         "keys",
@@ -287,6 +289,7 @@ class Payload:
         bounds: Bounds | None = None,
         generation: int = 0,
         base: Vector | None = None,
+        follows: Configuration | None = None,
     ) -> None:
         self.heads = heads
         self.operations, self.keys, self.arguments = columns
@@ -295,6 +298,7 @@ class Payload:
         self.size = len(encoded)
         self.generation = generation
         self.base = base
+        self.follows = follows
         self.reads: Sequence[bytes]
         self.writes: Sequence[bytes]
         self.reads, self.writes = _keys_touched(*columns)
@@ -307,6 +311,11 @@ class Payload:
         for column in _COLUMNS:
             setattr(self, column, getattr(again, column))
         return getattr(self, name)
+
+    @property
+    def ends(self) -> bool:
+        """See `protocol.command.Command`."""
+        return self.follows is not None
 
     def __len__(self) -> int:
         return len(self.operations)
@@ -342,6 +351,7 @@ class Payload:
         return (
             self.generation,
             self.base,
+            self.follows,
             self.bounds,
             self.heads,
             self.operations,
@@ -351,7 +361,8 @@ class Payload:
 
     def __repr__(self) -> str:
         if self.base is not None:
-            return f"Payload(collection after {self.generation}, base={self.base})"
+            what = "collection" if self.follows is None else f"barrier before epoch {self.follows.epoch}"
+            return f"Payload({what} after {self.generation}, base={self.base})"
         return f"Payload({len(self)} commands, {self.size} bytes)"
 
     @property
@@ -415,8 +426,15 @@ def make_collection(generation: int, base: Vector) -> Payload:
     return _collection_of(generation, base, msgpack.packb((generation, base)))
 
 
-def _collection_of(generation: int, base: Vector, encoded: bytes) -> Payload:
-    return Payload(_NO_HEADS, (b"", [], None), encoded, None, generation, base)
+def make_barrier(generation: int, base: Vector, follows: Configuration) -> Payload:
+    """A collection with which the epoch ends; `follows` is the configuration of the next one."""
+    return _collection_of(generation, base, msgpack.packb((generation, base, follows)), follows)
+
+
+def _collection_of(
+    generation: int, base: Vector, encoded: bytes, follows: Configuration | None = None
+) -> Payload:
+    return Payload(_NO_HEADS, (b"", [], None), encoded, None, generation, base, follows)
 
 
 def decode_payload(encoded: bytes) -> Payload:
@@ -463,14 +481,18 @@ def _are_heads(heads: Heads) -> bool:
 
 
 def _collection(generation: int, parts: list[object], encoded: bytes) -> Payload:
-    base = parts[0] if len(parts) == 1 else None
+    base, follows = (*parts, None)[:2] if len(parts) in (1, 2) else (None, None)
     if (
         type(base) is list
         and set(map(type, base)) == _ONLY_INTEGERS
         and all(-1 <= slot < 2**62 for slot in base)
         and 0 <= generation < 2**62
     ):
-        return _collection_of(generation, tuple(base), encoded)
+        try:
+            following = None if len(parts) == 1 else make_configuration(follows)
+        except (TypeError, ValueError) as error:
+            raise FrameError("malformed", f"not a barrier: {error}") from error
+        return _collection_of(generation, tuple(base), encoded, following)
     raise FrameError("malformed", "not a collection: a count and a vector are expected")
 
 

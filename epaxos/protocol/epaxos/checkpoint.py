@@ -196,6 +196,7 @@ class Checkpoints:
             if not covers(dropped, entry.id):
                 self._adopt_entry(entry)
         state.hold = None
+        state.forget_annulled_barriers()
         self._kept.clear()
         self._kept_bytes = 0
         self.keep_all()  # before more executes, which the next cut will keep

@@ -85,6 +85,9 @@ class CommitProtocol:
     `leading` holds what this replica coordinates, at any ballot; `open` the instances that it proposed since it
     started, which was at `first_slot`, and that are not decided. `on_committed` is called with every instance that is
     decided.
+
+    While a barrier is known here that may end the epoch, this `is_quiet`: commands are `kept`, so that what the barrier
+    depends on does not go on growing, and nobody waits for a fast quorum (protocol 6.5).
     """
 
     def __init__(self, state: State) -> None:
@@ -94,13 +97,19 @@ class CommitProtocol:
         self.first_slot = 0
         self.leading: dict[InstanceId, Leading] = {}
         self.open: set[InstanceId] = set()
+        self.kept: list[Command] = []
+        self.is_quiet = False
         self.on_committed: Callable[[InstanceId], None] = _nothing
 
     # -- the owner at ballot 0 ----------------------------------------------------------------------------
 
     def propose(self, command: Command) -> None:
-        """Put a command into a slot of the own row that was never used (protocol 4.5)."""
+        """Put a command into a slot of the own row that was never used (protocol 4.5), or keep it for a while."""
         state = self._state
+        if state.quiet:
+            state.cover("kept for the end")
+            self.kept.append(command)
+            return
         settings = state.settings
         slot = max(self._next_slot, state.seen[state.me] + 1)
         self._next_slot = slot + 1
@@ -209,11 +218,42 @@ class CommitProtocol:
             self._decide(leading, instance.init.command, instance.init.deps, instance.init.seq)
         elif len(leading.answers) >= quorums.slow:
             outstanding = len(leading.asked.keys() - leading.answers.keys())
-            if leading.same + outstanding < quorums.fast:
+            if leading.same + outstanding < quorums.fast or state.quiet:
                 self._slow_path(leading)
             elif len(leading.answers) == quorums.slow:
                 deadline = state.now + state.settings.fast_path_timeout
                 state.timers.set(deadline, TimerKind.FAST_PATH, message.id)
+
+    def mind_barriers(self) -> None:
+        """After each event: begin to be quiet, or go on, as soon as there is a reason (protocol 6.5)."""
+        state = self._state
+        quiet = state.quiet
+        if quiet == self.is_quiet:
+            return
+        self.is_quiet = quiet
+        if quiet:
+            for leading in list(self.leading.values()):
+                if leading.stage is Stage.PRE and len(leading.answers) >= state.quorums.slow:
+                    self.on_fast_path_timer(leading.instance.id)
+            return
+        kept, self.kept = self.kept, []
+        for command in kept:
+            self.propose(command)
+        self.is_quiet = state.quiet
+
+    def left(self) -> list[Command]:
+        """What was proposed or kept here and has not executed, when the epoch is over; without collections."""
+        state = self._state
+        own = state.logs.rows[state.me]
+        proposed = [
+            instance.orig
+            for slot in sorted(own)
+            if slot >= self.first_slot
+            and (instance := own[slot]).orig is not None
+            and not state.is_annulled(instance.id)
+            and not state.executor.has_executed(instance.id)
+        ]
+        return [command for command in (*proposed, *self.kept) if command.base is None]
 
     def on_fast_path_timer(self, place: InstanceId) -> None:
         """Stop waiting for a fast quorum (protocol 4.9, timer 2)."""

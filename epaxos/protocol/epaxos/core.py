@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from epaxos.errors import InvariantError
+from epaxos.protocol.command import Command
 from epaxos.protocol.contract import (
     Adopt,
     Checkpointed,
     CoreStatus,
     Durable,
     Effects,
+    Ended,
     Event,
     Hold,
+    Lead,
     PeerStatus,
     Propose,
     Receive,
@@ -50,10 +54,13 @@ from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import Settings, State
 from epaxos.protocol.epaxos.suspicion import Suspicion
 from epaxos.protocol.epaxos.timers import TimerKind
-from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.ids import InstanceId, Row, Vector, covers
 from epaxos.protocol.log import NOP, Phase
 
 _REQUESTS = (PreAccept, Offer, Accept, Recover, Validate, Waiting)
+_WITH_COMMANDS = (PreAccept, Validate)
+_WITH_VALUES = (Accept, Commit, RecoverOK)
+_CARRYING = frozenset(_WITH_COMMANDS + _WITH_VALUES)
 
 
 class EPaxos:
@@ -98,6 +105,8 @@ class EPaxos:
             Hold: self._checkpoints.on_hold,
             Adopt: self._checkpoints.on_adopt,
             Retire: lambda _: None,  # nobody does anything that others could not
+            Lead: lambda _: None,
+            Ended: self._on_ended,
         }
 
     # -- contract.Core -------------------------------------------------------------------------------------
@@ -105,17 +114,24 @@ class EPaxos:
     @property
     def deadline(self) -> float:
         """When the next Tick is due."""
+        if self.state.executor.over is not None:
+            return math.inf
         return min(self.state.timers.next_deadline, self._suspicion.next_sweep)
 
     @property
     def in_flight(self) -> int:
-        """How many instances this replica proposed that are not committed yet."""
-        return len(self._commit.open)
+        """How many instances this replica proposed that are not committed yet, or keeps commands for."""
+        return len(self._commit.open) + len(self._commit.kept)
 
     @property
     def lost(self) -> bool:
         """See `contract.Core`: who hears no quorum keeps what it takes, and there is nobody else to ask for it."""
         return False
+
+    @property
+    def quiet(self) -> bool:
+        """See `contract.Core`."""
+        return self.state.quiet
 
     @property
     def coverage(self) -> Mapping[str, int]:
@@ -126,13 +142,26 @@ class EPaxos:
         """Begin after a restart with records: once, before the first event."""
         self.state.begin(now)
         restart.resume(self.state, self._commit, self._checkpoints, self._durable)
-        return self.state.effects
+        return self._told()
+
+    def _told(self) -> Effects[Message]:
+        """The effects of the event; with its end, if the epoch has come to that, what it leaves behind."""
+        effects = self.state.effects
+        if effects.over is not None:
+            effects.over = effects.over._replace(left=self.left())
+        return effects
+
+    def left(self) -> Sequence[Command]:
+        """See `contract.Core`."""
+        return self._commit.left()
 
     def on_event(self, event: Event[Message], now: float) -> Effects[Message]:
         """Take one event at time `now` (seconds); see `contract` for what the caller owes the effects."""
         state = self.state
         state.begin(now)
-        if isinstance(event, Receive):
+        if state.executor.over is not None:
+            self._on_event_when_over(event)
+        elif isinstance(event, Receive):
             self._receive(event.sender, event.message)
         elif isinstance(event, Tick):
             self._tick()
@@ -141,7 +170,9 @@ class EPaxos:
             if handler is None:
                 raise InvariantError(f"not an event: {event!r}")
             handler(event)
-        return state.effects
+        if (state.ending or self._commit.is_quiet or state.ended is not None) and state.executor.over is None:
+            self._commit.mind_barriers()
+        return state.effects if state.effects.over is None else self._told()
 
     @property
     def width(self) -> int:
@@ -199,9 +230,44 @@ class EPaxos:
             pending=state.executor.pending,
             kept=sum(map(len, state.logs.rows)),
             remembered=len(state.conflicts) + len(state.executed),
+            changing=state.quiet,
         )
 
     # -- events --------------------------------------------------------------------------------------------
+
+    def _on_event_when_over(self, event: Event[Message]) -> None:
+        """Say what is decided, and promise nothing: to those who have not come to the end it is as if crashed.
+
+        Not even with an answer that knows of nothing: it would be counted as one of a replica that had pre-accepted
+        nothing, and so help to decide what has been decided (protocol 6.6).
+        """
+        if isinstance(event, Receive):
+            message = event.message
+            if isinstance(message, CommitRequest):
+                self._dissemination.on_commit_request(event.sender, message)
+            elif isinstance(
+                message, Beacon
+            ):  # or who asks for a decision would wait for an answer that was lost
+                self.state.send((event.sender,), Echo(message.stamp))
+            elif isinstance(message, _REQUESTS) and not self._is_settled(event.sender, message.id, message):
+                self.state.cover("silent after the end")
+        elif isinstance(event, Propose):  # in the round in which the end came
+            self._commit.kept.append(event.command)
+            self.state.effects.over = self.state.executor.over
+        elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Ended):
+            raise InvariantError(f"the epoch is over: {event!r}")
+
+    def _on_ended(self, event: Ended) -> None:
+        """Expect nothing more of this epoch but what is in its cut; one that was told stays, if another knows none."""
+        state = self.state
+        if state.ended is None or state.ended.cut is None:
+            state.ended = event
+            state.cover("told of the end")
+        if event.cut is not None:
+            for place in [place for place in state.suspects if not covers(event.cut, place)]:
+                del state.suspects[place]
+            for place in [place for place in self._recovery.recoveries if not covers(event.cut, place)]:
+                self._recovery.forget(place)
 
     def _on_peer_status(self, event: PeerStatus) -> None:
         self._dissemination.on_status(event.peer)
@@ -217,7 +283,9 @@ class EPaxos:
     def _receive(self, sender: Row, message: Message) -> None:
         if sender == self.state.me and not isinstance(message, Beacon | Echo | CommitRequest):
             self._commit.on_durable(message.id)
-        if isinstance(message, Commit):
+        if type(message) in _CARRYING and self._leaves_holes(message):
+            self.state.cover("malformed barrier dropped")
+        elif isinstance(message, Commit):
             self._on_commit(sender, message)
         elif isinstance(message, Beacon):
             self._dissemination.on_beacon(sender, message)
@@ -227,6 +295,26 @@ class EPaxos:
             self._dissemination.on_commit_request(sender, message)
         elif not self._is_settled(sender, message.id, message):
             self._handlers[type(message)](sender, message)
+
+    def _leaves_holes(self, message: Any) -> bool:
+        """Whether a message is about a barrier that does not depend on all below it in its row (protocol 6.3).
+
+        No owner proposes such a one. It would end the epoch at a cut that has not executed, and stop whoever heeds it.
+        """
+        row, slot = place = message.id
+        if isinstance(message, _WITH_COMMANDS):
+            return message.deps[row] != slot - 1 and bool(message.command.ends)
+        if isinstance(message, RecoverOK):
+            init = message.init
+            if init is not None and init.deps[row] != slot - 1 and init.command.ends:
+                return True
+            if message.phase is Phase.INITIAL:  # it tells of a payload, and nothing of its dependencies
+                return False
+        if message.deps[row] == slot - 1 or message.value is NOP:
+            return False
+        if message.value is None:  # the payload is known here
+            return place in self.state.ending
+        return bool(message.value.ends)
 
     def _is_settled(self, sender: Row, place: InstanceId, message: Message) -> bool:
         """Answer a message about a truncated or decided instance; True if that was all (protocol 4.3).

@@ -52,6 +52,7 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
         logs.advance_committed(row)
     logs.truncate(adopted_frontier(logs, durable.executed))
     state.executor = Executor(state.n, durable.executed, [entry.id for entry in durable.entries])
+    state.forget_annulled_barriers()
     proposed = (slot for slot, record in logs.rows[state.me].items() if record.orig is not None)
     durable_slot = max(logs.truncated[state.me], durable.executed[state.me], *proposed, -1)
     if durable_slot >= 0 and state.settings.ahead and state.peers:

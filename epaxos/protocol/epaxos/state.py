@@ -10,7 +10,7 @@ from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Component, Decided, Effects, Hold
+from epaxos.protocol.contract import Component, Decided, Effects, Ended, Hold
 from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, executed_of
 from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.epaxos.timers import Timers
@@ -75,8 +75,10 @@ class State:
     has committed. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
     protocol 4.2; `executions` lists what has executed since the last cut, which `executed` does not know yet
-    (`checkpoint`). `collections` are those in the log, and perhaps some dropped ones. While `hold` stands, nothing
-    executes. `coverage` counts which decisions were taken, for tests and for people; nothing depends on it.
+    (`checkpoint`). `collections` are those in the log, and perhaps some dropped ones; `ending` the barriers
+    that may still end the epoch, as they are not known to be annulled; `ended` what a peer has said of its end. While
+    `hold` stands, nothing executes. `coverage` counts which decisions were taken, for tests and for people; nothing
+    depends on it.
     """
 
     def __init__(self, settings: Settings, random: Random) -> None:
@@ -99,6 +101,8 @@ class State:
         self.executor = Executor(n)
         self.executions: list[Executed] = []
         self.collections: set[InstanceId] = set()
+        self.ending: set[InstanceId] = set()
+        self.ended: Ended | None = None
         self.hold: Hold | None = None
         self.timers = Timers()
         self.seen: list[Slot] = [-1] * n
@@ -240,6 +244,22 @@ class State:
             truncated = self.logs.truncated
             self.collections = {known for known in self.collections if known.slot > truncated[known.row]}
             self.collections.add(place)
+        if command.ends and not self.is_annulled(place):
+            self.ending.add(place)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the end of the epoch is in sight, so that nothing more is proposed in it (protocol 6.5, 6.6)."""
+        return bool(self.ending) or self.ended is not None
+
+    def forget_annulled_barriers(self) -> None:
+        """What an adopted checkpoint has executed without coming to the end was annulled, if it was a barrier."""
+        self.ending = {place for place in self.ending if not self.executor.has_executed(place)}
+
+    def is_annulled(self, place: InstanceId) -> bool:
+        """Whether an instance is decided, and as a no-op."""
+        instance = self.logs.get(place)
+        return instance is not None and instance.phase is Phase.COMMITTED and instance.value is NOP
 
     def attributes(self, place: InstanceId, command: Command) -> tuple[Vector, int]:
         """The conflicts of a payload that this replica knows, and its sequence number (protocol 4.4).
@@ -249,6 +269,8 @@ class State:
         the members of a component and decides nothing else, so looking at one instance per row is enough.
         """
         deps = self.conflicts.deps(command, None if place.row == self.me else place.row)
+        if command.ends and place.row == self.me:  # so that the cut has no holes (protocol 6.3)
+            deps = (*deps[: self.me], place.slot - 1, *deps[self.me + 1 :])
         seq = -1
         for row, slot in enumerate(deps):
             if slot >= 0:
@@ -274,6 +296,8 @@ class State:
         instance.phase = Phase.COMMITTED
         instance.value, instance.deps, instance.seq = value, deps, seq
         self.learn_payload(instance, value)
+        if value is NOP:
+            self.ending.discard(place)
         self.record(instance)
         self.hear_of(deps)
         logs = self.logs
@@ -287,6 +311,8 @@ class State:
         self.effects.executions += components
         for component in components:
             self.executions += [executed_of(decided.id, decided.value) for decided in component]
+        if components:
+            self.effects.over = self.executor.over
 
     def execute_decided(self) -> None:
         """Give everything in the log that is decided, and has not executed, to a fresh `executor`."""

@@ -67,7 +67,10 @@ class Suspicion:
     def _suspect_row(self, row: Row, decided: Slot) -> None:
         state = self._state
         first = max(state.logs.committed[row], decided) + 1
-        for slot in range(first, min(state.seen[row], first + WINDOW) + 1):
+        last = state.seen[row]
+        if state.ended is not None and state.ended.cut is not None:
+            last = min(last, state.ended.cut[row])  # what is above is void (protocol 6.7)
+        for slot in range(first, min(last, first + WINDOW) + 1):
             state.suspect(InstanceId(row, slot))
 
     def _recover(self, place: InstanceId) -> None:

@@ -15,6 +15,11 @@ matter of raising a vector until it is closed, with no graph to walk and nothing
 Once a cut is closed and decided, all of it executes: Tarjan's search orders its components (`order`). Each
 instance is ordered once in its life. The cost measured for 100,000 instances on one key, in whatever order they
 are decided, is linear. Nothing recurses.
+
+**A barrier ends it** (protocol 6.4): with the first one that executes nothing else ever does, whatever is decided then.
+The cut of the epoch is one vector, the *join* of the dependencies and places of all members of its component. No more
+is needed: a payload that executed before and is in none of these prefixes would, by Visibility, depend on the barrier.
+A barrier depends on all below it in its row, so that the cut has no holes.
 """
 
 from __future__ import annotations
@@ -24,8 +29,8 @@ from collections.abc import Iterable
 from operator import le
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.contract import Component, Decided
-from epaxos.protocol.execution.order import components
+from epaxos.protocol.contract import Component, Decided, Over
+from epaxos.protocol.execution.order import components, ends
 from epaxos.protocol.execution.pending import Pending
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 
@@ -75,10 +80,13 @@ class Executor:
     """Takes decided instances of n rows, in any order, and yields components in execution order.
 
     It begins with what has executed before: all up to `frontier` (by default nothing) and the instances `above` it.
+
+    over  how the epoch has ended, once it has; nothing executes any more
     """
 
     def __init__(self, n: int, frontier: Vector = (), above: Iterable[InstanceId] = ()) -> None:
         self._n = n
+        self.over: Over | None = None
         self._rows = [ExecutedSlots(slot) for slot in frontier or (-1,) * n]
         self._frontier: list[Slot] = list(frontier or (-1,) * n)
         for place in sorted(set(above)):
@@ -118,6 +126,8 @@ class Executor:
         `decided_up_to` is the highest slot up to which the instance's row is decided without gap, this
         instance counted. Each instance is to be given once.
         """
+        if self.over is not None:
+            return []
         row = decided.id.row
         awake: deque[Pending] = deque()
         ready: list[Component] = []
@@ -126,6 +136,8 @@ class Executor:
         if all(map(le, decided.deps, self._frontier)):
             self._mark(decided.id)
             ready.append((decided,))
+            if ends(decided):
+                self._end((decided,), ready)
         else:
             self._pending[decided.id] = pending = Pending(decided, self._n)
             awake.appendleft(pending)
@@ -134,6 +146,8 @@ class Executor:
 
     def advance(self, row: Row, decided_up_to: Slot) -> list[Component]:
         """Learn that a row is decided up to a slot, in which the last ones had executed before this began."""
+        if self.over is not None:
+            return []
         awake: deque[Pending] = deque()
         ready: list[Component] = []
         if decided_up_to > self._decided[row]:
@@ -143,7 +157,7 @@ class Executor:
 
     def _search(self, awake: deque[Pending], ready: list[Component]) -> None:
         """Go on with every search that may go on, until each waits or has executed."""
-        while awake:
+        while awake and self.over is None:
             pending = awake.popleft()
             if not pending.executed and self._close(pending):
                 self._execute(pending, awake, ready)
@@ -199,6 +213,25 @@ class Executor:
                 self._mark(decided.id)
                 awake += self._pending.pop(decided.id).release()
             ready.append(component)
+            if ends(component[-1]):
+                self._end(component, ready)
+                return
+
+    def _end(self, component: Component, ready: list[Component]) -> None:
+        """Execute nothing more: of the component that was made ready last no other barrier than its first one."""
+        first = next(number for number, decided in enumerate(component) if ends(decided))
+        ready[-1] = component[: first + 1]
+        places = [self._prefix(decided.id) for decided in component]
+        cut = tuple(map(max, zip(*places, *(decided.deps for decided in component), strict=True)))
+        if not all(map(le, cut, self._frontier)):
+            raise InvariantError(f"a barrier executes before all up to {cut}: {component[first]!r}")
+        self.over = Over(component[first], cut)
+        self._pending.clear()
+        for asleep in self._asleep:
+            asleep.clear()
+
+    def _prefix(self, place: InstanceId) -> Vector:
+        return tuple(place.slot if row == place.row else -1 for row in range(self._n))
 
     def _members(self, row: Row, top: Slot) -> list[Pending]:
         """The pending instances of a row up to a slot, ascending."""

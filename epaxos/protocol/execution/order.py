@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from epaxos.protocol.contract import Component, Decided
 from epaxos.protocol.execution.pending import Pending
 from epaxos.protocol.ids import Slot
+from epaxos.protocol.log import NOP
 
 
 class _Row:
@@ -65,8 +66,8 @@ def components(start: Pending, cut: Sequence[Sequence[Pending]]) -> Iterator[Com
     """The components of a closed cut, dependencies first.
 
     `cut` holds the unexecuted instances of the closure of `start`, one ascending sequence per row. Inside a
-    component the order is (seq, row, slot): a property of the decision alone, so every replica, whatever
-    it executed before and from wherever it begins, runs conflicting commands in the same order.
+    component the order is (seq, row, slot), barriers last (protocol 6.4): a property of the decision alone, so every
+    replica, whatever it executed before and from wherever it begins, runs conflicting commands in the same order.
     """
     rows = [_Row(members) for members in cut]
     stack: list[Pending] = []
@@ -114,5 +115,10 @@ def _pop_component(root: Pending, stack: list[Pending], rows: Sequence[_Row]) ->
     return tuple(members)
 
 
-def _execution_order(decided: Decided) -> tuple[int, int, Slot]:
-    return (decided.seq, *decided.id)
+def _execution_order(decided: Decided) -> tuple[bool, int, int, Slot]:
+    return (ends(decided), decided.seq, *decided.id)
+
+
+def ends(decided: Decided) -> bool:
+    """Whether an epoch may end with an instance."""
+    return decided.value is not NOP and decided.value.ends

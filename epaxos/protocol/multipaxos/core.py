@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from epaxos.errors import InvariantError
+from epaxos.protocol.command import Command
 from epaxos.protocol.contract import (
     Adopt,
     Checkpointed,
     CoreStatus,
     Durable,
     Effects,
+    Ended,
     Event,
     Hold,
+    Lead,
     PeerStatus,
     Propose,
     Receive,
@@ -97,6 +101,8 @@ class MultiPaxos:
             Hold: lambda _: self._hold(),
             Adopt: self._checkpoints.on_adopt,
             Retire: lambda _: self._election.retire(),
+            Lead: lambda _: self._election.lead(),
+            Ended: lambda _: self._on_ended(),
         }
 
     # -- contract.Core -------------------------------------------------------------------------------------
@@ -104,7 +110,7 @@ class MultiPaxos:
     @property
     def deadline(self) -> float:
         """When the next Tick is due."""
-        return self._next_sweep
+        return self._next_sweep if self.state.over is None else math.inf
 
     @property
     def in_flight(self) -> int:
@@ -117,9 +123,18 @@ class MultiPaxos:
         return self._forwarding.lost
 
     @property
+    def quiet(self) -> bool:
+        """See `contract.Core`."""
+        return self.state.quiet
+
+    @property
     def coverage(self) -> Mapping[str, int]:
         """How often each named decision of the protocol was taken."""
         return self.state.coverage
+
+    def left(self) -> Sequence[Command]:
+        """See `contract.Core`."""
+        return self._forwarding.left()
 
     @property
     def width(self) -> int:
@@ -138,6 +153,9 @@ class MultiPaxos:
     def on_event(self, event: Event[Message], now: float) -> Effects[Message]:
         """Take one event at time `now` (seconds); see `contract` for what the caller owes the effects."""
         self.state.begin(now)
+        if self.state.over is not None:
+            self._on_event_when_over(event)
+            return self._told()
         if isinstance(event, Receive):
             self._handlers[type(event.message)](event.sender, event.message)
         else:
@@ -153,9 +171,17 @@ class MultiPaxos:
         for slot, value in state.execute():
             self._leading.on_executed(value)
             self._forwarding.on_executed(slot, value)
-        self._forwarding.follow()
+        if state.over is None:
+            self._forwarding.follow()
         self._leading.announce()
-        return state.end()
+        return self._told()
+
+    def _told(self) -> Effects[Message]:
+        """The effects of the event; with its end, if the epoch has come to that, what it leaves behind."""
+        effects = self.state.end()
+        if effects.over is not None:
+            effects.over = effects.over._replace(left=self.left())
+        return effects
 
     def cut(self) -> PrefixCut:
         """See `contract.Core`."""
@@ -225,9 +251,43 @@ class MultiPaxos:
             kept=len(state.log),
             leader=self._election.acknowledged,
             ballot=max(state.known, state.promised),
+            changing=state.quiet,
         )
 
     # -- events --------------------------------------------------------------------------------------------
+
+    def _on_event_when_over(self, event: Event[Message]) -> None:
+        """Say what is decided, and promise nothing: to those who have not come to the end it is as if crashed."""
+        state = self.state
+        if isinstance(event, Receive):
+            message = event.message
+            if isinstance(message, ChosenRequest):
+                self._learning.on_chosen_request(event.sender, message)
+            elif isinstance(message, Beacon):
+                state.send((event.sender,), Echo(message.stamp))
+            elif isinstance(message, Accept):
+                self._tell(event.sender, message.slot)
+            elif isinstance(message, Prepare):
+                state.cover("silent after the end")
+        elif isinstance(event, Propose):  # in the round in which the end came
+            self._forwarding.keep(event.command)
+            state.effects.over = state.over
+        elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Lead | Ended):
+            raise InvariantError(f"the epoch is over: {event!r}")
+
+    def _tell(self, peer: Row, slot: Slot) -> None:
+        """Tell a peer that proposes at a slot what is decided there, or that it is not here any more."""
+        state = self.state
+        instance = state.decided(slot)
+        if slot <= state.truncated:
+            state.send((peer,), Truncated(state.truncated))
+        elif instance is not None and instance.value is not None:
+            state.promise((peer,), Chosen(slot, instance.value))
+
+    def _on_ended(self) -> None:
+        """A peer says that the epoch is over: nothing new is begun in it, but this replica goes on voting."""
+        self.state.ended = True
+        self.state.cover("told of the end")
 
     def _on_decided(self, slot: Slot, value: Value) -> None:
         self._leading.on_decided(slot, value)

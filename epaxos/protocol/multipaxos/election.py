@@ -240,6 +240,11 @@ class Election:
         if message.ballot == self._state.known and not busy and self._hears_quorum:
             self._start()
 
+    def lead(self) -> None:
+        """Campaign at once: this replica led before, so that nobody else will try for a while."""
+        if self._leading.reign is None and self.campaign is None and not self._retired:
+            self._start()
+
     # -- campaigns -----------------------------------------------------------------------------------------
 
     def sweep(self) -> None:

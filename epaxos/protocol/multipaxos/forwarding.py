@@ -155,6 +155,20 @@ class Forwarding:
         state = self._state
         return self._lost_since is not None and state.now > self._lost_since + _ELECTION * state.unit
 
+    def left(self) -> list[Command]:
+        """What has not executed, without collections."""
+        return [
+            waiting.command
+            for waiting in self.waiting.values()
+            if waiting.command.base is None
+            for _ in range(waiting.count)
+        ]
+
+    def keep(self, command: Command) -> None:
+        """Take a command that comes too late for this epoch."""
+        waiting = self.waiting.setdefault(command.encoded, Waiting(command, self._state.now, 0.0))
+        waiting.count += 1
+
     def hasten(self) -> None:
         """Send all again at once: what was on its way has been overtaken by a checkpoint."""
         for waiting in self.waiting.values():

@@ -126,10 +126,17 @@ class Leading:
     # -- proposing -----------------------------------------------------------------------------------------
 
     def propose(self, command: Command, path: str) -> None:
-        """Put a command into the next slot, unless one like it is on its way: it executes once, whoever sent it."""
+        """Put a command into the next slot, unless one like it is on its way: it executes once, whoever sent it.
+
+        Nothing is put behind a barrier, where it would never execute: who sent it asks again, or goes on in the next
+        epoch.
+        """
         reign = self.reign
         assert reign is not None
         if command.encoded in reign.commands:
+            return
+        if self._state.quiet:
+            self._state.cover("kept for the end")
             return
         slot = reign.next_slot
         reign.next_slot = slot + 1

@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.contract import Component, Decided, Effects
+from epaxos.protocol.contract import Component, Decided, Effects, Over
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
 from epaxos.protocol.multipaxos.messages import NOBODY, Message
@@ -68,7 +68,9 @@ class State:
 
     `promised` is the ballot of the VIEW, `known` the highest one heard of. `log` is row 0 by slot, `top` the highest
     slot that ever had a record, `told` how far a peer has said that it has decided. `executed` is the last slot given
-    to execute, `executions` what was since the last cut; while `held`, nothing executes. `online` holds the peers that
+    to execute, `executions` what was since the last cut; while `held`, nothing executes, nor once the epoch is `over`.
+    `ending` are the slots at which barriers are known and have not executed, `ended` whether a peer has said that the
+    epoch is over. `online` holds the peers that
     the driver believes reachable. `effects` and `now` belong to the event under way. `coverage` counts which decisions
     were taken, for tests and for people; nothing depends on it.
     """
@@ -94,6 +96,9 @@ class State:
         self.executed: Slot = -1
         self.executions: list[Component] = []
         self.held = False
+        self.ending: set[Slot] = set()
+        self.ended = False
+        self.over: Over | None = None
         self.coverage: dict[str, int] = {}
         self.now = 0.0
         self.effects: Effects[Message] = Effects()
@@ -189,8 +194,21 @@ class State:
         self.log[slot] = record
         self.top = max(slot, self.top)
         self._voted = max((record.abal, slot), self._voted)
+        self._note_end(record)
         if record.phase is Phase.COMMITTED:
             self._decided = max(slot, self._decided)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the end of the epoch is in sight."""
+        return self.ended or (self.over is None and any(slot > self.executed for slot in self.ending))
+
+    def _note_end(self, instance: Instance) -> None:
+        value = instance.value
+        if value is not None and value is not NOP and value.ends:
+            self.ending.add(instance.id.slot)
+        else:
+            self.ending.discard(instance.id.slot)
 
     def ensure(self, slot: Slot) -> Instance:
         """The record of a slot, made empty if there is none; not for truncated ones."""
@@ -225,11 +243,11 @@ class State:
         self.raise_promise(ballot)
         self._voted = max((ballot, slot), self._voted)
 
-    @staticmethod
-    def _put(instance: Instance, value: Value) -> None:
+    def _put(self, instance: Instance, value: Value) -> None:
         instance.value = value
         if value is not NOP:
             instance.orig = value
+        self._note_end(instance)
 
     def decide(self, slot: Slot, value: Value) -> None:
         """Take a decision, from whatever source.
@@ -257,9 +275,13 @@ class State:
             self.logs.advance_committed(LOG)
 
     def execute(self) -> list[tuple[Slot, Value]]:
-        """Give to execute what is decided without gap, and say what; nothing while a checkpoint is being merged."""
+        """Give to execute what is decided without gap, and say what; nothing while a checkpoint is being merged.
+
+        Nor behind a barrier, with which the epoch ends: that all up to it is decided has to be durable then, since from
+        there a restart comes to the next epoch.
+        """
         given: list[tuple[Slot, Value]] = []
-        while not self.held and self.executed < self.committed:
+        while not self.held and self.over is None and self.executed < self.committed:
             self.executed += 1
             instance = self.log[self.executed]
             assert instance.value is not None
@@ -267,6 +289,10 @@ class State:
             self.effects.executions.append(component)
             self.executions.append(component)
             given.append((self.executed, instance.value))
+            if instance.value is not NOP and instance.value.ends:
+                self.over = self.effects.over = Over(component[0], (self.executed, -1))
+                self.note_view()
+                self.cover("epoch over")
         return given
 
     # -- time ----------------------------------------------------------------------------------------------

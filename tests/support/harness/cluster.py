@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import chain
 from random import Random
 
+from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Effects, Event, PeerStatus, Propose, Tick
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Message
@@ -28,6 +29,8 @@ class Cluster:
     proposed   every command by its name
     submitted  when a command was proposed, counted in rounds of any replica
     answered   when the replica that proposed it had executed it, counted likewise
+    lost       what a replica was asked for that has died
+    late       what came to a replica after the end of its epoch, and was not proposed
     """
 
     def __init__(self, options: Options) -> None:
@@ -40,6 +43,8 @@ class Cluster:
         self.proposed: dict[int, Access] = {}
         self.submitted: dict[int, int] = {}
         self.answered: dict[int, int] = {}
+        self.late: list[Command] = []
+        self.lost: set[int] = set()
         self._owners: dict[int, Row] = {}
         self._rounds = 0
         self._next_beacon = options.beacon
@@ -80,6 +85,13 @@ class Cluster:
         end = self.now + PATIENCE
         while not self.finished:
             assert self._step(end), f"stuck: {[driver.core.status() for driver in self.drivers]}"
+
+    def kill(self, row: Row) -> None:
+        """A replica dies, with what clients had asked of it; the others' failure detectors say so."""
+        self.drivers = [driver for driver in self.drivers if driver.row != row]
+        self.lost = {name for name, owner in self._owners.items() if owner == row}
+        for driver in self.drivers:
+            self.network.schedule(self.now, driver.row, PeerStatus(row, online=False))
 
     # -- what a test sees of it ----------------------------------------------------------------------------
 
@@ -127,9 +139,7 @@ class Cluster:
                 events.append(Tick())
             if events:
                 self._rounds += 1
-                for event in events:
-                    if isinstance(event, Propose) and isinstance(event.command, Access):
-                        self.submitted[event.command.name] = self._rounds
+                events = self._proposed(driver, events)
                 executed = len(driver.machine.executed)
                 self._send(driver.row, driver.take_round(events, moment))
                 for name in driver.machine.executed[executed:]:
@@ -138,6 +148,17 @@ class Cluster:
         if moment >= self._next_beacon:
             self._send_beacons()
         return True
+
+    def _proposed(self, driver: Driver, events: list[Event[Message]]) -> list[Event[Message]]:
+        """Note when commands come; without those that come after the end."""
+        commands = [event.command for event in events if isinstance(event, Propose)]
+        if driver.over is not None:
+            self.late += commands
+            return [event for event in events if not isinstance(event, Propose)]
+        for command in commands:
+            if isinstance(command, Access):
+                self.submitted[command.name] = self._rounds
+        return events
 
     def _send_beacons(self) -> None:
         self._next_beacon += self.options.beacon

@@ -15,10 +15,13 @@ class Access:
     reads: tuple[bytes, ...] = ()
     writes: tuple[bytes, ...] = ()
     base: tuple[int, ...] | None = None
+    ends: bool = False
 
     @property
     def encoded(self) -> bytes:
         base = b"" if self.base is None else b",".join(b"%d" % slot for slot in self.base)
+        if self.ends:
+            base = b"end," + base
         return b"%d|%s|%s|%s" % (self.name, b",".join(self.reads), b",".join(self.writes), base)
 
     @property
@@ -34,7 +37,8 @@ def decode_access(encoded: bytes) -> Access:
     """
     try:
         name, reads, writes, base = encoded.split(b"|")
-        return Access(int(name), _keys(reads), _keys(writes), tuple(map(int, _keys(base))) or None)
+        ends, base = base.startswith(b"end,"), base.removeprefix(b"end,")
+        return Access(int(name), _keys(reads), _keys(writes), tuple(map(int, _keys(base))) or None, ends)
     except ValueError as error:
         raise FrameError("malformed", f"not a command: {error}") from error
 
@@ -56,6 +60,11 @@ def get(name: int, *keys: bytes) -> Access:
 def collect(name: int, *base: int) -> Access:
     """A collection."""
     return Access(name, base=base)
+
+
+def barrier(name: int, *base: int) -> Access:
+    """A collection with which the epoch ends."""
+    return Access(name, base=base, ends=True)
 
 
 def conflict(one: Access, other: Access) -> bool:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
-from epaxos.protocol.contract import CommitNote, Component, Effects, Event, Receive
+from epaxos.protocol.contract import CommitNote, Component, Effects, Event, Over, Receive
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.ids import InstanceId, Row
@@ -49,7 +49,7 @@ class Machine:
 class Driver:
     """One replica: core, disk and state machine.
 
-    `observe` is called with its row, every event, and the effects of that event.
+    `observe` is called with its row, every event, and the effects of that event. `over` is how the epoch has ended.
     """
 
     def __init__(self, core: EPaxos, observe: Observer) -> None:
@@ -58,6 +58,7 @@ class Driver:
         self.disk: dict[InstanceId, Record] = {}
         self.machine = Machine()
         self.components: list[Component] = []
+        self.over: Over | None = None
         self.notes: list[CommitNote] = []
         self.watch = Watch(core)
         self._observe = observe
@@ -73,6 +74,7 @@ class Driver:
                 effects.extend(self._step(event, now))
             self.disk.update({instance.id: record_of(instance) for instance in effects.records})
             executions += effects.executions
+            self.over = effects.over or self.over
             self.notes += effects.commits
             own = [Receive(self.row, message) for message in self._post(effects, leaving)]
         for component in executions:

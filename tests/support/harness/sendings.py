@@ -28,7 +28,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Phase, Proposal, Value
-from epaxos.protocol.transfer import CheckpointRows, FetchRows
+from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows
 from epaxos.transport.codec import MESSAGE_NAMES
 from epaxos.transport.pages import PeerMessage
 from harness.commands import Access
@@ -100,6 +100,7 @@ def sendings(draw: st.DrawFn) -> Sent:
         Echo: lambda: Sent(row, Echo(draw(NUMBERS))),
         Offer: lambda: Sent(place.row, Offer(place)),
         Missing: lambda: Sent(row, Missing(place)),
+        EpochOver: lambda: Sent(row, EpochOver(draw(NUMBERS), draw(st.none() | VECTORS))),
         FetchRows: lambda: Sent(row, FetchRows(draw(NUMBERS), draw(SLOTS))),
         CheckpointRows: lambda: Sent(
             row, CheckpointRows(draw(NUMBERS), draw(SLOTS), draw(st.binary(max_size=9)), draw(NUMBERS))

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from epaxos.protocol.epaxos.messages import Commit
 from epaxos.protocol.ids import Row
-from harness.cluster import Cluster, run
-from harness.commands import Access, get, put
+from harness.cluster import PATIENCE, Cluster, run
+from harness.commands import Access, barrier, get, put
 from harness.driver import Outgoing
 from harness.network import DEFERRED
 from harness.options import Options, draw_commands, draw_options
@@ -36,6 +38,73 @@ def judged(options: Options) -> Cluster:
         error.add_note(f"in the run of {options}")
         raise
     return cluster
+
+
+def ended(options: Options, barriers: int, dying: Row | None = None) -> Cluster:
+    """A run in which some replicas propose the end of the epoch, until all have come to it but one that dies."""
+    cluster = Cluster(options)
+    random = Random(f"end {options.seed}")
+    for when, row, command in draw_commands(options):
+        cluster.propose(row, command, when)
+    for number in range(barriers):
+        when = random.uniform(0, options.spread)
+        cluster.propose(random.randrange(options.n), barrier(1000 + number, *(-1,) * options.n), when)
+    if dying is not None:
+        cluster.run_for(random.uniform(0, options.spread))
+        cluster.kill(dying)
+        row = random.choice([driver.row for driver in cluster.drivers])
+        cluster.propose(row, barrier(2000, *(-1,) * options.n), options.spread)
+    cluster.run_for(options.spread + 0.5)
+    cluster.network.healed = True
+    end = cluster.now + PATIENCE
+    while any(driver.over is None for driver in cluster.drivers):
+        assert cluster.now < end, f"stuck: {[driver.core.status() for driver in cluster.drivers]}"
+        cluster.run_for(1.0)
+    return cluster
+
+
+def judge_end(cluster: Cluster) -> None:
+    """One barrier, one cut, one state; and each command has executed, or is left to him whom a client asked (6.4)."""
+    first = cluster.drivers[0]
+    assert first.over is not None
+    for driver in cluster.drivers:
+        assert driver.over is not None
+        assert (driver.over.barrier, driver.over.cut) == (first.over.barrier, first.over.cut)
+        assert sorted(driver.machine.executed) == sorted(first.machine.executed)
+        assert driver.machine.writes == first.machine.writes
+        assert driver.machine.before == first.machine.before
+    left = [driver.over.left for driver in cluster.drivers if driver.over is not None]
+    names = [command.name for command in (*chain(*left), *cluster.late) if isinstance(command, Access)]
+    over = {name for name, command in cluster.proposed.items() if command.ends}
+    executed = set(first.machine.executed)
+    assert len(over & executed) == 1
+    assert len(names) == len(set(names))
+    assert not {*names} & executed
+    assert {*names, *executed} | over >= cluster.proposed.keys() - cluster.lost
+
+
+def test_an_epoch_ends_alike_everywhere() -> None:
+    marks: Counter[str] = Counter()
+    for n, runs in ((1, 3), (2, 10), (3, 60), (4, 10), (5, 25)):
+        for seed in range(runs):
+            options = draw_options(n, seed)
+            try:
+                cluster = ended(options, 1 + seed % 3, seed % n if seed % 2 and options.quorums.f else None)
+                judge_end(cluster)
+            except Exception as error:
+                error.add_note(f"in the run of {options}")
+                raise
+            marks += cluster.marks
+            marks["left"] += any(driver.over.left for driver in cluster.drivers if driver.over is not None)
+    assert marks.keys() >= {
+        "left",
+        "kept for the end",
+        "silent after the end",
+        "recovered",
+        "Nack",
+        "nops",
+        "lost",
+    }
 
 
 @pytest.mark.parametrize(("n", "runs"), [(1, 5), (2, 20), (3, 45), (4, 20), (5, 20), (7, 12)])

@@ -91,6 +91,7 @@ def test_keys_may_come_in_any_sequence() -> None:
         reads: list[bytes]
         writes: tuple[bytes, ...]
         base: None = None
+        ends: bool = False
         encoded: bytes = b""
         size: int = 0
 

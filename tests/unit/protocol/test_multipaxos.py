@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from epaxos.protocol.contract import (
     Durable,
     Effects,
     Hold,
+    Lead,
     News,
     PeerStatus,
     Propose,
@@ -43,7 +45,7 @@ from epaxos.protocol.multipaxos.messages import (
 )
 from epaxos.protocol.multipaxos.state import FARTHEST_SLOT, VIEW, Learn, Settings
 from epaxos.protocol.quorums import make_quorums
-from harness.commands import put
+from harness.commands import barrier, put
 
 A, B, C = put(1, b"a"), put(2, b"b"), put(3, b"c")
 
@@ -594,3 +596,73 @@ def test_a_leader_proposes_a_forwarded_command_once() -> None:
     core.lead()
     core.get(1, Forward(A, 0), Forward(A, 0))
     assert core.kinds().count("Accept") == 1
+
+
+# -- the end of an epoch (protocol 6.4 to 6.6) -----------------------------------------------------------------
+
+END = barrier(9, -1, -1)
+
+
+def ended() -> Lone:
+    """A leader that has come to the end: A at slot 0, the barrier at 1; B was asked for after that."""
+    lone = Lone()
+    ballot = lone.lead()
+    lone.event(Propose(A))
+    lone.event(Propose(END))
+    lone.event(Propose(B))
+    assert lone.core.quiet
+    for slot in (0, 1):
+        lone.get(1, AcceptOK(ballot, slot))
+    return lone
+
+
+def test_a_barrier_ends_the_epoch_at_the_prefix_up_to_it_and_says_what_is_left() -> None:
+    lone = ended()
+    assert lone.executed == [(0, A), (1, END)]
+    [over] = [effects.over for effects in lone.effects if effects.over is not None]
+    assert (over.barrier.id, over.cut, list(over.left)) == (InstanceId(0, 1), (1, -1), [B])
+    assert lone.core.deadline == math.inf
+    assert list(lone.core.left()) == [B]
+    lone.event(Propose(C))
+    assert [effects.over and list(effects.over.left) for effects in lone.effects] == [[B, C]]
+
+
+def test_nothing_is_proposed_behind_a_barrier() -> None:
+    lone = ended()
+    assert set(lone.disk) == {InstanceId(0, 0), InstanceId(0, 1), VIEW}
+
+
+def test_that_the_end_is_decided_is_durable_before_it_executes() -> None:
+    """Else a restart would stand before an end behind which it has promised something (protocol 6.8)."""
+    lone = ended()
+    assert lone.disk[VIEW].deps == (1, -1)
+    again = Lone(durable=Durable(list(lone.disk.values()), (-1, -1), (-1, -1), ()))
+    assert again.core.resume(0.0).over is not None
+
+
+def test_who_has_come_to_the_end_says_what_is_decided_and_promises_nothing() -> None:
+    lone = ended()
+    lone.get(1, Prepare(100 * 3 + 1, 0))
+    assert lone.sent == []
+    lone.get(1, Accept(100 * 3 + 1, 1, C, -1), Accept(100 * 3 + 1, 2, C, -1))
+    assert lone.sent == [((1,), Chosen(1, END))]
+    lone.get(1, ChosenRequest(0, 5))
+    assert [message for _, message in lone.sent] == [Chosen(0, A), Chosen(1, END)]
+    lone.event(Tick())
+    lone.event(PeerStatus(1, online=True))
+    assert lone.sent == []
+    assert all(not effects.records for effects in lone.effects)
+
+
+def test_a_barrier_that_another_leader_has_overwritten_ends_nothing() -> None:
+    lone = Lone()
+    lone.get(1, Accept(4, 0, END, -1))
+    assert lone.core.quiet
+    lone.get(2, Accept(8, 0, NOP, -1))
+    assert not lone.core.quiet
+
+
+def test_who_led_before_campaigns_at_once() -> None:
+    lone = Lone()
+    lone.event(Lead())
+    assert "Prepare" in lone.kinds()
