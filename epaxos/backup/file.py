@@ -32,7 +32,7 @@ from epaxos.statemachine.expiry import Expiring, pack_row, unpack_end
 from epaxos.storage.directory import sync_directory
 from epaxos.storage.journal import read_configuration
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Raised with every change that an earlier version would misread."""
 
 _MAGIC: Final = b"epaxos backup\r\n\x1a"

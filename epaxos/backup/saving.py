@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from operator import ge
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from epaxos.backup.file import Header, Written, write_backup
 from epaxos.checkpoint.rows import META, SESSION, VALUE, Meta, Row, read_meta, read_values
@@ -22,7 +22,16 @@ _PAUSE: Final = 0.05
 """Seconds between two looks at a checkpoint that is awaited."""
 
 
-def save(reading: Reading, target: Path | BinaryIO, wanted: Vector, timeout: float) -> tuple[Header, Written]:
+class Moment(NamedTuple):
+    """Up to where each row had executed, of an epoch."""
+
+    epoch: int
+    executed: Vector
+
+
+def save(
+    reading: Reading, target: Path | BinaryIO, wanted: Moment | None, timeout: float
+) -> tuple[Header, Written]:
     """Write the last checkpoint into a file or a stream, once it holds all up to `wanted`.
 
     The checkpoint is one cut: of commands that conflict, it never has the later one without the earlier.
@@ -47,7 +56,14 @@ def save(reading: Reading, target: Path | BinaryIO, wanted: Vector, timeout: flo
         snapshot.close()
 
 
-def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnapshot, Meta]:
+def _holds(meta: Meta, wanted: Moment | None) -> bool:
+    """Whether a checkpoint has what is wanted: one of a later epoch has all that will ever execute of that one."""
+    if wanted is None or meta.configuration.epoch > wanted.epoch:
+        return True
+    return meta.configuration.epoch == wanted.epoch and all(map(ge, meta.executed, wanted.executed))
+
+
+def _await(reading: Reading, wanted: Moment | None, deadline: float) -> tuple[StateSnapshot, Meta]:
     """A snapshot of the first checkpoint that holds what is wanted, and what is known of that as a whole."""
     while True:
         snapshot = reading.snapshot_state()
@@ -55,7 +71,7 @@ def _await(reading: Reading, wanted: Vector, deadline: float) -> tuple[StateSnap
             blob = snapshot.get(META)
             if blob is not None:
                 meta = read_meta(blob)
-                if all(map(ge, meta.executed, wanted)):
+                if _holds(meta, wanted):
                     return snapshot, meta
         except BaseException:
             snapshot.close()

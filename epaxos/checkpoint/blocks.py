@@ -10,7 +10,7 @@ since the new entry and the last of the old ones both count as left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -105,6 +105,11 @@ class Blocks:
         self._checkpoint = max(map(checkpoint_of_block, self._rows), default=0)
         self._limit = sum(self._rows.values())
         self._is_repeated = True
+
+    @property
+    def rows(self) -> Iterable[bytes]:
+        """The keys of their rows in the last checkpoint."""
+        return self._durable
 
     def begin(self) -> None:
         """Begin another checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from epaxos.checkpoint.rows import (
     ENTRY,
@@ -10,14 +11,21 @@ from epaxos.checkpoint.rows import (
     META,
     SESSION,
     VALUE,
+    Change,
     Meta,
     Row,
+    block_key,
     checkpoint_of_block,
     column_of_block,
+    entry_key,
+    in_blocks,
+    meta_row,
     read_index,
     read_meta,
     read_session,
     read_values,
+    session_row,
+    value_block,
 )
 from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.command import Command
@@ -28,11 +36,13 @@ from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.sessions import Sessions
 from epaxos.storage.journal import rows_of
-from epaxos.storage.records import check_width, decode_whole
+from epaxos.storage.records import check_width, decode_whole, encode_whole
 
 
 class Fetched:
-    """The parts of a checkpoint of a configuration, collected from its rows. Those of blocks come ascending.
+    """The parts of a checkpoint, collected from its rows as they ascend: the first one says of which epoch they are.
+
+    It is of an epoch with this `configuration`, or of a later one.
 
     It is held in memory until it is complete: merging a part of one and then all of another would leave values without
     the executions that made them. Each row is looked at as it comes: once merging has begun it is too late to refuse.
@@ -44,9 +54,9 @@ class Fetched:
         self._width = KINDS[configuration.protocol].width(configuration.n)
         self._decode = decode_command
         self._last_block = b""
-        self._index: list[tuple[int, bytes]] = []
+        self._index: list[tuple[bytes, bytes]] = []
         self._values: dict[bytes, bytes] = {}
-        self._sessions: dict[bytes, object] = {}
+        self._sessions: dict[bytes, Sequence[Any]] = {}
         self.entries: list[Instance] = []
         self._meta: Meta | None = None
         self.blocks: dict[bytes, int] = {}
@@ -62,6 +72,11 @@ class Fetched:
     def complete(self) -> bool:
         """Whether there is a checkpoint in it at all."""
         return self._meta is not None
+
+    @property
+    def configuration(self) -> Configuration:
+        """That of its epoch; without a checkpoint the one that was asked for."""
+        return self._configuration if self._meta is None else self._meta.configuration
 
     @property
     def executed(self) -> Vector:
@@ -93,6 +108,8 @@ class Fetched:
             taker = self._takers.get(key[:1])
             if taker is None:
                 raise StorageError(f"the checkpoint has a row of an unknown kind: {key[:32].hex()}")
+            if self._meta is None and key != META:
+                raise StorageError("the checkpoint does not begin with what is known of the whole")
             taker(key, value)
 
     def _take_entry(self, _: bytes, value: bytes) -> None:
@@ -108,7 +125,7 @@ class Fetched:
         column = column_of_block(key)
         if column >= self._width:
             raise StorageError(f"the checkpoint's index has a column {column}; {self._width} are expected")
-        self._index.append((column, value))
+        self._index.append((key, value))
 
     def _take_values(self, key: bytes, value: bytes) -> None:
         keys, values = read_values(value)
@@ -131,12 +148,19 @@ class Fetched:
 
     def _take_meta(self, _: bytes, value: bytes) -> None:
         meta = read_meta(value)
-        if meta.configuration != self._configuration:
+        if not self._follows(meta.configuration):
             raise StorageError(
                 f"the checkpoint is of epoch {meta.configuration.epoch} with {', '.join(meta.configuration.names)}, "
                 "which is another configuration"
             )
         self._meta = meta
+        self._n = rows_of(meta.configuration)
+        self._width = KINDS[meta.configuration.protocol].width(meta.configuration.n)
+
+    def _follows(self, theirs: Configuration) -> bool:
+        """Whether a configuration is ours, or one of a later epoch with the same members."""
+        ours = self._configuration
+        return theirs == ours or (theirs.epoch > ours.epoch and theirs.is_like(ours))
 
     def _take_session(self, key: bytes, value: bytes) -> None:
         row = read_session(value)
@@ -151,8 +175,19 @@ class Fetched:
 
         It is decoded anew each time: as objects it takes ten times the memory.
         """
-        for column, blob in self._index:
-            yield Remembered(column, *read_index(blob))
+        for key, blob in self._index:
+            yield Remembered(column_of_block(key), *read_index(blob))
+
+    def rows(self, size: int) -> Iterator[Change]:
+        """All of it as rows again, with at most `size` keys in those of values."""
+        assert self._meta is not None
+        yield meta_row(self._meta)
+        yield from self._index
+        for number, some in enumerate(in_blocks(self._values.items(), size, _weigh)):
+            yield block_key(VALUE, 1, number), value_block(*zip(*some, strict=True))
+        yield from map(session_row, self._sessions.values())
+        for entry in self.entries:
+            yield entry_key(entry.id), encode_whole(entry)
 
     def names(self) -> Collection[bytes]:
         """All keys that have a value."""
@@ -169,3 +204,7 @@ class Fetched:
         for key, is_wanted in zip(keys, wanted, strict=True):
             if is_wanted:
                 yield key, self._values.get(key)
+
+
+def _weigh(items: Sequence[tuple[bytes, bytes]]) -> int:
+    return sum(len(key) + len(value) for key, value in items)

@@ -11,6 +11,7 @@ One checkpoint is written at a time. A peer's is merged into one of our own: bet
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,6 +24,7 @@ from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
 from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, Hold
 from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 
 _TRIES: Final = 5
@@ -65,11 +67,16 @@ class KeeperSettings(NamedTuple):
 
 @dataclass(slots=True)
 class Todo:
-    """What the driver has to do, in this order; `commit` is what was staged, to be made durable."""
+    """What the driver has to do, in this order; `commit` is what was staged, to be made durable.
+
+    With `replaced` a peer's checkpoint of a later epoch is durable here: after a look at what the core has `left`, the
+    replica begins anew from it, as at a start, with another keeper, and drops the logs of earlier epochs.
+    """
 
     events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
     messages: list[tuple[Row, TransferMessage]] = field(default_factory=list)
     commit: bool = False
+    replaced: bool = False
 
 
 class CatchUp(NamedTuple):
@@ -90,7 +97,7 @@ class _Phase(Enum):
 
 
 class Keeper:
-    """The checkpoints of one replica; `caught_up` counts how often it has caught up by one of a peer.
+    """The checkpoints of one replica, from `epoch` on; `caught_up` counts how often it has caught up by one of a peer.
 
     `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used.
     """
@@ -104,6 +111,7 @@ class Keeper:
         make_fetched: Callable[[], Fetched],
         number: Callable[[], int],
     ) -> None:
+        self._epoch = self._durable_epoch = writer.epoch
         self.writer = writer
         self.source = source
         self._core = core
@@ -119,7 +127,9 @@ class Keeper:
         self._fetch: Fetch | None = None
         self._ask_at = math.inf
         self._tries = 0
+        self._slowness: defaultdict[Row, int] = defaultdict(lambda: 1)
         self._adopting = False
+        self._replacing = False
         self._target: Vector | None = None
         self._executed_when_asked: Vector = ()
         self._not_before = -math.inf
@@ -155,6 +165,26 @@ class Keeper:
         return self._fetch is not None and self._fetch.complete and self._target is None
 
     # -- what the driver tells -----------------------------------------------------------------------------
+
+    def turn(self, configuration: Configuration, core: Core[Any], now: float) -> None:
+        """Another epoch has begun with this core, and what has executed in the one before is all of that.
+
+        A checkpoint is due: without one the log of the earlier epoch is needed. What was being fetched is of no use.
+        """
+        self._core = core
+        self._epoch = configuration.epoch
+        self.writer.turn(configuration, core)
+        self._truncated = None
+        if self._fetch is not None:
+            self._ended.append((self._fetch.peer, self._fetch.end()))
+            self._end()
+        self._executed = max(self._executed, 1)
+        self._due = now
+
+    @property
+    def oldest(self) -> int:
+        """The first epoch of which the log is needed: that of the durable checkpoint, or of one that a peer fetches."""
+        return self.source.oldest(self._durable_epoch)
 
     def executed(self, components: Sequence[Component], now: float) -> None:
         """Some components have executed."""
@@ -232,7 +262,7 @@ class Keeper:
         """A row of what was to be staged cannot be written: another attempt follows, not at once."""
         self.writer.give_up()
         self._phase = _Phase.IDLE
-        self._adopting = False
+        self._adopting = self._replacing = False
         self._executed = max(self._executed, 1)
         self._due = self._not_before = now + _AFTER_REFUSAL * self._settings.interval
 
@@ -240,9 +270,17 @@ class Keeper:
         """What was staged is durable."""
         assert self._phase is _Phase.COMMITTING
         self._phase = _Phase.IDLE
+        todo = Todo()
+        if self._replacing:
+            assert self._fetch is not None
+            todo.messages.append((self._fetch.peer, self._fetch.end()))
+            todo.replaced = True
+            return todo
+        self._durable_epoch = self.writer.epoch
+        if self._durable_epoch < self._epoch:
+            return todo  # the log of that epoch goes as a whole, once there is a checkpoint of a later one
         self._durable = self.writer.executed
         self._truncated = ()
-        todo = Todo()
         if self._adopting:
             assert self._fetch is not None
             self._adopting = False
@@ -260,7 +298,7 @@ class Keeper:
             self._truncated = None
         else:
             self._truncated = truncated
-            todo.events.append(Checkpointed(self.source.pinned(self._durable)))
+            todo.events.append(Checkpointed(self.source.pinned(self._durable, self._epoch)))
 
     # -- what is due ---------------------------------------------------------------------------------------
 
@@ -282,7 +320,7 @@ class Keeper:
 
     def _write(self) -> bool:
         """Write what a round can take; True if that was the last of it."""
-        slices = self._settings.merging if self._adopting else self._settings.slices
+        slices = self._settings.merging if self._adopting or self._replacing else self._settings.slices
         enough = self.writer.staged + slices * SLICE_BYTES
         for _ in range(slices):
             if self.writer.step():
@@ -293,9 +331,15 @@ class Keeper:
 
     def _begin(self, now: float, todo: Todo) -> None:
         if self._wants_adoption and self._fetch is not None:
-            todo.events.append(hold_event(self._fetch.fetched))
-            self.writer.adopt(self._fetch.fetched)
-            self._adopting = True
+            fetched = self._fetch.fetched
+            self._replacing = fetched.configuration.epoch > self._epoch
+            if self._replacing:
+                todo.events.append(Hold((-1,) * len(self._core.status().seen), ()))
+                self.writer.replace(fetched)
+            else:
+                todo.events.append(hold_event(fetched))
+                self.writer.adopt(fetched)
+                self._adopting = True
         else:
             self.writer.begin()
         self._executed, self._due = 0, math.inf
@@ -316,6 +360,7 @@ class Keeper:
         if not self._wants_adoption:  # merging takes as long as it takes
             self._tries += 1
         if self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES):
+            self._slowness[fetch.peer] = 2 * self._slowness[fetch.peer]
             self._end()
             return
         self._executed_when_asked = self._core.status().executed
@@ -323,8 +368,11 @@ class Keeper:
         self._ask_at = now + self._patience(fetch.peer)
 
     def _patience(self, peer: Row) -> float:
-        """How long to wait for an answer: asked for again while it is on its way, it would come twice."""
-        return max(self._settings.retry, self._core.round_trip(peer))
+        """How long to wait for an answer: asked for again while it is on its way, it would come twice.
+
+        With a peer in a later epoch no round trip was measured, so after each vain attempt there is more patience.
+        """
+        return max(self._settings.retry * self._slowness[peer], self._core.round_trip(peer))
 
     def _end(self) -> None:
         """Catching up is over, or hopeless with this peer: the core says if more is missing."""

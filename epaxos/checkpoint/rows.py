@@ -2,11 +2,11 @@
 
 | key | value |
 |-|-|
+| `M` | `Meta`: first, since it says of which epoch the others are |
 | `i` + column + checkpoint + block | keys, and the slots that a column of the core has of them (`Core.recall`) |
 | `v` + checkpoint + block | keys and their values, nil for one that has gone |
 | `s` + client | the client's session |
 | `a` + instance | a decided instance above `executed` that has executed |
-| `m` | `Meta` |
 
 What is there by key comes in *blocks*: a checkpoint adds those of what has changed since the one before, under its own
 number, and of two entries of one key the later counts. A row a key took thirty times as much of the Replica's thread
@@ -37,7 +37,7 @@ Change: TypeAlias = "tuple[bytes, bytes | None]"
 
 Item = TypeVar("Item")
 
-ENTRY, INDEX, META, SESSION, VALUE = b"a", b"i", b"m", b"s", b"v"
+ENTRY, INDEX, META, SESSION, VALUE = b"a", b"i", b"M", b"s", b"v"
 """What the key of a row begins with."""
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -163,7 +163,7 @@ def session_row(row: Sequence[Any]) -> Change:
     return SESSION + _CLIENT.pack(row[0]), msgpack.packb(row) if len(row) > 1 else None
 
 
-def read_session(blob: bytes) -> object:
+def read_session(blob: bytes) -> Any:
     """What `session_row` encoded.
 
     Raises:

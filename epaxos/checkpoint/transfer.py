@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import msgpack
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.rows import META, Row, read_meta
+from epaxos.checkpoint.rows import META, Meta, Row, read_meta
 from epaxos.errors import FrameError
 from epaxos.protocol.ids import Row as ReplicaRow
 from epaxos.protocol.ids import Vector
@@ -66,10 +66,10 @@ class _Served:
     `sent` is what was sent last, from `position` on; `ready` what has been read and not been sent.
     """
 
-    def __init__(self, number: int, snapshot: Snapshot, executed: Vector, origin: int, now: float) -> None:
+    def __init__(self, number: int, snapshot: Snapshot, meta: Meta, origin: int, now: float) -> None:
         self.number = number
         self.snapshot = snapshot
-        self.executed = executed
+        self.meta = meta
         self.used = now
         self.origin = origin
         self.position = origin
@@ -122,11 +122,23 @@ class Source:
         """Whether a transfer is under way."""
         return bool(self._served)
 
-    def pinned(self, executed: Vector) -> Vector:
-        """What of a durable cut may be dropped from the log, in view of the transfers under way."""
+    def pinned(self, executed: Vector, epoch: int) -> Vector:
+        """What of a durable cut of an epoch may be dropped from the log, in view of the transfers under way."""
+        served = (served.meta for served in self._served.values())
         return tuple(
-            map(min, zip(executed, *(served.executed for served in self._served.values()), strict=True))
+            map(
+                min,
+                zip(
+                    executed,
+                    *(meta.executed for meta in served if meta.configuration.epoch == epoch),
+                    strict=True,
+                ),
+            )
         )
+
+    def oldest(self, epoch: int) -> int:
+        """The first epoch of which the log is needed, with a durable checkpoint of this one."""
+        return min([epoch, *(served.meta.configuration.epoch for served in self._served.values())])
 
     def answer(self, peer: ReplicaRow, request: FetchRows, now: float) -> CheckpointRows | None:
         """The rows asked for; None if none are wanted or there is no checkpoint."""
@@ -159,7 +171,7 @@ class Source:
             snapshot.close()
             return None
         origin = 1 + self._number() % _ORIGINS
-        served = _Served(number, snapshot, read_meta(meta).executed, origin, now)
+        served = _Served(number, snapshot, read_meta(meta), origin, now)
         self._served[peer] = served
         return served
 

@@ -13,7 +13,7 @@ from itertools import chain, islice, repeat
 from operator import and_, is_not
 from typing import Any, Final, Protocol
 
-from epaxos.checkpoint.blocks import GROWTH, Blocks, Kind, Rows
+from epaxos.checkpoint.blocks import GROWTH, Blocks, Kind
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
     BLOCK_BYTES,
@@ -30,6 +30,7 @@ from epaxos.checkpoint.rows import (
     session_row,
     value_block,
 )
+from epaxos.checkpoint.transfer import Snapshot
 from epaxos.errors import RowRefused
 from epaxos.protocol.contract import Adopt, Core, Cut, Hold, Remembered
 from epaxos.protocol.ids import InstanceId, Vector, covers
@@ -42,6 +43,12 @@ from epaxos.storage.records import encode_whole
 
 SLICE: Final = 512
 """Keys or sessions in a slice, or a few more: what one takes has to be short beside a round."""
+
+_SCANNED: Final = 256 * 1024
+"""Bytes of rows that are looked at at a time, to remove them."""
+
+_ROWS: Final = 8
+"""Rows of a peer's checkpoint that are put in the place of what is here, in a slice."""
 
 
 _FREED: Final = 16
@@ -57,7 +64,7 @@ class Stage(Protocol):
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one replica, one after the other.
+    """Writes the checkpoints of one replica, one after the other; it begins in the epoch of `configuration`.
 
     `stage` takes the rows, of about `size` keys in a slice; `snapshot` gives the last durable checkpoint; for `growth`
     see `blocks`. The driver
@@ -71,32 +78,65 @@ class CheckpointWriter:
         machine: StateMachine,
         configuration: Configuration,
         stage: Stage,
-        snapshot: Callable[[], Rows],
+        snapshot: Callable[[], Snapshot],
         size: int = SLICE,
         *,
         growth: int = GROWTH,
     ) -> None:
-        self._core = core
         self._machine = machine
-        self._configuration = configuration
         self._stage_rows = stage
         self._snapshot = snapshot
         self._size = size
         self._above: frozenset[InstanceId] = frozenset()
         self._slices: Generator[None, None, None] | None = None
         self._may_give_up = False
-        self._remembered: list[list[bytes]] = [[] for _ in range(core.width)]
+        self._growth = growth
+        self._coming: list[tuple[Configuration, Core[Any]]] = []
+        self._obsolete: list[bytes] = []
         self._written: list[
             dict[bytes, None]
         ] = []  # which no collection of garbage walks through, as it would a list
         self._frozen = Frozen({})
-        self._index = [
-            Blocks(Kind(index_kind(column), index_block, partial(self._look_at_index, column)), size, growth)
-            for column in range(core.width)
-        ]
+        self._begin_epoch(configuration, core)
         self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size, growth)
         self.executed: Vector = ()
         self.staged = 0
+
+    def _begin_epoch(self, configuration: Configuration, core: Core[Any]) -> None:
+        self._configuration, self._core = configuration, core
+        self._remembered: list[list[bytes]] = [[] for _ in range(core.width)]
+        self._index = [
+            Blocks(
+                Kind(index_kind(column), index_block, partial(self._look_at_index, column)),
+                self._size,
+                self._growth,
+            )
+            for column in range(core.width)
+        ]
+
+    def turn(self, configuration: Configuration, core: Core[Any]) -> None:
+        """Another epoch has begun: what begins from now on is of that. What is being written is completed as it is."""
+        self._coming.append((configuration, core))
+
+    def _take_turns(self) -> list[Cut]:
+        """Go on in the epoch that runs; the last cuts of those before, which tell what they have written.
+
+        What they remembered of keys, and the instances above their cuts, mean nothing any more and go.
+        """
+        ended = []
+        for configuration, core in self._coming:
+            ended.append(self._core.cut())
+            self._obsolete += [row for blocks in self._index for row in blocks.rows]
+            self._obsolete += map(entry_key, sorted(self._above))
+            self._above = frozenset()
+            self._begin_epoch(configuration, core)
+        self._coming.clear()
+        return ended
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the checkpoint that was begun last."""
+        return self._configuration.epoch
 
     def loaded(self, last: Fetched) -> None:
         """Note what the last checkpoint holds, after a restart."""
@@ -118,13 +158,23 @@ class CheckpointWriter:
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
         self._may_give_up = False
+        ended = self._take_turns()
         self._frozen = self._machine.freeze()
-        self._slices = self._write(self._core.cut(), self._machine.generation)
+        self._slices = self._write(ended, self._core.cut(), self._machine.generation)
 
     def adopt(self, fetched: Fetched) -> None:
         """Take a cut and merge a peer's checkpoint into it; the core has been told to `Hold` before."""
         self._may_give_up = False
-        self._slices = self._adopt(self._core.cut(), fetched)
+        self._slices = self._adopt(self._take_turns(), self._core.cut(), fetched)
+
+    def replace(self, fetched: Fetched) -> None:
+        """Put a peer's checkpoint of a later epoch in the place of what is here; the core has been told to `Hold`.
+
+        All that has executed here has executed there (protocol 6.4), and nothing that is remembered here means anything
+        in that epoch: nothing is merged. The replica begins anew from it, so that this writer writes nothing more.
+        """
+        self._may_give_up = True
+        self._slices = self._replace(fetched)
 
     def step(self) -> bool:
         """Write a slice; True if it was the last one and the checkpoint can be committed.
@@ -165,7 +215,8 @@ class CheckpointWriter:
 
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
-    def _write(self, cut: Cut, generation: int) -> Generator[None, None, None]:
+    def _write(self, ended: Sequence[Cut], cut: Cut, generation: int) -> Generator[None, None, None]:
+        yield from self._absorb_ended(ended)
         yield from self._absorb(cut)
         yield from self._write_rows()
         meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)
@@ -176,6 +227,12 @@ class CheckpointWriter:
             self._note(news.remembered)
             self._written.append(dict.fromkeys(news.written))
             yield
+
+    def _absorb_ended(self, cuts: Iterable[Cut]) -> Iterator[None]:
+        for cut in cuts:
+            while (news := cut.absorb(self._size)) is not None:
+                self._written.append(dict.fromkeys(news.written))
+                yield
 
     def _note(self, remembered: Iterable[Remembered]) -> None:
         """Make blocks of what is remembered, to be staged when all is merged: as objects it would take more memory.
@@ -191,6 +248,7 @@ class CheckpointWriter:
 
     def _write_rows(self) -> Iterator[None]:
         self._may_give_up = True
+        yield from self._remove(self._obsolete)
         for blocks in (*self._index, self._values):
             blocks.begin()
         for blocks, noted in zip(self._index, self._remembered, strict=True):
@@ -206,6 +264,11 @@ class CheckpointWriter:
         yield from self._sift(self._values, self._machine.keys)
         while sessions := self._machine.take_sessions(self._size):
             self._stage(list(map(session_row, sessions)))
+            yield
+
+    def _remove(self, rows: Sequence[bytes]) -> Iterator[None]:
+        for start in range(0, len(rows), self._size):
+            self._stage([(row, None) for row in rows[start : start + self._size]])
             yield
 
     def _sift(self, blocks: Blocks, needed: int) -> Iterator[None]:
@@ -243,6 +306,7 @@ class CheckpointWriter:
         ]
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
+        self._obsolete = []
         self._machine.release()
         for blocks in (*self._index, self._values):
             blocks.end()
@@ -256,7 +320,7 @@ class CheckpointWriter:
 
     # -- a peer's ------------------------------------------------------------------------------------------
 
-    def _adopt(self, cut: Cut, fetched: Fetched) -> Generator[None, None, None]:
+    def _adopt(self, ended: Sequence[Cut], cut: Cut, fetched: Fetched) -> Generator[None, None, None]:
         """Merge key by key, then write all of it as an own checkpoint (protocol 4.10).
 
         Of each key the later value stays, of two numbers in an index the higher one, of sessions the union. What is
@@ -264,6 +328,7 @@ class CheckpointWriter:
         from the log, and the peer may never have known them.
         """
         executed = tuple(map(max, cut.executed, fetched.executed))
+        yield from self._absorb_ended(ended)
         above = [entry.id for entry in fetched.entries]
         for said in self._core.payload_keys(executed, above, self._size):
             self._note([said])
@@ -281,6 +346,20 @@ class CheckpointWriter:
         vectors = [tuple(map(max, *pair)) for pair in zip(ours, theirs, strict=True)]
         meta = Meta(self._configuration, executed, vectors, self._machine.generation)
         yield from self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
+
+    def _replace(self, fetched: Fetched) -> Generator[None, None, None]:
+        ours = self._snapshot()
+        try:
+            after = b""
+            while rows := ours.scan(after, _SCANNED):
+                after = rows[-1][0]
+                yield from self._remove([key for key, _ in rows])
+        finally:
+            ours.close()
+        looked = iter(fetched.rows(self._size))
+        while some := list(islice(looked, _ROWS)):
+            self._stage(some)
+            yield
 
     def _merge_values(self, fetched: Fetched) -> Iterator[None]:
         """Take the later value of each key, also of those of which nothing is remembered because collections speak."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.directory import Identity
 from epaxos.storage.engine import StateSnapshot
-from epaxos.storage.journal import read_journal, rows_of
+from epaxos.storage.journal import Loaded, read_journal, rows_of
 from epaxos.storage.reading import Reading
 from epaxos.storage.records import decode_whole
 
@@ -32,12 +33,14 @@ _AT_A_TIME: Final = 1 << 20
 class Checkpoint:
     """A checkpoint without its values.
 
+    configuration of its epoch
     executed  per row, up to where everything had executed
     entries   what had executed above that
     keys      keys with a value; `deleted` is how many others it remembers, because they had one or were read
     sessions  clients
     """
 
+    configuration: Configuration
     executed: Vector
     entries: list[Instance]
     keys: int
@@ -47,9 +50,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a data directory holds.
+    """What a data directory holds: of the last epoch of which there is something.
 
-    configuration of the epoch in which it votes
+    configuration of that epoch; the checkpoint may be of an earlier one, and stands for nothing of the log then
+    earlier       epochs of which there are records too: until a checkpoint of a later one is there a restart needs them
     user          the pid of the process that uses it, as text; None if there is none
     sizes         bytes, by file
     records       what was promised, by place; with it the entries of the checkpoint
@@ -61,6 +65,7 @@ class Contents:
     path: Path
     identity: Identity
     configuration: Configuration
+    earlier: list[int]
     engine: str
     user: str | None
     sizes: dict[str, int]
@@ -142,29 +147,42 @@ def read_contents(path: Path) -> Contents:
     with Reading(path) as reading:
         try:
             # In this order: what the log has dropped by now is in every later checkpoint.
-            log = read_journal(reading.scan_log(), decode_payload)
-            if log is None:
+            first = read_journal(reading.scan_log(), decode_payload)
+            if first is None:
                 raise StorageError(f"{path} holds nothing yet: {reading.identity.name} has never run on it")
             checkpoint = _read_checkpoint(reading)
         except FrameError as error:
             raise DataCorrupt(f"{path} holds commands that cannot be read: {error}") from error
-        records = {record.id: record for record in log.records}
-        for entry in () if checkpoint is None else checkpoint.entries:
-            if entry.id not in records or records[entry.id].phase is not Phase.COMMITTED:
-                records[entry.id] = entry
-        return Contents(
-            path,
-            reading.identity,
-            log.configuration,
-            reading.engine,
-            reading.user,
-            reading.sizes(),
-            records,
-            log.truncated,
-            log.incarnations
-            | {log.configuration.row_of(reading.identity.name): reading.identity.incarnation or 0},
-            checkpoint,
-        )
+    log = first.last
+    if checkpoint is not None and checkpoint.configuration.epoch > log.configuration.epoch:
+        nothing = (-1,) * rows_of(checkpoint.configuration)
+        log = Loaded(checkpoint.configuration, [], nothing, log.incarnations, log.kept)
+    elif checkpoint is not None and checkpoint.configuration.epoch < log.configuration.epoch:
+        checkpoint = replace(checkpoint, executed=(-1,) * rows_of(log.configuration), entries=[])
+    records = {record.id: record for record in log.records}
+    for entry in () if checkpoint is None else checkpoint.entries:
+        if entry.id not in records or records[entry.id].phase is not Phase.COMMITTED:
+            records[entry.id] = entry
+    return Contents(
+        path,
+        reading.identity,
+        log.configuration,
+        [epoch for epoch in _epochs(first) if epoch != log.configuration.epoch],
+        reading.engine,
+        reading.user,
+        reading.sizes(),
+        records,
+        log.truncated,
+        log.incarnations
+        | {log.configuration.row_of(reading.identity.name): reading.identity.incarnation or 0},
+        checkpoint,
+    )
+
+
+def _epochs(first: Loaded | None) -> Iterator[int]:
+    while first is not None:
+        yield first.configuration.epoch
+        first = first.then
 
 
 def _read_checkpoint(reading: Reading) -> Checkpoint | None:
@@ -178,6 +196,7 @@ def _read_checkpoint(reading: Reading) -> Checkpoint | None:
     finally:
         snapshot.close()
     return Checkpoint(
+        configuration=meta.configuration,
         executed=meta.executed,
         entries=found.entries,
         keys=len(found.values),

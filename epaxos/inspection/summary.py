@@ -26,6 +26,7 @@ def summarise(contents: Contents) -> dict[str, Any]:
         "engine": contents.engine,
         "cluster": f"{identity.cluster:016x}",
         "epoch": configuration.epoch,
+        "earlier_epochs": contents.earlier,
         "protocol": configuration.protocol,
         "members": list(configuration.names),
         "f": configuration.f,
@@ -42,7 +43,12 @@ def summarise(contents: Contents) -> dict[str, Any]:
         "executed_above": _counted(sorted(contents.above)),
         "checkpoint": None
         if checkpoint is None
-        else {"keys": checkpoint.keys, "deleted": checkpoint.deleted, "sessions": checkpoint.sessions},
+        else {
+            "epoch": checkpoint.configuration.epoch,
+            "keys": checkpoint.keys,
+            "deleted": checkpoint.deleted,
+            "sessions": checkpoint.sessions,
+        },
     }
 
 

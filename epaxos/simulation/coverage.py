@@ -6,11 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from epaxos.protocol.contract import Component, Effects, Event
+from epaxos.protocol.contract import Component, Effects, Event, Over
 from epaxos.protocol.epaxos.messages import Commit, Nack, Recover
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.replica import Replica
@@ -57,6 +58,23 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "adopted a checkpoint",
         "collection executed",
         "session ended before its client",
+    ),
+    "epochs": (
+        "refresh proposed",
+        "refresh refused",
+        "barrier won",
+        "barrier lost",
+        "barrier annulled",
+        "barrier recovered",
+        "kept for the end",
+        "command left over by an epoch",
+        "silent after the end",
+        "told of the end",
+        "message of another epoch dropped",
+        "message of the next epoch kept",
+        "epoch from a peer's checkpoint",
+        "epochs slept through",
+        "three epochs slept through",
     ),
     "replicas": (
         "replica restarted",
@@ -179,20 +197,62 @@ def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
     return LED | common
 
 
-RARE: Final = {"recovery case 10:": 100_000, "recovery case 12:": 100_000}
+RARE: Final = {
+    "recovery case 10:": 100_000,
+    "recovery case 12:": 100_000,
+    "three epochs slept through": 100_000,
+}
 """What comes in one of some thousand seeds; so many must have met it."""
 
 
 class Coverage(Observer):
-    """Counts `marks` of one run."""
+    """Counts `marks` of one run, or with those of other epochs of one."""
 
-    def __init__(self) -> None:
-        self.marks: Counter[str] = Counter()
+    def __init__(self, marks: Counter[str] | None = None) -> None:
+        self.marks: Counter[str] = Counter() if marks is None else marks
+        self._barriers: set[InstanceId] = set()
+        self._decided: set[InstanceId] = set()
+        self._winner: InstanceId | None = None
+        self._epochs: dict[Row, int] = {}
         self._recoverers: defaultdict[InstanceId, set[Row]] = defaultdict(set)
         self._holders: defaultdict[InstanceId, set[Row]] = defaultdict(set)
         self._recovering: set[tuple[Row, InstanceId]] = set()
         self._annulled: set[InstanceId] = set()
         self._executed: set[InstanceId] = set()
+
+    def of_epoch(self, epoch: int) -> Coverage:
+        """See `Observer`."""
+        return Coverage(self.marks) if epoch else self
+
+    def ended(self, row: Row, over: Over, digest: str) -> None:
+        """See `Observer`."""
+        del row, digest
+        self.marks["command left over by an epoch"] += len(over.left)
+        if self._winner is None:
+            self._winner = over.barrier.id
+            self.marks["barrier won"] += 1
+            self.marks["barrier lost"] += len(self._decided - {self._winner})
+
+    def entered(self, row: Row, configuration: Configuration) -> None:
+        """See `Observer`."""
+        slept = configuration.epoch - self._epochs.get(row, 0)
+        self._epochs[row] = configuration.epoch
+        if slept > 1:
+            self.marks["epochs slept through"] += 1
+        if slept >= 3:
+            self.marks["three epochs slept through"] += 1
+
+    def _note_barrier(self, record: Instance) -> None:
+        """Of barriers counts what becomes of them, each once."""
+        place = record.id
+        self._barriers.add(place)
+        if record.phase is Phase.COMMITTED and place not in self._decided:
+            if record.value is NOP:
+                self.marks["barrier annulled"] += 1
+            elif self._winner is not None and place != self._winner:
+                self.marks["barrier lost"] += 1
+            if record.value is not NOP:
+                self._decided.add(place)
 
     def noted(self, mark: str) -> None:
         """See `Observer`."""
@@ -204,7 +264,11 @@ class Coverage(Observer):
         for note in effects.commits:
             self.marks[f"commit: {note.path}"] += 1
             self._recovering.discard((row, note.id))
+            if note.id in self._barriers and note.path == "recovered":
+                self.marks["barrier recovered"] += 1
         for record in effects.records:
+            if record.orig is not None and record.orig.ends:
+                self._note_barrier(record)
             if record.init is not None:
                 self._holders[record.id].add(row)
             if record.phase is Phase.COMMITTED and (row, record.id) in self._recovering:

@@ -11,6 +11,7 @@ from epaxos.errors import InvariantError
 from epaxos.protocol.ids import InstanceId
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.decisions import Decisions
+from epaxos.simulation.checkers.epochs import Epochs
 from epaxos.simulation.checkers.history import check_witness
 from epaxos.simulation.checkers.order import ExecutionOrder
 from epaxos.simulation.checkers.progress import (
@@ -104,7 +105,9 @@ class Checked:
         self.results = Results(contents, LIMITS.value, LIMITS.window, fastest, tight=plan.options.kept < MANY)
         own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
         decisions = Decisions(plan.options.quorums, contents, rows)
-        checkers = [*own, decisions, ExecutionOrder(rows, contents), self.results]
+        order = ExecutionOrder(rows, contents, decisions)
+        epochs = Epochs(plan.options.configuration, plan.options.quorums.slow)
+        checkers = [*own, epochs, decisions, order, self.results]
         self.cluster = Cluster(plan, Observers([*extra, self.coverage, *checkers]), make_core, schedule)
         self.results.now = lambda: self.cluster.schedule.now
 

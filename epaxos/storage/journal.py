@@ -3,6 +3,10 @@
 **The configuration** in which promises are made (protocol 6.1) is written before the first of them: rows and vectors
 mean nothing without it, so another one is refused at the start.
 
+**Epochs** stand one after the other. The next one begins with its configuration and what is known of peers, in the
+commit of its first record or an earlier one. Of the last one the decisions are there by then, which lead to its end;
+all of it stays until a checkpoint of a later epoch is durable, and is dropped in slices then (protocol 6.8).
+
 **Incarnations.** A replica draws a number when its data directory is made and puts it into every envelope; its peers
 keep it here. One that comes with another number has lost its directory, or is a second process of that name, and is not
 listened to (protocol 4.11c).
@@ -14,13 +18,14 @@ directory, which lacks promises as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from epaxos.errors import StorageError, WrongIdentity
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import Row, Slot, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration, make_configuration
@@ -42,20 +47,36 @@ _TRUNCATED: Final = 0
 _INCARNATIONS: Final = 1
 _KEPT: Final = 2
 _CONFIGURATION: Final = 3
+_BEFORE: Final = 4
+"""How much was kept when the epoch began."""
+
+RETIRED_AT_A_TIME: Final = 256
+"""Slots of an epoch that is over that are dropped at once: each may be two entries of 2 µs."""
 
 
 class Loaded(NamedTuple):
-    """What a journal holds at the start; by row, the `incarnations` known, and how much peers had `kept`."""
+    """What a journal holds of one epoch at the start; by row, the `incarnations` known, and how much peers had `kept`.
+
+    before  how much this replica had kept when the epoch began
+    then    the same of the next epoch, if that has begun; the last one knows peers best
+    """
 
     configuration: Configuration
     records: list[Instance]
     truncated: Vector
     incarnations: dict[Row, int]
     kept: dict[Row, int]
+    before: int = 0
+    then: Loaded | None = None
+
+    @property
+    def last(self) -> Loaded:
+        """The same of the last epoch."""
+        return self if self.then is None else self.then.last
 
 
 class Journal:
-    """Writes what a replica has to remember of one epoch, and reads it at the start, once, before that.
+    """Writes what a replica has to remember, in one epoch after the other; reads it at the start, once, before that.
 
     Where nothing is `lasting`, as in memory, nobody would ever read a record: it is checked, and not even encoded.
     """
@@ -72,14 +93,17 @@ class Journal:
         self._engine = engine
         self._configuration = configuration
         self._decode = decode_command
-        kind = KINDS[configuration.protocol]
-        self._writer = RecordWriter(kind.rows(configuration.n), kind.view, configuration.epoch)
+        self._writer = _writer(configuration, 0)
+        self._then: Loaded | None = None
+        self._known: dict[tuple[int, Row], int] = {}
+        self._pending: list[Entry] = []
+        self._over: list[tuple[int, list[tuple[Slot, Slot]]]] = []
 
     def load(self) -> Loaded:
-        """All that was written; of a log in which nothing is, the configuration is written.
+        """All that was written, epoch by epoch; of a log in which nothing is, the configuration is written.
 
         Raises:
-            WrongIdentity: it was written in another configuration.
+            WrongIdentity: it was written in another configuration, whichever its epoch and whoever asked for that.
             StorageError: it cannot be read or written.
         """
         loaded = read_journal(self._engine.scan_log(), self._decode)
@@ -87,14 +111,78 @@ class Journal:
             self._engine.write_log([_entry(self._configuration, _CONFIGURATION, 0, self._configuration)])
             nothing = (-1,) * rows_of(self._configuration)
             return Loaded(self._configuration, [], nothing, {}, {})
-        if loaded.configuration != self._configuration:
+        last = loaded.last
+        if not last.configuration.is_like(self._configuration):
             raise WrongIdentity(
-                f"epoch {loaded.configuration.epoch} was begun by {_text(loaded.configuration)}, and what was promised "
+                f"epoch {last.configuration.epoch} was begun by {_text(last.configuration)}, and what was promised "
                 f"then holds; the configuration says {_text(self._configuration)}: put that back"
             )
+        self._known = {(_INCARNATIONS, row): number for row, number in last.incarnations.items()}
+        self._known |= {(_KEPT, row): number for row, number in last.kept.items()}
+        self._over, self._pending = [], []
+        self._go_on(loaded)
+        return loaded
+
+    def begin(self, configuration: Configuration) -> Loaded | None:
+        """Go on in a later epoch, and say what was there of it at the start, if that is so.
+
+        If not, what has to be known of it becomes durable with, or before, its first record.
+        """
+        while self._then is not None and self._then.configuration.epoch <= configuration.epoch:
+            loaded = self._then
+            self._leave()
+            self._go_on(loaded)
+            if loaded.configuration == configuration:
+                return loaded
+        self._leave()
+        before = self._writer.kept
+        self._writer, self._configuration = _writer(configuration, before), configuration
+        self._pending = [
+            _entry(configuration, _CONFIGURATION, 0, configuration),
+            _entry(configuration, _BEFORE, 0, before),
+            *(_entry(configuration, kind, row, number) for (kind, row), number in self._known.items()),
+        ]
+        return None
+
+    def _leave(self) -> None:
+        self._over.append((self._configuration.epoch, self._writer.ranges()))
+
+    def _go_on(self, loaded: Loaded) -> None:
+        """Write in an epoch of which something is there."""
+        self._then = loaded.then
+        self._configuration = loaded.configuration
+        self._writer = _writer(loaded.configuration, loaded.before)
         self._writer.loaded(loaded.records)
         self._writer.truncate(loaded.truncated)
-        return loaded
+
+    @property
+    def unreached(self) -> int | None:
+        """An epoch of which there are records, and that has not begun again since the start; None if there is none."""
+        return None if self._then is None else self._then.configuration.epoch
+
+    def retire(self) -> bool:
+        """Drop a slice of the epochs before this one, which no restart needs any more; whether there is more.
+
+        Raises:
+            StorageError: see `persist`.
+        """
+        if not self._over:
+            return False
+        epoch, rows = self._over[0]
+        for row, (first, last) in enumerate(rows):
+            if first <= last:
+                end = min(last, first + RETIRED_AT_A_TIME - 1)
+                rows[row] = end + 1, last
+                self._engine.drop_log([_slots(epoch, row, first, end)], self._taken())
+                return True
+        self._engine.drop_log([_slots(epoch, 0, 0, -1)], self._taken())
+        del self._over[0]
+        return bool(self._over)
+
+    def _taken(self) -> list[Entry]:
+        """What is to be written with whatever is written next."""
+        pending, self._pending = self._pending, []
+        return pending
 
     @property
     def kept(self) -> int:
@@ -108,7 +196,7 @@ class Journal:
             StorageError: they may not be: nothing may be promised any more.
         """
         if self._lasting:
-            self._engine.write_log(self._writer.entries(records))
+            self._engine.write_log([*self._taken(), *self._writer.entries(records)])
         else:
             for record in records:
                 check_payloads(record)
@@ -123,7 +211,7 @@ class Journal:
             return
         self._writer.truncate(frontier)
         note = _entry(self._configuration, _TRUNCATED, 0, frontier)
-        self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [note])
+        self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [*self._taken(), note])
 
     def remember(self, row: Row, incarnation: int) -> None:
         """Keep the incarnation of a replica, this one or a peer.
@@ -131,7 +219,7 @@ class Journal:
         Raises:
             StorageError: see `persist`.
         """
-        self._engine.write_log([_entry(self._configuration, _INCARNATIONS, row, incarnation)])
+        self._note(_INCARNATIONS, {row: incarnation})
 
     def note(self, kept: Mapping[Row, int]) -> None:
         """Keep how much peers have kept.
@@ -139,9 +227,12 @@ class Journal:
         Raises:
             StorageError: see `persist`.
         """
-        self._engine.write_log(
-            [_entry(self._configuration, _KEPT, row, number) for row, number in kept.items()]
-        )
+        self._note(_KEPT, kept)
+
+    def _note(self, kind: int, numbers: Mapping[Row, int]) -> None:
+        self._known |= {(kind, row): number for row, number in numbers.items()}
+        entries = [_entry(self._configuration, kind, row, number) for row, number in numbers.items()]
+        self._engine.write_log([*self._taken(), *entries])
 
 
 def rows_of(configuration: Configuration) -> int:
@@ -158,33 +249,61 @@ def _text(configuration: Configuration) -> str:
     return f"{names} (f {configuration.f}, e {configuration.e}, protocol {configuration.protocol!r})"
 
 
+def _writer(configuration: Configuration, before: int) -> RecordWriter:
+    kind = KINDS[configuration.protocol]
+    return RecordWriter(kind.rows(configuration.n), kind.view, configuration.epoch, before)
+
+
+def _slots(epoch: int, row: Row, first: Slot, last: Slot) -> tuple[bytes, bytes]:
+    """The first and the last key of some slots of a row, or of a whole epoch, if there is no last one."""
+    if last < 0:
+        return KEY.pack(epoch, 0, 0, 0), KEY.pack(epoch, _NO_ROW, 2**64 - 1, 0xFF)
+    return KEY.pack(epoch, row, first, 0), KEY.pack(epoch, row, last, 0xFF)
+
+
 def read_journal(entries: Iterable[Entry], decode_command: Callable[[bytes], Command]) -> Loaded | None:
-    """What a journal holds, from all entries of its log, ascending by key; None if nothing.
+    """What a journal holds, from all entries of its log, ascending by key: of its first epoch; None if nothing.
 
     Raises:
         StorageError: it cannot be read.
     """
-    epochs: set[int] = set()
+    epochs = [_read_epoch(some, decode_command) for _, some in groupby(entries, _epoch_of)]
+    loaded: Loaded | None = None
+    for epoch in reversed(epochs):
+        loaded = epoch._replace(then=loaded)
+    return loaded
+
+
+def _epoch_of(entry: Entry) -> int:
+    key = entry[0]
+    if len(key) != KEY.size:
+        raise StorageError(f"the log has an entry of an unknown kind: {key[:32].hex()}")
+    epoch: int = KEY.unpack(key)[0]
+    return epoch
+
+
+def _read_epoch(entries: Iterable[Entry], decode_command: Callable[[bytes], Command]) -> Loaded:
     others: dict[tuple[int, Row], Any] = {}
+    epochs: set[int] = set()
     records = list(decode_log(_instances(entries, others, epochs), decode_command))
-    if not epochs:
-        return None
     configuration = _configuration(others.pop((_CONFIGURATION, 0), None))
     if epochs != {configuration.epoch}:
         raise StorageError(f"the log is of epoch {configuration.epoch} and has entries of {sorted(epochs)}")
     rows = rows_of(configuration)
     for record in records:
         check_width(record, rows)
-    truncated = (-1,) * rows
+    truncated, before = (-1,) * rows, 0
     numbers: dict[int, dict[Row, int]] = {_INCARNATIONS: {}, _KEPT: {}}
     for (kind, row), value in others.items():
         if kind == _TRUNCATED:
             truncated = _vector(value, rows)
+        elif kind == _BEFORE and type(value) is int:
+            before = value
         elif kind in numbers and type(value) is int:
             numbers[kind][row] = value
         else:
             raise StorageError(f"the log has an entry of an unknown kind: {kind} of row {row}")
-    return Loaded(configuration, records, truncated, numbers[_INCARNATIONS], numbers[_KEPT])
+    return Loaded(configuration, records, truncated, numbers[_INCARNATIONS], numbers[_KEPT], before)
 
 
 def _instances(
@@ -192,8 +311,6 @@ def _instances(
 ) -> Iterator[Entry]:
     """The entries of instances; all others are put into `others`, decoded, and the epochs of all into `epochs`."""
     for key, value in entries:
-        if len(key) != KEY.size:
-            raise StorageError(f"the log has an entry of an unknown kind: {key[:32].hex()}")
         epoch, row, kind, of = KEY.unpack(key)
         epochs.add(epoch)
         if row != _NO_ROW:

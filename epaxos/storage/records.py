@@ -33,20 +33,25 @@ Entries = list[tuple[bytes, bytes]]
 class RecordWriter:
     """Turns the records of a round of one epoch into entries; knows which payload it has written last for each place.
 
-    `kept` is a number that grows with each instance further up its row than any before, and never falls. It grows with
+    `kept` is a number that grows with each instance further up its row than any before, and never falls; it begins with
+    what was kept `before` the epoch. It grows with
     the ballot of `view` too, if there is such a record: one that is never dropped and whose ballot never falls.
 
     EPaxos has one for a place in all its life; where another may stand there later, that one is written too.
     """
 
-    def __init__(self, rows: int, view: InstanceId | None = None, epoch: int = 0) -> None:
+    def __init__(self, rows: int, view: InstanceId | None = None, epoch: int = 0, before: int = 0) -> None:
         self._epoch = epoch
         self._view = view
         self._promised = 0
         self._written: list[dict[Slot, Command]] = [{} for _ in range(rows)]
         self._tops: list[Slot] = [-1] * rows
         self._truncated: list[Slot] = [-1] * rows
-        self.kept = 0
+        self.kept = before
+
+    def ranges(self) -> list[tuple[Slot, Slot]]:
+        """The first and the last slot of each row of which there may be entries."""
+        return [(gone + 1, top) for gone, top in zip(self._truncated, self._tops, strict=True)]
 
     def entries(self, records: Sequence[Instance]) -> Entries:
         """The entries for some records as they are now; one that stands twice is written once."""

@@ -7,7 +7,7 @@ from that sender, or it was a `FrameError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -18,7 +18,7 @@ from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Proposal
 from epaxos.transport.fields import NOP_CODE, Fields, check, number
 from epaxos.transport.framing import Body
-from epaxos.transport.pages import EPAXOS_PAGE, PAGES, Page, PeerMessage
+from epaxos.transport.pages import EPAXOS_PAGE, PAGES, Page, PeerMessage, Reader, transfer_readers
 
 MESSAGE_NAMES: Final = EPAXOS_PAGE.names
 """The name of every message type of EPaxos, for metrics."""
@@ -126,22 +126,22 @@ class Codec:
         epoch: int = 0,
     ) -> None:
         self._n = n
-        self._epoch = epoch
-        self._readers = page.readers(Fields(n, n if rows is None else rows, decode_command))
+        self.epoch = epoch
+        fields = Fields(n, n if rows is None else rows, decode_command)
+        self._readers = page.readers(fields)
+        self._transfer = transfer_readers(fields)
 
     def decode_envelope(self, body: Body) -> PeerRequest:
-        """Decode the body of a PEER frame, but not yet the messages in it.
+        """Decode the body of a PEER frame, of whichever epoch, but not yet the messages in it.
 
         Raises:
-            FrameError: of kind ``malformed``, or ``epoch``: it is of another epoch, and not looked at any further.
+            FrameError: of kind ``malformed``.
         """
         try:
             sender, incarnation, messages, hears, addressee, kept, beat, epoch, digest = msgpack.unpackb(body)
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
         check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
-        if epoch != self._epoch:
-            raise FrameError("epoch", f"frame of epoch {epoch}; this replica is in epoch {self._epoch}")
         holds = (  # one look at all of them instead of a call for each
             type(digest) is int and 0 <= digest < 2**64,
             type(sender) is int and 0 <= sender < self._n,
@@ -156,23 +156,27 @@ class Codec:
         told = _beat(beat)
         return PeerRequest(sender, incarnation, messages, hears, addressee, kept, told, epoch, digest)
 
-    def decode_message(self, sender: Row, encoded: Body) -> PeerMessage:
-        """Decode one message of an envelope.
+    def decode_message(self, sender: Row, encoded: Body, epoch: int | None = None) -> PeerMessage:
+        """Decode one message of an envelope of this epoch, or of another one; of that only what is of no epoch.
 
         Raises:
-            FrameError: of kind ``malformed``, ``unknown`` (message type) or ``sender`` (a message that this
-                sender cannot have sent).
+            FrameError: of kind ``malformed``, ``unknown`` (message type), ``sender`` (a message that this
+                sender cannot have sent) or ``epoch`` (it is not looked at any further).
         """
+        is_own = epoch is None or epoch == self.epoch
+        readers: Mapping[int, Reader] = self._readers if is_own else self._transfer
         try:
             fields = msgpack.unpackb(encoded)
             check(type(fields) is list and bool(fields), "message")
             code = fields[0]
-            if type(code) is not int or code not in self._readers:
-                raise FrameError("unknown", f"message of unknown type {code if type(code) is int else ''}")
-            reader = self._readers[code]
-            return reader(sender, fields[1:])
+            reader = readers.get(code) if type(code) is int else None
+            if reader is not None:
+                return reader(sender, fields[1:])
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a message: {error}") from error
+        if is_own:
+            raise FrameError("unknown", f"message of unknown type {code if type(code) is int else ''}")
+        raise FrameError("epoch", f"message of epoch {epoch}; this replica is in epoch {self.epoch}")
 
 
 def _beat(field: Any) -> Beat | None:

@@ -44,10 +44,12 @@ class Fields:
                 return tuple(field)
         raise FrameError("malformed", "bad vector in a peer request")
 
-    def own_deps(self, place: InstanceId, field: Any) -> Vector:
-        """Dependencies of an instance, which in its own row lie below it."""
+    def own_deps(self, place: InstanceId, field: Any, value: Value | None = None) -> Vector:
+        """Dependencies of an instance, which in its own row lie below it; a barrier depends on all of that."""
         deps = self.vector(field)
         check(deps[place.row] < place.slot, "dependency of an instance on itself or a later one of its row")
+        if value is not None and value is not NOP and value.ends:
+            check(deps[place.row] == place.slot - 1, "barrier, which leaves something of its row out,")
         return deps
 
     def command(self, field: Any) -> Command:
@@ -71,7 +73,8 @@ class Fields:
             return None
         check(type(field) is list, "proposal")
         command, deps, seq = field
-        return Proposal(self.command(command), self.own_deps(place, deps), number(seq))
+        payload = self.command(command)
+        return Proposal(payload, self.own_deps(place, deps, payload), number(seq))
 
     def check_ballot(self, sender: Row, name: str, place: InstanceId, ballot: Ballot) -> None:
         """Ballot 0 belongs to the row's owner, every other to the replica that it names (protocol 4.1)."""

@@ -27,7 +27,7 @@ Body: TypeAlias = bytes | memoryview
 
 BodyT = TypeVar("BodyT", bytes, memoryview)
 
-WIRE_VERSION: Final = 4
+WIRE_VERSION: Final = 5
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")
@@ -57,6 +57,8 @@ class Kind(IntEnum):
     STATUS_REPLY    [id, map]
     TAKEN           [clients, firsts, counts]: these frames of the connection have waited for long and are under way
                     here; told again and again while they are
+    ADMIN           [id, {"verb", "base", "request", "dry_run"}]: what an operator asks for (`actors.admin`)
+    ADMIN_REPLY     [id, {"outcome", "epoch", "text"}]
     ASK             [number, sender, incarnation, addressee, request]: to a node of registers; the last is what
                     `transport.registers` makes, the one before the incarnation of the receiver, 0 if it is not known
     ANSWER          [number, incarnation, answer]: bytes as there, or the text "kind: reason" of a refusal
@@ -73,6 +75,8 @@ class Kind(IntEnum):
     AWAY = 22
     OVER = 23
     TAKEN = 24
+    ADMIN = 25
+    ADMIN_REPLY = 26
     ASK = 32
     ANSWER = 33
 

@@ -32,12 +32,12 @@ from epaxos.protocol.epaxos.messages import (
     Waiting,
 )
 from epaxos.protocol.ids import Ballot, Row, Slot
-from epaxos.protocol.log import Value
+from epaxos.protocol.log import Phase, Value
 from epaxos.protocol.multipaxos import messages as multipaxos
-from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.transport.fields import Fields, check, check_sender, number, phase_of, slot
 
-PeerMessage: TypeAlias = Message | multipaxos.Message | TransferMessage
+PeerMessage: TypeAlias = Message | multipaxos.Message | TransferMessage | EpochOver
 """All that one replica sends to another."""
 
 Reader: TypeAlias = Callable[[Row, list[Any]], PeerMessage]
@@ -80,14 +80,15 @@ class _EPaxosReaders:
             17: self._echo,
             18: self._offer,
             19: self._missing,
-            **_TRANSFER_READERS,
+            **transfer_readers(self._fields),
         }
 
     def _pre_accept(self, sender: Row, fields: list[Any]) -> Message:
         place, command, deps, seq = fields
         read = self._fields.place(place)
         check_sender(sender == read.row, "PreAccept", sender, read)
-        return PreAccept(read, self._fields.command(command), self._fields.own_deps(read, deps), number(seq))
+        payload = self._fields.command(command)
+        return PreAccept(read, payload, self._fields.own_deps(read, deps, payload), number(seq))
 
     def _pre_accept_ok(self, _: Row, fields: list[Any]) -> Message:
         place, deps, seq = fields
@@ -98,7 +99,8 @@ class _EPaxosReaders:
         place, ballot, value, deps, seq = fields
         read = self._fields.place(place)
         self._fields.check_ballot(sender, "Accept", read, number(ballot))
-        return Accept(read, ballot, self._fields.value(value), self._fields.own_deps(read, deps), number(seq))
+        known = self._fields.value(value)
+        return Accept(read, ballot, known, self._fields.own_deps(read, deps, known), number(seq))
 
     def _accept_ok(self, _: Row, fields: list[Any]) -> Message:
         place, ballot = fields
@@ -107,7 +109,8 @@ class _EPaxosReaders:
     def _commit(self, _: Row, fields: list[Any]) -> Message:
         place, value, deps, seq = fields
         read = self._fields.place(place)
-        return Commit(read, self._fields.value(value), self._fields.own_deps(read, deps), number(seq))
+        known = self._fields.value(value)
+        return Commit(read, known, self._fields.own_deps(read, deps, known), number(seq))
 
     def _commit_request(self, _: Row, fields: list[Any]) -> Message:
         row, first, last = fields
@@ -122,14 +125,14 @@ class _EPaxosReaders:
 
     def _recover_ok(self, _: Row, fields: list[Any]) -> Message:
         place, ballot, abal, phase, value, deps, seq, init = fields
-        read = self._fields.place(place)
+        read, known, at = self._fields.place(place), self._fields.value(value), phase_of(phase)
         return RecoverOK(
             read,
             number(ballot),
             number(abal),
-            phase_of(phase),
-            self._fields.value(value),
-            self._fields.own_deps(read, deps),
+            at,
+            known,
+            self._fields.own_deps(read, deps, None if at is Phase.INITIAL else known),
             number(seq),
             self._fields.proposal(read, init),
         )
@@ -138,9 +141,8 @@ class _EPaxosReaders:
         place, ballot, command, deps, seq = fields
         read = self._fields.place(place)
         self._fields.check_ballot(sender, "Validate", read, number(ballot))
-        return Validate(
-            read, ballot, self._fields.command(command), self._fields.own_deps(read, deps), number(seq)
-        )
+        payload = self._fields.command(command)
+        return Validate(read, ballot, payload, self._fields.own_deps(read, deps, payload), number(seq))
 
     def _validate_ok(self, _: Row, fields: list[Any]) -> Message:
         place, ballot, against = fields
@@ -193,8 +195,17 @@ def _checkpoint_rows(_: Row, fields: list[Any]) -> TransferMessage:
     return CheckpointRows(number(transfer), slot(position), rows, number(last))
 
 
-_TRANSFER_CODES: Final = {FetchRows: 15, CheckpointRows: 16}
-_TRANSFER_READERS: Final[dict[int, Reader]] = {15: _fetch_rows, 16: _checkpoint_rows}
+def transfer_readers(fields: Fields) -> dict[int, Callable[[Row, list[Any]], TransferMessage | EpochOver]]:
+    """What reads the messages that are heeded in whatever epoch their sender is."""
+
+    def epoch_over(_: Row, values: list[Any]) -> EpochOver:
+        ended, cut = values
+        return EpochOver(number(ended), None if cut is None else fields.vector(cut))
+
+    return {15: _fetch_rows, 16: _checkpoint_rows, 20: epoch_over}
+
+
+_TRANSFER_CODES: Final = {FetchRows: 15, CheckpointRows: 16, EpochOver: 20}
 
 EPAXOS_PAGE: Final = Page(
     {
@@ -243,7 +254,7 @@ class _MultiPaxosReaders:
             44: self._beacon,
             45: lambda _, fields: multipaxos.Echo(*map(number, _exactly(1, fields))),
             46: self._handover,
-            **_TRANSFER_READERS,
+            **transfer_readers(self._fields),
         }
 
     def _own_ballot(self, sender: Row, name: str, field: Any) -> Ballot:
@@ -340,6 +351,9 @@ MULTIPAXOS_PAGE: Final = Page(
     lambda fields: _MultiPaxosReaders(fields).by_code(),
     multipaxos.OVERTAKING,
 )
+
+OF_NO_EPOCH: Final = tuple(_TRANSFER_CODES)
+"""The messages that are heeded in whatever epoch their sender is."""
 
 BEACONS: Final = (Beacon, multipaxos.Beacon)
 """The messages by which replicas tell one another how far they are."""

@@ -60,7 +60,7 @@ class Acceptors(Observer):
     proposed so it may forget, but not that the place was used, nor to cover it.
     """
 
-    def __init__(self, n: int, ahead: int, contents: Contents) -> None:
+    def __init__(self, n: int, ahead: int, contents: Contents, forgetful: set[Row] | None = None) -> None:
         self._n = n
         self._ahead = ahead
         self._contents = contents
@@ -68,7 +68,7 @@ class Acceptors(Observer):
         self._durable: list[dict[InstanceId, Instance]] = [{} for _ in range(n)]
         self._known = [_Known(n) for _ in range(n)]
         self._starts = [0] * n
-        self._forgetful: set[Row] = set()
+        self._forgetful: set[Row] = set() if forgetful is None else forgetful
         self._dropped: list[Vector] = [(-1,) * n] * n
         self._proposals: dict[InstanceId, Proposal] = {}
         self._proposed: list[dict[InstanceId, Content]] = [{} for _ in range(n)]
@@ -86,6 +86,10 @@ class Acceptors(Observer):
             Validate: self._on_promise,
             ValidateOK: self._on_validate_ok,
         }
+
+    def of_epoch(self, epoch: int) -> Acceptors:
+        """See `Observer`: no promise of one epoch says anything of another."""
+        return Acceptors(self._n, self._ahead, self._contents, self._forgetful) if epoch else self
 
     # -- records -------------------------------------------------------------------------------------------
 

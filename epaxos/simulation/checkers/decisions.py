@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from epaxos.protocol.contract import Component, Decided
@@ -28,18 +29,30 @@ class Decisions(Observer):
     replica that decides and crashes before any of these has not decided.
     """
 
-    def __init__(self, quorums: Quorums, contents: Contents, rows: int) -> None:
+    def __init__(
+        self, quorums: Quorums, contents: Contents, rows: int, forgetful: set[Row] | None = None
+    ) -> None:
+        self._make = partial(Decisions, quorums, contents, rows)
+        self._later: dict[int, Decisions] = {}
         self.decided: dict[InstanceId, Decided] = {}
         self._contents = contents
         # Counted here, not asked of what is checked.
         self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
-        self._forgetful: set[Row] = set()
+        self._forgetful: set[Row] = set() if forgetful is None else forgetful
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._collections: list[tuple[Decided, Vector]] = []
         self._payloads: list[Decided] = []
         self._votes: defaultdict[InstanceId, dict[tuple[Ballot, Decided], set[Row]]] = defaultdict(dict)
         self._unchanged: defaultdict[InstanceId, dict[Decided, set[Row]]] = defaultdict(dict)
+
+    def of_epoch(self, epoch: int) -> Decisions:
+        """See `Observer`: of each epoch all is checked by itself."""
+        if not epoch:
+            return self
+        if epoch not in self._later:
+            self._later[epoch] = self._make(self._forgetful)
+        return self._later[epoch]
 
     # -- agreement -----------------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ class Elections(Observer):
         self._time = self._changed = 0.0
         self._waiting: dict[tuple[int, int], float] = {}
 
+    def of_epoch(self, epoch: int) -> Elections:
+        """See `Observer`: each epoch has its own leaders."""
+        return Elections(len(self._online), steady=self._steady) if epoch else self
+
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
     ) -> None:

@@ -37,7 +37,8 @@ class LeaderAcceptors(Observer):
     dropped its log by then. `_chosen` is by slot the lowest ballot at which a quorum has voted.
     """
 
-    def __init__(self, quorums: Quorums) -> None:
+    def __init__(self, quorums: Quorums, forgetful: set[Row] | None = None) -> None:
+        self._quorums = quorums
         n = self._n = quorums.n
         self._quorum = quorums.n - quorums.f
         self._durable: list[dict[Slot, Instance]] = [{} for _ in range(n)]
@@ -46,7 +47,7 @@ class LeaderAcceptors(Observer):
         self._covered: list[Slot] = [-1] * n
         self._dropped: list[Slot] = [-1] * n
         self._starts = [0] * n
-        self._forgetful: set[Row] = set()
+        self._forgetful: set[Row] = set() if forgetful is None else forgetful
         self._values: dict[tuple[Slot, Ballot], Value] = {}
         self._decided: dict[Slot, Value] = {}
         self._campaigns: dict[Ballot, int] = {}
@@ -63,6 +64,10 @@ class LeaderAcceptors(Observer):
         }
 
     # -- records -------------------------------------------------------------------------------------------
+
+    def of_epoch(self, epoch: int) -> LeaderAcceptors:
+        """See `Observer`: no promise of one epoch says anything of another."""
+        return LeaderAcceptors(self._quorums, self._forgetful) if epoch else self
 
     def forgot(self, row: Row) -> None:
         """See `Observer`. Nobody believes it, so nothing is asked of it."""

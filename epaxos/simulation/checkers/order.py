@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from epaxos.protocol.contract import Component, Decided
-from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
+from epaxos.protocol.contract import Component, Decided, Over
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance
 from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
@@ -56,7 +57,8 @@ class ExecutionOrder(Observer):
     the key so far: otherwise somebody ran one of them ahead of this one.
     """
 
-    def __init__(self, n: int, contents: Contents) -> None:
+    def __init__(self, n: int, contents: Contents, decisions: Decisions) -> None:
+        self._decisions = decisions
         self.order: list[InstanceId] = []
         self._n = n
         self._contents = contents
@@ -64,6 +66,13 @@ class ExecutionOrder(Observer):
         self._writes: defaultdict[bytes, int] = defaultdict(int)
         self._noted: dict[InstanceId, tuple[int, ...]] = {}
         self._written: dict[InstanceId, Sequence[bytes]] = {}
+        self._lost: set[InstanceId] = set()
+
+    def of_epoch(self, epoch: int) -> ExecutionOrder:
+        """See `Observer`: all that executes in one epoch executes before anything of the next one."""
+        if not epoch:
+            return self
+        return ExecutionOrder(self._n, self._contents, self._decisions.of_epoch(epoch))
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
@@ -84,20 +93,59 @@ class ExecutionOrder(Observer):
                 for key in self._written[place]:
                     progress.writes[key] += 1
 
+    def ended(self, row: Row, over: Over, digest: str) -> None:
+        """See `Observer`: exactly what is in the cut has executed, but for no-ops (protocol 6.4)."""
+        del digest
+        progress = self._progress[row]
+        missing = [
+            InstanceId(column, slot)
+            for column, highest in enumerate(over.cut)
+            for slot in range(progress.frontier[column] + 1, highest + 1)
+            if not progress.has(place := InstanceId(column, slot)) and place not in self._lost
+        ]
+        void = [place for place in self.order if progress.has(place) and not covers(over.cut, place)]
+        if missing or void:
+            text = f"replica {row} ends at {over.cut}; not executed are {missing}, but {void} are"
+            raise ViolationError("cut", text, (*missing, *void))
+
     def executed(self, row: Row, component: Component, results: Sequence[Any]) -> None:
         """See `Observer`."""
         del results
         progress = self._progress[row]
         members = {decided.id for decided in component}
+        last = component[-1]
+        if last.value is not NOP and last.value.ends:
+            members |= self._note_lost(progress, component, members)
         for decided in component:
             self._check_dependencies(row, progress, decided, members)
             progress.add(decided.id)
             if decided.value is not NOP:
                 self._check_position(row, progress, decided)
 
+    def _note_lost(
+        self, progress: _Progress, component: Component, members: set[InstanceId]
+    ) -> set[InstanceId]:
+        """What the end of an epoch waits for and never executes: the other barriers of its component."""
+        lost: set[InstanceId] = set()
+        looked = list(component)
+        while looked:
+            for column, highest in enumerate(looked.pop().deps):
+                for slot in range(progress.frontier[column] + 1, highest + 1):
+                    place = InstanceId(column, slot)
+                    if place in lost or place in members or progress.has(place):
+                        continue
+                    decided = self._decisions.decided.get(place)
+                    if decided is not None and decided.value is not NOP and decided.value.ends:
+                        lost.add(place)
+                        looked.append(decided)
+        self._lost |= lost
+        return lost
+
     def _check_dependencies(
         self, row: Row, progress: _Progress, decided: Decided, members: set[InstanceId]
     ) -> None:
+        if decided.id in self._lost:
+            raise ViolationError("cut", f"replica {row} executes {decided.id}, which lost", (decided.id,))
         if progress.has(decided.id):
             raise ViolationError("once", f"replica {row} executes {decided.id} again", (decided.id,))
         for column, highest in enumerate(decided.deps):

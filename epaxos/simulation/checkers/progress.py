@@ -19,6 +19,8 @@ def settled(replicas: Sequence[Replica]) -> bool:
         return False
     statuses = [replica.core.status() for replica in replicas]
     first = statuses[0]
+    if any(replica.epoch != replicas[0].epoch or replica.behind for replica in replicas):
+        return False
     return all(
         status.committed == status.executed == status.seen == first.seen
         and not status.pending
@@ -29,7 +31,9 @@ def settled(replicas: Sequence[Replica]) -> bool:
 
 def describe_unsettled(replicas: Iterable[Replica]) -> str:
     """How far each replica is, for a run that did not finish."""
-    return "\n".join(f"  replica {replica.row}: {replica.core.status()}" for replica in replicas)
+    return "\n".join(
+        f"  replica {replica.row}, epoch {replica.epoch}: {replica.core.status()}" for replica in replicas
+    )
 
 
 def stuck(replicas: Iterable[Replica]) -> tuple[InstanceId, ...]:

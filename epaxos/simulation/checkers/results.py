@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
 
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import InstanceId, Row
@@ -36,6 +37,10 @@ _UNTOLD: Result = (int(Outcome.UNTOLD), None)
 _EXPIRED: Result = (int(Outcome.EXPIRED), None)
 
 
+_Place: TypeAlias = tuple[int, InstanceId]
+"""An instance with its epoch."""
+
+
 @dataclass(slots=True)
 class _Seen:
     """A session: which request numbers have executed, and the generation in which it last executed something."""
@@ -61,15 +66,15 @@ class Results(Observer):
         self.results: dict[tuple[int, int], Result] = {}
         self._witness: list[tuple[Asked, Result]] = []
         self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
-        self._told: dict[InstanceId, list[list[Result]]] = {}
+        self._told: dict[_Place, list[list[Result]]] = {}
         self._tight = tight
         self._fastest = fastest
         self.now: Callable[[], float] = lambda: inf
         self.calls: dict[tuple[int, int], Call] = {}
         self._contents = contents
         self._longest = longest_value
-        self._expected: dict[InstanceId, Sequence[BatchResult]] = {}
-        self._executed: set[InstanceId] = set()
+        self._expected: dict[_Place, Sequence[BatchResult]] = {}
+        self._executed: set[_Place] = set()
         self._window = window
         self._generation = 0
         self._sessions: dict[int, _Seen] = {}
@@ -111,23 +116,34 @@ class Results(Observer):
             )
             raise ViolationError("results", text, calls=((call.client, call.number),))
 
+    def of_epoch(self, epoch: int) -> Observer:
+        """See `Observer`: the store goes on from epoch to epoch."""
+        return _LaterResults(self, epoch) if epoch else self
+
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
+        self.execute(row, component, results, 0)
+
+    def execute(
+        self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]], epoch: int
+    ) -> None:
+        """A replica has executed a component of an epoch."""
         for decided, batches in zip(component, results, strict=True):
             if decided.value is NOP:
                 continue
-            if decided.id not in self._executed:
-                self._executed.add(decided.id)
+            name = (epoch, decided.id)
+            if name not in self._executed:
+                self._executed.add(name)
                 content = self._contents.of(decided.value)
                 if content.base is not None:
                     self._collect(content.generation)
-                self._told[decided.id] = [
+                self._told[name] = [
                     self._execute_batch(decided.id, batch, content.room)
                     for batch in content.batches
                     if not self._is_own(decided.id, batch)
                 ]
-            if batches != self._expected.get(decided.id):
-                self._compare(row, decided.id, batches)
+            if batches != self._expected.get(name):
+                self._compare(row, name, batches)
 
     def _is_own(self, place: InstanceId, batch: Sequence[Asked]) -> bool:
         """Execute what a replica proposed by itself, that values have ended, if it is that."""
@@ -205,10 +221,11 @@ class Results(Observer):
             oldest = self._generation - self._window
             self._sessions = {client: seen for client, seen in self._sessions.items() if seen.last >= oldest}
 
-    def _compare(self, row: Row, place: InstanceId, batches: Sequence[BatchResult]) -> None:
+    def _compare(self, row: Row, name: _Place, batches: Sequence[BatchResult]) -> None:
         """Compare a replica's results one by one; keep them for those that execute the same later."""
         gone = False
-        for batch, told in zip(batches, self._told[place], strict=True):
+        place = name[1]
+        for batch, told in zip(batches, self._told[name], strict=True):
             values = batch.values or [None] * len(batch.outcomes)
             answers = zip(batch.outcomes, values, told, strict=True)
             for number, (outcome, value, expected) in enumerate(answers, batch.first):
@@ -224,10 +241,22 @@ class Results(Observer):
                     raise ViolationError("exactly once", text, (place,), ((batch.client, number),))
                 gone = True
         if not gone:
-            self._expected[place] = batches
+            self._expected[name] = batches
 
     def _may_be_missing(self, found: Result, call: Call) -> bool:
         """Whether a replica may say that it does not know the result, or not now."""
         if only_reads(call.command):
             return found == _UNTOLD
         return found == _FORGOTTEN and (self._tight or call.is_left or call.answered is not None)
+
+
+class _LaterResults(Observer):
+    """What executes in a later epoch than the first one."""
+
+    def __init__(self, results: Results, epoch: int) -> None:
+        self._results = results
+        self._epoch = epoch
+
+    def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
+        """See `Observer`."""
+        self._results.execute(row, component, results, self._epoch)

@@ -189,16 +189,22 @@ In large runs the first two take too long. Together, queues make time-outs, far 
 """
 
 
+_REFRESHED: Final = 0.35
+"""How likely epochs end in a run; after it has been drawn what else goes wrong."""
+
+
 def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
     random = stream(seed, "faults")
     likely = {"crash", "death", "reorder", "loss"} if scale == "small" else set()
-    usual = [kind for kind in FAULTS if kind not in _SELDOM]
+    usual = [kind for kind in FAULTS if kind not in _SELDOM and kind != "refresh"]
     drawn = {kind for kind in usual if random.random() < (0.8 if kind in likely else 0.5)}
     if random.random() < 0.03:
         drawn = set()
     if scale != "large":
         seldom = [kind for kind, chance in _SELDOM.items() if stream(seed, f"{kind} drawn").random() < chance]
         drawn |= set(seldom[:1])
+    if stream(seed, "refresh drawn").random() < _REFRESHED:
+        drawn.add("refresh")
     return frozenset(drawn) if overrides.faults is None else overrides.faults
 
 

@@ -147,8 +147,19 @@ class Leave:
         return f"replica {self.row} takes leave for {_milliseconds(self.duration)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A replica is asked to end the epoch, for another one with the same members."""
+
+    when: float
+    row: Row
+
+    def __str__(self) -> str:
+        return f"replica {self.row} is asked for another epoch"
+
+
 Fault: TypeAlias = (
-    Crash | PowerLoss | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift | Leave
+    Crash | PowerLoss | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift | Leave | Refresh
 )
 
 
@@ -214,7 +225,27 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     if "disk" in options.faults and random.random() < BAD_DISK:
         row = random.randrange(options.replicas)
         drawn.append(BadDisk(random.random() * options.phase, row, random.expovariate(3 / options.phase)))
+    if "refresh" in options.faults:
+        drawn += _draw_refreshes(stream(options.seed, "refreshes"), options)
     return tuple(sorted(drawn, key=lambda fault: fault.when))
+
+
+def _draw_refreshes(random: Random, options: Options) -> list[Refresh | Crash]:
+    """Several at once now and then, and one after another; a replica that sleeps may sleep through some.
+
+    Where replicas crash, some do so among the effects by which an epoch ends.
+    """
+    drawn: list[Refresh | Crash] = []
+    for _ in range(random.choice((1, 1, 2, 3, 6))):
+        when = options.phase * random.random()
+        at_once = random.choice((1, 1, 1, 2, options.replicas))
+        spread = random.choice((0.0, 2.0)) * options.delay
+        rows = random.sample(range(options.replicas), min(at_once, options.replicas))
+        drawn += [Refresh(when + spread * random.random(), row) for row in rows]
+        if "crash" in options.faults and random.random() < 0.5:
+            row, effects = random.randrange(options.replicas), random.randint(0, 80)
+            drawn.append(Crash(when, row, effects, options.phase * random.random() * 0.4))
+    return drawn
 
 
 def _draw_steady(random: Random, options: Options) -> tuple[Fault, ...]:

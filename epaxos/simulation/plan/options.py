@@ -40,6 +40,7 @@ FAULTS: Final = {
     "bandwidth": "links carry so many bytes a second, for good, and drop what their queues cannot hold",
     "distance": "round trips are longer than time-outs, for good",
     "power": "machines that sync once an interval lose power for good; some come back without their disk",
+    "refresh": "replicas are asked to end the epoch, for another with the same members",
 }
 """The kinds of faults, by the names that --faults takes."""
 

@@ -120,7 +120,7 @@ class Process:
             world.schedule,
             stream(world.plan.seed, f"disk {row}"),
             self._step,
-            lambda record: world.checker.durable(row, record),
+            lambda record, _: world.checker.durable(row, record),
             self._guard_unless_paused,
         )
         self._random = stream(world.plan.seed, f"process {row}")

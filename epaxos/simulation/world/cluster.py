@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from epaxos.protocol.ids import Row
+from epaxos.simulation.plan.faults import Fault, Refresh
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.clients import Client, Surroundings
@@ -60,6 +61,13 @@ class Cluster(Stricken[Replica]):
         for client in self.clients:
             client.start()
         self._let_faults_come()
+
+    def _strike(self, fault: Fault) -> None:
+        if isinstance(fault, Refresh):
+            self._observer.happened(str(fault))
+            self.replicas[fault.row].refresh()
+        else:
+            super()._strike(fault)
 
     def _deliver(self, sender: Row, receiver: Row, message: Any, stamp: Stamp) -> None:
         if self.replicas[receiver].alive:

@@ -23,11 +23,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from epaxos.errors import WriteFailed
 from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.log import Instance
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.plan.options import Options
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.engine import Entry
-from epaxos.storage.journal import Journal, Loaded
+from epaxos.storage.journal import Journal, Loaded, rows_of
 
 Then: TypeAlias = Callable[[], None]
 """What to do once all records written before are durable."""
@@ -37,11 +38,12 @@ Guard: TypeAlias = Callable[[Then], None]
 
 
 class Write(NamedTuple):
-    """What the journal makes of one record, or of what it drops: all of it becomes durable, or nothing."""
+    """What the journal makes of one record of an epoch, or of what it drops: all of it becomes durable, or nothing."""
 
     ranges: Sequence[Entry]
     puts: Sequence[Entry]
     record: Any = None
+    epoch: int = 0
 
 
 _NOTHING: Final = Write((), ())
@@ -84,11 +86,11 @@ def copy_record(record: Instance) -> Instance:
 
 
 class Disk:
-    """The durable memory of one replica, in which `journal` writes.
+    """The durable memory of one replica, in which `journal` writes; `incarnations` by row.
 
     `step` is called before each write becomes durable, and may raise to end the replica there; `on_durable`
-    after that of a record. `guard` runs what happens later than the call of `write`. While `failing`, it writes a part
-    of what is next and raises.
+    after that of a record, with its epoch. `guard` runs what happens later than the call of `write`. While `failing`,
+    it writes a part of what is next and raises.
     """
 
     def __init__(
@@ -97,14 +99,14 @@ class Disk:
         schedule: Schedule,
         random: Random,
         step: Callable[[], None],
-        on_durable: Callable[[Any], None],
+        on_durable: Callable[[Any, int], None],
         guard: Guard,
     ) -> None:
         self.state: dict[bytes, bytes] = {}
         self.slowness = 1.0
         self.busy = False
         self.failing = False
-        self._configuration = options.configuration
+        self.incarnations: dict[Row, int] = {}
         self._log: dict[bytes, bytes] = {}
         self._schedule = schedule
         self._random = random
@@ -122,17 +124,36 @@ class Disk:
         self._syncing = False
         self._crashes = 0
         self._written = _NOTHING
-        self.load()
+        self.load(options.configuration)
 
-    def load(self) -> Loaded:
-        """What is durable, as a restart finds it; it syncs that before anything is built on it."""
+    def load(self, configuration: Configuration) -> Loaded:
+        """What is durable of an epoch, as a restart finds it; it syncs that before anything is built on it.
+
+        Earlier epochs are over, by what is in the checkpoint, and go.
+        """
         self._settle(len(self._unsynced))
-        self._journal = Journal(self, self._configuration, decode_payload)
+        self._journal = Journal(self, configuration, decode_payload)
         self._written = _NOTHING
+        self._epoch = configuration.epoch
         loaded = self._journal.load()
         if self._written is not _NOTHING:  # the configuration, into a log that is empty
             self._keep(self._written)
+        if loaded.configuration == configuration:
+            return loaded
+        loaded = self.turn(configuration)
+        self.retire()
         return loaded
+
+    def turn(self, configuration: Configuration) -> Loaded:
+        """Go on in a later epoch: what is durable of it, by a restart that has come to its beginning again."""
+        self._epoch = configuration.epoch
+        nothing = (-1,) * rows_of(configuration)
+        return self._journal.begin(configuration) or Loaded(configuration, [], nothing, {}, {})
+
+    @property
+    def unreached(self) -> int | None:
+        """A later epoch of which there are records."""
+        return self._journal.unreached
 
     def write(self, records: Sequence[Any], then: Then) -> None:
         """Make records durable and call `then`: at once, if there is nothing to wait for.
@@ -155,21 +176,29 @@ class Disk:
 
     def _encoded(self, record: Any) -> Write:
         self._journal.persist((record,))
-        return self._written._replace(record=record)
+        return self._written._replace(record=record, epoch=self._epoch)
 
     def drop(self, frontier: Vector) -> None:
         """Drop the records up to here, after all that was written before."""
         self._journal.drop(frontier)
+        self._add(self._written)
+
+    def retire(self) -> None:
+        """Drop the log of all earlier epochs, slice by slice, after all that was written before."""
+        more = True
+        while more:
+            self._written = _NOTHING
+            more = self._journal.retire()
+            if self._written is not _NOTHING:
+                self._add(self._written)
+
+    def _add(self, write: Write) -> None:
+        """Write something else than records, after all that was written before."""
         if self.busy:
-            self._waiting.append(self._written)
+            self._waiting.append(write)
         else:
             self._step()
-            self._keep(self._written)
-
-    def remember(self, row: Row, incarnation: int) -> None:
-        """Keep the incarnation of a replica, at once."""
-        self._journal.remember(row, incarnation)
-        self._keep(self._written)
+            self._keep(write)
 
     # -- the journal's log -----------------------------------------------------------------------------------
 
@@ -289,7 +318,7 @@ class Disk:
             if not self._syncing:
                 self._sync_later()
         if write.record is not None:
-            self._on_durable(write.record)
+            self._on_durable(write.record, write.epoch)
 
     def _sync_later(self) -> None:
         self._syncing = True

@@ -6,7 +6,7 @@ by its incarnation, and refuse one that comes back without its disk (decision 00
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from epaxos.protocol.ids import Row
@@ -23,11 +23,13 @@ class Stamp(NamedTuple):
     incarnation  of its sender
     addressee    the incarnation of the receiver that the sender knows
     hears        whether the sender hears the receiver
+    epoch        that of the message
     """
 
     incarnation: int
     addressee: int | None
     hears: bool
+    epoch: int = 0
 
 
 class Refusal(NamedTuple):
@@ -76,7 +78,7 @@ class Links:
         """Whether to heed a message; a sender that nobody listens to is told so."""
         known = self._incarnations.setdefault(sender, stamp.incarnation)
         if known != stamp.incarnation:
-            self._network.send(self._row, sender, Refusal(stamp.incarnation), self._stamp(sender))
+            self._network.send(self._row, sender, Refusal(stamp.incarnation), self._stamp(sender, 0))
             return False
         if stamp.addressee not in (None, self._incarnation):
             self._observer.noted("message to an earlier incarnation dropped")
@@ -86,24 +88,25 @@ class Links:
         self._set_online(sender, online=stamp.hears)
         return True
 
-    def send(self, receiver: Row, message: Any) -> None:
-        """Send a message to a peer; one that is offline gets only beacons."""
+    def send(self, receiver: Row, message: Any, epoch: int) -> None:
+        """Send a message of an epoch to a peer; one that is offline gets only beacons."""
         if receiver in self.online:
-            self._network.send(self._row, receiver, message, self._stamp(receiver))
+            self._network.send(self._row, receiver, message, self._stamp(receiver, epoch))
         else:
             self._observer.lost(self._row, receiver, message)
             self._observer.noted("message to an offline peer dropped")
 
-    def send_beacon(self, peer: Row, beacon: Any, round_trip: float) -> None:
-        """Send a beacon, after a look at how long the peer has been silent."""
+    def send_beacons(self, peer: Row, beacons: Sequence[tuple[int, Any]], round_trip: float) -> None:
+        """Send beacons of epochs, after a look at how long the peer has been silent."""
         silent = self._schedule.now - self._heard[peer] > silence(self._patience, round_trip)
         if peer in self._hears and silent:
             self._hears.remove(peer)
             self._set_online(peer, online=False)
-        self._network.send(self._row, peer, beacon, self._stamp(peer))
+        for epoch, beacon in beacons:
+            self._network.send(self._row, peer, beacon, self._stamp(peer, epoch))
 
-    def _stamp(self, peer: Row) -> Stamp:
-        return Stamp(self._incarnation, self._incarnations.get(peer), peer in self._hears)
+    def _stamp(self, peer: Row, epoch: int) -> Stamp:
+        return Stamp(self._incarnation, self._incarnations.get(peer), peer in self._hears, epoch)
 
     def _set_online(self, peer: Row, *, online: bool) -> None:
         if online == (peer in self.online):

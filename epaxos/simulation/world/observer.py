@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epaxos.protocol.contract import Component, Effects, Event
+from epaxos.protocol.contract import Component, Effects, Event, Over
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.call import Call
 from epaxos.statemachine.results import BatchResult
 
@@ -16,7 +17,22 @@ class Observer:
     """Sees everything; each method does nothing unless a subclass has a use for it.
 
     Times are read from the schedule by those who want them. Records and messages may be kept, but not changed.
+    Instances are of an epoch: what is told of one goes to `of_epoch`, and all else to the observer itself.
     """
+
+    def of_epoch(self, epoch: int) -> Observer:
+        """What is told of the instances, records and messages of an epoch; by default this, of all epochs."""
+        del epoch
+        return self
+
+    def ended(self, row: Row, over: Over, digest: str) -> None:
+        """The epoch has ended at a replica, whose state machine has this digest then."""
+
+    def sealed(self, row: Row, effects: Effects[Any]) -> None:
+        """The core of an epoch that is over at a replica has taken an event."""
+
+    def entered(self, row: Row, configuration: Configuration) -> None:
+        """A replica has come to another epoch: the one before has ended, or a peer's checkpoint is of that."""
 
     def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
         """A core has taken an event; `effects.records` holds copies."""
@@ -67,14 +83,24 @@ class Observers(Observer):
     """Several observers as one. Those who do not override a method are not called for it."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        self._of_epoch: dict[int, Observers] = {}
         for name in vars(Observer):
-            if not name.startswith("_"):
+            if not name.startswith("_") and name != "of_epoch":
                 wanting = [
                     getattr(observer, name)
                     for observer in observers
                     if getattr(type(observer), name) is not getattr(Observer, name)
                 ]
                 setattr(self, name, _all(wanting))
+
+    def of_epoch(self, epoch: int) -> Observers:
+        """See `Observer`."""
+        found = self._of_epoch.get(epoch)
+        if found is None:
+            found = Observers([observer.of_epoch(epoch) for observer in self._observers])
+            self._of_epoch[epoch] = found
+        return found
 
 
 def _all(methods: Sequence[Any]) -> Any:

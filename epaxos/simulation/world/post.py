@@ -13,7 +13,7 @@ from epaxos.simulation.world.observer import Observer
 
 
 class Post:
-    """Sends for replica `row`, in one life of it, over `links`.
+    """Sends the messages of an epoch for replica `row`, in one life of it, over `links`.
 
     delay  how long a deferrable message waits for company
     step   is called before each message leaves, with it, and may end the replica there
@@ -22,6 +22,7 @@ class Post:
 
     def __init__(
         self,
+        epoch: int,
         row: Row,
         peers: Sequence[Row],
         links: Links,
@@ -30,6 +31,7 @@ class Post:
         step: Callable[[object], None],
         later: Callable[[float, Then], None],
     ) -> None:
+        self._epoch = epoch
         self._row = row
         self._links = links
         self._observer = observer
@@ -54,7 +56,7 @@ class Post:
                     own.append(message)
                 else:
                     self._let_ride(receiver)
-                    self._links.send(receiver, message)
+                    self._links.send(receiver, message, self._epoch)
         return own
 
     def send_with_others(self, messages: Sequence[tuple[Sequence[Row], Any]]) -> None:
@@ -69,6 +71,11 @@ class Post:
                 if not self._delay:
                     self._let_ride(receiver)
 
+    def let_all_ride(self) -> None:
+        """Send all that waits."""
+        for receiver in self._riding:
+            self._let_ride(receiver)
+
     def _let_ride(self, receiver: Row) -> None:
         """Send what waited."""
         riding = self._riding[receiver]
@@ -76,4 +83,4 @@ class Post:
             self._riding[receiver] = []
             for message in riding:
                 self._step(message)
-                self._links.send(receiver, message)
+                self._links.send(receiver, message, self._epoch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,7 +20,8 @@ from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.loading import load
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
-from epaxos.errors import WriteFailed
+from epaxos.errors import InvariantError, WriteFailed
+from epaxos.protocol.command import Command
 from epaxos.protocol.contract import (
     Adopt,
     Component,
@@ -28,18 +29,23 @@ from epaxos.protocol.contract import (
     Durable,
     Effects,
     Event,
+    Lead,
+    Over,
     PeerStatus,
     Propose,
     Receive,
     Retire,
     Tick,
 )
-from epaxos.protocol.ids import Row
-from epaxos.protocol.log import NOP
-from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+from epaxos.protocol.eras import Eras
+from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.membership import Configuration
+from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
+from epaxos.simulation.world.era import Era
 from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor
 from epaxos.simulation.world.links import Links, Refusal, Stamp
 from epaxos.simulation.world.network import Network
@@ -51,6 +57,7 @@ from epaxos.statemachine.batch import (
     Limits,
     Payload,
     decode_payload,
+    make_barrier,
     make_collection,
     make_expirations,
 )
@@ -72,6 +79,9 @@ _LATER = 1e-7
 """Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
 
 
+_AHEAD = 50
+"""Messages of the next epoch that are kept, in half of the runs."""
+
 _MOST_ROUNDS = 100_000
 """What no replica needs at one moment of virtual time."""
 
@@ -81,10 +91,14 @@ class Crashed(Exception):
 
 
 class Transferred(NamedTuple):
-    """A message of a peer that is about a checkpoint."""
+    """A message of a peer that lags, or to this replica because it does."""
 
     sender: Row
-    message: TransferMessage
+    message: TransferMessage | EpochOver
+
+
+_Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred]"
+"""What waits, and for the core of which epoch."""
 
 
 class World(NamedTuple):
@@ -121,11 +135,11 @@ class Replica:
         self._blocking = options.disk == "blocking"
         self._round_size = options.round
         self._calm = False
+        self._keeps_ahead = options.seed % 2 == 0
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
         self.disk = self._make_disk()
-        for known in range(options.replicas):
-            self.disk.remember(known, known)
+        self.disk.incarnations = {known: known for known in range(options.replicas)}
 
     def _make_disk(self) -> Disk:
         return Disk(
@@ -133,9 +147,17 @@ class Replica:
             self._schedule,
             self._random,
             self._step,
-            lambda record: self._observer.durable(self.row, record),
+            self._on_durable,
             self._guard_unless_paused,
         )
+
+    def _on_durable(self, record: Any, epoch: int) -> None:
+        self._observer.of_epoch(epoch).durable(self.row, record)
+
+    @property
+    def behind(self) -> bool:
+        """Whether commands of the epoch before wait to be proposed in this one."""
+        return bool(self._left)
 
     @property
     def generation(self) -> int:
@@ -150,41 +172,63 @@ class Replica:
         self.alive = True
         self.fuse = None
         self.paused = self.failed = self.retired = self._asleep = False
-        self._begin_memory()
-        if acquainted:
-            self._links.acquaint()
-        else:
-            self._inbox += [PeerStatus(peer, online=False) for peer in self.peers]
-        if self._resumes:
-            self._guard(self._resume)
+        self._begin_life(acquainted=acquainted)
+        self._eras = Eras(self._run_in(self._begin_memory()), self.peers, self._links.online)
+        if not acquainted:
+            self._inbox += [(self.epoch, PeerStatus(peer, online=False)) for peer in self.peers]
+        if self.starts > 1 and self.incarnation == self.row:
+            self._guard(partial(self._resume, self._eras.running))
         self._schedule.after(self._options.beacon * self._random.random(), self._on_beacon, self.starts)
         self._poke()
 
-    def _begin_memory(self) -> None:
-        """Everything that a crash takes away."""
+    def _begin_life(self, *, acquainted: bool) -> None:
+        """What a crash takes away, but for what is made from the disk."""
         options = self._options
-        seed = self._options.seed
-        skew = self._options.skew * (2 * self._random.random() - 1)
+        skew = options.skew * (2 * self._random.random() - 1)
         self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
-        generator = stream(seed, f"core {self.row} {self.starts}")
-        checkpoint = self._make_fetched()
+        self.frontdoor = Frontdoor(options)
+        self._wants_refresh = self._lost = False
+        self._set_over(over=False)
+        self._inbox: deque[_Incoming] = deque()
+        self._left: deque[Command] = deque()
+        self._ahead: deque[_Incoming] = deque(maxlen=_AHEAD)
+        self._held: list[Then] = []
+        self._round_due = False
+        self._alarm = math.inf
+        self._links = Links(
+            options,
+            self.row,
+            self.incarnation,
+            self.disk.incarnations.copy(),
+            self._schedule,
+            self._world.network,
+            self._observer,
+            self._on_peer,
+        )
+        if acquainted:
+            self._links.acquaint()
+
+    def _begin_memory(self) -> Era:
+        """All that is made from what is durable: at a start, or with a peer's checkpoint of a later epoch."""
+        options, seed = self._options, self._options.seed
+        checkpoint = Fetched(options.configuration, decode_payload)
         checkpoint.take(sorted(self.disk.state.items()))
-        loaded = self.disk.load()
-        self._resumes = self.starts > 1 and self.incarnation == self.row
+        budget = Budget(options.kept, 3 * options.kept)
+        self.machine = StateMachine(LIMITS, self._sleep, budget)
+        configuration = checkpoint.configuration
+        loaded = self.disk.load(configuration)
         above = [entry.id for entry in checkpoint.entries]
-        records = {record.id: copy_record(record) for record in loaded.records}
-        self._observer.started(self.row, records, checkpoint.executed, above)
+        observer = self._observer.of_epoch(configuration.epoch)
+        observer.started(self.row, _copies(loaded.records), checkpoint.executed, above)
         durable = Durable(
             loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors
         )
-        self.core = self._world.make_core(self._world.settings(self.row), generator, durable)
-        budget = Budget(self._options.kept, 3 * self._options.kept)
-        self.machine = StateMachine(LIMITS, self._sleep, budget)
-        load(checkpoint, self.core, self.machine)
+        era = self._make_era(configuration, durable)
+        load(checkpoint, era.core, self.machine)
         writer = CheckpointWriter(
-            self.core,
+            era.core,
             self.machine,
-            options.configuration,
+            configuration,
             self.disk.stage,
             self.disk.snapshot,
             options.slice,
@@ -192,20 +236,13 @@ class Replica:
         )
         writer.loaded(checkpoint)
         origins = stream(seed, f"source {self.row} {self.starts}")
-        source = Source(
-            options.lease,
-            self.disk.snapshot,
-            lambda: origins.randrange(2**62),
-            options.chunk,
-        )
+        source = Source(options.lease, self.disk.snapshot, lambda: origins.randrange(2**62), options.chunk)
         times = KeeperSettings(
             options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging, 1
         )
         self._keeper = Keeper(
-            self.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
+            era.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
         )
-        self.frontdoor = Frontdoor(self._options)
-        self._lost = False
         self._collector = Collector(
             CollectorSettings(
                 options.collect,
@@ -220,38 +257,92 @@ class Replica:
             Patience(self.row, options.replicas, options.patience), self.machine.get
         )
         self._note_timed()
-        self._inbox: deque[Event[Any] | Transferred] = deque()
-        self._held: list[Then] = []
-        self._round_due = False
-        self._alarm = math.inf
-        self._links = Links(
-            options,
-            self.row,
-            self.incarnation,
-            loaded.incarnations,
-            self._schedule,
-            self._world.network,
-            self._observer,
-            self._on_peer,
-        )
-        self._post = Post(
+        return era
+
+    def _make_era(self, configuration: Configuration, durable: Durable) -> Era:
+        epoch = configuration.epoch
+        purpose = f"core {self.row} {self.starts}" + (f" {epoch}" if epoch else "")
+        observer = self._observer.of_epoch(epoch)
+        post = Post(
+            epoch,
             self.row,
             self.peers,
             self._links,
-            self._observer,
-            options.commit_delay,
+            observer,
+            self._options.commit_delay,
             self._step,
             self._later,
         )
+        generator = stream(self._options.seed, purpose)
+        core = self._world.make_core(self._world.settings(self.row), generator, durable)
+        return Era(epoch, configuration, core, post, observer)
 
     def _make_fetched(self) -> Fetched:
-        return Fetched(self._options.configuration, decode_payload)
+        return Fetched(self._eras.running.configuration, decode_payload)
 
-    def _resume(self) -> None:
-        effects = self.core.resume(self.clock.now)
+    def _take_up_what_waited(self) -> None:
+        """Tell the core of another epoch what was said before it was there."""
+        if self.retired:
+            self._inbox.append((self.epoch, Retire()))
+        self._inbox.extend(self._ahead)
+        self._ahead.clear()
+
+    def _run_in(self, era: Era) -> Era:
+        """Go on in an era, whose core and epoch are those of this replica from now on."""
+        self.core, self.epoch = era.core, era.epoch
+        return era
+
+    def _set_over(self, *, over: bool) -> None:
+        """The running epoch has come to its end, and the next one has not begun; or not."""
+        self._is_over = over
+        self._may_collect = not (self._calm or over)
+
+    def _resume(self, era: Era) -> None:
+        """Go on with what is durable of an epoch: it may lead to the end of that once more."""
+        effects = era.core.resume(self.clock.now)
         self._take_copies(effects)
-        self._observer.handled(self.row, Tick(), effects)
-        self._perform(effects)
+        era.observer.handled(self.row, Tick(), effects)
+        self._set_over(over=effects.over is not None)
+        if not self._is_over and self.disk.unreached is not None:
+            raise InvariantError(
+                f"replica {self.row} has promises of epoch {self.disk.unreached}, and comes to {era.epoch} alone"
+            )
+        self._perform(era, effects)
+
+    def _turn(self, over: Over) -> None:
+        """The running epoch has ended here, and all that led to that is durable: the next one begins (6.4)."""
+        ended = self._eras.running
+        assert isinstance(over.barrier.value, Payload)
+        said = over.barrier.value.follows
+        assert said is not None
+        configuration = ended.configuration.followed_by(said)
+        ended.post.let_all_ride()
+        ended.observer.ended(self.row, over, self.machine.digest_source().hexdigest())
+        self._observer.entered(self.row, configuration)
+        loaded = self.disk.turn(configuration)
+        nothing = (-1,) * len(over.cut)
+        era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
+        era.observer.started(self.row, _copies(loaded.records), nothing, ())
+        led = ended.core.status().leader == self.row and not self.retired
+        self._tell([*self._eras.next(self._run_in(era), over.cut), *([Lead()] if led else [])])
+        self._take_up_what_waited()
+        self._keeper.turn(configuration, era.core, self.clock.now)
+        self._left.extendleft(reversed(over.left))
+        self._resume(era)
+        self._send_beacons()
+
+    def _begin_anew(self) -> None:
+        """A peer's checkpoint of a later epoch is durable, and nothing else means anything any more (6.7)."""
+        self._left.extendleft(reversed(self.core.left()))
+        self.count()
+        self._eras.running.post.let_all_ride()
+        era = self._begin_memory()
+        self._observer.noted("epoch from a peer's checkpoint")
+        self._observer.entered(self.row, era.configuration)
+        self._tell(self._eras.replace(self._run_in(era)))
+        self._take_up_what_waited()
+        self._resume(era)
+        self._send_beacons()
 
     def crash(self) -> None:
         """Stop at once."""
@@ -276,7 +367,7 @@ class Replica:
         self._observer.forgot(self.row)
         self.incarnation = incarnation
         self.disk = self._make_disk()
-        self.disk.remember(self.row, incarnation)
+        self.disk.incarnations[self.row] = incarnation
         self.start()
 
     def _stop_promising(self) -> None:
@@ -287,15 +378,16 @@ class Replica:
         self.disk.crash()
 
     def count(self) -> None:
-        """Add to `coverage` what the core and the state machine have counted since the start."""
-        self.coverage.update(self.core.coverage)
+        """Add to `coverage` what the cores and the state machine have counted since the start."""
+        for era in self._eras.all:
+            self.coverage.update(era.core.coverage)
         self.coverage["duplicate command executed once"] += self.machine.duplicates
 
     def retire(self) -> None:
         """It is told to stop, and takes its time."""
         self.retired = True
         self.frontdoor.send_away(self.row)
-        self._inbox.append(Retire())
+        self._inbox.append((self.epoch, Retire()))
         self._poke()
 
     def pause(self) -> None:
@@ -336,6 +428,7 @@ class Replica:
         """No fault of this machine from now on."""
         self.fuse = None
         self._calm = True
+        self._may_collect = False
         self._cpu = min(self._cpu, self._options.calm_delay)
         self._round_size = LARGEST_ROUND
         self.disk.calm()
@@ -391,15 +484,22 @@ class Replica:
             return
         if not self._links.admit(sender, stamp):
             return
-        if isinstance(message, FetchRows | CheckpointRows):
-            self._inbox.append(Transferred(sender, message))
+        for event in self._eras.on_heard(sender, stamp.epoch):
+            self._inbox.append((self.epoch, event))
+        if isinstance(message, FetchRows | CheckpointRows | EpochOver):
+            self._inbox.append((stamp.epoch, Transferred(sender, message)))
         else:
-            self._inbox.append(Receive(sender, message))
+            self._inbox.append((stamp.epoch, Receive(sender, message)))
         self._poke()
 
     def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
-        self._post.forget(peer)
-        self._inbox.append(PeerStatus(peer, online))
+        for era in self._eras.all:
+            era.post.forget(peer)
+        self._tell(self._eras.on_link(peer, online=online))
+
+    def _tell(self, events: Iterable[Event[Any]]) -> None:
+        """Put events for the running core into the inbox."""
+        self._inbox.extend((self.epoch, event) for event in events)
 
     def request(self, batch: Batch, answer: Answer) -> None:
         """Take a frame of a client, which `answer` answers."""
@@ -417,10 +517,14 @@ class Replica:
         self._schedule.after(self._options.beacon, self._on_beacon, start)
         if self.paused or self._asleep or self.failed:
             return
+        self._send_beacons()
+        self._poke()
+
+    def _send_beacons(self) -> None:
         beacon = self.core.beacon(self.clock.now)
         for peer in self.peers:
-            self._links.send_beacon(peer, beacon, self.core.round_trip(peer))
-        self._poke()
+            beacons = [(self.epoch, beacon), *self._eras.for_laggard(peer, self.clock.now)]
+            self._links.send_beacons(peer, beacons, self.core.round_trip(peer))
 
     # -- rounds --------------------------------------------------------------------------------------------
 
@@ -464,19 +568,33 @@ class Replica:
         if self._inbox or self._may_propose():
             return True
         now = self.clock.now
-        if self.core.deadline <= now or (not self._calm and self._collector.deadline <= now):
+        if self.core.deadline <= now or (self._may_collect and self._collector.deadline <= now):
             return True
-        if self._may_expire() and self._expirations.deadline <= now:
+        if self._expirations.deadline <= now and self._may_expire():
             return True
         return not busy and self._keeper.deadline <= now
 
     def _may_propose(self) -> bool:
-        return self.frontdoor.to_propose and self.core.in_flight < self._options.max_instances
+        """Whether something waits to be proposed; what an epoch has left behind goes first, whatever is in flight."""
+        if self._left or self._wants_refresh:
+            return not self._is_over
+        return (
+            self.frontdoor.to_propose
+            and not self._is_over
+            and self.core.in_flight < self._options.max_instances
+        )
+
+    def _next_proposal(self, era: Era) -> Effects[Any]:
+        if self._left:
+            return self._handle(era, Propose(self._left.popleft()))
+        if self._wants_refresh:
+            return self._propose_refresh(era)
+        return self._handle(era, Propose(self.frontdoor.take_payload()))
 
     def _collects(self, now: float) -> bool:
-        """Whether it is time for a collection; once the faults are over there is none, so that a run can end."""
+        """Whether it is time for a collection."""
         return (
-            not self._calm
+            self._may_collect
             and self._collector.is_due(self.machine.generation, now)
             and self._collector.may_propose(self.core.status(), self.machine.sessions, self._links.online)
         )
@@ -485,7 +603,9 @@ class Replica:
         self._expirations.note(self.machine.take_timed(), self.clock.now)
 
     def _may_expire(self) -> bool:
-        return not self.retired and self.core.in_flight < self._options.max_instances
+        if self.retired or self._is_over or self.core.quiet:
+            return False
+        return self.core.in_flight < self._options.max_instances
 
     @property
     def overdue(self) -> bool:
@@ -494,28 +614,29 @@ class Replica:
 
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
-        inbox = self._inbox
-        effects = self._take_event(inbox.popleft()) if inbox else Effects()
+        inbox, era = self._inbox, self._eras.running
+        effects = self._take_event(*inbox.popleft()) if inbox else Effects()
         for _ in range(min(len(inbox), self._round_size - 1)):
-            effects.extend(self._take_event(inbox.popleft()))
+            effects.extend(self._take_event(*inbox.popleft()))
         while self._may_propose():
-            effects.extend(self._handle(Propose(self.frontdoor.take_payload())))
+            effects.extend(self._next_proposal(era))
         now = self.clock.now
         if self._collects(now):
             self._observer.noted("collection proposed")
             self._collector.proposed()
             payload = make_collection(self.machine.generation, self.core.status().executed)
-            effects.extend(self._handle(Propose(payload)))
-        if self._may_expire() and self._expirations.deadline <= now:
+            effects.extend(self._handle(era, Propose(payload)))
+        if self._expirations.deadline <= now and self._may_expire():
             ended = self._expirations.take(now, LARGEST_ROUND, LARGEST_ROUND)
             if ended:
                 self._observer.noted("end of a value proposed")
-                effects.extend(self._handle(Propose(make_expirations(ended, self.frontdoor.bounds))))
+                payload = make_expirations(ended, self.frontdoor.bounds)
+                effects.extend(self._handle(era, Propose(payload)))
         if self.core.deadline <= now:
-            effects.extend(self._handle(Tick()))
+            effects.extend(self._handle(era, Tick()))
         if self._lost != self.core.lost:
             self._note_lost()
-        self._perform(effects)
+        self._perform(era, effects)
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
@@ -527,26 +648,79 @@ class Replica:
             self._observer.noted("clients sent away from where nobody leads")
             self.frontdoor.send_away(self.row)
 
-    def _take_event(self, event: Event[Any] | Transferred) -> Effects[Any]:
+    def _take_event(self, epoch: int, event: Event[Any] | Transferred) -> Effects[Any]:
+        """What the running core asks for; what an ended one does is done at once."""
         if isinstance(event, Transferred):
-            self._do(self._keeper.receive(event.sender, event.message, self.clock.now))
+            return self._take_transferred(*event)
+        if epoch == self.epoch:
+            return self._handle(self._eras.running, event)
+        era = self._eras.of(epoch)
+        if era is None and epoch == self.epoch + 1 and self._keeps_ahead:
+            self._observer.noted("message of the next epoch kept")
+            self._ahead.append((epoch, event))
+        elif era is None:
+            self._observer.noted("message of another epoch dropped")
+        else:
+            effects = self._handle(era, event)
+            era.observer.sealed(self.row, effects)
+            self._perform(era, effects)
+        return Effects()
+
+    def _take_transferred(self, sender: Row, message: TransferMessage | EpochOver) -> Effects[Any]:
+        effects: Effects[Any] = Effects()
+        if isinstance(message, EpochOver):
+            events = self._eras.on_over(sender, message)
+            if events:
+                self._keeper.wanted([sender], self.clock.now)
+            for event in events:
+                effects.extend(self._handle(self._eras.running, event))
+        else:
+            self._do(self._keeper.receive(sender, message, self.clock.now))
+        return effects
+
+    def _propose_refresh(self, era: Era) -> Effects[Any]:
+        """The barrier before another epoch with the same members, unless one is under way (protocol 6.5)."""
+        self._wants_refresh = False
+        status = self.core.status()
+        if status.changing:
+            self._observer.noted("refresh refused")
             return Effects()
-        return self._handle(event)
+        self._observer.noted("refresh proposed")
+        follows = era.configuration.next(self._random.randrange(1, 2**62))
+        return self._handle(era, Propose(make_barrier(self.machine.generation, status.executed, follows)))
+
+    def refresh(self) -> None:
+        """Somebody asks for another epoch."""
+        if self.alive and not self.failed:
+            self._wants_refresh = True
+            self._poke()
 
     def _keep(self) -> None:
         """Go on with a checkpoint, or with fetching one."""
         self._do(self._keeper.poll(self.clock.now))
 
     def _do(self, todo: Todo) -> None:
+        era = self._eras.running
         for event in todo.events:
             if isinstance(event, Adopt):
-                self._observer.adopted(self.row, event.executed, [entry.id for entry in event.entries])
-            self._perform(self._handle(event))
+                era.observer.adopted(self.row, event.executed, [entry.id for entry in event.entries])
+            self._perform(era, self._handle(era, event))
         for receiver, message in todo.messages:
             self._step(message)
-            self._links.send(receiver, message)
+            self._links.send(receiver, message, self.epoch)
         if todo.commit:
             self.disk.commit(self._on_committed)
+        if todo.replaced:
+            self._begin_anew()
+        if self._eras.ended:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of eras that nobody needs any more, and of their logs."""
+        for era in self._eras.forget_below(self._keeper.oldest):
+            self.coverage.update(era.core.coverage)
+        if not self._eras.ended:
+            self.disk.retire()
 
     def _on_committed(self) -> None:
         self._observer.noted("checkpoint")
@@ -554,11 +728,13 @@ class Replica:
             self._observer.noted("blocks of a checkpoint sifted")
         self._do(self._keeper.committed())
 
-    def _handle(self, event: Event[Any]) -> Effects[Any]:
-        effects = self.core.on_event(event, self.clock.now)
+    def _handle(self, era: Era, event: Event[Any]) -> Effects[Any]:
+        effects = era.core.on_event(event, self.clock.now)
         self._keeper.wanted(effects.fetch, self.clock.now)
         self._take_copies(effects)
-        self._observer.handled(self.row, event, effects)
+        era.observer.handled(self.row, event, effects)
+        if effects.over is not None:
+            self._set_over(over=True)
         return effects
 
     @staticmethod
@@ -571,10 +747,10 @@ class Replica:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         self._note_timed()
         core, keeper, now = self.core.deadline, self._keeper.deadline, self.clock.now
-        if not self._calm:
+        if self._may_collect:
             core = min(core, self._collector.deadline)
-        if self._may_expire():
-            core = min(core, self._expirations.deadline)
+        if self._expirations.deadline < core and self._may_expire():
+            core = self._expirations.deadline
         deadline = min(core, keeper)
         if deadline <= now:  # one of the two waits; the other's time comes all the same
             deadline = max(core, keeper)
@@ -592,25 +768,28 @@ class Replica:
 
     # -- effects -------------------------------------------------------------------------------------------
 
-    def _perform(self, effects: Effects[Any]) -> None:
+    def _perform(self, era: Era, effects: Effects[Any]) -> None:
         if self._options.early:
-            self._post.send([*effects.messages, *effects.early])
+            era.post.send([*effects.messages, *effects.early])
             effects.messages, effects.early = [], []
-        self.disk.write(effects.records, partial(self._after_records, effects))
-        if effects.truncate is not None:
+        self.disk.write(effects.records, partial(self._after_records, era, effects))
+        if effects.truncate is not None and era is self._eras.running:  # else all of its log goes at once
             self.disk.drop(effects.truncate)
 
-    def _after_records(self, effects: Effects[Any]) -> None:
+    def _after_records(self, era: Era, effects: Effects[Any]) -> None:
         """Do what had to wait for the records."""
-        own = self._post.send([*effects.messages, *effects.early, *effects.promises])
-        self._post.send_with_others(effects.deferrable)
+        own = era.post.send([*effects.messages, *effects.early, *effects.promises])
+        era.post.send_with_others(effects.deferrable)
         for component in effects.executions:
             self._step()
-            self._execute(component)
+            self._execute(era, component)
         self._keeper.executed(effects.executions, self.clock.now)
-        self._inbox.extendleft(Receive(self.row, message) for message in reversed(own))
+        if own:
+            self._inbox.extendleft((era.epoch, Receive(self.row, message)) for message in reversed(own))
+        if effects.over is not None:
+            self._turn(effects.over)
 
-    def _execute(self, component: Component) -> None:
+    def _execute(self, era: Era, component: Component) -> None:
         results: list[list[BatchResult]] = []
         for decided in component:
             if decided.value is NOP:
@@ -622,13 +801,17 @@ class Replica:
                     not self.row
                 ):  # as all of the service do; one is enough to see that bytes made anew will do
                     decided.value.let_go()
-        self._observer.executed(self.row, component, results)
+        era.observer.executed(self.row, component, results)
         for batches in results:
             for result in batches:
                 answer = self.frontdoor.take_answer(result)
                 if answer is not None:
                     self._step()
                     answer(result, self.row)
+
+
+def _copies(records: Iterable[Instance]) -> dict[InstanceId, Instance]:
+    return {record.id: copy_record(record) for record in records}
 
 
 def _nothing() -> None:

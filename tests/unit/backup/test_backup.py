@@ -28,7 +28,7 @@ from directories import (
 from epaxos.actors.assembly import make_parts
 from epaxos.backup.file import BackupFile, Header, write_backup
 from epaxos.backup.restoring import restore
-from epaxos.backup.saving import save
+from epaxos.backup.saving import Moment, save
 from epaxos.checkpoint.rows import SESSION, VALUE
 from epaxos.cli.main import main
 from epaxos.config import Config
@@ -71,7 +71,7 @@ def new(tmp_path: Path) -> Config:
 
 def backed_up(config: Config, path: Path, name: str = "alpha") -> Path:
     with Reading(config.storage.directory_of(name)) as reading:
-        save(reading, path, (-1,) * config.n, 0.0)
+        save(reading, path, None, 0.0)
     return path
 
 
@@ -147,7 +147,7 @@ def test_what_is_no_backup_of_this_version(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("epaxos.backup.file.FORMAT", 99)
     write_backup(tmp_path / "later", HEADER, [])
     monkeypatch.undo()
-    with pytest.raises(BackupError, match="is in format 99; this version reads format 5"):
+    with pytest.raises(BackupError, match="is in format 99; this version reads format 6"):
         BackupFile(tmp_path / "later")
 
 
@@ -166,9 +166,9 @@ def test_a_later_checkpoint_is_waited_for(old: Config, tmp_path: Path) -> None:
     later = Timer(0.2, write_checkpoint, (engine, (9, 9, 9), {b"one": b"later"}))
     with Reading(old.storage.directory_of("alpha")) as reading:
         with pytest.raises(BackupError, match=r"no checkpoint of alpha holds all .* --at-once takes"):
-            save(reading, tmp_path / "backup", (5, -1, 7), 0.1)
+            save(reading, tmp_path / "backup", Moment(0, (5, -1, 7)), 0.1)
         later.start()
-        header, written = save(reading, tmp_path / "backup", (5, -1, 7), 10.0)
+        header, written = save(reading, tmp_path / "backup", Moment(0, (5, -1, 7)), 10.0)
     later.join()
     engine.close()
     assert header.executed == (9, 9, 9)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
     BLOCK_BYTES,
+    META,
     VALUE,
     Meta,
     Row,
@@ -39,7 +40,10 @@ NONE = (-1,) * N
 
 
 def fetched(*rows: Row, n: int = N) -> Fetched:
+    """What is collected of rows; the first one is made if it is not among them."""
     found = Fetched(members(n), decode_access)
+    if not rows or rows[0][0] != META:
+        found.take(rows_of([meta_row(Meta(members(n), (-1,) * n))]))
     found.take(rows)
     return found
 
@@ -102,12 +106,30 @@ def test_blocks_are_bounded_in_items_and_weight(items: list[bytes], size: int) -
 def test_sessions_entries_and_the_frontier() -> None:
     entry = decided(PLACE, put(1, b"k"), 4, 4, -1, seq=7)
     session = [2**64 - 1, 3, [1, 5], [3, 4], [[4, b"\0", [b"x"]]], 2]
-    found = fetched(entry_row(entry), *rows_of([session_row(session)]))
-    assert (found.complete, found.executed) == (False, NONE)
+    meta = meta_row(Meta(members(), (4, -1, 2**40)))
+    found = fetched(*rows_of([meta]), entry_row(entry), *rows_of([session_row(session)]))
     assert found.sessions == [session]
     assert contents(found.entries) == contents([entry])
-    found.take(rows_of([meta_row(Meta(members(), (4, -1, 2**40)))]))
     assert (found.complete, found.executed) == (True, (4, -1, 2**40))
+    nothing = Fetched(members(), decode_access)
+    assert (nothing.complete, nothing.executed) == (False, NONE)
+
+
+@pytest.mark.parametrize("later", [0, 1, 5])
+def test_a_checkpoint_of_a_later_epoch_is_taken_and_one_of_an_earlier_one_is_not(later: int) -> None:
+    own = members()._replace(epoch=7)
+    meta, value = rows_of([meta_row(Meta(own._replace(epoch=7 + later), NONE))]), value_row({b"a": b"1"})
+    found = Fetched(own, decode_access)
+    found.take([*meta, value])
+    assert found.configuration.epoch == 7 + later
+    assert list(found.rows(9)) == [*meta, value]
+    with pytest.raises(StorageError, match="another configuration"):
+        Fetched(own._replace(epoch=8), decode_access).take(rows_of([meta_row(Meta(own, NONE))]))
+
+
+def test_nothing_may_come_before_what_is_known_of_the_whole() -> None:
+    with pytest.raises(StorageError, match="does not begin"):
+        Fetched(members(), decode_access).take([value_row({b"a": b"1"})])
 
 
 def test_entries_are_ordered_as_their_places_are() -> None:
@@ -136,7 +158,7 @@ def strange_proposal() -> Instance:
     return record
 
 
-@pytest.mark.parametrize("key", [b"x", b"\0key", b"M", b"\xff" * 1000])
+@pytest.mark.parametrize("key", [b"x", b"\0key", b"m", b"\xff" * 1000])
 def test_rows_of_unknown_kinds_are_refused(key: bytes) -> None:
     with pytest.raises(StorageError, match="row of an unknown kind: ") as refusal:
         fetched((key, b""))
@@ -187,13 +209,13 @@ def test_blocks_that_are_none_are_refused(block: object) -> None:
 )
 def test_a_frontier_of_another_cluster_is_refused(executed: object) -> None:
     with pytest.raises(StorageError, match="frontier"):
-        fetched((b"m", msgpack.packb([executed])))
+        fetched((META, msgpack.packb([executed])))
 
 
 @pytest.mark.parametrize("blob", [b"", b"\xc1", b"\xc0", b"\x92\x90\x90", b"\x91" * 1000 + b"\xc0"])
 def test_a_frontier_that_cannot_be_read_is_refused(blob: bytes) -> None:
     with pytest.raises(StorageError, match="frontier"):
-        fetched((b"m", blob))
+        fetched((META, blob))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +262,7 @@ def test_a_client_has_one_session() -> None:
 
 
 @given(
-    st.sampled_from([b"a", b"i", b"m", b"s", b"v", b"?", b""]), st.binary(max_size=9), st.binary(max_size=40)
+    st.sampled_from([b"a", b"i", b"M", b"s", b"v", b"?", b""]), st.binary(max_size=9), st.binary(max_size=40)
 )
 def test_random_rows_raise_storage_errors_only(kind: bytes, key: bytes, value: bytes) -> None:
     try:

@@ -44,6 +44,7 @@ class Writer:
     """A checkpoint takes as many slices as a test says."""
 
     def __init__(self) -> None:
+        self.epoch = 0
         self.executed: Vector = NONE
         self.begun: list[str] = []
         self.slices = 1
@@ -238,7 +239,7 @@ def test_catching_up_from_the_first_request_to_the_last_word() -> None:
     rig.fetch_all(5.0)
     assert stage_of(keeper) == "merging"
     assert rig.writer.begun == ["adopted"]
-    assert rig.source.pinned((10**6,) * N) == rig.far
+    assert rig.source.pinned((10**6,) * N, 0) == rig.far
     events = rig.adopt(5.0).events
     assert [type(event) for event in events] == [Adopt, Checkpointed]
     assert cast("Adopt", events[0]).executed == rig.far

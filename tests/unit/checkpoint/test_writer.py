@@ -65,7 +65,7 @@ class Merge:
         annulled = Instance(PLACE, NONE)
         annulled.phase, annulled.value = Phase.COMMITTED, NOP
         fetched = Fetched(MEMBERS, decode_access)
-        rows = [*index_rows([b"other"], [[0]] * self.core.width), meta_row(Meta(MEMBERS, NONE))]
+        rows = [meta_row(Meta(MEMBERS, NONE)), *index_rows([b"other"], [[0]] * self.core.width)]
         fetched.take([(key, value) for key, value in rows if value is not None])
         fetched.take([(entry_key(PLACE), encode_whole(annulled))])
         self._writer.adopt(fetched)
@@ -281,7 +281,7 @@ def test_what_cannot_be_done_over_is_not_given_up(failing: str, monkeypatch: pyt
     else:
         monkeypatch.setattr(lone.machine, "merge", fail)
         fetched = Fetched(MEMBERS, decode_access)
-        rows = [*index_rows([b"other"], [[0]] * lone.core.width), meta_row(Meta(MEMBERS, NONE))]
+        rows = [meta_row(Meta(MEMBERS, NONE)), *index_rows([b"other"], [[0]] * lone.core.width)]
         fetched.take([(key, value) for key, value in rows if value is not None])
         lone.core.on_event(hold_event(fetched), 0.0)
         lone.writer.adopt(fetched)

@@ -77,7 +77,7 @@ def test_the_whole(contents: Contents) -> None:
     assert told["undecided"] == {"count": 6, "lowest": ["B.1", "C.0", "C.1", "C.2", "C.3", "C.4"]}
     assert told["waiting"] == {"count": 1, "lowest": ["A.3"]}
     assert told["executed_above"] == {"count": 1, "lowest": ["C.5"]}
-    assert told["checkpoint"] == {"keys": 2, "deleted": 1, "sessions": 1}
+    assert told["checkpoint"] == {"epoch": 0, "keys": 2, "deleted": 1, "sessions": 1}
     assert told["sizes"]["log.db"] > 0
 
 

@@ -13,7 +13,7 @@ from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.state import VIEW
-from epaxos.storage.journal import Journal, Loaded
+from epaxos.storage.journal import RETIRED_AT_A_TIME, Journal, Loaded
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.storage.records import RecordWriter
 from harness.commands import decode_access, put
@@ -193,7 +193,7 @@ def dropped() -> MemoryEngine:
 
 @pytest.mark.parametrize(
     "other",
-    [members(5), members(protocol="multipaxos"), MEMBERS._replace(f=0, e=0), MEMBERS._replace(epoch=1)],
+    [members(5), members(protocol="multipaxos"), MEMBERS._replace(f=0, e=0)],
 )
 def test_promises_of_another_configuration_are_refused(other: Configuration) -> None:
     text = r"epoch 0 was begun by alpha, bravo, charlie \(f 1, e 1, protocol 'epaxos'\)"
@@ -216,7 +216,7 @@ def test_entries_of_an_epoch_without_its_configuration_are_refused() -> None:
     engine = dropped()
     later = RecordWriter(N, epoch=1).entries([Instance(InstanceId(0, 0), (-1,) * N)])
     engine.write_log(later)
-    with pytest.raises(StorageError, match=r"is of epoch 0 and has entries of \[0, 1\]"):
+    with pytest.raises(StorageError, match=r"does not say in which configuration"):
         journal_on(engine)
     engine = MemoryEngine()
     engine.write_log(later)
@@ -285,3 +285,47 @@ def test_what_is_written_is_what_stood_in_the_record_at_that_moment() -> None:
     record.phase = Phase.ACCEPTED
     [loaded] = journal_on(engine).load().records
     assert record_of(loaded) == before
+
+
+def decided(row: Row, slot: int) -> Instance:
+    record = Instance(InstanceId(row, slot), (-1,) * N)
+    record.orig = record.value = put(1, b"k")
+    record.phase = Phase.COMMITTED
+    return record
+
+
+def test_the_next_epoch_begins_with_its_first_record_and_counts_on() -> None:
+    engine, following = MemoryEngine(), MEMBERS.next(7)
+    journal = journal_on(engine)
+    journal.remember(1, 9)
+    journal.persist([decided(0, 5)])
+    kept = journal.kept
+    assert journal.begin(following) is None
+    assert journal_on(engine).load().then is None
+    journal.persist([decided(0, 0)])
+    again = Journal(engine, MEMBERS, decode_access)
+    loaded = again.load()
+    assert again.kept == kept
+    assert again.unreached
+    assert loaded.then is not None
+    assert [record.id.slot for record in loaded.then.records] == [0]
+    assert loaded.then.incarnations == {1: 9}
+    assert again.begin(following) == loaded.then
+    assert not again.unreached
+    assert again.kept == journal.kept > kept
+
+
+def test_an_epoch_that_is_over_is_dropped_in_slices_and_a_restart_may_come_between() -> None:
+    engine, third = MemoryEngine(), MEMBERS.next(1).next(2)
+    journal = journal_on(engine)
+    journal.persist([decided(0, slot) for slot in range(2 * RETIRED_AT_A_TIME)])
+    journal.begin(third)
+    assert journal.retire()
+    journal = journal_on(engine)
+    assert len(journal.load().records) == RETIRED_AT_A_TIME
+    journal.begin(third)
+    steps = 1
+    while journal.retire():
+        steps += 1
+    assert steps > 1
+    assert journal_on(engine).load() == Loaded(third, [], (-1,) * N, {}, {}, 2 * RETIRED_AT_A_TIME)

@@ -33,11 +33,12 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
 from epaxos.protocol.log import NOP, Phase, Proposal
-from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
-from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
+from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
+from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_barrier, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.pages import PeerMessage
 from harness.commands import Access, decode_access
+from harness.members import members
 from harness.sendings import LARGEST, ROWS, N, Sent, holder, sendings
 
 CODEC = Codec(N, decode_access)
@@ -95,6 +96,8 @@ def test_messages_survive_encoding(sent: Sent) -> None:
         (FetchRows(7, -1), [15, 7, -1]),
         (CheckpointRows(7, 300, b"\x92", 1), [16, 7, 300, b"\x92", 1]),
         (CheckpointRows(7, -1, b"", 0), [16, 7, -1, b"", 0]),
+        (EpochOver(3, DEPS), [20, 3, [9, 4, -1]]),
+        (EpochOver(3, None), [20, 3, None]),
     ],
     ids=lambda parameter: type(parameter).__name__,
 )
@@ -105,7 +108,7 @@ def test_what_stands_on_the_wire(message: PeerMessage, fields: list[object]) -> 
 
 
 def test_every_message_has_a_name() -> None:
-    kinds = (*Message.__args__, *TransferMessage.__args__)
+    kinds = (*Message.__args__, *TransferMessage.__args__, EpochOver)
     assert sorted(MESSAGE_NAMES.values()) == sorted(kind.__name__ for kind in kinds)
 
 
@@ -294,12 +297,48 @@ def test_what_is_no_envelope_at_all_is_refused(envelope: object) -> None:
     assert envelope_refusal(envelope) == "malformed"
 
 
-def test_an_envelope_of_another_epoch_is_not_looked_at_any_further() -> None:
-    """Its sender may have a row that there is not in this epoch."""
+def test_a_message_of_another_epoch_is_not_looked_at_any_further() -> None:
     later = Codec(N, decode_access, epoch=3)
-    assert envelope_refusal([9, *GOOD[1:-2], 3, 0]) == "epoch"
-    assert envelope_refusal(GOOD, later) == "epoch"
-    assert later.decode_envelope(msgpack.packb([*GOOD[:-2], 3, 0])).epoch == 3
+    assert later.decode_envelope(msgpack.packb([*GOOD[:-2], 7, 0])).epoch == 7
+    for message in (EpochOver(3, (1, 2, 3)), EpochOver(9, None), FetchRows(1, 0)):
+        assert later.decode_message(1, encode_message(message), 7) == message
+    with pytest.raises(FrameError) as refusal:
+        later.decode_message(1, msgpack.packb([5, "whatever that is there"]), 7)
+    assert refusal.value.kind == "epoch"
+
+
+@pytest.mark.parametrize("fields", [[0, [1, 2]], [0], [-1, None], [0, [1, 2, None]], [0, 7]])
+def test_what_does_not_say_that_an_epoch_is_over_is_refused(fields: list[object]) -> None:
+    with pytest.raises(FrameError):
+        CODEC.decode_message(1, msgpack.packb([20, *fields]), 7)
+
+
+@pytest.mark.parametrize("code", ["pre_accept", "accept", "commit", "validate", "recover_ok"])
+def test_a_barrier_that_leaves_a_hole_in_its_row_is_refused(code: str) -> None:
+    """It would end the epoch at a cut that has not executed, and stop whoever heeds it."""
+    barrier = make_barrier(0, (0, 0, 0), members().next(1))
+    place = InstanceId(1, 4)
+    for below, is_good in ((3, True), (2, False), (-1, False)):
+        deps = (7, below, 7)
+        messages: dict[str, PeerMessage] = {
+            "pre_accept": PreAccept(place, barrier, deps, 0),
+            "accept": Accept(place, 0, barrier, deps, 0),
+            "commit": Commit(place, barrier, deps, 0),
+            "validate": Validate(place, 4, barrier, deps, 0),
+            "recover_ok": RecoverOK(place, 4, 0, Phase.PREACCEPTED, barrier, deps, 0, None),
+        }
+        encoded = encode_message(messages[code])
+        if is_good:
+            assert SERVICE_CODEC.decode_message(1, encoded).__class__ is messages[code].__class__
+            continue
+        with pytest.raises(FrameError, match="barrier"):
+            SERVICE_CODEC.decode_message(1, encoded)
+
+
+def test_who_has_not_pre_accepted_a_barrier_tells_of_it_beside_no_dependencies() -> None:
+    barrier = make_barrier(0, (0, 0, 0), members().next(1))
+    answer = RecoverOK(InstanceId(1, 4), 4, 0, Phase.INITIAL, barrier, (-1, -1, -1), 0, None)
+    assert SERVICE_CODEC.decode_message(2, encode_message(answer)).__class__ is RecoverOK
 
 
 def envelope_refusal(envelope: object, codec: Codec = CODEC) -> str:

@@ -100,6 +100,6 @@ def test_what_has_another_shape_is_refused(fields: list[object]) -> None:
 
 def test_no_page_knows_a_message_of_the_other() -> None:
     shared = EPAXOS_PAGE.codes.keys() & MULTIPAXOS_PAGE.codes.keys()
-    assert {kind.__name__ for kind in shared} == {"FetchRows", "CheckpointRows"}
+    assert {kind.__name__ for kind in shared} == {"FetchRows", "CheckpointRows", "EpochOver"}
     with pytest.raises(FrameError, match="unknown type 32"):
         Codec(3, decode_access).decode_message(1, encode_message(Prepare(4, 9)))

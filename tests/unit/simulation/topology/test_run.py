@@ -168,7 +168,7 @@ def test_each_client_has_a_command_and_there_must_be_one_for_each() -> None:
 
 def test_a_run_that_gets_stuck_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TableNetwork, "send", lambda *_: None)
-    with pytest.raises(NoProgressError, match="30 commands wait:\n  replica 0: "):
+    with pytest.raises(NoProgressError, match="30 commands wait:\n  replica 0, epoch 0: "):
         run_topology(regions(3), Load(operations=30, clients=10))
 
 

@@ -1,0 +1,120 @@
+"""Epochs: each begins everywhere with one configuration and one state, and nobody takes part in two (protocol 6).
+
+Within an epoch the other checkers look, each with an instance of its own an epoch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from epaxos.protocol.contract import Effects, Event, Over
+from epaxos.protocol.epaxos.messages import Commit
+from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.log import Instance
+from epaxos.protocol.membership import Configuration
+from epaxos.protocol.multipaxos.messages import Chosen
+from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.world.observer import Observer
+
+_DECISIONS: Final = (Commit, Chosen)
+"""What may be told of an epoch that is over."""
+
+
+class Epochs(Observer):
+    """Compares the ends and beginnings of epochs in a cluster in which `needed` replicas decide."""
+
+    def __init__(self, configuration: Configuration, needed: int) -> None:
+        self._needed = needed
+        self._configurations = {configuration.epoch: configuration}
+        self._ends: dict[int, tuple[Over, str]] = {}
+        self._running: defaultdict[Row, int] = defaultdict(int)
+        self._reached: defaultdict[Row, int] = defaultdict(int)
+        self._forgetful: set[Row] = set()
+
+    def of_epoch(self, epoch: int) -> Observer:
+        """See `Observer`."""
+        return _LaterEpoch(self, epoch) if epoch else _Epoch(self, epoch)
+
+    def forgot(self, row: Row) -> None:
+        """See `Observer`. It begins with the first epoch, and nobody believes it."""
+        self._forgetful.add(row)
+
+    def entered(self, row: Row, configuration: Configuration) -> None:
+        """See `Observer`."""
+        epoch = configuration.epoch
+        known = self._configurations.setdefault(epoch, configuration)
+        if known != configuration:
+            raise ViolationError("configuration", f"replica {row} has {configuration}, others {known}")
+        self.runs(row, epoch)
+
+    def runs(self, row: Row, epoch: int) -> None:
+        """A replica goes on in an epoch, or begins in one by its checkpoint."""
+        self._running[row] = epoch
+        self._reached[row] = max(epoch, self._reached[row])
+
+    def end(self, row: Row, epoch: int, over: Over, digest: str) -> None:
+        """An epoch has ended at a replica, with a state of this digest."""
+        known, state = self._ends.setdefault(epoch, (over, digest))
+        if known.barrier != over.barrier or known.cut != over.cut:
+            text = f"replica {row} ends epoch {epoch} with {over}, others with {known}"
+            raise ViolationError("cut", text, (over.barrier.id, known.barrier.id))
+        if digest != state:
+            text = f"replica {row} ends epoch {epoch} at {over.cut} with another state than others"
+            raise ViolationError("state at the cut", text, (over.barrier.id,))
+
+    def check_sealed(self, row: Row, epoch: int, effects: Effects[Any]) -> None:
+        """The core of an epoch that is over has taken an event: it may say what is decided, and no more."""
+        promises = [message for _, message in effects.promises if not isinstance(message, _DECISIONS)]
+        if row not in self._forgetful and (
+            effects.records or promises or effects.early or effects.executions
+        ):
+            text = f"replica {row}, past epoch {epoch}, goes on in it: {promises or effects.records}"
+            raise ViolationError("one epoch at a time", text)
+
+    def check(self, row: Row, epoch: int, effects: Effects[Any]) -> None:
+        """A core of a later epoch than the first one has taken an event."""
+        if row in self._forgetful:
+            return
+        running = self._running[row]
+        if running < epoch and (effects.records or effects.promises or effects.early):
+            text = f"replica {row}, in epoch {running}, promises in epoch {epoch}: {effects.promises}"
+            raise ViolationError("one epoch at a time", text)
+        there = sum(reached >= epoch for reached in self._reached.values())
+        if effects.commits and there < self._needed:
+            place = effects.commits[0].id
+            text = f"{place} is decided in epoch {epoch}, which only {there} replicas have reached"
+            raise ViolationError("established", text, (place,))
+
+
+class _Epoch(Observer):
+    """What is seen of one epoch."""
+
+    def __init__(self, epochs: Epochs, epoch: int) -> None:
+        self._epochs = epochs
+        self._epoch = epoch
+
+    def started(
+        self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
+        """See `Observer`."""
+        del records, executed, above
+        self._epochs.runs(row, self._epoch)
+
+    def ended(self, row: Row, over: Over, digest: str) -> None:
+        """See `Observer`."""
+        self._epochs.end(row, self._epoch, over, digest)
+
+    def sealed(self, row: Row, effects: Effects[Any]) -> None:
+        """See `Observer`."""
+        self._epochs.check_sealed(row, self._epoch, effects)
+
+
+class _LaterEpoch(_Epoch):
+    """What is seen of one after the first."""
+
+    def handled(self, row: Row, event: Event[Any], effects: Effects[Any]) -> None:
+        """See `Observer`."""
+        del event
+        self._epochs.check(row, self._epoch, effects)
