@@ -6,9 +6,11 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from epaxos.actors.link import Mark
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings
 from epaxos.checkpoint.loading import load
@@ -19,8 +21,9 @@ from epaxos.config.keys import KEY_VALUE
 from epaxos.config.kinds import show
 from epaxos.errors import ConfigError, StorageError, WrongIdentity
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.contract import Core, Durable
+from epaxos.protocol.contract import Core, Durable, PeerStatus
 from epaxos.protocol.epaxos import state as epaxos
+from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
 from epaxos.protocol.membership import Configuration
@@ -32,8 +35,9 @@ from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.sessions import Budget
 from epaxos.storage.engine import Engine, Identity, open_engine
-from epaxos.storage.journal import Journal
+from epaxos.storage.journal import Journal, Loaded, rows_of
 from epaxos.storage.memory_engine import MemoryEngine
+from epaxos.transport.codec import Codec
 from epaxos.transport.pages import PAGES
 
 _LEASE: Final = 10
@@ -64,15 +68,40 @@ class Disk(NamedTuple):
     kept: dict[Row, int]
 
 
-class Parts(NamedTuple):
-    """What a Replica drives, in the epoch of a `configuration`; `resumes` is whether it has a past."""
+@dataclass(frozen=True, slots=True)
+class Era:
+    """What a Replica has for one epoch: its configuration, its core, and what reads its messages."""
 
+    configuration: Configuration
     core: Core[Any]
+    codec: Codec
+    mark: Mark
+
+    @property
+    def epoch(self) -> int:
+        """Its number."""
+        return self.configuration.epoch
+
+
+class Parts(NamedTuple):
+    """What a Replica drives, in one epoch after the other; `resumes` is whether it has a past."""
+
+    eras: Eras[Era]
     machine: StateMachine
     disk: Disk
     stats: ReplicaStats
-    configuration: Configuration
     resumes: bool
+    hosted: Machine | None
+
+    @property
+    def core(self) -> Core[Any]:
+        """That of the running epoch."""
+        return self.eras.running.core
+
+    @property
+    def configuration(self) -> Configuration:
+        """That of the running epoch."""
+        return self.eras.running.configuration
 
 
 def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts:
@@ -140,13 +169,6 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     log = journal.load()
     checkpoint = Fetched(log.configuration, decode_payload)
     _read_checkpoint(engine, checkpoint)
-    durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
-    settings = _SETTINGS[kind.name](config, row)
-    core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
-    machine = StateMachine(
-        limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
-    )
-    load(checkpoint, core, machine)
     stats = ReplicaStats(
         [replica.name for replica in config.replicas],
         row,
@@ -154,13 +176,75 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
         list(PAGES[kind.name].names.values()),
         config.slow_quorum,
         kind,
-        log.configuration.epoch,
     )
-    keeper = _make_keeper(config, log.configuration, core, machine, engine)
+    if checkpoint.configuration != log.configuration:
+        log = _begun_by(checkpoint, journal, log)
+    eras = Eras(_era_with(config, row, log, checkpoint), [peer for peer in range(config.n) if peer != row])
+    return _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
+
+
+def begin_anew(config: Config, row: Row, parts: Parts) -> tuple[Parts, list[PeerStatus]]:
+    """Begin with the own checkpoint, which is of a later epoch than what runs; what its core has to be told first.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    engine, journal, eras = parts.disk.engine, parts.disk.journal, parts.eras
+    checkpoint = Fetched(parts.configuration, decode_payload)
+    _read_checkpoint(engine, checkpoint)
+    log = _begun_by(checkpoint, journal, Loaded(parts.configuration, [], (), {}, {}))
+    era = _era_with(config, row, log, checkpoint)
+    changes = eras.replace(era)
+    if parts.hosted is not None:  # it is given once, and holds what there was
+        parts.machine.merge((key, None) for key in parts.machine.names())
+    return _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted), changes
+
+
+def _begun_by(checkpoint: Fetched, journal: Journal, log: Loaded) -> Loaded:
+    """What the log has of the epoch of a checkpoint; what it has of earlier ones is of no use any more."""
+    configuration, last = checkpoint.configuration, log.last
+    begun = journal.begin(configuration)
+    nothing = (-1,) * rows_of(configuration)
+    return begun or Loaded(configuration, [], nothing, last.incarnations, last.kept)
+
+
+def _era_with(config: Config, row: Row, log: Loaded, checkpoint: Fetched) -> Era:
+    """The epoch of a checkpoint, and of what the log has of it."""
+    durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
+    return make_era(config, row, log.configuration, durable)
+
+
+def _assemble(
+    config: Config,
+    eras: Eras[Era],
+    engine: Engine,
+    journal: Journal,
+    log: Loaded,
+    checkpoint: Fetched,
+    stats: ReplicaStats,
+    hosted: Machine | None,
+) -> Parts:
+    """Begin with a checkpoint in the running epoch."""
+    machine = StateMachine(
+        limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
+    )
+    load(checkpoint, eras.running.core, machine)
+    stats.epoch = eras.running.epoch
+    keeper = _make_keeper(config, eras, machine, engine)
     keeper.writer.loaded(checkpoint)
-    disk = Disk(engine, journal, keeper, log.incarnations, log.kept)
+    disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept)
     resumes = bool(log.records) or checkpoint.complete
-    return Parts(core, machine, disk, stats, log.configuration, resumes)
+    return Parts(eras, machine, disk, stats, resumes, hosted)
+
+
+def make_era(config: Config, row: Row, configuration: Configuration, durable: Durable) -> Era:
+    """An epoch with a core that begins with what is durable of it."""
+    kind = KINDS[configuration.protocol]
+    settings = _SETTINGS[kind.name](config, row)
+    core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
+    n, epoch = configuration.n, configuration.epoch
+    codec = Codec(n, decode_payload, PAGES[configuration.protocol], kind.rows(n), epoch)
+    return Era(configuration, core, codec, Mark(epoch, configuration.digest))
 
 
 def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
@@ -210,14 +294,11 @@ _SETTINGS: Final[dict[str, Callable[[Config, Row], Any]]] = {
 """What makes the settings of each protocol's core."""
 
 
-def _make_keeper(
-    config: Config,
-    configuration: Configuration,
-    core: Core[Any],
-    machine: StateMachine,
-    engine: Engine,
-) -> Keeper:
-    writer = CheckpointWriter(core, machine, configuration, engine.stage_state, engine.snapshot_state)
+def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine: Engine) -> Keeper:
+    core = eras.running.core
+    writer = CheckpointWriter(
+        core, machine, eras.running.configuration, engine.stage_state, engine.snapshot_state
+    )
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
     source = Source(_LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage
@@ -227,7 +308,7 @@ def _make_keeper(
         writer,
         source,
         settings,
-        lambda: Fetched(configuration, decode_payload),
+        lambda: Fetched(eras.running.configuration, decode_payload),
         _number,
     )
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgpack
 import zmq
 
+from epaxos.actors.admin import AdminRequest, read_request
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.config import Config
@@ -160,8 +161,12 @@ class Clients:
             return inf
         return self.company.due(len(self._queue), self._queued, self._queue[0][2], alone=alone)
 
-    def open(self, identity: bytes, parts: Sequence[zmq.Frame], now: float) -> list[StatusRequest]:
-        """Take a message from the clients' socket, of one frame or several; questions for the status are handed back.
+    def open(
+        self, identity: bytes, parts: Sequence[zmq.Frame], now: float
+    ) -> list[StatusRequest | AdminRequest]:
+        """Take a message from the clients' socket, of one frame or several.
+
+        Questions, and what operators ask for, are handed back.
 
         The frames of a message have no more to do with one another than if each had come by itself.
         """
@@ -187,13 +192,15 @@ class Clients:
                     questions.append(question)
         return questions
 
-    def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | None:
+    def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | AdminRequest | None:
         frame = open_frame(part.buffer, self._config.fingerprint, self._config.max_frame)
         if frame.kind == _REQUEST:
             self._request(identity, decode_batch(frame.body), len(frame.body), now)
             return None
         if frame.kind == Kind.STATUS:
             return _status_request(identity, frame.body)
+        if frame.kind == Kind.ADMIN:
+            return read_request(identity, frame.body)
         raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
 
     def take_local(self, generation: int, read: Callable[[bytes], bytes | None] | None, now: float) -> None:
@@ -402,6 +409,10 @@ class Clients:
     def answer_status(self, request: StatusRequest, status: dict[str, Any]) -> None:
         """Answer a question for this replica's state."""
         self._send(request.identity, Kind.STATUS_REPLY, (request.id, status))
+
+    def answer_admin(self, request: AdminRequest, answer: dict[str, Any]) -> None:
+        """Answer what an operator asked for."""
+        self._send(request.identity, Kind.ADMIN_REPLY, (request.id, answer))
 
     def _send(self, identity: Identity, kind: Kind, body: Sequence[Any]) -> None:
         if not isinstance(identity, LocalClient):

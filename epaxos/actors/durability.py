@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,9 @@ from epaxos.errors import FrameError, RowRefused, StorageError
 from epaxos.protocol.contract import Component, Effects
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import Instance
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import CheckpointRows, TransferMessage
+from epaxos.storage.journal import Loaded
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +27,10 @@ _log = logging.getLogger(__name__)
 _CHECK: Final = 1.0
 """Seconds after which a replica that writes nothing sees whether its data directory is still there."""
 
+
+_LINGER: Final = 10
+"""Time-outs for which the core of an epoch that is over is kept for peers that were not heard in a later one: a
+checkpoint costs them more. Its log on the disk is of no use to them."""
 
 _LOOK: Final = 0.05
 """Seconds after which leases of peers, and what is told of catching up, are looked at: 3 % of a small round."""
@@ -41,11 +48,13 @@ class Shell(NamedTuple):
     perform  does what the core asks for
     send     sends a message to a peer in this round
     tell     brings a message from another thread to the Replica
+    replace  begins anew from the own checkpoint, which a peer's of a later epoch has replaced
     """
 
     perform: Callable[[Effects[Any], float], None]
     send: Callable[[Row, TransferMessage], None]
     tell: Callable[[object], None]
+    replace: Callable[[float], None]
 
 
 class Durability:
@@ -56,7 +65,7 @@ class Durability:
 
     def __init__(self, config: Config, parts: Parts, shell: Shell) -> None:
         self._config = config
-        self._core = parts.core
+        self._parts = parts
         self._disk = parts.disk
         self._keeper = parts.disk.keeper
         self._stats = parts.stats
@@ -64,12 +73,16 @@ class Durability:
         self._reporter = CatchUpReporter(config, parts.stats)
         self._promised = parts.resumes
         self._check_at = self._look_at = 0.0
+        self._retiring = True
+        self._forget_at = 0.0
         self.refused = ""
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing arrives."""
+        if self._retiring:
+            return -math.inf
         return min(self._keeper.deadline, max(self._check_at, self._look_at))
 
     @property
@@ -82,6 +95,34 @@ class Durability:
         """Whether the state is between two moments: a peer's checkpoint is being merged into it."""
         progress = self._keeper.catch_up
         return progress is not None and progress.stage == "merging"
+
+    # -- epochs --------------------------------------------------------------------------------------------
+
+    def turn(self, configuration: Configuration) -> Loaded | None:
+        """The epoch has ended; what the log had of the next one at the start, if anything."""
+        return self._disk.journal.begin(configuration)
+
+    def turned(self, now: float) -> None:
+        """The next epoch has begun: a checkpoint is due."""
+        era = self._parts.eras.running
+        self._keeper.turn(era.configuration, era.core, now)
+        self._forget_at = now + _LINGER * self._config.timeout
+
+    def go_on(self, parts: Parts) -> None:
+        """Go on with what a peer's checkpoint of a later epoch was made into."""
+        self._keeper.writer.close()
+        self._keeper.source.close()
+        parts.disk.keeper.caught_up = self._keeper.caught_up + 1
+        self._parts, self._disk, self._keeper = parts, parts.disk, parts.disk.keeper
+        self._retiring = True
+
+    def _retire(self, now: float) -> None:
+        """Drop a slice of what is of epochs of before the last durable checkpoint."""
+        self._retiring = (
+            self._keeper.oldest == self._parts.configuration.epoch and self._disk.journal.retire()
+        )
+        if now >= self._forget_at or not self._parts.eras.behind:
+            self._parts.eras.forget_below(self._keeper.oldest)
 
     # -- the journal ---------------------------------------------------------------------------------------
 
@@ -109,12 +150,17 @@ class Durability:
 
         Nothing is looked at in most rounds: when the keeper wants to be asked, and some times a second.
         """
+        if self._retiring:
+            self._retire(now)
         if now < min(self._look_at, self._keeper.deadline):
             return
         self._look_at = now + _LOOK
         if now >= self._check_at:
             self._check_at = now + _CHECK
             self._disk.engine.write_log(())
+            self._retire(now)
+        elif self._parts.eras.ended and now >= self._forget_at:
+            self._retire(now)
         try:
             self._do(self._keeper.poll(now), now)
         except RowRefused as error:
@@ -156,14 +202,25 @@ class Durability:
         self._stats.checkpointed(now - self._keeper.cut_at, now)
         self._stats.storage_bytes = self._disk.engine.size
         self._do(self._keeper.committed(), now)
+        self._retiring = True
+
+    def ended_at(self, peer: Row, now: float) -> None:
+        """A peer says that the epoch is over, and its log not there any more."""
+        self._keeper.wanted([peer], now)
 
     def _do(self, todo: Todo, now: float) -> None:
+        era = self._parts.eras.running
         for event in todo.events:
-            self._shell.perform(self._core.on_event(event, now), now)
+            if (
+                self._parts.eras.running is era
+            ):  # else the one before has ended it, and what follows is not of the next
+                self._shell.perform(era.core.on_event(event, now), now)
         for receiver, message in todo.messages:
             if isinstance(message, CheckpointRows):
                 self._stats.served_bytes += len(message.rows)
             self._shell.send(receiver, message)
+        if todo.replaced:
+            self._shell.replace(now)
         if todo.commit:
             commit = self._committer.submit(self._disk.engine.commit_state)
             commit.add_done_callback(lambda done: self._shell.tell(Committed(done.exception())))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple
 
 import zmq
@@ -58,10 +59,21 @@ class Part(NamedTuple):
     checksum: int
 
 
+class Mark(NamedTuple):
+    """What an envelope says of the epoch of what is in it: its number, and `Configuration.digest`."""
+
+    epoch: int
+    digest: int
+
+
+_NO_MARK: Final = Mark(0, 0)
+
+
 class Outgoing(NamedTuple):
     """An encoded message, the name of its type, for counting, and whether it may overtake others.
 
-    A large one is in `part`, and `encoded` is empty. `size` is its length in bytes.
+    A large one is in `part`, and `encoded` is empty. `size` is its length in bytes. It is of the epoch that `mark`
+    says, however long it waits.
     """
 
     name: str
@@ -69,18 +81,24 @@ class Outgoing(NamedTuple):
     overtakes: bool
     part: Part | None
     size: int
+    mark: Mark
 
 
-def outgoing(name: str, encoded: bytes, overtakes: bool = False) -> Outgoing:  # noqa: FBT001, FBT002 - as in `Outgoing`
+def outgoing(
+    name: str,
+    encoded: bytes,
+    overtakes: bool = False,  # noqa: FBT001, FBT002 - as in `Outgoing`
+    mark: Mark = _NO_MARK,
+) -> Outgoing:
     """A message that is to be sent, to one peer or to several."""
     if len(encoded) < LARGE:
-        return Outgoing(name, encoded, overtakes, None, len(encoded))
+        return Outgoing(name, encoded, overtakes, None, len(encoded), mark)
     part = Part(zmq.Frame(encoded, copy=True), crc32(encoded))
-    return Outgoing(name, b"", overtakes, part, len(encoded))
+    return Outgoing(name, b"", overtakes, part, len(encoded), mark)
 
 
 class Link:
-    """Sends to the peer `name`; `seal` makes a frame of messages.
+    """Sends to the peer `name`; `seal` makes a frame of messages of one epoch.
 
     `taken` counts the messages that were to be sent in order; `waiting` are the bytes of those that ZeroMQ has not
     taken yet.
@@ -92,7 +110,7 @@ class Link:
         stats: ReplicaStats,
         name: str,
         max_frame: int,
-        seal: Callable[[Sequence[bytes | int]], bytes],
+        seal: Callable[[Sequence[bytes | int], Mark], bytes],
     ) -> None:
         self._stats = stats
         self._name = name
@@ -123,8 +141,10 @@ class Link:
         if queue:
             messages = [*messages]
             overtaking = [message for message in messages if message.overtakes]
-            if overtaking and not self._send(self.prompt, overtaking):
-                self._stats.messages_dropped(self._name, "full", len(overtaking))
+            for _, some in groupby(overtaking, _mark):
+                bundle = list(some)
+                if not self._send(self.prompt, bundle):
+                    self._stats.messages_dropped(self._name, "full", len(bundle))
             messages = [message for message in messages if not message.overtakes]
         for message in messages:
             size = message.size
@@ -148,7 +168,10 @@ class Link:
         while queue and not self._refused:
             bundle: list[Outgoing] = []
             size = 0
+            mark = queue[0].mark
             while queue and (not bundle or size + queue[0].size + _EACH <= self._frame_bytes):
+                if queue[0].mark is not mark and queue[0].mark != mark:
+                    break
                 message = queue.popleft()
                 bundle.append(message)
                 size += message.size + _EACH
@@ -182,7 +205,8 @@ class Link:
     def _send(self, dealer: zmq.Socket[bytes], bundle: Sequence[Outgoing]) -> bool:
         parts = [message.part for message in bundle if message.part is not None]
         head = self._seal(
-            [message.encoded if message.part is None else message.part.checksum for message in bundle]
+            [message.encoded if message.part is None else message.part.checksum for message in bundle],
+            bundle[0].mark,
         )
         if not self._post(dealer, head, parts):
             return False
@@ -206,6 +230,10 @@ class Link:
                 # The connection was lost meanwhile, and the whole is taken back; ZeroMQ waits for the rest to drop it.
                 sent = False
         return sent
+
+
+def _mark(message: Outgoing) -> Mark:
+    return message.mark
 
 
 def _dealer(context: zmq.Context[zmq.Socket[bytes]], high_water: int, max_frame: int) -> zmq.Socket[bytes]:

@@ -9,16 +9,18 @@ from typing import Final, NamedTuple
 import zmq
 
 from epaxos.actors.amnesia import advice
+from epaxos.actors.assembly import Era
 from epaxos.actors.mailbox import address_of
 from epaxos.checksum import crc32
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
+from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Row
 from epaxos.protocol.membership import Configuration
-from epaxos.transport.codec import Beat, Codec, PeerRequest
+from epaxos.transport.codec import Beat, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
-from epaxos.transport.pages import PAGES, PeerMessage
+from epaxos.transport.pages import OF_NO_EPOCH, PAGES, PeerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -30,26 +32,29 @@ _LOGGED_AT_MOST: Final = 1000
 
 
 class Opened(NamedTuple):
-    """What one frame brought: messages, of which incarnation of its sender, and the rest as in `PeerRequest`."""
+    """What one frame brought: messages, of which incarnation of its sender, and the rest as in `PeerRequest`.
+
+    Of the next epoch `ahead` has the messages as they came.
+    """
 
     sender: Row
     incarnation: int
     messages: list[PeerMessage]
     hears: bool | None
     beat: Beat | None
+    epoch: int = 0
+    ahead: Sequence[bytes] = ()
 
 
 class Known(NamedTuple):
     """What the data directory says of this replica and its peers.
 
-    configuration in which it votes
     incarnation   this replica's
     incarnations  those of the peers that were ever heard of, by row
     kept          how much peers had kept when that was last noted, by row
     remember      makes a peer's incarnation durable
     """
 
-    configuration: Configuration
     incarnation: int
     incarnations: Mapping[Row, int]
     kept: Mapping[Row, int]
@@ -65,6 +70,9 @@ class Peers:
     (protocol 4.11c). Nor does a replica listen to what is meant for another one of its name: a late answer to what
     that one proposed would count as an answer to what this one proposes in the same place.
 
+    A frame is read by the codec of its epoch, if that runs or is kept. Of another one nothing is taken but what is of
+    no epoch; what comes from the next one before it has begun here is handed out as it came, for then.
+
     And one that comes back with less than it is known to have kept has an earlier copy of its directory. What peers
     have kept is noted now and then only, and not each promise adds to it: this notices most such copies, not all.
     """
@@ -73,19 +81,17 @@ class Peers:
         self,
         config: Config,
         row: Row,
-        codec: Codec,
+        eras: Callable[[], Eras[Era]],
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
         known: Known,
     ) -> None:
         self._config = config
         self._row = row
-        self._codec = codec
+        self._eras = eras
         self._stats = stats
         self._refuse = refuse
-        self._configuration = known.configuration
-        self._digest = known.configuration.digest
-        self._names = known.configuration.names
+        self._names = [replica.name for replica in config.replicas]
         self._incarnation = known.incarnation
         self._incarnations = dict(known.incarnations)
         self._remember = known.remember
@@ -117,24 +123,51 @@ class Peers:
         except FrameError as error:
             self._drop(identity, parts[0], error)
             return None
+        eras, messages = self._eras(), self._decode(request.sender, request.epoch, encodings, parts)
+        is_next = request.epoch == eras.running.epoch + 1
+        return Opened(
+            request.sender,
+            request.incarnation,
+            messages,
+            request.hears,
+            request.beat,
+            request.epoch,
+            [bytes(encoded) for encoded in encodings] if is_next else (),
+        )
+
+    def decode(self, sender: Row, epoch: int, encodings: Sequence[bytes]) -> list[PeerMessage]:
+        """Read what came ahead of its epoch, which has begun by now."""
+        return self._decode(sender, epoch, encodings, None)
+
+    def _decode(
+        self, sender: Row, epoch: int, encodings: Sequence[Body], parts: Sequence[zmq.Frame] | None
+    ) -> list[PeerMessage]:
+        running = self._eras().running
+        codec = (self._eras().of(epoch) or running).codec
         messages = []
-        traffic = self._traffic[request.sender]
+        traffic = self._traffic[sender]
         for encoded in encodings:
             try:
-                message = self._codec.decode_message(request.sender, encoded)
+                message = codec.decode_message(sender, encoded, epoch)
             except FrameError as error:
-                self._drop(identity, parts[0], error)
+                if error.kind != "epoch":
+                    self._drop(b"", None if parts is None else parts[0], error)
+                elif epoch != running.epoch + 1:
+                    self._stats.error("epoch")  # no news: epochs begin here and there at different times
                 continue
+            if parts is None and isinstance(message, OF_NO_EPOCH):
+                continue  # it was taken as it came
             counted = traffic[type(message)]
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
-        return Opened(request.sender, request.incarnation, messages, request.hears, request.beat)
+        return messages
 
     def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> PeerRequest:
         request = self._read(parts)
-        if request.digest != self._digest:
-            raise FrameError("cluster", self._disagreeing(self._names[request.sender]))
+        era = self._eras().of(request.epoch)
+        if era is not None and request.digest != era.mark.digest:
+            raise FrameError("cluster", self._disagreeing(self._names[request.sender], era.configuration))
         if request.sender == self._row:
             raise FrameError("duplicate_name", f"a second replica calls itself {self._names[self._row]}")
         known = self._incarnations.get(request.sender)
@@ -163,7 +196,7 @@ class Peers:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
         if frame.cluster == ANY_CLUSTER:
             raise FrameError("cluster", "peer request without a cluster's fingerprint")
-        request = self._codec.decode_envelope(frame.body)
+        request = self._eras().running.codec.decode_envelope(frame.body)
         if list(map(type, request.messages)).count(int) != len(parts) - 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
         return request
@@ -189,8 +222,8 @@ class Peers:
             f"and promises that it had kept, and may not vote. Stop it; {advice(self._config, name)}"
         )
 
-    def _disagreeing(self, name: str) -> str:
-        own = self._configuration
+    @staticmethod
+    def _disagreeing(name: str, own: Configuration) -> str:
         return (
             f"{name} and this replica do not mean the same by epoch {own.epoch}: here it is {', '.join(own.names)} "
             f"(f {own.f}, e {own.e}, protocol {own.protocol!r}); compare the configuration files"
@@ -203,13 +236,13 @@ class Peers:
             f"{advice(self._config, name)}"
         )
 
-    def _drop(self, identity: bytes, part: zmq.Frame, error: FrameError) -> None:
+    def _drop(self, identity: bytes, part: zmq.Frame | None, error: FrameError) -> None:
         self._stats.error(error.kind)
         if error.kind in _WORTH_A_REFUSAL:
             self._refuse(identity, seal(Kind.PEER_REFUSED, ANY_CLUSTER, f"{error.kind}: {error}".encode()))
         if len(self._logged) >= _LOGGED_AT_MOST:
             return
-        key = (error.kind, str(error), address_of(part))
+        key = (error.kind, str(error), "-" if part is None else address_of(part))
         if key not in self._logged:
             self._logged.add(key)
             _log.warning("dropped a peer's frame (%s) from %s: %s", error.kind, key[-1], error)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import zmq
 
 from epaxos.actors.hosted import HostedActor
-from epaxos.actors.link import Link, Outgoing
+from epaxos.actors.link import Link, Mark, Outgoing
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
@@ -49,7 +49,6 @@ class Heard(NamedTuple):
 class RemoteSettings:
     """What a Remote has to know; times in seconds.
 
-    epoch, digest  the configuration that both are of (`protocol.membership`)
     timeout       a peer silent for this long, or for some round trips, is offline
     beacon        interval of beacons and of heartbeats
     commit_delay  how long a deferrable message waits at most
@@ -63,8 +62,6 @@ class RemoteSettings:
     port: int
     cluster: int
     incarnation: int
-    epoch: int
-    digest: int
     timeout: float
     beacon: float
     commit_delay: float
@@ -80,8 +77,9 @@ class Remote(HostedActor):
     all, and tell both ends when the link is whole again. They do not wait behind other messages, and measure the round
     trip.
 
-    `beacon` makes the protocol's beacon message of a moment, `report` is told (peer, online), `refused` the text with
-    which the peer refuses this replica. `kept` tells how much is durable here. All are called in the host's thread.
+    `beacons` makes what is sent at intervals, `report` is told (peer, online), `refused` the text with which the peer
+    refuses this replica. `kept` tells how much is durable here, `mark` in which epoch this replica is. All are called
+    in the host's thread.
     """
 
     def __init__(
@@ -89,15 +87,17 @@ class Remote(HostedActor):
         settings: RemoteSettings,
         context: zmq.Context[zmq.Socket[bytes]],
         stats: ReplicaStats,
-        beacon: Callable[[float], Outgoing],
+        beacons: Callable[[Row, float], Sequence[Outgoing]],
         report: Callable[[Row, bool], None],
         refused: Callable[[Row, str], None],
         kept: Callable[[], int | None],
+        mark: Callable[[], Mark],
     ) -> None:
         super().__init__()
         self._settings = settings
         self._stats = stats
-        self._beacon = beacon
+        self._beacons = beacons
+        self._mark = mark
         self._report = report
         self._refused = refused
         self._kept = kept
@@ -156,6 +156,10 @@ class Remote(HostedActor):
                 reason = "it is stopping" if heard.hears is None else "it does not hear this replica"
                 self._set_online(online=bool(heard.hears), reason=reason)
 
+    def hasten(self) -> None:
+        """Have a heartbeat and a beacon leave in this round: there is news that no message tells."""
+        self._next_beacon = 0.0
+
     def tick(self, now: float) -> None:
         """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
         if self._riding and now >= self._riding_since + self._settings.commit_delay:
@@ -171,7 +175,7 @@ class Remote(HostedActor):
                     self._set_online(online=False, reason=f"silent for more than {patience:g}s")
             self._send_heartbeat(now)
             if self.link.left >= self._beacon_number:  # else one waits among others
-                self.link.send([self._beacon(now)])
+                self.link.send(self._beacons(self._settings.peer, now))
                 self._beacon_number = self.link.taken
             if not self.online:
                 self.link.forget()
@@ -223,7 +227,7 @@ class Remote(HostedActor):
 
     def _send_heartbeat(self, now: float) -> None:
         held = stamp_of(now) - stamp_of(self._beat_at) if self._beat.stamp else 0
-        self.link.send_at_once(self._seal((), Beat(stamp_of(now), self._beat.stamp, held)))
+        self.link.send_at_once(self._seal((), self._mark(), Beat(stamp_of(now), self._beat.stamp, held)))
 
     def _take_beat(self, beat: Beat, now: float) -> None:
         """Note when it came; measure by the first echo of each own one: later ones say how long it was held."""
@@ -266,7 +270,7 @@ class Remote(HostedActor):
         bundle, self._riding = [*self._riding, *messages], []
         self.link.send(bundle)
 
-    def _seal(self, encoded: Sequence[bytes | int], beat: Beat | None = None) -> bytes:
+    def _seal(self, encoded: Sequence[bytes | int], mark: Mark, beat: Beat | None = None) -> bytes:
         """A frame of messages, or a heartbeat."""
         settings = self._settings
         hears = None if self._leaving else self._hears
@@ -281,8 +285,7 @@ class Remote(HostedActor):
             self._addressee,
             kept,
             beat,
-            settings.epoch,
-            settings.digest,
+            *mark,
         )
         return seal(Kind.PEER, settings.cluster, encode_envelope(request))
 

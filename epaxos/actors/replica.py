@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -20,14 +21,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import pykka
 import zmq
 
+from epaxos.actors.admin import PROPOSED, Admin, AdminRequest, Standpoint
 from epaxos.actors.amnesia import directory_of
-from epaxos.actors.assembly import Parts, limits_of
+from epaxos.actors.assembly import Parts, begin_anew, limits_of, make_era
 from epaxos.actors.clients import WAITING_FRAMES, Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.health import Standing, examine, no_quorum
-from epaxos.actors.link import Outgoing, outgoing
+from epaxos.actors.link import Mark, Outgoing, outgoing
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
-from epaxos.actors.peers import Known, Peers
+from epaxos.actors.peers import Known, Opened, Peers
 from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
@@ -35,24 +37,42 @@ from epaxos.actors.status import describe
 from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
-from epaxos.errors import EpaxosError, StorageError
+from epaxos.errors import DataCorrupt, EpaxosError, StorageError
 from epaxos.metrics import Gauges
-from epaxos.protocol.contract import Component, Effects, PeerStatus, Propose, Receive, Retire, Tick
+from epaxos.protocol.command import Command
+from epaxos.protocol.contract import (
+    Component,
+    Core,
+    Durable,
+    Effects,
+    Ended,
+    Lead,
+    Over,
+    PeerStatus,
+    Propose,
+    Receive,
+    Retire,
+    Tick,
+)
 from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
-from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.statemachine.batch import (
+    Batch,
     Payload,
-    decode_payload,
+    make_barrier,
     make_collection,
     make_expirations,
     make_payload,
 )
 from epaxos.statemachine.expiry import Expirations, Patience
+from epaxos.statemachine.machine import StateMachine
+from epaxos.storage.journal import rows_of
 from epaxos.storage.memory_engine import MemoryEngine
-from epaxos.transport.codec import Codec, encode_message
-from epaxos.transport.pages import BEACONS, PAGES, PeerMessage
+from epaxos.storage.trouble import REBUILD
+from epaxos.transport.codec import encode_message
+from epaxos.transport.pages import BEACONS, OF_NO_EPOCH, PAGES, PeerMessage
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +135,8 @@ class Replica(pykka.ThreadingActor):
         self._parts = parts
         self._kind = KINDS[config.protocol]
         self._hosts = hosts
-        self._core, self._machine, disk, self._stats, *_ = parts
-        shell = Shell(self._perform, self._send_later, self._tell)
+        self._stats, disk = parts.stats, parts.disk
+        shell = Shell(self._perform, self._send_later, self._tell, self._begin_anew)
         self._durability = Durability(config, parts, shell)
         self._standing = standing
         self._born = time.monotonic()
@@ -133,18 +153,24 @@ class Replica(pykka.ThreadingActor):
         self._drain: _Draining | None = None
         self._lost = False
         self._merges = 0
-        self._peer_changes: list[PeerStatus] = []
+        self._peer_changes: list[PeerStatus | Ended] = []
+        self._ahead: deque[tuple[Row, int, Sequence[bytes]]] = deque()
+        self._ahead_bytes = 0
+        self._quiet_since: float | None = None
+        self._began_at = float("-inf")
+        self._admin = Admin(self._stats)
+        self._admin.begun(parts.configuration)
         self._had_quorum = self._stats.has_quorum
         self._gauge_at = 0.0
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         self._bounds = limits_of(config).bounds
         self._clients = Clients(
             config,
-            self._machine.admit,
+            self._admit,
             self._stats,
             self._reply,
             self._room,
-            self._machine.ended,
+            self._has_ended,
             self._gate,
         )
         self._collector = Collector(
@@ -152,22 +178,14 @@ class Replica(pykka.ThreadingActor):
                 config.collect, row, config.n, config.slow_quorum, config.max_instances, self._kind.owned
             )
         )
-        self._expirations = Expirations(Patience(row, config.n, config.timeout), self._machine.get)
-        self._expirations.note(self._machine.take_timed(), self._born)
+        self._begin_expirations(self._born)
         self._peers = Peers(
             config,
             row,
-            Codec(
-                parts.configuration.n,
-                decode_payload,
-                PAGES[parts.configuration.protocol],
-                self._kind.rows(parts.configuration.n),
-                parts.configuration.epoch,
-            ),
+            lambda: self._parts.eras,
             self._stats,
             self._refuse,
             Known(
-                parts.configuration,
                 disk.engine.incarnation,
                 disk.incarnations,
                 disk.kept,
@@ -176,6 +194,30 @@ class Replica(pykka.ThreadingActor):
         )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
+
+    @property
+    def _core(self) -> Core[Any]:
+        """That of the running epoch."""
+        return self._parts.eras.running.core
+
+    @property
+    def _machine(self) -> StateMachine:
+        return self._parts.machine
+
+    def _admit(self, batch: Batch) -> int | None:
+        """See `StateMachine.admit`; the machine may be another one some day."""
+        return self._machine.admit(batch)
+
+    def _has_ended(self, batch: Batch) -> int | None:
+        """See `StateMachine.ended`."""
+        return self._machine.ended(batch)
+
+    def _begin_expirations(self, now: float) -> None:
+        """Count from now on what the machine, which has just been made, says of values that end."""
+        self._expirations = Expirations(
+            Patience(self._row, self._config.n, self._config.timeout), self._machine.get
+        )
+        self._expirations.note(self._machine.take_timed(), now)
 
     # -- pykka's life cycle --------------------------------------------------------------------------------
 
@@ -217,6 +259,11 @@ class Replica(pykka.ThreadingActor):
         if self._parts.resumes:
             now = time.monotonic()
             self._perform(self._core.resume(now), now)
+            unreached = self._parts.disk.journal.unreached
+            if unreached is not None:
+                raise DataCorrupt(
+                    f"there are records of epoch {unreached}, and what leads to it is not there; {REBUILD}"
+                )
             status = self._core.status()
             unfinished = sum(map(sub, status.seen, status.executed))
             _log.info(
@@ -247,15 +294,20 @@ class Replica(pykka.ThreadingActor):
             port=address.port,
             cluster=config.fingerprint,
             incarnation=self._parts.disk.engine.incarnation,
-            epoch=self._parts.configuration.epoch,
-            digest=self._parts.configuration.digest,
             timeout=config.timeout,
             beacon=config.beacon,
             commit_delay=config.commit_delay,
             max_frame=config.max_peer_frame,
         )
         remote = Remote(
-            settings, self._context, self._stats, self._beacon, self._on_peer, self._on_refused, self._kept
+            settings,
+            self._context,
+            self._stats,
+            self._beacons,
+            self._on_peer,
+            self._on_refused,
+            self._kept,
+            lambda: self._parts.eras.running.mark,
         )
         remote.begin(self.actor_inbox.wake)
         return remote
@@ -341,7 +393,7 @@ class Replica(pykka.ThreadingActor):
         now = time.monotonic()
         for identity, parts in round_.clients:
             for question in self._clients.open(identity, parts, now):
-                self._answer_status(question)
+                self._answer(question, now)
         self._take_local(now)
 
     def _take_local(self, now: float) -> None:
@@ -373,10 +425,11 @@ class Replica(pykka.ThreadingActor):
             )  # before what may take long: writing much to a slow disk
         self._take_own_events(effects, began)
         self._perform(effects, began)
+        self._note_quiet(began)
         self._durability.poll(began)
         self._expirations.note(self._machine.take_timed(), time.monotonic())
         for question in questions:
-            self._answer_status(question)
+            self._answer(question, began)
         for remote in self._remotes.values():
             remote.run_waiting()
             if remote.link.waiting:
@@ -392,17 +445,41 @@ class Replica(pykka.ThreadingActor):
             if opened is not None:
                 if opened.beat is not None or opened.sender not in heard:
                     heard[opened.sender] = Heard(now, opened.incarnation, opened.hears, opened.beat)
-                for message in opened.messages:
-                    if isinstance(message, BEACONS) and not self._is_current:
-                        self._note_to_reach(opened.sender, message.committed)
-                    if not self._takes_part:
-                        continue
-                    if isinstance(message, FetchRows | CheckpointRows):
-                        self._durability.receive(opened.sender, message, now)
-                    else:
-                        effects.extend(self._core.on_event(Receive(opened.sender, message), now))
+                if opened.beat is not None or opened.epoch == self._parts.eras.running.epoch:
+                    self._note_epoch(opened.sender, opened.epoch)
+                if opened.ahead:
+                    self._keep_ahead(opened)
+                self._take_messages(opened, effects, now)
         for sender, last in heard.items():
             self._remotes[sender].hear(last)
+
+    def _take_messages(self, opened: Opened, effects: Effects[Any], now: float) -> None:
+        """Give messages to the core of their epoch, or to whom they concern whatever that is."""
+        sender, eras = opened.sender, self._parts.eras
+        era = eras.of(opened.epoch)
+        runs = era is eras.running
+        for message in opened.messages:
+            if runs and isinstance(message, BEACONS) and not self._is_current:
+                self._note_to_reach(sender, message.committed)
+            if not self._takes_part:
+                continue
+            if isinstance(message, OF_NO_EPOCH):
+                self._take_of_no_epoch(sender, message, now)
+            elif runs:
+                effects.extend(eras.running.core.on_event(Receive(sender, message), now))
+            elif era is not None:  # it says what is decided, and promises nothing
+                said = era.core.on_event(Receive(sender, message), now)
+                self._post((*said.messages, *said.promises), era.mark)
+
+    def _take_of_no_epoch(self, sender: Row, message: PeerMessage, now: float) -> None:
+        """Take what brings forward those who lag, in whatever epoch its sender is."""
+        if isinstance(message, FetchRows | CheckpointRows):
+            self._durability.receive(sender, message, now)
+        elif isinstance(message, EpochOver):
+            changes = self._parts.eras.on_over(sender, message)
+            self._peer_changes += changes
+            if changes:
+                self._durability.ended_at(sender, now)
 
     def _take_own_events(self, effects: Effects[Any], now: float) -> None:
         """What this replica itself has to say to the core: proposals, its peers' health, the time."""
@@ -435,7 +512,9 @@ class Replica(pykka.ThreadingActor):
 
     def _may_expire(self) -> bool:
         """Whether it is of use to propose that values have ended: what gets nowhere is proposed again anyway."""
-        return self._is_current and self._drain is None and self._core.in_flight < self._config.max_instances
+        if not self._is_current or self._drain is not None or self._core.quiet:
+            return False
+        return self._core.in_flight < self._config.max_instances
 
     def _propose_at(self) -> float:
         """When an instance may be made of what waits; infinity if nothing waits, or for as long as it may not."""
@@ -557,11 +636,13 @@ class Replica(pykka.ThreadingActor):
     def _perform(self, effects: Effects[Any], now: float) -> None:
         """Do what the core asked for, in the order of `protocol.contract`."""
         executions: list[Component] = []
+        over, mark = None, self._parts.eras.running.mark
         while True:
+            over = effects.over or over
             if effects.records:
                 if effects.early and self._syncs:
                     # Peers write their records while this replica writes its own (protocol 4.11b).
-                    self._post(effects.early)
+                    self._post(effects.early, mark)
                     self._send(now)
                     effects.early = []
                 self._durability.persist(effects.records)
@@ -570,8 +651,8 @@ class Replica(pykka.ThreadingActor):
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
                 self._clients.company.decided(note.seconds)
-            own = self._post((*effects.messages, *effects.early, *effects.promises))
-            self._put_off(effects.deferrable)
+            own = self._post((*effects.messages, *effects.early, *effects.promises), mark)
+            self._put_off(effects.deferrable, mark)
             self._send(now)  # the own vote needs no way there and back, so it is counted meanwhile
             if not own:
                 break
@@ -581,9 +662,11 @@ class Replica(pykka.ThreadingActor):
         if executions:
             self._execute(executions)
             self._durability.executed(executions, now)
+        if over is not None:
+            self._end_epoch(over, now)
 
-    def _post(self, messages: Sequence[Sending]) -> list[Any]:
-        """Put messages into the outboxes; return those to this replica itself."""
+    def _post(self, messages: Sequence[Sending], mark: Mark) -> list[Any]:
+        """Put messages of an epoch into the outboxes; return those to this replica itself."""
         own = []
         for receivers, message in messages:
             leaving = None
@@ -591,19 +674,19 @@ class Replica(pykka.ThreadingActor):
                 if receiver == self._row:
                     own.append(message)
                 else:
-                    leaving = leaving or _outgoing(message)
+                    leaving = leaving or _outgoing(message, mark)
                     self._outboxes[receiver].messages.append(leaving)
         return own
 
-    def _put_off(self, messages: Sequence[Sending]) -> None:
+    def _put_off(self, messages: Sequence[Sending], mark: Mark) -> None:
         for receivers, message in messages:
-            leaving = _outgoing(message)
+            leaving = _outgoing(message, mark)
             for receiver in receivers:
                 self._outboxes[receiver].deferrable.append(leaving)
 
     def _send_later(self, receiver: Row, message: TransferMessage) -> None:
         """Send a message with what else goes to the peer, at the latest when the next round ends."""
-        self._outboxes[receiver].messages.append(_outgoing(message))
+        self._outboxes[receiver].messages.append(_outgoing(message, self._parts.eras.running.mark))
 
     def _tell(self, message: object) -> None:
         """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
@@ -634,10 +717,90 @@ class Replica(pykka.ThreadingActor):
         self._stats.component_size.observe(1, singles)
         self._clients.flush(time.monotonic())
 
+    # -- epochs --------------------------------------------------------------------------------------------
+
+    def _note_epoch(self, peer: Row, epoch: int) -> None:
+        self._stats.peer_epoch[self._config.replicas[peer].name] = epoch
+        self._peer_changes += self._parts.eras.on_heard(peer, epoch)
+
+    def _keep_ahead(self, opened: Opened) -> None:
+        """Keep what comes from the next epoch until that begins here: its peers may be a moment ahead."""
+        size = sum(map(len, opened.ahead))
+        if self._ahead_bytes + size <= _AHEAD_BYTES:
+            self._ahead.append((opened.sender, opened.epoch, opened.ahead))
+            self._ahead_bytes += size
+
+    def _note_quiet(self, now: float) -> None:
+        """See since when the end of the epoch is in sight, and commands wait for it."""
+        if not self._core.quiet:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+
+    def _end_epoch(self, over: Over, now: float) -> None:
+        """All of the epoch has executed: begin the next one, with what it has left over."""
+        eras, payload = self._parts.eras, over.barrier.value
+        led = self._core.status().leader == self._row
+        assert isinstance(payload, Payload)
+        assert payload.follows is not None
+        configuration = eras.running.configuration.followed_by(payload.follows)
+        loaded = self._durability.turn(configuration)
+        nothing = (-1,) * rows_of(configuration)
+        records, truncated = ([], nothing) if loaded is None else (loaded.records, loaded.truncated)
+        era = make_era(self._config, self._row, configuration, Durable(records, truncated, nothing, ()))
+        changes = eras.next(era, over.cut)
+        self._durability.turned(now)
+        if self._quiet_since is not None:
+            self._stats.quiesce.observe(now - self._quiet_since)
+        hints = [Lead()] if led and self._drain is None else []
+        self._begin_epoch([*changes, *hints], over.left, now, resumes=loaded is not None)
+
+    def _begin_anew(self, now: float) -> None:
+        """A peer's checkpoint of a later epoch has taken the place of the own one."""
+        left = self._core.left()
+        self._parts, changes = begin_anew(self._config, self._row, self._parts)
+        self._stats.executed = self._machine.executed
+        self._begin_expirations(now)
+        self._merges = -1  # another machine, whose count begins anew
+        self._durability.go_on(self._parts)
+        self._begin_epoch(changes, left, now, resumes=True)
+
+    def _begin_epoch(
+        self, changes: Iterable[PeerStatus | Lead], left: Sequence[Command], now: float, *, resumes: bool
+    ) -> None:
+        core, epoch = self._core, self._parts.eras.running.epoch
+        self._quiet_since, self._began_at = None, now
+        self._to_reach.clear()
+        self._admin.begun(self._parts.configuration)
+        self._stats.epoch = epoch
+        self._stats.void += len(left)
+        _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, len(left))
+        effects = core.resume(now) if resumes else Effects()
+        for change in changes:
+            effects.extend(core.on_event(change, now))
+        for command in left:
+            effects.extend(core.on_event(Propose(command), now))
+        if self._drain is not None:
+            effects.extend(core.on_event(Retire(), now))
+        ahead, self._ahead, self._ahead_bytes = self._ahead, deque(), 0
+        for sender, of, encodings in ahead:
+            if of == epoch:
+                messages = self._peers.decode(sender, of, encodings)
+                for message in messages:
+                    effects.extend(core.on_event(Receive(sender, message), now))
+        for remote in self._remotes.values():
+            remote.hasten()
+        self._perform(effects, now)
+
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
-    def _beacon(self, now: float) -> Outgoing:
-        return _outgoing(self._core.beacon(now))
+    def _beacons(self, peer: Row, now: float) -> list[Outgoing]:
+        eras = self._parts.eras
+        running = eras.running
+        told = [_outgoing(running.core.beacon(now), running.mark)]
+        for epoch, message in eras.for_laggard(peer, now):
+            told.append(_outgoing(message, (eras.of(epoch) or running).mark))
+        return told
 
     def _kept(self) -> int | None:
         """How much this replica has made durable; None if a power failure may take some of it."""
@@ -649,7 +812,7 @@ class Replica(pykka.ThreadingActor):
         self._parts.disk.journal.note(self._peers.kept)
 
     def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
-        self._peer_changes.append(PeerStatus(peer, online))
+        self._peer_changes += self._parts.eras.on_link(peer, online=online)
         if self._stats.has_quorum != self._had_quorum:
             self._had_quorum = self._stats.has_quorum
             if self._had_quorum:
@@ -698,6 +861,24 @@ class Replica(pykka.ThreadingActor):
         return self._replies.room(identity)
 
     # -- making state visible ------------------------------------------------------------------------------
+
+    def _answer(self, question: StatusRequest | AdminRequest, now: float) -> None:
+        if isinstance(question, AdminRequest):
+            self._answer_admin(question, now)
+        else:
+            self._answer_status(question)
+
+    def _answer_admin(self, asked: AdminRequest, now: float) -> None:
+        running = self._parts.configuration
+        away = self._clients.away or self._standing.trouble or None
+        standpoint = Standpoint(away, self._began_at, self._core.quiet)
+        answer = self._admin.judge(asked, running, standpoint, now)
+        if answer["outcome"] == PROPOSED and self._admin.is_new(asked):
+            _log.info("asked to %s the members: epoch %d is to follow", asked.verb, running.epoch + 1)
+            executed = self._core.status().executed
+            barrier = make_barrier(self._machine.generation, executed, running.next(asked.request))
+            self._perform(self._core.on_event(Propose(barrier), now), now)
+        self._clients.answer_admin(asked, answer)
 
     def _answer_status(self, question: StatusRequest) -> None:
         if question.options.get("brief"):
@@ -786,6 +967,9 @@ class _Draining:
 
 _PATIENCE: Final = 1.0
 """Seconds that a replica which begins anew waits for peers that say nothing."""
+_AHEAD_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of messages of the next epoch that are kept until it begins."""
+
 ROOM: Final = 1024 * 1024
 """Bytes that may wait for a peer while more is proposed."""
 
@@ -803,6 +987,6 @@ _NEVER: Final = float("inf")
 _OVERTAKING: Final = frozenset(kind for page in PAGES.values() for kind in page.overtaking)
 
 
-def _outgoing(message: PeerMessage) -> Outgoing:
+def _outgoing(message: PeerMessage, mark: Mark) -> Outgoing:
     kind = type(message)
-    return outgoing(kind.__name__, encode_message(message), kind in _OVERTAKING)
+    return outgoing(kind.__name__, encode_message(message), kind in _OVERTAKING, mark)

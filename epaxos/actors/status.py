@@ -53,6 +53,10 @@ def describe(
         "proposals": stats.proposals,
         "commits": commits,
         "epoch": parts.configuration.epoch,
+        "request": parts.configuration.request,
+        "f": parts.configuration.f,
+        "e": parts.configuration.e,
+        "changing": core.changing,
         "protocol": config.protocol,
         "leader": None if core.leader is None else config.replicas[core.leader].name,
         "ballot": core.ballot,
@@ -66,6 +70,7 @@ def describe(
         "peers": {
             remote.name: {
                 "online": remote.online,
+                "epoch": stats.peer_epoch[remote.name],
                 "trouble": remote.trouble or None,
                 "round_trip_s": stats.peer_round_trip[remote.name] or None,
                 "last_heard_s": now - remote.last_heard if remote.last_heard > 0 else None,

@@ -8,13 +8,13 @@ from typing import Final
 
 import click
 
-from epaxos.backup.saving import save
+from epaxos.backup.saving import Moment, save
 from epaxos.cli.options import STDOUT, config_option, find_replica, load, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.client.blocking import Client
 from epaxos.config import Config
 from epaxos.errors import ConfigError
-from epaxos.protocol.ids import Vector, slots_text
+from epaxos.protocol.ids import slots_text
 from epaxos.storage.reading import Reading
 
 _PATIENCE: Final = 10.0
@@ -66,7 +66,7 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
     with Reading(config.storage.directory_of(replica.name)) as reading:
         if reading.identity.cluster != config.identity:
             raise ConfigError(f"{config.source}: {reading.path} holds the data of another cluster")
-        wanted: Vector = ()
+        wanted: Moment | None = None
         limit = 0.0
         if reading.user is None:
             click.echo(f"{name} does not run: this is its last checkpoint, without what followed", err=True)
@@ -82,7 +82,8 @@ def backup(name: str, file: Path, *, at_once: bool, config_file: str | None, tim
     )
 
 
-def _known(config: Config, name: str) -> Vector:
+def _known(config: Config, name: str) -> Moment:
     """Up to where the replica has heard of instances."""
     with Client(config=config, replica=name) as client:
-        return tuple(client.status(replica=name).seen)
+        status = client.status(replica=name)
+        return Moment(status.epoch, tuple(status.seen))

@@ -165,7 +165,10 @@ def _figures(told: dict[str, Any]) -> Iterator[str]:
         yield (
             f"checkpoint      {checkpoint['keys']} keys, {checkpoint['deleted']} more without a value, "
             f"{checkpoint['sessions']} sessions"
+            + ("" if checkpoint["epoch"] == told["epoch"] else f"; of epoch {checkpoint['epoch']}")
         )
+    if told["earlier_epochs"]:
+        yield f"earlier epochs  {', '.join(map(str, told['earlier_epochs']))}: what leads to epoch {told['epoch']}"
     yield f"bytes           {sum(told['sizes'].values())}: {files}"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from epaxos.cli.failures import Exit
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import ClientError
+
+_NOBODY: Final[Mapping[str, str]] = {}
 
 
 class Survey(NamedTuple):
@@ -82,10 +84,17 @@ class Survey(NamedTuple):
         return {"cluster": self.cluster, "quorum": quorum, "replicas": self.replicas}
 
 
-async def survey(client: AsyncClient, config: Config, limit: float, *, digest: bool) -> Survey:
-    """Ask all replicas for their status and, if `digest`, for that of their state; takes `limit` s at most."""
-    answers = [_ask(client, replica, limit, digest=digest) for replica in config.replicas]
-    found = await asyncio.gather(*answers)
+async def survey(
+    client: AsyncClient, config: Config, limit: float, *, digest: bool, silent: Mapping[str, str] = _NOBODY
+) -> Survey:
+    """Ask all replicas for their status and, if `digest`, for that of their state; takes `limit` s at most.
+
+    Nobody waits for those that are known to be `silent`: by name, the reason.
+    """
+    asked = [replica for replica in config.replicas if replica.name not in silent]
+    answers = await asyncio.gather(*(_ask(client, replica, limit, digest=digest) for replica in asked))
+    told = dict(zip((replica.name for replica in asked), answers, strict=True))
+    found = [told.get(it.name) or _unreachable(it, silent[it.name]) for it in config.replicas]
     there = [replica for replica in found if replica["reachable"]]
     # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
     decided = [max(slots) for slots in zip(*(replica["committed"] for replica in there), strict=True)]

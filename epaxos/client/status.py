@@ -15,12 +15,14 @@ class PeerState:
     trouble        why there is no connection, if that is known
     round_trip_s   seconds there and back, as measured lately; None before
     last_heard_s   seconds since something came from it; None before
+    epoch          the latest in which it was heard
     """
 
     online: bool = False
     trouble: str | None = None
     round_trip_s: float | None = None
     last_heard_s: float | None = None
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Status:
     """The status of one replica. What it did not tell has the value that stands here.
 
     name, row, pid, version, uptime_s   which replica, of which version, for how long (seconds)
-    cluster, fingerprint, epoch, protocol   which cluster, and how it is run
+    cluster, fingerprint, protocol, f, e   which cluster, and how it is run
+    epoch, request, changing   the epoch, by which number it was asked for, and whether another one is under way
     reasons             why it does not serve, empty if it does
     quorum              how many replicas a commit takes, itself included
     leader, ballot      who orders commands, where the protocol has a leader
@@ -76,7 +79,11 @@ class Status:
     cluster: str = ""
     fingerprint: str = ""
     epoch: int = 0
+    request: int = 0
+    changing: bool = False
     protocol: str = ""
+    f: int = 0
+    e: int = 0
     reasons: Sequence[str] = ()
     quorum: int = 0
     leader: str | None = None

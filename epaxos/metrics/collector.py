@@ -131,6 +131,11 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         lambda stats: stats.served_bytes,
     ),
     (
+        "epaxos_void_total",
+        "Own proposals that an epoch ended without, and that went on in the next one.",
+        lambda stats: stats.void,
+    ),
+    (
         "epaxos_elections_total",
         "Times that this replica has become the leader; 0 with a protocol without one.",
         lambda stats: stats.gauges.elections,
@@ -257,6 +262,11 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], Histogram]], .
         lambda stats: stats.execution_latency,
     ),
     (
+        "epaxos_quiesce_seconds",
+        "Time for which commands were kept, from when the end of an epoch came in sight until the next one began.",
+        lambda stats: stats.quiesce,
+    ),
+    (
         "epaxos_batch_size_commands",
         "Commands in an own instance.",
         lambda stats: stats.batch_size,
@@ -331,6 +341,7 @@ def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
             "Mean round trip with a peer, queues left out; 0 if unknown.",
             stats.peer_round_trip,
         ),
+        ("epoch", "Epoch in which a peer was last heard.", stats.peer_epoch),
         ("waiting_bytes", "Bytes that wait to be sent to a peer.", stats.peer_waiting),
     ):
         family = GaugeMetricFamily(f"epaxos_peer_{name}", meaning, labels=["peer"])

@@ -120,6 +120,10 @@ class ReplicaStats:
     execution_latency  seconds from the proposal of an own instance to its execution
     component_size     instances executed as one; of `count` single ones, `observe(1, count)`
     duplicates         commands that a client sent again and that were answered from its session
+    epoch              the configuration's in which this replica votes
+    void               own proposals that an epoch did not execute and that went on in the next one
+    quiesce            seconds from when the end of an epoch came in sight until the next one began
+    peer_epoch         in which epoch each peer was last heard, by name
     peer_up            whether each peer is online, by name
     peer_round_trip    mean round trip with each peer in seconds, without queues; 0 until one was measured
     peer_waiting       bytes that wait for each peer
@@ -159,12 +163,14 @@ class ReplicaStats:
         "mailbox_wait",
         "message_types",
         "operations",
+        "peer_epoch",
         "peer_round_trip",
         "peer_up",
         "peer_waiting",
         "peers",
         "persist_duration",
         "proposals",
+        "quiesce",
         "quorum",
         "records",
         "replicas",
@@ -180,6 +186,7 @@ class ReplicaStats:
         "storage_bytes",
         "storage_failed",
         "traffic",
+        "void",
     )
 
     def __init__(
@@ -190,9 +197,8 @@ class ReplicaStats:
         message_types: Sequence[str],
         quorum: int,
         kind: Kind = EPAXOS,
-        epoch: int = 0,
     ) -> None:
-        self.epoch = epoch
+        self.epoch = self.void = 0
         self.replicas = tuple(replicas)
         self.row = row
         self.quorum = quorum
@@ -223,6 +229,7 @@ class ReplicaStats:
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
         self.peer_up = dict.fromkeys(self.peers, False)
+        self.peer_epoch = dict.fromkeys(self.peers, 0)
         self.peer_round_trip = dict.fromkeys(self.peers, 0.0)
         self.peer_waiting = dict.fromkeys(self.peers, 0)
         self.dropped = {(peer, reason): 0 for peer in self.peers for reason in DROP_REASONS}
@@ -241,6 +248,7 @@ class ReplicaStats:
         self.round_duration = Histogram(LATENCY_BOUNDS)
         self.persist_duration = Histogram(LATENCY_BOUNDS)
         self.checkpoint_duration = Histogram(CHECKPOINT_BOUNDS)
+        self.quiesce = Histogram(CHECKPOINT_BOUNDS)
         self.batch_size = Histogram(BATCH_BOUNDS)
         self.component_size = Histogram(COMPONENT_BOUNDS)
         self.round_events = Histogram(EVENT_BOUNDS)

@@ -8,6 +8,7 @@ take a good part of the time that one try has. What was not submitted by the dea
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -254,7 +255,7 @@ class Ask(Call):
     @property
     def name(self) -> str:
         """That of the method, by what it asks."""
-        return "ttl" if "left" in self._asked else "status"
+        return str(self._asked.get("verb", "ttl" if "left" in self._asked else "status"))
 
     def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
         """Ask."""
@@ -293,6 +294,12 @@ class Ask(Call):
         """The same, where it is how many seconds are left of a value; None if it does not end."""
         left = self.answer().get("left")
         return float(left) if isinstance(left, int | float) else None
+
+
+def change_of(verb: str, base: int, request: int | None, *, dry_run: bool) -> dict[str, object]:
+    """What to ask for a change of members; without a number it gets one."""
+    number = request or secrets.randbits(64) or 1
+    return {"verb": verb, "base": base, "request": number, "dry_run": dry_run}
 
 
 def check_fits(operation: Op, options: Options) -> None:

@@ -72,7 +72,7 @@ class Taken(NamedTuple):
 
 
 class Status(NamedTuple):
-    """STATUS_REPLY: the answer to question `id`."""
+    """STATUS_REPLY or ADMIN_REPLY: the answer to question `id`."""
 
     id: int
     status: dict[str, Any]
@@ -145,7 +145,7 @@ def read_refused(body: bytes) -> Refused:
 
 
 def read_status(body: bytes) -> Status:
-    """Decode the body of a STATUS_REPLY."""
+    """Decode the body of a STATUS_REPLY or an ADMIN_REPLY."""
     status = Status._make(_fields(body, 2))
     if not (_are_integers(status[:1]) and type(status.status) is dict):
         _malformed("status")

@@ -1,5 +1,7 @@
 """Asking replicas for what they know: their status, the generation in which a session begins, how long a key lasts.
 
+A change of members is asked for alike. It has a number, so that it too can be asked for again.
+
 A status is read, not executed: a question can be asked again at will. It goes to the replica it names, or to
 the one in use, and is asked again when the connection was lost under way.
 """
@@ -23,7 +25,7 @@ class Question(Uncopied, Generic[Waiter]):
     When it is `done`, either `error` says why it failed or `status` holds the answer. `asked` is the replica
     it is under way to; times are as in `Ticket`. `options` say what is asked for: with `brief` no more than what a new
     session needs, with `left` how long the value of that key lasts; or what is to come with a status that takes the
-    replica some time, `digest` or `transactions`.
+    replica some time, `digest` or `transactions`. With `verb` they are what an operator asks for.
     """
 
     __slots__ = (
@@ -110,9 +112,10 @@ class Questions(Generic[Waiter]):
             replica = self._route(question, now)
             if replica is not None:
                 question.asked = replica
+                kind = Kind.ADMIN if "verb" in question.options else Kind.STATUS
                 body = msgpack.packb((question.id, question.options))
                 self._routes.sent(replica)
-                sends.append((replica, seal(Kind.STATUS, self._cluster, body), question))
+                sends.append((replica, seal(kind, self._cluster, body), question))
             elif not question.done:
                 self._unasked.append(question)
         return sends

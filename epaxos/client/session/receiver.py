@@ -32,6 +32,7 @@ class Receiver(Generic[Waiter]):
             Kind.REFUSED: self._on_refused,
             Kind.OVER: self._on_over,
             Kind.STATUS_REPLY: self._on_status,
+            Kind.ADMIN_REPLY: self._on_status,
             Kind.TAKEN: self._on_taken,
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from ledger import Ledger
 
-from epaxos.actors.assembly import Parts, make_parts
+from epaxos.actors.assembly import Parts, begin_anew, make_parts
+from epaxos.checkpoint.rows import VALUE, Meta, block_key, meta_row, value_block
 from epaxos.config import Config, load_config
 from epaxos.errors import ConfigError, DirectoryLocked, StorageError, WrongIdentity
 from epaxos.protocol.contract import Checkpointed, Effects, Receive
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
 from epaxos.statemachine.batch import Payload
+from epaxos.statemachine.hosted import Footprint
 from epaxos.statemachine.operations import Operation
 from harness.lone import payload_of
 
@@ -140,6 +142,52 @@ def test_a_checkpoint_without_a_log_is_a_past(tmp_path: Path) -> None:
         assert (parts.core.status().executed, parts.machine.keys) == ((-1, 0, -1), 1)
 
 
+class Shelf:
+    """A state machine of a program's own, with nothing to do."""
+
+    name = "shelf"
+
+    def __init__(self) -> None:
+        self.state: dict[bytes, bytes] = {}
+
+    def footprint(self, command: bytes) -> Footprint:
+        return Footprint(writes={command})
+
+    def apply(self, commands: Sequence[bytes]) -> Sequence[bytes | None]:
+        return [None for _ in commands]
+
+    def keys(self) -> Collection[bytes]:
+        return self.state.keys()
+
+    def save(self, key: bytes) -> bytes | None:
+        return self.state.get(key)
+
+    def load(self, key: bytes, state: bytes | None) -> None:
+        if state is None:
+            del self.state[key]
+        else:
+            self.state[key] = state
+
+
+def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: Path) -> None:
+    """What a program holds outlives that of the epoch before, and some of it has gone meanwhile (protocol 6.7)."""
+    settings, shelf = replace(config(tmp_path), machine=Shelf.name), Shelf()
+    parts = make_parts(settings, ME, shelf)
+    shelf.state = {b"gone": b"1", b"kept": b"1"}
+    later = parts.configuration.next(1)
+    parts.disk.engine.stage_state(
+        [
+            meta_row(Meta(later, NONE, parts.core.vectors(), 0)),
+            (block_key(VALUE, 1, 0), value_block([b"kept", b"new"], [b"2", b"2"])),
+        ]
+    )
+    parts.disk.engine.commit_state()
+    anew, _ = begin_anew(settings, ME, parts)
+    assert (anew.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
+    assert anew.machine.keys == 2
+    anew.disk.engine.close()
+
+
 def test_the_data_of_another_cluster_or_replica_is_refused(tmp_path: Path) -> None:
     with made(config(tmp_path)):
         pass
@@ -160,7 +208,7 @@ def test_a_directory_in_use_is_refused_and_free_after_that(tmp_path: Path) -> No
         pass
 
 
-@pytest.mark.parametrize("row", [(b"z", b""), (b"ikey", b"\0"), (b"s" + bytes(8), b"\x90"), (b"m", b"\x90")])
+@pytest.mark.parametrize("row", [(b"z", b""), (b"ikey", b"\0"), (b"s" + bytes(8), b"\x90"), (b"M", b"\x90")])
 def test_a_checkpoint_that_cannot_be_read_is_told_and_lets_the_directory_go(
     tmp_path: Path, row: tuple[bytes, bytes]
 ) -> None:

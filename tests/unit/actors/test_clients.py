@@ -12,6 +12,7 @@ import msgpack
 import pytest
 import zmq
 
+from epaxos.actors.admin import AdminRequest
 from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, Clients, StatusRequest
 from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.config import Config, load_config
@@ -53,7 +54,7 @@ class Front:
         opened = open_frame(frame, self.config.fingerprint, self.config.max_frame)
         self.sent.append((identity, opened.kind, msgpack.unpackb(opened.body)))
 
-    def take(self, kind: int, body: bytes, identity: bytes = b"one") -> StatusRequest | None:
+    def take(self, kind: int, body: bytes, identity: bytes = b"one") -> StatusRequest | AdminRequest | None:
         questions = self.clients.open(identity, [zmq.Frame(seal(kind, self.config.fingerprint, body))], 0.0)
         return questions[0] if questions else None
 

@@ -34,7 +34,9 @@ class Alpha:
             _standing=Standing(),
             _config=load_config("conf/local.toml"),
             _machine=Mock(generation=3),
+            _peer_changes=[],
         )
+        self.replica._parts.eras.on_link.return_value = []
         self.executes((-1, -1, -1))
 
     def hears(self, *peers: str) -> None:

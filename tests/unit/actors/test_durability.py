@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from epaxos.actors.assembly import make_parts
+from epaxos.actors.assembly import make_era, make_parts
 from epaxos.actors.durability import Durability, Shell
+from epaxos.checkpoint.keeper import Todo
 from epaxos.config import load_config
+from epaxos.protocol.contract import Checkpointed, Durable
+
+NONE = (-1, -1, -1)
 
 
 def test_what_has_just_been_looked_at_is_not_due_again_at_once() -> None:
@@ -12,10 +16,31 @@ def test_what_has_just_been_looked_at_is_not_due_again_at_once() -> None:
     whole = load_config(None, environ={})
     config = replace(whole, storage=replace(whole.storage, engine="memory"))
     parts = make_parts(config, 0)
-    durability = Durability(config, parts, Shell(lambda *_: None, lambda *_: None, lambda *_: None))
+    durability = Durability(config, parts, Shell(*[lambda *_: None] * 4))
     try:
         for step in range(3000):  # rounds that something else makes, a thousand a second
             durability.poll(step / 1000)
             assert durability.deadline > step / 1000
+    finally:
+        durability.close(abandon=True)
+
+
+def test_what_follows_the_end_of_an_epoch_is_not_told_the_next_one() -> None:
+    """After an adopted checkpoint much executes, perhaps a barrier; its cut means nothing in the next epoch."""
+    whole = load_config(None, environ={})
+    config = replace(whole, storage=replace(whole.storage, engine="memory"))
+    parts = make_parts(config, 0)
+    first, following = parts.eras.running, parts.configuration.next(1)
+    performed: list[object] = []
+
+    def perform(effects: object, _: float) -> None:
+        performed.append(effects)
+        if parts.eras.running is first:
+            parts.eras.next(make_era(config, 0, following, Durable((), NONE, NONE, ())), NONE)
+
+    durability = Durability(config, parts, Shell(perform, *[lambda *_: None] * 3))
+    try:
+        durability._do(Todo([Checkpointed(NONE), Checkpointed((9, 9, 9))]), 0.0)
+        assert len(performed) == 1
     finally:
         durability.close(abandon=True)

@@ -9,14 +9,19 @@ import msgpack
 import pytest
 import zmq
 
-from epaxos.actors.peers import Known, Peers
+from epaxos.actors.assembly import Era, make_era
+from epaxos.actors.peers import Known, Opened, Peers
 from epaxos.config import load_config
 from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
+from epaxos.protocol.contract import Durable
+from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Row
-from epaxos.statemachine.batch import decode_payload
-from epaxos.transport.codec import MESSAGE_NAMES, Codec, PeerRequest, encode_envelope, encode_message
+from epaxos.protocol.membership import Configuration
+from epaxos.protocol.transfer import EpochOver
+from epaxos.transport.codec import MESSAGE_NAMES, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.transport.pages import PeerMessage
 from fuzz.hostile import DEEP, Forge, Insider
 from fuzz.samples import sample_messages
 
@@ -37,14 +42,24 @@ class Door:
         self.refused: list[tuple[bytes, str]] = []
         self.remembered: list[tuple[Row, int]] = []
         self.disk_fails = False
+        self.eras = Eras(self._era(CONFIG.initial), range(1, CONFIG.n))
         self.peers = Peers(
             CONFIG,
             ME,
-            Codec(CONFIG.n, decode_payload),
+            lambda: self.eras,
             self.stats,
             self._refuse,
-            Known(CONFIG.initial, 1, incarnations or {}, kept or {}, self._remember),
+            Known(1, incarnations or {}, kept or {}, self._remember),
         )
+
+    @staticmethod
+    def _era(configuration: Configuration) -> Era:
+        nothing = (-1,) * configuration.n
+        return make_era(CONFIG, ME, configuration, Durable((), nothing, nothing, ()))
+
+    def begin_next(self) -> None:
+        """The epoch ends."""
+        self.eras.next(self._era(self.eras.running.configuration.next(7)), (0, 0, 0))
 
     def _remember(self, row: Row, incarnation: int) -> None:
         if self.disk_fails:
@@ -73,7 +88,7 @@ def envelope(*messages: bytes | int, row: int = BRAVO, incarnation: int = 11) ->
 def test_all_messages_of_a_bundle_come_out_in_order() -> None:
     door = Door()
     opened = door.take(*map(encode_message, MESSAGES))
-    assert opened == (BRAVO, 11, MESSAGES, True, None)
+    assert opened == Opened(BRAVO, 11, MESSAGES, True, None)
     assert door.errors == {}
     accepted = door.stats.message_traffic("received", "Accept", "bravo")
     assert accepted.messages == 2  # one of a command, one of a no-op
@@ -89,7 +104,7 @@ SUMS = list(map(zlib.crc32, LARGE))
 def test_messages_that_follow_as_parts_come_out_in_their_places() -> None:
     door = Door()
     parts = [envelope(SUMS[0], LARGE[1], SUMS[2]), LARGE[0], LARGE[2]]
-    assert door.peers.open(b"it", list(map(zmq.Frame, parts))) == (BRAVO, 11, MESSAGES[:3], True, None)
+    assert door.peers.open(b"it", list(map(zmq.Frame, parts))) == Opened(BRAVO, 11, MESSAGES[:3], True, None)
     assert door.errors == {}
 
 
@@ -120,7 +135,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
-    assert door.take(*bundle) == (BRAVO, 11, [MESSAGES[-1]] * len(bad), True, None)
+    assert door.take(*bundle) == Opened(BRAVO, 11, [MESSAGES[-1]] * len(bad), True, None)
     assert sum(door.errors.values()) == len(bad)
     assert set(door.errors) == {kind for _, kind in bad}
     assert door.refused == []
@@ -129,7 +144,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
 @pytest.mark.parametrize("depth", [100, 950, 990, 1000, 1010, 1020, 5000])
 def test_deeply_nested_message_is_counted(depth: int) -> None:
     door = Door()
-    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == (BRAVO, 11, [], True, None)
+    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == Opened(BRAVO, 11, [], True, None)
     assert sum(door.errors.values()) == 2
 
 
@@ -175,7 +190,7 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     message = encode_message(MESSAGES[-1])
-    heard = (BRAVO, 11, [MESSAGES[-1]], True, None)
+    heard = Opened(BRAVO, 11, [MESSAGES[-1]], True, None)
     assert door.take(message, incarnation=11) == heard
     for _ in range(3):
         assert door.take(message, incarnation=12) is None
@@ -183,13 +198,13 @@ def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCapture
     assert door.errors == {"duplicate_name": 3}
     assert all("bravo is another one than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
-    assert door.take(incarnation=12, row=CHARLIE) == (CHARLIE, 12, [], True, None)
+    assert door.take(incarnation=12, row=CHARLIE) == Opened(CHARLIE, 12, [], True, None)
 
 
 def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
     door = Door()
     for _ in range(3):
-        assert door.take(incarnation=11) == (BRAVO, 11, [], True, None)
+        assert door.take(incarnation=11) == Opened(BRAVO, 11, [], True, None)
         assert door.take(incarnation=12) is None
     door.take(row=CHARLIE, incarnation=13)
     assert door.remembered == [(BRAVO, 11), (CHARLIE, 13)]
@@ -199,7 +214,7 @@ def test_an_incarnation_known_from_before_a_restart_is_the_only_one_heard() -> N
     door = Door({BRAVO: 12})
     assert door.take(incarnation=11) is None
     assert door.errors == {"duplicate_name": 1}
-    assert door.take(incarnation=12) == (BRAVO, 12, [], True, None)
+    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
     assert door.remembered == []
 
 
@@ -210,7 +225,7 @@ def test_a_peer_that_cannot_be_remembered_is_not_heard() -> None:
         with pytest.raises(StorageError, match="no space left"):
             door.take(encode_message(MESSAGES[-1]), incarnation=incarnation)
     door.disk_fails = False
-    assert door.take(incarnation=12) == (BRAVO, 12, [], True, None)
+    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
 
 
 def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> None:
@@ -271,14 +286,41 @@ def test_second_replica_of_the_own_name_is_refused() -> None:
     assert door.refused == [(b"it", "duplicate_name: a second replica calls itself alpha")]
 
 
-def test_a_frame_of_another_epoch_is_counted_and_dropped_and_its_sender_not_refused() -> None:
-    """Its row would be taken for one of this epoch's, and its answers for some about other instances (protocol 6.1)."""
+def of_epoch(door: Door, epoch: int, *messages: PeerMessage, digest: int = 0) -> Opened | None:
+    request = PeerRequest(BRAVO, 11, [*map(encode_message, messages)], digest=digest, epoch=epoch)
+    return door.peers.open(b"it", [zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))])
+
+
+def test_of_a_later_epoch_nothing_is_taken_but_what_is_of_none() -> None:
+    """An answer of it would be taken for one about another instance of the same place (protocol 6.1)."""
     door = Door()
-    for epoch in (1, 2**32 - 1):
-        request = PeerRequest(BRAVO, 11, [*map(encode_message, MESSAGES)], digest=DIGEST, epoch=epoch)
-        frame = seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))
-        assert door.peers.open(b"it", [zmq.Frame(frame)]) is None
-    assert (door.errors, door.refused, door.remembered) == ({"epoch": 2}, [], [])
+    over = EpochOver(0, (3, -1, 5))
+    for epoch in (1, 2, 2**32 - 1):
+        opened = of_epoch(door, epoch, *MESSAGES[:2], over)
+        assert opened is not None
+        assert (opened.epoch, opened.messages) == (epoch, [over])
+        assert len(opened.ahead) == (3 if epoch == 1 else 0)
+    assert (door.errors, door.refused) == ({"epoch": 4}, [])
+
+
+def test_what_came_ahead_of_its_epoch_is_read_when_that_has_begun() -> None:
+    door = Door()
+    opened = of_epoch(door, 1, MESSAGES[0], EpochOver(0, None))
+    assert opened is not None
+    door.begin_next()
+    assert door.peers.decode(BRAVO, 1, opened.ahead) == [MESSAGES[0]]
+
+
+def test_an_epoch_that_is_over_is_read_as_long_as_it_is_kept() -> None:
+    door = Door()
+    door.begin_next()
+    opened = of_epoch(door, 0, MESSAGES[0], digest=DIGEST)
+    assert opened is not None
+    assert opened.messages == [MESSAGES[0]]
+    door.eras.forget_below(1)
+    opened = of_epoch(door, 0, MESSAGES[0], digest=DIGEST)
+    assert opened is not None
+    assert (opened.messages, door.errors) == ([], {"epoch": 1})
 
 
 def test_a_peer_that_means_another_configuration_by_the_same_epoch_is_refused() -> None:
@@ -318,7 +360,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
         hostile = forge.peer_frame()
         expected.update(hostile.kinds)
         opened = door.peers.open(b"it", list(map(zmq.Frame, hostile.parts)))
-        assert opened in (None, (BRAVO, 11, [], True, None))
+        assert opened in (None, Opened(BRAVO, 11, [], True, None))
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
     assert set(expected) == kinds

@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from epaxos.actors import link as link_module
-from epaxos.actors.link import Outgoing, outgoing
+from epaxos.actors.link import Mark, Outgoing, outgoing
 from epaxos.actors.remote import Heard, Remote, RemoteSettings
 from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
@@ -20,6 +20,7 @@ CLUSTER = 0xC1
 MAX_FRAME = 4096
 TIMEOUT, BEACON, COMMIT_DELAY = 1.0, 0.1, 0.002
 NO_ECHO = Beat(1, 0, 0)
+MARK = Mark(3, 99)
 THE_BEACON = outgoing("Beacon", b"beacon")
 
 
@@ -47,16 +48,17 @@ class Line:
         self.refusals: list[str] = []
         port = int(self.endpoint.rpartition(":")[2])
         settings = RemoteSettings(
-            0, 1, "bravo", "127.0.0.1", port, CLUSTER, 77, 0, 99, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
+            0, 1, "bravo", "127.0.0.1", port, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
         )
         self.remote = Remote(
             settings,
             self.context,
             self.stats,
-            lambda _: THE_BEACON,
+            lambda *_: [THE_BEACON],
             lambda peer, online: self.reported.append((peer, online)),
             lambda _, text: self.refusals.append(text),
             lambda: 5,
+            lambda: MARK,
         )
         self.remote.begin(lambda: None)
 
@@ -371,9 +373,22 @@ def test_what_waits_for_a_ride_goes_with_the_peer(line: Line) -> None:
     assert line.receive() == [b"accept 1"]
 
 
+def test_what_waits_keeps_its_epoch_and_goes_in_no_envelope_of_another_one(line: Line) -> None:
+    """A message of one epoch would be taken for one of the next: the same row, the same slot, the same ballot."""
+    epochs = [0, 0, 3, 0, 3, 3]
+    line.send(0.0, [outgoing("Accept", b"%d" % epoch, mark=Mark(epoch, epoch)) for epoch in epochs])
+    seen: list[int] = []
+    while len(seen) < len(epochs):
+        bundle = line.receive_request()
+        assert bundle.digest == bundle.epoch
+        assert set(bundle.messages) == {b"%d" % bundle.epoch}
+        seen += [bundle.epoch] * len(bundle.messages)
+    assert seen == epochs
+
+
 def test_a_large_message_goes_as_a_part_of_its_own(line: Line) -> None:
     encoded = bytes(range(256)) * 20
-    large, small = outgoing("PreAccept", encoded, False), outgoing("Accept", b"accept 1", False)
+    large, small = outgoing("PreAccept", encoded, False, MARK), outgoing("Accept", b"accept 1", False, MARK)
     assert (large.size, small.size) == (len(encoded), len(b"accept 1"))
     line.send(0.0, [small, large, small])
     received: list[bytes | int] = []

@@ -1,0 +1,134 @@
+"""What operators ask of a replica: to have the cluster's members changed (protocol 6.8).
+
+A request bears a number, drawn by who asks, which the configuration that it leads to names: asked again after a lost
+answer, it is told what has become of it. And it bears the epoch from which it was made: in another one it might undo
+what somebody else has done meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from epaxos.errors import FrameError
+from epaxos.metrics import ReplicaStats
+from epaxos.protocol.membership import Configuration
+from epaxos.transport.framing import Body
+
+PAUSE: Final = 1.0
+"""Seconds from the beginning of an epoch until the next may be asked for: each makes all clients wait for a moment."""
+
+_REMEMBERED: Final = 64
+"""The last requests of which it is known which epoch came of them."""
+
+REFRESH: Final = "refresh"
+"""The verb that asks for another epoch with the same members."""
+
+PROPOSED, DONE, POSSIBLE, SUPERSEDED, REFUSED = "proposed", "done", "possible", "superseded", "refused"
+"""What becomes of a request: it is under way; it has led to `epoch`; it would be taken, but is only a question;
+another one has led to `epoch`; it cannot be done, for the reason that `text` says."""
+
+
+class AdminRequest(NamedTuple):
+    """A request of an operator.
+
+    id       under which it is answered on its connection
+    base     the epoch from which it was made
+    request  its number
+    dry      whether it only asks what would become of it
+    """
+
+    identity: bytes
+    id: object
+    verb: str
+    base: int
+    request: int
+    dry: bool
+
+
+class Standpoint(NamedTuple):
+    """How the replica that is asked stands: why it cannot serve, when its epoch began, whether that is about to end."""
+
+    away: str | None
+    began_at: float
+    is_ending: bool
+
+
+def read_request(identity: bytes, body: Body) -> AdminRequest:
+    """Decode the body of an ADMIN frame.
+
+    Raises:
+        FrameError: it is none.
+    """
+    try:
+        id_, fields = msgpack.unpackb(body)
+        request = AdminRequest(
+            identity, id_, fields["verb"], fields["base"], fields["request"], fields["dry_run"]
+        )
+    except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
+        raise FrameError("malformed", f"not a request of an operator: {error!r}") from error
+    if list(map(type, request[1:])) != [int, str, int, int, bool] or not 0 < request.request < 2**64:
+        raise FrameError("malformed", "not a request of an operator: fields of a wrong type")
+    return request
+
+
+class Admin:
+    """Judges the requests that one replica gets."""
+
+    def __init__(self, stats: ReplicaStats) -> None:
+        self._stats = stats
+        self._made: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        self._pending = 0
+
+    def begun(self, configuration: Configuration) -> None:
+        """An epoch has begun."""
+        self._made.append((configuration.request, configuration.epoch))
+
+    def judge(
+        self, asked: AdminRequest, running: Configuration, standpoint: Standpoint, now: float
+    ) -> dict[str, Any]:
+        """What is to be answered; a request that is `PROPOSED` and was not before has to be proposed now."""
+        epoch = dict(self._made).get(asked.request)
+        if epoch is not None:
+            return _answer(DONE, epoch, f"epoch {epoch} has begun")
+        if asked.base < running.epoch:
+            return _answer(SUPERSEDED, running.epoch, f"epoch {running.epoch} has begun, by another request")
+        refusal = self._refusal(asked, running, standpoint, now)
+        if refusal:
+            return _answer(REFUSED, running.epoch, refusal)
+        return _answer(POSSIBLE if asked.dry else PROPOSED, running.epoch, "")
+
+    def is_new(self, asked: AdminRequest) -> bool:
+        """Whether a request is proposed for the first time here; noted."""
+        is_new = asked.request != self._pending
+        self._pending = asked.request
+        return is_new
+
+    def _refusal(
+        self, asked: AdminRequest, running: Configuration, standpoint: Standpoint, now: float
+    ) -> str:
+        if asked.verb != REFRESH:
+            return f"no change is called {asked.verb!r}; allowed: {REFRESH}"
+        if asked.base > running.epoch:
+            return f"this replica is in epoch {running.epoch} and lags; ask another one, or wait"
+        if standpoint.away is not None:
+            return f"this replica takes no requests: {standpoint.away}"
+        if standpoint.is_ending:
+            if asked.request == self._pending:
+                return ""
+            return f"a change is under way; ask again when epoch {running.epoch + 1} has begun"
+        heard, needed = self._stats.heard, running.quorums.slow
+        if len(heard) < needed:
+            return (
+                f"{len(heard)} of {running.n} replicas are up ({', '.join(heard)}), and {needed} must be, or the next "
+                "epoch could not begin; start the others first"
+            )
+        if now < standpoint.began_at + PAUSE:
+            return f"epoch {running.epoch} has only just begun; ask again in {PAUSE:g} s"
+        return ""
+
+
+def _answer(outcome: str, epoch: int, text: str) -> dict[str, Any]:
+    return {"outcome": outcome, "epoch": epoch, "text": text}

@@ -1,0 +1,379 @@
+"""`epaxos member`: the members of a cluster, and changes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import click
+
+from epaxos.cli.failures import Exit, complain
+from epaxos.cli.options import config_option, load, timeout_option
+from epaxos.cli.pages import Page
+from epaxos.cli.survey import Survey, survey
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.config import Config
+from epaxos.errors import NoAnswer
+
+_LOOK: Final = 0.1
+"""Seconds between two looks at how far a change is."""
+
+_TIMEOUT: Final = 30.0
+_SILENT: Final = 2.0
+"""Seconds after which a member is taken for silent."""
+
+_CONTEXT: Final = "epaxos member refresh"
+
+_EXITS: Final = {
+    "done": Exit.DONE,
+    "possible": Exit.DONE,
+    "superseded": Exit.FAILED,
+    "refused": Exit.USAGE,
+    "proposed": Exit.NO_ANSWER,
+}
+"""The exit code of each outcome; what is proposed and not done may still happen."""
+
+
+class _Group(Page, click.Group):
+    """A group whose help keeps its examples."""
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def member() -> None:
+    """Show the members of a cluster, or begin another epoch with them.
+
+    Examples:
+      epaxos member list
+      epaxos member refresh
+
+    Exit codes:
+      0  done
+      1  another change came first
+      2  wrong command line or configuration, or refused
+      3  no answer in time
+    """
+
+
+class Members(NamedTuple):
+    """What a survey says of the members: all as of the latest epoch that a replica is in.
+
+    reached  how many are in that epoch; `needed` of them make it established, and then no earlier one is needed
+    """
+
+    found: Survey
+    config: Config
+
+    @property
+    def up(self) -> list[dict[str, Any]]:
+        """The statuses of those that answered."""
+        return [replica for replica in self.found.replicas if replica["reachable"]]
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The status of one of those in the latest epoch, of one that serves if there is one.
+
+        Raises:
+            NoAnswer: no replica answered.
+        """
+        if not self.up:
+            errors = "; ".join(f"{replica['name']}: {replica['error']}" for replica in self.found.replicas)
+            raise NoAnswer(f"no replica answers ({errors})")
+        return max(self.up, key=lambda replica: (replica["epoch"], not replica["reasons"]))
+
+    @property
+    def reached(self) -> int:
+        """See the class."""
+        latest = self.latest["epoch"]
+        return [int(replica["epoch"]) for replica in self.up].count(latest)
+
+    @property
+    def needed(self) -> int:
+        """See the class."""
+        return len(self.found.replicas) - int(self.latest["f"])
+
+    def epoch_of(self, name: str) -> int:
+        """The epoch that a member is in; of a silent one, in which it was last heard by those that answered."""
+        told: list[int] = [replica["epoch"] for replica in self.up if replica["name"] == name]
+        heard: list[int] = [
+            replica["peers"][name]["epoch"] for replica in self.up if name in replica["peers"]
+        ]
+        return max(told or heard)
+
+    def state_of(self, replica: dict[str, Any]) -> str:
+        """In a word or two."""
+        if not replica["reachable"]:
+            return "silent"
+        if replica["epoch"] < self.latest["epoch"]:
+            return "lags"
+        return str(replica["reasons"][0]).partition(":")[0] if replica["reasons"] else "up"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as an object; docs/cli.md describes it."""
+        latest, config = self.latest, self.config
+        heard = self.found.heard
+        return {
+            "cluster": config.name,
+            "epoch": latest["epoch"],
+            "protocol": latest["protocol"],
+            "f": latest["f"],
+            "e": latest["e"],
+            "reached": self.reached,
+            "needed": self.needed,
+            "established": self.reached >= self.needed,
+            "changing": any(replica["changing"] for replica in self.up),
+            "spare": None if heard is None else heard - self.found.quorum,
+            "members": [
+                {
+                    "name": address.name,
+                    "role": "voter",
+                    "host": address.host,
+                    "port": address.port,
+                    "client_port": address.client_port,
+                    "state": self.state_of(replica),
+                    "epoch": self.epoch_of(address.name),
+                    "behind": replica.get("behind"),
+                    "error": replica.get("error"),
+                }
+                for address, replica in zip(config.replicas, self.found.replicas, strict=True)
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        told = self.as_json()
+        established = "established" if told["established"] else "not established"
+        spare = "nothing commits now" if told["spare"] < 0 else f"{told['spare'] or 'none'} more may fail"
+        heads = [
+            f"epoch {told['epoch']}, {established} at {told['reached']} of {len(told['members'])}; "
+            f"f {told['f']}, e {told['e']}, {told['protocol']}; {spare}"
+            + ("; a change is under way" if told["changing"] else "")
+        ]
+        rows = [
+            (
+                entry["name"],
+                entry["role"],
+                f"{entry['host']}:{entry['port']}",
+                entry["state"],
+                f"epoch {entry['epoch']}",
+                f"{entry['behind']} behind" if entry["behind"] else "",
+            )
+            for entry in told["members"]
+        ]
+        return heads + _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+@member.command("list", cls=Page)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+@timeout_option("A replica that does not answer within this long is silent.")
+def list_(*, as_json: bool, config_file: str | None, timeout: float | None) -> None:
+    """Show the epoch of a cluster, its members, and how many may fail.
+
+    An epoch is the time for which one configuration of members lasts. It is established once so many voters are in it
+    that the one before is not needed any more. The state of a member is up, silent, or lags: it is in an earlier epoch.
+
+    Exit codes:
+      0  done
+      2  wrong command line or configuration
+      3  no replica answered
+
+    Examples:
+      epaxos member list -c conf/local.toml
+      epaxos member list --json | jq .epoch
+    """
+    config = load(config_file)
+    limit = config.client.timeout if timeout is None else timeout
+    members = asyncio.run(_look(config, limit))
+    if as_json:
+        click.echo(json.dumps(members.as_json(), indent=2))
+    else:
+        click.echo("\n".join(members.lines()))
+
+
+async def _look(config: Config, limit: float) -> Members:
+    async with AsyncClient(config=config) as client:
+        members = await _members(client, config, limit)
+    _ = members.latest  # or nobody has answered
+    return members
+
+
+async def _members(
+    client: AsyncClient, config: Config, limit: float, silent: Mapping[str, str] | None = None
+) -> Members:
+    return Members(await survey(client, config, limit, digest=False, silent=silent or {}), config)
+
+
+@member.command(cls=Page)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@click.option(
+    "--expect-epoch",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Refuse if the cluster is in another epoch.",
+)
+@config_option
+@timeout_option("Give up waiting after this long; the change may still happen.", "30s")
+@click.pass_context
+def refresh(
+    ctx: click.Context,
+    *,
+    as_json: bool,
+    dry_run: bool,
+    expect_epoch: int | None,
+    config_file: str | None,
+    timeout: float | None,
+) -> None:
+    """Begin another epoch with the same members.
+
+    Replicas drop what they remember of keys that were touched or deleted, and of the log. Commands of clients wait for
+    a few round trips meanwhile; none fails. It is done when enough members are in the new epoch. If it is asked for
+    again after a lost answer, it happens once.
+
+    Exit codes:
+      0  done, or with --dry-run: it would be
+      1  another change came first; nothing was changed by this one
+      2  wrong command line or configuration, or refused: a line says why
+      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
+
+    Examples:
+      epaxos member refresh -c conf/local.toml
+      epaxos member refresh --dry-run
+      epaxos member refresh --expect-epoch 4 --json
+    """
+    config = load(config_file)
+    change = _Refresh(config, _TIMEOUT if timeout is None else timeout, expect_epoch, dry_run=dry_run)
+    try:
+        asyncio.run(change.run())
+    except KeyboardInterrupt:
+        if not change.asked:
+            raise
+    told = change.told()
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    elif told["outcome"] in ("done", "possible"):
+        click.echo(told["text"])
+    else:
+        complain(told["text"], _CONTEXT)
+    ctx.exit(_EXITS[told["outcome"]])
+
+
+class _Refresh:
+    """One request for the next epoch, until that is established."""
+
+    def __init__(self, config: Config, timeout: float, expected: int | None, *, dry_run: bool) -> None:
+        self._config = config
+        self._timeout = timeout
+        self._until = monotonic() + timeout
+        self._expected = expected
+        self._dry = dry_run
+        self._request = secrets.randbits(64) or 1
+        self._outcome, self._text = "proposed", "no answer"
+        self._progress = ""
+        self.base = -1
+        self.asked = False
+
+    def told(self) -> dict[str, Any]:
+        """What has come of it."""
+        return {"outcome": self._outcome, "epoch": self.base + (self._outcome == "done"), "text": self._text}
+
+    def _end(self, outcome: str, text: str) -> None:
+        self._outcome, self._text = outcome, text
+
+    async def run(self) -> None:
+        """Ask, and wait until there is something to tell.
+
+        Raises:
+            ClientError: no replica answered, so that nothing was asked for.
+        """
+        async with AsyncClient(config=self._config) as client:
+            members = await _members(client, self._config, self._left(_SILENT))
+            latest = members.latest
+            silent = {it["name"]: it["error"] for it in members.found.replicas if not it["reachable"]}
+            self.base = latest["epoch"]
+            if self._expected not in (None, self.base):
+                text = f"the cluster is in epoch {self.base}, not in {self._expected}; nothing is changed"
+                self._end("refused", text)
+                return
+            if await self._ask(client, latest["name"], len(members.found.replicas)):
+                await self._wait(client, silent)
+        self._show("")
+
+    def _left(self, most: float) -> float:
+        return max(0.05, min(most, self._until - monotonic()))
+
+    async def _ask(self, client: AsyncClient, name: str, n: int) -> bool:
+        """Ask one replica; whether it is to be waited for."""
+        self.asked = not self._dry
+        self._end("proposed", f"epoch {self.base + 1} may still begin: `epaxos member list` tells")
+        try:
+            answer = await client.refresh(
+                self.base,
+                request=self._request,
+                dry_run=self._dry,
+                replica=name,
+                timeout=self._left(self._timeout),
+            )
+        except NoAnswer:
+            if self._dry:
+                raise
+            return False
+        outcome, text = str(answer["outcome"]), str(answer["text"])
+        if outcome == "possible":
+            text = f"epoch {self.base + 1} would begin with the same {n} members; commands wait a few round trips"
+        if outcome not in ("proposed", "done"):
+            self._end(outcome, text if outcome == "possible" else f"{name}: {text}")
+        return outcome in ("proposed", "done")
+
+    async def _wait(self, client: AsyncClient, silent: Mapping[str, str]) -> None:
+        """Look at the members until the epoch is established; who was silent when this began is not waited for."""
+        while monotonic() < self._until:
+            members = await _members(client, self._config, self._left(_SILENT), silent)
+            with suppress(NoAnswer):
+                latest = members.latest  # of one further, only a replica knows who asked for the one between
+                is_further = latest["epoch"] > self.base + 1
+                if is_further and not await self._ask(client, latest["name"], len(members.found.replicas)):
+                    return
+                if self._judge(members):
+                    return
+            await asyncio.sleep(_LOOK)
+
+    def _judge(self, members: Members) -> bool:
+        """Whether all is over by what members say."""
+        latest, n = members.latest, len(members.found.replicas)
+        if latest["epoch"] <= self.base:
+            self._show(f"epoch {self.base + 1} is being decided")
+            return False
+        if latest["epoch"] == self.base + 1 and latest["request"] != self._request:
+            self._end(
+                "superseded", f"epoch {self.base + 1} has begun, by another request; nothing is changed"
+            )
+            return True
+        self._show(
+            f"epoch {self.base + 1} has begun at {members.reached} of {n}, {members.needed} are needed"
+        )
+        if members.reached < members.needed:
+            return False
+        names = ", ".join(replica["name"] for replica in members.found.replicas)
+        self._end("done", f"epoch {self.base + 1} established: {names}")
+        return True
+
+    def _show(self, text: str) -> None:
+        """A line that tells how far it is, on a terminal."""
+        if not sys.stderr.isatty() or text == self._progress:
+            return
+        click.echo(f"\r{text.ljust(len(self._progress))}", err=True, nl=False)
+        self._progress = text
+        if not text:
+            click.echo("\r", err=True, nl=False)

@@ -1,0 +1,137 @@
+"""Epochs that follow one another in real clusters under load, with replicas that are killed around their ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from live_cluster import ClusterMaker, LiveCluster
+
+SETTINGS: dict[str, Any] = {
+    "timeout": "150ms",
+    "beacon": "30ms",
+    "client": {"timeout": "20s", "tries": 20},
+    "storage": {"engine": "sqlite", "sync": "never"},
+}
+PATIENCE = 20.0
+
+
+class Load(threading.Thread):
+    """Increments a key of its own and one of all, through any replica, until told to stop."""
+
+    def __init__(self, alive: LiveCluster, key: bytes) -> None:
+        super().__init__(daemon=True)
+        self._alive = alive
+        self._key = key
+        self._over = threading.Event()
+        self.seen: list[int] = []
+
+    def run(self) -> None:
+        with self._alive.client() as client:
+            while not self._over.is_set():
+                self.seen.append(client.increment(self._key))
+                client.increment(b"all")
+
+    def stop(self) -> int:
+        """How often it did; each time the number had grown by one."""
+        self._over.set()
+        self.join(PATIENCE)
+        assert not self.is_alive()
+        assert self.seen == list(range(1, len(self.seen) + 1))
+        return len(self.seen)
+
+
+@contextmanager
+def load_on(alive: LiveCluster) -> Iterator[None]:
+    loads = [Load(alive, b"%d" % number) for number in range(3)]
+    for load in loads:
+        load.start()
+    yield
+    total = sum(load.stop() for load in loads)
+    with alive.client() as client:
+        assert client.get(b"all") == b"%d" % total
+
+
+def refresh(alive: LiveCluster, base: int, replica: str = "alpha") -> int:
+    """Ask for the epoch after `base`, as soon as it may be asked for; which it is."""
+    deadline = time.monotonic() + PATIENCE
+    with alive.client() as client:
+        while (told := client.refresh(base, request=base + 1, replica=replica))["outcome"] != "done":
+            assert (
+                told["outcome"] == "proposed" or "just begun" in told["text"] or "no quorum" in told["text"]
+            )
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    return int(told["epoch"])
+
+
+def wait_until_alike(alive: LiveCluster, epoch: int) -> None:
+    """Wait until all replicas are in an epoch and hold the same."""
+    deadline = time.monotonic() + PATIENCE
+    with alive.client() as client:
+        while True:
+            found = [client.status(digest=True, replica=name) for name in alive.names]
+            if {it.epoch for it in found} == {epoch} and len({it.digest for it in found}) == 1:
+                return
+            assert time.monotonic() < deadline, [(it.epoch, it.executed, it.digest) for it in found]
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
+def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_last_one(
+    cluster: ClusterMaker, protocol: str
+) -> None:
+    """Who sleeps through two of them, longer than their logs are kept, gets a checkpoint in the place of its own."""
+    alive = cluster(3, protocol=protocol, **SETTINGS)
+    with load_on(alive):
+        assert refresh(alive, 0) == 1
+        alive.kill("charlie")
+        assert [refresh(alive, 1), refresh(alive, 2, "bravo")] == [2, 3]
+        time.sleep(10 * 0.15)  # as long as ended epochs are kept in memory for those who lag
+        alive.start("charlie")
+        wait_until_alike_in_epoch(alive, "charlie", 3)
+        assert "catching up from" in alive.log("charlie")
+    wait_until_alike(alive, 3)
+
+
+def wait_until_alike_in_epoch(alive: LiveCluster, name: str, epoch: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    with alive.client() as client:
+        while client.status(replica=name).epoch != epoch:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def refresh_by_command(alive: LiveCluster, expected: str) -> CompletedProcess[bytes]:
+    """Ask on the command line, as soon as the epoch has lasted for a second."""
+    deadline = time.monotonic() + PATIENCE
+    command = ("member", "refresh", "--expect-epoch", expected, "--json")
+    while b"just begun" in (made := alive.epaxos(*command)).stdout:
+        assert time.monotonic() < deadline
+    return made
+
+
+def test_all_that_are_killed_just_after_an_epoch_began_come_to_it_again(cluster: ClusterMaker) -> None:
+    """No checkpoint of it may be there yet: what led to it is in the log, and so is what they promised in it."""
+    alive = cluster(3, **SETTINGS)
+    with load_on(alive):
+        assert refresh(alive, 0) == 1
+        alive.kill(*alive.names)
+        alive.start(*alive.names)
+    wait_until_alike(alive, 1)
+    made = refresh_by_command(alive, "1")
+    assert (made.returncode, json.loads(made.stdout)["epoch"]) == (0, 2)
+    again = alive.epaxos("member", "refresh", "--expect-epoch", "1")
+    assert (again.returncode, again.stderr) == (
+        2,
+        b"epaxos member refresh: the cluster is in epoch 2, not in 1; nothing is changed\n",
+    )
+    listed = json.loads(alive.epaxos("member", "list", "--json").stdout)
+    assert (listed["epoch"], listed["reached"], listed["established"]) == (2, 3, True)

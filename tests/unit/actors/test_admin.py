@@ -1,0 +1,97 @@
+"""What a replica answers operators who ask for another epoch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgpack
+import pytest
+
+from epaxos.actors.admin import PAUSE, Admin, AdminRequest, Standpoint, read_request
+from epaxos.errors import FrameError
+from epaxos.metrics import ReplicaStats
+from harness.members import MEMBERS
+
+FIELDS: dict[str, Any] = {"verb": "refresh", "base": 0, "request": 7, "dry_run": False}
+
+
+def asked(**changes: Any) -> AdminRequest:
+    return read_request(b"it", msgpack.packb((3, FIELDS | changes)))
+
+
+class Asked:
+    """A replica of three that hears `up` others."""
+
+    def __init__(self, up: int = 2) -> None:
+        stats = ReplicaStats(MEMBERS.names, 0, (), (), 2)
+        for name in stats.peers[:up]:
+            stats.peer_up[name] = True
+        self.admin = Admin(stats)
+        self.running = MEMBERS
+
+    def judge(
+        self, *, away: str | None = None, is_ending: bool = False, began_at: float = -math.inf, **changes: Any
+    ) -> tuple[str, int, str]:
+        request = asked(**changes)
+        standpoint = Standpoint(away, began_at, is_ending)
+        told = self.admin.judge(request, self.running, standpoint, 10.0)
+        if told["outcome"] == "proposed":
+            self.admin.is_new(request)
+        return told["outcome"], told["epoch"], told["text"]
+
+    def begin(self, request: int) -> None:
+        self.running = self.running.next(request)
+        self.admin.begun(self.running)
+
+
+def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
+    replica = Asked()
+    assert replica.judge(dry_run=True)[0] == "possible"
+    assert replica.judge() == ("proposed", 0, "")
+    assert replica.judge(is_ending=True)[0] == "proposed"
+    assert not replica.admin.is_new(asked())
+    assert replica.judge(request=8, is_ending=True)[0] == "refused"
+    replica.begin(7)
+    replica.begin(9)
+    assert replica.judge() == ("done", 1, "epoch 1 has begun")
+    assert replica.judge(request=8)[:2] == ("superseded", 2)
+    assert replica.judge(request=8, base=2)[0] == "proposed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"verb": "remove"}, "no change is called 'remove'; allowed: refresh"),
+        ({"base": 4}, "this replica is in epoch 0 and lags; ask another one, or wait"),
+        ({"away": "it is stopping"}, "this replica takes no requests: it is stopping"),
+        ({"is_ending": True}, "a change is under way; ask again when epoch 1 has begun"),
+        ({"began_at": 10.1 - PAUSE}, "epoch 0 has only just begun; ask again in 1 s"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_what_to_do(changes: dict[str, Any], text: str) -> None:
+    assert Asked().judge(**changes) == ("refused", 0, text)
+
+
+def test_a_next_epoch_without_a_quorum_is_refused() -> None:
+    """It would end the cluster: nothing could be decided in it, and nothing more in the one before."""
+    assert Asked(up=1).judge()[0] == "proposed"
+    outcome, _, text = Asked(up=0).judge()
+    assert outcome == "refused"
+    assert text.startswith("1 of 3 replicas are up (alpha), and 2 must be")
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", msgpack.packb(7), msgpack.packb((1,)), msgpack.packb((1, 7))])
+def test_what_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(FrameError):
+        read_request(b"it", body)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("verb", 1), ("base", None), ("request", 0), ("request", -1), ("dry_run", 1)]
+)
+def test_fields_of_a_wrong_kind_are_refused(field: str, value: object) -> None:
+    with pytest.raises(FrameError):
+        asked(**{field: value})
+    with pytest.raises(FrameError):
+        read_request(b"it", msgpack.packb((3, {key: FIELDS[key] for key in FIELDS if key != field})))

@@ -1,0 +1,89 @@
+"""What `epaxos member` makes of what replicas say of themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from epaxos.cli.member import Members, _Refresh
+from epaxos.cli.survey import Survey
+from epaxos.config import load_config
+from epaxos.errors import NoAnswer
+
+CONFIG = load_config(None, environ={})
+NAMES = [replica.name for replica in CONFIG.replicas]
+
+
+def status(name: str, epoch: int, *, request: int = 7, heard: tuple[int, int] = (0, 0)) -> dict[str, Any]:
+    peers = [peer for peer in NAMES if peer != name]
+    return {
+        "name": name,
+        "reachable": True,
+        "reasons": [],
+        "storage_failed": None,
+        "epoch": epoch,
+        "request": request,
+        "f": 1,
+        "e": 1,
+        "protocol": "epaxos",
+        "changing": False,
+        "behind": 0,
+        "peers": {
+            peer: {"online": True, "epoch": of, "trouble": None}
+            for peer, of in zip(peers, heard, strict=True)
+        },
+    }
+
+
+def silent(name: str) -> dict[str, Any]:
+    return {"name": name, "reachable": False, "error": "connection refused"}
+
+
+def members(*replicas: dict[str, Any]) -> Members:
+    return Members(Survey(CONFIG.name, 2, list(replicas)), CONFIG)
+
+
+def test_of_a_member_that_is_silent_its_peers_say_in_which_epoch_it_was() -> None:
+    found = members(status("alpha", 4, heard=(3, 2)), status("bravo", 3), silent("charlie"))
+    told = found.as_json()
+    assert [(entry["state"], entry["epoch"]) for entry in told["members"]] == [
+        ("up", 4),
+        ("lags", 3),
+        ("silent", 2),
+    ]
+    assert (told["epoch"], told["reached"], told["needed"], told["established"]) == (4, 1, 2, False)
+    assert found.lines()[0] == "epoch 4, not established at 1 of 3; f 1, e 1, epaxos; 1 more may fail"
+    assert found.lines()[3].split() == ["charlie", "voter", "127.0.0.1:3266", "silent", "epoch", "2"]
+
+
+def test_where_nobody_answers_there_is_nothing_to_tell() -> None:
+    with pytest.raises(NoAnswer, match="alpha: connection refused; bravo"):
+        members(*map(silent, NAMES)).as_json()
+
+
+def refreshing(base: int) -> _Refresh:
+    change = _Refresh(CONFIG, 30.0, None, dry_run=False)
+    change.base, change._request = base, 7
+    return change
+
+
+@pytest.mark.parametrize(
+    ("epochs", "request_", "outcome", "text"),
+    [
+        ((4, 4, 4), 7, None, ""),
+        ((5, 4, 4), 7, None, ""),
+        ((5, 5, 4), 7, "done", "epoch 5 established: alpha, bravo, charlie"),
+        ((5, 4, 4), 8, "superseded", "epoch 5 has begun, by another request; nothing is changed"),
+        ((6, 6, 4), 8, "done", "epoch 5 established: alpha, bravo, charlie"),
+    ],
+)
+def test_a_refresh_is_over_when_its_epoch_is_established(
+    epochs: tuple[int, ...], request_: int, outcome: str | None, text: str
+) -> None:
+    """Of an epoch that has ended by now the answer to the request told whose it was."""
+    change = refreshing(4)
+    replicas = [status(name, epoch, request=request_) for name, epoch in zip(NAMES, epochs, strict=True)]
+    assert change._judge(members(*replicas)) == (outcome is not None)
+    if outcome is not None:
+        assert change.told() == {"outcome": outcome, "epoch": 4 + (outcome == "done"), "text": text}
