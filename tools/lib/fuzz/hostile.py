@@ -54,6 +54,11 @@ WRONG: Final[tuple[Any, ...]] = (
 )
 """Values of which most are of a wrong type, or out of range, wherever they are put."""
 
+_ADMIN: Final = {"verb": "refresh", "base": 2**40, "request": 1, "dry_run": True}
+"""What an operator may ask for; from a replica that is in no such epoch, so that it is refused."""
+
+_NO_ADMIN: Final = (("verb", 1), ("base", None), ("request", 0), ("request", 2**63 * 2 - 1.5), ("dry_run", 1))
+
 DEEP: Final = b"\x91" * 1000 + b"\xc0"
 """A list in a list in a list: msgpack takes it, but whoever walks through it by recursion runs out of stack."""
 
@@ -123,7 +128,7 @@ class Forge:
     def client_frame(self) -> Hostile:
         """A bad frame for the clients' socket."""
         if self._random.random() < 0.6:
-            return self._random.choice(self._anywhere)([Kind.REQUEST, Kind.STATUS])
+            return self._random.choice(self._anywhere)([Kind.REQUEST, Kind.STATUS, Kind.ADMIN])
         return self._random.choice(self._to_clients)()
 
     def peer_frame(self) -> Hostile:
@@ -169,6 +174,8 @@ class Forge:
             Kind.REFUSED: msgpack.packb((1, 1, 1, 0, "no")),
             Kind.STATUS: msgpack.packb((1, {})),
             Kind.STATUS_REPLY: msgpack.packb((1, {"name": "alpha"})),
+            Kind.ADMIN: msgpack.packb((1, _ADMIN)),
+            Kind.ADMIN_REPLY: msgpack.packb((1, {"outcome": "done"})),
             Kind.ASK: msgpack.packb((1, 1, 1, 0, b"")),
             Kind.ANSWER: msgpack.packb((1, 1, b"")),
         }
@@ -244,7 +251,7 @@ class Forge:
         return Hostile((head + checksum + body,), (counted,))
 
     def _other_socket(self, kinds: list[Kind]) -> Hostile:
-        others = [kind for kind in Kind if kind not in {*kinds, Kind.STATUS}]
+        others = [kind for kind in Kind if kind not in {*kinds, Kind.STATUS, Kind.ADMIN}]
         return Hostile((self._any_good(others),), ("unknown",))
 
     def _multipart(self, kinds: list[Kind]) -> Hostile:
@@ -272,7 +279,11 @@ class Forge:
             msgpack.packb((1.5, {})),
             msgpack.packb((1, [])),
         ]
-        return Hostile((self._seal(Kind.STATUS, self._random.choice(bodies)),), ("malformed",))
+        bodies += [msgpack.packb((1, {**_ADMIN, field: value})) for field, value in _NO_ADMIN]
+        kind = self._random.choice((Kind.STATUS, Kind.ADMIN))
+        if kind == Kind.STATUS:
+            bodies = bodies[: -len(_NO_ADMIN)]
+        return Hostile((self._seal(kind, self._random.choice(bodies)),), ("malformed",))
 
     def _refused(self) -> Hostile:
         """Commands of which one may not be proposed, among good ones."""

@@ -23,7 +23,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Phase, Proposal
-from epaxos.protocol.transfer import CheckpointRows, FetchRows
+from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows
 from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
 from epaxos.transport.pages import PeerMessage
 
@@ -55,4 +55,5 @@ def sample_messages(n: int, sender: Row) -> list[PeerMessage]:
         Missing(place),
         FetchRows(1, 0),
         CheckpointRows(1, 0, b"", 1),
+        EpochOver(0, deps),
     ]

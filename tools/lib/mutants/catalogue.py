@@ -10,6 +10,7 @@ from mutants.subjects import (
     collection,
     commit,
     durability,
+    epochs,
     execution,
     expiry,
     groups,
@@ -39,6 +40,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *durability.ANSWERS,
     *durability.OWNER,
     *durability.DISK,
+    *epochs.END,
     *execution.ORDER,
     *execution.REPLIES,
     *execution.SESSIONS,
@@ -61,8 +63,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 CONSEQUENCES_ONLY: Final = (
     Patch(
         "epaxos.simulation.run",
-        "checkers = [*own, decisions,",
-        "checkers = [decisions,",
+        "checkers = [*own, epochs, decisions,",
+        "checkers = [epochs, decisions,",
     ),
     Patch(
         "epaxos.simulation.checkers.decisions",

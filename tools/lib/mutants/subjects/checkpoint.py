@@ -672,8 +672,8 @@ ADOPTION: Final = (
         (
             Patch(
                 "epaxos.checkpoint.fetched",
-                "        for column, blob in self._index:\n",
-                "        for column, blob in self._index[:1]:\n",
+                "        for key, blob in self._index:\n",
+                "        for key, blob in self._index[:1]:\n",
             ),
         ),
         draw=SLICES,
@@ -868,12 +868,11 @@ RESTART: Final = (
         (
             Patch(
                 _REPLICA,
-                "        self._begin_memory()\n        if acquainted:\n",
+                "        self._eras = Eras(self._run_in(self._begin_memory())",
                 "        if self.starts > 1:\n"
                 "            self.disk = self._make_disk()\n"
-                "            for known in range(self._options.replicas):\n"
-                "                self.disk.remember(known, known)\n"
-                "        self._begin_memory()\n        if acquainted:\n",
+                "            self.disk.incarnations = {known: known for known in range(self._options.replicas)}\n"
+                "        self._eras = Eras(self._run_in(self._begin_memory())",
             ),
         ),
         draw=AWAY,

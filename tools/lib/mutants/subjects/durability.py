@@ -256,8 +256,8 @@ DISK: Final = (
         (
             Patch(
                 _JOURNAL,
-                "self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [note])",
-                "self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [])",
+                "self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [*self._taken(), note])",
+                "self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), self._taken())",
             ),
         ),
         schedule="tests/unit/storage/test_journal.py::test_a_restart_knows_up_to_where_the_log_was_dropped",

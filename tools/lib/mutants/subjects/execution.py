@@ -52,14 +52,14 @@ REPLIES: Final = (
         (
             Patch(
                 _REPLICA,
-                "from epaxos.protocol.log import NOP\n",
-                "from epaxos.protocol.log import NOP, Phase\n"
+                "from epaxos.protocol.log import NOP, Instance\n",
+                "from epaxos.protocol.log import NOP, Instance, Phase\n"
                 "from epaxos.statemachine.operations import Operation\n",
             ),
             Patch(
                 _REPLICA,
-                "        self._post.send_with_others(effects.deferrable)\n        for component in",
-                "        self._post.send_with_others(effects.deferrable)\n"
+                "        era.post.send_with_others(effects.deferrable)\n        for component in",
+                "        era.post.send_with_others(effects.deferrable)\n"
                 "        for record in effects.records:\n"
                 "            if record.id.row == self.row and record.phase is Phase.COMMITTED:\n"
                 "                self._answer_now(record.value)\n"
@@ -67,7 +67,7 @@ REPLIES: Final = (
             ),
             Patch(
                 _REPLICA,
-                "    def _execute(self, component: Component) -> None:\n",
+                "    def _execute(self, era: Era, component: Component) -> None:\n",
                 "    def _answer_now(self, value: object) -> None:\n"
                 "        for batch in () if value is NOP else value.batches:\n"
                 "            if set(batch.operations) == {Operation.WRITE}:\n"
@@ -76,7 +76,7 @@ REPLIES: Final = (
                 "                if answer is not None:\n"
                 "                    self._step()\n"
                 "                    answer(result, self.row)\n\n"
-                "    def _execute(self, component: Component) -> None:\n",
+                "    def _execute(self, era: Era, component: Component) -> None:\n",
             ),
         ),
     ),
