@@ -91,7 +91,6 @@ class MetricsServer:
             ws="none",
             lifespan="off",
             log_config=None,
-            access_log=False,
             server_header=False,
             timeout_graceful_shutdown=0,
             backlog=2 * max_connections,
@@ -151,6 +150,8 @@ def _bounded(most: int, deadline: float) -> type[asyncio.Protocol]:
                 return
             served.add(self)
             self._cut = asyncio.get_running_loop().call_later(deadline, transport.abort)
+            # Not by the settings, which silence the logger of the whole process: the program around may serve too.
+            self.access_log = False
             super().connection_made(transport)
 
         def data_received(self, data: bytes) -> None:

@@ -176,6 +176,21 @@ def test_rubbish_hurts_nobody(
     assert capfd.readouterr().err == ""
 
 
+def test_whoever_serves_around_the_replica_keeps_a_log_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    theirs = logging.getLogger("uvicorn.access")
+    kept = theirs.handlers, theirs.propagate, theirs.level
+    theirs.handlers, theirs.propagate = [caplog.handler], True
+    theirs.setLevel(logging.INFO)
+    try:
+        with MetricsServer([listening()], CollectorRegistry(), Patient()) as server:
+            assert ask(server, "/livez")[0].status == 200
+        assert theirs.handlers == [caplog.handler]
+        assert theirs.propagate
+        assert not caplog.records
+    finally:
+        theirs.handlers, theirs.propagate, theirs.level = kept
+
+
 def test_a_client_that_drips_is_cut_at_the_deadline(small: MetricsServer) -> None:
     started = time.monotonic()
     with connect(small) as client, pytest.raises(ConnectionError):
