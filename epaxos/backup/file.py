@@ -131,14 +131,14 @@ def _spooled(stream: BinaryIO) -> BinaryIO:
 
 
 class BackupFile:
-    """A file, or a stream, that has been found whole; use it as a context.
+    """A file, or a stream, that has been found whole; use it as a context. Errors call it `name`.
 
     Raises:
         BackupError: it cannot be read, is no backup, of another format, cut off or damaged.
     """
 
-    def __init__(self, source: Path | BinaryIO) -> None:
-        self.name = str(source) if isinstance(source, Path) else "the backup from standard input"
+    def __init__(self, source: Path | BinaryIO, name: str = "") -> None:
+        self.name = name or str(source)
         with self._reading():
             self._file = source.open("rb") if isinstance(source, Path) else _spooled(source)
         try:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from epaxos.backup.file import BackupFile
+from epaxos.backup.places import place_of
 from epaxos.backup.restoring import restore as make_directories
 from epaxos.cli.options import STDOUT, config_option, load
 from epaxos.cli.pages import Page
 
 
 @click.command(cls=Page)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @config_option
-def restore(file: Path, *, config_file: str | None) -> None:
+def restore(file: str, *, config_file: str | None) -> None:
     """Make the data directories of a new cluster, that of the configuration, of the backup FILE.
 
-    - as FILE is standard input.
+    FILE is a path, or s3://BUCKET/KEY (which needs the extra s3), or - for standard input.
 
     The new cluster must have another name than the old one, and none of its directories may hold anything. It
     may have more replicas, or fewer. All directories are made here, under storage.directory, in one act: move
@@ -35,11 +35,13 @@ def restore(file: Path, *, config_file: str | None) -> None:
       epaxos restore -c new.toml today.backup
       epaxos up -c new.toml
       ssh vault 'cat today.backup' | epaxos restore -c new.toml -
+      epaxos restore -c new.toml s3://vault/alpha-20260102T030405Z.backup
     """
-    if str(file) == STDOUT and sys.stdin.isatty():
+    if file == STDOUT and sys.stdin.isatty():
         raise click.UsageError("standard input is a terminal; give a FILE, or a pipe with the backup")
     config = load(config_file)
-    with BackupFile(sys.stdin.buffer if str(file) == STDOUT else file) as backup:
+    source = sys.stdin.buffer if file == STDOUT else place_of(file).open()
+    with BackupFile(source, "the backup from standard input" if file == STDOUT else file) as backup:
         restored = make_directories(config, backup)
         header = backup.header
     click.echo(
