@@ -20,6 +20,7 @@ from unittest import mock
 from epaxos.actors import process
 from epaxos.actors.replica import Replica
 from epaxos.config import load_config
+from epaxos.web import open_pages
 
 LINES: Final = 60
 
@@ -48,6 +49,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-n", "--name", required=True)
     given = parser.parse_args(argv)
     with mock.patch.object(process, "Replica", Profiled):
-        code = process.run_replica(load_config(given.config), given.name)
+        code = process.run_replica(load_config(given.config), given.name, open_pages)
     pstats.Stats(Profiled.profile).strip_dirs().sort_stats("cumulative").print_stats(LINES)
     return code

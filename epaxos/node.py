@@ -17,8 +17,8 @@ from typing import Any, Final, Self, overload
 from pykka import ActorDeadError, ActorRef, Timeout
 
 from epaxos.actors.assembly import make_parts
-from epaxos.actors.health import Standing, examine
-from epaxos.actors.process import own_hosts
+from epaxos.actors.health import Standing
+from epaxos.actors.process import Inside, own_hosts
 from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.actors.sockets import raise_limit
 from epaxos.client.asynchronous import AsyncClient
@@ -26,10 +26,11 @@ from epaxos.client.blocking import Client
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op
 from epaxos.config import Config, load_config
+from epaxos.doors.gate import Gate
 from epaxos.errors import ConfigError, EpaxosError
-from epaxos.metrics import MetricsServer, make_registry
 from epaxos.statemachine.hosted import Machine
 from epaxos.transport.addresses import listen_tcp
+from epaxos.web import open_pages
 
 _NAP: Final = 0.01  # seconds
 _HURRY: Final = 2.0  # seconds that a replica may take to end once it has drained, or has failed to
@@ -94,15 +95,11 @@ class Node:
             pages = [stack.enter_context(page) for page in listen_tcp(address, "metrics_port", hosts)]
             parts = make_parts(self.config, self._row, self._machine)
             undone.callback(parts.disk.engine.close)
-            health = MetricsServer(
-                pages,
-                make_registry(parts.stats, self.name),
-                lambda: examine(self.config, self._standing, parts.stats),
-            )
-            stack.enter_context(health)
+            inside = Inside(self.config, self.name, parts, self._standing, Gate())
+            stack.enter_context(open_pages(inside, pages))
             client = self.client()
             undone.callback(client.close)
-            self._replica = _Replica.start(self.config, self._row, parts, hosts, self._standing)
+            self._replica = _Replica.start(self.config, self._row, parts, hosts, self._standing, inside.gate)
             undone.pop_all()
             self._client, self._stack = client, stack.pop_all()
         self._standing.listening.wait()

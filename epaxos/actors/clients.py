@@ -68,7 +68,7 @@ Room: TypeAlias = Callable[[bytes], int]
 class StatusRequest(NamedTuple):
     """A client's question for this replica's state; `options` may ask for a digest."""
 
-    identity: bytes
+    identity: Identity
     id: object
     options: dict[str, Any]
 
@@ -222,6 +222,14 @@ class Clients:
                 else:
                     with suppress(CommandError):  # its door has been told
                         self._request(client, client.begin(generation), asked.size, now)
+
+    def local_questions(self) -> list[StatusRequest]:
+        """What the doors of this process ask for the status."""
+        return [
+            StatusRequest(client, *asked)
+            for client in self._gate.clients
+            for asked in client.take_questions()
+        ]
 
     def _request(self, identity: Identity, batch: Batch, size: int, now: float) -> None:
         count = len(batch)
@@ -418,10 +426,12 @@ class Clients:
         if not isinstance(identity, LocalClient):
             self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
         elif kind == Kind.REFUSED:
-            _, first, _, position, text = body
-            identity.refuse(first, text, max(position, 0))
+            client, first, _, position, text = body
+            identity.refuse(client, first, text, max(position, 0))
         elif kind in (Kind.BUSY, Kind.OVER):
-            identity.refuse(body[1], kind.name.lower())
+            identity.refuse(body[0], body[1], kind.name.lower())
+        elif kind == Kind.STATUS_REPLY:
+            identity.describe(*body)
 
     def _log_once(self, kind: str, text: str, part: zmq.Frame) -> None:
         """One line for the first of each kind from each address; the metric counts them all."""

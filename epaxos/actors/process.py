@@ -10,24 +10,24 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from math import inf
 from queue import Empty
 from types import FrameType
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pykka import ActorDeadError, ActorRef, Timeout
 
 from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, make_parts
-from epaxos.actors.health import Standing, examine
+from epaxos.actors.health import Standing
 from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.actors.sockets import raise_limit
 from epaxos.config import Config, ReplicaAddress
+from epaxos.doors.gate import Gate
 from epaxos.errors import ConfigError, EpaxosError
-from epaxos.metrics import MetricsServer, make_registry
 from epaxos.transport.addresses import listen_tcp, resolve, unresolved
 from epaxos.version import __version__
 
@@ -44,8 +44,24 @@ _HURRY: Final = 2.0
 """Seconds after which a Replica that should have ended is taken to be stuck; the latter if it was told twice."""
 
 
-def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
+class Inside(NamedTuple):
+    """What of a replica those have who serve others beside it, in threads of its process."""
+
+    config: Config
+    name: str
+    parts: Parts
+    standing: Standing
+    gate: Gate
+
+
+Pages: TypeAlias = Callable[[Inside, Sequence[socket.socket]], AbstractContextManager[Any]]
+"""Serves HTTP on sockets that listen."""
+
+
+def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) -> int:
     """Run the replica `name` until SIGINT, SIGTERM or, if it is not 0, for `uptime` seconds; then let it drain.
+
+    `pages` is what serves HTTP.
 
     Returns the exit code: 0 after an ordinary stop, 1 if the replica failed.
 
@@ -64,13 +80,13 @@ def run_replica(config: Config, name: str, uptime: float = 0.0) -> int:
             _log.info("stopping on %s", standing.news.get())
             return 0
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
-        pages = [stack.enter_context(page) for page in listen_tcp(address, "metrics_port", hosts)]
+        ports = [stack.enter_context(port) for port in listen_tcp(address, "metrics_port", hosts)]
         parts = make_parts(config, row)
         _log.info("%s", _place(config, name, parts))
-        registry = make_registry(parts.stats, name)
-        with MetricsServer(pages, registry, lambda: examine(config, standing, parts.stats)):
+        gate = Gate()
+        with pages(Inside(config, name, parts, standing, gate), ports):
             _calm_garbage_collector()
-            replica = Replica.start(config, row, parts, hosts, standing)
+            replica = Replica.start(config, row, parts, hosts, standing, gate)
             patience = _STUCK
             try:
                 patience = _run(replica, standing, uptime)

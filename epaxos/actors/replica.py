@@ -394,16 +394,18 @@ class Replica(pykka.ThreadingActor):
         for identity, parts in round_.clients:
             for question in self._clients.open(identity, parts, now):
                 self._answer(question, now)
-        self._take_local(now)
+        for question in self._take_local(now):
+            self._answer(question, now)
 
-    def _take_local(self, now: float) -> None:
-        """Take what the doors of this process hand over."""
+    def _take_local(self, now: float) -> list[StatusRequest]:
+        """Take what the doors of this process hand over; their questions for the status are handed back."""
         if self._merges != self._machine.merges:
             self._merges = self._machine.merges
             for client in self._gate.listening:
                 client.miss()
         read = None if self._durability.merging else self._machine.get
         self._clients.take_local(self._machine.generation, read, now)
+        return self._clients.local_questions()
 
     def _on_round(self, round_: Round) -> None:
         began = time.monotonic()
@@ -414,7 +416,7 @@ class Replica(pykka.ThreadingActor):
             for identity, parts in round_.clients
             for question in self._clients.open(identity, parts, began)
         ]
-        self._take_local(began)
+        questions += self._take_local(began)
         if not self._is_current:
             self._come_up(began)
         elif self._lost != self._core.lost:

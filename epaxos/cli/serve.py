@@ -25,6 +25,7 @@ from epaxos.cli.options import (
 from epaxos.cli.pages import Page
 from epaxos.config import REPLICA_VARIABLE, Config
 from epaxos.errors import ConfigError, EpaxosError
+from epaxos.web import open_pages
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ def serve(
     """Run one replica in this process, until SIGINT (Ctrl-C) or SIGTERM; a second one ends it at once.
 
     It listens on the three ports that the configuration gives it: for its peers, its clients and HTTP
-    (/metrics, /livez, /readyz, /healthz). Its peers may be started before or after it. The log goes to stderr, a line a
-    message, with the time (UTC), the level and the replica's name.
+    (/metrics, /livez, /readyz, /healthz, /v1/). Its peers may be started before or after it. The log goes to
+    stderr, a line a message, with the time (UTC), the level and the replica's name.
 
     SIGUSR1 shows on stderr what all threads are at, and SIGUSR2 sets the log's level to debug, or back; it
     goes on after both.
@@ -96,7 +97,9 @@ def serve(
     log_to_stderr(log_level or config.log_level, replica, log_format, named=not supervised)
     debug_on_signal()
     try:
-        ctx.exit(process.run_replica(config, replica, config.uptime if uptime is None else uptime))
+        ctx.exit(
+            process.run_replica(config, replica, open_pages, config.uptime if uptime is None else uptime)
+        )
     except EpaxosError as error:
         if log_format == FORMATS[0]:
             raise

@@ -18,6 +18,11 @@ MULTIPAXOS: Final = "multipaxos"
 KEY_VALUE: Final = "kv"
 """The `machine` of replicas that are nobody else's: the key-value store."""
 
+READ: Final = "read"
+WRITE: Final = "write"
+HTTP_LEVELS: Final = ("off", READ, WRITE)
+"""What the API over HTTP may be used for, each including those before it."""
+
 TOP: Final = ""
 REPLICAS: Final = "replicas"
 """The array of tables, one a replica; its keys have no defaults and no environment variables."""
@@ -29,7 +34,7 @@ MEBIBYTE: Final = 1 << 20
 class Key:
     """One key: where it stands, what may stand there, what stands there if nothing does.
 
-    table         `TOP`, "client", "storage" or `REPLICAS`
+    table         `TOP`, "client", "storage", "http" or `REPLICAS`
     default       as it would stand in a file; None where there is none or it depends on other keys
     default_text  what the documentation says where `default` is None
     """
@@ -293,6 +298,14 @@ KEYS: Final = (
         "Executed commands that stay in the log for peers that missed them.",
     ),
     Key(
+        "http",
+        "api",
+        HTTP_LEVELS[0],
+        Choice(HTTP_LEVELS),
+        "What the API on `metrics_port` lets everybody do who reaches it: nothing with keys and values, read, or write "
+        "too.",
+    ),
+    Key(
         REPLICAS,
         "pid",
         None,
@@ -323,7 +336,7 @@ KEYS: Final = (
         "metrics_port",
         None,
         _PORT,
-        "Port for HTTP: `/metrics`, `/livez`, `/readyz` and `/healthz`.",
+        "Port for HTTP: `/metrics`, `/livez`, `/readyz`, `/healthz` and the API under `/v1`.",
         default_text=REQUIRED,
     ),
     Key(

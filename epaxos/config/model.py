@@ -74,6 +74,13 @@ class StorageConfig:
         return Path(self.directory) / name
 
 
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """The table [http]."""
+
+    api: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A validated configuration.
@@ -109,6 +116,7 @@ class Config:
     log_level: str
     client: ClientConfig
     storage: StorageConfig
+    http: HttpConfig
     replicas: tuple[ReplicaAddress, ...]
     source: str = "defaults"
     fingerprint: int = field(init=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, REPLICAS, TOP, keys_of
-from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig
+from epaxos.config.model import ClientConfig, Config, HttpConfig, ReplicaAddress, StorageConfig
 from epaxos.config.replicas import read_replicas
 from epaxos.config.settings import Setting, Settings, read_defaults, read_document, read_environment
 from epaxos.errors import ConfigError
@@ -132,6 +132,7 @@ def _build(settings: Settings, replicas: tuple[ReplicaAddress, ...], source: str
         **_section(values, TOP),
         client=ClientConfig(**_section(values, "client")),
         storage=StorageConfig(**_section(values, "storage")),
+        http=HttpConfig(**_section(values, "http")),
         replicas=replicas,
         source=source,
     )

@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.config import Config
-from epaxos.doors.gate import Answered, Asked, Executed, Gate, Unanswered
+from epaxos.doors.gate import Answered, Asked, Described, Executed, Gate, Question, Unanswered
 from epaxos.errors import Busy, ClientError, NoAnswer, Refused, SessionExpired, Untold
 from epaxos.statemachine.batch import MULTI_PARTS, REPLY_HEAD, Argument, Limits
 from epaxos.statemachine.checks import refusal
@@ -56,6 +56,15 @@ class _Batch:
         self.size = self.parts = 0
         self.until = 0.0
 
+    def add(self, commands: Sequence[Command], size: int, then: Then) -> None:
+        """Take commands of one that waits, of `size` bytes."""
+        for operation, key, argument in commands:
+            self.operations.append(operation)
+            self.keys.append(key)
+            self.arguments.append(argument)
+        self.size += size
+        self.waiters.append((len(commands), then))
+
 
 class Desk:
     """All that an event loop asks of the Replica; its methods are called in that loop.
@@ -75,6 +84,7 @@ class Desk:
         self._largest = config.max_frame - REPLY_HEAD
         self._batch = _Batch()
         self._waiting: dict[int, _Batch] = {}
+        self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._late: deque[tuple[float, int]] = deque()
         self._tickets = count()
         self._patience = config.client.timeout * config.client.tries
@@ -101,9 +111,10 @@ class Desk:
         All are in one batch, so that none of another connection comes between; together they must fit into a frame.
         """
         size = sum([_weigh(command) for command in commands])
-        if size > self._largest:
-            text = f"commands of {size} bytes together; at most {self._largest} are allowed"
-            self._loop.call_soon(then, Refused(text))
+        try:
+            self._fit(size)
+        except Refused as error:
+            self._loop.call_soon(then, error)
             return
         parts = sum([_parts(command) for command in commands])
         batch = self._batch
@@ -116,16 +127,18 @@ class Desk:
             batch = self._batch
         if not batch.waiters:
             self._loop.call_soon(self._send)
-        for operation, key, argument in commands:
-            batch.operations.append(operation)
-            batch.keys.append(key)
-            batch.arguments.append(argument)
-        batch.size += size
+        batch.add(commands, size, then)
         batch.parts += parts
-        batch.waiters.append((len(commands), then))
 
-    async def execute(self, command: Command) -> Result:
+    def _fit(self, size: int) -> None:
+        if size > self._largest:
+            raise Refused(f"commands of {size} bytes together; at most {self._largest} are allowed")
+
+    async def execute(self, command: Command, session: int = 0) -> Result:
         """Ask for one command and wait for what it came to; who gives up before leaves it to be executed.
+
+        With a `session` it executes once under that number, wherever and however often it is asked for, but not twice
+        at the same time here (`doors.gate.Asked`).
 
         Raises:
             Refused, Busy: it was not taken.
@@ -143,13 +156,37 @@ class Desk:
             else:
                 answer.set_result(results[0])
 
-        self.ask([command], then)
+        if session:
+            self._fit(size := _weigh(command))
+            batch = _Batch()
+            batch.add([command], size, then)
+            self._hand_over(batch, session=session)
+        else:
+            self.ask([command], then)
         outcome, value = await answer
         if outcome == Outcome.EXPIRED:
             raise SessionExpired("the replica was behind the others for too long")
         if outcome in (Outcome.FORGOTTEN, Outcome.UNTOLD):
             raise Untold("the command executed; what it came to is not known")
         return outcome, value
+
+    async def status(self, **options: Any) -> dict[str, Any]:
+        """How the replica is, as it tells its clients too (`actors.status`).
+
+        Raises:
+            Busy, NoAnswer: it does not say.
+        """
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        ticket = next(self._tickets)
+        self._questions[ticket] = answer
+        self._local.ask_status(Question(ticket, options))
+        try:
+            async with asyncio.timeout(self._patience):
+                return await answer
+        except TimeoutError:
+            raise NoAnswer(f"the replica did not say within {self._patience:g} s") from None
+        finally:
+            del self._questions[ticket]
 
     def read_here(self, keys: Sequence[bytes], then: Then) -> None:
         """Read keys as they stand at this replica between two rounds; while there is no such moment, as ever."""
@@ -162,14 +199,16 @@ class Desk:
     def _send(self) -> None:
         batch, self._batch = self._batch, _Batch()
         if batch.waiters:
-            self._hand_over(batch, here=False)
+            self._hand_over(batch)
 
-    def _hand_over(self, batch: _Batch, *, here: bool) -> None:
+    def _hand_over(self, batch: _Batch, *, here: bool = False, session: int = 0) -> None:
         ticket = next(self._tickets)
         self._waiting[ticket] = batch
         self._late.append((self._loop.time() + self._patience, ticket))
         arguments = batch.arguments if any(one is not None for one in batch.arguments) else None
-        self._local.ask(Asked(ticket, bytes(batch.operations), batch.keys, arguments, batch.size, here))
+        self._local.ask(
+            Asked(ticket, bytes(batch.operations), batch.keys, arguments, batch.size, here, session)
+        )
 
     def _deliver(self) -> None:
         """In the Replica's thread, of which the loop may be ending."""
@@ -188,6 +227,12 @@ class Desk:
                 batch = self._waiting.pop(told.ticket, None)
                 if batch is not None:
                     self._fail(batch, told)
+                elif (question := self._questions.get(told.ticket)) and not question.done():
+                    question.set_exception(_error(told))
+            elif isinstance(told, Described):
+                question = self._questions.get(told.ticket)
+                if question is not None and not question.done():
+                    question.set_result(told.status)
             else:
                 for watcher in self._watchers:
                     watcher(told)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.statemachine.batch import Argument, Batch, Payload
 from epaxos.statemachine.machine import Run
@@ -37,6 +37,8 @@ class Asked(NamedTuple):
 
     ticket  by which the door knows the answer
     here    only reads, to be answered with what stands at this replica between two rounds
+    session the number of the session in which they are the first, and execute once, however often and wherever they
+            are asked for; 0 for that of the door. Not twice at the same time
     """
 
     ticket: int
@@ -45,6 +47,7 @@ class Asked(NamedTuple):
     arguments: list[Argument] | None
     size: int
     here: bool = False
+    session: int = 0
 
 
 class Answered(NamedTuple):
@@ -68,6 +71,20 @@ class Unanswered(NamedTuple):
     unknown: bool = False
 
 
+class Question(NamedTuple):
+    """A question for the status of the replica; `options` may ask for more (`actors.clients.StatusRequest`)."""
+
+    ticket: int
+    options: dict[str, Any]
+
+
+class Described(NamedTuple):
+    """The status that was asked for."""
+
+    ticket: int
+    status: dict[str, Any]
+
+
 class Executed(NamedTuple):
     """Commands that executed here, whoever asked for them, with their outcomes; None for what came by a checkpoint."""
 
@@ -77,7 +94,7 @@ class Executed(NamedTuple):
     outcomes: bytes
 
 
-Told: TypeAlias = "Answered | Unanswered | Executed | None"
+Told: TypeAlias = "Answered | Unanswered | Described | Executed | None"
 """What a door is told, in the order in which it happened; None: what executed here came by a checkpoint."""
 
 
@@ -90,14 +107,15 @@ class _UnderWay:
 class LocalClient:
     """One door, as a client of the replica in whose process it is.
 
-    The methods `ask` and `take` are its door's, all others the Replica's. `deliver` is called in the Replica's thread
-    when there is something to take, and not again before `take`.
+    The methods `ask`, `ask_status` and `take` are its door's, all others the Replica's. `deliver` is called in the
+    Replica's thread when there is something to take, and not again before `take`.
     """
 
     def __init__(self, gate: Gate, deliver: Callable[[], None]) -> None:
         self._gate = gate
         self._deliver = deliver
         self._asked: deque[Asked] = deque()
+        self._questions: deque[Question] = deque()
         self._told: deque[Told] = deque()
         self._delivered = False
         self._client = 0
@@ -113,6 +131,14 @@ class LocalClient:
     def ask(self, asked: Asked) -> None:
         """Hand commands over; the answer comes by `take`."""
         self._asked.append(asked)
+        if self._gate.closed:
+            self.give_up(self._gate.closed)
+        else:
+            self._gate.wake()
+
+    def ask_status(self, question: Question) -> None:
+        """Ask how the replica is."""
+        self._questions.append(question)
         if self._gate.closed:
             self.give_up(self._gate.closed)
         else:
@@ -141,11 +167,15 @@ class LocalClient:
         """The commands that wait first, as a batch of this client's session, in this generation."""
         under_way = self._again.popleft() if self._again else _UnderWay(self._asked.popleft())
         under_way.tries += 1
+        asked = under_way.asked
+        if asked.session:
+            self._open[asked.session, 1] = under_way
+            return Batch(asked.session, 1, 1, asked.operations, asked.keys, asked.arguments, generation)
         if not self._client or generation - self._used > WINDOW // 2:
             self._client = secrets.randbits(63) + 1
             self._born, self._number = generation, 1
         self._used = generation
-        first, asked = self._number, under_way.asked
+        first = self._number
         self._number += len(asked.operations)
         self._open[self._client, first] = under_way
         acked = next((first for client, first in self._open if client == self._client), first)
@@ -158,7 +188,7 @@ class LocalClient:
             if under_way is None:
                 continue
             if set(result.outcomes) == _EXPIRED and under_way.tries < _TRIES:
-                self._client = 0
+                self._client = self._client if under_way.asked.session else 0
                 self._again.append(under_way)
                 self._gate.wake()
                 continue
@@ -171,9 +201,21 @@ class LocalClient:
         self._told.append(Answered(self._asked.popleft().ticket, outcomes, list(values)))
         self._tell()
 
-    def refuse(self, first: int, reason: str, position: int | None = None) -> None:
-        """Those that were begun with this number are not taken."""
-        under_way = self._open.pop((self._client, first), None)
+    def take_questions(self) -> list[Question]:
+        """The questions that wait."""
+        questions = list(self._questions)
+        for _ in questions:
+            self._questions.popleft()
+        return questions
+
+    def describe(self, ticket: int, status: dict[str, Any]) -> None:
+        """Answer a question for the status."""
+        self._told.append(Described(ticket, status))
+        self._tell()
+
+    def refuse(self, client: int, first: int, reason: str, position: int | None = None) -> None:
+        """Those that were begun with this number, of this session, are not taken."""
+        under_way = self._open.pop((client, first), None)
         if under_way is not None:
             self._told.append(Unanswered(under_way.asked.ticket, reason, position))
             self._tell()
@@ -191,6 +233,9 @@ class LocalClient:
         """Nothing of what is under way will be answered, nor is anything taken."""
         under_way, self._open = self._open, {}
         self._told += [Unanswered(one.asked.ticket, reason, unknown=True) for one in under_way.values()]
+        with suppress(IndexError):  # as above
+            while self._questions:
+                self._told.append(Unanswered(self._questions.popleft().ticket, reason))
         self.turn_away(reason)
 
     def observe(self, payload: Payload, run: Run) -> None:

@@ -1,11 +1,12 @@
 """Metrics: counted in plain attributes, turned into Prometheus families when somebody asks.
 
 The Replica's thread counts in a `ReplicaStats`; `make_registry` puts it, and the figures of the process,
-behind a Prometheus registry; a `MetricsServer` answers over HTTP, in a thread of its own.
+behind a Prometheus registry, which `epaxos.web` serves over HTTP.
 Every metric is described in ``docs/metrics.md``.
 """
 
 from epaxos.metrics.collector import ReplicaCollector, make_registry
+from epaxos.metrics.health import Health
 from epaxos.metrics.histogram import (
     BATCH_BOUNDS,
     CHECKPOINT_BOUNDS,
@@ -14,7 +15,6 @@ from epaxos.metrics.histogram import (
     LATENCY_BOUNDS,
     Histogram,
 )
-from epaxos.metrics.server import Health, MetricsServer
 from epaxos.metrics.stats import (
     COMMIT_PATHS,
     DIRECTIONS,
@@ -38,7 +38,6 @@ __all__ = [
     "Gauges",
     "Health",
     "Histogram",
-    "MetricsServer",
     "ReplicaCollector",
     "ReplicaStats",
     "Traffic",

@@ -55,7 +55,7 @@ def run_document(document: Path, workspace: Workspace) -> None:
 
 def run_block(document: Path, block: Block, workspace: Workspace) -> None:
     if block.marks.background:
-        workspace.start_background(command.text for command in block.commands)
+        workspace.start_background([runnable(block, command, workspace) for command in block.commands])
         return
     if block.marks.cluster:
         workspace.start_cluster()

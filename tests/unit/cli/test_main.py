@@ -250,7 +250,7 @@ def test_what_begins_with_a_dash_gets_a_hint(run: Run, words: str, hint: str) ->
     [
         ("epaxos.cli.store", {"rich", "pykka", "prometheus_client", "asyncio"}),
         ("epaxos.cli.up", {"rich", "pykka", "prometheus_client", "zmq"}),
-        ("epaxos.cli.serve", {"rich", "epaxos.client"}),
+        ("epaxos.cli.serve", {"rich", "epaxos.groups", "epaxos.bench"}),
     ],
 )
 def test_a_command_imports_what_it_needs(module: str, libraries: set[str]) -> None:

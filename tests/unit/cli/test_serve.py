@@ -16,6 +16,7 @@ from epaxos.config import Config, default_replicas, render_file
 from epaxos.config.keys import KEYS
 from epaxos.config.kinds import Choice
 from epaxos.errors import ConfigError, EpaxosError, StorageError
+from epaxos.web import open_pages
 
 Run = Callable[..., Result]
 
@@ -28,7 +29,8 @@ class Served:
         self.code = 0
         self.error: EpaxosError | None = None
 
-    def __call__(self, config: Config, name: str, uptime: float) -> int:
+    def __call__(self, config: Config, name: str, pages: process.Pages, uptime: float) -> int:
+        assert pages is open_pages
         self.calls.append((config.name, name, uptime))
         logging.getLogger("epaxos.test").info("first line\nsecond line")
         logging.getLogger("epaxos.test").debug("details")

@@ -194,6 +194,55 @@ def test_a_replica_that_was_behind_asks_anew_in_a_session_that_others_know() -> 
     assert replica.machine.get(b"k") == b"v"
 
 
+def test_a_command_with_a_session_of_its_own_executes_once() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        running = asyncio.create_task(replica.serve())
+        for _ in range(3):
+            assert await desk.execute(Command(Operation.INCREMENT, b"n", 1), 7) == (Outcome.DONE, 1)
+        other = Desk(replica.gate, replica.config, replica.limits)
+        assert await other.execute(Command(Operation.INCREMENT, b"n", 1), 7) == (Outcome.DONE, 1)
+        assert await other.execute(Command(Operation.INCREMENT, b"n", 1), 8) == (Outcome.DONE, 2)
+        assert await desk.execute(Command(Operation.INCREMENT, b"n", 1)) == (Outcome.DONE, 3)
+        with pytest.raises(Refused, match="bytes together"):
+            await desk.execute(put(b"k", b"x" * 10_000), 9)
+        other.close()
+        running.cancel()
+
+    with_desk(test, LoneReplica(max_frame=5_000))
+
+
+def test_a_refusal_reaches_whoever_has_a_session_of_its_own() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        asked = asyncio.create_task(desk.execute(put(b"k", b"x"), 7))
+        await turn()
+        replica.clients.send_away("it stops")
+        replica.run()
+        with pytest.raises(Busy, match="it stops"):
+            await asked
+
+    with_desk(test)
+
+
+def test_a_question_for_the_status_is_answered_or_fails() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        asked = [asyncio.create_task(desk.status(digest=wanted)) for wanted in (False, True)]
+        await turn()
+        first, second = replica.clients.local_questions()
+        assert [question.options for question in (first, second)] == [{"digest": False}, {"digest": True}]
+        replica.clients.answer_status(second, {"name": "second"})
+        replica.clients.answer_status(first, {"name": "first"})
+        assert [await one for one in asked] == [{"name": "first"}, {"name": "second"}]
+        late = asyncio.create_task(desk.status())
+        await turn()
+        replica.gate.close("the replica has stopped")
+        with pytest.raises(Busy, match="has stopped"):
+            await late
+        with pytest.raises(Busy, match="has stopped"):
+            await desk.status()
+
+    with_desk(test)
+
+
 def test_results_are_not_kept_for_answered_commands() -> None:
     replica = LoneReplica()
     local = replica.gate.open(lambda: None)

@@ -13,8 +13,10 @@ from contextlib import closing, suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from epaxos.metrics import Health, MetricsServer, ReplicaStats, make_registry
-from epaxos.metrics.server import DEADLINE, MAX_CONNECTIONS
+from api_rig import Rig
+from epaxos.metrics import Health, ReplicaStats, make_registry
+from epaxos.web import LIMITS, Limits, Server, application
+from epaxos.web.pages import page_routes
 
 HOST = "127.0.0.1"
 
@@ -36,23 +38,32 @@ def health() -> Patient:
 
 
 @pytest.fixture(scope="module")
-def server(health: Patient) -> Iterator[MetricsServer]:
+def server(health: Patient) -> Iterator[Server]:
     stats = ReplicaStats(("alpha", "bravo"), 0, ["NULL"], ["Beacon"], 2)
     stats.proposed(42)
-    with MetricsServer([listening()], make_registry(stats, "alpha"), health) as server:
+    with serving([listening()], make_registry(stats, "alpha"), health) as server:
         yield server
 
 
 @pytest.fixture
-def small() -> Iterator[MetricsServer]:
+def small() -> Iterator[Server]:
     """Two connections at once, a short deadline."""
     registry = CollectorRegistry()
-    with MetricsServer([listening()], registry, Patient(), max_connections=2, deadline=0.8) as server:
+    with serving([listening()], registry, Patient(), Limits(pages=2, deadline=0.8)) as server:
         yield server
 
 
+def serving(
+    sockets: list[socket.socket],
+    registry: CollectorRegistry,
+    health: Patient,
+    limits: Limits = LIMITS,
+) -> Server:
+    return Server(sockets, application(page_routes(registry, health)), limits=limits)
+
+
 def ask(
-    server: MetricsServer, path: str, method: str = "GET", **headers: str
+    server: Server, path: str, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
     with closing(http.client.HTTPConnection(HOST, server.port, timeout=5)) as connection:
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
@@ -64,18 +75,18 @@ def listening(host: str = HOST, port: int = 0) -> socket.socket:
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def connect(server: MetricsServer) -> socket.socket:
+def connect(server: Server) -> socket.socket:
     return socket.create_connection((HOST, server.port), timeout=5)
 
 
-def test_metrics(server: MetricsServer) -> None:
+def test_metrics(server: Server) -> None:
     response, body = ask(server, "/metrics")
     assert response.status == 200
     assert (response.getheader("Content-Type") or "").startswith("text/plain; version=")
     assert b"\nepaxos_proposals_total 42.0\n" in body
 
 
-def test_metrics_in_the_format_and_compression_asked_for(server: MetricsServer) -> None:
+def test_metrics_in_the_format_and_compression_asked_for(server: Server) -> None:
     response, body = ask(
         server, "/metrics", Accept="application/openmetrics-text; version=1.0.0", Accept_Encoding="gzip"
     )
@@ -84,14 +95,14 @@ def test_metrics_in_the_format_and_compression_asked_for(server: MetricsServer) 
     assert gzip.decompress(body).endswith(b"# EOF\n")
 
 
-def test_a_selection_of_metrics(server: MetricsServer) -> None:
+def test_a_selection_of_metrics(server: Server) -> None:
     _, body = ask(server, "/metrics?name[]=epaxos_proposals_total")
     assert [line for line in body.splitlines() if not line.startswith(b"#")] == [
         b"epaxos_proposals_total 42.0"
     ]
 
 
-def test_healthy(server: MetricsServer, health: Patient) -> None:
+def test_healthy(server: Server, health: Patient) -> None:
     health.answer = Health((), (), {"name": "alpha"})
     response, body = ask(server, "/healthz")
     assert (response.status, response.getheader("Content-Type")) == (200, "application/json")
@@ -101,7 +112,7 @@ def test_healthy(server: MetricsServer, health: Patient) -> None:
         assert (response.status, body) == (200, b"ok\n")
 
 
-def test_each_reason_is_a_line(server: MetricsServer, health: Patient) -> None:
+def test_each_reason_is_a_line(server: Server, health: Patient) -> None:
     health.answer = Health((), ("no quorum", "draining"), {"heard": ["alpha"]})
     response, body = ask(server, "/readyz")
     assert (response.status, body) == (503, b"no quorum\ndraining\n")
@@ -112,7 +123,7 @@ def test_each_reason_is_a_line(server: MetricsServer, health: Patient) -> None:
     assert ask(server, "/livez")[0].status == 200, "starting it again would not help"
 
 
-def test_dead(server: MetricsServer, health: Patient) -> None:
+def test_dead(server: Server, health: Patient) -> None:
     health.answer = Health(("stopped",), ("stopped",), {})
     for probe in ("/livez", "/readyz"):
         response, body = ask(server, probe)
@@ -121,7 +132,7 @@ def test_dead(server: MetricsServer, health: Patient) -> None:
 
 
 def test_a_health_check_that_fails_is_answered_and_logged(
-    server: MetricsServer, health: Patient, caplog: pytest.LogCaptureFixture
+    server: Server, health: Patient, caplog: pytest.LogCaptureFixture
 ) -> None:
     health.error = RuntimeError("out of health")
     try:
@@ -132,7 +143,7 @@ def test_a_health_check_that_fails_is_answered_and_logged(
     assert "out of health" in caplog.text
 
 
-def test_the_index_leads_to_all_pages(server: MetricsServer) -> None:
+def test_the_index_leads_to_all_pages(server: Server) -> None:
     response, body = ask(server, "/")
     assert response.status == 200
     for path in ("metrics", "livez", "readyz", "healthz"):
@@ -140,12 +151,12 @@ def test_the_index_leads_to_all_pages(server: MetricsServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "//[", "*", "http://x/metrics"])
-def test_anything_else_is_not_found(server: MetricsServer, path: str) -> None:
+def test_anything_else_is_not_found(server: Server, path: str) -> None:
     assert ask(server, path)[0].status == 404
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/healthz", "/", "/nothing"])
-def test_head_is_get_without_the_body(server: MetricsServer, health: Patient, path: str) -> None:
+def test_head_is_get_without_the_body(server: Server, health: Patient, path: str) -> None:
     health.answer = Health((), (), {})
     response, body = ask(server, path, "HEAD")
     assert response.status == ask(server, path)[0].status
@@ -154,7 +165,7 @@ def test_head_is_get_without_the_body(server: MetricsServer, health: Patient, pa
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_only_reading_is_allowed(server: MetricsServer, method: str) -> None:
+def test_only_reading_is_allowed(server: Server, method: str) -> None:
     response, _ = ask(server, "/metrics", method)
     allowed = (response.getheader("Allow") or "").split(", ")
     assert (response.status, sorted(allowed)) == (405, ["GET", "HEAD"])
@@ -164,7 +175,7 @@ def test_only_reading_is_allowed(server: MetricsServer, method: str) -> None:
     "raw", [b"\r\n", b"GARBAGE\r\n\r\n", b"GET /" + b"x" * 70_000, b"\x00\xff\n" * 100, b"GET\r\n\r\n"]
 )
 def test_rubbish_hurts_nobody(
-    server: MetricsServer, raw: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    server: Server, raw: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with connect(server) as client, suppress(ConnectionError):  # it may hang up before it has read all
         client.sendall(raw)
@@ -182,7 +193,7 @@ def test_whoever_serves_around_the_replica_keeps_a_log_of_its_own(caplog: pytest
     theirs.handlers, theirs.propagate = [caplog.handler], True
     theirs.setLevel(logging.INFO)
     try:
-        with MetricsServer([listening()], CollectorRegistry(), Patient()) as server:
+        with serving([listening()], CollectorRegistry(), Patient()) as server:
             assert ask(server, "/livez")[0].status == 200
         assert theirs.handlers == [caplog.handler]
         assert theirs.propagate
@@ -191,7 +202,7 @@ def test_whoever_serves_around_the_replica_keeps_a_log_of_its_own(caplog: pytest
         theirs.handlers, theirs.propagate, theirs.level = kept
 
 
-def test_a_client_that_drips_is_cut_at_the_deadline(small: MetricsServer) -> None:
+def test_a_client_that_drips_is_cut_at_the_deadline(small: Server) -> None:
     started = time.monotonic()
     with connect(small) as client, pytest.raises(ConnectionError):
         _drip(client, until=started + 5)
@@ -204,7 +215,7 @@ def _drip(client: socket.socket, until: float) -> None:
         time.sleep(0.05)
 
 
-def test_silent_clients_take_their_places_only_for_a_while(small: MetricsServer) -> None:
+def test_silent_clients_take_their_places_only_for_a_while(small: Server) -> None:
     with connect(small) as first, connect(small) as second:
         with connect(small) as third:
             assert third.recv(1000).startswith(b"HTTP/1.0 503 ")
@@ -217,7 +228,7 @@ def test_silent_clients_take_their_places_only_for_a_while(small: MetricsServer)
     assert _is_served(small)
 
 
-def _is_served(server: MetricsServer) -> bool:
+def _is_served(server: Server) -> bool:
     try:
         return ask(server, "/")[0].status == 200
     except ConnectionError:  # turned away before it had sent its request
@@ -226,7 +237,7 @@ def _is_served(server: MetricsServer) -> bool:
 
 def test_all_addresses_are_served_and_closed(registry: CollectorRegistry) -> None:
     sockets = [listening(), listening("127.0.0.2"), *([listening("::1")] if has_ipv6() else [])]
-    with MetricsServer(sockets, registry, Patient()):
+    with serving(sockets, registry, Patient()):
         places = [place.getsockname()[:2] for place in sockets]
         for host, port in places:
             with closing(http.client.HTTPConnection(host, port, timeout=5)) as connection:
@@ -247,18 +258,18 @@ def has_ipv6() -> bool:
 
 
 def test_closing_frees_the_port_ends_clients_and_may_be_repeated(registry: CollectorRegistry) -> None:
-    server = MetricsServer([listening()], registry, Patient())
+    server = serving([listening()], registry, Patient())
     with connect(server) as client:
         ask(server, "/")  # accepted in turn, so the first client is being served by now
         server.close()
         assert client.recv(1) == b""
     server.close()
-    MetricsServer([listening(port=server.port)], registry, Patient()).close()
+    serving([listening(port=server.port)], registry, Patient()).close()
 
 
 def test_no_thread_remains(registry: CollectorRegistry) -> None:
     before = threading.active_count()
-    server = MetricsServer([listening()], registry, Patient())
+    server = serving([listening()], registry, Patient())
     ask(server, "/metrics")
     server.close()
     deadline = time.monotonic() + 5
@@ -268,5 +279,36 @@ def test_no_thread_remains(registry: CollectorRegistry) -> None:
 
 
 def test_the_limits_suit_prometheus() -> None:
-    assert DEADLINE < 10  # its default scrape_timeout
-    assert MAX_CONNECTIONS >= 4
+    assert LIMITS.deadline < 10  # its default scrape_timeout
+    assert LIMITS.pages >= 4
+
+
+def with_api(limits: Limits) -> Server:
+    routes = [*page_routes(CollectorRegistry(), Patient()), *Rig().api.routes()]
+    return Server([listening()], application(routes), limits=limits)
+
+
+def test_clients_of_the_api_keep_nobody_else_out() -> None:
+    with (
+        with_api(Limits(pages=4, api=1)) as narrow,
+        closing(http.client.HTTPConnection(HOST, narrow.port, timeout=5)) as first,
+    ):
+        for _ in range(6):  # over one connection, of which the deadline is that of each request
+            first.request("PUT", "/v1/kv/a", b"value")
+            response = first.getresponse()
+            assert response.status == 204
+            response.read()
+        for _ in range(6):
+            response, body = ask(narrow, "/v1/kv/a")
+            assert (response.status, json.loads(body)["type"]) == (503, "tag:epaxos,2026:busy")
+            assert response.getheader("Connection") == "close"
+            assert ask(narrow, "/livez")[0].status == 200
+
+
+def test_an_idle_client_of_the_api_is_let_go() -> None:
+    with with_api(Limits(idle=0.2)) as server, connect(server) as client:
+        client.sendall(b"DELETE /v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while more := client.recv(1000):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,70 @@
+"""What a replica serves over HTTP: its pages and its API, in a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from epaxos.actors.assembly import limits_of
+from epaxos.actors.health import examine
+from epaxos.actors.process import Inside
+from epaxos.metrics import make_registry
+from epaxos.web.api.problems import NO_METHOD, NO_PAGE, Problem
+from epaxos.web.api.routes import Api
+from epaxos.web.api.store import Store
+from epaxos.web.pages import page_routes, text
+from epaxos.web.server import LIMITS, Limits, Server
+
+_log = logging.getLogger(__name__)
+
+_API: Final = "/v1/"
+
+
+def open_pages(inside: Inside, sockets: Sequence[socket.socket]) -> Server:
+    """Serve the pages and the API of a replica until closed; `sockets` listen, and are closed with it."""
+    config, name, parts, standing, gate = inside
+    registry = make_registry(parts.stats, name)
+    api = Api(config, name, parts.stats, Store(gate, config, limits_of(config)))
+    pages = page_routes(registry, lambda: examine(config, standing, parts.stats))
+    return Server(sockets, application([*pages, *api.routes()]), api.close)
+
+
+def application(routes: Sequence[Route]) -> Starlette:
+    """Routes, and what is said of all else."""
+    handlers = {404: _missing, 405: _no_method, 500: _failed}
+    made = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]  # of narrower errors
+    made.router.redirect_slashes = False
+    return made
+
+
+async def _missing(request: Request, _: Exception) -> Response:
+    if request.scope["path"].startswith(_API):
+        return Problem(NO_PAGE, "not found; /v1/openapi.json has all there are").response()
+    return text("not found; there are /metrics, /livez, /readyz, /healthz and /v1/", HTTPStatus.NOT_FOUND)
+
+
+async def _no_method(request: Request, error: HTTPException) -> Response:
+    allowed = dict(error.headers or {})
+    if request.scope["path"].startswith(_API):
+        response = Problem(NO_METHOD, f"allowed: {allowed.get('Allow', '')}").response()
+    else:
+        response = text("method not allowed", HTTPStatus.METHOD_NOT_ALLOWED)
+    response.headers.update(allowed)
+    return response
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    _log.error("making the page %s failed", request.scope["path"], exc_info=error)
+    return text("failed; the log of the replica says why", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+__all__ = ["LIMITS", "Limits", "Server", "application", "open_pages"]

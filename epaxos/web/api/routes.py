@@ -1,0 +1,363 @@
+"""What the API answers, path by path; `docs/http.md` says it in words, `api.openapi` in its own language."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from epaxos.backup.saving import Moment
+from epaxos.client.commands import Op, T, parts_of
+from epaxos.config import Config
+from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
+from epaxos.errors import BackupError, ClientError
+from epaxos.metrics import ReplicaStats
+from epaxos.statemachine.operations import READERS, Operation
+from epaxos.web.api import openapi
+from epaxos.web.api.backup import Backup
+from epaxos.web.api.problems import (
+    BROKEN,
+    BUSY,
+    CLOSED,
+    COMPARED,
+    INVALID,
+    NO_BACKUP,
+    NO_VALUE,
+    Problem,
+    of_error,
+)
+from epaxos.web.api.requests import (
+    BODY_TIME,
+    Held,
+    Query,
+    Room,
+    key_of,
+    once_of,
+    read_body,
+    read_json_body,
+)
+from epaxos.web.api.store import Store
+from epaxos.web.api.values import read_command, read_json, read_operations, tell, tell_bytes
+from epaxos.web.server import connection_of
+
+_log = logging.getLogger(__name__)
+
+KEYS: Final = "/v1/kv/"
+
+_FRAMES: Final = 8
+"""Largest frames, of which bodies and results may take as much memory as these would."""
+
+_TELLS: Final = frozenset({Operation.READ, Operation.WRITEREAD, Operation.CAS})
+"""Operations of which a value comes back."""
+
+_SLICE: Final = 64 * 1024
+_SENDING: Final = 30.0
+"""Seconds for an answer to leave, and for each part of a stream."""
+
+_PATIENCE: Final = 10.0
+"""Seconds for a checkpoint to be written, beside the interval at which they are begun (as `epaxos backup`)."""
+
+
+class Asked(NamedTuple):
+    """A request, and the memory that it holds."""
+
+    request: Request
+    held: Held
+
+    @property
+    def once(self) -> bytes | None:
+        """Its Idempotency-Key."""
+        return once_of(self.request.headers)
+
+    def query(self, *allowed: str) -> Query:
+        """Its parameters, of which these are allowed."""
+        return Query(self.request.scope, allowed)
+
+    def key(self) -> bytes:
+        """The key in its path."""
+        return key_of(self.request.scope, KEYS)
+
+
+Answer: TypeAlias = Callable[[Asked], Awaitable[Response]]
+
+
+def all_parts_of(op: Op) -> list[Op]:
+    """The operations of a multi; another command itself."""
+    return parts_of(op) if op.operation == Operation.MULTI else [op]
+
+
+class Endpoint:
+    """An ASGI application for the methods of one path; whatever happens becomes an answer, and is bounded."""
+
+    def __init__(self, answers: Mapping[str, Answer], room: Room, longest: float) -> None:
+        self._answers = answers
+        self._room = room
+        self._seconds = BODY_TIME + longest + _SENDING
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        connection = connection_of(scope)
+        with self._room.hold() as held:
+            if connection is not None and not connection.seat("api", self._seconds):
+                response = Problem(BUSY, "there are as many connections to the API as may be").response()
+            else:
+                response = await self._answer(Asked(Request(scope, receive), held))
+            await response(scope, receive, send)
+
+    async def _answer(self, asked: Asked) -> Response:
+        try:
+            return await self._answers[asked.request.method](asked)
+        except Problem as problem:
+            return problem.response()
+        except ClientError as error:
+            return of_error(error).response()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the replica goes on
+            path = asked.request.scope["path"]
+            _log.error("answering %s %s failed", asked.request.method, path, exc_info=error)
+            text = "the log of the replica says why"
+            return Problem(BROKEN, text, may_have_executed=True).response()
+
+
+class Sliced(Response):
+    """A body that goes out in slices, each when those before it have left: what is not read does not pile up."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = memoryview(self.body)
+        for start in range(0, len(body), _SLICE):
+            part = bytes(body[start : start + _SLICE])
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def as_json(told: object) -> Response:
+    """An answer in JSON."""
+    return Sliced(json.dumps(told) + "\n", 200, {"Cache-Control": "no-store"}, "application/json")
+
+
+class Api:
+    """The API of the replica `name`; `stats` is what it counts, `store` executes commands."""
+
+    def __init__(self, config: Config, name: str, stats: ReplicaStats, store: Store) -> None:
+        self._config = config
+        self._name = name
+        self._stats = stats
+        self._level = HTTP_LEVELS.index(config.http.api)
+        self._store = store
+
+    async def close(self) -> None:
+        """Ask nothing more of the replica; in the thread that serves."""
+        self._store.close()
+
+    def routes(self) -> list[Route]:
+        """All paths; the document of OpenAPI speaks of the same."""
+        room = Room(_FRAMES * self._config.max_frame)
+        paths: dict[str, dict[str, Answer]] = {
+            "/v1/kv/{key:path}": {
+                "GET": self._get,
+                "HEAD": self._exists,
+                "PUT": self._put,
+                "DELETE": self._delete,
+                "POST": self._command,
+            },
+            "/v1/multi": {"POST": self._multi},
+            "/v1/status": {"GET": self._status},
+            "/v1/members": {"GET": self._members},
+            "/v1/backup": {"GET": self._backup},
+            "/v1/openapi.json": {"GET": self._openapi},
+        }
+        for answers in paths.values():
+            if "GET" in answers:
+                answers.setdefault("HEAD", answers["GET"])
+        longest = self._store.longest
+        return [
+            Route(path, Endpoint(answers, room, longest), methods=list(answers))
+            for path, answers in paths.items()
+        ]
+
+    def _allow(self, level: str) -> None:
+        if self._level < HTTP_LEVELS.index(level):
+            found = self._config.http.api
+            text = f'http.api is "{found}" in the configuration of this replica; this needs "{level}"'
+            raise Problem(CLOSED, text)
+
+    def _limit(self, query: Query) -> float:
+        """How long a command may take: as long as a call of a client, if nothing is said."""
+        return query.seconds("timeout", self._store.longest) or self._config.client.timeout
+
+    async def _execute(self, asked: Asked, op: Op[T], limit: float) -> T:
+        """Execute a command; first, there is room for what comes back."""
+        values = sum(part.operation in _TELLS for part in all_parts_of(op))
+        asked.held.grow(min(values * self._config.max_value, self._config.max_frame))
+        return await self._store.execute(op, limit, asked.once)
+
+    # -- keys ----------------------------------------------------------------------------------------------
+
+    async def _get(self, asked: Asked) -> Response:
+        self._allow(READ)
+        query = asked.query("reads", "timeout")
+        query.choice("reads", {"log": True})
+        key = asked.key()
+        value = await self._execute(asked, Op.get(key), self._limit(query))
+        if value is None:
+            raise Problem(NO_VALUE, f"{json.dumps(tell_bytes(key))} has no value")
+        if "application/json" in asked.request.headers.get("accept", ""):
+            return as_json({"key": tell_bytes(key), "value": tell_bytes(value)})
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        return Sliced(value, 200, headers, "application/octet-stream")
+
+    async def _exists(self, asked: Asked) -> Response:
+        self._allow(READ)
+        query = asked.query("reads", "timeout")
+        query.choice("reads", {"log": True})
+        found = await self._execute(asked, Op.exists(asked.key()), self._limit(query))
+        response = Response(b"", 200 if found else 404, {"Cache-Control": "no-store"})
+        del response.headers["content-length"]  # that of the value is not known
+        return response
+
+    async def _put(self, asked: Asked) -> Response:
+        self._allow(WRITE)
+        query = asked.query("cas", "absent", "ttl", "keep_ttl", "timeout")
+        expected, absent, ttl = query.bytes("cas"), query.switch("absent"), query.seconds("ttl")
+        keep = query.switch("keep_ttl")
+        if absent and expected is not None:
+            raise Problem(INVALID, "cas and absent exclude each other")
+        key = asked.key()
+        value = await read_body(asked.request, asked.held, self._config.max_value)
+        if expected is None and not absent:
+            await self._execute(asked, Op.put(key, value, ttl=ttl, keep_ttl=keep), self._limit(query))
+        elif ttl is None and not keep:
+            await self._compare_and_swap(asked, Op.cas(key, expected, value), self._limit(query))
+        else:
+            only = Op.absent(key) if absent else Op.cas(key, expected, expected)
+            both = Op.multi([only, Op.put(key, value, ttl=ttl, keep_ttl=keep)])
+            await self._execute(asked, both, self._limit(query))
+        return Response(b"", 204, {"Cache-Control": "no-store"})
+
+    async def _delete(self, asked: Asked) -> Response:
+        self._allow(WRITE)
+        query = asked.query("cas", "timeout")
+        key, expected = asked.key(), query.bytes("cas")
+        if expected is None:
+            return as_json({"deleted": await self._execute(asked, Op.delete(key), self._limit(query))})
+        await self._compare_and_swap(asked, Op.cas(key, expected, None), self._limit(query))
+        return as_json({"deleted": True})
+
+    async def _compare_and_swap(self, asked: Asked, op: Op[Any], limit: float) -> None:
+        done = await self._execute(asked, op, limit)
+        if not done.swapped:
+            current = tell_bytes(done.current)
+            raise Problem(COMPARED, f"{json.dumps(tell_bytes(op.key))} has another value", current=current)
+
+    async def _command(self, asked: Asked) -> Response:
+        query = asked.query("timeout")
+        key = asked.key()
+        self._allow(READ)
+        op = read_command(read_json(await read_json_body(asked.request, asked.held)), "body", key)
+        self._allow(READ if op.operation in READERS else WRITE)
+        return as_json({"result": tell(await self._execute(asked, op, self._limit(query)))})
+
+    async def _multi(self, asked: Asked) -> Response:
+        query = asked.query("timeout")
+        self._allow(READ)
+        parts = read_operations(await read_json_body(asked.request, asked.held))
+        self._allow(READ if all(part.operation in READERS for part in parts) else WRITE)
+        results = await self._execute(asked, Op.multi(parts), self._limit(query))
+        return as_json({"results": [tell(result) for result in results]})
+
+    # -- the replica ---------------------------------------------------------------------------------------
+
+    async def _status(self, asked: Asked) -> Response:
+        query = asked.query("digest")
+        digest = query.switch("digest")
+        if digest:
+            self._allow(READ)
+        return as_json((await self._store.status(digest=digest)).as_dict())
+
+    async def _members(self, asked: Asked) -> Response:
+        asked.query()
+        config, stats = self._config, self._stats
+        heard = set(stats.heard)
+        members = [
+            {
+                "name": replica.name,
+                "pid": replica.pid,
+                "row": row,
+                "host": replica.host,
+                "port": replica.port,
+                "client_port": replica.client_port,
+                "metrics_port": replica.metrics_port,
+                "self": replica.name == self._name,
+                "heard": replica.name in heard,
+            }
+            for row, replica in enumerate(config.replicas)
+        ]
+        told = {"cluster": config.name, "protocol": config.protocol, "epoch": stats.epoch}
+        return as_json(
+            {**told, "f": config.f, "e": config.e, "quorum": stats.quorum, "members": members},
+        )
+
+    async def _backup(self, asked: Asked) -> Response:
+        self._allow(READ)
+        at_once = asked.query("at_once").switch("at_once")
+        config = self._config
+        if config.storage.engine == "memory":
+            raise Problem(NO_BACKUP, 'storage.engine is "memory": there is nothing on disk to copy')
+        connection = connection_of(asked.request.scope)
+        patience = 0.0 if at_once else config.storage.checkpoint + _PATIENCE
+        if connection is not None and not connection.seat("stream", patience + _SENDING):
+            raise Problem(BUSY, "there are as many streams as may be")
+        wanted = None
+        if not at_once:
+            status = await self._store.status()
+            wanted = Moment(status.epoch, tuple(status.seen))
+        try:
+            path = config.storage.directory_of(self._name)
+            backup = await Backup.begin(path, wanted, patience)
+        except BackupError as error:
+            raise Problem(NO_BACKUP, str(error)) from error
+        if asked.request.method == "HEAD":
+            await backup.end()
+            return Response(b"", 200)
+        return _Download(backup, f"{config.name}-{self._name}.backup")
+
+    async def _openapi(self, asked: Asked) -> Response:
+        asked.query()
+        return as_json(openapi.document())
+
+
+class _Download(Response):
+    """A backup, of which each part must leave in time; broken off if it comes to no good end, so that this is seen."""
+
+    def __init__(self, backup: Backup, name: str) -> None:
+        super().__init__(None, 200, {"Content-Disposition": f'attachment; filename="{name}"'})
+        self._backup = backup
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            *((name, value) for name, value in self.raw_headers if name != b"content-length"),
+        ]
+        connection = connection_of(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            async for part in self._backup.parts():
+                if connection is not None:
+                    connection.cut_after(_SENDING)
+                async with asyncio.timeout(_SENDING):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except (BackupError, TimeoutError) as error:
+            _log.warning("a backup over HTTP was broken off: %s", error)
+            if connection is not None:
+                connection.transport.abort()
+        finally:
+            await self._backup.end()

@@ -1,0 +1,181 @@
+"""The API over HTTP of real replicas: what clients of other languages do, and what strangers try."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from epaxos.backup.file import BackupFile
+from epaxos.checkpoint.rows import VALUE
+from epaxos.testing import LocalCluster
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Three replicas on disk. The last tests here kill some."""
+    settings: dict[str, Any] = {
+        "http": {"api": "write"},
+        "max_value": 100_000,
+        "timeout": "400ms",
+        "beacon": "50ms",
+        "storage": {"engine": "sqlite", "checkpoint": "100ms"},
+    }
+    with LocalCluster(durable=True, directory=tmp_path_factory.mktemp("http"), **settings) as made:
+        yield made
+
+
+def base(cluster: LocalCluster, name: str) -> str:
+    return f"http://127.0.0.1:{cluster.config.replica(name).metrics_port}"
+
+
+def client(cluster: LocalCluster, name: str = "alpha") -> httpx.Client:
+    return httpx.Client(base_url=base(cluster, name), timeout=10)
+
+
+def counted(asked: httpx.Client, metric: str) -> float:
+    lines = asked.get("/metrics", params={"name[]": f"{metric}_total"}).text.splitlines()
+    return float(lines[-1].split()[-1])
+
+
+def test_what_one_replica_is_told_another_one_answers(cluster: LocalCluster) -> None:
+    with client(cluster) as alpha, client(cluster, "bravo") as bravo:
+        key = "/v1/kv/a%20key%ff/with%2Fslashes"
+        assert alpha.get(key).status_code == 404
+        value = bytes(range(256))
+        assert alpha.put(key, content=value).status_code == 204
+        assert bravo.get(key).content == value
+        assert bravo.put(f"{key}?absent=true", content=b"new").status_code == 412
+        assert bravo.delete(key).json() == {"deleted": True}
+        assert alpha.head(key).status_code == 404
+        assert alpha.put("/v1/kv/short?ttl=0.1", content=b"value").status_code == 204
+        while bravo.get("/v1/kv/short").status_code != 404:
+            pass
+        assert alpha.get("/v1/status").json()["reasons"] == []
+        assert all(member["heard"] for member in bravo.get("/v1/members").json()["members"])
+
+
+def test_requests_that_come_together_are_few_instances(cluster: LocalCluster) -> None:
+    async def caller(name: int, requests: int) -> None:
+        port = cluster.config.replica("alpha").metrics_port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in range(requests):
+            head = f"PUT /v1/kv/{name}-{number} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+            writer.write(head.encode() + b"value")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        writer.close()
+
+    async def load() -> None:
+        await asyncio.gather(*(caller(name, 5) for name in range(100)))
+
+    with client(cluster) as alpha:
+        before = counted(alpha, "epaxos_proposals"), counted(alpha, "epaxos_instances_proposed")
+        asyncio.run(load())
+        after = counted(alpha, "epaxos_proposals"), counted(alpha, "epaxos_instances_proposed")
+    assert after[0] - before[0] >= 500
+    assert after[1] - before[1] < 250, "commands share instances"
+
+
+def test_an_idempotency_key_makes_a_retry_execute_once(cluster: LocalCluster) -> None:
+    async def load() -> list[Any]:
+        async with httpx.AsyncClient(timeout=10) as asked:
+            calls = [
+                asked.post(
+                    f"{base(cluster, name)}/v1/kv/once",
+                    json={"op": "increment"},
+                    headers={"Idempotency-Key": "first"},
+                )
+                for name in cluster.names * 5
+            ]
+            return [response.json() for response in await asyncio.gather(*calls)]
+
+    assert asyncio.run(load()) == [{"result": 1}] * 15
+    with client(cluster, "bravo") as bravo:
+        for key, result in (("second", 2), ("second", 2), ("first", 1)):
+            answer = bravo.post(
+                "/v1/kv/once", json={"op": "increment"}, headers={"Idempotency-Key": key}
+            ).json()
+            assert answer == {"result": result}
+        other = bravo.post(
+            "/v1/kv/once", json={"op": "increment", "amount": 5}, headers={"Idempotency-Key": "first"}
+        )
+        assert other.json() == {"result": 7}, "another command under the same key is another command"
+
+
+def test_a_backup_is_a_stream(cluster: LocalCluster, tmp_path: Path) -> None:
+    with client(cluster) as alpha:
+        assert alpha.put("/v1/kv/saved", content=b"value").status_code == 204
+        with alpha.stream("GET", "/v1/backup") as answer:
+            assert answer.status_code == 200
+            saved = b"".join(answer.iter_bytes())
+    (tmp_path / "file").write_bytes(saved)
+    with BackupFile(tmp_path / "file") as file:
+        assert (VALUE + b"saved", b"value") in list(file.rows())
+
+
+HOSTILE = [
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\nxxx",
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"POST /v1/multi HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
+    + b"[" * 90_000,
+    b"GET /v1/kv/" + b"%00" * 30_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/kv/a?" + b"&" * 60_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/kv/a HTTP/1.1\r\nHost: [\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET http://other/v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n" * 1000,
+    b"DELETE /v1/kv/a HTTP/1.1\r\nHost: x\r\nIdempotency-Key: \xff\xfe\r\n\r\n",
+]
+
+
+def test_no_request_hurts_a_replica(cluster: LocalCluster) -> None:
+    port = cluster.config.replica("alpha").metrics_port
+    for raw in HOSTILE:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger, suppress(ConnectionError):
+            stranger.sendall(raw)
+            stranger.recv(10_000)
+    with client(cluster) as alpha:
+        large = alpha.put("/v1/kv/a", content=b"x" * 100_001)
+        assert (large.status_code, large.json()["may_have_executed"]) == (413, False)
+        assert alpha.put("/v1/kv/a", content=b"x" * 100_000).status_code == 204
+        long = alpha.put("/v1/kv/" + "k" * 65_000, content=b"x")  # a line of a request has 64 KiB at most
+        assert long.status_code in {204, 400}
+        assert alpha.get("/livez").text == "ok\n"
+
+
+def test_a_retry_executes_once_though_the_replica_that_was_asked_first_was_killed(
+    cluster: LocalCluster,
+) -> None:
+    def increment(asked: httpx.Client) -> Any:
+        headers = {"Idempotency-Key": "third"}
+        return asked.post("/v1/kv/once", json={"op": "increment"}, headers=headers).json()
+
+    with client(cluster, "charlie") as charlie:
+        first = increment(charlie)
+    cluster.kill("charlie")
+    with client(cluster) as alpha:
+        assert increment(alpha) == first
+    cluster.start("charlie")
+    cluster.wait_until_ready()
+    with client(cluster, "charlie") as charlie:
+        assert increment(charlie) == first
+
+
+def test_without_a_quorum_it_says_whether_the_command_may_have_executed(cluster: LocalCluster) -> None:
+    with client(cluster) as alpha:
+        cluster.kill("bravo", "charlie")
+        told = alpha.put("/v1/kv/a?timeout=0.3", content=b"value")
+        assert (told.status_code, told.json()["may_have_executed"]) == (504, True)
+        assert told.headers["content-type"] == "application/problem+json"
+        while alpha.get("/readyz").status_code != 503:
+            pass
+        assert alpha.get("/livez").status_code == 200
