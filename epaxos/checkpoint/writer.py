@@ -51,6 +51,9 @@ _ROWS: Final = 8
 """Rows of a peer's checkpoint that are put in the place of what is here, in a slice."""
 
 
+_GATHERED: Final = 4
+"""How many times the keys of a slice are gathered in a step before the cut: 0.2 ms, for more than execute meanwhile."""
+
 _FREED: Final = 16
 """How many slices are freed in the time that it takes to write one."""
 
@@ -155,6 +158,10 @@ class CheckpointWriter:
         """Whether a checkpoint is being written."""
         return self._slices is not None
 
+    def prepare(self) -> bool:
+        """Do a slice of what can be done before the cut is taken; False if it may as well be taken now."""
+        return self._core.prepare(_GATHERED * self._size)
+
     def begin(self) -> None:
         """Take a cut; between two rounds, when all that was to execute has."""
         self._may_give_up = False
@@ -247,21 +254,23 @@ class CheckpointWriter:
                     self._remembered[column].append(index_block(*zip(*block, strict=True)))
 
     def _write_rows(self) -> Iterator[None]:
+        """The values come first: as long as they are needed, each write costs more (`Frozen`)."""
         self._may_give_up = True
         yield from self._remove(self._obsolete)
         for blocks in (*self._index, self._values):
             blocks.begin()
-        for blocks, noted in zip(self._index, self._remembered, strict=True):
-            for blob in noted:
-                self._stage([blocks.add(blob)])
-                yield
         for some in in_blocks(chain.from_iterable(self._written), self._size, _weigh_keys):
             for keys, values in _parted(some, self._frozen.values(some)):
                 self._stage([self._values.add(value_block(keys, values))])
                 yield
+        yield from self._sift(self._values, self._machine.keys)
+        self._machine.release()
+        for blocks, noted in zip(self._index, self._remembered, strict=True):
+            for blob in noted:
+                self._stage([blocks.add(blob)])
+                yield
         for column, blocks in enumerate(self._index):
             yield from self._sift(blocks, self._core.remembered(column))
-        yield from self._sift(self._values, self._machine.keys)
         while sessions := self._machine.take_sessions(self._size):
             self._stage(list(map(session_row, sessions)))
             yield
@@ -307,7 +316,6 @@ class CheckpointWriter:
         self._stage([*gone, *new, meta_row(meta)])
         self._above, self.executed = frozenset(above), executed
         self._obsolete = []
-        self._machine.release()
         for blocks in (*self._index, self._values):
             blocks.end()
         self._remembered = [[] for _ in self._remembered]

@@ -353,6 +353,13 @@ class Core(Protocol[MessageT]):
         """How many columns of slots by key this core remembers; 0 if none, and then it is never asked for them."""
         ...
 
+    def prepare(self, most: int) -> bool:
+        """Take in about `most` keys of what has executed since the last cut, which the next one then need not.
+
+        False if a cut may as well be taken now: little is left, or not less than the last time.
+        """
+        ...
+
     def cut(self) -> Cut:
         """The cut of this moment, between two rounds. The one before must have been absorbed."""
         ...

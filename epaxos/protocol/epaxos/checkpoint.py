@@ -25,6 +25,7 @@ from operator import and_, eq, ge, gt, le
 from typing import Final
 
 from epaxos.errors import InvariantError
+from epaxos.protocol.backlog import Backlog
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Adopt, Hold, News, Remembered
 from epaxos.protocol.epaxos.commit import CommitProtocol
@@ -46,18 +47,39 @@ _NOTHING: Final = Remembered(0, (), ())
 _NO_NEWS: Final = News((), ())
 
 
-class ExecutedCut:
-    """A `contract.Cut` of the replica that owns `state`; `executions` has executed since the cut before.
+class Gathering:
+    """What has executed since the last cut, by key: `done`, and `lost`, which was annulled; of some of the `backlog`.
 
-    `keep` is told of each instance of them, in order, before the cut is absorbed.
+    `keep` is told of each instance of it, in order, and how many bytes it takes in the log.
     """
 
     def __init__(
-        self, state: State, executions: Sequence[Executed], keep: Callable[[InstanceId, int], None]
+        self, state: State, backlog: Backlog[Executed], keep: Callable[[InstanceId, int], None]
     ) -> None:
         self._state = state
-        self._executions = deque(executions)
+        self.backlog = backlog
         self._keep = keep
+        self.done, self.lost = Gathered(state.n), Gathered(state.n)
+
+    def step(self, most: int) -> bool:
+        """Take in about `most` keys of what was admitted; False if nothing was left."""
+        left = most
+        while left > 0 and (done := self.backlog.take()) is not None:
+            self._keep(done.place, done.size)
+            left -= 1
+            if not done.annulled:
+                left -= self.done.add(done.place, done)
+            elif (payload := logged(self._state, done.place).orig) is not None:
+                left -= self.lost.add(done.place, payload)
+        return left < most
+
+
+class ExecutedCut:
+    """A `contract.Cut` of the replica that owns `state`; `gathering` has what has executed since the cut before."""
+
+    def __init__(self, state: State, gathering: Gathering) -> None:
+        self._state = state
+        self._gathering = gathering
         self._since = tuple(state.executed.highest)
         self._steps: Iterator[News] | None = None
         self.executed: Vector = state.executor.executed
@@ -74,19 +96,9 @@ class ExecutedCut:
 
     def _absorb(self, most: int) -> Iterator[News]:
         known, executed, n = self._state.conflicts, self._state.executed, self._state.n
-        gathered, lost = Gathered(n), Gathered(n)
-        left = most
-        while self._executions:
-            done = self._executions.popleft()
-            self._keep(done.place, done.size)
-            left -= 1
-            if not done.annulled:
-                left -= gathered.add(done.place, done)
-            elif (payload := self.entry(done.place).orig) is not None:
-                left -= lost.add(done.place, payload)
-            if left <= 0:
-                yield _NO_NEWS
-                left = most
+        while self._gathering.step(most):
+            yield _NO_NEWS
+        gathered, lost = self._gathering.done, self._gathering.lost
         while gathered.indexes:
             for column, keys, slots, written in executed.join(gathered.indexes.popleft(), self._since, most):
                 yield News([Remembered(2 * n + column, keys, slots)], written)
@@ -97,10 +109,15 @@ class ExecutedCut:
 
     def entry(self, place: InstanceId) -> Instance:
         """See `contract.Cut`."""
-        instance = self._state.logs.get(place)
-        if instance is None:
-            raise InvariantError(f"{place} was dropped before a cut with it was durable")
-        return instance
+        return logged(self._state, place)
+
+
+def logged(state: State, place: InstanceId) -> Instance:
+    """An instance that has executed since the last durable cut, so that it must be in the log."""
+    instance = state.logs.get(place)
+    if instance is None:
+        raise InvariantError(f"{place} was dropped before a cut with it was durable")
+    return instance
 
 
 class Checkpoints:
@@ -112,13 +129,18 @@ class Checkpoints:
         self._recovery = recovery
         self._kept: deque[tuple[InstanceId, int]] = deque()
         self._kept_bytes = 0
-        self._cut: ExecutedCut | None = None
+        self._gathering = Gathering(state, state.executions, self._keep)
+
+    def prepare(self, most: int) -> bool:
+        """See `contract.Core`."""
+        return self._state.executions.is_worth(most) and self._gathering.step(most)
 
     def cut(self) -> ExecutedCut:
         """See `contract.Core`."""
-        state = self._state
-        executions, state.executions = state.executions, []
-        return ExecutedCut(state, executions, self._keep)
+        state, gathering = self._state, self._gathering
+        gathering.backlog = state.executions.cut()
+        self._gathering = Gathering(state, state.executions, self._keep)
+        return ExecutedCut(state, gathering)
 
     def _keep(self, place: InstanceId, size: int) -> None:
         self._kept.append((place, size))

@@ -11,7 +11,7 @@ themselves and the bases that they carry, which every command depends on. What s
 more than that does, and goes.
 
 One dictionary per row, not one vector per key, because whole columns of keys then pass through C-level
-builtins: recording a batch is one `dict.update`, and looking one up is one `isdisjoint` per row, which
+builtins: recording a batch is one `update`, and looking one up is one `isdisjoint` per row, which
 misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over vectors 200 ns.
 """
 
@@ -91,7 +91,7 @@ class Conflicts:
             self.base[row] = max(slot, self.base[row])
         for index, keys in ((self._reads[row], command.reads), (self._writes[row], command.writes)):
             if ascending:
-                index.update(dict.fromkeys(keys, slot))
+                index.update(zip(keys, repeat(slot)))  # 50 ns a key; by a dictionary of them 77
             else:
                 index.update({key: slot for key in keys if index.get(key, -1) < slot})
 

@@ -179,6 +179,10 @@ class EPaxos:
         """See `contract.Core`: four vectors."""
         return 4 * self.state.n
 
+    def prepare(self, most: int) -> bool:
+        """See `contract.Core`."""
+        return self._checkpoints.prepare(most)
+
     def cut(self) -> ExecutedCut:
         """See `contract.Core`."""
         return self._checkpoints.cut()

@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from epaxos.errors import InvariantError
+from epaxos.protocol.backlog import Backlog
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Component, Decided, Effects, Ended, Hold
 from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, executed_of
@@ -74,7 +75,7 @@ class State:
     `online` holds the peers that the driver believes reachable, `told` how far each replica has said that it
     has committed. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
-    protocol 4.2; `executions` lists what has executed since the last cut, which `executed` does not know yet
+    protocol 4.2; `executions` has what has executed since the last cut, which `executed` does not know yet
     (`checkpoint`). `collections` are those in the log, and perhaps some dropped ones; `ending` the barriers
     that may still end the epoch, as they are not known to be annulled; `ended` what a peer has said of its end. While
     `hold` stands, nothing executes. `coverage` counts which decisions were taken, for tests and for people; nothing
@@ -99,7 +100,7 @@ class State:
         self.conflicts = Conflicts(n)
         self.executed = Conflicts(n)
         self.executor = Executor(n)
-        self.executions: list[Executed] = []
+        self.executions: Backlog[Executed] = Backlog()
         self.collections: set[InstanceId] = set()
         self.ending: set[InstanceId] = set()
         self.ended: Ended | None = None
@@ -310,7 +311,7 @@ class State:
     def _execute(self, components: Sequence[Component]) -> None:
         self.effects.executions += components
         for component in components:
-            self.executions += [executed_of(decided.id, decided.value) for decided in component]
+            self.executions.coming += [executed_of(decided.id, decided.value) for decided in component]
         if components:
             self.effects.over = self.executor.over
 

@@ -6,45 +6,77 @@ Nothing is remembered of keys. All execute one sequence, so of two cuts the one 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.contract import Adopt, Component, News, Remembered
+from epaxos.protocol.backlog import Backlog
+from epaxos.protocol.contract import Adopt, News, Remembered
 from epaxos.protocol.ids import InstanceId, Slot, Vector
-from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.log import Instance
 from epaxos.protocol.multipaxos.forwarding import Forwarding
 from epaxos.protocol.multipaxos.leading import Leading
 from epaxos.protocol.multipaxos.learning import Learning
-from epaxos.protocol.multipaxos.state import LOG, State
+from epaxos.protocol.multipaxos.state import LOG, Executed, State
 
 DROPPED_AT_A_TIME: Final = 256
 """Instances that one `Checkpointed` drops at most: each costs the journal 4 µs, and a round waits for that."""
+
+_GATHERED: Final = 50_000
+"""Keys in a dictionary of what was written."""
 
 _OVERHEAD: Final = 500
 """Bytes that an instance is counted with beside its payload, for records and objects."""
 
 
+class Gathering:
+    """What has executed since the last cut, of some of the `backlog`: the keys that it wrote, each once or a few times.
+
+    `keep` is told of each slot of it, in order. There are several dictionaries, so that none stops the thread as it
+    grows, or goes.
+    """
+
+    def __init__(self, backlog: Backlog[Executed], keep: Callable[[Slot], None]) -> None:
+        self.backlog = backlog
+        self._keep = keep
+        self.written: deque[dict[bytes, None]] = deque([{}])
+
+    def step(self, most: int) -> bool:
+        """Take in about `most` keys of what was admitted; False if nothing was left."""
+        left = most
+        while left > 0 and (done := self.backlog.take()) is not None:
+            self._keep(done.slot)
+            left -= 1 + len(done.writes)
+            if len(self.written[-1]) > _GATHERED:
+                self.written.append({})
+            self.written[-1].update(zip(done.writes, repeat(None)))
+        return left < most
+
+
 class PrefixCut:
-    """A `contract.Cut`: all up to a slot; `components` have executed since the cut before."""
+    """A `contract.Cut`: all up to a slot; `gathering` has what has executed since the cut before."""
 
     above: Sequence[InstanceId] = ()
 
-    def __init__(self, executed: Slot, components: Sequence[Component]) -> None:
+    def __init__(self, executed: Slot, gathering: Gathering) -> None:
         self.executed: Vector = (executed, -1)
-        self._components = iter(components)
+        self._gathering = gathering
+        self._steps: Iterator[News] | None = None
 
     def absorb(self, most: int) -> News | None:
         """See `contract.Cut`."""
-        keys: dict[bytes, None] = {}
-        done = True
-        for (_, value, _, _), *_ in self._components:
-            done = False
-            if value is not NOP:
-                keys |= dict.fromkeys(value.writes)
-            if len(keys) >= most:
-                break
-        return None if done else News((), keys)
+        if self._steps is None:
+            self._steps = self._absorb(most)
+        return next(self._steps, None)
+
+    def _absorb(self, most: int) -> Iterator[News]:
+        while self._gathering.step(most):
+            yield News((), ())
+        while self._gathering.written:
+            keys = iter(self._gathering.written.popleft())
+            while some := list(islice(keys, most)):
+                yield News((), some)
 
     def entry(self, place: InstanceId) -> Instance:
         """See `contract.Cut`: nothing executes above the prefix."""
@@ -61,14 +93,18 @@ class Checkpoints:
         self._forwarding = forwarding
         self._kept: deque[tuple[Slot, int]] = deque()
         self._kept_bytes = 0
+        self._gathering = Gathering(state.executions, self._keep)
+
+    def prepare(self, most: int) -> bool:
+        """See `contract.Core`."""
+        return self._state.executions.is_worth(most) and self._gathering.step(most)
 
     def cut(self) -> PrefixCut:
         """See `contract.Core`."""
-        state = self._state
-        components, state.executions = state.executions, []
-        for (decided,) in components:
-            self._keep(decided.id.slot)
-        return PrefixCut(state.executed, components)
+        state, gathering = self._state, self._gathering
+        gathering.backlog = state.executions.cut()
+        self._gathering = Gathering(state.executions, self._keep)
+        return PrefixCut(state.executed, gathering)
 
     def _keep(self, slot: Slot) -> None:
         instance = self._state.log.get(slot)

@@ -183,6 +183,10 @@ class MultiPaxos:
             effects.over = effects.over._replace(left=self.left())
         return effects
 
+    def prepare(self, most: int) -> bool:
+        """See `contract.Core`."""
+        return self._checkpoints.prepare(most)
+
     def cut(self) -> PrefixCut:
         """See `contract.Core`."""
         return self._checkpoints.cut()

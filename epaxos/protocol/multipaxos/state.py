@@ -7,14 +7,15 @@ records (multipaxos 2, rule 10).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.contract import Component, Decided, Effects, Over
+from epaxos.protocol.backlog import Backlog
+from epaxos.protocol.contract import Decided, Effects, Over
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Logs, Phase, Value
 from epaxos.protocol.multipaxos.messages import NOBODY, Message
@@ -37,6 +38,13 @@ class Learn(StrEnum):
 
     VOTES = "votes"
     COMMITS = "commits"
+
+
+class Executed(NamedTuple):
+    """What is kept of an executed instance until the next cut: as objects, since its payload may let go of its own."""
+
+    slot: Slot
+    writes: Collection[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ class State:
         self._decided: Slot = -1
         self.told: Slot = -1
         self.executed: Slot = -1
-        self.executions: list[Component] = []
+        self.executions: Backlog[Executed] = Backlog()
         self.held = False
         self.ending: set[Slot] = set()
         self.ended = False
@@ -287,7 +295,8 @@ class State:
             assert instance.value is not None
             component = (Decided(instance.id, instance.value, instance.deps, 0),)
             self.effects.executions.append(component)
-            self.executions.append(component)
+            writes = () if instance.value is NOP else instance.value.writes
+            self.executions.coming.append(Executed(self.executed, writes))
             given.append((self.executed, instance.value))
             if instance.value is not NOP and instance.value.ends:
                 self.over = self.effects.over = Over(component[0], (self.executed, -1))

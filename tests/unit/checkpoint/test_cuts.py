@@ -128,12 +128,14 @@ def check_holds(fetched: Fetched, moment: Moment) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_checkpoint_is_of_the_moment_at_which_it_was_begun(seed: int) -> None:
     random = Random(seed)
-    above = slices = 0
+    above = slices = prepared = 0
     for _ in range(RUNS):
         decisions = random_history(random, random.randint(1, 30))
         lone = Lone()
         moment = None
         for decision in deliveries(random, decisions):
+            if moment is None and random.random() < 0.3:
+                prepared += lone.writer.prepare()
             if moment is None and random.random() < 0.2:
                 moment = Moment(lone)
                 lone.writer.begin()
@@ -150,6 +152,7 @@ def test_a_checkpoint_is_of_the_moment_at_which_it_was_begun(seed: int) -> None:
                     moment = None
     assert above > 5
     assert slices > 100
+    assert prepared > 10
 
 
 def test_each_of_many_checkpoints_is_of_its_moment() -> None:

@@ -48,7 +48,12 @@ class Writer:
         self.executed: Vector = NONE
         self.begun: list[str] = []
         self.slices = 1
+        self.before = 0
         self.staged = self.large = 0
+
+    def prepare(self) -> bool:
+        self.before -= 1
+        return self.before >= 0
 
     def begin(self) -> None:
         self.begun.append("own")
@@ -166,6 +171,18 @@ def test_a_checkpoint_begins_earlier_once_enough_has_executed() -> None:
     rig.keeper.executed(ONE, 2.0)
     assert rig.keeper.deadline == 2.0
     assert rig.keeper.wants_cut(2.0)
+
+
+def test_what_can_be_done_before_the_cut_is_done_before_it_some_of_it_a_round() -> None:
+    rig = Rig()
+    rig.writer.before = 2 * SLICES
+    rig.keeper.executed(ONE * INSTANCES, 1.0)
+    for now in (1.0, 2.0):
+        assert is_quiet(rig.keeper.poll(now))
+        assert not rig.writer.begun
+        assert rig.keeper.deadline <= now
+    rig.keeper.poll(3.0)
+    assert (rig.writer.begun, rig.keeper.cut_at) == (["own"], 3.0)
 
 
 def test_the_phases_of_a_checkpoint() -> None:

@@ -287,3 +287,31 @@ def test_what_cannot_be_done_over_is_not_given_up(failing: str, monkeypatch: pyt
         lone.writer.adopt(fetched)
     with pytest.raises(MemoryError):
         any(lone.writer.step() for _ in range(99))
+
+
+def test_what_was_taken_in_before_a_cut_is_in_its_checkpoint_as_it_was_then() -> None:
+    """And what is written while the values are is not."""
+    lone = Lone()
+    lone.writer = CheckpointWriter(
+        lone.core, lone.machine, MEMBERS, lone.engine.stage_state, lone.engine.snapshot_state, size=2
+    )
+    keys = [b"%02d" % number for number in range(40)]
+    slots = count()
+
+    def write(some: Sequence[bytes], value: bytes) -> None:
+        slot = next(slots)
+        payload = payload_of(7, 1 + 40 * slot, [(Operation.WRITE, key, value) for key in some])
+        lone.take(Receive(1, Commit(InstanceId(1, slot), payload, (-1, slot - 1, -1), slot)))
+
+    for key in keys:
+        write([key], b"before")
+    for _ in range(4):
+        assert lone.writer.prepare()
+    lone.writer.begin()
+    left = list(keys)
+    while not lone.writer.step():
+        if lone.writer.staged and left:
+            write([left.pop()], b"after")
+    lone.commit()
+    assert len(left) < len(keys) / 2
+    assert dict(lone.read().values()) == dict.fromkeys(keys, b"before")

@@ -218,9 +218,9 @@ TRUNCATION: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "                left -= lost.add(done.place, payload)\n",
-                "                left -= lost.add(done.place, payload)\n"
-                "                executed.add(done.place, payload)\n",
+                "                left -= self.lost.add(done.place, payload)\n",
+                "                left -= self.lost.add(done.place, payload)\n"
+                "                self._state.executed.add(done.place, payload)\n",
             ),
         ),
         draw=UNHEARD,
@@ -284,6 +284,32 @@ CONTENTS: Final = (
             ),
         ),
         draw=AWAY,
+    ),
+    Mutant(
+        "prepared-and-lost",
+        "what was gathered before a cut is in no checkpoint",
+        "4.10",
+        (
+            Patch(
+                _CHECKPOINT,
+                "        gathering.backlog = state.executions.cut()\n",
+                "        gathering = Gathering(state, state.executions.cut(), self._keep)\n",
+            ),
+        ),
+        schedule=_WRITER_TESTS + "test_what_was_taken_in_before_a_cut_is_in_its_checkpoint_as_it_was_then",
+    ),
+    Mutant(
+        "values-released-early",
+        "the values of a cut are let go of before they are written",
+        "decision 0022",
+        (
+            Patch(
+                _WRITER,
+                "        for some in in_blocks(chain.from_iterable(self._written)",
+                "        self._machine.release()\n        for some in in_blocks(chain.from_iterable(self._written)",
+            ),
+        ),
+        schedule=_WRITER_TESTS + "test_what_was_taken_in_before_a_cut_is_in_its_checkpoint_as_it_was_then",
     ),
     Mutant(
         "sessions-not-written",
@@ -607,8 +633,8 @@ CONTENTS: Final = (
         (
             Patch(
                 _STATE,
-                "            self.executions += [executed_of(decided.id, decided.value) for decided in component]\n",
-                "            self.executions += [executed_of(decided.id, decided.value) for decided in component]\n"
+                "self.executions.coming += [executed_of(decided.id, decided.value) for decided in component]\n",
+                "self.executions.coming += [executed_of(decided.id, decided.value) for decided in component]\n"
                 "            for decided in component:\n"
                 "                if decided.value is not NOP:\n"
                 "                    self.executed.add(decided.id, decided.value)\n",
