@@ -17,6 +17,7 @@ from typing import Any, Final, Self, overload
 from pykka import ActorDeadError, ActorRef, Timeout
 
 from epaxos.actors.assembly import make_parts
+from epaxos.actors.doors import open_doors
 from epaxos.actors.health import Standing
 from epaxos.actors.process import Inside, own_hosts
 from epaxos.actors.replica import GRACE, Drain, Replica
@@ -97,6 +98,7 @@ class Node:
             undone.callback(parts.disk.engine.close)
             inside = Inside(self.config, self.name, parts, self._standing, Gate())
             stack.enter_context(open_pages(inside, pages))
+            stack.enter_context(open_doors(self.config, address, hosts, parts.stats, inside.gate))
             client = self.client()
             undone.callback(client.close)
             self._replica = _Replica.start(self.config, self._row, parts, hosts, self._standing, inside.gate)

@@ -22,6 +22,7 @@ from pykka import ActorDeadError, ActorRef, Timeout
 
 from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, make_parts
+from epaxos.actors.doors import open_doors
 from epaxos.actors.health import Standing
 from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.actors.sockets import raise_limit
@@ -84,7 +85,10 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) ->
         parts = make_parts(config, row)
         _log.info("%s", _place(config, name, parts))
         gate = Gate()
-        with pages(Inside(config, name, parts, standing, gate), ports):
+        with (
+            pages(Inside(config, name, parts, standing, gate), ports),
+            open_doors(config, address, hosts, parts.stats, gate),
+        ):
             _calm_garbage_collector()
             replica = Replica.start(config, row, parts, hosts, standing, gate)
             patience = _STUCK

@@ -37,6 +37,7 @@ class Key:
     table         `TOP`, "client", "storage", "http" or `REPLICAS`
     default       as it would stand in a file; None where there is none or it depends on other keys
     default_text  what the documentation says where `default` is None
+    example       what stands, commented out, in the file of a new cluster where the key is not required
     """
 
     table: str
@@ -45,6 +46,7 @@ class Key:
     kind: Kind
     purpose: str
     default_text: str = ""
+    example: int | str | None = None
 
     @property
     def path(self) -> str:
@@ -349,6 +351,16 @@ KEYS: Final = (
         ),
         "What the replica listens on, where that is not `host`: in a container or behind NAT.",
         default_text="`host`",
+        example="0.0.0.0",  # noqa: S104 - a comment in a file
+    ),
+    Key(
+        REPLICAS,
+        "redis_port",
+        None,
+        _PORT,
+        "Port for clients of Redis.",
+        default_text="none, and no such door",
+        example=6379,
     ),
 )
 

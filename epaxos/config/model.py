@@ -23,7 +23,10 @@ _PEER_FRAME_HEAD: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """A replica and where it is; `listen` is what it listens on if that is not `host`."""
+    """A replica and where it is; `listen` is what it listens on if that is not `host`.
+
+    `redis_port` is None where no client of Redis is let in.
+    """
 
     pid: int
     name: str
@@ -32,6 +35,7 @@ class ReplicaAddress:
     client_port: int
     metrics_port: int
     listen: str | None = None
+    redis_port: int | None = None
 
     @property
     def listens_on(self) -> str:

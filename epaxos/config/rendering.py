@@ -52,7 +52,8 @@ def _render_replica(replica: dict[str, object], *, commented: bool) -> Iterator[
     for key in keys_of(REPLICAS):
         if not key.required:
             if commented:
-                yield f'# {key.name} = "0.0.0.0"    # {key.purpose}'
+                line = f"# {key.name} = {show(key.example)}"
+                yield f"{line:<24}# {key.purpose}"
             continue
         line = f"{key.name} = {show(replica[key.name])}"
         yield f"{line:<24}# {key.purpose}" if commented else line

@@ -10,7 +10,7 @@ from epaxos.config.kinds import ip_address, show
 from epaxos.config.model import ReplicaAddress
 from epaxos.config.settings import Setting, read_table
 
-_PORTS: Final = ("port", "client_port", "metrics_port")
+_PORTS: Final = ("port", "client_port", "metrics_port", "redis_port")
 
 
 class _Row(NamedTuple):

@@ -72,8 +72,8 @@ class Desk:
     An answer that does not come within `client.timeout` times `client.tries`, as long as a client would wait, is
     given up: what was asked for may have executed then.
 
-    `executed` is called with what executes here, in the order in which answers come (`Executed`, None for what came by
-    a checkpoint), while `listen` is asked for.
+    Who asks to `listen` is told what executes here, in the order in which answers come: `Executed`, or None for what
+    came by a checkpoint.
     """
 
     def __init__(self, gate: Gate, config: Config, limits: Limits) -> None:
@@ -88,7 +88,7 @@ class Desk:
         self._late: deque[tuple[float, int]] = deque()
         self._tickets = count()
         self._patience = config.client.timeout * config.client.tries
-        self._watchers: list[Callable[[Executed | None], None]] = []
+        self._listener: Callable[[Executed | None], None] | None = None
         self._local = gate.open(self._deliver)
         self._nap = self._loop.call_later(_NAP, self._look)
 
@@ -96,10 +96,10 @@ class Desk:
         """Look no more at what waits for too long; the loop is about to end."""
         self._nap.cancel()
 
-    def listen(self, executed: Callable[[Executed | None], None]) -> None:
-        """Have all told that executes here from now on."""
-        self._watchers.append(executed)
-        self._local.listens = True
+    def listen(self, executed: Callable[[Executed | None], None] | None) -> None:
+        """Have all told that executes here from now on, or with None, nothing any more."""
+        self._listener = executed
+        self._local.listens = executed is not None
 
     def refusal(self, command: Command) -> str | None:
         """Why a command cannot be asked for, or None."""
@@ -233,9 +233,8 @@ class Desk:
                 question = self._questions.get(told.ticket)
                 if question is not None and not question.done():
                     question.set_result(told.status)
-            else:
-                for watcher in self._watchers:
-                    watcher(told)
+            elif self._listener is not None:
+                self._listener(told)
 
     def _answer(self, batch: _Batch, told: Answered) -> None:
         values = told.values or [None] * len(told.outcomes)

@@ -86,12 +86,13 @@ class Described(NamedTuple):
 
 
 class Executed(NamedTuple):
-    """Commands that executed here, whoever asked for them, with their outcomes; None for what came by a checkpoint."""
+    """Commands that executed here, whoever asked for them, as columns, with what they came to."""
 
     operations: bytes
     keys: Sequence[bytes]
     arguments: Sequence[Argument] | None
     outcomes: bytes
+    values: Sequence[Value] | None
 
 
 Told: TypeAlias = "Answered | Unanswered | Described | Executed | None"
@@ -243,7 +244,8 @@ class LocalClient:
         begin = sum(payload.heads.counts[: run.start])
         part = slice(begin, begin + len(run.outcomes))
         arguments = None if payload.arguments is None else payload.arguments[part]
-        self._told.append(Executed(payload.operations[part], payload.keys[part], arguments, run.outcomes))
+        columns = payload.operations[part], payload.keys[part], arguments
+        self._told.append(Executed(*columns, run.outcomes, run.values))
         self._tell()
 
     def miss(self) -> None:

@@ -31,7 +31,7 @@ from epaxos.statemachine.transactions import is_record_key
 _ALL_BYTES: Final = {bytes}
 _ONLY_WRITES: Final = {Operation.WRITE}
 _KNOWN: Final = frozenset(Operation)
-_ONLY_KEY: Final = READERS | {Operation.DELETE, Operation.PERSIST}
+_ONLY_KEY: Final = (READERS - {Operation.ENDSBY}) | {Operation.DELETE, Operation.PERSIST}
 _ONLY_VALUE: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.APPEND})
 _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, needs a closer look
     NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
@@ -159,8 +159,8 @@ def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | No
         return _bad_swap(argument, limits)
     if kind == Operation.SETEX:
         return _bad_timed(argument, limits)
-    if kind == Operation.SETTTL:
-        return _bad_integer(f"{kind.name} in milliseconds", argument, 1, TTL_MAX)
+    if kind in (Operation.SETTTL, Operation.ENDSBY):
+        return _bad_time(kind, argument)
     if kind == Operation.MULTI:
         return _bad_multi(kind.name, multi_columns(argument), limits)
     if kind in OF_TRANSACTIONS:
@@ -188,6 +188,18 @@ def _bad_swap(argument: object, limits: Limits) -> str | None:
     expected, new = argument
     given = (value for value in (expected, new) if value is not None)
     return next(filter(None, (_bad_value("CAS", value, limits) for value in given)), None)
+
+
+def _bad_time(kind: Operation, argument: object) -> str | None:
+    if kind == Operation.SETTTL:
+        return _bad_integer(f"{kind.name} in milliseconds", argument, 1, TTL_MAX)
+    if argument is None or (
+        type(argument) is list
+        and list(map(type, argument)) == [int] * 3
+        and all(0 <= number < 2**64 for number in argument)
+    ):
+        return None
+    return "ENDSBY needs [client, number, place] or null"
 
 
 def _bad_timed(argument: object, limits: Limits) -> str | None:

@@ -27,10 +27,12 @@ SETEX       the key  [value, ms or None]            None; the value ends after s
 SETTTL      the key  int, milliseconds              None; the value that is there ends then; NOT_FOUND if there is none
 PERSIST     the key  None                           None; the value does not end; NOT_FOUND if there is none that would
 EXPIRE      the key  [client, number, place]        None; the value is removed if its time is from that command
+ENDSBY      the key  [client, number, place]        None; COMPARE_FAILED unless there is a value whose time is from that
+                     or None                        command, or with None, one that does not end
 =========== ======== ============================== ==============================================
 
 For the four from PREPARE on, which make transactions across groups, see `statemachine.transactions`; for APPLY, whose
-argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`; for the last four, of which
+argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`; for the last five, of which
 EXPIRE is proposed by replicas alone, `statemachine.expiry`.
 """
 
@@ -63,6 +65,7 @@ class Operation(IntEnum):
     PERSIST = 17
     EXPIRE = 18
     EXISTS = 19
+    ENDSBY = 20
 
 
 class Outcome(IntEnum):
@@ -93,7 +96,7 @@ class Outcome(IntEnum):
 KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI, Operation.APPLY})
 """Operations whose key column holds b""; what they touch, if anything, is in their argument."""
 
-READERS: Final = frozenset({Operation.READ, Operation.EXISTS})
+READERS: Final = frozenset({Operation.READ, Operation.EXISTS, Operation.ENDSBY})
 """Operations that only read their key: they do not conflict with one another, and may execute again."""
 
 OF_TRANSACTIONS: Final = frozenset({Operation.PREPARE, Operation.VOTE, Operation.RESOLVE, Operation.FORGET})

@@ -57,6 +57,7 @@ _INVALID: Final[Result] = (int(Outcome.ABORTED), None)
 _NOT_A_NUMBER: Final[Result] = (int(Outcome.NOT_A_NUMBER), None)
 _UNTOLD: Final = int(Outcome.UNTOLD)
 _OUT_OF_RANGE: Final[Result] = (int(Outcome.OUT_OF_RANGE), None)
+_DIFFERENT: Final[Result] = (int(Outcome.COMPARE_FAILED), None)
 _TOO_LARGE: Final[Result] = (int(Outcome.TOO_LARGE), None)
 
 _ASIDE: Final = 150_000
@@ -64,7 +65,7 @@ _ASIDE: Final = 150_000
 
 # 19 digits hold every 64-bit integer. The bound also keeps int() away from long values, where its time is
 # quadratic and Python refuses more than 4300 digits.
-_is_decimal = re.compile(rb"-?[0-9]{1,19}").fullmatch
+_is_decimal = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 
 
 class Frozen:
@@ -161,6 +162,7 @@ class Store:
             Operation.SETTTL: self._set_ttl,
             Operation.PERSIST: self._persist,
             Operation.EXPIRE: self._expire,
+            Operation.ENDSBY: self._ends_by,
         }
         self._handlers = tuple(known.get(operation, _unknown) for operation in range(256))
 
@@ -428,6 +430,13 @@ class Store:
             del self._data[key]
         return _OK
 
+    def _ends_by(self, key: bytes, argument: Argument) -> Result:
+        current = self._data.get(key)
+        if current is None:
+            return _DIFFERENT
+        found = [*current.generation] if isinstance(current, Expiring) else None
+        return _OK if argument == found else _DIFFERENT
+
     def _generation(self) -> Generation:
         """What a value is known by whose time the command gives that is being executed."""
         client, first = self.origin
@@ -522,7 +531,7 @@ def _unknown(_key: bytes, _argument: Argument) -> Result:
 def _number(value: bytes) -> int | None:
     """The signed 64-bit integer that a stored value writes in decimal ASCII; None if it is none.
 
-    An optional "-" and 1 to 19 digits; leading zeros are allowed, spaces, "+" and "_" are not.
+    As it would be written there: no zeros before others, no "-0", spaces, "+" or "_".
     """
     if not _is_decimal(value):
         return None

@@ -45,6 +45,8 @@ class LocalCluster:
     State is in memory, so that nothing waits for a disk, and a replica that was killed cannot come back: its peers
     refuse one that has forgotten what it promised. With `durable` it is on disk, and it can.
 
+    With `redis` each replica has a Redis door, on the `redis_port` of its entry in `config.replicas`.
+
     `settings` are keys of the configuration as a file has them: `client={"timeout": "1s"}`. `directory` holds the
     configuration file, logs and data; if none is given, a temporary one, which goes when the cluster closes.
 
@@ -59,7 +61,13 @@ class LocalCluster:
     """
 
     def __init__(
-        self, replicas: int = 3, *, durable: bool = False, directory: Path | None = None, **settings: Any
+        self,
+        replicas: int = 3,
+        *,
+        durable: bool = False,
+        redis: bool = False,
+        directory: Path | None = None,
+        **settings: Any,
     ) -> None:
         self._processes: dict[str, Process] = {}
         with ExitStack() as held:
@@ -69,9 +77,10 @@ class LocalCluster:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.working_directory = self.directory
             self.path = self.directory / "epaxos.toml"
-            ports = held.enter_context(closing(Ports(replicas * len(PORT_KEYS))))
+            keys = (*PORT_KEYS, "redis_port") if redis else PORT_KEYS
+            ports = held.enter_context(closing(Ports(replicas * len(keys))))
             storage = {"engine": "sqlite" if durable else "memory"}
-            self.path.write_text(_file(replicas, ports, {"storage": storage} | settings))
+            self.path.write_text(_file(replicas, ports, {"storage": storage} | settings, keys))
             self.config: Config = load_config(str(self.path), environ={})
             self.durable = self.config.storage.engine != "memory"
             self._held = held.pop_all()
@@ -242,10 +251,10 @@ class LocalCluster:
         self._held.close()
 
 
-def _file(replicas: int, ports: Ports, settings: Mapping[str, Any]) -> str:
+def _file(replicas: int, ports: Ports, settings: Mapping[str, Any], keys: Sequence[str] = PORT_KEYS) -> str:
     """The text of a configuration with a port of these for each purpose."""
     numbers = iter(ports.numbers)
-    those = [replica | {key: next(numbers) for key in PORT_KEYS} for replica in default_replicas(replicas)]
+    those = [replica | {key: next(numbers) for key in keys} for replica in default_replicas(replicas)]
     return toml.dumps({"name": "test", **settings, "replicas": those})
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +13,7 @@ from epaxos.actors.assembly import limits_of
 from epaxos.actors.clients import Clients
 from epaxos.config import load_config
 from epaxos.doors.gate import Gate
+from epaxos.doors.redis.door import Door
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import make_payload
 from epaxos.statemachine.machine import StateMachine
@@ -56,3 +60,11 @@ class LoneReplica:
         while True:
             self.run()
             await asyncio.sleep(0)
+
+    @contextmanager
+    def redis(self, **options: Any) -> Iterator[tuple[Door, tuple[str, int]]]:
+        """A Redis door, in whose thread it executes at once what is asked for, and where that is."""
+        self.gate.attach(self.run)
+        listening = socket.create_server(("127.0.0.1", 0))
+        with listening, Door([listening], self.gate, self.config, self.limits, self.stats, **options) as door:
+            yield door, ("127.0.0.1", door.port)

@@ -160,7 +160,7 @@ def _compare_and_swap(state: State, key: bytes, expected: bytes | None, new: byt
 def _increment(state: State, key: bytes, amount: int) -> Result:
     current = state.get(key, b"0")
     digits = current[1:] if current.startswith(b"-") else current
-    if not digits.isdigit() or len(current) > _LONGEST_NUMBER or len(digits) >= _LONGEST_NUMBER:
+    if not digits.isdigit() or len(digits) >= _LONGEST_NUMBER or current != b"%d" % int(current):
         return Outcome.NOT_A_NUMBER, None
     if not INTEGER_MIN <= int(current) <= INTEGER_MAX:
         return Outcome.NOT_A_NUMBER, None

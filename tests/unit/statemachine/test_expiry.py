@@ -423,3 +423,32 @@ def test_how_much_is_left() -> None:
     assert subject.left(b"k", 99.0) == 0.0
     assert subject.left(b"plain", 10.0) is None
     assert subject.left(b"absent", 10.0) is None
+
+
+# -- conditions on when a value ends -------------------------------------------------------------------------
+
+
+def test_a_condition_on_the_time_of_a_value_holds_for_that_time_alone() -> None:
+    cluster = Cluster()
+    cluster.ask((SET, b"k", [b"v", 1000]), (WRITE, b"plain", b"v"))
+    by = [*cluster.ending().generation]
+    asked = [
+        (b"k", by),
+        (b"k", None),
+        (b"k", [*by[:2], 9]),
+        (b"plain", None),
+        (b"plain", by),
+        (b"none", None),
+    ]
+    answers = cluster.ask(*[(Operation.ENDSBY, key, argument) for key, argument in asked])
+    assert [outcome == Outcome.DONE for outcome, _ in answers] == [True, False, False, True, False, False]
+    cluster.ask((TTL, b"k", 1000))  # the same time, given anew
+    (again,) = cluster.ask(multi((Operation.ENDSBY, b"k", by), (DELETE, b"k", None)))
+    assert again[0] == Outcome.ABORTED
+    assert cluster.value() == b"v"
+
+
+@pytest.mark.parametrize("argument", [b"x", 5, [1, 2], [1, 2, -1], [1, 2, "3"], [1, 2, True]])
+def test_a_condition_on_no_time_is_refused(argument: Any) -> None:
+    with pytest.raises(CommandError, match="ENDSBY needs"):
+        check_batch(Batch(CLIENT, 1, 0, bytes((Operation.ENDSBY,)), [b"k"], [argument]), LIMITS)

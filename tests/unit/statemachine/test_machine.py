@@ -187,7 +187,7 @@ def test_a_digest_source_is_a_copy() -> None:
 
 def test_commands_are_counted_by_operation() -> None:
     machine = make_machine()
-    unknown = Batch(BOB, 1, 0, b"\x14\xff", [b"", b""], None)
+    unknown = Batch(BOB, 1, 0, b"\xfe\xff", [b"", b""], None)
     part: list[object] = [b"\x02", [b"x"], [b"1"]]
     machine.apply(payload(batch(ALICE, 1, put(b"a", b""), put(b"b", b""), put(b"c", b""))))
     machine.apply(

@@ -1,0 +1,413 @@
+"""One connection of the Redis door: requests in, replies out in their order, and what a client has set for itself.
+
+**What a connection has asked for executes in its order.** All commands that wait and are operations of the store go to
+the Replica together; what follows waits for their answers, and so does a command that is more than an operation
+(`attempt`). So a pipeline costs one round trip for as many commands as come in one piece, and no order of instances is
+relied upon.
+
+**What it may hold is bounded.** Nothing more is read while something is under way and much waits already, nor while the
+client does not read what it was told; one that does not for long is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from epaxos.doors.desk import BYTES, Command, Result
+from epaxos.doors.redis.attempt import (
+    Attempt,
+    answer_of,
+    as_one,
+    carried_out,
+    error_of,
+    failure,
+    parts_of,
+    plan_of,
+)
+from epaxos.doors.redis.resp import (
+    NullArray,
+    Parser,
+    ProtocolError,
+    RedisError,
+    Reply,
+    Request,
+    encode,
+)
+from epaxos.doors.redis.table import Plan, Spec, look_up
+from epaxos.doors.redis.transaction import Execution, Transaction
+from epaxos.doors.redis.view import TOO_LONG
+from epaxos.errors import ClientError
+from epaxos.statemachine.batch import MULTI_PARTS
+from epaxos.statemachine.operations import READERS, RECORDS, Operation, Outcome
+
+if TYPE_CHECKING:
+    from epaxos.doors.redis.door import Door
+
+_RUN: Final = 1000
+"""Requests that are under way at once, of a connection."""
+
+_PARTS: Final = MULTI_PARTS // 2
+"""Operations in these, if some are of several keys."""
+
+_AHEAD: Final = 64 * 1024
+"""Bytes of requests that wait behind those, about; nothing is read beyond."""
+
+_CHUNK: Final = 64 * 1024
+"""Bytes of replies that are encoded at once, at least."""
+
+_ids = count(1)
+
+_Slot: TypeAlias = "tuple[Plan | None, Reply]"
+"""Of a request that is under way: what it is, or, if that is nothing to wait for, its reply."""
+
+
+class Connection(asyncio.Protocol):
+    """One client.
+
+    version   of RESP
+    watched   the keys of WATCH, with their values then
+    touched   those of them that have been changed since
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.id = next(_ids)
+        self.since = door.monotonic()
+        self.last = ""
+        self.name = self.library = self.library_version = b""
+        self.version = 2
+        self.reads_here = False
+        self.transaction: Transaction | None = None
+        self.watched: dict[bytes, bytes | None] = {}
+        self.touched: set[bytes] = set()
+        self._parser = Parser(door.bulk, door.request)
+        self._todo: deque[Request] = deque()
+        self._wrong: ProtocolError | None = None
+        self._slots: list[_Slot] = []
+        self._busy = False
+        self._out: deque[Reply] = deque()
+        self._writing = True
+        self._reading = True
+        self._ending = self._going = self._ended = False
+        self._held = 0
+        self.stuck_since: float | None = None
+
+    # -- asyncio's calls ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let it in, unless there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=_CHUNK)
+        if not self.door.admit(self):
+            self._ending = True
+            transport.write(b"-ERR max number of clients reached\r\n")
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone; what is under way executes all the same."""
+        del exc
+        self._ending = True
+        self._todo.clear()
+        self._out.clear()
+        self.door.leave(self)
+        self._account(0)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        if self._ending:
+            return
+        self._parser.feed(data)
+        self._go()
+
+    def eof_received(self) -> bool:
+        """It says no more: what it asked for is answered still, if it was complete."""
+        self._ended = True
+        self._go()
+        return not self._ending
+
+    def pause_writing(self) -> None:
+        """It does not read as fast as it asks."""
+        self._writing = False
+        self.stuck_since = self.door.monotonic()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._writing = True
+        self.stuck_since = None
+        self._pump()
+        self._go()
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def _go(self) -> None:
+        """Begin what can be begun, until something is under way."""
+        if self._going or self._ending:
+            return
+        self._going = True
+        while self._is_free:
+            if not self._todo and self._wrong is None:
+                requests, self._wrong = self._parser.take(_RUN, BYTES)
+                self._todo += requests
+            if not self._todo:
+                break
+            self._run()
+        self._going = False
+        if self._is_free and not self._todo and (self._wrong is not None or self._ended):
+            self._end(self._wrong)
+        self._account(self._parser.held)
+        reading = self._parser.held < _AHEAD or self._is_free
+        if reading != self._reading and not self._ending:
+            self._reading = reading
+            (self.transport.resume_reading if reading else self.transport.pause_reading)()
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing is under way, and all that was told has left, or nearly."""
+        return not (self._busy or self._out or self._ending) and self._writing
+
+    def _account(self, held: int) -> None:
+        """Take account of what is in memory for it; who wants more than there is room for is cut."""
+        if held <= _AHEAD:
+            held = 0
+        if held != self._held:
+            self.door.held += held - self._held
+            grows, self._held = held > self._held, held
+            if grows and self.door.held > self.door.most_held and not self._ending:
+                self._end(ProtocolError("no room for so large a request now"))
+
+    def _end(self, wrong: ProtocolError | None) -> None:
+        """Tell what is wrong, and close once that has left."""
+        self._ending = True
+        if wrong is not None:
+            self.door.counts["protocol_errors"] += 1
+            self.transport.write(encode(RedisError(f"ERR Protocol error: {wrong}"), self.version))
+        self.transport.close()
+
+    def _run(self) -> None:
+        """Begin some requests: all that are operations of the store, or one that is not."""
+        commands: list[Command] = []
+        parts = size = 0
+        while self._todo and len(self._slots) < _RUN and parts < _PARTS and size < BYTES:
+            request = self._todo[0]
+            try:
+                spec = self._allowed(request)
+                slot = self._slot(spec, request)
+            except RedisError as error:
+                slot = None, error
+            if slot is None:  # to be alone
+                if not self._slots:
+                    self._todo.popleft()
+                    self._begin_alone(spec, request)
+                    return
+                break
+            self._todo.popleft()
+            self._slots.append(slot)
+            if slot[0] is not None:
+                commands.append(as_one(slot[0].parts))
+                parts += len(slot[0].parts)
+                size += sum(map(len, request))
+        self.door.counts["commands"] += len(self._slots)
+        if commands:
+            self._busy = True
+            self.door.desk.ask(commands, self._finish_planned)
+        else:
+            self._finish_run([])
+
+    def _slot(self, spec: Spec, request: Request) -> _Slot | None:
+        """What a request is, with others beside it; None if it must be alone."""
+        if self.transaction is not None and spec.name not in _AT_ONCE:
+            return None, self.transaction.queue(spec, request, self.door.request)
+        if spec.alone:
+            return None
+        if spec.local is not None:
+            return None, spec.local(self, request)
+        if spec.reads_only and self.reads_here:
+            return None
+        plan = plan_of(self.door, spec, request)
+        return None if plan is None else (plan, None)
+
+    def _allowed(self, request: Request) -> Spec:
+        """The command of a request; one that may not be asked for makes EXEC refuse all others.
+
+        Raises:
+            RedisError: there is none, or it may not be asked for.
+        """
+        try:
+            spec = self._checked(request)
+        except RedisError:
+            if self.transaction is not None:
+                self.transaction.spoilt = True
+            raise
+        self.last = spec.name
+        return spec
+
+    def _checked(self, request: Request) -> Spec:
+        spec = look_up(request)
+        if self.transaction is not None and "no_multi" in spec.flags:
+            raise RedisError("ERR Command not allowed inside a transaction")
+        for key in spec.keys(request):
+            if not 0 < len(key) <= self.door.limits.key or key.startswith(RECORDS):
+                raise RedisError(
+                    f"ERR key of {len(key)} bytes; 1 to {self.door.limits.key} are allowed"
+                    + (f", and none that begins with {RECORDS!r}" if key.startswith(RECORDS) else "")
+                )
+        if self.door.bulk > self.door.limits.value and max(map(len, request)) > self.door.limits.value:
+            raise RedisError(TOO_LONG)
+        return spec
+
+    def _finish_planned(self, results: Sequence[Result] | ClientError) -> None:
+        """What was asked for has come."""
+        plans = [plan for plan, _ in self._slots if plan]
+        if isinstance(results, ClientError):
+            self._finish_run([error_of(results)] * len(plans))
+        else:
+            again = [index for index, (outcome, _) in enumerate(results) if outcome == Outcome.UNTOLD]
+            if again and all(part.operation in READERS for plan in plans for part in plan.parts):
+                self._ask_again(list(results), again)
+                return
+            self._finish_run([answer_of(*one) for one in zip(plans, results, strict=True)])
+        self._go()
+
+    def _ask_again(self, results: list[Result], again: list[int]) -> None:
+        """Values that were too much beside others: nothing of this connection changes them meanwhile."""
+        plans = [plan for plan, _ in self._slots if plan]
+
+        def then(more: Sequence[Result] | ClientError) -> None:
+            if isinstance(more, ClientError):
+                self._finish_planned(more)
+                return
+            for index, result in zip(again, more, strict=True):
+                results[index] = result
+            self._finish_planned(results)
+
+        self.door.desk.ask([as_one(plans[index].parts) for index in again], then)
+
+    def _finish_run(self, replies: Sequence[Reply]) -> None:
+        """Put the replies of a run in their order, those that were known before among those that have come."""
+        come = iter(replies)
+        self._out += [reply if plan is None else next(come) for plan, reply in self._slots]
+        self._slots.clear()
+        self._busy = False
+        self._pump()
+
+    def finish(self, reply: Reply) -> None:
+        """The reply to a request that was alone."""
+        self._busy = False
+        self.door.counts["commands"] += 1
+        self._out.append(reply)
+        self._pump()
+        self._go()
+
+    def _pump(self) -> None:
+        """Let replies leave, as long as they are read."""
+        while self._out and self._writing and not self._ending:
+            chunk: list[bytes] = []
+            size = 0
+            while self._out and size < _CHUNK:
+                encoded = encode(self._out.popleft(), self.version)
+                chunk.append(encoded)
+                size += len(encoded)
+            self.transport.write(b"".join(chunk))
+
+    def close(self, last: Reply) -> None:
+        """Answer one thing more and close."""
+        self._ending = True
+        self.transport.write(encode(last, self.version))
+        self.transport.close()
+
+    # -- what is alone -----------------------------------------------------------------------------------------
+
+    def _begin_alone(self, spec: Spec, request: Request) -> None:
+        self._busy = True
+        if spec.name == "exec":
+            self._exec()
+        elif spec.name == "watch":
+            self._watch(request[1:])
+        elif spec.local is not None:
+            self._local_alone(spec, request)
+        elif self.reads_here and spec.reads_only:
+            self._read_here(spec, request)
+        else:
+            assert spec.apply is not None
+            apply = spec.apply
+            Attempt(self.door, spec.keys(request), lambda view: apply(view, request), self.finish).begin()
+
+    def _local_alone(self, spec: Spec, request: Request) -> None:
+        assert spec.local is not None
+        try:
+            reply = spec.local(self, request)
+        except RedisError as error:
+            reply = error
+        if not self._ending:
+            self.finish(reply)
+
+    def _read_here(self, spec: Spec, request: Request) -> None:
+        keys = list(dict.fromkeys(spec.keys(request)))
+
+        def then(results: Sequence[Result] | ClientError) -> None:
+            if isinstance(results, ClientError):
+                self.finish(error_of(results))
+                return
+            values = [value if isinstance(value, bytes) else None for _, value in results]
+            view = self.door.view(dict(zip(keys, values, strict=True)))
+            self.finish(carried_out(spec, request, view))
+
+        self.door.desk.read_here(keys, then)
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def _watch(self, keys: Sequence[bytes]) -> None:
+        if self.transaction is not None:
+            self.finish(RedisError("ERR WATCH inside MULTI is not allowed"))
+            return
+        distinct = list(dict.fromkeys(key for key in keys if key not in self.watched))
+        if not distinct:
+            self.finish("OK")
+            return
+        self.door.watch(self, distinct)
+
+        def then(results: Sequence[Result] | ClientError) -> None:
+            wrong: Reply = None
+            if isinstance(results, ClientError):
+                wrong = error_of(results)
+            else:
+                parts = parts_of(results[0], len(distinct))
+                wrong = next(filter(None, (failure(outcome) for outcome, _ in parts)), None)
+                if wrong is None:
+                    for key, (_, value) in zip(distinct, parts, strict=True):
+                        self.watched[key] = value if isinstance(value, bytes) else None
+                    self.touched.difference_update(distinct)
+            self.finish("OK" if wrong is None else wrong)
+
+        self.door.desk.ask([as_one([Command(Operation.READ, key) for key in distinct])], then)
+
+    def unwatch(self) -> None:
+        """Forget what is watched."""
+        self.door.unwatch(self)
+        self.watched.clear()
+        self.touched.clear()
+
+    def _exec(self) -> None:
+        transaction, self.transaction = self.transaction, None
+        if transaction is None:
+            self.finish(RedisError("ERR EXEC without MULTI"))
+            return
+        watched, touched = self.watched.copy(), bool(self.touched)
+        self.unwatch()
+        if transaction.spoilt:
+            self.finish(RedisError("EXECABORT Transaction discarded because of previous errors."))
+        elif touched:
+            self.finish(NullArray())
+        else:
+            Execution(self, transaction.queued, watched).begin()
+
+
+_AT_ONCE: Final = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
+"""What is never queued."""

@@ -1,0 +1,217 @@
+"""The Redis door of a replica: a thread with an event loop, its connections, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import resource
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Self
+
+from epaxos.config import Config
+from epaxos.doors.desk import Desk
+from epaxos.doors.gate import Executed, Gate
+from epaxos.doors.redis import keys, server, strings
+from epaxos.doors.redis.connection import Connection
+from epaxos.doors.redis.table import TABLE
+from epaxos.doors.redis.touched import touched_by
+from epaxos.doors.redis.view import View
+from epaxos.metrics import ReplicaStats
+from epaxos.statemachine.batch import REPLY_HEAD, Limits
+
+__all__ = ["TABLE", "Door", "keys", "server", "strings"]  # reading these modules fills the table
+
+_log = logging.getLogger(__name__)
+
+MOST: Final = 10_000
+"""Connections at once; or half of the file descriptors that the process may have, if that is less."""
+
+_HELD_FRAMES: Final = 8
+"""Requests that are not complete yet, of all connections: so many of the largest."""
+
+PATIENCE: Final = 60.0
+"""Seconds for which a client need not read what it was told."""
+
+_LOOK: Final = 1.0
+_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.1
+_ENDING: Final = 2.0  # seconds
+
+
+class Door:
+    """Listens on `sockets` until closed; running once made.
+
+    bulk     bytes of an argument at most, and
+    request  of a whole request
+    most     connections at once
+    held     bytes of incomplete requests of those connections that have many
+    counts   what has happened, for INFO
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        gate: Gate,
+        config: Config,
+        limits: Limits,
+        stats: ReplicaStats,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.config = config
+        self.limits = limits
+        self.bulk = max(config.max_value, config.max_key)
+        self.request = config.max_frame - REPLY_HEAD
+        self.most = min(MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self.most_held = _HELD_FRAMES * config.max_frame
+        self.held = 0
+        self.since = self.monotonic()
+        self.port: int = sockets[0].getsockname()[1]
+        self.counts: Counter[str] = Counter()
+        self.connections: set[Connection] = set()
+        self.desk: Desk
+        self._gate = gate
+        self._stats = stats
+        self._patience = patience
+        self._sockets = sockets
+        self._watched: dict[bytes, set[Connection]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._random = random.Random()  # noqa: S311 - how long to wait, nothing secret
+        self._thread = threading.Thread(target=self._run, name="epaxos-redis", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more and let go of all connections; a second call does nothing."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_ENDING)
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except Exception:  # noqa: BLE001 - told in the log; it must not end the process
+            _log.exception("the Redis door has failed; the replica goes on without it")
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._loop.set_exception_handler(self._complain)
+        self.desk = Desk(self._gate, self.config, self.limits)
+        servers = [
+            await self._loop.create_server(lambda: Connection(self), sock=one) for one in self._sockets
+        ]
+        try:
+            while not self._stop.is_set():
+                self._cut_stuck()
+                try:
+                    async with asyncio.timeout(min(_LOOK, self._patience)):
+                        await self._stop.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self.desk.close()
+            for one in servers:
+                one.close()
+            for connection in list(self.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
+
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """A fault of a connection ends that connection; one of ours is told in the log."""
+        error = context.get("exception")
+        if isinstance(error, OSError):
+            _log.debug("%s: %s", context.get("message"), error)
+            return
+        loop.default_exception_handler(context)
+        protocol = context.get("protocol")
+        if isinstance(protocol, Connection):
+            protocol.transport.abort()
+
+    def _cut_stuck(self) -> None:
+        """Let go of clients that do not read what they were told."""
+        until = self.monotonic() - self._patience
+        for connection in list(self.connections):
+            if connection.stuck_since is not None and connection.stuck_since < until:
+                self.counts["cut"] += 1
+                connection.transport.abort()
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    def admit(self, connection: Connection) -> bool:
+        """Let a connection in; False if there are as many as may be."""
+        if len(self.connections) >= self.most:
+            self.counts["rejected"] += 1
+            return False
+        self.counts["connections"] += 1
+        self.connections.add(connection)
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self.unwatch(connection)
+
+    def watch(self, connection: Connection, names: Sequence[bytes]) -> None:
+        """Note for a connection which of these keys are changed from now on."""
+        if not self._watched:
+            self.desk.listen(self._executed)
+        for key in names:
+            self._watched.setdefault(key, set()).add(connection)
+
+    def unwatch(self, connection: Connection) -> None:
+        """Note nothing any more for a connection."""
+        for key in [key for key, waiting in self._watched.items() if connection in waiting]:
+            self._watched[key].discard(connection)
+            if not self._watched[key]:
+                del self._watched[key]
+        if not self._watched:
+            self.desk.listen(None)
+
+    def _executed(self, executed: Executed | None) -> None:
+        names = list(self._watched) if executed is None else touched_by(executed)
+        for key in names:
+            for connection in self._watched.get(key, ()):
+                connection.touched.add(key)
+
+    # -- what they ask -----------------------------------------------------------------------------------------
+
+    def view(self, found: Mapping[bytes, bytes | None]) -> View:
+        """What a command sees that has found this."""
+        return View(found, self.milliseconds(), self.monotonic(), self.limits.value)
+
+    def later(self, tries: int, again: Callable[[], None]) -> None:
+        """Call something after a while that grows, not at the same time as others who wait."""
+        self._loop.call_later(self._random.uniform(0, min(_PAUSE * tries, _LONGEST_PAUSE)), again)
+
+    def keys(self) -> int:
+        """How many keys this replica has, as it last noted."""
+        return self._stats.gauges.keys
+
+    @staticmethod
+    def monotonic() -> float:
+        """Seconds, on the clock of this machine."""
+        return time.monotonic()
+
+    @staticmethod
+    def milliseconds() -> int:
+        """The time of people, since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    @staticmethod
+    def microseconds() -> int:
+        """The same, finer."""
+        return time.time_ns() // 1000

@@ -1,0 +1,446 @@
+"""The commands that are about a connection or the server, and change nothing in the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fnmatch import translate
+from re import DOTALL
+from re import compile as compile_pattern
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from epaxos.doors.redis.numbers import integer
+from epaxos.doors.redis.resp import Map, Members, RedisError, Reply, Request, Text
+from epaxos.doors.redis.strings import SYNTAX
+from epaxos.doors.redis.table import ALL_KEYS, NO_KEYS, TABLE, KeyPlaces, Local, Spec, define, look_up
+from epaxos.doors.redis.transaction import Transaction
+from epaxos.version import __version__
+
+if TYPE_CHECKING:
+    from epaxos.doors.redis.connection import Connection
+
+VERSION: Final = "7.0.15"
+"""The Redis that is compared with (`tools/redis-differential`)."""
+
+_AUTH_UNSET: Final = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+_AUTH_WRONG: Final = "WRONGPASS invalid username-password pair or user is disabled."
+
+
+# -- connections ---------------------------------------------------------------------------------------------
+
+
+def _ping(_: Connection, request: Request) -> Reply:
+    if len(request) > 2:
+        raise RedisError("ERR wrong number of arguments for 'ping' command")
+    return request[1] if len(request) == 2 else "PONG"
+
+
+def _echo(_: Connection, request: Request) -> Reply:
+    return request[1]
+
+
+def _auth(_: Connection, request: Request) -> Reply:
+    if len(request) > 3:
+        raise RedisError(SYNTAX)
+    if len(request) == 2:
+        raise RedisError(_AUTH_UNSET)
+    if request[1] != b"default":
+        raise RedisError(_AUTH_WRONG)
+    return "OK"
+
+
+def _hello(connection: Connection, request: Request) -> Reply:
+    version, name = connection.version, None
+    if len(request) > 1:
+        try:
+            version = integer(request[1])
+        except RedisError:
+            raise RedisError("ERR Protocol version is not an integer or out of range") from None
+        if version not in (2, 3):
+            raise RedisError("NOPROTO unsupported protocol version")
+    words = iter(request[2:])
+    left = len(request) - 2
+    for word in words:
+        left -= 1
+        if word.upper() == b"AUTH" and left >= 2:
+            _auth(connection, [b"auth", next(words), next(words)])
+            left -= 2
+        elif word.upper() == b"SETNAME" and left >= 1:
+            name = _checked_name(next(words))
+            left -= 1
+        else:
+            raise RedisError(f"ERR Syntax error in HELLO option '{word.decode('latin-1')}'")
+    connection.version = version
+    if name is not None:
+        connection.name = name
+    facts: list[tuple[Reply, Reply]] = [
+        (b"server", b"redis"),
+        (b"version", VERSION.encode()),
+        (b"proto", version),
+        (b"id", connection.id),
+        (b"mode", b"standalone"),
+        (b"role", b"master"),
+        (b"modules", []),
+    ]
+    return Map(facts)
+
+
+def _quit(connection: Connection, _: Request) -> Reply:
+    connection.close("OK")
+    return None
+
+
+def _reset(connection: Connection, _: Request) -> Reply:
+    connection.transaction = None
+    connection.unwatch()
+    connection.version = 2
+    connection.name = b""
+    connection.reads_here = False
+    return "RESET"
+
+
+def _select(_: Connection, request: Request) -> Reply:
+    if integer(request[1]) != 0:
+        raise RedisError("ERR DB index is out of range")
+    return "OK"
+
+
+def _readonly(connection: Connection, _: Request) -> Reply:
+    connection.reads_here = True
+    return "OK"
+
+
+def _readwrite(connection: Connection, _: Request) -> Reply:
+    connection.reads_here = False
+    return "OK"
+
+
+def _checked_name(name: bytes) -> bytes:
+    if not all(33 <= byte <= 126 for byte in name):
+        raise RedisError("ERR Client names cannot contain spaces, newlines or special characters.")
+    return name
+
+
+def _client_id(connection: Connection, _: Request) -> Reply:
+    return connection.id
+
+
+def _client_getname(connection: Connection, _: Request) -> Reply:
+    return connection.name or None
+
+
+def _client_setname(connection: Connection, request: Request) -> Reply:
+    connection.name = _checked_name(request[2])
+    return "OK"
+
+
+def _client_setinfo(connection: Connection, request: Request) -> Reply:
+    _, _, what, value = request
+    attribute = {b"LIB-NAME": "library", b"LIB-VER": "library_version"}.get(what.upper())
+    if attribute is None:
+        raise RedisError(f"ERR Unrecognized option '{what.decode('latin-1')}'")
+    if not all(33 <= byte <= 126 for byte in value):
+        name = what.decode("latin-1").lower()
+        raise RedisError(f"ERR {name} cannot contain spaces, newlines or special characters.")
+    setattr(connection, attribute, value)
+    return "OK"
+
+
+def _client_info(connection: Connection, _: Request) -> Reply:
+    return Text(_described(connection) + "\n")
+
+
+def _client_list(connection: Connection, request: Request) -> Reply:
+    chosen = sorted(connection.door.connections, key=lambda one: one.id)
+    options = request[2:]
+    if options and options[0].upper() == b"ID" and len(options) > 1:
+        wanted = {_client_number(text) for text in options[1:]}
+        chosen = [one for one in chosen if one.id in wanted]
+    elif options and options[0].upper() == b"TYPE" and len(options) == 2:
+        kind = options[1].lower()
+        if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
+            raise RedisError(f"ERR Unknown client type '{options[1].decode('latin-1')}'")
+        chosen = [one for one in chosen if kind == b"normal"]
+    elif options:
+        raise RedisError(SYNTAX)
+    return Text("".join(_described(one) + "\n" for one in chosen))
+
+
+def _client_number(text: bytes) -> int:
+    try:
+        return integer(text)
+    except RedisError:
+        raise RedisError("ERR Invalid client ID") from None
+
+
+def _client_no_evict(_: Connection, request: Request) -> Reply:
+    if request[2].upper() not in (b"ON", b"OFF"):
+        raise RedisError(SYNTAX)
+    return "OK"
+
+
+def _described(connection: Connection) -> str:
+    here, there = (connection.transport.get_extra_info(name) for name in ("sockname", "peername"))
+    transaction = connection.transaction
+    facts = {
+        "id": connection.id,
+        "addr": _place(there),
+        "laddr": _place(here),
+        "fd": -1,
+        "name": connection.name.decode(),
+        "age": int(connection.door.monotonic() - connection.since),
+        "idle": 0,
+        "flags": "x" if transaction is not None else "N",
+        "db": 0,
+        "sub": 0,
+        "psub": 0,
+        "multi": -1 if transaction is None else len(transaction.queued),
+        "cmd": connection.last,
+        "user": "default",
+        "resp": connection.version,
+        "lib-name": connection.library.decode(),
+        "lib-ver": connection.library_version.decode(),
+    }
+    return " ".join(f"{name}={value}" for name, value in facts.items())
+
+
+def _place(address: tuple[object, ...] | None) -> str:
+    return "?:0" if address is None else f"{address[0]}:{address[1]}"
+
+
+# -- transactions --------------------------------------------------------------------------------------------
+
+
+def _multi(connection: Connection, _: Request) -> Reply:
+    if connection.transaction is not None:
+        raise RedisError("ERR MULTI calls can not be nested")
+    connection.transaction = Transaction()
+    return "OK"
+
+
+def _discard(connection: Connection, _: Request) -> Reply:
+    if connection.transaction is None:
+        raise RedisError("ERR DISCARD without MULTI")
+    connection.transaction = None
+    connection.unwatch()
+    return "OK"
+
+
+def _unwatch(connection: Connection, _: Request) -> Reply:
+    connection.unwatch()
+    return "OK"
+
+
+# -- the server ----------------------------------------------------------------------------------------------
+
+
+def _time(connection: Connection, _: Request) -> Reply:
+    seconds, micros = divmod(connection.door.microseconds(), 1_000_000)
+    return [b"%d" % seconds, b"%d" % micros]
+
+
+def _wait(connection: Connection, request: Request) -> Reply:
+    integer(request[1])
+    try:
+        timeout = integer(request[2])
+    except RedisError:
+        raise RedisError("ERR timeout is not an integer or out of range") from None
+    if timeout < 0:
+        raise RedisError("ERR timeout is negative")
+    return connection.door.config.n - 1
+
+
+def _settings(connection: Connection) -> dict[str, str]:
+    door = connection.door
+    return {
+        "appendfsync": "always" if door.config.storage.sync == "always" else "everysec",
+        "appendonly": "no" if door.config.storage.engine == "memory" else "yes",
+        "databases": "1",
+        "maxclients": str(door.most),
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+        "proto-max-bulk-len": str(door.bulk),
+        "save": "",
+        "timeout": "0",
+    }
+
+
+def _config_get(connection: Connection, request: Request) -> Reply:
+    patterns = [_glob(pattern) for pattern in request[2:]]
+    return Map(
+        [
+            (name.encode(), value.encode())
+            for name, value in _settings(connection).items()
+            if any(matches(name) for matches in patterns)
+        ]
+    )
+
+
+def _glob(pattern: bytes) -> Callable[[str], object]:
+    return compile_pattern(translate(pattern.decode("latin-1").lower()), DOTALL).match
+
+
+def _info(connection: Connection, request: Request) -> Reply:
+    door = connection.door
+    sections: dict[str, dict[str, object]] = {
+        "Server": {
+            "redis_version": VERSION,
+            "epaxos_version": __version__,
+            "redis_mode": "standalone",
+            "process_id": os.getpid(),
+            "tcp_port": door.port,
+            "server_time_usec": door.microseconds(),
+            "uptime_in_seconds": int(door.monotonic() - door.since),
+        },
+        "Clients": {"connected_clients": len(door.connections), "maxclients": door.most},
+        "Persistence": {"loading": 0, "aof_enabled": int(door.config.storage.engine != "memory")},
+        "Stats": {
+            "total_connections_received": door.counts["connections"],
+            "total_commands_processed": door.counts["commands"],
+            "rejected_connections": door.counts["rejected"],
+            "epaxos_protocol_errors": door.counts["protocol_errors"],
+            "epaxos_cut_connections": door.counts["cut"],
+        },
+        "Replication": {"role": "master", "connected_slaves": 0, "epaxos_replicas": door.config.n},
+        "Cluster": {"cluster_enabled": 0},
+        "Keyspace": {"db0": f"keys={keys},expires=0,avg_ttl=0"} if (keys := door.keys()) else {},
+    }
+    wanted = {word.decode("latin-1").lower() for word in request[1:]} or {"default"}
+    everything = not wanted.isdisjoint({"default", "all", "everything"})
+    return Text(
+        "\r\n".join(
+            f"# {title}\r\n" + "".join(f"{name}:{value}\r\n" for name, value in facts.items())
+            for title, facts in sections.items()
+            if everything or title.lower() in wanted
+        )
+    )
+
+
+# -- COMMAND -------------------------------------------------------------------------------------------------
+
+
+def _command(_: Connection, __: Request) -> Reply:
+    return [_entry(spec) for spec in TABLE.values()]
+
+
+def _command_count(_: Connection, __: Request) -> Reply:
+    return len(TABLE)
+
+
+def _command_info(_: Connection, request: Request) -> Reply:
+    specs = [TABLE.get(name.lower()) for name in request[2:]] if len(request) > 2 else TABLE.values()
+    return [None if spec is None else _entry(spec) for spec in specs]
+
+
+def _entry(spec: Spec) -> Reply:
+    flags: list[Reply] = [str(flag) for flag in sorted(spec.flags)]
+    groups: list[Reply] = [f"@{spec.group}", "@read" if spec.reads_only else "@write"]
+    subcommands = [_entry(sub) for sub in spec.subcommands.values()]
+    places: list[Reply] = [*spec.places]
+    return [
+        spec.name.encode(),
+        spec.arity,
+        Members(flags),
+        *places,
+        Members(groups if spec.places.first else groups[:1]),
+        Members([]),
+        Members([]),
+        subcommands,
+    ]
+
+
+def _command_docs(_: Connection, request: Request) -> Reply:
+    names = [name.lower() for name in request[2:]] or list(TABLE)
+    return Map([(name, _docs(TABLE[name])) for name in names if name in TABLE])
+
+
+def _docs(spec: Spec) -> Reply:
+    facts: list[tuple[Reply, Reply]] = [
+        (b"summary", spec.summary.encode()),
+        (b"since", spec.since.encode()),
+        (b"group", spec.group.encode()),
+    ]
+    return Map(facts)
+
+
+def _command_getkeys(_: Connection, request: Request) -> Reply:
+    asked = request[2:]
+    spec = TABLE.get(asked[0].lower())
+    if spec is None:
+        raise RedisError("ERR Invalid command specified")
+    if not spec.places.first:
+        raise RedisError("ERR The command has no key arguments")
+    try:
+        keys = look_up(asked).keys(asked)
+    except RedisError:
+        raise RedisError("ERR Invalid number of arguments specified for command") from None
+    return [*keys]
+
+
+# -- the table -----------------------------------------------------------------------------------------------
+
+
+def _only_with_a_subcommand(_: Connection, request: Request) -> Reply:
+    raise RedisError(f"ERR wrong number of arguments for '{request[0].decode('latin-1').lower()}' command")
+
+
+class _Row(NamedTuple):
+    """A command of this module."""
+
+    name: str
+    arity: int
+    since: str
+    summary: str
+    local: Local | None
+    flags: str = "loading stale"
+    alone: bool = False
+    places: KeyPlaces = NO_KEYS
+
+
+_ROWS: Final = {
+    "connection": (
+        _Row("ping", -1, "1.0.0", "Ping the server", _ping, "fast"),
+        _Row("echo", 2, "1.0.0", "Echo the given string", _echo, "fast"),
+        _Row("auth", -2, "1.0.0", "Authenticate to the server", _auth, "fast"),
+        _Row("hello", -1, "6.0.0", "Handshake with Redis", _hello, "fast", alone=True),
+        _Row("quit", -1, "1.0.0", "Close the connection", _quit, "fast", alone=True),
+        _Row("reset", 1, "6.2.0", "Reset the connection", _reset, "fast", alone=True),
+        _Row("select", 2, "1.0.0", "Change the selected database: there is number 0", _select, "fast"),
+        _Row("readonly", 1, "3.0.0", "Read from this replica alone from now on", _readonly, "fast"),
+        _Row("readwrite", 1, "3.0.0", "Read what is up to date again", _readwrite, "fast"),
+        _Row("client", -2, "2.4.0", "A container for commands about connections", _only_with_a_subcommand),
+        _Row("client|id", 2, "5.0.0", "Returns the client ID for the current connection", _client_id),
+        _Row("client|getname", 2, "2.6.9", "Get the current connection name", _client_getname),
+        _Row("client|setname", 3, "2.6.9", "Set the current connection name", _client_setname),
+        _Row("client|setinfo", 4, "7.2.0", "Set the name of the client's library", _client_setinfo),
+        _Row("client|list", -2, "2.4.0", "Get the list of client connections", _client_list),
+        _Row("client|info", 2, "6.2.0", "Returns information about the current connection", _client_info),
+        _Row("client|no-evict", 3, "7.0.0", "Without effect: nobody is evicted", _client_no_evict),
+    ),
+    "server": (
+        _Row("time", 1, "2.6.0", "Return the current server time", _time),
+        _Row("info", -1, "1.0.0", "Get information and statistics about the server", _info),
+        _Row("config", -2, "2.0.0", "A container for configuration commands", _only_with_a_subcommand),
+        _Row("config|get", -3, "2.0.0", "Get the values of configuration parameters", _config_get),
+        _Row("command", -1, "2.8.13", "Get array of Redis command details", _command),
+        _Row("command|count", 2, "2.8.13", "Get total number of Redis commands", _command_count),
+        _Row("command|info", -2, "2.8.13", "Get array of specific Redis command details", _command_info),
+        _Row("command|docs", -2, "7.0.0", "Get documentation of Redis commands", _command_docs),
+        _Row("command|getkeys", -3, "2.8.13", "Extract keys given a full Redis command", _command_getkeys),
+    ),
+    "generic": (_Row("wait", 3, "3.0.0", "Tells how many replicas there are beside this one", _wait, ""),),
+    "transactions": (
+        _Row("multi", 1, "1.2.0", "Mark the start of a transaction block", _multi, "fast"),
+        _Row("exec", 1, "1.2.0", "Execute all commands issued after MULTI", None, alone=True),
+        _Row("discard", 1, "2.0.0", "Discard all commands issued after MULTI", _discard, "fast"),
+        _Row("watch", -2, "2.2.0", "Let EXEC fail if these keys change", None, "fast", True, ALL_KEYS),
+        _Row("unwatch", 1, "2.2.0", "Forget about all watched keys", _unwatch, "fast"),
+    ),
+}
+for _group, _rows in _ROWS.items():
+    for _row in _rows:
+        _name, _arity, _since, _summary, _local, _flags, _alone, _places = _row
+        define(_name, _arity, _flags, _places, _group, _since, _summary, local=_local, alone=_alone)

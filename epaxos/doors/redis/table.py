@@ -1,0 +1,148 @@
+"""The commands of the Redis door: what is known of each, however it is carried out.
+
+`TABLE` fills as the modules are read that carry them out: `strings`, `keys`, `server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from epaxos.doors.desk import Command, Result
+from epaxos.doors.redis.resp import RedisError, Reply, Request
+from epaxos.doors.redis.view import View
+
+if TYPE_CHECKING:
+    from epaxos.doors.redis.connection import Connection
+
+Apply: TypeAlias = "Callable[[View, Request], Reply]"
+"""Carries a command out on a view of its keys; raises RedisError."""
+
+Local: TypeAlias = "Callable[[Connection, Request], Reply]"
+"""Answers a command that is about the connection or the server; raises RedisError."""
+
+
+class Plan(NamedTuple):
+    """Operations of the store that are all of a command, and what to answer when they have executed, in order."""
+
+    parts: Sequence[Command]
+    answer: Callable[[Sequence[Result]], Reply]
+
+
+Planner: TypeAlias = "Callable[[Request, int], Plan | None]"
+"""Takes the time in milliseconds too; raises RedisError; None where a command with these arguments is no plan."""
+
+
+class KeyPlaces(NamedTuple):
+    """Where the keys of a command stand: the first and the last, counted from the end if negative, and the step."""
+
+    first: int = 0
+    last: int = 0
+    step: int = 0
+
+
+@dataclass(slots=True)
+class Spec:
+    """A command as COMMAND tells it.
+
+    alone  whether what comes before it on its connection must have been answered
+    arity  how many words it has, its name included; negative: at least so many
+    since  the version of Redis that has had it first
+    """
+
+    name: str
+    arity: int
+    flags: frozenset[str]
+    places: KeyPlaces
+    group: str
+    since: str
+    summary: str
+    apply: Apply | None = None
+    plan: Planner | None = None
+    local: Local | None = None
+    alone: bool = False
+    subcommands: dict[bytes, Spec] = field(default_factory=dict)
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether it changes nothing."""
+        return "readonly" in self.flags
+
+    def fits(self, request: Request) -> bool:
+        """Whether it has as many words as it must."""
+        return len(request) == self.arity if self.arity > 0 else len(request) >= -self.arity
+
+    def keys(self, request: Request) -> list[bytes]:
+        """The keys that a request names; it fits."""
+        first, last, step = self.places
+        if not first:
+            return []
+        return request[first : last + 1 or None : step]
+
+
+TABLE: Final[dict[bytes, Spec]] = {}
+"""All commands by name, in small letters."""
+
+ONE_KEY: Final = KeyPlaces(1, 1, 1)
+ALL_KEYS: Final = KeyPlaces(1, -1, 1)
+TWO_KEYS: Final = KeyPlaces(1, 2, 1)
+PAIRS: Final = KeyPlaces(1, -1, 2)
+NO_KEYS: Final = KeyPlaces()
+
+
+def define(
+    name: str,
+    arity: int,
+    flags: str,
+    places: KeyPlaces,
+    group: str,
+    since: str,
+    summary: str,
+    **how: Any,
+) -> Spec:
+    """Put a command into the table, or one of another: `client|id`; `how` are fields of `Spec`."""
+    spec = Spec(name, arity, frozenset(flags.split()), places, group, since, summary, **how)
+    container, _, sub = name.partition("|")
+    if sub:
+        TABLE[container.encode()].subcommands[sub.encode()] = spec
+    else:
+        TABLE[name.encode()] = spec
+    return spec
+
+
+def look_up(request: Request) -> Spec:
+    """The command of a request, which has as many words as it must.
+
+    Raises:
+        RedisError: there is none, or it has not.
+    """
+    name = request[0]
+    spec = TABLE.get(name) or TABLE.get(name.lower())
+    if spec is None:
+        raise RedisError(_unknown(request))
+    if spec.subcommands and len(request) > 1:
+        sub = spec.subcommands.get(request[1].lower())
+        if sub is None:
+            raise RedisError(f"ERR unknown subcommand '{_shown(request[1])}'. Try {spec.name.upper()} HELP.")
+        spec = sub
+    if not spec.fits(request):
+        raise RedisError(f"ERR wrong number of arguments for '{spec.name}' command")
+    return spec
+
+
+def _unknown(request: Request) -> str:
+    arguments = ""
+    for argument in request[1:]:
+        if len(arguments) >= _SHOWN:
+            break
+        arguments += f"'{_shown(argument, _SHOWN - len(arguments))}' "
+    return f"ERR unknown command '{_shown(request[0])}', with args beginning with: {arguments}"
+
+
+def _shown(text: bytes, most: int = 128) -> str:
+    return text.partition(b"\0")[0][:most].decode("latin-1")
+
+
+_SHOWN: Final = 128
+"""Characters of a command, and of its arguments, that an error shows."""

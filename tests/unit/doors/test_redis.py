@@ -1,0 +1,383 @@
+"""The Redis door, before a state machine without consensus: every reply, whatever comes in on a connection."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from differential.compare import Side, replay
+from differential.drawing import Drawing
+from differential.talk import Gone, Talk, encoded
+from epaxos.config.model import ClientConfig
+from epaxos.doors.redis.documents import markdown
+from epaxos.doors.redis.door import Door
+from epaxos.doors.redis.numbers import add_floats
+from epaxos.doors.redis.resp import RedisError
+from lone_replica import LoneReplica
+
+REPLIES = Path(__file__).parent / "replies-of-redis.jsonl"
+"""Made by `tools/redis-differential --record FILE --seed 11 --commands 900`."""
+
+ROOT = Path(__file__).resolve().parents[3]
+OK, NIL = b"+OK\r\n", b"$-1\r\n"
+
+Connect = Callable[[], Talk]
+
+
+class Open:
+    """A door that is open, and connections to it."""
+
+    def __init__(self, stack: ExitStack, replica: LoneReplica, **options: float) -> None:
+        self.replica = replica
+        self.door: Door
+        self.door, self.address = stack.enter_context(replica.redis(**options))
+        self._stack = stack
+
+    def talk(self) -> Talk:
+        return self._stack.enter_context(Talk(self.address))
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as held:
+        yield held
+
+
+@pytest.fixture
+def opened(stack: ExitStack) -> Open:
+    return Open(stack, LoneReplica())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_replies_are_those_that_redis_gave(opened: Open) -> None:
+    with closing(Side(opened.address)) as ours:
+        assert list(map(str, replay(REPLIES.read_text().splitlines(), ours))) == []
+
+
+def test_commands_are_drawn_the_same_from_a_seed() -> None:
+    assert next(iter(Drawing(1))) == next(iter(Drawing(1)))
+
+
+def test_the_documents_list_the_commands_that_there_are() -> None:
+    text = (ROOT / "docs" / "redis.md").read_text()
+    _, begin, rest = text.partition("<!-- commands: begin -->\n")
+    table, end, _ = rest.partition("<!-- commands: end -->\n")
+    assert begin
+    assert end
+    assert table == markdown(), "python -m epaxos.doors.redis.documents docs/redis.md"
+
+
+def test_a_pipeline_is_one_instance(opened: Open) -> None:
+    talk = opened.talk()
+    requests = [[b"SET", b"k%d" % number, b"%d" % number] for number in range(100)]
+    requests += [[b"GET", b"k%d" % number] for number in range(100)]
+    replies = talk.ask_all(requests)
+    assert replies == [OK] * 100 + [b"$%d\r\n%d\r\n" % (len(str(number)), number) for number in range(100)]
+    assert len(opened.replica.instances) <= 3  # as many as there were pieces
+
+
+def test_requests_that_come_byte_by_byte(opened: Open) -> None:
+    talk = opened.talk()
+    for byte in encoded([b"SET", b"k", b"v\r\n"]) + b"GET k\r\n":
+        talk.send(bytes((byte,)))
+    assert [talk.receive(), talk.receive()] == [OK, b"$3\r\nv\r\n\r\n"]
+
+
+def test_what_is_wrong_is_told_behind_the_answers_before_it(opened: Open) -> None:
+    talk = opened.talk()
+    talk.send(encoded([b"SET", b"k", b"v"]) + b"*1\r\n:5\r\n" + encoded([b"GET", b"k"]))
+    assert talk.receive() == OK
+    assert talk.receive() == b"-ERR Protocol error: expected '$', got ':'\r\n"
+    with pytest.raises(Gone):
+        talk.receive()
+    assert opened.door.counts["protocol_errors"] == 1
+
+
+def test_who_says_no_more_is_answered_still(opened: Open) -> None:
+    with socket.create_connection(opened.address) as plain:
+        plain.sendall(b"SET k 1\r\nINCR k\r\n")
+        plain.shutdown(socket.SHUT_WR)
+        received = b""
+        while more := plain.recv(1000):
+            received += more
+    assert received == b"+OK\r\n:2\r\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [
+        (["GET", ""], b"-ERR key of 0 bytes; 1 to 65536 are allowed\r\n"),
+        (["GET", "x" * 65_537], b"-ERR key of 65537 bytes; 1 to 65536 are allowed\r\n"),
+        (["SET", "k", b"x" * 1_048_577], b"-ERR Protocol error: invalid bulk length\r\n"),
+        (
+            ["SETRANGE", "k", "1048576", "x"],
+            b"-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n",
+        ),
+        (
+            ["SETRANGE", "k", "999999999999", "x"],
+            b"-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n",
+        ),
+        (["LPUSH", "l", "1"], b"-ERR unknown command 'LPUSH', with args beginning with: 'l' '1' \r\n"),
+        (["EVAL", "x\r\ny"], b"-ERR unknown command 'EVAL', with args beginning with: 'x  y' \r\n"),
+        (["WAIT", "0", "0"], b":2\r\n"),
+        (["MGET", *["k"] * 10_001], b"*10001\r\n" + NIL * 10_001),
+        (["DEL", *["k"] * 10_001], b"-ERR too many keys; at most 10000 are allowed\r\n"),
+    ],
+)
+def test_bounds_and_what_there_is_not(opened: Open, words: list[str | bytes], reply: bytes) -> None:
+    assert opened.talk().ask(*words) == reply
+
+
+def test_keys_of_the_service_cannot_be_touched(opened: Open) -> None:
+    assert opened.talk().ask("SET", b"\0epaxos\0x", "1").startswith(b"-ERR key of 9 bytes; ")
+
+
+def test_a_value_that_an_append_would_make_too_long(opened: Open) -> None:
+    talk = opened.talk()
+    talk.ask("SET", "k", b"x" * 1_048_576)
+    assert (
+        talk.ask("APPEND", "k", "x") == b"-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n"
+    )
+    assert talk.ask("STRLEN", "k") == b":1048576\r\n"
+
+
+def test_version_three_from_hello_on(opened: Open) -> None:
+    talk = opened.talk()
+    replies = talk.ask_all(
+        [[b"GET", b"k"], [b"HELLO", b"3"], [b"GET", b"k"], [b"CONFIG", b"GET", b"databases"]]
+    )
+    assert replies[0] == NIL
+    assert replies[1].startswith(b"%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n")
+    assert replies[2:] == [b"_\r\n", b"%1\r\n$9\r\ndatabases\r\n$1\r\n1\r\n"]
+    assert talk.ask("INFO", "server").startswith(b"=")
+    assert talk.ask("RESET") == b"+RESET\r\n"
+    assert talk.ask("GET", "k") == NIL
+
+
+def test_what_clients_ask_for_at_first(opened: Open) -> None:
+    talk = opened.talk()
+    for words in (["CLIENT", "SETINFO", "LIB-NAME", "x"], ["SELECT", "0"], ["CLIENT", "SETNAME", "me"]):
+        assert talk.ask(*words) == OK
+    assert b" name=me " in talk.ask("CLIENT", "LIST")
+    assert b"lib-name=x" in talk.ask("CLIENT", "INFO")
+    assert talk.ask("CLIENT", "LIST", "ID", "99999999") == b"$0\r\n\r\n"
+    assert b"role:master" in talk.ask("INFO", "replication")
+    count = int(talk.ask("COMMAND", "COUNT")[1:-2])
+    assert talk.ask("COMMAND").startswith(b"*%d\r\n" % count)
+    assert talk.ask("COMMAND", "INFO", "get", "nope").endswith(NIL)
+    assert b"Get the value of a key" in talk.ask("COMMAND", "DOCS", "get")
+    assert talk.ask("TIME").startswith(b"*2\r\n$10\r\n")
+    assert talk.ask("CONFIG", "GET", "proto-*", "save").startswith(b"*4\r\n")
+
+
+# -- several connections ---------------------------------------------------------------------------------------
+
+
+def test_a_command_that_is_more_than_an_operation_loses_no_update(opened: Open) -> None:
+    talks = [opened.talk() for _ in range(4)]
+    for _ in range(10):
+        for talk in talks:
+            talk.send(encoded([b"INCRBYFLOAT", b"f", b"0.5"]) + encoded([b"SETRANGE", b"r", b"2", b"x"]))
+    for talk in talks:
+        for _ in range(20):
+            assert not talk.receive().startswith(b"-")
+    assert talks[0].ask("GET", "f") == b"$2\r\n20\r\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "aborts"),
+    [
+        (["SET", "k", "other"], True),
+        (["SET", "k", "v"], True),
+        (["DEL", "k", "none"], True),
+        (["EXPIRE", "k", "100"], True),
+        (["MSET", "a", "1", "k", "v"], True),
+        (["RENAME", "other", "k"], True),
+        (["COPY", "other", "k", "REPLACE"], True),
+        (["GET", "k"], False),
+        (["SETNX", "k", "x"], False),
+        (["PERSIST", "k"], False),
+        (["DEL", "none"], False),
+        (["SET", "a", "1"], False),
+    ],
+)
+def test_a_watched_key_that_changes_ends_the_transaction(
+    opened: Open, change: list[str], *, aborts: bool
+) -> None:
+    watcher, other = opened.talk(), opened.talk()
+    other.ask("MSET", "k", "v", "other", "v")
+    assert watcher.ask("WATCH", "k") == OK
+    other.ask(*change)
+    replies = watcher.ask_all([[b"MULTI"], [b"SET", b"done", b"1"], [b"EXEC"]])
+    assert replies[-1] == (b"*-1\r\n" if aborts else b"*1\r\n+OK\r\n")
+    assert opened.door._watched == {}
+
+
+def test_what_came_by_a_checkpoint_may_have_changed_what_is_watched(opened: Open) -> None:
+    watcher = opened.talk()
+    watcher.ask("WATCH", "k")
+    for client in opened.replica.gate.listening:
+        client.miss()
+    assert watcher.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == b"*-1\r\n"
+
+
+def test_a_command_of_a_transaction_that_fails_does_not_undo_the_others(opened: Open) -> None:
+    talk = opened.talk()
+    commands = [
+        [b"MULTI"],
+        [b"SET", b"a", b"x"],
+        [b"INCR", b"a"],
+        [b"SET", b"b", b"1"],
+        [b"INCRBYFLOAT", b"b", b"1"],
+        [b"EXEC"],
+    ]
+    replies = talk.ask_all(commands)
+    assert replies[-1] == b"*4\r\n+OK\r\n-ERR value is not an integer or out of range\r\n+OK\r\n$1\r\n2\r\n"
+    assert talk.ask("GET", "b") == b"$1\r\n2\r\n"
+
+
+def test_reads_of_this_replica(opened: Open) -> None:
+    talk = opened.talk()
+    talk.ask("MSET", "a", "1", "b", "2")
+    before = len(opened.replica.instances)
+    replies = talk.ask_all(
+        [
+            [b"READONLY"],
+            [b"GET", b"a"],
+            [b"MGET", b"a", b"b", b"c"],
+            [b"TTL", b"a"],
+            [b"SUBSTR", b"a", b"x", b"1"],
+        ]
+    )
+    assert replies[:3] == [OK, b"$1\r\n1\r\n", b"*3\r\n$1\r\n1\r\n$1\r\n2\r\n" + NIL]
+    assert replies[3:] == [b":-1\r\n", b"-ERR value is not an integer or out of range\r\n"]
+    assert len(opened.replica.instances) == before
+    talk.ask("READWRITE")
+    talk.ask("GET", "a")
+    assert len(opened.replica.instances) == before + 1
+
+
+# -- a replica that cannot serve -------------------------------------------------------------------------------
+
+
+def test_nothing_is_executed_without_a_quorum(opened: Open) -> None:
+    opened.replica.clients.away = "it has no quorum"
+    talk = opened.talk()
+    for words in (["SET", "k", "1"], ["INCRBYFLOAT", "k", "1"], ["WATCH", "k"]):
+        assert talk.ask(*words) == b"-CLUSTERDOWN it has no quorum; nothing was executed\r\n"
+    assert talk.ask("PING") == b"+PONG\r\n"
+
+
+def test_what_has_no_answer_in_time_may_have_been_executed(stack: ExitStack) -> None:
+    opened = Open(stack, LoneReplica(client=ClientConfig(0.05, 1)))
+    opened.replica.gate.attach(lambda: None)
+    talk = opened.talk()
+    assert talk.ask("INCR", "n") == b"-ERR no answer within 0.05 s; the command may have been executed\r\n"
+
+
+# -- clients that do not behave --------------------------------------------------------------------------------
+
+
+def test_who_does_not_read_is_cut(stack: ExitStack) -> None:
+    opened = Open(stack, LoneReplica(), patience=0.05)
+    talk, stuck = opened.talk(), opened.talk()
+    talk.ask("SET", "k", b"x" * 1_000_000)
+    stuck.send(encoded([b"GET", b"k"]) * 100)
+    wait_for(lambda: opened.door.counts["cut"] == 1)
+    assert talk.ask("PING") == b"+PONG\r\n"
+    assert len(opened.door.connections) == 1
+
+
+def test_more_connections_than_may_be(opened: Open) -> None:
+    opened.door.most = 2
+    talks = [opened.talk() for _ in range(2)]
+    for talk in talks:
+        talk.ask("PING")
+    third = opened.talk()
+    assert third.receive() == b"-ERR max number of clients reached\r\n"
+    with pytest.raises(Gone):
+        third.receive()
+    talks[0].close()
+    wait_for(lambda: len(opened.door.connections) < 2)
+    assert opened.talk().ask("PING") == b"+PONG\r\n"
+
+
+def test_requests_that_are_not_finished_are_bounded_together(stack: ExitStack) -> None:
+    opened = Open(stack, LoneReplica(max_frame=2_000_000))
+    opened.door.most_held = 3_000_000
+    part = encoded([b"MSET", b"k", b"x" * 1_000_000, b"l", b"x" * 900_000])[:-10]
+    first, second = opened.talk(), opened.talk()
+    first.send(part)
+    wait_for(lambda: opened.door.held > 1_000_000)
+    second.send(part)
+    assert second.receive() == b"-ERR Protocol error: no room for so large a request now\r\n"
+    first.close()
+    wait_for(lambda: opened.door.held == 0)
+
+
+def test_random_bytes_end_a_connection_at_most(opened: Open) -> None:
+    """Pieces of requests, mutated; a door that has failed would answer nobody any more."""
+    random = Random(1)
+    sample = b"".join(
+        encoded(command) for step, _ in zip(Drawing(2), range(50), strict=False) for command in step.commands
+    )
+    for _ in range(150):
+        data = bytearray(sample[: random.randrange(len(sample))])
+        for _ in range(random.randrange(5)):
+            data[random.randrange(len(data)) if data else 0 : random.randrange(len(data) + 1)] = (
+                random.randbytes(random.randrange(9))
+            )
+        with socket.create_connection(opened.address) as plain:
+            plain.sendall(data)
+            if random.random() < 0.5:  # end as a process that was killed
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: not opened.door.connections)
+    assert opened.talk().ask("PING") == b"+PONG\r\n"
+    assert opened.door.held == 0
+
+
+# -- floats ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "increment", "total"),
+    [
+        (b"0.1", b"0.2", b"0.3"),
+        (b"3000", b"-1.23456789012345678", b"2998.76543210987654331"),
+        (b"2998.76543210987654331", b"1e20", b"100000000000000003000"),
+        (b"1.", b".5", b"1.5"),
+        (b"-.5e1", b"+1", b"-4"),
+        (b"-0", b"0", b"0"),
+        (b"0e99999", b"1", b"1"),
+    ],
+)
+def test_floats_add_as_those_of_80_bits(value: bytes, increment: bytes, total: bytes) -> None:
+    assert add_floats(value, increment) == total
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b".", b"e5", b" 1", b"1 ", b"1e5000", b"1e-5000", b"nan", b"1,5", b"9" * 6000]
+)
+def test_what_is_no_float(text: bytes) -> None:
+    with pytest.raises(RedisError, match=re.escape("ERR value is not a valid float")):
+        add_floats(b"1", text)
+
+
+def test_a_sum_that_is_too_large() -> None:
+    with pytest.raises(RedisError, match="NaN or Infinity"):
+        add_floats(b"1e4932", b"1e4932")
+    assert len(add_floats(b"1e4931", b"1")) == 4932
