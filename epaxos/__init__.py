@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from epaxos.client.blocking import Client
     from epaxos.client.codecs import JSON, MSGPACK, TEXT, Codec
     from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Result
-    from epaxos.client.status import Status
+    from epaxos.client.status import Change, Status
     from epaxos.client.tracing import trace_calls
     from epaxos.config import Config, load_config
     from epaxos.errors import (
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncClient": "epaxos.client.asynchronous",
     "AsyncGroupClient": "epaxos.groups.asynchronous",
+    "Change": "epaxos.client.status",
     "Client": "epaxos.client.blocking",
     "CasResult": "epaxos.client.commands",
     "MultiAborted": "epaxos.client.commands",
@@ -84,6 +85,7 @@ __all__ = [
     "AsyncGroupClient",
     "Busy",
     "CasResult",
+    "Change",
     "Client",
     "ClientError",
     "Closed",

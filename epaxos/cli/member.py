@@ -329,7 +329,7 @@ class _Refresh:
             if self._dry:
                 raise
             return False
-        outcome, text = str(answer["outcome"]), str(answer["text"])
+        outcome, text = answer.outcome, answer.text
         if outcome == "possible":
             text = f"epoch {self.base + 1} would begin with the same {n} members; commands wait a few round trips"
         if outcome not in ("proposed", "done"):

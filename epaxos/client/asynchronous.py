@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Self, overload
 from weakref import finalize
 
 from epaxos.client.async_methods import AsyncKeyMethods
@@ -17,7 +17,7 @@ from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fits
 from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.options import client_options
-from epaxos.client.status import Status
+from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
 from epaxos.config import Config
 
@@ -167,10 +167,10 @@ class AsyncClient(AsyncKeyMethods[V]):
         dry_run: bool = False,
         replica: str | None = None,
         timeout: float | None = None,
-    ) -> dict[str, Any]:
+    ) -> Change:
         """Ask for the epoch after `base`, with the same members (see `Client.refresh`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
         call = Ask(index, self._options, begun, timeout, change_of("refresh", base, request, dry_run=dry_run))
         with span(call):
             await self._driver.run(call)
-            return call.answer()
+            return call.change()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Self, overload
 from weakref import finalize
 
 from epaxos.client.codecs import Codec, V
@@ -15,7 +15,7 @@ from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fit
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
-from epaxos.client.status import Status
+from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
 from epaxos.config import Config
 
@@ -207,16 +207,15 @@ class Client(KeyMethods[V]):
         dry_run: bool = False,
         replica: str | None = None,
         timeout: float | None = None,
-    ) -> dict[str, Any]:
-        """Ask for the epoch after `base`, with the same members; returns "outcome", "epoch" and "text".
+    ) -> Change:
+        """Ask for the epoch after `base`, with the same members; returns what has become of that.
 
         An epoch drops what replicas remember of keys and of ended sessions, and commands wait for it for a few round
-        trips (docs/operations.md). "outcome" is "proposed" (it is under way), "done" (it has led to "epoch"),
-        "superseded" (another request has), "refused" ("text" says why) or, with `dry_run`, "possible". Asked again with
-        the same `request`, a number of up to 64 bits, it happens once.
+        trips (docs/operations.md). With `dry_run` nothing is changed. Asked again with the same `request`, a
+        number of up to 64 bits, it happens once.
         """
         index, begun = self._options.index_of(replica), monotonic()
         call = Ask(index, self._options, begun, timeout, change_of("refresh", base, request, dry_run=dry_run))
         with span(call):
             self._driver.run(call)
-            return call.answer()
+            return call.change()

@@ -48,6 +48,21 @@ class CatchUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What has become of a request for another epoch, by the replica that was asked.
+
+    outcome  "proposed" (it is under way), "done" (it has led to `epoch`), "superseded" (another request has led to
+             `epoch`), "refused" (nothing is changed), or "possible" (it would be taken)
+    epoch    in which the replica is, or to which the request has led
+    text     what is to be said of that: why it is refused, for instance
+    """
+
+    outcome: str
+    epoch: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The status of one replica. What it did not tell has the value that stands here.
 

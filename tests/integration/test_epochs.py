@@ -63,13 +63,11 @@ def refresh(alive: LiveCluster, base: int, replica: str = "alpha") -> int:
     """Ask for the epoch after `base`, as soon as it may be asked for; which it is."""
     deadline = time.monotonic() + PATIENCE
     with alive.client() as client:
-        while (told := client.refresh(base, request=base + 1, replica=replica))["outcome"] != "done":
-            assert (
-                told["outcome"] == "proposed" or "just begun" in told["text"] or "no quorum" in told["text"]
-            )
+        while (told := client.refresh(base, request=base + 1, replica=replica)).outcome != "done":
+            assert told.outcome == "proposed" or "just begun" in told.text or "no quorum" in told.text
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    return int(told["epoch"])
+    return told.epoch
 
 
 def wait_until_alike(alive: LiveCluster, epoch: int) -> None:

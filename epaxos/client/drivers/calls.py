@@ -22,7 +22,7 @@ from epaxos.client.session.core import Session
 from epaxos.client.session.questions import Question
 from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket, Uncopied
-from epaxos.client.status import Status
+from epaxos.client.status import Change, Status
 from epaxos.errors import ClientError, Closed, Refused
 from epaxos.statemachine.batch import Columns
 from epaxos.statemachine.operations import Operation
@@ -289,6 +289,11 @@ class Ask(Call):
     def status(self) -> Status:
         """The same, where it is a status."""
         return Status.of(self.answer())
+
+    def change(self) -> Change:
+        """The same, where it is what has become of a change of members."""
+        told = self.answer()
+        return Change(str(told["outcome"]), int(told["epoch"]), str(told["text"]))
 
     def left(self) -> float | None:
         """The same, where it is how many seconds are left of a value; None if it does not end."""
