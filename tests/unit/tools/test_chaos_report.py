@@ -115,6 +115,7 @@ def shown(made: Report) -> str:
 
 def status(**changes: Any) -> dict[str, Any]:
     done = {
+        "epoch": 0,
         "seen": [5, 2],
         "committed": [5, 2],
         "executed": [5, 2],
@@ -138,6 +139,7 @@ def test_replicas_that_are_done_and_alike() -> None:
         (status(seen=[6, 2]), r"bravo: heard of [6, 2], decided [5, 2]"),
         (status(executed=[5, 1]), "executed [5, 1]"),
         (status(seen=[5, 3], committed=[5, 3], executed=[5, 3]), "executed different instances"),
+        (status(epoch=1), "different epochs: alpha 0, bravo 1"),
         (status(digest="e"), "hold different states: alpha d, bravo e"),
     ],
 )

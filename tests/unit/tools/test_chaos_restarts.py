@@ -137,10 +137,10 @@ def test_log_says_what_a_replica_is_about(said: str, what: str) -> None:
 
 
 def status(
-    name: str, executed: Sequence[int], *, online: bool = True, catch_up: Any = None
+    name: str, executed: Sequence[int], *, online: bool = True, catch_up: Any = None, epoch: int = 1
 ) -> dict[str, Any]:
     peers = {peer: {"online": online} for peer in NAMES[:3] if peer != name}
-    return {"executed": executed, "catch_up": catch_up, "peers": peers}
+    return {"epoch": epoch, "executed": executed, "catch_up": catch_up, "peers": peers}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,7 @@ def status(
         (status("alpha", [3, 5, 1]), True),
         (status("alpha", [3, 4, 9]), False),
         (status("alpha", [3, 5, 1], online=False), False),
+        (status("alpha", [9, 9, 9], epoch=0), False),
         (status("alpha", [3, 5, 1], catch_up={"stage": "following"}), False),
     ],
 )

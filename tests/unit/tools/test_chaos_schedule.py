@@ -96,6 +96,19 @@ def test_all_are_killed_only_where_nobody_is_faulty() -> None:
                 )
 
 
+def test_members_change_while_somebody_is_faulty_too() -> None:
+    events = [draw(seed, 3, 1, kinds=("restart", "member"), slots=20) for seed in range(20)]
+    meet = 0
+    for drawn in events:
+        for change in (event for event in drawn if event.fault.kind == "member"):
+            assert not change.fault.victims
+            meet += any(
+                other.until is not None and other.at < change.at < other.until and other.fault.victims
+                for other in drawn
+            )
+    assert meet > 20
+
+
 def test_postponed_fault_lasts_as_long() -> None:
     event = next(event for event in draw(1, 3, 1, kinds=("pause",)))
     assert event.until is not None

@@ -235,6 +235,7 @@ class Run:
         report.kills.update(cluster.kills)
         report.all_down += cluster.all_down
         report.restarts += cluster.restarts
+        report.changes.update(cluster.changes)
         report.done.update(counts.totals)
         for replica in cluster.replicas.values():
             if replica.log.exists():

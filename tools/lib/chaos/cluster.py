@@ -216,8 +216,8 @@ class Cluster:
     """A cluster; a context manager that ends all of it.
 
     `directory` takes everything that is written. `kills` counts SIGKILLs by what their victim was about, `all_down` how
-    often all replicas were killed together, `restarts` the starts after that. `returned` is told whose last start of
-    a fault that was.
+    often all replicas were killed together, `restarts` the starts after that, `changes` requests for other members by
+    what has become of them. `returned` is told whose last start of a fault that was.
     """
 
     def __init__(self, directory: Path, plan: Plan, children: Children, lifeline: int) -> None:
@@ -225,6 +225,7 @@ class Cluster:
         self.kills: Counter[str] = Counter()
         self.all_down = 0
         self.restarts = 0
+        self.changes: Counter[str] = Counter()
         self.returned: Callable[[Sequence[str]], None] = lambda _victims: None
         self.links: dict[tuple[str, str], Link] = {}
         self.replicas: dict[str, Replica] = {}

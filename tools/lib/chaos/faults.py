@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations, product
 from random import Random
+from secrets import randbits
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from chaos.cluster import Cluster
 from chaos.restarts import draw_drain, draw_restart, draw_restart_all, strike
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.errors import ClientError
 
 Pair: TypeAlias = tuple[str, str]
 """A direction: who sends, and to whom."""
@@ -25,6 +28,12 @@ LAST_WORDS: Final = 0.015
 
 Shorter than the default `fast_path_timeout`: the victim then dies with instances that only some have heard of.
 """
+
+
+_CHANGE: Final = 3.0
+"""Seconds until a change of members is given up, and its outcome counted as unknown."""
+
+_AGAIN: Final = 0.05
 
 
 class Fault(Protocol):
@@ -187,6 +196,53 @@ class Delay:
             link.delay -= self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Another epoch with the same members, asked of one replica or of several at once; nobody counts as faulty."""
+
+    kind: ClassVar[str] = "member"
+    label: ClassVar[str] = "member"
+    lasting: ClassVar[bool] = False
+
+    asked: tuple[str, ...]
+    victims: ClassVar[tuple[str, ...]] = ()
+    tasks: list[asyncio.Task[None]] = field(default_factory=list, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"another epoch, asked of {' and '.join(self.asked)}"
+
+    async def begin(self, cluster: Cluster) -> None:
+        """Ask, each from the epoch in which it is, and let what follows go on by itself."""
+        self.tasks.append(asyncio.create_task(self._ask(cluster)))
+
+    async def end(self, cluster: Cluster) -> None:
+        """Wait for the answers, if any are still under way."""
+        del cluster
+        await asyncio.gather(*self.tasks)
+
+    async def _ask(self, cluster: Cluster) -> None:
+        async with AsyncClient(config=cluster.config) as client:
+            asked = [_ask_for_epoch(client, name) for name in self.asked]
+            for outcome in await asyncio.gather(*asked):
+                cluster.changes[outcome] += 1
+
+
+async def _ask_for_epoch(client: AsyncClient, name: str) -> str:
+    """Ask a replica for the epoch after its own; what has become of that, by what it says or when its epoch ends."""
+    request = randbits(64) or 1
+    deadline = asyncio.get_running_loop().time() + _CHANGE
+    try:
+        base = (await client.status(replica=name, timeout=_CHANGE)).epoch
+        while asyncio.get_running_loop().time() < deadline:
+            change = await client.refresh(base, request=request, replica=name, timeout=_CHANGE)
+            if change.outcome != "proposed":
+                return change.outcome
+            await asyncio.sleep(_AGAIN)
+    except ClientError:
+        pass  # it is faulty
+    return "unknown"
+
+
 def draw_kill(chance: Random, healthy: Sequence[str], names: Sequence[str], _room: int) -> Kill:
     """Kill a replica, at any moment or in the middle of a sentence."""
     victim = chance.choice(healthy)
@@ -228,6 +284,12 @@ def draw_cut(chance: Random, healthy: Sequence[str], names: Sequence[str], room:
     return Cut(pairs, (victim,), "around" if shape == "halves" else shape, where, closed)
 
 
+def draw_member(chance: Random, _healthy: Sequence[str], names: Sequence[str], _room: int) -> Member:
+    """Ask one replica for another epoch, or several at once; whether it is faulty or not."""
+    at_once = chance.choice((1, 1, 2, len(names)))
+    return Member(tuple(sorted(chance.sample(list(names), at_once))))
+
+
 def draw_delay(chance: Random, healthy: Sequence[str], names: Sequence[str], _room: int) -> Delay:
     """Slow down the links around one replica, or all of them."""
     seconds = chance.choice((0.01, 0.05, 0.15))
@@ -243,6 +305,7 @@ DRAWS: Final[Mapping[str, Callable[[Random, Sequence[str], Sequence[str], int], 
     "pause": draw_pause,
     "cut": draw_cut,
     "delay": draw_delay,
+    "member": draw_member,
     "restart": draw_restart,
     "restart-all": draw_restart_all,
     "drain": draw_drain,

@@ -52,7 +52,8 @@ class Report:
     Times are in seconds. `timeout` is the replicas'. `judged` is False where more replicas were faulty at a time
     than the cluster survives: then nobody can be promised an answer in time, only a right one. `compared` counts the
     rounds at whose end a majority was left, so that the states of those left could be compared. `kills` counts SIGKILLs
-    by what the victim was about, `all_down` how often all died together, `done` what the replicas have done.
+    by what the victim was about, `all_down` how often all died together, `changes` requests for other members by what
+    has become of them, `done` what the replicas have done.
     """
 
     seed: int
@@ -79,6 +80,7 @@ class Report:
     kills: Counter[str] = field(default_factory=Counter)
     all_down: int = 0
     restarts: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
     longest_return: float = 0.0
     done: Counter[str] = field(default_factory=Counter)
 
@@ -197,6 +199,7 @@ class Report:
             "kills": dict(self.kills),
             "all_down": self.all_down,
             "restarts": self.restarts,
+            "changes": dict(self.changes),
             "longest_return": self.longest_return,
             "done": dict(self.done),
             "verdicts": [verdict._asdict() for verdict in self.verdicts()],
@@ -220,6 +223,8 @@ class Report:
         self._show_gaps(console)
         if self.restarts:
             self._show_kills(console)
+        if self.changes:
+            console.print(f"changes of members: {_counts(self.changes)}")
         for finding in self.findings:
             console.print(f"{finding.verdict.value}: {finding.text}", markup=False, soft_wrap=True)
 

@@ -196,14 +196,17 @@ async def are_back(cluster: Cluster, victims: Sequence[str], patience: float = R
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience
     goal: list[int] = []
+    epoch = -1
     async with AsyncClient(config=cluster.config) as client:
         while True:
             found = await survey(client, cluster.config, 1.0, digest=False)
             statuses = {status["name"]: status for status in found.replicas if status["reachable"]}
             missing = [name for name in victims if name not in statuses]
             if not missing:
-                vectors = [status["executed"] for status in statuses.values()]
-                goal = goal or list(map(max, zip(*vectors, strict=True)))
+                latest = max(status["epoch"] for status in statuses.values())
+                if latest > epoch:  # vectors of different epochs have nothing to do with one another
+                    vectors = [it["executed"] for it in statuses.values() if it["epoch"] == latest]
+                    epoch, goal = latest, list(map(max, zip(*vectors, strict=True)))
                 missing = [name for name in victims if not is_back(name, goal, statuses, cluster.config.f)]
             if not missing:
                 return
@@ -214,13 +217,14 @@ async def are_back(cluster: Cluster, victims: Sequence[str], patience: float = R
 
 
 def is_back(name: str, goal: Sequence[int], statuses: dict[str, dict[str, Any]], f: int) -> bool:
-    """Whether a replica has executed the `goal` and hears, and is heard by, all but `f` replicas."""
+    """Whether a replica is in the latest epoch, has executed the `goal` of that, and hears, and is heard by, n - f."""
     status = statuses[name]
     others = len(status["peers"])
     heard = sum(peer["online"] for peer in status["peers"].values())
     hearing = sum(other["peers"][name]["online"] for other in statuses.values() if other is not status)
     return (
-        status["catch_up"] is None
+        status["epoch"] == max(other["epoch"] for other in statuses.values())
+        and status["catch_up"] is None
         and min(heard, hearing) >= others - f
         and all(map(ge, status["executed"], goal))
     )

@@ -24,6 +24,9 @@ MIXED: Final = 4
 WHOLE: Final = frozenset({"restart-all"})
 """Kinds that befall all replicas, so nothing else may be under way."""
 
+HARMLESS: Final = frozenset({"member"})
+"""Kinds that make nobody faulty, so they may befall a cluster in which somebody is."""
+
 WEIGHTS: Final = {"restart": 3}
 """How much likelier than others some kinds are."""
 
@@ -64,12 +67,15 @@ def draw_schedule(
         begin = slot * interval * 1.0
         healthy = _healthy(names, events, begin)
         room = at_once - (len(names) - len(healthy))
-        if room < 1:
-            continue
         if slot >= first_kill and kills:
-            events.append(Event(begin, None, DRAWS["kill"](chance, healthy, names, room)))
+            if room > 0:
+                events.append(Event(begin, None, DRAWS["kill"](chance, healthy, names, room)))
             continue
-        possible = [kind for kind in passing if kind not in WHOLE or len(healthy) == len(names)]
+        possible = [
+            kind
+            for kind in passing
+            if kind in HARMLESS or (room > 0 and (kind not in WHOLE or len(healthy) == len(names)))
+        ]
         if possible:
             last = (first_kill if kills else slots) * interval - CALM * interval
             until = begin + interval * chance.uniform(0.3, 0.9 if at_once == 1 else 1.8)

@@ -68,7 +68,11 @@ def disagreement(statuses: Mapping[str, Mapping[str, Any]]) -> str:
             return f"{name} has not executed {status['pending']} instances, nor decided {status['in_flight']}"
         if not status["seen"] == status["committed"] == status["executed"]:
             return "{}: heard of {seen}, decided {committed}, executed {executed}".format(name, **status)
-    for key, what in (("executed", "have executed different instances"), ("digest", "hold different states")):
+    for key, what in (
+        ("epoch", "are in different epochs"),
+        ("executed", "have executed different instances"),
+        ("digest", "hold different states"),
+    ):
         values = {name: status[key] for name, status in statuses.items()}
         if len({str(value) for value in values.values()}) > 1:
             return f"the replicas {what}: " + ", ".join(f"{name} {value}" for name, value in values.items())
