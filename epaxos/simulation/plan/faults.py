@@ -189,6 +189,12 @@ _DRAWN_BY_RIVALS: Final = {
 """The same where leaders compete: they stop and stand still more often."""
 
 
+SLEEPER: Final = 0.25
+"""How likely a replica sleeps through epochs in a run in which these end."""
+
+SLEPT_THROUGH: Final = 5
+"""How many; some may be annulled, or superseded."""
+
 BAD_DISK: Final = 0.3
 """How likely a disk fails in a run in which disks are slow."""
 
@@ -227,6 +233,9 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
         drawn.append(BadDisk(random.random() * options.phase, row, random.expovariate(3 / options.phase)))
     if "refresh" in options.faults:
         drawn += _draw_refreshes(stream(options.seed, "refreshes"), options)
+        random = stream(options.seed, "sleeper")
+        if "crash" in options.faults and options.replicas > 2 and random.random() < SLEEPER:
+            drawn += _draw_sleeper(random, options)
     return tuple(sorted(drawn, key=lambda fault: fault.when))
 
 
@@ -246,6 +255,15 @@ def _draw_refreshes(random: Random, options: Options) -> list[Refresh | Crash]:
             row, effects = random.randrange(options.replicas), random.randint(0, 80)
             drawn.append(Crash(when, row, effects, options.phase * random.random() * 0.4))
     return drawn
+
+
+def _draw_sleeper(random: Random, options: Options) -> list[Refresh | Crash]:
+    """A replica is down while the others come through one epoch after another, and drop what led there."""
+    row, begin = random.randrange(options.replicas), options.phase * 0.3 * random.random()
+    others = [other for other in range(options.replicas) if other != row]
+    apart = options.phase * 0.6 / SLEPT_THROUGH
+    refreshes = [Refresh(begin + apart * number, random.choice(others)) for number in range(SLEPT_THROUGH)]
+    return [Crash(begin, row, 0, options.phase), *refreshes]
 
 
 def _draw_steady(random: Random, options: Options) -> tuple[Fault, ...]:

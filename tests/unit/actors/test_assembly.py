@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ledger import Ledger
 
 from epaxos.actors.assembly import Parts, begin_anew, make_parts
+from epaxos.actors.replica import Replica
 from epaxos.checkpoint.rows import VALUE, Meta, block_key, meta_row, value_block
 from epaxos.config import Config, load_config
 from epaxos.errors import ConfigError, DirectoryLocked, StorageError, WrongIdentity
@@ -18,6 +22,7 @@ from epaxos.protocol.contract import Checkpointed, Effects, Receive
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
 from epaxos.statemachine.batch import Payload
+from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.hosted import Footprint
 from epaxos.statemachine.operations import Operation
 from harness.lone import payload_of
@@ -186,6 +191,21 @@ def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: P
     assert (anew.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
     assert anew.machine.keys == 2
     anew.disk.engine.close()
+
+
+def test_a_replica_that_begins_anew_counts_when_values_of_its_new_state_end_and_lets_doors_look_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That of the machine before is over, and what the doors of this process have been told is not all."""
+    ending = Expiring.of(b"value", 50, Generation(7, 1, 0))
+    machine = Mock(merges=0, take_timed=lambda: [b"key"], get={b"key": ending}.get)
+    replica: Any = Mock(_row=0, _config=load_config("conf/local.toml"), _machine=machine)
+    replica._begin_expirations = partial(Replica._begin_expirations, replica)
+    monkeypatch.setattr("epaxos.actors.replica.begin_anew", lambda *_: (Mock(), []))
+    Replica._begin_anew(replica, 100.0)
+    assert 100.05 <= replica._expirations.deadline < 110
+    assert replica._merges != machine.merges
+    replica._begin_epoch.assert_called_once()
 
 
 def test_the_data_of_another_cluster_or_replica_is_refused(tmp_path: Path) -> None:

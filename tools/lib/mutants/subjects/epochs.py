@@ -151,7 +151,8 @@ END: Final = (
             Patch(
                 _CONFLICTS,
                 "        if command.base is not None:\n            self.base[:] =",
-                "        if command.base is not None and not command.ends:\n            self.base[:] =",
+                "        if command.base is not None and not getattr(command, 'ends', False):\n"
+                "            self.base[:] =",
             ),
         ),
         REFRESHED,
