@@ -346,11 +346,13 @@ class Clients:
             names
         ):  # most come from elsewhere, and this takes a tenth of what follows
             return
-        for name, result in zip(names, run.results(payload), strict=True):
-            frames = wanted.pop(name, None)
-            if frames is not None:
-                for frame in frames:
-                    self._add_result(frame, result)
+        self.tell(run.results(payload))
+
+    def tell(self, results: Iterable[BatchResult]) -> None:
+        """Note the results of batches for those clients that wait for them here; `flush` sends them."""
+        for result in results:
+            for frame in self._wanted.pop((result.client, result.first, len(result.outcomes)), ()):
+                self._add_result(frame, result)
 
     def _add_result(self, frame: _Frame, result: BatchResult) -> None:
         frame.missing -= len(result.outcomes)

@@ -639,6 +639,7 @@ class Replica(pykka.ThreadingActor):
         """Do what the core asked for, in the order of `protocol.contract`."""
         executions: list[Component] = []
         over, mark = None, self._parts.eras.running.mark
+        overtaken = effects.overtaken
         while True:
             over = effects.over or over
             if effects.records:
@@ -666,6 +667,21 @@ class Replica(pykka.ThreadingActor):
             self._durability.executed(executions, now)
         if over is not None:
             self._end_epoch(over, now)
+        if overtaken:
+            self._settle(overtaken, now)
+
+    def _settle(self, overtaken: Sequence[Command], now: float) -> None:
+        """Answer what has executed in what was adopted, and propose the rest again (protocol 4.10)."""
+        effects: Effects[Any] = Effects()
+        for payload in overtaken:
+            assert isinstance(payload, Payload)
+            results = self._machine.recall(payload)
+            if results is None:
+                effects.extend(self._core.on_event(Propose(payload), now))
+            else:
+                self._clients.tell(results)
+        self._clients.flush(time.monotonic())
+        self._perform(effects, now)
 
     def _post(self, messages: Sequence[Sending], mark: Mark) -> list[Any]:
         """Put messages of an epoch into the outboxes; return those to this replica itself."""

@@ -163,6 +163,8 @@ class Effects(Generic[MessageT]):
     fetch       peers that have dropped what this replica needs: the checkpoint of one of them is wanted
     over        the epoch has ended with the last of `executions`: this core executes and promises nothing more. Told
                 again if something is proposed after that, with all that is left
+    overtaken   what was proposed here and may have executed in what is adopted. The core waits for it no more: the
+                driver answers what its sessions know, and proposes the rest again
     """
 
     __slots__ = (
@@ -173,6 +175,7 @@ class Effects(Generic[MessageT]):
         "fetch",
         "messages",
         "over",
+        "overtaken",
         "promises",
         "records",
         "truncate",
@@ -189,6 +192,7 @@ class Effects(Generic[MessageT]):
         self.truncate: Vector | None = None
         self.fetch: list[Row] = []
         self.over: Over | None = None
+        self.overtaken: Sequence[Command] = ()
 
     def extend(self, later: Effects[MessageT]) -> None:
         """Join the effects of a later event to these."""
@@ -202,6 +206,7 @@ class Effects(Generic[MessageT]):
         self.truncate = later.truncate or self.truncate
         self.fetch += later.fetch
         self.over = later.over or self.over
+        self.overtaken = later.overtaken or self.overtaken
 
 
 class CoreStatus(NamedTuple):

@@ -56,6 +56,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "truncated",
         "told of truncation",
         "adopted a checkpoint",
+        "answered from what was adopted",
         "collection executed",
         "session ended before its client",
     ),

@@ -154,6 +154,28 @@ class StateMachine:
             yield Run(start, start + 1, result.outcomes, result.values)
             start += 1
 
+    def recall(self, payload: Payload) -> list[BatchResult] | None:
+        """What all of it came to, if all of it has executed, in whatever instances, and else None; changes nothing.
+
+        What only reads tells of the state as it is now, as a command that came again would. Of a collection there
+        is nothing to tell, nor of what a replica proposes by itself again.
+        """
+        if payload.base is not None:
+            return [] if payload.follows is None and payload.generation < self.generation else None
+        if _is_own(payload):
+            return []
+        results = []
+        for batch in payload.batches:
+            end = batch.first + len(batch.operations)
+            session = self._sessions.known(batch.client, batch.first, end)
+            if session is None:
+                return None
+            self._store.begin(payload.bounds)
+            reads = only_reads(batch.operations, batch.arguments)
+            outcomes, values = self._answer_executed(session, batch, end, reads)
+            results.append(BatchResult(batch.client, batch.first, outcomes, as_column(values)))
+        return results
+
     def _execute_own(self, payload: Payload) -> None:
         """Execute what a replica proposed by itself: idempotent, so that it needs no session."""
         self._store.begin(payload.bounds)
@@ -269,22 +291,29 @@ class StateMachine:
         for start, stop in new:
             session.claim(start, stop)
             marks[start - first : stop - first] = b"\1" * (stop - start)
-        answer = session.recall(batch.client, first, end)
+        outcomes, values = self._answer_executed(session, batch, end, marks)
+        for start, stop in new:
+            part = slice(start - first, stop - first)
+            _keep(session, BatchResult(batch.client, start, outcomes[part], values[part]), reads[part])
+        self.duplicates += marks.count(0)
+        return BatchResult(batch.client, first, outcomes, as_column(values))
+
+    def _answer_executed(
+        self, session: Session, batch: Batch, end: int, marks: bytes | bytearray
+    ) -> tuple[bytes, list[Value]]:
+        """Execute the marked commands of a batch, and answer the others as they were when they executed."""
+        answer = session.recall(batch.client, batch.first, end)
         outcomes = bytearray(answer.outcomes)
         values: list[Value] = answer.values or [None] * len(outcomes)
         for marked in _marked(marks):
             part = slice(*marked.span())
             arguments = None if batch.arguments is None else batch.arguments[part]
             result = self._execute(
-                batch, first + part.start, batch.operations[part], batch.keys[part], arguments
+                batch, batch.first + part.start, batch.operations[part], batch.keys[part], arguments
             )
             outcomes[part] = result.outcomes
             values[part] = result.values or [None] * len(result.outcomes)
-        for start, stop in new:
-            part = slice(start - first, stop - first)
-            _keep(session, BatchResult(batch.client, start, bytes(outcomes[part]), values[part]), reads[part])
-        self.duplicates += marks.count(0)
-        return BatchResult(batch.client, first, bytes(outcomes), as_column(values))
+        return bytes(outcomes), values
 
     def _execute(
         self,

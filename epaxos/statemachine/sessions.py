@@ -144,6 +144,11 @@ class Sessions:
             session = self._table[client] = Session()
         return session
 
+    def known(self, client: int, first: int, end: int) -> Session | None:
+        """The session of a client, if its numbers from `first` up to, not including, `end` have executed."""
+        session = self._table.get(client)
+        return None if session is None or session.missing(first, end) else session
+
     def settle(self, client: int, session: Session) -> None:
         """Take account of a session that has changed, and let go of results beyond the budget."""
         if session.weight > self.budget.session:

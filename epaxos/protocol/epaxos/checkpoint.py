@@ -208,7 +208,9 @@ class Checkpoints:
         before = state.executor
         frontier = tuple(map(max, before.executed, adopt.executed))
         state.executor = Executor(state.n, frontier, [*before.above, *(entry.id for entry in adopt.entries)])
-        waiting = self._overtaken(before, {entry.id for entry in adopt.entries if entry.value is NOP})
+        state.effects.overtaken = self._overtaken(
+            before, {entry.id for entry in adopt.entries if entry.value is NOP}
+        )
         state.raise_vectors(adopt.vectors)
         state.hear_of(adopt.executed)
         dropped = adopted_frontier(state.logs, adopt.executed)
@@ -225,9 +227,6 @@ class Checkpoints:
         state.execute_decided()
         self._recovery.reconsider_all()
         state.cover("adopted a checkpoint")
-        for command in waiting:
-            # Executed at the peer or annulled; the session tells which when it executes again (protocol 4.8).
-            self._commit.propose(command)
 
     def _adopt_entry(self, entry: Instance) -> None:
         """Take an instance that is decided, and executed with the state that was merged."""

@@ -150,7 +150,7 @@ class Checkpoints:
         """Go on from what had executed here or at the peer, whichever is more.
 
         A log that has all of it stays: a replica that restarts between the checkpoint and the dropping of the log comes
-        to the same end. What clients here wait for and was decided in between is proposed again; the session answers.
+        to the same end. What clients here wait for may have executed in between.
         """
         state = self._state
         theirs = adopt.executed[LOG]
@@ -161,7 +161,7 @@ class Checkpoints:
                 self.truncate(theirs)
             state.executed = theirs
             self._leading.on_adopted()
-            self._forwarding.hasten()
+            state.effects.overtaken = self._forwarding.overtaken()
         self.keep_all()
         state.cover("adopted a checkpoint")
 

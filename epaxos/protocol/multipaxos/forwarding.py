@@ -56,6 +56,7 @@ class Forwarding:
         self.in_flight = 0
         self._way: tuple[Ballot, bool, bool] = (NOBODY, False, False)
         self._lost_since: float | None = None
+        self._turn = 0
 
     def propose(self, command: Command) -> None:
         """Order a command of a client here."""
@@ -73,7 +74,7 @@ class Forwarding:
         if waiting.led:
             self._leading.propose(waiting.command, "")
         else:
-            receiver = self._receiver(waiting.tries)
+            receiver = self._receiver(self._turn + waiting.tries)
             if receiver is not None and (
                 receiver != waiting.asked[0] or state.may_ask(receiver, waiting.asked[1])
             ):
@@ -169,7 +170,13 @@ class Forwarding:
         waiting = self.waiting.setdefault(command.encoded, Waiting(command, self._state.now, 0.0))
         waiting.count += 1
 
-    def hasten(self) -> None:
-        """Send all again at once: what was on its way has been overtaken by a checkpoint."""
-        for waiting in self.waiting.values():
-            waiting.due = self._state.now
+    def overtaken(self) -> list[Command]:
+        """Wait no more for what there is, and say what: a checkpoint may have overtaken it on its way.
+
+        What of it comes again is sent another way, since that one may lead nowhere.
+        """
+        commands = [waiting.command for waiting in self.waiting.values() for _ in range(waiting.count)]
+        self.waiting.clear()
+        self.in_flight = 0
+        self._turn += 1
+        return commands

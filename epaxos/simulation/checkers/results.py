@@ -1,6 +1,7 @@
 """Results: every command does once what the table of operations says, and nothing runs that nobody asked for.
 
-What only reads may execute again, in every instance that holds it, and may then tell something else.
+What only reads may execute again, in every instance that holds it, and may then tell something else. A replica that has
+adopted what a read executed in reads what it holds itself: what stood at that moment, or at a later one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from epaxos.simulation.checkers.reference import (
     execute_within,
     only_reads,
     room_of,
+    touched,
 )
 from epaxos.simulation.checkers.transactions import Transactions
 from epaxos.simulation.checkers.violation import ViolationError
@@ -66,6 +68,9 @@ class Results(Observer):
         self.results: dict[tuple[int, int], Result] = {}
         self._witness: list[tuple[Asked, Result]] = []
         self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
+        self._later: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
+        self._reading: dict[tuple[int, int], tuple[Asked, int]] = {}
+        self._recalled: set[tuple[int, int]] = set()
         self._told: dict[_Place, list[list[Result]]] = {}
         self._tight = tight
         self._fastest = fastest
@@ -103,13 +108,19 @@ class Results(Observer):
     def answered(self, call: Call, row: Row) -> None:
         """See `Observer`."""
         name = (call.client, call.number)
+        self._reading.pop(name, None)
+        later = self._later.pop(name, [])
         expected = self.results.get(name)
         if expected is None:
             text = (
                 f"replica {row} answers command {call.number} of client {call.client} before any executes it"
             )
             raise ViolationError("no early answer", text, calls=((call.client, call.number),))
-        if call.result != expected and call.result not in self._reads[name]:
+        if (
+            call.result != expected
+            and call.result not in self._reads[name]
+            and not (name in self._recalled and call.result in later)
+        ):
             text = (
                 f"replica {row} answers {call.result} to command {call.number} of client {call.client}, "
                 f"which came to {expected}"
@@ -119,6 +130,12 @@ class Results(Observer):
     def of_epoch(self, epoch: int) -> Observer:
         """See `Observer`: the store goes on from epoch to epoch."""
         return _LaterResults(self, epoch) if epoch else self
+
+    def recalled(self, row: Row, results: Sequence[BatchResult]) -> None:
+        """See `Observer`."""
+        del row
+        for result in results:
+            self._recalled.update((result.client, number) for number in range(result.first, result.end))
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
@@ -153,6 +170,7 @@ class Results(Observer):
             client, number, _ = asked.command.argument
             ends = self.state.get(ENDS + asked.command.key, b"")
             execute(self.state, asked.command, self._longest)
+            self._read_again(asked)
             if ENDS + asked.command.key in self.state or not ends:
                 continue
             ttl, lasted = int(ends.split()[0]) / 1000, self.now() - self.calls[client, number].invoked
@@ -193,8 +211,24 @@ class Results(Observer):
                 self._witness.append((asked, result))
                 if reads:
                     self._reads[name].append(result)
+                    self._reading[name] = asked, room
+                elif self._reading:
+                    self._read_again(asked)
             told.append(result)
         return told
+
+    def _read_again(self, written: Asked) -> None:
+        """What those would tell who adopt this moment, of the reads that have executed and are not answered."""
+        keys = touched([written.command]).writes
+        for name, (asked, room) in list(self._reading.items()):
+            if self.calls[name].is_left:
+                del self._reading[name]
+            elif not keys.isdisjoint(touched([asked.command]).reads):
+                result = self.transactions.execute(self.state, asked.command, room)
+                if result is None:
+                    result = execute_within(self.state, asked.command, self._longest, room, name)
+                self._later[name].append(result)
+                self._witness.append((asked, result))
 
     def _admit(self, client: int, generation: int) -> _Seen | None:
         """The session of a batch that may execute: it is there, or began so lately that none of that name has ended."""

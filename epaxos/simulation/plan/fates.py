@@ -146,7 +146,7 @@ def draw_steady(random: Random, delay: float) -> dict[str, Any]:
         "think": delay * between(random, 20, 1000),
         "client_timeout": phase,
         "collect": 1e9,
-        "retain": 10**9,
+        "retain": random.choice((0, 10**9)),
         "mutes": (),
         "bias": (),
         "spread": "uniform",

@@ -57,6 +57,9 @@ class Observer:
     ) -> None:
         """A replica has started or restarted, with what was durable: records, and a checkpoint up to here."""
 
+    def recalled(self, row: Row, results: Sequence[BatchResult]) -> None:
+        """A replica knows of commands, which waited there, that they have executed in what it has adopted."""
+
     def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
         """A replica has merged a peer's checkpoint, in which all this had executed."""
 

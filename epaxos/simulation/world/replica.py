@@ -784,6 +784,8 @@ class Replica:
             self._step()
             self._execute(era, component)
         self._keeper.executed(effects.executions, self.clock.now)
+        for payload in effects.overtaken:
+            self._settle(payload)
         if own:
             self._inbox.extendleft((era.epoch, Receive(self.row, message)) for message in reversed(own))
         if effects.over is not None:
@@ -804,10 +806,25 @@ class Replica:
         era.observer.executed(self.row, component, results)
         for batches in results:
             for result in batches:
-                answer = self.frontdoor.take_answer(result)
-                if answer is not None:
-                    self._step()
-                    answer(result, self.row)
+                self._answer(result)
+
+    def _answer(self, result: BatchResult) -> None:
+        answer = self.frontdoor.take_answer(result)
+        if answer is not None:
+            self._step()
+            answer(result, self.row)
+
+    def _settle(self, payload: Command) -> None:
+        """Answer what has executed in what was adopted, or propose it again, as the Replica actor does."""
+        assert isinstance(payload, Payload)
+        results = self.machine.recall(payload)
+        if results is None:
+            self._left.append(payload)
+            return
+        self._observer.noted("answered from what was adopted")
+        self._observer.recalled(self.row, results)
+        for result in results:
+            self._answer(result)
 
 
 def _copies(records: Iterable[Instance]) -> dict[InstanceId, Instance]:

@@ -7,6 +7,7 @@ from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import AcceptOK, Message
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Instance
+from harness.commands import put
 from harness.graphs import decide
 from harness.probe import Probe, is_quiet
 
@@ -28,11 +29,14 @@ def effects_of(slot: int) -> Effects[Message]:
 
 def test_effects_are_joined_in_order() -> None:
     first, second = effects_of(0), effects_of(1)
-    lists = [name for name in Effects.__slots__ if name not in ("truncate", "over")]
+    lists = [name for name in Effects.__slots__ if name not in ("truncate", "over", "overtaken")]
     expected = {name: getattr(first, name) + getattr(second, name) for name in lists}
     first.extend(second)
     assert {name: getattr(first, name) for name in lists} == expected
     assert all(len(joined) == 2 for joined in expected.values())
+    first.overtaken = [put(1, b"key")]
+    first.extend(effects_of(2))
+    assert first.overtaken == [put(1, b"key")]
 
 
 def test_the_latest_truncation_counts() -> None:

@@ -305,7 +305,7 @@ def test_the_later_values_are_those_of_who_has_executed_more() -> None:
         assert later == [theirs > 0, theirs > 0]
 
 
-def test_an_adopted_checkpoint_stands_for_the_log_and_what_it_swallowed_is_asked_for_again() -> None:
+def test_an_adopted_checkpoint_stands_for_the_log_and_what_it_may_have_swallowed_is_told() -> None:
     core = Lone()
     core.get(1, Beacon(4, 4, 4, 1, (-1, -1), (-1, -1), (-1, -1), 1))
     core.event(Propose(C))
@@ -314,9 +314,10 @@ def test_an_adopted_checkpoint_stands_for_the_log_and_what_it_swallowed_is_asked
     assert not core.executed
     core.event(Adopt((5, -1), ()))
     assert core.executed == [(6, A)]
-    core.now += 0.1
-    core.event(Tick())
-    assert ((1,), Forward(C, 0)) in core.sent
+    assert core.effects[0].overtaken == [C]
+    assert core.core.in_flight == 0
+    core.event(Propose(C))
+    assert core.sent == [((1,), Forward(C, 0))]
 
 
 def test_what_is_decided_counts_more_than_any_vote() -> None:

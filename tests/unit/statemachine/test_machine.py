@@ -18,8 +18,10 @@ from epaxos.statemachine.batch import (
     decode_payload,
     encode_batch,
     make_collection,
+    make_expirations,
     make_payload,
 )
+from epaxos.statemachine.expiry import Generation
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult
@@ -96,6 +98,31 @@ def test_a_retried_batch_executes_once_and_gets_the_first_answer() -> None:
     assert digest(machine) == before
     assert machine.duplicates == 2
     assert machine.executed[Operation.INCREMENT] == 3
+
+
+def test_what_has_executed_elsewhere_is_recalled_without_a_change() -> None:
+    machine = make_machine()
+    commands = payload(batch(ALICE, 1, add(b"n"), get(b"n")), batch(BOB, 5, put(b"m", b"1")))
+    assert machine.recall(commands) is None
+    machine.apply(payload(batch(ALICE, 1, add(b"n"), get(b"n"))))
+    assert machine.recall(commands) is None
+    machine.apply(payload(batch(BOB, 5, put(b"m", b"1"))))
+    machine.apply(payload(batch(BOB, 6, put(b"n", b"later"))))
+    before = digest(machine), machine.sessions, machine.kept
+    assert machine.recall(commands) == [
+        BatchResult(ALICE, 1, b"\0\0", [1, b"later"]),
+        BatchResult(BOB, 5, b"\0", None),
+    ]
+    assert (digest(machine), machine.sessions, machine.kept) == before
+
+
+def test_nobody_waits_for_what_replicas_propose_by_themselves() -> None:
+    machine = make_machine()
+    collection = make_collection(0, (-1, -1, -1))
+    assert machine.recall(collection) is None
+    machine.apply(collection)
+    assert machine.recall(collection) == []
+    assert machine.recall(make_expirations([(b"key", Generation(ALICE, 1, 0))], Limits().bounds)) == []
 
 
 def test_a_duplicate_within_one_payload_executes_once() -> None:

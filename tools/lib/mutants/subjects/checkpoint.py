@@ -758,8 +758,21 @@ ADOPTION: Final = (
         (
             Patch(
                 _CHECKPOINT,
-                "            self._commit.propose(command)\n",
-                "            del command\n",
+                "        state.effects.overtaken = self._overtaken(",
+                "        self._overtaken(",
+            ),
+        ),
+        draw=AWAY,
+    ),
+    Mutant(
+        "overtaken-answered-in-part",
+        "a replica answers from its sessions what has executed in part, and executes the rest by itself",
+        "4.10",
+        (
+            Patch(
+                "epaxos.statemachine.sessions",
+                "        return None if session is None or session.missing(first, end) else session\n",
+                "        return session\n",
             ),
         ),
         draw=AWAY,

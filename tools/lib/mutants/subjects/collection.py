@@ -393,7 +393,7 @@ KEYS: Final = (
     ),
     Mutant(
         "overtaken-collection-lost",
-        "a collection that a peer's checkpoint overtakes is not proposed again, and its proposer waits for ever",
+        "a collection that a peer's checkpoint overtakes is not told of, and its proposer waits for ever",
         "4.10, 4.13",
         (
             Patch(
@@ -403,7 +403,7 @@ KEYS: Final = (
                 "            and state.executor.has_executed(instance.id)\n",
             ),
         ),
-        schedule=_TESTS + "test_one_that_a_peers_checkpoint_overtakes_is_proposed_again",
+        schedule=_TESTS + "test_one_that_a_peers_checkpoint_overtakes_is_told",
     ),
     Mutant(
         "forgotten-entries-stay",

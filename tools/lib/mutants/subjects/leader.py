@@ -349,10 +349,10 @@ LEARNING: Final = (
     ),
     _mutant(
         "swallowed-not-asked-again",
-        "what an adopted checkpoint has swallowed is not forwarded again at once",
+        "what an adopted checkpoint may have swallowed is neither answered nor forwarded again",
         "6",
-        Patch(_CHECKPOINT, "            self._forwarding.hasten()\n", "            pass\n"),
-        schedule=f"{_CORE}test_an_adopted_checkpoint_stands_for_the_log_and_what_it_swallowed_is_asked_for_again",
+        Patch(_CHECKPOINT, "state.effects.overtaken = self._forwarding", "self._forwarding"),
+        schedule=f"{_CORE}test_an_adopted_checkpoint_stands_for_the_log_and_what_it_may_have_swallowed_is_told",
     ),
     _mutant(
         "same-leader-same-way",
@@ -456,6 +456,13 @@ ELECTIONS: Final = (
             "return self._lost_since is not None and state.now > self._lost_since + _ELECTION * state.unit",
             "return False",
         ),
+        draw=_STEADY,
+    ),
+    _mutant(
+        "overtaken-for-ever",
+        "what a checkpoint overtakes is proposed again, and overtaken again, though the sessions know what it came to",
+        "6",
+        Patch("epaxos.statemachine.machine", "        results = []\n", "        return None\n"),
         draw=_STEADY,
     ),
     _mutant(
