@@ -33,7 +33,7 @@ from epaxos.actors.peers import Known, Opened, Peers
 from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
-from epaxos.actors.status import describe
+from epaxos.actors.status import MOST_WAITING, describe, describe_waiting
 from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
@@ -919,6 +919,9 @@ class Replica(pykka.ThreadingActor):
         )
         if question.options.get("transactions"):
             status["transactions"] = self._machine.transactions.told()
+        most = question.options.get("waiting")
+        if type(most) is int:
+            status["waiting"] = describe_waiting(self._core, min(max(most, 0), MOST_WAITING))
         if not question.options.get("digest"):
             self._clients.answer_status(question, status)
             return

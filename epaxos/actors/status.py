@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from epaxos.actors.assembly import Parts
 from epaxos.actors.health import Standing, examine
 from epaxos.actors.remote import Remote
 from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
-from epaxos.protocol.ids import Row
+from epaxos.protocol.contract import Core
+from epaxos.protocol.ids import Row, Vector
+from epaxos.statemachine.batch import Payload
 from epaxos.version import __version__
+
+MOST_WAITING: Final = 1000
+"""Instances that wait, of which a client may be told at once."""
 
 
 def describe(
@@ -71,6 +76,7 @@ def describe(
             remote.name: {
                 "online": remote.online,
                 "epoch": stats.peer_epoch[remote.name],
+                "behind": _behind(parts.core.told(config.row_of(remote.name)), core.committed),
                 "trouble": remote.trouble or None,
                 "round_trip_s": stats.peer_round_trip[remote.name] or None,
                 "last_heard_s": now - remote.last_heard if remote.last_heard > 0 else None,
@@ -85,6 +91,27 @@ def describe(
         "checkpoint": list(disk.keeper.writer.executed),
         "catch_up": _catch_up(config, disk.keeper.catch_up),
     }
+
+
+def _behind(told: Vector, committed: Vector) -> int:
+    """How many instances are decided here of which a peer has not said so; it says it now and then."""
+    return sum(max(0, mine - theirs) for mine, theirs in zip(committed, told, strict=True))
+
+
+def describe_waiting(core: Core[Any], most: int) -> list[dict[str, Any]]:
+    """What is known here and has not executed, up to `most` instances, the lowest slots first."""
+    return [
+        {
+            "row": instance.id.row,
+            "slot": instance.id.slot,
+            "phase": int(instance.phase),
+            "known": instance.value is not None or instance.phase > 0,
+            "ballot": instance.bal,
+            "deps": list(instance.deps),
+            "commands": len(instance.orig) if isinstance(instance.orig, Payload) else 0,
+        }
+        for instance in core.waiting(most)
+    ]
 
 
 def _catch_up(config: Config, progress: CatchUp | None) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ class PeerState:
     round_trip_s   seconds there and back, as measured lately; None before
     last_heard_s   seconds since something came from it; None before
     epoch          the latest in which it was heard
+    behind         instances decided at the replica asked of which it has not said so; it says so now and then
     """
 
     online: bool = False
@@ -23,6 +24,7 @@ class PeerState:
     round_trip_s: float | None = None
     last_heard_s: float | None = None
     epoch: int = 0
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)

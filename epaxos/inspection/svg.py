@@ -30,8 +30,9 @@ _COLOURS: Final[Mapping[str, str]] = {
 """Of each state, in the order of the legend."""
 
 _STYLE: Final = (
-    "text{font:12px sans-serif;fill:#222}.lane{stroke:#ddd}.edge{fill:none;stroke:#666;marker-end:url(#tip)}"
-    ".node{stroke:#444}.unknown,.dropped{stroke-dasharray:4 3}"
+    "text{font:12px sans-serif;fill:#222}.paper{fill:#fff}.lane{stroke:#ddd}"
+    ".edge{fill:none;stroke:#666;marker-end:url(#tip)}.node{stroke:#444}.unknown,.dropped{stroke-dasharray:4 3}"
+    "@media(prefers-color-scheme:dark){.paper{fill:#171e29}.lane{stroke:#333e50}.edge{stroke:#aab}.beside{fill:#cdd6e2}}"
 )
 
 _ARROW: Final = (
@@ -59,10 +60,13 @@ def draw(graph: Graph, title: str) -> str:
         head,
         f"<style>{_STYLE}</style>",
         _ARROW,
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="10" y="22">{escape(title)}</text>',
+        f'<rect class="paper" width="{width}" height="{height}"/>',
+        f'<text class="beside" x="10" y="22">{escape(title)}</text>',
         *_lanes(graph.n, width),
-        *(f'<text x="{x}" y="{_TOP - 12}" text-anchor="middle">{slot}</text>' for slot, x in columns.items()),
+        *(
+            f'<text class="beside" x="{x}" y="{_TOP - 12}" text-anchor="middle">{slot}</text>'
+            for slot, x in columns.items()
+        ),
         *(_edge(_point(columns, place), _point(columns, other)) for place, other in graph.edges),
         *(_box(node, _point(columns, node.place)) for node in graph.nodes),
         *_legend(height - 26),
@@ -79,7 +83,7 @@ def _lanes(n: int, width: float) -> Iterator[str]:
     for row in range(n):
         y = _TOP + _LANE * (row + 0.5)
         yield f'<line class="lane" x1="{_LEFT}" y1="{y}" x2="{width}" y2="{y}"/>'
-        yield f'<text x="20" y="{y + 4}" font-weight="bold">{row_name(row)}</text>'
+        yield f'<text class="beside" x="20" y="{y + 4}" font-weight="bold">{row_name(row)}</text>'
 
 
 def _edge(start: _Point, end: _Point) -> str:

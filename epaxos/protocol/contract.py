@@ -419,3 +419,14 @@ class Core(Protocol[MessageT]):
     def status(self) -> CoreStatus:
         """How far this replica is, for people and metrics."""
         ...
+
+    def told(self, peer: Row) -> Vector:
+        """Up to where a peer has said that all is decided there, per row; for people."""
+        ...
+
+    def waiting(self, most: int) -> list[Instance]:
+        """What this replica knows of and has not executed, at most so many, the lowest slots first; for people.
+
+        They are the core's own, or empty ones where nothing more is known: to be read before its next event.
+        """
+        ...

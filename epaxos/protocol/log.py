@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -100,6 +101,23 @@ class Logs:
         if instance is None:
             instance = row[place.slot] = Instance(place, self.no_deps)
         return instance
+
+    def waiting(
+        self, executed: Vector, above: Container[InstanceId], seen: Vector, most: int
+    ) -> list[Instance]:
+        """What is in no row up to `executed`, nor `above`, but up to `seen`: at most so many, the lowest slots first.
+
+        A place of which nothing is known has an empty record, that is not in the log.
+        """
+        found: list[Instance] = []
+        for row, instances in enumerate(self.rows):
+            first = executed[row] + 1
+            for slot in range(first, min(seen[row], executed[row] + most) + 1):
+                place = InstanceId(row, slot)
+                if place not in above:
+                    found.append(instances.get(slot) or Instance(place, self.no_deps))
+        found.sort(key=lambda instance: (instance.id.slot, instance.id.row))
+        return found[:most]
 
     def truncate(self, frontier: Vector) -> None:
         """Drop every instance up to `frontier`; whoever asks for one is told so from now on (protocol 4.10)."""

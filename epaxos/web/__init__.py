@@ -21,6 +21,7 @@ from epaxos.metrics import make_registry
 from epaxos.web.api.problems import NO_METHOD, NO_PAGE, Problem
 from epaxos.web.api.routes import Api
 from epaxos.web.api.store import Store
+from epaxos.web.live import Live
 from epaxos.web.pages import page_routes, text
 from epaxos.web.server import LIMITS, Limits, Server
 
@@ -33,9 +34,17 @@ def open_pages(inside: Inside, sockets: Sequence[socket.socket]) -> Server:
     """Serve the pages and the API of a replica until closed; `sockets` listen, and are closed with it."""
     config, name, parts, standing, gate = inside
     registry = make_registry(parts.stats, name)
-    api = Api(config, name, parts.stats, Store(gate, config, limits_of(config)))
+    store = Store(gate, config, limits_of(config))
+    api, live = Api(config, name, parts.stats, store), Live(inside, store)
     pages = page_routes(registry, lambda: examine(config, standing, parts.stats))
-    return Server(sockets, application([*pages, *api.routes()]), api.close)
+
+    async def beside() -> None:
+        try:
+            await live.run()
+        finally:
+            store.close()
+
+    return Server(sockets, application([*live.routes(), *pages, *api.routes()]), beside)
 
 
 def application(routes: Sequence[Route]) -> Starlette:

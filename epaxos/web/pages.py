@@ -6,33 +6,18 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from epaxos.metrics import Health
 
-_INDEX: Final = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>epaxos</title></head>
-<body><h1>epaxos</h1>
-<p><a href="/metrics">metrics</a> for Prometheus</p>
-<p><a href="/readyz">readiness</a>: whether this replica can serve, and why not</p>
-<p><a href="/healthz">health</a>: the same, and more, as JSON</p>
-<p><a href="/livez">liveness</a>: whether its process should be left alone</p>
-<p><a href="/v1/openapi.json">the API</a>, in the terms of OpenAPI</p>
-</body></html>
-"""
-
 
 def page_routes(registry: CollectorRegistry, health: Callable[[], Health]) -> list[Route]:
     """The pages: what `registry` has, and what `health` says, which is called in the thread of the server."""
-
-    async def index(_: Request) -> Response:
-        return HTMLResponse(_INDEX)
 
     async def metrics(request: Request) -> Response:
         chosen = request.query_params.getlist("name[]")
@@ -54,10 +39,7 @@ def page_routes(registry: CollectorRegistry, health: Callable[[], Health]) -> li
         told = {"healthy": not unready, "live": not dead, "reasons": unready, **facts}
         return Response(json.dumps(told) + "\n", _status(unready), media_type="application/json")
 
-    return [
-        Route("/", index),
-        *(Route(f"/{page.__name__}", page) for page in (metrics, livez, readyz, healthz)),
-    ]
+    return [Route(f"/{page.__name__}", page) for page in (metrics, livez, readyz, healthz)]
 
 
 def _probe(wrong: Sequence[str]) -> Response:

@@ -14,7 +14,7 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import uvicorn
@@ -61,7 +61,7 @@ class Server:
     Args:
         sockets: listening, one an address; closed with this.
         application: called in the thread of this server.
-        closing: awaited there once no more is served.
+        beside: runs there too, until it is cancelled once no more is served.
         limits: what connections may take.
     """
 
@@ -69,7 +69,7 @@ class Server:
         self,
         sockets: Sequence[socket.socket],
         application: ASGIApp,
-        closing: Callable[[], Awaitable[None]] | None = None,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         *,
         limits: Limits = LIMITS,
     ) -> None:
@@ -88,7 +88,7 @@ class Server:
             timeout_graceful_shutdown=0,
             backlog=2 * limits.pages,
         )
-        self._server = _Server(settings, closing)
+        self._server = _Server(settings, beside)
         self._thread = threading.Thread(
             target=self._server.run, args=(list(sockets),), name=_THREAD, daemon=True
         )
@@ -115,17 +115,29 @@ def _is_of_others(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, settings: uvicorn.Config, closing: Callable[[], Awaitable[None]] | None) -> None:
+    def __init__(
+        self, settings: uvicorn.Config, beside: Callable[[], Coroutine[Any, Any, None]] | None
+    ) -> None:
         super().__init__(settings)
-        self._closing = closing
+        self._beside = beside
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(_complain)
+        task = None
+        if self._beside is not None:
+            task = asyncio.create_task(self._beside())
+            task.add_done_callback(_tell_failure)
         try:
             await super().serve(sockets)
         finally:
-            if self._closing is not None:
-                await self._closing()
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("what runs beside the pages failed", exc_info=task.exception())
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from epaxos.backup.file import BackupFile
 from epaxos.checkpoint.rows import VALUE
 from epaxos.testing import LocalCluster
+from shared.browser import Browser, find_browser
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +180,36 @@ def test_without_a_quorum_it_says_whether_the_command_may_have_executed(cluster:
         while alpha.get("/readyz").status_code != 503:
             pass
         assert alpha.get("/livez").status_code == 200
+
+
+def test_the_page_shows_in_a_browser_what_is_wrong_and_when_it_is_well_again(cluster: LocalCluster) -> None:
+    """Begins with what the test before leaves: two of three replicas are gone, and a command waits for them."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    headline = "document.getElementById('headline').textContent"
+    with Browser(program) as browser:
+        browser.look_like(390, 844, phone=True)
+        browser.open(f"{base(cluster, 'alpha')}/")
+        browser.wait_for(f"{headline} === 'This replica does not serve'")
+        assert "no quorum" in browser.evaluate("document.getElementById('reasons').textContent")
+        assert browser.evaluate("document.title").startswith("\u00d7 alpha")
+        assert browser.evaluate("document.querySelectorAll('.member.down').length") == 2
+        browser.wait_for("document.querySelector('#waiting div')?.shadowRoot.querySelector('.preaccepted')")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390, "it fits on a phone"
+        cluster.start("bravo")
+        browser.wait_for(f"{headline} === 'It serves, with 2 of 3 replicas'")
+        cluster.start("charlie")
+        browser.wait_for(f"{headline} === 'All is well'")
+        browser.wait_for("document.getElementById('waiting').textContent.startsWith('Nothing waits')")
+        assert browser.evaluate("document.querySelectorAll('figure path.line').length") > 0
+        assert "charlie is heard" in browser.evaluate("document.getElementById('changes').textContent")
+        colours = []
+        for dark in (False, True):
+            browser.look_like(1180, 800, dark=dark)
+            colours.append(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert colours[0] != colours[1], "it has a night"
+        assert browser.picture().startswith(b"\x89PNG")
+        cluster.kill("alpha")
+        browser.wait_for(f"{headline} === 'No connection to this replica'")
+        assert [error for error in browser.errors if "ERR_" not in error] == []

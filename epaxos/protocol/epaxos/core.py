@@ -55,7 +55,7 @@ from epaxos.protocol.epaxos.state import Settings, State
 from epaxos.protocol.epaxos.suspicion import Suspicion
 from epaxos.protocol.epaxos.timers import TimerKind
 from epaxos.protocol.ids import InstanceId, Row, Vector, covers
-from epaxos.protocol.log import NOP, Phase
+from epaxos.protocol.log import NOP, Instance, Phase
 
 _REQUESTS = (PreAccept, Offer, Accept, Recover, Validate, Waiting)
 _WITH_COMMANDS = (PreAccept, Validate)
@@ -236,6 +236,15 @@ class EPaxos:
             remembered=len(state.conflicts) + len(state.executed),
             changing=state.quiet,
         )
+
+    def told(self, peer: Row) -> Vector:
+        """See `contract.Core`."""
+        return self.state.told[peer]
+
+    def waiting(self, most: int) -> list[Instance]:
+        """See `contract.Core`."""
+        executor = self.state.executor
+        return self.state.logs.waiting(executor.executed, set(executor.above), tuple(self.state.seen), most)
 
     # -- events --------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
-from epaxos.protocol.log import Value
+from epaxos.protocol.log import Instance, Value
 from epaxos.protocol.multipaxos import restart
 from epaxos.protocol.multipaxos.acceptor import Acceptor
 from epaxos.protocol.multipaxos.checkpoint import Checkpoints, ComparedPrefixes, PrefixCut
@@ -257,6 +257,16 @@ class MultiPaxos:
             ballot=max(state.known, state.promised),
             changing=state.quiet,
         )
+
+    def told(self, peer: Row) -> Vector:
+        """See `contract.Core`."""
+        beacon = self._election.told.get(peer)
+        return (-1, -1) if beacon is None else beacon.committed
+
+    def waiting(self, most: int) -> list[Instance]:
+        """See `contract.Core`."""
+        state = self.state
+        return state.logs.waiting((state.executed, -1), (), (state.seen, -1), most)
 
     # -- events --------------------------------------------------------------------------------------------
 

@@ -153,10 +153,6 @@ class Api:
         self._level = HTTP_LEVELS.index(config.http.api)
         self._store = store
 
-    async def close(self) -> None:
-        """Ask nothing more of the replica; in the thread that serves."""
-        self._store.close()
-
     def routes(self) -> list[Route]:
         """All paths; the document of OpenAPI speaks of the same."""
         room = Room(_FRAMES * self._config.max_frame)

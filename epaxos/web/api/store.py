@@ -80,7 +80,11 @@ class Store:
 
     async def status(self, **options: Any) -> Status:
         """The status of this replica."""
-        return Status.of(await self._desk.status(**options))
+        return Status.of(await self.told(**options))
+
+    async def told(self, **options: Any) -> dict[str, Any]:
+        """The same as the replica tells it."""
+        return await self._desk.status(**options)
 
     def close(self) -> None:
         """Ask for nothing more."""

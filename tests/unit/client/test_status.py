@@ -6,7 +6,14 @@ TOLD = {
     "name": "alpha",
     "executed": [1, 2, 3],
     "peers": {
-        "bravo": {"online": True, "trouble": None, "round_trip_s": 0.5, "last_heard_s": 1.0, "epoch": 2}
+        "bravo": {
+            "online": True,
+            "trouble": None,
+            "round_trip_s": 0.5,
+            "last_heard_s": 1.0,
+            "epoch": 2,
+            "behind": 3,
+        }
     },
     "latency": {"bounds_s": [0.01], "counts": [1, 0], "sum_s": 0.005},
     "catch_up": {"peer": "bravo", "stage": "rows", "rows": 7, "bytes": 700},
@@ -17,7 +24,9 @@ TOLD = {
 def test_a_status_has_what_a_replica_tells() -> None:
     status = Status.of(TOLD)
     assert (status.name, list(status.executed), status.digest) == ("alpha", [1, 2, 3], "d1")
-    assert status.peers == {"bravo": PeerState(online=True, round_trip_s=0.5, last_heard_s=1.0, epoch=2)}
+    assert status.peers == {
+        "bravo": PeerState(online=True, round_trip_s=0.5, last_heard_s=1.0, epoch=2, behind=3)
+    }
     assert status.latency == Latency([0.01], [1, 0], 0.005)
     assert status.catch_up == CatchUp("bravo", "rows", 7, 700)
     assert status.as_dict().items() >= TOLD.items()
