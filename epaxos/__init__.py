@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from epaxos.client.asynchronous import AsyncClient
     from epaxos.client.blocking import Client
     from epaxos.client.codecs import JSON, MSGPACK, TEXT, Codec
-    from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Result
+    from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Page, Result
     from epaxos.client.status import Change, Status
     from epaxos.client.tracing import trace_calls
     from epaxos.config import Config, load_config
@@ -48,6 +48,7 @@ _HOMES = {
     "MultiAborted": "epaxos.client.commands",
     "Op": "epaxos.client.commands",
     "Ops": "epaxos.client.commands",
+    "Page": "epaxos.client.commands",
     "Codec": "epaxos.client.codecs",
     "JSON": "epaxos.client.codecs",
     "MSGPACK": "epaxos.client.codecs",
@@ -105,6 +106,7 @@ __all__ = [
     "Op",
     "OperationFailed",
     "Ops",
+    "Page",
     "Refused",
     "Result",
     "SessionExpired",

@@ -256,6 +256,7 @@ class CheckpointWriter:
     def _write_rows(self) -> Iterator[None]:
         """The values come first: as long as they are needed, each write costs more (`Frozen`)."""
         self._may_give_up = True
+        self._written += self._frozen.cleared
         yield from self._remove(self._obsolete)
         for blocks in (*self._index, self._values):
             blocks.begin()

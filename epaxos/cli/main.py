@@ -62,6 +62,9 @@ ENTRIES: Final = {
     "cas": Entry(DATA, "epaxos.cli.store", "Set the value of a key if it is the expected one."),
     "incr": Entry(DATA, "epaxos.cli.store", "Add to the number under a key."),
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
+    "scan": Entry(DATA, "epaxos.cli.listing", "List keys and values in order."),
+    "count": Entry(DATA, "epaxos.cli.listing", "Count keys."),
+    "delete-prefix": Entry(DATA, "epaxos.cli.listing", "Remove all keys that begin alike."),
     "expire": Entry(DATA, "epaxos.cli.store", "Let a value end after some time."),
     "ttl": Entry(DATA, "epaxos.cli.store", "Print how long a value lasts."),
     "persist": Entry(DATA, "epaxos.cli.store", "Let a value stay that would have ended."),
@@ -99,7 +102,7 @@ class Application(Page, click.Group):
         if entry is None:
             return None
         check_installed(cmd_name, entry.extra, entry.needs)
-        command = getattr(importlib.import_module(entry.module), cmd_name)
+        command = getattr(importlib.import_module(entry.module), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -49,10 +49,13 @@ class Target:
         return value_bytes(text, name, hexadecimal=hexadecimal, longest=self.config.max_value)
 
 
-def on_key(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that has an argument KEY the options that say whom to ask; call it with a `Target`."""
+def on_key(function: Callable[..., None], name: str = "KEY") -> Callable[..., None]:
+    """Give a command that has an argument KEY the options that say whom to ask; call it with a `Target`.
 
-    @click.option("--hex-key", is_flag=True, help="KEY is given as hexadecimal digits.")
+    The argument may have another name.
+    """
+
+    @click.option("--hex-key", is_flag=True, help=f"{name} is given as hexadecimal digits.")
     @config_option
     @click.option("--replica", metavar="NAME", help="Ask this replica first.  [default: any]")
     @timeout_option("Give up after this long, all tries together, like 500ms.")
@@ -66,21 +69,21 @@ def on_key(function: Callable[..., None]) -> Callable[..., None]:
         timeout: float | None,
         **given: Any,
     ) -> None:
-        name = key_bytes(key, hexadecimal=hex_key)
+        named = key_bytes(key, name, hexadecimal=hex_key)
         config = load_any(config_file)
         if not isinstance(config, Config):
             if replica is not None:
                 raise click.UsageError("--replica NAME needs a file of one cluster, not of groups")
             from epaxos.groups.client import GroupClient  # noqa: PLC0415 - one cluster shall not pay for it
 
-            owner = config.of(name).config
+            owner = config.of(named).config
             with GroupClient(config, timeout=timeout or owner.client.timeout) as groups:
-                function(Target(name, owner, groups), **given)
+                function(Target(named, owner, groups), **given)
             return
         if replica is not None:
             find_replica(config, replica)
         with Client(config=config, replica=replica, timeout=timeout) as client:
-            function(Target(name, config, client), **given)
+            function(Target(named, config, client), **given)
 
     return command
 

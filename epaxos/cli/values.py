@@ -12,13 +12,13 @@ from epaxos.cli.streams import read_stdin
 STDIN = "-"
 
 
-def key_bytes(text: str, *, hexadecimal: bool) -> bytes:
-    """The key that an argument says.
+def key_bytes(text: str, name: str = "KEY", *, hexadecimal: bool) -> bytes:
+    """The key that the argument called `name` says.
 
     Raises:
         click.UsageError: it is not hexadecimal, but should be.
     """
-    return _from_hex(text, "KEY") if hexadecimal else os.fsencode(text)
+    return _from_hex(text, name) if hexadecimal else os.fsencode(text)
 
 
 def value_bytes(text: str, name: str, *, hexadecimal: bool, longest: int) -> bytes:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import CasResult, Op, Ops, T
+from epaxos.client.commands import CasResult, Op, Ops, Page, T
 from epaxos.client.recipes.asynchronous import (
     AsyncBarrier,
     AsyncCounter,
@@ -83,6 +83,33 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
     async def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
         """Remove a key; returns whether there was one."""
         return await self.execute(Op.delete(key), timeout=timeout)
+
+    async def scan(
+        self,
+        prefix: bytes = b"",
+        after: bytes | None = None,
+        limit: int = 1000,
+        *,
+        values: bool = True,
+        reverse: bool = False,
+        timeout: float | None = None,
+    ) -> Page[V]:
+        """The keys that begin with a prefix, in order, by pages (see `Client.scan`)."""
+        operation = self._ops.scan(prefix, after, limit, values=values, reverse=reverse)
+        return await self.execute(operation, timeout=timeout)
+
+    async def count(self, prefix: bytes = b"", *, timeout: float | None = None) -> int:
+        """How many keys begin with a prefix, at one moment."""
+        return await self.execute(Op.count(prefix), timeout=timeout)
+
+    async def delete_prefix(self, prefix: bytes, *, timeout: float | None = None) -> int:
+        """Remove all keys that begin with a prefix, in steps (see `Client.delete_prefix`); returns how many."""
+        total, after = 0, None
+        while True:
+            removed, after = await self.execute(Op.clear(prefix, after), timeout=timeout)
+            total += removed
+            if after is None:
+                return total
 
     async def cas(
         self, key: bytes, expected: V | None, new: V | None, *, timeout: float | None = None

@@ -21,8 +21,12 @@ from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
     KEYLESS,
+    NOT_IN_MULTI,
     OF_TRANSACTIONS,
+    ON_ALL,
+    PAGE_KEYS,
     READERS,
+    READERS_OF_ALL,
     Operation,
 )
 
@@ -62,6 +66,9 @@ _NAMES: Final[Mapping[int, str]] = {
     Operation.SETTTL: "expire",
     Operation.PERSIST: "persist",
     Operation.EXPIRE: "expired",
+    Operation.SCAN: "scan",
+    Operation.COUNT: "count",
+    Operation.CLEAR: "clear",
 }
 
 _OVERHEAD: Final = 16
@@ -81,6 +88,41 @@ class CasResult(Generic[V]):
 
     def __bool__(self) -> bool:
         return self.swapped
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[V]):
+    """Keys that stood at one moment, in order; of `values`, None without them, each belongs to the key at its place.
+
+    `more` tells whether further keys would have followed: they come `after` the last of these.
+    """
+
+    keys: Sequence[bytes]
+    values: Sequence[V] | None
+    more: bool
+
+    @property
+    def items(self) -> list[tuple[bytes, V]]:
+        """The keys with their values.
+
+        Raises:
+            ValueError: it was asked for without values.
+        """
+        if self.values is None:
+            raise ValueError("this page was asked for without values")
+        return list(zip(self.keys, self.values, strict=True))
+
+    @property
+    def after(self) -> bytes | None:
+        """With what to ask for the next page; None if there is none."""
+        return self.keys[-1] if self.more else None
+
+
+class Cleared(NamedTuple):
+    """What a `clear` did: how many keys it removed, and the last of them if there are more, else None."""
+
+    removed: int
+    after: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +265,29 @@ class Op(NamedTuple, Generic[T_co]):
         return Op(14, b"", _bytes("command", command))
 
     @staticmethod
+    def scan(
+        prefix: bytes = b"",
+        after: bytes | None = None,
+        limit: int = 1000,
+        *,
+        values: bool = True,
+        reverse: bool = False,
+    ) -> Op[Page[bytes]]:
+        """List the keys that begin with a prefix, in the order of their bytes; the result is a `Page`."""
+        return Op(Operation.SCAN, *_scan(prefix, after, limit, values=values, reverse=reverse))
+
+    @staticmethod
+    def count(prefix: bytes = b"") -> Op[int]:  # type: ignore[override]  # nobody counts what is in an Op
+        """How many keys begin with a prefix."""
+        return Op(Operation.COUNT, _bytes("prefix", prefix), None)
+
+    @staticmethod
+    def clear(prefix: bytes, after: bytes | None = None, limit: int = 1000) -> Op[Cleared]:
+        """Remove the first keys that begin with a prefix and come after a key; the result is a `Cleared`."""
+        key, (after, limit, *_) = _scan(prefix, after, limit, values=False, reverse=False)
+        return Op(Operation.CLEAR, key, [after, limit])
+
+    @staticmethod
     def multi(operations: Iterable[Op[T]]) -> Op[list[T]]:
         """Execute operations on any keys as one, all or nothing; the result lists their results.
 
@@ -233,7 +298,7 @@ class Op(NamedTuple, Generic[T_co]):
         if not parts:
             raise Refused("multi needs at least one operation")
         for position, part in enumerate(parts):
-            if part.operation in KEYLESS or part.operation in OF_TRANSACTIONS:
+            if part.operation in NOT_IN_MULTI or part.operation in OF_TRANSACTIONS:
                 raise Refused(f"multi may not hold {name_of(part.operation)} (its operation {position})")
         kinds, keys, arguments, codecs = zip(*parts, strict=True)
         its = tuple(one[0] if one else None for one in codecs) if any(codecs) else ()
@@ -279,6 +344,19 @@ class Ops(Generic[V]):
     def exists(self, key: bytes) -> Op[bool]:
         """See `Op.exists`."""
         return Op.exists(key)
+
+    def scan(
+        self,
+        prefix: bytes = b"",
+        after: bytes | None = None,
+        limit: int = 1000,
+        *,
+        values: bool = True,
+        reverse: bool = False,
+    ) -> Op[Page[V]]:
+        """See `Op.scan`."""
+        page = _scan(prefix, after, limit, values=values, reverse=reverse)
+        return Op(Operation.SCAN, *page, self._codecs)
 
     def delete(self, key: bytes) -> Op[bool]:
         """See `Op.delete`."""
@@ -338,13 +416,17 @@ def as_columns(operations: Sequence[Op]) -> tuple[bytes, list[bytes], list[Argum
     )
 
 
-def weigh(key: bytes, argument: Argument) -> int:
-    """How many bytes a command adds to a frame, at most."""
+def weigh(operation: int, key: bytes, argument: Argument, most: int) -> int:
+    """How many bytes a command adds to a frame, at most; of one that lists keys its share of `most` bytes."""
     if argument.__class__ is bytes:
         return len(key) + len(argument) + _OVERHEAD
     if argument is None or isinstance(argument, int):
         return len(key) + _OVERHEAD
-    return len(key) + _OVERHEAD + _weigh_nested(argument)
+    weight = len(key) + _OVERHEAD + _weigh_nested(argument)
+    if operation in ON_ALL:
+        limit = cast("list[int]", argument)[1]
+        return max(weight, -(-most * limit // PAGE_KEYS))
+    return weight
 
 
 def _weigh_nested(argument: object) -> int:
@@ -360,7 +442,7 @@ def only_reads(op: Op) -> bool:
     if kind == _MULTI:
         kinds, _, _ = cast("tuple[bytes, list[bytes], list[Argument]]", op.argument)
         return READERS.issuperset(kinds)
-    return kind in READERS or not kind
+    return kind in READERS or kind in READERS_OF_ALL or not kind
 
 
 def name_of(operation: int) -> str:
@@ -398,6 +480,10 @@ def _written(op: Op) -> str:
         return f"{maker}.put({op.key!r}, {read_value(op, value)!r}, {_written_ttl(ttl)})"
     elif op.operation == Operation.SETTTL:
         given.append(argument / 1000)
+    elif op.operation in ON_ALL and argument is not None:
+        names = ("after", "limit", "values", "reverse")
+        how = [f"{name}={value!r}" for name, value in zip(names, argument, strict=False)]
+        return f"{maker}.{name}({op.key!r}, {', '.join(how)})"
     elif argument is not None:
         given.append(read_value(op, argument) if isinstance(argument, bytes) else argument)
     return f"{maker}.{name}({', '.join(map(repr, given))})"
@@ -439,6 +525,15 @@ def _milliseconds(ttl: float | timedelta) -> int:
     if not 0 < seconds <= TTL_MAX / 1000:  # false for NaN
         raise Refused(f"ttl is {seconds} s; allowed: more than 0, at most {TTL_MAX // 1000}")
     return ceil(seconds * 1000)
+
+
+def _scan(
+    prefix: bytes, after: bytes | None, limit: int, *, values: bool, reverse: bool
+) -> tuple[bytes, list[Any]]:
+    if after is not None:
+        _bytes("after", after)
+    argument = [after, _integer("limit", limit, 1, PAGE_KEYS), bool(values), bool(reverse)]
+    return _bytes("prefix", prefix), argument
 
 
 def _integer(name: str, value: object, lowest: int, highest: int) -> int:

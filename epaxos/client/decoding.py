@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
 
-from epaxos.client.commands import CasResult, MultiAborted, Op, T, name_of, parts_of, read_value
+from epaxos.client.commands import (
+    CasResult,
+    Cleared,
+    MultiAborted,
+    Op,
+    Page,
+    T,
+    name_of,
+    parts_of,
+    read_value,
+)
 from epaxos.config.kinds import show
 from epaxos.errors import Locked, OperationFailed, SessionExpired, Untold
 from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome
@@ -60,6 +70,19 @@ def _decode_cas(op: Op, outcome: int, value: Any) -> CasResult[Any]:
     return CasResult(swapped=False, current=read_value(op, value))
 
 
+def _decode_page(op: Op, outcome: int, value: Any) -> Page[Any]:
+    if outcome != _DONE:
+        _fail(op, outcome, value)
+    keys, values, more = value
+    return Page(keys, None if values is None else [read_value(op, one) for one in values], more)
+
+
+def _decode_cleared(op: Op, outcome: int, value: Any) -> Cleared:
+    if outcome != _DONE:
+        _fail(op, outcome, value)
+    return Cleared(*value)
+
+
 def _as_it_came(_: Op, outcome: int, value: Any) -> list[Any]:
     """Of a command of a transaction, whatever it came to: `groups.transaction` makes sense of it."""
     return [outcome, value]
@@ -101,6 +124,8 @@ _SPECIAL: Final[Mapping[int, Callable[[Op, int, object], object]]] = {
     **dict.fromkeys((Operation.EXISTS, Operation.DELETE, Operation.SETTTL, Operation.PERSIST), _decode_found),
     Operation.CAS: _decode_cas,
     Operation.MULTI: _decode_multi,
+    Operation.SCAN: _decode_page,
+    Operation.CLEAR: _decode_cleared,
     **dict.fromkeys(OF_TRANSACTIONS, _as_it_came),
 }
 

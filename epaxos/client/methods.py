@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import CasResult, Op, Ops, T
+from epaxos.client.commands import CasResult, Op, Ops, Page, T
 from epaxos.client.recipes.blocking import Barrier, Counter, Held, Lease, Lock
 from epaxos.client.session.tickets import Uncopied
 
@@ -82,6 +82,41 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
     def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
         """Remove a key; returns whether there was one."""
         return self.execute(Op.delete(key), timeout=timeout)
+
+    def scan(
+        self,
+        prefix: bytes = b"",
+        after: bytes | None = None,
+        limit: int = 1000,
+        *,
+        values: bool = True,
+        reverse: bool = False,
+        timeout: float | None = None,
+    ) -> Page[V]:
+        """The keys that begin with a prefix, in the order of their bytes, with their values if these are wanted.
+
+        A page has at most `limit` keys (10,000), and ends at 1 MiB. It is what stood at one moment; the next one,
+        `after=page.after`, at another.
+        With `reverse` the order is from the end. It is ordered with every write under way: not a way to poll.
+        """
+        operation = self._ops.scan(prefix, after, limit, values=values, reverse=reverse)
+        return self.execute(operation, timeout=timeout)
+
+    def count(self, prefix: bytes = b"", *, timeout: float | None = None) -> int:
+        """How many keys begin with a prefix, at one moment."""
+        return self.execute(Op.count(prefix), timeout=timeout)
+
+    def delete_prefix(self, prefix: bytes, *, timeout: float | None = None) -> int:
+        """Remove all keys that begin with a prefix, b"" for all there are; returns how many.
+
+        In steps of 1,000, each at one moment and with `timeout`, in the order of keys: what is put meanwhile may stay.
+        """
+        total, after = 0, None
+        while True:
+            removed, after = self.execute(Op.clear(prefix, after), timeout=timeout)
+            total += removed
+            if after is None:
+                return total
 
     def cas(
         self, key: bytes, expected: V | None, new: V | None, *, timeout: float | None = None

@@ -10,12 +10,13 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import count
+from operator import itemgetter
 from random import Random, SystemRandom
 from threading import Lock
 from time import monotonic
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
-from epaxos.client.commands import MultiAborted, Op, Result, T, as_columns, as_operations
+from epaxos.client.commands import Cleared, MultiAborted, Op, Page, Result, T, as_columns, as_operations
 from epaxos.client.decoding import decode_parts
 from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.options import TIMEOUT, check_timeout
@@ -26,7 +27,16 @@ from epaxos.errors import Busy, ClientError, Locked, NoAnswer, OperationFailed, 
 from epaxos.groups.map import Groups, load_groups
 from epaxos.groups.transaction import Answer, Fate, Transaction, record_key
 from epaxos.statemachine.batch import Columns
-from epaxos.statemachine.operations import KEYLESS, RECORD_KEY, RECORDS, Outcome
+from epaxos.statemachine.operations import (
+    GROUP_MAP,
+    KEYLESS,
+    NOT_IN_MULTI,
+    ON_ALL,
+    RECORD_KEY,
+    RECORDS,
+    Operation,
+    Outcome,
+)
 
 ValueT = TypeVar("ValueT")
 Flow: TypeAlias = Generator[Any, Any, ValueT]
@@ -34,8 +44,6 @@ Places: TypeAlias = Mapping[bytes, list[int]]
 """By group, the positions of its operations among all."""
 
 RANDOM: Final = SystemRandom()
-MAP: Final = b"\0groups"
-"""The key under which each group holds what the first client's file said of all."""
 AFTERWARDS: Final = 10.0
 """Seconds for which unlocking goes on behind a call that has been answered."""
 LEAST: Final = 0.001
@@ -146,6 +154,10 @@ class GroupCalls(Uncopied):
         Raises:
             Refused: it does not, or has no key.
         """
+        if operation.operation in ON_ALL:
+            for client in self._clients.values():
+                client.check(operation)
+            return
         self._client_of(operation).check(operation)
 
     # -- what a driver does ------------------------------------------------------------------------------------
@@ -182,11 +194,28 @@ class GroupCalls(Uncopied):
         return self._clients[self._groups.of(operation.key).name.encode()]
 
     def _call_one(self, operation: Op[T], timeout: float | None) -> Flow[T]:
+        if operation.operation in ON_ALL:
+            return (yield from self._call_all(operation, timeout))
         client = self._client_of(operation)
         until = self._until(timeout)
         yield from self._compare([self._groups.of(operation.key).name.encode()], until)
         result: T = yield from self._past_locks(lambda left: client.execute(operation, timeout=left), until)
         return result
+
+    def _call_all(self, operation: Op[T], timeout: float | None) -> Flow[T]:
+        """Ask all groups, each of which answers of one moment of its own."""
+        self.check(operation)
+        until = self._until(timeout)
+        yield from self._compare(self._clients, until)
+        flows = {name: self._bulk_of(name, [operation], until) for name in self._clients}
+        found = yield self._all(flows, dict.fromkeys(flows, 1), until)
+        results = [result.unwrap() for (result,) in found.values()]
+        if operation.operation == Operation.SCAN:
+            return cast("T", _merged(results, operation))
+        if operation.operation == Operation.CLEAR:
+            counts, afters = zip(*results, strict=True)
+            return cast("T", Cleared(sum(counts), min(filter(None, afters), default=None)))
+        return cast("T", sum(results))
 
     def _call_multi(self, operations: Iterable[Op[T]], timeout: float | None) -> Flow[list[T]]:
         listed = as_operations(operations)
@@ -207,7 +236,7 @@ class GroupCalls(Uncopied):
         until = self._until(timeout)
         listed = as_operations(operations)
         for place, operation in enumerate(listed):
-            if operation.operation in KEYLESS:
+            if operation.operation in NOT_IN_MULTI:
                 raise Refused(f"operation {place} has no key, so it belongs to no group")
             self.check(operation)
         places = self._places(listed)
@@ -270,9 +299,9 @@ class GroupCalls(Uncopied):
                 )
             mine = self._groups.told_to(name.decode())
             client = self._clients[name]
-            found = yield client.execute(Op.get(MAP), timeout=max(until - self._now(), LEAST))
+            found = yield client.execute(Op.get(GROUP_MAP), timeout=max(until - self._now(), LEAST))
             if found is None:
-                put = Op.cas(MAP, None, mine)
+                put = Op.cas(GROUP_MAP, None, mine)
                 found = (yield client.execute(put, timeout=max(until - self._now(), LEAST))).current
             if found != mine:
                 raise Refused(self._groups.difference(name.decode(), found))
@@ -413,6 +442,20 @@ class GroupCalls(Uncopied):
         if fate is Fate.COMMITTED:
             raise Untold("multi was executed, but what it returns was lost")
         raise Untold("multi has ended, and no group knows any more how: it was executed whole, or not at all")
+
+
+def _merged(pages: Sequence[Page[Any]], operation: Op) -> Page[Any]:
+    """The first keys of several pages of different keys: up to where none of them has further ones."""
+    _, limit, has_values, reverse = cast("tuple[bytes | None, int, bool, bool]", operation.argument)
+    columns = [(page.keys, page.values or [None] * len(page.keys)) for page in pages]
+    items = [item for keys, values in columns for item in zip(keys, values, strict=True)]
+    items.sort(key=itemgetter(0), reverse=reverse)
+    ends = [page.keys[-1] for page in pages if page.more]
+    if ends:
+        end = max(ends) if reverse else min(ends)
+        items = [item for item in items if (item[0] >= end if reverse else item[0] <= end)]
+    values = [value for _, value in items[:limit]] if has_values else None
+    return Page([key for key, _ in items[:limit]], values, bool(ends) or len(items) > limit)
 
 
 def _joined(listed: Sequence[Op], places: Places, answers: Mapping[bytes, Answer]) -> list[Any]:

@@ -11,8 +11,9 @@ from epaxos.protocol.ids import Vector
 class Command(Protocol):
     """The payload of an instance, opaque but for its conflicts (protocol 4.4).
 
-    Two commands conflict if they share a key that at least one of them writes; a collection (`base`) conflicts with
-    every command. Equality must be equality of the bytes. A read-write of a key belongs in `writes`.
+    Two commands conflict if they share a key that at least one of them writes, *all* being every key; a collection
+    (`base`), and what writes all, conflicts with every command, also one without keys. Equality must be equality of the
+    bytes. A read-write of a key belongs in `writes`.
     Keys are in sequences and not in sets, whose order is another one in every process: rows of checkpoints, and runs of
     the simulator, are made in this order.
     """
@@ -25,6 +26,16 @@ class Command(Protocol):
     @property
     def writes(self) -> Sequence[bytes]:
         """The keys it writes; a key may stand in it twice."""
+        ...
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it reads all keys."""
+        ...
+
+    @property
+    def writes_all(self) -> bool:
+        """Whether it writes all keys."""
         ...
 
     @property

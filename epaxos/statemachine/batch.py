@@ -24,7 +24,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.membership import Configuration, make_configuration
 from epaxos.statemachine.expiry import Generation
-from epaxos.statemachine.operations import KEYLESS, READERS, Operation
+from epaxos.statemachine.operations import KEYLESS, ON_ALL, READERS, READERS_OF_ALL, Operation
 from epaxos.statemachine.sessions import WINDOW
 
 Argument: TypeAlias = "bytes | int | Sequence[object] | None"
@@ -40,9 +40,11 @@ _KNOWN: Final = frozenset(Operation)
 _NAMING: Final = frozenset(
     {Operation.MULTI, Operation.PREPARE, Operation.RESOLVE, Operation.APPLY}
 )  # keys in their argument
+_CLEAR: Final = int(Operation.CLEAR)
 _MULTIS: Final = bytes(operation == Operation.MULTI for operation in range(256))
 _READS: Final = bytes(operation in READERS for operation in range(256))
-_WRITES: Final = bytes(operation in _KNOWN - KEYLESS - READERS for operation in range(256))
+_WRITES: Final = bytes(operation in _KNOWN - KEYLESS - READERS - ON_ALL for operation in range(256))
+_ONLY_READS_OF_ANY: Final = bytes(operation in READERS | READERS_OF_ALL for operation in range(256))
 _PLAIN_WRITES: Final = bytes(operation == Operation.WRITE for operation in range(256))
 
 
@@ -277,8 +279,10 @@ class Payload:
         "keys",
         "operations",
         "reads",
+        "reads_all",
         "size",
         "writes",
+        "writes_all",
     )
 
     def __init__(
@@ -302,6 +306,8 @@ class Payload:
         self.reads: Sequence[bytes]
         self.writes: Sequence[bytes]
         self.reads, self.writes = _keys_touched(*columns)
+        self.reads_all = not READERS_OF_ALL.isdisjoint(self.operations)
+        self.writes_all = _CLEAR in self.operations
 
     def __getattr__(self, name: str) -> Any:
         """A column that has been let go of; all come back."""
@@ -512,7 +518,7 @@ def only_reads(operations: bytes, arguments: Sequence[Argument] | None) -> bytes
 
     Such a command conflicts with none of its kind, and may execute again.
     """
-    reads = operations.translate(_READS)
+    reads = operations.translate(_ONLY_READS_OF_ANY)
     if arguments is None or Operation.MULTI not in operations:
         return reads
     marks = bytearray(reads)

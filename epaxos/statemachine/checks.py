@@ -21,7 +21,10 @@ from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
     KEYLESS,
+    NOT_IN_MULTI,
     OF_TRANSACTIONS,
+    ON_ALL,
+    PAGE_KEYS,
     READERS,
     RECORDS,
     Operation,
@@ -37,7 +40,7 @@ _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, 
     NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
     for operation in range(256)
 )
-_NO_ARGUMENT: Final = _ONLY_KEY | {Operation.NULL, Operation.FORGET}
+_NO_ARGUMENT: Final = _ONLY_KEY | {Operation.NULL, Operation.FORGET, Operation.COUNT}
 _PAST_RECORDS: Final = RECORDS[:-1] + b"\1"
 """Above all keys that begin with `RECORDS`: a key below this needs a closer look."""
 
@@ -73,6 +76,7 @@ class _Cost:
         self._limits = limits
         self._pause = 0
         self._parts = 0
+        self._listed = 0
 
     def add(self, operation: int, argument: object) -> str | None:
         """Take account of a command that is in order by itself; why it may not be proposed beside the others."""
@@ -84,6 +88,10 @@ class _Cost:
             self._parts += len(argument[2][0])
         elif operation == Operation.RESOLVE and isinstance(argument, list):
             self._parts += len(argument[1])  # it executes what was prepared
+        elif operation in ON_ALL:
+            self._listed += argument[1] if isinstance(argument, list) else 1
+        if self._listed > PAGE_KEYS:
+            return f"SCANs and CLEARs of {self._listed} keys in a frame; at most {PAGE_KEYS} are allowed"
         if self._pause > self._limits.pause:
             return f"PAUSEs of {self._pause} ms in a frame; at most {self._limits.pause} are allowed"
         if self._parts > MULTI_PARTS:
@@ -137,7 +145,7 @@ def _bad_key(kind: Operation, key: bytes, limits: Limits) -> str | None:
         return f"{kind.name} takes no key" if key else None
     if kind in OF_TRANSACTIONS:
         return None if is_record_key(key) else f"{kind.name} needs the key of a transaction's record"
-    if not key:
+    if not key and kind not in ON_ALL:
         return f"{kind.name} needs a key of 1 to {limits.key} bytes"
     if len(key) > limits.key:
         return f"key of {len(key)} bytes; at most {limits.key} are allowed"
@@ -161,9 +169,9 @@ def _bad_argument(kind: Operation, argument: object, limits: Limits) -> str | No
         return _bad_timed(argument, limits)
     if kind in (Operation.SETTTL, Operation.ENDSBY):
         return _bad_time(kind, argument)
-    if kind == Operation.MULTI:
-        return _bad_multi(kind.name, multi_columns(argument), limits)
-    if kind in OF_TRANSACTIONS:
+    if kind in ON_ALL:
+        return _bad_page(kind, argument, limits)
+    if kind == Operation.MULTI or kind in OF_TRANSACTIONS:
         return _bad_transaction(kind, argument, limits)
     return _bad_value(kind.name, argument, limits)
 
@@ -217,14 +225,30 @@ def _bad_multi(name: str, columns: Columns | None, limits: Limits) -> str | None
     if len(columns[0]) > MULTI_PARTS:
         return f"{name} of {len(columns[0])} operations; at most {MULTI_PARTS} are allowed"
     for position, part in enumerate(zip(*columns, strict=True)):
-        if part[0] in KEYLESS or part[0] in OF_TRANSACTIONS:
+        if part[0] in NOT_IN_MULTI or part[0] in OF_TRANSACTIONS:
             return f"{name} may not hold operation {part[0]} (its position {position})"
         if reason := refusal(*part, limits):
             return f"{reason} (position {position} of a {name})"
     return None
 
 
+def _bad_page(kind: Operation, argument: object, limits: Limits) -> str | None:
+    """Of a SCAN or a CLEAR."""
+    flags = 2 if kind == Operation.SCAN else 0
+    if type(argument) is not list or len(argument) != 2 + flags:
+        return f"{kind.name} needs [a key or null, limit{', values, reverse' if flags else ''}]"
+    after, limit, *others = argument
+    if after is not None and (type(after) is not bytes or len(after) > limits.key):
+        return f"{kind.name} goes on after a key of at most {limits.key} bytes"
+    if any(type(other) is not bool for other in others):
+        return f"{kind.name} needs booleans to say with values, and in which order"
+    return _bad_integer(f"{kind.name}, as limit,", limit, 1, PAGE_KEYS)
+
+
 def _bad_transaction(kind: Operation, argument: object, limits: Limits) -> str | None:
+    """Of several operations at once, at one group or across."""
+    if kind == Operation.MULTI:
+        return _bad_multi(kind.name, multi_columns(argument), limits)
     if kind == Operation.RESOLVE:
         keys = resolved_keys(argument)
         if keys is None:

@@ -14,7 +14,7 @@ with the bytes under a key, as for the store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -152,6 +152,13 @@ class Hosted(Store):
         if all(0 < len(key) <= self._max_key and not key.startswith(RECORDS) for key in keys):
             return None
         return f"the keys of a footprint must have 1 to {self._max_key} bytes and not begin with {RECORDS!r}"
+
+    def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take keys and states from a checkpoint of this replica."""
+        self._data.update(items)
+
+    def _remove(self, key: bytes) -> bool:
+        return self._data.pop(key, None) is not None
 
     def execute(
         self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None

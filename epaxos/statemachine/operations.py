@@ -29,11 +29,16 @@ PERSIST     the key  None                           None; the value does not end
 EXPIRE      the key  [client, number, place]        None; the value is removed if its time is from that command
 ENDSBY      the key  [client, number, place]        None; COMPARE_FAILED unless there is a value whose time is from that
                      or None                        command, or with None, one that does not end
+SCAN        prefix   [after, limit, values,         [keys, their values or None, whether there are more]
+                     reverse]
+COUNT       prefix   None                           how many keys begin with the prefix, as int
+CLEAR       prefix   [after, limit]                 [how many keys were removed, the last one if there are more or None]
 =========== ======== ============================== ==============================================
 
 For the four from PREPARE on, which make transactions across groups, see `statemachine.transactions`; for APPLY, whose
-argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`; for the last five, of which
-EXPIRE is proposed by replicas alone, `statemachine.expiry`.
+argument is [keys read, keys written, command] once it is proposed, `statemachine.hosted`; for the five from SETEX on,
+of which EXPIRE is proposed by replicas alone, `statemachine.expiry`; for the last three, which to the protocol read or
+write all keys, `statemachine.ordered`.
 """
 
 from __future__ import annotations
@@ -66,6 +71,9 @@ class Operation(IntEnum):
     EXPIRE = 18
     EXISTS = 19
     ENDSBY = 20
+    SCAN = 21
+    COUNT = 22
+    CLEAR = 23
 
 
 class Outcome(IntEnum):
@@ -99,14 +107,32 @@ KEYLESS: Final = frozenset({Operation.NULL, Operation.PAUSE, Operation.MULTI, Op
 READERS: Final = frozenset({Operation.READ, Operation.EXISTS, Operation.ENDSBY})
 """Operations that only read their key: they do not conflict with one another, and may execute again."""
 
+READERS_OF_ALL: Final = frozenset({Operation.SCAN, Operation.COUNT})
+"""Operations that only read, whatever key: they conflict with all that writes, and may execute again."""
+
+ON_ALL: Final = READERS_OF_ALL | {Operation.CLEAR}
+"""Operations whose key column holds a prefix, perhaps b""; CLEAR conflicts with everything."""
+
+NOT_IN_MULTI: Final = KEYLESS | ON_ALL
+"""Operations that touch no key of their own, so that no MULTI may hold them; nor those of transactions."""
+
 OF_TRANSACTIONS: Final = frozenset({Operation.PREPARE, Operation.VOTE, Operation.RESOLVE, Operation.FORGET})
 """Operations whose key is that of a transaction's record; PREPARE and RESOLVE touch the keys in their argument too."""
 
 RECORDS: Final = b"\0epaxos\0"
 """How the keys of the service's own records begin; no other command may name such a key."""
 
+GROUP_MAP: Final = b"\0groups"
+"""The key under which each group holds what the first client's file said of all (`epaxos.groups`)."""
+
 RECORD_KEY: Final = len(RECORDS) + 16
 """The bytes of the key of a transaction's record."""
+
+PAGE_KEYS: Final = 10_000
+"""Keys that a SCAN or a CLEAR takes at most, and all those of a frame together, and"""
+
+PAGE_BYTES: Final = 1024 * 1024
+"""bytes of keys and values after which a page ends: with what fits, and at least one key."""
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1

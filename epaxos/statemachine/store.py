@@ -31,12 +31,14 @@ from epaxos.statemachine.expiry import Expiring, Generation, is_ttl, same
 from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
-    KEYLESS,
+    NOT_IN_MULTI,
     OF_TRANSACTIONS,
+    PAGE_KEYS,
     READERS,
     Operation,
     Outcome,
 )
+from epaxos.statemachine.ordered import OrderedKeys
 from epaxos.statemachine.results import Value, as_column, weigh_value
 
 Result: TypeAlias = "tuple[int, Value]"
@@ -49,7 +51,9 @@ _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 _FIRST_FAILURE: Final = int(Outcome.COMPARE_FAILED)
 _ENDLESS: Final = 2**62
-_NOT_IN_MULTI: Final = KEYLESS | OF_TRANSACTIONS
+_SCAN_ARGUMENTS: Final = 4
+_CLEAR_ARGUMENTS: Final = 2
+_NOT_IN_MULTI: Final = NOT_IN_MULTI | OF_TRANSACTIONS
 
 _OK: Final[Result] = (_DONE, None)
 _ABSENT: Final[Result] = (_NOT_FOUND, None)
@@ -72,12 +76,15 @@ class Frozen:
     """What stood in a store at one moment, without a copy: what is overwritten later is put aside, until `release`.
 
     In dictionaries of some size, since a large one stops the thread when it grows; of a key the first of them counts.
+
+    `cleared` are the keys that have gone since the moment before by commands that do not name them.
     """
 
-    __slots__ = ("_aside", "_data")
+    __slots__ = ("_aside", "_data", "cleared")
 
-    def __init__(self, data: dict[bytes, bytes]) -> None:
+    def __init__(self, data: dict[bytes, bytes], cleared: Iterable[dict[bytes, None]] = ()) -> None:
         self._data = data
+        self.cleared = list(cleared)
         self._aside: list[dict[bytes, bytes | None]] = []
 
     def put_aside(self, keys: Sequence[bytes]) -> None:
@@ -122,12 +129,14 @@ class Store:
 
     __slots__ = (
         "_bounds",
+        "_cleared",
         "_data",
         "_frozen",
         "_handlers",
         "_lacked_room",
         "_limits",
         "_multi_number",
+        "_ordered",
         "_place",
         "_read_room",
         "_room",
@@ -138,6 +147,8 @@ class Store:
 
     def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
         self._data: dict[bytes, bytes] = {}
+        self._ordered = OrderedKeys(self._data)
+        self._cleared: list[dict[bytes, None]] = []
         self._frozen: Frozen | None = None
         self._limits = limits
         self._sleep = sleep
@@ -163,6 +174,9 @@ class Store:
             Operation.PERSIST: self._persist,
             Operation.EXPIRE: self._expire,
             Operation.ENDSBY: self._ends_by,
+            Operation.SCAN: self._scan,
+            Operation.COUNT: self._count,
+            Operation.CLEAR: self._clear,
         }
         self._handlers = tuple(known.get(operation, _unknown) for operation in range(256))
 
@@ -178,7 +192,8 @@ class Store:
 
     def freeze(self) -> Frozen:
         """What stands here now; it will stay to be had until `release`, or until this is called again."""
-        self._frozen = Frozen(self._data)
+        self._frozen = Frozen(self._data, self._cleared)
+        self._cleared = []
         return self._frozen
 
     def release(self) -> None:
@@ -195,15 +210,25 @@ class Store:
         taken = list(items)
         self._data.update(taken)
         self._timed += [key for key, value in taken if type(value) is Expiring]
+        self._ordered.note()
 
     def put(self, key: bytes, value: bytes | None) -> bool:
         """Set a key, or remove it; whether that was a change."""
         self._put_aside((key,))
         if value is None:
-            return self._data.pop(key, None) is not None
+            return self._remove(key)
         if same(self._data.get(key), value):
             return False
         self._set(key, value)
+        self._ordered.note()
+        return True
+
+    def _remove(self, key: bytes) -> bool:
+        """Remove a key; whether there was one."""
+        if key not in self._data:
+            return False
+        self._ordered.remove(key)
+        del self._data[key]
         return True
 
     def _set(self, key: bytes, value: bytes) -> None:
@@ -252,9 +277,11 @@ class Store:
         if operations.count(_WRITE) == len(operations) and arguments is not None:
             self._put_aside(keys)
             self._data.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
+            self._ordered.note()
             return bytes(len(operations)), None
         self._put_aside(keys)
         outcomes, values, _ = self._one_by_one(operations, keys, arguments or repeat(None), _ENDLESS)
+        self._ordered.note()
         return outcomes, as_column(values)
 
     def execute(
@@ -269,6 +296,7 @@ class Store:
             argument = None if arguments is None else arguments[0]
             self._place = 0
             outcome, value = self._handlers[operations[0]](keys[0], argument)
+            self._ordered.note()
             return bytes((outcome,)), None if value is None else [value]
         outcomes, values = self.execute_part(operations, keys, arguments)
         return outcomes, as_column(values)
@@ -281,6 +309,7 @@ class Store:
         room = self._read_room
         outcomes, values, left = self._one_by_one(operations, keys, arguments or repeat(None), room)
         self._read_room -= room - left
+        self._ordered.note()
         return outcomes, values
 
     def _read_column(self, keys: Sequence[bytes]) -> tuple[bytes, list[Value] | None]:
@@ -352,9 +381,7 @@ class Store:
         return True
 
     def _delete(self, key: bytes, _: Argument) -> Result:
-        if self._data.pop(key, None) is None:
-            return _ABSENT
-        return _OK
+        return _OK if self._remove(key) else _ABSENT
 
     def _compare_and_swap(self, key: bytes, argument: Argument) -> Result:
         if type(argument) is not list or len(argument) != 2:
@@ -366,7 +393,7 @@ class Store:
         if current != expected:
             return (Outcome.COMPARE_FAILED, current) if self._has_room(current) else _TOO_LARGE
         if new is None:
-            self._data.pop(key, None)
+            self._remove(key)
         elif new != expected:
             self._data[key] = new
         return _OK
@@ -427,7 +454,7 @@ class Store:
         """Without effect on a value that was given later: its time has begun anew (protocol 4.14)."""
         current = self._data.get(key)
         if type(argument) is list and isinstance(current, Expiring) and argument == [*current.generation]:
-            del self._data[key]
+            self._remove(key)
         return _OK
 
     def _ends_by(self, key: bytes, argument: Argument) -> Result:
@@ -436,6 +463,38 @@ class Store:
             return _DIFFERENT
         found = [*current.generation] if isinstance(current, Expiring) else None
         return _OK if argument == found else _DIFFERENT
+
+    def _scan(self, prefix: bytes, argument: Argument) -> Result:
+        if type(argument) is not list or len(argument) != _SCAN_ARGUMENTS:
+            return _INVALID
+        after, limit, values, reverse = argument
+        if not (_is_page(after, limit) and type(values) is bool and type(reverse) is bool):
+            return _INVALID
+        if self._read_room < 0:
+            return _UNTOLD, None
+        page, more = self._ordered.page(prefix, after, limit, values=values, reverse=reverse)
+        result: list[object] = [page, list(map(self._data.__getitem__, page)) if values else None, more]
+        self._read_room -= weigh_value(result)
+        return _DONE, result
+
+    def _count(self, prefix: bytes, _: Argument) -> Result:
+        return _DONE, self._ordered.count(prefix)
+
+    def _clear(self, prefix: bytes, argument: Argument) -> Result:
+        if type(argument) is not list or len(argument) != _CLEAR_ARGUMENTS:
+            return _INVALID
+        after, limit = argument
+        if not _is_page(after, limit):
+            return _INVALID
+        page, more = self._ordered.page(prefix, after, limit)
+        result: list[object] = [len(page), page[-1] if more else None]
+        if not self._has_room(result):
+            return _TOO_LARGE
+        self._put_aside(page)
+        for key in page:
+            self._remove(key)
+        self._cleared.append(dict.fromkeys(page))
+        return _DONE, result
 
     def _generation(self) -> Generation:
         """What a value is known by whose time the command gives that is being executed."""
@@ -518,6 +577,10 @@ class Store:
 def _ending_as(current: bytes | None, value: bytes) -> bytes:
     """A value that ends when the one before it would have, if it would."""
     return current.renewed(value) if isinstance(current, Expiring) else value
+
+
+def _is_page(after: object, limit: object) -> bool:
+    return (after is None or type(after) is bytes) and type(limit) is int and 0 < limit <= PAGE_KEYS
 
 
 def _null(_key: bytes, _argument: Argument) -> Result:

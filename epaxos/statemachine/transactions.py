@@ -32,9 +32,10 @@ ABORTED, or the transaction is over everywhere (`groups.transaction`, rule 4). I
 a session that has dropped the result of an earlier try, which may have been that all is prepared. A coordinator begins
 once at a group, in one generation, and never again under the same name.
 
-**A lock is met by whoever touches the key**, readers too: the command ends as LOCKED, with the record's key and the
-groups, and changes nothing. Nobody waits inside a replica, so there is no deadlock. A PREPARE that meets a lock votes
-ABORTED. What a command is told of a lock takes room as its result would: a small frame can meet one ten thousand times.
+**A lock is met by whoever touches the key**, readers too, or lists, counts or clears keys among which it is: the
+command ends as LOCKED, with the record's key and the groups, and changes nothing. Nobody waits inside a replica, so
+there is no deadlock. A PREPARE that meets a lock votes ABORTED. What a command is told of a lock takes room as its
+result would: a small frame can meet one ten thousand times.
 """
 
 from __future__ import annotations
@@ -55,7 +56,17 @@ from epaxos.statemachine.batch import (
     prepared_columns,
     resolved_keys,
 )
-from epaxos.statemachine.operations import OF_TRANSACTIONS, READERS, RECORD_KEY, RECORDS, Operation, Outcome
+from epaxos.statemachine.operations import (
+    OF_TRANSACTIONS,
+    ON_ALL,
+    READERS,
+    READERS_OF_ALL,
+    RECORD_KEY,
+    RECORDS,
+    Operation,
+    Outcome,
+)
+from epaxos.statemachine.ordered import range_of
 from epaxos.statemachine.results import Value
 from epaxos.statemachine.sessions import Sessions
 from epaxos.statemachine.store import Result, Store
@@ -64,6 +75,7 @@ _INVALID: Final[Result] = (int(Outcome.ABORTED), None)
 _OK: Final[Result] = (int(Outcome.DONE), None)
 _TOO_LARGE: Final[Result] = (int(Outcome.TOO_LARGE), None)
 _NONE: Final[list[object]] = [None]
+_READERS: Final = READERS | READERS_OF_ALL
 _NUMBERS_END: Final = b"\x80"  # numbers are below 2**63, as those of requests
 
 TOLD: Final = 1000
@@ -133,7 +145,9 @@ class Transactions:
         if not OF_TRANSACTIONS.isdisjoint(operations):
             return True
         return bool(self._locks) and (
-            Operation.MULTI in operations or not self._locks.keys().isdisjoint(keys)
+            Operation.MULTI in operations
+            or not ON_ALL.isdisjoint(operations)
+            or not self._locks.keys().isdisjoint(keys)
         )
 
     def execute(self, operation: int, key: bytes, argument: Argument, sessions: Sessions) -> Result | None:
@@ -144,10 +158,13 @@ class Transactions:
         if not self._locks:
             return None
         columns = multi_columns(argument) if operation == Operation.MULTI else None
-        held = self._held(columns[1] if columns else (key,))
+        if operation in ON_ALL:
+            held = self._held(self._within(operation, key, argument))
+        else:
+            held = self._held(columns[1] if columns else (key,))
         if held is None:
             return None
-        reads = operation in READERS or (columns is not None and READERS.issuperset(columns[0]))
+        reads = operation in _READERS or (columns is not None and READERS.issuperset(columns[0]))
         if self._store.has_room(held, reads=reads):
             return int(Outcome.LOCKED), held
         return int(Outcome.UNTOLD if reads else Outcome.TOO_LARGE), None
@@ -155,6 +172,13 @@ class Transactions:
     def _held(self, keys: Iterable[bytes]) -> list[object] | None:
         """The first lock among some keys."""
         return next(filter(None, map(self._locks.get, keys)), None)
+
+    def _within(self, operation: int, prefix: bytes, argument: Argument) -> list[bytes]:
+        """The first locked key among those that a command with a prefix looks for: the same everywhere."""
+        given = argument if type(argument) is list else [None]
+        after = given[0] if given and type(given[0]) is bytes else None
+        keys = range_of(prefix, after, reverse=operation == Operation.SCAN and given[-1:] == [True])
+        return sorted(key for key in self._locks if key in keys)[:1]
 
     def _prepare(self, key: bytes, argument: Argument, sessions: Sessions) -> Result:
         columns = prepared_columns(argument)

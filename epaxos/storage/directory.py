@@ -35,7 +35,7 @@ from epaxos.errors import (
 )
 from epaxos.storage.trouble import REBUILD, os_trouble
 
-FORMAT: Final = 8
+FORMAT: Final = 9
 """Raised with every change that an earlier version would misread."""
 
 _LOCK: Final = "lock"

@@ -27,7 +27,7 @@ Body: TypeAlias = bytes | memoryview
 
 BodyT = TypeVar("BodyT", bytes, memoryview)
 
-WIRE_VERSION: Final = 5
+WIRE_VERSION: Final = 6
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")

@@ -103,6 +103,9 @@ def test_commands_on_one_key(cluster: ClusterMaker) -> None:
     with Path("/dev/full").open("wb") as full:
         done = alive.epaxos("get", "key", stdout=full)
     assert (done.returncode, b"No space left" in done.stderr) == (4, True), "not as if there were no value"
+    assert run("scan", "--replica", "charlie") == (0, b"key\tvalue\nn\t-6\nother\tnew\n")
+    assert run("scan", "--limit", "1", "--reverse", "--json") == (0, b'{"key": "other", "value": "new"}\n')
+    assert (run("count", "k"), run("delete-prefix", "oth")) == ((0, b"1\n"),) * 2
     assert run("delete", "key") == (0, b"")
     assert run("delete", "key") == (1, b"")
     assert run("get", "key") == (1, b"")

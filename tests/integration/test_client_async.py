@@ -43,6 +43,8 @@ def test_all_methods(cluster: StubCluster) -> None:
             await client.pause(1)
             await client.null()
             assert await client.multi([Op.put(b"a", b"1"), Op.increment(b"a")]) == [None, 2]
+            assert (await client.scan(b"a")).items == [(b"a", b"2")]
+            assert (await client.count(), await client.delete_prefix(b"z")) == (1, 0)
             results = await client.bulk([Op.increment(b"n"), Op.get(b"none"), Op.increment(b"n")])
             assert [result.value for result in results] == [1, None, 2]
             assert await client.bulk([]) == []

@@ -22,6 +22,7 @@ from epaxos import (
     NoAnswer,
     Op,
     OperationFailed,
+    Page,
     Refused,
 )
 from epaxos.client.status import Status
@@ -62,6 +63,15 @@ def test_all_methods(client: Client) -> None:
     client.pause(1)
     client.null()
     assert client.multi([Op.put(b"a", b"1"), Op.increment(b"a"), Op.get(b"b")]) == [None, 2, None]
+    client.put(b"b", b"x")
+    page = client.scan(limit=1)
+    assert (page.items, page.more, page.after) == ([(b"a", b"2")], True, b"a")
+    assert client.scan(after=page.after, values=False) == Page([b"b"], None, more=False)
+    assert client.scan(reverse=True).keys == [b"b", b"a"]
+    assert client.count(b"a") == 1
+    client.bulk([Op.put(b"p%d" % number, b"") for number in range(1001)])
+    assert client.delete_prefix(b"p") == 1001
+    assert client.count() == 2
     assert client.replicas == ("alpha", "bravo", "charlie")
     assert "tcp://127.0.0.1" in repr(client)
 

@@ -59,9 +59,33 @@ def test_operations_on_several_groups_are_executed_as_one(two: tuple[str, dict[b
         ended_by_hand(path, client, clusters)
         values = [result.unwrap() for result in client.bulk(map(Op.get, ACCOUNTS))]
         assert sum(int(value) for value in values if isinstance(value, bytes)) == 600
+        listed_and_cleared(client)
         assert in_a_child(lambda: client.bulk(map(Op.get, ACCOUNTS))) == "Closed"
     with pytest.raises(Closed, match="the client is closed"):
         client.multi(map(Op.get, ACCOUNTS))
+
+
+def listed_and_cleared(client: GroupClient) -> None:
+    """Pages of several groups are merged."""
+    client.bulk([Op.put(b"listed-%02d" % number, b"%d" % number) for number in range(20)])
+    found, after = list[tuple[bytes, bytes]](), None
+    while True:
+        page = client.scan(b"listed-", after, 6)
+        assert len(page.keys) <= 6
+        found += page.items
+        if (after := page.after) is None:
+            break
+    assert found == [(b"listed-%02d" % number, b"%d" % number) for number in range(20)]
+    assert client.scan(b"listed-", b"listed-10", 3, values=False, reverse=True).keys == [
+        b"listed-09",
+        b"listed-08",
+        b"listed-07",
+    ]
+    assert (client.count(b"account-"), client.count(b"listed-")) == (6, 20)
+    with pytest.raises(Refused, match="operation 0 has no key"):
+        client.bulk([Op.count()])
+    assert client.delete_prefix(b"listed-") == 20
+    assert client.count(b"listed-") == 0
 
 
 def in_a_child(call: Callable[[], object]) -> str:
@@ -104,6 +128,7 @@ async def without_threads(path: str, clusters: dict[bytes, LiveCluster]) -> None
         assert await client.get(key) is not None
         found = await client.bulk(map(Op.get, ACCOUNTS))
         assert sum(int(value) for result in found if isinstance(value := result.unwrap(), bytes)) == 600
+        assert (await client.scan(b"account-")).keys == ACCOUNTS
         assert [one.record for one in await client.transactions()] == []
         assert await client.resolve(record, {b"east": 0, b"west": 0}) is Fate.OVER
         assert (await client.status("east")).generation == 0

@@ -11,12 +11,13 @@ from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Effects
 from epaxos.protocol.epaxos import recovery
+from epaxos.protocol.epaxos.conflicts import ALL
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import Message, RecoverOK
 from epaxos.protocol.epaxos.recovery import Recovery, RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import Ballot, InstanceId, Vector
-from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.log import NOP, Instance, Value
 from harness.commands import Access, conflict
 from harness.invariants import Watch
 from scenario.dialect import DIALECTS, EPAXOS
@@ -187,3 +188,17 @@ deliver E->D Recover
 deliver *->E RecoverOK
 finish
 """)
+
+
+def test_a_list_that_depends_on_no_annulled_write(monkeypatch: Patch) -> None:
+    commit = State.commit
+
+    def forget(self: State, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
+        commit(self, instance, value, deps, seq)
+        if value is NOP:
+            self.conflicts._writes[instance.id.row].pop(ALL, None)
+
+    monkeypatch.setattr(State, "commit", forget)
+    monkeypatch.setattr(Watch, "_check_answer", lambda *_: None)
+    with pytest.raises(BROKEN, match=r"2\.1 was proposed without regard to its own row"):
+        play("4.15")

@@ -313,7 +313,7 @@ def check_fits(operation: Op, options: Options) -> None:
     Raises:
         Refused: it does not.
     """
-    weight = weigh(operation.key, operation.argument)
+    weight = weigh(*operation[:3], options.max_weight)
     if weight > options.max_weight:
         raise Refused(f"command of {weight} bytes; a frame holds at most {options.max_weight}")
 
@@ -323,7 +323,7 @@ def parts_of(operations: Sequence[Op[T]], options: Options) -> list[Sequence[Op[
     parts: list[Sequence[Op[T]]] = []
     start = weight = 0
     for position, operation in enumerate(operations):
-        own = weigh(operation.key, operation.argument)
+        own = weigh(*operation[:3], options.max_weight)
         if own > options.max_weight:
             raise Refused(f"operation {position} of {own} bytes; a frame holds {options.max_weight} at most")
         weight += own

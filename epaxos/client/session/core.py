@@ -105,7 +105,7 @@ class Session(Uncopied, Generic[Waiter]):
             Refused: the command does not fit into a frame.
         """
         operation, key, argument, _ = op
-        weight = weigh(key, argument)
+        weight = weigh(operation, key, argument, self._max_weight)
         if weight > self._max_weight:
             raise Refused(f"command of {weight} bytes; a frame holds at most {self._max_weight}")
         if timeout is None:

@@ -5,10 +5,13 @@ over the payload of every instance ever learned, whatever became of it: an annul
 two commands could each be committed without the other (protocol 3.1, 3.2). `executed` is over what has executed and
 was not annulled. Both only grow, and outlive the instances that they speak of (protocol 3.6, 4.10).
 
+**Commands on all keys** (protocol 4.15). What reads all, and for what does so whatever writes a key, stands in the same
+dictionaries under a key of its own, `ALL`. What writes all raises `base`, like a collection.
+
 **Collections** (protocol 4.13) conflict with everything. So each index has two vectors beside its dictionaries:
 `highest`, the highest slot of each row whatever it touches, which a collection depends on; and `base`, the collections
-themselves and the bases that they carry, which every command depends on. What stands by key at or below `base` says no
-more than that does, and goes.
+themselves, the bases that they carry, and what writes all, which every command depends on. What stands by key at or
+below `base` says no more than that does, and goes.
 
 One dictionary per row, not one vector per key, because whole columns of keys then pass through C-level
 builtins: recording a batch is one `update`, and looking one up is one `isdisjoint` per row, which
@@ -26,6 +29,9 @@ from typing import Final, NamedTuple, Protocol
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Value
+
+ALL: Final = b""
+"""The key under which a row has the highest slot that reads all, and that writes anything; no command names it."""
 
 _GATHERED: Final = 150_000
 """Keys of an index that others join, or a few more: with them all in one dictionary it takes 7 ms to grow at 175,000,
@@ -66,6 +72,16 @@ class Touching(Protocol):
         ...
 
     @property
+    def reads_all(self) -> bool:
+        """See `Command`."""
+        ...
+
+    @property
+    def writes_all(self) -> bool:
+        """See `Command`."""
+        ...
+
+    @property
     def base(self) -> Vector | None:
         """See `Command`."""
         ...
@@ -88,12 +104,19 @@ class Conflicts:
         self.highest[row] = max(slot, self.highest[row])
         if command.base is not None:
             self.base[:] = map(max, self.base, command.base)
+        if command.base is not None or command.writes_all:
             self.base[row] = max(slot, self.base[row])
-        for index, keys in ((self._reads[row], command.reads), (self._writes[row], command.writes)):
+        reads, writes = command.reads, command.writes
+        for index, keys, all_ in (
+            (self._reads[row], reads, command.reads_all),
+            (self._writes[row], writes, writes),
+        ):
             if ascending:
                 index.update(zip(keys, repeat(slot)))  # 50 ns a key; by a dictionary of them 77
             else:
                 index.update({key: slot for key in keys if index.get(key, -1) < slot})
+            if all_ and (ascending or index.get(ALL, -1) < slot):
+                index[ALL] = slot
 
     def cover(self, place: InstanceId, command: Touching) -> None:
         """The same but for what `base` speaks for already, and `forget` would have to look for."""
@@ -110,6 +133,8 @@ class Conflicts:
         """
         if command.base is not None:
             found = list(map(max, self.highest, self.base, command.base))
+        elif command.writes_all:
+            found = list(map(max, self.highest, self.base))
         else:
             found = [
                 -1 if row == but else max(self._conflicting(row, command), base)
@@ -121,8 +146,12 @@ class Conflicts:
 
     def _conflicting(self, row: Row, command: Command) -> Slot:
         """The highest slot of a row that reads or writes what a command writes, or writes what it reads."""
-        reads, writes, written = command.reads, command.writes, self._writes[row]
-        highest = max(_highest(written, writes), _highest(self._reads[row], writes))
+        reads, writes, read, written = command.reads, command.writes, self._reads[row], self._writes[row]
+        highest = max(_highest(written, writes), _highest(read, writes))
+        if writes:
+            highest = max(read.get(ALL, -1), highest)
+        if command.reads_all:
+            return max(written.get(ALL, -1), highest)
         return max(_highest(written, reads), highest) if reads else highest
 
     def join(self, later: Conflicts, since: Sequence[Slot], most: int) -> Iterator[Joined]:
@@ -139,6 +168,8 @@ class Conflicts:
             items = iter(theirs.items())
             while some := dict(islice(items, most)):
                 written: Reversible[bytes] = some if writes else ()
+                if ALL in some and writes:
+                    written = list(filter(None, written))
                 for other in others:
                     if other:
                         written = list(filterfalse(other.__contains__, written))
@@ -225,6 +256,8 @@ class Executed(NamedTuple):
     reads: Sequence[bytes] = ()
     writes: Sequence[bytes] = ()
     base: Vector | None = None
+    reads_all: bool = False
+    writes_all: bool = False
     annulled: bool = False
 
 
@@ -232,7 +265,8 @@ def executed_of(place: InstanceId, value: Value | None) -> Executed:
     """The same of an instance with this value; None stands for none that is known."""
     if value is NOP or value is None:
         return Executed(place, _OVERHEAD, annulled=True)
-    return Executed(place, _OVERHEAD + value.size, value.reads, value.writes, value.base)
+    reads, writes, base = value.reads, value.writes, value.base
+    return Executed(place, _OVERHEAD + value.size, reads, writes, base, value.reads_all, value.writes_all)
 
 
 class Gathered:

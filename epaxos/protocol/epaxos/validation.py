@@ -15,15 +15,22 @@ class _Footprint:
     """The keys of a command, for comparing it with many others."""
 
     def __init__(self, command: Command) -> None:
-        self._all = command.base is not None
+        self._conflicts_with_all = _conflicts_with_all(command)
+        self._reads_all = command.reads_all
         self._writes = frozenset(command.writes)
         self._keys = self._writes.union(command.reads)
 
     def conflicts(self, other: Command) -> bool:
-        """Whether the two share a key that at least one of them writes, or one of them is a collection."""
-        if self._all or other.base is not None:
+        """Whether the two share a key that at least one of them writes, or one of them conflicts with everything."""
+        if self._conflicts_with_all or _conflicts_with_all(other):
+            return True
+        if (self._reads_all and other.writes) or (other.reads_all and self._writes):
             return True
         return not (self._keys.isdisjoint(other.writes) and self._writes.isdisjoint(other.reads))
+
+
+def _conflicts_with_all(command: Command) -> bool:
+    return command.base is not None or command.writes_all
 
 
 def against(

@@ -24,7 +24,8 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
-from epaxos.simulation.checkers.contents import EVERYTHING, Content, Contents
+from epaxos.simulation.checkers.contents import Content, Contents
+from epaxos.simulation.checkers.reference import ANY, EVERYTHING
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
@@ -37,7 +38,7 @@ class _Known:
         self._writes: defaultdict[bytes, list[Slot]] = defaultdict(lambda: [-1] * n)
 
     def add(self, place: InstanceId, content: Content) -> None:
-        for index, keys in ((self._reads, content.reads), (self._writes, content.writes)):
+        for index, keys in ((self._reads, content.reads), (self._writes, content.brought)):
             for key in keys:
                 slots = index[key]
                 slots[place.row] = max(place.slot, slots[place.row])
@@ -50,6 +51,8 @@ class _Known:
         found: list[Sequence[Slot]] = [self._writes[key] for key in content.reads if key in self._writes]
         for key in content.writes:
             found += [index[key] for index in (self._reads, self._writes) if key in index]
+        if content.writes and ANY in self._reads:
+            found.append(self._reads[ANY])
         return found
 
 

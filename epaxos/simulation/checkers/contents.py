@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from epaxos.protocol.command import Command as Opaque
 from epaxos.protocol.ids import Vector
-from epaxos.simulation.checkers.reference import Command, touched
+from epaxos.simulation.checkers.reference import ANY, EVERYTHING, Command, touched
 from epaxos.statemachine.batch import Payload
-
-EVERYTHING: Final = b""
-"""A key that no command can name."""
 
 
 class Asked(NamedTuple):
@@ -27,7 +24,7 @@ class Content(NamedTuple):
     """The commands of a payload's batches in order; the keys that it only reads, and those that it writes, sorted.
 
     Of a collection `base` and `generation` are what it carries; of all others `base` is None. EVERYTHING stands for a
-    key that all payloads read, and collections write.
+    key that all payloads read, and what conflicts with everything writes.
 
     `room` is how many bytes the results of a batch's commands that write may take.
     """
@@ -43,6 +40,11 @@ class Content(NamedTuple):
     def commands(self) -> list[Asked]:
         """All commands, in order."""
         return [asked for batch in self.batches for asked in batch]
+
+    @property
+    def brought(self) -> Sequence[bytes]:
+        """What of it those meet that read: the keys that it writes, and ANY if there are some."""
+        return [*self.writes, ANY] if self.writes else ()
 
 
 class Contents:
@@ -75,4 +77,6 @@ def _read(payload: Payload) -> Content:
         return Content((), 0, (), (EVERYTHING,), payload.base, payload.generation)
     assert payload.bounds is not None
     reads, writes = touched([asked.command for batch in batches for asked in batch])
-    return Content(tuple(batches), payload.bounds.results, [EVERYTHING, *sorted(reads)], sorted(writes))
+    return Content(
+        tuple(batches), payload.bounds.results, sorted({EVERYTHING, *reads} - writes), sorted(writes)
+    )

@@ -16,6 +16,7 @@ from epaxos.protocol.multipaxos.messages import DECIDED, Chosen, Voted
 from epaxos.protocol.multipaxos.state import LOG, prefix
 from epaxos.protocol.quorums import Quorums
 from epaxos.simulation.checkers.contents import Content, Contents
+from epaxos.simulation.checkers.reference import ANY
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
@@ -143,6 +144,9 @@ class Decisions(Observer):
         for key in content.reads:
             self._check_against(decided, self._writers[key], key)
             insort(self._readers[key][decided.id.row], decided.id.slot)
+        if content.writes:
+            self._check_against(decided, self._readers[ANY], ANY)
+            insort(self._writers[ANY][decided.id.row], decided.id.slot)
 
     def _check_bases(self, decided: Decided, content: Content) -> None:
         """Whoever does not depend on a collection and all that it says has executed must be one it depends on."""
@@ -171,6 +175,8 @@ class Decisions(Observer):
                 continue
             for slot in slots[bisect_right(slots, decided.deps[row]) :]:
                 other = self.decided[InstanceId(row, slot)]
+                if other is decided:
+                    continue
                 if not covers(other.deps, decided.id):
                     text = (
                         f"{describe(decided)} and {describe(other)} share {key!r}; neither covers the other"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked
-from epaxos.simulation.checkers.reference import touched
+from epaxos.simulation.checkers.reference import ANY, EVERYTHING, touched
 from epaxos.simulation.checkers.violation import ViolationError
 
 
@@ -32,9 +32,9 @@ def check_witness(witness: Iterable[Asked], calls: Mapping[tuple[int, int], Call
         executed.add(name)
         call = calls[name]
         reads, writes = touched([asked.command])
-        moment = max(
-            [call.invoked, *(after_write[key] for key in reads), *(after_all[key] for key in writes)]
-        )
+        found = {EVERYTHING, *reads} - writes if reads or writes else set[bytes]()
+        met = {ANY, *writes} if writes else set[bytes]()
+        moment = max([call.invoked, *(after_write[key] for key in found), *(after_all[key] for key in met)])
         if call.answered is not None and call.answered < moment:
             text = (
                 f"command {asked.number} of client {asked.client} was answered at {call.answered:.6f}, but "
@@ -43,8 +43,10 @@ def check_witness(witness: Iterable[Asked], calls: Mapping[tuple[int, int], Call
             raise ViolationError("linearizability", text, calls=(name,))
         for key in writes:
             after_write[key] = after_all[key] = moment
-        for key in reads:
+        for key in found:
             after_all[key] = max(moment, after_all[key])
+        if writes:
+            after_write[ANY] = max(moment, after_write[ANY])
     for name, call in calls.items():
         if call.answered is not None and name not in executed:
             text = f"command {call.number} of client {call.client} was answered and never executed"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from epaxos.simulation.checkers.call import Call
-from epaxos.simulation.checkers.reference import Command, Result, parts_of, touched
+from epaxos.simulation.checkers.reference import Command, Result, only_reads, parts_of, touched
 from epaxos.statemachine.operations import Operation, Outcome
 
 Value: TypeAlias = "bytes | None"
@@ -35,6 +35,8 @@ def found(command: Command, result: Result) -> Iterator[tuple[bytes, Value]]:
         yield key, value
     elif operation == Operation.CAS:
         yield key, argument[0] if outcome == Outcome.DONE else value
+    elif operation == Operation.SCAN and value[1] is not None:
+        yield from zip(*value[:2], strict=True)
     elif operation in (Operation.DELETE, Operation.EXISTS) and outcome == Outcome.NOT_FOUND:
         yield key, None
 
@@ -53,8 +55,10 @@ def changes_nothing(command: Command, result: Result | None) -> bool:
     if result is None:
         return False
     outcome, value = result
-    if outcome >= Outcome.COMPARE_FAILED or command.operation in (Operation.READ, Operation.EXISTS):
+    if outcome >= Outcome.COMPARE_FAILED or only_reads(command):
         return True
+    if command.operation == Operation.CLEAR:
+        return bool(value[0] == 0)
     if command.operation == Operation.MULTI:
         return all(map(changes_nothing, parts_of(command), zip(*value, strict=True)))
     if command.operation == Operation.CAS:
@@ -75,6 +79,8 @@ def _may_leave(command: Command, result: Result | None, key: bytes, value: Value
             _may_leave(part, result, key, value)
             for part, result in zip(parts_of(command), results, strict=True)
         )
+    if operation == Operation.CLEAR:
+        return value is None and key.startswith(own)
     if own != key or operation in (Operation.READ, Operation.EXISTS):
         return False
     if operation == Operation.CAS:
@@ -125,6 +131,7 @@ class _Sources:
         self._calls = calls
         self._certain: defaultdict[Need, list[int]] = defaultdict(list)
         self._possible: defaultdict[bytes, list[int]] = defaultdict(list)
+        self._clearing: list[int] = []
         for index, call in enumerate(calls):
             operation, key, argument = call.command
             if operation in (Operation.WRITE, Operation.WRITEREAD):
@@ -133,6 +140,8 @@ class _Sources:
                 self._certain[key, argument[1]].append(index)
             elif operation == Operation.INCREMENT and call.result is not None and call.result[1] is not None:
                 self._certain[key, b"%d" % call.result[1]].append(index)
+            elif operation == Operation.CLEAR:
+                self._clearing.append(index)
             elif operation != Operation.READ:
                 for touched_key in touched([call.command]).writes:
                     self._possible[touched_key].append(index)
@@ -142,6 +151,6 @@ class _Sources:
         key, value = need
         return [
             index
-            for index in (*self._certain.get(need, ()), *self._possible.get(key, ()))
+            for index in (*self._certain.get(need, ()), *self._possible.get(key, ()), *self._clearing)
             if _may_leave(self._calls[index].command, self._calls[index].result, key, value)
         ]

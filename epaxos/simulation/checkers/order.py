@@ -19,7 +19,7 @@ class _Progress:
     """What one replica has executed since it started.
 
     `frontier[r]` is the slot up to which row r has executed, `above` what has executed beyond. `writes` counts
-    by key the executed instances that write it.
+    by key the executed instances that write it, by ANY those that write some.
     """
 
     def __init__(self, n: int) -> None:
@@ -163,8 +163,8 @@ class ExecutionOrder(Observer):
         if noted is None:
             noted = self._noted[decided.id] = tuple(self._writes[key] for key in keys)
             self.order.append(decided.id)
-            self._written[decided.id] = content.writes
-            for key in content.writes:
+            self._written[decided.id] = content.brought
+            for key in content.brought:
                 self._writes[key] += 1
         if position != noted:
             differing = next(key for key, *two in zip(keys, position, noted, strict=True) if two[0] != two[1])
@@ -173,5 +173,5 @@ class ExecutionOrder(Observer):
                 f"{differing!r}, others after {noted[keys.index(differing)]}"
             )
             raise ViolationError("execution order", text, (decided.id,))
-        for key in content.writes:
+        for key in content.brought:
             progress.writes[key] += 1

@@ -5,10 +5,10 @@ It shares with `epaxos.statemachine` the table of operations and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, ON_ALL, Operation, Outcome
 
 Result: TypeAlias = "tuple[int, Any]"
 State: TypeAlias = "dict[bytes, bytes]"
@@ -16,12 +16,20 @@ Origin: TypeAlias = "tuple[int, int]"
 """A client and a request number."""
 
 _LONGEST_NUMBER = 20  # a sign and 19 digits
+_TIMED: Final = (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE)
 
 
 ENDS: Final = b"\0ends "
 """With a key, what stands there of the time that its value was given: milliseconds, and the command that gave it.
 
 Beside the values, so that whatever takes a command back takes this back too."""
+
+
+EVERYTHING: Final = b""
+"""A key that no command can name: all read it; what conflicts with everything writes it."""
+
+ANY: Final = b"\0any"
+"""Another one: what reads all keys reads it, and conflicts with all that write some; these do not with one another."""
 
 
 class Command(NamedTuple):
@@ -40,7 +48,7 @@ class Touched(NamedTuple):
 
 
 def touched(commands: Sequence[Command]) -> Touched:
-    """What some commands touch; a key that is read and written counts as written."""
+    """What some commands touch; a key that is read and written counts as written. See ANY and EVERYTHING."""
     reads: set[bytes] = set()
     writes: set[bytes] = set()
     for command in commands:
@@ -50,6 +58,10 @@ def touched(commands: Sequence[Command]) -> Touched:
             writes |= parts.writes
         elif command.operation in (Operation.READ, Operation.EXISTS):
             reads.add(command.key)
+        elif command.operation in ON_ALL:
+            clears = command.operation == Operation.CLEAR
+            writes |= {EVERYTHING} if clears else set()
+            reads |= set() if clears else {ANY}
         elif command.operation == Operation.PREPARE:
             writes |= {command.key, *command.argument[2][1]}
         elif command.operation == Operation.RESOLVE:
@@ -84,7 +96,8 @@ def execute_within(state: State, command: Command, longest: int, room: int, by: 
 
 def room_of(command: Command, value: Any) -> int:
     """How much room a result takes; plain reads, and numbers by themselves, take none."""
-    if command.operation in (Operation.READ, Operation.INCREMENT, Operation.APPEND) or value is None:
+    free = (Operation.READ, Operation.INCREMENT, Operation.APPEND, Operation.SCAN, Operation.COUNT)
+    if command.operation in free or value is None:
         return 0
     return size_of(value)
 
@@ -106,8 +119,8 @@ def execute(state: State, command: Command, longest: int, by: tuple[int, int, in
     if operation in (Operation.READ, Operation.EXISTS):
         found = Outcome.NOT_FOUND if current is None else Outcome.DONE
         return found, current if operation == Operation.READ else None
-    if operation in (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE):
-        return _timed(state, command, by)
+    if operation in ON_ALL or operation in _TIMED:
+        return _on_all(state, command) if operation in ON_ALL else _timed(state, command, by)
     if operation == Operation.WRITE:
         state.pop(ENDS + key, None)
         state[key] = argument
@@ -126,6 +139,28 @@ def execute(state: State, command: Command, longest: int, by: tuple[int, int, in
     if operation == Operation.APPEND:
         return _append(state, key, argument, longest)
     return _multi(state, command, longest, by)
+
+
+def within(keys: Iterable[bytes], command: Command) -> list[bytes]:
+    """Those of some keys that a command on all keys looks for, in its order."""
+    after, _, *how = command.argument or (None, 0)
+    reverse = bool(how and how[1])
+    found = sorted((key for key in keys if key.startswith(command.key)), reverse=reverse)
+    return [key for key in found if after is None or (key < after if reverse else key > after)]
+
+
+def _on_all(state: State, command: Command) -> Result:
+    keys = within((key for key in state if not key.startswith(ENDS)), command)
+    if command.operation == Operation.COUNT:
+        return Outcome.DONE, len(keys)
+    limit = command.argument[1]
+    page, more = keys[:limit], len(keys) > limit
+    if command.operation == Operation.SCAN:
+        return Outcome.DONE, [page, [state[key] for key in page] if command.argument[2] else None, more]
+    for key in page:
+        del state[key]
+        state.pop(ENDS + key, None)
+    return Outcome.DONE, [len(page), page[-1] if more else None]
 
 
 def _timed(state: State, command: Command, by: tuple[int, int, int]) -> Result:

@@ -1,25 +1,26 @@
 """Linearizability of a history of which nothing but the clients' side is known: the search of Wing and Gong.
 
 Keys that no command touches together are independent, so each such group of keys is searched by itself (a history
-is linearizable if its parts are). Within a group the search goes through configurations: which commands have had
-their moment, and the store they left. A configuration is looked at once (Lowe's memo). A command that fits and
-by its answer changed nothing takes its moment at once, without an alternative: that is never worse than later. No
-value goes that is needed still (`needs`). The first makes the search finite; the others, and trying commands in the
-order of their answers, make it linear in practice. It never gives up silently: where it takes more than `budget`
-configurations, the finding says so.
+is linearizable if its parts are); a command on all keys makes one group of them. Within a group the search goes through
+configurations: which commands have had their moment, and the store they left. A configuration is looked at once
+(Lowe's memo). A command that fits and by its answer changed nothing takes its moment at once, without an alternative:
+that is never worse than later. No value goes that is needed still (`needs`). The first makes the search finite; the
+others, and trying commands in the order of their answers, make it linear in practice. It never gives up silently: where
+it takes more than `budget` configurations, the finding says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import chain
 from math import inf
 from typing import NamedTuple, TypeAlias
 
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.needs import Needs, changes_nothing
-from epaxos.simulation.checkers.reference import State, execute, touched
-from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.simulation.checkers.reference import State, execute, only_reads, touched
+from epaxos.statemachine.operations import ON_ALL, Operation, Outcome
 
 _Frozen: TypeAlias = "tuple[bytes | None, ...]"
 """The values of the keys of a group, in the order of its keys."""
@@ -56,7 +57,9 @@ def search(calls: Iterable[Call], longest_value: int, budget: int = 1_000_000) -
     return undecided
 
 
-def _keys_of(call: Call) -> list[bytes]:
+def _keys_of(call: Call, all_keys: Sequence[bytes]) -> Sequence[bytes]:
+    if call.command.operation in ON_ALL:
+        return all_keys
     reads, writes = touched([call.command])
     return sorted(reads | writes)
 
@@ -77,7 +80,10 @@ def _groups(calls: Iterable[Call]) -> Iterator[tuple[list[bytes], list[Call]]]:
             key = leaders[key]
         return key
 
-    connected = [(call, keys) for call in calls if (keys := _keys_of(call)) and not _lacked_room(call)]
+    calls = [call for call in calls if not _lacked_room(call)]
+    naming = [_keys_of(call, ()) for call in calls]
+    every = sorted(set(chain.from_iterable(naming)))
+    connected = [(call, keys) for call in calls if (keys := _keys_of(call, every))]
     for _, keys in connected:
         for key in keys[1:]:
             leaders[find(key)] = find(keys[0])
@@ -103,14 +109,12 @@ class _Group:
 
     def __init__(self, keys: Sequence[bytes], calls: Iterable[Call], longest: int) -> None:
         # A command that nobody was told of, and that changes nothing, explains nothing.
-        relevant = [
-            call for call in calls if call.answered is not None or call.command.operation != Operation.READ
-        ]
+        relevant = [call for call in calls if call.answered is not None or not only_reads(call.command)]
         self._calls = sorted(relevant, key=lambda call: call.invoked)
         self._ends = [inf if call.answered is None else call.answered for call in self._calls]
         self._keys = keys
         self._places: Mapping[bytes, int] = {key: place for place, key in enumerate(keys)}
-        self._touched = [_keys_of(call) for call in self._calls]
+        self._touched = [_keys_of(call, keys) for call in self._calls]
         self._idle = [changes_nothing(call.command, call.result) for call in self._calls]
         self._needs = Needs(self._calls)
         self._longest = longest

@@ -19,8 +19,9 @@ from epaxos.simulation.checkers.reference import (
     only_reads,
     parts_of,
     size_of,
+    within,
 )
-from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome
+from epaxos.statemachine.operations import OF_TRANSACTIONS, ON_ALL, Operation, Outcome
 
 Told: TypeAlias = Callable[[bytes, "bool | None", Any], None]
 """Is told of a transaction that it is prepared here (None), or whether it is committed; by its key and groups."""
@@ -54,7 +55,10 @@ class Transactions:
         operation, key, argument = command
         if operation not in OF_TRANSACTIONS:
             parts = parts_of(command) if operation == Operation.MULTI else [command]
-            held = self._held(part.key for part in parts)
+            if operation in ON_ALL:
+                held = self._held(sorted(within(self._locked(), command))[:1])
+            else:
+                held = self._held(part.key for part in parts)
             if held is None or only_reads(command) or size_of(held) <= room:
                 return None if held is None else (int(Outcome.LOCKED), held)
             return int(Outcome.TOO_LARGE), None
@@ -75,6 +79,9 @@ class Transactions:
             value is None or only_reads(command) or (command.operation == Operation.VOTE and not value[0])
         )
         return 0 if is_free else size_of(value)
+
+    def _locked(self) -> list[bytes]:
+        return [key for record in self.records.values() if record.committed is None for key in record.keys]
 
     def _held(self, keys: Iterable[bytes]) -> Any:
         for key in keys:

@@ -92,6 +92,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
         **_draw_bounds(stream(seed, "bounds")),
+        whole=stream(seed, "whole").choice((0.0, 0.0, 0.03, 0.1, 0.3)),
         mutes=draw_mutes(stream(seed, "mutes"), n, kinds, camps=is_epaxos) if muted else (),
         **_draw_network(stream(seed, "network"), delay, faults, kinds),
         **_draw_links(stream(seed, "links"), delay, faults),

@@ -99,6 +99,7 @@ class Options:
     frame             commands in one frame at most
     think             mean time between a client's frames
     keys, hot         how many keys there are; the share of the commands that go to the first of them
+    whole             how many of the commands are on all keys: lists, counts, or clears some
     mix, padding      which operations clients prefer: see `workload`; bytes by which half of the values are longer
     results, kept     bytes of results that a batch may come to, and that replicas keep of a session
     delay, spread     mean delay of a message and how it is distributed: see `network`
@@ -149,6 +150,7 @@ class Options:
     keys: int
     hot: float
     mix: str
+    whole: float
     padding: int
     results: int
     kept: int

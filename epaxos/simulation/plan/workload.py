@@ -97,6 +97,8 @@ def draw_workload(options: Options) -> tuple[Script, ...]:
 
 
 def _command(random: Random, options: Options, number: int) -> Command:
+    if options.whole and random.random() < options.whole:
+        return _on_all(random, options)
     weights = MIXES[options.mix]
     operation = random.choices(list(weights), list(weights.values()))[0]
     if operation == Operation.MULTI:
@@ -109,6 +111,18 @@ def _command(random: Random, options: Options, number: int) -> Command:
     if operation in OF_TRANSACTIONS:
         return _of_transaction(random, options, operation, number)
     return _single(random, options, operation, number)
+
+
+def _on_all(random: Random, options: Options) -> Command:
+    """A command on all keys, or on those that begin alike."""
+    operation = random.choice((Operation.SCAN, Operation.SCAN, Operation.COUNT, Operation.CLEAR))
+    prefix = random.choice((b"", b"k", b"k1", _key(random, options)))
+    after, limit = random.choice((None, _key(random, options))), random.choice((1, 2, 5, 50))
+    arguments = {
+        Operation.SCAN: [after, limit, random.random() < 0.8, random.random() < 0.3],
+        Operation.CLEAR: [after, limit],
+    }
+    return Command(operation, prefix, arguments.get(operation))
 
 
 def _of_transaction(random: Random, options: Options, operation: Operation, number: int) -> Command:

@@ -260,6 +260,7 @@ def make_options(table: Table, load: Load) -> Options:
         aggregate=False,
         max_batch=1,
         clients=load.clients * n,
+        whole=0.0,
         operations=load.operations,
         window=1,
         frame=1,

@@ -16,12 +16,16 @@ class Access:
     writes: tuple[bytes, ...] = ()
     base: tuple[int, ...] | None = None
     ends: bool = False
+    reads_all: bool = False
+    writes_all: bool = False
 
     @property
     def encoded(self) -> bytes:
         base = b"" if self.base is None else b",".join(b"%d" % slot for slot in self.base)
         if self.ends:
             base = b"end," + base
+        if self.reads_all or self.writes_all:
+            base = b"all-written" if self.writes_all else b"all-read"
         return b"%d|%s|%s|%s" % (self.name, b",".join(self.reads), b",".join(self.writes), base)
 
     @property
@@ -37,6 +41,9 @@ def decode_access(encoded: bytes) -> Access:
     """
     try:
         name, reads, writes, base = encoded.split(b"|")
+        if base.startswith(b"all-"):
+            whole = base == b"all-written"
+            return Access(int(name), _keys(reads), _keys(writes), reads_all=not whole, writes_all=whole)
         ends, base = base.startswith(b"end,"), base.removeprefix(b"end,")
         return Access(int(name), _keys(reads), _keys(writes), tuple(map(int, _keys(base))) or None, ends)
     except ValueError as error:
@@ -57,6 +64,16 @@ def get(name: int, *keys: bytes) -> Access:
     return Access(name, reads=keys)
 
 
+def scan(name: int, *keys: bytes) -> Access:
+    """A command that reads all, and writes some keys."""
+    return Access(name, writes=keys, reads_all=True)
+
+
+def flush(name: int) -> Access:
+    """A command that writes all."""
+    return Access(name, writes_all=True)
+
+
 def collect(name: int, *base: int) -> Access:
     """A collection."""
     return Access(name, base=base)
@@ -68,8 +85,10 @@ def barrier(name: int, *base: int) -> Access:
 
 
 def conflict(one: Access, other: Access) -> bool:
-    """Whether two commands share a key that at least one of them writes, or one is a collection."""
-    if one.base is not None or other.base is not None:
+    """Whether two commands share a key that at least one of them writes, or one conflicts with everything."""
+    if any(command.base is not None or command.writes_all for command in (one, other)):
+        return True
+    if (one.reads_all and other.writes) or (other.reads_all and one.writes):
         return True
     shared = {*one.reads, *one.writes} & {*other.reads, *other.writes}
     return any(key in one.writes or key in other.writes for key in shared)

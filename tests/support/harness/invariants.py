@@ -29,7 +29,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
-from harness.commands import Access, conflict
+from harness.commands import Access, conflict, flush
 
 _PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Echo, Missing, Waiting)
 
@@ -108,6 +108,8 @@ class Watch:
             probe = Access(0, writes=(*instance.orig.reads, *instance.orig.writes))
             if instance.orig.reads or instance.orig.writes:
                 assert self._core.state.conflicts.deps(probe)[row] >= slot
+            if instance.orig.reads_all or instance.orig.writes_all:
+                assert self._core.state.conflicts.deps(flush(0))[row] >= slot
 
     def _check_answer(self, event: Event[Message], answer: PreAcceptOK) -> None:
         """The first answer is exact (protocol 4.4), all later ones equal it (4.12)."""

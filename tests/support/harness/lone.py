@@ -25,7 +25,7 @@ from epaxos.statemachine.batch import (
     make_payload,
 )
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.operations import ON_ALL, Operation
 from epaxos.storage.journal import Journal
 from epaxos.storage.memory_engine import MemoryEngine
 from harness.members import MEMBERS
@@ -70,14 +70,21 @@ def random_payload(random: Random, client: int, first: int) -> Payload:
         Operation.WRITE: b"%d.%d" % (client, first),
         Operation.APPEND: b"+%d" % first,
         Operation.DELETE: None,
+        Operation.SCAN: [None, 5, True, False],
+        Operation.CLEAR: [None, random.randint(1, 3)],
     }
-    chosen = random.choices(list(arguments), [2, 3, 3, 1], k=random.randint(1, 3))
-    return payload_of(client, first, [(kind, random.choice(KEYS), arguments[kind]) for kind in chosen])
+    chosen = random.choices(list(arguments), [2, 3, 3, 1, 0.4, 0.25], k=random.randint(1, 3))
+    keys = [random.choice((b"", *KEYS) if kind in ON_ALL else KEYS) for kind in chosen]
+    return payload_of(
+        client, first, [(kind, key, arguments[kind]) for kind, key in zip(chosen, keys, strict=True)]
+    )
 
 
 def conflict(one: Payload, other: Payload) -> bool:
-    """Whether two payloads share a key that at least one of them writes, or one is a collection."""
-    if one.base is not None or other.base is not None:
+    """Whether two payloads share a key that at least one of them writes, or one conflicts with everything."""
+    if any(payload.base is not None or payload.writes_all for payload in (one, other)):
+        return True
+    if (one.reads_all and other.writes) or (other.reads_all and one.writes):
         return True
     written = set(one.writes) & {*other.reads, *other.writes}
     return bool(written or set(other.writes) & set(one.reads))

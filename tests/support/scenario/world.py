@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 from epaxos.protocol.contract import PeerStatus, Propose, Receive, Retire, Tick
 from epaxos.protocol.ids import InstanceId, Row, covers
@@ -21,6 +21,10 @@ from scenario.wording import deps_text, place_name, replica_name
 BEACON = 0.1
 PATIENCE = 120.0
 """Virtual seconds after which a cluster that has not finished is stuck."""
+
+
+ALL: Final = b"*"
+"""How a script names all keys."""
 
 
 class World(Mail):
@@ -81,7 +85,13 @@ class World(Mail):
         if name in self.names:
             raise ScenarioError(f"{name} is already proposed")
         self.names.append(name)
-        command = Access(len(self.names) - 1, reads, writes)
+        command = Access(
+            len(self.names) - 1,
+            tuple(key for key in reads if key != ALL),
+            tuple(key for key in writes if key != ALL),
+            reads_all=ALL in reads,
+            writes_all=ALL in writes,
+        )
         replica.clients.add(command.name)
         replica.take(Propose(command), self.now)
 

@@ -17,6 +17,7 @@ from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import StorageError
 from epaxos.protocol.contract import Propose
 from epaxos.protocol.epaxos.checkpoint import ComparedHistories
+from epaxos.protocol.epaxos.conflicts import ALL
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP
 from epaxos.statemachine.batch import Payload, make_collection
@@ -27,7 +28,8 @@ from harness.members import MEMBERS, members
 pytestmark = pytest.mark.slow
 
 RUNS = 20
-CELLS = [(row, key) for row in range(N) for key in KEYS]
+NAMES = [*KEYS, ALL]
+CELLS = [(row, key) for row in range(N) for key in NAMES]
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +67,13 @@ def executed_index(lone: Lone) -> dict[tuple[int, bytes], tuple[int, int]]:
         row, slot = decided.id
         for key in decided.value.reads:
             found[row, key] = (max(slot, found[row, key][0]), found[row, key][1])
-        for key in decided.value.writes:
+        for key in (*decided.value.writes, *([ALL] if decided.value.writes else ())):
             found[row, key] = (found[row, key][0], max(slot, found[row, key][1]))
-        if decided.value.base is not None:
-            base = tuple(map(max, base, decided.value.base, (slot if row == own else -1 for own in range(N))))
+        if decided.value.reads_all:
+            found[row, ALL] = (max(slot, found[row, ALL][0]), found[row, ALL][1])
+        if decided.value.base is not None or decided.value.writes_all:
+            here = (slot if row == own else -1 for own in range(N))
+            base = tuple(map(max, base, decided.value.base or NONE, here))
     return raised(found, base)
 
 
@@ -96,11 +101,11 @@ def index_in(fetched: Fetched) -> dict[tuple[int, bytes], tuple[int, int]]:
 
 def recalled(lone: Lone, part: int) -> dict[tuple[int, bytes], tuple[int, int]]:
     """The same as a core remembers it; part 0 is what is known, part 1 what has executed."""
-    columns = recall(lone.core, KEYS)[2 * N * part : 2 * N * (part + 1)]
+    columns = recall(lone.core, NAMES)[2 * N * part : 2 * N * (part + 1)]
     index = {
         (row, key): (columns[row][at], columns[N + row][at])
         for row in range(N)
-        for at, key in enumerate(KEYS)
+        for at, key in enumerate(NAMES)
     }
     return raised(index, lone.core.vectors()[2 * part + 1])
 
@@ -184,7 +189,7 @@ def test_each_of_many_checkpoints_is_of_its_moment() -> None:
                     sifted += not blocks <= set(found.blocks)
                     moment, blocks = Moment(lone), set(found.blocks)
                     lone.writer.begin()
-    assert sifted > 5
+    assert sifted > 2
 
 
 def check_restart(lone: Lone, moment: Moment) -> None:

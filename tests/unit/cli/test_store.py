@@ -10,10 +10,13 @@ import pytest
 from click.testing import Result
 
 from epaxos.cli import store
-from epaxos.client.commands import CasResult, Op
+from epaxos.client.commands import CasResult, Op, Page
+from epaxos.client.decoding import decode
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, OperationFailed, Refused
 from epaxos.groups import client as groups
+from epaxos.statemachine.batch import Limits
+from epaxos.statemachine.store import Store
 
 Run = Callable[..., Result]
 
@@ -68,6 +71,21 @@ class FakeClient:
     def exists(self, key: bytes) -> bool:
         return key in self.data
 
+    def scan(
+        self, prefix: bytes, after: bytes | None, limit: int, *, values: bool, reverse: bool
+    ) -> Page[bytes]:
+        made = Store(Limits(), lambda _: None)
+        made.load(self.data.items())
+        op = Op.scan(prefix, after, limit, values=values, reverse=reverse)
+        outcomes, found = made.execute(bytes([op.operation]), [op.key], [op.argument])
+        return decode(op, outcomes[0], found and found[0])
+
+    def count(self, prefix: bytes) -> int:
+        return sum(key.startswith(prefix) for key in self.data)
+
+    def delete_prefix(self, prefix: bytes) -> int:
+        return sum(self.delete(key) for key in list(self.data) if key.startswith(prefix))
+
     def cas(self, key: bytes, expected: bytes | None, new: bytes | None) -> CasResult:
         found = self.get(key)
         if found != expected:
@@ -110,6 +128,39 @@ def test_an_empty_value_is_not_an_absent_one(run: Run, fake: type[FakeClient]) -
     fake.data[b"key"] = b""
     assert outcome(run("get", "key")) == (0, b"", "")
     assert outcome(run("get", "other")) == (1, b"", "epaxos get: there is no value under this key\n")
+
+
+def test_lists_show_what_is_there_safely(run: Run, fake: type[FakeClient]) -> None:
+    fake.data |= {b"a": b"1", b"b\x1b": b"tab\tline\n\\", b"\xff": b"\xfe", b"c": b""}
+    lines = [b"a\t1", rb"b\x1b" + b"\t" + rb"tab\tline\n\\", b"c\t", rb"\xff" + b"\t" + rb"\xfe"]
+    assert outcome(run("scan")) == (0, b"\n".join([*lines, b""]), "")
+    assert outcome(run("scan", "--keys-only", "--reverse", "--limit", "2")) == (0, rb"\xff" + b"\nc\n", "")
+    assert outcome(run("scan", "--hex")) == (0, b"61\t31\n621b\t746162096c696e650a5c\n63\t\nff\tfe\n", "")
+    shown = (
+        b'{"key": "b\\u001b", "value": "tab\\tline\\n\\\\"}\n{"key": "c", "value": ""}\n'
+        b'{"key": {"hex": "ff"}, "value": {"hex": "fe"}}\n'
+    )
+    assert outcome(run("scan", "--json", "--after", "b")) == (0, shown, "")
+    assert outcome(run("scan", "ff", "--hex-key", "--keys-only", "--json")) == (
+        0,
+        b'{"key": {"hex": "ff"}}\n',
+        "",
+    )
+    fake.data |= {b"k%04d" % number: b"" for number in range(1500)}
+    assert len(run("scan", "k").stdout_bytes.splitlines()) == 1500
+    assert len(run("scan", "k", "--limit", "1200").stdout_bytes.splitlines()) == 1200
+    result = run("scan", "--json", "--hex")
+    assert (result.exit_code, "--json and --hex cannot be given together" in result.stderr) == (2, True)
+
+
+def test_counts_and_what_begins_alike(run: Run, fake: type[FakeClient]) -> None:
+    fake.data |= {b"a1": b"", b"a2": b"", b"b": b""}
+    assert outcome(run("count", "a")) == (0, b"2\n", "")
+    assert outcome(run("delete-prefix", "a")) == (0, b"2\n", "")
+    for arguments in ((), ("a", "--all")):
+        result = run("delete-prefix", *arguments)
+        assert (result.exit_code, "PREFIX, or --all to remove all keys" in result.stderr) == (2, True)
+    assert outcome(run("delete-prefix", "--all")) == (0, b"1\n", "")
 
 
 def test_whom_to_ask(run: Run, fake: type[FakeClient]) -> None:

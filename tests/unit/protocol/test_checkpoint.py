@@ -9,6 +9,7 @@ import pytest
 from epaxos.errors import InvariantError
 from epaxos.protocol.contract import Adopt, Durable, Effects, Hold, Propose
 from epaxos.protocol.epaxos.checkpoint import DROPPED_AT_A_TIME
+from epaxos.protocol.epaxos.conflicts import ALL
 from epaxos.protocol.epaxos.messages import (
     Accept,
     AcceptOK,
@@ -80,7 +81,7 @@ def test_a_cut_says_each_key_once_however_many_instances_touch_it() -> None:
     news = list(iter(partial(cut.absorb, 10), None))
     assert [list(some.written) for some in news if list(some.written)] == [[KEY]]
     (said,) = [said for some in news for said in some.remembered if said.keys]
-    assert (list(said.keys), list(said.slots)) == ([KEY], [39])
+    assert (list(said.keys), list(said.slots)) == ([KEY, ALL], [39, 39])
 
 
 def test_keys_of_payloads_are_told_once_and_in_steps() -> None:
@@ -90,7 +91,13 @@ def test_keys_of_payloads_are_told_once_and_in_steps() -> None:
     told = list(alone.core.payload_keys((-1, 19, -1), [at(1, 30)], 10))
     assert len(told) >= 5
     (said,) = [said for said in told if said.keys]
-    assert dict(zip(said.keys, said.slots, strict=True)) == {KEY: 39, b"0": 39, b"1": 37, b"2": 38}
+    assert dict(zip(said.keys, said.slots, strict=True)) == {
+        KEY: 39,
+        b"0": 39,
+        b"1": 37,
+        b"2": 38,
+        ALL: 39,
+    }
     assert not [said for said in alone.core.payload_keys((-1, -1, -1), [], 10) if said.keys]
 
 

@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaxos.protocol.epaxos.conflicts import Conflicts
+from epaxos.protocol.epaxos.conflicts import ALL, Conflicts
 from epaxos.protocol.ids import InstanceId
-from harness.commands import Access, collect, conflict, get, put
+from harness.commands import Access, collect, conflict, flush, get, put, scan
 
 ROWS = 3
 KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), max_size=3).map(tuple)
-COMMANDS = st.builds(Access, st.just(0), KEYS, KEYS)
+NAMING = st.builds(Access, st.just(0), KEYS, KEYS)
+COMMANDS = (
+    NAMING | st.builds(Access, st.just(0), KEYS, KEYS, reads_all=st.just(value=True)) | st.just(flush(0))
+)
 PLACES = st.builds(InstanceId, st.integers(0, ROWS - 1), st.integers(0, 30))
 HISTORIES = st.dictionaries(PLACES, COMMANDS, max_size=25)
 
@@ -76,6 +79,21 @@ def test_adding_again_changes_nothing(history: dict[InstanceId, Access], asked: 
         (Access(1, (b"x",), (b"x",)), Access(2, reads=(b"x",)), True),
         (Access(1), Access(2, (b"x",), (b"x",)), False),
         (Access(1, (b"x",), (b"x",)), Access(2), False),
+        (scan(1), put(2, b"x"), True),
+        (put(1, b"x"), scan(2), True),
+        (scan(1), get(2, b"x"), False),
+        (get(1, b"x"), scan(2), False),
+        (scan(1), scan(2), False),
+        (scan(1, b"x"), scan(2), True),
+        (scan(1), scan(2, b"x"), True),
+        (Access(1), scan(2), False),
+        (flush(1), scan(2), True),
+        (scan(1), flush(2), True),
+        (flush(1), get(2, b"x"), True),
+        (get(1, b"x"), flush(2), True),
+        (flush(1), Access(2), True),
+        (Access(1), flush(2), True),
+        (flush(1), flush(2), True),
     ],
 )
 def test_two_commands_conflict_if_they_share_a_key_that_one_of_them_writes(
@@ -92,6 +110,8 @@ def test_keys_may_come_in_any_sequence() -> None:
         writes: tuple[bytes, ...]
         base: None = None
         ends: bool = False
+        reads_all: bool = False
+        writes_all: bool = False
         encoded: bytes = b""
         size: int = 0
 
@@ -105,7 +125,8 @@ def test_keys_may_come_in_any_sequence() -> None:
 
 # -- columns: what a checkpoint holds of an index (protocol 4.10) ---------------------------------------------
 
-ALL_KEYS = [b"a", b"b", b"c", b"d", b"never seen"]
+NAMED = [b"a", b"b", b"c", b"d", b"never seen"]
+ALL_KEYS = [*NAMED, ALL]
 
 
 def raise_to(index: Conflicts, other: Conflicts) -> None:
@@ -128,14 +149,24 @@ def test_columns_are_the_highest_slots_that_read_and_that_write(history: dict[In
                 (place.slot for place, c in history.items() if place.row == row and key in keys_of(c)),
                 default=-1,
             )
-            for key in ALL_KEYS
+            for key in NAMED
         ]
         for keys_of in (attrgetter("reads"), attrgetter("writes"))
         for row in range(ROWS)
     ]
-    columns = index_of(history).columns(ALL_KEYS)
+    columns = index_of(history).columns(NAMED)
     assert columns == expected
     assert index_of(history).columns([]) == [[]] * (2 * ROWS)
+
+
+@given(HISTORIES)
+def test_what_reads_all_and_what_writes_any_key_have_a_column_of_their_own(
+    history: dict[InstanceId, Access],
+) -> None:
+    for row, column in enumerate(index_of(history).column(at, [ALL])[0] for at in range(2 * ROWS)):
+        of_row = [(place.slot, one) for place, one in history.items() if place.row == row % ROWS]
+        touching = [slot for slot, one in of_row if (one.writes if row >= ROWS else one.reads_all)]
+        assert column == max(touching, default=-1)
 
 
 @given(HISTORIES, HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
@@ -144,6 +175,7 @@ def test_raised_to_the_columns_of_another_it_knows_what_both_know(
 ) -> None:
     index = index_of(ours)
     raise_to(index, index_of(theirs))
+    index.raise_vectors(tuple(index_of(theirs).highest), tuple(index_of(theirs).base))
     both = [tuple(map(max, Twin(ours).deps(command), Twin(theirs).deps(command))) for command in asked]
     assert [index.deps(command) for command in asked] == both
     raise_to(index, index_of(theirs))
@@ -186,8 +218,9 @@ def random_history(random: Random, lowest: int) -> dict[InstanceId, Access]:
     return {
         InstanceId(random.randrange(ROWS), lowest + random.randrange(9)): Access(
             0,
-            tuple(random.sample(ALL_KEYS, random.randrange(2))),
-            tuple(random.sample(ALL_KEYS, random.randrange(3))),
+            tuple(random.sample(NAMED, random.randrange(2))),
+            tuple(random.sample(NAMED, random.randrange(3))),
+            reads_all=random.random() < 0.1,
         )
         for _ in range(random.randrange(6))
     }
@@ -210,7 +243,7 @@ def test_a_collection_conflicts_with_everything_and_its_base_is_covered_ever_aft
 BASES = st.none() | st.tuples(*[st.integers(-1, 9)] * ROWS)
 STEPS = st.one_of(
     st.sampled_from(["forget", "go on", "forget there", "merge", "adopt"]),
-    st.tuples(st.booleans(), PLACES, st.builds(Access, st.just(0), KEYS, KEYS, BASES)),
+    st.tuples(st.booleans(), PLACES, st.builds(Access, st.just(0), KEYS, KEYS, BASES) | COMMANDS),
 )
 
 
@@ -236,7 +269,7 @@ def test_what_follows_from_an_index_is_the_same_whatever_was_forgotten(
             raise_to(index, other)
         else:
             index.raise_vectors(tuple(other.highest), tuple(other.base))
-    for command in [*asked, *(put(0, key) for key in ALL_KEYS), collect(1, -1, 3, 5)]:
+    for command in [*asked, *(put(0, key) for key in NAMED), scan(2), flush(3), collect(1, -1, 3, 5)]:
         assert index.deps(command) == twin.deps(command)
 
 
@@ -252,7 +285,7 @@ def test_what_a_base_speaks_for_is_forgotten_and_still_covered() -> None:
     next(forgetting)
     index.add(InstanceId(0, 9), put(9, b"b"))
     list(forgetting)
-    assert len(index) == 4  # of row 0 c, d and b anew, of row 1 d
+    assert len(index) == 5  # of row 0 c, d, b anew and what is written at all, of row 1 d
     after = [index.deps(put(9, key)) for key in keys]
     assert all(all(map(le, one, other)) for one, other in zip(before, after, strict=True))
 

@@ -262,8 +262,8 @@ FINE: list[tuple[int, bytes, Argument]] = [
 ]
 
 REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
-    ((21, b"", None), "unknown operation 21; known are 0 to 20"),
-    ((255, b"a", None), "unknown operation 255; known are 0 to 20"),
+    ((24, b"", None), "unknown operation 24; known are 0 to 23"),
+    ((255, b"a", None), "unknown operation 255; known are 0 to 23"),
     ((Operation.NULL, b"a", None), "NULL takes no key"),
     ((Operation.NULL, b"", b""), "NULL takes no argument"),
     ((Operation.READ, b"", None), "READ needs a key of 1 to 4 bytes"),
@@ -318,7 +318,7 @@ REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
     ),
     (
         (Operation.MULTI, b"", [b"\x01\xff", [b"a", b"b"], [None, None]]),
-        "unknown operation 255; known are 0 to 20 (position 1 of a MULTI)",
+        "unknown operation 255; known are 0 to 23 (position 1 of a MULTI)",
     ),
     (
         (Operation.MULTI, b"", [b"\x0d", [RECORD], [None]]),

@@ -91,7 +91,7 @@ def test_an_incarnation_may_be_given(tmp_path: Path) -> None:
 def test_another_format_is_refused(data: Path) -> None:
     identity = json.loads((data / "identity").read_text())
     (data / "identity").write_text(json.dumps({**identity, "format": 1}))
-    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 8"):
+    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 9"):
         reopen(data)
 
 

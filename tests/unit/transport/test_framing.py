@@ -56,7 +56,7 @@ def test_a_sealed_frame_opens(kind: Kind, cluster: int, body: bytes) -> None:
 def test_the_bytes_of_a_frame_are_those_of_the_documented_header() -> None:
     frame = seal(Kind.REQUEST, CLUSTER, b"body")
     assert frame == sealed(kind=Kind.REQUEST)
-    assert frame[:12] == b"EP\x05\x10\x01\x23\x45\x67\x89\xab\xcd\xef"
+    assert frame[:12] == b"EP\x06\x10\x01\x23\x45\x67\x89\xab\xcd\xef"
     assert HEADER_SIZE == 16
 
 

@@ -19,6 +19,7 @@ from mutants.subjects import (
     recovery,
     registers,
     transactions,
+    whole,
 )
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -37,6 +38,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *collection.CONFLICTS,
     *collection.SESSIONS,
     *collection.KEYS,
+    *whole.CONFLICTS,
+    *whole.STATE,
     *durability.ANSWERS,
     *durability.OWNER,
     *durability.DISK,

@@ -121,8 +121,8 @@ CONFLICTS: Final = (
             Patch(
                 _CONFLICTS,
                 "            self.base[:] = map(max, self.base, command.base)\n"
-                "            self.base[row] = max(slot, self.base[row])\n",
-                "            pass\n",
+                "        if command.base is not None or command.writes_all:\n",
+                "            pass\n        if command.writes_all:\n",
             ),
         ),
         draw=ENDING,
@@ -148,7 +148,7 @@ CONFLICTS: Final = (
             Patch(
                 _CONFLICTS,
                 "            self.base[:] = map(max, self.base, command.base)\n",
-                "",
+                "            pass\n",
             ),
         ),
         draw=ENDING,
@@ -367,8 +367,8 @@ KEYS: Final = (
         (
             Patch(
                 "epaxos.protocol.epaxos.conflicts",
-                "value.reads, value.writes, value.base)\n",
-                "value.reads, value.writes, value.base and deps)\n",
+                "value.reads, value.writes, value.base\n",
+                "value.reads, value.writes, value.base and deps\n",
             ),
             Patch(
                 "epaxos.protocol.epaxos.conflicts",

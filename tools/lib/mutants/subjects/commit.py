@@ -195,9 +195,13 @@ CONFLICTS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "        highest = max(_highest(written, writes), _highest(self._reads[row], writes))\n"
-                "        return max(_highest(written, reads), highest) if reads else highest\n",
-                "        return _highest(written, writes)\n",
+                "max(_highest(written, writes), _highest(read, writes))",
+                "_highest(written, writes)",
+            ),
+            Patch(
+                _CONFLICTS,
+                "return max(_highest(written, reads), highest) if reads else highest",
+                "return highest",
             ),
         ),
     ),

@@ -101,8 +101,8 @@ TIME: Final = (
         "who adopts a checkpoint does not count for what it holds",
         Patch(
             _STORE,
-            "        self._set(key, value)\n        return True\n",
-            "        self._data[key] = value\n        return True\n",
+            "        self._set(key, value)\n        self._ordered.note()\n",
+            "        self._data[key] = value\n        self._ordered.note()\n",
         ),
         schedule="tests/unit/statemachine/test_expiry.py::test_the_time_of_a_value_travels_with_it",
     ),
