@@ -26,6 +26,7 @@ from benchmarks import (
     plots,
     profiled,
     protocols,
+    redis,
     registers,
     report,
     steps,
@@ -62,6 +63,7 @@ APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "guard": guard.main,
     "micro": micro.main,
     "profiled": profiled.main,
+    "redis": redis.main,
     "steps": steps.main,
     "storage": storage.main,
 }

@@ -725,8 +725,11 @@ class Replica(pykka.ThreadingActor):
             for decided in component:
                 if decided.value is not NOP:
                     assert isinstance(decided.value, Payload)
+                    ending = self._gate.ending(decided.value, self._machine.get)
                     for run in self._machine.runs(decided.value):
                         self._clients.answer(decided.value, run)
+                    if ending:
+                        self._gate.tell_ended([key for key in ending if self._machine.get(key) is None])
                     decided.value.let_go()
             if len(component) == 1:
                 singles += 1

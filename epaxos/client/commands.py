@@ -524,7 +524,7 @@ def _milliseconds(ttl: float | timedelta) -> int:
         raise TypeError(f"ttl must be seconds or a timedelta, not {_type(ttl)}")
     if not 0 < seconds <= TTL_MAX / 1000:  # false for NaN
         raise Refused(f"ttl is {seconds} s; allowed: more than 0, at most {TTL_MAX // 1000}")
-    return ceil(seconds * 1000)
+    return min(ceil(seconds * 1000), TTL_MAX)
 
 
 def _scan(

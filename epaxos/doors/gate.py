@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.statemachine.batch import Argument, Batch, Payload
+from epaxos.statemachine.batch import SERVICE, Argument, Batch, Payload
 from epaxos.statemachine.machine import Run
-from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult, Value
 from epaxos.statemachine.sessions import WINDOW
 
@@ -248,6 +248,12 @@ class LocalClient:
         self._told.append(Executed(*columns, run.outcomes, run.values))
         self._tell()
 
+    def observe_end(self, keys: Sequence[bytes]) -> None:
+        """These keys have ended, as a replica proposed; whoever proposes asks for no answer."""
+        count = len(keys)
+        self._told.append(Executed(bytes((Operation.EXPIRE,)) * count, keys, None, bytes(count), None))
+        self._tell()
+
     def miss(self) -> None:
         """What executed elsewhere came here by a checkpoint, so that nobody can be told of each."""
         self._told.append(None)
@@ -288,6 +294,17 @@ class Gate:
         self.closed = self.closed or reason
         for client in self.clients:
             client.give_up(self.closed)
+
+    def ending(self, payload: Payload, get: Callable[[bytes], bytes | None]) -> list[bytes]:
+        """The keys, of those that a replica proposes to end, that stand before it executes; none if nobody listens."""
+        if not self.listening or payload.base is not None or payload.heads.clients[:1] != [SERVICE]:
+            return []
+        return [key for key in payload.keys if get(key) is not None]
+
+    def tell_ended(self, keys: Sequence[bytes]) -> None:
+        """These have ended."""
+        for client in self.listening:
+            client.observe_end(keys)
 
     @property
     def listening(self) -> list[LocalClient]:

@@ -20,7 +20,7 @@ import msgpack
 
 from epaxos.protocol.ids import Row
 
-TTL_MAX: Final = 2**53
+TTL_MAX: Final = 2**63 - 1
 """Milliseconds for which a value may be given, at most."""
 
 _EXTENSION: Final = 1

@@ -70,7 +70,7 @@ def lines_with(text: str, *words: str) -> list[str]:
 
 def test_random_and_mutated_frames(cluster: ClusterMaker) -> None:
     """A short run of tools/fuzz: nothing stops, every answer under load is right, all frames are counted."""
-    attacked = cluster(3, start=False, **SMALL)
+    attacked = cluster(3, start=False, redis=True, **SMALL)
     attacked.start("alpha", "bravo")
     insiders = learn_insiders(attacked.config, listen_as=2, wanted=2)
     attacked.start("charlie").wait_until_ready()

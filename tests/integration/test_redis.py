@@ -81,11 +81,23 @@ def test_redis_py_with_asyncio(ports: list[int]) -> None:
 
 def test_a_key_ends_and_is_gone_everywhere(ports: list[int]) -> None:
     clients = [redis.Redis(port=port) for port in ports]
+    listener: Any = clients[1]
+    told = listener.pubsub(ignore_subscribe_messages=True)
+    told.subscribe("__keyspace@0__:short")
+    told.get_message(timeout=10)
     clients[0].set("short", "x", px=30)
     for client in clients:
         while client.exists("short"):
             pass
         assert client.ttl("short") == -2
+    events: list[Any] = []
+    while len(events) < 3:
+        message = told.get_message(timeout=10)
+        assert message is not None or len(events) == 0
+        events += [message["data"]] if message else []
+    assert events == [b"set", b"expire", b"expired"]
+    told.close()
+    for client in clients:
         client.close()
 
 

@@ -32,6 +32,7 @@ from epaxos.doors.redis.resp import (
     NullArray,
     Parser,
     ProtocolError,
+    Push,
     RedisError,
     Reply,
     Request,
@@ -61,6 +62,9 @@ _CHUNK: Final = 64 * 1024
 
 _ids = count(1)
 
+_PUSHED: Final = 10_000
+"""Messages that wait to be read by one that has subscribed."""
+
 _Slot: TypeAlias = "tuple[Plan | None, Reply]"
 """Of a request that is under way: what it is, or, if that is nothing to wait for, its reply."""
 
@@ -86,6 +90,8 @@ class Connection(asyncio.Protocol):
         self.transaction: Transaction | None = None
         self.watched: dict[bytes, bytes | None] = {}
         self.touched: set[bytes] = set()
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
         self._parser = Parser(door.bulk, door.request)
         self._todo: deque[Request] = deque()
         self._wrong: ProtocolError | None = None
@@ -250,8 +256,11 @@ class Connection(asyncio.Protocol):
 
     def _checked(self, request: Request) -> Spec:
         spec = look_up(request)
-        if self.transaction is not None and "no_multi" in spec.flags:
-            raise RedisError("ERR Command not allowed inside a transaction")
+        if self.is_subscriber and spec.name not in _OF_SUBSCRIBERS:
+            raise RedisError(
+                f"ERR Can't execute '{spec.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+                "allowed in this context"
+            )
         for key in spec.keys(request):
             if not 0 < len(key) <= self.door.limits.key or key.startswith(RECORDS):
                 raise RedisError(
@@ -296,6 +305,27 @@ class Connection(asyncio.Protocol):
         self._slots.clear()
         self._busy = False
         self._pump()
+
+    @property
+    def is_subscriber(self) -> bool:
+        """Whether what it is told without having asked leaves no room for commands, as in version 2."""
+        return self.version == 2 and bool(self.channels or self.patterns)
+
+    def push(self, message: Push) -> None:
+        """Tell what nobody asked for; who does not read it is cut."""
+        if len(self._out) >= _PUSHED:
+            self.cut()
+        elif not self._ending:
+            self._out.append(message)
+            self._pump()
+
+    def cut(self) -> None:
+        """End the connection at once, whatever was still to be told."""
+        if not self._ending:
+            self._ending = True
+            self._out.clear()
+            self.door.counts["cut"] += 1
+            self.transport.abort()
 
     def finish(self, reply: Reply) -> None:
         """The reply to a request that was alone."""
@@ -408,6 +438,11 @@ class Connection(asyncio.Protocol):
         else:
             Execution(self, transaction.queued, watched).begin()
 
+
+_OF_SUBSCRIBERS: Final = frozenset(
+    {"subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"}
+)
+"""What a subscriber of version 2 may ask for."""
 
 _AT_ONCE: Final = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
 """What is never queued."""

@@ -16,6 +16,7 @@ _GROUPS: Final = {
     "string": "Strings",
     "generic": "Keys",
     "transactions": "Transactions",
+    "pubsub": "Keyspace notifications",
     "connection": "Connections",
     "server": "The server",
 }

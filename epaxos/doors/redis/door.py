@@ -16,15 +16,14 @@ from typing import Final, Self
 from epaxos.config import Config
 from epaxos.doors.desk import Desk
 from epaxos.doors.gate import Executed, Gate
-from epaxos.doors.redis import keys, server, strings
+from epaxos.doors.redis import keys, notices, server, strings
 from epaxos.doors.redis.connection import Connection
 from epaxos.doors.redis.table import TABLE
-from epaxos.doors.redis.touched import touched_by
 from epaxos.doors.redis.view import View
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import REPLY_HEAD, Limits
 
-__all__ = ["TABLE", "Door", "keys", "server", "strings"]  # reading these modules fills the table
+__all__ = ["TABLE", "Door", "keys", "notices", "server", "strings"]  # reading these modules fills the table
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +78,7 @@ class Door:
         self._stats = stats
         self._patience = patience
         self._sockets = sockets
+        self.notices = notices.Notices()
         self._watched: dict[bytes, set[Connection]] = {}
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -146,8 +146,7 @@ class Door:
         until = self.monotonic() - self._patience
         for connection in list(self.connections):
             if connection.stuck_since is not None and connection.stuck_since < until:
-                self.counts["cut"] += 1
-                connection.transport.abort()
+                connection.cut()
 
     # -- connections -------------------------------------------------------------------------------------------
 
@@ -164,13 +163,13 @@ class Door:
         """A connection has ended."""
         self.connections.discard(connection)
         self.unwatch(connection)
+        notices.forget(connection)
 
     def watch(self, connection: Connection, names: Sequence[bytes]) -> None:
         """Note for a connection which of these keys are changed from now on."""
-        if not self._watched:
-            self.desk.listen(self._executed)
         for key in names:
             self._watched.setdefault(key, set()).add(connection)
+        self.listen()
 
     def unwatch(self, connection: Connection) -> None:
         """Note nothing any more for a connection."""
@@ -178,14 +177,33 @@ class Door:
             self._watched[key].discard(connection)
             if not self._watched[key]:
                 del self._watched[key]
-        if not self._watched:
-            self.desk.listen(None)
+        self.listen()
+
+    def listen(self) -> None:
+        """Be told of what executes here, as long as anybody wants to know."""
+        self.desk.listen(self._executed if self._watched or self.notices else None)
 
     def _executed(self, executed: Executed | None) -> None:
-        names = list(self._watched) if executed is None else touched_by(executed)
-        for key in names:
-            for connection in self._watched.get(key, ()):
-                connection.touched.add(key)
+        if executed is None:
+            self._missed()
+            return
+        changes = list(notices.changes_of(executed))
+        for key, event in changes:
+            if event != b"expired":  # that shows when the key is read, and a time is no client's doing
+                self._touch(key)
+        if self.notices:
+            self.notices.tell(changes)
+
+    def _touch(self, key: bytes) -> None:
+        for connection in self._watched.get(key, ()):
+            connection.touched.add(key)
+
+    def _missed(self) -> None:
+        """What executed elsewhere has come at once."""
+        for key in self._watched:
+            self._touch(key)
+        for connection in self.notices.subscribers:
+            connection.cut()
 
     # -- what they ask -----------------------------------------------------------------------------------------
 

@@ -18,6 +18,15 @@ INLINE_MOST: Final = 64 * 1024
 
 _ARGUMENTS_MOST: Final = 1024 * 1024
 _INT_MAX: Final = 2**31 - 1
+_SMALL: Final = 512
+"""Bytes of an argument, of which there are"""
+
+_SMALL_COUNTS: Final = {b"*%d" % count: count for count in range(1, 17)}
+"""so many, in a request that is short; so it has"""
+
+_SMALL_REQUEST: Final = 16 * (_SMALL + 16)
+"""bytes at most."""
+
 _STAR: Final = b"*"[0]
 _ESCAPES: Final = {b"n"[0]: 10, b"r"[0]: 13, b"t"[0]: 9, b"b"[0]: 8, b"a"[0]: 7}
 
@@ -36,6 +45,7 @@ class Parser:
         self._bulk_most = bulk
         self._request_most = request
         self._buffer = bytearray()
+        self._marks = {length: b"$%d" % length for length in range(min(bulk + 1, _SMALL))}
         self._needed = 0
         self._request: Request = []
         self._missing = 0
@@ -63,6 +73,8 @@ class Parser:
         data = bytes(self._buffer)
         requests: list[Request] = []
         position = taken = 0
+        if not self._missing and self._request_most > _SMALL_REQUEST:
+            position, taken = self._take_small(data, most, size, requests)
         wrong = None
         try:
             while len(requests) < most and taken < size:
@@ -77,6 +89,28 @@ class Parser:
             wrong = error
         del self._buffer[: max(position, 0)]
         return requests, wrong
+
+    def _take_small(self, data: bytes, most: int, size: int, requests: list[Request]) -> tuple[int, int]:
+        """Take those at the beginning that are short and complete, by lines: in a third of the time, as most are.
+
+        Returns where they end, and how many bytes they count.
+        """
+        lines = data.split(b"\r\n")
+        index = position = taken = 0
+        marks = self._marks
+        while index < len(lines) - 1 and len(requests) < most and taken < size:
+            count = _SMALL_COUNTS.get(lines[index], 0)
+            end = index + 1 + 2 * count
+            words = lines[index + 2 : end : 2]
+            lengths = lines[index + 1 : end : 2]
+            if not count or end >= len(lines) or [marks.get(len(word)) for word in words] != lengths:
+                break
+            requests.append(words)
+            inside = sum(map(len, words))
+            position += len(lines[index]) + 2 + inside + sum(map(len, lengths)) + 4 * count
+            taken += inside + 16 * count
+            index = end
+        return position, taken
 
     def _next(self, data: bytes, position: int) -> tuple[Request | None, int]:
         """The next request, which may be empty, and where it ends; None if it is not complete."""
@@ -255,12 +289,18 @@ class Members(NamedTuple):
     items: Sequence[Reply]
 
 
+class Several(NamedTuple):
+    """More replies than one to a single request."""
+
+    items: Sequence[Reply]
+
+
 class NullArray(NamedTuple):
     """No array at all, where null stands for one."""
 
 
 Reply: TypeAlias = (
-    "bytes | int | str | list[Any] | RedisError | Map | Push | Text | Members | NullArray | None"
+    "bytes | int | str | list[Any] | RedisError | Map | Push | Text | Members | Several | NullArray | None"
 )
 """Bytes are a bulk string, text is a simple one, None is null."""
 
@@ -292,6 +332,8 @@ def _encode_many(reply: Any, version: int) -> bytes:
         flat = [part for item in reply.items for part in item]
         head = b"%%%d\r\n" % len(reply.items) if version == 3 else b"*%d\r\n" % len(flat)
         return head + b"".join([encode(part, version) for part in flat])
+    if isinstance(reply, Several):
+        return b"".join([encode(item, version) for item in reply.items])
     mark = b"*"
     if version == 3:
         mark = b">" if isinstance(reply, Push) else b"~" if isinstance(reply, Members) else mark

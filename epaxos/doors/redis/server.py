@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from fnmatch import translate
-from re import DOTALL
-from re import compile as compile_pattern
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from epaxos.doors.redis.glob import matcher
+from epaxos.doors.redis.notices import forget
 from epaxos.doors.redis.numbers import integer
 from epaxos.doors.redis.resp import Map, Members, RedisError, Reply, Request, Text
 from epaxos.doors.redis.strings import SYNTAX
@@ -32,9 +30,11 @@ _AUTH_WRONG: Final = "WRONGPASS invalid username-password pair or user is disabl
 # -- connections ---------------------------------------------------------------------------------------------
 
 
-def _ping(_: Connection, request: Request) -> Reply:
+def _ping(connection: Connection, request: Request) -> Reply:
     if len(request) > 2:
         raise RedisError("ERR wrong number of arguments for 'ping' command")
+    if connection.is_subscriber:
+        return [b"pong", *(request[1:] or [b""])]
     return request[1] if len(request) == 2 else "PONG"
 
 
@@ -96,6 +96,7 @@ def _quit(connection: Connection, _: Request) -> Reply:
 def _reset(connection: Connection, _: Request) -> Reply:
     connection.transaction = None
     connection.unwatch()
+    forget(connection)
     connection.version = 2
     connection.name = b""
     connection.reads_here = False
@@ -195,8 +196,8 @@ def _described(connection: Connection) -> str:
         "idle": 0,
         "flags": "x" if transaction is not None else "N",
         "db": 0,
-        "sub": 0,
-        "psub": 0,
+        "sub": len(connection.channels),
+        "psub": len(connection.patterns),
         "multi": -1 if transaction is None else len(transaction.queued),
         "cmd": connection.last,
         "user": "default",
@@ -262,6 +263,7 @@ def _settings(connection: Connection) -> dict[str, str]:
         "maxclients": str(door.most),
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
+        "notify-keyspace-events": "AKE",
         "proto-max-bulk-len": str(door.bulk),
         "save": "",
         "timeout": "0",
@@ -269,18 +271,14 @@ def _settings(connection: Connection) -> dict[str, str]:
 
 
 def _config_get(connection: Connection, request: Request) -> Reply:
-    patterns = [_glob(pattern) for pattern in request[2:]]
+    patterns = [matcher(pattern.lower()) for pattern in request[2:]]
     return Map(
         [
             (name.encode(), value.encode())
             for name, value in _settings(connection).items()
-            if any(matches(name) for matches in patterns)
+            if any(matches(name.encode()) for matches in patterns)
         ]
     )
-
-
-def _glob(pattern: bytes) -> Callable[[str], object]:
-    return compile_pattern(translate(pattern.decode("latin-1").lower()), DOTALL).match
 
 
 def _info(connection: Connection, request: Request) -> Reply:

@@ -78,7 +78,7 @@ class View:
             return None
         # One that this replica executed just now has no beginning yet.
         passed = (self._monotonic - found.since) * 1000 if found.since else 0.0
-        return max(0, round(found.ttl - passed))
+        return max(0, found.ttl - int(passed))
 
     def writes(self) -> list[Command]:
         """What has been changed, as operations."""

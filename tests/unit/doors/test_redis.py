@@ -19,8 +19,11 @@ from differential.talk import Gone, Talk, encoded
 from epaxos.config.model import ClientConfig
 from epaxos.doors.redis.documents import markdown
 from epaxos.doors.redis.door import Door
+from epaxos.doors.redis.glob import matcher
 from epaxos.doors.redis.numbers import add_floats
 from epaxos.doors.redis.resp import RedisError
+from epaxos.statemachine.batch import make_expirations
+from epaxos.statemachine.expiry import Expiring, Generation
 from lone_replica import LoneReplica
 
 REPLIES = Path(__file__).parent / "replies-of-redis.jsonl"
@@ -269,6 +272,103 @@ def test_reads_of_this_replica(opened: Open) -> None:
     talk.ask("READWRITE")
     talk.ask("GET", "a")
     assert len(opened.replica.instances) == before + 1
+
+
+# -- notifications -------------------------------------------------------------------------------------------
+
+
+def message(*words: bytes) -> bytes:
+    return encoded(words)
+
+
+def test_changes_are_told_to_who_subscribes(opened: Open) -> None:
+    one, other = opened.talk(), opened.talk()
+    one.send(encoded([b"SUBSCRIBE", b"__keyspace@0__:k", b"__keyevent@0__:del"]))
+    assert [one.receive(), one.receive()] == [
+        b"*3\r\n$9\r\nsubscribe\r\n$16\r\n__keyspace@0__:k\r\n:1\r\n",
+        b"*3\r\n$9\r\nsubscribe\r\n$18\r\n__keyevent@0__:del\r\n:2\r\n",
+    ]
+    changes = [[b"SET", b"k", b"1", b"EX", b"100"], [b"INCR", b"k"], [b"GET", b"k"], [b"DEL", b"k", b"x"]]
+    other.ask_all([*changes, [b"DEL", b"x"]])
+    told = [one.receive() for _ in range(5)]
+    where, deleted = b"__keyspace@0__:k", b"__keyevent@0__:del"
+    assert told[:3] == [message(b"message", where, event) for event in (b"set", b"expire", b"incrby")]
+    assert told[3:] == [message(b"message", where, b"del"), message(b"message", deleted, b"k")]
+    assert one.ask("GET", "k").startswith(b"-ERR Can't execute 'get': only (P|S)SUBSCRIBE")
+    assert one.ask("PING") == b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"
+    assert one.ask("RESET") == b"+RESET\r\n"
+    assert one.ask("GET", "k") == NIL
+    assert not opened.door.notices
+    assert opened.replica.gate.listening == []
+
+
+def test_patterns_in_version_three(opened: Open) -> None:
+    talk = opened.talk()
+    talk.ask("HELLO", "3")
+    assert talk.ask("PSUBSCRIBE", "__key*__:[jk]?").startswith(b">3\r\n$10\r\npsubscribe")
+    assert sorted([talk.ask("SET", "k1", "v"), talk.receive()]) == [
+        OK,
+        b">4\r\n$8\r\npmessage\r\n$14\r\n__key*__:[jk]?\r\n$17\r\n__keyspace@0__:k1\r\n$3\r\nset\r\n",
+    ]
+    assert talk.ask("PUNSUBSCRIBE") == b">3\r\n$12\r\npunsubscribe\r\n$14\r\n__key*__:[jk]?\r\n:0\r\n"
+    assert talk.ask("UNSUBSCRIBE") == b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n"
+    assert talk.ask("PSUBSCRIBE", "x" * 1025).startswith(b"-ERR pattern of 1025 bytes")
+
+
+def test_a_key_that_ends_is_told(opened: Open) -> None:
+    talk, machine = opened.talk(), opened.replica.machine
+    talk.ask("SUBSCRIBE", "__keyevent@0__:expired")
+    (client,) = opened.replica.gate.listening
+    client.observe_end([b"k"])
+    assert talk.receive() == message(b"message", b"__keyevent@0__:expired", b"k")
+    value = Expiring.of(b"v", 1, Generation(1, 2, 0))
+    machine.load([(b"k", value)])
+    ended = [(b"k", value.generation), (b"none", value.generation)]
+    payload = make_expirations(ended, opened.replica.limits.bounds)
+    assert opened.replica.gate.ending(payload, machine.get) == [b"k"]
+
+
+def test_subscribers_are_cut_where_changes_were_missed(opened: Open) -> None:
+    talk = opened.talk()
+    talk.ask("SUBSCRIBE", "a")
+    for client in opened.replica.gate.listening:
+        client.miss()
+    with pytest.raises(Gone):
+        talk.receive()
+
+
+def test_a_subscriber_that_does_not_read_is_cut(opened: Open) -> None:
+    stuck, talk = opened.talk(), opened.talk()
+    stuck.ask("PSUBSCRIBE", "*")
+    requests = [[b"SET", b"k" * 1000, b"v"]] * 1000
+
+    def cut() -> bool:
+        talk.ask_all(requests)
+        return opened.door.counts["cut"] == 1
+
+    wait_for(cut)
+    assert len(opened.door.connections) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        (b"a*c", b"abbc", b"abbd"),
+        (b"h[a-c]llo", b"hbllo", b"hdllo"),
+        (b"h[^a]?", b"hbx", b"hax"),
+        (rb"\*[\]x]", b"*]", b"a]"),
+        (b"a\\", b"a\\", b"a"),
+        (b"*a*b*", b"xaxbx", b"xbxax"),
+        (b"*.*", b"a.b", b"ab"),
+    ],
+)
+def test_patterns(pattern: bytes, yes: bytes, no: bytes) -> None:
+    assert matcher(pattern)(yes)
+    assert not matcher(pattern)(no)
+
+
+def test_a_pattern_takes_no_time_that_explodes() -> None:
+    assert not matcher(b"*a" * 500 + b"*b")(b"a" * 65_000)
 
 
 # -- a replica that cannot serve -------------------------------------------------------------------------------

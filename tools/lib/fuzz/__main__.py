@@ -23,6 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from differential.talk import Gone, Talk
 from epaxos.bench.links import Links
 from epaxos.bench.options import Amount, BenchOptions
 from epaxos.bench.run import run_bench
@@ -33,6 +34,7 @@ from epaxos.errors import ClientError, EpaxosError
 from epaxos.protocol.ids import Row
 from fuzz.barrage import (
     NO_HTTP,
+    NO_RESP,
     NO_ZMQ,
     BarrageError,
     Result,
@@ -262,10 +264,12 @@ def throw_all_noise(
             ("client", replica.client_port, NO_ZMQ),
             ("peer", replica.port, NO_ZMQ),
             ("http", replica.metrics_port, NO_HTTP),
+            ("redis", replica.redis_port, NO_RESP),
         ):
             look()
-            throw_noise(replica.host, port, times, chance, samples)
-            noise[replica.name, name] = times
+            if port is not None:
+                throw_noise(replica.host, port, times, chance, samples)
+            noise[replica.name, name] = times if port is not None else 0
     return noise
 
 
@@ -279,7 +283,10 @@ def check_service(config: Config) -> list[str]:
                 client.put(b"after-the-fuzz", replica.name.encode())
                 if client.get(UNTOUCHED) is not None:
                     wrong.append(f"{replica.name} executed a part of a frame that it refused")
-        except (ClientError, BarrageError) as error:
+            if replica.redis_port is not None:
+                with Talk((replica.host, replica.redis_port)) as talk:
+                    talk.ask("GET", "after-the-fuzz")
+        except (ClientError, BarrageError, OSError, Gone) as error:
             wrong.append(f"{replica.name} does not serve any more: {error}")
     if not wrong:
         with Links(config.replicas, config.fingerprint, config.max_frame) as links:
@@ -298,7 +305,7 @@ def show(thrown: Result, verdicts: Mapping[str, Verdict], noise: Mapping[tuple[s
     for socket in ("client", "peer"):
         cells = [f"{thrown[name, socket].messages:,}" for name in verdicts]
         table.add_row(f"bad messages, {socket}", *cells)
-    for socket in ("client", "peer", "http"):
+    for socket in ("client", "peer", "http", "redis"):
         cells = [f"{noise[name, socket]:,}" for name in verdicts]
         table.add_row(f"noise, {socket}", *cells)
     for kind in sorted({kind for verdict in verdicts.values() for side in verdict for kind in side}):

@@ -300,6 +300,25 @@ NO_HTTP: Final = (
 )
 
 
+NO_RESP: Final = (
+    b"",
+    b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+    b"*2147483647\r\n$1\r\nx\r\n",
+    b"*-1\r\n*0\r\n*1\r\n$-1\r\n",
+    b"*1\r\n$1000000000\r\nx",
+    b"*1000000\r\n" + b"$0\r\n\r\n" * 2000,
+    b"*2\r\n$3\r\nGET\r\n$65\r\n" + b"k" * 64,
+    b"*1\r\n*1\r\n*1\r\n:1\r\n",
+    b"set 'a\r\n",
+    b"x" * 70_000,
+    b"MULTI\r\n" + b"WATCH fuzz\r\nSET fuzz 1\r\n" * 50 + b"EXEC\r\n",
+    b"SETRANGE fuzz 999999999 x\r\nINCRBYFLOAT fuzz 1e4932\r\nHELLO 3\r\n",
+    b"GET fuzz\r\n" * 5000,
+    b"CLIENT LIST ID " + b"9" * 50 + b"\r\nCOMMAND DOCS\r\nCONFIG GET *\r\n",
+)
+"""What is no request of Redis, or more than one should ask for."""
+
+
 def throw_noise(host: str, port: int, times: int, random: Random, samples: Sequence[bytes]) -> None:
     """Open connections and send what the server does not speak: the samples and bytes by chance.
 

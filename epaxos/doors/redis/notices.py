@@ -1,0 +1,190 @@
+"""Keyspace notifications: what executes at this replica, told to those who have subscribed to it.
+
+Every change is told, whoever asked for it and by whichever door, once it has executed here: `set`, `del`, `expire` and
+so on, by what a command has come to. Where what happened elsewhere came as a checkpoint, nothing can be told of each
+change, so subscribers are cut: they notice it, subscribe again, and know that they may have missed something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Final
+
+from epaxos.doors.gate import Executed
+from epaxos.doors.redis.glob import Matches, matcher
+from epaxos.doors.redis.resp import Push, RedisError, Reply, Request, Several
+from epaxos.doors.redis.table import NO_KEYS, define
+from epaxos.statemachine.batch import multi_columns, resolved_keys
+from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.results import Value
+
+if TYPE_CHECKING:
+    from epaxos.doors.redis.connection import Connection
+
+_MOST: Final = 10_000
+"""Channels and patterns of one connection."""
+
+_EVENTS: Final[dict[int, tuple[bytes, ...]]] = {
+    Operation.WRITE: (b"set",),
+    Operation.WRITEREAD: (b"set",),
+    Operation.DELETE: (b"del",),
+    Operation.INCREMENT: (b"incrby",),
+    Operation.APPEND: (b"append",),
+    Operation.SETTTL: (b"expire",),
+    Operation.PERSIST: (b"persist",),
+    Operation.EXPIRE: (b"expired",),
+}
+
+Change = tuple[bytes, bytes]
+"""A key and what has become of it."""
+
+
+def changes_of(executed: Executed) -> Iterator[Change]:
+    """What executed commands have changed or set anew, in order; `resolve` is all that is known of a transaction."""
+    arguments = executed.arguments or repeat(None, len(executed.keys))
+    values = executed.values or repeat(None, len(executed.keys))
+    return _changes(executed.operations, executed.keys, arguments, executed.outcomes, values)
+
+
+def _changes(
+    operations: bytes,
+    keys: Sequence[bytes],
+    arguments: Iterable[object],
+    outcomes: bytes,
+    values: Iterable[Value],
+) -> Iterator[Change]:
+    columns = zip(operations, keys, arguments, outcomes, values, strict=True)
+    for operation, key, argument, outcome, value in columns:
+        if outcome != Outcome.DONE:
+            continue
+        events = _EVENTS.get(operation)
+        if events is not None:
+            yield from ((key, event) for event in events)
+        elif operation == Operation.MULTI:
+            parts = multi_columns(argument)
+            if parts is not None and isinstance(value, list) and isinstance(value[0], bytes):
+                yield from _changes(*parts, value[0], repeat(None, len(parts[0])))
+        elif operation == Operation.RESOLVE:
+            yield from ((each, b"resolve") for each in resolved_keys(argument) or ())
+        elif isinstance(argument, list) and operation == Operation.CAS and argument[0] != argument[1]:
+            yield key, b"del" if argument[1] is None else b"set"
+        elif isinstance(argument, list) and operation == Operation.SETEX:
+            yield key, b"set"
+            if argument[1] is not None:
+                yield key, b"expire"
+
+
+class Notices:
+    """Who of a door's connections has subscribed to what."""
+
+    def __init__(self) -> None:
+        self._channels: dict[bytes, dict[Connection, None]] = {}
+        self._patterns: dict[bytes, tuple[Matches, dict[Connection, None]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._channels or self._patterns)
+
+    @property
+    def subscribers(self) -> set[Connection]:
+        """All connections that have subscribed to anything."""
+        patterns = [connections for _, connections in self._patterns.values()]
+        return {connection for some in (*self._channels.values(), *patterns) for connection in some}
+
+    def add(self, connection: Connection, name: bytes, *, pattern: bool) -> None:
+        """Tell a connection of a channel, or of all that match a pattern."""
+        if not pattern:
+            self._channels.setdefault(name, {})[connection] = None
+        elif name in self._patterns:
+            self._patterns[name][1][connection] = None
+        else:
+            self._patterns[name] = (matcher(name), {connection: None})
+
+    def remove(self, connection: Connection, name: bytes, *, pattern: bool) -> None:
+        """Tell it no more of that."""
+        connections = self._patterns[name][1] if pattern else self._channels[name]
+        del connections[connection]
+        if not connections:
+            del (self._patterns if pattern else self._channels)[name]
+
+    def tell(self, changes: Iterable[Change]) -> None:
+        """Publish what has changed."""
+        for key, event in changes:
+            self._publish(b"__keyspace@0__:" + key, event)
+            self._publish(b"__keyevent@0__:" + event, key)
+
+    def _publish(self, channel: bytes, message: bytes) -> None:
+        for connection in self._channels.get(channel, ()):
+            connection.push(Push([b"message", channel, message]))
+        for pattern, (matches, connections) in self._patterns.items():
+            if matches(channel):
+                for connection in connections:
+                    connection.push(Push([b"pmessage", pattern, channel, message]))
+
+
+# -- the commands --------------------------------------------------------------------------------------------
+
+
+def _subscribe(connection: Connection, request: Request) -> Reply:
+    return _each(connection, request, request[1:])
+
+
+def _unsubscribe(connection: Connection, request: Request) -> Reply:
+    pattern = request[0].upper().startswith(b"P")
+    mine = connection.patterns if pattern else connection.channels
+    return _each(connection, request, request[1:] or list(mine) or [None])
+
+
+def _each(connection: Connection, request: Request, names: Sequence[bytes | None]) -> Reply:
+    """Do it for each name, and say so of each with how many there are then."""
+    name = request[0].lower()
+    pattern, ends = name.startswith(b"p"), b"un" in name
+    mine = connection.patterns if pattern else connection.channels
+    replies: list[Reply] = []
+    for each in names:
+        if each is not None and ends == (each in mine):
+            _change(connection, each, pattern=pattern, ends=ends)
+        count = len(connection.channels) + len(connection.patterns)
+        replies.append(Push([name, each, count]))
+    connection.door.listen()
+    return Several(replies)
+
+
+def _change(connection: Connection, name: bytes, *, pattern: bool, ends: bool) -> None:
+    mine = connection.patterns if pattern else connection.channels
+    if ends:
+        connection.door.notices.remove(connection, name, pattern=pattern)
+        del mine[name]
+        return
+    if len(mine) >= _MOST:
+        raise RedisError(f"ERR too many subscriptions; at most {_MOST} are allowed")
+    connection.door.notices.add(connection, name, pattern=pattern)
+    mine[name] = None
+
+
+def forget(connection: Connection) -> None:
+    """End all subscriptions of a connection."""
+    for mine, pattern in ((connection.channels, False), (connection.patterns, True)):
+        for name in mine:
+            connection.door.notices.remove(connection, name, pattern=pattern)
+        mine.clear()
+    connection.door.listen()
+
+
+for _name, _arity, _since, _summary, _local in (
+    ("subscribe", -2, "2.0.0", "Be told of what happens in channels: changes of keys", _subscribe),
+    ("unsubscribe", -1, "2.0.0", "Be told no more of channels", _unsubscribe),
+    ("psubscribe", -2, "2.0.0", "Be told of what happens in channels that match patterns", _subscribe),
+    ("punsubscribe", -1, "2.0.0", "Be told no more of patterns", _unsubscribe),
+):
+    define(
+        _name,
+        _arity,
+        "pubsub",
+        NO_KEYS,
+        "pubsub",
+        _since,
+        _summary,
+        local=_local,
+        alone=True,
+    )
