@@ -26,6 +26,7 @@ BYTES: Final = 1024 * 1024
 _HEAD: Final = 16  # bytes of a command beside what it holds, about
 _NAP: Final = 0.25  # seconds between two looks at what has waited for too long
 _MULTI: Final = int(Operation.MULTI)
+_LISTING: Final = frozenset({Operation.SCAN, Operation.CLEAR})
 
 
 class Command(NamedTuple):
@@ -290,6 +291,10 @@ def _weigh_deeply(argument: object) -> int:
 
 
 def _parts(command: Command) -> int:
-    if command.operation != _MULTI or not isinstance(command.argument, list):
+    """The operations in a command, or keys that it lists: there may be so many of either in a frame, of both here."""
+    argument = command.argument
+    if command.operation in _LISTING and isinstance(argument, list):
+        return int(argument[1])  # the limit of its page
+    if command.operation != _MULTI or not isinstance(argument, list):
         return 0
-    return len(command.argument[0])  # its operations, a byte each
+    return len(argument[0])  # its operations, a byte each

@@ -120,6 +120,8 @@ def test_the_cache_of_django(ports: list[int]) -> None:
     cache.delete_many(["x", "y"])
     assert cache.get("x", "gone") == "gone"
     assert cache.get_or_set("made", lambda: 42) == 42
+    assert cache.clear()
+    assert cache.get("made") is None
     cache.close()
 
 

@@ -38,7 +38,7 @@ from epaxos.doors.redis.resp import (
     Request,
     encode,
 )
-from epaxos.doors.redis.table import Plan, Spec, look_up
+from epaxos.doors.redis.table import Plan, Spec, Walk, look_up
 from epaxos.doors.redis.transaction import Execution, Transaction
 from epaxos.doors.redis.view import TOO_LONG
 from epaxos.errors import ClientError
@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._ending = self._going = self._ended = False
         self._held = 0
+        self._walk: asyncio.Future[None] | None = None
         self.stuck_since: float | None = None
 
     # -- asyncio's calls ---------------------------------------------------------------------------------------
@@ -122,6 +123,8 @@ class Connection(asyncio.Protocol):
         self._ending = True
         self._todo.clear()
         self._out.clear()
+        if self._walk is not None:
+            self._walk.cancel()
         self.door.leave(self)
         self._account(0)
 
@@ -256,6 +259,8 @@ class Connection(asyncio.Protocol):
 
     def _checked(self, request: Request) -> Spec:
         spec = look_up(request)
+        if self.transaction is not None and spec.walk is not None:
+            raise RedisError(f"ERR {spec.name.upper()} is about all keys, and no part of a transaction here")
         if self.is_subscriber and spec.name not in _OF_SUBSCRIBERS:
             raise RedisError(
                 f"ERR Can't execute '{spec.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
@@ -362,6 +367,8 @@ class Connection(asyncio.Protocol):
             self._watch(request[1:])
         elif spec.local is not None:
             self._local_alone(spec, request)
+        elif spec.walk is not None:
+            self._walk = asyncio.ensure_future(self._walk_through(spec.walk, request))
         elif self.reads_here and spec.reads_only:
             self._read_here(spec, request)
         else:
@@ -373,6 +380,17 @@ class Connection(asyncio.Protocol):
         assert spec.local is not None
         try:
             reply = spec.local(self, request)
+        except RedisError as error:
+            reply = error
+        if not self._ending:
+            self.finish(reply)
+
+    async def _walk_through(self, walk: Walk, request: Request) -> None:
+        reply: Reply
+        try:
+            reply = await walk(self, request)
+        except ClientError as error:
+            reply = error_of(error)
         except RedisError as error:
             reply = error
         if not self._ending:

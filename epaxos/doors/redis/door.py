@@ -16,14 +16,22 @@ from typing import Final, Self
 from epaxos.config import Config
 from epaxos.doors.desk import Desk
 from epaxos.doors.gate import Executed, Gate
-from epaxos.doors.redis import keys, notices, server, strings
+from epaxos.doors.redis import keys, notices, server, strings, walks
 from epaxos.doors.redis.connection import Connection
 from epaxos.doors.redis.table import TABLE
 from epaxos.doors.redis.view import View
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import REPLY_HEAD, Limits
 
-__all__ = ["TABLE", "Door", "keys", "notices", "server", "strings"]  # reading these modules fills the table
+__all__ = [
+    "TABLE",
+    "Door",
+    "keys",
+    "notices",
+    "server",
+    "strings",
+    "walks",
+]  # reading these modules fills the table
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +87,7 @@ class Door:
         self._patience = patience
         self._sockets = sockets
         self.notices = notices.Notices()
+        self.cursors = walks.Cursors()
         self._watched: dict[bytes, set[Connection]] = {}
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -189,7 +198,10 @@ class Door:
             return
         changes = list(notices.changes_of(executed))
         for key, event in changes:
-            if event != b"expired":  # that shows when the key is read, and a time is no client's doing
+            if event == notices.CLEARED:
+                for watched in [watched for watched in self._watched if watched.startswith(key)]:
+                    self._touch(watched)
+            elif event != b"expired":  # that shows when the key is read, and a time is no client's doing
                 self._touch(key)
         if self.notices:
             self.notices.tell(changes)
@@ -214,6 +226,10 @@ class Door:
     def later(self, tries: int, again: Callable[[], None]) -> None:
         """Call something after a while that grows, not at the same time as others who wait."""
         self._loop.call_later(self._random.uniform(0, min(_PAUSE * tries, _LONGEST_PAUSE)), again)
+
+    def choose(self, keys: Sequence[bytes]) -> bytes:
+        """One of some keys, by chance."""
+        return self._random.choice(keys)
 
     def keys(self) -> int:
         """How many keys this replica has, as it last noted."""

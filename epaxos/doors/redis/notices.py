@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _MOST: Final = 10_000
 """Channels and patterns of one connection."""
 
+CLEARED: Final = b"clear"
+"""Of a prefix, not of a key: Redis tells nobody of what FLUSHALL removes."""
+
 _EVENTS: Final[dict[int, tuple[bytes, ...]]] = {
     Operation.WRITE: (b"set",),
     Operation.WRITEREAD: (b"set",),
@@ -34,6 +37,7 @@ _EVENTS: Final[dict[int, tuple[bytes, ...]]] = {
     Operation.SETTTL: (b"expire",),
     Operation.PERSIST: (b"persist",),
     Operation.EXPIRE: (b"expired",),
+    Operation.CLEAR: (CLEARED,),
 }
 
 Change = tuple[bytes, bytes]
@@ -110,6 +114,8 @@ class Notices:
     def tell(self, changes: Iterable[Change]) -> None:
         """Publish what has changed."""
         for key, event in changes:
+            if event == CLEARED:
+                continue
             self._publish(b"__keyspace@0__:" + key, event)
             self._publish(b"__keyevent@0__:" + event, key)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -21,6 +21,10 @@ Apply: TypeAlias = "Callable[[View, Request], Reply]"
 
 Local: TypeAlias = "Callable[[Connection, Request], Reply]"
 """Answers a command that is about the connection or the server; raises RedisError."""
+
+
+Walk: TypeAlias = "Callable[[Connection, Request], Coroutine[None, None, Reply]]"
+"""Answers a command that is about all keys; raises RedisError or ClientError."""
 
 
 class Plan(NamedTuple):
@@ -61,6 +65,7 @@ class Spec:
     apply: Apply | None = None
     plan: Planner | None = None
     local: Local | None = None
+    walk: Walk | None = None
     alone: bool = False
     subcommands: dict[bytes, Spec] = field(default_factory=dict)
 

@@ -22,8 +22,10 @@ from epaxos.doors.redis.door import Door
 from epaxos.doors.redis.glob import matcher
 from epaxos.doors.redis.numbers import add_floats
 from epaxos.doors.redis.resp import RedisError
+from epaxos.doors.redis.walks import Cursors
 from epaxos.statemachine.batch import make_expirations
 from epaxos.statemachine.expiry import Expiring, Generation
+from epaxos.statemachine.operations import Operation
 from lone_replica import LoneReplica
 
 REPLIES = Path(__file__).parent / "replies-of-redis.jsonl"
@@ -272,6 +274,80 @@ def test_reads_of_this_replica(opened: Open) -> None:
     talk.ask("READWRITE")
     talk.ask("GET", "a")
     assert len(opened.replica.instances) == before + 1
+
+
+# -- all keys ------------------------------------------------------------------------------------------------
+
+
+def test_a_walk_tells_each_key_once_whatever_is_inserted_meanwhile(opened: Open) -> None:
+    talk, other = opened.talk(), opened.talk()
+    talk.ask("MSET", *[word for number in range(95) for word in (f"k{number:03}", "v")])
+    cursor = b"0"
+    found: list[bytes] = []
+    while True:
+        other.ask("SET", f"new{len(found)}", "v")
+        reply = talk.ask("SCAN", cursor, "MATCH", "k*", "COUNT", "10").split(b"\r\n")
+        cursor, keys = reply[2], reply[5::2]
+        found += keys
+        if cursor == b"0":
+            break
+    assert found == [b"k%03d" % number for number in range(95)]
+    assert talk.ask("SCAN", "0", "TYPE", "list", "COUNT", "2000") == b"*2\r\n$1\r\n0\r\n*0\r\n"
+    assert talk.ask("SCAN", "99999") == b"-ERR invalid cursor\r\n"
+
+
+def test_walks_are_remembered_up_to_a_bound() -> None:
+    cursors = Cursors()
+    numbers = [cursors.note(b"k%d" % number) for number in range(100_001)]
+    with pytest.raises(RedisError, match="invalid cursor"):
+        cursors.find(numbers[0])
+    assert cursors.find(numbers[-1]) == b"k100000"
+
+
+def test_many_keys_page_by_page(opened: Open) -> None:
+    talk = opened.talk()
+    for part in range(3):
+        talk.ask("MSET", *[word for number in range(4000) for word in (f"k{part}{number:04}", "v")])
+    assert talk.ask("DBSIZE") == b":12000\r\n"
+    assert talk.ask("KEYS", "k1*").startswith(b"*4000\r\n")
+    assert talk.ask("KEYS", "k[12]000?").startswith(b"*20\r\n")
+    assert talk.ask("RANDOMKEY").startswith(b"$6\r\nk0")
+    assert talk.ask("FLUSHALL") == OK
+    assert talk.ask("DBSIZE") == b":0\r\n"
+    assert talk.ask("RANDOMKEY") == NIL
+    assert opened.replica.instances.count(bytes((Operation.CLEAR,))) == 3
+
+
+def test_clearing_changes_what_is_watched_and_tells_nobody(opened: Open) -> None:
+    watcher, other, told = opened.talk(), opened.talk(), opened.talk()
+    told.ask("PSUBSCRIBE", "*")
+    other.ask("SET", "k", "v")
+    assert told.receive() == encoded([b"pmessage", b"*", b"__keyspace@0__:k", b"set"])
+    assert told.receive() == encoded([b"pmessage", b"*", b"__keyevent@0__:set", b"k"])
+    watcher.ask("WATCH", "k")
+    other.ask("FLUSHDB")
+    other.ask("SET", "k", "v")
+    assert watcher.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == b"*-1\r\n"
+    assert told.receive() == encoded([b"pmessage", b"*", b"__keyspace@0__:k", b"set"])
+
+
+def test_all_keys_are_no_part_of_a_transaction(opened: Open) -> None:
+    talk = opened.talk()
+    replies = talk.ask_all([[b"MULTI"], [b"DBSIZE"], [b"EXEC"]])
+    assert replies[1] == b"-ERR DBSIZE is about all keys, and no part of a transaction here\r\n"
+    assert replies[2].startswith(b"-EXECABORT")
+
+
+def test_a_walk_without_a_quorum_and_one_whose_client_goes(opened: Open) -> None:
+    talk, gone = opened.talk(), opened.talk()
+    opened.replica.gate.attach(lambda: None)
+    gone.send(encoded([b"DBSIZE"]))
+    wait_for(lambda: any(connection._walk for connection in opened.door.connections))
+    gone.close()
+    wait_for(lambda: len(opened.door.connections) == 1)
+    opened.replica.clients.away = "it has no quorum"
+    opened.replica.gate.attach(opened.replica.run)
+    assert talk.ask("FLUSHALL") == b"-CLUSTERDOWN it has no quorum; nothing was executed\r\n"
 
 
 # -- notifications -------------------------------------------------------------------------------------------

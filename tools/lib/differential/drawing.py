@@ -40,6 +40,9 @@ _NUMBERS: Final = (
 _OFFSETS: Final = (b"0", b"1", b"2", b"5", b"-1", b"-2", b"-100", b"100", b"a", b"400")
 _FLOATS: Final = (b"1", b"0.1", b"-2.5", b"1e3", b"3.0e-2", b"nan", b"inf", b"abc", b"-0", b"1e20")
 
+WALKS: Final = frozenset({b"DBSIZE", b"KEYS", b"SCAN", b"FLUSHDB", b"FLUSHALL"})
+"""What is about all keys; the order in which these are told is nobody's."""
+
 Command = list[bytes]
 
 
@@ -54,6 +57,7 @@ class Drawing:
     """Steps without an end, always the same from a seed."""
 
     def __init__(self, seed: int) -> None:
+        self._open: set[int] = set()
         self._random = Random(seed)  # noqa: S311 - commands to draw, nothing secret
         self._makers: list[tuple[Callable[[], Command], int]] = [
             (self._get, 10),
@@ -71,6 +75,7 @@ class Drawing:
             (self._transaction, 12),
             (self._about, 3),
             (self._wrong, 3),
+            (self._walk, 3),
         ]
 
     def __iter__(self) -> Iterator[Step]:
@@ -78,7 +83,16 @@ class Drawing:
         while True:
             count = self._random.choice((1, 1, 1, 1, 2, 5, 12))
             chosen = self._random.choices(makers, weights, k=count)
-            yield Step(self._random.randrange(CONNECTIONS), [maker() for maker in chosen])
+            connection = self._random.randrange(CONNECTIONS)
+            yield Step(connection, [self._fitting(connection, maker()) for maker in chosen])
+
+    def _fitting(self, connection: int, command: Command) -> Command:
+        """A command, or another one if it is about all keys and a transaction may be open, where ours refuses it."""
+        if command[0] == b"MULTI":
+            self._open.add(connection)
+        elif command[0] in (b"EXEC", b"DISCARD", b"RESET"):
+            self._open.discard(connection)
+        return [b"PING"] if command[0] in WALKS and connection in self._open else command
 
     def _pick(self, *choices: bytes) -> bytes:
         return self._random.choice(choices)
@@ -206,6 +220,30 @@ class Drawing:
                 [b"RESET"],
                 [b"HELLO", self._pick(b"4", b"x"), b"y"],
                 [b"AUTH", self._pick(b"a", b"default")],
+            )
+        )
+
+    def _walk(self) -> Command:
+        return self._random.choice(
+            (
+                [b"DBSIZE"],
+                [b"DBSIZE"],
+                [
+                    b"KEYS",
+                    self._pick(
+                        b"*", b"key-1*", b"key-[0-5]", b"*[^0-7]", b"key-?", b"none*", b"k*y*1", b"\\key"
+                    ),
+                ],
+                [b"KEYS"],
+                [
+                    b"SCAN",
+                    self._pick(b"0", b"a"),
+                    *self._random.choice(([b"COUNT", b"100"], [b"COUNT", b"0"], [b"x"])),
+                ],
+                [
+                    self._pick(b"FLUSHDB", b"FLUSHALL"),
+                    *self._random.choice(([], [b"SYNC"], [b"what"], [b"a", b"b"])),
+                ],
             )
         )
 
