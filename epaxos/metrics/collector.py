@@ -150,6 +150,26 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         "Replies to clients that were dropped because those before them had not been sent.",
         lambda stats: stats.replies_dropped,
     ),
+    (
+        "epaxos_redis_commands_total",
+        "Commands of clients of Redis that were answered.",
+        lambda stats: stats.redis["commands"],
+    ),
+    (
+        "epaxos_redis_rejected_total",
+        "Connections of clients of Redis that were turned away, as there were too many.",
+        lambda stats: stats.redis["rejected"],
+    ),
+    (
+        "epaxos_redis_cut_total",
+        "Connections of clients of Redis that were cut: they did not read, or subscribers missed something.",
+        lambda stats: stats.redis["cut"],
+    ),
+    (
+        "epaxos_redis_protocol_errors_total",
+        "Connections of clients of Redis that were closed for what they sent.",
+        lambda stats: stats.redis["protocol_errors"],
+    ),
 )
 
 _NOTHING: Final = (0, 0)
@@ -195,6 +215,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         "epaxos_ballot",
         "Highest ballot that this replica knows, of a protocol with a leader.",
         lambda stats: stats.gauges.ballot,
+    ),
+    (
+        "epaxos_redis_connections",
+        "Connections of clients of Redis.",
+        lambda stats: stats.redis["open"],
     ),
     ("epaxos_keys", "Keys that have a value.", lambda stats: stats.gauges.keys),
     ("epaxos_sessions", "Client sessions remembered.", lambda stats: stats.gauges.sessions),

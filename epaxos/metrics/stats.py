@@ -10,6 +10,7 @@ every series exists, as 0, from the first scrape on, and nothing that arrives fr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -137,6 +138,7 @@ class ReplicaStats:
     replies_waiting    bytes of replies that have not been sent yet
     replies_cut        replies without some of the results, for which there was no room
     replies_dropped    replies dropped, for which there was none at all
+    redis              what has happened at the Redis door, whose thread alone writes it
     """
 
     __slots__ = (
@@ -173,6 +175,7 @@ class ReplicaStats:
         "quiesce",
         "quorum",
         "records",
+        "redis",
         "replicas",
         "replies_cut",
         "replies_dropped",
@@ -223,6 +226,7 @@ class ReplicaStats:
         self.served_bytes = 0
         self.kept_bytes = 0
         self.replies_waiting = 0
+        self.redis: Counter[str] = Counter()
         self.replies_cut = 0
         self.replies_dropped = 0
         self.commits = dict.fromkeys(kind.paths, 0)

@@ -9,7 +9,6 @@ import resource
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Self
 
@@ -79,7 +78,7 @@ class Door:
         self.held = 0
         self.since = self.monotonic()
         self.port: int = sockets[0].getsockname()[1]
-        self.counts: Counter[str] = Counter()
+        self.counts = stats.redis
         self.connections: set[Connection] = set()
         self.desk: Desk
         self._gate = gate
@@ -166,11 +165,13 @@ class Door:
             return False
         self.counts["connections"] += 1
         self.connections.add(connection)
+        self.counts["open"] = len(self.connections)
         return True
 
     def leave(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connections.discard(connection)
+        self.counts["open"] = len(self.connections)
         self.unwatch(connection)
         notices.forget(connection)
 
@@ -199,8 +200,7 @@ class Door:
         changes = list(notices.changes_of(executed))
         for key, event in changes:
             if event == notices.CLEARED:
-                for watched in [watched for watched in self._watched if watched.startswith(key)]:
-                    self._touch(watched)
+                self._touch_cleared(key)
             elif event != b"expired":  # that shows when the key is read, and a time is no client's doing
                 self._touch(key)
         if self.notices:
@@ -209,6 +209,14 @@ class Door:
     def _touch(self, key: bytes) -> None:
         for connection in self._watched.get(key, ()):
             connection.touched.add(key)
+
+    def _touch_cleared(self, prefix: bytes) -> None:
+        """All keys that begin so have gone: a change to those that were there when somebody began to watch them."""
+        for key, connections in self._watched.items():
+            if key.startswith(prefix):
+                for connection in connections:
+                    if connection.watched.get(key) is not None:
+                        connection.touched.add(key)
 
     def _missed(self) -> None:
         """What executed elsewhere has come at once."""

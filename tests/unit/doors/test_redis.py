@@ -324,9 +324,12 @@ def test_clearing_changes_what_is_watched_and_tells_nobody(opened: Open) -> None
     other.ask("SET", "k", "v")
     assert told.receive() == encoded([b"pmessage", b"*", b"__keyspace@0__:k", b"set"])
     assert told.receive() == encoded([b"pmessage", b"*", b"__keyevent@0__:set", b"k"])
+    absent = opened.talk()
+    absent.ask("WATCH", "none")
     watcher.ask("WATCH", "k")
     other.ask("FLUSHDB")
     other.ask("SET", "k", "v")
+    assert absent.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == b"*0\r\n"
     assert watcher.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == b"*-1\r\n"
     assert told.receive() == encoded([b"pmessage", b"*", b"__keyspace@0__:k", b"set"])
 
