@@ -95,6 +95,14 @@ class CellDisk(Disk):
             raise
 
 
+class Under:
+    """The register of procedures (`epaxos.registers.upkeep`): which task is under way, planned from what."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.base: Configuration | None = None
+
+
 class World(NamedTuple):
     """What all processes of a run share."""
 
@@ -103,6 +111,7 @@ class World(NamedTuple):
     network: HostileNetwork
     observer: Observer
     checker: Registers
+    under: Under
 
 
 class Process:
@@ -369,6 +378,10 @@ class ProposerProcess(Process):
 class Warden(ProposerProcess):
     """Collects, and changes the acceptors, one task after another; which one, and how far, is on its disk."""
 
+    def __init__(self, world: World, row: int) -> None:
+        super().__init__(world, row)
+        self._confirming: Sequence[int] = world.plan.confirming
+
     @property
     def finished(self) -> bool:
         """Whether all tasks are done."""
@@ -397,6 +410,7 @@ class Warden(ProposerProcess):
         self._save(self._begin_task)  # with the configuration that its steps are planned from
 
     def _begin_task(self) -> None:
+        self.world.under.number, self.world.under.base = self._number, self._base
         task = self.world.plan.tasks[self._number]
         if task.kind == "collect":
             self._procedure = collect(self._base, self._note.key)
@@ -413,7 +427,7 @@ class Warden(ProposerProcess):
             self.world.observer.noted(f"task done: {self.world.plan.tasks[self._number].kind}")
             self._number, self._note, self._base = self._number + 1, Note(), self.core.configuration
             self._procedure = self._todo = None
-            self._save(self._next_task)
+            self._save(self._let_go)
             return
         self._asked += 1
         self._answers = {}
@@ -426,6 +440,10 @@ class Warden(ProposerProcess):
         else:
             self._ask(self._asked)
 
+    def _let_go(self) -> None:
+        self.world.under.number, self.world.under.base = self._number, None
+        self._next_task()
+
     def _save(self, then: Then) -> None:
         text = packb((self._number, self._note.step, self._note.key, encode(self._base)))
         entries = (Entry(TASK, text, None),)
@@ -436,7 +454,7 @@ class Warden(ProposerProcess):
         if number != self._asked:
             return
         if isinstance(self._todo, Configuration):
-            for row in self.world.plan.confirming:
+            for row in self._confirming:
                 if row not in self._settled:
                     self._send(row, Configure(self._todo))
         elif isinstance(self._todo, Ask):
@@ -456,7 +474,7 @@ class Warden(ProposerProcess):
         if isinstance(message, Settled):
             if isinstance(todo, Configuration) and message.version == todo.version and message.done:
                 self._settled.add(sender)
-                if self._settled >= set(self.world.plan.confirming):
+                if self._settled.issuperset(self._confirming):
                     self._go_on(None)
         elif isinstance(message, Listed | Removed):
             if not isinstance(todo, Ask) or message[:2] != self._request(todo)[:2]:
@@ -467,3 +485,34 @@ class Warden(ProposerProcess):
                     self._go_on(self._answers)
         else:
             super()._take(sender, message)
+
+
+class Successor(Warden):
+    """Begins when the warden of row `before` is gone, and does again from its first step what that left half done.
+
+    Messages of the other one may still be under way. It is told that it is gone, so nobody waits for what it confirms.
+    """
+
+    def __init__(self, world: World, row: int, before: int) -> None:
+        super().__init__(world, row)
+        self._confirming = [other for other in world.plan.confirming if other != before]
+
+    def _begin(self, found: dict[bytes, bytes]) -> None:
+        self._has_begun = TASK in found
+        super()._begin(found)
+
+    def _next_task(self) -> None:
+        if self._has_begun:
+            super()._next_task()
+            return
+        gone = self.world.plan.gone
+        assert gone is not None
+        if self.world.schedule.now <= gone:
+            self.later(max(gone - self.world.schedule.now, _LATER) + self.world.plan.retry, self._next_task)
+            return
+        self._has_begun = True
+        under = self.world.under
+        self._number, self._base = under.number, under.base or self.core.configuration
+        if under.base is not None:
+            self.world.observer.noted(f"task taken over: {self.world.plan.tasks[self._number].kind}")
+        super()._next_task()

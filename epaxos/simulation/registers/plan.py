@@ -1,7 +1,7 @@
 """What a seed decides of a run of registers, before its first event.
 
 Network, disks, clocks and faults are drawn as for clusters (`simulation.plan.options`), in which the replicas are
-acceptors, proposers and the warden, each a process of its own: what lives together in a node fails together more seldom
+acceptors, proposers and wardens, each a process of its own: what lives together in a node fails together more seldom
 than apart.
 """
 
@@ -70,6 +70,7 @@ class Plan:
     numbered    whether changes carry a number, so that a proposer may try them again after doubt
     once        whether clients ask again, elsewhere, for what they do not know of; then changes are numbered
     observers   processes that follow what is chosen, behind the warden
+    gone        when the warden ends for good, and another one, the last process, is to go on with its tasks; or never
     kept        what an acceptor's feed for them keeps
     held        whether one proposer is not heard by acceptors while others change them, and then all fall in halves: an
                 attempt of the acceptors before may still be under way
@@ -88,6 +89,7 @@ class Plan:
     numbered: bool
     once: bool
     observers: int
+    gone: float | None
     kept: int
     held: bool
     firsts: int
@@ -102,8 +104,14 @@ class Plan:
 
     @property
     def rows(self) -> range:
-        """The processes that propose; the last is the warden."""
-        return range(self.acceptors + self.spares, self.options.replicas - self.observers)
+        """The processes that propose; the last is the warden, and who takes over from it is not among them."""
+        behind = self.observers + (self.gone is not None)
+        return range(self.acceptors + self.spares, self.options.replicas - behind)
+
+    @property
+    def watching(self) -> range:
+        """The processes that observe."""
+        return self.confirming[len(self.rows) : len(self.rows) + self.observers]
 
     @property
     def confirming(self) -> range:
@@ -128,6 +136,8 @@ def draw_plan(
 ) -> Plan:
     """The plan of a seed; `overrides.replicas` are acceptors, `kinds` those of the tasks, `given` other fields.
 
+    Of these `gone` is a part of the time of faults.
+
     Raises:
         ValueError: an override out of its range.
     """
@@ -142,11 +152,12 @@ def draw_plan(
     tasks = _draw_tasks(random, options, n, kinds)
     spares = sum(task.kind == "grow" for task in tasks)
     observers = given.get("observers", int(random_firsts.random() < 0.4))
+    share = given.pop("gone", _draw_gone(stream(seed, "takeover"), tasks))
     operations = overrides.operations or random.choice((4, 8, 12, 24, 40))
     options = replace(
         options,
         scale="small",
-        replicas=n + spares + proposers + 1 + observers,
+        replicas=n + spares + proposers + 1 + observers + (share is not None),
         operations=operations,
         clients=random.randint(1, 5),
         keys=random.choice((1, 1, 2, 3)),
@@ -173,6 +184,7 @@ def draw_plan(
         numbered=random.random() < (0.9 if any(task.kind == "collect" for task in tasks) else 0.5),
         once=random.random() < (0.0 if any(task.kind == "collect" for task in tasks) else 0.4),
         observers=observers,
+        gone=None if share is None else share * options.phase,
         kept=random_firsts.choice((2, 5, 100)),
         held=bool(spares) and random_firsts.random() < 0.1,
         firsts=firsts,
@@ -204,6 +216,11 @@ def _draw_tasks(random: Random, options: Options, n: int, kinds: Sequence[str] |
             acceptor = members.pop(random.randrange(len(members)))
         tasks.append(Task(random.random() * phase, kind, acceptor))
     return tuple(tasks)
+
+
+def _draw_gone(random: Random, tasks: Sequence[Task]) -> float | None:
+    """In what part of the faults the warden ends for good, if it does."""
+    return random.random() if tasks and random.random() < 0.3 else None
 
 
 def _draw_bias(random: Random, options: Options) -> tuple[Bias, ...]:
@@ -280,7 +297,9 @@ def _draw_faults(random: Random, plan: Plan) -> tuple[Fault, ...]:
             Crash(random.random() * plan.options.phase, row, random.randint(0, 6), None) for row in dead
         ]
     phase = plan.options.phase
-    for row in plan.confirming[len(plan.rows) :]:
+    if plan.gone is not None:
+        faults.append(Crash(plan.gone, plan.rows[-1], 0, None))
+    for row in plan.watching:
         if "crash" in plan.options.faults and random.random() < 0.7:
             down = random.random() * phase / 2
             faults.append(Crash(random.random() * phase, row, random.randint(0, 9), down))

@@ -17,7 +17,15 @@ from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.registers.checker import Registers
-from epaxos.simulation.registers.machines import AcceptorProcess, Process, ProposerProcess, Warden, World
+from epaxos.simulation.registers.machines import (
+    AcceptorProcess,
+    Process,
+    ProposerProcess,
+    Successor,
+    Under,
+    Warden,
+    World,
+)
 from epaxos.simulation.registers.plan import Asked, Plan, draw_plan, first_key
 from epaxos.simulation.registers.watching import ObserverProcess
 from epaxos.simulation.world.network import HostileNetwork
@@ -158,13 +166,21 @@ class Run(Stricken[Process]):
         self.timeout = plan.timeout
         self.calls: list[Call] = []
         self.checker = Registers()
-        world = World(plan, self.schedule, self.network, self.observer, self.checker)
+        world = World(plan, self.schedule, self.network, self.observer, self.checker, Under())
         *rows, last = plan.rows
-        self.warden = Warden(world, last)
+        self.wardens = [Warden(world, last)]
+        if plan.gone is not None:
+            self.wardens.append(Successor(world, plan.confirming[-1], last))
         self.proposers = {row: ProposerProcess(world, row) for row in rows}
         acceptors = [AcceptorProcess(world, row) for row in range(plan.acceptors + plan.spares)]
-        self.observers = [ObserverProcess(world, row) for row in plan.confirming[len(plan.rows) :]]
-        self.replicas = [*acceptors, *self.proposers.values(), self.warden, *self.observers]
+        self.observers = [ObserverProcess(world, row) for row in plan.watching]
+        self.replicas = [
+            *acceptors,
+            *self.proposers.values(),
+            self.wardens[0],
+            *self.observers,
+            *self.wardens[1:],
+        ]
         self.clients = [Client(self, name, script) for name, script in enumerate(plan.scripts)]
         self._changes = Changes(LIMITS)
 
@@ -208,7 +224,7 @@ class Run(Stricken[Process]):
             self._see_that_it_ends()
         self.calm()
         self.timeout = max(10 * self.plan.timeout, 400 * self.plan.options.delay)
-        self._settle(lambda: self.warden.finished and all(client.finished for client in self.clients))
+        self._settle(lambda: self._tasks_done and all(client.finished for client in self.clients))
         self.timeout *= 10  # readers may be in each other's way, but not for so long
         readers = [
             Client(self, LAST_READERS + row, self._final_reads(row)) for row in range(self.plan.proposers)
@@ -220,6 +236,10 @@ class Run(Stricken[Process]):
         if finding.verdict is Linearizability.VIOLATION:
             raise ViolationError("linearizability", finding.text)
         self.observer.noted(f"history: {finding.verdict.value}")
+
+    @property
+    def _tasks_done(self) -> bool:
+        return any(warden.finished for warden in self.wardens)
 
     def _copied(self) -> bool:
         """Whether every observer has a copy of all that there is."""
@@ -247,7 +267,7 @@ class Run(Stricken[Process]):
             if self.schedule.now >= bound:
                 open_ = [f"{call} {call.command}" for call in self.calls if call.answered is None]
                 raise NoProgressError(
-                    f"not finished in time; warden finished: {self.warden.finished}; open: {open_[:9]}; "
+                    f"not finished in time; tasks done: {self._tasks_done}; open: {open_[:9]}; "
                     f"copies: {[watching.copy for watching in self.observers]} of {self.checker.holds()}"
                 )
             self.schedule.step(bound)

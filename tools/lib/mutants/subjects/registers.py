@@ -30,6 +30,15 @@ GROWING: Final = REGISTERS._replace(
     name="registers, two acceptors join", replicas=3, options=(("kinds", ("grow", "grow")),)
 )
 
+UNTOLD: Final = REGISTERS._replace(
+    name="registers, collected, and answers lost",
+    replicas=3,
+    operations=12,
+    faults="loss,reorder,duplicate",
+    options=(("kinds", ("collect",) * 6), ("numbered", False), ("once", False)),
+)
+"""What was changed is deleted and forgotten before the proposer hears of its votes."""
+
 WATCHED: Final = COLLECTING._replace(
     name="registers, watched and collected",
     operations=24,
@@ -219,9 +228,7 @@ OUTCOMES: Final = (
         "every refusal says that the ballot was never taken",
         "registers",
         (Patch(_ACCEPTOR, "never = request.ballot > max(last, cell.dropped)", "never = bool(last or True)"),),
-        draw=COLLECTING,
-        schedule="tests/unit/protocol/registers/test_acceptor.py"
-        "::test_the_first_ballot_does_not_lower_what_a_removal_has_promised",
+        draw=UNTOLD,
     ),
     Mutant(
         "register-votes-forgotten",
