@@ -62,6 +62,24 @@ def test_what_one_replica_is_told_another_one_answers(cluster: LocalCluster) -> 
         assert all(member["heard"] for member in bravo.get("/v1/members").json()["members"])
 
 
+def test_keys_are_listed_by_pages(cluster: LocalCluster) -> None:
+    with client(cluster) as alpha, client(cluster, "bravo") as bravo:
+        for number in range(5):
+            alpha.put(f"/v1/kv/list%2F{number}", content=b"%d" % number)
+        found: list[Any] = []
+        asked: dict[str, Any] = {"prefix": "list/", "limit": 2}
+        while True:
+            page = bravo.get("/v1/scan", params=asked).json()
+            found += page["entries"]
+            if not page["more"]:
+                break
+            asked["after"] = page["after"]
+        assert found == [{"key": f"list/{number}", "value": str(number)} for number in range(5)]
+        assert alpha.get("/v1/count?prefix=list/").json() == {"count": 5}
+        assert alpha.delete("/v1/scan?prefix=list/").json() == {"removed": 5, "more": False, "after": None}
+        assert bravo.get("/v1/count?prefix=list/").json() == {"count": 0}
+
+
 def test_requests_that_come_together_are_few_instances(cluster: LocalCluster) -> None:
     async def caller(name: int, requests: int) -> None:
         port = cluster.config.replica("alpha").metrics_port
@@ -171,10 +189,16 @@ def test_a_retry_executes_once_though_the_replica_that_was_asked_first_was_kille
         assert increment(charlie) == first
 
 
+def leave_alone(cluster: LocalCluster, alpha: httpx.Client) -> httpx.Response:
+    """Kill the others while alpha does not know it yet, and ask it for something."""
+    for name in {"bravo", "charlie"} & set(cluster.running):
+        cluster.kill(name)
+    return alpha.put("/v1/kv/a?timeout=0.3", content=b"value")
+
+
 def test_without_a_quorum_it_says_whether_the_command_may_have_executed(cluster: LocalCluster) -> None:
     with client(cluster) as alpha:
-        cluster.kill("bravo", "charlie")
-        told = alpha.put("/v1/kv/a?timeout=0.3", content=b"value")
+        told = leave_alone(cluster, alpha)
         assert (told.status_code, told.json()["may_have_executed"]) == (504, True)
         assert told.headers["content-type"] == "application/problem+json"
         while alpha.get("/readyz").status_code != 503:
@@ -183,12 +207,12 @@ def test_without_a_quorum_it_says_whether_the_command_may_have_executed(cluster:
 
 
 def test_the_page_shows_in_a_browser_what_is_wrong_and_when_it_is_well_again(cluster: LocalCluster) -> None:
-    """Begins with what the test before leaves: two of three replicas are gone, and a command waits for them."""
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium is installed")
     headline = "document.getElementById('headline').textContent"
-    with Browser(program) as browser:
+    with Browser(program) as browser, client(cluster) as alpha:
+        leave_alone(cluster, alpha)
         browser.look_like(390, 844, phone=True)
         browser.open(f"{base(cluster, 'alpha')}/")
         browser.wait_for(f"{headline} === 'This replica does not serve'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+from epaxos.statemachine.operations import PAGE_KEYS
 from epaxos.version import __version__
 from epaxos.web.api.problems import (
     BROKEN,
@@ -258,6 +259,49 @@ def document() -> Schema:
         parameters=[_TIMEOUT, _ONCE],
         requestBody={"required": True, "content": _content(_JSON, _object({"operations": commands}))},
     )
+    prefix = _query("prefix", _TEXT, "With what the keys begin: any bytes, percent-encoded.")
+    after = _query("after", _TEXT, "They come after this key.")
+    limit = _query(
+        "limit", {"type": "integer", "minimum": 1, "maximum": PAGE_KEYS, "default": 1000}, "So many at most."
+    )
+    more = {"more": _SWITCH, "after": _OR_NULL}
+    entry = _object({"key": _BYTES}, {"value": _BYTES})
+    scan = {
+        "get": _operation(
+            "scan",
+            "List keys by prefix, in the order of their bytes, by pages.",
+            (
+                200,
+                _done(
+                    "A page of one moment; `after` is for the next one.",
+                    _content(_JSON, _object({"entries": {"type": "array", "items": entry}, **more})),
+                ),
+            ),
+            (CLOSED,),
+            parameters=[
+                prefix,
+                after,
+                limit,
+                _query("values", {"type": "boolean", "default": True}, "With the values."),
+                _query("reverse", _SWITCH, "From the last to the first."),
+                _TIMEOUT,
+            ],
+        ),
+        "delete": _operation(
+            "clear",
+            "Remove keys by prefix, by pages.",
+            (200, _done("How many were removed.", _content(_JSON, _object({"removed": _NUMBER, **more})))),
+            (CLOSED, FAILED, UNTOLD),
+            parameters=[prefix | {"required": True}, after, limit, _TIMEOUT, _ONCE],
+        ),
+    }
+    count = _operation(
+        "count",
+        "How many keys begin with a prefix.",
+        (200, _done("So many.", _content(_JSON, _object({"count": _NUMBER})))),
+        (CLOSED,),
+        parameters=[prefix, _TIMEOUT],
+    )
     status = _operation(
         "status",
         "What this replica tells of itself.",
@@ -289,6 +333,8 @@ def document() -> Schema:
         "paths": {
             "/v1/kv/{key}": kv,
             "/v1/multi": {"post": multi},
+            "/v1/scan": scan,
+            "/v1/count": {"get": count},
             "/v1/status": {"get": status},
             "/v1/members": {"get": members},
             "/v1/backup": {"get": backup},

@@ -25,6 +25,7 @@ JSON_BYTES: Final = 4 * 1024 * 1024
 
 _KEY_BYTES: Final = 255
 _PARAMETERS: Final = 16
+_DIGITS: Final = 20
 _CODE: Final = "latin-1"
 """Has a character for each byte, so that bytes pass through what takes text."""
 
@@ -166,18 +167,28 @@ class Query:
         value = self._values.get(name)
         return None if value is None else value.encode(_CODE)
 
-    def choice(self, name: str, choices: Mapping[str, bool]) -> bool:
-        """One of some words; the first, if it is missing."""
+    def choice(self, name: str, choices: Mapping[str, bool], *, default: bool) -> bool:
+        """One of some words."""
         value = self._values.get(name)
         if value is None:
-            return next(iter(choices.values()))
+            return default
         if value not in choices:
             raise self._wrong(name, value, " or ".join(choices))
         return choices[value]
 
-    def switch(self, name: str) -> bool:
-        """True or false; false, if it is missing."""
-        return self.choice(name, {"false": False, "true": True})
+    def switch(self, name: str, *, default: bool = False) -> bool:
+        """True or false."""
+        return self.choice(name, {"false": False, "true": True}, default=default)
+
+    def integer(self, name: str, lowest: int, highest: int, default: int) -> int:
+        """A whole number."""
+        value = self._values.get(name)
+        if value is None:
+            return default
+        number = int(value) if value.isascii() and value.isdigit() and len(value) < _DIGITS else lowest - 1
+        if not lowest <= number <= highest:
+            raise self._wrong(name, value, f"an integer from {lowest} to {highest}")
+        return number
 
     def seconds(self, name: str, most: float | None = None) -> float | None:
         """A number of seconds above 0; None if it is missing."""

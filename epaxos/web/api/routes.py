@@ -14,12 +14,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from epaxos.backup.saving import Moment
-from epaxos.client.commands import Op, T, parts_of
+from epaxos.client.commands import Op, T, only_reads, parts_of
 from epaxos.config import Config
 from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
 from epaxos.errors import BackupError, ClientError
 from epaxos.metrics import ReplicaStats
-from epaxos.statemachine.operations import READERS, Operation
+from epaxos.statemachine.operations import PAGE_BYTES, PAGE_KEYS, Operation
 from epaxos.web.api import openapi
 from epaxos.web.api.backup import Backup
 from epaxos.web.api.problems import (
@@ -56,6 +56,9 @@ _FRAMES: Final = 8
 
 _TELLS: Final = frozenset({Operation.READ, Operation.WRITEREAD, Operation.CAS})
 """Operations of which a value comes back."""
+
+_PAGE: Final = 1000
+"""Keys of a page, if nothing is said."""
 
 _SLICE: Final = 64 * 1024
 _SENDING: Final = 30.0
@@ -165,6 +168,8 @@ class Api:
                 "POST": self._command,
             },
             "/v1/multi": {"POST": self._multi},
+            "/v1/scan": {"GET": self._scan, "DELETE": self._clear},
+            "/v1/count": {"GET": self._count},
             "/v1/status": {"GET": self._status},
             "/v1/members": {"GET": self._members},
             "/v1/backup": {"GET": self._backup},
@@ -191,8 +196,11 @@ class Api:
 
     async def _execute(self, asked: Asked, op: Op[T], limit: float) -> T:
         """Execute a command; first, there is room for what comes back."""
-        values = sum(part.operation in _TELLS for part in all_parts_of(op))
-        asked.held.grow(min(values * self._config.max_value, self._config.max_frame))
+        if op.operation == Operation.SCAN:
+            most = PAGE_BYTES + self._config.max_key + self._config.max_value
+        else:
+            most = sum(part.operation in _TELLS for part in all_parts_of(op)) * self._config.max_value
+        asked.held.grow(min(most, self._config.max_frame))
         return await self._store.execute(op, limit, asked.once)
 
     # -- keys ----------------------------------------------------------------------------------------------
@@ -200,7 +208,7 @@ class Api:
     async def _get(self, asked: Asked) -> Response:
         self._allow(READ)
         query = asked.query("reads", "timeout")
-        query.choice("reads", {"log": True})
+        query.choice("reads", {"log": True}, default=True)
         key = asked.key()
         value = await self._execute(asked, Op.get(key), self._limit(query))
         if value is None:
@@ -213,7 +221,7 @@ class Api:
     async def _exists(self, asked: Asked) -> Response:
         self._allow(READ)
         query = asked.query("reads", "timeout")
-        query.choice("reads", {"log": True})
+        query.choice("reads", {"log": True}, default=True)
         found = await self._execute(asked, Op.exists(asked.key()), self._limit(query))
         response = Response(b"", 200 if found else 404, {"Cache-Control": "no-store"})
         del response.headers["content-length"]  # that of the value is not known
@@ -258,16 +266,57 @@ class Api:
         key = asked.key()
         self._allow(READ)
         op = read_command(read_json(await read_json_body(asked.request, asked.held)), "body", key)
-        self._allow(READ if op.operation in READERS else WRITE)
+        self._allow(READ if only_reads(op) else WRITE)
         return as_json({"result": tell(await self._execute(asked, op, self._limit(query)))})
 
     async def _multi(self, asked: Asked) -> Response:
         query = asked.query("timeout")
         self._allow(READ)
         parts = read_operations(await read_json_body(asked.request, asked.held))
-        self._allow(READ if all(part.operation in READERS for part in parts) else WRITE)
-        results = await self._execute(asked, Op.multi(parts), self._limit(query))
+        op = Op.multi(parts)
+        self._allow(READ if only_reads(op) else WRITE)
+        results = await self._execute(asked, op, self._limit(query))
         return as_json({"results": [tell(result) for result in results]})
+
+    # -- many keys -----------------------------------------------------------------------------------------
+
+    async def _scan(self, asked: Asked) -> Response:
+        self._allow(READ)
+        query = asked.query("prefix", "after", "limit", "values", "reverse", "timeout")
+        values = query.switch("values", default=True)
+        op = Op.scan(
+            query.bytes("prefix") or b"",
+            query.bytes("after"),
+            query.integer("limit", 1, PAGE_KEYS, _PAGE),
+            values=values,
+            reverse=query.switch("reverse"),
+        )
+        page = await self._execute(asked, op, self._limit(query))
+        keys = map(tell_bytes, page.keys)
+        entries = (
+            [{"key": key, "value": tell_bytes(value)} for key, value in zip(keys, page.values, strict=True)]
+            if page.values is not None
+            else [{"key": key} for key in keys]
+        )
+        return as_json({"entries": entries, "more": page.more, "after": tell_bytes(page.after)})
+
+    async def _clear(self, asked: Asked) -> Response:
+        self._allow(WRITE)
+        query = asked.query("prefix", "after", "limit", "timeout")
+        prefix = query.bytes("prefix")
+        if prefix is None:
+            raise Problem(INVALID, "prefix is missing; prefix= alone is all keys")
+        op = Op.clear(prefix, query.bytes("after"), query.integer("limit", 1, PAGE_KEYS, _PAGE))
+        done = await self._execute(asked, op, self._limit(query))
+        return as_json(
+            {"removed": done.removed, "more": done.after is not None, "after": tell_bytes(done.after)}
+        )
+
+    async def _count(self, asked: Asked) -> Response:
+        self._allow(READ)
+        query = asked.query("prefix", "timeout")
+        op = Op.count(query.bytes("prefix") or b"")
+        return as_json({"count": await self._execute(asked, op, self._limit(query))})
 
     # -- the replica ---------------------------------------------------------------------------------------
 

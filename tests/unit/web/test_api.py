@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api_rig import Rig
-from epaxos.client.commands import CasResult, MultiAborted, Op
+from epaxos.client.commands import CasResult, Cleared, MultiAborted, Op, Page
 from epaxos.errors import (
     Busy,
     ClientError,
@@ -20,7 +20,7 @@ from epaxos.errors import (
     SessionExpired,
     Untold,
 )
-from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.web.api.requests import JSON_BYTES
 
 
@@ -132,6 +132,37 @@ def test_commands_in_json(rig: Rig) -> None:
     ]
 
 
+def test_a_page_of_keys(rig: Rig) -> None:
+    rig.store.answer = lambda _: Page([b"a", b"\xff"], [b"1", b"\xfe"], more=True)
+    told = rig.ask("GET", "/v1/scan?prefix=%ff&after=b&limit=2&reverse=true").json()
+    byte = {"base64": "/w=="}
+    entries = [{"key": "a", "value": "1"}, {"key": byte, "value": {"base64": "/g=="}}]
+    assert told == {"entries": entries, "more": True, "after": byte}
+    rig.store.answer = lambda _: Page([b"a"], None, more=False)
+    assert rig.ask("GET", "/v1/scan?values=false").json() == {
+        "entries": [{"key": "a"}],
+        "more": False,
+        "after": None,
+    }
+    assert [asked[0] for asked in rig.store.asked] == [
+        Op.scan(b"\xff", b"b", 2, reverse=True),
+        Op.scan(values=False),
+    ]
+
+
+def test_keys_are_counted_and_removed_by_prefix(rig: Rig) -> None:
+    rig.store.answer = lambda _: 7
+    assert rig.ask("GET", "/v1/count?prefix=a").json() == {"count": 7}
+    rig.store.answer = lambda _: Cleared(2, b"b")
+    headers = {"Idempotency-Key": "x"}
+    told = rig.ask("DELETE", "/v1/scan?prefix=&after=a&limit=2", headers=headers).json()
+    assert told == {"removed": 2, "more": True, "after": "b"}
+    assert [asked[::2] for asked in rig.store.asked] == [
+        (Op.count(b"a"), None),
+        (Op.clear(b"", b"a", 2), b"x"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -182,6 +213,10 @@ def test_no_answer_that_certainly_did_not_execute_says_so(rig: Rig) -> None:
         ("PUT", "/v1/kv/a?ttl=1&keep_ttl=true", "put takes ttl or keep_ttl, not both"),
         ("PUT", "/v1/kv/a?cas=x&absent=true", "cas and absent exclude each other"),
         ("PUT", "/v1/kv/a?absent=yes", 'absent: found "yes"; allowed: false or true'),
+        ("GET", "/v1/scan?limit=0", 'limit: found "0"; allowed: an integer from 1 to 10000'),
+        ("GET", "/v1/scan?limit=1e3", 'limit: found "1e3"'),
+        ("GET", "/v1/scan?limit=" + "9" * 30, "limit: found"),
+        ("DELETE", "/v1/scan", "prefix is missing"),
         ("GET", "/v1/members?x=1", 'unknown parameter "x"; there are none here'),
         ("GET", "/v1/kv/a?" + "x&" * 20, "more than 16 parameters"),
     ],
@@ -247,17 +282,29 @@ NEEDS: list[tuple[str, str, Any, str]] = [
     ("POST", "/v1/multi", {"operations": [{"op": "exists", "key": "k"}]}, "read"),
     ("POST", "/v1/multi", {"operations": [{"op": "get", "key": "k"}, {"op": "delete", "key": "k"}]}, "write"),
     ("GET", "/v1/backup", None, "read"),
+    ("GET", "/v1/scan", None, "read"),
+    ("GET", "/v1/count", None, "read"),
+    ("DELETE", "/v1/scan?prefix=a", None, "write"),
     ("GET", "/v1/status?digest=true", None, "read"),
     ("GET", "/v1/members", None, "off"),
     ("GET", "/v1/openapi.json", None, "off"),
 ]
 
 
+def answer_of(op: Op) -> Any:
+    answers = {
+        Operation.MULTI: [],
+        Operation.SCAN: Page([], [], more=False),
+        Operation.CLEAR: Cleared(0, None),
+    }
+    return answers.get(Operation(op.operation), b"" if op.operation != Operation.COUNT else 0)
+
+
 @pytest.mark.parametrize(("method", "path", "body", "level"), NEEDS)
 def test_the_configuration_says_what_is_allowed(method: str, path: str, body: Any, level: str) -> None:
     for allowed in LEVELS:
         rig = Rig(allowed)
-        rig.store.answer = lambda op: [] if "multi" in repr(op) else b""
+        rig.store.answer = answer_of
         response = rig.ask(method, path, json=body) if body else rig.ask(method, path)
         assert (response.status_code == 403) == (LEVELS.index(allowed) < LEVELS.index(level)), allowed
         assert not (response.status_code == 403 and rig.store.asked)
