@@ -307,3 +307,22 @@ def test_what_comes_late_below_a_base_is_not_looked_for_again() -> None:
     assert not list(index.forget(1))
     assert len(index) == 0
     assert index.deps(put(4, b"late")) == (3, 5)
+
+
+def test_the_last_instance_of_a_row_is_met_again_only_by_who_conflicts_with_it() -> None:
+    index = Conflicts(ROWS)
+    index.add(InstanceId(1, 3), put(0, b"cold"))
+    index.add(InstanceId(1, 4), put(0, b"hot"))
+    for command, slot in (
+        (put(0, b"hot"), 4),
+        (put(0, b"cold"), 3),
+        (put(0, b"cold", b"hot"), 4),
+        (get(0, b"hot"), 4),
+        (get(0, b"cold"), 3),
+        (get(0, b"hot"), 4),
+        (put(0, b"new"), -1),
+    ):
+        assert index.deps(command)[1] == slot
+    index.add(InstanceId(1, 5), get(0, b"hot"))
+    assert index.deps(put(0, b"hot"))[1] == 5
+    assert index.deps(get(0, b"hot"))[1] == 4

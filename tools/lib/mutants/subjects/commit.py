@@ -195,14 +195,24 @@ CONFLICTS: Final = (
         (
             Patch(
                 _CONFLICTS,
-                "max(_highest(written, writes), _highest(read, writes))",
-                "_highest(written, writes)",
-            ),
-            Patch(
-                _CONFLICTS,
-                "return max(_highest(written, reads), highest) if reads else highest",
-                "return highest",
+                "        last = self.highest[row]\n",
+                "        return _highest(written, writes)\n",
             ),
         ),
+    ),
+    Mutant(
+        "last-met-for-granted",
+        "whoever asks after one that conflicts with the last instance of a row is said to do so too",
+        "4.4",
+        (
+            Patch(
+                _CONFLICTS,
+                "        if self._met_last[row] and (last in map(written.get, writes) "
+                "or last in map(written.get, reads)):\n",
+                "        if self._met_last[row]:\n",
+            ),
+        ),
+        schedule="tests/unit/protocol/test_conflicts.py::"
+        "test_the_last_instance_of_a_row_is_met_again_only_by_who_conflicts_with_it",
     ),
 )
