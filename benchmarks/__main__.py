@@ -31,6 +31,7 @@ from benchmarks import (
     report,
     steps,
     storage,
+    transactions,
     wan,
     workloads,
 )
@@ -66,6 +67,7 @@ APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "redis": redis.main,
     "steps": steps.main,
     "storage": storage.main,
+    "transactions": transactions.main,
 }
 """Programs with options of their own."""
 

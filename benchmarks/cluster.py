@@ -182,6 +182,18 @@ class Cluster:
         leads = (name for name in self._running if self.scrape(name).total("epaxos_leads"))
         return next(leads, None)
 
+    def checkpointed(self, within: float) -> None:
+        """Wait for a checkpoint of each replica, at most `within` seconds: where nothing is new there comes none."""
+        deadline = time.monotonic() + within
+        left = {name: self.scrape(name).total("epaxos_checkpoints_total") for name in self._running}
+        while left and time.monotonic() < deadline:
+            pause(0.1)
+            left = {
+                name: count
+                for name, count in left.items()
+                if self.scrape(name).total("epaxos_checkpoints_total") == count
+            }
+
     def executed(self) -> float:
         """Commands that a replica has executed since its start, of the first that runs."""
         return self.scrape(next(iter(self._running))).total("epaxos_executed_commands_total")

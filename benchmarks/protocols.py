@@ -13,11 +13,20 @@ _ONE: Final = "alpha"
 
 _AT_ONE: Final = ("--replicas", _ONE)
 
+_CHECKPOINT: Final = 8.0
+"""Seconds in which a checkpoint comes, of which there is one in five."""
+
 
 def protocols(study: Study, options: Options) -> Results:
-    """Every load on fresh clusters of both protocols, in turn."""
+    """Every load on fresh clusters of both protocols, in turn.
+
+    Each begins after a checkpoint: a load of a second would else pay for what those before it have changed, and which
+    of them does so is the same in each cycle.
+    """
 
     def run(cluster: Cluster, case: Case, options: Options) -> Sample:
+        if not options.tiny:
+            cluster.checkpointed(_CHECKPOINT)
         one = cluster.leader() or _ONE
         return one_load(
             cluster, replace(case, load=[one if word == _ONE else word for word in case.load]), options

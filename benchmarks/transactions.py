@@ -3,7 +3,7 @@
 Over a cluster that runs (`epaxos up -c FILE`), and over registers in this process; all ways in turn, one transaction at
 a time, with resources that do nothing:
 
-    .venv/bin/python benchmarks/transactions.py -c conf/local.toml [--seconds 2] [--resources 2]
+    benchmarks/run transactions -c conf/local.toml [--seconds 2] [--resources 2]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -60,15 +60,17 @@ def two_phases(file: Path, resources: list[Nothing]) -> Callable[[], object]:
     return run
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="benchmarks/run transactions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-c", "--config", required=True)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--resources", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     resources = [Nothing(f"r{place}") for place in range(arguments.resources)]
     with ExitStack() as stack:
         client = stack.enter_context(Client(config=load_config(arguments.config)))
@@ -97,7 +99,4 @@ def main() -> None:
         for name, found in seconds.items():
             late = statistics.quantiles(found, n=100)[98]
             print(f"{name:34}{statistics.median(found) * 1e3:8.2f}{late * 1e3:8.2f}{len(found):8,}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0
