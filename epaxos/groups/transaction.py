@@ -3,7 +3,7 @@
 Values in, values out: `begin` and `take` give the commands to be sent, each to one group; the driver sends them, any
 number of times, and hands each answer to `take`. What the commands do at a group is in `statemachine.transactions`.
 
-The rules, and what goes wrong without them (`tests/unit/groups/test_transactions.py` has a mutant for each):
+The rules, and what goes wrong without them (`tests/unit/groups/test_transactions.py` has mutants):
 
 1. The outcome is *committed* if and only if all groups voted PREPARED. The coordinator tells it with the last vote, one
    consensus latency after it began.

@@ -433,6 +433,20 @@ def test_no_schedule_splits_a_transaction_or_leaves_a_lock() -> None:
     assert set(fates) >= {Fate.COMMITTED, Fate.ABORTED}
 
 
+def test_nobody_resolves_before_every_vote_is_known() -> None:
+    one = Transaction(record_key(7, 1), {b"east": 0, b"west": 0})
+    east, west = one.begin()
+    assert one.take(east, Answer(Outcome.DONE, [True, None, [b"key"]])) == []
+    assert one.take(west, Answer(Outcome.DONE, [False, None, []])) == [
+        Step(b"east", Operation.RESOLVE, [False, [b"key"]])
+    ]
+    other = Transaction(record_key(7, 2), {b"east": 0, b"west": 0})
+    east, west = other.begin()
+    assert other.take(west, Answer(Outcome.DONE, [False, None, []])) == []
+    assert other.fate is Fate.ABORTED
+    assert not other.is_over
+
+
 SEEDS: dict[Callable[[pytest.MonkeyPatch], None], int] = {
     told_too_early: 0,
     silence_taken_for_aborted: 4,
