@@ -25,6 +25,20 @@ def test_a_record_is_blank_at_first_and_made_once() -> None:
     assert instance.orig is None
 
 
+def test_what_waits_is_what_was_heard_of_and_has_not_executed() -> None:
+    logs = Logs(3)
+    known = [logs.ensure(InstanceId(0, 3)), logs.ensure(InstanceId(1, 9))]
+    executed, seen = (2, 7, -1), (3, 9, 0)
+    found = logs.waiting(executed, {InstanceId(1, 8)}, seen, 10)
+    assert [instance.id for instance in found] == [InstanceId(2, 0), InstanceId(0, 3), InstanceId(1, 9)]
+    assert found[1:] == known
+    assert logs.get(InstanceId(2, 0)) is None, "looking changes nothing"
+    assert [instance.id for instance in logs.waiting(executed, (), (10**12,) * 3, 2)] == [
+        InstanceId(2, 0),
+        InstanceId(2, 1),
+    ]
+
+
 def test_phases_rise() -> None:
     assert Phase.INITIAL < Phase.PREACCEPTED < Phase.ACCEPTED < Phase.COMMITTED
 
