@@ -76,7 +76,9 @@ def test_places_in_multipaxos_that_the_program_cites_exist() -> None:
 
 
 def test_every_command_has_its_line() -> None:
-    named = {word for cell in first_cells(CLI, "Command") for word in re.findall(r"`(\w+)(?: \w+)?`", cell)}
+    named = {
+        word for cell in first_cells(CLI, "Command") for word in re.findall(r"`([\w-]+)(?: \w+)?`", cell)
+    }
     assert named >= set(ENTRIES)
 
 
