@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks import (
     bars,
+    epochs,
     failover,
     groups,
     guard,
@@ -48,6 +49,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         keys.KEYS,
         keys.GROWTH,
         failover.STUDY,
+        epochs.STUDY,
         protocols.STUDY,
         wan.STUDY,
         registers.STUDY,
@@ -56,7 +58,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         workloads.INTERPRETERS,
     )
 }
-ALONE: Final = ("interpreters", "registers", "groups")
+ALONE: Final = ("interpreters", "registers", "groups", "epochs")
 """What is not about a cluster on this Python, and measured apart."""
 
 EVERYTHING: Final = [name for name in STUDIES if name not in ALONE]
