@@ -8,6 +8,7 @@ what somebody else has done meanwhile.
 from __future__ import annotations
 
 from collections import deque
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -24,7 +25,7 @@ _REMEMBERED: Final = 64
 """The last requests of which it is known which epoch came of them."""
 
 REFRESH: Final = "refresh"
-"""The verb that asks for another epoch with the same members."""
+"""The verb that asks for another epoch with the same members, and perhaps other thresholds."""
 
 PROPOSED, DONE, POSSIBLE, SUPERSEDED, REFUSED = "proposed", "done", "possible", "superseded", "refused"
 """What becomes of a request: it is under way; it has led to `epoch`; it would be taken, but is only a question;
@@ -38,6 +39,7 @@ class AdminRequest(NamedTuple):
     base     the epoch from which it was made
     request  its number
     dry      whether it only asks what would become of it
+    f, e     the thresholds of the next epoch; None to keep them
     """
 
     identity: bytes
@@ -46,6 +48,8 @@ class AdminRequest(NamedTuple):
     base: int
     request: int
     dry: bool
+    f: int | None
+    e: int | None
 
 
 class Standpoint(NamedTuple):
@@ -64,12 +68,13 @@ def read_request(identity: bytes, body: Body) -> AdminRequest:
     """
     try:
         id_, fields = msgpack.unpackb(body)
-        request = AdminRequest(
-            identity, id_, fields["verb"], fields["base"], fields["request"], fields["dry_run"]
-        )
+        names = ("verb", "base", "request", "dry_run", "f", "e")
+        request = AdminRequest(identity, id_, *(fields[name] for name in names))
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a request of an operator: {error!r}") from error
-    if list(map(type, request[1:])) != [int, str, int, int, bool] or not 0 < request.request < 2**64:
+    thresholds = {type(request.f), type(request.e)} <= {int, NoneType}
+    known = list(map(type, request[1:6])) == [int, str, int, int, bool] and 0 < request.request < 2**64
+    if not (thresholds and known):
         raise FrameError("malformed", "not a request of an operator: fields of a wrong type")
     return request
 
@@ -119,7 +124,11 @@ class Admin:
             if asked.request == self._pending:
                 return ""
             return f"a change is under way; ask again when epoch {running.epoch + 1} has begun"
-        heard, needed = self._stats.heard, running.quorums.slow
+        try:
+            following = running.next(asked.request, asked.f, asked.e)
+        except ValueError as error:
+            return f"thresholds that do not fit together: {error}"
+        heard, needed = self._stats.heard, max(running.quorums.slow, following.quorums.slow)
         if len(heard) < needed:
             return (
                 f"{len(heard)} of {running.n} replicas are up ({', '.join(heard)}), and {needed} must be, or the next "

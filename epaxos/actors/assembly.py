@@ -229,7 +229,7 @@ def _assemble(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
     )
     load(checkpoint, eras.running.core, machine)
-    stats.epoch = eras.running.epoch
+    stats.begin(eras.running.configuration)
     keeper = _make_keeper(config, eras, machine, engine)
     keeper.writer.loaded(checkpoint)
     disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept)
@@ -240,7 +240,7 @@ def _assemble(
 def make_era(config: Config, row: Row, configuration: Configuration, durable: Durable) -> Era:
     """An epoch with a core that begins with what is durable of it."""
     kind = KINDS[configuration.protocol]
-    settings = _SETTINGS[kind.name](config, row)
+    settings = _SETTINGS[kind.name](config, row, configuration.quorums)
     core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     n, epoch = configuration.n, configuration.epoch
     codec = Codec(n, decode_payload, PAGES[configuration.protocol], kind.rows(n), epoch)
@@ -259,10 +259,10 @@ def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
         snapshot.close()
 
 
-def _epaxos(config: Config, row: Row) -> epaxos.Settings:
+def _epaxos(config: Config, row: Row, quorums: Quorums) -> epaxos.Settings:
     return epaxos.Settings(
         row=row,
-        quorums=Quorums(config.n, config.f, config.e),
+        quorums=quorums,
         thrifty=config.thrifty,
         fast_path_timeout=config.fast_path_timeout,
         retry=config.retry,
@@ -272,10 +272,10 @@ def _epaxos(config: Config, row: Row) -> epaxos.Settings:
     )
 
 
-def _multipaxos(config: Config, row: Row) -> multipaxos.Settings:
+def _multipaxos(config: Config, row: Row, quorums: Quorums) -> multipaxos.Settings:
     return multipaxos.Settings(
         row=row,
-        quorums=Quorums(config.n, config.f, config.e),
+        quorums=quorums,
         learn=multipaxos.Learn(config.learn),
         beacon=config.beacon,
         retry=config.retry,
@@ -287,7 +287,7 @@ def _multipaxos(config: Config, row: Row) -> multipaxos.Settings:
 AHEAD: Final = 16
 """`Settings.ahead` of all data directories: never to be made less. So many no-ops are proposed after a restart."""
 
-_SETTINGS: Final[dict[str, Callable[[Config, Row], Any]]] = {
+_SETTINGS: Final[dict[str, Callable[[Config, Row, Quorums], Any]]] = {
     EPAXOS.name: _epaxos,
     MULTIPAXOS.name: _multipaxos,
 }

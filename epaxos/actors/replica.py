@@ -534,7 +534,7 @@ class Replica(pykka.ThreadingActor):
         what waits in a queue for an instance that its owner left undecided.
         """
         roomy = sum(remote.link.waiting < ROOM for remote in self._remotes.values())
-        return roomy >= self._config.slow_quorum - 1
+        return roomy >= self._stats.quorum - 1
 
     def _blocked(self) -> list[zmq.Socket[bytes]]:
         return [remote.link.ordered for remote in self._remotes.values() if remote.link.waiting]
@@ -793,7 +793,8 @@ class Replica(pykka.ThreadingActor):
         self._quiet_since, self._began_at = None, now
         self._to_reach.clear()
         self._admin.begun(self._parts.configuration)
-        self._stats.epoch = epoch
+        self._stats.begin(self._parts.configuration)
+        self._collector.quorum = self._stats.quorum
         self._stats.void += len(left)
         _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, len(left))
         effects = core.resume(now) if resumes else Effects()
@@ -853,7 +854,7 @@ class Replica(pykka.ThreadingActor):
         self._refused_by.add(peer)
         kind, _, reason = text.partition(": ")
         _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
-        if kind in ("duplicate_name", "old_copy") or len(self._refused_by) > self._config.f:
+        if kind in ("duplicate_name", "old_copy") or len(self._refused_by) > self._parts.configuration.f:
             names = ", ".join(self._config.replicas[row].name for row in sorted(self._refused_by))
             # Nobody will ever listen to what a directory begins that is refused like this; but who has once will never
             # listen to another one.
@@ -897,7 +898,9 @@ class Replica(pykka.ThreadingActor):
         if answer["outcome"] == PROPOSED and self._admin.is_new(asked):
             _log.info("asked to %s the members: epoch %d is to follow", asked.verb, running.epoch + 1)
             executed = self._core.status().executed
-            barrier = make_barrier(self._machine.generation, executed, running.next(asked.request))
+            barrier = make_barrier(
+                self._machine.generation, executed, running.next(asked.request, asked.f, asked.e)
+            )
             self._perform(self._core.on_event(Propose(barrier), now), now)
         self._clients.answer_admin(asked, answer)
 

@@ -20,7 +20,7 @@ class CollectorSettings(NamedTuple):
     """How replica `row` of `n` collects.
 
     interval   seconds between two collections, at least
-    quorum     how many replicas a commit takes
+    quorum     how many replicas a commit takes at first
     instances  own instances in flight at most
     owned      whether each row of the log has an owner, for whom others wait (`protocol.kinds`)
     """
@@ -38,6 +38,8 @@ class Collector:
 
     def __init__(self, settings: CollectorSettings) -> None:
         self._settings = settings
+        self.quorum = settings.quorum
+        """How many replicas a commit takes in the running epoch."""
         self._patience = settings.interval * (1 + settings.row / settings.n)
         self._generation = -1
         self._due = 0.0
@@ -63,7 +65,7 @@ class Collector:
         settings = self._settings
         return (
             sessions + status.remembered > 0
-            and len(online) + 1 >= settings.quorum
+            and len(online) + 1 >= self.quorum
             and status.in_flight < settings.instances
             and all(
                 not settings.owned or row == settings.row or row in online or committed == seen

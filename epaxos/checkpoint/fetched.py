@@ -160,7 +160,7 @@ class Fetched:
     def _follows(self, theirs: Configuration) -> bool:
         """Whether a configuration is ours, or one of a later epoch with the same members."""
         ours = self._configuration
-        return theirs == ours or (theirs.epoch > ours.epoch and theirs.is_like(ours))
+        return theirs == ours or (theirs.epoch > ours.epoch and theirs.has_voters_of(ours))
 
     def _take_session(self, key: bytes, value: bytes) -> None:
         row = read_session(value)

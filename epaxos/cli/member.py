@@ -6,10 +6,10 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict, Unpack
 
 import click
 
@@ -27,8 +27,6 @@ _LOOK: Final = 0.1
 _TIMEOUT: Final = 30.0
 _SILENT: Final = 2.0
 """Seconds after which a member is taken for silent."""
-
-_CONTEXT: Final = "epaxos member refresh"
 
 _EXITS: Final = {
     "done": Exit.DONE,
@@ -51,6 +49,7 @@ def member() -> None:
     Examples:
       epaxos member list
       epaxos member refresh
+      epaxos member thresholds --e 1
 
     Exit codes:
       0  done
@@ -214,27 +213,39 @@ async def _members(
     return Members(await survey(client, config, limit, digest=False, silent=silent or {}), config)
 
 
+def _changing(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that all changes have."""
+    for option in (
+        click.pass_context,
+        timeout_option("Give up waiting after this long; the change may still happen.", "30s"),
+        config_option,
+        click.option(
+            "--expect-epoch",
+            "expected",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Refuse if the cluster is in another epoch.",
+        ),
+        click.option("--dry-run", "dry", is_flag=True, help="Say what would happen, and change nothing."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    ):
+        command = option(command)
+    return command
+
+
+class _Asked(TypedDict):
+    """What those options are."""
+
+    as_json: bool
+    dry: bool
+    expected: int | None
+    config_file: str | None
+    timeout: float | None
+
+
 @member.command(cls=Page)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
-@click.option(
-    "--expect-epoch",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Refuse if the cluster is in another epoch.",
-)
-@config_option
-@timeout_option("Give up waiting after this long; the change may still happen.", "30s")
-@click.pass_context
-def refresh(
-    ctx: click.Context,
-    *,
-    as_json: bool,
-    dry_run: bool,
-    expect_epoch: int | None,
-    config_file: str | None,
-    timeout: float | None,
-) -> None:
+@_changing
+def refresh(ctx: click.Context, **asked: Unpack[_Asked]) -> None:
     """Begin another epoch with the same members.
 
     Replicas drop what they remember of keys that were touched or deleted, and of the log. Commands of clients wait for
@@ -252,31 +263,81 @@ def refresh(
       epaxos member refresh --dry-run
       epaxos member refresh --expect-epoch 4 --json
     """
-    config = load(config_file)
-    change = _Refresh(config, _TIMEOUT if timeout is None else timeout, expect_epoch, dry_run=dry_run)
+    _change(ctx, asked)
+
+
+@member.command(cls=Page)
+@click.option("--f", "f", type=click.IntRange(min=0), metavar="N", help="Crashes to survive.")
+@click.option("--e", "e", type=click.IntRange(min=0), metavar="N", help="Crashes with a fast path.")
+@_changing
+def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unpack[_Asked]) -> None:
+    """Begin another epoch with the same members and other thresholds.
+
+    A cluster survives f crashes, and keeps its fast path under e. What is not given stays; if it does not fit any
+    more, e becomes as high as it may be. The change lasts: the configuration files of replicas say how a cluster
+    begins, and are not asked again.
+
+    Exit codes:
+      0  done, or with --dry-run: it would be
+      1  another change came first; nothing was changed by this one
+      2  wrong command line or configuration, or refused: a line says why
+      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
+
+    Examples:
+      epaxos member thresholds --e 1
+      epaxos member thresholds --f 2 --e 1 --dry-run
+    """
+    if f is None and e is None:
+        raise click.UsageError("say which: --f, --e, or both")
+    if f == 0:
+        click.echo("warning: with f 0 nothing commits while any replica is down", err=True)
+    _change(ctx, asked, f, e)
+
+
+def _change(ctx: click.Context, asked: _Asked, f: int | None = None, e: int | None = None) -> None:
+    """Ask for another epoch, wait for it and tell what has come of it."""
+    timeout = asked["timeout"]
+    change = _Refresh(
+        load(asked["config_file"]),
+        _TIMEOUT if timeout is None else timeout,
+        asked["expected"],
+        f,
+        e,
+        dry_run=asked["dry"],
+    )
     try:
         asyncio.run(change.run())
     except KeyboardInterrupt:
         if not change.asked:
             raise
     told = change.told()
-    if as_json:
+    if asked["as_json"]:
         click.echo(json.dumps(told, indent=2))
     elif told["outcome"] in ("done", "possible"):
         click.echo(told["text"])
     else:
-        complain(told["text"], _CONTEXT)
+        complain(told["text"], f"epaxos member {ctx.info_name}")
     ctx.exit(_EXITS[told["outcome"]])
 
 
 class _Refresh:
     """One request for the next epoch, until that is established."""
 
-    def __init__(self, config: Config, timeout: float, expected: int | None, *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        timeout: float,
+        expected: int | None,
+        f: int | None = None,
+        e: int | None = None,
+        *,
+        dry_run: bool,
+    ) -> None:
         self._config = config
         self._timeout = timeout
         self._until = monotonic() + timeout
         self._expected = expected
+        self._f, self._e = f, e
         self._dry = dry_run
         self._request = secrets.randbits(64) or 1
         self._outcome, self._text = "proposed", "no answer"
@@ -310,6 +371,10 @@ class _Refresh:
                 await self._wait(client, silent)
         self._show("")
 
+    def _thresholds(self) -> str:
+        given = [f"{name} {value}" for name, value in (("f", self._f), ("e", self._e)) if value is not None]
+        return f" and {', '.join(given)}" if given else ""
+
     def _left(self, most: float) -> float:
         return max(0.05, min(most, self._until - monotonic()))
 
@@ -320,6 +385,8 @@ class _Refresh:
         try:
             answer = await client.refresh(
                 self.base,
+                f=self._f,
+                e=self._e,
                 request=self._request,
                 dry_run=self._dry,
                 replica=name,
@@ -331,7 +398,10 @@ class _Refresh:
             return False
         outcome, text = answer.outcome, answer.text
         if outcome == "possible":
-            text = f"epoch {self.base + 1} would begin with the same {n} members; commands wait a few round trips"
+            text = (
+                f"epoch {self.base + 1} would begin with the same {n} members{self._thresholds()}; "
+                "commands wait a few round trips"
+            )
         if outcome not in ("proposed", "done"):
             self._end(outcome, text if outcome == "possible" else f"{name}: {text}")
         return outcome in ("proposed", "done")

@@ -97,10 +97,13 @@ async def survey(
     found = [told.get(it.name) or _unreachable(it, silent[it.name]) for it in config.replicas]
     there = [replica for replica in found if replica["reachable"]]
     # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
-    decided = [max(slots) for slots in zip(*(replica["committed"] for replica in there), strict=True)]
-    for replica in there:
-        replica["behind"] = sum(map(_missing, decided, replica["executed"]))
-    return Survey(config.name, config.slow_quorum, found)
+    for epoch in {replica["epoch"] for replica in there}:  # logs of two have nothing to do with one another
+        alike = [replica for replica in there if replica["epoch"] == epoch]
+        decided = [max(slots) for slots in zip(*(replica["committed"] for replica in alike), strict=True)]
+        for replica in alike:
+            replica["behind"] = sum(map(_missing, decided, replica["executed"]))
+    latest = max(there, key=lambda replica: int(replica["epoch"]), default={"quorum": 0})
+    return Survey(config.name, int(latest["quorum"]) or config.slow_quorum, found)
 
 
 def _missing(decided: int, executed: int) -> int:

@@ -23,6 +23,7 @@ from epaxos.metrics.histogram import (
     Histogram,
 )
 from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
+from epaxos.protocol.membership import Configuration
 
 Direction: TypeAlias = Literal["sent", "received"]
 DropReason: TypeAlias = Literal["full", "offline"]
@@ -121,7 +122,7 @@ class ReplicaStats:
     execution_latency  seconds from the proposal of an own instance to its execution
     component_size     instances executed as one; of `count` single ones, `observe(1, count)`
     duplicates         commands that a client sent again and that were answered from its session
-    epoch              the configuration's in which this replica votes
+    epoch, thresholds  the configuration's in which this replica votes; its f and e
     void               own proposals that an epoch did not execute and that went on in the next one
     quiesce            seconds from when the end of an epoch came in sight until the next one began
     peer_epoch         in which epoch each peer was last heard, by name
@@ -188,6 +189,7 @@ class ReplicaStats:
         "served_bytes",
         "storage_bytes",
         "storage_failed",
+        "thresholds",
         "traffic",
         "void",
     )
@@ -202,6 +204,7 @@ class ReplicaStats:
         kind: Kind = EPAXOS,
     ) -> None:
         self.epoch = self.void = 0
+        self.thresholds = (0, 0)
         self.replicas = tuple(replicas)
         self.row = row
         self.quorum = quorum
@@ -262,6 +265,11 @@ class ReplicaStats:
         """The replicas that this one is in touch with, itself included, in the order of their rows."""
         up = self.peer_up
         return [name for row, name in enumerate(self.replicas) if row == self.row or up[name]]
+
+    def begin(self, configuration: Configuration) -> None:
+        """An epoch begins."""
+        self.epoch, self.quorum = configuration.epoch, configuration.quorums.slow
+        self.thresholds = configuration.f, configuration.e
 
     @property
     def has_quorum(self) -> bool:

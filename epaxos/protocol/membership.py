@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from epaxos.protocol.ids import Row
-from epaxos.protocol.quorums import Quorums, allowed
+from epaxos.protocol.quorums import Quorums, allowed, make_quorums
 
 _EPOCHS = 2**32
 _REQUESTS = 2**64
@@ -48,16 +48,30 @@ class Configuration(NamedTuple):
         """Whether the same vote in the same way, in whichever epoch."""
         return self[1:5] == other[1:5]
 
-    def next(self, request: int) -> Configuration:
-        """The same in the next epoch, as somebody asks for it."""
-        return self._replace(epoch=self.epoch + 1, request=request)
+    def has_voters_of(self, other: Configuration) -> bool:
+        """Whether the same vote in the same rows by the same protocol, perhaps with other thresholds."""
+        return (self.protocol, self.names) == (other.protocol, other.names)
+
+    def next(self, request: int, f: int | None = None, e: int | None = None) -> Configuration:
+        """The same voters in the next epoch, as somebody asks for it, with these thresholds if they are given.
+
+        What is not given stays, but for an `e` that the `f` does not allow: that becomes as high as it may be.
+
+        Raises:
+            ValueError: the thresholds do not fit together.
+        """
+        f = self.f if f is None else f
+        if e is None:
+            e = self.e if allowed(self.n, f, self.e) else None
+        _, f, e = make_quorums(self.n, f, e)
+        return self._replace(epoch=self.epoch + 1, request=request, f=f, e=e)
 
     def followed_by(self, said: Configuration) -> Configuration:
         """What follows this epoch, of which a barrier says that.
 
         One that cannot follow changes nothing, and no replica stops for it (protocol 6.8): all take the same for it.
         """
-        if said.epoch == self.epoch + 1 and said.is_like(self):
+        if said.epoch == self.epoch + 1 and said.has_voters_of(self) and allowed(said.n, said.f, said.e):
             return said
         return self.next(said.request)
 

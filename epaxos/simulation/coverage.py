@@ -62,6 +62,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "epochs": (
         "refresh proposed",
+        "other thresholds proposed",
         "refresh refused",
         "barrier won",
         "barrier lost",
@@ -225,9 +226,9 @@ class Coverage(Observer):
         self._annulled: set[InstanceId] = set()
         self._executed: set[InstanceId] = set()
 
-    def of_epoch(self, epoch: int) -> Coverage:
+    def of_epoch(self, configuration: Configuration) -> Coverage:
         """See `Observer`."""
-        return Coverage(self.marks) if epoch else self
+        return Coverage(self.marks) if configuration.epoch else self
 
     def ended(self, row: Row, over: Over, digest: str) -> None:
         """See `Observer`."""

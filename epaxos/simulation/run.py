@@ -106,7 +106,7 @@ class Checked:
         own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
         decisions = Decisions(plan.options.quorums, contents, rows)
         order = ExecutionOrder(rows, contents, decisions)
-        epochs = Epochs(plan.options.configuration, plan.options.quorums.slow)
+        epochs = Epochs(plan.options.configuration)
         checkers = [*own, epochs, decisions, order, self.results]
         self.cluster = Cluster(plan, Observers([*extra, self.coverage, *checkers]), make_core, schedule)
         self.results.now = lambda: self.cluster.schedule.now

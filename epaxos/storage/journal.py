@@ -112,7 +112,10 @@ class Journal:
             nothing = (-1,) * rows_of(self._configuration)
             return Loaded(self._configuration, [], nothing, {}, {})
         last = loaded.last
-        if not last.configuration.is_like(self._configuration):
+        begun = last.configuration
+        # In another epoch thresholds may be others; those of one do not change.
+        fits = begun.is_like if begun.epoch == self._configuration.epoch else begun.has_voters_of
+        if not fits(self._configuration):
             raise WrongIdentity(
                 f"epoch {last.configuration.epoch} was begun by {_text(last.configuration)}, and what was promised "
                 f"then holds; the configuration says {_text(self._configuration)}: put that back"

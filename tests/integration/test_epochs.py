@@ -133,3 +133,18 @@ def test_all_that_are_killed_just_after_an_epoch_began_come_to_it_again(cluster:
     )
     listed = json.loads(alive.epaxos("member", "list", "--json").stdout)
     assert (listed["epoch"], listed["reached"], listed["established"]) == (2, 3, True)
+    lower_the_fast_paths_crashes(alive)
+
+
+def lower_the_fast_paths_crashes(alive: LiveCluster) -> None:
+    """Other thresholds hold in the next epoch, also for who comes back to it with the file of before."""
+    deadline = time.monotonic() + PATIENCE
+    while b"just begun" in (made := alive.epaxos("member", "thresholds", "--e", "0")).stderr:
+        assert time.monotonic() < deadline
+    assert (made.returncode, made.stdout) == (0, b"epoch 3 established: alpha, bravo, charlie\n")
+    alive.kill("bravo")
+    alive.start("bravo")
+    wait_until_alike_in_epoch(alive, "bravo", 3)
+    with alive.client() as client:
+        found = [client.status(replica=name) for name in alive.names]
+    assert {(it.f, it.e) for it in found} == {(1, 0)}

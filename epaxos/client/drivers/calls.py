@@ -301,10 +301,12 @@ class Ask(Call):
         return float(left) if isinstance(left, int | float) else None
 
 
-def change_of(verb: str, base: int, request: int | None, *, dry_run: bool) -> dict[str, object]:
-    """What to ask for a change of members; without a number it gets one."""
+def change_of(
+    base: int, request: int | None, f: int | None, e: int | None, *, dry_run: bool
+) -> dict[str, object]:
+    """What to ask for another epoch; without a number it gets one."""
     number = request or secrets.randbits(64) or 1
-    return {"verb": verb, "base": base, "request": number, "dry_run": dry_run}
+    return {"verb": "refresh", "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
 
 
 def check_fits(operation: Op, options: Options) -> None:

@@ -24,6 +24,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import ANY, EVERYTHING
 from epaxos.simulation.checkers.violation import ViolationError
@@ -90,9 +91,11 @@ class Acceptors(Observer):
             ValidateOK: self._on_validate_ok,
         }
 
-    def of_epoch(self, epoch: int) -> Acceptors:
+    def of_epoch(self, configuration: Configuration) -> Acceptors:
         """See `Observer`: no promise of one epoch says anything of another."""
-        return Acceptors(self._n, self._ahead, self._contents, self._forgetful) if epoch else self
+        return (
+            Acceptors(self._n, self._ahead, self._contents, self._forgetful) if configuration.epoch else self
+        )
 
     # -- records -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from epaxos.protocol.contract import Component, Decided
 from epaxos.protocol.epaxos.messages import Commit
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.messages import DECIDED, Chosen, Voted
 from epaxos.protocol.multipaxos.state import LOG, prefix
 from epaxos.protocol.quorums import Quorums
@@ -33,13 +34,13 @@ class Decisions(Observer):
     def __init__(
         self, quorums: Quorums, contents: Contents, rows: int, forgetful: set[Row] | None = None
     ) -> None:
-        self._make = partial(Decisions, quorums, contents, rows)
         self._later: dict[int, Decisions] = {}
         self.decided: dict[InstanceId, Decided] = {}
         self._contents = contents
         # Counted here, not asked of what is checked.
         self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
         self._forgetful: set[Row] = set() if forgetful is None else forgetful
+        self._make = partial(Decisions, contents=contents, rows=rows, forgetful=self._forgetful)
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._collections: list[tuple[Decided, Vector]] = []
@@ -47,12 +48,13 @@ class Decisions(Observer):
         self._votes: defaultdict[InstanceId, dict[tuple[Ballot, Decided], set[Row]]] = defaultdict(dict)
         self._unchanged: defaultdict[InstanceId, dict[Decided, set[Row]]] = defaultdict(dict)
 
-    def of_epoch(self, epoch: int) -> Decisions:
+    def of_epoch(self, configuration: Configuration) -> Decisions:
         """See `Observer`: of each epoch all is checked by itself."""
+        epoch = configuration.epoch
         if not epoch:
             return self
         if epoch not in self._later:
-            self._later[epoch] = self._make(self._forgetful)
+            self._later[epoch] = self._make(configuration.quorums)
         return self._later[epoch]
 
     # -- agreement -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Final
 from epaxos.protocol.contract import Effects, Event, PeerStatus, Receive, Tick
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.messages import Beacon, Prepare
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.violation import ViolationError
@@ -37,9 +38,9 @@ class Elections(Observer):
         self._time = self._changed = 0.0
         self._waiting: dict[tuple[int, int], float] = {}
 
-    def of_epoch(self, epoch: int) -> Elections:
+    def of_epoch(self, configuration: Configuration) -> Elections:
         """See `Observer`: each epoch has its own leaders."""
-        return Elections(len(self._online), steady=self._steady) if epoch else self
+        return Elections(len(self._online), steady=self._steady) if configuration.epoch else self
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]

@@ -23,18 +23,18 @@ _DECISIONS: Final = (Commit, Chosen)
 
 
 class Epochs(Observer):
-    """Compares the ends and beginnings of epochs in a cluster in which `needed` replicas decide."""
+    """Compares the ends and beginnings of epochs in a cluster."""
 
-    def __init__(self, configuration: Configuration, needed: int) -> None:
-        self._needed = needed
+    def __init__(self, configuration: Configuration) -> None:
         self._configurations = {configuration.epoch: configuration}
         self._ends: dict[int, tuple[Over, str]] = {}
         self._running: defaultdict[Row, int] = defaultdict(int)
         self._reached: defaultdict[Row, int] = defaultdict(int)
         self._forgetful: set[Row] = set()
 
-    def of_epoch(self, epoch: int) -> Observer:
+    def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`."""
+        epoch = configuration.epoch
         return _LaterEpoch(self, epoch) if epoch else _Epoch(self, epoch)
 
     def forgot(self, row: Row) -> None:
@@ -82,7 +82,8 @@ class Epochs(Observer):
             text = f"replica {row}, in epoch {running}, promises in epoch {epoch}: {effects.promises}"
             raise ViolationError("one epoch at a time", text)
         there = sum(reached >= epoch for reached in self._reached.values())
-        if effects.commits and there < self._needed:
+        begun = self._configurations[epoch]
+        if effects.commits and there < len(begun.names) - begun.f:
             place = effects.commits[0].id
             text = f"{place} is decided in epoch {epoch}, which only {there} replicas have reached"
             raise ViolationError("established", text, (place,))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from epaxos.protocol.contract import Effects, Event
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import Instance, Phase, Value
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.messages import DECIDED, Accept, AcceptOK, Prepare, Promised, Voted
 from epaxos.protocol.multipaxos.state import LOG, VIEW
 from epaxos.protocol.quorums import Quorums
@@ -65,9 +66,9 @@ class LeaderAcceptors(Observer):
 
     # -- records -------------------------------------------------------------------------------------------
 
-    def of_epoch(self, epoch: int) -> LeaderAcceptors:
+    def of_epoch(self, configuration: Configuration) -> LeaderAcceptors:
         """See `Observer`: no promise of one epoch says anything of another."""
-        return LeaderAcceptors(self._quorums, self._forgetful) if epoch else self
+        return LeaderAcceptors(configuration.quorums, self._forgetful) if configuration.epoch else self
 
     def forgot(self, row: Row) -> None:
         """See `Observer`. Nobody believes it, so nothing is asked of it."""

@@ -9,6 +9,7 @@ from typing import Any
 from epaxos.protocol.contract import Component, Decided, Over
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.violation import ViolationError
@@ -68,11 +69,11 @@ class ExecutionOrder(Observer):
         self._written: dict[InstanceId, Sequence[bytes]] = {}
         self._lost: set[InstanceId] = set()
 
-    def of_epoch(self, epoch: int) -> ExecutionOrder:
+    def of_epoch(self, configuration: Configuration) -> ExecutionOrder:
         """See `Observer`: all that executes in one epoch executes before anything of the next one."""
-        if not epoch:
+        if not configuration.epoch:
             return self
-        return ExecutionOrder(self._n, self._contents, self._decisions.of_epoch(epoch))
+        return ExecutionOrder(self._n, self._contents, self._decisions.of_epoch(configuration))
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]

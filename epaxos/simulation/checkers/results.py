@@ -15,6 +15,7 @@ from typing import TypeAlias
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
 from epaxos.simulation.checkers.reference import (
@@ -127,9 +128,9 @@ class Results(Observer):
             )
             raise ViolationError("results", text, calls=((call.client, call.number),))
 
-    def of_epoch(self, epoch: int) -> Observer:
+    def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`: the store goes on from epoch to epoch."""
-        return _LaterResults(self, epoch) if epoch else self
+        return _LaterResults(self, configuration.epoch) if configuration.epoch else self
 
     def recalled(self, row: Row, results: Sequence[BatchResult]) -> None:
         """See `Observer`."""

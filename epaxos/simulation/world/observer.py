@@ -20,9 +20,9 @@ class Observer:
     Instances are of an epoch: what is told of one goes to `of_epoch`, and all else to the observer itself.
     """
 
-    def of_epoch(self, epoch: int) -> Observer:
+    def of_epoch(self, configuration: Configuration) -> Observer:
         """What is told of the instances, records and messages of an epoch; by default this, of all epochs."""
-        del epoch
+        del configuration
         return self
 
     def ended(self, row: Row, over: Over, digest: str) -> None:
@@ -97,12 +97,12 @@ class Observers(Observer):
                 ]
                 setattr(self, name, _all(wanting))
 
-    def of_epoch(self, epoch: int) -> Observers:
+    def of_epoch(self, configuration: Configuration) -> Observers:
         """See `Observer`."""
-        found = self._of_epoch.get(epoch)
+        found = self._of_epoch.get(configuration.epoch)
         if found is None:
-            found = Observers([observer.of_epoch(epoch) for observer in self._observers])
-            self._of_epoch[epoch] = found
+            found = Observers([observer.of_epoch(configuration) for observer in self._observers])
+            self._of_epoch[configuration.epoch] = found
         return found
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,6 +42,7 @@ from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.membership import Configuration
+from epaxos.protocol.quorums import allowed
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
@@ -138,6 +140,7 @@ class Replica:
         self._keeps_ahead = options.seed % 2 == 0
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
+        self._of_epoch: dict[int, Observer] = {}
         self.disk = self._make_disk()
         self.disk.incarnations = {known: known for known in range(options.replicas)}
 
@@ -152,7 +155,7 @@ class Replica:
         )
 
     def _on_durable(self, record: Any, epoch: int) -> None:
-        self._observer.of_epoch(epoch).durable(self.row, record)
+        self._of_epoch[epoch].durable(self.row, record)
 
     @property
     def behind(self) -> bool:
@@ -218,7 +221,7 @@ class Replica:
         configuration = checkpoint.configuration
         loaded = self.disk.load(configuration)
         above = [entry.id for entry in checkpoint.entries]
-        observer = self._observer.of_epoch(configuration.epoch)
+        observer = self._observer.of_epoch(configuration)
         observer.started(self.row, _copies(loaded.records), checkpoint.executed, above)
         durable = Durable(
             loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors
@@ -262,7 +265,7 @@ class Replica:
     def _make_era(self, configuration: Configuration, durable: Durable) -> Era:
         epoch = configuration.epoch
         purpose = f"core {self.row} {self.starts}" + (f" {epoch}" if epoch else "")
-        observer = self._observer.of_epoch(epoch)
+        observer = self._of_epoch[epoch] = self._observer.of_epoch(configuration)
         post = Post(
             epoch,
             self.row,
@@ -274,7 +277,8 @@ class Replica:
             self._later,
         )
         generator = stream(self._options.seed, purpose)
-        core = self._world.make_core(self._world.settings(self.row), generator, durable)
+        settings = replace(self._world.settings(self.row), quorums=configuration.quorums)
+        core = self._world.make_core(settings, generator, durable)
         return Era(epoch, configuration, core, post, observer)
 
     def _make_fetched(self) -> Fetched:
@@ -686,8 +690,17 @@ class Replica:
             self._observer.noted("refresh refused")
             return Effects()
         self._observer.noted("refresh proposed")
-        follows = era.configuration.next(self._random.randrange(1, 2**62))
+        follows = self._next_configuration(era.configuration, self._random.randrange(1, 2**62))
         return self._handle(era, Propose(make_barrier(self.machine.generation, status.executed, follows)))
+
+    def _next_configuration(self, running: Configuration, request: int) -> Configuration:
+        """The same voters, half of the times with other thresholds; as many may fail as the run needs."""
+        least, n = self._options.f, running.n
+        possible = [(f, e) for f in range(least, n) for e in range(f + 1) if allowed(n, f, e)]
+        f, e = possible[request // 2 % len(possible)] if request % 2 else (running.f, running.e)
+        if (f, e) != (running.f, running.e):
+            self._observer.noted("other thresholds proposed")
+        return running.next(request, f, e)
 
     def refresh(self) -> None:
         """Somebody asks for another epoch."""

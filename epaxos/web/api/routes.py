@@ -346,8 +346,9 @@ class Api:
             for row, replica in enumerate(config.replicas)
         ]
         told = {"cluster": config.name, "protocol": config.protocol, "epoch": stats.epoch}
+        f, e = stats.thresholds
         return as_json(
-            {**told, "f": config.f, "e": config.e, "quorum": stats.quorum, "members": members},
+            {**told, "f": f, "e": e, "quorum": stats.quorum, "members": members},
         )
 
     async def _backup(self, asked: Asked) -> Response:

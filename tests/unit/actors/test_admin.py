@@ -13,7 +13,7 @@ from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from harness.members import MEMBERS
 
-FIELDS: dict[str, Any] = {"verb": "refresh", "base": 0, "request": 7, "dry_run": False}
+FIELDS: dict[str, Any] = {"verb": "refresh", "base": 0, "request": 7, "dry_run": False, "f": None, "e": None}
 
 
 def asked(**changes: Any) -> AdminRequest:
@@ -63,6 +63,13 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
     ("changes", "text"),
     [
         ({"verb": "remove"}, "no change is called 'remove'; allowed: refresh"),
+        (
+            {"f": 2},
+            (
+                "thresholds that do not fit together: n=3, f=2, e=0: n >= max(2e + f - 1, 2f + 1) and 0 <= e <= f "
+                "must hold"
+            ),
+        ),
         ({"base": 4}, "this replica is in epoch 0 and lags; ask another one, or wait"),
         ({"away": "it is stopping"}, "this replica takes no requests: it is stopping"),
         ({"is_ending": True}, "a change is under way; ask again when epoch 1 has begun"),
@@ -79,6 +86,7 @@ def test_a_next_epoch_without_a_quorum_is_refused() -> None:
     outcome, _, text = Asked(up=0).judge()
     assert outcome == "refused"
     assert text.startswith("1 of 3 replicas are up (alpha), and 2 must be")
+    assert "and 3 must be" in Asked(up=1).judge(f=0)[2], "nor one whose thresholds ask for more"
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", msgpack.packb(7), msgpack.packb((1,)), msgpack.packb((1, 7))])
@@ -88,7 +96,8 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("verb", 1), ("base", None), ("request", 0), ("request", -1), ("dry_run", 1)]
+    ("field", "value"),
+    [("verb", 1), ("base", None), ("request", 0), ("request", -1), ("dry_run", 1), ("f", "1"), ("e", True)],
 )
 def test_fields_of_a_wrong_kind_are_refused(field: str, value: object) -> None:
     with pytest.raises(FrameError):

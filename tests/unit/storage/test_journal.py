@@ -201,6 +201,14 @@ def test_promises_of_another_configuration_are_refused(other: Configuration) -> 
         journal_on(dropped(), other)
 
 
+def test_thresholds_of_another_epoch_may_be_others() -> None:
+    """They were changed there, and the file says how the cluster began."""
+    engine = MemoryEngine()
+    later = MEMBERS.next(7, 1, 0)
+    journal_on(engine, later).drop((3, -1, 5))
+    assert journal_on(engine).load().configuration == later
+
+
 def test_each_entry_bears_its_epoch() -> None:
     """Two epochs have the same places, and nothing of the one may ever be taken for the other's (protocol 6)."""
     engine = MemoryEngine()

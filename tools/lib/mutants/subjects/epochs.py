@@ -288,6 +288,19 @@ END: Final = (
         ABSENT,
     ),
     Mutant(
+        "thresholds-of-the-first-epoch",
+        "a core counts quorums by the thresholds with which the cluster began",
+        "6.9",
+        (
+            Patch(
+                _REPLICA,
+                "replace(self._world.settings(self.row), quorums=configuration.quorums)",
+                "self._world.settings(self.row)",
+            ),
+        ),
+        REFRESHED,
+    ),
+    Mutant(
         "initial-for-a-lie",
         "who has not pre-accepted a barrier, and so tells of no dependencies, is taken for a liar",
         "6.3",
