@@ -93,6 +93,10 @@ class CommandError(EpaxosError):
         self.index = index
 
 
+class Denied(CommandError):
+    """A command that this client may not have proposed: its role is too small, or a key is not its own."""
+
+
 class ClientError(EpaxosError):
     """A command that the client library could not complete.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, overload
 
@@ -19,6 +20,7 @@ from pykka import ActorDeadError, ActorRef, Timeout
 from epaxos.actors.assembly import make_parts
 from epaxos.actors.doors import open_doors
 from epaxos.actors.health import Standing
+from epaxos.actors.porter import Reload, access_of
 from epaxos.actors.process import Inside, own_hosts
 from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.actors.sockets import raise_limit
@@ -29,6 +31,7 @@ from epaxos.client.commands import Op
 from epaxos.config import Config, load_config
 from epaxos.doors.gate import Gate
 from epaxos.errors import ConfigError, EpaxosError
+from epaxos.security.keys import SUFFIX
 from epaxos.statemachine.hosted import Machine
 from epaxos.transport.addresses import listen_tcp
 from epaxos.web import open_pages
@@ -92,16 +95,19 @@ class Node:
         address = self.config.replicas[self._row]
         raise_limit()
         hosts = own_hosts(address, self._standing)
+        access = access_of(self.config, address, hosts)
         with ExitStack() as stack, ExitStack() as undone:
             pages = [stack.enter_context(page) for page in listen_tcp(address, "metrics_port", hosts)]
             parts = make_parts(self.config, self._row, self._machine)
             undone.callback(parts.disk.engine.close)
-            inside = Inside(self.config, self.name, parts, self._standing, Gate())
+            inside = Inside(self.config, self.name, parts, self._standing, Gate(), access)
             stack.enter_context(open_pages(inside, pages))
             stack.enter_context(open_doors(self.config, address, hosts, parts.stats, inside.gate))
             client = self.client()
             undone.callback(client.close)
-            self._replica = _Replica.start(self.config, self._row, parts, hosts, self._standing, inside.gate)
+            self._replica = _Replica.start(
+                self.config, self._row, parts, hosts, self._standing, inside.gate, access
+            )
             undone.pop_all()
             self._client, self._stack = client, stack.pop_all()
         self._standing.listening.wait()
@@ -124,6 +130,12 @@ class Node:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has stopped, for whatever reason; whether it has after `timeout` seconds."""
         return self._standing.reached.wait(timeout)
+
+    def reload(self) -> None:
+        """Read the lists of keys again (docs/security.md)."""
+        if self._replica is not None:
+            with suppress(ActorDeadError):
+                self._replica.tell(Reload())
 
     def stop(self, *, drain: bool = True) -> None:
         """Finish what has been taken, write a checkpoint, take leave of the peers, and let go of everything.
@@ -162,8 +174,11 @@ class Node:
     @overload
     def client(self, *, codec: Codec[V], **options: Any) -> Client[V]: ...
     def client(self, **options: Any) -> Client[Any]:
-        """A client that asks this replica, and others while it cannot; `options` are those of `Client`."""
-        return Client(config=self.config, replica=self.name, **options)
+        """A client that asks this replica, and others while it cannot; `options` are those of `Client`.
+
+        Where keys are asked for, it comes in with that of the replica, unless `key` names another one.
+        """
+        return Client(config=self.config, replica=self.name, **self._with_key(options))
 
     @overload
     def async_client(self, *, codec: None = None, **options: Any) -> AsyncClient[bytes]: ...
@@ -171,7 +186,11 @@ class Node:
     def async_client(self, *, codec: Codec[V], **options: Any) -> AsyncClient[V]: ...
     def async_client(self, **options: Any) -> AsyncClient[Any]:
         """The same for asyncio."""
-        return AsyncClient(config=self.config, replica=self.name, **options)
+        return AsyncClient(config=self.config, replica=self.name, **self._with_key(options))
+
+    def _with_key(self, options: dict[str, Any]) -> dict[str, Any]:
+        keys = self.config.security.keys
+        return {"key": str(Path(keys) / f"{self.name}{SUFFIX}"), **options} if keys else options
 
     def execute(self, command: bytes, *, timeout: float | None = None) -> bytes | None:
         """Have all replicas execute a command of the state machine; returns its answer.

@@ -102,7 +102,7 @@ class Admin:
             return _answer(SUPERSEDED, running.epoch, f"epoch {running.epoch} has begun, by another request")
         refusal = self._refusal(asked, running, standpoint, now)
         if refusal:
-            return _answer(REFUSED, running.epoch, refusal)
+            return refused(refusal, running.epoch)
         return _answer(POSSIBLE if asked.dry else PROPOSED, running.epoch, "")
 
     def is_new(self, asked: AdminRequest) -> bool:
@@ -137,6 +137,11 @@ class Admin:
         if now < standpoint.began_at + PAUSE:
             return f"epoch {running.epoch} has only just begun; ask again in {PAUSE:g} s"
         return ""
+
+
+def refused(text: str, epoch: int = 0) -> dict[str, Any]:
+    """The answer to a request that cannot be done."""
+    return _answer(REFUSED, epoch, text)
 
 
 def _answer(outcome: str, epoch: int, text: str) -> dict[str, Any]:

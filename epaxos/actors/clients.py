@@ -14,13 +14,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgpack
 import zmq
 
-from epaxos.actors.admin import AdminRequest, read_request
+from epaxos.actors.admin import AdminRequest, read_request, refused
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
+from epaxos.actors.porter import anybody
 from epaxos.config import Config
 from epaxos.doors.gate import Gate, LocalClient
-from epaxos.errors import CommandError, FrameError
+from epaxos.errors import CommandError, Denied, FrameError
 from epaxos.metrics import ReplicaStats
+from epaxos.security.rights import EVERYTHING, Rights, Role
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
@@ -122,6 +124,8 @@ class Clients:
     ) -> None:
         self._config = config
         self._gate = gate or Gate()
+        self.rights: Callable[[zmq.Frame], Rights] = anybody
+        """What the sender of a frame may do."""
         self._ended = ended
         self._check = check
         self._stats = stats
@@ -181,8 +185,9 @@ class Clients:
             try:
                 question = self._open(identity, part, now)
             except CommandError as error:
-                self._stats.error("refused")
-                self._log_once("refused", str(error), part)
+                kind = "denied" if isinstance(error, Denied) else "refused"
+                self._stats.error(kind)
+                self._log_once(kind, str(error), part)
             except FrameError as error:
                 self._stats.error(error.kind)
                 self._log_once(error.kind, str(error), part)
@@ -193,14 +198,27 @@ class Clients:
         return questions
 
     def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | AdminRequest | None:
+        rights = self.rights(part)
         frame = open_frame(part.buffer, self._config.fingerprint, self._config.max_frame)
         if frame.kind == _REQUEST:
-            self._request(identity, decode_batch(frame.body), len(frame.body), now)
+            self._request(identity, rights, decode_batch(frame.body), len(frame.body), now)
             return None
         if frame.kind == Kind.STATUS:
-            return _status_request(identity, frame.body)
+            question = _status_request(identity, frame.body)
+            try:
+                rights.check_question(question.options)
+            except Denied as error:
+                self.answer_status(question, {"denied": str(error)})
+                raise
+            return question
         if frame.kind == Kind.ADMIN:
-            return read_request(identity, frame.body)
+            request = read_request(identity, frame.body)
+            try:
+                rights.check_role(Role.ADMIN, f"to {request.verb}")
+            except Denied as error:
+                self.answer_admin(request, refused(str(error)))
+                raise
+            return request
         raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the clients")
 
     def take_local(self, generation: int, read: Callable[[bytes], bytes | None] | None, now: float) -> None:
@@ -221,7 +239,8 @@ class Clients:
                     break
                 else:
                     with suppress(CommandError):  # its door has been told
-                        self._request(client, client.begin(generation), asked.size, now)
+                        batch = client.begin(generation)
+                        self._request(client, EVERYTHING, batch, asked.size, now)
 
     def local_questions(self) -> list[StatusRequest]:
         """What the doors of this process ask for the status."""
@@ -231,7 +250,7 @@ class Clients:
             for asked in client.take_questions()
         ]
 
-    def _request(self, identity: Identity, batch: Batch, size: int, now: float) -> None:
+    def _request(self, identity: Identity, rights: Rights, batch: Batch, size: int, now: float) -> None:
         count = len(batch)
         commands = (batch.client, batch.first, count)
         under_way = self._frames.get(commands)
@@ -256,7 +275,7 @@ class Clients:
             return
         if self._is_busy(identity, commands, size):
             return
-        added = self._checked(identity, commands, batch)
+        added = self._checked(identity, rights, commands, batch)
         size += added
         if added and self._is_busy(identity, commands, size):
             return
@@ -272,13 +291,20 @@ class Clients:
                 self._queued += len(part)
             waiting.append(frame)
 
-    def _checked(self, identity: Identity, commands: _Range, batch: Batch) -> int:
-        """How many bytes a check has put beside the commands of a batch, all of which may be proposed."""
+    def _checked(self, identity: Identity, rights: Rights, commands: _Range, batch: Batch) -> int:
+        """How many bytes a check has put beside the commands of a batch, all of which may be proposed.
+
+        What a command touches is known once its shape has been checked, and a command of a state machine of a program's
+        own once that has said so.
+        """
         try:
-            return self._check(batch) or 0
+            added = self._check(batch) or 0
+            rights.check(batch.operations, batch.keys, batch.arguments)
         except CommandError as error:
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             raise
+        else:
+            return added
 
     def _has_room(self, count: int, size: int) -> bool:
         """Whether so many commands, of `size` bytes, may be taken."""

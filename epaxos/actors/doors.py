@@ -21,10 +21,16 @@ def open_doors(
     """Open the doors that have ports of their own, which are closed at the end.
 
     Raises:
-        ConfigError: a port cannot be listened on, or the state machine is none that a door knows.
+        ConfigError: a port cannot be listened on, the state machine is none that a door knows, or keys are
+            asked for elsewhere.
     """
     with ExitStack() as stack:
         if address.redis_port is not None:
+            if config.security.keys:
+                raise ConfigError(
+                    f"{config.source}: replica {address.name}, redis_port: found {address.redis_port}; allowed: none "
+                    "with security.keys: the Redis door lets anybody in"
+                )
             if config.machine != KEY_VALUE:
                 raise ConfigError(
                     f"{config.source}: replica {address.name}, redis_port: found {address.redis_port}; allowed: none "

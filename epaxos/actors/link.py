@@ -100,6 +100,8 @@ def outgoing(
 class Link:
     """Sends to the peer `name`; `seal` makes a frame of messages of one epoch.
 
+    `arm` gives a socket the keys to log in with, where there are any.
+
     `taken` counts the messages that were to be sent in order; `waiting` are the bytes of those that ZeroMQ has not
     taken yet.
     """
@@ -111,6 +113,7 @@ class Link:
         name: str,
         max_frame: int,
         seal: Callable[[Sequence[bytes | int], Mark], bytes],
+        arm: Callable[[zmq.Socket[bytes]], None] | None = None,
     ) -> None:
         self._stats = stats
         self._name = name
@@ -124,6 +127,9 @@ class Link:
         self.ordered = _dealer(context, SEND_HIGH_WATER, max_frame)
         self.prompt = _dealer(context, PROMPT_HIGH_WATER, max_frame)
         self.dealers = (self.ordered, self.prompt)
+        if arm is not None:
+            for dealer in self.dealers:
+                arm(dealer)
 
     def close(self) -> None:
         """Let go of the sockets, and of what they have not sent."""

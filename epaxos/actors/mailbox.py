@@ -65,8 +65,8 @@ class Envelope(NamedTuple):
 class Sources(NamedTuple):
     """Where rounds come from: the ROUTER of the peers and that of the clients.
 
-    `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`; `news` is a descriptor
-    that makes one due when it becomes readable, and `blocked` are sockets for which something waits: one is due when
+    `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`; `news` are descriptors
+    that make one due when they become readable, and `blocked` are sockets for which something waits: one is due when
     one of these can take it.
     """
 
@@ -74,7 +74,7 @@ class Sources(NamedTuple):
     clients: zmq.Socket[bytes]
     deadline: Callable[[], float]
     now: Callable[[], float]
-    news: int
+    news: Sequence[int]
     blocked: Callable[[], Sequence[zmq.Socket[bytes]]] = tuple
 
 
@@ -111,7 +111,7 @@ class Mailbox:
         """Begin to take rounds from sockets."""
         self._sources = sources
         self._last_round = sources.now()
-        sockets = (sources.peers, sources.clients, self._wake_reader.fileno(), sources.news)
+        sockets = (sources.peers, sources.clients, self._wake_reader.fileno(), *sources.news)
         self._pollables = [(pollable, _POLLIN) for pollable in sockets]
 
     def put(self, envelope: Any, /) -> None:

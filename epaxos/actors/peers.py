@@ -73,6 +73,9 @@ class Peers:
     A frame is read by the codec of its epoch, if that runs or is kept. Of another one nothing is taken but what is of
     no epoch; what comes from the next one before it has begun here is handed out as it came, for then.
 
+    Where replicas have keys, `sender` tells of which one a frame is: no other may speak in its name. That is seen
+    before anything is remembered of who is named in it.
+
     And one that comes back with less than it is known to have kept has an earlier copy of its directory. What peers
     have kept is noted now and then only, and not each promise adds to it: this notices most such copies, not all.
     """
@@ -85,8 +88,10 @@ class Peers:
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
         known: Known,
+        sender: Callable[[zmq.Frame], str] | None = None,
     ) -> None:
         self._config = config
+        self._sender = sender
         self._row = row
         self._eras = eras
         self._stats = stats
@@ -165,6 +170,8 @@ class Peers:
 
     def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> PeerRequest:
         request = self._read(parts)
+        if self._sender is not None and (sender := self._sender(parts[0])) != self._names[request.sender]:
+            raise FrameError("sender", f"{sender} speaks in the name of {self._names[request.sender]}")
         era = self._eras().of(request.epoch)
         if era is not None and request.digest != era.mark.digest:
             raise FrameError("cluster", self._disagreeing(self._names[request.sender], era.configuration))

@@ -24,11 +24,13 @@ from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, make_parts
 from epaxos.actors.doors import open_doors
 from epaxos.actors.health import Standing
+from epaxos.actors.porter import Reload, access_of
 from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.actors.sockets import raise_limit
 from epaxos.config import Config, ReplicaAddress
 from epaxos.doors.gate import Gate
 from epaxos.errors import ConfigError, EpaxosError
+from epaxos.security.access import Access
 from epaxos.transport.addresses import listen_tcp, resolve, unresolved
 from epaxos.version import __version__
 
@@ -46,13 +48,17 @@ _HURRY: Final = 2.0
 
 
 class Inside(NamedTuple):
-    """What of a replica those have who serve others beside it, in threads of its process."""
+    """What of a replica those have who serve others beside it, in threads of its process.
+
+    `access` says who may come in; anybody, without it.
+    """
 
     config: Config
     name: str
     parts: Parts
     standing: Standing
     gate: Gate
+    access: Access | None = None
 
 
 Pages: TypeAlias = Callable[[Inside, Sequence[socket.socket]], AbstractContextManager[Any]]
@@ -80,18 +86,21 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) ->
         if not standing.news.empty():
             _log.info("stopping on %s", standing.news.get())
             return 0
+        access = access_of(config, address, hosts)
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
         ports = [stack.enter_context(port) for port in listen_tcp(address, "metrics_port", hosts)]
         parts = make_parts(config, row)
         _log.info("%s", _place(config, name, parts))
         gate = Gate()
         with (
-            pages(Inside(config, name, parts, standing, gate), ports),
+            pages(Inside(config, name, parts, standing, gate, access), ports),
             open_doors(config, address, hosts, parts.stats, gate),
         ):
             _calm_garbage_collector()
-            replica = Replica.start(config, row, parts, hosts, standing, gate)
+            replica = Replica.start(config, row, parts, hosts, standing, gate, access)
             patience = _STUCK
+            if access is not None:
+                stack.enter_context(_told(signal.SIGHUP, standing))
             try:
                 patience = _run(replica, standing, uptime)
             finally:
@@ -109,22 +118,24 @@ def _run(replica: ActorRef[Replica], standing: Standing, uptime: float) -> float
 
     Returns how long to wait for it to let go of everything.
     """
-    why = _next(standing, uptime or None)
+    until = time.monotonic() + uptime if uptime else inf
+    while (why := _next(standing, until)) == signal.SIGHUP.name:
+        with suppress(ActorDeadError):
+            replica.tell(Reload())
     if not standing.reached.is_set():
         _log.info("stopping on %s", why or "the end of its uptime")
         with suppress(ActorDeadError):  # it has just ended by itself
             replica.tell(Drain())
-        _next(standing, GRACE + _HURRY)
+        _next(standing, time.monotonic() + GRACE + _HURRY)
     return _STUCK if standing.reached.is_set() else _HURRY
 
 
-def _next(standing: Standing, timeout: float | None) -> str:
-    """What comes next: the name of a signal; empty after the time-out, or if the replica has ended.
+def _next(standing: Standing, until: float) -> str:
+    """What comes next: the name of a signal; empty after the moment `until`, or if the replica has ended.
 
     The system may give a signal to another thread, as to a process that was just continued; Python's handler then runs
     when this one next wakes.
     """
-    until = inf if timeout is None else time.monotonic() + timeout
     while (left := until - time.monotonic()) > 0:
         with suppress(Empty):
             return standing.news.get(timeout=min(left, _NAP))
@@ -190,16 +201,22 @@ def _answer(answer: Future[list[str]], host: str) -> None:
 @contextmanager
 def _until_signalled(standing: Standing) -> Iterator[None]:
     """Let SIGINT and SIGTERM be told to the thread that waits."""
+    with _told(signal.SIGINT, standing), _told(signal.SIGTERM, standing):
+        yield
 
-    def stop(number: int, _: FrameType | None) -> None:
-        standing.news.put(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+@contextmanager
+def _told(number: signal.Signals, standing: Standing) -> Iterator[None]:
+    """Let a signal be told to the thread that waits."""
+
+    def tell(_: int, __: FrameType | None) -> None:
+        standing.news.put(number.name)
+
+    before = signal.signal(number, tell)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(number, before)
 
 
 def _calm_garbage_collector() -> None:

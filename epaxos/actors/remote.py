@@ -66,6 +66,7 @@ class RemoteSettings:
     beacon: float
     commit_delay: float
     max_frame: int
+    arm: Callable[[zmq.Socket[bytes]], None] | None = None
 
 
 class Remote(HostedActor):
@@ -101,7 +102,7 @@ class Remote(HostedActor):
         self._report = report
         self._refused = refused
         self._kept = kept
-        self.link = Link(context, stats, settings.name, settings.max_frame, self._seal)
+        self.link = Link(context, stats, settings.name, settings.max_frame, self._seal, settings.arm)
         self._trip = RoundTrip()
         self._beat = Beat(0, 0, 0)
         self._beat_at = 0.0
@@ -115,7 +116,7 @@ class Remote(HostedActor):
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
-        self._way = Way(settings.host, settings.port, self._news)
+        self._way = Way(settings.host, settings.port, self._news, keys=settings.arm is not None)
         self._refusal = ""
         self._missed_since: float | None = None
         self._complain_at = 0.0
@@ -133,6 +134,13 @@ class Remote(HostedActor):
     def on_stop(self) -> None:
         """Let go of the sockets."""
         self.link.close()
+
+    def renew(self) -> None:
+        """The keys to log in with have changed, or the peer's."""
+        if self._settings.arm is not None:
+            for dealer in self.link.dealers:
+                self._settings.arm(dealer)
+            self._way.renew(self.link.dealers)
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from operator import ge, sub
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,6 +31,7 @@ from epaxos.actors.health import Standing, examine, no_quorum
 from epaxos.actors.link import Mark, Outgoing, outgoing
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Opened, Peers
+from epaxos.actors.porter import PEERS, Failures, Porter, Reload
 from epaxos.actors.remote import LAST_WORDS, Heard, Remote, RemoteSettings
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router
@@ -37,7 +39,7 @@ from epaxos.actors.status import MOST_WAITING, describe, describe_waiting
 from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
-from epaxos.errors import DataCorrupt, EpaxosError, StorageError
+from epaxos.errors import ConfigError, DataCorrupt, EpaxosError, StorageError
 from epaxos.metrics import Gauges
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import (
@@ -58,6 +60,8 @@ from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
+from epaxos.security.access import Access
+from epaxos.security.curve import arm
 from epaxos.statemachine.batch import (
     Batch,
     Payload,
@@ -113,7 +117,7 @@ class Replica(pykka.ThreadingActor):
     """One replica of a cluster, `row` of `config`; `standing` tells others how it does.
 
     `hosts` are the numeric addresses to listen on, as far as they are this machine's. Doors of its process come in
-    through `gate`.
+    through `gate`. `access` says who may come in at its sockets; anybody, without it.
     """
 
     actor_inbox: Mailbox
@@ -126,6 +130,7 @@ class Replica(pykka.ThreadingActor):
         hosts: Sequence[str],
         standing: Standing,
         gate: Gate | None = None,
+        access: Access | None = None,
     ) -> None:
         super().__init__()
         self._gate = gate or Gate()
@@ -164,6 +169,11 @@ class Replica(pykka.ThreadingActor):
         self._gauge_at = 0.0
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
         self._bounds = limits_of(config).bounds
+        self._doors: list[Door] = []
+        self._porter: Porter | None = None
+        self._failures = Failures(self._stats)
+        if access is not None:
+            self._porter = Porter(self._context, access, self._failures)
         self._clients = Clients(
             config,
             self._admit,
@@ -173,6 +183,8 @@ class Replica(pykka.ThreadingActor):
             self._has_ended,
             self._gate,
         )
+        if self._porter is not None:
+            self._clients.rights = self._porter.rights
         self._collector = Collector(
             CollectorSettings(
                 config.collect, row, config.n, config.slow_quorum, config.max_instances, self._kind.owned
@@ -191,6 +203,7 @@ class Replica(pykka.ThreadingActor):
                 disk.kept,
                 disk.journal.remember,
             ),
+            self._porter.sender if self._porter else None,
         )
         # One list, written where commands execute and read where metrics are scraped.
         self._stats.executed = self._machine.executed
@@ -244,7 +257,7 @@ class Replica(pykka.ThreadingActor):
             self._client_socket,
             self._deadline,
             time.monotonic,
-            self._door.descriptor,
+            self._news(),
             self._blocked,
         )
         self._resume()
@@ -274,13 +287,17 @@ class Replica(pykka.ThreadingActor):
 
     def _listen(self) -> None:
         config, address = self._config, self._config.replicas[self._row]
+        secret = self._porter.access.own.secret if self._porter else None
         self._peer_socket, peers = bind_router(
-            self._context, address, "port", self._hosts, config.max_peer_frame
+            self._context, address, "port", self._hosts, config.max_peer_frame, secret
         )
         self._client_socket, clients = bind_router(
-            self._context, address, "client_port", self._hosts, config.max_frame
+            self._context, address, "client_port", self._hosts, config.max_frame, secret
         )
-        self._door = Door(self._context, self._client_socket, self._stats)
+        failures = self._failures if self._porter else None
+        self._doors = [Door(self._context, self._client_socket, self._stats, failures=failures)]
+        if failures is not None:
+            self._doors.append(Door(self._context, self._peer_socket, self._stats, PEERS, failures))
         self._replies = Replies(self._client_socket, WAITING_FRAMES * config.max_frame, self._stats)
         _log.info("listening for peers on %s, for clients on %s", ", ".join(peers), ", ".join(clients))
 
@@ -298,6 +315,7 @@ class Replica(pykka.ThreadingActor):
             beacon=config.beacon,
             commit_delay=config.commit_delay,
             max_frame=config.max_peer_frame,
+            arm=partial(self._arm, peer) if self._porter else None,
         )
         remote = Remote(
             settings,
@@ -311,6 +329,12 @@ class Replica(pykka.ThreadingActor):
         )
         remote.begin(self.actor_inbox.wake)
         return remote
+
+    def _arm(self, peer: Row, socket: zmq.Socket[bytes]) -> None:
+        """Have a socket to a peer log in there with this replica's key, as long as the peer has its own."""
+        assert self._porter is not None
+        access = self._porter.access
+        arm(socket, access.own, access.server_key(self._config.replicas[peer].name))
 
     def on_stop(self) -> None:
         """Let go of everything."""
@@ -348,9 +372,7 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            self._door.watch(
-                time.monotonic()
-            )  # in each round: its descriptor does not tell of all that it has to see
+            self._watch(time.monotonic())
             refuses = self._left or self._standing.trouble
             self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):
@@ -359,15 +381,52 @@ class Replica(pykka.ThreadingActor):
                 self._guard(self._on_committed, message)
         elif isinstance(message, Drain):
             self._guard(self._begin_to_drain, time.monotonic())
-        elif isinstance(message, Broken):
-            raise message.error
-        elif isinstance(message, Digested):
-            self._on_digest(message.digest)
-        else:
+        elif not self._take_news(message):
             return super().on_receive(message)
         if self._drain is not None and not self._left:
             self._guard(self._go_on_draining, time.monotonic())
         return None
+
+    def _take_news(self, message: Any) -> bool:
+        """Take what is not about consensus; whether it is that."""
+        if isinstance(message, Broken):
+            raise message.error
+        if isinstance(message, Digested):
+            self._on_digest(message.digest)
+        elif isinstance(message, Reload):
+            self._reload()
+        else:
+            return False
+        return True
+
+    def _news(self) -> list[int]:
+        """What makes a round due when somebody comes to the sockets."""
+        news = [door.descriptor for door in self._doors]
+        return news if self._porter is None else [*news, self._porter.descriptor]
+
+    def _watch(self, now: float) -> None:
+        """See who comes to the sockets."""
+        for door in self._doors:
+            door.watch(now)
+        if self._porter is not None:
+            self._porter.watch(now)
+
+    def _reload(self) -> None:
+        """Let in who is on the lists of keys now; if they are wrong, who was on them before."""
+        if self._porter is None:
+            return
+        access = self._porter.access
+        names = {peer: remote.name for peer, remote in self._remotes.items()}
+        before = {peer: access.server_key(name) for peer, name in names.items()}
+        try:
+            access.reload()
+        except ConfigError as error:
+            _log.error("the lists of keys are not used, those read before are: %s", error)
+            return
+        _log.info("read the lists of keys in %s again", self._config.security.keys)
+        for peer, name in names.items():
+            if access.server_key(name) != before[peer]:
+                self._remotes[peer].renew()
 
     def _guard(self, take: Callable[[Any], None], message: object) -> None:
         """Take a message, or go on with something; if the disk fails at that, promise nothing more."""
@@ -546,6 +605,8 @@ class Replica(pykka.ThreadingActor):
         if self._peer_changes:
             return 0.0
         remotes = [remote.deadline for remote in self._remotes.values()]
+        if self._porter is not None:
+            remotes.append(self._porter.deadline)
         core, collector, disk = self._core.deadline, self._collector.deadline, self._durability.deadline
         if self._drain is not None:
             return min(self._propose_at(), core, disk, self._drain.until, *remotes)

@@ -21,8 +21,10 @@ from typing import Any, Final, Self
 import msgpack
 import zmq
 
-from epaxos.config import ReplicaAddress
+from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import EpaxosError, FrameError
+from epaxos.security.curve import arm
+from epaxos.security.keys import client_login
 from epaxos.transport.addresses import at_once, connect
 from epaxos.transport.framing import Frame, Kind, open_frame, seal
 from epaxos.transport.way import Question, find
@@ -60,16 +62,17 @@ class Received:
 class Links:
     """The sockets to the given replicas, in their order; a context manager that closes them.
 
-    `cluster` is the cluster's fingerprint, `max_frame` the largest frame in bytes, `connections` how many lead to each
-    replica.
+    `config` is that of the cluster, `connections` how many lead to each replica.
+
+    Raises:
+        ConfigError: the cluster asks for keys, and files of keys are wrong or missing.
     """
 
-    def __init__(
-        self, replicas: Sequence[ReplicaAddress], cluster: int, max_frame: int, connections: int = 1
-    ) -> None:
+    def __init__(self, replicas: Sequence[ReplicaAddress], config: Config, connections: int = 1) -> None:
         self.names = [replica.name for replica in replicas]
-        self.cluster = cluster
-        self._max_frame = max_frame
+        self.cluster = config.fingerprint
+        self._config = config
+        self._login = client_login(config, None)
         self._routes = [b"%d" % number for number in range(connections)] if connections > 1 else []
         self._ids = count(1)
         self._leaving: defaultdict[tuple[int, bytes], list[bytes]] = defaultdict(list)
@@ -96,7 +99,9 @@ class Links:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, 0)  # the clients' windows bound what is under way
         socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._config.max_frame)
+        if self._login is not None:
+            arm(socket, self._login.key, self._login.servers[self._config.row_of(replica.name)])
         if address is not None:
             for route in self._routes:
                 socket.setsockopt(zmq.CONNECT_ROUTING_ID, route)
@@ -142,7 +147,7 @@ class Links:
 
     def _open(self, message: bytes) -> Frame[bytes] | None:
         try:
-            return open_frame(message, self.cluster, self._max_frame)
+            return open_frame(message, self.cluster, self._config.max_frame)
         except FrameError:
             return None  # the caller counts it
 

@@ -99,7 +99,7 @@ def run_bench(
     everyone = range(len(there))
     history = History() if options.verify else None
     with ExitStack() as stack:
-        links = stack.enter_context(Links(there, config.fingerprint, config.max_frame, options.connections))
+        links = stack.enter_context(Links(there, config, options.connections))
         floor = stack.enter_context(Floor()) if options.floor else None
         measure_floor = None if floor is None else partial(floor.measure, FLOOR_SECONDS)
         before = links.by_name(links.statuses(everyone, _PATIENCE))
@@ -123,14 +123,14 @@ def _tag() -> int:
 
 def _settle(config: Config) -> Settled:
     """Compare the states of all replicas of the cluster, the ones without load included."""
-    with Links(config.replicas, config.fingerprint, config.max_frame) as links:
+    with Links(config.replicas, config) as links:
         return settle(links)
 
 
 def _reachable(config: Config, options: BenchOptions) -> list[str]:
     """The names of the replicas that answer, in the order of the options."""
     replicas = [config.replica(name) for name in options.replicas]
-    with Links(replicas, config.fingerprint, config.max_frame) as links:
+    with Links(replicas, config) as links:
         there = links.by_name(links.statuses(range(len(replicas)), _PATIENCE))
     if not there:
         places = ", ".join(f"{replica.name} at {replica.client_endpoint}" for replica in replicas)

@@ -83,6 +83,7 @@ ENTRIES: Final = {
         OTHER, "epaxos.cli.simulate", "Run simulated clusters and check them.", "bench", ("rich",)
     ),
     "registers": Entry(OTHER, "epaxos.cli.registers", "Single values by consensus, without a cluster."),
+    "keys": Entry(OTHER, "epaxos.cli.keys", "Make keys, and say who may come in and what for."),
     "config": Entry(OTHER, "epaxos.cli.config", "Check a configuration file or write a new one."),
 }
 

@@ -63,7 +63,7 @@ def write_json(report: Mapping[str, Any], name: str) -> None:
     write_text(json.dumps(report, indent=2) + "\n", name)
 
 
-config_option: Final = click.option(
+_configured: Final = click.option(
     "-c",
     "--config",
     "config_file",
@@ -71,6 +71,30 @@ config_option: Final = click.option(
     help="The cluster's configuration.  [default: $EPAXOS_CONFIG, ./epaxos.toml, ~/.epaxos.toml or "
     "/etc/epaxos.toml; else three replicas on this machine]",
 )
+
+
+def _use_key(_: click.Context, __: click.Parameter, file: str | None) -> None:
+    """A click callback: what is configured by a variable reaches all that this command starts."""
+    if file is not None:
+        os.environ[KEY_VARIABLE] = file
+
+
+KEY_VARIABLE: Final = "EPAXOS_SECURITY_KEY"
+
+key_option: Final = click.option(
+    "--key",
+    "key_file",
+    metavar="FILE",
+    expose_value=False,
+    callback=_use_key,
+    help=f"The key to log in with.  [default: ${KEY_VARIABLE} or security.key]",
+)
+
+
+def config_option(command: Function) -> Function:
+    """--config, and the --key with which to log in at what it describes."""
+    return _configured(key_option(command))
+
 
 uptime_option: Final = click.option(
     "--uptime",

@@ -38,6 +38,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        key: str | None = None,
         codec: None = None,
     ) -> None: ...
     @overload
@@ -49,6 +50,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        key: str | None = None,
         codec: Codec[V],
     ) -> None: ...
     def __init__(
@@ -59,10 +61,11 @@ class AsyncClient(AsyncKeyMethods[V]):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        key: str | None = None,
         codec: Codec[V] | None = None,
     ) -> None:
         super().__init__(codec)
-        self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM)
+        self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = LoopDriver(self._options)
         finalize(self, self._driver.drop)
 

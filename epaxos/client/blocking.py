@@ -26,13 +26,14 @@ class Client(KeyMethods[V]):
     Replicas are given as `endpoints` ("host:port", the preferred one first) or by a `config`; without either,
     the configuration file is looked for as by the `epaxos` command. `replica` names the one to prefer;
     `timeout` is how long a call may take, in seconds; `tries` how many times a command without answer may
-    be sent. Every method takes a `timeout` of its own. Keys are bytes, and so are values unless a `codec` says
-    how others are written: `Client(codec=JSON)`.
+    be sent; `key` is the file of the key to log in with, if not that of the configuration. Every method takes
+    a `timeout` of its own. Keys are bytes, and so are values unless a `codec` says how others are written:
+    `Client(codec=JSON)`.
 
     Raises for wrong arguments `TypeError` or `ValueError`, and `ConfigError` for endpoints, names and files.
     KeyMethods raise `TypeError` for an argument of a wrong type, and these `ClientError`s:
 
-        Refused          the command is not allowed, or the replica belongs to another cluster
+        Refused          the command is not allowed (to this client), or the replica belongs to another cluster
         Busy             no replica had room for the command
         NoAnswer         no replica answered in time, none could be reached, or the client itself failed
         Closed           the client is closed
@@ -56,6 +57,7 @@ class Client(KeyMethods[V]):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        key: str | None = None,
         codec: None = None,
     ) -> None: ...
     @overload
@@ -67,6 +69,7 @@ class Client(KeyMethods[V]):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        key: str | None = None,
         codec: Codec[V],
     ) -> None: ...
     def __init__(
@@ -77,10 +80,11 @@ class Client(KeyMethods[V]):
         replica: str | None = None,
         timeout: float | None = None,
         tries: int | None = None,
+        key: str | None = None,
         codec: Codec[V] | None = None,
     ) -> None:
         super().__init__(codec)
-        self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM)
+        self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = ThreadsDriver(self._options)
         finalize(self, self._driver.close)
 

@@ -12,6 +12,7 @@ from typing import Final
 from epaxos.config import Config, load_config
 from epaxos.config.kinds import Host, show
 from epaxos.errors import ConfigError
+from epaxos.security.keys import Login, client_login
 from epaxos.transport.framing import ANY_CLUSTER, HEADER_SIZE
 
 TIMEOUT: Final = 2.0
@@ -37,6 +38,7 @@ class Options:
     timeout     seconds after which a call fails that gives no time of its own
     tries       how often a command without answer is sent
     window      frames under way at most; what else is submitted waits, and shares frames
+    login       with which key to log in, and where to find which; None where nobody is asked for one
     """
 
     names: tuple[str, ...]
@@ -48,6 +50,7 @@ class Options:
     timeout: float = TIMEOUT
     tries: int = TRIES
     window: int = WINDOW
+    login: Login | None = None
 
     @property
     def max_weight(self) -> int:
@@ -79,24 +82,29 @@ def client_options(
     timeout: float | None,
     tries: int | None,
     random: Random,
+    key: str | None = None,
 ) -> Options:
     """The options of a client, from its arguments.
 
     Replicas come from `endpoints` ("host:port" or "tcp://host:port"), in that order of preference, or else
     from `config`, or else from the configuration file that is found. The one called `replica` is preferred.
-    If none is named and there are no endpoints, it may be any, so that clients spread over all replicas.
+    If none is named and there are no endpoints, it may be any, so that clients spread over all replicas. `key` is the
+    file of the key to log in with, if not the one that the configuration names. It needs a configuration: that leads to
+    the keys by which replicas are known.
 
     Raises:
-        ConfigError: an endpoint or a name is wrong, or the configuration found cannot be used.
+        ConfigError: an endpoint, a name or a file of keys is wrong, or the configuration found cannot be used.
         TypeError, ValueError: `timeout` or `tries` is no number, or not above 0.
     """
-    if endpoints is None:
+    if endpoints is None or key is not None:
         config = config or load_config(None)
+    if endpoints is None:
+        assert config is not None
         options = _from_config(config, replica, random)
     else:
         options = _from_endpoints(endpoints, replica)
     if config is not None:
-        options = _with_config(options, config)
+        options = _with_login(_with_config(options, config), config, key)
     if timeout is not None:
         options = replace(options, timeout=check_timeout(timeout))
     if tries is not None:
@@ -155,6 +163,20 @@ def _with_config(options: Options, config: Config) -> Options:
         timeout=config.client.timeout,
         tries=config.client.tries,
     )
+
+
+def _with_login(options: Options, config: Config, key: str | None) -> Options:
+    login = client_login(config, key)
+    if login is None:
+        return options
+    known = dict(zip((replica.client_endpoint for replica in config.replicas), login.servers, strict=True))
+    for endpoint in options.endpoints:
+        if endpoint not in known:
+            raise ConfigError(
+                f"endpoints: found {show(endpoint)}; allowed: replicas of {config.source}, whose keys are known: "
+                f"{', '.join(known)}"
+            )
+    return replace(options, login=Login(login.key, [known[endpoint] for endpoint in options.endpoints]))
 
 
 def check_timeout(timeout: float) -> float:

@@ -14,7 +14,7 @@ from epaxos.config.durations import format_duration, parse_duration
 from epaxos.config.keys import KeyRow, describe_keys
 from epaxos.config.kinds import ip_address, show
 from epaxos.config.loading import load_config
-from epaxos.config.model import ClientConfig, Config, ReplicaAddress, StorageConfig, place
+from epaxos.config.model import ClientConfig, Config, ReplicaAddress, SecurityConfig, StorageConfig, place
 from epaxos.config.rendering import markdown_table, render_file
 from epaxos.config.settings import FILE_VARIABLE, REPLICA_VARIABLE
 from epaxos.config.validation import make_config
@@ -28,6 +28,7 @@ __all__ = [
     "Config",
     "KeyRow",
     "ReplicaAddress",
+    "SecurityConfig",
     "StorageConfig",
     "default_replicas",
     "describe_keys",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from epaxos.config.kinds import Choice, Directory, Duration, Host, Integer, Kind, Name, Switch, show
+from epaxos.config.kinds import Choice, Duration, Host, Integer, Kind, Name, Place, Switch, show
 
 EPAXOS: Final = "epaxos"
 MULTIPAXOS: Final = "multipaxos"
@@ -27,6 +27,8 @@ TOP: Final = ""
 REPLICAS: Final = "replicas"
 """The array of tables, one a replica; its keys have no defaults and no environment variables."""
 
+SECURITY: Final = "security"
+
 MEBIBYTE: Final = 1 << 20
 
 
@@ -34,7 +36,7 @@ MEBIBYTE: Final = 1 << 20
 class Key:
     """One key: where it stands, what may stand there, what stands there if nothing does.
 
-    table         `TOP`, "client", "storage", "http" or `REPLICAS`
+    table         `TOP`, "client", "storage", "http", "security" or `REPLICAS`
     default       as it would stand in a file; None where there is none or it depends on other keys
     default_text  what the documentation says where `default` is None
     example       what stands, commented out, in the file of a new cluster where the key is not required
@@ -261,7 +263,7 @@ KEYS: Final = (
         "storage",
         "directory",
         "epaxos-data",
-        Directory(),
+        Place(),
         "Each replica keeps its data in the directory of its name in here (relative to this file); not with `memory`.",
     ),
     Key(
@@ -306,6 +308,34 @@ KEYS: Final = (
         Choice(HTTP_LEVELS),
         "What the API on `metrics_port` lets everybody do who reaches it: nothing with keys and values, read, or write "
         "too.",
+    ),
+    Key(
+        SECURITY,
+        "keys",
+        "",
+        Place(optional=True),
+        "Directory of the key files (relative to this file), with which only who has a key comes in; without, anybody.",
+    ),
+    Key(
+        SECURITY,
+        "key",
+        "admin.key",
+        Place(),
+        "The key file of clients (relative to `keys`; the option --key names another).",
+    ),
+    Key(
+        SECURITY,
+        "certificate",
+        "",
+        Place(optional=True),
+        "PEM file (relative to `keys`) of a certificate and its key, with which HTTP is served over TLS.",
+    ),
+    Key(
+        SECURITY,
+        "insecure",
+        False,
+        Switch(),
+        "Without `keys`, listen on more than the loopback interface nevertheless: anybody there can read and write.",
     ),
     Key(
         REPLICAS,

@@ -174,18 +174,28 @@ class Host:
         return text
 
 
+_PATH: Final = "path of 1 to 1024 characters, none of them NUL, the first not ~"
+
+
 @dataclass(frozen=True, slots=True)
-class Directory:
-    """The path of a directory, which need not exist.
+class Place:
+    """The path of a file or directory, which need not exist; where it is `optional`, "" stands for none.
 
     Nothing expands ~, and a directory of that name invites a fatal `rm -r`.
     """
 
-    allowed: str = "path of 1 to 1024 characters, none of them NUL, the first not ~"
+    optional: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The path in words."""
+        return f'{_PATH}; or ""' if self.optional else _PATH
 
     def read(self, raw: object) -> str:
         """Take a path."""
-        if not isinstance(raw, str) or not 1 <= len(raw) <= 1024 or "\0" in raw or raw.startswith("~"):
+        if not isinstance(raw, str) or len(raw) > 1024 or "\0" in raw or raw.startswith("~"):
+            raise ValueError
+        if not (raw or self.optional):
             raise ValueError
         return raw
 

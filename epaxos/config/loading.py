@@ -15,7 +15,7 @@ import toml
 
 from epaxos.config.defaults import default_replicas
 from epaxos.config.keys import REPLICAS, VARIABLES
-from epaxos.config.model import Config
+from epaxos.config.model import Config, SecurityConfig
 from epaxos.config.settings import FILE_VARIABLE
 from epaxos.config.validation import make_config
 from epaxos.errors import ConfigError
@@ -23,7 +23,7 @@ from epaxos.errors import ConfigError
 LONGEST_FILE: Final = 256 * 1024
 """Bytes; a configuration has some thousand, so more is another kind of file, or a device without an end."""
 
-_DIRECTORY_VARIABLE: Final = next(name for name, key in VARIABLES.items() if key.path == "storage.directory")
+_VARIABLE_OF: Final = {key.path: name for name, key in VARIABLES.items()}
 
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """Marks with which some editors begin a file."""
@@ -37,8 +37,8 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
     The file is `path`; without one the file that the variable EPAXOS_CONFIG names; else the first of
     epaxos.toml in the working directory, ~/.epaxos.toml and /etc/epaxos.toml that exists; else there is none.
     Keys that it does not have get their defaults, the replicas too (three on this machine). EPAXOS_ variables
-    override both. A relative storage.directory is taken from where the file is, or from the working directory if
-    there is none or a variable says it.
+    override both. A relative path is taken from where the file is, or from the working directory if there is none or a
+    variable says it; those of [security] from `security.keys`.
 
     Raises:
         ConfigError: the file cannot be read, or something is wrong in it or in the environment; one line
@@ -48,19 +48,32 @@ def load_config(path: str | None = None, environ: Mapping[str, str] = os.environ
     document = {} if file is None else read_file(file)
     document.setdefault(REPLICAS, default_replicas())
     config = make_config(document, "defaults" if file is None else file, environ)
-    directory = _settled(config.storage.directory, None if _DIRECTORY_VARIABLE in environ else file)
-    return replace(config, storage=replace(config.storage, directory=directory))
+    beside = None if file is None else Path(file).parent
+
+    def settle(path: str, place: str, parent: Path | None) -> str:
+        return _settled(place, None if _VARIABLE_OF[path] in environ else parent)
+
+    directory = settle("storage.directory", config.storage.directory, beside)
+    security = config.security
+    if security.keys:
+        keys = Path(settle("security.keys", security.keys, beside))
+        security = SecurityConfig(
+            str(keys),
+            settle("security.key", security.key, keys),
+            security.certificate and settle("security.certificate", security.certificate, keys),
+        )
+    return replace(config, storage=replace(config.storage, directory=directory), security=security)
 
 
-def _settled(directory: str, file: str | None) -> str:
-    """Where a data directory is, wherever the process that asks was started: beside the file that names it.
+def _settled(path: str, parent: Path | None) -> str:
+    """Where a path leads, wherever the process that asks was started: beside the file that names it.
 
     A variable, like what is typed, means the working directory.
     """
     try:
-        return str((Path() if file is None else Path(file).parent).absolute() / directory)
+        return str((parent or Path()).absolute() / path)
     except OSError:  # the working directory has been removed; only who needs the data has to know
-        return directory
+        return path
 
 
 def find_file(environ: Mapping[str, str]) -> str | None:
@@ -82,6 +95,15 @@ def read_file(path: str) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, is too large, or is not TOML (with the line).
     """
+    return parse_toml(read_text(path), path)
+
+
+def read_text(path: str) -> str:
+    """The text of a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is not in UTF-8.
+    """
     try:
         with Path(path).open("rb") as file:
             content = file.read(LONGEST_FILE + 1)
@@ -94,7 +116,7 @@ def read_file(path: str) -> dict[str, Any]:
     if content[:2] in _UTF_16:
         raise ConfigError(f"{path}: line 1: not TOML: the file is in UTF-16; save it in UTF-8")
     try:
-        text = content.decode(
+        return content.decode(
             "utf-8-sig"
         )  # some editors begin a file with a mark that says how it is encoded
     except UnicodeDecodeError as error:
@@ -102,7 +124,6 @@ def read_file(path: str) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: line {line}: not TOML: byte 0x{content[error.start]:02x} is not UTF-8"
         ) from error
-    return parse_toml(text, path)
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
@@ -111,21 +132,24 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     Raises:
         ConfigError: it is not TOML (with the line).
     """
-    _check_syntax(text, source)
+    parse_strictly(text, source)
     try:
         return toml.loads(text)
     except Exception as error:  # its scanner also lets IndexError, TypeError and others through
         raise ConfigError(f"{source}: TOML that the toml package cannot read: {error}") from error
 
 
-def _check_syntax(text: str, source: str) -> None:
-    """Let the standard library's strict parser judge the text.
+def parse_strictly(text: str, source: str) -> dict[str, Any]:
+    """The content of a TOML document by the standard library's strict parser.
 
     The toml package takes some texts that are not TOML (a stray backslash, `a == 1`) and does not name the
     line of every mistake in others.
+
+    Raises:
+        ConfigError: it is not TOML (with the line).
     """
     try:
-        tomllib.loads(text)
+        return tomllib.loads(text)
     except RecursionError as error:
         raise ConfigError(f"{source}: not TOML that can be read: nested too deeply") from error
     except ValueError as error:

@@ -85,6 +85,16 @@ class HttpConfig:
     api: str
 
 
+@dataclass(frozen=True, slots=True)
+class SecurityConfig:
+    """The table [security]; paths are absolute, if the configuration was loaded, and "" where there is none."""
+
+    keys: str = ""
+    key: str = ""
+    certificate: str = ""
+    insecure: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A validated configuration.
@@ -122,6 +132,7 @@ class Config:
     storage: StorageConfig
     http: HttpConfig
     replicas: tuple[ReplicaAddress, ...]
+    security: SecurityConfig = SecurityConfig()
     source: str = "defaults"
     fingerprint: int = field(init=False)
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, REPLICAS, TOP, keys_of
-from epaxos.config.model import ClientConfig, Config, HttpConfig, ReplicaAddress, StorageConfig
+from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, REPLICAS, SECURITY, TOP, keys_of
+from epaxos.config.model import (
+    ClientConfig,
+    Config,
+    HttpConfig,
+    ReplicaAddress,
+    SecurityConfig,
+    StorageConfig,
+)
 from epaxos.config.replicas import read_replicas
 from epaxos.config.settings import Setting, Settings, read_defaults, read_document, read_environment
 from epaxos.errors import ConfigError
@@ -34,6 +41,7 @@ def make_config(
     problems += _wrong_orders(settings)
     problems += _wrong_frame(settings)
     problems += _wrong_protocol(settings)
+    problems += _wrong_security(settings)
     tables = document.get(REPLICAS)
     replicas = read_replicas(tables, source, problems)
     if isinstance(tables, list) and tables:
@@ -101,6 +109,21 @@ def _wrong_protocol(settings: Settings) -> Iterator[str]:
             yield _problem(setting, f'only with protocol = "{other}"; it is {protocol.elsewhere}')
 
 
+def _wrong_security(settings: Settings) -> Iterator[str]:
+    """A problem for what would be ignored: who names a key or a certificate does not want to do without."""
+    keys, insecure = settings.get("security.keys"), settings.get("security.insecure")
+    if keys is None:
+        return
+    if keys.value:
+        if insecure is not None and insecure.value:
+            yield _problem(insecure, f"false with security.keys, which is {keys.elsewhere}")
+        return
+    for path in ("security.key", "security.certificate"):
+        setting = settings.get(path)
+        if setting is not None and setting.raw != _DEFAULTS[path]:
+            yield _problem(setting, f"only with security.keys; it is {keys.elsewhere}")
+
+
 def _wrong_quorums(settings: Settings, n: int) -> Iterator[str]:
     """A problem if f, or e, is impossible with `n` replicas."""
     f, e = settings.get("f"), settings.get("e")
@@ -133,6 +156,7 @@ def _build(settings: Settings, replicas: tuple[ReplicaAddress, ...], source: str
         client=ClientConfig(**_section(values, "client")),
         storage=StorageConfig(**_section(values, "storage")),
         http=HttpConfig(**_section(values, "http")),
+        security=SecurityConfig(**_section(values, SECURITY)),
         replicas=replicas,
         source=source,
     )

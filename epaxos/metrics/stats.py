@@ -41,9 +41,15 @@ ERROR_KINDS: Final = (
     "cluster",
     "unknown",
     "sender",
+    # connections, and frames of clients and peers whose keys have been taken from the lists
+    "login",
+    "handshake",
+    "forbidden",
+    "token",
     # frames of clients that were well formed and not taken
     "over",
     "refused",
+    "denied",
     "busy",
     # connections of clients
     "descriptors",

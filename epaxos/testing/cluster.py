@@ -22,6 +22,7 @@ from epaxos.client.blocking import Client
 from epaxos.client.codecs import Codec, V
 from epaxos.config import Config, default_replicas, load_config
 from epaxos.node import Node
+from epaxos.security.making import Listing, add_client, init_keys
 from epaxos.statemachine.hosted import Machine
 from epaxos.testing.processes import ClusterFailed, Ports, Process
 
@@ -30,6 +31,7 @@ __all__ = ["ClusterFailed", "LocalCluster", "local_nodes"]
 PORT_KEYS: Final = ("port", "client_port", "metrics_port")
 READY_TIMEOUT: Final = 20.0  # seconds
 _NAP: Final = 0.01
+_RELOADED: Final = "read the lists of keys"
 _ROOT: Final = str(Path(__file__).parents[2])
 """Where this package is, be it installed or not."""
 
@@ -47,11 +49,14 @@ class LocalCluster:
 
     With `redis` each replica has a Redis door, on the `redis_port` of its entry in `config.replicas`.
 
+    With `secure` it lets in who has a key: `client` comes in as an admin, and `key` of another file may be given to it.
+
     `settings` are keys of the configuration as a file has them: `client={"timeout": "1s"}`. `directory` holds the
     configuration file, logs and data; if none is given, a temporary one, which goes when the cluster closes.
 
     config   the configuration, for clients
     path     its file
+    keys     the directory of the keys of one that is secure
 
     Needs the extra `server`. Should the program that started them be killed, the replicas notice it and end.
 
@@ -66,6 +71,7 @@ class LocalCluster:
         *,
         durable: bool = False,
         redis: bool = False,
+        secure: bool = False,
         directory: Path | None = None,
         **settings: Any,
     ) -> None:
@@ -80,8 +86,14 @@ class LocalCluster:
             keys = (*PORT_KEYS, "redis_port") if redis else PORT_KEYS
             ports = held.enter_context(closing(Ports(replicas * len(keys))))
             storage = {"engine": "sqlite" if durable else "memory"}
-            self.path.write_text(_file(replicas, ports, {"storage": storage} | settings, keys))
+            security = {"security": {"keys": "keys"}} if secure else {}
+            self.path.write_text(_file(replicas, ports, {"storage": storage} | security | settings, keys))
             self.config: Config = load_config(str(self.path), environ={})
+            self.keys = Path(self.config.security.keys)
+            self._token = ""
+            if secure:
+                init_keys(self.config, self.keys)
+                self._token = add_client(self.keys, "metrics", Listing("read"), token=True)
             self.durable = self.config.storage.engine != "memory"
             self._held = held.pop_all()
 
@@ -165,8 +177,27 @@ class LocalCluster:
         """A replica's page /metrics; raises OSError if it does not answer."""
         replica = self.config.replica(name)
         url = f"http://{replica.host}:{replica.metrics_port}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as page:
+        asked = urllib.request.Request(url, headers=self._authorization)
+        with urllib.request.urlopen(asked, timeout=5) as page:  # noqa: S310
             return str(page.read().decode())
+
+    @property
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def reload(self) -> None:
+        """Have all replicas read the lists of keys again, and wait until they have."""
+        before = {name: process.printed.count(_RELOADED) for name, process in self._processes.items()}
+        for process in self._processes.values():
+            process.send(signal.SIGHUP)
+        deadline = time.monotonic() + READY_TIMEOUT
+        while any(
+            process.printed.count(_RELOADED) == before[name] for name, process in self._processes.items()
+        ):
+            self.check()
+            if time.monotonic() > deadline:
+                raise ClusterFailed(f"the lists of keys were not read within {READY_TIMEOUT:g} s")
+            time.sleep(_NAP)
 
     def check(self) -> None:
         """Raise if a replica has ended by itself."""

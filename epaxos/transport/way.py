@@ -36,6 +36,12 @@ LIMIT: Final = 3.0
 """Seconds after the last one was tried that addresses have to accept."""
 
 
+NOT_LET_IN: Final = (
+    "it lets nobody in with this key, or has another key itself than it should, or none (docs/security.md)"
+)
+"""The trouble with whoever accepts a connection, and then does not go on with it."""
+
+
 class Question(NamedTuple):
     """Where to reach a port of a host.
 
@@ -179,11 +185,15 @@ class Way:
     All but the answers of the resolver happens in the owner's thread. `wake` is called in another one when there is
     news, upon which the owner is to call `advance`.
 
+    With `keys`, whoever accepts a connection and does not let it in is asked again each time: ZeroMQ gives up where it
+    is told that its key is not on the list, and a key may be put there, or be changed.
+
     trouble   why nobody answers there, as far as that is known; empty if it is not
     resolves  whether the name means an address, as far as that is known
     """
 
-    def __init__(self, host: str, port: int, wake: Callable[[], object]) -> None:
+    def __init__(self, host: str, port: int, wake: Callable[[], object], *, keys: bool = False) -> None:
+        self._keys = keys
         self._host = host
         self._port = port
         self._wake = wake
@@ -224,6 +234,9 @@ class Way:
             self.trouble = found.trouble
             self.resolves = found.address is not None
             if found.address is not None:
+                if self._keys and found.address == self._address and not found.trouble:
+                    self.trouble = NOT_LET_IN
+                    self.renew(dealers)
                 self._connect(dealers, found.address)
         if self._due is None:
             self._due = now + self._patience
@@ -249,6 +262,14 @@ class Way:
         self._found = found
         with suppress(OSError, RuntimeError):  # the owner has gone meanwhile, and its bell or loop with it
             self._wake()
+
+    def renew(self, dealers: Sequence[zmq.Socket[bytes]]) -> None:
+        """Make the connections anew, with what keys the sockets have by now."""
+        if self._address is not None:
+            address, self._address = self._address, None
+            for dealer in dealers:
+                dealer.disconnect(f"tcp://{place(address, self._port)}")
+            self._connect(dealers, address)
 
     def _connect(self, dealers: Sequence[zmq.Socket[bytes]], address: str) -> None:
         if address == self._address:

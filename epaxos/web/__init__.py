@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from http import HTTPStatus
+from time import monotonic
 from typing import Final
 
 from starlette.applications import Starlette
@@ -13,11 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from epaxos.actors.assembly import limits_of
 from epaxos.actors.health import examine
+from epaxos.actors.porter import PAGES, Failures
 from epaxos.actors.process import Inside
 from epaxos.metrics import make_registry
+from epaxos.security.tokens import Tokens
 from epaxos.web.api.problems import NO_METHOD, NO_PAGE, Problem
 from epaxos.web.api.routes import Api
 from epaxos.web.api.store import Store
@@ -32,7 +36,7 @@ _API: Final = "/v1/"
 
 def open_pages(inside: Inside, sockets: Sequence[socket.socket]) -> Server:
     """Serve the pages and the API of a replica until closed; `sockets` listen, and are closed with it."""
-    config, name, parts, standing, gate = inside
+    config, name, parts, standing, gate, access = inside
     registry = make_registry(parts.stats, name)
     store = Store(gate, config, limits_of(config))
     api, live = Api(config, name, parts.stats, store), Live(inside, store)
@@ -44,7 +48,11 @@ def open_pages(inside: Inside, sockets: Sequence[socket.socket]) -> Server:
         finally:
             store.close()
 
-    return Server(sockets, application([*live.routes(), *pages, *api.routes()]), beside)
+    served: ASGIApp = application([*live.routes(), *pages, *api.routes()])
+    if access is not None:
+        failures = Failures(parts.stats)  # of one thread, as the Replica's are of another
+        served = Tokens(served, access, lambda address: failures.note("token", PAGES, address, monotonic()))
+    return Server(sockets, served, beside, certificate=config.security.certificate)
 
 
 def application(routes: Sequence[Route]) -> Starlette:

@@ -109,7 +109,7 @@ class Live:
             self._waiting.look(told["waiting"], time.time())
 
     def _health(self) -> Any:
-        config, _, parts, standing, _ = self._inside
+        config, _, parts, standing, *_ = self._inside
         return examine(config, standing, parts.stats)
 
     async def wait(self) -> None:
@@ -136,7 +136,7 @@ class Live:
         }
 
     def _replica(self) -> dict[str, Any]:
-        config, name, parts, _, _ = self._inside
+        config, name, parts, *_ = self._inside
         health, stats, told = self._health(), parts.stats, self._told or {}
         return {
             "name": name,
@@ -162,7 +162,7 @@ class Live:
         }
 
     def _storage(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        config, name, parts, standing, _ = self._inside
+        config, name, parts, standing, *_ = self._inside
         stats = parts.stats
         place = config.storage.directory_of(name)
         free = total = None
@@ -183,7 +183,7 @@ class Live:
         }
 
     def _members(self) -> list[dict[str, Any]]:
-        config, name, parts, _, _ = self._inside
+        config, name, parts, *_ = self._inside
         told = (self._told or {}).get("peers", {})
         heard = set(parts.stats.heard)
         return [

@@ -63,6 +63,7 @@ class Server:
         application: called in the thread of this server.
         beside: runs there too, until it is cancelled once no more is served.
         limits: what connections may take.
+        certificate: PEM file of a certificate and its key, with which it speaks TLS.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class Server:
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         *,
         limits: Limits = LIMITS,
+        certificate: str = "",
     ) -> None:
         self.port: int = sockets[0].getsockname()[1]
         logging.getLogger("uvicorn.error").addFilter(_is_of_others)
         settings = uvicorn.Config(
             application,
             http=_bounded(limits),
+            ssl_certfile=certificate or None,
             loop="asyncio",
             ws="none",
             lifespan="off",

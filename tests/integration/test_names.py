@@ -44,7 +44,7 @@ def named(cluster: ClusterMaker, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
     def make(*, hosts: Sequence[str] = (), engine: str = "memory", **replicas: Any) -> LiveCluster:
         made = cluster(3, start=False, storage={"engine": engine}, **QUICK)
-        settings = toml.loads(made.path.read_text())
+        settings = toml.loads(made.path.read_text()) | {"security": {"insecure": True}}
         for row, replica in enumerate(settings["replicas"]):
             replica["host"] = hosts[row] if hosts else f"{replica['name']}.test"
             replica.update(replicas.get(replica["name"], {}))

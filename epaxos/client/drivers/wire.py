@@ -28,6 +28,7 @@ import zmq
 from epaxos.client.options import Options
 from epaxos.client.session.core import Session
 from epaxos.client.session.tickets import Uncopied, Waiter
+from epaxos.security.curve import arm
 from epaxos.transport.addresses import split
 from epaxos.transport.way import Way
 
@@ -158,7 +159,12 @@ class Wire(Uncopied, Generic[Waiter]):
                 self._context = _make_context(len(self._options.endpoints))
             socket = self._sockets[replica] = self._context.socket(zmq.DEALER)
             _set_options(socket, self._options.max_frame)
-            way = self._ways[replica] = Way(*split(self._options.endpoints[replica]), self._wake)
+            login = self._options.login
+            if login is not None:
+                arm(socket, login.key, login.servers[replica])
+            way = self._ways[replica] = Way(
+                *split(self._options.endpoints[replica]), self._wake, keys=login is not None
+            )
             way.start((socket,))
             descriptor: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]  # a file
             self._watch(descriptor)

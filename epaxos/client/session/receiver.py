@@ -226,6 +226,9 @@ class Receiver(Generic[Waiter]):
         question = state.questions.answer(*answer)
         if question is None:
             return
+        denied = answer.status.get("denied")
+        if isinstance(denied, str):
+            question.error = fate.question_refused(state.options.names[replica], denied)
         if self._beginning.is_greeting(question):
             self._beginning.on_answer(replica, answer, now)
         else:

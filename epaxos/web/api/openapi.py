@@ -12,6 +12,7 @@ from epaxos.web.api.problems import (
     BUSY,
     CLOSED,
     COMPARED,
+    DENIED,
     FAILED,
     INVALID,
     KINDS,
@@ -195,7 +196,7 @@ def _operation(
 
 def document() -> Schema:
     """All of it."""
-    with_body = (CLOSED, LARGE, SLOW, FAILED, COMPARED, UNTOLD)
+    with_body = (CLOSED, DENIED, LARGE, SLOW, FAILED, COMPARED, UNTOLD)
     kv = {
         "parameters": [_KEY],
         "get": _operation(
@@ -208,14 +209,14 @@ def document() -> Schema:
                     _content(_RAW, {}) | _content(_JSON, _object({"key": _BYTES, "value": _BYTES})),
                 ),
             ),
-            (CLOSED, NO_VALUE),
+            (CLOSED, DENIED, NO_VALUE),
             parameters=[_READS, _TIMEOUT],
         ),
         "head": _operation(
             "exists",
             "Read whether a key has a value.",
             (200, _done("It has.")),
-            (CLOSED, NO_VALUE),
+            (CLOSED, DENIED, NO_VALUE),
             parameters=[_READS, _TIMEOUT],
         ),
         "put": _operation(
@@ -237,7 +238,7 @@ def document() -> Schema:
             "delete",
             "Remove a key.",
             (200, _done("Whether there was one.", _content(_JSON, _object({"deleted": _SWITCH})))),
-            (CLOSED, FAILED, COMPARED, UNTOLD),
+            (CLOSED, DENIED, FAILED, COMPARED, UNTOLD),
             parameters=[_CAS, _TIMEOUT, _ONCE],
         ),
         "post": _operation(
@@ -277,7 +278,7 @@ def document() -> Schema:
                     _content(_JSON, _object({"entries": {"type": "array", "items": entry}, **more})),
                 ),
             ),
-            (CLOSED,),
+            (CLOSED, DENIED),
             parameters=[
                 prefix,
                 after,
@@ -291,7 +292,7 @@ def document() -> Schema:
             "clear",
             "Remove keys by prefix, by pages.",
             (200, _done("How many were removed.", _content(_JSON, _object({"removed": _NUMBER, **more})))),
-            (CLOSED, FAILED, UNTOLD),
+            (CLOSED, DENIED, FAILED, UNTOLD),
             parameters=[prefix | {"required": True}, after, limit, _TIMEOUT, _ONCE],
         ),
     }
@@ -299,14 +300,14 @@ def document() -> Schema:
         "count",
         "How many keys begin with a prefix.",
         (200, _done("So many.", _content(_JSON, _object({"count": _NUMBER})))),
-        (CLOSED,),
+        (CLOSED, DENIED),
         parameters=[prefix, _TIMEOUT],
     )
     status = _operation(
         "status",
         "What this replica tells of itself.",
         (200, _done("Its status.", _content(_JSON, _ref("Status")))),
-        (CLOSED,),
+        (CLOSED, DENIED),
         parameters=[_query("digest", _SWITCH, "Tell a digest of its state too.")],
     )
     members = _operation(
@@ -319,7 +320,7 @@ def document() -> Schema:
         "backup",
         "All that this replica holds, for `epaxos restore`.",
         (200, _done("A backup; if the connection breaks off, it is none.", _content(_RAW, {}))),
-        (CLOSED, NO_BACKUP),
+        (CLOSED, DENIED, NO_BACKUP),
         parameters=[_query("at_once", _SWITCH, "The last checkpoint as it is, without waiting.")],
     )
     said = _operation("openapi", "This.", (200, _done("This.", _content(_JSON, {"type": "object"}))), ())

@@ -28,6 +28,7 @@ class Kind(NamedTuple):
 
 INVALID: Final = Kind("invalid", HTTPStatus.BAD_REQUEST, "The request makes no sense")
 CLOSED: Final = Kind("closed", HTTPStatus.FORBIDDEN, "The configuration does not allow this")
+DENIED: Final = Kind("denied", HTTPStatus.FORBIDDEN, "The rights of this client do not allow this")
 NO_VALUE: Final = Kind("no-value", HTTPStatus.NOT_FOUND, "The key has no value")
 NO_PAGE: Final = Kind("no-page", HTTPStatus.NOT_FOUND, "There is no such page")
 NO_METHOD: Final = Kind("no-method", HTTPStatus.METHOD_NOT_ALLOWED, "This page has no such method")
@@ -45,6 +46,7 @@ NO_ANSWER: Final = Kind("no-answer", HTTPStatus.GATEWAY_TIMEOUT, "No replica ans
 KINDS: Final = (
     INVALID,
     CLOSED,
+    DENIED,
     NO_VALUE,
     NO_PAGE,
     NO_METHOD,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from starlette.requests import Request
@@ -17,8 +18,9 @@ from epaxos.backup.saving import Moment
 from epaxos.client.commands import Op, T, only_reads, parts_of
 from epaxos.config import Config
 from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
-from epaxos.errors import BackupError, ClientError
+from epaxos.errors import BackupError, ClientError, Denied
 from epaxos.metrics import ReplicaStats
+from epaxos.security.rights import EVERYTHING, Rights
 from epaxos.statemachine.operations import PAGE_BYTES, PAGE_KEYS, Operation
 from epaxos.web.api import openapi
 from epaxos.web.api.backup import Backup
@@ -27,6 +29,7 @@ from epaxos.web.api.problems import (
     BUSY,
     CLOSED,
     COMPARED,
+    DENIED,
     INVALID,
     NO_BACKUP,
     NO_VALUE,
@@ -79,6 +82,11 @@ class Asked(NamedTuple):
         """Its Idempotency-Key."""
         return once_of(self.request.headers)
 
+    @property
+    def rights(self) -> Rights:
+        """What who asks may do; anything, where nobody is asked for a token."""
+        return getattr(self.request.state, "rights", EVERYTHING)
+
     def query(self, *allowed: str) -> Query:
         """Its parameters, of which these are allowed."""
         return Query(self.request.scope, allowed)
@@ -99,8 +107,11 @@ def all_parts_of(op: Op) -> list[Op]:
 class Endpoint:
     """An ASGI application for the methods of one path; whatever happens becomes an answer, and is bounded."""
 
-    def __init__(self, answers: Mapping[str, Answer], room: Room, longest: float) -> None:
+    def __init__(
+        self, answers: Mapping[str, Answer], room: Room, longest: float, denied: Callable[[], None]
+    ) -> None:
         self._answers = answers
+        self._denied = denied
         self._room = room
         self._seconds = BODY_TIME + longest + _SENDING
 
@@ -119,6 +130,9 @@ class Endpoint:
             return await self._answers[asked.request.method](asked)
         except Problem as problem:
             return problem.response()
+        except Denied as error:
+            self._denied()
+            return Problem(DENIED, str(error)).response()
         except ClientError as error:
             return of_error(error).response()
         except Exception as error:  # noqa: BLE001 - whatever it is, the replica goes on
@@ -178,9 +192,9 @@ class Api:
         for answers in paths.values():
             if "GET" in answers:
                 answers.setdefault("HEAD", answers["GET"])
-        longest = self._store.longest
+        longest, denied = self._store.longest, partial(self._stats.error, "forbidden")
         return [
-            Route(path, Endpoint(answers, room, longest), methods=list(answers))
+            Route(path, Endpoint(answers, room, longest, denied), methods=list(answers))
             for path, answers in paths.items()
         ]
 
@@ -195,7 +209,8 @@ class Api:
         return query.seconds("timeout", self._store.longest) or self._config.client.timeout
 
     async def _execute(self, asked: Asked, op: Op[T], limit: float) -> T:
-        """Execute a command; first, there is room for what comes back."""
+        """Execute a command that who asks may have executed; first, there is room for what comes back."""
+        asked.rights.check(bytes((op.operation,)), [op.key], [op.argument])
         if op.operation == Operation.SCAN:
             most = PAGE_BYTES + self._config.max_key + self._config.max_value
         else:
@@ -325,6 +340,7 @@ class Api:
         digest = query.switch("digest")
         if digest:
             self._allow(READ)
+            asked.rights.check_question({"digest": True})
         return as_json((await self._store.status(digest=digest)).as_dict())
 
     async def _members(self, asked: Asked) -> Response:
@@ -353,6 +369,7 @@ class Api:
 
     async def _backup(self, asked: Asked) -> Response:
         self._allow(READ)
+        asked.rights.check_everything("a backup")
         at_once = asked.query("at_once").switch("at_once")
         config = self._config
         if config.storage.engine == "memory":

@@ -25,7 +25,7 @@ class Box:
         clients, self.client = self._pair("clients")
         self.news, self.newsman = socket.socketpair()
         self.mailbox.attach(
-            Sources(peers, clients, lambda: self.deadline, time.monotonic, self.news.fileno())
+            Sources(peers, clients, lambda: self.deadline, time.monotonic, [self.news.fileno()])
         )
 
     def _pair(self, name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:

@@ -31,7 +31,7 @@ def load(
     cluster: FakeCluster, options: BenchOptions, history: History | None = None, **more: Any
 ) -> Measured:
     replicas = [cluster.config.replica(name) for name in options.replicas]
-    with Links(replicas, cluster.config.fingerprint, cluster.config.max_frame, options.connections) as links:
+    with Links(replicas, cluster.config, options.connections) as links:
         return Load(options, links, options.workload(next(TAGS)), history, **more).run()
 
 
@@ -236,7 +236,7 @@ def test_a_rate_is_kept(cluster: FakeCluster, options: Make) -> None:
 def test_stopping_ends_the_load_with_what_was_measured(cluster: FakeCluster, options: Make) -> None:
     chosen = options(stop=Amount(seconds=60), timeout=60.0)
     replicas = [cluster.config.replica(name) for name in NAMES]
-    with Links(replicas, cluster.config.fingerprint, cluster.config.max_frame) as links:
+    with Links(replicas, cluster.config) as links:
         running = Load(chosen, links, chosen.workload(tag=7))
         threading.Timer(0.2, running.stop).start()
         measured = running.run()

@@ -8,7 +8,7 @@ from fake_cluster import FakeCluster
 
 
 def settled(cluster: FakeCluster, patience: float) -> Settled:
-    with Links(cluster.config.replicas, cluster.config.fingerprint, cluster.config.max_frame) as links:
+    with Links(cluster.config.replicas, cluster.config) as links:
         return settle(links, patience)
 
 

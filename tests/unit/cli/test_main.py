@@ -235,7 +235,7 @@ def test_what_every_client_has_needs_no_extra() -> None:
             "put k -5",
             "No such option '-5'; if that is no option but a value, say -- before it: epaxos put -- KEY VALUE",
         ),
-        ("delete --key", "No such option '--key'. Did you mean '--hex-key'? (see"),
+        ("cas --absemt k v", "No such option '--absemt'. Did you mean '--absent'? (see"),
         ("status --foo", "No such option '--foo' (see epaxos status --help)"),
     ],
 )

@@ -289,7 +289,7 @@ def check_service(config: Config) -> list[str]:
         except (ClientError, BarrageError, OSError, Gone) as error:
             wrong.append(f"{replica.name} does not serve any more: {error}")
     if not wrong:
-        with Links(config.replicas, config.fingerprint, config.max_frame) as links:
+        with Links(config.replicas, config) as links:
             settled = settle(links)
         if not settled.identical:
             wrong.append(f"the replicas hold different states: {dict(settled.digests)}")
