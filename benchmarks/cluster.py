@@ -16,7 +16,8 @@ from typing import Any, Final
 import psutil
 import toml
 
-from epaxos.config import default_replicas
+from epaxos.config import default_replicas, load_config
+from epaxos.security.making import Listing, add_client, init_keys
 from shared.figures import Figures, fetch
 from shared.processes import Children, lifeline, pause
 
@@ -102,6 +103,7 @@ class Cluster:
         self.file = place / "epaxos.toml"
         directory = {"storage.directory": str(place / "data")}
         self.file.write_text(toml.dumps(_nested(directory | dict(settings)) | {"replicas": replicas}))
+        self._token = _make_keys(self.file) if "security.keys" in settings else ""
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.used = Processes()
 
@@ -153,7 +155,7 @@ class Cluster:
 
     def scrape(self, name: str) -> Figures:
         """The metrics of a replica."""
-        return Figures(fetch(f"{self._pages[name]}/metrics"))
+        return Figures(fetch(f"{self._pages[name]}/metrics", self._token))
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a load on this cluster, whose report goes to its standard output."""
@@ -214,6 +216,14 @@ class Cluster:
         """Bounds (ms) of the round times below which 99.9 % and all of them stay, since the start; of the slowest."""
         pages = [self.scrape(name) for name in self._running]
         return (max(_bound(page, 0.999) for page in pages), max(_bound(page, 1.0) for page in pages))
+
+
+def _make_keys(file: Path) -> str:
+    """Make the keys of a cluster; the token with which its pages are shown."""
+    config = load_config(str(file), environ={})
+    keys = Path(config.security.keys)
+    init_keys(config, keys)
+    return add_client(keys, "pages", Listing("read"), token=True)
 
 
 def read_report(load: subprocess.Popen[bytes]) -> Report:

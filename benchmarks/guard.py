@@ -2,6 +2,7 @@
 
     benchmarks/run guard main                  this working tree beside the commit `main`
     benchmarks/run guard v1 --cycles 7 --only "hot key" --engine sqlite
+    benchmarks/run guard --keys                this tree with keys (docs/security.md) beside the same without
 
 CPU a command is steadier than throughput on a machine that others use too. Each cycle starts a cluster of either
 tree, the order changing from cycle to cycle, and runs the chosen workloads on it with that tree's own load generator.
@@ -15,7 +16,7 @@ import argparse
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -75,14 +76,18 @@ def compare(given: argparse.Namespace) -> float:
     """All cycles and their table; the highest median of a ratio."""
     chosen = [name for name in SCENARIOS if given.only in name]
     pairs: dict[str, list[Pair]] = {name: [] for name in chosen}
-    settings: Settings = {"storage.engine": given.engine}
-    with source_of(given.commit) as other:
+    plain: Settings = {"storage.engine": given.engine}
+    settings: tuple[Settings, Settings] = plain, plain
+    if given.keys:
+        settings = {**plain, "security.keys": "keys"}, plain
+    sides = ("with keys", "without") if given.keys else ("this tree", given.commit)
+    with nullcontext(ROOT) if given.keys else source_of(given.commit) as other:
         trees = (ROOT, other)
         for cycle in range(given.cycles):
             found: dict[int, dict[str, Sample]] = {}
             for side in (0, 1) if cycle % 2 else (1, 0):
-                say(f"guard, cycle {cycle + 1} of {given.cycles}: {('this tree', given.commit)[side]}")
-                found[side] = measure(trees[side], settings, chosen, given)
+                say(f"guard, cycle {cycle + 1} of {given.cycles}: {sides[side]}")
+                found[side] = measure(trees[side], settings[side], chosen, given)
             for name in chosen:
                 pairs[name].append((found[0][name], found[1][name]))
     return max(row(name, some) for name, some in pairs.items())
@@ -93,9 +98,11 @@ def row(name: str, pairs: Sequence[Pair]) -> float:
     ours, theirs = ([pair[side]["cpu"] for pair in pairs] for side in (0, 1))
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     speeds = [median(pair[side]["throughput"] for pair in pairs) for side in (0, 1)]
+    middles = [median(pair[side]["p50"] for pair in pairs) for side in (0, 1)]
     print(
         f"{name:26}{median(ours):9.2f} µs{median(theirs):9.2f} µs   ratio {median(ratios):5.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f})   {speeds[0]:9,.0f}/s {speeds[1]:9,.0f}/s"
+        f"   p50 {middles[0]:7.2f} {middles[1]:7.2f} ms"
     )
     return median(ratios)
 
@@ -107,7 +114,8 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("commit", help="the other side")
+    parser.add_argument("commit", nargs="?", default="HEAD", help="the other side (%(default)s)")
+    parser.add_argument("--keys", action="store_true", help="in place of a commit: the same without keys")
     parser.add_argument("--cycles", type=int, default=5, help="(%(default)s)")
     parser.add_argument("--duration", default="3s", help="of each run (%(default)s)")
     parser.add_argument("--only", default="", help="only workloads whose names contain this")

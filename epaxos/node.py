@@ -102,7 +102,7 @@ class Node:
             undone.callback(parts.disk.engine.close)
             inside = Inside(self.config, self.name, parts, self._standing, Gate(), access)
             stack.enter_context(open_pages(inside, pages))
-            stack.enter_context(open_doors(self.config, address, hosts, parts.stats, inside.gate))
+            stack.enter_context(open_doors(self.config, address, hosts, parts.stats, inside.gate, access))
             client = self.client()
             undone.callback(client.close)
             self._replica = _Replica.start(

@@ -92,6 +92,7 @@ class Failures:
 
 _REASONS: Final = {
     "login": "its key is not on the list; further tries are only counted",
+    "password": "its password is wrong, or nobody's; further tries are only counted",
     "token": "its token is not on the list; further tries are only counted",
     "handshake": "it has no key, or takes this replica for another one; further tries are only counted",
 }

@@ -94,7 +94,7 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) ->
         gate = Gate()
         with (
             pages(Inside(config, name, parts, standing, gate, access), ports),
-            open_doors(config, address, hosts, parts.stats, gate),
+            open_doors(config, address, hosts, parts.stats, gate, access),
         ):
             _calm_garbage_collector()
             replica = Replica.start(config, row, parts, hosts, standing, gate, access)

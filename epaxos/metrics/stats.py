@@ -46,6 +46,7 @@ ERROR_KINDS: Final = (
     "handshake",
     "forbidden",
     "token",
+    "password",
     # frames of clients that were well formed and not taken
     "over",
     "refused",

@@ -106,8 +106,8 @@ class Rights:
         if asked:
             self.check_role(Role.ADMIN, " and ".join(sorted(asked)))
         key = options.get("left")
-        if isinstance(key, bytes) and not self._owns_all((key,)):
-            raise Denied(0, f"{self.name} {self._not_its(key)}")
+        if isinstance(key, bytes):
+            self.check_keys((key,))
 
     def check_role(self, needed: Role, what: str) -> None:
         """See that it has a role, which `what` needs.
@@ -125,8 +125,26 @@ class Rights:
             Denied: it is not.
         """
         self.check_role(Role.ADMIN, what)
+        self.check_all_keys(what)
+
+    def check_all_keys(self, what: str) -> None:
+        """See that all keys are its own, which `what` needs.
+
+        Raises:
+            Denied: they are not.
+        """
         if self.prefixes:
             raise Denied(0, f"{self.name} has not all keys; {what} needs them")
+
+    def check_keys(self, keys: Sequence[bytes]) -> None:
+        """See that these keys are its own.
+
+        Raises:
+            Denied: one is not.
+        """
+        for key in keys:
+            if not self._owns_all((key,)):
+                raise Denied(0, f"{self.name} {self._not_its(key)}")
 
     def _owns_all(self, keys: Sequence[bytes]) -> bool:
         return not self.prefixes or all(map(bytes.startswith, keys, repeat(self.prefixes)))

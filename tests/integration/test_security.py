@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,8 @@ from epaxos import NoAnswer, Op, Refused
 from epaxos.security.curve import arm, make_key
 from epaxos.security.keys import KeyPair, client_login, read_key, write_key
 from epaxos.security.making import Listing, add_client, remove
+from epaxos.security.passwords import hash_password
+from epaxos.security.patience import FIRST
 from epaxos.statemachine.batch import encode_batch
 from epaxos.transport.codec import PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, seal
@@ -29,9 +32,12 @@ PATIENCE = 10.0  # seconds
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     """A cluster with keys, of an admin and of three more clients."""
-    alive = LiveCluster(tmp_path_factory.mktemp("secure"), 3, {"secure": True, "http": {"api": "write"}})
+    alive = LiveCluster(
+        tmp_path_factory.mktemp("secure"), 3, {"secure": True, "redis": True, "http": {"api": "write"}}
+    )
     add_client(alive.keys, "reader", Listing("read"))
     add_client(alive.keys, "web", Listing("write", ["web/"]))
+    add_client(alive.keys, "cache", Listing("write", ["cache:"], hash_password("secret")))
     add_client(alive.keys, "leaver", Listing("write"))
     with alive:
         yield alive
@@ -217,6 +223,42 @@ def test_the_api_asks_for_a_token_and_heeds_its_rights(secure: LiveCluster) -> N
     with secure.client() as client:
         assert client.get(b"key") == b"value"
         assert client.get(b"app/key") == b"value"
+
+
+def test_the_redis_door_asks_for_a_password_and_heeds_its_rights(secure: LiveCluster) -> None:
+    port = secure.config.replica("alpha").redis_port
+    assert port is not None
+    seen = errors(secure, "alpha", "password")
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+        connection.makefile("rb") as lines,
+    ):
+
+        def ask(command: str) -> str:
+            connection.sendall(command.encode() + b"\r\n")
+            return lines.readline().decode().strip()
+
+        for command in ("GET key", "SET key x", "FLUSHALL", "SUBSCRIBE a", "MULTI", "CLIENT LIST", "HELLO 3"):
+            assert ask(command) == "-NOAUTH Authentication required."
+        assert ask("AUTH cache wrong").startswith("-WRONGPASS")
+        assert errors(secure, "alpha", "password") == seen + 1
+        time.sleep(FIRST)  # no try of this address is looked at before
+        assert ask("AUTH cache secret") == "+OK"
+        assert ask("SET cache:a 1") == "+OK"
+        for command in ("GET key", "SET key x", "MSET cache:a 2 key x", "WATCH key", "EVAL x 0"):
+            assert ask(command).startswith("-NOPERM cache may not touch" if command != "EVAL x 0" else "-ERR")
+        for command in ("FLUSHALL", "KEYS *", "SCAN 0", "DBSIZE", "SUBSCRIBE a"):
+            assert ask(command).startswith("-NOPERM cache has not all keys")
+        assert ask("MULTI") == "+OK"
+        assert ask("SET key x").startswith("-NOPERM")
+        assert ask("EXEC").startswith("-EXECABORT")
+        assert ask("GET cache:a") == "$1"
+        assert lines.readline() == b"1\r\n"
+        remove(secure.keys, "cache")
+        secure.reload()
+        assert ask("GET cache:a") == "-NOAUTH Authentication required."
+    with secure.client() as client:
+        assert client.get(b"key") == b"value"
 
 
 def test_pages_ask_for_a_token(secure: LiveCluster) -> None:

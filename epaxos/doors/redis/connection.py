@@ -38,10 +38,11 @@ from epaxos.doors.redis.resp import (
     Request,
     encode,
 )
-from epaxos.doors.redis.table import Plan, Spec, Walk, look_up
+from epaxos.doors.redis.table import NO_AUTH, Plan, Spec, Walk, look_up
 from epaxos.doors.redis.transaction import Execution, Transaction
 from epaxos.doors.redis.view import TOO_LONG
-from epaxos.errors import ClientError
+from epaxos.errors import ClientError, Denied
+from epaxos.security.rights import EVERYTHING, Rights, Role
 from epaxos.statemachine.batch import MULTI_PARTS
 from epaxos.statemachine.operations import READERS, RECORDS, Operation, Outcome
 
@@ -73,6 +74,7 @@ class Connection(asyncio.Protocol):
     """One client.
 
     version   of RESP
+    user      the name under which it has logged in, if any
     watched   the keys of WATCH, with their values then
     touched   those of them that have been changed since
     """
@@ -87,6 +89,7 @@ class Connection(asyncio.Protocol):
         self.name = self.library = self.library_version = b""
         self.version = 2
         self.reads_here = False
+        self.user = ""
         self.transaction: Transaction | None = None
         self.watched: dict[bytes, bytes | None] = {}
         self.touched: set[bytes] = set()
@@ -257,8 +260,24 @@ class Connection(asyncio.Protocol):
         self.last = spec.name
         return spec
 
+    @property
+    def rights(self) -> Rights | None:
+        """What it may do now; None if it has not logged in, or what it did so with is not on the list any more."""
+        passwords = self.door.passwords
+        return EVERYTHING if passwords is None else passwords.still(self.user)
+
+    @property
+    def address(self) -> str:
+        """Where it comes from."""
+        return str((self.transport.get_extra_info("peername") or ("unknown",))[0])
+
     def _checked(self, request: Request) -> Spec:
         spec = look_up(request)
+        rights = self.rights
+        if rights is None and spec.name not in _BEFORE_LOGIN:
+            raise RedisError(NO_AUTH)
+        if rights is not None and rights is not EVERYTHING:
+            self._check_rights(spec, rights, spec.keys(request))
         if self.transaction is not None and spec.walk is not None:
             raise RedisError(f"ERR {spec.name.upper()} is about all keys, and no part of a transaction here")
         if self.is_subscriber and spec.name not in _OF_SUBSCRIBERS:
@@ -275,6 +294,19 @@ class Connection(asyncio.Protocol):
         if self.door.bulk > self.door.limits.value and max(map(len, request)) > self.door.limits.value:
             raise RedisError(TOO_LONG)
         return spec
+
+    @staticmethod
+    def _check_rights(spec: Spec, rights: Rights, keys: Sequence[bytes]) -> None:
+        """See that it may ask for a command; one that is about all keys, or tells what happens to them, needs all."""
+        name = spec.name.upper()
+        try:
+            if (keys or spec.walk is not None) and not spec.reads_only and spec.name != "watch":
+                rights.check_role(Role.WRITE, name)
+            if spec.walk is not None or spec.group == "pubsub":
+                rights.check_all_keys(name)
+            rights.check_keys(keys)
+        except Denied as error:
+            raise RedisError(f"NOPERM {error}") from None
 
     def _finish_planned(self, results: Sequence[Result] | ClientError) -> None:
         """What was asked for has come."""
@@ -318,7 +350,7 @@ class Connection(asyncio.Protocol):
 
     def push(self, message: Push) -> None:
         """Tell what nobody asked for; who does not read it is cut."""
-        if len(self._out) >= _PUSHED:
+        if len(self._out) >= _PUSHED or self.rights is None:
             self.cut()
         elif not self._ending:
             self._out.append(message)
@@ -461,6 +493,9 @@ _OF_SUBSCRIBERS: Final = frozenset(
     {"subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"}
 )
 """What a subscriber of version 2 may ask for."""
+
+_BEFORE_LOGIN: Final = frozenset({"auth", "hello", "quit", "reset"})
+"""What one may ask for that has not logged in."""
 
 _AT_ONCE: Final = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
 """What is never queued."""

@@ -7,6 +7,7 @@ import logging
 import random
 import resource
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from epaxos.doors.redis.connection import Connection
 from epaxos.doors.redis.table import TABLE
 from epaxos.doors.redis.view import View
 from epaxos.metrics import ReplicaStats
+from epaxos.security.passwords import Passwords
 from epaxos.statemachine.batch import REPLY_HEAD, Limits
 
 __all__ = [
@@ -55,6 +57,7 @@ class Door:
     bulk     bytes of an argument at most, and
     request  of a whole request
     most     connections at once
+    passwords  who may log in, with what; without, all may do anything, and need not log in
     held     bytes of incomplete requests of those connections that have many
     counts   what has happened, for INFO
     """
@@ -68,6 +71,8 @@ class Door:
         stats: ReplicaStats,
         *,
         patience: float = PATIENCE,
+        passwords: Passwords | None = None,
+        certificate: str = "",
     ) -> None:
         self.config = config
         self.limits = limits
@@ -84,6 +89,8 @@ class Door:
         self._gate = gate
         self._stats = stats
         self._patience = patience
+        self.passwords = passwords
+        self._tls = _tls_of(certificate)
         self._sockets = sockets
         self.notices = notices.Notices()
         self.cursors = walks.Cursors()
@@ -120,7 +127,8 @@ class Door:
         self._loop.set_exception_handler(self._complain)
         self.desk = Desk(self._gate, self.config, self.limits)
         servers = [
-            await self._loop.create_server(lambda: Connection(self), sock=one) for one in self._sockets
+            await self._loop.create_server(lambda: Connection(self), sock=one, ssl=self._tls)
+            for one in self._sockets
         ]
         try:
             while not self._stop.is_set():
@@ -257,3 +265,12 @@ class Door:
     def microseconds() -> int:
         """The same, finer."""
         return time.time_ns() // 1000
+
+
+def _tls_of(certificate: str) -> ssl.SSLContext | None:
+    """What speaks TLS with the certificate and key in a PEM file; None without one."""
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context

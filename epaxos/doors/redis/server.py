@@ -10,7 +10,17 @@ from epaxos.doors.redis.notices import forget
 from epaxos.doors.redis.numbers import integer
 from epaxos.doors.redis.resp import Map, Members, RedisError, Reply, Request, Text
 from epaxos.doors.redis.strings import SYNTAX
-from epaxos.doors.redis.table import ALL_KEYS, NO_KEYS, TABLE, KeyPlaces, Local, Spec, define, look_up
+from epaxos.doors.redis.table import (
+    ALL_KEYS,
+    NO_AUTH,
+    NO_KEYS,
+    TABLE,
+    KeyPlaces,
+    Local,
+    Spec,
+    define,
+    look_up,
+)
 from epaxos.doors.redis.transaction import Transaction
 from epaxos.version import __version__
 
@@ -42,14 +52,27 @@ def _echo(_: Connection, request: Request) -> Reply:
     return request[1]
 
 
-def _auth(_: Connection, request: Request) -> Reply:
+def _auth(connection: Connection, request: Request) -> Reply:
     if len(request) > 3:
         raise RedisError(SYNTAX)
+    if connection.door.passwords is not None:
+        name = request[1] if len(request) == 3 else b"default"
+        _log_in(connection, name.decode(errors="replace"), request[-1].decode(errors="replace"))
+        return "OK"
     if len(request) == 2:
         raise RedisError(_AUTH_UNSET)
     if request[1] != b"default":
         raise RedisError(_AUTH_WRONG)
     return "OK"
+
+
+def _log_in(connection: Connection, name: str, password: str) -> None:
+    door = connection.door
+    assert door.passwords is not None
+    found = door.passwords.check(name, password, connection.address, door.monotonic())
+    if isinstance(found, float):
+        raise RedisError(_AUTH_WRONG)
+    connection.user = name
 
 
 def _hello(connection: Connection, request: Request) -> Reply:
@@ -73,6 +96,8 @@ def _hello(connection: Connection, request: Request) -> Reply:
             left -= 1
         else:
             raise RedisError(f"ERR Syntax error in HELLO option '{word.decode('latin-1')}'")
+    if connection.rights is None:
+        raise RedisError(NO_AUTH)
     connection.version = version
     if name is not None:
         connection.name = name
@@ -94,6 +119,7 @@ def _quit(connection: Connection, _: Request) -> Reply:
 
 
 def _reset(connection: Connection, _: Request) -> Reply:
+    connection.user = ""
     connection.transaction = None
     connection.unwatch()
     forget(connection)

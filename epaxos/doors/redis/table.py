@@ -86,6 +86,8 @@ class Spec:
         return request[first : last + 1 or None : step]
 
 
+NO_AUTH: Final = "NOAUTH Authentication required."
+
 TABLE: Final[dict[bytes, Spec]] = {}
 """All commands by name, in small letters."""
 

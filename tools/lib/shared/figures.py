@@ -39,13 +39,15 @@ class Figures:
         return [(float(sample.labels["le"]), sample.value) for sample in found]
 
 
-def fetch(address: str) -> str:
-    """A page of a replica.
+def fetch(address: str, token: str = "") -> str:
+    """A page of a replica; `token` is what one with keys asks for.
 
     Raises:
         OSError: it did not answer, or not with success.
     """
-    with urllib.request.urlopen(f"http://{address}", timeout=TIMEOUT) as answer:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"http://{address}", headers=headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
         text: str = answer.read().decode()
         return text
 
