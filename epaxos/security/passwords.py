@@ -65,7 +65,12 @@ class Passwords:
         self._proved[name] = hashed, proof
         return client.rights
 
-    def still(self, name: str) -> Rights | None:
-        """What a client that came in by its password may do now; None if it is on the list no more, or has none."""
+    def hashed(self, name: str) -> str:
+        """What stands for the password of a client now; "" if it has none."""
         client = self._access.client(name)
-        return client.rights if client is not None and client.password else None
+        return client.password if client is not None else ""
+
+    def still(self, name: str, hashed: str) -> Rights | None:
+        """What a client that came in by a password may do now; None if that is its password no more."""
+        client = self._access.client(name)
+        return client.rights if client is not None and hashed and client.password == hashed else None

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
     """One client.
 
     version   of RESP
-    user      the name under which it has logged in, if any
+    user      the name under which it has logged in, and what stood for its password then; empty before
     watched   the keys of WATCH, with their values then
     touched   those of them that have been changed since
     """
@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
         self.name = self.library = self.library_version = b""
         self.version = 2
         self.reads_here = False
-        self.user = ""
+        self.user = "", ""
         self.transaction: Transaction | None = None
         self.watched: dict[bytes, bytes | None] = {}
         self.touched: set[bytes] = set()
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
     def rights(self) -> Rights | None:
         """What it may do now; None if it has not logged in, or what it did so with is not on the list any more."""
         passwords = self.door.passwords
-        return EVERYTHING if passwords is None else passwords.still(self.user)
+        return EVERYTHING if passwords is None else passwords.still(*self.user)
 
     @property
     def address(self) -> str:

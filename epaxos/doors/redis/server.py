@@ -72,7 +72,7 @@ def _log_in(connection: Connection, name: str, password: str) -> None:
     found = door.passwords.check(name, password, connection.address, door.monotonic())
     if isinstance(found, float):
         raise RedisError(_AUTH_WRONG)
-    connection.user = name
+    connection.user = name, door.passwords.hashed(name)
 
 
 def _hello(connection: Connection, request: Request) -> Reply:
@@ -119,7 +119,7 @@ def _quit(connection: Connection, _: Request) -> Reply:
 
 
 def _reset(connection: Connection, _: Request) -> Reply:
-    connection.user = ""
+    connection.user = "", ""
     connection.transaction = None
     connection.unwatch()
     forget(connection)

@@ -113,8 +113,8 @@ def test_passwords(secure: Config) -> None:
     assert isinstance(passwords.check("cache", "correct horse", "elsewhere", 0.05), Rights)
     for number, (name, password) in enumerate([("admin", ""), ("nobody", "nobody"), ("cache", "")]):
         assert passwords.check(name, password, f"address {number}", 0.0) == FIRST
-    assert passwords.still("cache") == rights
-    assert passwords.still("admin") is None
+    assert passwords.still("cache", hashed) == rights
+    assert passwords.still("cache", "another") is passwords.still("admin", "") is None
     remove(keys, "cache")
     access.reload()
-    assert passwords.still("cache") is None
+    assert passwords.still("cache", hashed) is None
