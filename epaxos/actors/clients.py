@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,12 +19,14 @@ from epaxos.actors.admin import AdminRequest, read_request, refused
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.actors.porter import anybody
+from epaxos.actors.slow import SlowLog
 from epaxos.config import Config
 from epaxos.doors.gate import Gate, LocalClient
 from epaxos.errors import CommandError, Denied, FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.security.rights import EVERYTHING, Rights, Role
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
+from epaxos.statemachine.checks import growing
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.results import BatchResult, weigh_value, weigh_values
@@ -131,6 +134,7 @@ class Clients:
         self._stats = stats
         self._reply = reply
         self._room = room
+        self._slow = SlowLog(config.slow, stats)
         self._queue: deque[tuple[Batch, int, float]] = deque()
         self._queued = 0
         self.company = Company()
@@ -144,6 +148,8 @@ class Clients:
         self._refusals_logged: set[tuple[str, str]] = set()
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
+        self.full = ""
+        """Why nothing is taken that makes the data grow, for lack of room on the disk; empty if it is."""
 
     @property
     def waiting(self) -> int:
@@ -279,6 +285,9 @@ class Clients:
         size += added
         if added and self._is_busy(identity, commands, size):
             return
+        if self.full and (index := growing(batch)) is not None:
+            self._turn_away_growing(identity, commands, index)
+            return
         frame = self._frames[commands] = _Frame(identity, *commands, count, size, now, now)
         self._waiting += count
         self._waiting_bytes += size
@@ -305,6 +314,15 @@ class Clients:
             raise
         else:
             return added
+
+    def _turn_away_growing(self, identity: Identity, commands: _Range, index: int) -> None:
+        """Another replica may have room; a door, which has this one alone, is told which command it was."""
+        self._stats.error("full")
+        text = f"only reads and deletes are taken: {self.full}"
+        if isinstance(identity, LocalClient):
+            identity.refuse(commands[0], commands[1], text, index)
+        else:
+            self._send(identity, Kind.AWAY, (*commands, text))
 
     def _has_room(self, count: int, size: int) -> bool:
         """Whether so many commands, of `size` bytes, may be taken."""
@@ -372,6 +390,7 @@ class Clients:
             names
         ):  # most come from elsewhere, and this takes a tenth of what follows
             return
+        self._note_slow(payload, run, names)
         self.tell(run.results(payload))
 
     def tell(self, results: Iterable[BatchResult]) -> None:
@@ -379,6 +398,16 @@ class Clients:
         for result in results:
             for frame in self._wanted.pop((result.client, result.first, len(result.outcomes)), ()):
                 self._add_result(frame, result)
+
+    def _note_slow(self, payload: Payload, run: Run, names: Sequence[_Range]) -> None:
+        """Log those of the batches that have waited here for long; the first of their frames tells for how long."""
+        now, begin = time.monotonic(), sum(payload.heads.counts[: run.start])
+        for name in names:
+            frames = self._wanted.get(name)
+            if frames and self._slow.is_slow(frames[0].arrived, now):
+                part = slice(begin, begin + name[2])
+                self._slow.note(payload.operations[part], payload.keys[part], now - frames[0].arrived, now)
+            begin += name[2]
 
     def _add_result(self, frame: _Frame, result: BatchResult) -> None:
         frame.missing -= len(result.outcomes)

@@ -20,6 +20,7 @@ from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import CheckpointRows, TransferMessage
 from epaxos.storage.journal import Loaded
+from epaxos.storage.room import Room
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Shell(NamedTuple):
     send: Callable[[Row, TransferMessage], None]
     tell: Callable[[object], None]
     replace: Callable[[float], None]
+    full: Callable[[str], None]
 
 
 class Durability:
@@ -76,6 +78,12 @@ class Durability:
         self._retiring = True
         self._forget_at = 0.0
         self.refused = ""
+        self._room = Room(
+            config.storage.directory_of(self._stats.replicas[self._stats.row]),
+            config.storage.quota,
+            config.storage.reserve,
+        )
+        self._usage = self._disk.engine.usage()
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
     @property
@@ -157,6 +165,7 @@ class Durability:
         self._look_at = now + _LOOK
         if now >= self._check_at:
             self._check_at = now + _CHECK
+            self._look_at_room()
             self._disk.engine.write_log(())
             self._retire(now)
         elif self._parts.eras.ended and now >= self._forget_at:
@@ -166,6 +175,24 @@ class Durability:
         except RowRefused as error:
             self._give_up(error, now)
         self._reporter.note(self._keeper.catch_up, self._keeper.caught_up, now)
+
+    def _look_at_room(self) -> None:
+        """See whether the disk is about to be full, and whether it is no more."""
+        if self._usage is None:
+            return
+        try:
+            changed = self._room.look(self._usage)
+        except OSError as error:
+            _log.warning("how much room the disk has cannot be told: %s", error)
+            return
+        self._stats.storage_room = self._room.left
+        if changed:
+            self._stats.storage_full = bool(self._room.why)
+            self._shell.full(self._room.why)
+            if self._room.why:
+                _log.error("only reads and deletes are taken from clients: %s; make room", self._room.why)
+            else:
+                _log.info("there is room on the disk again: all is taken from clients")
 
     def _give_up(self, error: RowRefused, now: float) -> None:
         """Go on without the checkpoint: what it was to hold is in the log, and is tried again."""
@@ -201,6 +228,7 @@ class Durability:
         self.refused, self._stats.checkpoint_refused = "", False
         self._stats.checkpointed(now - self._keeper.cut_at, now)
         self._stats.storage_bytes = self._disk.engine.size
+        self._usage = self._disk.engine.usage()
         self._do(self._keeper.committed(), now)
         self._retiring = True
 

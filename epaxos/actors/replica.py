@@ -141,7 +141,7 @@ class Replica(pykka.ThreadingActor):
         self._kind = KINDS[config.protocol]
         self._hosts = hosts
         self._stats, disk = parts.stats, parts.disk
-        shell = Shell(self._perform, self._send_later, self._tell, self._begin_anew)
+        shell = Shell(self._perform, self._send_later, self._tell, self._begin_anew, self._note_full)
         self._durability = Durability(config, parts, shell)
         self._standing = standing
         self._born = time.monotonic()
@@ -645,6 +645,9 @@ class Replica(pykka.ThreadingActor):
                 self._clients.send_away("it hears nobody who could order commands")
             else:
                 self._clients.away = None
+
+    def _note_full(self, why: str) -> None:
+        self._clients.full = why
 
     def _note_to_reach(self, peer: Row, committed: Vector) -> None:
         """A peer tells how far it is: that is to be reached, unless it told so since this replica hears a quorum."""

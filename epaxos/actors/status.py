@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from math import inf
 from typing import Any, Final
 
 from epaxos.actors.assembly import Parts
@@ -87,6 +88,8 @@ def describe(
         "storage": config.storage.engine,
         "storage_bytes": disk.engine.size,
         "storage_failed": standing.trouble or None,
+        "storage_full": stats.storage_full,
+        "storage_room": None if stats.storage_room == inf else stats.storage_room,
         "checkpoint_refused": refused or None,
         "checkpoint": list(disk.keeper.writer.executed),
         "catch_up": _catch_up(config, disk.keeper.catch_up),

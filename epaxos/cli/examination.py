@@ -296,6 +296,11 @@ def examine_quorum(found: Survey) -> Iterator[Finding]:
     else:
         yield Finding("quorum", "", State.OK, headline)
     there = [replica for replica in found.replicas if replica["reachable"]]
+    for replica in there:
+        if replica.get("storage_full"):
+            advice = "make room: remove other files or keys, or raise storage.quota"
+            found_there = "its disk is nearly full: clients may only read and remove there"
+            yield Finding("disk", replica["name"], State.FAILED, found_there, advice)
     for reason in found._replace(replicas=there).reasons:
         advice = "docs/operations.md has what each reason asks of you"
         yield Finding("quorum", "", State.FAILED, reason, advice)

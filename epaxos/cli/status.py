@@ -292,6 +292,8 @@ def _state(replica: dict[str, Any]) -> str:
     """In two words at most what a replica that answers is doing: how its first reason begins, the disk's before all."""
     if replica["storage_failed"]:
         return "disk failed"
+    if replica.get("storage_full"):
+        return "up, disk full"
     if replica["checkpoint_refused"]:
         return "up, no checkpoint"
     if replica["reasons"]:

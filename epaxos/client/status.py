@@ -82,6 +82,7 @@ class Status:
     keys, sessions, generation   keys with a value, clients, and collections of their sessions so far
     latency, peers, catch_up   see the classes
     storage, storage_bytes, storage_failed   the engine, its size on disk, and what is wrong with it
+    storage_full, storage_room   whether nothing is taken that grows, for lack of room, and bytes until then
     checkpoint, checkpoint_refused, truncated, remembered   up to where all is in a checkpoint, why there is none, up to
                         where the log is gone, and how many instances it holds
     digest              of the state, sessions included, if asked for and had
@@ -123,6 +124,8 @@ class Status:
     storage: str = ""
     storage_bytes: int = 0
     storage_failed: str | None = None
+    storage_full: bool = False
+    storage_room: int | None = None
     checkpoint: Sequence[int] = ()
     checkpoint_refused: str | None = None
     truncated: Sequence[int] = ()

@@ -239,6 +239,13 @@ KEYS: Final = (
         "The least important messages that are logged.",
     ),
     Key(
+        TOP,
+        "slow",
+        "1s",
+        Duration("0s", "1h"),
+        "Commands of clients that took longer from arrival to answer are logged, with their keys; 0s: none are.",
+    ),
+    Key(
         "client",
         "timeout",
         "2s",
@@ -300,6 +307,20 @@ KEYS: Final = (
         16 * MEBIBYTE,
         Integer(0, 1 << 40, "bytes"),
         "Executed commands that stay in the log for peers that missed them.",
+    ),
+    Key(
+        "storage",
+        "quota",
+        0,
+        Integer(0, 1 << 50, "bytes"),
+        "What a replica's data may take of its disk, beyond which clients may only read and remove; 0: all there is.",
+    ),
+    Key(
+        "storage",
+        "reserve",
+        64 * MEBIBYTE,
+        Integer(0, 1 << 50, "bytes"),
+        "Room on the disk below which it is the same; reads, deletes and peers still write into it.",
     ),
     Key(
         "http",

@@ -72,6 +72,8 @@ class StorageConfig:
     checkpoint: float
     checkpoint_instances: int
     retain: int
+    quota: int
+    reserve: int
 
     def directory_of(self, name: str) -> Path:
         """Where the replica called `name` keeps its data; an absolute path, if the configuration was loaded."""
@@ -128,6 +130,7 @@ class Config:
     max_frame: int
     max_pause: float
     log_level: str
+    slow: float
     client: ClientConfig
     storage: StorageConfig
     http: HttpConfig

@@ -136,6 +136,11 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         lambda stats: stats.void,
     ),
     (
+        "epaxos_slow_commands_total",
+        "Commands of clients whose answer took longer than the key `slow` allows.",
+        lambda stats: stats.slow_commands,
+    ),
+    (
         "epaxos_elections_total",
         "Times that this replica has become the leader; 0 with a protocol without one.",
         lambda stats: stats.gauges.elections,
@@ -252,6 +257,16 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         "epaxos_storage_failed",
         "Whether a write to the disk has failed, after which this replica promises nothing more: 1 or 0.",
         lambda stats: int(stats.storage_failed),
+    ),
+    (
+        "epaxos_storage_full",
+        "Whether this replica takes nothing that makes its data grow, for lack of room on its disk: 1 or 0.",
+        lambda stats: int(stats.storage_full),
+    ),
+    (
+        "epaxos_storage_room_bytes",
+        "Bytes by which the data may grow before that.",
+        lambda stats: stats.storage_room,
     ),
     (
         "epaxos_storage_bytes",

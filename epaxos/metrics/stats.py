@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from epaxos.metrics.histogram import (
@@ -52,6 +53,7 @@ ERROR_KINDS: Final = (
     "refused",
     "denied",
     "busy",
+    "full",
     # connections of clients
     "descriptors",
     # peers
@@ -139,9 +141,12 @@ class ReplicaStats:
     gauges             see `Gauges`; set once a round
     storage_failed     whether a write has failed, after which this replica promises nothing more
     checkpoint_refused whether the last checkpoint had a row that cannot be written; the replica goes on
+    storage_full       whether nothing that grows is taken, for lack of room on the disk
+    storage_room       bytes until then
     storage_bytes      what the data directory takes on disk
     catch_up           rows and bytes that have come of a peer's checkpoint; None while none is fetched
     served_bytes       bytes of checkpoints that were sent to peers
+    slow_commands      commands whose answer took longer than `slow`
     kept_bytes         bytes of results that are kept until clients acknowledge them
     replies_waiting    bytes of replies that have not been sent yet
     replies_cut        replies without some of the results, for which there was no room
@@ -194,8 +199,11 @@ class ReplicaStats:
         "row",
         "rows",
         "served_bytes",
+        "slow_commands",
         "storage_bytes",
         "storage_failed",
+        "storage_full",
+        "storage_room",
         "thresholds",
         "traffic",
         "void",
@@ -226,6 +234,8 @@ class ReplicaStats:
         self.rounds = 0
         self.mailbox_depth = 0
         self.storage_failed = False
+        self.storage_full = False
+        self.storage_room = inf
         self.checkpoint_refused = False
         self.storage_bytes = 0
         self.records = 0
@@ -234,6 +244,7 @@ class ReplicaStats:
         self.catch_up: tuple[int, int] | None = None
         self.catch_ups = 0
         self.served_bytes = 0
+        self.slow_commands = 0
         self.kept_bytes = 0
         self.replies_waiting = 0
         self.redis: Counter[str] = Counter()

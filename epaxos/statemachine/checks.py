@@ -41,6 +41,21 @@ _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, 
     for operation in range(256)
 )
 _NO_ARGUMENT: Final = _ONLY_KEY | {Operation.NULL, Operation.FORGET, Operation.COUNT}
+_NOT_GROWING: Final = bytes(
+    _NO_ARGUMENT
+    | {
+        Operation.PAUSE,
+        Operation.SETTTL,
+        Operation.ENDSBY,
+        Operation.EXPIRE,
+        Operation.SCAN,
+        Operation.CLEAR,
+        Operation.VOTE,
+        Operation.RESOLVE,
+    }
+)
+"""Operations that leave the state no larger, or end a transaction."""
+
 _PAST_RECORDS: Final = RECORDS[:-1] + b"\1"
 """Above all keys that begin with `RECORDS`: a key below this needs a closer look."""
 
@@ -67,6 +82,28 @@ def check_batch(batch: Batch, limits: Limits) -> None:
         reason = refusal(*command, limits) or cost.add(command[0], command[2])
         if reason:
             raise CommandError(index, reason)
+
+
+def growing(batch: Batch) -> int | None:
+    """The first command of a batch that may make the state larger; None if there is none. The batch is in order."""
+    if not batch.operations.translate(None, _NOT_GROWING):
+        return None
+    arguments = batch.arguments or [None] * len(batch)
+    for index, (operation, argument) in enumerate(zip(batch.operations, arguments, strict=True)):
+        if _grows(operation, argument):
+            return index
+    return None
+
+
+def _grows(operation: int, argument: object) -> bool:
+    if operation in _NOT_GROWING:
+        return False
+    columns = multi_columns(argument) if operation == Operation.MULTI else None
+    if columns is not None:
+        parts = zip(columns[0], columns[2], strict=True)
+        return any(_grows(part, of_part) for part, of_part in parts)
+    removes = operation == Operation.CAS and isinstance(argument, list) and argument[1] is None
+    return not removes
 
 
 class _Cost:

@@ -18,6 +18,7 @@ from typing import Final, Protocol, TypeAlias
 from epaxos.errors import StorageError
 from epaxos.storage.directory import DataDirectory, Identity
 from epaxos.storage.memory_engine import MemoryEngine
+from epaxos.storage.room import Usage
 from epaxos.storage.sqlite import SqliteEngine
 
 __all__ = ["ENGINES", "SYNCS", "Engine", "Entry", "Identity", "Log", "StateSnapshot", "open_engine"]
@@ -123,6 +124,13 @@ class Engine(Log, Protocol):
     @property
     def size(self) -> int:
         """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
+        ...
+
+    def usage(self) -> Usage | None:
+        """How much of the disk the data takes; None of an engine without one.
+
+        Not to be called while `commit_state` is under way, or anything staged.
+        """
         ...
 
     # -- the state: one transaction a checkpoint -----------------------------------------------------------

@@ -82,6 +82,9 @@ class MemoryEngine:
             for entries in (self._log, self._state.entries)
         )
 
+    def usage(self) -> None:
+        """It takes nothing of a disk."""
+
     def write_log(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
         """Put all entries."""
         self._check_open()

@@ -33,6 +33,7 @@ from epaxos.checksum import crc32
 from epaxos.errors import DataCorrupt, RowRefused, StorageError, WriteFailed
 from epaxos.storage.directory import DataDirectory, make_private_file
 from epaxos.storage.parts import PART, SCHEMA, Parts, Value, whole
+from epaxos.storage.room import Usage
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
 from epaxos.storage.wal import check_wal
 
@@ -260,6 +261,21 @@ class SqliteEngine:
                 with suppress(FileNotFoundError):
                     total += self._beside(name, ending).stat().st_size
         return total
+
+    def usage(self) -> Usage:
+        """Pages in use; free are those that were, and what the write-ahead logs keep."""
+        used = spare = 0
+        for name, base in ((LOG_FILE, self._log), (STATE_FILE, self._state)):
+            with _reading(self._paths[name]):
+                page, pages, free = (
+                    base.execute(f"PRAGMA {what}").fetchone()[0]
+                    for what in ("page_size", "page_count", "freelist_count")
+                )
+            used += page * (pages - free)
+            spare += page * free
+            with suppress(FileNotFoundError):
+                spare += self._beside(name, "-wal").stat().st_size
+        return Usage(used, spare)
 
     # -- the log -----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from epaxos.errors import WriteFailed
 from epaxos.storage.engine import Engine, Entry, StateSnapshot
+from epaxos.storage.room import Usage
 
 
 class FailingEngine:
@@ -53,6 +54,9 @@ class FailingEngine:
     @property
     def size(self) -> int:
         return self._engine.size
+
+    def usage(self) -> Usage | None:
+        return self._engine.usage()
 
     def write_log(self, puts: Sequence[Entry]) -> None:
         self._check("write_log")

@@ -127,6 +127,12 @@ def test_the_reasons_of_replicas_that_answer_are_told() -> None:
     ]
 
 
+def test_a_replica_whose_disk_is_nearly_full_is_told() -> None:
+    full = [replica(storage_full=True), replica(), replica()]
+    ((_, state),) = bad(examination.examine_quorum(Survey("c", 2, full)))
+    assert state == State.FAILED
+
+
 def disk(config: Config, directory: Path, **changes: Any) -> list[Finding]:
     changed = replace(config, storage=replace(config.storage, directory=str(directory), **changes))
     return list(examination.examine_disk(changed, config.replicas[0]))

@@ -44,6 +44,8 @@ def test_the_defaults_are_those_agreed_on() -> None:
         checkpoint=5.0,
         checkpoint_instances=20_000,
         retain=16 * 2**20,
+        quota=0,
+        reserve=64 * 2**20,
     )
 
 

@@ -122,6 +122,8 @@ def test_storage_is_the_matter_of_each_replica() -> None:
         "checkpoint": "1m",
         "checkpoint_instances": 1,
         "retain": 0,
+        "quota": 1,
+        "reserve": 0,
     }
     assert table.keys() == {key.name for key in keys_of("storage")}
     assert config(storage=table).fingerprint == config().fingerprint
