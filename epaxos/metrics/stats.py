@@ -233,8 +233,7 @@ class ReplicaStats:
         self.duplicates = 0
         self.rounds = 0
         self.mailbox_depth = 0
-        self.storage_failed = False
-        self.storage_full = False
+        self.storage_failed = self.storage_full = False
         self.storage_room = inf
         self.checkpoint_refused = False
         self.storage_bytes = 0
