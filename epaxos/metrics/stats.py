@@ -247,8 +247,7 @@ class ReplicaStats:
         self.kept_bytes = 0
         self.replies_waiting = 0
         self.redis: Counter[str] = Counter()
-        self.replies_cut = 0
-        self.replies_dropped = 0
+        self.replies_cut = self.replies_dropped = 0
         self.commits = dict.fromkeys(kind.paths, 0)
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
