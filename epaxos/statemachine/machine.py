@@ -157,9 +157,12 @@ class StateMachine:
     def recall(self, payload: Payload) -> list[BatchResult] | None:
         """What all of it came to, if all of it has executed, in whatever instances, and else None; changes nothing.
 
-        What only reads tells of the state as it is now, as a command that came again would. Of a collection there
-        is nothing to tell, nor of what a replica proposes by itself again.
+        What only reads tells of the state as it is now, as a command that came again would; but not what reads all
+        keys: of writes that do not conflict this state may have one and lack another, and somebody was told of these
+        the other way round. Of a collection there is nothing to tell, nor of what a replica proposes by itself again.
         """
+        if payload.reads_all:
+            return None
         if payload.base is not None:
             return [] if payload.follows is None and payload.generation < self.generation else None
         if _is_own(payload):

@@ -20,6 +20,7 @@ from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
 from epaxos.simulation.checkers.reference import (
     ENDS,
+    EVERYTHING,
     Result,
     State,
     execute,
@@ -224,7 +225,7 @@ class Results(Observer):
         for name, (asked, room) in list(self._reading.items()):
             if self.calls[name].is_left:
                 del self._reading[name]
-            elif not keys.isdisjoint(touched([asked.command]).reads):
+            elif EVERYTHING in keys or not keys.isdisjoint(touched([asked.command]).reads):
                 result = self.transactions.execute(self.state, asked.command, room)
                 if result is None:
                     result = execute_within(self.state, asked.command, self._longest, room, name)
