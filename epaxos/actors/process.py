@@ -23,7 +23,8 @@ from pykka import ActorDeadError, ActorRef, Timeout
 from epaxos.actors.amnesia import directory_of
 from epaxos.actors.assembly import Parts, make_parts
 from epaxos.actors.doors import open_doors
-from epaxos.actors.health import Standing
+from epaxos.actors.health import Standing, examine
+from epaxos.actors.notify import STOPPING, Notifier
 from epaxos.actors.porter import Reload, access_of
 from epaxos.actors.replica import GRACE, Drain, Replica
 from epaxos.actors.sockets import raise_limit
@@ -97,12 +98,18 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) ->
             open_doors(config, address, hosts, parts.stats, gate, access),
         ):
             _calm_garbage_collector()
+            notifier = Notifier(standing, lambda: not examine(config, standing, parts.stats).dead, os.environ)
             replica = Replica.start(config, row, parts, hosts, standing, gate, access)
             patience = _STUCK
             if access is not None:
                 stack.enter_context(_told(signal.SIGHUP, standing))
             try:
-                patience = _run(replica, standing, uptime)
+                patience = _run(
+                    replica,
+                    standing,
+                    uptime,
+                    notifier,
+                )
             finally:
                 _end(replica, patience)
     if standing.error is None:
@@ -113,30 +120,34 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) ->
     return _exit_code(standing.error)
 
 
-def _run(replica: ActorRef[Replica], standing: Standing, uptime: float) -> float:
+def _run(replica: ActorRef[Replica], standing: Standing, uptime: float, notifier: Notifier) -> float:
     """Wait until the replica has ended or is told to; let it drain then, unless it is told once more.
+
+    `notifier` is told of it, and beats twice a second meanwhile.
 
     Returns how long to wait for it to let go of everything.
     """
     until = time.monotonic() + uptime if uptime else inf
-    while (why := _next(standing, until)) == signal.SIGHUP.name:
+    while (why := _next(standing, until, notifier)) == signal.SIGHUP.name:
         with suppress(ActorDeadError):
             replica.tell(Reload())
     if not standing.reached.is_set():
         _log.info("stopping on %s", why or "the end of its uptime")
+        notifier.tell(STOPPING)
         with suppress(ActorDeadError):  # it has just ended by itself
             replica.tell(Drain())
-        _next(standing, time.monotonic() + GRACE + _HURRY)
+        _next(standing, time.monotonic() + GRACE + _HURRY, notifier)
     return _STUCK if standing.reached.is_set() else _HURRY
 
 
-def _next(standing: Standing, until: float) -> str:
+def _next(standing: Standing, until: float, notifier: Notifier) -> str:
     """What comes next: the name of a signal; empty after the moment `until`, or if the replica has ended.
 
     The system may give a signal to another thread, as to a process that was just continued; Python's handler then runs
     when this one next wakes.
     """
     while (left := until - time.monotonic()) > 0:
+        notifier.beat()
         with suppress(Empty):
             return standing.news.get(timeout=min(left, _NAP))
     return ""
