@@ -10,7 +10,9 @@ from typing import Final
 from epaxos.actors.assembly import limits_of
 from epaxos.actors.porter import Failures
 from epaxos.config import Config, ReplicaAddress
+from epaxos.config.keys import KEY_VALUE
 from epaxos.doors.gate import Gate
+from epaxos.errors import ConfigError
 from epaxos.metrics import ReplicaStats
 from epaxos.security.access import Access
 from epaxos.transport.addresses import listen_tcp
@@ -34,6 +36,11 @@ def open_doors(
     """
     with ExitStack() as stack:
         if address.redis_port is not None:
+            if config.machine != KEY_VALUE:
+                raise ConfigError(
+                    f"{config.source}: replica {address.name}, redis_port: found {address.redis_port}; allowed: none "
+                    "where `machine` is not the key-value store"
+                )
             from epaxos.doors.redis.door import Door  # noqa: PLC0415 - most replicas have none
             from epaxos.security.passwords import Passwords  # noqa: PLC0415 - the same
 

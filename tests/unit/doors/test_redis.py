@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -16,13 +17,17 @@ import pytest
 from differential.compare import Side, replay
 from differential.drawing import Drawing
 from differential.talk import Gone, Talk, encoded
+from epaxos.actors.doors import open_doors
+from epaxos.config import load_config
 from epaxos.config.model import ClientConfig
+from epaxos.doors.gate import Gate
 from epaxos.doors.redis.documents import markdown
 from epaxos.doors.redis.door import Door
 from epaxos.doors.redis.glob import matcher
 from epaxos.doors.redis.numbers import add_floats
 from epaxos.doors.redis.resp import RedisError
 from epaxos.doors.redis.walks import Cursors
+from epaxos.errors import ConfigError
 from epaxos.statemachine.batch import make_expirations
 from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.operations import Operation
@@ -84,6 +89,17 @@ def test_the_documents_list_the_commands_that_there_are() -> None:
     assert begin
     assert end
     assert table == markdown(), "python -m epaxos.doors.redis.documents docs/redis.md"
+
+
+def test_a_machine_of_a_program_has_no_door_for_clients_of_redis() -> None:
+    config = replace(load_config(None, environ={}), machine="other")
+    address = replace(config.replicas[0], redis_port=6379)
+    stats = LoneReplica().stats
+    with (
+        pytest.raises(ConfigError, match="redis_port: found 6379; allowed: none where `machine`"),
+        open_doors(config, address, ["127.0.0.1"], stats, Gate(), None),
+    ):
+        pass
 
 
 def test_a_pipeline_is_one_instance(opened: Open) -> None:

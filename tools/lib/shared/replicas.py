@@ -50,7 +50,9 @@ def check_ports(config: Config) -> None:
         ReplicasError: one is not.
     """
     for replica in config.replicas:
-        for port in (replica.port, replica.client_port, replica.metrics_port):
+        for port in filter(
+            None, (replica.port, replica.client_port, replica.metrics_port, replica.redis_port)
+        ):
             try:
                 for host in resolve(replica.listens_on):
                     socket.create_server((host, port), family=family(host)).close()
