@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -30,7 +30,7 @@ from epaxos.config import Config, show
 from epaxos.config.kinds import Name
 from epaxos.config.loading import parse_strictly, read_text
 from epaxos.errors import ConfigError
-from epaxos.security.keys import REPLICAS_FILE, SUFFIX, KeyPair, keys_in, read_key, read_replicas
+from epaxos.security.keys import REPLICAS_FILE, SUFFIX, KeyPair, keys_in, read_key, replicas_in
 from epaxos.security.rights import Rights, Role
 
 CLIENTS_FILE: Final = "clients.toml"
@@ -71,18 +71,23 @@ class Access:
         self._keys: Mapping[str, Rights] = {}
         self._clients: Mapping[str, Client] = {}
         self._tokens: Mapping[str, Rights] = {}
-        self.reload()
+        self._read([replica.name for replica in config.replicas])
 
     def reload(self) -> None:
         """Read the lists again; if they are wrong, those of before stay.
 
+        Other replicas may be missing, as one has to be whose key was stolen: then nobody is that one.
+
         Raises:
             ConfigError: they are.
         """
+        self._read([self._name])
+
+    def _read(self, needed: Sequence[str]) -> None:
         directory = Path(self._config.security.keys)
-        servers = read_replicas(self._config)
         path = str(directory / REPLICAS_FILE)
-        tables = parse_strictly(read_text(path), path)
+        tables = parse_strictly(read_text(path), path)  # once: the file may be another one the next moment
+        servers = replicas_in(tables, path, needed)
         replicas = {
             key: Rights(name, Role.ADMIN, (), _until(tables[name], f"{path}: {name}", _REPLICA_KEYS))
             for name, keys in servers.items()
@@ -108,8 +113,8 @@ class Access:
         self._tokens = {client.token: client.rights for client in clients.values() if client.token}
 
     def server_key(self, name: str) -> str:
-        """The public key that the replica called `name` is expected to have."""
-        return self._servers[name][0]
+        """The public key that the replica called `name` is expected to have; "" if nobody is that one now."""
+        return next(iter(self._servers.get(name, ())), "")
 
     def replica(self, key: str) -> str:
         """The name of the replica that has this public key; "" if none has it, or not any more."""

@@ -19,8 +19,11 @@ def make_key() -> KeyPair:
 
 
 def arm(socket: zmq.Socket[Any], key: KeyPair, server: str) -> None:
-    """Have a socket that is about to connect log in with a key, where somebody has the public key `server`."""
-    socket.set(zmq.CURVE_SERVERKEY, server.encode())
+    """Have a socket that is about to connect log in with a key, where somebody has the public key `server`.
+
+    With "" it expects one that nobody has, and so logs in nowhere: without any, whoever listens there would be taken.
+    """
+    socket.set(zmq.CURVE_SERVERKEY, (server or make_key().public).encode())
     socket.set(zmq.CURVE_PUBLICKEY, key.public.encode())
     socket.set(zmq.CURVE_SECRETKEY, key.secret.encode())
 

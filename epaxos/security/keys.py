@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from epaxos.config import Config, show
 from epaxos.config.loading import parse_strictly, read_text
@@ -144,12 +144,20 @@ def read_replicas(config: Config) -> dict[str, list[str]]:
         ConfigError: the list is wrong, or lacks a replica.
     """
     path = str(Path(config.security.keys) / REPLICAS_FILE)
-    tables = parse_strictly(read_text(path), path)
+    return replicas_in(parse_strictly(read_text(path), path), path, [one.name for one in config.replicas])
+
+
+def replicas_in(tables: Mapping[str, Any], path: str, needed: Iterable[str]) -> dict[str, list[str]]:
+    """The public keys of each replica in a list that is read already, from `path`.
+
+    Raises:
+        ConfigError: the list is wrong, or lacks one of those `needed`.
+    """
     known = {name: keys_in(table, f"{path}: {name}") for name, table in tables.items()}
-    for replica in config.replicas:
-        if not known.get(replica.name):
+    for name in needed:
+        if not known.get(name):
             raise ConfigError(
-                f"{path}: {replica.name}: missing; allowed: a table [{replica.name}] with `keys` for each replica; "
+                f"{path}: {name}: missing; allowed: a table [{name}] with `keys` for each replica; "
                 "`epaxos keys init` writes them"
             )
     return known

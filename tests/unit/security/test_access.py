@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import zmq
 
 from epaxos.config import Config
+from epaxos.config.loading import read_text
 from epaxos.errors import ConfigError
 from epaxos.security.access import Access, list_text, read_clients
+from epaxos.security.curve import arm, make_key
 from epaxos.security.keys import client_login, is_key, read_key, write_secret
 from epaxos.security.making import Listing, add_client, add_replica, init_keys, listed, remove
 from epaxos.security.rights import Role
@@ -44,6 +47,47 @@ def test_who_is_removed_has_no_rights_once_the_lists_are_read(secure: Config) ->
     access.reload()
     assert access.rights(key) is None
     assert not (keys / "web.key").exists()
+
+
+def test_a_stolen_key_of_a_replica_is_out_once_the_lists_are_read(secure: Config) -> None:
+    access, stolen = Access(secure, "bravo"), public(secure, "alpha")
+    assert access.server_key("alpha") == stolen
+    remove(Path(secure.security.keys), "alpha")
+    access.reload()
+    assert access.replica(stolen) == access.server_key("alpha") == ""
+    assert access.rights(stolen) is None
+    with pytest.raises(ConfigError, match="alpha: missing"):
+        Access(secure, "bravo")
+    remove(Path(secure.security.keys), "bravo")
+    with pytest.raises(ConfigError, match="bravo: missing"):
+        access.reload()
+
+
+def test_nothing_logs_in_where_no_key_is_known() -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        arm(socket, make_key(), "")
+        assert socket.get(zmq.MECHANISM) == zmq.CURVE
+
+
+def test_a_list_that_changes_while_it_is_read_is_read_once(
+    secure: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Path(secure.security.keys)
+    add_replica(keys, "delta")
+    access = Access(secure, "alpha")
+
+    def read_and_remove(path: str) -> str:
+        text = read_text(path)
+        if path.endswith("replicas.toml") and "[delta]" in text:
+            remove(keys, "delta")
+        return text
+
+    for module in ("access", "keys"):
+        monkeypatch.setattr(f"epaxos.security.{module}.read_text", read_and_remove)
+    access.reload()
+    assert access.server_key("delta")
+    access.reload()
+    assert not access.server_key("delta")
 
 
 def test_wrong_lists_leave_those_of_before(secure: Config) -> None:
