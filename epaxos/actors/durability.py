@@ -50,6 +50,7 @@ class Shell(NamedTuple):
     send     sends a message to a peer in this round
     tell     brings a message from another thread to the Replica
     replace  begins anew from the own checkpoint, which a peer's of a later epoch has replaced
+    full     takes why commands that make data grow are not to be taken, or "" if they are
     """
 
     perform: Callable[[Effects[Any], float], None]

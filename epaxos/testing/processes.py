@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import random
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from epaxos.errors import EpaxosError
 
@@ -29,15 +26,15 @@ class ClusterFailed(EpaxosError):
 class Ports:
     """Ports on which nothing listens, and that no other `Ports` has, until they are closed.
 
-    A lock on a file for each keeps clusters of several processes (two runs at once, the workers of pytest-xdist) from
-    getting the same.
+    The same port of UDP, bound as long as this is open, keeps clusters of several processes (two runs at once, the
+    workers of pytest-xdist) from getting the same, wherever each has its temporary files.
 
     Raises:
         ClusterFailed: there are too few.
     """
 
     def __init__(self, count: int) -> None:
-        self._locks: list[IO[bytes]] = []
+        self._locks: list[socket.socket] = []
         self.numbers: list[int] = []
         candidates = list(PORTS)
         random.shuffle(candidates)
@@ -50,11 +47,9 @@ class Ports:
             raise ClusterFailed(f"fewer than {count} ports from {PORTS.start} to {PORTS.stop - 1} are free")
 
     def _reserve(self, port: int) -> None:
-        directory = Path(tempfile.gettempdir()) / f"epaxos-test-ports-{os.getuid()}"
-        directory.mkdir(exist_ok=True)
-        lock = (directory / str(port)).open("wb")
+        lock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.bind(("127.0.0.1", port))
             with socket.create_server(("127.0.0.1", port)):
                 pass
         except OSError:

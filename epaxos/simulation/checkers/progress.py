@@ -15,7 +15,8 @@ from epaxos.statemachine.operations import RECORDS
 
 def settled(replicas: Sequence[Replica]) -> bool:
     """Whether everything that any of these replicas ever heard of is decided and executed on all of them."""
-    if any(replica.disk.busy for replica in replicas):
+    # A frame that comes again when its first sending has been answered elsewhere is proposed like any other.
+    if any(replica.disk.busy or replica.frontdoor.to_propose for replica in replicas):
         return False
     statuses = [replica.core.status() for replica in replicas]
     first = statuses[0]

@@ -16,7 +16,7 @@ def test_what_has_just_been_looked_at_is_not_due_again_at_once() -> None:
     whole = load_config(None, environ={})
     config = replace(whole, storage=replace(whole.storage, engine="memory"))
     parts = make_parts(config, 0)
-    durability = Durability(config, parts, Shell(*[lambda *_: None] * 4))
+    durability = Durability(config, parts, Shell(*[lambda *_: None] * 5))
     try:
         for step in range(3000):  # rounds that something else makes, a thousand a second
             durability.poll(step / 1000)
@@ -38,7 +38,7 @@ def test_what_follows_the_end_of_an_epoch_is_not_told_the_next_one() -> None:
         if parts.eras.running is first:
             parts.eras.next(make_era(config, 0, following, Durable((), NONE, NONE, ())), NONE)
 
-    durability = Durability(config, parts, Shell(perform, *[lambda *_: None] * 3))
+    durability = Durability(config, parts, Shell(perform, *[lambda *_: None] * 4))
     try:
         durability._do(Todo([Checkpointed(NONE), Checkpointed((9, 9, 9))]), 0.0)
         assert len(performed) == 1
