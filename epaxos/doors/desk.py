@@ -166,7 +166,9 @@ class Desk:
             self.ask([command], then)
         outcome, value = await answer
         if outcome == Outcome.EXPIRED:
-            raise SessionExpired("the replica was behind the others for too long")
+            raise SessionExpired(
+                "the replica was behind the others for too long; the command may have been executed"
+            )
         if outcome in (Outcome.FORGOTTEN, Outcome.UNTOLD):
             raise Untold("the command executed; what it came to is not known")
         return outcome, value

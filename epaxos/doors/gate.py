@@ -5,8 +5,9 @@ over as columns; the Replica takes them in its next round, as a frame of a clien
 them comes back as columns too. Nothing is encoded, copied or checked twice on the way.
 
 **Each command is proposed once.** What is handed over is not lost on the way, and what others annul the core proposes
-again, so nothing is ever sent again. The session of a `LocalClient` is kept by the Replica's side alone: it begins
-another one where the last may have ended (`statemachine.sessions`).
+again, so nothing is ever sent again: what comes back as EXPIRED may have executed before a checkpoint in which its
+session had ended (protocol 4.13). The session of a `LocalClient` is kept by the Replica's side alone: what comes after
+begins another one (`statemachine.sessions`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.statemachine.batch import SERVICE, Argument, Batch, Payload
@@ -24,12 +24,9 @@ from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult, Value
 from epaxos.statemachine.sessions import WINDOW
 
-_EXPIRED: Final = {int(Outcome.EXPIRED)}
+_EXPIRED: Final = int(Outcome.EXPIRED)
 _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
-
-_TRIES: Final = 3
-"""Sessions in which the same commands are tried before their door is told that the session had ended."""
 
 
 class Asked(NamedTuple):
@@ -99,12 +96,6 @@ Told: TypeAlias = "Answered | Unanswered | Described | Executed | None"
 """What a door is told, in the order in which it happened; None: what executed here came by a checkpoint."""
 
 
-@dataclass(slots=True)
-class _UnderWay:
-    asked: Asked
-    tries: int = 0
-
-
 class LocalClient:
     """One door, as a client of the replica in whose process it is.
 
@@ -122,8 +113,7 @@ class LocalClient:
         self._client = 0
         self._number = 1
         self._born = self._used = 0
-        self._open: dict[tuple[int, int], _UnderWay] = {}
-        self._again: deque[_UnderWay] = deque()
+        self._open: dict[tuple[int, int], Asked] = {}
         self.listens = False
         """Whether it wants to be told of all that executes here; set by the door."""
 
@@ -157,20 +147,18 @@ class LocalClient:
     @property
     def waits(self) -> bool:
         """Whether commands wait to be taken."""
-        return bool(self._again or self._asked)
+        return bool(self._asked)
 
     @property
     def next(self) -> Asked:
         """The commands that wait first; only while it `waits`."""
-        return self._again[0].asked if self._again else self._asked[0]
+        return self._asked[0]
 
     def begin(self, generation: int) -> Batch:
         """The commands that wait first, as a batch of this client's session, in this generation."""
-        under_way = self._again.popleft() if self._again else _UnderWay(self._asked.popleft())
-        under_way.tries += 1
-        asked = under_way.asked
+        asked = self._asked.popleft()
         if asked.session:
-            self._open[asked.session, 1] = under_way
+            self._open[asked.session, 1] = asked
             return Batch(asked.session, 1, 1, asked.operations, asked.keys, asked.arguments, generation)
         if not self._client or generation - self._used > WINDOW // 2:
             self._client = secrets.randbits(63) + 1
@@ -178,22 +166,19 @@ class LocalClient:
         self._used = generation
         first = self._number
         self._number += len(asked.operations)
-        self._open[self._client, first] = under_way
+        self._open[self._client, first] = asked
         acked = next((first for client, first in self._open if client == self._client), first)
         return Batch(self._client, first, acked, asked.operations, asked.keys, asked.arguments, self._born)
 
     def answer(self, results: Sequence[BatchResult]) -> None:
-        """These have executed; what a session was too old for is asked for anew."""
+        """These have executed, or may have where the session had ended: the next ones are of another."""
         for result in results:
-            under_way = self._open.pop((result.client, result.first), None)
-            if under_way is None:
+            asked = self._open.pop((result.client, result.first), None)
+            if asked is None:
                 continue
-            if set(result.outcomes) == _EXPIRED and under_way.tries < _TRIES:
-                self._client = self._client if under_way.asked.session else 0
-                self._again.append(under_way)
-                self._gate.wake()
-                continue
-            self._told.append(Answered(under_way.asked.ticket, result.outcomes, result.values))
+            if result.client == self._client and _EXPIRED in result.outcomes:
+                self._client = 0
+            self._told.append(Answered(asked.ticket, result.outcomes, result.values))
         self._tell()
 
     def answer_here(self, values: list[bytes | None]) -> None:
@@ -216,16 +201,14 @@ class LocalClient:
 
     def refuse(self, client: int, first: int, reason: str, position: int | None = None) -> None:
         """Those that were begun with this number, of this session, are not taken."""
-        under_way = self._open.pop((client, first), None)
-        if under_way is not None:
-            self._told.append(Unanswered(under_way.asked.ticket, reason, position))
+        asked = self._open.pop((client, first), None)
+        if asked is not None:
+            self._told.append(Unanswered(asked.ticket, reason, position))
             self._tell()
 
     def turn_away(self, reason: str) -> None:
         """What waits is not taken."""
         with suppress(IndexError):  # when all has ended, its door does this too
-            while self._again:
-                self._told.append(Unanswered(self._again.popleft().asked.ticket, reason))
             while self._asked:
                 self._told.append(Unanswered(self._asked.popleft().ticket, reason))
         self._tell()
@@ -233,7 +216,7 @@ class LocalClient:
     def give_up(self, reason: str) -> None:
         """Nothing of what is under way will be answered, nor is anything taken."""
         under_way, self._open = self._open, {}
-        self._told += [Unanswered(one.asked.ticket, reason, unknown=True) for one in under_way.values()]
+        self._told += [Unanswered(asked.ticket, reason, unknown=True) for asked in under_way.values()]
         with suppress(IndexError):  # as above
             while self._questions:
                 self._told.append(Unanswered(self._questions.popleft().ticket, reason))

@@ -65,7 +65,7 @@ _FAILURES: Final[dict[int, str]] = {
     Outcome.TOO_LARGE: TOO_LONG,
     Outcome.UNTOLD: "TRYAGAIN the reply would be too large beside others; ask again",
     Outcome.FORGOTTEN: "ERR the command was executed; what it came to is not known",
-    Outcome.EXPIRED: "TRYAGAIN this replica was behind the others for too long; nothing was executed",
+    Outcome.EXPIRED: "ERR this replica was behind the others for too long; the command may have been executed",
     Outcome.LOCKED: "TRYAGAIN a transaction across groups holds a key; nothing was executed",
 }
 

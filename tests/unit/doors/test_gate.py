@@ -181,17 +181,23 @@ def test_a_client_that_was_idle_for_long_begins_another_session() -> None:
     assert told(local) == [Answered(1, b"\0", None), Answered(2, b"\0", None)]
 
 
-def test_a_replica_that_was_behind_asks_anew_in_a_session_that_others_know() -> None:
+@pytest.mark.parametrize("session", [0, 7])
+def test_what_a_replica_was_too_far_behind_for_may_have_executed_and_is_not_asked_for_again(
+    session: int,
+) -> None:
     replica = LoneReplica()
     local = replica.gate.open(lambda: None)
-    ask(local, 1)
+    local.ask(Asked(1, bytes((Operation.INCREMENT,)), [b"n"], [1], 10, session=session))
     replica.take()  # in generation 0
     for generation in range(20):
         list(replica.machine.runs(make_collection(generation, (0, 0, 0))))
     replica.run()
     replica.run()
-    assert told(local) == [Answered(1, b"\0", None)]
-    assert replica.machine.get(b"k") == b"v"
+    assert told(local) == [Answered(1, bytes((Outcome.EXPIRED,)), None)]
+    assert replica.machine.get(b"n") is None
+    ask(local, 2)
+    replica.run()
+    assert told(local) == [Answered(2, b"\0", None)]  # in a session that others know
 
 
 def test_a_command_with_a_session_of_its_own_executes_once() -> None:
