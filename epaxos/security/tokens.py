@@ -1,7 +1,7 @@
 """Bearer tokens for HTTP: who may see the pages of a replica, and read and write over it.
 
 `Tokens` is ASGI middleware: around the application of a server, it lets those requests pass that name a token of the
-list, and tells the application whose it is: `scope["state"]["rights"]` are its `Rights`.
+list, and tells the application whose it is: of `scope["state"]`, `rights` are its `Rights`, and `token` is the token.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Tokens:
         rights = self._access.by_token(token) if token else None
         if rights is not None:
             state: dict[str, Any] = scope.setdefault("state", {})
-            state["rights"] = rights
+            state.update(rights=rights, token=token)
             await self._app(scope, receive, send)
             return
         await self._refusal(address, wrong=bool(token))(scope, receive, send)

@@ -24,8 +24,9 @@ class FakeStore:
         self.asked: list[tuple[Op, float, bytes | None]] = []
         self.answer: Callable[[Op], Any] = lambda _: None
 
-    async def execute(self, op: Op, limit: float, once: bytes | None = None) -> Any:
+    async def execute(self, op: Op, limit: float, once: bytes | None = None, token: str = "") -> Any:
         """Note it."""
+        assert not token
         self.asked.append((op, limit, once))
         await asyncio.sleep(0)
         return self.answer(op)

@@ -83,6 +83,11 @@ class Asked(NamedTuple):
         return once_of(self.request.headers)
 
     @property
+    def token(self) -> str:
+        """The bearer token of who asks; "" where nobody is asked for one."""
+        return getattr(self.request.state, "token", "")
+
+    @property
     def rights(self) -> Rights:
         """What who asks may do; anything, where nobody is asked for a token."""
         return getattr(self.request.state, "rights", EVERYTHING)
@@ -216,7 +221,7 @@ class Api:
         else:
             most = sum(part.operation in _TELLS for part in all_parts_of(op)) * self._config.max_value
         asked.held.grow(min(most, self._config.max_frame))
-        return await self._store.execute(op, limit, asked.once)
+        return await self._store.execute(op, limit, asked.once, asked.token)
 
     # -- keys ----------------------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ Commands of requests that come at the same time are one batch. What this replica
 quorum, is turned away at once: whoever asked may ask another one.
 
 **A command that is to execute once, however often it is sent** (Idempotency-Key) is the first and only one of a
-session whose number is a hash of the key and of the command. Replicas execute a number of a session once and keep its
-result; they forget a session that has been idle for ten collections, of which there is one every `collect`. So whoever
-sends the same again within that time, to whatever replica, also after the first was killed or started anew, gets the
-answer of the first time. The same key with another command is another session: nobody gets the answer to what was not
-asked. Nothing acknowledges such a session: that would let the result go.
+session whose number is a hash of the key, of the command, and of the bearer token, if there is one: who has another one
+cannot know the number, and so neither begin that session first nor ask for its answer. Replicas execute a number of a
+session once and keep its result; they forget a session that has been idle for ten collections, of which there is one
+every `collect`. So whoever sends the same again within that time, to whatever replica, also after the first was killed
+or started anew, gets the answer of the first time. The same key with another command is another session: nobody gets
+the answer to what was not asked. Nothing acknowledges such a session: that would let the result go.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class Store:
             self._opened = Desk(*self._parts)
         return self._opened
 
-    async def execute(self, op: Op[T], limit: float, once: bytes | None = None) -> T:
-        """Execute a command within `limit` seconds; with `once`, not if it was executed under that before."""
+    async def execute(self, op: Op[T], limit: float, once: bytes | None = None, token: str = "") -> T:
+        """Execute a command within `limit` seconds; with `once`, not if it was under that and `token` before."""
         command = Command(op.operation, op.key, op.argument)
         try:
             async with asyncio.timeout(limit):
                 outcome, value = await (
-                    self._desk.execute(command) if once is None else self._execute_once(command, once)
+                    self._desk.execute(command) if once is None else self._execute_once(command, once, token)
                 )
         except TimeoutError:
             text = f"no answer within {limit:g} s; the command may have executed, or may still do so"
@@ -68,9 +69,9 @@ class Store:
             raise _of(op, error) from error
         return decode(op, outcome, value)
 
-    async def _execute_once(self, command: Command, once: bytes) -> Result:
+    async def _execute_once(self, command: Command, once: bytes, token: str) -> Result:
         """Two that are sent at the same time are one: the replica answers only one that asks for a number."""
-        said = msgpack.packb([self._config.fingerprint, once, *command])
+        said = msgpack.packb([self._config.fingerprint, token, once, *command])
         number = int.from_bytes(blake2b(said, digest_size=_NUMBER).digest(), "big") or 1
         task = self._under_way.get(number)
         if task is None:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import httpx
+import msgpack
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from epaxos.actors.assembly import limits_of
 from epaxos.config import Config
+from epaxos.doors.desk import Command, Result
 from epaxos.security.access import Access
 from epaxos.security.making import Listing, add_client, remove
 from epaxos.security.passwords import Passwords, hash_password
 from epaxos.security.patience import ADDRESSES, FIRST, FORGOTTEN, LONGEST, Patience
 from epaxos.security.rights import Rights
 from epaxos.security.tokens import Tokens
+from epaxos.statemachine.operations import Operation
+from epaxos.web import application
+from epaxos.web.api.routes import Api
+from epaxos.web.api.store import Store
+from lone_replica import LoneReplica
 
 
 def test_each_failure_doubles_the_delay() -> None:
@@ -92,6 +102,42 @@ def test_pages_are_for_those_with_a_token(secure: Config) -> None:
     keys = Path(secure.security.keys)
     tokens = [add_client(keys, name, Listing("read"), token=True) for name in ("page", "other")]
     asyncio.run(_visit(secure, *tokens))
+
+
+class _Desk:
+    """Notes in which session commands are asked for."""
+
+    def __init__(self) -> None:
+        self.sessions: list[int] = []
+
+    async def execute(self, _: Command, session: int = 0) -> Result:
+        self.sessions.append(session)
+        return 0, None
+
+
+def test_a_command_under_an_idempotency_key_is_that_of_its_token(secure: Config) -> None:
+    config = replace(secure, http=replace(secure.http, api="write"))
+    keys = Path(secure.security.keys)
+    tokens = [add_client(keys, name, Listing("write"), token=True) for name in ("page", "other")]
+
+    async def put() -> list[int]:
+        desk, there = _Desk(), LoneReplica()
+        store = Store(there.gate, config, limits_of(config))
+        store._opened = desk  # type: ignore[assignment]  # all that it needs of one
+        served = application(Api(config, "alpha", there.stats, store).routes())
+        guarded = Tokens(served, Access(secure, "alpha"), lambda _: None)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(guarded), base_url="http://alpha"
+        ) as client:
+            for token in (tokens[0], tokens[1], tokens[0]):
+                headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "order-4711"}
+                assert (await client.put("/v1/kv/a", content=b"b", headers=headers)).status_code == 204
+        return desk.sessions
+
+    mine, others, again = asyncio.run(put())
+    assert mine == again != others
+    public = msgpack.packb([config.fingerprint, b"order-4711", int(Operation.WRITE), b"a", b"b"])
+    assert int.from_bytes(blake2b(public, digest_size=8).digest(), "big") not in (mine, others)
 
 
 def test_passwords(secure: Config) -> None:
