@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from epaxos.config import show
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.membership import Configuration
@@ -115,7 +116,7 @@ class Admin:
         self, asked: AdminRequest, running: Configuration, standpoint: Standpoint, now: float
     ) -> str:
         if asked.verb != REFRESH:
-            return f"no change is called {asked.verb!r}; allowed: {REFRESH}"
+            return f"no change is called {show(asked.verb)}; allowed: {REFRESH}"
         if asked.base > running.epoch:
             return f"this replica is in epoch {running.epoch} and lags; ask another one, or wait"
         if standpoint.away is not None:

@@ -20,7 +20,7 @@ from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.actors.porter import anybody
 from epaxos.actors.slow import SlowLog
-from epaxos.config import Config
+from epaxos.config import Config, show
 from epaxos.doors.gate import Gate, LocalClient
 from epaxos.errors import CommandError, Denied, FrameError
 from epaxos.metrics import ReplicaStats
@@ -220,7 +220,7 @@ class Clients:
         if frame.kind == Kind.ADMIN:
             request = read_request(identity, frame.body)
             try:
-                rights.check_role(Role.ADMIN, f"to {request.verb}")
+                rights.check_role(Role.ADMIN, f"to {show(request.verb)}")
             except Denied as error:
                 self.answer_admin(request, refused(str(error)))
                 raise

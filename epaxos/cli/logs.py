@@ -27,7 +27,13 @@ class _OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the base class
         """See `logging.Formatter.formatMessage`."""
-        return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
+        text = super().formatMessage(record)
+        return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    """A character of a log: strangers' words must not move a terminal's cursor, nor end a line."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 class _Json(logging.Formatter):

@@ -66,6 +66,9 @@ _ALLOWED: Final = {
 _FREE: Final = frozenset({"brief", "left"})
 """Of what a question for the state of a replica may ask beside what it always tells: what is not for admins alone."""
 
+_NAMED: Final = 3
+"""Of what it asks for and may not, so much is told."""
+
 Command: TypeAlias = "tuple[int, bytes, Any]"
 
 
@@ -104,7 +107,7 @@ class Rights:
         """
         asked = {str(name) for name, value in options.items() if value} - _FREE
         if asked:
-            self.check_role(Role.ADMIN, " and ".join(sorted(asked)))
+            self.check_role(Role.ADMIN, " and ".join(map(show, sorted(asked)[:_NAMED])))
         key = options.get("left")
         if isinstance(key, bytes):
             self.check_keys((key,))

@@ -17,6 +17,7 @@ from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, Clients,
 from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.config import Config, load_config
 from epaxos.metrics import ReplicaStats
+from epaxos.security.rights import Rights, Role
 from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
 from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.machine import Run
@@ -360,6 +361,19 @@ def test_each_kind_of_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -
         front.clients.open(b"one", [zmq.Frame(b"nonsense")], 0.0)
         front.clients.open(b"one", [zmq.Frame(seal(99, 0, b""))], 0.0)
     assert len(caplog.records) == 2
+
+
+def test_what_a_stranger_calls_things_is_told_in_a_short_line_that_can_be_printed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    front = Front()
+    front.clients.rights = lambda _: Rights("web", Role.READ)
+    verb = "\x1b[2J\x07" + "A" * 100_000
+    fields = {"verb": verb, "base": 0, "request": 1, "dry_run": True, "f": None, "e": None}
+    assert front.take(Kind.ADMIN, msgpack.packb((1, fields))) is None
+    told = [record.getMessage() for record in caplog.records] + [front.sent[0][2][1]["text"]]
+    assert len(told) == 2
+    assert all(text.isprintable() and len(text) < 1000 for text in told)
 
 
 # -- status ------------------------------------------------------------------------------------------------

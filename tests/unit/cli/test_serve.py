@@ -11,6 +11,7 @@ from click.testing import Result
 
 from epaxos.actors import process
 from epaxos.cli import serve
+from epaxos.cli.logs import log_to_stderr
 from epaxos.cli.options import LOG_LEVELS
 from epaxos.config import Config, default_replicas, render_file
 from epaxos.config.keys import KEYS
@@ -174,3 +175,15 @@ def test_levels_are_those_of_the_configuration() -> None:
     [kind] = [key.kind for key in KEYS if key.path == "log_level"]
     assert isinstance(kind, Choice)
     assert kind.options == LOG_LEVELS
+
+
+def test_a_line_of_the_log_is_printable_whatever_it_quotes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = logging.getLogger()
+    monkeypatch.setattr(before, "handlers", list(before.handlers))
+    monkeypatch.setattr(before, "level", before.level)
+    log_to_stderr("info", "alpha")
+    logging.getLogger("stranger").warning("%s", "ü \x1b[2J\r\n\x07\u2028\udc80.")
+    line = capsys.readouterr().err
+    assert line.endswith("ü \\x1b[2J\\r\\n\\x07\\u2028\\udc80.\n")

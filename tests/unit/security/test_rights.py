@@ -109,6 +109,14 @@ def test_questions_for_the_state(options: dict[str, Any], least: int) -> None:
                 Rights("web", role).check_question(options)
 
 
+def test_what_is_refused_is_told_in_a_short_line_that_can_be_printed() -> None:
+    options = {"\x1b[31mred\u2028": 1, **{f"{number}" + "x" * 100_000: 1 for number in range(100)}}
+    with pytest.raises(Denied) as denied:
+        Rights("web", Role.READ).check_question(options)
+    assert str(denied.value).isprintable()
+    assert len(str(denied.value)) < 1000
+
+
 def test_how_long_a_value_lasts_is_told_to_who_may_read_it() -> None:
     Rights("web", Role.READ, (b"a/",)).check_question({"left": b"a/key"})
     with pytest.raises(Denied):
