@@ -731,6 +731,8 @@ class Replica(pykka.ThreadingActor):
             self._durability.executed(executions, now)
         if over is not None:
             self._end_epoch(over, now)
+            # What has a base speaks of slots of the epoch that is over.
+            overtaken = [command for command in overtaken if command.base is None]
         if overtaken:
             self._settle(overtaken, now)
 

@@ -164,7 +164,8 @@ class Effects(Generic[MessageT]):
     over        the epoch has ended with the last of `executions`: this core executes and promises nothing more. Told
                 again if something is proposed after that, with all that is left
     overtaken   what was proposed here and may have executed in what is adopted. The core waits for it no more: the
-                driver answers what its sessions know, and proposes the rest again
+                driver answers what its sessions know, and proposes the rest again; in another epoch nothing that
+                has a base, which speaks of slots of this one
     """
 
     __slots__ = (

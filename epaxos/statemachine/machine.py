@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Final, NamedTuple
 
 from epaxos.statemachine.batch import (
@@ -24,6 +24,7 @@ from epaxos.statemachine.batch import (
     Limits,
     Payload,
     is_plain,
+    multi_columns,
     only_reads,
 )
 from epaxos.statemachine.checks import check_batch
@@ -157,9 +158,10 @@ class StateMachine:
     def recall(self, payload: Payload) -> list[BatchResult] | None:
         """What all of it came to, if all of it has executed, in whatever instances, and else None; changes nothing.
 
-        What only reads tells of the state as it is now, as a command that came again would; but not what reads all
-        keys: of writes that do not conflict this state may have one and lack another, and somebody was told of these
-        the other way round. Of a collection there is nothing to tell, nor of what a replica proposes by itself again.
+        What only reads tells of the state as it is now, as a command that came again would; but not one that reads
+        several keys, or all: of writes that do not conflict this state may have one and lack another, and somebody was
+        told of these the other way round. Two reads of a frame are two commands, of which neither tells of the other.
+        Of a collection there is nothing to tell, nor of what a replica proposes by itself again.
         """
         if payload.reads_all:
             return None
@@ -175,6 +177,8 @@ class StateMachine:
                 return None
             self._store.begin(payload.bounds)
             reads = only_reads(batch.operations, batch.arguments)
+            if _reads_several(batch, reads):
+                return None
             outcomes, values = self._answer_executed(session, batch, end, reads)
             results.append(BatchResult(batch.client, batch.first, outcomes, as_column(values)))
         return results
@@ -371,6 +375,15 @@ class StateMachine:
 def _is_own(payload: Payload) -> bool:
     """Whether a replica proposed this by itself: what only calls itself the service executes once, as all else."""
     return set(payload.heads.clients) == {SERVICE} and set(payload.operations) == _EXPIRATIONS
+
+
+def _reads_several(batch: Batch, reads: bytes) -> bool:
+    """Whether a command, of those marked as ones that only read, names several keys, and so tells of one moment."""
+    return batch.arguments is not None and any(
+        len(set(columns[1])) > 1
+        for argument in compress(batch.arguments, reads)
+        if (columns := multi_columns(argument)) is not None
+    )
 
 
 def _keep(session: Session, result: BatchResult, reads: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from operator import gt
 from typing import Final
 
 from epaxos.errors import InvariantError
@@ -110,6 +111,8 @@ class CommitProtocol:
             state.cover("kept for the end")
             self.kept.append(command)
             return
+        if command.base is not None and any(map(gt, command.base, state.seen)):
+            raise InvariantError(f"base {command.base} of what is proposed is above all that was heard of")
         settings = state.settings
         slot = max(self._next_slot, state.seen[state.me] + 1)
         self._next_slot = slot + 1

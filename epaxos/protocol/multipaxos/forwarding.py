@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import CommitNote
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot
@@ -60,6 +61,8 @@ class Forwarding:
 
     def propose(self, command: Command) -> None:
         """Order a command of a client here."""
+        if command.base is not None and command.base[LOG] > max(self._state.seen, self._state.executed):
+            raise InvariantError(f"base {command.base} of what is proposed is above all that was heard of")
         waiting = self.waiting.get(command.encoded)
         if waiting is None:
             waiting = Waiting(command, self._state.now, self._state.settings.retry)

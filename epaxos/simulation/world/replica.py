@@ -331,13 +331,17 @@ class Replica:
         self._tell([*self._eras.next(self._run_in(era), over.cut), *([Lead()] if led else [])])
         self._take_up_what_waited()
         self._keeper.turn(configuration, era.core, self.clock.now)
-        self._left.extendleft(reversed(over.left))
+        self._leave(over.left)
         self._resume(era)
         self._send_beacons()
 
+    def _leave(self, left: Iterable[Command]) -> None:
+        """Propose in the next epoch what the last one leaves behind, but what speaks of slots of that."""
+        self._left = deque([*left, *(command for command in self._left if command.base is None)])
+
     def _begin_anew(self) -> None:
         """A peer's checkpoint of a later epoch is durable, and nothing else means anything any more (6.7)."""
-        self._left.extendleft(reversed(self.core.left()))
+        self._leave(self.core.left())
         self.count()
         self._eras.running.post.let_all_ride()
         era = self._begin_memory()

@@ -116,6 +116,23 @@ def test_what_has_executed_elsewhere_is_recalled_without_a_change() -> None:
     assert (digest(machine), machine.sessions, machine.kept) == before
 
 
+def multi(*parts: tuple[int, bytes, Argument]) -> tuple[int, bytes, Argument]:
+    operations, keys, arguments = zip(*parts, strict=True)
+    return Operation.MULTI, b"", [bytes(operations), list(keys), list(arguments)]
+
+
+def test_a_command_that_reads_several_keys_is_not_recalled_from_a_state_in_no_order() -> None:
+    """Of two writes an adopted state may have the later one alone; of who read both before, it would tell that."""
+    machine = make_machine()
+    commands = batch(ALICE, 1, multi(get(b"x"), get(b"y")))
+    machine.apply(payload(commands))
+    machine.merge([(b"y", b"later")])
+    assert machine.recall(payload(commands)) is None
+    assert machine.recall(payload(batch(ALICE, 1, multi(get(b"y"), get(b"y"))))) is not None
+    writing = payload(batch(BOB, 1, multi(get(b"x"), put(b"y", b"1")), get(b"x"), get(b"y")))
+    assert machine.apply(writing) == machine.recall(writing)
+
+
 def test_nobody_waits_for_what_replicas_propose_by_themselves() -> None:
     machine = make_machine()
     collection = make_collection(0, (-1, -1, -1))

@@ -765,6 +765,20 @@ ADOPTION: Final = (
         draw=AWAY,
     ),
     Mutant(
+        "several-reads-recalled",
+        "what reads several keys is answered from a merged state, which is of no one moment",
+        "4.10",
+        (
+            Patch(
+                "epaxos.statemachine.machine",
+                "            if _reads_several(batch, reads):\n                return None\n",
+                "",
+            ),
+        ),
+        schedule="tests/unit/statemachine/test_machine.py::"
+        "test_a_command_that_reads_several_keys_is_not_recalled_from_a_state_in_no_order",
+    ),
+    Mutant(
         "overtaken-answered-in-part",
         "a replica answers from its sessions what has executed in part, and executes the rest by itself",
         "4.10",

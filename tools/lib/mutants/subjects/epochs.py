@@ -277,7 +277,7 @@ END: Final = (
         "left-behind",
         "commands that an epoch leaves over are not proposed in the next one",
         "6.7",
-        (Patch(_REPLICA, "        self._left.extendleft(reversed(over.left))\n", ""),),
+        (Patch(_REPLICA, "        self._leave(over.left)\n", ""),),
         REFRESHED,
     ),
     Mutant(
@@ -306,5 +306,18 @@ END: Final = (
         "6.3",
         (Patch(_CORE, "            if message.phase is Phase.INITIAL:", "            if None:"),),
         schedule=_END + "test_an_answer_of_who_has_not_pre_accepted_a_barrier_is_none_of_a_liar",
+    ),
+    Mutant(
+        "base-into-the-next-epoch",
+        "a barrier that a checkpoint overtakes as the epoch ends is proposed in the next one, with slots of the last",
+        "6.7",
+        (
+            Patch(
+                _CORE,
+                "for command in effects.overtaken if command.base is None]",
+                "for command in effects.overtaken]",
+            ),
+        ),
+        schedule=_END + "test_a_barrier_that_an_adopted_checkpoint_overtakes_at_the_end_is_not_told",
     ),
 )
