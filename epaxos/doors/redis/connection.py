@@ -308,6 +308,20 @@ class Connection(asyncio.Protocol):
         except Denied as error:
             raise RedisError(f"NOPERM {error}") from None
 
+    def check_now(self, command: Command) -> None:
+        """See that a command may be asked for that is part of something which began before.
+
+        Raises:
+            RedisError: it may not, or not any more.
+        """
+        rights = self.rights
+        if rights is None:
+            raise RedisError(NO_AUTH)
+        try:
+            rights.check(bytes((command.operation,)), [command.key], [command.argument])
+        except Denied as error:
+            raise RedisError(f"NOPERM {error}") from None
+
     def _finish_planned(self, results: Sequence[Result] | ClientError) -> None:
         """What was asked for has come."""
         plans = [plan for plan, _ in self._slots if plan]
@@ -349,8 +363,9 @@ class Connection(asyncio.Protocol):
         return self.version == 2 and bool(self.channels or self.patterns)
 
     def push(self, message: Push) -> None:
-        """Tell what nobody asked for; who does not read it is cut."""
-        if len(self._out) >= _PUSHED or self.rights is None:
+        """Tell what nobody asked for; who does not read it is cut, and who has not all keys any more."""
+        rights = self.rights
+        if len(self._out) >= _PUSHED or rights is None or rights.prefixes:
             self.cut()
         elif not self._ending:
             self._out.append(message)
@@ -481,12 +496,27 @@ class Connection(asyncio.Protocol):
             return
         watched, touched = self.watched.copy(), bool(self.touched)
         self.unwatch()
+        denied = self._denied(transaction)
         if transaction.spoilt:
             self.finish(RedisError("EXECABORT Transaction discarded because of previous errors."))
+        elif denied is not None:
+            self.finish(denied)
         elif touched:
             self.finish(NullArray())
         else:
             Execution(self, transaction.queued, watched).begin()
+
+    def _denied(self, transaction: Transaction) -> RedisError | None:
+        """Why a transaction may not execute now; each of its commands could be asked for when it was queued."""
+        rights = self.rights
+        if rights is None:
+            return RedisError(NO_AUTH)
+        try:
+            for spec, request in transaction.queued:
+                self._check_rights(spec, rights, spec.keys(request))
+        except RedisError as error:
+            return error
+        return None
 
 
 _OF_SUBSCRIBERS: Final = frozenset(

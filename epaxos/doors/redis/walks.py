@@ -65,8 +65,9 @@ class Cursors:
 
 
 async def _ask(connection: Connection, command: Command) -> Value:
-    """The value of a command; one that had no room for it reads again."""
+    """The value of a command, if it may still be asked for; one that had no room for it reads again."""
     while True:
+        connection.check_now(command)
         try:
             outcome, value = await connection.door.desk.execute(command)
         except Untold:

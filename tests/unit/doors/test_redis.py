@@ -28,6 +28,7 @@ from epaxos.doors.redis.numbers import add_floats
 from epaxos.doors.redis.resp import RedisError
 from epaxos.doors.redis.walks import Cursors
 from epaxos.errors import ConfigError
+from epaxos.security.rights import Rights, Role
 from epaxos.statemachine.batch import make_expirations
 from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.operations import Operation
@@ -372,6 +373,86 @@ def test_a_walk_without_a_quorum_and_one_whose_client_goes(opened: Open) -> None
 
 
 # -- notifications -------------------------------------------------------------------------------------------
+
+
+# -- rights that change ----------------------------------------------------------------------------------------
+
+
+class Listed:
+    """Stands for the list of passwords: everybody has the same rights, which change."""
+
+    def __init__(self, change: Callable[[], bool] = lambda: False) -> None:
+        self.rights: Rights | None = Rights("cache", Role.WRITE)
+        self.changed: Rights | None = None
+        self._change = change
+
+    def still(self, *_: str) -> Rights | None:
+        return self.changed if self._change() else self.rights
+
+
+def listed(stack: ExitStack, replica: LoneReplica, passwords: Listed) -> Open:
+    return Open(stack, replica, passwords=passwords)  # type: ignore[arg-type]  # all that the door needs of them
+
+
+@pytest.mark.parametrize(
+    ("rights", "reply"),
+    [
+        (None, b"-NOAUTH Authentication required.\r\n"),
+        (Rights("cache", Role.READ), b"-NOPERM cache has the role read; SET needs the role write\r\n"),
+        (
+            Rights("cache", Role.WRITE, (b"c/",)),
+            b'-NOPERM cache may not touch the key "k"; it has those that begin with "c/"\r\n',
+        ),
+    ],
+)
+def test_what_is_queued_is_judged_again_at_exec(
+    stack: ExitStack, rights: Rights | None, reply: bytes
+) -> None:
+    passwords = Listed()
+    talk = listed(stack, LoneReplica(), passwords).talk()
+    assert talk.ask_all([[b"MULTI"], [b"SET", b"k", b"v"]]) == [OK, b"+QUEUED\r\n"]
+    before, passwords.rights = passwords.rights, rights
+    assert talk.ask(b"EXEC") == reply
+    passwords.rights = before
+    talk.ask(b"DISCARD")
+    assert talk.ask(b"GET", b"k") == NIL
+
+
+@pytest.mark.parametrize(
+    ("operation", "words", "changed"),
+    [
+        (Operation.CLEAR, [b"FLUSHALL"], Rights("cache", Role.READ)),
+        (Operation.SCAN, [b"KEYS", b"*"], Rights("cache", Role.WRITE, (b"c/",))),
+        (Operation.SCAN, [b"KEYS", b"*"], None),
+    ],
+)
+def test_each_page_of_a_walk_is_judged(
+    stack: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: Operation,
+    words: list[bytes],
+    changed: Rights | None,
+) -> None:
+    for pages in ("_CLEARED", "_PAGE"):
+        monkeypatch.setattr(f"epaxos.doors.redis.walks.{pages}", 2)
+    replica = LoneReplica()
+    passwords = Listed(lambda: any(operation in instance for instance in replica.instances))
+    passwords.changed = changed
+    talk = listed(stack, replica, passwords).talk()
+    talk.ask(b"MSET", *(word for number in range(5) for word in (b"k%d" % number, b"v")))
+    assert talk.ask(*words).startswith(b"-NOPERM cache" if changed else b"-NOAUTH")
+    assert sum(operation in instance for instance in replica.instances) == 1
+
+
+def test_who_has_not_all_keys_any_more_is_told_nothing_of_them(stack: ExitStack) -> None:
+    passwords = Listed()
+    opened = listed(stack, LoneReplica(), passwords)
+    subscriber, other = opened.talk(), opened.talk()
+    subscriber.ask(b"PSUBSCRIBE", b"*")
+    passwords.rights = Rights("cache", Role.WRITE, (b"c/",))
+    assert other.ask(b"SET", b"c/k", b"v") == OK
+    with pytest.raises(Gone):
+        subscriber.receive()
 
 
 def message(*words: bytes) -> bytes:
