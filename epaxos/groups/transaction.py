@@ -75,7 +75,7 @@ class Transaction:
         self.is_over = False
         self._parts = parts
         self._votes: dict[bytes, bool | None] = {}  # None: no record
-        self._recorded: list[bytes] = []
+        self._recorded: dict[bytes, list[bytes]] = {}  # the keys of the records
         self._locked: dict[bytes, Sequence[bytes]] = {}  # what is locked where, as far as is known
         self._forgetting: set[bytes] | None = None
 
@@ -128,14 +128,13 @@ class Transaction:
         self.answers[group] = answer
         self._votes[group] = answer.outcome == Outcome.DONE
         if self._votes[group]:
-            self._recorded.append(group)
-            self._locked[group] = self._parts[group][1]
+            self._recorded[group] = self._locked[group] = list(self._parts[group][1])
 
     def _take_told(self, group: bytes, told: tuple[bool, bool | None, list[bytes]]) -> None:
         prepared, committed, keys = told
         self._votes[group] = prepared
         if prepared:
-            self._recorded.append(group)
+            self._recorded[group] = keys
         if committed is not None:
             self.fate = Fate.COMMITTED if committed else Fate.ABORTED
         elif prepared:
@@ -159,4 +158,4 @@ class Transaction:
             return []
         self._forgetting = set(self._recorded)
         self.is_over = not self._forgetting
-        return [Step(group, Operation.FORGET, None) for group in self._recorded]
+        return [Step(group, Operation.FORGET, keys) for group, keys in self._recorded.items()]

@@ -15,7 +15,13 @@ from typing import Any, Final, TypeAlias
 
 from epaxos.config import show
 from epaxos.errors import Denied
-from epaxos.statemachine.batch import footprint_columns, multi_columns, prepared_columns, resolved_keys
+from epaxos.statemachine.batch import (
+    footprint_columns,
+    forgotten_keys,
+    multi_columns,
+    prepared_columns,
+    resolved_keys,
+)
 from epaxos.statemachine.operations import KEYLESS, OF_TRANSACTIONS, READERS, READERS_OF_ALL, Operation
 
 
@@ -192,6 +198,8 @@ def _touched(operation: int, key: bytes, argument: Any) -> Sequence[bytes] | Non
     """The keys of the store that a command touches, but for those of its parts; None if its argument does not tell."""
     if operation == Operation.RESOLVE:
         return resolved_keys(argument)
+    if operation == Operation.FORGET:
+        return forgotten_keys(argument)
     if operation == Operation.APPLY:
         footprint = footprint_columns(argument)
         return None if footprint is None else [*footprint[0], *footprint[1]]

@@ -214,15 +214,14 @@ def is_generation(number: object) -> bool:
 
 def resolved_keys(argument: object) -> list[bytes] | None:
     """The keys that a RESOLVE unlocks, or None if its argument is not of that shape."""
-    if (
-        type(argument) is list
-        and len(argument) == 2
-        and type(argument[0]) is bool
-        and type(argument[1]) is list
-        and set(map(type, argument[1])) <= _ALL_BYTES
-    ):
-        return argument[1]
+    if type(argument) is list and len(argument) == 2 and type(argument[0]) is bool:
+        return forgotten_keys(argument[1])
     return None
+
+
+def forgotten_keys(argument: object) -> list[bytes] | None:
+    """The keys of the record that a FORGET drops, or None if its argument is not of that shape."""
+    return argument if type(argument) is list and set(map(type, argument)) <= _ALL_BYTES else None
 
 
 def footprint_columns(argument: object) -> tuple[list[bytes], list[bytes], bytes] | None:

@@ -12,6 +12,7 @@ from epaxos.statemachine.batch import (
     Batch,
     Columns,
     Limits,
+    forgotten_keys,
     multi_columns,
     prepared_columns,
     resolved_keys,
@@ -40,7 +41,7 @@ _PLAIN_TYPES: Final[tuple[type, ...]] = tuple(  # object: the argument, if any, 
     NoneType if operation in _ONLY_KEY else bytes if operation in _ONLY_VALUE else object
     for operation in range(256)
 )
-_NO_ARGUMENT: Final = _ONLY_KEY | {Operation.NULL, Operation.FORGET, Operation.COUNT}
+_NO_ARGUMENT: Final = _ONLY_KEY | {Operation.NULL, Operation.COUNT}
 _NOT_GROWING: Final = bytes(
     _NO_ARGUMENT
     | {
@@ -52,6 +53,7 @@ _NOT_GROWING: Final = bytes(
         Operation.CLEAR,
         Operation.VOTE,
         Operation.RESOLVE,
+        Operation.FORGET,
     }
 )
 """Operations that leave the state no larger, or end a transaction."""
@@ -286,12 +288,15 @@ def _bad_transaction(kind: Operation, argument: object, limits: Limits) -> str |
     """Of several operations at once, at one group or across."""
     if kind == Operation.MULTI:
         return _bad_multi(kind.name, multi_columns(argument), limits)
-    if kind == Operation.RESOLVE:
-        keys = resolved_keys(argument)
+    if kind in (Operation.RESOLVE, Operation.FORGET):
+        resolves = kind == Operation.RESOLVE
+        keys = resolved_keys(argument) if resolves else forgotten_keys(argument)
         if keys is None:
-            return "RESOLVE needs [whether it is committed, keys]"
+            return f"{kind.name} needs {'[whether it is committed, keys]' if resolves else 'a list of keys'}"
         long = [key for key in keys if not 0 < len(key) <= limits.key]
-        return f"RESOLVE of a key of {len(long[0])} bytes; 1 to {limits.key} are allowed" if long else None
+        return (
+            f"{kind.name} of a key of {len(long[0])} bytes; 1 to {limits.key} are allowed" if long else None
+        )
     if kind == Operation.VOTE:
         return _bad_integer("VOTE of a generation", argument, 0, 2**62 - 1)
     columns = prepared_columns(argument)

@@ -21,7 +21,7 @@ MULTI       b""      [operations, keys, arguments]  [outcomes, values] of its pa
 PREPARE     record   [generation, groups, columns]  as MULTI's, with `columns` as its argument; nothing has changed yet
 VOTE        record   int, a generation              [prepared, committed or None, keys]; None: no record, nor will be
 RESOLVE     record   [committed, keys]              None
-FORGET      record   None                           None
+FORGET      record   keys                           None
 APPLY       b""      bytes, a command               what the state machine of the program answers, bytes or None
 SETEX       the key  [value, ms or None]            None; the value ends after so long, or when the one before it would
 SETTTL      the key  int, milliseconds              None; the value that is there ends then; NOT_FOUND if there is none
@@ -117,7 +117,8 @@ NOT_IN_MULTI: Final = KEYLESS | ON_ALL
 """Operations that touch no key of their own, so that no MULTI may hold them; nor those of transactions."""
 
 OF_TRANSACTIONS: Final = frozenset({Operation.PREPARE, Operation.VOTE, Operation.RESOLVE, Operation.FORGET})
-"""Operations whose key is that of a transaction's record; PREPARE and RESOLVE touch the keys in their argument too."""
+"""Operations whose key is that of a transaction's record; PREPARE and RESOLVE touch the keys in their argument too,
+and FORGET names those of the record."""
 
 RECORDS: Final = b"\0epaxos\0"
 """How the keys of the service's own records begin; no other command may name such a key."""

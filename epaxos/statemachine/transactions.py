@@ -13,7 +13,8 @@ PREPARE     [generation, groups, columns]  votes: PREPARED if the columns execut
 VOTE        generation                     tells the vote, if there is one; else it is ABORTED from now on
 RESOLVE     [committed, keys]              executes the columns or drops them, and unlocks; without effect unless
                                            `keys` are those of the record
-FORGET      None                           drops the record, unless it still locks
+FORGET      keys                           drops the record, unless it still locks; without effect unless `keys` are
+                                           those of the record
 =========== ============================== =========================================================================
 
 The key of all four is that of the record, `RECORDS` and the transaction's name: 8 bytes for who began it, its
@@ -31,6 +32,10 @@ record. Where the number is claimed or the session has ended, and no record stan
 ABORTED, or the transaction is over everywhere (`groups.transaction`, rule 4). It does not answer FORGOTTEN: so answers
 a session that has dropped the result of an earlier try, which may have been that all is prepared. A coordinator begins
 once at a group, in one generation, and never again under the same name.
+
+**Who ends a transaction names its keys**, by RESOLVE and by FORGET, so that a client's rights to them are known before
+the command is proposed (`security.rights`): who forgets a record that is not its own makes others, who find none, drop
+what this group has executed.
 
 **A lock is met by whoever touches the key**, readers too, or lists, counts or clears keys among which it is: the
 command ends as LOCKED, with the record's key and the groups, and changes nothing. Nobody waits inside a replica, so
@@ -237,9 +242,9 @@ class Transactions:
                 f"transaction {key.hex()} was prepared, and ended as {Outcome(outcome).name}"
             )
 
-    def _forget(self, key: bytes, _argument: Argument, _sessions: Sessions) -> Result:
+    def _forget(self, key: bytes, keys: Argument, _: Sessions) -> Result:
         record = self._find(key)
-        if record is not None and not record.locks:
+        if record is not None and not record.locks and keys == record.keys:
             self._store.put(key, None)
             self._records.discard(key)
         return _OK

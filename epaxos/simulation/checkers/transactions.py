@@ -69,8 +69,8 @@ class Transactions:
             return self._vote(key, argument, record, room)
         if record is not None and operation == Operation.RESOLVE and record.committed is None:
             self._resolve(state, key, record, *argument)
-        elif record is not None and operation == Operation.FORGET and record.committed is not None:
-            del self.records[key]
+        elif record is not None and operation == Operation.FORGET:
+            self._forget(key, record, argument)
         return int(Outcome.DONE), None
 
     def taken(self, command: Command, value: Any) -> int:
@@ -116,6 +116,10 @@ class Transactions:
             told = [True, record.committed, record.keys]
             return (int(Outcome.DONE), told) if size_of(told) <= room else (int(Outcome.TOO_LARGE), None)
         return int(Outcome.DONE), [False, None, []] if self._take(key, generation) else None
+
+    def _forget(self, key: bytes, record: _Record, keys: list[bytes]) -> None:
+        if record.committed is not None and keys == record.keys:
+            del self.records[key]
 
     def _resolve(self, state: State, key: bytes, record: _Record, committed: bool, keys: list[bytes]) -> None:  # noqa: FBT001 - as it stands in the command
         if keys != record.keys:

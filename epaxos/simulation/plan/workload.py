@@ -140,7 +140,7 @@ def _of_transaction(random: Random, options: Options, operation: Operation, numb
         return Command(operation, key, [0, [[b"here", 0], [b"there", 0]], _columns(parts)])
     if operation == Operation.RESOLVE:
         return Command(operation, key, [random.random() < 0.7, keys if random.random() < 0.9 else keys[:-1]])
-    return Command(operation, key, 0 if operation == Operation.VOTE else None)
+    return Command(operation, key, 0 if operation == Operation.VOTE else keys)
 
 
 def _columns(parts: Sequence[Command]) -> list[Any]:

@@ -7,6 +7,7 @@ and whether a command comes, and whether its answer does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from random import Random
 from typing import Any, NamedTuple, cast
 
@@ -294,6 +295,26 @@ def test_a_record_that_stands_is_not_overwritten_when_its_session_has_ended() ->
     assert machine.apply(make_payload([reading(12, 3)]))[0].values == [b"x"]
 
 
+def test_a_record_is_forgotten_by_who_names_its_keys() -> None:
+    """So rights to these can be asked for: who finds no record drops what this group has executed."""
+    machine, key = StateMachine(Limits(), lambda _: None), record_key(1, 1)
+    numbers = count(1)
+
+    def ask(operation: Operation, argument: Any) -> Any:
+        one = Batch(9, next(numbers), 0, bytes([operation]), [key], [argument])
+        values = machine.apply(make_payload([one]))[0].values
+        return values[0] if values else None
+
+    ask(Operation.PREPARE, [0, [[b"east", 0]], [b"\2", [FLAG], [b"x"]]])
+    ask(Operation.FORGET, [FLAG])
+    ask(Operation.RESOLVE, [True, [FLAG]])
+    for keys in ([], [b"other"], [FLAG, b"other"]):
+        ask(Operation.FORGET, keys)
+    assert ask(Operation.VOTE, 0) == [True, True, [FLAG]]
+    ask(Operation.FORGET, [FLAG])
+    assert ask(Operation.VOTE, 0) is None
+
+
 def test_what_is_told_of_locks_takes_room() -> None:
     """A frame of many commands that meet a lock of many groups: what they come to together is bounded."""
     machine, bounds = StateMachine(Limits(), lambda _: None), Limits(results=2000).bounds
@@ -360,7 +381,7 @@ def forgotten_before_all_resolved(patch: pytest.MonkeyPatch) -> None:
         if self._forgetting is not None:
             return []
         self._forgetting = set(self.groups)
-        return [Step(group, Operation.FORGET, None) for group in self.groups]
+        return [Step(group, Operation.FORGET, list(keys)) for group, keys in self._recorded.items()]
 
     patch.setattr(Transaction, "_end", end)
 

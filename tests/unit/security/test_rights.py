@@ -21,6 +21,7 @@ def command(operation: Operation, key: bytes = b"a/key") -> tuple[bytes, list[by
         Operation.PREPARE: [1, [[b"g", 1]], part],
         Operation.VOTE: 1,
         Operation.RESOLVE: [True, [key]],
+        Operation.FORGET: [key],
     }
     if operation in (Operation.NULL, Operation.PAUSE, Operation.MULTI, Operation.APPLY):
         column = b""
@@ -50,7 +51,7 @@ def test_every_operation_needs_a_role(operation: Operation) -> None:
 
 @pytest.mark.parametrize("operation", [each for each in Operation if each != Operation.EXPIRE])
 def test_a_key_of_another_prefix_is_not_touched(operation: Operation) -> None:
-    touches = operation not in (Operation.NULL, Operation.PAUSE, Operation.VOTE, Operation.FORGET)
+    touches = operation not in (Operation.NULL, Operation.PAUSE, Operation.VOTE)
     rights = Rights("web", Role.ADMIN, (b"b/", b"c/"))
     assert may(rights, *command(operation)) is not touches
     assert may(rights, *command(operation, b"c/key"))

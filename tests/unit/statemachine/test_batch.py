@@ -258,7 +258,7 @@ FINE: list[tuple[int, bytes, Argument]] = [
     (Operation.PREPARE, RECORD, [0, [[b"east", 0], [b"west", 3]], [b"\x01", [b"a"], [None]]]),
     (Operation.VOTE, RECORD, 2**62 - 1),
     (Operation.RESOLVE, RECORD, [True, [b"a", b"1234"]]),
-    (Operation.FORGET, RECORD, None),
+    (Operation.FORGET, RECORD, [b"a", b"1234"]),
 ]
 
 REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
@@ -326,10 +326,11 @@ REFUSED: list[tuple[tuple[int, bytes, Argument], str]] = [
     ),
     ((Operation.VOTE, b"a", 0), "VOTE needs the key of a transaction's record"),
     (
-        (Operation.FORGET, RECORD[:-8] + b"\x80" + bytes(7), None),
+        (Operation.FORGET, RECORD[:-8] + b"\x80" + bytes(7), [b"a"]),
         "FORGET needs the key of a transaction's record",
     ),
-    ((Operation.FORGET, RECORD, b""), "FORGET takes no argument"),
+    ((Operation.FORGET, RECORD, None), "FORGET needs a list of keys"),
+    ((Operation.FORGET, RECORD, [b"12345"]), "FORGET of a key of 5 bytes; 1 to 4 are allowed"),
     ((Operation.VOTE, RECORD, -1), "VOTE of a generation needs an integer from 0 to 4611686018427387903"),
     ((Operation.RESOLVE, RECORD, [1, [b"a"]]), "RESOLVE needs [whether it is committed, keys]"),
     ((Operation.RESOLVE, RECORD, [True, [b""]]), "RESOLVE of a key of 0 bytes; 1 to 4 are allowed"),

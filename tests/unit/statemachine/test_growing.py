@@ -10,7 +10,7 @@ from epaxos.statemachine.operations import Operation as Op
 
 COLUMNS: list[Argument] = [bytes([Op.READ, Op.DELETE]), [b"a", b"b"], [None, None]]
 NOT: list[tuple[Op, Argument]] = [
-    *((operation, None) for operation in (Op.NULL, Op.READ, Op.EXISTS, Op.DELETE, Op.PERSIST, Op.FORGET)),
+    *((operation, None) for operation in (Op.NULL, Op.READ, Op.EXISTS, Op.DELETE, Op.PERSIST)),
     (Op.PAUSE, 5),
     (Op.SETTTL, 5),
     (Op.ENDSBY, 5),
@@ -21,6 +21,7 @@ NOT: list[tuple[Op, Argument]] = [
     (Op.MULTI, COLUMNS),
     (Op.VOTE, 1),
     (Op.RESOLVE, [True, [b"a"]]),
+    (Op.FORGET, [b"a"]),
 ]
 GROWS: list[tuple[Op, Argument]] = [
     *((operation, b"value") for operation in (Op.WRITE, Op.WRITEREAD, Op.APPEND, Op.APPLY)),

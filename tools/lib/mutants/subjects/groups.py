@@ -100,8 +100,8 @@ GROUPS: Final = (
         "a FORGET drops a record whose keys are locked",
         Patch(
             _TRANSACTIONS,
-            "        if record is not None and not record.locks:\n            self._store",
-            "        if record is not None:\n            self._store",
+            "        if record is not None and not record.locks and keys == record.keys:",
+            "        if record is not None and keys == record.keys:",
         ),
     ),
     _between(
