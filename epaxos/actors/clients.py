@@ -129,6 +129,8 @@ class Clients:
         self._gate = gate or Gate()
         self.rights: Callable[[zmq.Frame], Rights] = anybody
         """What the sender of a frame may do."""
+        self.knows: Callable[[Batch], bool] = lambda _: False
+        """Whether a batch has executed here, so that it changes nothing more."""
         self._ended = ended
         self._check = check
         self._stats = stats
@@ -285,7 +287,7 @@ class Clients:
         size += added
         if added and self._is_busy(identity, commands, size):
             return
-        if self.full and (index := growing(batch)) is not None:
+        if self.full and (index := growing(batch)) is not None and not self.knows(batch):
             self._turn_away_growing(identity, commands, index)
             return
         frame = self._frames[commands] = _Frame(identity, *commands, count, size, now, now)
@@ -320,7 +322,7 @@ class Clients:
         self._stats.error("full")
         text = f"only reads and deletes are taken: {self.full}"
         if isinstance(identity, LocalClient):
-            identity.refuse(commands[0], commands[1], text, index)
+            identity.refuse(commands[0], commands[1], text, index, full=True)
         else:
             self._send(identity, Kind.AWAY, (*commands, text))
 

@@ -84,7 +84,6 @@ class Durability:
             config.storage.quota,
             config.storage.reserve,
         )
-        self._usage = self._disk.engine.usage()
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
     @property
@@ -179,10 +178,11 @@ class Durability:
 
     def _look_at_room(self) -> None:
         """See whether the disk is about to be full, and whether it is no more."""
-        if self._usage is None:
+        used = self._disk.engine.usage()
+        if used is None:
             return
         try:
-            changed = self._room.look(self._usage)
+            changed = self._room.look(used)
         except OSError as error:
             _log.warning("how much room the disk has cannot be told: %s", error)
             return
@@ -229,7 +229,6 @@ class Durability:
         self.refused, self._stats.checkpoint_refused = "", False
         self._stats.checkpointed(now - self._keeper.cut_at, now)
         self._stats.storage_bytes = self._disk.engine.size
-        self._usage = self._disk.engine.usage()
         self._do(self._keeper.committed(), now)
         self._retiring = True
 

@@ -183,6 +183,7 @@ class Replica(pykka.ThreadingActor):
             self._has_ended,
             self._gate,
         )
+        self._clients.knows = lambda batch: self._machine.knows(batch)  # noqa: PLW0108 - it may be another one some day
         if self._porter is not None:
             self._clients.rights = self._porter.rights
         self._collector = Collector(

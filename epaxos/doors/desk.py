@@ -29,6 +29,10 @@ _MULTI: Final = int(Operation.MULTI)
 _LISTING: Final = frozenset({Operation.SCAN, Operation.CLEAR})
 
 
+class Full(Busy):
+    """The command would make the data grow, and this replica has no room for that on its disk; it did not execute."""
+
+
 class Command(NamedTuple):
     """An operation as it stands in a column (`statemachine.operations`)."""
 
@@ -142,7 +146,7 @@ class Desk:
         at the same time here (`doors.gate.Asked`).
 
         Raises:
-            Refused, Busy: it was not taken.
+            Refused, Busy, Full: it was not taken.
             NoAnswer, SessionExpired, Untold: there is no answer, or the command has none any more.
         """
         if reason := self.refusal(command):
@@ -253,10 +257,8 @@ class Desk:
         for length, then in batch.waiters:
             part = slice(start, start + length)
             start += length
-            if told.refused is None or len(batch.waiters) == 1:
+            if told.refused is None or len(batch.waiters) == 1 or part.start <= told.refused < part.stop:
                 then(_error(told))
-            elif part.start <= told.refused < part.stop:
-                then(Refused(told.reason))
             else:
                 columns = batch.operations[part], batch.keys[part], batch.arguments[part]
                 self.ask([Command(*command) for command in zip(*columns, strict=True)], then)
@@ -275,6 +277,8 @@ class Desk:
 def _error(told: Unanswered) -> ClientError:
     if told.unknown:
         return NoAnswer(told.reason)
+    if told.full:
+        return Full(told.reason)
     return Busy(told.reason) if told.refused is None else Refused(told.reason)
 
 

@@ -59,6 +59,7 @@ class Unanswered(NamedTuple):
     """The commands of a ticket have no answer, for a reason.
 
     refused  the position of the command because of which none was taken; None if it is not for a command's sake
+    full     whether that command is in order, and there is no room on the disk for it
     unknown  whether they may have executed, or may do so still
     """
 
@@ -66,6 +67,7 @@ class Unanswered(NamedTuple):
     reason: str
     refused: int | None = None
     unknown: bool = False
+    full: bool = False
 
 
 class Question(NamedTuple):
@@ -199,11 +201,13 @@ class LocalClient:
         self._told.append(Described(ticket, status))
         self._tell()
 
-    def refuse(self, client: int, first: int, reason: str, position: int | None = None) -> None:
-        """Those that were begun with this number, of this session, are not taken."""
+    def refuse(
+        self, client: int, first: int, reason: str, position: int | None = None, *, full: bool = False
+    ) -> None:
+        """Those that were begun with this number, of this session, are not taken (`Unanswered`)."""
         asked = self._open.pop((client, first), None)
         if asked is not None:
-            self._told.append(Unanswered(asked.ticket, reason, position))
+            self._told.append(Unanswered(asked.ticket, reason, position, full=full))
             self._tell()
 
     def turn_away(self, reason: str) -> None:

@@ -104,8 +104,10 @@ def _grows(operation: int, argument: object) -> bool:
     if columns is not None:
         parts = zip(columns[0], columns[2], strict=True)
         return any(_grows(part, of_part) for part, of_part in parts)
-    removes = operation == Operation.CAS and isinstance(argument, list) and argument[1] is None
-    return not removes
+    if operation == Operation.CAS and isinstance(argument, list):
+        expected, new = argument
+        return new is not None and new != expected
+    return True
 
 
 class _Cost:

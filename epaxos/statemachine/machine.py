@@ -115,6 +115,10 @@ class StateMachine:
         over = self._sessions.is_over(batch.client, batch.generation)
         return self._sessions.generation if over else None
 
+    def knows(self, batch: Batch) -> bool:
+        """Whether all of a batch has executed here, so that it only tells what it came to if it comes again."""
+        return self._sessions.known(batch.client, batch.first, batch.first + len(batch)) is not None
+
     @property
     def kept(self) -> int:
         """Bytes of the results that are kept for clients, about."""

@@ -18,7 +18,6 @@ from typing import Final, Protocol, TypeAlias
 from epaxos.errors import StorageError
 from epaxos.storage.directory import DataDirectory, Identity
 from epaxos.storage.memory_engine import MemoryEngine
-from epaxos.storage.room import Usage
 from epaxos.storage.sqlite import SqliteEngine
 
 __all__ = ["ENGINES", "SYNCS", "Engine", "Entry", "Identity", "Log", "StateSnapshot", "open_engine"]
@@ -126,10 +125,11 @@ class Engine(Log, Protocol):
         """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
         ...
 
-    def usage(self) -> Usage | None:
-        """How much of the disk the data takes; None of an engine without one.
+    def usage(self) -> int | None:
+        """Bytes that the data takes of the disk, free space inside the files apart; None of an engine without one.
 
-        Not to be called while `commit_state` is under way, or anything staged.
+        Of the log as it is now, of the state as it was last committed; never waits, also while `commit_state` is under
+        way.
         """
         ...
 

@@ -33,7 +33,6 @@ from epaxos.checksum import crc32
 from epaxos.errors import DataCorrupt, RowRefused, StorageError, WriteFailed
 from epaxos.storage.directory import DataDirectory, make_private_file
 from epaxos.storage.parts import PART, SCHEMA, Parts, Value, whole
-from epaxos.storage.room import Usage
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
 from epaxos.storage.wal import check_wal
 
@@ -231,6 +230,7 @@ class SqliteEngine:
         try:
             self._log, self._log_parts = self._connect(LOG_FILE, _LOG_SYNCS[sync], _LOG_PAGES, _LOG_CACHE)
             self._state, self._state_parts = self._connect(STATE_FILE, _STATE_SYNCS[sync], 0, _STATE_CACHE)
+            self._state_used = self._used(STATE_FILE, self._state)
             if directory.new:
                 directory.complete()
             directory.watch(file for file in directory.path.iterdir() if file.name.startswith(tuple(_SCHEMA)))
@@ -262,20 +262,17 @@ class SqliteEngine:
                     total += self._beside(name, ending).stat().st_size
         return total
 
-    def usage(self) -> Usage:
-        """Pages in use; free are those that were, and what the write-ahead logs keep."""
-        used = spare = 0
-        for name, base in ((LOG_FILE, self._log), (STATE_FILE, self._state)):
-            with _reading(self._paths[name]):
-                page, pages, free = (
-                    base.execute(f"PRAGMA {what}").fetchone()[0]
-                    for what in ("page_size", "page_count", "freelist_count")
-                )
-            used += page * (pages - free)
-            spare += page * free
-            with suppress(FileNotFoundError):
-                spare += self._beside(name, "-wal").stat().st_size
-        return Usage(used, spare)
+    def usage(self) -> int:
+        """Pages in use: those of the log now, and of the state as it was last committed. Takes some 20 µs."""
+        return self._used(LOG_FILE, self._log) + self._state_used
+
+    def _used(self, name: str, base: sqlite3.Connection) -> int:
+        with _reading(self._paths[name]):
+            page, pages, free = (
+                base.execute(f"PRAGMA {what}").fetchone()[0]
+                for what in ("page_size", "page_count", "freelist_count")
+            )
+        return int(page * (pages - free))
 
     # -- the log -----------------------------------------------------------------------------------------
 
@@ -350,6 +347,7 @@ class SqliteEngine:
                 self._state.execute("COMMIT")
                 self._staging = False
                 self._state.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._state_used = self._used(STATE_FILE, self._state)
 
     def rollback_state(self) -> None:
         """Forget what was staged."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from epaxos.errors import WriteFailed
 from epaxos.storage.engine import Engine, Entry, StateSnapshot
-from epaxos.storage.room import Usage
 
 
 class FailingEngine:
@@ -55,7 +54,7 @@ class FailingEngine:
     def size(self) -> int:
         return self._engine.size
 
-    def usage(self) -> Usage | None:
+    def usage(self) -> int | None:
         return self._engine.usage()
 
     def write_log(self, puts: Sequence[Entry]) -> None:

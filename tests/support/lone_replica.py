@@ -39,6 +39,7 @@ class LoneReplica:
             self.machine.ended,
             self.gate,
         )
+        self.clients.knows = self.machine.knows
         self.instances: list[bytes] = []
 
     def take(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from epaxos.doors.desk import Command, Result
+from epaxos.doors.desk import Command, Full, Result
 from epaxos.doors.redis.resp import RedisError, Reply, Request
 from epaxos.doors.redis.strings import OVERFLOW
 from epaxos.doors.redis.table import Plan, Spec
@@ -52,6 +52,8 @@ def failure(outcome: int) -> RedisError | None:
 
 def error_of(error: ClientError) -> RedisError:
     """What is said where there is no outcome."""
+    if isinstance(error, Full):
+        return RedisError(f"OOM {error}; nothing was executed")
     if isinstance(error, Busy):
         return RedisError(f"CLUSTERDOWN {error}; nothing was executed")
     if isinstance(error, Refused):

@@ -14,6 +14,7 @@ from epaxos.web.api.problems import (
     COMPARED,
     DENIED,
     FAILED,
+    FULL,
     INVALID,
     KINDS,
     LARGE,
@@ -196,7 +197,7 @@ def _operation(
 
 def document() -> Schema:
     """All of it."""
-    with_body = (CLOSED, DENIED, LARGE, SLOW, FAILED, COMPARED, UNTOLD)
+    with_body = (CLOSED, DENIED, LARGE, SLOW, FAILED, COMPARED, UNTOLD, FULL)
     kv = {
         "parameters": [_KEY],
         "get": _operation(

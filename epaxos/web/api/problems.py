@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from starlette.responses import Response
 
 from epaxos.client.commands import MultiAborted
+from epaxos.doors.desk import Full
 from epaxos.errors import Busy, ClientError, Locked, OperationFailed, Refused, Untold
 from epaxos.statemachine.operations import Outcome
 
@@ -41,6 +42,7 @@ NO_JSON: Final = Kind("no-json", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body mu
 BROKEN: Final = Kind("broken", HTTPStatus.INTERNAL_SERVER_ERROR, "The replica failed to answer")
 UNTOLD: Final = Kind("untold", HTTPStatus.INTERNAL_SERVER_ERROR, "The command executed; its result is lost")
 BUSY: Final = Kind("busy", HTTPStatus.SERVICE_UNAVAILABLE, "There is no room for this now", again=True)
+FULL: Final = Kind("full", HTTPStatus.INSUFFICIENT_STORAGE, "There is no room for more data", again=True)
 NO_ANSWER: Final = Kind("no-answer", HTTPStatus.GATEWAY_TIMEOUT, "No replica answered in time", again=True)
 
 KINDS: Final = (
@@ -59,6 +61,7 @@ KINDS: Final = (
     BROKEN,
     UNTOLD,
     BUSY,
+    FULL,
     NO_ANSWER,
 )
 
@@ -92,7 +95,7 @@ def of_error(error: ClientError) -> Problem:
     if isinstance(error, Refused):
         return Problem(INVALID, str(error), may_have_executed=may)
     if isinstance(error, Busy):
-        return Problem(BUSY, str(error), may_have_executed=may)
+        return Problem(FULL if isinstance(error, Full) else BUSY, str(error), may_have_executed=may)
     if isinstance(error, MultiAborted):
         kind = COMPARED if error.outcome == Outcome.COMPARE_FAILED else FAILED
         reason = Outcome(error.outcome).name.lower()

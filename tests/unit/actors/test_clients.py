@@ -449,3 +449,12 @@ def test_an_instance_is_never_larger_than_a_frame() -> None:
     for first in range(1, 8):
         front.request(first)
     assert front.proposed() == [[(1, 1), (2, 1), (3, 1)], [(4, 1), (5, 1), (6, 1)], [(7, 1)]]
+
+
+def test_without_room_on_the_disk_a_retry_of_what_has_executed_is_taken() -> None:
+    front = Front()
+    front.clients.full, front.clients.knows = "its disk is full", lambda batch: batch.first == 1
+    front.request(1)
+    front.request(2)
+    assert front.proposed() == [[(1, 1)]]
+    assert [kind for _, kind, _ in front.sent] == [Kind.AWAY]

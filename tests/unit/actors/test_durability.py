@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from epaxos.actors.assembly import make_era, make_parts
 from epaxos.actors.durability import Durability, Shell
@@ -44,3 +49,21 @@ def test_what_follows_the_end_of_an_epoch_is_not_told_the_next_one() -> None:
         assert len(performed) == 1
     finally:
         durability.close(abandon=True)
+
+
+def test_room_is_looked_at_each_second_also_between_two_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_config(None, environ={})
+    config = replace(whole, storage=replace(whole.storage, engine="memory", quota=1000, reserve=0))
+    parts = make_parts(config, 0)
+    used = iter((500, 1100, 950, 500))
+    monkeypatch.setattr(parts.disk.engine, "usage", lambda: next(used))
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=1000))
+    told: list[str] = []
+    nothing: Callable[..., None] = lambda *_: None  # noqa: E731
+    durability = Durability(config, parts, Shell(nothing, nothing, nothing, nothing, told.append))
+    try:
+        for look in range(4):
+            durability.poll(2.0 * look + 1)
+    finally:
+        durability.close(abandon=True)
+    assert told == ["its data takes 1100 bytes of a quota of 1000", ""]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from epaxos.config.model import ClientConfig
-from epaxos.doors.desk import Command, Desk
+from epaxos.doors.desk import Command, Desk, Full
 from epaxos.doors.gate import Answered, Asked, Executed, Gate, LocalClient, Told, Unanswered
 from epaxos.errors import Busy, ClientError, NoAnswer, Refused
 from epaxos.statemachine.batch import make_collection
@@ -117,6 +117,44 @@ def test_nothing_is_taken_by_a_replica_that_cannot_serve() -> None:
             await asyncio.gather(desk.execute(put(b"a", b"1")), run_later(replica))
         replica.clients.away = None
         assert (await asyncio.gather(desk.execute(put(b"a", b"1")), run_later(replica)))[0] == (0, None)
+
+    with_desk(test)
+
+
+def test_without_room_on_the_disk_what_grows_is_refused_alone_and_is_not_called_wrong() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        Caller(desk, put(b"a", b"1"))
+        await turn()
+        replica.run()
+        replica.clients.full = "its disk has 0 bytes left"
+        read, grows, gone = (
+            Caller(desk, command)
+            for command in (Command(READ, b"a"), put(b"b", b"2"), Command(Operation.DELETE, b"a"))
+        )
+        for _ in range(2):
+            await turn()
+            replica.run()
+        await turn()
+        assert isinstance(grows.came, Full)
+        assert str(grows.came) == "only reads and deletes are taken: its disk has 0 bytes left"
+        assert read.came == [(Outcome.DONE, b"1")]
+        assert gone.came == [(Outcome.DONE, None)]
+
+    with_desk(test)
+
+
+def test_without_room_on_the_disk_what_has_executed_tells_what_it_came_to() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        count = Command(Operation.INCREMENT, b"a", 1)
+
+        async def ask(session: int) -> tuple[int, Value]:
+            return (await asyncio.gather(desk.execute(count, session), run_later(replica)))[0]
+
+        first = await ask(7)
+        replica.clients.full = "its disk has 0 bytes left"
+        assert await ask(7) == first == (Outcome.DONE, 1)
+        with pytest.raises(Full):
+            await ask(8)
 
     with_desk(test)
 

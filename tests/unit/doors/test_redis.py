@@ -370,6 +370,9 @@ def test_a_walk_without_a_quorum_and_one_whose_client_goes(opened: Open) -> None
     opened.replica.clients.away = "it has no quorum"
     opened.replica.gate.attach(opened.replica.run)
     assert talk.ask("FLUSHALL") == b"-CLUSTERDOWN it has no quorum; nothing was executed\r\n"
+    opened.replica.clients.away, opened.replica.clients.full = None, "its disk is full"
+    told = b"-OOM only reads and deletes are taken: its disk is full; nothing was executed\r\n"
+    assert talk.ask("SET", "k", "v") == told
 
 
 # -- notifications -------------------------------------------------------------------------------------------

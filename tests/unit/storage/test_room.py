@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from directories import N, configuration, open_directory, write_checkpoint, write_log
-from epaxos.storage.room import Room, Usage
+from epaxos.storage.room import Room
 
 
 @pytest.fixture
@@ -23,40 +23,33 @@ def free(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_a_reserve_is_kept_and_given_back_with_a_margin(free: SimpleNamespace, tmp_path: Path) -> None:
     room = Room(tmp_path, quota=0, reserve=5000)
-    assert not room.look(Usage(0, 0))
+    assert not room.look(0)
     assert room.left == 5000
     free.f_bavail = 500
-    assert room.look(Usage(0, 0))
+    assert room.look(0)
     assert "5000 bytes left, of which 5000 are kept" in room.why
     free.f_bavail = 540
-    assert not room.look(Usage(0, 0)), "nearly"
+    assert not room.look(0), "nearly"
     assert room.why
     free.f_bavail = 560
-    assert room.look(Usage(0, 0))
+    assert room.look(0)
     assert not room.why
-
-
-def test_what_is_free_inside_the_files_is_room(free: SimpleNamespace, tmp_path: Path) -> None:
-    free.f_bavail = 500
-    room = Room(tmp_path, quota=0, reserve=5000)
-    room.look(Usage(0, 4000))
-    assert (room.left, room.why) == (4000, "")
 
 
 def test_a_quota_is_of_what_is_used(free: SimpleNamespace, tmp_path: Path) -> None:
     room = Room(tmp_path, quota=2000, reserve=0)
-    assert not room.look(Usage(1500, 0))
+    assert not room.look(1500)
     assert room.left == 500
-    assert room.look(Usage(2100, 0))
+    assert room.look(2100)
     assert "2100 bytes of a quota of 2000" in room.why
-    assert room.look(Usage(100, 2000))
+    assert room.look(100)
     assert free.f_bavail == 1000
 
 
 def test_without_either_there_is_no_end(free: SimpleNamespace, tmp_path: Path) -> None:
     free.f_bavail = 0
     room = Room(tmp_path, quota=0, reserve=0)
-    assert not room.look(Usage(1, 0))
+    assert not room.look(1)
     assert (room.left, room.why) == (inf, "")
 
 
@@ -73,5 +66,23 @@ def test_pages_in_use_are_told_from_free_ones(tmp_path: Path) -> None:
         engine.close()
     assert full is not None
     assert empty is not None
-    assert full.used > 1_000_000 > empty.used
-    assert empty.spare > full.spare
+    assert full > 1_000_000 > empty
+
+
+def test_the_log_counts_as_it_grows_and_the_state_when_it_is_committed(tmp_path: Path) -> None:
+    engine = open_directory(configuration(tmp_path), "alpha")
+    try:
+        before = engine.usage() or 0
+        engine.write_log([(b"entry", b"x" * 1_000_000)])
+        grown = engine.usage() or 0
+        engine.drop_log([(b"entry", b"entry")], [])
+        dropped = engine.usage() or 0
+        engine.stage_state([(b"key", b"x" * 2_000_000)])
+        staged = engine.usage() or 0
+        engine.commit_state()
+        committed = engine.usage() or 0
+    finally:
+        engine.close()
+    assert before + 1_100_000 > grown > before + 990_000
+    assert dropped == staged < before + 100_000
+    assert committed > dropped + 1_990_000

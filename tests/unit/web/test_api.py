@@ -9,6 +9,7 @@ import pytest
 
 from api_rig import Rig
 from epaxos.client.commands import CasResult, Cleared, MultiAborted, Op, Page
+from epaxos.doors.desk import Full
 from epaxos.errors import (
     Busy,
     ClientError,
@@ -168,6 +169,7 @@ def test_keys_are_counted_and_removed_by_prefix(rig: Rig) -> None:
     [
         (Refused("no"), (400, "invalid", False)),
         (Busy("later"), (503, "busy", False)),
+        (Full("no room"), (507, "full", False)),
         (NoAnswer("nothing"), (504, "no-answer", True)),
         (SessionExpired("late"), (504, "no-answer", True)),
         (Closed("closed"), (504, "no-answer", True)),
@@ -185,7 +187,7 @@ def test_errors_say_whether_the_command_may_have_executed(
     rig.store.answer = raising(error)
     response = rig.ask("PUT", "/v1/kv/k", content=b"v")
     assert problem(response) == expected
-    assert ("retry-after" in response.headers) == (expected[0] in {503, 504})
+    assert ("retry-after" in response.headers) == (expected[0] in {503, 504, 507})
     assert bool(caplog.records) == (not isinstance(error, ClientError))
     if isinstance(error, MultiAborted):
         assert response.json()["operation"] == 2
