@@ -43,7 +43,7 @@ def check(seeds: range, overrides: Overrides = NO_OVERRIDES) -> Counter[str]:
     return marks
 
 
-@pytest.mark.parametrize("first", range(0, 100, 20))
+@pytest.mark.parametrize("first", range(0, 60, 20))
 def test_no_seed_breaks_safety_or_stops_the_cluster_and_interesting_things_happen(first: int) -> None:
     marks = check(range(first, first + 20))
     assert not [mark for mark in INTERESTING if not marks[mark]]
@@ -68,9 +68,8 @@ def test_no_seed_breaks_a_group(fresh_seed: int) -> None:
     check(range(fresh_seed, fresh_seed + 4), across)
 
 
-@pytest.mark.parametrize("part", range(0, 40, 20))
-def test_no_fresh_seed_does(fresh_seed: int, part: int) -> None:
-    check(range(fresh_seed + part, fresh_seed + part + 20))
+def test_no_fresh_seed_does(fresh_seed: int) -> None:
+    check(range(fresh_seed, fresh_seed + 20))
 
 
 def test_a_seed_is_a_run() -> None:
