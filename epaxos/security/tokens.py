@@ -2,12 +2,14 @@
 
 `Tokens` is ASGI middleware: around the application of a server, it lets those requests pass that name a token of the
 list, and tells the application whose it is: of `scope["state"]`, `rights` are its `Rights`, and `token` is the token.
+What lasts asks again with `rights_now`.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Collection
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -17,12 +19,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from epaxos.security.access import Access
 from epaxos.security.patience import Patience
+from epaxos.security.rights import EVERYTHING, Rights
 
 _NONE: Final = "none"
 """In the place of a token: a wrong one."""
 
 PROBES: Final = ("/livez", "/readyz")
 """Open to anybody: what watches over processes has no token, and they say nothing that is not seen from outside."""
+
+
+def rights_now(scope: Scope) -> Rights | None:
+    """What who asks may do by now; None if its token is on the list no more."""
+    still: Callable[[], Rights | None] | None = scope.get("state", {}).get("still")
+    return EVERYTHING if still is None else still()
 
 
 class Tokens:
@@ -59,7 +68,7 @@ class Tokens:
         rights = self._access.by_token(token) if token else None
         if rights is not None:
             state: dict[str, Any] = scope.setdefault("state", {})
-            state.update(rights=rights, token=token)
+            state.update(rights=rights, token=token, still=partial(self._access.by_token, token))
             await self._app(scope, receive, send)
             return
         await self._refusal(address, wrong=bool(token))(scope, receive, send)

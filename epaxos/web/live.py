@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from epaxos.actors.health import examine
 from epaxos.actors.process import Inside
 from epaxos.errors import ClientError
+from epaxos.security.tokens import rights_now
 from epaxos.web.api.problems import BUSY, Problem
 from epaxos.web.api.store import Store
 from epaxos.web.sampler import Sample, Sampler
@@ -210,7 +211,7 @@ class Live:
 
 
 class _Events:
-    """The events of a page, until it is closed; an ASGI application."""
+    """The events of a page, until it is closed, or may not be seen any more; an ASGI application."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -233,6 +234,8 @@ class _Events:
                 body = f"data: {json.dumps(told)}\n\n".encode()
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 await self._live.wait()
+                if rights_now(scope) is None:
+                    break
                 told = self._live.news()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

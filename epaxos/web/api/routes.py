@@ -21,6 +21,7 @@ from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
 from epaxos.errors import BackupError, ClientError, Denied
 from epaxos.metrics import ReplicaStats
 from epaxos.security.rights import EVERYTHING, Rights
+from epaxos.security.tokens import rights_now
 from epaxos.statemachine.operations import PAGE_BYTES, PAGE_KEYS, Operation
 from epaxos.web.api import openapi
 from epaxos.web.api.backup import Backup
@@ -62,6 +63,9 @@ _TELLS: Final = frozenset({Operation.READ, Operation.WRITEREAD, Operation.CAS})
 
 _PAGE: Final = 1000
 """Keys of a page, if nothing is said."""
+
+_BACKUP: Final = "a backup"
+"""What needs rights, in words."""
 
 _SLICE: Final = 64 * 1024
 _SENDING: Final = 30.0
@@ -374,7 +378,7 @@ class Api:
 
     async def _backup(self, asked: Asked) -> Response:
         self._allow(READ)
-        asked.rights.check_everything("a backup")
+        asked.rights.check_everything(_BACKUP)
         at_once = asked.query("at_once").switch("at_once")
         config = self._config
         if config.storage.engine == "memory":
@@ -403,11 +407,21 @@ class Api:
 
 
 class _Download(Response):
-    """A backup, of which each part must leave in time; broken off if it comes to no good end, so that this is seen."""
+    """A backup, of which each part must leave in time, to one who may have it still.
+
+    Broken off if it comes to no good end, so that this is seen.
+    """
 
     def __init__(self, backup: Backup, name: str) -> None:
         super().__init__(None, 200, {"Content-Disposition": f'attachment; filename="{name}"'})
         self._backup = backup
+
+    @staticmethod
+    def _check(scope: Scope) -> None:
+        rights = rights_now(scope)
+        if rights is None:
+            raise BackupError("the token is not on the list any more")
+        rights.check_everything(_BACKUP)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         headers = [
@@ -418,12 +432,13 @@ class _Download(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             async for part in self._backup.parts():
+                self._check(scope)
                 if connection is not None:
                     connection.cut_after(_SENDING)
                 async with asyncio.timeout(_SENDING):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except (BackupError, TimeoutError) as error:
+        except (BackupError, TimeoutError, Denied) as error:
             _log.warning("a backup over HTTP was broken off: %s", error)
             if connection is not None:
                 connection.transport.abort()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -21,8 +21,10 @@ from epaxos.errors import (
     SessionExpired,
     Untold,
 )
+from epaxos.security.rights import Rights, Role
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.web.api.requests import JSON_BYTES
+from epaxos.web.api.routes import _Download
 
 
 @pytest.fixture
@@ -327,3 +329,44 @@ def test_members(rig: Rig) -> None:
         ("bravo", False, False),
         ("charlie", False, False),
     ]
+
+
+class _Parts:
+    """Stands for a backup in two parts."""
+
+    ended = False
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async def end(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize(
+    ("after", "bodies"),
+    [
+        (Rights("web", Role.ADMIN), [b"one", b"two", b""]),
+        (Rights("web", Role.WRITE), [b"one"]),
+        (Rights("web", Role.ADMIN, (b"a/",)), [b"one"]),
+        (None, [b"one"]),
+    ],
+)
+def test_a_backup_ends_with_the_rights_to_it(after: Rights | None, bodies: list[bytes]) -> None:
+    backup, sent = _Parts(), list[bytes]()
+
+    async def send(message: Any) -> None:
+        if "body" in message:
+            sent.append(message["body"])
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    def still() -> Rights | None:
+        return after if sent else Rights("web", Role.ADMIN)
+
+    scope = {"type": "http", "state": {"still": still}}
+    asyncio.run(_Download(backup, "a.backup")(scope, receive, send))  # type: ignore[arg-type]  # all that it needs
+    assert sent == bodies
+    assert backup.ended

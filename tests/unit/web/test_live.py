@@ -14,6 +14,7 @@ from epaxos.actors.assembly import limits_of
 from epaxos.actors.health import Standing
 from epaxos.actors.process import Inside
 from epaxos.errors import Busy
+from epaxos.security.rights import Rights, Role
 from epaxos.web import application
 from epaxos.web.api.store import Store
 from epaxos.web.live import Live
@@ -67,11 +68,12 @@ def running(test: Callable[[Rig], Awaitable[None]], monkeypatch: pytest.MonkeyPa
 class Watcher:
     """Someone with the page open; `events` are what it was told."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, **state: Any) -> None:
         self.events: list[dict[str, Any]] = []
         self._came = asyncio.Event()
         self._gone = asyncio.Event()
-        scope = {"type": "http", "method": "GET", "path": "/live", "headers": [], "query_string": b""}
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/live", "headers": []}
+        scope |= {"query_string": b"", "state": state}
         self.task = asyncio.create_task(rig.app(scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
@@ -110,6 +112,20 @@ def test_events_tell_all_at_first_and_then_what_is_new(monkeypatch: pytest.Monke
         assert [member["heard"] for member in told["members"]] == [True, False, False]
         assert told["members"][1]["behind"] == 2
         await asyncio.gather(one.leave(), other.leave())
+        assert rig.live._watched == 0
+
+    running(test, monkeypatch)
+
+
+def test_events_end_with_the_rights_to_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[Rights | None] = [Rights("watcher", Role.READ)]
+
+    async def test(rig: Rig) -> None:
+        watcher = Watcher(rig, still=lambda: listed[0])
+        await watcher.until(lambda event: "fields" not in event)
+        listed[0] = None
+        async with asyncio.timeout(5):
+            await watcher.task
         assert rig.live._watched == 0
 
     running(test, monkeypatch)
