@@ -28,9 +28,8 @@ from typing import Any, Final
 
 from epaxos.config import Config, show
 from epaxos.config.kinds import Name
-from epaxos.config.loading import parse_strictly, read_text
 from epaxos.errors import ConfigError
-from epaxos.security.keys import REPLICAS_FILE, SUFFIX, KeyPair, keys_in, read_key, replicas_in
+from epaxos.security.keys import REPLICAS_FILE, SUFFIX, KeyPair, keys_in, read_key, read_list, replicas_in
 from epaxos.security.rights import Rights, Role
 
 CLIENTS_FILE: Final = "clients.toml"
@@ -85,9 +84,9 @@ class Access:
 
     def _read(self, needed: Sequence[str]) -> None:
         directory = Path(self._config.security.keys)
-        path = str(directory / REPLICAS_FILE)
-        tables = parse_strictly(read_text(path), path)  # once: the file may be another one the next moment
-        servers = replicas_in(tables, path, needed)
+        path = directory / REPLICAS_FILE
+        tables = read_list(path)  # once: the file may be another one the next moment
+        servers = replicas_in(tables, str(path), needed)
         replicas = {
             key: Rights(name, Role.ADMIN, (), _until(tables[name], f"{path}: {name}", _REPLICA_KEYS))
             for name, keys in servers.items()
@@ -154,8 +153,8 @@ def read_clients(directory: str) -> dict[str, Client]:
     Raises:
         ConfigError: it is wrong, in the first place that it names.
     """
-    path = str(Path(directory) / CLIENTS_FILE)
-    tables = parse_strictly(read_text(path), path)
+    path = Path(directory) / CLIENTS_FILE
+    tables = read_list(path)
     return {name: _client(name, table, f"{path}: {show(name)[1:-1]}") for name, table in tables.items()}
 
 

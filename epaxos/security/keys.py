@@ -108,6 +108,26 @@ def check_private(path: str) -> None:
         )
 
 
+def read_list(path: Path) -> dict[str, Any]:
+    """The tables of a list.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or others than its owner can write it, or replace it.
+    """
+    for place, sticky in ((path.parent, stat.S_ISVTX), (path, 0)):
+        try:
+            mode = place.stat().st_mode
+        except (OSError, ValueError):
+            break  # reading it says why
+        # In a directory with the sticky bit nobody can replace what another one owns.
+        if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & sticky:
+            raise ConfigError(
+                f"{place}: found mode {stat.S_IMODE(mode):04o}, with which others could let anybody in; allowed: what "
+                f"its owner alone can write (chmod go-w)"
+            )
+    return parse_strictly(read_text(str(path)), str(path))
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """With which key to log in, and which keys those have to whom: `servers`, one for each of some replicas."""
@@ -143,8 +163,8 @@ def read_replicas(config: Config) -> dict[str, list[str]]:
     Raises:
         ConfigError: the list is wrong, or lacks a replica.
     """
-    path = str(Path(config.security.keys) / REPLICAS_FILE)
-    return replicas_in(parse_strictly(read_text(path), path), path, [one.name for one in config.replicas])
+    path = Path(config.security.keys) / REPLICAS_FILE
+    return replicas_in(read_list(path), str(path), [one.name for one in config.replicas])
 
 
 def replicas_in(tables: Mapping[str, Any], path: str, needed: Iterable[str]) -> dict[str, list[str]]:

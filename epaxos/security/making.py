@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -47,6 +49,11 @@ def init_keys(config: Config, directory: Path) -> list[str]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be made: {error.strerror}") from error
+    with _alone(directory):
+        return _init(config, directory)
+
+
+def _init(config: Config, directory: Path) -> list[str]:
     replicas, clients = _read(directory, REPLICAS_FILE), _read(directory, CLIENTS_FILE)
     missing = [replica.name for replica in config.replicas if replica.name not in replicas]
     for name in missing:
@@ -69,18 +76,19 @@ def add_client(
     Raises:
         ConfigError: the name is taken or none, a file is wrong or cannot be written.
     """
-    _check_free(directory, name)
-    clients = _read(directory, CLIENTS_FILE)
     entry: dict[str, Any] = {"role": client.role, "prefixes": list(client.prefixes)}
     made = secrets.token_urlsafe(32) if token else ""
-    if token:
-        entry["token"] = digest_of(made)
-    elif client.password:
-        entry["password"] = client.password
-    else:
-        entry["keys"] = [_make(directory, name)]
-    clients[name] = entry | _until(lasts)
-    _write(directory, CLIENTS_FILE, clients)
+    with _alone(directory):
+        _check_free(directory, name)
+        clients = _read(directory, CLIENTS_FILE)
+        if token:
+            entry["token"] = digest_of(made)
+        elif client.password:
+            entry["password"] = client.password
+        else:
+            entry["keys"] = [_make(directory, name)]
+        clients[name] = entry | _until(lasts)
+        _write(directory, CLIENTS_FILE, clients)
     read_clients(str(directory))
     return made
 
@@ -91,10 +99,11 @@ def add_replica(directory: Path, name: str, lasts: float | None = None) -> None:
     Raises:
         ConfigError: the name is taken or none, a file is wrong or cannot be written.
     """
-    _check_free(directory, name)
-    replicas = _read(directory, REPLICAS_FILE)
-    replicas[name] = {"keys": [_make(directory, name)], **_until(lasts)}
-    _write(directory, REPLICAS_FILE, replicas)
+    with _alone(directory):
+        _check_free(directory, name)
+        replicas = _read(directory, REPLICAS_FILE)
+        replicas[name] = {"keys": [_make(directory, name)], **_until(lasts)}
+        _write(directory, REPLICAS_FILE, replicas)
 
 
 def remove(directory: Path, name: str) -> None:
@@ -104,14 +113,32 @@ def remove(directory: Path, name: str) -> None:
         ConfigError: it is on none, a file is wrong or cannot be written.
     """
     found = False
-    for file in (REPLICAS_FILE, CLIENTS_FILE):
-        entries = _read(directory, file)
-        if entries.pop(name, None) is not None:
-            found = True
-            _write(directory, file, entries)
-    if not found:
-        raise ConfigError(f"{directory}: nobody on the lists is called {show(name)}")
-    (directory / f"{name}{SUFFIX}").unlink(missing_ok=True)
+    with _alone(directory):
+        for file in (REPLICAS_FILE, CLIENTS_FILE):
+            entries = _read(directory, file)
+            if entries.pop(name, None) is not None:
+                found = True
+                _write(directory, file, entries)
+        if not found:
+            raise ConfigError(f"{directory}: nobody on the lists is called {show(name)}")
+        (directory / f"{name}{SUFFIX}").unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let nobody else change the lists: what is read and then written would take back what they did."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be read: {error.strerror}") from error
+    try:
+        try:
+            flock(descriptor, LOCK_EX)
+        except OSError as error:
+            raise ConfigError(f"{directory}: cannot be locked: {error.strerror}") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_free(directory: Path, name: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from epaxos.config.loading import read_text
 from epaxos.errors import ConfigError
 from epaxos.security.access import Access, list_text, read_clients
 from epaxos.security.curve import arm, make_key
-from epaxos.security.keys import client_login, is_key, read_key, write_secret
+from epaxos.security.keys import KeyPair, client_login, is_key, read_key, write_secret
 from epaxos.security.making import Listing, add_client, add_replica, init_keys, listed, remove
 from epaxos.security.rights import Role
 
@@ -82,8 +83,7 @@ def test_a_list_that_changes_while_it_is_read_is_read_once(
             remove(keys, "delta")
         return text
 
-    for module in ("access", "keys"):
-        monkeypatch.setattr(f"epaxos.security.{module}.read_text", read_and_remove)
+    monkeypatch.setattr("epaxos.security.keys.read_text", read_and_remove)
     access.reload()
     assert access.server_key("delta")
     access.reload()
@@ -135,6 +135,47 @@ def test_a_secret_is_its_owners_alone(secure: Config) -> None:
             read_key(str(path))
     with pytest.raises(ConfigError, match="exists; a key is never written over"):
         write_secret(path, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "fine"),
+    [
+        ("clients.toml", 0o602, False),
+        ("replicas.toml", 0o664, False),
+        ("replicas.toml", 0o1646, False),
+        ("", 0o777, False),
+        ("", 0o720, False),
+        ("", 0o1777, True),
+        ("replicas.toml", 0o644, True),
+    ],
+)
+def test_what_others_can_write_is_no_list(secure: Config, name: str, mode: int, *, fine: bool) -> None:
+    access, place = Access(secure, "alpha"), Path(secure.security.keys) / name
+    place.chmod(mode)
+    if fine:
+        access.reload()
+        return
+    with pytest.raises(ConfigError, match=f"{place}: found mode {mode:04o}, with which others could let"):
+        access.reload()
+    if name != "clients.toml":
+        with pytest.raises(ConfigError, match="found mode"):
+            client_login(secure, None)
+
+
+def test_changes_of_the_lists_wait_for_one_another(secure: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = Path(secure.security.keys)
+    add_client(keys, "leaver", Listing("write"))
+    removing = threading.Thread(target=remove, args=(keys, "leaver"))
+
+    def begin_to_remove() -> KeyPair:
+        removing.start()
+        removing.join(0.05)
+        return make_key()
+
+    monkeypatch.setattr("epaxos.security.making.make_key", begin_to_remove)
+    add_client(keys, "web", Listing("write"))
+    removing.join()
+    assert read_clients(str(keys)).keys() == {"admin", "web"}
 
 
 def test_keys_are_told_from_other_texts() -> None:
