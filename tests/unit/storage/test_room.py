@@ -69,6 +69,21 @@ def test_pages_in_use_are_told_from_free_ones(tmp_path: Path) -> None:
     assert full > 1_000_000 > empty
 
 
+def test_pages_that_are_free_in_the_log_are_no_room_on_the_disk(
+    free: SimpleNamespace, tmp_path: Path
+) -> None:
+    room = Room(tmp_path, quota=0, reserve=5000)
+    engine = open_directory(configuration(tmp_path), "alpha")
+    try:
+        engine.write_log([(b"entry", b"x" * 1_000_000)])
+        engine.drop_log([(b"entry", b"entry")], [])
+        free.f_bavail = 0
+        room.look(engine.usage() or 0)
+    finally:
+        engine.close()
+    assert "0 bytes left, of which 5000 are kept" in room.why
+
+
 def test_the_log_counts_as_it_grows_and_the_state_when_it_is_committed(tmp_path: Path) -> None:
     engine = open_directory(configuration(tmp_path), "alpha")
     try:
