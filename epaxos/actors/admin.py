@@ -28,9 +28,10 @@ _REMEMBERED: Final = 64
 REFRESH: Final = "refresh"
 """The verb that asks for another epoch with the same members, and perhaps other thresholds."""
 
-PROPOSED, DONE, POSSIBLE, SUPERSEDED, REFUSED = "proposed", "done", "possible", "superseded", "refused"
+PROPOSED, DONE, POSSIBLE, SUPERSEDED = "proposed", "done", "possible", "superseded"
+EARLY, REFUSED = "early", "refused"
 """What becomes of a request: it is under way; it has led to `epoch`; it would be taken, but is only a question;
-another one has led to `epoch`; it cannot be done, for the reason that `text` says."""
+another one has led to `epoch`; it comes within `PAUSE` and is to be made again; it cannot be done, as `text` says."""
 
 
 class AdminRequest(NamedTuple):
@@ -101,9 +102,12 @@ class Admin:
             return _answer(DONE, epoch, f"epoch {epoch} has begun")
         if asked.base < running.epoch:
             return _answer(SUPERSEDED, running.epoch, f"epoch {running.epoch} has begun, by another request")
-        refusal = self._refusal(asked, running, standpoint, now)
+        refusal = self._refusal(asked, running, standpoint)
         if refusal:
             return refused(refusal, running.epoch)
+        if now < standpoint.began_at + PAUSE and not (asked.dry or standpoint.is_ending):
+            text = f"epoch {running.epoch} has only just begun; ask again in {PAUSE:g} s"
+            return _answer(EARLY, running.epoch, text)
         return _answer(POSSIBLE if asked.dry else PROPOSED, running.epoch, "")
 
     def is_new(self, asked: AdminRequest) -> bool:
@@ -112,9 +116,7 @@ class Admin:
         self._pending = asked.request
         return is_new
 
-    def _refusal(
-        self, asked: AdminRequest, running: Configuration, standpoint: Standpoint, now: float
-    ) -> str:
+    def _refusal(self, asked: AdminRequest, running: Configuration, standpoint: Standpoint) -> str:
         if asked.verb != REFRESH:
             return f"no change is called {show(asked.verb)}; allowed: {REFRESH}"
         if asked.base > running.epoch:
@@ -135,8 +137,6 @@ class Admin:
                 f"{len(heard)} of {running.n} replicas are up ({', '.join(heard)}), and {needed} must be, or the next "
                 "epoch could not begin; start the others first"
             )
-        if now < standpoint.began_at + PAUSE:
-            return f"epoch {running.epoch} has only just begun; ask again in {PAUSE:g} s"
         return ""
 
 

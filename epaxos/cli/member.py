@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from epaxos.cli.options import config_option, load, timeout_option
 from epaxos.cli.pages import Page
 from epaxos.cli.survey import Survey, survey
 from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.status import Change
 from epaxos.config import Config
 from epaxos.errors import NoAnswer
 
@@ -72,6 +74,11 @@ class Members(NamedTuple):
     def up(self) -> list[dict[str, Any]]:
         """The statuses of those that answered."""
         return [replica for replica in self.found.replicas if replica["reachable"]]
+
+    @property
+    def silent(self) -> dict[str, str]:
+        """The names of those that did not, and why."""
+        return {it["name"]: it["error"] for it in self.found.replicas if not it["reachable"]}
 
     @property
     def latest(self) -> dict[str, Any]:
@@ -342,6 +349,7 @@ class _Refresh:
         self._request = secrets.randbits(64) or 1
         self._outcome, self._text = "proposed", "no answer"
         self._progress = ""
+        self._replica = ""
         self.base = -1
         self.asked = False
 
@@ -361,7 +369,7 @@ class _Refresh:
         async with AsyncClient(config=self._config) as client:
             members = await _members(client, self._config, self._left(_SILENT))
             latest = members.latest
-            silent = {it["name"]: it["error"] for it in members.found.replicas if not it["reachable"]}
+            silent = members.silent
             self.base = latest["epoch"]
             if self._expected not in (None, self.base):
                 text = f"the cluster is in epoch {self.base}, not in {self._expected}; nothing is changed"
@@ -378,25 +386,20 @@ class _Refresh:
     def _left(self, most: float) -> float:
         return max(0.05, min(most, self._until - monotonic()))
 
-    async def _ask(self, client: AsyncClient, name: str, n: int) -> bool:
-        """Ask one replica; whether it is to be waited for."""
+    async def _ask(self, client: AsyncClient, name: str, n: int, patience: float = math.inf) -> bool:
+        """Ask one replica, again while that is too early; whether it is to be waited for."""
         self.asked = not self._dry
-        self._end("proposed", f"epoch {self.base + 1} may still begin: `epaxos member list` tells")
+        self._may_begin()
         try:
-            answer = await client.refresh(
-                self.base,
-                f=self._f,
-                e=self._e,
-                request=self._request,
-                dry_run=self._dry,
-                replica=name,
-                timeout=self._left(self._timeout),
-            )
+            while (answer := await self._answer(client, name, patience)).outcome == "early":
+                if monotonic() + _LOOK > self._until:
+                    break
+                await asyncio.sleep(_LOOK)
         except NoAnswer:
             if self._dry:
                 raise
             return False
-        outcome, text = answer.outcome, answer.text
+        outcome, text = "refused" if answer.outcome == "early" else answer.outcome, answer.text
         if outcome == "possible":
             text = (
                 f"epoch {self.base + 1} would begin with the same {n} members{self._thresholds()}; "
@@ -404,10 +407,29 @@ class _Refresh:
             )
         if outcome not in ("proposed", "done"):
             self._end(outcome, text if outcome == "possible" else f"{name}: {text}")
-        return outcome in ("proposed", "done")
+            return False
+        self._replica = name
+        return True
+
+    def _may_begin(self) -> None:
+        self._end("proposed", f"epoch {self.base + 1} may still begin: `epaxos member list` tells")
+
+    async def _answer(self, client: AsyncClient, name: str, patience: float) -> Change:
+        return await client.refresh(
+            self.base,
+            f=self._f,
+            e=self._e,
+            request=self._request,
+            dry_run=self._dry,
+            replica=name,
+            timeout=self._left(patience),
+        )
 
     async def _wait(self, client: AsyncClient, silent: Mapping[str, str]) -> None:
-        """Look at the members until the epoch is established; who was silent when this began is not waited for."""
+        """Look at the members until the epoch is established; who was silent when this began is not waited for.
+
+        If the replica that was asked falls silent, another one is; whatever it says, the first may have proposed it.
+        """
         while monotonic() < self._until:
             members = await _members(client, self._config, self._left(_SILENT), silent)
             with suppress(NoAnswer):
@@ -417,6 +439,9 @@ class _Refresh:
                     return
                 if self._judge(members):
                     return
+                if latest["epoch"] == self.base and self._replica in members.silent:
+                    await self._ask(client, latest["name"], len(members.found.replicas), _SILENT)
+                    self._may_begin()
             await asyncio.sleep(_LOOK)
 
     def _judge(self, members: Members) -> bool:

@@ -62,7 +62,7 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"verb": "remove"}, "no change is called 'remove'; allowed: refresh"),
+        ({"verb": "remove"}, 'no change is called "remove"; allowed: refresh'),
         (
             {"f": 2},
             (
@@ -73,11 +73,17 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
         ({"base": 4}, "this replica is in epoch 0 and lags; ask another one, or wait"),
         ({"away": "it is stopping"}, "this replica takes no requests: it is stopping"),
         ({"is_ending": True}, "a change is under way; ask again when epoch 1 has begun"),
-        ({"began_at": 10.1 - PAUSE}, "epoch 0 has only just begun; ask again in 1 s"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_what_to_do(changes: dict[str, Any], text: str) -> None:
     assert Asked().judge(**changes) == ("refused", 0, text)
+
+
+def test_a_second_lies_between_two_epochs_for_who_asks_for_one_and_not_for_a_mere_question() -> None:
+    began_at = 10.1 - PAUSE
+    assert Asked().judge(began_at=began_at) == ("early", 0, "epoch 0 has only just begun; ask again in 1 s")
+    assert Asked().judge(began_at=began_at, dry_run=True) == ("possible", 0, "")
+    assert Asked(0).judge(began_at=began_at)[0] == "refused", "what waiting does not mend is said first"
 
 
 def test_a_next_epoch_without_a_quorum_is_refused() -> None:

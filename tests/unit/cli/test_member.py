@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import pytest
 
+from epaxos.cli import member
 from epaxos.cli.member import Members, _Refresh
 from epaxos.cli.survey import Survey
+from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.status import Change
 from epaxos.config import load_config
 from epaxos.errors import NoAnswer
 
@@ -87,3 +91,50 @@ def test_a_refresh_is_over_when_its_epoch_is_established(
     assert change._judge(members(*replicas)) == (outcome is not None)
     if outcome is not None:
         assert change.told() == {"outcome": outcome, "epoch": 4 + (outcome == "done"), "text": text}
+
+
+class Cluster:
+    """Replicas that answer requests as they are told to, and tells who was asked for what; a client of theirs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, int]] = []
+        self.looks: list[Members] = []
+        monkeypatch.setattr(member, "_LOOK", 0.0)
+        monkeypatch.setattr(member, "_members", self._look)
+
+    async def refresh(self, base: int, *, replica: str, request: int, **_: object) -> Change:
+        self.asked.append((replica, request))
+        return Change(self.answers.pop(0), base, "so it is")
+
+    async def _look(self, *_: object) -> Members:
+        return self.looks.pop(0)
+
+    @property
+    def client(self) -> AsyncClient:
+        return cast("AsyncClient", self)
+
+
+def test_what_comes_too_early_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, change = Cluster(monkeypatch, "early", "early", "proposed"), refreshing(4)
+    assert asyncio.run(change._ask(cluster.client, "alpha", 3))
+    assert cluster.asked == [("alpha", 7)] * 3
+
+
+def test_what_is_too_early_until_there_is_no_more_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, change = Cluster(monkeypatch, "early"), refreshing(4)
+    change._until = 0.0
+    assert not asyncio.run(change._ask(cluster.client, "alpha", 3))
+    assert change.told()["outcome"] == "refused"
+
+
+def test_if_the_replica_that_was_asked_falls_silent_another_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one may see the barrier of the first, which may still be annulled: it is asked until it takes it."""
+    cluster, change = Cluster(monkeypatch, "proposed", "refused", "proposed"), refreshing(4)
+    without = members(silent("alpha"), status("bravo", 4), status("charlie", 4))
+    begun = members(silent("alpha"), status("bravo", 5), status("charlie", 5))
+    cluster.looks = [without, without, without, begun]
+    assert asyncio.run(change._ask(cluster.client, "alpha", 3))
+    asyncio.run(change._wait(cluster.client, {}))
+    assert cluster.asked == [("alpha", 7), ("bravo", 7), ("bravo", 7)]
+    assert change.told()["outcome"] == "done"
