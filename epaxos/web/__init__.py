@@ -25,6 +25,7 @@ from epaxos.security.tokens import Tokens
 from epaxos.web.api.problems import NO_METHOD, NO_PAGE, Problem
 from epaxos.web.api.routes import Api
 from epaxos.web.api.store import Store
+from epaxos.web.hosts import Hosts
 from epaxos.web.live import Live
 from epaxos.web.pages import page_routes, text
 from epaxos.web.server import LIMITS, Limits, Server
@@ -49,7 +50,9 @@ def open_pages(inside: Inside, sockets: Sequence[socket.socket]) -> Server:
             store.close()
 
     served: ASGIApp = application([*live.routes(), *pages, *api.routes()])
-    if access is not None:
+    if access is None:
+        served = Hosts(served, config)
+    else:
         failures = Failures(parts.stats)  # of one thread, as the Replica's are of another
         served = Tokens(served, access, lambda address: failures.note("token", PAGES, address, monotonic()))
     return Server(sockets, served, beside, certificate=config.security.certificate)

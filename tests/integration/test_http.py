@@ -47,7 +47,7 @@ def counted(asked: httpx.Client, metric: str) -> float:
 
 def test_what_one_replica_is_told_another_one_answers(cluster: LocalCluster) -> None:
     with client(cluster) as alpha, client(cluster, "bravo") as bravo:
-        key = "/v1/kv/a%20key%ff/with%2Fslashes"
+        key = "/v1/kv/a%20key%ff/with%2Fslashes%0Aand%20lines"
         assert alpha.get(key).status_code == 404
         value = bytes(range(256))
         assert alpha.put(key, content=value).status_code == 204
@@ -85,7 +85,7 @@ def test_requests_that_come_together_are_few_instances(cluster: LocalCluster) ->
         port = cluster.config.replica("alpha").metrics_port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for number in range(requests):
-            head = f"PUT /v1/kv/{name}-{number} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+            head = f"PUT /v1/kv/{name}-{number} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n"
             writer.write(head.encode() + b"value")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
         writer.close()
@@ -139,20 +139,20 @@ def test_a_backup_is_a_stream(cluster: LocalCluster, tmp_path: Path) -> None:
 
 
 HOSTILE = [
-    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\nxxx",
-    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    b"POST /v1/multi HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\nxxx",
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"PUT /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    b"POST /v1/multi HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n"
     + b"[" * 90_000,
-    b"GET /v1/kv/" + b"%00" * 30_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /v1/kv/a?" + b"&" * 60_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/kv/" + b"%00" * 30_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/kv/a?" + b"&" * 60_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /v1/kv/a HTTP/1.1\r\nHost: [\r\n\r\n",
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET http://other/v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-    b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\n\r\n" * 1000,
-    b"DELETE /v1/kv/a HTTP/1.1\r\nHost: x\r\nIdempotency-Key: \xff\xfe\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET http://other/v1/kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    b"GET /v1/kv/a HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000,
+    b"DELETE /v1/kv/a HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: \xff\xfe\r\n\r\n",
 ]
 
 
@@ -187,6 +187,18 @@ def test_a_retry_executes_once_though_the_replica_that_was_asked_first_was_kille
     cluster.wait_until_ready()
     with client(cluster, "charlie") as charlie:
         assert increment(charlie) == first
+
+
+def test_a_page_of_a_stranger_that_takes_on_the_address_of_a_replica_does_nothing(
+    cluster: LocalCluster,
+) -> None:
+    with client(cluster) as alpha:
+        assert alpha.put("/v1/kv/stays", content=b"value").status_code == 204
+        stranger = {"Host": "evil.example"}
+        for method, page in (("DELETE", "/v1/scan?prefix="), ("GET", "/v1/kv/stays"), ("GET", "/metrics")):
+            assert alpha.request(method, page, headers=stranger).status_code == 421
+        assert alpha.get("/v1/kv/stays").content == b"value"
+        assert alpha.get("/readyz", headers=stranger).status_code == 200
 
 
 def leave_alone(cluster: LocalCluster, alpha: httpx.Client) -> httpx.Response:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from epaxos.backup.saving import Moment
@@ -169,6 +169,16 @@ def as_json(told: object) -> Response:
     return Sliced(json.dumps(told) + "\n", 200, {"Cache-Control": "no-store"}, "application/json")
 
 
+class KeyRoute(Route):
+    """The path of a key as it was sent: a key may hold any byte, a line's end too, and begins where `key_of` cuts."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See starlette."""
+        if scope["type"] != "http" or not scope["raw_path"].startswith(KEYS.encode()):
+            return Match.NONE, {}
+        return super().matches({**scope, "path": KEYS})
+
+
 class Api:
     """The API of the replica `name`; `stats` is what it counts, `store` executes commands."""
 
@@ -183,7 +193,7 @@ class Api:
         """All paths; the document of OpenAPI speaks of the same."""
         room = Room(_FRAMES * self._config.max_frame)
         paths: dict[str, dict[str, Answer]] = {
-            "/v1/kv/{key:path}": {
+            f"{KEYS}{{key:path}}": {
                 "GET": self._get,
                 "HEAD": self._exists,
                 "PUT": self._put,
@@ -203,7 +213,9 @@ class Api:
                 answers.setdefault("HEAD", answers["GET"])
         longest, denied = self._store.longest, partial(self._stats.error, "forbidden")
         return [
-            Route(path, Endpoint(answers, room, longest, denied), methods=list(answers))
+            (KeyRoute if path.startswith(KEYS) else Route)(
+                path, Endpoint(answers, room, longest, denied), methods=list(answers)
+            )
             for path, answers in paths.items()
         ]
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
-from math import isfinite
+from sys import float_info
 from typing import Any, Final, NamedTuple, NoReturn
 
 from epaxos.client.commands import CasResult, Op
@@ -63,9 +63,10 @@ def _bytes_or_null(value: object, where: str) -> bytes | None:
 
 
 def _seconds(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+    most = float_info.max  # JSON has integers beyond it
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
         raise _wrong(where, value, "a number of seconds above 0")
-    return value
+    return float(value)
 
 
 def _switch(value: object, where: str) -> bool:

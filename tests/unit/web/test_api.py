@@ -59,6 +59,8 @@ def raising(error: Exception) -> Callable[[Op], Any]:
         ("a+b", b"a+b"),
         ("%zz", b"%zz"),
         ("%C3%BC", "ü".encode()),
+        ("a%0Ab%0D%0A", b"a\nb\r\n"),
+        ("%2E%2E/v1/multi", b"../v1/multi"),
     ],
 )
 def test_a_key_is_any_bytes(rig: Rig, path: str, key: bytes) -> None:
@@ -67,6 +69,12 @@ def test_a_key_is_any_bytes(rig: Rig, path: str, key: bytes) -> None:
     assert (response.status_code, response.content) == (200, b"\xff\x00")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert rig.store.asked == [(Op.get(key), 2.0, None)]
+
+
+@pytest.mark.parametrize("path", ["/v1/k%76/foo", "/v1%2Fkv/foo", "/%761/kv/foo", "/v1/kv%2Ffoo", "/v1/kv"])
+def test_what_comes_before_a_key_is_written_out(rig: Rig, path: str) -> None:
+    assert problem(rig.ask("PUT", path, content=b"v")) == (404, "no-page", False)
+    assert rig.store.asked == []
 
 
 def test_no_value(rig: Rig) -> None:

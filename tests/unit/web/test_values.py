@@ -80,6 +80,8 @@ def test_every_command_is_tried_above() -> None:
         ({"op": "put", "key": "a", "value": "v", "ttl": 0}, "operations[0].ttl: found 0; allowed: a number"),
         ({"op": "put", "key": "a", "value": "v", "ttl": True}, "operations[0].ttl: found true"),
         ({"op": "put", "key": "a", "value": "v", "ttl": 1e300}, "operations[0]: ttl is 1e+300 s; allowed: "),
+        ({"op": "expire", "key": "a", "ttl": 10**300}, "operations[0]: ttl is 1e+300 s; allowed: "),
+        ({"op": "expire", "key": "a", "ttl": 10**400}, "operations[0].ttl: found an integer of 1329 bits; "),
         (
             {"op": "put", "key": "a", "value": "v", "ttl": 1, "keep_ttl": True},
             "operations[0]: put takes ttl or",
