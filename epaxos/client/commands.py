@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, ca
 
 from epaxos.client.codecs import Codec, V
 from epaxos.errors import ClientError, OperationFailed, Refused
-from epaxos.statemachine.batch import Argument
+from epaxos.statemachine.batch import Argument, listed
 from epaxos.statemachine.expiry import TTL_MAX
 from epaxos.statemachine.operations import (
     INTEGER_MAX,
@@ -417,16 +417,15 @@ def as_columns(operations: Sequence[Op]) -> tuple[bytes, list[bytes], list[Argum
 
 
 def weigh(operation: int, key: bytes, argument: Argument, most: int) -> int:
-    """How many bytes a command adds to a frame, at most; of one that lists keys its share of `most` bytes."""
+    """How many bytes a command adds to a frame, at most; of one on many keys its share of `most` bytes."""
     if argument.__class__ is bytes:
         return len(key) + len(argument) + _OVERHEAD
+    if operation in ON_ALL:
+        weight = len(key) + _OVERHEAD + _weigh_nested(argument)
+        return max(weight, -(-most * listed(argument) // PAGE_KEYS))
     if argument is None or isinstance(argument, int):
         return len(key) + _OVERHEAD
-    weight = len(key) + _OVERHEAD + _weigh_nested(argument)
-    if operation in ON_ALL:
-        limit = cast("list[int]", argument)[1]
-        return max(weight, -(-most * limit // PAGE_KEYS))
-    return weight
+    return len(key) + _OVERHEAD + _weigh_nested(argument)
 
 
 def _weigh_nested(argument: object) -> int:

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from epaxos.config import Config
 from epaxos.doors.gate import Answered, Asked, Described, Executed, Gate, Question, Unanswered
 from epaxos.errors import Busy, ClientError, NoAnswer, Refused, SessionExpired, Untold
-from epaxos.statemachine.batch import MULTI_PARTS, REPLY_HEAD, Argument, Limits
+from epaxos.statemachine.batch import MULTI_PARTS, REPLY_HEAD, Argument, Limits, listed
 from epaxos.statemachine.checks import refusal
-from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.operations import ON_ALL, Operation, Outcome
 from epaxos.statemachine.results import Value
 
 BYTES: Final = 1024 * 1024
@@ -26,7 +26,6 @@ BYTES: Final = 1024 * 1024
 _HEAD: Final = 16  # bytes of a command beside what it holds, about
 _NAP: Final = 0.25  # seconds between two looks at what has waited for too long
 _MULTI: Final = int(Operation.MULTI)
-_LISTING: Final = frozenset({Operation.SCAN, Operation.CLEAR})
 
 
 class Full(Busy):
@@ -299,8 +298,8 @@ def _weigh_deeply(argument: object) -> int:
 def _parts(command: Command) -> int:
     """The operations in a command, or keys that it lists: there may be so many of either in a frame, of both here."""
     argument = command.argument
-    if command.operation in _LISTING and isinstance(argument, list):
-        return int(argument[1])  # the limit of its page
+    if command.operation in ON_ALL:
+        return listed(argument)
     if command.operation != _MULTI or not isinstance(argument, list):
         return 0
     return len(argument[0])  # its operations, a byte each

@@ -203,7 +203,8 @@ class Run:
 
     def _search(self) -> None:
         """Look at the history alone too, where it is short enough for that."""
-        finding = search(self._checked.results.calls.values(), LIMITS.value, SEARCH_BUDGET)
+        calls = self._checked.results.calls.values()
+        finding = search(calls, LIMITS.value, SEARCH_BUDGET, self._options.results)
         if finding.verdict is Linearizability.VIOLATION:
             raise ViolationError("linearizability", f"the history alone: {finding.text}")
         self._checked.coverage.noted(f"history alone: {finding.verdict.value}")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, compress, repeat
 from operator import le
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, cast
 
 import msgpack
 
@@ -24,7 +24,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.membership import Configuration, make_configuration
 from epaxos.statemachine.expiry import Generation
-from epaxos.statemachine.operations import KEYLESS, ON_ALL, READERS, READERS_OF_ALL, Operation
+from epaxos.statemachine.operations import KEYLESS, ON_ALL, PAGE_LEAST, READERS, READERS_OF_ALL, Operation
 from epaxos.statemachine.sessions import WINDOW
 
 Argument: TypeAlias = "bytes | int | Sequence[object] | None"
@@ -499,6 +499,11 @@ def _collection(generation: int, parts: list[object], encoded: bytes) -> Payload
             raise FrameError("malformed", f"not a barrier: {error}") from error
         return _collection_of(generation, tuple(base), encoded, following)
     raise FrameError("malformed", "not a collection: a count and a vector are expected")
+
+
+def listed(argument: object) -> int:
+    """The keys that a COUNT, SCAN or CLEAR that is in order counts for, of `PAGE_KEYS` in a frame."""
+    return max(PAGE_LEAST, cast("int", argument[1])) if isinstance(argument, list) else PAGE_LEAST
 
 
 def is_plain(operations: bytes, arguments: Sequence[Argument] | None) -> bool:

@@ -13,6 +13,7 @@ from epaxos.statemachine.batch import (
     Columns,
     Limits,
     forgotten_keys,
+    listed,
     multi_columns,
     prepared_columns,
     resolved_keys,
@@ -26,6 +27,7 @@ from epaxos.statemachine.operations import (
     OF_TRANSACTIONS,
     ON_ALL,
     PAGE_KEYS,
+    PAGE_LEAST,
     READERS,
     RECORDS,
     Operation,
@@ -130,9 +132,10 @@ class _Cost:
         elif operation == Operation.RESOLVE and isinstance(argument, list):
             self._parts += len(argument[1])  # it executes what was prepared
         elif operation in ON_ALL:
-            self._listed += argument[1] if isinstance(argument, list) else 1
+            self._listed += listed(argument)
         if self._listed > PAGE_KEYS:
-            return f"SCANs and CLEARs of {self._listed} keys in a frame; at most {PAGE_KEYS} are allowed"
+            text = f"at least {PAGE_LEAST} each, in a frame; at most {PAGE_KEYS} are allowed"
+            return f"COUNTs, SCANs and CLEARs of {self._listed} keys, {text}"
         if self._pause > self._limits.pause:
             return f"PAUSEs of {self._pause} ms in a frame; at most {self._limits.pause} are allowed"
         if self._parts > MULTI_PARTS:

@@ -133,7 +133,10 @@ PAGE_KEYS: Final = 10_000
 """Keys that a SCAN or a CLEAR takes at most, and all those of a frame together, and"""
 
 PAGE_BYTES: Final = 1024 * 1024
-"""bytes of keys and values after which a page ends: with what fits, and at least one key."""
+"""bytes of it after which a page ends, or fewer if no more fit into a frame: with what fits, and at least one key."""
+
+PAGE_LEAST: Final = PAGE_KEYS // 8
+"""Keys that each COUNT, SCAN and CLEAR of a frame counts for at least: it may have to walk through all there are."""
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1

@@ -2,7 +2,8 @@
 
 **Who never asks pays nothing.** Each new key would cost some 3 µs, more than all else that is done to execute its
 write, so the index is made when a page, a count or a clear is first asked for: a slice with each command that executes,
-and until it is complete all keys are walked through, 0.15 µs each (decision 0041).
+and until it is complete all keys are walked through, 0.15 µs each (decision 0041). What a walk has found
+stands until a key comes or goes, so that many who ask the same at once walk once.
 
 **What has been inserted is told by the dictionary.** It keeps the order of insertion, so the keys that the index does
 not know yet are its last ones, as many as it lacks. Hence a write that replaces a value costs nothing, and a column of
@@ -19,6 +20,7 @@ from typing import Final, NamedTuple
 from sortedcontainers import SortedList
 
 from epaxos.statemachine.operations import GROUP_MAP, PAGE_BYTES, RECORDS
+from epaxos.statemachine.results import weigh_value
 
 _SLICE: Final = 500
 """Keys that are taken into the index beside a command that executes, and"""
@@ -60,7 +62,7 @@ class OrderedKeys:
     The service's own keys are in no page and not counted.
     """
 
-    __slots__ = ("_again", "_data", "_index", "_known", "_pending", "_wanted")
+    __slots__ = ("_again", "_data", "_index", "_known", "_pending", "_walked", "_wanted")
 
     def __init__(self, data: dict[bytes, bytes]) -> None:
         self._data = data
@@ -72,6 +74,8 @@ class OrderedKeys:
         """What has been inserted since then, perhaps once more; while some are pending."""
         self._known = 0
         """How many keys of `data` are in the index, or among those."""
+        self._walked: tuple[Range, list[bytes]] | None = None
+        """What the last walk found; while it is true, and some are pending."""
 
     def note(self) -> None:
         """Take in what has been inserted since the last call, and some of what was there before."""
@@ -82,6 +86,7 @@ class OrderedKeys:
         """A key goes; it is in `data` still."""
         if self._wanted:
             self._absorb(0)
+            self._walked = None
             self._index.discard(key)
             self._known -= 1
 
@@ -91,6 +96,7 @@ class OrderedKeys:
             inserted = list(islice(reversed(data), new))
             index.update(inserted)
             self._known += new
+            self._walked = None
             if pending:
                 self._again.update(inserted)
         if pending and most:
@@ -98,6 +104,7 @@ class OrderedKeys:
             index.update([key for key in some if key in data and key not in self._again])
             if not pending:
                 self._again.clear()
+                self._walked = None
 
     def _ask(self) -> bool:
         """Whether the index can tell all; it comes nearer to that."""
@@ -107,23 +114,35 @@ class OrderedKeys:
         self._absorb(_ASKED)
         return not self._pending
 
+    def _has_walked(self, keys: Range) -> bool:
+        """Whether a walk through a range has been made, and is true still."""
+        if self._walked is not None:
+            self._absorb(0)
+        return self._walked is not None and self._walked[0] == keys
+
     def _walk(self, keys: Range) -> list[bytes]:
         """The keys of a range, without the index, and in no order."""
+        if self._walked is not None and self._walked[0] == keys:
+            return self._walked[1]
         low, high, inclusive = keys
         found = [key for key in self._data if key > low]
         if inclusive and low in self._data:
             found.append(low)
         if high is not None:
             found = [key for key in found if key < high]
-        return found if low >= _PAST_OWN else [key for key in found if not _is_own(key)]
+        if low < _PAST_OWN:
+            found = [key for key in found if not _is_own(key)]
+        self._walked = keys, found
+        return found
 
     def count(self, prefix: bytes) -> int:
         """How many keys begin with a prefix."""
-        if not self._ask():
-            return len(self._walk(range_of(prefix)))
+        keys = range_of(prefix)
+        if self._has_walked(keys) or not self._ask():
+            return len(self._walk(keys))
         own = self._within(range_of(RECORDS)) if RECORDS.startswith(prefix) else 0
         own += GROUP_MAP.startswith(prefix) and GROUP_MAP in self._data
-        return self._within(range_of(prefix)) - own
+        return self._within(keys) - own
 
     def _within(self, keys: Range) -> int:
         below: int = len(self._index) if keys.high is None else self._index.bisect_left(keys.high)
@@ -144,22 +163,22 @@ class OrderedKeys:
         prefix: bytes,
         after: bytes | None,
         limit: int,
+        room: int = PAGE_BYTES,
         *,
         values: bool = False,
         reverse: bool = False,
-    ) -> tuple[list[bytes], bool]:
-        """The first keys that begin with a prefix and come after another, at most `limit`; whether there are more.
+    ) -> tuple[list[bytes], bytes | None]:
+        """The first keys that begin with a prefix and come after another, at most `limit`; then the next one, if any.
 
-        A page ends too where keys, and with `values` those, come to more than `PAGE_BYTES`.
+        A page ends too where keys, and with `values` those, would take more than `room` bytes of a result.
         """
         found: list[bytes] = []
-        room = PAGE_BYTES
         for key in self._following(prefix, after, limit + 1, reverse=reverse):
-            room -= len(key) + (len(self._data[key]) if values else 0)
+            room -= weigh_value(key) + (weigh_value(self._data[key]) if values else 0)
             if found and (len(found) == limit or room < 0):
-                return found, True
+                return found, key
             found.append(key)
-        return found, False
+        return found, None
 
 
 def _is_own(key: bytes) -> bool:

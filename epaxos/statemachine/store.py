@@ -24,7 +24,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from epaxos.statemachine.batch import Argument, Bounds, Columns, Limits, multi_columns
 from epaxos.statemachine.expiry import Expiring, Generation, is_ttl, same
@@ -33,6 +33,7 @@ from epaxos.statemachine.operations import (
     INTEGER_MIN,
     NOT_IN_MULTI,
     OF_TRANSACTIONS,
+    PAGE_BYTES,
     PAGE_KEYS,
     READERS,
     Operation,
@@ -53,6 +54,7 @@ _FIRST_FAILURE: Final = int(Outcome.COMPARE_FAILED)
 _ENDLESS: Final = 2**62
 _SCAN_ARGUMENTS: Final = 4
 _CLEAR_ARGUMENTS: Final = 2
+_PAGE_HEAD: Final = 32  # bytes of a SCAN's result beside its keys and values, with its outcome, at most
 _NOT_IN_MULTI: Final = NOT_IN_MULTI | OF_TRANSACTIONS
 
 _OK: Final[Result] = (_DONE, None)
@@ -464,16 +466,34 @@ class Store:
         found = [*current.generation] if isinstance(current, Expiring) else None
         return _OK if argument == found else _DIFFERENT
 
+    def page(
+        self, operation: int, prefix: bytes, argument: Argument
+    ) -> tuple[list[bytes], bytes | None] | None:
+        """The keys that a SCAN or CLEAR takes, and the next one, if any, which it looks at too; None if ill-formed.
+
+        One page with nothing beside it fits into a reply.
+        """
+        scans = operation == Operation.SCAN
+        if type(argument) is not list or len(argument) != (_SCAN_ARGUMENTS if scans else _CLEAR_ARGUMENTS):
+            return None
+        after, limit, *flags = argument
+        if not _is_page(after, limit) or any(type(flag) is not bool for flag in flags):
+            return None
+        if not scans:
+            return self._ordered.page(prefix, after, limit)
+        values, reverse = flags
+        room = min(PAGE_BYTES, self._bounds.results - _PAGE_HEAD)
+        return self._ordered.page(prefix, after, limit, room, values=values, reverse=reverse)
+
     def _scan(self, prefix: bytes, argument: Argument) -> Result:
-        if type(argument) is not list or len(argument) != _SCAN_ARGUMENTS:
-            return _INVALID
-        after, limit, values, reverse = argument
-        if not (_is_page(after, limit) and type(values) is bool and type(reverse) is bool):
-            return _INVALID
         if self._read_room < 0:
             return _UNTOLD, None
-        page, more = self._ordered.page(prefix, after, limit, values=values, reverse=reverse)
-        result: list[object] = [page, list(map(self._data.__getitem__, page)) if values else None, more]
+        found = self.page(Operation.SCAN, prefix, argument)
+        if found is None:
+            return _INVALID
+        page, following = found
+        values = list(map(self._data.__getitem__, page)) if cast("list[bool]", argument)[2] else None
+        result: list[object] = [page, values, following is not None]
         self._read_room -= weigh_value(result)
         return _DONE, result
 
@@ -481,13 +501,11 @@ class Store:
         return _DONE, self._ordered.count(prefix)
 
     def _clear(self, prefix: bytes, argument: Argument) -> Result:
-        if type(argument) is not list or len(argument) != _CLEAR_ARGUMENTS:
+        found = self.page(Operation.CLEAR, prefix, argument)
+        if found is None:
             return _INVALID
-        after, limit = argument
-        if not _is_page(after, limit):
-            return _INVALID
-        page, more = self._ordered.page(prefix, after, limit)
-        result: list[object] = [len(page), page[-1] if more else None]
+        page, following = found
+        result: list[object] = [len(page), None if following is None else page[-1]]
         if not self._has_room(result):
             return _TOO_LARGE
         self._put_aside(page)

@@ -37,10 +37,10 @@ once at a group, in one generation, and never again under the same name.
 the command is proposed (`security.rights`): who forgets a record that is not its own makes others, who find none, drop
 what this group has executed.
 
-**A lock is met by whoever touches the key**, readers too, or lists, counts or clears keys among which it is: the
-command ends as LOCKED, with the record's key and the groups, and changes nothing. Nobody waits inside a replica, so
-there is no deadlock. A PREPARE that meets a lock votes ABORTED. What a command is told of a lock takes room as its
-result would: a small frame can meet one ten thousand times.
+**A lock is met by whoever touches the key**, readers too, or lists, counts or clears keys among which it is, a page as
+far as it reaches: the command ends as LOCKED, with the record's key and the groups, and changes nothing. Nobody waits
+inside a replica, so there is no deadlock. A PREPARE that meets a lock votes ABORTED. What a command is told of a lock
+takes room as its result would: a small frame can meet one ten thousand times.
 """
 
 from __future__ import annotations
@@ -179,11 +179,19 @@ class Transactions:
         return next(filter(None, map(self._locks.get, keys)), None)
 
     def _within(self, operation: int, prefix: bytes, argument: Argument) -> list[bytes]:
-        """The first locked key among those that a command with a prefix looks for: the same everywhere."""
+        """The first locked key among those that a command with a prefix looks at: the same everywhere.
+
+        A page looks no further than at the key that shows that there are more.
+        """
         given = argument if type(argument) is list else [None]
         after = given[0] if given and type(given[0]) is bytes else None
-        keys = range_of(prefix, after, reverse=operation == Operation.SCAN and given[-1:] == [True])
-        return sorted(key for key in self._locks if key in keys)[:1]
+        reverse = operation == Operation.SCAN and given[-1:] == [True]
+        keys = range_of(prefix, after, reverse=reverse)
+        locked = sorted(key for key in self._locks if key in keys)
+        page = self._store.page(operation, prefix, argument) if locked else None
+        if page is not None and (last := page[1]) is not None:
+            locked = [key for key in locked if (key >= last if reverse else key <= last)]
+        return locked[:1]
 
     def _prepare(self, key: bytes, argument: Argument, sessions: Sessions) -> Result:
         columns = prepared_columns(argument)

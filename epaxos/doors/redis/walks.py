@@ -6,6 +6,7 @@ or write, all keys to the protocol, so each waits for every command that is unde
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from itertools import count
@@ -37,11 +38,14 @@ _SPECIAL: Final = frozenset(b"*?[\\")
 
 
 class Cursors:
-    """Where walks of SCAN have come to: a number for each, as clients expect one."""
+    """Where walks of SCAN have come to: a number for each, as clients expect one.
+
+    They begin anywhere in 63 bits, so that a number of another replica, or of before a restart, names no place here.
+    """
 
     def __init__(self) -> None:
         self._places: OrderedDict[int, bytes] = OrderedDict()
-        self._numbers = count(1)
+        self._numbers = count(secrets.randbits(63) + 1)
 
     def note(self, after: bytes) -> int:
         """A number for the place behind a key."""

@@ -6,6 +6,7 @@ It shares with `epaxos.statemachine` the table of operations and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, ON_ALL, Operation, Outcome
@@ -16,6 +17,7 @@ Origin: TypeAlias = "tuple[int, int]"
 """A client and a request number."""
 
 _LONGEST_NUMBER = 20  # a sign and 19 digits
+_PAGE_HEAD: Final = 32  # bytes of a page that are for neither keys nor values
 _TIMED: Final = (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE)
 
 
@@ -86,7 +88,7 @@ def size_of(value: Any) -> int:
 def execute_within(state: State, command: Command, longest: int, room: int, by: Origin = (0, 0)) -> Result:
     """Execute a command if its result fits into `room`, else change nothing."""
     before = dict(state)
-    outcome, value = execute(state, command, longest, (*by, 0))
+    outcome, value = execute(state, command, longest, (*by, 0), room)
     if room_of(command, value) > room:
         state.clear()
         state.update(before)
@@ -107,10 +109,16 @@ def parts_of(multi: Command) -> list[Command]:
     return [Command(*part) for part in zip(*multi.argument, strict=True)]
 
 
-def execute(state: State, command: Command, longest: int, by: tuple[int, int, int] = (0, 0, 0)) -> Result:
+def execute(
+    state: State,
+    command: Command,
+    longest: int,
+    by: tuple[int, int, int] = (0, 0, 0),
+    results: int = 2**62,
+) -> Result:
     """Execute a command on `state`, in place; values may be `longest` bytes. Returns (outcome, value).
 
-    `by` is its client, its request number, and its place in a MULTI.
+    `by` is its client, its request number, and its place in a MULTI; a page of a SCAN has `results` bytes.
     """
     operation, key, argument = command
     current = state.get(key)
@@ -120,7 +128,7 @@ def execute(state: State, command: Command, longest: int, by: tuple[int, int, in
         found = Outcome.NOT_FOUND if current is None else Outcome.DONE
         return found, current if operation == Operation.READ else None
     if operation in ON_ALL or operation in _TIMED:
-        return _on_all(state, command) if operation in ON_ALL else _timed(state, command, by)
+        return _on_all(state, command, results) if operation in ON_ALL else _timed(state, command, by)
     if operation == Operation.WRITE:
         state.pop(ENDS + key, None)
         state[key] = argument
@@ -149,12 +157,37 @@ def within(keys: Iterable[bytes], command: Command) -> list[bytes]:
     return [key for key in found if after is None or (key < after if reverse else key > after)]
 
 
-def _on_all(state: State, command: Command) -> Result:
-    keys = within((key for key in state if not key.startswith(ENDS)), command)
+def _looked_for(state: State, command: Command) -> list[bytes]:
+    return within((key for key in state if not key.startswith(ENDS)), command)
+
+
+def _length(state: State, command: Command, keys: Sequence[bytes], results: int) -> int:
+    """How many of some keys, of at least one, are in the page of a SCAN or CLEAR."""
+    limit: int = min(command.argument[1], len(keys))
+    if command.operation == Operation.CLEAR:
+        return limit
+    values = command.argument[2]
+    sizes = accumulate(size_of(key) + (size_of(state[key]) if values else 0) for key in keys[:limit])
+    fitting = sum(size <= results - _PAGE_HEAD for size in sizes)
+    return min(limit, max(1, fitting))
+
+
+def looked_at(state: State, keys: Sequence[bytes], command: Command, results: int) -> list[bytes]:
+    """Those of some keys at which a command on all keys looks: of a page up to the first that is not in it."""
+    there, found = _looked_for(state, command), within(keys, command)
+    length = len(there) if command.operation == Operation.COUNT else _length(state, command, there, results)
+    if length == len(there):
+        return found
+    reverse = command.operation == Operation.SCAN and command.argument[3]
+    return [key for key in found if (key >= there[length] if reverse else key <= there[length])]
+
+
+def _on_all(state: State, command: Command, results: int) -> Result:
+    keys = _looked_for(state, command)
     if command.operation == Operation.COUNT:
         return Outcome.DONE, len(keys)
-    limit = command.argument[1]
-    page, more = keys[:limit], len(keys) > limit
+    length = _length(state, command, keys, results)
+    page, more = keys[:length], len(keys) > length
     if command.operation == Operation.SCAN:
         return Outcome.DONE, [page, [state[key] for key in page] if command.argument[2] else None, more]
     for key in page:

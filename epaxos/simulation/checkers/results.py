@@ -202,11 +202,11 @@ class Results(Observer):
                 raise ViolationError("exactly once", text, (place,), (name,))
             self._sessions[asked.client].numbers.add(asked.number)
             if result is None or reads:
-                result = self.transactions.execute(self.state, asked.command, left)
+                most = room if reads else left
+                result = self.transactions.execute(self.state, asked.command, most)
                 if result is not None:
                     left -= self.transactions.taken(asked.command, result[1])
                 else:
-                    most = room if reads else left
                     result = execute_within(self.state, asked.command, self._longest, most, name)
                     left -= 0 if reads else room_of(asked.command, result[1])
                 self.results[name] = result

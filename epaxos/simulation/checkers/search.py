@@ -41,15 +41,17 @@ class Finding(NamedTuple):
     text: str = ""
 
 
-def search(calls: Iterable[Call], longest_value: int, budget: int = 1_000_000) -> Finding:
+def search(
+    calls: Iterable[Call], longest_value: int, budget: int = 1_000_000, results: int = 2**62
+) -> Finding:
     """Look for an order of all answered commands, and some of the others, that explains every answer.
 
-    The store begins empty; values may have `longest_value` bytes. `budget` bounds the configurations of one
-    group of keys.
+    The store begins empty; values may have `longest_value` bytes, pages `results`. `budget` bounds the configurations
+    of one group of keys.
     """
     undecided = Finding(Linearizability.LINEARIZABLE)
     for keys, group in _groups(calls):
-        finding = _Group(keys, group, longest_value).search(budget)
+        finding = _Group(keys, group, longest_value, results).search(budget)
         if finding.verdict is Linearizability.VIOLATION:
             return finding
         if finding.verdict is Linearizability.UNDECIDED:
@@ -107,7 +109,7 @@ class _Configuration(NamedTuple):
 class _Group:
     """The commands on one group of keys, by the time of their asking."""
 
-    def __init__(self, keys: Sequence[bytes], calls: Iterable[Call], longest: int) -> None:
+    def __init__(self, keys: Sequence[bytes], calls: Iterable[Call], longest: int, results: int) -> None:
         # A command that nobody was told of, and that changes nothing, explains nothing.
         relevant = [call for call in calls if call.answered is not None or not only_reads(call.command)]
         self._calls = sorted(relevant, key=lambda call: call.invoked)
@@ -118,6 +120,7 @@ class _Group:
         self._idle = [changes_nothing(call.command, call.result) for call in self._calls]
         self._needs = Needs(self._calls)
         self._longest = longest
+        self._results = results
 
     def search(self, budget: int) -> Finding:
         """See the module."""
@@ -202,7 +205,7 @@ class _Group:
         call = self._calls[index]
         places = [(key, self._places[key]) for key in self._touched[index]]
         store: State = {key: value for key, place in places if (value := state[place]) is not None}
-        result = execute(store, call.command, self._longest)
+        result = execute(store, call.command, self._longest, results=self._results)
         if call.answered is not None and result != call.result:
             return None
         after = list(state)

@@ -16,10 +16,10 @@ from epaxos.simulation.checkers.reference import (
     Result,
     State,
     execute_within,
+    looked_at,
     only_reads,
     parts_of,
     size_of,
-    within,
 )
 from epaxos.statemachine.operations import OF_TRANSACTIONS, ON_ALL, Operation, Outcome
 
@@ -56,7 +56,7 @@ class Transactions:
         if operation not in OF_TRANSACTIONS:
             parts = parts_of(command) if operation == Operation.MULTI else [command]
             if operation in ON_ALL:
-                held = self._held(sorted(within(self._locked(), command))[:1])
+                held = self._held(sorted(looked_at(state, self._locked(), command, room))[:1])
             else:
                 held = self._held(part.key for part in parts)
             if held is None or only_reads(command) or size_of(held) <= room:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from epaxos.client.commands import Op, weigh
+from epaxos.client.commands import Op, as_columns, weigh
 from epaxos.client.drivers.calls import parts_of
 from epaxos.client.options import Options, client_options
 from epaxos.config import Config, default_replicas, load_config, make_config
 from epaxos.errors import ConfigError, Refused
+from epaxos.statemachine.batch import Limits, decode_batch, encode_batch
+from epaxos.statemachine.checks import check_batch
 from epaxos.transport.framing import ANY_CLUSTER
 
 
@@ -146,6 +148,15 @@ def test_a_bulk_call_is_cut_where_a_frame_is_full() -> None:
     assert [len(part) for part in parts] == [2, 1]
     assert all(sum(weigh(*op[:3], 1) for op in part) <= made.max_weight for part in parts)
     assert [op for part in parts for op in part] == large
+
+
+@pytest.mark.parametrize("op", [Op.count(b""), Op.scan(b"", limit=1), Op.clear(b"", limit=1)])
+def test_a_frame_has_no_more_commands_on_many_keys_than_replicas_take(op: Op) -> None:
+    made = Options(("a",), ("tcp://a:1",), (0,), max_frame=100_000)
+    parts = parts_of([op] * 20, made)
+    assert 1 < len(parts) < 5
+    for part in parts:
+        check_batch(decode_batch(encode_batch(1, 1, 1, *as_columns(part))), Limits())
 
 
 def test_a_bulk_call_with_a_command_too_large_is_refused_as_a_whole() -> None:

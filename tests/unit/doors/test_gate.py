@@ -84,6 +84,18 @@ def test_a_batch_has_no_more_commands_and_bytes_than_an_instance() -> None:
     with_desk(test, LoneReplica(max_batch=9))
 
 
+def test_a_batch_has_no_more_commands_on_many_keys_than_a_frame_may() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        callers = [Caller(desk, Command(Operation.COUNT, b"")) for _ in range(9)]
+        callers += [Caller(desk, Command(Operation.SCAN, b"", [None, 1, False, False])) for _ in range(9)]
+        await turn()
+        replica.run()
+        await turn()
+        assert all(isinstance(caller.came, list) for caller in callers)
+
+    with_desk(test)
+
+
 def test_what_is_larger_than_a_frame_is_refused() -> None:
     async def test(replica: LoneReplica, desk: Desk) -> None:
         caller = Caller(desk, *[put(b"k", b"x" * 1000)] * 20)

@@ -321,6 +321,15 @@ def test_walks_are_remembered_up_to_a_bound() -> None:
     assert cursors.find(numbers[-1]) == b"k100000"
 
 
+def test_a_number_of_another_replica_names_no_walk_here() -> None:
+    here, there = Cursors(), Cursors()
+    here.note(b"mine")
+    number = there.note(b"k")
+    assert 0 < number < 2**64
+    with pytest.raises(RedisError, match="invalid cursor"):
+        here.find(number)
+
+
 def test_many_keys_page_by_page(opened: Open) -> None:
     talk = opened.talk()
     for part in range(3):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,8 @@ from epaxos.statemachine import ordered
 from epaxos.statemachine.batch import Argument, Batch, Limits, make_payload
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import GROUP_MAP, PAGE_BYTES, PAGE_KEYS, RECORDS, Operation, Outcome
-from epaxos.statemachine.results import Value
+from epaxos.statemachine.ordered import OrderedKeys
+from epaxos.statemachine.results import Value, weigh_value
 from epaxos.statemachine.store import Frozen, Store
 
 SCAN, COUNT, CLEAR = Operation.SCAN, Operation.COUNT, Operation.CLEAR
@@ -110,13 +111,54 @@ def test_the_index_has_the_keys_that_there_are(frames: Sequence[Sequence[tuple[i
 
 
 def test_a_page_ends_where_it_is_large_and_has_a_key_at_least() -> None:
-    half = bytes(PAGE_BYTES // 2 - 1)
+    half = bytes(PAGE_BYTES // 2 - 11)  # a key of one byte takes 6, a value 5 more than it has
     store = store_of(b"a", b"b", b"c", value=half)
     assert ask(store, SCAN, b"", [None, 9, True, False])[::2] == [[b"a", b"b"], True]
     assert ask(store, SCAN, b"", [b"b", 9, True, False])[::2] == [[b"c"], False]
     assert ask(store, SCAN, b"", [None, 9, False, False])[::2] == [[b"a", b"b", b"c"], False]
     store = store_of(b"a", b"b", value=bytes(2 * PAGE_BYTES))
     assert ask(store, SCAN, b"", [None, 9, True, False])[::2] == [[b"a"], True]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_one_page_fits_into_a_reply_however_small(reverse: bool) -> None:  # noqa: FBT001 - pytest gives it by position
+    limits = Limits(results=150)
+    keys = [b"%02d" % number for number in range(9)]
+    store = Store(limits, lambda _: None)
+    store.load((key, bytes(20)) for key in keys)
+    found: list[bytes] = []
+    more = True
+    while more:
+        page, values, more = ask(store, SCAN, b"", [found[-1] if found else None, 9, True, reverse])
+        assert weigh_value([page, values, more]) + 1 <= limits.results
+        assert len(page) == 3
+        found += page
+    assert sorted(found, reverse=reverse) == found == sorted(keys, reverse=reverse)
+    store.load([(b"00", bytes(200))])
+    assert ask(store, SCAN, b"", [None, 9, True, False])[::2] == [[b"00"], True]
+    assert ask(store, CLEAR, b"", [None, 9]) == [9, None]
+
+
+def test_who_ask_the_same_at_once_walk_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Keys(dict[bytes, bytes]):
+        walks = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            self.walks += 1
+            return super().__iter__()
+
+    monkeypatch.setattr(ordered, "_ASKED", 1)
+    data = Keys(dict.fromkeys([b"a", b"b", b"c", b"d", b"e", b"f", b"g"], b"v"))
+    keys = OrderedKeys(data)
+    assert [keys.count(b"") for _ in range(9)] == [7] * 9
+    assert [keys.page(b"", None, 1) for _ in range(2)] == [([b"a"], b"b")] * 2
+    once = data.walks
+    data[b"h"] = b"v"
+    assert [keys.count(b""), keys.count(b"")] == [8, 8]
+    keys.remove(b"a")
+    del data[b"a"]
+    assert [keys.count(b""), keys.count(b"")] == [7, 7]
+    assert (once, data.walks) == (2, 4)  # the first lists them, and walks
 
 
 def test_the_services_own_keys_are_in_no_page() -> None:
@@ -134,10 +176,10 @@ def test_pages_that_are_too_much_together_are_asked_for_again() -> None:
     store = Store(Limits(results=100), lambda _: None)
     store.load([(b"a", bytes(60)), (b"b", bytes(60))])
     argument: list[object] = [None, 9, True, False]
-    outcomes, values = store.execute(bytes([SCAN] * 2), [b""] * 2, [argument] * 2)
-    assert outcomes == DONE + UNTOLD
+    outcomes, values = store.execute(bytes([SCAN] * 3), [b""] * 3, [argument] * 3)
+    assert outcomes == DONE + DONE + UNTOLD
     assert values is not None
-    assert values[1] is None
+    assert values[2] is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +225,10 @@ def test_commands_on_all_keys_are_checked() -> None:
     assert "at most 65536 bytes" in refusal((CLEAR, b"", [bytes(70_000), 1]))
     assert "COUNT takes no argument" in refusal((COUNT, b"", b""))
     assert "are the service's own" in refusal((COUNT, RECORDS, None))
-    assert "of 10001 keys in a frame; at most 10000" in refusal(*[(SCAN, b"", [None, 73, True, False])] * 137)
+    assert "SCANs and CLEARs of 10002 keys" in refusal(*[(SCAN, b"", [None, 5001, True, False])] * 2)
+    for cheap in ((SCAN, b"", [None, 1, True, False]), (CLEAR, b"", [None, 1]), (COUNT, b"", None)):
+        assert "of 11250 keys, at least 1250 each, in a frame; at most 10000" in refusal(*[cheap] * 9)
+        StateMachine(Limits(), lambda _: None).admit(batch(*[cheap] * 8))
     assert "MULTI may not hold operation 21" in refusal(
         (Operation.MULTI, b"", [bytes([SCAN]), [b""], [page]])
     )
@@ -243,6 +288,28 @@ def test_a_list_meets_the_locks_among_its_keys() -> None:
         (COUNT, b"a", None, False),
         (CLEAR, b"", [None, 1], True),
         (CLEAR, b"", [b"z", 1], False),
+    ]
+    for number, (operation, prefix, argument, meets) in enumerate(commands, 60):
+        (result,) = machine.apply(make_payload([batch((operation, prefix, argument), first=number)]))
+        assert (result.outcomes == bytes([Outcome.LOCKED])) is meets, (operation, prefix, argument)
+
+
+def test_a_page_meets_no_lock_behind_the_key_that_shows_that_there_are_more() -> None:
+    machine = StateMachine(Limits(), lambda _: None)
+    there = (b"a", b"b", b"c", b"m", b"x", b"y", b"z")
+    machine.apply(make_payload([batch(*((Operation.WRITE, key, b"v") for key in there))]))
+    prepared(machine, b"m")
+    commands: list[tuple[Operation, bytes, Any, bool]] = [
+        (SCAN, b"", [None, 2, True, False], False),
+        (SCAN, b"", [None, 3, True, False], True),
+        (SCAN, b"", [None, 4, True, False], True),
+        (SCAN, b"", [None, 2, True, True], False),
+        (SCAN, b"", [None, 3, True, True], True),
+        (SCAN, b"", [b"m", 1, True, False], False),
+        (CLEAR, b"", [None, 4], True),
+        (COUNT, b"", None, True),
+        (CLEAR, b"", [None, 2], False),
+        (SCAN, b"", [None, 1, True, False], True),
     ]
     for number, (operation, prefix, argument, meets) in enumerate(commands, 60):
         (result,) = machine.apply(make_payload([batch((operation, prefix, argument), first=number)]))
