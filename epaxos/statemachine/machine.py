@@ -165,6 +165,7 @@ class StateMachine:
         What only reads tells of the state as it is now, as a command that came again would; but not one that reads
         several keys, or all: of writes that do not conflict this state may have one and lack another, and somebody was
         told of these the other way round. Two reads of a frame are two commands, of which neither tells of the other.
+        One that reads all, or several, costs the batches joined with it their answers too: they are proposed again.
         Of a collection there is nothing to tell, nor of what a replica proposes by itself again.
         """
         if payload.reads_all:
