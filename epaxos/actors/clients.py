@@ -142,7 +142,7 @@ class Clients:
         self.company = Company()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
-        self._replies: defaultdict[Identity, list[BatchResult]] = defaultdict(list)
+        self._replies: defaultdict[bytes, list[BatchResult]] = defaultdict(list)
         self._latencies: defaultdict[float, int] = defaultdict(int)
         self._waiting = 0
         self._waiting_bytes = 0
@@ -384,16 +384,14 @@ class Clients:
 
     def answer(self, payload: Payload, run: Run) -> None:
         """Note the results of executed batches for those clients that wait for them here; `flush` sends them."""
-        for client in self._gate.listening:
-            client.observe(payload, run)
         wanted, heads, place = self._wanted, payload.heads, slice(run.start, run.stop)
         names = list(zip(heads.clients[place], heads.firsts[place], heads.counts[place], strict=True))
-        if wanted.keys().isdisjoint(
-            names
-        ):  # most come from elsewhere, and this takes a tenth of what follows
-            return
-        self._note_slow(payload, run, names)
-        self.tell(run.results(payload))
+        # Most come from elsewhere, and this takes a tenth of what follows.
+        if not wanted.keys().isdisjoint(names):
+            self._note_slow(payload, run, names)
+            self.tell(run.results(payload))
+        for client in self._gate.listening:
+            client.observe(payload, run)
 
     def tell(self, results: Iterable[BatchResult]) -> None:
         """Note the results of batches for those clients that wait for them here; `flush` sends them."""
@@ -422,17 +420,20 @@ class Clients:
         self._waiting -= frame.count
         self._waiting_bytes -= frame.size
         self._latencies[frame.arrived] += frame.count
-        self._replies[frame.identity].append(_joined(frame) if frame.parts else result)
+        result = _joined(frame) if frame.parts else result
+        if isinstance(frame.identity, LocalClient):
+            frame.identity.answer(result)
+        else:
+            self._replies[frame.identity].append(result)
 
     def flush(self, now: float) -> None:
         """Send what has been answered: to each connection in one frame, unless it is much."""
-        if not self._replies:
+        for client in self._gate.clients:
+            client.flush()
+        if not self._latencies:
             return
         replies, self._replies = self._replies, defaultdict(list)
         for identity, results in replies.items():
-            if isinstance(identity, LocalClient):
-                identity.answer(results)
-                continue
             for part, weight in _parts(results):
                 self._send_results(identity, part, weight)
         for arrived, count in self._latencies.items():

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from epaxos.config import Config
 from epaxos.doors.gate import Answered, Asked, Described, Executed, Gate, Question, Unanswered
@@ -45,6 +45,9 @@ Result: TypeAlias = "tuple[int, Value]"
 
 Then: TypeAlias = "Callable[[Sequence[Result] | ClientError], None]"
 """Takes what some commands came to, or why there is no answer to any of them."""
+
+
+_Given = TypeVar("_Given")
 
 
 class _Batch:
@@ -240,14 +243,14 @@ class Desk:
                 if question is not None and not question.done():
                     question.set_result(told.status)
             elif self._listener is not None:
-                self._listener(told)
+                self._give(self._listener, told)
 
     def _answer(self, batch: _Batch, told: Answered) -> None:
         values = told.values or [None] * len(told.outcomes)
         results = list(zip(told.outcomes, values, strict=True))
         start = 0
         for length, then in batch.waiters:
-            then(results[start : start + length])
+            self._give(then, results[start : start + length])
             start += length
 
     def _fail(self, batch: _Batch, told: Unanswered) -> None:
@@ -257,10 +260,19 @@ class Desk:
             part = slice(start, start + length)
             start += length
             if told.refused is None or len(batch.waiters) == 1 or part.start <= told.refused < part.stop:
-                then(_error(told))
+                self._give(then, _error(told))
             else:
                 columns = batch.operations[part], batch.keys[part], batch.arguments[part]
                 self.ask([Command(*command) for command in zip(*columns, strict=True)], then)
+
+    def _give(self, take: Callable[[_Given], None], given: _Given) -> None:
+        """Let one take what is for it; a fault there is told in the log, and the others go on."""
+        try:
+            take(given)
+        except Exception as error:  # noqa: BLE001 - of one of those that wait, whatever it is
+            self._loop.call_exception_handler(
+                {"message": "a door has failed to take an answer", "exception": error}
+            )
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -269,7 +281,7 @@ class Desk:
             batch = self._waiting.pop(ticket, None)
             if batch is not None:
                 for _, then in batch.waiters:
-                    then(NoAnswer(f"no answer within {self._patience:g} s"))
+                    self._give(then, NoAnswer(f"no answer within {self._patience:g} s"))
         self._nap = self._loop.call_later(_NAP, self._look)
 
 

@@ -29,6 +29,10 @@ _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 
 
+UNTAKEN: Final = 1000
+"""Of what executed, so much may wait to be taken by a door; then it is told that it has missed something."""
+
+
 class Asked(NamedTuple):
     """Commands of a door as columns of one length, at least 1; about `size` bytes.
 
@@ -95,7 +99,10 @@ class Executed(NamedTuple):
 
 
 Told: TypeAlias = "Answered | Unanswered | Described | Executed | None"
-"""What a door is told, in the order in which it happened; None: what executed here came by a checkpoint."""
+"""What a door is told, in the order in which it happened, but answers before what executed together with them.
+
+None: what executed here came by a checkpoint, or was more than the door could take.
+"""
 
 
 class LocalClient:
@@ -111,6 +118,9 @@ class LocalClient:
         self._asked: deque[Asked] = deque()
         self._questions: deque[Question] = deque()
         self._told: deque[Told] = deque()
+        self._due: list[Told] = []
+        self._observed = self._taken = 0  # each counted up in one thread alone
+        self._missed = False
         self._delivered = False
         self._client = 0
         self._number = 1
@@ -142,7 +152,9 @@ class LocalClient:
         self._delivered = False  # before the first is taken: what is told from now on is delivered anew
         told = self._told
         while told:
-            yield told.popleft()
+            one = told.popleft()
+            self._taken += isinstance(one, Executed)
+            yield one
 
     # -- the Replica's thread ----------------------------------------------------------------------------------
 
@@ -172,15 +184,30 @@ class LocalClient:
         acked = next((first for client, first in self._open if client == self._client), first)
         return Batch(self._client, first, acked, asked.operations, asked.keys, asked.arguments, self._born)
 
-    def answer(self, results: Sequence[BatchResult]) -> None:
-        """These have executed, or may have where the session had ended: the next ones are of another."""
-        for result in results:
-            asked = self._open.pop((result.client, result.first), None)
-            if asked is None:
-                continue
-            if result.client == self._client and _EXPIRED in result.outcomes:
-                self._client = 0
-            self._told.append(Answered(asked.ticket, result.outcomes, result.values))
+    def answer(self, result: BatchResult) -> None:
+        """Note what a batch came to; after one whose session had ended the next is of another. `flush` tells it."""
+        asked = self._open.pop((result.client, result.first), None)
+        if asked is None:
+            return
+        if result.client == self._client and _EXPIRED in result.outcomes:
+            self._client = 0
+        self._due.append(Answered(asked.ticket, result.outcomes, result.values))
+
+    def flush(self) -> None:
+        """Tell what is due, in its order."""
+        if not self._due:
+            return
+        due, self._due = self._due, []
+        for told in due:
+            one = told
+            if isinstance(one, Executed):
+                if self._observed - self._taken < UNTAKEN:
+                    self._observed += 1
+                else:
+                    one = None
+            if one is not None or not self._missed:  # that one is behind all that is not taken yet
+                self._told.append(one)
+            self._missed = one is None
         self._tell()
 
     def answer_here(self, values: list[bytes | None]) -> None:
@@ -227,19 +254,17 @@ class LocalClient:
         self.turn_away(reason)
 
     def observe(self, payload: Payload, run: Run) -> None:
-        """These commands have executed here."""
+        """These commands have executed here; `answer` to them comes first, and `flush` tells it."""
         begin = sum(payload.heads.counts[: run.start])
         part = slice(begin, begin + len(run.outcomes))
         arguments = None if payload.arguments is None else payload.arguments[part]
         columns = payload.operations[part], payload.keys[part], arguments
-        self._told.append(Executed(*columns, run.outcomes, run.values))
-        self._tell()
+        self._due.append(Executed(*columns, run.outcomes, run.values))
 
     def observe_end(self, keys: Sequence[bytes]) -> None:
-        """These keys have ended, as a replica proposed; whoever proposes asks for no answer."""
+        """These keys have ended, as a replica proposed; whoever proposes asks for no answer. `flush` tells it."""
         count = len(keys)
-        self._told.append(Executed(bytes((Operation.EXPIRE,)) * count, keys, None, bytes(count), None))
-        self._tell()
+        self._due.append(Executed(bytes((Operation.EXPIRE,)) * count, keys, None, bytes(count), None))
 
     def miss(self) -> None:
         """What executed elsewhere came here by a checkpoint, so that nobody can be told of each."""

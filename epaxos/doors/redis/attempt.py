@@ -20,6 +20,7 @@ from epaxos.statemachine.batch import MULTI_PARTS
 from epaxos.statemachine.operations import Operation, Outcome
 
 if TYPE_CHECKING:
+    from epaxos.doors.redis.connection import Connection
     from epaxos.doors.redis.door import Door
 
 _TRIES: Final = 1000
@@ -80,12 +81,13 @@ class Attempt:
 
     def __init__(
         self,
-        door: Door,
+        connection: Connection,
         keys: Sequence[bytes],
         carry_out: Callable[[View], Reply],
         finish: Callable[[Reply], None],
     ) -> None:
-        self._door = door
+        self._connection = connection
+        self._door = connection.door
         self._keys = list(dict.fromkeys(keys))
         self._carry_out = carry_out
         self._finish = finish
@@ -99,7 +101,7 @@ class Attempt:
         if len(reads) > MULTI_PARTS // 3:
             self._finish(RedisError(f"ERR too many keys; at most {MULTI_PARTS // 3} are allowed here"))
             return
-        self._door.desk.ask([as_one(reads)], self._read)
+        self._connection.ask([as_one(reads)], self._read)
 
     def _read(self, results: Sequence[Result] | ClientError) -> None:
         if isinstance(results, ClientError):
@@ -125,7 +127,7 @@ class Attempt:
         if not writes:
             self._finish(self._reply)
             return
-        self._door.desk.ask([as_one([*view.expects(), *writes])], self._written)
+        self._connection.ask([as_one([*view.expects(), *writes])], self._written)
 
     def _written(self, results: Sequence[Result] | ClientError) -> None:
         if isinstance(results, ClientError):

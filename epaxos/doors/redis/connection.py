@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from epaxos.doors.desk import BYTES, Command, Result
+from epaxos.doors.desk import BYTES, Command, Result, Then
 from epaxos.doors.redis.attempt import (
     Attempt,
     answer_of,
@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.transaction: Transaction | None = None
         self.watched: dict[bytes, bytes | None] = {}
         self.touched: set[bytes] = set()
+        self._asked: Sequence[bytes] = ()
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self._parser = Parser(door.bulk, door.request)
@@ -208,6 +209,10 @@ class Connection(asyncio.Protocol):
         parts = size = 0
         while self._todo and len(self._slots) < _RUN and parts < _PARTS and size < BYTES:
             request = self._todo[0]
+            if request[0].lower() in _OF_HTTP:
+                self.door.counts["protocol_errors"] += 1
+                self.cut()
+                return
             try:
                 spec = self._allowed(request)
                 slot = self._slot(spec, request)
@@ -228,9 +233,25 @@ class Connection(asyncio.Protocol):
         self.door.counts["commands"] += len(self._slots)
         if commands:
             self._busy = True
-            self.door.desk.ask(commands, self._finish_planned)
+            self.ask(commands, self._finish_planned)
         else:
             self._finish_run([])
+
+    def ask(self, commands: Sequence[Command], then: Then) -> None:
+        """Ask the replica for commands."""
+        self.door.desk.ask(commands, self._guarded(then))
+
+    def _guarded(self, then: Then) -> Then:
+        """Takes an answer; where that is a fault of ours it ends this connection, which would wait for ever."""
+
+        def guarded(results: Sequence[Result] | ClientError) -> None:
+            try:
+                then(results)
+            except Exception:
+                self.cut()
+                raise
+
+        return guarded
 
     def _slot(self, spec: Spec, request: Request) -> _Slot | None:
         """What a request is, with others beside it; None if it must be alone."""
@@ -347,7 +368,7 @@ class Connection(asyncio.Protocol):
                 results[index] = result
             self._finish_planned(results)
 
-        self.door.desk.ask([as_one(plans[index].parts) for index in again], then)
+        self.ask([as_one(plans[index].parts) for index in again], then)
 
     def _finish_run(self, replies: Sequence[Reply]) -> None:
         """Put the replies of a run in their order, those that were known before among those that have come."""
@@ -421,7 +442,7 @@ class Connection(asyncio.Protocol):
         else:
             assert spec.apply is not None
             apply = spec.apply
-            Attempt(self.door, spec.keys(request), lambda view: apply(view, request), self.finish).begin()
+            Attempt(self, spec.keys(request), lambda view: apply(view, request), self.finish).begin()
 
     def _local_alone(self, spec: Spec, request: Request) -> None:
         assert spec.local is not None
@@ -440,6 +461,9 @@ class Connection(asyncio.Protocol):
             reply = error_of(error)
         except RedisError as error:
             reply = error
+        except Exception:
+            self.cut()
+            raise
         if not self._ending:
             self.finish(reply)
 
@@ -454,7 +478,7 @@ class Connection(asyncio.Protocol):
             view = self.door.view(dict(zip(keys, values, strict=True)))
             self.finish(carried_out(spec, request, view))
 
-        self.door.desk.read_here(keys, then)
+        self.door.desk.read_here(keys, self._guarded(then))
 
     # -- transactions ------------------------------------------------------------------------------------------
 
@@ -467,9 +491,13 @@ class Connection(asyncio.Protocol):
             self.finish("OK")
             return
         self.door.watch(self, distinct)
+        self._asked = distinct
 
         def then(results: Sequence[Result] | ClientError) -> None:
             wrong: Reply = None
+            self._asked = ()
+            if self._ending:  # nothing is watched for it any more
+                return
             if isinstance(results, ClientError):
                 wrong = error_of(results)
             else:
@@ -478,14 +506,17 @@ class Connection(asyncio.Protocol):
                 if wrong is None:
                     for key, (_, value) in zip(distinct, parts, strict=True):
                         self.watched[key] = value if isinstance(value, bytes) else None
-                    self.touched.difference_update(distinct)
+            self.touched.difference_update(distinct)
+            if wrong is not None:
+                self.door.unwatch(self, distinct)
             self.finish("OK" if wrong is None else wrong)
 
-        self.door.desk.ask([as_one([Command(Operation.READ, key) for key in distinct])], then)
+        self.ask([as_one([Command(Operation.READ, key) for key in distinct])], then)
 
     def unwatch(self) -> None:
         """Forget what is watched."""
-        self.door.unwatch(self)
+        self.door.unwatch(self, (*self.watched, *self._asked))
+        self._asked = ()
         self.watched.clear()
         self.touched.clear()
 
@@ -523,6 +554,9 @@ _OF_SUBSCRIBERS: Final = frozenset(
     {"subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"}
 )
 """What a subscriber of version 2 may ask for."""
+
+_OF_HTTP: Final = frozenset({b"post", b"host:"})
+"""How a request of HTTP begins, or goes on: a page in somebody's browser sends it, with commands as its lines."""
 
 _BEFORE_LOGIN: Final = frozenset({"auth", "hello", "quit", "reset"})
 """What one may ask for that has not logged in."""

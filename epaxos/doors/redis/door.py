@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Self
 
 from epaxos.config import Config
@@ -92,7 +92,7 @@ class Door:
         self.passwords = passwords
         self._tls = _tls_of(certificate)
         self._sockets = sockets
-        self.notices = notices.Notices()
+        self.notices = notices.Notices(self.monotonic)
         self.cursors = walks.Cursors()
         self._watched: dict[bytes, set[Connection]] = {}
         self._loop = asyncio.new_event_loop()
@@ -180,7 +180,7 @@ class Door:
         """A connection has ended."""
         self.connections.discard(connection)
         self.counts["open"] = len(self.connections)
-        self.unwatch(connection)
+        connection.unwatch()
         notices.forget(connection)
 
     def watch(self, connection: Connection, names: Sequence[bytes]) -> None:
@@ -189,9 +189,9 @@ class Door:
             self._watched.setdefault(key, set()).add(connection)
         self.listen()
 
-    def unwatch(self, connection: Connection) -> None:
-        """Note nothing any more for a connection."""
-        for key in [key for key, waiting in self._watched.items() if connection in waiting]:
+    def unwatch(self, connection: Connection, names: Iterable[bytes]) -> None:
+        """Note nothing any more for a connection of these keys."""
+        for key in names:
             self._watched[key].discard(connection)
             if not self._watched[key]:
                 del self._watched[key]
@@ -227,11 +227,10 @@ class Door:
                         connection.touched.add(key)
 
     def _missed(self) -> None:
-        """What executed elsewhere has come at once."""
+        """Of what executed, nothing can be told of each change."""
         for key in self._watched:
             self._touch(key)
-        for connection in self.notices.subscribers:
-            connection.cut()
+        self.notices.cut()
 
     # -- what they ask -----------------------------------------------------------------------------------------
 

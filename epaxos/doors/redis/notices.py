@@ -2,12 +2,15 @@
 
 Every change is told, whoever asked for it and by whichever door, once it has executed here: `set`, `del`, `expire` and
 so on, by what a command has come to. Where what happened elsewhere came as a checkpoint, nothing can be told of each
-change, so subscribers are cut: they notice it, subscribe again, and know that they may have missed something.
+change, so subscribers are cut: they notice it, subscribe again, and know that they may have missed something. They are
+cut too where more changes than can be told. Nobody else waits for them: changes are told a little at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +26,21 @@ if TYPE_CHECKING:
     from epaxos.doors.redis.connection import Connection
 
 _MOST: Final = 10_000
-"""Channels and patterns of one connection."""
+"""Channels of one connection."""
+
+PATTERNS: Final = 256
+"""Different ones of all connections: each change is compared with each of them."""
+
+_LONGEST_PATTERN: Final = 256
+"""Bytes: it takes time to make one ready, and each change to compare with it."""
+
+_SLICE: Final = 0.005
+"""Seconds for which changes are told before others have their turn."""
+
+_UNTOLD: Final = 16 * 1024 * 1024
+"""Bytes of changes that wait to be told, about; subscribers that would need more are cut."""
+
+_CHANGE: Final = 128  # bytes of one beside its key, about
 
 CLEARED: Final = b"clear"
 """Of a prefix, not of a key: Redis tells nobody of what FLUSHALL removes."""
@@ -82,7 +99,11 @@ def _changes(
 class Notices:
     """Who of a door's connections has subscribed to what."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._untold: deque[Change] = deque()
+        self._size = 0
+        self._telling = False
         self._channels: dict[bytes, dict[Connection, None]] = {}
         self._patterns: dict[bytes, tuple[Matches, dict[Connection, None]]] = {}
 
@@ -96,11 +117,19 @@ class Notices:
         return {connection for some in (*self._channels.values(), *patterns) for connection in some}
 
     def add(self, connection: Connection, name: bytes, *, pattern: bool) -> None:
-        """Tell a connection of a channel, or of all that match a pattern."""
+        """Tell a connection of a channel, or of all that match a pattern.
+
+        Raises:
+            RedisError: there are too many patterns, or this one is too long.
+        """
         if not pattern:
             self._channels.setdefault(name, {})[connection] = None
         elif name in self._patterns:
             self._patterns[name][1][connection] = None
+        elif len(self._patterns) >= PATTERNS:
+            raise RedisError(f"ERR too many patterns; at most {PATTERNS} of all clients are allowed")
+        elif len(name) > _LONGEST_PATTERN:
+            raise RedisError(f"ERR pattern of {len(name)} bytes; at most {_LONGEST_PATTERN} are allowed")
         else:
             self._patterns[name] = (matcher(name), {connection: None})
 
@@ -112,12 +141,40 @@ class Notices:
             del (self._patterns if pattern else self._channels)[name]
 
     def tell(self, changes: Iterable[Change]) -> None:
-        """Publish what has changed."""
-        for key, event in changes:
-            if event == CLEARED:
-                continue
+        """Publish what has changed, a little at a time; subscribers are cut if more comes than can be told."""
+        for change in changes:
+            if change[1] != CLEARED:
+                self._untold.append(change)
+                self._size += len(change[0]) + _CHANGE
+        if self._size > _UNTOLD:
+            self.cut()
+        elif not self._telling:
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        until = self._monotonic() + _SLICE
+        untold = self._untold
+        while untold and self:
+            key, event = untold.popleft()
+            self._size -= len(key) + _CHANGE
             self._publish(b"__keyspace@0__:" + key, event)
             self._publish(b"__keyevent@0__:" + event, key)
+            if untold and self._monotonic() > until:
+                self._telling = True
+                asyncio.get_running_loop().call_soon(self._tell_some)
+                return
+        self._telling = False
+        self._drop()
+
+    def _drop(self) -> None:
+        self._untold.clear()
+        self._size = 0
+
+    def cut(self) -> None:
+        """End all subscribers: they would take silence for peace."""
+        self._drop()
+        for connection in self.subscribers:
+            connection.cut()
 
     def _publish(self, channel: bytes, message: bytes) -> None:
         for connection in self._channels.get(channel, ()):

@@ -24,6 +24,9 @@ _PLACES: Final = 17
 _LONGEST: Final = 5 * 1024
 """Characters of a float at most."""
 
+_DIGITS: Final = 4000
+"""Of a part of a number: Python reads and writes no more than 4300 at once."""
+
 
 def integer(text: bytes) -> int:
     """A signed 64-bit integer.
@@ -58,13 +61,22 @@ def _read(text: bytes) -> Fraction | None:
     if match is None or not match[2] + match[3]:
         raise RedisError(_NOT_A_FLOAT)
     sign, whole, part, exponent = match.groups()
+    digits = _natural(whole + part)
     power = int(exponent or b"0") - len(part)
     if not -2 * _EXPONENT < power < _EXPONENT:  # beyond what a float holds, unless it is nothing
-        power = 0 if not int(whole + part) else _beyond()
-    number = _rounded(Fraction(int(whole + part)) * Fraction(10) ** power)
-    if number is None or (not number and int(whole + part)):
+        power = 0 if not digits else _beyond()
+    number = _rounded(Fraction(digits) * Fraction(10) ** power)
+    if number is None or (not number and digits):
         _beyond()
     return -number if number is not None and sign == b"-" else number
+
+
+def _natural(digits: bytes) -> int:
+    number = 0
+    for begin in range(0, len(digits), _DIGITS):
+        part = digits[begin : begin + _DIGITS]
+        number = number * 10 ** len(part) + int(part)
+    return number
 
 
 def _beyond() -> int:
@@ -94,9 +106,8 @@ def _written(number: Fraction) -> bytes:
 
 
 def _decimal(number: int) -> str:
-    """In parts, since Python writes no more than 4300 digits at once."""
     parts = []
-    while number >= 10**4000:
-        number, part = divmod(number, 10**4000)
-        parts.append(f"{part:04000}")
+    while number >= 10**_DIGITS:
+        number, part = divmod(number, 10**_DIGITS)
+        parts.append(f"{part:0{_DIGITS}}")
     return str(number) + "".join(reversed(parts))

@@ -76,7 +76,7 @@ class Execution:
             )
         else:
             self._count = len(parts)
-            self._door.desk.ask([as_one(parts)], self._executed)
+            self._connection.ask([as_one(parts)], self._executed)
 
     def _is_planned(self) -> bool:
         for spec, request in self._queued:
@@ -127,7 +127,7 @@ class Execution:
 
     def _attempt(self) -> None:
         keys = [key for spec, request in self._queued for key in spec.keys(request)]
-        Attempt(self._door, [*keys, *self._watched], self._carry_out, self._connection.finish).begin()
+        Attempt(self._connection, [*keys, *self._watched], self._carry_out, self._connection.finish).begin()
 
     def _carry_out(self, view: View) -> Reply:
         if not all(same(view.found(key), value) for key, value in self._watched.items()):

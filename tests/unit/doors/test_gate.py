@@ -10,7 +10,7 @@ import pytest
 
 from epaxos.config.model import ClientConfig
 from epaxos.doors.desk import Command, Desk, Full
-from epaxos.doors.gate import Answered, Asked, Executed, Gate, LocalClient, Told, Unanswered
+from epaxos.doors.gate import UNTAKEN, Answered, Asked, Executed, Gate, LocalClient, Told, Unanswered
 from epaxos.errors import Busy, ClientError, NoAnswer, Refused
 from epaxos.statemachine.batch import make_collection
 from epaxos.statemachine.operations import Operation, Outcome
@@ -353,18 +353,81 @@ def test_a_disk_that_fails_leaves_nobody_waiting() -> None:
     ]
 
 
-def test_who_listens_is_told_what_executes_before_the_answer_to_it() -> None:
+def test_who_listens_is_told_what_executes_behind_the_answers_to_that_and_before_all_others() -> None:
     replica = LoneReplica()
     local, other = replica.gate.open(lambda: None), replica.gate.open(lambda: None)
     local.listens = True
     ask(other, 1, b"theirs")
     ask(local, 2, b"ours")
     replica.run()
-    executed, *rest = told(local)
+    ask(local, 3)
+    replica.run()
+    came = told(local)
+    assert [type(one) for one in came] == [Answered, Executed, Answered, Executed]
+    executed = came[1]
     assert isinstance(executed, Executed)
-    assert {*executed.keys} <= {b"ours", b"theirs"}
-    assert isinstance(rest[-1], Answered)
+    assert {*executed.keys} == {b"ours", b"theirs"}
     assert [one for one in told(other) if isinstance(one, Executed)] == []
+
+
+def test_instances_of_one_round_are_told_in_their_order() -> None:
+    replica = LoneReplica(aggregate=False)
+    local = replica.gate.open(lambda: None)
+    local.listens = True
+    ask(local, 1)
+    ask(local, 2)
+    replica.run()
+    assert [type(one) for one in told(local)] == [Answered, Executed, Answered, Executed]
+
+
+def test_who_listens_and_does_not_take_is_told_that_something_was_missed() -> None:
+    replica = LoneReplica()
+    local = replica.gate.open(lambda: None)
+    local.listens = True
+    for _ in range(UNTAKEN + 5):
+        local.observe_end([b"k"])
+        local.flush()
+    *executed, missed = told(local)
+    assert len(executed) == UNTAKEN
+    assert missed is None
+    local.observe_end([b"k"])
+    local.flush()
+    assert isinstance(told(local)[0], Executed)
+
+
+def test_one_that_fails_to_take_its_answer_keeps_nobody_else_from_theirs() -> None:
+    async def test(replica: LoneReplica, desk: Desk) -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: faults.append(context["exception"])
+        )
+
+        def fail(_: object) -> None:
+            raise ValueError
+
+        async def ask_beside() -> Caller:
+            desk.ask([Command(READ, b"a")], fail)
+            caller = Caller(desk, Command(READ, b"a"))
+            await turn()
+            return caller
+
+        answered = await ask_beside()
+        replica.run()
+        await turn()
+        assert answered.came == [(Outcome.NOT_FOUND, None)]
+        replica.clients.away = "it is starting"
+        failed = await ask_beside()
+        replica.run()
+        await turn()
+        assert isinstance(failed.came, Busy)
+        replica.clients.away = None
+        late = await ask_beside()
+        with pytest.raises(NoAnswer):
+            await desk.execute(Command(READ, b"a"))
+        assert isinstance(late.came, NoAnswer)
+        assert [type(fault) for fault in faults] == [ValueError] * 3
+
+    with_desk(test, LoneReplica(client=ClientConfig(0.01, 1)))
 
 
 def test_a_door_may_open_before_there_is_a_replica() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import struct
@@ -11,6 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,8 +24,9 @@ from epaxos.config import load_config
 from epaxos.config.model import ClientConfig
 from epaxos.doors.gate import Gate
 from epaxos.doors.redis.documents import markdown
-from epaxos.doors.redis.door import Door
+from epaxos.doors.redis.door import TABLE, Door
 from epaxos.doors.redis.glob import matcher
+from epaxos.doors.redis.notices import PATTERNS, Notices
 from epaxos.doors.redis.numbers import add_floats
 from epaxos.doors.redis.resp import RedisError
 from epaxos.doors.redis.walks import Cursors
@@ -247,6 +250,39 @@ def test_a_watched_key_that_changes_ends_the_transaction(
     replies = watcher.ask_all([[b"MULTI"], [b"SET", b"done", b"1"], [b"EXEC"]])
     assert replies[-1] == (b"*-1\r\n" if aborts else b"*1\r\n+OK\r\n")
     assert opened.door._watched == {}
+
+
+def test_a_watched_key_that_changes_in_the_round_in_which_it_was_read_ends_the_transaction(
+    opened: Open,
+) -> None:
+    """Changed and changed back, so that values alone would not tell; each command is an instance of one round."""
+    opened.replica.config = replace(opened.replica.config, aggregate=False)
+    watcher, other = opened.talk(), opened.talk()
+    other.ask("SET", "k", "v")
+    (client,) = opened.replica.gate.clients
+    flush, opened.replica.clients.flush = opened.replica.clients.flush, Mock()  # type: ignore[method-assign]
+    watcher.send(encoded([b"WATCH", b"k"]))
+    wait_for(lambda: len(opened.replica.instances) == 2)
+    other.send(encoded([b"SET", b"k", b"other"]) + encoded([b"SET", b"k", b"v"]))
+    wait_for(lambda: sum(map(len, opened.replica.instances)) == 4)
+    opened.door._loop.call_soon_threadsafe(flush, 0.0)
+    assert watcher.receive() == OK
+    assert watcher.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == b"*-1\r\n"
+    assert not client.waits
+
+
+def test_a_watch_that_is_refused_watches_nothing(opened: Open) -> None:
+    watcher, other = opened.talk(), opened.talk()
+    assert watcher.ask("WATCH", "k") == OK
+    opened.replica.clients.away = "it has no quorum"
+    assert watcher.ask("WATCH", "l").startswith(b"-CLUSTERDOWN")
+    opened.replica.clients.away = None
+    assert {*opened.door._watched} == {b"k"}
+    other.ask("SET", "l", "1")
+    assert watcher.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == b"*0\r\n"
+    watcher.ask("WATCH", "k")
+    watcher.close()
+    wait_for(lambda: not opened.door._watched)
 
 
 def test_what_came_by_a_checkpoint_may_have_changed_what_is_watched(opened: Open) -> None:
@@ -502,7 +538,9 @@ def test_patterns_in_version_three(opened: Open) -> None:
     ]
     assert talk.ask("PUNSUBSCRIBE") == b">3\r\n$12\r\npunsubscribe\r\n$14\r\n__key*__:[jk]?\r\n:0\r\n"
     assert talk.ask("UNSUBSCRIBE") == b">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n"
-    assert talk.ask("PSUBSCRIBE", "x" * 1025).startswith(b"-ERR pattern of 1025 bytes")
+    assert talk.ask("PSUBSCRIBE", "x" * 257).startswith(b"-ERR pattern of 257 bytes")
+    many = talk.ask("PSUBSCRIBE", *[f"{number}*" for number in range(PATTERNS + 1)])
+    assert many == b"-ERR too many patterns; at most 256 of all clients are allowed\r\n"
 
 
 def test_a_key_that_ends_is_told(opened: Open) -> None:
@@ -510,6 +548,7 @@ def test_a_key_that_ends_is_told(opened: Open) -> None:
     talk.ask("SUBSCRIBE", "__keyevent@0__:expired")
     (client,) = opened.replica.gate.listening
     client.observe_end([b"k"])
+    client.flush()
     assert talk.receive() == message(b"message", b"__keyevent@0__:expired", b"k")
     value = Expiring.of(b"v", 1, Generation(1, 2, 0))
     machine.load([(b"k", value)])
@@ -525,6 +564,27 @@ def test_subscribers_are_cut_where_changes_were_missed(opened: Open) -> None:
         client.miss()
     with pytest.raises(Gone):
         talk.receive()
+
+
+def test_changes_are_told_a_little_at_a_time() -> None:
+    """However many there are: others have their turn, and who cannot be told of all is cut."""
+
+    async def test() -> None:
+        now = iter(range(10**6))
+        notices = Notices(lambda: float(next(now)))
+        connection = Mock()
+        notices.add(connection, b"*space*", pattern=True)
+        notices.tell([(b"k", b"set")] * 3)
+        assert connection.push.call_count == 1
+        notices.tell([(b"k", b"set")])
+        assert connection.push.call_count == 1
+        for told in (2, 3, 4, 4):
+            await asyncio.sleep(0)
+            assert connection.push.call_count == told
+        notices.tell([(b"k" * 60_000, b"set")] * 300)
+        connection.cut.assert_called_once_with()
+
+    asyncio.run(test())
 
 
 def test_a_subscriber_that_does_not_read_is_cut(opened: Open) -> None:
@@ -640,6 +700,25 @@ def test_random_bytes_end_a_connection_at_most(opened: Open) -> None:
     assert opened.door.held == 0
 
 
+@pytest.mark.parametrize("line", [b"POST / HTTP/1.1", b"GET k HTTP/1.1\r\nHost: localhost:6379"])
+def test_a_page_in_a_browser_asks_for_nothing(opened: Open, line: bytes) -> None:
+    talk = opened.talk()
+    talk.send(line + b"\r\n\r\nSET k v\r\n")
+    with pytest.raises(Gone):
+        list(iter(talk.receive, b""))
+    assert opened.talk().ask("GET", "k") == NIL
+    assert opened.door.counts["protocol_errors"] == 1
+
+
+def test_a_fault_of_ours_ends_its_connection_alone(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TABLE[b"setrange"], "apply", Mock(side_effect=ValueError))
+    talk, other = opened.talk(), opened.talk()
+    talk.send(encoded([b"SETRANGE", b"k", b"1", b"x"]))
+    with pytest.raises(Gone):
+        talk.receive()
+    assert other.ask("GET", "k") == NIL
+
+
 # -- floats ----------------------------------------------------------------------------------------------------
 
 
@@ -653,6 +732,8 @@ def test_random_bytes_end_a_connection_at_most(opened: Open) -> None:
         (b"-.5e1", b"+1", b"-4"),
         (b"-0", b"0", b"0"),
         (b"0e99999", b"1", b"1"),
+        (b"0." + b"1" * 4500, b"1", b"1.11111111111111111"),
+        (b"0" * 5000 + b"1", b"1", b"2"),
     ],
 )
 def test_floats_add_as_those_of_80_bits(value: bytes, increment: bytes, total: bytes) -> None:
