@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from html import escape
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ _COLUMN: Final = 92
 _LANE: Final = 78
 _LEFT: Final = 60
 _TOP: Final = 66
-_WIDTH: Final = 64
+_WIDTH: Final = 80
 _HEIGHT: Final = 30
 """Pixels; the last two are of a node."""
 
@@ -69,7 +69,7 @@ def draw(graph: Graph, title: str) -> str:
         ),
         *(_edge(_point(columns, place), _point(columns, other)) for place, other in graph.edges),
         *(_box(node, _point(columns, node.place)) for node in graph.nodes),
-        *_legend(height - 26),
+        *_legend({node.state for node in graph.nodes}, height - 26),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -107,11 +107,12 @@ def _box(node: Node, at: _Point) -> str:
     )
 
 
-def _legend(y: float) -> Iterator[str]:
-    for index, state in enumerate(_COLOURS):
-        x = _LEFT + _COLUMN * index + _WIDTH / 2
+def _legend(states: Collection[str], y: float) -> Iterator[str]:
+    """Of those that occur."""
+    for index, state in enumerate(state for state in _COLOURS if state in states):
+        x = _LEFT + _COLUMN * (index + 0.5)
         yield _rectangle(state, x, y)
-        yield f'<text x="{x}" y="{y + 4}" text-anchor="middle" font-size="10">{state}</text>'
+        yield f'<text x="{x}" y="{y + 4}" text-anchor="middle">{state}</text>'
 
 
 def _rectangle(state: str, x: float, y: float) -> str:

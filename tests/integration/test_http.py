@@ -239,6 +239,7 @@ def test_the_page_shows_in_a_browser_what_is_wrong_and_when_it_is_well_again(clu
         browser.wait_for(f"{headline} === 'All is well'")
         browser.wait_for("document.getElementById('waiting').textContent.startsWith('Nothing waits')")
         assert browser.evaluate("document.querySelectorAll('figure path.line').length") > 0
+        assert not browser.evaluate("document.querySelector('path.line ~ path.area') !== null")
         assert "charlie is heard" in browser.evaluate("document.getElementById('changes').textContent")
         colours = []
         for dark in (False, True):

@@ -175,7 +175,7 @@ class Chart {
 
   draw() {
     const width = this.svg.clientWidth || 400, height = this.svg.clientHeight || 150;
-    const bottom = height - 18, top = 8;
+    const bottom = height - 22, top = 8;
     this.left = 52;
     this.end = samples.length ? samples.at(-1)[fields.indexOf("at")] : Date.now() / 1000;
     const raw = this.series.map(({ read }) => samples.map(read));
@@ -192,18 +192,20 @@ class Chart {
     for (let minute = 0; minute <= 5; minute++) {
       parts.push(text(px(this.end - 60 * minute), height - 3, minute ? `−${minute} min` : "now", minute ? "middle" : "end"));
     }
+    const lines = []; // above all areas, so that none hides one
     [...values.keys()].reverse().forEach((index) => {
       const colour = `var(${this.series[index].colour})`;
       for (const piece of pieces(times, values[index])) {
         const points = piece.map(([at, value]) => `${px(at).toFixed(1)} ${py(value).toFixed(1)}`);
         if (!this.log) {
           const floor = ` L${px(piece.at(-1)[0]).toFixed(1)} ${bottom} L${px(piece[0][0]).toFixed(1)} ${bottom}Z`;
-          const style = `fill:color-mix(in srgb, ${colour} ${this.stacked ? 32 : 14}%, var(--card))`;
+          const style = `fill:color-mix(in srgb, ${colour} ${this.stacked ? "32%, var(--card)" : "14%, transparent"})`;
           parts.push(shape("path", { class: "area", d: `M${points.join(" L")}${floor}`, style }));
         }
-        parts.push(shape("path", { class: "line", d: `M${points.join(" L")}`, style: `stroke:${colour}` }));
+        lines.push(shape("path", { class: "line", d: `M${points.join(" L")}`, style: `stroke:${colour}` }));
       }
     });
+    parts.push(...lines);
     const chosen = this.at == null ? samples.length - 1 : nearest(times, this.at);
     if (this.at != null && chosen >= 0) {
       parts.push(shape("line", { class: "cross", x1: px(times[chosen]), x2: px(times[chosen]), y1: top, y2: bottom }));

@@ -31,6 +31,8 @@ def test_it_is_drawn_with_what_it_waits_for() -> None:
     for text in ("A.4: waiting, 2 commands", "B.2: preaccepted", "C.7: unknown", "A.4</text>"):
         assert text in drawn
     assert drawn.count('class="edge"') == 1
+    assert ">waiting</text>" in drawn
+    assert ">executed</text>" not in drawn, "only what occurs is explained"
 
 
 def test_a_drawing_is_bounded() -> None:
