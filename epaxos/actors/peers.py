@@ -34,7 +34,7 @@ _LOGGED_AT_MOST: Final = 1000
 class Opened(NamedTuple):
     """What one frame brought: messages, of which incarnation of its sender, and the rest as in `PeerRequest`.
 
-    Of the next epoch `ahead` has the messages as they came.
+    Of the next epoch `ahead` has the messages as they came, and `digest` tells what their sender means by it.
     """
 
     sender: Row
@@ -44,6 +44,7 @@ class Opened(NamedTuple):
     beat: Beat | None
     epoch: int = 0
     ahead: Sequence[bytes] = ()
+    digest: int = 0
 
 
 class Known(NamedTuple):
@@ -138,11 +139,18 @@ class Peers:
             request.beat,
             request.epoch,
             [bytes(encoded) for encoded in encodings] if is_next else (),
+            request.digest if is_next else 0,
         )
 
-    def decode(self, sender: Row, epoch: int, encodings: Sequence[bytes]) -> list[PeerMessage]:
-        """Read what came ahead of its epoch, which has begun by now."""
-        return self._decode(sender, epoch, encodings, None)
+    def decode_ahead(self, opened: Opened) -> list[PeerMessage]:
+        """Read what came ahead of the epoch that runs by now; nothing of another, or of who means another by it."""
+        running = self._eras().running
+        if opened.epoch != running.epoch:
+            return []
+        if opened.digest != running.mark.digest:
+            self._stats.error("cluster")
+            return []
+        return self._decode(opened.sender, opened.epoch, opened.ahead, None)
 
     def _decode(
         self, sender: Row, epoch: int, encodings: Sequence[Body], parts: Sequence[zmq.Frame] | None

@@ -159,7 +159,7 @@ class Replica(pykka.ThreadingActor):
         self._lost = False
         self._merges = 0
         self._peer_changes: list[PeerStatus | Ended] = []
-        self._ahead: deque[tuple[Row, int, Sequence[bytes]]] = deque()
+        self._ahead: deque[Opened] = deque()
         self._ahead_bytes = 0
         self._quiet_since: float | None = None
         self._began_at = float("-inf")
@@ -188,7 +188,7 @@ class Replica(pykka.ThreadingActor):
             self._clients.rights = self._porter.rights
         self._collector = Collector(
             CollectorSettings(
-                config.collect, row, config.n, config.slow_quorum, config.max_instances, self._kind.owned
+                config.collect, row, config.n, self._stats.quorum, config.max_instances, self._kind.owned
             )
         )
         self._begin_expirations(self._born)
@@ -815,7 +815,7 @@ class Replica(pykka.ThreadingActor):
         """Keep what comes from the next epoch until that begins here: its peers may be a moment ahead."""
         size = sum(map(len, opened.ahead))
         if self._ahead_bytes + size <= _AHEAD_BYTES:
-            self._ahead.append((opened.sender, opened.epoch, opened.ahead))
+            self._ahead.append(opened._replace(messages=[]))
             self._ahead_bytes += size
 
     def _note_quiet(self, now: float) -> None:
@@ -861,7 +861,7 @@ class Replica(pykka.ThreadingActor):
         self._to_reach.clear()
         self._admin.begun(self._parts.configuration)
         self._stats.begin(self._parts.configuration)
-        self._collector.quorum = self._stats.quorum
+        self._collector.begin(self._stats.quorum)
         self._stats.void += len(left)
         _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, len(left))
         effects = core.resume(now) if resumes else Effects()
@@ -872,11 +872,9 @@ class Replica(pykka.ThreadingActor):
         if self._drain is not None:
             effects.extend(core.on_event(Retire(), now))
         ahead, self._ahead, self._ahead_bytes = self._ahead, deque(), 0
-        for sender, of, encodings in ahead:
-            if of == epoch:
-                messages = self._peers.decode(sender, of, encodings)
-                for message in messages:
-                    effects.extend(core.on_event(Receive(sender, message), now))
+        for opened in ahead:
+            for message in self._peers.decode_ahead(opened):
+                effects.extend(core.on_event(Receive(opened.sender, message), now))
         for remote in self._remotes.values():
             remote.hasten()
         self._perform(effects, now)

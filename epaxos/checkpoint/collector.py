@@ -38,11 +38,15 @@ class Collector:
 
     def __init__(self, settings: CollectorSettings) -> None:
         self._settings = settings
-        self.quorum = settings.quorum
-        """How many replicas a commit takes in the running epoch."""
+        self._quorum = settings.quorum
         self._patience = settings.interval * (1 + settings.row / settings.n)
         self._generation = -1
         self._due = 0.0
+
+    def begin(self, quorum: int) -> None:
+        """Another epoch has begun, in which a commit takes `quorum` replicas; what was on its way is void."""
+        self._quorum = quorum
+        self._generation, self._due = -1, 0.0
 
     def is_due(self, generation: int, now: float) -> bool:
         """Whether it is time for the next one, `generation` others having executed here; it is put off then."""
@@ -65,7 +69,7 @@ class Collector:
         settings = self._settings
         return (
             sessions + status.remembered > 0
-            and len(online) + 1 >= self.quorum
+            and len(online) + 1 >= self._quorum
             and status.in_flight < settings.instances
             and all(
                 not settings.owned or row == settings.row or row in online or committed == seen

@@ -64,6 +64,8 @@ class Eras(Generic[EraT]):
     def next(self, era: EraT, cut: Vector) -> list[PeerStatus]:
         """The running epoch has ended with this cut, and another begins; what its core has to be told first."""
         self.ended[self.running.epoch] = self.running
+        # Of those in which no peer was heard last nobody is told (`for_laggard`), or without the cut.
+        self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
         self._cuts[self.running.epoch] = cut
         return self._begin(era)
 

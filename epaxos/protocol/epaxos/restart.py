@@ -86,6 +86,8 @@ def resume(state: State, commit: CommitProtocol, checkpoints: Checkpoints, durab
             state.record(entry)
     checkpoints.keep_all()
     state.execute_decided()
+    if state.executor.over is not None:
+        return  # whoever has come to the end proposes nothing and asks for no vote
     own = state.logs.rows[state.me]
     for slot in sorted(own):
         instance = own[slot]

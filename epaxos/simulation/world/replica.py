@@ -332,6 +332,7 @@ class Replica:
         self._take_up_what_waited()
         self._keeper.turn(configuration, era.core, self.clock.now)
         self._leave(over.left)
+        self._collector.begin(configuration.quorums.slow)
         self._resume(era)
         self._send_beacons()
 

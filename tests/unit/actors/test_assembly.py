@@ -14,11 +14,12 @@ import pytest
 from ledger import Ledger
 
 from epaxos.actors.assembly import Parts, begin_anew, make_parts
+from epaxos.actors.health import Standing
 from epaxos.actors.replica import Replica
 from epaxos.checkpoint.rows import VALUE, Meta, block_key, meta_row, value_block
 from epaxos.config import Config, load_config
 from epaxos.errors import ConfigError, DirectoryLocked, StorageError, WrongIdentity
-from epaxos.protocol.contract import Checkpointed, Effects, Receive
+from epaxos.protocol.contract import Checkpointed, CoreStatus, Effects, Receive
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
 from epaxos.statemachine.batch import Payload
@@ -261,3 +262,14 @@ def test_a_state_machine_is_new_and_not_called_as_the_store(tmp_path: Path) -> N
         with pytest.raises(ConfigError, match=text):
             make_parts(replace(config(tmp_path), machine=machine.name), ME, machine)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_replica_collects_with_the_quorum_of_its_epoch_and_not_of_its_file(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    with made(settings) as parts:
+        parts.stats.begin(settings.initial.next(7, f=0, e=0))
+        replica = Replica(settings, ME, parts, [], Standing())
+        status = CoreStatus(NONE, NONE, NONE, NONE, 0, 0, 0)
+        assert not replica._collector.may_propose(status, 1, {PEER})
+        assert replica._collector.may_propose(status, 1, {1, 2})
+        replica._context.destroy()

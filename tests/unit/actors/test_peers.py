@@ -305,10 +305,16 @@ def test_of_a_later_epoch_nothing_is_taken_but_what_is_of_none() -> None:
 
 def test_what_came_ahead_of_its_epoch_is_read_when_that_has_begun() -> None:
     door = Door()
-    opened = of_epoch(door, 1, MESSAGES[0], EpochOver(0, None))
+    digest = CONFIG.initial.next(7).digest
+    opened, other = (of_epoch(door, 1, MESSAGES[0], EpochOver(0, None), digest=of) for of in (digest, 5))
     assert opened is not None
+    assert other is not None
+    assert door.peers.decode_ahead(opened) == []
     door.begin_next()
-    assert door.peers.decode(BRAVO, 1, opened.ahead) == [MESSAGES[0]]
+    assert door.peers.decode_ahead(opened) == [MESSAGES[0]]
+    assert not door.errors
+    assert door.peers.decode_ahead(other) == [], "its sender means another configuration by the epoch"
+    assert door.errors == {"cluster": 1}
 
 
 def test_an_epoch_that_is_over_is_read_as_long_as_it_is_kept() -> None:

@@ -23,7 +23,7 @@ from epaxos.protocol.epaxos.messages import (
     Validate,
 )
 from epaxos.protocol.ids import InstanceId, Vector
-from epaxos.protocol.log import NOP, Phase, Proposal
+from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from harness.alone import Alone
 from harness.commands import Access, barrier, get, put
 from harness.probe import sent_to
@@ -256,6 +256,17 @@ def test_a_restart_comes_to_the_same_end() -> None:
     for executed in (NONE, (-1, -1, 0)):
         again = Alone(durable=Durable(records, NONE, executed, ()), retain=1_000_000)
         assert again.resume().over == over._replace(left=[])
+
+
+def test_a_restart_that_comes_to_the_end_asks_for_no_vote_of_its_own_instances() -> None:
+    before = ended()
+    own = Instance(InstanceId(0, 0), NONE)
+    own.phase, own.orig, own.value = Phase.PREACCEPTED, put(6, b"k"), put(6, b"k")
+    own.init = Proposal(put(6, b"k"), NONE, 0)
+    records = [own, *(record for row in before.core.state.logs.rows for record in row.values())]
+    effects = Alone(durable=Durable(records, NONE, NONE, ()), retain=1_000_000, ahead=4).resume()
+    assert effects.over is not None
+    assert not [*effects.promises, *effects.messages, *effects.early, *effects.deferrable]
 
 
 # -- told of the end (6.7) ---------------------------------------------------------------------------------

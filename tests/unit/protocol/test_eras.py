@@ -67,6 +67,17 @@ def test_who_lags_gets_the_beacon_of_its_epoch_or_hears_that_it_is_over() -> Non
     assert eras.for_laggard(2, 0.0) == [], "it is ahead"
 
 
+def test_of_cuts_only_those_are_kept_that_a_peer_may_be_told_of() -> None:
+    eras = Eras(era(0), PEERS, PEERS)
+    for epoch in range(1, 9):
+        eras.next(era(epoch), (epoch, 0, 0))
+        eras.on_heard(1, epoch)
+        eras.on_heard(2, min(epoch, 3))
+    eras.forget_below(8)
+    assert eras.for_laggard(2, 0.0) == [(8, EpochOver(3, (4, 0, 0)))]
+    assert len(eras._cuts) <= len(PEERS) + 1
+
+
 def test_who_hears_that_its_epoch_is_over_expects_nothing_more_of_the_peer_in_it() -> None:
     eras = Eras(era(0), PEERS, PEERS)
     assert eras.on_over(1, EpochOver(0, CUT)) == [PeerStatus(1, online=False), Ended(CUT)]

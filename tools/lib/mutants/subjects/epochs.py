@@ -320,4 +320,17 @@ END: Final = (
         ),
         schedule=_END + "test_a_barrier_that_an_adopted_checkpoint_overtakes_at_the_end_is_not_told",
     ),
+    Mutant(
+        "ahead-of-another-configuration",
+        "what is kept for the next epoch is taken though its sender means another configuration by that",
+        "6.1",
+        (
+            Patch(
+                "epaxos.actors.peers",
+                "        if opened.digest != running.mark.digest:\n",
+                "        if None:\n",
+            ),
+        ),
+        schedule="tests/unit/actors/test_peers.py::test_what_came_ahead_of_its_epoch_is_read_when_that_has_begun",
+    ),
 )
