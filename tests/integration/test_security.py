@@ -146,6 +146,8 @@ def test_clients_that_are_turned_away_are_told_why(secure: LiveCluster, tmp_path
 
 
 def test_roles_and_prefixes(secure: LiveCluster) -> None:
+    with secure.client() as admin:
+        admin.put(b"key", b"value")
     commands, seen = proposed(secure), errors(secure, "alpha", "denied")
     with secure.client("alpha", key=key(secure, "reader")) as reader:
         for call in (
