@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from epaxos.doors.redis.door import Door
 
 _TRIES: Final = 1000
+TOO_MUCH: Final = "ERR the results together are too large for one reply"
+
 _UNHURRIED: Final = 3
 """Tries after which one waits a while before the next."""
 
@@ -65,7 +67,7 @@ def error_of(error: ClientError) -> RedisError:
 _FAILURES: Final[dict[int, str]] = {
     Outcome.NOT_A_NUMBER: "ERR value is not an integer or out of range",
     Outcome.OUT_OF_RANGE: OVERFLOW,
-    Outcome.TOO_LARGE: TOO_LONG,
+    Outcome.TOO_LARGE: f"{TOO_MUCH}; nothing was executed",
     Outcome.UNTOLD: "TRYAGAIN the reply would be too large beside others; ask again",
     Outcome.FORGOTTEN: "ERR the command was executed; what it came to is not known",
     Outcome.EXPIRED: "ERR this replica was behind the others for too long; the command may have been executed",
@@ -161,18 +163,26 @@ def plan_of(door: Door, spec: Spec, request: Request) -> Plan | None:
 
     def answer(results: Sequence[Result]) -> Reply:
         values = [value if isinstance(value, bytes) else None for _, value in results]
-        return carried_out(spec, request, door.view(dict(zip(keys, values, strict=True))))
+        return carried_out(spec, request, door.view(dict(zip(keys, values, strict=True))), door.request)
 
     return Plan([Command(Operation.READ, key) for key in keys], answer)
 
 
-def carried_out(spec: Spec, request: Request, view: View) -> Reply:
-    """What a command answers, be it an error."""
+def carried_out(spec: Spec, request: Request, view: View, most: int) -> Reply:
+    """What a command answers, be it an error; of several values at most so many bytes."""
     assert spec.apply is not None
     try:
-        return spec.apply(view, request)
+        reply = spec.apply(view, request)
     except RedisError as error:
         return error
+    return RedisError(TOO_MUCH) if isinstance(reply, list) and size_of(reply) > most else reply
+
+
+def size_of(reply: Reply) -> int:
+    """Bytes of the values in a reply, which may have one many times."""
+    if isinstance(reply, list):
+        return sum(map(size_of, reply))
+    return len(reply) if isinstance(reply, bytes) else 0
 
 
 def answer_of(plan: Plan, result: Result) -> Reply:
@@ -180,5 +190,6 @@ def answer_of(plan: Plan, result: Result) -> Reply:
     parts = parts_of(result, len(plan.parts))
     wrong = next(filter(None, (failure(outcome) for outcome, _ in parts)), None)
     if wrong is not None:
-        return wrong
+        is_append = parts[0][0] == Outcome.TOO_LARGE and plan.parts[0].operation == Operation.APPEND
+        return RedisError(TOO_LONG) if is_append else wrong  # of a value, not of results
     return plan.answer(parts)

@@ -6,14 +6,17 @@ the Replica together; what follows waits for their answers, and so does a comman
 relied upon.
 
 **What it may hold is bounded.** Nothing more is read while something is under way and much waits already, nor while the
-client does not read what it was told; one that does not for long is cut.
+client does not read what it was told; one that does not for long is cut, and so is one that does not end a request.
+What is kept for it is counted, and replies are made as they leave, since many may have a value in common.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -64,7 +67,18 @@ _CHUNK: Final = 64 * 1024
 _ids = count(1)
 
 _PUSHED: Final = 10_000
-"""Messages that wait to be read by one that has subscribed."""
+"""Messages that wait to be read by one that has subscribed, and"""
+
+_PUSHED_BYTES: Final = 8 * 1024 * 1024
+"""bytes of these."""
+
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 300),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 100),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A client whose machine has gone is noticed after some minutes, as by Redis."""
 
 _Slot: TypeAlias = "tuple[Plan | None, Reply]"
 """Of a request that is under way: what it is, or, if that is nothing to wait for, its reply."""
@@ -77,6 +91,8 @@ class Connection(asyncio.Protocol):
     user      the name under which it has logged in, and what stood for its password then; empty before
     watched   the keys of WATCH, with their values then
     touched   those of them that have been changed since
+    kept      bytes of what it watches and of the channels to which it has subscribed
+    stuck_since, waits_since  the moment from which on it does not read, or does not end a request
     """
 
     transport: asyncio.Transport
@@ -94,6 +110,7 @@ class Connection(asyncio.Protocol):
         self.watched: dict[bytes, bytes | None] = {}
         self.touched: set[bytes] = set()
         self._asked: Sequence[bytes] = ()
+        self.kept = 0
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self._parser = Parser(door.bulk, door.request)
@@ -101,13 +118,15 @@ class Connection(asyncio.Protocol):
         self._wrong: ProtocolError | None = None
         self._slots: list[_Slot] = []
         self._busy = False
-        self._out: deque[Reply] = deque()
+        self._out: deque[Reply | partial[Reply]] = deque()
+        self._pushed = 0
         self._writing = True
         self._reading = True
         self._ending = self._going = self._ended = False
         self._held = 0
         self._walk: asyncio.Future[None] | None = None
         self.stuck_since: float | None = None
+        self.waits_since: float | None = None
 
     # -- asyncio's calls ---------------------------------------------------------------------------------------
 
@@ -116,6 +135,8 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.set_write_buffer_limits(high=_CHUNK)
+        for level, option, value in _KEEPALIVE:
+            transport.get_extra_info("socket").setsockopt(level, option, value)
         if not self.door.admit(self):
             self._ending = True
             transport.write(b"-ERR max number of clients reached\r\n")
@@ -168,13 +189,19 @@ class Connection(asyncio.Protocol):
             if not self._todo and self._wrong is None:
                 requests, self._wrong = self._parser.take(_RUN, BYTES)
                 self._todo += requests
+                if requests:
+                    self.waits_since = None
             if not self._todo:
                 break
             self._run()
         self._going = False
         if self._is_free and not self._todo and (self._wrong is not None or self._ended):
             self._end(self._wrong)
-        self._account(self._parser.held)
+        self._account(self._parser.held + self._kept_for_it)
+        if not (self._is_free and self._parser.held):
+            self.waits_since = None
+        elif self.waits_since is None:
+            self.waits_since = self.door.monotonic()
         reading = self._parser.held < _AHEAD or self._is_free
         if reading != self._reading and not self._ending:
             self._reading = reading
@@ -185,6 +212,12 @@ class Connection(asyncio.Protocol):
         """Whether nothing is under way, and all that was told has left, or nearly."""
         return not (self._busy or self._out or self._ending) and self._writing
 
+    @property
+    def _kept_for_it(self) -> int:
+        """Bytes that stay until it says something else."""
+        queued = 0 if self.transaction is None else self.transaction.size
+        return self.kept + queued + len(self.name) + len(self.library) + len(self.library_version)
+
     def _account(self, held: int) -> None:
         """Take account of what is in memory for it; who wants more than there is room for is cut."""
         if held <= _AHEAD:
@@ -193,7 +226,7 @@ class Connection(asyncio.Protocol):
             self.door.held += held - self._held
             grows, self._held = held > self._held, held
             if grows and self.door.held > self.door.most_held and not self._ending:
-                self._end(ProtocolError("no room for so large a request now"))
+                self._end(ProtocolError("no room for so much now"))
 
     def _end(self, wrong: ProtocolError | None) -> None:
         """Tell what is wrong, and close once that has left."""
@@ -353,7 +386,7 @@ class Connection(asyncio.Protocol):
             if again and all(part.operation in READERS for plan in plans for part in plan.parts):
                 self._ask_again(list(results), again)
                 return
-            self._finish_run([answer_of(*one) for one in zip(plans, results, strict=True)])
+            self._finish_run([partial(answer_of, *one) for one in zip(plans, results, strict=True)])
         self._go()
 
     def _ask_again(self, results: list[Result], again: list[int]) -> None:
@@ -370,7 +403,7 @@ class Connection(asyncio.Protocol):
 
         self.ask([as_one(plans[index].parts) for index in again], then)
 
-    def _finish_run(self, replies: Sequence[Reply]) -> None:
+    def _finish_run(self, replies: Sequence[Reply | partial[Reply]]) -> None:
         """Put the replies of a run in their order, those that were known before among those that have come."""
         come = iter(replies)
         self._out += [reply if plan is None else next(come) for plan, reply in self._slots]
@@ -386,7 +419,9 @@ class Connection(asyncio.Protocol):
     def push(self, message: Push) -> None:
         """Tell what nobody asked for; who does not read it is cut, and who has not all keys any more."""
         rights = self.rights
-        if len(self._out) >= _PUSHED or rights is None or rights.prefixes:
+        self._pushed += sum(len(item) for item in message.items if isinstance(item, bytes))
+        is_full = len(self._out) >= _PUSHED or self._pushed > _PUSHED_BYTES
+        if is_full or rights is None or rights.prefixes:
             self.cut()
         elif not self._ending:
             self._out.append(message)
@@ -414,10 +449,13 @@ class Connection(asyncio.Protocol):
             chunk: list[bytes] = []
             size = 0
             while self._out and size < _CHUNK:
-                encoded = encode(self._out.popleft(), self.version)
+                reply = self._out.popleft()
+                encoded = encode(reply() if isinstance(reply, partial) else reply, self.version)
                 chunk.append(encoded)
                 size += len(encoded)
             self.transport.write(b"".join(chunk))
+        if not self._out:
+            self._pushed = 0
 
     def close(self, last: Reply) -> None:
         """Answer one thing more and close."""
@@ -476,7 +514,7 @@ class Connection(asyncio.Protocol):
                 return
             values = [value if isinstance(value, bytes) else None for _, value in results]
             view = self.door.view(dict(zip(keys, values, strict=True)))
-            self.finish(carried_out(spec, request, view))
+            self.finish(carried_out(spec, request, view, self.door.request))
 
         self.door.desk.read_here(keys, self._guarded(then))
 
@@ -489,6 +527,9 @@ class Connection(asyncio.Protocol):
         distinct = list(dict.fromkeys(key for key in keys if key not in self.watched))
         if not distinct:
             self.finish("OK")
+            return
+        if len(self.watched) + len(distinct) > MULTI_PARTS:
+            self.finish(RedisError(f"ERR too many watched keys; at most {MULTI_PARTS} are allowed"))
             return
         self.door.watch(self, distinct)
         self._asked = distinct
@@ -506,6 +547,7 @@ class Connection(asyncio.Protocol):
                 if wrong is None:
                     for key, (_, value) in zip(distinct, parts, strict=True):
                         self.watched[key] = value if isinstance(value, bytes) else None
+                        self.kept += len(key) + len(self.watched[key] or b"")
             self.touched.difference_update(distinct)
             if wrong is not None:
                 self.door.unwatch(self, distinct)
@@ -517,6 +559,7 @@ class Connection(asyncio.Protocol):
         """Forget what is watched."""
         self.door.unwatch(self, (*self.watched, *self._asked))
         self._asked = ()
+        self.kept -= sum(len(key) + len(value or b"") for key, value in self.watched.items())
         self.watched.clear()
         self.touched.clear()
 

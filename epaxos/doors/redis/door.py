@@ -40,10 +40,10 @@ MOST: Final = 10_000
 """Connections at once; or half of the file descriptors that the process may have, if that is less."""
 
 _HELD_FRAMES: Final = 8
-"""Requests that are not complete yet, of all connections: so many of the largest."""
+"""What is kept for all connections, as requests that are not complete yet: so many frames of the largest."""
 
 PATIENCE: Final = 60.0
-"""Seconds for which a client need not read what it was told."""
+"""Seconds for which a client need not read what it was told, nor end a request that it has begun."""
 
 _LOOK: Final = 1.0
 _PAUSE: Final = 0.001
@@ -58,7 +58,8 @@ class Door:
     request  of a whole request
     most     connections at once
     passwords  who may log in, with what; without, all may do anything, and need not log in
-    held     bytes of incomplete requests of those connections that have many
+    held     bytes that are kept for those connections that have many: requests that are not complete, or queued by
+             MULTI, watched keys with their values, channels and names
     counts   what has happened, for INFO
     """
 
@@ -158,11 +159,12 @@ class Door:
             protocol.transport.abort()
 
     def _cut_stuck(self) -> None:
-        """Let go of clients that do not read what they were told."""
+        """Let go of clients that do not read what they were told, or do not end what they ask for."""
         until = self.monotonic() - self._patience
         for connection in list(self.connections):
-            if connection.stuck_since is not None and connection.stuck_since < until:
-                connection.cut()
+            for since in (connection.stuck_since, connection.waits_since):
+                if since is not None and since < until:
+                    connection.cut()
 
     # -- connections -------------------------------------------------------------------------------------------
 

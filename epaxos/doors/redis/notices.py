@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _MOST: Final = 10_000
 """Channels of one connection."""
 
+_BESIDE_KEY: Final = 32  # bytes of the name of a channel, at least
+
 PATTERNS: Final = 256
 """Different ones of all connections: each change is compared with each of them."""
 
@@ -218,11 +220,16 @@ def _change(connection: Connection, name: bytes, *, pattern: bool, ends: bool) -
     if ends:
         connection.door.notices.remove(connection, name, pattern=pattern)
         del mine[name]
+        connection.kept -= len(name)
         return
     if len(mine) >= _MOST:
         raise RedisError(f"ERR too many subscriptions; at most {_MOST} are allowed")
+    longest = connection.door.limits.key + _BESIDE_KEY
+    if not pattern and len(name) > longest:
+        raise RedisError(f"ERR channel of {len(name)} bytes; at most {longest} are allowed")
     connection.door.notices.add(connection, name, pattern=pattern)
     mine[name] = None
+    connection.kept += len(name)
 
 
 def forget(connection: Connection) -> None:
@@ -230,6 +237,7 @@ def forget(connection: Connection) -> None:
     for mine, pattern in ((connection.channels, False), (connection.patterns, True)):
         for name in mine:
             connection.door.notices.remove(connection, name, pattern=pattern)
+            connection.kept -= len(name)
         mine.clear()
     connection.door.listen()
 

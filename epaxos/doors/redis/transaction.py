@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from epaxos.doors.desk import Result
-from epaxos.doors.redis.attempt import Attempt, as_one, carried_out, error_of, failure, parts_of, plan_of
+from epaxos.doors.redis.attempt import (
+    TOO_MUCH,
+    Attempt,
+    as_one,
+    carried_out,
+    error_of,
+    failure,
+    parts_of,
+    plan_of,
+    size_of,
+)
 from epaxos.doors.redis.resp import NullArray, RedisError, Reply, Request
 from epaxos.doors.redis.table import Plan, Spec
 from epaxos.doors.redis.view import View, expect
@@ -25,12 +35,12 @@ _NOTHING: Final = Plan([], lambda _: None)
 
 
 class Transaction:
-    """What follows MULTI: requests with their commands, and whether one of them was refused."""
+    """What follows MULTI: requests of `size` bytes with their commands, and whether one of them was refused."""
 
     def __init__(self) -> None:
         self.queued: list[tuple[Spec, Request]] = []
         self.spoilt = False
-        self._size = 0
+        self.size = 0
 
     def queue(self, spec: Spec, request: Request, most: int) -> Reply:
         """Take a request, of which all together may have so many bytes.
@@ -38,12 +48,13 @@ class Transaction:
         Raises:
             RedisError: there are too many.
         """
-        self._size += sum(map(len, request))
-        if len(self.queued) >= _QUEUED or self._size > most:
+        size = sum(map(len, request))
+        if len(self.queued) >= _QUEUED or self.size + size > most:
             self.spoilt = True
             raise RedisError(
                 f"ERR transaction too large; at most {_QUEUED} commands and {most} bytes are allowed"
             )
+        self.size += size
         self.queued.append((spec, request))
         return "QUEUED"
 
@@ -116,6 +127,8 @@ class Execution:
                 replies.append(self._local(spec, request))
             else:
                 replies.append(plan.answer([next(parts) for _ in plan.parts]))
+        if size_of(replies) > self._door.request:
+            return RedisError(f"{TOO_MUCH}; the transaction was executed")
         return replies
 
     def _local(self, spec: Spec, request: Request) -> Reply:
@@ -132,7 +145,16 @@ class Execution:
     def _carry_out(self, view: View) -> Reply:
         if not all(same(view.found(key), value) for key, value in self._watched.items()):
             return NullArray()
-        return [
-            self._local(spec, request) if spec.local is not None else carried_out(spec, request, view)
-            for spec, request in self._queued
-        ]
+        replies: list[Any] = []
+        room = self._door.request
+        for spec, request in self._queued:
+            reply = (
+                self._local(spec, request)
+                if spec.local is not None
+                else carried_out(spec, request, view, self._door.request)
+            )
+            room -= size_of(reply)
+            if room < 0:
+                raise RedisError(f"{TOO_MUCH}; nothing was executed")
+            replies.append(reply)
+        return replies

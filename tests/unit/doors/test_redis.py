@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -674,9 +674,79 @@ def test_requests_that_are_not_finished_are_bounded_together(stack: ExitStack) -
     first.send(part)
     wait_for(lambda: opened.door.held > 1_000_000)
     second.send(part)
-    assert second.receive() == b"-ERR Protocol error: no room for so large a request now\r\n"
+    assert second.receive() == b"-ERR Protocol error: no room for so much now\r\n"
     first.close()
     wait_for(lambda: opened.door.held == 0)
+
+
+def test_what_is_kept_for_connections_is_bounded_together(stack: ExitStack) -> None:
+    opened = Open(stack, LoneReplica())
+    opened.door.most_held = 1_000_000
+    large = b"x" * 300_000
+    talk = opened.talk()
+    talk.ask("SET", "k", large)
+    kept = [
+        ([b"MULTI"], [b"SET", b"k", large]),
+        ([b"WATCH", b"k"],),
+        ([b"CLIENT", b"SETNAME", large],),
+        ([b"SUBSCRIBE", *[b"%d" % number * 60_000 for number in range(5)]],),
+    ]
+    for requests in kept:
+        talk = opened.talk()
+        for request in requests:
+            talk.ask_all([request])
+        wait_for(lambda: opened.door.held >= 300_000)
+        talk.close()
+        wait_for(lambda: opened.door.held == 0)
+    talks = [opened.talk() for _ in range(4)]
+    for talk in talks[:3]:
+        talk.ask("CLIENT", "SETNAME", large)
+    talks[3].send(encoded([b"CLIENT", b"SETNAME", large]))
+    with pytest.raises(Gone):
+        list(iter(talks[3].receive, b""))
+    long = opened.talk().ask("SUBSCRIBE", b"x" * 70_000)
+    assert long == b"-ERR channel of 70000 bytes; at most 65568 are allowed\r\n"
+    assert opened.talk().ask("WATCH", *map(str, range(10_001))).startswith(b"-ERR too many watched keys")
+
+
+def test_who_does_not_end_a_request_is_cut(stack: ExitStack) -> None:
+    opened = Open(stack, LoneReplica(), patience=0.05)
+    talk, idle = opened.talk(), opened.talk()
+    idle.ask("PING")
+    talk.send(encoded([b"PING"]) + b"*2\r\n$3\r\nGET\r\n")
+    assert talk.receive() == b"+PONG\r\n"
+    with pytest.raises(Gone):
+        talk.receive()
+    assert idle.ask("PING") == b"+PONG\r\n"
+    (connection,) = opened.door.connections
+    there = connection.transport.get_extra_info("socket")
+    assert there.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+def test_replies_are_made_as_they_leave(opened: Open) -> None:
+    """A thousand parts of one value are not there a thousand times while nobody reads them."""
+    talk = opened.talk()
+    talk.ask("SET", "k", b"x" * 1_000_000)
+    made = Mock(wraps=TABLE[b"getrange"].apply)
+    with patch.object(TABLE[b"getrange"], "apply", made):
+        talk.send(encoded([b"GETRANGE", b"k", b"0", b"-2"]) * 100)
+        wait_for(lambda: any(connection.stuck_since for connection in opened.door.connections))
+        assert 0 < made.call_count < 50
+        assert len([talk.receive() for _ in range(100)]) == made.call_count == 100
+
+
+def test_results_that_are_too_large_together(stack: ExitStack) -> None:
+    talk = Open(stack, LoneReplica(max_frame=16_384, max_value=4096)).talk()
+    for key in "abcde":
+        talk.ask("SET", key, b"x" * 4000)
+    wrong = b"-ERR the results together are too large for one reply"
+    assert talk.ask("MGET", *"abcde") == wrong + b"; nothing was executed\r\n"
+    assert talk.ask("MGET", *"aaaaa") == wrong + b"\r\n"
+    for more in ([b"GET", b"a"], [b"SETRANGE", b"n", b"1", b"x"]):
+        queued = [[b"MULTI"], *[[b"GETRANGE", b"a", b"0", b"-1"]] * 5, more, [b"EXEC"]]
+        assert talk.ask_all(queued)[-1] == wrong + b"; nothing was executed\r\n"
+    assert talk.ask("EXISTS", "n") == b":0\r\n"
+    assert talk.ask("APPEND", "a", b"x" * 100).startswith(b"-ERR string exceeds maximum allowed size")
 
 
 def test_random_bytes_end_a_connection_at_most(opened: Open) -> None:
