@@ -35,7 +35,7 @@ def load(cluster: LocalCluster, name: str, stop: threading.Event) -> None:
     random = Random(_SEED)  # noqa: S311 - only a load
     with cluster.client(name, timeout=1.0) as client:
         while not stop.wait(_PAUSE * random.uniform(0.2, 1.8)):
-            key = b"order:%d" % random.randrange(5000 if random.random() < 0.8 else 1)
+            key = b"order:%d" % random.randrange(5000 if random.random() < 0.5 else 1)
             with suppress(ClientError):
                 client.put(key, b"x" * random.randrange(20, 400)) if random.random() < 0.7 else client.get(
                     key
