@@ -201,14 +201,20 @@ def _unsubscribe(connection: Connection, request: Request) -> Reply:
 
 
 def _each(connection: Connection, request: Request, names: Sequence[bytes | None]) -> Reply:
-    """Do it for each name, and say so of each with how many there are then."""
+    """Do it for each name, and say so of each with how many there are then; for none if one is refused."""
     name = request[0].lower()
     pattern, ends = name.startswith(b"p"), b"un" in name
     mine = connection.patterns if pattern else connection.channels
     replies: list[Reply] = []
+    before = len(mine)
     for each in names:
         if each is not None and ends == (each in mine):
-            _change(connection, each, pattern=pattern, ends=ends)
+            try:
+                _change(connection, each, pattern=pattern, ends=ends)
+            except RedisError:
+                for new in list(mine)[before:]:
+                    _change(connection, new, pattern=pattern, ends=True)
+                raise
         count = len(connection.channels) + len(connection.patterns)
         replies.append(Push([name, each, count]))
     connection.door.listen()

@@ -541,6 +541,7 @@ def test_patterns_in_version_three(opened: Open) -> None:
     assert talk.ask("PSUBSCRIBE", "x" * 257).startswith(b"-ERR pattern of 257 bytes")
     many = talk.ask("PSUBSCRIBE", *[f"{number}*" for number in range(PATTERNS + 1)])
     assert many == b"-ERR too many patterns; at most 256 of all clients are allowed\r\n"
+    assert not opened.door.notices
 
 
 def test_a_key_that_ends_is_told(opened: Open) -> None:
