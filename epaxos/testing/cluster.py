@@ -20,7 +20,7 @@ import toml
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.blocking import Client
 from epaxos.client.codecs import Codec, V
-from epaxos.config import Config, default_replicas, load_config
+from epaxos.config import Config, default_replicas, load_config, place
 from epaxos.node import Node
 from epaxos.security.making import Listing, add_client, init_keys
 from epaxos.statemachine.hosted import Machine
@@ -176,7 +176,7 @@ class LocalCluster:
     def metrics(self, name: str) -> str:
         """A replica's page /metrics; raises OSError if it does not answer."""
         replica = self.config.replica(name)
-        url = f"http://{replica.host}:{replica.metrics_port}/metrics"
+        url = f"http://{place(replica.host, replica.metrics_port)}/metrics"
         asked = urllib.request.Request(url, headers=self._authorization)
         with urllib.request.urlopen(asked, timeout=5) as page:  # noqa: S310
             return str(page.read().decode())

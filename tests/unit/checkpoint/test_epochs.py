@@ -92,9 +92,8 @@ def test_a_checkpoint_that_is_being_written_is_completed_in_its_epoch(slices: in
     assert (read(lone).configuration, read(lone).executed) == (MEMBERS, cut)
     assert digest_of(read(lone)) == before
     assert lone.writer.epoch == 0
-    core.on_event(
-        Propose(next(each.value for each in random_history(Random(9), 60) if each.value is not NOP)), 0.0
-    )
+    values = (each.value for each in random_history(Random(9), 60))
+    core.on_event(Propose(next(value for value in values if value is not NOP and value.base is None)), 0.0)
     lone.writer.begin()
     write(lone)
     assert read(lone).configuration == LATER
