@@ -742,7 +742,7 @@ class Replica(pykka.ThreadingActor):
         effects: Effects[Any] = Effects()
         for payload in overtaken:
             assert isinstance(payload, Payload)
-            results = self._machine.recall(payload)
+            results = self._machine.recall(payload, prefix=self._core.adopts_prefix)
             if results is None:
                 effects.extend(self._core.on_event(Propose(payload), now))
             else:

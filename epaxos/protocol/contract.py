@@ -329,6 +329,14 @@ class Core(Protocol[MessageT]):
         ...
 
     @property
+    def adopts_prefix(self) -> bool:
+        """Whether all execute one sequence, so that what is adopted is the state after a prefix of it (protocol 4.10).
+
+        Else it is a moment of each key, and not of two.
+        """
+        ...
+
+    @property
     def quiet(self) -> bool:
         """Whether the end of the epoch is in sight, so that nothing is proposed (protocol 6.5)."""
         ...

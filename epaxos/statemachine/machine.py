@@ -159,16 +159,17 @@ class StateMachine:
             yield Run(start, start + 1, result.outcomes, result.values)
             start += 1
 
-    def recall(self, payload: Payload) -> list[BatchResult] | None:
+    def recall(self, payload: Payload, *, prefix: bool) -> list[BatchResult] | None:
         """What all of it came to, if all of it has executed, in whatever instances, and else None; changes nothing.
 
-        What only reads tells of the state as it is now, as a command that came again would; but not one that reads
-        several keys, or all: of writes that do not conflict this state may have one and lack another, and somebody was
-        told of these the other way round. Two reads of a frame are two commands, of which neither tells of the other.
-        One that reads all, or several, costs the batches joined with it their answers too: they are proposed again.
+        What only reads tells of the state as it is now, as a command that came again would. If that is not what a
+        `prefix` of one order of all commands has left (`contract.Core`), not one that reads several keys, or all: of
+        writes that do not conflict this state may have one and lack another, and somebody was told of these the other
+        way round. Two reads of a frame are two commands, of which neither tells of the other. One that reads all, or
+        several, then costs the batches joined with it their answers too: they are proposed again.
         Of a collection there is nothing to tell, nor of what a replica proposes by itself again.
         """
-        if payload.reads_all:
+        if payload.reads_all and not prefix:
             return None
         if payload.base is not None:
             return [] if payload.follows is None and payload.generation < self.generation else None
@@ -182,7 +183,7 @@ class StateMachine:
                 return None
             self._store.begin(payload.bounds)
             reads = only_reads(batch.operations, batch.arguments)
-            if _reads_several(batch, reads):
+            if not prefix and _reads_several(batch, reads):
                 return None
             outcomes, values = self._answer_executed(session, batch, end, reads)
             results.append(BatchResult(batch.client, batch.first, outcomes, as_column(values)))

@@ -129,6 +129,11 @@ class EPaxos:
         return False
 
     @property
+    def adopts_prefix(self) -> bool:
+        """See `contract.Core`: commands that do not conflict execute in any order."""
+        return False
+
+    @property
     def quiet(self) -> bool:
         """See `contract.Core`."""
         return self.state.quiet

@@ -132,6 +132,11 @@ class MultiPaxos:
         """How often each named decision of the protocol was taken."""
         return self.state.coverage
 
+    @property
+    def adopts_prefix(self) -> bool:
+        """See `contract.Core`."""
+        return True
+
     def left(self) -> Sequence[Command]:
         """See `contract.Core`."""
         return self._forwarding.left()

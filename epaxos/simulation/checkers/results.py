@@ -19,6 +19,7 @@ from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.contents import Asked, Contents
 from epaxos.simulation.checkers.reference import (
+    ANY,
     ENDS,
     EVERYTHING,
     Result,
@@ -225,7 +226,7 @@ class Results(Observer):
         for name, (asked, room) in list(self._reading.items()):
             if self.calls[name].is_left:
                 del self._reading[name]
-            elif EVERYTHING in keys or not keys.isdisjoint(touched([asked.command]).reads):
+            elif EVERYTHING in keys or _concerns(touched([asked.command]).reads, keys):
                 result = self.transactions.execute(self.state, asked.command, room)
                 if result is None:
                     result = execute_within(self.state, asked.command, self._longest, room, name)
@@ -284,6 +285,11 @@ class Results(Observer):
         if only_reads(call.command):
             return found == _UNTOLD
         return found == _FORGOTTEN and (self._tight or call.is_left or call.answered is not None)
+
+
+def _concerns(reads: frozenset[bytes], writes: frozenset[bytes]) -> bool:
+    """Whether what writes some keys may change what a reader tells."""
+    return bool(writes) and (ANY in reads or not writes.isdisjoint(reads))
 
 
 class _LaterResults(Observer):

@@ -94,7 +94,7 @@ class Session(Client):
             return
         if self._open.pop(call.number, None) is not None:
             call.is_left = True
-            self._land(told=True)
+            self._land()
         operation, wait = self._waits.pop(call)
         wait.end(
             None, fate.of_a_read(NoAnswer("no answer")) if operation.operation == 1 else NoAnswer("no answer")

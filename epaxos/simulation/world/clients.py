@@ -218,7 +218,7 @@ class Client:
         for number, answer in enumerate(zip(result.outcomes, values, strict=True), result.first):
             if answer[0] == Outcome.UNTOLD:
                 self._surroundings.observer.noted("answer without the result of a read")
-                continue  # asked again when the answer should have come
+                continue
             call = self._open.pop(number, None)
             if call is None:
                 continue
@@ -228,17 +228,30 @@ class Client:
             else:
                 call.answered, call.result = self._schedule.now, answer
                 self._surroundings.observer.answered(call, row)
-        self._land(told=Outcome.UNTOLD not in result.outcomes)
+        self._land()
+        if Outcome.UNTOLD in result.outcomes:
+            self._ask_for_rest(result)
 
     def _told(self, call: Call, answer: Result) -> None:
         """A command has been answered; for those who wait for it."""
 
-    def _land(self, *, told: bool) -> None:
-        """Go on where frames have all their answers; what a frame that was not told all lacks is asked for anew."""
+    def _land(self) -> None:
+        """Go on where frames have all their answers."""
         for flight in self._flights.copy():
-            missing = [number for number in range(flight.first, flight.end) if number in self._open]
-            if not missing:
+            if self._open.keys().isdisjoint(range(flight.first, flight.end)):
                 self._flights.remove(flight)
                 self._think()
-            elif not told:
-                flight.begin_with(missing[0])
+
+    def _ask_for_rest(self, result: BatchResult) -> None:
+        """Ask for what a reply had no room for: at once, as the client library does, if it had room for something.
+
+        If not, when the answer should have come.
+        """
+        some = any(outcome != Outcome.UNTOLD for outcome in result.outcomes)
+        for flight in self._flights:
+            if flight.first < result.end and result.first < flight.end:
+                flight.begin_with(
+                    next(number for number in range(flight.first, flight.end) if number in self._open)
+                )
+                if some:
+                    self._send(flight)

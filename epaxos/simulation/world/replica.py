@@ -220,9 +220,6 @@ class Replica:
         self.machine = StateMachine(LIMITS, self._sleep, budget)
         configuration = checkpoint.configuration
         loaded = self.disk.load(configuration)
-        above = [entry.id for entry in checkpoint.entries]
-        observer = self._observer.of_epoch(configuration)
-        observer.started(self.row, _copies(loaded.records), checkpoint.executed, above)
         durable = Durable(
             loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors
         )
@@ -266,6 +263,9 @@ class Replica:
         epoch = configuration.epoch
         purpose = f"core {self.row} {self.starts}" + (f" {epoch}" if epoch else "")
         observer = self._of_epoch[epoch] = self._observer.of_epoch(configuration)
+        above = [entry.id for entry in durable.entries]
+        # Copies, before the core makes the records its own.
+        observer.started(self.row, _copies(durable.records), durable.executed, above)
         post = Post(
             epoch,
             self.row,
@@ -326,7 +326,6 @@ class Replica:
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * len(over.cut)
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
-        era.observer.started(self.row, _copies(loaded.records), nothing, ())
         led = ended.core.status().leader == self.row and not self.retired
         self._tell([*self._eras.next(self._run_in(era), over.cut), *([Lead()] if led else [])])
         self._take_up_what_waited()
@@ -835,7 +834,7 @@ class Replica:
     def _settle(self, payload: Command) -> None:
         """Answer what has executed in what was adopted, or propose it again, as the Replica actor does."""
         assert isinstance(payload, Payload)
-        results = self.machine.recall(payload)
+        results = self.machine.recall(payload, prefix=self.core.adopts_prefix)
         if results is None:
             self._left.append(payload)
             return

@@ -24,7 +24,7 @@ from epaxos.statemachine.batch import (
 from epaxos.statemachine.expiry import Generation
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome
-from epaxos.statemachine.results import BatchResult
+from epaxos.statemachine.results import BatchResult, Value
 from epaxos.statemachine.sessions import WINDOW
 
 ALICE, BOB = 2**63, 7
@@ -103,13 +103,13 @@ def test_a_retried_batch_executes_once_and_gets_the_first_answer() -> None:
 def test_what_has_executed_elsewhere_is_recalled_without_a_change() -> None:
     machine = make_machine()
     commands = payload(batch(ALICE, 1, add(b"n"), get(b"n")), batch(BOB, 5, put(b"m", b"1")))
-    assert machine.recall(commands) is None
+    assert machine.recall(commands, prefix=False) is None
     machine.apply(payload(batch(ALICE, 1, add(b"n"), get(b"n"))))
-    assert machine.recall(commands) is None
+    assert machine.recall(commands, prefix=False) is None
     machine.apply(payload(batch(BOB, 5, put(b"m", b"1"))))
     machine.apply(payload(batch(BOB, 6, put(b"n", b"later"))))
     before = digest(machine), machine.sessions, machine.kept
-    assert machine.recall(commands) == [
+    assert machine.recall(commands, prefix=False) == [
         BatchResult(ALICE, 1, b"\0\0", [1, b"later"]),
         BatchResult(BOB, 5, b"\0", None),
     ]
@@ -127,19 +127,27 @@ def test_a_command_that_reads_several_keys_is_not_recalled_from_a_state_in_no_or
     commands = batch(ALICE, 1, multi(get(b"x"), get(b"y")))
     machine.apply(payload(commands))
     machine.merge([(b"y", b"later")])
-    assert machine.recall(payload(commands)) is None
-    assert machine.recall(payload(batch(ALICE, 1, multi(get(b"y"), get(b"y"))))) is not None
+    everything = payload(batch(BOB, 9, (Operation.COUNT, b"", None)))
+    machine.apply(everything)
+    assert machine.recall(payload(commands), prefix=False) is None
+    assert machine.recall(everything, prefix=False) is None
+    assert machine.recall(payload(batch(ALICE, 1, multi(get(b"y"), get(b"y")))), prefix=False) is not None
+    told: list[Value] = [[bytes([Outcome.NOT_FOUND, Outcome.DONE]), [None, b"later"]]]
+    assert machine.recall(payload(commands), prefix=True) == [BatchResult(ALICE, 1, b"\0", told)]
+    assert machine.recall(everything, prefix=True) == [BatchResult(BOB, 9, b"\0", [1])]
+    assert machine.recall(payload(batch(BOB, 10, (Operation.COUNT, b"", None))), prefix=True) is None
     writing = payload(batch(BOB, 1, multi(get(b"x"), put(b"y", b"1")), get(b"x"), get(b"y")))
-    assert machine.apply(writing) == machine.recall(writing)
+    assert machine.apply(writing) == machine.recall(writing, prefix=False)
 
 
 def test_nobody_waits_for_what_replicas_propose_by_themselves() -> None:
     machine = make_machine()
     collection = make_collection(0, (-1, -1, -1))
-    assert machine.recall(collection) is None
+    assert machine.recall(collection, prefix=False) is None
     machine.apply(collection)
-    assert machine.recall(collection) == []
-    assert machine.recall(make_expirations([(b"key", Generation(ALICE, 1, 0))], Limits().bounds)) == []
+    assert machine.recall(collection, prefix=False) == []
+    expirations = make_expirations([(b"key", Generation(ALICE, 1, 0))], Limits().bounds)
+    assert machine.recall(expirations, prefix=False) == []
 
 
 def test_a_duplicate_within_one_payload_executes_once() -> None:

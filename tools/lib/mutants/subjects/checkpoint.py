@@ -771,7 +771,7 @@ ADOPTION: Final = (
         (
             Patch(
                 "epaxos.statemachine.machine",
-                "            if _reads_several(batch, reads):\n                return None\n",
+                "            if not prefix and _reads_several(batch, reads):\n                return None\n",
                 "",
             ),
         ),

@@ -35,6 +35,22 @@ _STEADY: Final = Draw(
 )
 """Links that are cut for long, and clients that stay until they are sent elsewhere."""
 
+_OVERTAKEN: Final = Draw(
+    "Multi-Paxos, overtaken",
+    operations=8,
+    system="multipaxos",
+    faults="partition",
+    times=(("checkpoint", 1.0),),
+    options=(
+        ("leaders", "steady"),
+        ("retain", 0),
+        ("checkpoint_size", 1),
+        ("mix", "mixed"),
+        ("whole", 0.9),
+    ),
+)
+"""The same, of clients that read all keys, where what is missed is fetched as a checkpoint."""
+
 
 def _mutant(
     name: str, bug: str, section: str, *patches: Patch, draw: Draw | None = None, schedule: str = ""
@@ -464,6 +480,17 @@ ELECTIONS: Final = (
         "6",
         Patch("epaxos.statemachine.machine", "        results = []\n", "        return None\n"),
         draw=_STEADY,
+    ),
+    _mutant(
+        "overtaken-reads-for-ever",
+        "what reads several keys, or all, is overtaken again each time, though what is adopted is a prefix",
+        "6",
+        Patch(
+            "epaxos.protocol.multipaxos.core",
+            "        return True\n\n    def left",
+            "        return False\n\n    def left",
+        ),
+        draw=_OVERTAKEN,
     ),
     _mutant(
         "lone-leader-keeps-clients",
