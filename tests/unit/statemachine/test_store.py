@@ -53,7 +53,7 @@ def model_number(value: bytes) -> int | None:
     digits = value.removeprefix(b"-")
     if 1 <= len(digits) <= 19 and set(digits) <= set(b"0123456789"):
         number = int(value.decode())
-        if INTEGER_MIN <= number <= INTEGER_MAX:
+        if INTEGER_MIN <= number <= INTEGER_MAX and value == b"%d" % number:
             return number
     return None
 
