@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
-import zmq
 from rich import box
 from rich.table import Table
 
 from benchmarks.cluster import BenchmarkError
 from benchmarks.study import FIGURES, Options, Results, Study
-from epaxos.version import __version__
+from epaxos.bench.machine import describe_machine
 
 BLOCK: Final = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- figures: end -->)", re.DOTALL)
 PICTURES: Final = "pictures"
@@ -72,30 +69,12 @@ def markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 def machine(options: Options) -> dict[str, Any]:
     """Where, with what and how it was measured."""
     busy = psutil.cpu_percent(0.5)
-    return {
-        "cores": psutil.cpu_count(),
-        "processor": _processor(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "zeromq": zmq.zmq_version(),
-        "epaxos": __version__,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    return describe_machine() | {
         "busy_before": round(busy),
         "cycles": options.cycles,
         "duration_s": options.duration,
         "quick": options.quick,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()
-    )
 
 
 def machine_line(where: Mapping[str, Any]) -> str:

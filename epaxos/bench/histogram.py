@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from hdrh.histogram import HdrHistogram
@@ -9,6 +10,12 @@ from hdrh.histogram import HdrHistogram
 _LOWEST: Final = 1_000  # ns: a microsecond is far below any round trip
 _HIGHEST: Final = 3_600_000_000_000  # ns: an hour is longer than any command may take
 _DIGITS: Final = 3
+
+Curve = Sequence[tuple[float, float]]
+"""Points of a distribution, ascending: how many percent of the commands took so long at most, in milliseconds."""
+
+_TICKS: Final = 10
+"""Points of a curve to each half of what is left of the way to 100 %."""
 
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 """The percentiles that are reported, by their names in the JSON report."""
@@ -51,6 +58,16 @@ class Latencies:
         }
         shown["max"] = _milliseconds(self.longest)
         return shown
+
+    def curve(self) -> Curve:
+        """The distribution, closer and closer to 100 %; empty where nothing was recorded."""
+        if not self.count:
+            return []
+        steps = self._histogram.get_percentile_iterator(_TICKS)
+        levels = {step.percentile_level_iterated_to: step.value_iterated_to for step in steps}
+        return [
+            (level, _milliseconds(min(nanoseconds, self.longest))) for level, nanoseconds in levels.items()
+        ]
 
 
 def _milliseconds(nanoseconds: int) -> float:

@@ -15,6 +15,9 @@ from epaxos.version import __version__
 
 _LATENCIES = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
 
+HEADINGS = ("commands/s", *_LATENCIES.values(), "fast path", "errors")
+"""Of `cells`."""
+
 
 def as_json(result: Result) -> dict[str, Any]:
     """The report as a map; latencies in milliseconds, times in seconds.
@@ -126,12 +129,12 @@ def as_table(report: Mapping[str, Any]) -> Table:
     """The figures of `as_json` as a table of 80 columns, a row for each replica and one for all."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("replica", no_wrap=True)
-    for name in ("commands/s", *_LATENCIES.values(), "fast path", "errors"):
+    for name in HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
     for name, figures in report["replicas"].items():
-        table.add_row(name, *_cells(figures))
+        table.add_row(name, *cells(figures))
     table.add_section()
-    table.add_row("all", *_cells(report), style="bold")
+    table.add_row("all", *cells(report), style="bold")
     return table
 
 
@@ -160,7 +163,8 @@ def _conflicts(options: Mapping[str, Any]) -> str:
     return f"{options['conflicts']:g} % on one hot key" if options["conflicts"] else "no conflicts"
 
 
-def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
+def cells(figures: Mapping[str, Any]) -> Iterator[str]:
+    """The figures of one replica, or of all, as the table has them."""
     yield f"{figures['throughput_ops']:,.0f}"
     for name in _LATENCIES:
         yield _milliseconds(figures["latency_ms"][name])

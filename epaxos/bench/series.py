@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Line(NamedTuple):
+    """Values over time, of which there may be none; `strong` is the one to look at first."""
+
+    name: str
+    values: Sequence[float | None]
+    strong: bool = False
+
+
+class Lines(NamedTuple):
+    """What a chart over time shows: in the middle of which seconds, commands a second, and latencies in ms."""
+
+    seconds: Sequence[float]
+    throughput: Sequence[Line]
+    latency: Sequence[Line]
 
 
 @dataclass(slots=True)
@@ -72,3 +88,26 @@ def _shown(answers: Answers) -> dict[str, Any]:
         "longest_ms": [round(longest / 1e6, 3) for longest in answers.longest],
         "longest_gap_ms": round(answers.gap / 1e6, 3),
     }
+
+
+def lines_of(series: Mapping[str, Any]) -> Lines:
+    """What a chart shows of `Series.as_json`; of several intervals not the last, which the end cut short."""
+    interval, replicas = series["interval_s"], series["replicas"]
+    intervals = max(len(shown["operations"]) for shown in replicas.values())
+    whole = slice(0, max(1, intervals - 1))
+    counts = {name: shown["operations"][whole] for name, shown in replicas.items()}
+    throughput = [Line(name, [count / interval for count in some]) for name, some in counts.items()]
+    mean: list[float | None] = []
+    longest: list[float | None] = []
+    together: list[float | None] = []
+    for place in range(len(range(intervals)[whole])):
+        answered = sum(some[place] for some in counts.values())
+        means = [(shown["mean_ms"][place] or 0.0) * shown["operations"][place] for shown in replicas.values()]
+        together.append(answered / interval)
+        mean.append(sum(means) / answered if answered else None)
+        longest.append(max(shown["longest_ms"][place] for shown in replicas.values()) or None)
+    return Lines(
+        [(place + 0.5) * interval for place in range(len(mean))],
+        [Line("all", together, strong=True), *throughput],
+        [Line("mean", mean, strong=True), Line("longest", longest)],
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -16,6 +17,7 @@ from rich.console import Console
 from epaxos.bench.groups import CALLERS, OF_GROUPS, GroupsOptions, Load
 from epaxos.bench.groups import as_json as groups_json
 from epaxos.bench.groups import as_table as groups_table
+from epaxos.bench.machine import describe_machine
 from epaxos.bench.options import (
     DEFAULT_BATCH,
     DEFAULT_DURATION,
@@ -28,7 +30,8 @@ from epaxos.bench.options import (
 from epaxos.bench.progress import ProgressBar
 from epaxos.bench.report import as_json, as_table, remarks, title
 from epaxos.bench.run import Nobody, Result, run_bench
-from epaxos.cli.failures import Exit, complain
+from epaxos.bench.series import lines_of
+from epaxos.cli.failures import Exit, check_installed, complain
 from epaxos.cli.options import (
     STDOUT,
     config_option,
@@ -41,10 +44,15 @@ from epaxos.cli.options import (
     write_json,
 )
 from epaxos.cli.pages import Page
+from epaxos.cli.streams import write_text
 from epaxos.config import Config
 
 if TYPE_CHECKING:
     from epaxos.groups.map import Groups
+
+SHORTEST: Final = 0.1
+INTERVALS: Final = 100
+"""Of the series that charts show: seconds of one at least, and how many there are by default."""
 
 
 def amount(context: click.Context, option: click.Parameter, text: str) -> Amount:
@@ -173,7 +181,8 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
     "--series",
     callback=positive_duration,
     metavar="DURATION",
-    help="Also count answers and their latencies in each interval of this length, for the JSON report.",
+    help="Also count answers and their latencies in each interval of this length, for --json, --html and --plot. "
+    "[default: with the last two a hundredth of --duration, and 100ms at least]",
 )
 @click.option(
     "--verify",
@@ -187,9 +196,19 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
 @click.option(
     "--json", "json_file", callback=writable, metavar="FILE", help="Write the report as JSON; - for stdout."
 )
+@click.option(
+    "--html",
+    "html_file",
+    callback=writable,
+    metavar="FILE",
+    help="Write the report as one page with charts, which needs nothing else; - for stdout.",
+)
+@click.option("--plot", is_flag=True, help="Draw throughput and latency below the table.")
 def bench(
     config_file: str | None,
     json_file: str | None,
+    html_file: str | None,
+    plot: bool,  # noqa: FBT001  click passes it by name
     progress: bool | None,  # noqa: FBT001  click passes it by name
     **given: Any,
 ) -> None:
@@ -219,11 +238,20 @@ def bench(
       epaxos bench -c conf/local.toml --closed --clients 1 --floor
       epaxos bench -c conf/local.toml --operations 200000 --conflicts 25 --verify
       epaxos bench -c conf/local.toml --rate 9000 --writes 50 --zipf 0.99 --json -
+      epaxos bench -c conf/local.toml --duration 30s --plot --html report.html
     """
     context = click.get_current_context()
+    if json_file == html_file == STDOUT:
+        raise click.UsageError("--json - and --html - exclude each other: one of them goes to stdout")
     config = load_any(config_file)
     if not isinstance(config, Config):
+        if html_file is not None or plot:
+            raise click.UsageError("--html and --plot need a file of one cluster, not of groups")
         context.exit(_bench_groups(context, config, given, json_file))
+    charts = Charts(html_file, plot=plot)
+    charts.check()
+    if charts.wanted and given["series"] is None:
+        given["series"] = max(SHORTEST, (given["duration"] or DEFAULT_DURATION) / INTERVALS)
     try:
         options = make_options(config, **given)
     except OptionError as error:
@@ -234,7 +262,7 @@ def bench(
     except Nobody as error:
         complain(str(error), context.command_path)
         context.exit(Exit.NO_ANSWER)
-    _show(result, json_file, errors)
+    _show(result, json_file, charts, errors)
     if result.measured.interrupted:
         context.exit(Exit.INTERRUPTED)
     context.exit(Exit.DONE if result.fine else Exit.FAILED)
@@ -358,13 +386,45 @@ def _stopped_by_interrupt(stop: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _show(result: Result, json_file: str | None, errors: Console) -> None:
-    """The table goes to stdout, unless the JSON does."""
+class Charts(NamedTuple):
+    """The charts that are asked for: a file of HTML, and in the terminal."""
+
+    html_file: str | None
+    plot: bool
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are any."""
+        return self.plot or self.html_file is not None
+
+    def check(self) -> None:
+        """Say before the run what is missing for them."""
+        for wanted, option, need in (
+            (self.html_file, "--html", "matplotlib"),
+            (self.plot, "--plot", "plotext"),
+        ):
+            if wanted:
+                check_installed(f"bench {option}", "plots", (need,))
+
+
+def _show(result: Result, json_file: str | None, charts: Charts, errors: Console) -> None:
+    """The table goes to stdout, unless a report does."""
     report = as_json(result)
-    console = errors if json_file == STDOUT else Console(highlight=False)
+    console = errors if STDOUT in (json_file, charts.html_file) else Console(highlight=False)
     console.print(title(report), markup=False, soft_wrap=True)
     console.print(as_table(report))
     for line in remarks(report):
         console.print(line, markup=False, soft_wrap=True)
+    if charts.plot and report["series"] is not None:
+        from epaxos.bench.terminal import plots  # noqa: PLC0415 - of an extra
+
+        curve = result.measured.total().latencies.curve()
+        text = plots(lines_of(report["series"]), curve, console.width, colour=console.is_terminal)
+        console.file.write(f"\n{text}\n")
     if json_file is not None:
         write_json(report, json_file)
+    if charts.html_file is not None:
+        from epaxos.bench.page import bench_page  # noqa: PLC0415 - the same
+
+        words = ["epaxos", *sys.argv[1:]]
+        write_text(bench_page(result, report, describe_machine(), words), charts.html_file)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -89,6 +91,40 @@ def test_verify_and_floor(run: Any) -> None:
     ratio = report["latency_ms"]["p50"] / report["floor"]["p50_ms"]
     assert report["floor"]["latency_p50_ratio"] == pytest.approx(ratio, abs=0.01)
     assert "state: identical on 3 replicas" in result.stderr
+
+
+def test_a_page_that_needs_nothing_else_and_charts_in_the_terminal(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    result = run("--operations", "2000", "--series", "10ms", "--html", str(file), "--plot")
+    assert result.exit_code == 0, result.output
+    text = file.read_text()
+    assert text.count("<svg") == 3  # over time, percentiles, distribution
+    for words in ("commands/s", "50 %", "charlie", "latency, ms", "Command", "processor", "var(--ink)"):
+        assert words in text
+    asked_for = re.findall(r'(?:src|href)="(?!#)([^"]*)"|(url\((?!#)|@import)', text)
+    assert asked_for == [("data:,", "")]  # the icon
+    assert "#1f2328" not in text.split("</style>")[1]  # each ink is the page's
+    assert "commands/s over seconds" in result.stdout
+    assert "latency in ms by percentile" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--html", "-", "--json", "-"], "exclude each other"),
+        (["--plot"], "bench --plot needs what is not installed here (plotext): pip install 'epaxos[plots]'"),
+    ],
+)
+def test_charts_that_cannot_be_made_are_refused_before_the_run(
+    run: Any, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster, arguments: list[str], words: str
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "plotext" else found(name))
+    result = run("--operations", "9", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert cluster.asked == []
 
 
 def test_states_that_differ_fail_the_verification(run: Any, cluster: FakeCluster) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from math import ceil, floor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epaxos.bench.histogram import PERCENTILES, Latencies
@@ -11,6 +11,7 @@ from epaxos.bench.histogram import PERCENTILES, Latencies
 HOUR = 3_600_000_000_000
 
 
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1_000, HOUR), st.integers(1, 50)), min_size=1, max_size=60))
 def test_percentiles_are_those_of_all_values_to_three_digits(records: list[tuple[int, int]]) -> None:
     latencies = Latencies()
@@ -28,6 +29,17 @@ def test_percentiles_are_those_of_all_values_to_three_digits(records: list[tuple
         assert low * 0.998 - 0.001 <= found <= high * 1.002 + 0.001
     assert summary["max"] == pytest.approx(values[-1] / 1e6, abs=1e-4)
     assert latencies.count == len(values)
+
+
+def test_a_curve_goes_up_to_the_longest() -> None:
+    latencies = Latencies()
+    assert latencies.curve() == []
+    for value in range(1, 5000):
+        latencies.record(value * 10_000)
+    curve = latencies.curve()
+    assert sorted(curve) == sorted(curve, key=lambda point: point[1]) == curve
+    assert curve[-1] == (100, 49.99)
+    assert all(milliseconds == pytest.approx(share / 2, rel=0.02, abs=0.2) for share, milliseconds in curve)
 
 
 def test_nothing_recorded_has_no_percentiles() -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from chaos.faults import Delay, Pause
 from chaos.gaps import Gap
 from chaos.ledger import Audit
+from chaos.page import bars_of, chaos_page
 from chaos.report import Goal, Report
 from chaos.settle import disagreement
+from chaos.timeline import ALL, Timeline
 from epaxos.simulation.checkers.search import Finding, Linearizability
 
 UNDECIDED = Finding(Linearizability.UNDECIDED, "too hard")
@@ -111,6 +114,42 @@ def shown(made: Report) -> str:
     with console.capture() as capture:
         made.show(console)
     return capture.get()
+
+
+def test_page_shows_what_was_done_when_and_what_came_of_it() -> None:
+    names = ("alpha", "bravo")
+    made, timeline = report(), Timeline(names, 20.0)
+    made.timeline = timeline
+    for begin in (100.0, 200.0):  # two rounds
+        timeline.begin(begin)
+        fault, delay = Pause("alpha"), Delay((), "all links", 0.1)
+        for second in range(1, 10):
+            timeline.answered("bravo", begin + second - 0.5, begin + second, commands=5)
+        timeline.strike(fault, begin + 2)
+        timeline.strike(delay, begin + 3)
+        timeline.heal(fault, begin + 4)
+        timeline.end(begin + 10)
+        timeline.answered(
+            "bravo", begin + 20, begin + 21
+        )  # after the end of the load: what is read to compare
+    told: Any = made.as_dict()
+    assert [(bar.lane, bar.kind, bar.begin, bar.end) for bar in bars_of(told["events"])] == [
+        ("alpha", "pause", 2, 4),
+        ("alpha", "pause", 12, 14),
+        (ALL, "delay", 3, 10),
+        (ALL, "delay", 13, 20),
+    ]
+    assert sum(told["series"]["replicas"]["bravo"]["operations"]) == 90
+    assert max(told["series"]["replicas"]["bravo"]["longest_ms"]) == 500
+    text = chaos_page(made, ["tools/chaos", "--seed", "1"])
+    for words in (
+        "all claims hold",
+        "the history is linearizable",
+        "tools/chaos --seed 1",
+        " pause<",
+        "cluster<",
+    ):
+        assert words in text
 
 
 def status(**changes: Any) -> dict[str, Any]:

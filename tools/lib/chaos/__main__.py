@@ -36,6 +36,7 @@ from chaos.report import Goal, Report
 from chaos.restarts import Restart
 from chaos.schedule import Event, draw_schedule, plan_rounds
 from chaos.settle import settle
+from chaos.timeline import Timeline
 from epaxos.config.durations import parse_duration
 from epaxos.errors import EpaxosError
 from epaxos.simulation.checkers.search import Finding
@@ -81,6 +82,9 @@ class Run:
     def __init__(self, options: Options, directory: Path, status: Status) -> None:
         judged = options.at_once <= options.survivable
         self.report = Report(options.seed, options.timeout, judged=judged, goal=options.goal)
+        self._timeline = self.report.timeline = Timeline(
+            NAMES[: options.replicas], options.slots * options.interval
+        )
         self._options = options
         self._directory = directory
         self._status = status
@@ -125,9 +129,11 @@ class Run:
                 chance,
                 checker,
                 gaps,
+                self._timeline,
                 lambda epoch, finding: self._keep(directory, epoch, finding),
             )
             await stack.enter_async_context(load)
+            self._timeline.begin(_now())
             await load.start()
             cluster.returned = lambda victims: self._on_return(cluster, load, victims)
             counts = Counts()
@@ -136,6 +142,7 @@ class Run:
             try:
                 await self._perform(cluster, load, events, began, seconds)
                 self.report.seconds += _now() - began
+                self._timeline.end(_now())
                 await self._finish(cluster, load)
             finally:
                 watch.cancel()
@@ -194,6 +201,7 @@ class Run:
         until = "" if event.until is None else f", until {event.until:.1f} s"
         notes.print(f"{now:6.1f} s  {text}{until}")
         load.gaps.strike(event.fault.label, text, event.fault.victims, _now())
+        self._timeline.strike(event.fault, _now())
         self.report.faults[event.fault.label] += 1
         load.surge(event.fault.victims)
         await asyncio.sleep(SURGE / 2)  # so that it comes in the middle of much that is under way
@@ -203,6 +211,7 @@ class Run:
         notes.print(f"{now:6.1f} s  over: {event.fault}")
         await event.fault.end(cluster)
         load.gaps.heal(event.fault.victims, _now())
+        self._timeline.heal(event.fault, _now())
 
     async def _look(self, cluster: Cluster, load: Load) -> None:
         await _tick()
@@ -296,6 +305,11 @@ def main(argv: Sequence[str]) -> int:
             print(json.dumps(run.report.as_dict()))
         else:
             run.report.show(console)
+        if arguments.html is not None:
+            from chaos.page import chaos_page  # noqa: PLC0415 - matplotlib takes a second
+
+            words = ["tools/chaos", *_repeat(argv, options.seed)]
+            arguments.html.write_text(chaos_page(run.report, words), encoding="utf-8")
         keep = not run.report.fine
     except Interrupted as interruption:
         keep = False
@@ -368,6 +382,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", metavar="N", type=int, help="the same seed draws the same faults and commands; default: any"
     )
     add("--json", action="store_true", help="print the report as one JSON object")
+    add("--html", metavar="FILE", type=Path, help="write the report as one page with charts")
     add("--keep", action="store_true", help="keep logs and configurations also when all is well")
     return parser
 

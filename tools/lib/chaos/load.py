@@ -19,6 +19,7 @@ from chaos.check import Checker
 from chaos.gaps import Gaps
 from chaos.history import Epoch
 from chaos.ledger import Audit, Ledger
+from chaos.timeline import Timeline
 from chaos.workload import SETS, Asker, Keys, ask, result_of
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import MultiAborted, Op, Result
@@ -104,10 +105,12 @@ class Load:
         chance: Random,
         checker: Checker,
         gaps: Gaps,
+        timeline: Timeline,
         on_wrong: Callable[[Epoch, Finding], None],
     ) -> None:
         self.tally = Tally()
         self.gaps = gaps
+        self._timeline = timeline
         self._ledger = Ledger()
         self._config = config
         self._options = options
@@ -239,8 +242,9 @@ class Load:
     async def _ask(self, recorded: _Recorded, op: Op, epoch: Epoch) -> object:
         """Have one command run and record it; returns the reply, None where it failed."""
         client, number, home, *_ = recorded
-        call = epoch.asked(number, op, self._now())
-        self.gaps.asked(number, self._now())
+        asked = self._now()
+        call = epoch.asked(number, op, asked)
+        self.gaps.asked(number, asked)
         try:
             reply = await ask(client, op)
         except MultiAborted:
@@ -253,14 +257,15 @@ class Load:
             return None
         else:
             epoch.answered(call, result_of(op, reply), self._now())
-            self._answered(number, 1)
+            self._answered(number, home, asked)
             return reply
-        self._answered(number, 1)
+        self._answered(number, home, asked)
         return None
 
-    def _answered(self, number: int, commands: int) -> None:
+    def _answered(self, number: int, home: str, asked: float) -> None:
         self.gaps.answered(number, self._now())
-        self.tally.recorded += commands
+        self._timeline.answered(home, asked, self._now())
+        self.tally.recorded += 1
 
     def _failed(self, number: int, home: str, error: ClientError) -> None:
         self.gaps.failed(number)
@@ -304,7 +309,8 @@ class Load:
         interval = BULK * len(self._names) / self._options.bulk
         while await self._rest(interval):
             ops = self._ledger.batch(number, BULK)
-            self.gaps.asked(number, self._now())
+            asked = self._now()
+            self.gaps.asked(number, asked)
             results = await client.bulk(ops)
             for op, result in zip(ops, results, strict=True):
                 self._ledger.note(op, result)
@@ -314,6 +320,7 @@ class Load:
                 self._failed(number, home, errors[0])
             else:
                 self.gaps.answered(number, self._now())
+                self._timeline.answered(home, asked, self._now(), len(results))
 
     async def _watch_itself(self) -> None:
         """Note how long this program itself stood still: no wait can be told more exactly than that."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from chaos.gaps import Gap
 from chaos.ledger import Audit
+from chaos.timeline import Timeline
 from epaxos.simulation.checkers.search import Finding, Linearizability
 
 LIMIT: Final = 3.0
@@ -53,7 +54,7 @@ class Report:
     than the cluster survives: then nobody can be promised an answer in time, only a right one. `compared` counts the
     rounds at whose end a majority was left, so that the states of those left could be compared. `kills` counts SIGKILLs
     by what the victim was about, `all_down` how often all died together, `changes` requests for other members by what
-    has become of them, `done` what the replicas have done.
+    has become of them, `done` what the replicas have done, `timeline` how it went.
     """
 
     seed: int
@@ -83,6 +84,7 @@ class Report:
     changes: Counter[str] = field(default_factory=Counter)
     longest_return: float = 0.0
     done: Counter[str] = field(default_factory=Counter)
+    timeline: Timeline | None = None
 
     @property
     def killed(self) -> tuple[int, int]:
@@ -202,6 +204,7 @@ class Report:
             "changes": dict(self.changes),
             "longest_return": self.longest_return,
             "done": dict(self.done),
+            **({} if self.timeline is None else self.timeline.as_dict()),
             "verdicts": [verdict._asdict() for verdict in self.verdicts()],
         }
 
