@@ -21,9 +21,9 @@ from epaxos.config.keys import KEY_VALUE
 from epaxos.config.kinds import show
 from epaxos.errors import ConfigError, StorageError, WrongIdentity
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.contract import Core, Durable, PeerStatus
+from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos import state as epaxos
-from epaxos.protocol.eras import Eras
+from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
 from epaxos.protocol.membership import Configuration
@@ -179,11 +179,12 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     )
     if checkpoint.configuration != log.configuration:
         log = _begun_by(checkpoint, journal, log)
-    eras = Eras(_era_with(config, row, log, checkpoint), [peer for peer in range(config.n) if peer != row])
+    era = _era_with(config, row, log, checkpoint)
+    eras = Eras(era, row, [peer for peer in range(config.n) if peer != row])
     return _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
 
 
-def begin_anew(config: Config, row: Row, parts: Parts) -> tuple[Parts, list[PeerStatus]]:
+def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> tuple[Parts, list[First]]:
     """Begin with the own checkpoint, which is of a later epoch than what runs; what its core has to be told first.
 
     Raises:
@@ -194,10 +195,10 @@ def begin_anew(config: Config, row: Row, parts: Parts) -> tuple[Parts, list[Peer
     _read_checkpoint(engine, checkpoint)
     log = _begun_by(checkpoint, journal, Loaded(parts.configuration, [], (), {}, {}))
     era = _era_with(config, row, log, checkpoint)
-    changes = eras.replace(era)
+    first = eras.replace(era, retiring=retiring)
     if parts.hosted is not None:  # it is given once, and holds what there was
         parts.machine.merge((key, None) for key in parts.machine.names())
-    return _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted), changes
+    return _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted), first
 
 
 def _begun_by(checkpoint: Fetched, journal: Journal, log: Loaded) -> Loaded:

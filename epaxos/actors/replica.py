@@ -48,7 +48,6 @@ from epaxos.protocol.contract import (
     Durable,
     Effects,
     Ended,
-    Lead,
     Over,
     PeerStatus,
     Propose,
@@ -56,6 +55,7 @@ from epaxos.protocol.contract import (
     Retire,
     Tick,
 )
+from epaxos.protocol.eras import First
 from epaxos.protocol.ids import Row, Vector, slots_text
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
@@ -730,25 +730,29 @@ class Replica(pykka.ThreadingActor):
         if executions:
             self._execute(executions)
             self._durability.executed(executions, now)
+        if overtaken:
+            self._settle(overtaken)
+        self._go_on(over, now)
+
+    def _settle(self, overtaken: Sequence[Command]) -> None:
+        """Answer what has executed in what was adopted; the rest is proposed again (protocol 4.10)."""
+        for results in self._parts.eras.settle(overtaken, self._machine.recall):
+            self._clients.tell(results)
+        self._clients.flush(time.monotonic())
+
+    def _go_on(self, over: Over | None, now: float) -> None:
+        """Propose what is left over, in the next epoch if this one is over."""
         if over is not None:
             self._end_epoch(over, now)
-            # What has a base speaks of slots of the epoch that is over.
-            overtaken = [command for command in overtaken if command.base is None]
-        if overtaken:
-            self._settle(overtaken, now)
+        elif self._parts.eras.left:
+            self._perform(self._propose_left(now), now)
 
-    def _settle(self, overtaken: Sequence[Command], now: float) -> None:
-        """Answer what has executed in what was adopted, and propose the rest again (protocol 4.10)."""
+    def _propose_left(self, now: float) -> Effects[Any]:
         effects: Effects[Any] = Effects()
-        for payload in overtaken:
-            assert isinstance(payload, Payload)
-            results = self._machine.recall(payload, prefix=self._core.adopts_prefix)
-            if results is None:
-                effects.extend(self._core.on_event(Propose(payload), now))
-            else:
-                self._clients.tell(results)
-        self._clients.flush(time.monotonic())
-        self._perform(effects, now)
+        left = self._parts.eras.left
+        while left:
+            effects.extend(self._core.on_event(Propose(left.popleft()), now))
+        return effects
 
     def _post(self, messages: Sequence[Sending], mark: Mark) -> list[Any]:
         """Put messages of an epoch into the outboxes; return those to this replica itself."""
@@ -827,50 +831,42 @@ class Replica(pykka.ThreadingActor):
 
     def _end_epoch(self, over: Over, now: float) -> None:
         """All of the epoch has executed: begin the next one, with what it has left over."""
-        eras, payload = self._parts.eras, over.barrier.value
-        led = self._core.status().leader == self._row
-        assert isinstance(payload, Payload)
-        assert payload.follows is not None
-        configuration = eras.running.configuration.followed_by(payload.follows)
+        eras = self._parts.eras
+        configuration = eras.following(over)
         loaded = self._durability.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
         records, truncated = ([], nothing) if loaded is None else (loaded.records, loaded.truncated)
         era = make_era(self._config, self._row, configuration, Durable(records, truncated, nothing, ()))
-        changes = eras.next(era, over.cut)
+        first = eras.next(era, over, retiring=self._drain is not None)
         self._durability.turned(now)
         if self._quiet_since is not None:
             self._stats.quiesce.observe(now - self._quiet_since)
-        hints = [Lead()] if led and self._drain is None else []
-        self._begin_epoch([*changes, *hints], over.left, now, resumes=loaded is not None)
+        self._begin_epoch(first, now, resumes=loaded is not None)
 
     def _begin_anew(self, now: float) -> None:
         """A peer's checkpoint of a later epoch has taken the place of the own one."""
-        left = self._core.left()
-        self._parts, changes = begin_anew(self._config, self._row, self._parts)
+        self._parts, first = begin_anew(
+            self._config, self._row, self._parts, retiring=self._drain is not None
+        )
         self._stats.executed = self._machine.executed
         self._begin_expirations(now)
         self._merges = -1  # another machine, whose count begins anew
         self._durability.go_on(self._parts)
-        self._begin_epoch(changes, left, now, resumes=True)
+        self._begin_epoch(first, now, resumes=True)
 
-    def _begin_epoch(
-        self, changes: Iterable[PeerStatus | Lead], left: Sequence[Command], now: float, *, resumes: bool
-    ) -> None:
-        core, epoch = self._core, self._parts.eras.running.epoch
+    def _begin_epoch(self, first: Iterable[First], now: float, *, resumes: bool) -> None:
+        core, epoch, left = self._core, self._parts.eras.running.epoch, len(self._parts.eras.left)
         self._quiet_since, self._began_at = None, now
         self._to_reach.clear()
         self._admin.begun(self._parts.configuration)
         self._stats.begin(self._parts.configuration)
         self._collector.begin(self._stats.quorum)
-        self._stats.void += len(left)
-        _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, len(left))
+        self._stats.void += left
+        _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, left)
         effects = core.resume(now) if resumes else Effects()
-        for change in changes:
-            effects.extend(core.on_event(change, now))
-        for command in left:
-            effects.extend(core.on_event(Propose(command), now))
-        if self._drain is not None:
-            effects.extend(core.on_event(Retire(), now))
+        for event in first:
+            effects.extend(core.on_event(event, now))
+        effects.extend(self._propose_left(now))
         ahead, self._ahead, self._ahead_bytes = self._ahead, deque(), 0
         for opened in ahead:
             for message in self._peers.decode_ahead(opened):
@@ -882,12 +878,7 @@ class Replica(pykka.ThreadingActor):
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
     def _beacons(self, peer: Row, now: float) -> list[Outgoing]:
-        eras = self._parts.eras
-        running = eras.running
-        told = [_outgoing(running.core.beacon(now), running.mark)]
-        for epoch, message in eras.for_laggard(peer, now):
-            told.append(_outgoing(message, (eras.of(epoch) or running).mark))
-        return told
+        return [_outgoing(message, era.mark) for era, message in self._parts.eras.beacons(peer, now)]
 
     def _kept(self) -> int | None:
         """How much this replica has made durable; None if a power failure may take some of it."""

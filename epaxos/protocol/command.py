@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from epaxos.protocol.ids import Vector
+from epaxos.protocol.membership import Configuration
 
 
 class Command(Protocol):
@@ -49,6 +50,11 @@ class Command(Protocol):
     @property
     def ends(self) -> bool:
         """Whether it is a barrier: a collection with which an epoch ends (protocol 6.3)."""
+        ...
+
+    @property
+    def follows(self) -> Configuration | None:
+        """Of a barrier: the configuration of the next epoch, as who proposed it wants that. None for any other."""
         ...
 
     @property

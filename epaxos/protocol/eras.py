@@ -13,15 +13,29 @@ checkpoint of a later epoch is durable here, it is told that the epoch is over, 
 
 **Who is there.** A core takes a peer for online while there is a link and the peer was heard in its epoch, and has
 not said that the epoch is over. Of others it expects nothing, as of those that have crashed.
+
+**What is left over.** A command that was proposed here and whose instance comes to nothing, because the epoch ends
+below it or a peer's checkpoint overtakes it, is not failed: the sessions know that it has executed, or it waits here to
+be proposed again, in whichever epoch runs by then. But no barrier or collection goes from one epoch into another: its
+base speaks of slots of the one that is over.
+
+A driver takes one epoch after the other like this: a core says that its epoch is `Over`, and what led to that is
+durable and has executed; the driver makes the era of the configuration that is `following`, and gives its core all that
+`next` says, in that order, and then what came ahead of it. Or a peer's checkpoint of a later epoch is durable, and the
+driver makes an era of that, and `replace` says what its core is given.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from epaxos.protocol.contract import Core, Ended, PeerStatus
+from epaxos.protocol.command import Command
+from epaxos.protocol.contract import Core, Ended, Lead, Over, PeerStatus, Retire
 from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.log import NOP
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import EpochOver
 
 
@@ -34,24 +48,47 @@ class Era(Protocol):
         ...
 
     @property
+    def configuration(self) -> Configuration:
+        """Who takes part in it."""
+        ...
+
+    @property
     def core(self) -> Core[Any]:
         """Its core."""
         ...
 
 
 EraT = TypeVar("EraT", bound=Era)
+ResultsT = TypeVar("ResultsT")
+
+ResultsT_co = TypeVar("ResultsT_co", covariant=True)
+
+
+class Recall(Protocol[ResultsT_co]):
+    """What a command has come to, if it has executed; `prefix` is `contract.Core.adopts_prefix`."""
+
+    def __call__(self, command: Any, /, *, prefix: bool) -> ResultsT_co | None:
+        """None if it has not."""
+        ...
+
+
+First: TypeAlias = PeerStatus | Lead | Retire
+"""What a core is told before anything else."""
 
 
 class Eras(Generic[EraT]):
-    """All eras of one replica with some peers; it begins in `running`, with some of them online.
+    """All eras of replica `row` with some peers; it begins in `running`, with some of them online.
 
     ended  those that are over, by their epochs
+    left   commands that are to be proposed again, whatever is in flight
     """
 
-    def __init__(self, running: EraT, peers: Sequence[Row], online: Iterable[Row] = ()) -> None:
+    def __init__(self, running: EraT, row: Row, peers: Sequence[Row], online: Iterable[Row] = ()) -> None:
         self.running = running
+        self._row = row
         self._peers = peers
         self.ended: dict[int, EraT] = {}
+        self.left: deque[Command] = deque()
         self._cuts: dict[int, Vector] = {}
         self._online = set(online)
         self._present = set(online)
@@ -61,23 +98,50 @@ class Eras(Generic[EraT]):
         """The era of an epoch, for which a message is; None if there is none, or none any more."""
         return self.running if epoch == self.running.epoch else self.ended.get(epoch)
 
-    def next(self, era: EraT, cut: Vector) -> list[PeerStatus]:
-        """The running epoch has ended with this cut, and another begins; what its core has to be told first."""
-        self.ended[self.running.epoch] = self.running
-        # Of those in which no peer was heard last nobody is told (`for_laggard`), or without the cut.
-        self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
-        self._cuts[self.running.epoch] = cut
-        return self._begin(era)
+    # -- from one epoch to the next ------------------------------------------------------------------------
 
-    def replace(self, era: EraT) -> list[PeerStatus]:
+    def following(self, over: Over) -> Configuration:
+        """The configuration of the epoch after the running one, which has ended like that."""
+        barrier = over.barrier.value
+        assert barrier is not NOP
+        assert barrier.follows is not None
+        return self.running.configuration.followed_by(barrier.follows)
+
+    def next(self, era: EraT, over: Over, *, retiring: bool) -> list[First]:
+        """The running epoch has ended like that, and another begins; what its core has to be told first.
+
+        A replica that is `retiring` had better not lead.
+        """
+        ended = self.running
+        self.ended[ended.epoch] = ended
+        # Of those in which no peer was heard last nobody is told (`beacons`), or without the cut.
+        self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
+        self._cuts[ended.epoch] = over.cut
+        leads = ended.core.status().leader == self._row and not retiring
+        return [*self._begin(era, over.left, retiring=retiring), *([Lead()] if leads else [])]
+
+    def replace(self, era: EraT, *, retiring: bool) -> list[First]:
         """A peer's checkpoint of a later epoch stands for all that was before; what its core has to be told first."""
         self.ended.clear()
-        return self._begin(era)
+        return self._begin(era, self.running.core.left(), retiring=retiring)
 
-    def _begin(self, era: EraT) -> list[PeerStatus]:
+    def _begin(self, era: EraT, left: Sequence[Command], *, retiring: bool) -> list[First]:
         self.running = era
+        self.left = deque([*left, *(command for command in self.left if command.base is None)])
         self._present = {peer for peer in self._online if self._heard.get(peer) == era.epoch}
-        return [PeerStatus(peer, peer in self._present) for peer in self._peers]
+        first: list[First] = [PeerStatus(peer, peer in self._present) for peer in self._peers]
+        return [*first, Retire()] if retiring else first
+
+    def settle(self, overtaken: Iterable[Command], recall: Recall[ResultsT]) -> list[ResultsT]:
+        """What `recall` knows of commands that may have executed in what was adopted; the others are left over."""
+        told, prefix = [], self.running.core.adopts_prefix
+        for command in overtaken:
+            results = recall(command, prefix=prefix)
+            if results is None:
+                self.left.append(command)
+            else:
+                told.append(results)
+        return told
 
     @property
     def all(self) -> list[EraT]:
@@ -118,15 +182,21 @@ class Eras(Generic[EraT]):
 
     # -- whoever lags --------------------------------------------------------------------------------------
 
-    def for_laggard(self, peer: Row, now: float) -> list[tuple[int, Any]]:
-        """What a peer gets besides the running core's beacon if it lags, with the epoch that the envelope says."""
-        epoch, heard = self.running.epoch, self._heard.get(peer, self.running.epoch)
-        if heard >= epoch:
+    def beacons(self, peer: Row, now: float) -> list[tuple[EraT, Any]]:
+        """What a peer gets now and then, each with the era of which the envelope is."""
+        running = self.running
+        return [(running, running.core.beacon(now)), *self._for_laggard(peer, now)]
+
+    def _for_laggard(self, peer: Row, now: float) -> list[tuple[EraT, Any]]:
+        """What it gets besides if it lags."""
+        running = self.running
+        heard = self._heard.get(peer, running.epoch)
+        if heard >= running.epoch:
             return []
         era = self.ended.get(heard)
         if era is None:
-            return [(epoch, EpochOver(heard, self._cuts.get(heard)))]
-        return [(heard, era.core.beacon(now))]
+            return [(running, EpochOver(heard, self._cuts.get(heard)))]
+        return [(era, era.core.beacon(now))]
 
     def on_over(self, sender: Row, message: EpochOver) -> list[Ended | PeerStatus]:
         """A peer says that an epoch is over: if it is the running one, what its core has to be told.

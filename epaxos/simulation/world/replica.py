@@ -30,7 +30,6 @@ from epaxos.protocol.contract import (
     Durable,
     Effects,
     Event,
-    Lead,
     Over,
     PeerStatus,
     Propose,
@@ -38,7 +37,7 @@ from epaxos.protocol.contract import (
     Retire,
     Tick,
 )
-from epaxos.protocol.eras import Eras
+from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import InstanceId, Row
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.membership import Configuration
@@ -160,7 +159,7 @@ class Replica:
     @property
     def behind(self) -> bool:
         """Whether commands of the epoch before wait to be proposed in this one."""
-        return bool(self._left)
+        return bool(self._eras.left)
 
     @property
     def generation(self) -> int:
@@ -176,7 +175,7 @@ class Replica:
         self.fuse = None
         self.paused = self.failed = self.retired = self._asleep = False
         self._begin_life(acquainted=acquainted)
-        self._eras = Eras(self._run_in(self._begin_memory()), self.peers, self._links.online)
+        self._eras = Eras(self._run_in(self._begin_memory()), self.row, self.peers, self._links.online)
         if not acquainted:
             self._inbox += [(self.epoch, PeerStatus(peer, online=False)) for peer in self.peers]
         if self.starts > 1 and self.incarnation == self.row:
@@ -193,7 +192,6 @@ class Replica:
         self._wants_refresh = self._lost = False
         self._set_over(over=False)
         self._inbox: deque[_Incoming] = deque()
-        self._left: deque[Command] = deque()
         self._ahead: deque[_Incoming] = deque(maxlen=_AHEAD)
         self._held: list[Then] = []
         self._round_due = False
@@ -284,10 +282,9 @@ class Replica:
     def _make_fetched(self) -> Fetched:
         return Fetched(self._eras.running.configuration, decode_payload)
 
-    def _take_up_what_waited(self) -> None:
-        """Tell the core of another epoch what was said before it was there."""
-        if self.retired:
-            self._inbox.append((self.epoch, Retire()))
+    def _take_up_what_waited(self, first: Iterable[First]) -> None:
+        """Tell the core of another epoch what it is told first, and what was said before it was there."""
+        self._tell(first)
         self._inbox.extend(self._ahead)
         self._ahead.clear()
 
@@ -316,39 +313,27 @@ class Replica:
     def _turn(self, over: Over) -> None:
         """The running epoch has ended here, and all that led to that is durable: the next one begins (6.4)."""
         ended = self._eras.running
-        assert isinstance(over.barrier.value, Payload)
-        said = over.barrier.value.follows
-        assert said is not None
-        configuration = ended.configuration.followed_by(said)
+        configuration = self._eras.following(over)
         ended.post.let_all_ride()
         ended.observer.ended(self.row, over, self.machine.digest_source().hexdigest())
         self._observer.entered(self.row, configuration)
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * len(over.cut)
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
-        led = ended.core.status().leader == self.row and not self.retired
-        self._tell([*self._eras.next(self._run_in(era), over.cut), *([Lead()] if led else [])])
-        self._take_up_what_waited()
+        self._take_up_what_waited(self._eras.next(self._run_in(era), over, retiring=self.retired))
         self._keeper.turn(configuration, era.core, self.clock.now)
-        self._leave(over.left)
         self._collector.begin(configuration.quorums.slow)
         self._resume(era)
         self._send_beacons()
 
-    def _leave(self, left: Iterable[Command]) -> None:
-        """Propose in the next epoch what the last one leaves behind, but what speaks of slots of that."""
-        self._left = deque([*left, *(command for command in self._left if command.base is None)])
-
     def _begin_anew(self) -> None:
         """A peer's checkpoint of a later epoch is durable, and nothing else means anything any more (6.7)."""
-        self._leave(self.core.left())
         self.count()
         self._eras.running.post.let_all_ride()
         era = self._begin_memory()
         self._observer.noted("epoch from a peer's checkpoint")
         self._observer.entered(self.row, era.configuration)
-        self._tell(self._eras.replace(self._run_in(era)))
-        self._take_up_what_waited()
+        self._take_up_what_waited(self._eras.replace(self._run_in(era), retiring=self.retired))
         self._resume(era)
         self._send_beacons()
 
@@ -529,9 +514,8 @@ class Replica:
         self._poke()
 
     def _send_beacons(self) -> None:
-        beacon = self.core.beacon(self.clock.now)
         for peer in self.peers:
-            beacons = [(self.epoch, beacon), *self._eras.for_laggard(peer, self.clock.now)]
+            beacons = [(era.epoch, beacon) for era, beacon in self._eras.beacons(peer, self.clock.now)]
             self._links.send_beacons(peer, beacons, self.core.round_trip(peer))
 
     # -- rounds --------------------------------------------------------------------------------------------
@@ -584,7 +568,7 @@ class Replica:
 
     def _may_propose(self) -> bool:
         """Whether something waits to be proposed; what an epoch has left behind goes first, whatever is in flight."""
-        if self._left or self._wants_refresh:
+        if self._eras.left or self._wants_refresh:
             return not self._is_over
         return (
             self.frontdoor.to_propose
@@ -593,8 +577,8 @@ class Replica:
         )
 
     def _next_proposal(self, era: Era) -> Effects[Any]:
-        if self._left:
-            return self._handle(era, Propose(self._left.popleft()))
+        if self._eras.left:
+            return self._handle(era, Propose(self._eras.left.popleft()))
         if self._wants_refresh:
             return self._propose_refresh(era)
         return self._handle(era, Propose(self.frontdoor.take_payload()))
@@ -801,8 +785,8 @@ class Replica:
             self._step()
             self._execute(era, component)
         self._keeper.executed(effects.executions, self.clock.now)
-        for payload in effects.overtaken:
-            self._settle(payload)
+        if effects.overtaken:
+            self._settle(effects.overtaken)
         if own:
             self._inbox.extendleft((era.epoch, Receive(self.row, message)) for message in reversed(own))
         if effects.over is not None:
@@ -831,17 +815,13 @@ class Replica:
             self._step()
             answer(result, self.row)
 
-    def _settle(self, payload: Command) -> None:
-        """Answer what has executed in what was adopted, or propose it again, as the Replica actor does."""
-        assert isinstance(payload, Payload)
-        results = self.machine.recall(payload, prefix=self.core.adopts_prefix)
-        if results is None:
-            self._left.append(payload)
-            return
-        self._observer.noted("answered from what was adopted")
-        self._observer.recalled(self.row, results)
-        for result in results:
-            self._answer(result)
+    def _settle(self, overtaken: Iterable[Command]) -> None:
+        """Answer what has executed in what was adopted; the rest is proposed again, as the Replica actor does."""
+        for results in self._eras.settle(overtaken, self.machine.recall):
+            self._observer.noted("answered from what was adopted")
+            self._observer.recalled(self.row, results)
+            for result in results:
+                self._answer(result)
 
 
 def _copies(records: Iterable[Instance]) -> dict[InstanceId, Instance]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epaxos.errors import FrameError
+from epaxos.protocol.command import Command
+from epaxos.protocol.contract import Decided, Over
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.membership import Configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,7 @@ class Access:
     writes: tuple[bytes, ...] = ()
     base: tuple[int, ...] | None = None
     ends: bool = False
+    follows: Configuration | None = None
     reads_all: bool = False
     writes_all: bool = False
 
@@ -92,3 +97,9 @@ def conflict(one: Access, other: Access) -> bool:
         return True
     shared = {*one.reads, *one.writes} & {*other.reads, *other.writes}
     return any(key in one.writes or key in other.writes for key in shared)
+
+
+def over(cut: Vector, *left: Command, follows: Configuration | None = None) -> Over:
+    """An epoch has ended with this cut, and leaves commands over."""
+    end = Access(0, base=cut, ends=True, follows=follows)
+    return Over(Decided(InstanceId(0, 0), end, cut, 1), cut, left)

@@ -188,7 +188,7 @@ def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: P
         ]
     )
     parts.disk.engine.commit_state()
-    anew, _ = begin_anew(settings, ME, parts)
+    anew, _ = begin_anew(settings, ME, parts, retiring=False)
     assert (anew.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
     assert anew.machine.keys == 2
     anew.disk.engine.close()
@@ -202,7 +202,7 @@ def test_a_replica_that_begins_anew_counts_when_values_of_its_new_state_end_and_
     machine = Mock(merges=0, take_timed=lambda: [b"key"], get={b"key": ending}.get)
     replica: Any = Mock(_row=0, _config=load_config("conf/local.toml"), _machine=machine)
     replica._begin_expirations = partial(Replica._begin_expirations, replica)
-    monkeypatch.setattr("epaxos.actors.replica.begin_anew", lambda *_: (Mock(), []))
+    monkeypatch.setattr("epaxos.actors.replica.begin_anew", lambda *_, **__: (Mock(), []))
     Replica._begin_anew(replica, 100.0)
     assert 100.05 <= replica._expirations.deadline < 110
     assert replica._merges != machine.merges

@@ -12,6 +12,7 @@ from epaxos.actors.durability import Durability, Shell
 from epaxos.checkpoint.keeper import Todo
 from epaxos.config import load_config
 from epaxos.protocol.contract import Checkpointed, Durable
+from harness.commands import over
 
 NONE = (-1, -1, -1)
 
@@ -41,7 +42,8 @@ def test_what_follows_the_end_of_an_epoch_is_not_told_the_next_one() -> None:
     def perform(effects: object, _: float) -> None:
         performed.append(effects)
         if parts.eras.running is first:
-            parts.eras.next(make_era(config, 0, following, Durable((), NONE, NONE, ())), NONE)
+            era = make_era(config, 0, following, Durable((), NONE, NONE, ()))
+            parts.eras.next(era, over(NONE), retiring=False)
 
     durability = Durability(config, parts, Shell(perform, *[lambda *_: None] * 4))
     try:

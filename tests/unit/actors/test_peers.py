@@ -24,6 +24,7 @@ from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
 from fuzz.hostile import DEEP, Forge, Insider
 from fuzz.samples import sample_messages
+from harness.commands import over
 
 CONFIG = load_config(None, environ={})
 DIGEST = CONFIG.initial.digest
@@ -42,7 +43,7 @@ class Door:
         self.refused: list[tuple[bytes, str]] = []
         self.remembered: list[tuple[Row, int]] = []
         self.disk_fails = False
-        self.eras = Eras(self._era(CONFIG.initial), range(1, CONFIG.n))
+        self.eras = Eras(self._era(CONFIG.initial), ME, range(1, CONFIG.n))
         self.peers = Peers(
             CONFIG,
             ME,
@@ -59,7 +60,7 @@ class Door:
 
     def begin_next(self) -> None:
         """The epoch ends."""
-        self.eras.next(self._era(self.eras.running.configuration.next(7)), (0, 0, 0))
+        self.eras.next(self._era(self.eras.running.configuration.next(7)), over((0, 0, 0)), retiring=False)
 
     def _remember(self, row: Row, incarnation: int) -> None:
         if self.disk_fails:

@@ -110,6 +110,7 @@ def test_keys_may_come_in_any_sequence() -> None:
         writes: tuple[bytes, ...]
         base: None = None
         ends: bool = False
+        follows: None = None
         reads_all: bool = False
         writes_all: bool = False
         encoded: bytes = b""

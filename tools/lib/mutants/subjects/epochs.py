@@ -201,14 +201,14 @@ END: Final = (
         "laggards-not-told",
         "who lags gets no beacon of its epoch",
         "6.7",
-        (Patch(_ERAS, "        return [(heard, era.core.beacon(now))]\n", "        return []\n"),),
+        (Patch(_ERAS, "        return [(era, era.core.beacon(now))]\n", "        return []\n"),),
         schedule=_ERAS_TESTS + "test_who_lags_gets_the_beacon_of_its_epoch_or_hears_that_it_is_over",
     ),
     Mutant(
         "over-not-told",
         "who lags does not hear that its epoch is over",
         "6.7",
-        (Patch(_ERAS, "return [(epoch, EpochOver(heard, self._cuts.get(heard)))]", "return []"),),
+        (Patch(_ERAS, "return [(running, EpochOver(heard, self._cuts.get(heard)))]", "return []"),),
         ABSENT,
     ),
     Mutant(
@@ -277,7 +277,13 @@ END: Final = (
         "left-behind",
         "commands that an epoch leaves over are not proposed in the next one",
         "6.7",
-        (Patch(_REPLICA, "        self._leave(over.left)\n", ""),),
+        (
+            Patch(
+                _ERAS,
+                "self._begin(era, over.left, retiring=retiring)",
+                "self._begin(era, (), retiring=retiring)",
+            ),
+        ),
         REFRESHED,
     ),
     Mutant(
@@ -319,6 +325,13 @@ END: Final = (
             ),
         ),
         schedule=_END + "test_a_barrier_that_an_adopted_checkpoint_overtakes_at_the_end_is_not_told",
+    ),
+    Mutant(
+        "base-kept-into-the-next-epoch",
+        "a collection that is to be proposed again is so in the next epoch too, with slots of the last",
+        "6.7",
+        (Patch(_ERAS, "*(command for command in self.left if command.base is None)", "*self.left"),),
+        schedule=_ERAS_TESTS + "test_what_is_left_over_goes_on_in_the_next_epoch_without_bases",
     ),
     Mutant(
         "ahead-of-another-configuration",
