@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import tempfile
 import time
 import urllib.request
@@ -29,7 +28,7 @@ from epaxos.testing.processes import ClusterFailed, Ports, Process
 __all__ = ["ClusterFailed", "LocalCluster", "local_nodes"]
 
 PORT_KEYS: Final = ("port", "client_port", "metrics_port")
-READY_TIMEOUT: Final = 20.0  # seconds
+READY_TIMEOUT: Final = 60.0  # seconds; a busy machine takes some
 _NAP: Final = 0.01
 _RELOADED: Final = "read the lists of keys"
 _ROOT: Final = str(Path(__file__).parents[2])
@@ -149,9 +148,8 @@ class LocalCluster:
         for name in names or self.names:
             if name in self._processes:
                 raise ClusterFailed(f"{name} runs already")
-            self._processes[name] = self.spawn_command(
-                f"{name}.log", "serve", "--supervised", "--name", name, *options
-            )
+            arguments = ("serve", "--supervised", "--name", name, *options)
+            self._processes[name] = self.spawn_command(f"{name}.log", *arguments, kind=self.names.index(name))
         return self
 
     def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> Self:
@@ -269,10 +267,9 @@ class LocalCluster:
         paths = [_ROOT, *filter(None, [kept.get("PYTHONPATH")])]
         return kept | {"PYTHONPATH": os.pathsep.join(paths), "EPAXOS_CONFIG": str(self.path), "NO_COLOR": "1"}
 
-    def spawn_command(self, log: str, *arguments: str) -> Process:
-        """Start the command `epaxos` for this cluster, with all it prints in the file `log`."""
-        command = [sys.executable, "-m", "epaxos", *arguments]
-        return Process(command, self.directory / log, self.environment, self.working_directory)
+    def spawn_command(self, log: str, *arguments: str, kind: int | None = None) -> Process:
+        """Start the command `epaxos` for this cluster, with all it prints in the file `log`; see `Process`."""
+        return Process(arguments, self.directory / log, self.environment, self.working_directory, kind)
 
     def close(self) -> None:
         """Kill what still runs, give the ports back, and remove the temporary directory."""

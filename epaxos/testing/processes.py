@@ -6,11 +6,13 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from epaxos.errors import EpaxosError
+from epaxos.testing.nursery import IS_POSSIBLE, Fork, nursery
 
 PORTS: Final = range(32_000, 32_768)
 """Below the range from which Linux picks the ports of connections."""
@@ -68,19 +70,28 @@ class Process:
     """A process that leads a group of its own, with all it prints in a file.
 
     Its standard input is a pipe that ends with this process, which `epaxos serve --supervised` heeds.
+
+    It is the command `epaxos`, with these arguments. If there is a `kind`, one of its kind starts the sooner: see
+    `nursery`.
     """
 
     def __init__(
         self,
-        command: Sequence[str | Path],
+        arguments: Sequence[str],
         log: Path,
         environment: Mapping[str, str],
         cwd: Path | None = None,
+        kind: int | None = None,
     ) -> None:
         self.log = log
+        self._process: subprocess.Popen[bytes] | Fork
         with log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own commands
-                command,
+            if kind is not None and IS_POSSIBLE:
+                forks = nursery(environment, kind)
+                self._process = forks.start(arguments, output, environment, cwd or log.parent)
+                return
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "epaxos", *arguments],
                 cwd=cwd or log.parent,
                 env=environment,
                 stdin=subprocess.PIPE,

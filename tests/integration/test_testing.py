@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from epaxos import JSON
 from epaxos.errors import ConfigError
 from epaxos.testing import ClusterFailed, LocalCluster, cluster
-from epaxos.testing.processes import Ports
+from epaxos.testing.processes import Ports, Process
 
 
 @pytest.mark.epaxos_cluster(1, durable=True, client={"timeout": "5s"})
@@ -60,3 +62,27 @@ def test_a_cluster_that_cannot_be_made_holds_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(ConfigError, match="mailboxes"):
         LocalCluster(mailboxes=1)
     assert (reserved[0]._locks, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_fork_is_what_a_process_would_be(tmp_path: Path) -> None:
+    """It is where it is started, with its own environment, files and status, and gone when it is killed."""
+    (tmp_path / "epaxos.toml").write_text("name = 7\n")
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("EPAXOS_")}
+
+    def start(*arguments: str, **more: str) -> Process:
+        return Process(arguments, tmp_path / "log", environment | more, kind=0)
+
+    process = start("serve", "--name", "alpha")
+    assert process.wait(30) == 2
+    assert process.printed.startswith("epaxos: epaxos.toml: name: found 7")
+    process.kill()
+    process = start("serve", EPAXOS_CONFIG="none.toml")
+    with pytest.raises(ClusterFailed, match="still runs after 0 s"):
+        process.wait(0)
+    assert process.wait(30) == 2
+    assert "none.toml" in process.tail
+    process.kill()
+    process = start("put", "key")  # reads what it is given
+    assert os.getpgid(process.pid) == process.pid
+    process.kill()
+    assert process.status == -signal.SIGKILL

@@ -34,5 +34,10 @@ def resolver(hosts: Path) -> Callable[..., list[Any]]:
     return getaddrinfo
 
 
+def _as_told(host: Any, *arguments: Any, **options: Any) -> list[Any]:
+    """As the file says that this process is told of now: forks of one process have an environment each."""
+    return resolver(Path(os.environ["TEST_HOSTS"]))(host, *arguments, **options)
+
+
 if "TEST_HOSTS" in os.environ:
-    socket.getaddrinfo = resolver(Path(os.environ["TEST_HOSTS"]))
+    socket.getaddrinfo = _as_told

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,15 +45,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     replacement = Served()
     monkeypatch.setattr(process, "run_replica", replacement)
     return replacement
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_the_named_replica_of_the_named_file(run: Run, served: Served) -> None:
