@@ -21,8 +21,9 @@ from epaxos.actors.assembly import make_parts
 from epaxos.actors.doors import open_doors
 from epaxos.actors.health import Standing
 from epaxos.actors.porter import Reload, access_of
+from epaxos.actors.presence import GRACE
 from epaxos.actors.process import Inside, own_hosts
-from epaxos.actors.replica import GRACE, Drain, Replica
+from epaxos.actors.replica import Drain, Replica
 from epaxos.actors.sockets import raise_limit
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.blocking import Client

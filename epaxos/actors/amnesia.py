@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
+from epaxos.actors.assembly import Parts
 from epaxos.config import Config
+from epaxos.errors import EpaxosError
+from epaxos.protocol.ids import Row
+
+_log = logging.getLogger(__name__)
 
 
 def directory_of(config: Config, name: str) -> Path | None:
@@ -31,3 +38,55 @@ def no_rejoin(config: Config, name: str) -> str:
         "instance a second time, differently, and a cluster cannot replace a member yet. If its data is there, start "
         f"it without --rejoin; else {advice(config, name)}"
     )
+
+
+class RefusedByPeers(EpaxosError):
+    """So many peers refuse this replica that it can form no quorum."""
+
+
+class Refusals:
+    """Which peers do not listen to this replica, of which `row` is in the file.
+
+    One peer that knows another process under this name is enough to stop: two replicas that lost their memory and
+    listen to each other would be a quorum that has forgotten what it promised (protocol 4.11c).
+
+    unheard  whether nobody will ever listen to what this replica's directory begins
+    """
+
+    def __init__(self, config: Config, row: Row, parts: Parts, promised: Callable[[], bool]) -> None:
+        self._config = config
+        self._row = row
+        self._parts = parts
+        self._promised = promised
+        self._by: set[Row] = set()
+        self.unheard = False
+
+    def add(self, peer: Row, text: str, *, acknowledged: bool) -> RefusedByPeers | None:
+        """A peer refuses this replica; why there is no point in going on, if there is none.
+
+        `acknowledged` is whether a peer has ever said that it knows this replica.
+        """
+        if peer in self._by:
+            return None
+        self._by.add(peer)
+        kind, _, reason = text.partition(": ")
+        _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
+        if kind not in ("duplicate_name", "old_copy") and len(self._by) <= self._parts.configuration.f:
+            return None
+        names = ", ".join(self._config.replicas[row].name for row in sorted(self._by))
+        # Nobody will ever listen to what a directory begins that is refused like this; but who has once will never
+        # listen to another one.
+        refused = kind == "duplicate_name" or len(self._by) == self._config.n - 1
+        self.unheard = refused and not acknowledged
+        forgotten = self._forgotten() if kind == "duplicate_name" else ""
+        return RefusedByPeers(f"refused by {names}: {reason}{forgotten}")
+
+    def _forgotten(self) -> str:
+        """Which of the two causes of a refusal it is, where this replica can tell."""
+        name = self._config.replicas[self._row].name
+        directory = directory_of(self._config, name)
+        if self._promised() or directory is None:
+            return ""
+        removed = self._parts.disk.engine.made and self.unheard
+        what = "was new, and is removed again" if removed else "holds nothing"
+        return f". Its data directory {directory} {what}: see that storage.directory leads to that of {name}"

@@ -83,8 +83,12 @@ class Era:
         return self.configuration.epoch
 
 
-class Parts(NamedTuple):
-    """What a Replica drives, in one epoch after the other; `resumes` is whether it has a past."""
+@dataclass(slots=True)
+class Parts:
+    """What a Replica drives, in one epoch after the other; `resumes` is whether it has a past.
+
+    Where a peer's checkpoint takes the place of all that it has, there are others in here (`begin_anew`).
+    """
 
     eras: Eras[Era]
     machine: StateMachine
@@ -184,8 +188,10 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     return _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
 
 
-def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> tuple[Parts, list[First]]:
+def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> list[First]:
     """Begin with the own checkpoint, which is of a later epoch than what runs; what its core has to be told first.
+
+    `parts` has another machine and another keeper then.
 
     Raises:
         StorageError: it cannot be read.
@@ -198,7 +204,9 @@ def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> tup
     first = eras.replace(era, retiring=retiring)
     if parts.hosted is not None:  # it is given once, and holds what there was
         parts.machine.merge((key, None) for key in parts.machine.names())
-    return _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted), first
+    anew = _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted)
+    parts.machine, parts.disk, parts.resumes = anew.machine, anew.disk, anew.resumes
+    return first
 
 
 def _begun_by(checkpoint: Fetched, journal: Journal, log: Loaded) -> Loaded:

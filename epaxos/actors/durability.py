@@ -99,6 +99,11 @@ class Durability:
         return self._promised
 
     @property
+    def kept(self) -> int | None:
+        """How much this replica has made durable; None if a power failure may take some of it."""
+        return self._disk.journal.kept if self._config.storage.sync == "always" else None
+
+    @property
     def merging(self) -> bool:
         """Whether the state is between two moments: a peer's checkpoint is being merged into it."""
         progress = self._keeper.catch_up
@@ -116,12 +121,13 @@ class Durability:
         self._keeper.turn(era.configuration, era.core, now)
         self._forget_at = now + _LINGER * self._config.timeout
 
-    def go_on(self, parts: Parts) -> None:
+    def go_on(self) -> None:
         """Go on with what a peer's checkpoint of a later epoch was made into."""
         self._keeper.writer.close()
         self._keeper.source.close()
-        parts.disk.keeper.caught_up = self._keeper.caught_up + 1
-        self._parts, self._disk, self._keeper = parts, parts.disk, parts.disk.keeper
+        disk = self._parts.disk
+        disk.keeper.caught_up = self._keeper.caught_up + 1
+        self._disk, self._keeper = disk, disk.keeper
         self._retiring = True
 
     def _retire(self, now: float) -> None:

@@ -26,7 +26,8 @@ from epaxos.actors.doors import open_doors
 from epaxos.actors.health import Standing, examine
 from epaxos.actors.notify import STOPPING, Notifier
 from epaxos.actors.porter import Reload, access_of
-from epaxos.actors.replica import GRACE, Drain, Replica
+from epaxos.actors.presence import GRACE
+from epaxos.actors.replica import Drain, Replica
 from epaxos.actors.sockets import raise_limit
 from epaxos.config import Config, ReplicaAddress
 from epaxos.doors.gate import Gate

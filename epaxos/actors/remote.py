@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 import zmq
 
 from epaxos.actors.hosted import HostedActor
 from epaxos.actors.link import Link, Mark, Outgoing
+from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Row
@@ -67,6 +69,31 @@ class RemoteSettings:
     commit_delay: float
     max_frame: int
     arm: Callable[[zmq.Socket[bytes]], None] | None = None
+
+
+def settings_of(
+    config: Config,
+    me: Row,
+    peer: Row,
+    incarnation: int,
+    arm: Callable[[str, zmq.Socket[bytes]], None] | None,
+) -> RemoteSettings:
+    """Those of replica `me` for a peer; `arm` gives a socket to a replica of a name the keys for that."""
+    address = config.replicas[peer]
+    return RemoteSettings(
+        me=me,
+        peer=peer,
+        name=address.name,
+        host=address.host,
+        port=address.port,
+        cluster=config.fingerprint,
+        incarnation=incarnation,
+        timeout=config.timeout,
+        beacon=config.beacon,
+        commit_delay=config.commit_delay,
+        max_frame=config.max_peer_frame,
+        arm=partial(arm, address.name) if arm else None,
+    )
 
 
 class Remote(HostedActor):

@@ -12,8 +12,10 @@ from epaxos.actors.health import Standing, examine
 from epaxos.actors.remote import Remote
 from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
+from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Core
 from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.kinds import KINDS
 from epaxos.statemachine.batch import Payload
 from epaxos.version import __version__
 
@@ -94,6 +96,26 @@ def describe(
         "checkpoint": list(disk.keeper.writer.executed),
         "catch_up": _catch_up(config, disk.keeper.catch_up),
     }
+
+
+def gauges_of(parts: Parts, row: Row) -> Gauges:
+    """What metrics show of how replica `row` is now."""
+    core, machine = parts.core.status(), parts.machine
+    return Gauges(
+        core.committed,
+        core.executed,
+        core.pending,
+        core.in_flight,
+        machine.keys,
+        machine.sessions,
+        core.remembered,
+        core.truncated,
+        core.kept,
+        KINDS[parts.configuration.protocol].owned or core.leader is not None,
+        core.leader == row,
+        core.ballot,
+        parts.core.coverage.get("elected", 0),
+    )
 
 
 def _behind(told: Vector, committed: Vector) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -14,7 +13,9 @@ import pytest
 from ledger import Ledger
 
 from epaxos.actors.assembly import Parts, begin_anew, make_parts
+from epaxos.actors.execution import Execution
 from epaxos.actors.health import Standing
+from epaxos.actors.proposals import Proposals
 from epaxos.actors.replica import Replica
 from epaxos.checkpoint.rows import VALUE, Meta, block_key, meta_row, value_block
 from epaxos.config import Config, load_config
@@ -188,25 +189,30 @@ def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: P
         ]
     )
     parts.disk.engine.commit_state()
-    anew, _ = begin_anew(settings, ME, parts, retiring=False)
-    assert (anew.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
-    assert anew.machine.keys == 2
-    anew.disk.engine.close()
+    begin_anew(settings, ME, parts, retiring=False)
+    assert (parts.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
+    assert parts.machine.keys == 2
+    parts.disk.engine.close()
 
 
-def test_a_replica_that_begins_anew_counts_when_values_of_its_new_state_end_and_lets_doors_look_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_replica_that_begins_anew_counts_when_values_of_its_new_state_end_and_lets_doors_look_again() -> (
+    None
+):
     """That of the machine before is over, and what the doors of this process have been told is not all."""
     ending = Expiring.of(b"value", 50, Generation(7, 1, 0))
     machine = Mock(merges=0, take_timed=lambda: [b"key"], get={b"key": ending}.get)
-    replica: Any = Mock(_row=0, _config=load_config("conf/local.toml"), _machine=machine)
-    replica._begin_expirations = partial(Replica._begin_expirations, replica)
-    monkeypatch.setattr("epaxos.actors.replica.begin_anew", lambda *_, **__: (Mock(), []))
-    Replica._begin_anew(replica, 100.0)
-    assert 100.05 <= replica._expirations.deadline < 110
-    assert replica._merges != machine.merges
-    replica._begin_epoch.assert_called_once()
+    parts: Any = Mock(machine=Mock(merges=0, take_timed=list))
+    gate: Any = Mock(listening=[Mock()])
+    execution = Execution(parts, Mock(), gate)
+    proposals = Proposals(load_config("conf/local.toml"), ME, parts, Mock(), Mock(), Mock(), now=0.0)
+    parts.machine = machine
+    proposals.begin_anew(100.0)
+    assert 100.05 <= proposals.expirations.deadline < 110
+    execution.take_local(100.0, readable=True)
+    gate.listening[0].miss.assert_not_called()
+    execution.begin_anew()
+    execution.take_local(100.0, readable=True)
+    gate.listening[0].miss.assert_called_once()
 
 
 def test_the_data_of_another_cluster_or_replica_is_refused(tmp_path: Path) -> None:
@@ -270,6 +276,6 @@ def test_a_replica_collects_with_the_quorum_of_its_epoch_and_not_of_its_file(tmp
         parts.stats.begin(settings.initial.next(7, f=0, e=0))
         replica = Replica(settings, ME, parts, [], Standing())
         status = CoreStatus(NONE, NONE, NONE, NONE, 0, 0, 0)
-        assert not replica._collector.may_propose(status, 1, {PEER})
-        assert replica._collector.may_propose(status, 1, {1, 2})
+        assert not replica._proposals._collector.may_propose(status, 1, {PEER})
+        assert replica._proposals._collector.may_propose(status, 1, {1, 2})
         replica._context.destroy()

@@ -7,24 +7,30 @@ from unittest.mock import Mock
 
 import pytest
 
-from epaxos.actors.replica import Replica
+from epaxos.actors.proposals import Proposals
+from epaxos.config import load_config
 
 
-def _replica(**changes: Any) -> Mock:
-    """One that is current, does not leave, and is in touch with one of two peers."""
-    replica = Mock(_drain=None, _remotes={1: Mock(online=True), 2: Mock(online=False)})
-    replica.configure_mock(**{"_is_current": True} | changes)
-    return replica
+def _proposals(*, is_current: bool = True, drains: bool = False) -> Proposals:
+    """Those of a replica that is in touch with one of two peers."""
+    parts: Any = Mock(machine=Mock(take_timed=list))
+    parts.stats.quorum = 2
+    presence: Any = Mock(is_current=is_current, drains=drains)
+    proposals = Proposals(
+        load_config("conf/local.toml"), 0, parts, Mock(), Mock(online=[1]), presence, now=0.0
+    )
+    proposals._collector = Mock()
+    return proposals
 
 
 def test_it_asks_whether_there_is_something_to_collect() -> None:
-    replica = _replica()
-    assert Replica._may_collect(replica) is replica._collector.may_propose.return_value
-    replica._collector.may_propose.assert_called_once_with(
-        replica._core.status(), replica._machine.sessions, [1]
-    )
+    proposals = _proposals()
+    parts: Any = proposals._parts
+    collector: Any = proposals._collector
+    assert proposals._may_collect() is collector.may_propose.return_value
+    collector.may_propose.assert_called_once_with(parts.core.status(), parts.machine.sessions, [1])
 
 
-@pytest.mark.parametrize("changes", [{"_is_current": False}, {"_drain": object()}])
-def test_one_that_is_behind_or_leaves_does_not_ask(changes: dict[str, Any]) -> None:
-    assert not Replica._may_collect(_replica(**changes))
+@pytest.mark.parametrize("changes", [{"is_current": False}, {"drains": True}])
+def test_one_that_is_behind_or_leaves_does_not_ask(changes: dict[str, bool]) -> None:
+    assert not _proposals(**changes)._may_collect()

@@ -14,9 +14,10 @@ import pytest
 import zmq
 
 from epaxos.actors import assembly, health
+from epaxos.actors.amnesia import RefusedByPeers
 from epaxos.actors.assembly import make_parts
 from epaxos.actors.health import Standing, examine
-from epaxos.actors.replica import RefusedByPeers, Replica
+from epaxos.actors.replica import Replica
 from epaxos.config import Config, load_config
 from epaxos.metrics import Health
 from epaxos.protocol.epaxos.messages import Accept, Beacon, Echo, Message, Offer, PreAccept, PreAcceptOK
@@ -339,7 +340,7 @@ def test_while_its_disk_hangs_a_replica_is_not_ready(monkeypatch: pytest.MonkeyP
 def test_the_log_says_when_a_quorum_is_lost_and_regained(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "epaxos.actors.replica")
+    caplog.set_level(logging.INFO, "epaxos.actors")
     with running(monkeypatch, timeout=0.2) as replica:
         outside = replica.outside
         outside.make_friends()

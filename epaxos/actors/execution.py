@@ -1,0 +1,71 @@
+"""Where commands execute: decided instances in, answers to the clients that wait for them here out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from epaxos.actors.assembly import Parts
+from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.doors.gate import Gate
+from epaxos.protocol.command import Command
+from epaxos.protocol.contract import Component
+from epaxos.protocol.log import NOP
+from epaxos.statemachine.batch import Payload
+
+
+class Execution:
+    """The state machine of a replica, its `clients`, and those of the doors of its process behind `gate`."""
+
+    def __init__(self, parts: Parts, clients: Clients, gate: Gate) -> None:
+        self._parts = parts
+        self._stats = parts.stats
+        self._clients = clients
+        self._gate = gate
+        self._merges = 0
+        # One list, written where commands execute and read where metrics are scraped.
+        self._stats.executed = parts.machine.executed
+
+    def begin_anew(self) -> None:
+        """There is another machine, whose counts begin anew."""
+        self._merges = -1
+        self._stats.executed = self._parts.machine.executed
+
+    def take_local(self, now: float, *, readable: bool) -> list[StatusRequest]:
+        """Take what the doors of this process hand over; their questions for the status are handed back.
+
+        Without `readable` the state is between two moments, and nothing may be read of it.
+        """
+        machine = self._parts.machine
+        if self._merges != machine.merges:
+            self._merges = machine.merges
+            for client in self._gate.listening:
+                client.miss()
+        self._clients.take_local(machine.generation, machine.get if readable else None, now)
+        return self._clients.local_questions()
+
+    def execute(self, executions: Iterable[Component]) -> None:
+        """Execute components in order and answer the clients that wait for them here."""
+        machine, singles = self._parts.machine, 0
+        for component in executions:
+            for decided in component:
+                if decided.value is not NOP:
+                    assert isinstance(decided.value, Payload)
+                    ending = self._gate.ending(decided.value, machine.get)
+                    for run in machine.runs(decided.value):
+                        self._clients.answer(decided.value, run)
+                    if ending:
+                        self._gate.tell_ended([key for key in ending if machine.get(key) is None])
+                    decided.value.let_go()
+            if len(component) == 1:
+                singles += 1
+            else:
+                self._stats.component_size.observe(len(component), 1)
+        self._stats.component_size.observe(1, singles)
+        self._clients.flush(time.monotonic())
+
+    def settle(self, overtaken: Sequence[Command]) -> None:
+        """Answer what has executed in what was adopted; the rest is proposed again (protocol 4.10)."""
+        for results in self._parts.eras.settle(overtaken, self._parts.machine.recall):
+            self._clients.tell(results)
+        self._clients.flush(time.monotonic())
