@@ -16,6 +16,7 @@ from epaxos.cli.options import writable
 from epaxos.cli.pages import Page
 from epaxos.cli.streams import write_text
 from epaxos.inspection.contents import Contents, read_contents
+from epaxos.inspection.dot import as_dot
 from epaxos.inspection.graph import choose
 from epaxos.inspection.place import describe
 from epaxos.inspection.summary import summarise
@@ -30,7 +31,11 @@ _NONE = "-"
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--instance", metavar="R.S", help="Show one instance, like A.17 or 0.17, instead of the whole.")
 @click.option(
-    "--graph", metavar="FILE.svg", callback=writable, help="Draw a piece of the dependency graph into a file."
+    "--graph",
+    metavar="FILE.svg|.dot",
+    callback=writable,
+    help="Draw a piece of the dependency graph into a file: a picture, or what Graphviz reads if FILE ends with "
+    ".dot or .gv; - for a picture on stdout.",
 )
 @click.option(
     "--around", metavar="R.S", help="With --graph: around this instance.  [default: what is pending]"
@@ -74,8 +79,9 @@ def inspect(
 
     Below it: undecided instances are not committed here, waiting ones are, but cannot execute yet.
 
-    With --graph, an arrow points from an instance to one that it depends on, and so on all below that one in
-    its row. Arrows that follow from others are left out.
+    With --graph, from left to right is the order of execution: what stands in one column need not wait for one
+    another. Boxes have the keys of their commands. An arrow points from an instance to one that it depends on, and so
+    on all below that one in its row. Arrows that follow from others are left out; those of cycles are dashed.
 
     Exit codes:
       0  done
@@ -87,6 +93,7 @@ def inspect(
       epaxos inspect epaxos-data/alpha --instance B.17
       epaxos inspect epaxos-data/alpha --graph pending.svg
       epaxos inspect epaxos-data/alpha --graph piece.svg --around B.17 --depth 5
+      epaxos inspect epaxos-data/alpha --graph piece.dot && dot -Tpdf -O piece.dot
     """
     contents = read_contents(directory)
     if graph is not None:
@@ -117,7 +124,7 @@ def _draw(contents: Contents, file: str, around: InstanceId | None, depth: int, 
     title = f"{contents.path}, around {what}: {len(graph.nodes)} instances"
     if graph.left_out:
         title += f", {graph.left_out} more left out"
-    write_text(draw(graph, title), file)
+    write_text((as_dot if file.endswith((".dot", ".gv")) else draw)(graph, title), file)
     if file != "-":
         click.echo(f"{file}: {title}")
 

@@ -79,6 +79,22 @@ def payload_text(payload: Command | None) -> str:
     return f"{len(payload)} command{'' if len(payload) == 1 else 's'}, {size}"
 
 
+def keys_text(payload: Command | None, most: int) -> str:
+    """The keys that a payload touches, in so many letters at most, and how many others there are."""
+    if not isinstance(payload, Payload):
+        return ""
+    names = [bytes_text(key).strip("'") for key in dict.fromkeys([*payload.writes, *payload.reads])]
+    if not names:
+        return ""
+    for shown in range(len(names), 0, -1):
+        left = len(names) - shown
+        text = " ".join(names[:shown]) + (f" +{left}" if left else "")
+        if len(text) <= most:
+            return text
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    return f"{names[0][: most - 1 - len(more)]}…{more}"
+
+
 def command_lines(payload: Command | None) -> Iterator[str]:
     """The commands of a payload, a line each."""
     for batch in payload.batches if isinstance(payload, Payload) else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from epaxos.inspection.graph import Graph, Node, reduced
+from epaxos.inspection.graph import Node, make_graph, reduced
 from epaxos.inspection.svg import draw
 from epaxos.inspection.wording import place_name
 from epaxos.protocol.ids import InstanceId
@@ -51,13 +51,8 @@ class Waiting:
         shown = sorted(places[:_SHOWN])
         records = {place: self._instance(place) for place in shown if place in self._records}
         nodes = [Node(place, self._state(place), self._note(place)) for place in shown]
-        edges = [
-            (place, other)
-            for place, record in records.items()
-            for other in reduced(record, records)
-            if other in records
-        ]
-        return draw(Graph(self._n, nodes, edges, len(places) - len(shown)), "")
+        edges = {place: reduced(record, records) for place, record in records.items()}
+        return draw(make_graph(self._n, nodes, records, edges, len(places) - len(shown)), "")
 
     def _instance(self, place: InstanceId) -> Instance:
         entry = self._records[place]

@@ -15,10 +15,18 @@ from directories import N, configuration, open_directory, record, write, write_c
 from epaxos.cli.main import main
 from epaxos.errors import StorageError
 from epaxos.inspection.contents import Contents, read_contents
-from epaxos.inspection.graph import choose, reduced
+from epaxos.inspection.graph import Node, choose, make_graph, reduced
 from epaxos.inspection.place import describe, state_of
 from epaxos.inspection.summary import summarise
-from epaxos.inspection.wording import bytes_text, command_lines, place_name, read_place, row_name, vector_text
+from epaxos.inspection.wording import (
+    bytes_text,
+    command_lines,
+    keys_text,
+    place_name,
+    read_place,
+    row_name,
+    vector_text,
+)
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
@@ -162,6 +170,25 @@ def test_of_a_cycle_one_edge_stays() -> None:
     assert reduced(records[InstanceId(A, 0)], records) == [InstanceId(B, 0)]
 
 
+def test_what_a_cycle_depends_on_is_not_left_out_by_all_its_members() -> None:
+    records = graph_of(
+        record(InstanceId(A, 0), COMMITTED),
+        record(InstanceId(A, 1), COMMITTED, (0, -1, 0)),
+        record(InstanceId(B, 0), COMMITTED, (1, -1, -1)),
+        record(InstanceId(C, 0), COMMITTED, (0, 0, -1)),
+    )
+    edges = {(place, other) for place, found in records.items() for other in reduced(found, records)}
+    assert any(other == InstanceId(A, 0) for _, other in edges)
+    graph = make_graph(N, [Node(place, "executed", "") for place in records], records, {}, 0)
+    assert graph.cycles == [(InstanceId(A, 1), InstanceId(B, 0), InstanceId(C, 0))]
+    assert graph.columns == {
+        InstanceId(A, 0): 0,
+        InstanceId(A, 1): 1,
+        InstanceId(B, 0): 2,
+        InstanceId(C, 0): 3,
+    }
+
+
 def test_the_graph_of_what_is_pending(contents: Contents) -> None:
     graph = choose(contents, None, 2, 50)
     states = {place_name(node.place): node.state for node in graph.nodes}
@@ -193,6 +220,23 @@ def test_the_drawing_has_a_box_for_each_node_and_an_arrow_for_each_edge(
     assert boxes == {"A.2", "A.3", "B.1", "C.0"}
     assert len(svg.findall(".//s:path[@class='edge']", space)) == 3
     assert "around A.3: 4 instances" in result.stdout
+    assert [text.text for text in svg.iterfind(".//s:text[@class='keys']", space)] == ["key"] * 3
+    left = {
+        group.findtext("s:text", "", space): float(rectangle.attrib["x"])
+        for group in svg.iterfind(".//s:g", space)
+        for rectangle in group.iterfind("s:rect", space)
+    }
+    assert left["A.2"] == left["B.1"] < left["A.3"] < left["C.0"], "in the order of execution"
+
+
+def test_the_graph_for_graphviz(directory: Path, run: Callable[..., Result], tmp_path: Path) -> None:
+    result = run(directory, "--graph", tmp_path / "g.dot", "--around", "a.3", "--depth", 1)
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "g.dot").read_text().splitlines()
+    assert lines[0].startswith("digraph ")
+    assert '  "A.3" -> "B.1";' in lines
+    assert '  { rank=same; "A.2" "B.1" }' in lines
+    assert any('"A.3" [label="A.3\\nkey", tooltip="A.3: waiting, ' in line for line in lines)
 
 
 # -- words -------------------------------------------------------------------------------------------------
@@ -215,6 +259,14 @@ def test_names() -> None:
     assert bytes_text(b"name") == "'name'"
     assert bytes_text(b"\x00\xff") == "0x00ff"
     assert bytes_text(b"it's") == "0x69742773"
+    keys = [keys_text(write(key.encode(), b""), 9) for key in ("short", "a-long-key")]
+    assert [*keys, keys_text(None, 9)] == ["short", "a-long-k…", ""]
+    encoded = encode_batch(1, 1, 1, bytes([Operation.WRITE]) * 3, [b"a/1", b"b/2", b"c/345"], [b""] * 3)
+    assert [keys_text(make_payload([decode_batch(encoded)]), most) for most in (99, 10, 6)] == [
+        "a/1 b/2 c/345",
+        "a/1 b/2 +1",
+        "a/1 +2",
+    ]
     assert bytes_text(b"x" * 100) == f"'{'x' * 48}'… (100 bytes)"
 
 
