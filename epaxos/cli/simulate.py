@@ -16,12 +16,16 @@ from rich.console import Console
 from epaxos.cli.failures import Exit
 from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
 from epaxos.cli.pages import Page
+from epaxos.cli.streams import write_text
 from epaxos.cli.topology import report_topology, topology_options
+from epaxos.inspection.wording import read_place
 from epaxos.protocol.kinds import EPAXOS, KINDS
 from epaxos.simulation.failure.explain import explain, explain_seed, headline, replay_command, version
 from epaxos.simulation.failure.trace import Trace, run_traced
+from epaxos.simulation.picture.drawing import draw
+from epaxos.simulation.picture.seen import Seen
 from epaxos.simulation.plan.options import FAULTS, LARGEST, MIXES, SMALLEST, Overrides
-from epaxos.simulation.run import kind_of
+from epaxos.simulation.run import Outcome, kind_of
 from epaxos.simulation.sweep.bar import ProgressBar
 from epaxos.simulation.sweep.report import as_json, describe_outcome, describe_summary, missed
 from epaxos.simulation.sweep.sweep import Failure, Summary, sweep
@@ -108,6 +112,17 @@ def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> 
 @click.option("--mix", type=click.Choice(MIXES), help="Which operations clients prefer instead.")
 @click.option("--trace", is_flag=True, help="Print every message of the seed, and what else happens.")
 @click.option(
+    "--picture",
+    metavar="FILE.svg",
+    callback=writable,
+    help="Draw the seed as a space-time diagram: time to the right, each replica a line, each message an arrow.",
+)
+@click.option(
+    "--around",
+    metavar="R.S,...",
+    help="With --picture: what concerns these instances, like A.3.  [default: those of the failure, else all]",
+)
+@click.option(
     "--everything",
     is_flag=True,
     help="Leave nothing out: beacons in a trace, and other instances in the path of a failure.",
@@ -165,10 +180,12 @@ def simulate(
     Examples:
       epaxos simulate
       epaxos simulate --seed 7 --trace | less
+      epaxos simulate --seed 7 --operations 3 --picture seed-7.svg --around A.0
       epaxos simulate --seeds 0:1000 --replicas 5 --faults crash,loss
       epaxos simulate --duration 10m --json summary.json
       epaxos simulate --topology conf/regions-5.toml --conflicts 2
     """
+    picture, around = given.pop("picture"), given.pop("around")
     load = {name: given.pop(name) for name in ("conflicts", "clients", "thrifty", "leader", "learn")}
     if topology is not None:
         of_seeds = (seeds, trace or None, *(given[name] for name in _OF_SEEDS))
@@ -188,12 +205,17 @@ def simulate(
         given.pop("groups"),
     )
     _refuse_together(
-        bool(overrides.groups) and (trace or overrides.mix is not None), "--groups and --trace or --mix"
+        bool(overrides.groups) and (trace or picture is not None or overrides.mix is not None),
+        "--groups and --trace, --picture or --mix",
     )
     duration = given.pop("duration")
     many = seeds is not None or duration is not None
     _refuse_together(many and seed is not None, "--seed N and a sweep (--seeds, --duration)")
-    _refuse_together(many and trace, "--trace and a sweep (--seeds, --duration)")
+    _refuse_together(
+        many and (trace or picture is not None), "--trace or --picture and a sweep (--seeds, --duration)"
+    )
+    if around is not None and picture is None:
+        raise click.UsageError("--around is about a picture: say where it goes with --picture FILE")
     _refuse_together(not many and given["jobs"] is not None, "--jobs and a single seed")
     fresh = SystemRandom().randrange(FRESH)
     if many:
@@ -201,7 +223,9 @@ def simulate(
             seeds or range(fresh, fresh + FRESH), overrides, duration, json_file, **given
         )
     else:
-        summary = _simulate_one(fresh if seed is None else seed, overrides, json_file, trace=trace, **given)
+        pictured = Picture(picture, around) if picture is not None else None
+        chosen = fresh if seed is None else seed
+        summary = _simulate_one(chosen, overrides, json_file, pictured, trace=trace, **given)
     if json_file is not None:
         write_json(as_json(summary, overrides), json_file)
     click.get_current_context().exit(_exit_code(summary, overrides))
@@ -233,6 +257,7 @@ def _simulate_one(
     seed: int,
     overrides: Overrides,
     json_file: str | None,
+    picture: Picture | None,
     *,
     trace: bool,
     everything: bool,
@@ -249,8 +274,14 @@ def _simulate_one(
     observer = Trace(lambda entry: say(str(entry)), everything=everything)
     summary = Summary()
     began, cpu = monotonic(), process_time()
-    outcome = run_traced(plan, observer) if trace else system.run_seed(seed, overrides)
+    if trace or picture is not None:
+        observers = ([observer] if trace else []) + ([picture.seen] if picture is not None else [])
+        outcome = run_traced(plan, *observers)
+    else:
+        outcome = system.run_seed(seed, overrides)
     summary.add_outcome(outcome)
+    if picture is not None:
+        say(picture.draw(outcome))
     summary.seconds, summary.cpu = monotonic() - began, process_time() - cpu
     say(describe_outcome(outcome))
     for failure in summary.failures:
@@ -258,6 +289,28 @@ def _simulate_one(
         if minimise and overrides.groups is None:
             say(explain(plan, outcome, everything=everything))
     return summary
+
+
+class Picture:
+    """A space-time diagram that is asked for, into a file, around some instances."""
+
+    def __init__(self, file: str, around: str | None) -> None:
+        self._file = file
+        self._around = around
+        self.seen = Seen()
+
+    def draw(self, outcome: Outcome) -> str:
+        """Write it; returns a line that says what it shows."""
+        n = outcome.options.rows
+        try:
+            places = [read_place(text.strip(), n) for text in (self._around or "").split(",") if text.strip()]
+        except ValueError as error:
+            raise click.UsageError(f"--around: found {self._around!r}; {error}") from error
+        shown = self.seen.around(places or outcome.places)
+        title = f"seed {outcome.options.seed} of {version()}"
+        write_text(draw(shown, outcome.options.replicas, title), self._file)
+        left = f", {shown.left_out} more left out" if shown.left_out else ""
+        return f"{self._file}: {len(shown.arrows)} messages{left}"
 
 
 # -- many seeds ----------------------------------------------------------------------------------------------

@@ -46,7 +46,17 @@ class Entry(NamedTuple):
         return f"{self.when * 1000:12.3f} ms  {row:>3}  {self.text}"
 
 
-class Trace(Observer):
+class Timed(Observer):
+    """One that knows the time, once `clock` is set."""
+
+    clock: Schedule | None = None
+
+    @property
+    def _now(self) -> float:
+        return 0.0 if self.clock is None else self.clock.now
+
+
+class Trace(Timed):
     """Hands every event to `write`; `clock` has the time.
 
     `carried` says for each instance which commands its owner proposed in it.
@@ -58,17 +68,12 @@ class Trace(Observer):
         self._contents = Contents()
         self._begun: set[Row] = set()
         self.carried: dict[InstanceId, tuple[tuple[int, int], ...]] = {}
-        self.clock: Schedule | None = None
 
     def _line(self, row: Row | None, text: str, places: tuple[InstanceId, ...] = ()) -> None:
         self._write(Entry(self._now, row, text, places))
 
     def _general(self, row: Row | None, text: str) -> None:
         self._write(Entry(self._now, row, text, general=True))
-
-    @property
-    def _now(self) -> float:
-        return 0.0 if self.clock is None else self.clock.now
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
@@ -128,7 +133,7 @@ class Trace(Observer):
 
     def _message(self, row: Row, direction: str, message: Any) -> None:
         if type(message).__name__ not in self._quiet:
-            self._line(row, f"{direction}  {self.show_message(message)}", _places(message))
+            self._line(row, f"{direction}  {self.show_message(message)}", places_of(message))
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
@@ -171,14 +176,15 @@ class Trace(Observer):
         return str(value)
 
 
-def run_traced(plan: Plan, trace: Trace) -> Outcome:
+def run_traced(plan: Plan, *observers: Timed) -> Outcome:
     """Run a plan, and trace it."""
-    run = Run(plan, [trace])
-    trace.clock = run.cluster.schedule
+    run = Run(plan, observers)
+    for observer in observers:
+        observer.clock = run.cluster.schedule
     return run.execute()
 
 
-def _places(message: Any) -> tuple[InstanceId, ...]:
+def places_of(message: Any) -> tuple[InstanceId, ...]:
     """The instances that a message is about, if it is about some and not all."""
     if isinstance(message, CommitRequest):
         return tuple(InstanceId(message.row, slot) for slot in range(message.first, message.last + 1))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import Result
@@ -17,10 +18,12 @@ from epaxos.cli import simulate
 from epaxos.simulation.coverage import GROUPS
 from epaxos.simulation.run import Outcome
 from epaxos.simulation.sweep.sweep import Summary
+from epaxos.transport.pages import EPAXOS_PAGE
 from epaxos.version import __version__
 
 Run = Callable[..., Result]
 Break = Callable[[pytest.MonkeyPatch], None]
+SVG = "{http://www.w3.org/2000/svg}"
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -54,6 +57,32 @@ def test_overrides(run: Run) -> None:
     assert "clean: 5 commands answered" in page
     assert "faults=none" in run("simulate", "--seed", "7", "--faults", "none").stdout.split()
     assert "duplicate,reorder,storm" in run("simulate", "--seed", "7", "--faults", "all").stdout
+
+
+def test_a_picture_has_every_message_and_what_came_of_it(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "seed.svg"
+    few = ("simulate", "--seed", "7", "--replicas", "3", "--operations", "3", "--faults", "none")
+    result = run(*few, "--picture", str(file))
+    assert (result.exit_code, result.stderr) == (0, "")
+    svg = ET.parse(file).getroot()
+    arrows = [path for path in svg.iter(f"{SVG}path") if (path.get("class") or "").startswith("message")]
+    assert f"{file}: {len(arrows)} messages\n" in result.stdout
+    texts = ["".join(text.itertext()) for text in svg.iter(f"{SVG}text")]
+    assert len(arrows) == len([text for text in texts if text in EPAXOS_PAGE.names.values()]) > 6
+    assert {"A", "B", "C"} < set(texts)
+    assert sum(text.startswith("answers the client of ") for text in texts) == 3
+    (place,) = {text.rpartition(" ")[2] for text in texts if text.startswith("answers")} & {
+        "A.0",
+        "B.0",
+        "C.0",
+    }
+    assert run(*few, "--picture", "-", "--around", place).stdout.count('class="message') < len(arrows)
+    for words in (
+        ["--around", "Z.1", "--picture", "-"],
+        ["--around", "A.0"],
+        ["--seeds", "0:2", "--picture", "-"],
+    ):
+        assert run(*few[:1], *words).exit_code == 2
 
 
 def test_a_trace_has_every_message(run: Run) -> None:
