@@ -33,7 +33,10 @@ def test_command() -> None:
     result = runner.invoke(main, ["simulate", "--groups", "2", "--seeds", "3:5", "--jobs", "1"])
     assert (result.exit_code, "2 seeds in" in result.output) == (0, True), result.output
     result = runner.invoke(main, ["simulate", "--groups", "2", "--seed", "1", "--trace"])
-    assert (result.exit_code, "--groups and --trace or --mix exclude each other" in result.stderr) == (
+    assert (
+        result.exit_code,
+        "--groups and --trace, --picture or --mix exclude each other" in result.stderr,
+    ) == (
         2,
         True,
     )

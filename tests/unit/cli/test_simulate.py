@@ -257,7 +257,10 @@ def test_ctrl_c_prints_what_had_been_done() -> None:
         (["--faults", "loss,fire"], "'--faults': found 'fire'; allowed: all, none, or some of loss, "),
         (["--duration", "5x"], "'--duration': found '5x'; allowed: a duration like "),
         (["--seed", "1", "--seeds", "0:2"], "--seed N and a sweep (--seeds, --duration) exclude each other"),
-        (["--trace", "--duration", "1s"], "--trace and a sweep (--seeds, --duration) exclude each other"),
+        (
+            ["--trace", "--duration", "1s"],
+            "--trace or --picture and a sweep (--seeds, --duration) exclude each other",
+        ),
         (["--seed", "1", "--jobs", "2"], "--jobs and a single seed exclude each other"),
         (["--json", "/none/summary.json"], "'--json': cannot write '/none/summary.json'"),
     ],
