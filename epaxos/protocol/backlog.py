@@ -13,11 +13,14 @@ _LEFT: Final = 64
 
 
 class Backlog(Generic[T]):
-    """Instances in the order in which they have executed; `coming` is where those that do are added."""
+    """Instances in the order in which they have executed; `coming` is where those that do are added.
+
+    `waiting` are those that `take` gives.
+    """
 
     def __init__(self) -> None:
         self.coming: list[T] = []
-        self._waiting: deque[T] = deque()
+        self.waiting: deque[T] = deque()
         self._batch = math.inf
 
     def is_worth(self, most: int) -> bool:
@@ -25,7 +28,7 @@ class Backlog(Generic[T]):
 
         More executes meanwhile, so it is as long as each batch is smaller than the one before.
         """
-        if self._waiting:
+        if self.waiting:
             return True
         coming = len(self.coming)
         if not most // _LEFT < coming < self._batch:
@@ -36,17 +39,17 @@ class Backlog(Generic[T]):
 
     def admit(self) -> None:
         """Have `take` give all that has executed by now."""
-        self._waiting += self.coming
+        self.waiting += self.coming
         self.coming.clear()
 
     def cut(self) -> Backlog[T]:
         """All of it; this one begins anew."""
         self.admit()
         whole: Backlog[T] = Backlog()
-        whole._waiting, self._waiting = self._waiting, deque()
+        whole.waiting, self.waiting = self.waiting, deque()
         self._batch = math.inf
         return whole
 
     def take(self) -> T | None:
         """The first instance of those that were admitted; None if none is left."""
-        return self._waiting.popleft() if self._waiting else None
+        return self.waiting.popleft() if self.waiting else None

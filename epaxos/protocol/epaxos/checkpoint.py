@@ -19,17 +19,17 @@ its base speaks for has executed before it: so does comparing the higher ones of
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, compress, cycle, islice, repeat
 from operator import and_, eq, ge, gt, le
 from typing import Final
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.backlog import Backlog
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Adopt, Hold, News, Remembered
 from epaxos.protocol.epaxos.commit import CommitProtocol
-from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, Gathered, executed_of
+from epaxos.protocol.epaxos.conflicts import Conflicts, executed_of
+from epaxos.protocol.epaxos.gathering import Gathered, Gathering, logged
 from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.execution.executor import Executor
@@ -47,40 +47,12 @@ _NOTHING: Final = Remembered(0, (), ())
 _NO_NEWS: Final = News((), ())
 
 
-class Gathering:
-    """What has executed since the last cut, by key: `done`, and `lost`, which was annulled; of some of the `backlog`.
-
-    `keep` is told of each instance of it, in order, and how many bytes it takes in the log.
-    """
-
-    def __init__(
-        self, state: State, backlog: Backlog[Executed], keep: Callable[[InstanceId, int], None]
-    ) -> None:
-        self._state = state
-        self.backlog = backlog
-        self._keep = keep
-        self.done, self.lost = Gathered(state.n), Gathered(state.n)
-
-    def step(self, most: int) -> bool:
-        """Take in about `most` keys of what was admitted; False if nothing was left."""
-        left = most
-        while left > 0 and (done := self.backlog.take()) is not None:
-            self._keep(done.place, done.size)
-            left -= 1
-            if not done.annulled:
-                left -= self.done.add(done.place, done)
-            elif (payload := logged(self._state, done.place).orig) is not None:
-                left -= self.lost.add(done.place, payload)
-        return left < most
-
-
 class ExecutedCut:
     """A `contract.Cut` of the replica that owns `state`; `gathering` has what has executed since the cut before."""
 
     def __init__(self, state: State, gathering: Gathering) -> None:
         self._state = state
         self._gathering = gathering
-        self._since = tuple(state.executed.highest)
         self._steps: Iterator[News] | None = None
         self.executed: Vector = state.executor.executed
         self.above: Sequence[InstanceId] = state.executor.above
@@ -95,29 +67,21 @@ class ExecutedCut:
         return next(self._steps, None)
 
     def _absorb(self, most: int) -> Iterator[News]:
-        known, executed, n = self._state.conflicts, self._state.executed, self._state.n
-        while self._gathering.step(most):
-            yield _NO_NEWS
-        gathered, lost = self._gathering.done, self._gathering.lost
-        while gathered.indexes:
-            for column, keys, slots, written in executed.join(gathered.indexes.popleft(), self._since, most):
+        known, n = self._state.conflicts, self._state.n
+        for joined in self._gathering.join(most):
+            if joined is None:
+                yield _NO_NEWS
+            else:
+                column, keys, slots, written = joined
                 yield News([Remembered(2 * n + column, keys, slots)], written)
-        for said in _known_of(known, lost, most):
+        for said in _known_of(known, self._gathering.lost, most):
             yield News((said,), ())
-        for _ in chain(known.forget(_LOOKED_AT * most), executed.forget(_LOOKED_AT * most)):
+        for _ in chain(known.forget(_LOOKED_AT * most), self._state.executed.forget(_LOOKED_AT * most)):
             yield _NO_NEWS
 
     def entry(self, place: InstanceId) -> Instance:
         """See `contract.Cut`."""
         return logged(self._state, place)
-
-
-def logged(state: State, place: InstanceId) -> Instance:
-    """An instance that has executed since the last durable cut, so that it must be in the log."""
-    instance = state.logs.get(place)
-    if instance is None:
-        raise InvariantError(f"{place} was dropped before a cut with it was durable")
-    return instance
 
 
 class Checkpoints:
@@ -133,7 +97,7 @@ class Checkpoints:
 
     def prepare(self, most: int) -> bool:
         """See `contract.Core`."""
-        return self._state.executions.is_worth(most) and self._gathering.step(most)
+        return self._gathering.prepare(most)
 
     def cut(self) -> ExecutedCut:
         """See `contract.Core`."""

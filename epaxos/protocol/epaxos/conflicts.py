@@ -23,9 +23,8 @@ is looked for first wherever the command before has met it; where a key is hot m
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, KeysView, Reversible, Sequence
-from itertools import compress, filterfalse, islice, repeat
+from collections.abc import Iterator, KeysView, Reversible, Sequence, ValuesView
+from itertools import compress, islice, repeat
 from operator import gt, not_
 from typing import Final, NamedTuple, Protocol
 
@@ -35,10 +34,6 @@ from epaxos.protocol.log import NOP, Value
 
 ALL: Final = b""
 """The key under which a row has the highest slot that reads all, and that writes anything; no command names it."""
-
-_GATHERED: Final = 150_000
-"""Keys of an index that others join, or a few more: with them all in one dictionary it takes 7 ms to grow at 175,000,
-and as long to go."""
 
 _OVERHEAD: Final = 500
 """Bytes that an instance is counted with beside its payload, for records and objects."""
@@ -105,11 +100,7 @@ class Conflicts:
         """Remember what an instance reads and writes; adding it again changes nothing."""
         row, slot = place
         ascending = slot >= self.highest[row]
-        self.highest[row] = max(slot, self.highest[row])
-        if command.base is not None:
-            self.base[:] = map(max, self.base, command.base)
-        if command.base is not None or command.writes_all:
-            self.base[row] = max(slot, self.base[row])
+        self.note(place, command)
         reads, writes = command.reads, command.writes
         for index, keys, all_ in (
             (self._reads[row], reads, command.reads_all),
@@ -121,6 +112,15 @@ class Conflicts:
                 index.update({key: slot for key in keys if index.get(key, -1) < slot})
             if all_ and (ascending or index.get(ALL, -1) < slot):
                 index[ALL] = slot
+
+    def note(self, place: InstanceId, command: Touching) -> None:
+        """Remember of an instance what the vectors beside the keys say."""
+        row, slot = place
+        self.highest[row] = max(slot, self.highest[row])
+        if command.base is not None:
+            self.base[:] = map(max, self.base, command.base)
+        if command.base is not None or command.writes_all:
+            self.base[row] = max(slot, self.base[row])
 
     def cover(self, place: InstanceId, command: Touching) -> None:
         """The same but for what `base` speaks for already, and `forget` would have to look for."""
@@ -164,30 +164,35 @@ class Conflicts:
         self._met_last[row] = highest == last
         return highest
 
-    def join(self, later: Conflicts, since: Sequence[Slot], most: int) -> Iterator[Joined]:
+    def join(
+        self, later: Conflicts, since: Sequence[Slot], above: Sequence[Slot], most: int
+    ) -> Iterator[Joined]:
         """Take in another index, some keys at a time; `since` is what `highest` was before the first of several.
 
-        Its vectors come first, so nothing but `deps` may be asked before the end; what is at or below `base` by then is
-        left out. All keys that are written are named here or have been since then; some are named several times.
+        Of each row only what is `above` a slot. Its vectors come first, so nothing but `deps` may be asked before the
+        end; what is at or below `base` by then is left out. All keys that are written are named here or have been since
+        then; some are named several times.
         """
         before = tuple(self.highest)
         self.raise_vectors(tuple(later.highest), tuple(later.base))
         for column, (index, theirs) in enumerate(zip(self._indexes, later._indexes, strict=True)):
             row, writes = column % len(before), column >= len(before)
-            others = later._writes[:row] if writes else ()
+            others = list(zip(later._writes, above, strict=True))[: writes * row]
             items = iter(theirs.items())
             while some := dict(islice(items, most)):
+                if min(some.values()) <= above[row]:
+                    some = {key: slot for key, slot in some.items() if slot > above[row]}
                 written: Reversible[bytes] = some if writes else ()
                 if ALL in some and writes:
                     written = list(filter(None, written))
-                for other in others:
-                    if other:
-                        written = list(filterfalse(other.__contains__, written))
+                for other, below in others:
+                    if not other.keys().isdisjoint(written):
+                        written = [key for key in written if other.get(key, -1) <= below]
                 if before[row] > since[row]:
                     named = map(gt, map(index.get, written, repeat(-1)), repeat(since[row]))
                     written = list(compress(written, map(not_, named)))
                 base = self.base[row]
-                if min(some.values()) <= max(before[row], base):
+                if some and min(some.values()) <= max(before[row], base):
                     items_above = ((key, slot) for key, slot in some.items() if slot > base)
                     some = {key: slot for key, slot in items_above if index.get(key, -1) < slot}
                 index.update(some)
@@ -197,6 +202,14 @@ class Conflicts:
     def _indexes(self) -> tuple[dict[bytes, Slot], ...]:
         """By column: n dictionaries of those that read, then n of those that write."""
         return (*self._reads, *self._writes)
+
+    def copy_row(self, row: Row, other: Conflicts) -> None:
+        """Hold of the keys of a row what another index has, as it is now; 8 ns a key."""
+        self._reads[row], self._writes[row] = other._reads[row].copy(), other._writes[row].copy()
+
+    def slots(self, column: int) -> ValuesView[Slot]:
+        """The slots of a column, key by key."""
+        return self._indexes[column].values()
 
     @property
     def largest(self) -> int:
@@ -277,32 +290,6 @@ def executed_of(place: InstanceId, value: Value | None) -> Executed:
         return Executed(place, _OVERHEAD, annulled=True)
     reads, writes, base = value.reads, value.writes, value.base
     return Executed(place, _OVERHEAD + value.size, reads, writes, base, value.reads_all, value.writes_all)
-
-
-class Gathered:
-    """What some instances touch, in indexes of their own.
-
-    What is done for each key of a large index is done once, when these join it, and for each command that touches the
-    key no more than an update of a small dictionary. There are several, so that none is so large that its growth would
-    stop the thread.
-    """
-
-    def __init__(self, n: int) -> None:
-        self._n = n
-        self._room = _GATHERED
-        self.indexes = deque([Conflicts(n)])
-
-    def add(self, place: InstanceId, touching: Touching) -> int:
-        """Take account of an instance; about how many keys it touches."""
-        self.indexes[-1].add(place, touching)
-        keys = len(touching.reads) + len(touching.writes)
-        self._room -= keys
-        if self._room <= 0:
-            self._room = _GATHERED - len(self.indexes[-1])
-            if self._room < _GATHERED // 8:
-                self._room = _GATHERED
-                self.indexes.append(Conflicts(self._n))
-        return 1 + keys
 
 
 def sees(deps: Vector, row: Row, place: InstanceId, command: Command) -> bool:

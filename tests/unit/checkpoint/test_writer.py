@@ -305,7 +305,7 @@ def test_what_was_taken_in_before_a_cut_is_in_its_checkpoint_as_it_was_then() ->
 
     for key in keys:
         write([key], b"before")
-    for _ in range(4):
+    for _ in range(7):
         assert lone.writer.prepare()
     lone.writer.begin()
     left = list(keys)

@@ -31,7 +31,7 @@ from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Phase
 from harness.alone import Alone, decided
 from harness.blocks import recall, remember
-from harness.commands import Access, get, put
+from harness.commands import Access, collect, get, put
 from harness.probe import is_quiet, sendings, sent, sent_to
 
 KEY = b"x"
@@ -82,6 +82,25 @@ def test_a_cut_says_each_key_once_however_many_instances_touch_it() -> None:
     assert [list(some.written) for some in news if list(some.written)] == [[KEY]]
     (said,) = [said for some in news for said in some.remembered if said.keys]
     assert (list(said.keys), list(said.slots)) == ([KEY, ALL], [39, 39])
+
+
+def test_below_a_base_nothing_is_read_off() -> None:
+    """What was learned after a collection is left out of what is known, and has been written all the same (4.13)."""
+    for executes in (False, True):
+        alone = Alone()
+        collection = collect(0, -1, 4, -1)
+        alone.hear(1, PreAccept(at(1, 5), collection, (-1, 4, -1), 0))
+        for slot in range(5):
+            alone.learn(at(1, slot), put(slot, b"%d" % slot), -1, slot - 1, -1)
+        if executes:
+            alone.learn(at(1, 5), collection, -1, 4, -1)
+        while alone.core.prepare(1):
+            pass
+        cut = alone.core.cut()
+        news = list(iter(partial(cut.absorb, 10), None))
+        assert {key for some in news for key in some.written} == {b"%d" % slot for slot in range(5)}
+        assert sum(len(said.keys) for some in news for said in some.remembered) == (0 if executes else 6)
+        assert alone.core.coverage["cut read off in vain"] == 1
 
 
 def test_keys_of_payloads_are_told_once_and_in_steps() -> None:

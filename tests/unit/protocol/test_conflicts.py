@@ -202,7 +202,7 @@ def test_what_joins_part_by_part_is_named_and_known() -> None:
         since, named = tuple(index.highest), set[bytes]()
         said = dict[tuple[int, bytes], int]()
         for part in parts:
-            for column, keys, slots, written in index.join(index_of(part), since, 2):
+            for column, keys, slots, written in index.join(index_of(part), since, (-1,) * ROWS, 2):
                 named.update(written)
                 for key, slot in zip(keys, slots, strict=True):
                     assert said.get((column, key), -1) < slot, "slots rise"

@@ -8,6 +8,7 @@ from mutants.mutation import Draw, Mutant, Patch
 
 _CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
 _EPAXOS: Final = "epaxos.protocol.epaxos.core"
+_GATHERING: Final = "epaxos.protocol.epaxos.gathering"
 _KEEPER: Final = "epaxos.checkpoint.keeper"
 _RECOVERY: Final = "epaxos.protocol.epaxos.recovery"
 _LINKS: Final = "epaxos.simulation.world.links"
@@ -217,10 +218,10 @@ TRUNCATION: Final = (
         "3.6c",
         (
             Patch(
-                _CHECKPOINT,
-                "                left -= self.lost.add(done.place, payload)\n",
-                "                left -= self.lost.add(done.place, payload)\n"
-                "                self._state.executed.add(done.place, payload)\n",
+                _GATHERING,
+                "            return self.lost.add(place, payload)\n",
+                "            self._state.executed.add(place, payload)\n"
+                "            return self.lost.add(place, payload)\n",
             ),
         ),
         draw=UNHEARD,
@@ -297,6 +298,39 @@ CONTENTS: Final = (
             ),
         ),
         schedule=_WRITER_TESTS + "test_what_was_taken_in_before_a_cut_is_in_its_checkpoint_as_it_was_then",
+    ),
+    Mutant(
+        "read-off-what-has-not-executed",
+        "a copy of what is known stands for what has executed, whatever has been annulled or has not executed in it",
+        "3.6c, 4.10",
+        (
+            Patch(
+                _GATHERING,
+                "        return all(map(le, self._slots, executed))\n",
+                "        return bool(executed)\n",
+            ),
+        ),
+        schedule=_CUTS_TESTS + "test_what_is_read_off_is_what_gathering_comes_to",
+    ),
+    Mutant(
+        "read-off-below-a-base",
+        "keys that are left out of what is known, for the base of a collection, have not executed either",
+        "4.10, 4.13",
+        (Patch(_GATHERING, " and all(map(le, self._base, self._since))\n", "\n"),),
+        schedule="tests/unit/protocol/test_checkpoint.py::test_below_a_base_nothing_is_read_off",
+    ),
+    Mutant(
+        "read-off-from-the-beginning",
+        "what is known from before the last cut is taken for executed since",
+        "3.6c, 4.10",
+        (
+            Patch(
+                _GATHERING,
+                "join(read.index, since, self._since, most)",
+                "join(read.index, since, nothing, most)",
+            ),
+        ),
+        schedule=_CUTS_TESTS + "test_what_is_read_off_is_what_gathering_comes_to",
     ),
     Mutant(
         "values-released-early",
