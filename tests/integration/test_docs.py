@@ -8,11 +8,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from documents import PYTHON, Block, Command, DocumentError, output_matches, read_blocks, read_links
+from documents import (
+    PYTHON,
+    Block,
+    Command,
+    DocumentError,
+    output_matches,
+    read_blocks,
+    read_links,
+    read_sections,
+)
 from live_cluster import ROOT
 from workspace import DATA, Workspace
 
@@ -41,8 +51,15 @@ def test_commands_of_document(document: Path, workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_links_of_document_lead_somewhere(document: Path) -> None:
-    missing = [link for link in read_links(document) if not (document.parent / link).exists()]
-    assert not missing
+    for file, section in read_links(document):
+        target = document.parent / file if file else document
+        assert target.exists(), file
+        assert not section or section in sections_of(target), f"{file}#{section}"
+
+
+@cache
+def sections_of(document: Path) -> set[str]:
+    return read_sections(document)
 
 
 def run_document(document: Path, workspace: Workspace) -> None:
@@ -132,7 +149,9 @@ def test_output_is_compared_without_numbers_and_widths(
 
 def test_links_are_those_to_files(tmp_path: Path) -> None:
     text = "[a](b.md#part) [c](#part) [d](https://e.org/f.md) ![g](h.png)\n\n`[not](a-link.md)`\n"
-    assert read_links(document_with(tmp_path, text)) == ["b.md", "h.png"]
+    assert read_links(document_with(tmp_path, text)) == [("b.md", "part"), ("", "part"), ("h.png", "")]
+    titles = "# All of `it`, and A\n\n```text\n# none\n```\n\n## 4.7 Recovery\n"
+    assert read_sections(document_with(tmp_path, titles)) == {"all-of-it-and-a", "47-recovery"}
 
 
 def test_commands_run_in_a_copy(tmp_path: Path, workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -63,12 +64,19 @@ def read_blocks(document: Path) -> list[Block]:
         raise DocumentError(f"{document.name}:{error}") from None
 
 
-def read_links(document: Path) -> list[str]:
-    """The files that a document links to, as it names them: relative to itself, without the `#section`."""
+def read_links(document: Path) -> list[tuple[str, str]]:
+    """The files that a document links to, as it names them, and the sections there; one of both may be empty."""
     inline = [part for token in MarkdownIt().parse(document.read_text()) for part in token.children or ()]
     targets = [str(part.attrs.get("href") or part.attrs.get("src") or "") for part in inline]
-    files = [target.partition("#")[0] for target in targets if not _ELSEWHERE.match(target)]
-    return [file for file in files if file]
+    pairs = (target.partition("#") for target in targets if not _ELSEWHERE.match(target))
+    return [(file, section) for file, _, section in pairs if file or section]
+
+
+def read_sections(document: Path) -> set[str]:
+    """The names by which a document's sections can be linked to."""
+    tokens = MarkdownIt().parse(document.read_text())
+    titles = (token.content for before, token in pairwise(tokens) if before.type == "heading_open")
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def _blocks(tokens: list[Token]) -> Iterator[Block]:

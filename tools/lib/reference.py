@@ -24,7 +24,7 @@ MODULES: Final = ("epaxos", "epaxos.testing", "epaxos.errors", "epaxos.commit", 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the pages; returns the exit status."""
+    """Write the pages, and say what is wrong with them; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="tools/reference", description="Write the reference of the Python API as pages of HTML."
     )
@@ -32,6 +32,15 @@ def main(argv: Sequence[str]) -> int:
         "--to", type=Path, default=ROOT / "build" / "reference", help="directory (default: build/reference)"
     )
     directory = parser.parse_args(argv).to
+    wrong = write_reference(directory)
+    for text in wrong:
+        print(f"tools/reference: {text}", file=sys.stderr)
+    print(f"written: {directory / 'index.html'}")
+    return 1 if wrong else 0
+
+
+def write_reference(directory: Path) -> list[str]:
+    """Write the pages; returns what pdoc complains of."""
     for name in MODULES:
         module = import_module(name)
         for public in module.__all__ if hasattr(module, "__all__") else ():
@@ -42,11 +51,7 @@ def main(argv: Sequence[str]) -> int:
         hidden = rf"!epaxos\.(?!({'|'.join(name.partition('.')[2] for name in MODULES[1:])})$).*"
         pdoc.pdoc(*MODULES, hidden, output_directory=directory)
     # What it cannot evaluate, of annotations of named tuples, it shows as it is written.
-    wrong = [text for text in (str(warning.message) for warning in caught) if "type annotation" not in text]
-    for text in wrong:
-        print(f"tools/reference: {text}", file=sys.stderr)
-    print(f"written: {directory / 'index.html'}")
-    return 1 if wrong else 0
+    return [text for text in (str(warning.message) for warning in caught) if "type annotation" not in text]
 
 
 if __name__ == "__main__":
