@@ -468,6 +468,14 @@ def test_nobody_resolves_before_every_vote_is_known() -> None:
     assert not other.is_over
 
 
+def test_a_result_that_is_not_kept_tells_no_vote() -> None:
+    """An earlier try may have been told that all is prepared."""
+    one = Transaction(record_key(7, 1), {b"east": 0, b"west": 0})
+    east, _ = one.begin()
+    assert one.take(east, Answer(Outcome.FORGOTTEN)) == [east]
+    assert one.take(east, Answer(Outcome.DONE, [True, None, [b"key"]])) == []
+
+
 SEEDS: dict[Callable[[pytest.MonkeyPatch], None], int] = {
     told_too_early: 0,
     silence_taken_for_aborted: 4,

@@ -29,6 +29,15 @@ ACROSS: Final = Draw(
 )
 
 
+FORGETFUL: Final = SEVERAL._replace(
+    name="groups, forgetful",
+    operations=25,
+    times=(("collect", 15.0), ("client_timeout", 3.0)),
+    options=(("kept", 1), ("client_loss", 0.2)),
+)
+"""Sessions that end early, and commands that come late."""
+
+
 def _mutant(name: str, bug: str, *patches: Patch) -> Mutant:
     return Mutant(f"group-{name}", bug, _SECTION, patches, draw=ACROSS)
 
@@ -175,5 +184,44 @@ GROUPS: Final = (
             "        yield self._drive(Transaction(lock.record, lock.groups), until).wait(until)\n",
             "        yield self._rest(max(until - self._now(), 0.0))\n",
         ),
+    ),
+    Mutant(
+        "groups-resolved-before-all-voted",
+        "a transaction is resolved with the first vote of ABORTED, and a PREPARE that is under way locks after its end",
+        _SECTION,
+        (
+            Patch(
+                _RULES,
+                "        if len(votes) < len(self.groups):\n",
+                "        if len(votes) < len(self.groups) and False not in votes:\n",
+            ),
+        ),
+        schedule="tests/unit/groups/test_transactions.py::test_nobody_resolves_before_every_vote_is_known",
+    ),
+    Mutant(
+        "groups-ended-session-prepares",
+        "a PREPARE whose coordinator's session has ended votes PREPARED",
+        _SECTION,
+        (
+            Patch(
+                _TRANSACTIONS,
+                "if not _claim(key, generation, sessions):",
+                "if _claim(key, generation, sessions) is False:",
+            ),
+        ),
+        draw=FORGETFUL,
+    ),
+    Mutant(
+        "groups-result-not-kept-is-no-record",
+        "a vote whose result is not kept is taken for none",
+        _SECTION,
+        (
+            Patch(
+                _RULES,
+                "answer == (Outcome.DONE, None):",
+                "answer in ((Outcome.DONE, None), (Outcome.FORGOTTEN, None)):",
+            ),
+        ),
+        schedule="tests/unit/groups/test_transactions.py::test_a_result_that_is_not_kept_tells_no_vote",
     ),
 )
