@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -202,7 +203,10 @@ def run(name: str, options: Options, cycles: int | None) -> Results:
     study = STUDIES[name]
     if options.quick and cycles is None:
         options = replace(options, cycles=min(options.cycles, FEWER.get(name, options.cycles)))
-    return study.measure(study, options)
+    began = time.monotonic()
+    results = study.measure(study, options)
+    say(f"{name}: took {(time.monotonic() - began) / 60:.1f} minutes")
+    return results
 
 
 def show_last(measured: Measured, given: argparse.Namespace) -> None:
