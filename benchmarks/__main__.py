@@ -119,7 +119,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks/run",
         description=__doc__,
-        epilog=f"benchmarks:{listed}\n  all           All but interpreters and registers, and the table of bars.\n\n"
+        epilog=f"benchmarks:{listed}\n  all           All but {', '.join(ALONE)}; and the table of bars.\n\n"
         f"programs with options of their own (benchmarks/run NAME --help):{apart}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
