@@ -135,7 +135,7 @@ def test_a_case_is_a_load_and_a_cluster_that_exist(case: Case, tmp_path: Path) -
     command = cluster.command("--warmup", "300ms", *case.load)
     with entry.make_context("epaxos", ["bench"]) as outer:  # whose names for --help are its own from then on
         given = bench.make_context("bench", command[command.index("bench") + 1 :], outer).params
-    for name in ("config_file", "json_file", "progress"):
+    for name in ("config_file", "json_file", "html_file", "plot", "progress"):
         given.pop(name)
     assert make_options(config, **given).clients
 
