@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from html import escape
 from itertools import count
 from math import atan2, degrees
 from typing import Final
 
-from epaxos.inspection.wording import row_name
+from epaxos.inspection.wording import place_name, row_name
 from epaxos.simulation.picture.seen import Arrow, Mark, Shown
 
 _LEFT: Final = 70
@@ -20,6 +20,9 @@ _LANE: Final = 150
 _LINE: Final = 15
 _LETTER: Final = 6.6
 _BELOW: Final = 70
+_NAMED: Final = 40
+"""Arrows at most that bear their names."""
+
 _WIDTH: Final = 760.0
 """Pixels for the time that is shown, without the gaps that are cut out."""
 
@@ -41,6 +44,12 @@ COLOURS: Final = {
     "Validate": "#a475f9",
     "ValidateOK": "#a475f9",
     "Waiting": "#a475f9",
+    "Prepare": "#cf222e",
+    "Promised": "#cf222e",
+    "Voted": "#d29922",
+    "Forward": "#2f81f7",
+    "Chosen": "#2da44e",
+    "ChosenRequest": "#2da44e",
 }
 """Of messages; a promise has the colour of what it answers, and is dashed."""
 
@@ -114,11 +123,20 @@ def draw(shown: Shown, n: int, title: str) -> str:
         f'<text class="faint" x="14" y="24">{escape(title)}</text>',
         *_lifelines(shown, axis, n),
         *_cuts(axis, n),
-        *(_arrow(arrow, axis) for arrow in shown.arrows),
+        *(_arrow(arrow, axis, named=len(shown.arrows) <= _NAMED) for arrow in shown.arrows),
         *_marks(shown.marks, axis),
+        *(() if len(shown.arrows) <= _NAMED else _legend(kinds, height - 14)),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _legend(kinds: Collection[str], y: float) -> Iterator[str]:
+    """The names of messages in their colours, where the arrows are too many to bear them."""
+    x = float(_LEFT)
+    for kind in sorted(kinds, key=lambda kind: (_colour(kind), kind)):
+        yield f'<text x="{x:g}" y="{y:g}" style="fill:{_colour(kind)}">{kind}</text>'
+        x += _LETTER * len(kind) + 18
 
 
 def _y(row: int) -> float:
@@ -166,7 +184,7 @@ def _span(seconds: float) -> str:
     return f"{seconds * 1000:.3g} ms"
 
 
-def _arrow(arrow: Arrow, axis: _Axis) -> str:
+def _arrow(arrow: Arrow, axis: _Axis, *, named: bool) -> str:
     """A message; one that is lost on its way ends half-way, with a cross."""
     x1, y1, x2, y2 = axis.at(arrow.left), _y(arrow.sender), axis.at(arrow.came), _y(arrow.receiver)
     colour = _colour(arrow.kind)
@@ -180,6 +198,8 @@ def _arrow(arrow: Arrow, axis: _Axis) -> str:
     )
     if arrow.lost:
         line += _cross(x2, y2 - 3 * down, 5, colour)
+    if not named:
+        return f"<g><title>{arrow.kind} {' '.join(map(place_name, arrow.places))}</title>{line}</g>"
     share = 0.34 if abs(arrow.sender - arrow.receiver) == 1 else 0.2
     x, y, angle = x1 + share * (x2 - x1), y1 + share * (y2 - y1), degrees(atan2(y2 - y1, x2 - x1))
     return (

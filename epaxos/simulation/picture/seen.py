@@ -22,6 +22,9 @@ MOST: Final = 120
 _LONGEST: Final = 24
 """Letters of a command."""
 
+_PATHS: Final = {"fast": "fast path", "slow": "slow path", "recovered": "is recovered"}
+"""How an instance was committed, in the words of a reader; others are words already."""
+
 
 class Arrow(NamedTuple):
     """A message of some kind about some instances, and when it left and came; it never did if it was `lost`."""
@@ -107,8 +110,7 @@ class Seen(Timed):
         del event
         self.records[row] |= {record.id: record for record in effects.records}
         for note in effects.commits:
-            how = "is recovered" if note.path == "recovered" else f"{note.path} path"
-            self._mark(row, f"{place_name(note.id)}: {how}", (note.id,))
+            self._mark(row, f"{place_name(note.id)}: {_PATHS.get(note.path, note.path)}", (note.id,))
 
     def executed(self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]]) -> None:
         """See `Observer`."""
@@ -141,7 +143,9 @@ class Seen(Timed):
         marks = [
             mark for mark in self.marks if not places or not mark.places or set(mark.places) & set(places)
         ]
-        begin = min((mark.when for mark in marks if mark.places), default=0.0)
+        begin = min(
+            [arrow.left for arrow in kept] + [mark.when for mark in marks if mark.places], default=0.0
+        )
         end = max(
             [arrow.came for arrow in kept] + [mark.when for mark in marks if len(kept) == len(arrows)],
             default=begin,

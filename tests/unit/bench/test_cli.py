@@ -164,7 +164,7 @@ def test_no_replica_at_all_is_one_line(nobody: Config, monkeypatch: pytest.Monke
 
 
 def test_the_progress_bar_is_on_stderr_and_only_when_wanted(run: Any) -> None:
-    assert "%" in run("--duration", "500ms", "--progress").stderr
+    assert "%" in run("--duration", "250ms", "--progress").stderr
     assert run("--operations", "100", "--no-progress").stderr == ""
 
 

@@ -11,7 +11,7 @@ from epaxos.bench.histogram import PERCENTILES, Latencies
 HOUR = 3_600_000_000_000
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1_000, HOUR), st.integers(1, 50)), min_size=1, max_size=60))
 def test_percentiles_are_those_of_all_values_to_three_digits(records: list[tuple[int, int]]) -> None:
     latencies = Latencies()

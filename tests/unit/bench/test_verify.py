@@ -126,7 +126,7 @@ def histories(draw: st.DrawFn) -> list[Did]:
     return commands
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(histories())
 def test_the_check_agrees_with_trying_every_order(commands: list[Did]) -> None:
     firsts = {None, b"a", b"b", b"c", b"d"} - {did.written for did in commands if did.operation != READ}
