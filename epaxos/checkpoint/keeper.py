@@ -155,6 +155,12 @@ class Keeper:
         stage = "following" if self._target is not None else "merging" if fetch.complete else "fetching"
         return CatchUp(fetch.peer, stage, fetch.rows, fetch.size)
 
+    @property
+    def merging(self) -> bool:
+        """Whether the state is that of no moment, or may be from the next `poll` on: a peer's checkpoint is merged."""
+        progress = self.catch_up
+        return progress is not None and progress.stage == "merging"
+
     def wants_cut(self, now: float) -> bool:
         """Whether the next `poll` takes a cut, for which everything must have executed."""
         wanted = self._wants_adoption or now >= self._due

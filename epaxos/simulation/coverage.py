@@ -119,6 +119,14 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "multi done",
         "multi aborted",
     ),
+    "watchers": (
+        "watcher told of changes",
+        "watcher told its position",
+        "watcher told the state",
+        "watcher told of a gap",
+        "watcher went elsewhere",
+        "watcher's message lost",
+    ),
 }
 """All that a large number of seeds must meet: the names of marks, or their beginnings up to a colon."""
 
@@ -195,7 +203,7 @@ def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
         return ACROSS
     if protocol == EPAXOS.name:
         return GROUPS
-    common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients")}
+    common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients", "watchers")}
     common["replicas"] += ("replica takes leave",)
     common["clients"] += ("clients sent away from where nobody leads",)
     common["network"] += ("partition: lone link", "partition: chain")

@@ -110,12 +110,15 @@ class Checked:
         checkers = [*own, epochs, decisions, order, self.results]
         self.cluster = Cluster(plan, Observers([*extra, self.coverage, *checkers]), make_core, schedule)
         self.results.now = lambda: self.cluster.schedule.now
+        self.cluster.watch(self.results.watching)
 
     @property
     def settled(self) -> bool:
         """Whether all replicas have done all that was asked for."""
         living = self.cluster.living
-        return settled(living) and not any(replica.overdue for replica in living)
+        if not settled(living) or any(replica.overdue for replica in living):
+            return False
+        return all(watcher.knows_all for watcher in self.cluster.watchers)
 
     def check_end(self) -> None:
         """See that replicas hold what they should, and that clients were told so, once all has settled.

@@ -30,6 +30,7 @@ from epaxos.statemachine.batch import (
 from epaxos.statemachine.checks import check_batch
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.hosted import Hosted, Machine
+from epaxos.statemachine.notes import Notes
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult, Value, as_column
 from epaxos.statemachine.session import Session
@@ -211,6 +212,19 @@ class StateMachine:
     def get(self, key: bytes) -> bytes | None:
         """The value of a key as it stands, None if it has none."""
         return self._store.get(key)
+
+    @property
+    def tells(self) -> bool:
+        """Whether it can tell what commands change: a state machine of a program's own can not."""
+        return not isinstance(self._store, Hosted)
+
+    def note(self, notes: Notes | None) -> None:
+        """From now on, have what commands change in these notes; in none, with None."""
+        self._store.notes = notes
+
+    def page(self, prefix: bytes, after: bytes | None, room: int) -> tuple[list[bytes], list[bytes], bool]:
+        """The next keys with a prefix as they stand (`Store.page_of`)."""
+        return self._store.page_of(prefix, after, room)
 
     def take_timed(self) -> list[bytes]:
         """The keys that may have been given a value that ends since the last call (`statemachine.expiry`)."""

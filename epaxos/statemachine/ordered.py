@@ -131,7 +131,7 @@ class OrderedKeys:
         if high is not None:
             found = [key for key in found if key < high]
         if low < _PAST_OWN:
-            found = [key for key in found if not _is_own(key)]
+            found = [key for key in found if not is_own(key)]
         self._walked = keys, found
         return found
 
@@ -154,7 +154,7 @@ class OrderedKeys:
         keys = range_of(prefix, after, reverse=reverse)
         if self._ask():
             found = self._index.irange(keys.low, keys.high, (keys.inclusive, False), reverse)
-            return filterfalse(_is_own, found)
+            return filterfalse(is_own, found)
         first = nlargest if reverse else nsmallest
         return iter(first(limit, self._walk(keys)))
 
@@ -181,5 +181,6 @@ class OrderedKeys:
         return found, None
 
 
-def _is_own(key: bytes) -> bool:
+def is_own(key: bytes) -> bool:
+    """Whether a key is the service's own."""
     return key < _PAST_OWN and (key.startswith(RECORDS) or key == GROUP_MAP)

@@ -28,6 +28,7 @@ from typing import Final, TypeAlias, cast
 
 from epaxos.statemachine.batch import Argument, Bounds, Columns, Limits, multi_columns
 from epaxos.statemachine.expiry import Expiring, Generation, is_ttl, same
+from epaxos.statemachine.notes import Notes
 from epaxos.statemachine.operations import (
     INTEGER_MAX,
     INTEGER_MIN,
@@ -56,6 +57,8 @@ _SCAN_ARGUMENTS: Final = 4
 _CLEAR_ARGUMENTS: Final = 2
 _PAGE_HEAD: Final = 32  # bytes of a SCAN's result beside its keys and values, with its outcome, at most
 _NOT_IN_MULTI: Final = NOT_IN_MULTI | OF_TRANSACTIONS
+_SETTING: Final = frozenset({Operation.WRITE, Operation.WRITEREAD, Operation.SETEX})
+"""Operations that give their key a value anew, also where it is the one that was there."""
 
 _OK: Final[Result] = (_DONE, None)
 _ABSENT: Final[Result] = (_NOT_FOUND, None)
@@ -127,6 +130,8 @@ class Store:
 
     `origin` is the client, and the request number of the first, of the commands that are executed next: what gives a
     value its time is known by them.
+
+    While there are `notes`, what commands change is noted there; that costs nothing while there are none.
     """
 
     __slots__ = (
@@ -144,6 +149,7 @@ class Store:
         "_room",
         "_sleep",
         "_timed",
+        "notes",
         "origin",
     )
 
@@ -155,6 +161,7 @@ class Store:
         self._limits = limits
         self._sleep = sleep
         self._timed: list[bytes] = []
+        self.notes: Notes | None = None
         self.origin = (0, 0)
         self._place = 0
         self._multi_number: int | None = None
@@ -279,6 +286,8 @@ class Store:
         if operations.count(_WRITE) == len(operations) and arguments is not None:
             self._put_aside(keys)
             self._data.update(zip(keys, arguments, strict=True))  # type: ignore[arg-type]  # all bytes
+            if self.notes is not None:
+                self.notes.add(keys, cast("Sequence[bytes]", arguments))
             self._ordered.note()
             return bytes(len(operations)), None
         self._put_aside(keys)
@@ -293,7 +302,7 @@ class Store:
 
         Returns the outcomes, one byte per command, and the values, or None if all values are None.
         """
-        if len(operations) == 1:
+        if len(operations) == 1 and self.notes is None:
             self._put_aside(keys)
             argument = None if arguments is None else arguments[0]
             self._place = 0
@@ -326,6 +335,31 @@ class Store:
         """Execute commands of any kind; values of plain reads may take `room`, the last one more.
 
         Returns outcomes, values and the rest of the room.
+        """
+        notes = self.notes
+        if notes is None:
+            return self._run(operations, keys, arguments, room, 0)
+        outcomes, values = bytearray(), list[Value]()
+        for index, (operation, key, argument) in enumerate(zip(operations, keys, arguments, strict=False)):
+            before = self._data.get(key)
+            its, found, room = self._run(operations[index : index + 1], (key,), (argument,), room, index)
+            outcomes += its
+            values += found
+            if operation not in NOT_IN_MULTI:  # these note by themselves, or change nothing
+                after = self._data.get(key)
+                if (operation in _SETTING and its[0] == _DONE) or after != before:
+                    notes.add((key,), (after,))
+        return bytes(outcomes), values, room
+
+    def _run(
+        self,
+        operations: bytes,
+        keys: Sequence[bytes],
+        arguments: Iterable[Argument],
+        room: int,
+        place: int,
+    ) -> tuple[bytes, list[Value], int]:
+        """The same without notes; `place` is that of the first command among those of its batch.
 
         Plain reads and writes stand here instead of behind the table: a hundred of them mixed take 8 µs this
         way and 12 µs with a call each.
@@ -345,7 +379,7 @@ class Store:
             elif operation == _WRITE and type(argument) is bytes:
                 data[key] = argument
             else:
-                self._place = index
+                self._place = place + index
                 outcomes[index], values[index] = handlers[operation](key, argument)
         return bytes(outcomes), values, room
 
@@ -485,6 +519,11 @@ class Store:
         room = min(PAGE_BYTES, self._bounds.results - _PAGE_HEAD)
         return self._ordered.page(prefix, after, limit, room, values=values, reverse=reverse)
 
+    def page_of(self, prefix: bytes, after: bytes | None, room: int) -> tuple[list[bytes], list[bytes], bool]:
+        """The next keys with a prefix, at least one if there is one, their values, and whether there are more."""
+        page, following = self._ordered.page(prefix, after, PAGE_KEYS, room, values=True)
+        return page, list(map(self._data.__getitem__, page)), following is not None
+
     def _scan(self, prefix: bytes, argument: Argument) -> Result:
         if self._read_room < 0:
             return _UNTOLD, None
@@ -511,6 +550,8 @@ class Store:
         self._put_aside(page)
         for key in page:
             self._remove(key)
+        if self.notes is not None:
+            self.notes.add(page, [None] * len(page))
         self._cleared.append(dict.fromkeys(page))
         return _DONE, result
 
@@ -562,6 +603,7 @@ class Store:
         self._put_aside(keys)
         before = dict(zip(keys, map(self._data.get, keys), strict=True))
         room = self._room
+        mark = None if self.notes is None else self.notes.mark()
         self._lacked_room = False
         self._multi_number = number
         outcomes, values, left = self._one_by_one(operations, keys, arguments, self._bounds.results)
@@ -572,6 +614,8 @@ class Store:
         done = fits and max(outcomes) < _FIRST_FAILURE
         if not (done and keep):
             self._restore(before)
+            if self.notes is not None and mark is not None:
+                self.notes.cut(mark)
         if done:
             return _DONE, result
         return (Outcome.ABORTED, result) if fits else _TOO_LARGE

@@ -32,6 +32,7 @@ from epaxos.simulation.checkers.reference import (
 )
 from epaxos.simulation.checkers.transactions import Transactions
 from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.checkers.watching import Watching, changes_of
 from epaxos.simulation.world.observer import Observer
 from epaxos.statemachine.batch import SERVICE
 from epaxos.statemachine.operations import Outcome
@@ -68,6 +69,7 @@ class Results(Observer):
     ) -> None:
         self.state: State = {}
         self.transactions = Transactions(longest_value, self._claim)
+        self.watching = Watching()
         self.results: dict[tuple[int, int], Result] = {}
         self._witness: list[tuple[Asked, Result]] = []
         self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
@@ -158,21 +160,24 @@ class Results(Observer):
                 if content.base is not None:
                     self._collect(content.generation)
                 self._told[name] = [
-                    self._execute_batch(decided.id, batch, content.room)
+                    self._execute_batch(name, batch, content.room)
                     for batch in content.batches
-                    if not self._is_own(decided.id, batch)
+                    if not self._is_own(name, batch)
                 ]
             if batches != self._expected.get(name):
                 self._compare(row, name, batches)
 
-    def _is_own(self, place: InstanceId, batch: Sequence[Asked]) -> bool:
+    def _is_own(self, name: _Place, batch: Sequence[Asked]) -> bool:
         """Execute what a replica proposed by itself, that values have ended, if it is that."""
         if batch[0].client != SERVICE:
             return False
+        place = name[1]
         for asked in batch:
             client, number, _ = asked.command.argument
             ends = self.state.get(ENDS + asked.command.key, b"")
-            execute(self.state, asked.command, self._longest)
+            before = dict(self.state)
+            result = execute(self.state, asked.command, self._longest)
+            self._note_changes(name, before, asked, result)
             self._read_again(asked)
             if ENDS + asked.command.key in self.state or not ends:
                 continue
@@ -182,9 +187,16 @@ class Results(Observer):
                 raise ViolationError("too early", text, (place,), ((client, number),))
         return True
 
-    def _execute_batch(self, place: InstanceId, batch: Sequence[Asked], room: int) -> list[Result]:
+    def _note_changes(self, name: _Place, before: State, asked: Asked, result: Result) -> None:
+        """What a command did to the state, for those who watch."""
+        by = asked.client, asked.number
+        for key, value in changes_of(before, self.state, asked.command, result, self._longest, by):
+            self.watching.changed(*name, key, value)
+
+    def _execute_batch(self, instance: _Place, batch: Sequence[Asked], room: int) -> list[Result]:
         """Execute what only reads, and what has not been executed by an earlier instance or within this one."""
         told = []
+        place = instance[1]
         left = room
         admitted = self._admit(batch[0].client, batch[0].generation) is not None
         for asked in batch:
@@ -204,12 +216,17 @@ class Results(Observer):
             self._sessions[asked.client].numbers.add(asked.number)
             if result is None or reads:
                 most = room if reads else left
+                before = dict(self.state)
+                resolved = self.transactions.resolved(asked.command)
                 result = self.transactions.execute(self.state, asked.command, most)
                 if result is not None:
                     left -= self.transactions.taken(asked.command, result[1])
                 else:
                     result = execute_within(self.state, asked.command, self._longest, most, name)
                     left -= 0 if reads else room_of(asked.command, result[1])
+                if not reads:
+                    changing = asked if resolved is None else asked._replace(command=resolved)
+                    self._note_changes(instance, before, changing, result)
                 self.results[name] = result
                 self._witness.append((asked, result))
                 if reads:

@@ -73,6 +73,14 @@ class Transactions:
             self._forget(key, record, argument)
         return int(Outcome.DONE), None
 
+    def resolved(self, command: Command) -> Command | None:
+        """What a RESOLVE is about to execute, as a MULTI; None if it is none, or executes nothing."""
+        record = self.records.get(command.key)
+        if command.operation != Operation.RESOLVE or record is None or record.committed is not None:
+            return None
+        committed, keys = command.argument
+        return Command(Operation.MULTI, b"", record.columns) if committed and keys == record.keys else None
+
     def taken(self, command: Command, value: Any) -> int:
         """How much room of a batch the result of such a command takes."""
         is_free = (

@@ -92,6 +92,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
         **_draw_bounds(stream(seed, "bounds")),
+        **_draw_watchers(stream(seed, "watchers"), scale),
         whole=stream(seed, "whole").choice((0.0, 0.0, 0.03, 0.1, 0.3)),
         mutes=draw_mutes(stream(seed, "mutes"), n, kinds, camps=is_epaxos) if muted else (),
         **_draw_network(stream(seed, "network"), delay, faults, kinds),
@@ -252,6 +253,15 @@ def _draw_bounds(random: Random) -> dict[str, Any]:
     return {
         "results": random.choice((MANY, MANY, 40, 12)),
         "kept": random.choice((MANY, MANY, MANY, 1000)),
+    }
+
+
+def _draw_watchers(random: Random, scale: str) -> dict[str, Any]:
+    """What a replica keeps is so little, now and then, that watchers fall behind."""
+    return {
+        "watchers": random.choice((0, 1, 2, 4) if scale == "small" else (0, 0, 1, 2)),
+        "history": random.choice((MANY, MANY, 3000, 600)),
+        "always": random.random() < 0.5,
     }
 
 

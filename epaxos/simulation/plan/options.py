@@ -97,6 +97,8 @@ class Options:
     operations        commands of all clients together
     window            frames that a client has under way at most
     frame             commands in one frame at most
+    watchers          how many follow what changes; history: bytes of that which a replica keeps, and always: even while
+                      nobody has asked
     think             mean time between a client's frames
     keys, hot         how many keys there are; the share of the commands that go to the first of them
     whole             how many of the commands are on all keys: lists, counts, or clears some
@@ -154,6 +156,9 @@ class Options:
     padding: int
     results: int
     kept: int
+    watchers: int
+    history: int
+    always: bool
     client_timeout: float
     client_loss: float
     regroup: float

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from epaxos.protocol.ids import Row
+from epaxos.simulation.checkers.watching import Watching
 from epaxos.simulation.plan.faults import Fault, Refresh
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.profile import PROFILES
@@ -17,6 +18,7 @@ from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.replica import MakeCore, Replica, World
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.simulation.world.striking import Stricken
+from epaxos.simulation.world.watchers import Watcher
 
 
 class Cluster(Stricken[Replica]):
@@ -48,6 +50,12 @@ class Cluster(Stricken[Replica]):
             options, self.schedule, observer, self.replicas, lambda: next(sessions)
         )
         self.clients = [Client(self.surroundings, script) for script in plan.scripts]
+        self.watchers: list[Watcher] = []
+
+    def watch(self, checker: Watching) -> None:
+        """Have as many watchers as the plan says; before the start."""
+        count = self._plan.options.watchers
+        self.watchers = [Watcher(self.surroundings, checker, number) for number in range(count)]
 
     @property
     def living(self) -> list[Replica]:
@@ -60,6 +68,8 @@ class Cluster(Stricken[Replica]):
             replica.start(acquainted=self._plan.options.acquainted)
         for client in self.clients:
             client.start()
+        for watcher in self.watchers:
+            watcher.start()
         self._let_faults_come()
 
     def _strike(self, fault: Fault) -> None:
@@ -81,3 +91,5 @@ class Cluster(Stricken[Replica]):
         super().calm()
         for client in self.clients:
             client.calm()
+        for watcher in self.watchers:
+            watcher.calm()

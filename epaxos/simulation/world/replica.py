@@ -66,6 +66,7 @@ from epaxos.statemachine.expiry import Expirations, Patience
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.results import BatchResult
 from epaxos.statemachine.sessions import Budget
+from epaxos.watching.watchers import Poll, Tell, Watchers
 
 MakeCore: TypeAlias = Callable[[Any, Any, Durable], Core[Any]]
 """Makes a core from settings of its protocol, a seeded generator and what is durable."""
@@ -189,6 +190,8 @@ class Replica:
         skew = options.skew * (2 * self._random.random() - 1)
         self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
         self.frontdoor = Frontdoor(options)
+        name = self.starts * options.replicas + self.row
+        self.watchers = Watchers(name, options.history, options.history, always=options.always)
         self._wants_refresh = self._lost = False
         self._set_over(over=False)
         self._inbox: deque[_Incoming] = deque()
@@ -223,6 +226,8 @@ class Replica:
         )
         era = self._make_era(configuration, durable)
         load(checkpoint, era.core, self.machine)
+        above = [entry.id for entry in checkpoint.entries]
+        self.watchers.begin(self.machine, configuration.epoch, options.rows, checkpoint.executed, above)
         writer = CheckpointWriter(
             era.core,
             self.machine,
@@ -322,6 +327,7 @@ class Replica:
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
         self._take_up_what_waited(self._eras.next(self._run_in(era), over, retiring=self.retired))
         self._keeper.turn(configuration, era.core, self.clock.now)
+        self.watchers.history.turned(len(nothing), over.cut)
         self._collector.begin(configuration.quorums.slow)
         self._resume(era)
         self._send_beacons()
@@ -504,6 +510,16 @@ class Replica:
             self.frontdoor.request(batch, answer)
             self._poke()
 
+    def watch(self, name: object, poll: Poll, tell: Tell) -> None:
+        """Take a question of a watcher, which is told what there is."""
+        if not self.alive or self.failed:
+            return
+        if self.retired or self._lost:
+            tell({"away": "others may do better"})
+        elif not (self.paused or self._asleep):
+            self.watchers.ask(name, poll, self.clock.now, tell)
+            self._poke()
+
     def _on_beacon(self, start: int) -> None:
         if start != self.starts or not self.alive:
             return
@@ -560,6 +576,8 @@ class Replica:
         if self._inbox or self._may_propose():
             return True
         now = self.clock.now
+        if self.watchers.deadline <= now:
+            return True
         if self.core.deadline <= now or (self._may_collect and self._collector.deadline <= now):
             return True
         if self._expirations.deadline <= now and self._may_expire():
@@ -632,6 +650,7 @@ class Replica:
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
+        self._tell_watchers()
 
     def _note_lost(self) -> None:
         """Send clients away while nothing that they ask for gets anywhere from here, as the Replica actor does."""
@@ -704,7 +723,9 @@ class Replica:
         era = self._eras.running
         for event in todo.events:
             if isinstance(event, Adopt):
-                era.observer.adopted(self.row, event.executed, [entry.id for entry in event.entries])
+                above = [entry.id for entry in event.entries]
+                era.observer.adopted(self.row, event.executed, above)
+                self.watchers.history.adopted(event.executed, above)
             self._perform(era, self._handle(era, event))
         for receiver, message in todo.messages:
             self._step(message)
@@ -752,6 +773,7 @@ class Replica:
             core = min(core, self._collector.deadline)
         if self._expirations.deadline < core and self._may_expire():
             core = self._expirations.deadline
+        core = min(core, self.watchers.deadline)
         deadline = min(core, keeper)
         if deadline <= now:  # one of the two waits; the other's time comes all the same
             deadline = max(core, keeper)
@@ -791,6 +813,10 @@ class Replica:
             self._inbox.extendleft((era.epoch, Receive(self.row, message)) for message in reversed(own))
         if effects.over is not None:
             self._turn(effects.over)
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        self.watchers.poll(self.clock.now, steady=not self._keeper.merging)
 
     def _execute(self, era: Era, component: Component) -> None:
         results: list[list[BatchResult]] = []
@@ -804,6 +830,7 @@ class Replica:
                     not self.row
                 ):  # as all of the service do; one is enough to see that bytes made anew will do
                     decided.value.let_go()
+            self.watchers.history.executed(decided.id)
         era.observer.executed(self.row, component, results)
         for batches in results:
             for result in batches:

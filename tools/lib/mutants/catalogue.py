@@ -19,6 +19,7 @@ from mutants.subjects import (
     recovery,
     registers,
     transactions,
+    watching,
     whole,
 )
 
@@ -61,6 +62,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *transactions.VOTES,
     *transactions.ENDS,
     *groups.GROUPS,
+    *watching.POSITIONS,
+    *watching.HISTORY,
+    *watching.TELLING,
 )
 
 CONSEQUENCES_ONLY: Final = (

@@ -1,0 +1,350 @@
+"""Those who watch: they ask again and again for what comes after a position, and wait here until there is something.
+
+**Nothing is kept of a watcher** but the question that waits. What it has been told is in the position that it brings,
+so that it may ask any replica, and one that is slow fills no memory: what it has not asked for is dropped from the
+history some day, and then it is told that it has missed something. A *cursor* beside the position spares a replica that
+answered before the search for the place in its history.
+
+**The state first, and then what changes** comes without a moment at which all of it is copied: page by page in the
+order of the keys, and with each page all changes since the last one of keys that were told before. So after each page
+what a watcher holds of the keys up to there is the state at its position, one moment between two rounds, and after the
+last one of all keys.
+
+A replica that has not executed all of a position says nothing of its state, for that would be older; nor while it
+merges a peer's checkpoint, which is the state of no moment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from math import inf
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from epaxos.errors import FrameError
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.statemachine.machine import StateMachine
+from epaxos.watching.history import History, Lane
+from epaxos.watching.position import Position, read_position
+
+KEEP: Final = 60.0
+"""Seconds for which changes are kept when nobody asks any more."""
+
+LONGEST_WAIT: Final = 10.0
+"""Seconds for which a question waits at most."""
+
+MOST_WAITING: Final = 10_000
+"""Questions that wait at a replica; and"""
+
+MOST_PREFIXES: Final = 1000
+"""different prefixes of them, of which each costs what is kept once more."""
+
+_AT_ONCE: Final = 16
+"""Questions that are answered beside a round: the others have their turn in the next ones, commands come first."""
+
+_LEAST: Final = 1024  # bytes of an answer that may be asked for
+
+Answer: TypeAlias = "dict[str, Any]"
+"""What a watcher is told.
+
+position, cursor   where it is now, and where in the history of this replica that is
+keys, values       changes, in order; an instance is in the position with the last of them
+state              with `state` asked for: [keys, values, whether there are more], of the position; None: ask again
+compacted          why nothing is told: something may be missing here
+busy               why nothing is told: there are too many watchers
+invalid            why nothing is told: what was asked for is none
+"""
+
+Tell: TypeAlias = "Callable[[Answer], None]"
+
+
+class Poll(NamedTuple):
+    """A watcher's question for what has changed.
+
+    prefix  of the keys
+    since   its position; None for now
+    cursor  what an answer told beside that
+    state   whether it wants the state first; `after` is the last key that it has been told of, None for none
+    wait    seconds to wait for something; then it is told its position
+    most    bytes of an answer, about
+    """
+
+    prefix: bytes
+    since: Position | None = None
+    cursor: tuple[int, int, int] | None = None
+    state: bool = False
+    after: bytes | None = None
+    wait: float = 1.0
+    most: int = 256 * 1024
+
+
+def read_poll(fields: Any) -> Poll:
+    """The question that was written as a map.
+
+    Raises:
+        FrameError: it is none.
+    """
+    if not isinstance(fields, dict) or not _is_poll({**_DEFAULTS, **fields}):
+        raise FrameError("malformed", "not a question of a watcher")
+    asked = {**_DEFAULTS, **fields}
+    try:
+        since = None if asked["since"] is None else read_position(asked["since"])
+    except ValueError as error:
+        raise FrameError("malformed", f"not a question of a watcher: {error}") from error
+    cursor = None if asked["cursor"] is None else tuple(asked["cursor"])
+    wait, most = min(asked["wait"] / 1000, LONGEST_WAIT), max(asked["most"], _LEAST)
+    return Poll(asked["prefix"], since, cursor, asked["state"], asked["after"], wait, most)
+
+
+_DEFAULTS: Final = {"since": None, "cursor": None, "state": False, "after": None, "wait": 0, "most": 0}
+
+
+def _is_poll(asked: dict[str, Any]) -> bool:
+    cursor, after = asked["cursor"], asked["after"]
+    return (
+        type(asked.get("prefix")) is bytes
+        and type(asked["state"]) is bool
+        and all(type(asked[name]) is int and 0 <= asked[name] < 2**31 for name in ("wait", "most"))
+        and (after is None or (type(after) is bytes and asked["since"] is not None))
+        and (cursor is None or (_is_cursor(cursor) and asked["since"] is not None))
+    )
+
+
+def _is_cursor(cursor: Any) -> bool:
+    return isinstance(cursor, list | tuple) and list(map(type, cursor)) == [int] * 3 and min(cursor) >= 0
+
+
+class _Waiting:
+    """A question that waits until some time."""
+
+    __slots__ = ("name", "over", "poll", "tell", "until")
+
+    def __init__(self, name: object, poll: Poll, until: float, tell: Tell) -> None:
+        self.name = name
+        self.poll = poll
+        self.until = until
+        self.tell = tell
+        self.over = False
+
+
+class Watchers:
+    """All who watch at one replica, and its history; its methods are called between two rounds.
+
+    `name` is a number by which cursors of this process are known, `history` how many bytes of changes are kept, and
+    `always` whether they are also while nobody asks. `most` bounds the bytes of an answer.
+    """
+
+    def __init__(self, name: int, history: int, most: int, *, always: bool = False) -> None:
+        self._name = name
+        self.history = History(history)
+        self._most = most
+        self._always = always
+        self._machine: StateMachine | None = None
+        self._waiting: dict[object, _Waiting] = {}
+        self._in_lane: dict[Lane, dict[object, _Waiting]] = {}
+        self._behind: dict[object, _Waiting] = {}
+        self._due: deque[_Waiting] = deque()
+        self._ends: list[tuple[float, int, _Waiting]] = []
+        self._asked = 0
+        self._used: dict[Lane, float] = {}
+        self._look_at = inf
+        self._steady = True
+        self.told = self.compacted = 0
+        """Changes that were told, and how often somebody was told that some may be missing."""
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    # -- what happens at the replica -----------------------------------------------------------------------
+
+    def begin(
+        self, machine: StateMachine, epoch: int, count: int, frontier: Vector, above: list[InstanceId]
+    ) -> None:
+        """See `History.begin`."""
+        self._machine = machine
+        self.history.begin(machine, epoch, count, frontier, above)
+        if self._always and machine.tells:
+            self.history.record()
+
+    # -- what watchers ask ---------------------------------------------------------------------------------
+
+    def ask(self, name: object, poll: Poll, now: float, tell: Tell) -> None:
+        """Take a question; the one under the same name is not answered any more."""
+        assert self._machine is not None
+        before = self._waiting.pop(name, None)
+        if before is not None:
+            self._end(before)
+        if not self._machine.tells:
+            tell(
+                {"invalid": "this cluster runs a state machine of a program's own, which tells of no changes"}
+            )
+            return
+        self.history.record()
+        lanes = self._used
+        lane = self.history.lane(poll.prefix) if len(lanes) < MOST_PREFIXES else self._known(poll.prefix)
+        if lane is None or len(self._waiting) >= MOST_WAITING:
+            tell({"busy": "there are too many watchers here"})
+            return
+        lanes[lane] = now
+        self._look_at = min(self._look_at, now + KEEP)
+        waiting = _Waiting(name, poll, now + poll.wait, tell)
+        if not self._answer(waiting, lane, late=poll.wait <= 0):
+            self._waiting[name] = waiting
+            self._in_lane.setdefault(lane, {})[name] = waiting
+            self._asked += 1
+            heappush(self._ends, (waiting.until, self._asked, waiting))
+
+    def _known(self, prefix: bytes) -> Lane | None:
+        return next((lane for lane in self._used if lane.prefix == prefix), None)
+
+    @property
+    def deadline(self) -> float:
+        """When `poll` is due even if nothing else happens."""
+        if self._due or (self.history.grown and self._waiting):
+            return -inf
+        return min(self._ends[0][0] if self._ends else inf, self._look_at)
+
+    def poll(self, now: float, *, steady: bool = True) -> None:
+        """A round is over: tell what is new, but to a few at a time, and those who have waited for long where they are.
+
+        `steady` is False while a peer's checkpoint is being merged.
+        """
+        self._steady = steady
+        if not self._used:
+            return
+        grown = self.history.grown
+        while grown:
+            lane, _ = grown.popitem()
+            self._due += self._in_lane.get(lane, {}).values()
+        if self._behind:
+            self._due += self._behind.values()
+            self._behind = {}
+        for _ in range(min(len(self._due), _AT_ONCE)):
+            self._try(self._due.popleft(), late=False)
+        while self._ends and (self._ends[0][2].over or self._ends[0][0] <= now):
+            self._try(heappop(self._ends)[2], late=True)
+        if now >= self._look_at:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """Let go of what nobody has asked for in a while."""
+        for lane, used in list(self._used.items()):
+            if not self._in_lane.get(lane) and now >= used + KEEP:
+                self.history.leave(lane)
+                del self._used[lane]
+                self._in_lane.pop(lane, None)
+        if not self._used and not self._always:
+            self.history.stop()
+        self._look_at = now + KEEP / 2 if self._used else inf
+
+    def send_away(self, reason: str) -> None:
+        """Tell all who wait that they had better ask elsewhere."""
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            one.over = True
+            one.tell({"away": reason})
+        self._in_lane.clear()
+        self._behind.clear()
+
+    def release(self) -> None:
+        """Tell all who wait where they are, so that they ask again: what they may do has changed, perhaps."""
+        for one in list(self._waiting.values()):
+            self._try(one, late=True)
+
+    def _try(self, waiting: _Waiting, *, late: bool) -> None:
+        if waiting.over:
+            return
+        lane = self.history.lane(waiting.poll.prefix)
+        if self._answer(waiting, lane, late=late):
+            self._waiting.pop(waiting.name, None)
+            self._end(waiting)
+
+    def _end(self, waiting: _Waiting) -> None:
+        waiting.over = True
+        lane = self.history.lane(waiting.poll.prefix)
+        self._in_lane.get(lane, {}).pop(waiting.name, None)
+        self._behind.pop(waiting.name, None)
+
+    # -- answers -------------------------------------------------------------------------------------------
+
+    def _answer(self, waiting: _Waiting, lane: Lane, *, late: bool) -> bool:
+        """Tell what there is to tell; False if there is nothing yet. `late`: then tell at least the position."""
+        poll, history = waiting.poll, self.history
+        since = poll.since
+        if poll.state and poll.after is None:
+            return self._begin_state(waiting, late=late)
+        if since is None:
+            self._tell(waiting, history.position, history.next, 0)
+            return True
+        number, skip = self._place(poll, since)
+        if number < 0:
+            self.compacted += 1
+            waiting.tell({"compacted": "changes after that position are not kept here any more"})
+            return True
+        most = min(poll.most, self._most)
+        upto = poll.after if poll.state else None
+        found = history.changes(lane, since, number, skip, upto, most)
+        keys, values = found.keys, found.values
+        state = None
+        if poll.state and found.whole and self._may_tell_state(since):
+            state = self._page(poll, most)
+        if not keys and state is None and found.whole and not late:
+            if poll.state:
+                self._behind[waiting.name] = waiting
+            return False
+        self._tell(waiting, found.position, found.number, found.skip, keys, values, state)
+        return True
+
+    def _begin_state(self, waiting: _Waiting, *, late: bool) -> bool:
+        """The first page of the state, once it is no older than what the watcher has seen."""
+        poll, history = waiting.poll, self.history
+        if self._may_tell_state(poll.since):
+            page = self._page(poll, min(poll.most, self._most))
+            self._tell(waiting, history.position, history.next, 0, state=page)
+            return True
+        if late:
+            waiting.tell({"behind": "what was seen elsewhere has not executed here yet"})
+            return True
+        self._behind[waiting.name] = waiting
+        return False
+
+    def _may_tell_state(self, since: Position | None) -> bool:
+        return self._steady and (since is None or self.history.position.includes(since))
+
+    def _page(self, poll: Poll, most: int) -> list[Any]:
+        assert self._machine is not None
+        keys, values, more = self._machine.page(poll.prefix, poll.after, most)
+        return [keys, values, more]
+
+    def _place(self, poll: Poll, since: Position) -> tuple[int, int]:
+        """Where in the history to go on: the number of an entry, and what has been told of it; -1 if nowhere."""
+        history = self.history
+        if poll.cursor is not None:
+            name, number, skip = poll.cursor
+            if name == self._name and history.holds(number):
+                return number, skip
+        return (history.first, 0) if history.reaches(since) else (-1, 0)
+
+    def _tell(
+        self,
+        waiting: _Waiting,
+        position: Position,
+        number: int,
+        skip: int,
+        keys: list[bytes] | None = None,
+        values: list[bytes | None] | None = None,
+        state: list[Any] | None = None,
+    ) -> None:
+        keys = keys or []
+        self.told += len(keys)
+        waiting.tell(
+            {
+                "position": position.as_fields(),
+                "cursor": [self._name, number, skip],
+                "keys": keys,
+                "values": values or [],
+                "state": state,
+            }
+        )
