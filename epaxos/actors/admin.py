@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from epaxos import version
 from epaxos.config import show
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
@@ -27,6 +28,9 @@ _REMEMBERED: Final = 64
 
 REFRESH: Final = "refresh"
 """The verb that asks for another epoch with the same members, and perhaps other thresholds."""
+
+UPGRADE: Final = "upgrade"
+"""The same, and that epoch is to be of the highest level that all of them know."""
 
 PROPOSED, DONE, POSSIBLE, SUPERSEDED = "proposed", "done", "possible", "superseded"
 EARLY, REFUSED = "early", "refused"
@@ -116,9 +120,32 @@ class Admin:
         self._pending = asked.request
         return is_new
 
+    def following(self, asked: AdminRequest, running: Configuration) -> Configuration:
+        """The configuration that is asked for.
+
+        Raises:
+            ValueError: thresholds that do not fit together.
+        """
+        level = max(running.level, self._level) if asked.verb == UPGRADE else None
+        return running.next(asked.request, asked.f, asked.e, level)
+
+    @property
+    def _level(self) -> int:
+        """The highest level that all members know, as far as they are there to say so."""
+        return min([version.NEWEST, *self._stats.peer_level.values()])
+
+    def _held_back(self, level: int) -> str:
+        """Why it cannot be raised."""
+        known = self._stats.peer_level
+        if away := [name for name, newest in known.items() if not newest]:
+            return f"{', '.join(away)} must be there to say what their programs know; start them first"
+        old = [name for name, newest in known.items() if newest <= level]
+        old += [self._stats.replicas[self._stats.row]] if level >= version.NEWEST else []
+        return f"the cluster is at level {level}, and more is not known to {', '.join(sorted(old))}"
+
     def _refusal(self, asked: AdminRequest, running: Configuration, standpoint: Standpoint) -> str:
-        if asked.verb != REFRESH:
-            return f"no change is called {show(asked.verb)}; allowed: {REFRESH}"
+        if asked.verb not in (REFRESH, UPGRADE):
+            return f"no change is called {show(asked.verb)}; allowed: {REFRESH}, {UPGRADE}"
         if asked.base > running.epoch:
             return f"this replica is in epoch {running.epoch} and lags; ask another one, or wait"
         if standpoint.away is not None:
@@ -127,8 +154,10 @@ class Admin:
             if asked.request == self._pending:
                 return ""
             return f"a change is under way; ask again when epoch {running.epoch + 1} has begun"
+        if asked.verb == UPGRADE and self._level <= running.level:
+            return self._held_back(running.level)
         try:
-            following = running.next(asked.request, asked.f, asked.e)
+            following = self.following(asked, running)
         except ValueError as error:
             return f"thresholds that do not fit together: {error}"
         heard, needed = self._stats.heard, max(running.quorums.slow, following.quorums.slow)

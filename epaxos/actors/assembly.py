@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from epaxos import version
 from epaxos.actors.link import Mark
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings
@@ -19,7 +20,7 @@ from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.config import Config
 from epaxos.config.keys import KEY_VALUE
 from epaxos.config.kinds import show
-from epaxos.errors import ConfigError, StorageError, WrongIdentity
+from epaxos.errors import ConfigError, FormatUnsupported, StorageError, WrongIdentity
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos import state as epaxos
@@ -29,7 +30,8 @@ from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.protocol.quorums import Quorums
-from epaxos.statemachine.batch import REPLY_HEAD, Limits, decode_payload
+from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, decode_payload
+from epaxos.statemachine.checks import check_level
 from epaxos.statemachine.hosted import Machine
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation
@@ -106,6 +108,12 @@ class Parts:
     def configuration(self) -> Configuration:
         """That of the running epoch."""
         return self.eras.running.configuration
+
+    def admit(self, batch: Batch) -> int | None:
+        """See `StateMachine.admit`; what is new at a level above that of the cluster is refused too."""
+        added = self.machine.admit(batch)
+        check_level(batch, self.configuration.level)
+        return added
 
 
 def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts:
@@ -234,6 +242,7 @@ def _assemble(
     hosted: Machine | None,
 ) -> Parts:
     """Begin with a checkpoint in the running epoch."""
+    engine.raise_level(eras.running.configuration.level)
     machine = StateMachine(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
     )
@@ -247,13 +256,22 @@ def _assemble(
 
 
 def make_era(config: Config, row: Row, configuration: Configuration, durable: Durable) -> Era:
-    """An epoch with a core that begins with what is durable of it."""
+    """An epoch with a core that begins with what is durable of it.
+
+    Raises:
+        FormatUnsupported: it is of a level that this program does not know.
+    """
+    if not version.is_known(configuration.level):
+        raise FormatUnsupported(
+            f"the cluster is at level {configuration.level} since epoch {configuration.epoch}, and this program knows "
+            f"{version.known()}: start a version that knows it, on the same data"
+        )
     kind = KINDS[configuration.protocol]
     settings = _SETTINGS[kind.name](config, row, configuration.quorums)
     core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     n, epoch = configuration.n, configuration.epoch
     codec = Codec(n, decode_payload, PAGES[configuration.protocol], kind.rows(n), epoch)
-    return Era(configuration, core, codec, Mark(epoch, configuration.digest))
+    return Era(configuration, core, codec, Mark(epoch, configuration.digest, configuration.level))
 
 
 def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:

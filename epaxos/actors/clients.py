@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgpack
 import zmq
 
+from epaxos import version
 from epaxos.actors.admin import AdminRequest, read_request, refused
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
@@ -54,6 +55,9 @@ TOLD_AT_A_TIME: Final = 1000
 
 MOST_PARTS: Final = 1000
 """Frames in one message of a client at most: a round takes all of it."""
+
+_LEVELS: Final = 10_000
+"""Connections of which it is known that they speak a newer level than the oldest."""
 
 _REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
 
@@ -109,6 +113,8 @@ class Clients:
     must go. A client may also group commands anew when it retries; such a frame is another one, is proposed and
     answered by itself, and what of it has executed by then is not executed again (`statemachine.session`).
 
+    A connection is answered at the level of its last frame.
+
     `_frames` has each frame under way, first those of which the client has heard nothing for longest; `_wanted` for the
     commands of each proposal under way the frames that wait for its results. `check` raises CommandError for a batch
     that may not be proposed, and says how many bytes it has put beside its commands, if any. `ended` tells the
@@ -148,6 +154,7 @@ class Clients:
         self._waiting_bytes = 0
         self._reassure_at = 0.0
         self._refusals_logged: set[tuple[str, str]] = set()
+        self._levels: dict[bytes, int] = {}
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
         self.full = ""
@@ -208,6 +215,10 @@ class Clients:
     def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | AdminRequest | None:
         rights = self.rights(part)
         frame = open_frame(part.buffer, self._config.fingerprint, self._config.max_frame)
+        if frame.level != self._levels.get(identity, version.OLDEST):
+            if len(self._levels) >= _LEVELS:  # who is forgotten is answered in the oldest, which all know
+                self._levels.clear()
+            self._levels[identity] = frame.level
         if frame.kind == _REQUEST:
             self._request(identity, rights, decode_batch(frame.body), len(frame.body), now)
             return None
@@ -484,7 +495,8 @@ class Clients:
 
     def _send(self, identity: Identity, kind: Kind, body: Sequence[Any]) -> None:
         if not isinstance(identity, LocalClient):
-            self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body)))
+            level = self._levels.get(identity, version.OLDEST)
+            self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body), level))
         elif kind == Kind.REFUSED:
             client, first, _, position, text = body
             identity.refuse(client, first, text, max(position, 0))

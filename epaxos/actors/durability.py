@@ -113,6 +113,7 @@ class Durability:
 
     def turn(self, configuration: Configuration) -> Loaded | None:
         """The epoch has ended; what the log had of the next one at the start, if anything."""
+        self._disk.engine.raise_level(configuration.level)
         return self._disk.journal.begin(configuration)
 
     def turned(self, now: float) -> None:

@@ -82,7 +82,7 @@ def examine(config: Config, standing: Standing, stats: ReplicaStats) -> Health:
         unready.append("no leader: the replicas are about to elect one")
     if not dead and worked > patience:
         unready.append(f"slow: at work on one round for {worked:.1f} s; {patience:g} s are the limit")
-    facts = {"version": __version__, "quorum": stats.quorum, "heard": stats.heard}
+    facts = {"version": __version__, "level": stats.level, "quorum": stats.quorum, "heard": stats.heard}
     return Health(dead, dead + unready, facts)
 
 

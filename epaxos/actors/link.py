@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import zmq
 
+from epaxos import version
 from epaxos.actors.mailbox import readable
 from epaxos.checksum import crc32
 from epaxos.metrics import ReplicaStats
@@ -60,10 +61,11 @@ class Part(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What an envelope says of the epoch of what is in it: its number, and `Configuration.digest`."""
+    """Of which epoch the content of an envelope is: its number, its `Configuration.digest`, and its level."""
 
     epoch: int
     digest: int
+    level: int = version.OLDEST
 
 
 _NO_MARK: Final = Mark(0, 0)
@@ -142,7 +144,12 @@ class Link:
         return self.taken - len(self._queue)
 
     def send(self, messages: Iterable[Outgoing]) -> None:
-        """Send messages in order, as soon as there is room; those that may overtake others if those wait."""
+        """Send messages in order, as soon as there is room; those that may overtake others if those wait.
+
+        A message of a type that is not used at the level of its epoch is not sent: protocols bear the loss of any.
+        """
+        if version.SINCE:
+            messages = [message for message in messages if version.is_used(message.name, message.mark.level)]
         queue = self._queue
         if queue:
             messages = [*messages]

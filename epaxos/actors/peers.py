@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import zmq
 
+from epaxos import version
 from epaxos.actors.amnesia import advice
 from epaxos.actors.assembly import Era
 from epaxos.actors.mailbox import address_of
@@ -34,7 +35,8 @@ _LOGGED_AT_MOST: Final = 1000
 class Opened(NamedTuple):
     """What one frame brought: messages, of which incarnation of its sender, and the rest as in `PeerRequest`.
 
-    Of the next epoch `ahead` has the messages as they came, and `digest` tells what their sender means by it.
+    Of the next epoch `ahead` has the messages as they came, and `digest` tells what their sender means by it. All are
+    of `level`.
     """
 
     sender: Row
@@ -45,6 +47,7 @@ class Opened(NamedTuple):
     epoch: int = 0
     ahead: Sequence[bytes] = ()
     digest: int = 0
+    level: int = version.OLDEST
 
 
 class Known(NamedTuple):
@@ -124,12 +127,13 @@ class Peers:
             StorageError: a peer that was heard for the first time could not be remembered.
         """
         try:
-            request = self._open_request(identity, parts)
+            request, level = self._open_request(identity, parts)
             encodings = _joined(request.messages, parts[1:])
         except FrameError as error:
             self._drop(identity, parts[0], error)
             return None
-        eras, messages = self._eras(), self._decode(request.sender, request.epoch, encodings, parts)
+        eras = self._eras()
+        messages = self._decode(request.sender, request.epoch, level, encodings, parts)
         is_next = request.epoch == eras.running.epoch + 1
         return Opened(
             request.sender,
@@ -140,6 +144,7 @@ class Peers:
             request.epoch,
             [bytes(encoded) for encoded in encodings] if is_next else (),
             request.digest if is_next else 0,
+            level,
         )
 
     def decode_ahead(self, opened: Opened) -> list[PeerMessage]:
@@ -150,10 +155,15 @@ class Peers:
         if opened.digest != running.mark.digest:
             self._stats.error("cluster")
             return []
-        return self._decode(opened.sender, opened.epoch, opened.ahead, None)
+        return self._decode(opened.sender, opened.epoch, opened.level, opened.ahead, None)
 
     def _decode(
-        self, sender: Row, epoch: int, encodings: Sequence[Body], parts: Sequence[zmq.Frame] | None
+        self,
+        sender: Row,
+        epoch: int,
+        level: int,
+        encodings: Sequence[Body],
+        parts: Sequence[zmq.Frame] | None,
     ) -> list[PeerMessage]:
         running = self._eras().running
         codec = (self._eras().of(epoch) or running).codec
@@ -161,7 +171,7 @@ class Peers:
         traffic = self._traffic[sender]
         for encoded in encodings:
             try:
-                message = codec.decode_message(sender, encoded, epoch)
+                message = codec.decode_message(sender, encoded, epoch, level)
             except FrameError as error:
                 if error.kind != "epoch":
                     self._drop(b"", None if parts is None else parts[0], error)
@@ -176,8 +186,9 @@ class Peers:
             messages.append(message)
         return messages
 
-    def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> PeerRequest:
-        request = self._read(parts)
+    def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
+        """The request in a frame, and the level of that."""
+        request, level = self._read(parts)
         if self._sender is not None and (sender := self._sender(parts[0])) != self._names[request.sender]:
             raise FrameError("sender", f"{sender} speaks in the name of {self._names[request.sender]}")
         era = self._eras().of(request.epoch)
@@ -200,9 +211,9 @@ class Peers:
             raise FrameError("old_copy", self._outdated(request.sender, request.kept))
         if request.addressee:
             self.acknowledged.add(request.sender)
-        return request
+        return request, level
 
-    def _read(self, parts: Sequence[zmq.Frame]) -> PeerRequest:
+    def _read(self, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
         size, most = sum(map(len, parts)), self._config.max_peer_frame
         if size > most:
             raise FrameError("oversized", f"message of {size} bytes; at most {most} are allowed")
@@ -214,7 +225,7 @@ class Peers:
         request = self._eras().running.codec.decode_envelope(frame.body)
         if list(map(type, request.messages)).count(int) != len(parts) - 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
-        return request
+        return request, frame.level
 
     def _is_no_less(self, identity: bytes, peer: Row, kept: int) -> bool:
         """Whether a peer can have kept all that it is known to have kept.
@@ -241,7 +252,8 @@ class Peers:
     def _disagreeing(name: str, own: Configuration) -> str:
         return (
             f"{name} and this replica do not mean the same by epoch {own.epoch}: here it is {', '.join(own.names)} "
-            f"(f {own.f}, e {own.e}, protocol {own.protocol!r}); compare the configuration files"
+            f"(f {own.f}, e {own.e}, protocol {own.protocol!r}, level {own.level}); compare the configuration files, "
+            "and begin a new cluster with one version of the program"
         )
 
     def _forgetful(self, name: str) -> str:

@@ -134,4 +134,4 @@ class Post:
 def outgoing_of(message: PeerMessage, mark: Mark) -> Outgoing:
     """A message of an epoch as it leaves."""
     kind = type(message)
-    return outgoing(kind.__name__, encode_message(message), kind in _OVERTAKING, mark)
+    return outgoing(kind.__name__, encode_message(message, mark.level), kind in _OVERTAKING, mark)

@@ -99,7 +99,7 @@ class Questions:
             barrier = make_barrier(
                 self._parts.machine.generation,
                 core.status().executed,
-                running.next(asked.request, asked.f, asked.e),
+                self._admin.following(asked, running),
             )
             self._perform(core.on_event(Propose(barrier), now), now)
         self._clients.answer_admin(asked, answer)
@@ -109,7 +109,9 @@ class Questions:
         if question.options.get("brief"):
             ready = not examine(self._config, subjects.standing, self._parts.stats).unready
             knows = subjects.presence.is_current and ready
-            self._clients.answer_status(question, {"generation": machine.generation if knows else None})
+            generation = machine.generation if knows else None
+            told = {"generation": generation, "level": self._parts.configuration.level}
+            self._clients.answer_status(question, told)
             return
         key = question.options.get("left")
         if isinstance(key, bytes):

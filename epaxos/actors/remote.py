@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import zmq
 
+from epaxos import version
 from epaxos.actors.hosted import HostedActor
 from epaxos.actors.link import Link, Mark, Outgoing
 from epaxos.config import Config
@@ -262,11 +263,17 @@ class Remote(HostedActor):
 
     def _send_heartbeat(self, now: float) -> None:
         held = stamp_of(now) - stamp_of(self._beat_at) if self._beat.stamp else 0
-        self.link.send_at_once(self._seal((), self._mark(), Beat(stamp_of(now), self._beat.stamp, held)))
+        self.link.send_at_once(
+            self._seal((), self._mark(), Beat(stamp_of(now), self._beat.stamp, held, version.NEWEST))
+        )
 
     def _take_beat(self, beat: Beat, now: float) -> None:
-        """Note when it came; measure by the first echo of each own one: later ones say how long it was held."""
+        """Note when it came, and what its sender's program knows.
+
+        It measures by the first echo of each own one: later ones say how long it was held.
+        """
         self._beat, self._beat_at = beat, now
+        self._stats.peer_level[self._settings.name] = beat.newest
         if self._echoed < beat.echo <= stamp_of(now):
             self._echoed = beat.echo
             self._trip.measured(max(0.0, now - time_of(beat.echo + beat.held)))
@@ -320,9 +327,10 @@ class Remote(HostedActor):
             self._addressee,
             kept,
             beat,
-            *mark,
+            mark.epoch,
+            mark.digest,
         )
-        return seal(Kind.PEER, settings.cluster, encode_envelope(request))
+        return seal(Kind.PEER, settings.cluster, encode_envelope(request), mark.level)
 
     def _set_online(self, *, online: bool, reason: str) -> None:
         self.online = online
@@ -330,6 +338,8 @@ class Remote(HostedActor):
         self._riding.clear()
         self.link.forget()
         self._stats.peer_up[self._settings.name] = online
+        if not online:
+            self._stats.peer_level[self._settings.name] = 0  # it may come back as another program
         _log.log(
             logging.INFO if online else logging.WARNING,
             "peer %s is %s",

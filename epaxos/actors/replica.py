@@ -39,7 +39,7 @@ from epaxos.actors.remote import LAST_WORDS, Heard, Remote, settings_of
 from epaxos.actors.status import gauges_of
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
-from epaxos.errors import DataCorrupt, StorageError
+from epaxos.errors import DataCorrupt, FormatUnsupported, StorageError
 from epaxos.protocol.contract import Component, Core, Effects, Ended, PeerStatus, Receive, Retire, Tick
 from epaxos.protocol.ids import Row, slots_text
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
@@ -94,11 +94,11 @@ class Replica(pykka.ThreadingActor):
         self._entrance = Entrance(config, row, hosts, self._context, self._stats, access)
         self._clients = Clients(
             config,
-            lambda batch: parts.machine.admit(batch),  # noqa: PLW0108 - it may be another one some day
+            parts.admit,
             self._stats,
             self._entrance.reply,
             self._entrance.room,
-            lambda batch: parts.machine.ended(batch),  # noqa: PLW0108 - the same
+            lambda batch: parts.machine.ended(batch),  # noqa: PLW0108 - it may be another one some day
             self._gate,
         )
         self._clients.knows = lambda batch: parts.machine.knows(batch)  # noqa: PLW0108 - it may be another one some day
@@ -272,6 +272,8 @@ class Replica(pykka.ThreadingActor):
         """Take a message, or go on with something; if the disk fails at that, promise nothing more."""
         try:
             take(message)
+        except FormatUnsupported as error:  # the disk is well, and another program goes on from there
+            self._stop_with(error)
         except StorageError as error:
             self._stop_promising(error)
 

@@ -17,7 +17,7 @@ from epaxos.protocol.contract import Core
 from epaxos.protocol.ids import Row, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.statemachine.batch import Payload
-from epaxos.version import __version__
+from epaxos.version import NEWEST, __version__
 
 MOST_WAITING: Final = 1000
 """Instances that wait, of which a client may be told at once."""
@@ -65,6 +65,8 @@ def describe(
         "f": parts.configuration.f,
         "e": parts.configuration.e,
         "changing": core.changing,
+        "level": parts.configuration.level,
+        "newest_level": NEWEST,
         "protocol": config.protocol,
         "leader": None if core.leader is None else config.replicas[core.leader].name,
         "ballot": core.ballot,
@@ -79,6 +81,7 @@ def describe(
             remote.name: {
                 "online": remote.online,
                 "epoch": stats.peer_epoch[remote.name],
+                "newest_level": stats.peer_level[remote.name],
                 "behind": _behind(parts.core.told(config.row_of(remote.name)), core.committed),
                 "trouble": remote.trouble or None,
                 "round_trip_s": stats.peer_round_trip[remote.name] or None,

@@ -1,7 +1,7 @@
 """The file of a backup.
 
     16 bytes             what it is
-    a map                `Header`
+    a map                `Header`, and as "format" the level of all (`epaxos.version`)
     [key, value], …      sessions as a checkpoint has them (`checkpoint.rows`), then `v` + key with its value; ascending
     the number of rows
     32 bytes             BLAKE2b of all before
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import msgpack
 
+from epaxos import version
 from epaxos.checkpoint.rows import SESSION, VALUE, Row
 from epaxos.errors import BackupError
 from epaxos.protocol.ids import Vector
@@ -31,9 +32,6 @@ from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.expiry import Expiring, pack_row, unpack_end
 from epaxos.storage.directory import sync_directory
 from epaxos.storage.journal import read_configuration
-
-FORMAT: Final = 6
-"""Raised with every change that an earlier version would misread."""
 
 _MAGIC: Final = b"epaxos backup\r\n\x1a"
 _DIGEST_SIZE: Final = 32
@@ -109,7 +107,7 @@ def _write(file: BinaryIO, header: Header, rows: Iterable[Row]) -> Written:
 
     counts = {VALUE: 0, SESSION: 0}
     put(_MAGIC)
-    put(msgpack.packb({"format": FORMAT, **header._asdict()}))
+    put(msgpack.packb({"format": header.configuration.level, **header._asdict()}))
     for row in rows:
         counts[row[0][:1]] += 1
         put(pack_row(*row))
@@ -204,8 +202,8 @@ class BackupFile:
     def _read_header(self) -> Header:
         fields = next(self._objects())
         found = fields.pop("format", None)
-        if found != FORMAT:
-            raise BackupError(f"{self.name} is in format {found}; this version reads format {FORMAT}")
+        if type(found) is not int or not version.is_known(found):
+            raise BackupError(f"{self.name} is of level {found}; this program knows {version.known()}")
         header = Header(**fields)
         configuration = read_configuration(header.configuration)
         return header._replace(configuration=configuration, executed=tuple(header.executed))

@@ -58,6 +58,7 @@ def doctor(
       ports        the three ports of every replica can be reached from here
       quorum       enough replicas answer and hear one another
       versions     all run the same version, this command too
+      levels       no newer level is known to all and not used (epaxos upgrade)
       clocks       those of the replicas agree with the one here
       descriptors  the limit here, and what replicas have in use
       disk, sync   of the replicas of this machine: the place, its room, and
@@ -106,11 +107,10 @@ def examine(config: Config, chosen: ReplicaAddress | None, timeout: float) -> It
     )
     yield from examination.examine_names(config, names, here)
     found = asyncio.run(_ask(config, timeout))
-    statuses = {replica["name"]: replica for replica in found.replicas if replica["reachable"]}
     silent = {replica["name"]: replica["error"] for replica in found.replicas if not replica["reachable"]}
     yield from examination.examine_ports(config, names, silent, here)
     yield from examination.examine_quorum(found)
-    yield from examination.examine_versions(statuses)
+    yield from examination.examine_versions(found)
     pages = examination.fetch_pages(config, names)
     yield from examination.examine_clocks(pages)
     yield from examination.examine_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1], pages)

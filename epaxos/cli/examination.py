@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryFile
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from epaxos.cli.survey import Survey
 from epaxos.config import Config, ReplicaAddress, format_duration, place
@@ -258,8 +258,9 @@ def examine_clocks(pages: Mapping[str, Page]) -> Iterator[Finding]:
             yield Finding("clocks", name, State.OK, f"agrees with the one here to {SKEW:g} s")
 
 
-def examine_versions(statuses: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Whether all run one version, this command too."""
+def examine_versions(found: Survey) -> Iterator[Finding]:
+    """Whether all run one version, this command too, and use what is new in it."""
+    statuses = {replica["name"]: replica for replica in found.replicas if replica["reachable"]}
     versions: dict[str, list[str]] = {__version__: ["this command"]}
     for name, status in statuses.items():
         versions.setdefault(str(status["version"]), []).append(name)
@@ -268,9 +269,14 @@ def examine_versions(statuses: Mapping[str, Mapping[str, Any]]) -> Iterator[Find
     elif len(versions) == 1:
         yield Finding("versions", "", State.OK, f"{__version__} everywhere")
     else:
-        found = "; ".join(f"{version}: {', '.join(names)}" for version, names in sorted(versions.items()))
+        those = "; ".join(f"{version}: {', '.join(names)}" for version, names in sorted(versions.items()))
         advice = "finish the upgrade: restart those of the former version, one after the other"
-        yield Finding("versions", "", State.WARNING, found, advice)
+        yield Finding("versions", "", State.WARNING, those, advice)
+    if len(found.newer) == len(found.replicas):
+        advice = "`epaxos upgrade` lets them use it, once you do not want to go back to the former version"
+        yield Finding("levels", "", State.WARNING, found.levels, advice)
+    elif statuses:
+        yield Finding("levels", "", State.OK, found.levels)
 
 
 def examine_quorum(found: Survey) -> Iterator[Finding]:

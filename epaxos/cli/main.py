@@ -55,6 +55,7 @@ ENTRIES: Final = {
     "status": Entry(CLUSTER, "epaxos.cli.status", "Show how each replica does.", "server", ("rich",)),
     "doctor": Entry(CLUSTER, "epaxos.cli.doctor", "Look for what is wrong, from this machine."),
     "member": Entry(CLUSTER, "epaxos.cli.member", "Show the members, or begin another epoch."),
+    "upgrade": Entry(CLUSTER, "epaxos.cli.upgrade", "Use what is new once all run it."),
     "get": Entry(DATA, "epaxos.cli.store", "Print the value of a key."),
     "exists": Entry(DATA, "epaxos.cli.store", "Tell whether a key has a value."),
     "put": Entry(DATA, "epaxos.cli.store", "Set the value of a key."),

@@ -33,6 +33,7 @@ _SILENT: Final = 2.0
 _EXITS: Final = {
     "done": Exit.DONE,
     "possible": Exit.DONE,
+    "current": Exit.DONE,
     "superseded": Exit.FAILED,
     "refused": Exit.USAGE,
     "proposed": Exit.NO_ANSWER,
@@ -103,6 +104,11 @@ class Members(NamedTuple):
         """See the class."""
         return len(self.found.replicas) - int(self.latest["f"])
 
+    @property
+    def newest(self) -> int:
+        """The newest level that the program of one of them knows."""
+        return max(int(replica["newest_level"]) for replica in self.up)
+
     def epoch_of(self, name: str) -> int:
         """The epoch that a member is in; of a silent one, in which it was last heard by those that answered."""
         told: list[int] = [replica["epoch"] for replica in self.up if replica["name"] == name]
@@ -127,6 +133,7 @@ class Members(NamedTuple):
             "cluster": config.name,
             "epoch": latest["epoch"],
             "protocol": latest["protocol"],
+            "level": latest["level"],
             "f": latest["f"],
             "e": latest["e"],
             "reached": self.reached,
@@ -157,7 +164,7 @@ class Members(NamedTuple):
         spare = "nothing commits now" if told["spare"] < 0 else f"{told['spare'] or 'none'} more may fail"
         heads = [
             f"epoch {told['epoch']}, {established} at {told['reached']} of {len(told['members'])}; "
-            f"f {told['f']}, e {told['e']}, {told['protocol']}; {spare}"
+            f"f {told['f']}, e {told['e']}, {told['protocol']}, level {told['level']}; {spare}"
             + ("; a change is under way" if told["changing"] else "")
         ]
         rows = [
@@ -240,7 +247,7 @@ def _changing(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-class _Asked(TypedDict):
+class Asked(TypedDict):
     """What those options are."""
 
     as_json: bool
@@ -252,7 +259,7 @@ class _Asked(TypedDict):
 
 @member.command(cls=Page)
 @_changing
-def refresh(ctx: click.Context, **asked: Unpack[_Asked]) -> None:
+def refresh(ctx: click.Context, **asked: Unpack[Asked]) -> None:
     """Begin another epoch with the same members.
 
     Replicas drop what they remember of keys that were touched or deleted, and of the log. Commands of clients wait for
@@ -270,14 +277,14 @@ def refresh(ctx: click.Context, **asked: Unpack[_Asked]) -> None:
       epaxos member refresh --dry-run
       epaxos member refresh --expect-epoch 4 --json
     """
-    _change(ctx, asked)
+    change(ctx, asked)
 
 
 @member.command(cls=Page)
 @click.option("--f", "f", type=click.IntRange(min=0), metavar="N", help="Crashes to survive.")
 @click.option("--e", "e", type=click.IntRange(min=0), metavar="N", help="Crashes with a fast path.")
 @_changing
-def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unpack[_Asked]) -> None:
+def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unpack[Asked]) -> None:
     """Begin another epoch with the same members and other thresholds.
 
     A cluster survives f crashes, and keeps its fast path under e. What is not given stays; if it does not fit any
@@ -298,32 +305,35 @@ def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unp
         raise click.UsageError("say which: --f, --e, or both")
     if f == 0:
         click.echo("warning: with f 0 nothing commits while any replica is down", err=True)
-    _change(ctx, asked, f, e)
+    change(ctx, asked, f, e)
 
 
-def _change(ctx: click.Context, asked: _Asked, f: int | None = None, e: int | None = None) -> None:
+def change(
+    ctx: click.Context, asked: Asked, f: int | None = None, e: int | None = None, *, upgrade: bool = False
+) -> None:
     """Ask for another epoch, wait for it and tell what has come of it."""
     timeout = asked["timeout"]
-    change = _Refresh(
+    request = _Refresh(
         load(asked["config_file"]),
         _TIMEOUT if timeout is None else timeout,
         asked["expected"],
         f,
         e,
+        upgrade=upgrade,
         dry_run=asked["dry"],
     )
     try:
-        asyncio.run(change.run())
+        asyncio.run(request.run())
     except KeyboardInterrupt:
-        if not change.asked:
+        if not request.asked:
             raise
-    told = change.told()
+    told = request.told()
     if asked["as_json"]:
         click.echo(json.dumps(told, indent=2))
-    elif told["outcome"] in ("done", "possible"):
+    elif _EXITS[told["outcome"]] == Exit.DONE:
         click.echo(told["text"])
     else:
-        complain(told["text"], f"epaxos member {ctx.info_name}")
+        complain(told["text"], ctx.command_path)
     ctx.exit(_EXITS[told["outcome"]])
 
 
@@ -338,8 +348,11 @@ class _Refresh:
         f: int | None = None,
         e: int | None = None,
         *,
+        upgrade: bool = False,
         dry_run: bool,
     ) -> None:
+        self._upgrade = upgrade
+        self._level = 0
         self._config = config
         self._timeout = timeout
         self._until = monotonic() + timeout
@@ -371,6 +384,12 @@ class _Refresh:
             latest = members.latest
             silent = members.silent
             self.base = latest["epoch"]
+            self._level = min(int(replica["newest_level"]) for replica in members.up)
+            if self._upgrade and not silent and self._level == latest["level"] == members.newest:
+                self._end(
+                    "current", f"the cluster is at level {self._level}, the newest that its programs know"
+                )
+                return
             if self._expected not in (None, self.base):
                 text = f"the cluster is in epoch {self.base}, not in {self._expected}; nothing is changed"
                 self._end("refused", text)
@@ -379,8 +398,10 @@ class _Refresh:
                 await self._wait(client, silent)
         self._show("")
 
-    def _thresholds(self) -> str:
-        given = [f"{name} {value}" for name, value in (("f", self._f), ("e", self._e)) if value is not None]
+    def _other(self) -> str:
+        """What would be other than before."""
+        values = (("f", self._f), ("e", self._e), ("level", self._level if self._upgrade else None))
+        given = [f"{name} {value}" for name, value in values if value is not None]
         return f" and {', '.join(given)}" if given else ""
 
     def _left(self, most: float) -> float:
@@ -402,7 +423,7 @@ class _Refresh:
         outcome, text = "refused" if answer.outcome == "early" else answer.outcome, answer.text
         if outcome == "possible":
             text = (
-                f"epoch {self.base + 1} would begin with the same {n} members{self._thresholds()}; "
+                f"epoch {self.base + 1} would begin with the same {n} members{self._other()}; "
                 "commands wait a few round trips"
             )
         if outcome not in ("proposed", "done"):
@@ -419,6 +440,7 @@ class _Refresh:
             self.base,
             f=self._f,
             e=self._e,
+            upgrade=self._upgrade,
             request=self._request,
             dry_run=self._dry,
             replica=name,
@@ -461,7 +483,8 @@ class _Refresh:
         if members.reached < members.needed:
             return False
         names = ", ".join(replica["name"] for replica in members.found.replicas)
-        self._end("done", f"epoch {self.base + 1} established: {names}")
+        at = f" at level {latest['level']}" if self._upgrade else ""
+        self._end("done", f"epoch {self.base + 1} established{at}: {names}")
         return True
 
     def _show(self, text: str) -> None:

@@ -241,7 +241,8 @@ def page(found: Survey, paces: dict[str, Pace] | None = None, *, slots: bool = F
     lines on a narrow terminal.
     """
     headline = Text(found.headline, style="" if found.headline.startswith("quorum") else "bold red")
-    return Group(headline, _table(found, paces, slots=slots), *map(Text, found.reasons))
+    levels = [Text(found.levels)] if found.newer else []
+    return Group(headline, _table(found, paces, slots=slots), *levels, *map(Text, found.reasons))
 
 
 def _table(found: Survey, paces: dict[str, Pace] | None, *, slots: bool) -> Table:

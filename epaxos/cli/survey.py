@@ -57,6 +57,24 @@ class Survey(NamedTuple):
         return f"quorum: {self.quorum} of {n}, {heard - self.quorum or 'none'} more may fail ({of})"
 
     @property
+    def level(self) -> int:
+        """At which level the cluster works; 0 if nobody answers."""
+        return max((int(replica["level"]) for replica in self.replicas if replica["reachable"]), default=0)
+
+    @property
+    def newer(self) -> list[str]:
+        """The replicas whose programs know a newer one."""
+        there = (replica for replica in self.replicas if replica["reachable"])
+        return [replica["name"] for replica in there if replica["newest_level"] > self.level]
+
+    @property
+    def levels(self) -> str:
+        """Both, for people."""
+        newer = self.newer
+        who = "all know" if len(newer) == len(self.replicas) else ", ".join(newer) + " know"
+        return f"level {self.level}" + (f"; {who} a newer one" if newer else "")
+
+    @property
     def reasons(self) -> Iterator[str]:
         """Why replicas do not serve, or do not hear one another though both answer here, a line each."""
         there = {replica["name"] for replica in self.replicas if replica["reachable"]}

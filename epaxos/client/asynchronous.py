@@ -168,6 +168,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         *,
         f: int | None = None,
         e: int | None = None,
+        upgrade: bool = False,
         request: int | None = None,
         dry_run: bool = False,
         replica: str | None = None,
@@ -175,7 +176,13 @@ class AsyncClient(AsyncKeyMethods[V]):
     ) -> Change:
         """Ask for the epoch after `base`, with the same members (see `Client.refresh`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
-        call = Ask(index, self._options, begun, timeout, change_of(base, request, f, e, dry_run=dry_run))
+        call = Ask(
+            index,
+            self._options,
+            begun,
+            timeout,
+            change_of(base, request, f, e, upgrade=upgrade, dry_run=dry_run),
+        )
         with span(call):
             await self._driver.run(call)
             return call.change()

@@ -209,6 +209,7 @@ class Client(KeyMethods[V]):
         *,
         f: int | None = None,
         e: int | None = None,
+        upgrade: bool = False,
         request: int | None = None,
         dry_run: bool = False,
         replica: str | None = None,
@@ -216,14 +217,21 @@ class Client(KeyMethods[V]):
     ) -> Change:
         """Ask for the epoch after `base`, with the same members; returns what has become of that.
 
-        With `f` or `e` it has those thresholds: crashes that it survives, and under which it keeps the fast path.
+        With `f` or `e` it has those thresholds: crashes that it survives, and under which it keeps the fast path. With
+        `upgrade` it is of the highest level that all replicas know, and programs that do not know it cannot come back.
 
         An epoch drops what replicas remember of keys and of ended sessions, and commands wait for it for a few round
         trips (docs/operations.md). With `dry_run` nothing is changed. Asked again with the same `request`, a
         number of up to 64 bits, it happens once.
         """
         index, begun = self._options.index_of(replica), monotonic()
-        call = Ask(index, self._options, begun, timeout, change_of(base, request, f, e, dry_run=dry_run))
+        call = Ask(
+            index,
+            self._options,
+            begun,
+            timeout,
+            change_of(base, request, f, e, upgrade=upgrade, dry_run=dry_run),
+        )
         with span(call):
             self._driver.run(call)
             return call.change()

@@ -25,6 +25,7 @@ class PeerState:
     last_heard_s: float | None = None
     epoch: int = 0
     behind: int = 0
+    newest_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Status:
 
     name, row, pid, version, uptime_s   which replica, of which version, for how long (seconds)
     cluster, fingerprint, protocol, f, e   which cluster, and how it is run
+    level, newest_level   at which level the cluster works, and the newest that the replica's program knows
     epoch, request, changing   the epoch, by which number it was asked for, and whether another one is under way
     reasons             why it does not serve, empty if it does
     quorum              how many replicas a commit takes, itself included
@@ -100,6 +102,8 @@ class Status:
     epoch: int = 0
     request: int = 0
     changing: bool = False
+    level: int = 0
+    newest_level: int = 0
     protocol: str = ""
     f: int = 0
     e: int = 0

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from epaxos import version
 from epaxos.config.keys import EPAXOS, KEY_VALUE
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
@@ -158,9 +159,8 @@ class Config:
     @property
     def initial(self) -> Configuration:
         """The configuration with which a new cluster begins (protocol 6.1)."""
-        return Configuration(
-            0, self.protocol, tuple(replica.name for replica in self.replicas), self.f, self.e
-        )
+        names = tuple(replica.name for replica in self.replicas)
+        return Configuration(0, self.protocol, names, self.f, self.e, level=version.NEWEST)
 
     @property
     def max_peer_frame(self) -> int:

@@ -10,7 +10,6 @@ from epaxos.inspection.contents import Contents
 from epaxos.inspection.wording import place_name, row_name
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.log import Phase
-from epaxos.storage.directory import FORMAT
 
 _LOWEST: Final = 8
 """Instances that are named where more are counted."""
@@ -22,7 +21,7 @@ def summarise(contents: Contents) -> dict[str, Any]:
     phases = Counter(record.phase for record in contents.records.values())
     return {
         "directory": str(contents.path),
-        "format": FORMAT,
+        "level": configuration.level,
         "engine": contents.engine,
         "cluster": f"{identity.cluster:016x}",
         "epoch": configuration.epoch,

@@ -33,7 +33,7 @@ from prometheus_client.utils import floatToGoString
 
 from epaxos.metrics.histogram import Histogram
 from epaxos.metrics.stats import Gauges, ReplicaStats
-from epaxos.version import __version__
+from epaxos.version import NEWEST, __version__
 
 
 def make_registry(stats: ReplicaStats, replica_name: str) -> CollectorRegistry:
@@ -58,7 +58,7 @@ class ReplicaCollector(Collector):
         self._stats = stats
         self._clock = clock
         self._born = clock()
-        self._build = {"version": __version__, "name": replica_name}
+        self._build = {"version": __version__, "level": str(NEWEST), "name": replica_name}
 
     def describe(self) -> Iterable[Metric]:
         """The names; the registry needs them to refuse a name given twice and to serve a selection."""
@@ -66,7 +66,11 @@ class ReplicaCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families; safe to call from any thread, and from several at once."""
-        yield InfoMetricFamily("epaxos_build", "Version and name of this replica.", self._build)
+        yield InfoMetricFamily(
+            "epaxos_build",
+            "Version of this replica's program, the newest level that it knows, and its name.",
+            self._build,
+        )
         for name, text, read in _COUNTERS:
             yield CounterMetricFamily(name, text, read(self._stats))
         for name, text, read in _GAUGES:
@@ -210,6 +214,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         "epaxos_epoch",
         "Number of the cluster's configuration in which this replica votes.",
         lambda stats: stats.epoch,
+    ),
+    (
+        "epaxos_level",
+        "Level of what replicas send one another and keep.",
+        lambda stats: stats.level,
     ),
     (
         "epaxos_leads",
@@ -382,6 +391,7 @@ def _labelled_gauges(stats: ReplicaStats) -> Iterator[Metric]:
             stats.peer_round_trip,
         ),
         ("epoch", "Epoch in which a peer was last heard.", stats.peer_epoch),
+        ("level", "Newest level that a peer's program knows; 0 while it is away.", stats.peer_level),
         ("waiting_bytes", "Bytes that wait to be sent to a peer.", stats.peer_waiting),
     ):
         family = GaugeMetricFamily(f"epaxos_peer_{name}", meaning, labels=["peer"])

@@ -134,7 +134,9 @@ class ReplicaStats:
     epoch, thresholds  the configuration's in which this replica votes; its f and e
     void               own proposals that an epoch did not execute and that went on in the next one
     quiesce            seconds from when the end of an epoch came in sight until the next one began
+    level              the configuration's, of what replicas send and keep (`epaxos.version`)
     peer_epoch         in which epoch each peer was last heard, by name
+    peer_level         the newest level that each peer's program knows, by name; 0 while it is away
     peer_up            whether each peer is online, by name
     peer_round_trip    mean round trip with each peer in seconds, without queues; 0 until one was measured
     peer_waiting       bytes that wait for each peer
@@ -174,11 +176,13 @@ class ReplicaStats:
         "gauges",
         "instances",
         "kept_bytes",
+        "level",
         "mailbox_depth",
         "mailbox_wait",
         "message_types",
         "operations",
         "peer_epoch",
+        "peer_level",
         "peer_round_trip",
         "peer_up",
         "peer_waiting",
@@ -218,7 +222,7 @@ class ReplicaStats:
         quorum: int,
         kind: Kind = EPAXOS,
     ) -> None:
-        self.epoch = self.void = 0
+        self.epoch = self.void = self.level = 0
         self.thresholds = (0, 0)
         self.replicas = tuple(replicas)
         self.row = row
@@ -252,7 +256,7 @@ class ReplicaStats:
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
         self.peer_up = dict.fromkeys(self.peers, False)
-        self.peer_epoch = dict.fromkeys(self.peers, 0)
+        self.peer_epoch, self.peer_level = dict.fromkeys(self.peers, 0), dict.fromkeys(self.peers, 0)
         self.peer_round_trip = dict.fromkeys(self.peers, 0.0)
         self.peer_waiting = dict.fromkeys(self.peers, 0)
         self.dropped = {(peer, reason): 0 for peer in self.peers for reason in DROP_REASONS}
@@ -286,6 +290,7 @@ class ReplicaStats:
         """An epoch begins."""
         self.epoch, self.quorum = configuration.epoch, configuration.quorums.slow
         self.thresholds = configuration.f, configuration.e
+        self.level = configuration.level
 
     @property
     def has_quorum(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import NoneType
 from typing import Final, cast
 
+from epaxos import version
 from epaxos.errors import CommandError
 from epaxos.statemachine.batch import (
     MULTI_PARTS,
@@ -86,6 +88,34 @@ def check_batch(batch: Batch, limits: Limits) -> None:
         reason = refusal(*command, limits) or cost.add(command[0], command[2])
         if reason:
             raise CommandError(index, reason)
+
+
+def check_level(batch: Batch, level: int) -> None:
+    """See that a batch, which is in order, holds nothing that a cluster of this level does not know yet.
+
+    Raises:
+        CommandError: it does.
+    """
+    later = _later(level)
+    if not later:
+        return
+    arguments = batch.arguments or [None] * len(batch)
+    for index, (operation, argument) in enumerate(zip(batch.operations, arguments, strict=True)):
+        read = {Operation.MULTI: multi_columns, Operation.PREPARE: prepared_columns}.get(Operation(operation))
+        columns = None if read is None else read(argument)
+        for part in (operation, *(b"" if columns is None else columns[0])):
+            if part in later:
+                name = Operation(part).name
+                text = (
+                    f"{name} is known from level {version.SINCE[name]} on, and this cluster is at {level}: "
+                    "`epaxos upgrade` raises it"
+                )
+                raise CommandError(index, text)
+
+
+@cache
+def _later(level: int) -> bytes:
+    return bytes(operation for operation in Operation if not version.is_used(operation.name, level))
 
 
 def growing(batch: Batch) -> int | None:

@@ -1,7 +1,7 @@
 """The data directory of one replica: whose it is, and that nobody else uses it.
 
     lock          flocked by the process that uses the directory; holds its pid
-    identity      whose data this is, in which format, of which engine; JSON
+    identity      whose data this is, of which engine, up to which level (`epaxos.version`); JSON
     identity.new  the same while the directory is being made
 
 Only the user that runs the replica may look into a directory that is made here.
@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from epaxos import version
 from epaxos.errors import (
     DataCorrupt,
     DirectoryLocked,
@@ -34,9 +35,6 @@ from epaxos.errors import (
     WrongIdentity,
 )
 from epaxos.storage.trouble import REBUILD, os_trouble
-
-FORMAT: Final = 9
-"""Raised with every change that an earlier version would misread."""
 
 _LOCK: Final = "lock"
 _IDENTITY: Final = "identity"
@@ -71,6 +69,7 @@ class DataDirectory:
     new          whether it is being made: the engine has to make its files and then call `complete`
     made         whether that was so when it was opened
     incarnation  of the replica whose data it holds
+    level        what is in it may be of this level; a program that does not know that must not use it
 
     Raises:
         DirectoryLocked, DirectoryMissing, NotADataDirectory, FormatUnsupported, WrongIdentity: what is
@@ -85,6 +84,7 @@ class DataDirectory:
         self._engine = engine
         self._identity = identity
         self.incarnation = secrets.randbits(64) or 1 if identity.incarnation is None else identity.incarnation
+        self.level = version.OLDEST
         self.new = self.made = False
         self._lock = self._handle = -1
         self._files: dict[Path, tuple[int, int]] = {}
@@ -121,6 +121,22 @@ class DataDirectory:
         except OSError as error:
             raise os_trouble(error, self.path, "complete the data directory") from error
         self.new = False
+
+    def raise_level(self, level: int) -> None:
+        """From now on things of this level may be written into it; one that is no higher changes nothing.
+
+        Raises:
+            WriteFailed: the directory cannot be written.
+        """
+        if level <= self.level:
+            return
+        self.level = level
+        try:
+            _write(self.path / _NEW, self._description())
+            (self.path / _NEW).rename(self.path / _IDENTITY)
+            sync_directory(self.path)
+        except OSError as error:
+            raise os_trouble(error, self.path, "raise the level of the data directory") from error
 
     def watch(self, files: Iterable[Path]) -> None:
         """From now on `check` sees whether the directory and these files, which are open, are still in their place."""
@@ -222,7 +238,7 @@ class DataDirectory:
     def _description(self) -> str:
         return json.dumps(
             {
-                "format": FORMAT,
+                "format": self.level,
                 "engine": self._engine,
                 "cluster": f"{self._identity.cluster:016x}",
                 "name": self._identity.name,
@@ -236,7 +252,7 @@ class DataDirectory:
         Raises:
             FormatUnsupported, WrongIdentity, DataCorrupt: as they say.
         """
-        _check_format(self.path, found)
+        self.level = _level_of(self.path, found)
         expected = json.loads(self._description())
         compared = ["cluster", "name", "engine"] + ["incarnation"] * (self._identity.incarnation is not None)
         for key in compared:
@@ -271,7 +287,7 @@ def find(path: Path) -> Found:
     """
     _check_place(path, create=False)
     found: dict[str, Any] = _read(path / _IDENTITY)
-    _check_format(path, found)
+    _level_of(path, found)
     return Found(_identity_of(path, found), str(found.get("engine")))
 
 
@@ -372,12 +388,13 @@ def _number(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _check_format(path: Path, found: Mapping[str, object]) -> None:
-    if found.get("format") != FORMAT:
+def _level_of(path: Path, found: Mapping[str, object]) -> int:
+    level = found.get("format")
+    if type(level) is not int or not version.is_known(level):
         raise FormatUnsupported(
-            f"{path} is in format {found.get('format')}; this version reads format {FORMAT}: "
-            "start the version that wrote it"
+            f"{path} is of level {level}; this program knows {version.known()}: start a version that knows it"
         )
+    return level
 
 
 def _lock(path: Path) -> int:

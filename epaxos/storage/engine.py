@@ -120,6 +120,14 @@ class Engine(Log, Protocol):
         """The number by which peers know the replica whose data it keeps, drawn when it was made."""
         ...
 
+    def raise_level(self, level: int) -> None:
+        """From now on keep also what programs that do not know this level would misread, and keep those away.
+
+        Raises:
+            WriteFailed: the directory cannot be written.
+        """
+        ...
+
     @property
     def size(self) -> int:
         """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from epaxos import version
 from epaxos.errors import StorageError, WrongIdentity
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Row, Slot, Vector
@@ -340,7 +341,7 @@ def _configuration(fields: Any) -> Configuration:
 
 
 def read_configuration(fields: Any) -> Configuration:
-    """The configuration that was written as these fields, of a protocol that this version knows.
+    """The configuration that was written as these fields, of a protocol and a level that this program knows.
 
     Raises:
         ValueError, TypeError: they are none.
@@ -348,6 +349,8 @@ def read_configuration(fields: Any) -> Configuration:
     configuration = make_configuration(fields)
     if configuration.protocol not in KINDS:
         raise ValueError(f"unknown protocol {configuration.protocol!r}")
+    if not version.is_known(configuration.level):
+        raise ValueError(f"level {configuration.level}; this program knows {version.known()}")
     return configuration
 
 

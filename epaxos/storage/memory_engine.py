@@ -85,6 +85,9 @@ class MemoryEngine:
     def usage(self) -> None:
         """It takes nothing of a disk."""
 
+    def raise_level(self, level: int) -> None:
+        """Nobody else will ever read it."""
+
     def write_log(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
         """Put all entries."""
         self._check_open()

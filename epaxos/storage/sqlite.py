@@ -247,6 +247,10 @@ class SqliteEngine:
         """Whether the directory is new."""
         return self._directory.made
 
+    def raise_level(self, level: int) -> None:
+        """See `Engine`."""
+        self._directory.raise_level(level)
+
     @property
     def incarnation(self) -> int:
         """Of the replica whose data it keeps."""

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from epaxos import version
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row
@@ -43,16 +44,18 @@ _HOLDS: Final = (
 
 
 class Beat(NamedTuple):
-    """What a heartbeat says of time, in stamps (`protocol.roundtrips`).
+    """What a heartbeat says: of time, in stamps (`protocol.roundtrips`), and of its sender's program.
 
     stamp  when it was sent, on its sender's clock
     echo   the stamp of the last one that its sender got from the receiver; 0 if it got none
     held   how long ago that was
+    newest  the newest level that the program knows; every one knows the level before, too
     """
 
     stamp: int
     echo: int
     held: int
+    newest: int = version.OLDEST
 
 
 class PeerRequest(NamedTuple):
@@ -83,10 +86,12 @@ class PeerRequest(NamedTuple):
     digest: int = 0
 
 
-def encode_message(message: PeerMessage) -> bytes:
-    """Encode one message; it can then be put into the envelopes to several peers."""
-    fields = [_encoded_field(field) for field in message]
-    encoded: bytes = msgpack.packb([_CODES[type(message)], *fields])
+def encode_message(message: PeerMessage, level: int = version.OLDEST) -> bytes:
+    """Encode one message for frames of a level; it can then be put into the envelopes to several peers."""
+    kind: Any = type(message)
+    sent = message[: version.width(kind, level)] if version.SINCE else message
+    fields = [_encoded_field(field) for field in sent]
+    encoded: bytes = msgpack.packb([_CODES[kind], *fields])
     return encoded
 
 
@@ -129,6 +134,7 @@ class Codec:
         self.epoch = epoch
         fields = Fields(n, n if rows is None else rows, decode_command)
         self._readers = page.readers(fields)
+        self._kinds = {code: kind for kind, code in page.codes.items()}
         self._transfer = transfer_readers(fields)
 
     def decode_envelope(self, body: Body) -> PeerRequest:
@@ -156,8 +162,12 @@ class Codec:
         told = _beat(beat)
         return PeerRequest(sender, incarnation, messages, hears, addressee, kept, told, epoch, digest)
 
-    def decode_message(self, sender: Row, encoded: Body, epoch: int | None = None) -> PeerMessage:
+    def decode_message(
+        self, sender: Row, encoded: Body, epoch: int | None = None, level: int = version.OLDEST
+    ) -> PeerMessage:
         """Decode one message of an envelope of this epoch, or of another one; of that only what is of no epoch.
+
+        What the frame's level does not have of its fields has its default.
 
         Raises:
             FrameError: of kind ``malformed``, ``unknown`` (message type), ``sender`` (a message that this
@@ -171,12 +181,19 @@ class Codec:
             code = fields[0]
             reader = readers.get(code) if type(code) is int else None
             if reader is not None:
-                return reader(sender, fields[1:])
+                return reader(
+                    sender, [*fields[1:], *(_later(self._kinds[code], level) if version.SINCE else ())]
+                )
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a message: {error}") from error
         if is_own:
             raise FrameError("unknown", f"message of unknown type {code if type(code) is int else ''}")
         raise FrameError("epoch", f"message of epoch {epoch}; this replica is in epoch {self.epoch}")
+
+
+def _later(kind: Any, level: int) -> list[object]:
+    """The fields that a message of this type does not have yet at a level, as they would be encoded."""
+    return [_encoded_field(kind._field_defaults[name]) for name in kind._fields[version.width(kind, level) :]]
 
 
 def _beat(field: Any) -> Beat | None:

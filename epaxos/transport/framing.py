@@ -2,7 +2,7 @@
 
     offset size
          0    2  magic b"EP"
-         2    1  version of the protocol on the wire
+         2    1  level of the body (`epaxos.version`)
          3    1  kind of the body (`Kind`)
          4    8  fingerprint of the cluster; 0 from a client that does not know it
         12    4  CRC-32 of the first 12 bytes and the body
@@ -19,6 +19,7 @@ import struct
 from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
+from epaxos import version
 from epaxos.checksum import crc32
 from epaxos.errors import FrameError
 
@@ -27,7 +28,6 @@ Body: TypeAlias = bytes | memoryview
 
 BodyT = TypeVar("BodyT", bytes, memoryview)
 
-WIRE_VERSION: Final = 6
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")
@@ -85,16 +85,17 @@ _KINDS: Final = frozenset(Kind)
 
 
 class Frame(NamedTuple, Generic[BodyT]):
-    """An opened frame; `kind` is a value of `Kind`."""
+    """An opened frame; `kind` is a value of `Kind`, `level` that of its body."""
 
     kind: int
     cluster: int
     body: BodyT
+    level: int = version.OLDEST
 
 
-def seal(kind: int, cluster: int, body: bytes) -> bytes:
-    """Put the header before a body."""
-    head = _HEAD.pack(MAGIC, WIRE_VERSION, kind, cluster)
+def seal(kind: int, cluster: int, body: bytes, level: int = version.OLDEST) -> bytes:
+    """Put the header before a body, which is of this level: of one that every neighbour knows, if nothing is said."""
+    head = _HEAD.pack(MAGIC, level, kind, cluster)
     return head + _CHECKSUM.pack(crc32(body, crc32(head))) + body
 
 
@@ -112,15 +113,15 @@ def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
         raise FrameError("oversized", f"frame of {len(frame)} bytes; at most {max_size} are allowed")
     if len(frame) < HEADER_SIZE:
         raise FrameError("malformed", f"frame of {len(frame)} bytes is shorter than a header")
-    magic, version, kind, sender_cluster = _HEAD.unpack_from(frame)
+    magic, level, kind, sender_cluster = _HEAD.unpack_from(frame)
     if magic != MAGIC:
         raise FrameError("malformed", "frame does not begin with the magic bytes of epaxos")
     body = frame[HEADER_SIZE:]
     (checksum,) = _CHECKSUM.unpack_from(frame, _HEAD.size)
     if checksum != crc32(body, crc32(frame[: _HEAD.size])):
         raise FrameError("checksum", "frame with a wrong checksum")
-    if version != WIRE_VERSION:
-        raise FrameError("version", f"wire version {version}; this replica speaks {WIRE_VERSION}")
+    if not version.OLDEST <= level <= version.NEWEST:
+        raise FrameError("version", f"frame of level {level}; this program knows {version.known()}")
     if kind not in _KINDS:
         raise FrameError("unknown", f"frame of unknown kind {kind}")
     if ANY_CLUSTER != cluster != sender_cluster != ANY_CLUSTER:
@@ -128,4 +129,4 @@ def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
             "cluster",
             f"frame of cluster {sender_cluster:016x}, not {cluster:016x}; compare the configuration files",
         )
-    return Frame(kind, sender_cluster, body)
+    return Frame(kind, sender_cluster, body, level)

@@ -145,6 +145,7 @@ class Live:
             "protocol": config.protocol,
             "version": health.facts["version"],
             "epoch": stats.epoch,
+            "level": stats.level,
             "quorum": stats.quorum,
             "dead": list(health.dead),
             "reasons": list(health.unready),

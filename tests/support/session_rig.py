@@ -92,7 +92,7 @@ class Rig:
         """Let the session do what it would do now; returns the batches that it sent."""
         new = []
         for replica, frame, _ in self.outgoing():
-            kind, _, body = open_frame(frame, ANY_CLUSTER, self.options.max_frame)
+            kind, _, body, _ = open_frame(frame, ANY_CLUSTER, self.options.max_frame)
             if kind == Kind.STATUS:
                 number, question = msgpack.unpackb(body)
                 if question.get("brief"):

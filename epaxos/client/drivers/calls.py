@@ -302,11 +302,12 @@ class Ask(Call):
 
 
 def change_of(
-    base: int, request: int | None, f: int | None, e: int | None, *, dry_run: bool
+    base: int, request: int | None, f: int | None, e: int | None, *, upgrade: bool, dry_run: bool
 ) -> dict[str, object]:
     """What to ask for another epoch; without a number it gets one."""
     number = request or secrets.randbits(64) or 1
-    return {"verb": "refresh", "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
+    verb = "upgrade" if upgrade else "refresh"
+    return {"verb": verb, "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
 
 
 def check_fits(operation: Op, options: Options) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import inf
 from typing import Generic
 
+from epaxos import version
 from epaxos.client.session import fate
 from epaxos.client.session.answers import Status
 from epaxos.client.session.outbox import Name
@@ -61,6 +62,9 @@ class Beginning(Generic[Waiter]):
         self._greeting = None
         generation = answer.status.get("generation")
         if type(generation) is int and generation >= 0:
+            level = answer.status.get("level")
+            if type(level) is int and level >= version.OLDEST:
+                self._state.outbox.level = min(level, version.NEWEST)
             self._begin(generation)
         else:
             self._state.bad_frames += generation is not None

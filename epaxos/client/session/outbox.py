@@ -8,6 +8,7 @@ from itertools import chain
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeAlias
 
+from epaxos import version
 from epaxos.client.options import Options
 from epaxos.client.session.alarms import Alarms
 from epaxos.client.session.questions import Question, Questions
@@ -41,8 +42,9 @@ class Outgoing(NamedTuple, Generic[Waiter]):
 class Outbox(Uncopied, Generic[Waiter]):
     """The tickets and questions of a session that wait to be sent.
 
-    Tickets leave only while `name` is known: the session's id, and the generation in which it began. New tickets and
-    those to be sent again queue apart: numbers that follow one another stay together.
+    Tickets leave only while `name` is known: the session's id, and the generation in which it began. Their frames are
+    of the `level` that the cluster was at by then, or of the newest that is known here. New tickets and those to be
+    sent again queue apart: numbers that follow one another stay together.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Outbox(Uncopied, Generic[Waiter]):
         "_routes",
         "_tries",
         "_window",
+        "level",
         "name",
     )
 
@@ -69,6 +72,7 @@ class Outbox(Uncopied, Generic[Waiter]):
         alarms: Alarms[Watched[Waiter]],
     ) -> None:
         self.name: Name | None = None
+        self.level = version.OLDEST
         self._cluster = options.cluster
         self._max_batch = options.max_batch
         self._full_frame = options.full_frame
@@ -159,7 +163,9 @@ class Outbox(Uncopied, Generic[Waiter]):
         self._ledger.launch(flight)
         self._alarms.set(until, flight)
         self._routes.sent(replica)
-        return Outgoing(replica, frame_of(run, self.name, self._ledger.acked, self._cluster), flight)
+        return Outgoing(
+            replica, frame_of(run, self.name, self._ledger.acked, self._cluster, self.level), flight
+        )
 
     def unsent(self, outgoing: Outgoing[Waiter]) -> None:
         """The socket did not take a frame: it has certainly not left, and this connection takes no more."""
@@ -221,13 +227,15 @@ def take_run(queue: deque[Ticket[Waiter]], max_batch: int, max_weight: int) -> l
     return run
 
 
-def frame_of(tickets: Sequence[Ticket[Waiter]], name: Name, acked: int, cluster: int) -> bytes:
+def frame_of(
+    tickets: Sequence[Ticket[Waiter]], name: Name, acked: int, cluster: int, level: int = version.OLDEST
+) -> bytes:
     """The REQUEST frame of tickets whose numbers follow one another."""
     ticket = tickets[0]
     if ticket.sealed is not None:
         return ticket.sealed
     batch = encode_batch(name.client, ticket.first, acked, *_columns(tickets), name.generation)
-    return seal(Kind.REQUEST, cluster, batch)
+    return seal(Kind.REQUEST, cluster, batch, level)
 
 
 def _columns(

@@ -39,7 +39,7 @@ class Receiver(Generic[Waiter]):
     def receive(self, replica: int, data: bytes, now: float) -> None:
         """Take a frame from a replica; one that is none of this protocol is counted and dropped."""
         try:
-            kind, _, body = open_frame(data, self._state.options.cluster, self._state.options.max_frame)
+            kind, _, body, _ = open_frame(data, self._state.options.cluster, self._state.options.max_frame)
             if kind == _REPLY:
                 for reply in answers.read_replies(body):
                     self._on_reply(replica, reply, now)

@@ -335,7 +335,7 @@ function show(told) {
   const { replica } = told;
   $("name").textContent = replica.name;
   $("of").textContent = `of ${replica.cluster}`;
-  $("about").textContent = [`epaxos ${replica.version}`, replica.protocol === "epaxos" ? "" : replica.protocol, `epoch ${replica.epoch}`,
+  $("about").textContent = [`epaxos ${replica.version}`, replica.protocol === "epaxos" ? "" : replica.protocol, `epoch ${replica.epoch}`, `level ${replica.level}`,
     replica.uptime == null ? "" : `up for ${span(replica.uptime)}`].filter(Boolean).join(" · ");
   showVerdict(...judge(told));
   showMembers(told);

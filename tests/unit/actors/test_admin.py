@@ -8,9 +8,11 @@ from typing import Any
 import msgpack
 import pytest
 
+from epaxos import version
 from epaxos.actors.admin import PAUSE, Admin, AdminRequest, Standpoint, read_request
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
+from epaxos.protocol.membership import Configuration
 from harness.members import MEMBERS
 
 FIELDS: dict[str, Any] = {"verb": "refresh", "base": 0, "request": 7, "dry_run": False, "f": None, "e": None}
@@ -24,7 +26,7 @@ class Asked:
     """A replica of three that hears `up` others."""
 
     def __init__(self, up: int = 2) -> None:
-        stats = ReplicaStats(MEMBERS.names, 0, (), (), 2)
+        self.stats = stats = ReplicaStats(MEMBERS.names, 0, (), (), 2)
         for name in stats.peers[:up]:
             stats.peer_up[name] = True
         self.admin = Admin(stats)
@@ -39,6 +41,9 @@ class Asked:
         if told["outcome"] == "proposed":
             self.admin.is_new(request)
         return told["outcome"], told["epoch"], told["text"]
+
+    def following(self, **changes: Any) -> Configuration:
+        return self.admin.following(asked(**changes), self.running)
 
     def begin(self, request: int) -> None:
         self.running = self.running.next(request)
@@ -62,7 +67,7 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"verb": "remove"}, 'no change is called "remove"; allowed: refresh'),
+        ({"verb": "remove"}, 'no change is called "remove"; allowed: refresh, upgrade'),
         (
             {"f": 2},
             (
@@ -110,3 +115,21 @@ def test_fields_of_a_wrong_kind_are_refused(field: str, value: object) -> None:
         asked(**{field: value})
     with pytest.raises(FrameError):
         read_request(b"it", msgpack.packb((3, {key: FIELDS[key] for key in FIELDS if key != field})))
+
+
+def test_a_level_is_raised_once_all_are_there_and_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, now = Asked(), version.NEWEST
+    level = replica.stats.peer_level
+    replica.running = replica.running._replace(level=now)
+    text = "bravo, charlie must be there to say what their programs know; start them first"
+    assert replica.judge(verb="upgrade")[2] == text
+    level.update(bravo=now + 1, charlie=now)
+    text = f"the cluster is at level {now}, and more is not known to"
+    assert replica.judge(verb="upgrade")[2] == f"{text} alpha, charlie"
+    monkeypatch.setattr(version, "NEWEST", now + 1)
+    assert replica.judge(verb="upgrade")[2] == f"{text} charlie"
+    level["charlie"] = now + 2
+    assert replica.judge(verb="upgrade")[0] == "proposed"
+    assert [replica.following(verb=verb).level for verb in ("upgrade", "refresh")] == [now + 1, now]
+    level["charlie"] = 0
+    assert replica.following(verb="upgrade").level == now, "it went away meanwhile"

@@ -12,6 +12,7 @@ import msgpack
 import pytest
 import zmq
 
+from epaxos import version
 from epaxos.actors.admin import AdminRequest
 from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, Clients, StatusRequest
 from epaxos.actors.company import ENOUGH, LEAST
@@ -37,6 +38,7 @@ class Front:
         names = [replica.name for replica in self.config.replicas]
         self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
         self.sent: list[tuple[bytes, int, list[Any]]] = []
+        self.levels: list[tuple[bytes, int]] = []
         self.clients = Clients(
             self.config,
             check or partial(check_batch, limits=LIMITS),
@@ -53,6 +55,7 @@ class Front:
 
     def _reply(self, identity: bytes, frame: bytes) -> None:
         opened = open_frame(frame, self.config.fingerprint, self.config.max_frame)
+        self.levels.append((identity, opened.level))
         self.sent.append((identity, opened.kind, msgpack.unpackb(opened.body)))
 
     def take(self, kind: int, body: bytes, identity: bytes = b"one") -> StatusRequest | AdminRequest | None:
@@ -458,3 +461,14 @@ def test_without_room_on_the_disk_a_retry_of_what_has_executed_is_taken() -> Non
     front.request(2)
     assert front.proposed() == [[(1, 1)]]
     assert [kind for _, kind, _ in front.sent] == [Kind.AWAY]
+
+
+def test_each_connection_is_answered_at_the_level_that_it_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "NEWEST", version.OLDEST + 1)
+    front, levels = Front(), (version.OLDEST, version.NEWEST)
+    for number, level in enumerate(levels, 1):
+        body = encode_batch(7, number, 1, b"\x02", [b"key"], [b"value"])
+        frame = seal(Kind.REQUEST, front.config.fingerprint, body, level)
+        assert front.clients.open(b"%d" % level, [zmq.Frame(frame)], 0.0) == []
+        front.execute(number)
+    assert front.levels == [(b"%d" % level, level) for level in levels]

@@ -22,6 +22,7 @@ from epaxos.protocol.transfer import EpochOver
 from epaxos.transport.codec import MESSAGE_NAMES, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
+from epaxos.version import NEWEST
 from fuzz.hostile import DEEP, Forge, Insider
 from fuzz.samples import sample_messages
 from harness.commands import over
@@ -68,7 +69,7 @@ class Door:
         self.remembered.append((row, incarnation))
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
-        kind, _, body = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
+        kind, _, body, _ = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
         assert kind == Kind.PEER_REFUSED
         self.refused.append((identity, body.decode()))
 
@@ -341,7 +342,8 @@ def test_a_peer_that_means_another_configuration_by_the_same_epoch_is_refused() 
     [(_, text)] = door.refused
     assert text == (
         "cluster: bravo and this replica do not mean the same by epoch 0: here it is alpha, bravo, charlie "
-        "(f 1, e 1, protocol 'epaxos'); compare the configuration files"
+        f"(f 1, e 1, protocol 'epaxos', level {NEWEST}); compare the configuration files, and begin a new "
+        "cluster with one version of the program"
     )
 
 

@@ -14,7 +14,8 @@ from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest
-from epaxos.transport.framing import WIRE_VERSION, Kind, open_frame, seal
+from epaxos.transport.framing import Kind, open_frame, seal
+from epaxos.version import NEWEST
 
 CLUSTER = 0xC1
 MAX_FRAME = 4096
@@ -279,7 +280,7 @@ def test_why_a_peer_is_out_of_reach(make: Callable[[], Line], caplog: pytest.Log
         line.remote.tick(now)
     refused, version, deaf = (text.partition(": ")[2].partition(";")[0] for text in out_of_reach(caplog))
     assert refused == "it refuses this replica: compare the files"
-    assert version == f"its answers are not understood: wire version {WIRE_VERSION + 1}"
+    assert version == f"its answers are not understood: frame of level {NEWEST + 1}"
     assert deaf == "it is heard, but does not hear this replica"
 
 

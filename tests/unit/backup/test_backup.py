@@ -25,6 +25,7 @@ from directories import (
     write_checkpoint,
     write_log,
 )
+from epaxos import version
 from epaxos.actors.assembly import make_parts
 from epaxos.backup.file import BackupFile, Header, write_backup
 from epaxos.backup.restoring import restore
@@ -141,13 +142,12 @@ def test_a_cut_or_changed_byte_is_found(tmp_path: Path) -> None:
             BackupFile(damaged)
 
 
-def test_what_is_no_backup_of_this_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_backup_of_this_version(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match=r"cannot read .*No such file"):
         BackupFile(tmp_path / "none")
-    monkeypatch.setattr("epaxos.backup.file.FORMAT", 99)
-    write_backup(tmp_path / "later", HEADER, [])
-    monkeypatch.undo()
-    with pytest.raises(BackupError, match="is in format 99; this version reads format 6"):
+    later = HEADER.configuration.next(1, level=99)
+    write_backup(tmp_path / "later", HEADER._replace(configuration=later), [])
+    with pytest.raises(BackupError, match=f"is of level 99; this program knows {version.known()}"):
         BackupFile(tmp_path / "later")
 
 

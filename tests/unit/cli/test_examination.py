@@ -77,10 +77,16 @@ def test_clocks() -> None:
 
 
 def test_versions() -> None:
-    same = {"alpha": {"version": __version__}, "bravo": {"version": __version__}}
-    assert bad(examination.examine_versions(same)) == []
-    ((found, state),) = bad(examination.examine_versions(same | {"bravo": {"version": "0.0"}}))
-    assert (found, state) == (f"0.0: bravo; {__version__}: this command, alpha", State.WARNING)
+    def judged(version: str, level: int) -> list[tuple[str, State]]:
+        bravo = {"name": "bravo", "version": version, "level": 10, "newest_level": level}
+        replicas = [
+            {"reachable": True} | it for it in (bravo | {"name": "alpha", "version": __version__}, bravo)
+        ]
+        return bad(examination.examine_versions(Survey("it", 2, replicas)))
+
+    assert judged(__version__, 10) == []
+    assert judged("0.0", 10) == [(f"0.0: bravo; {__version__}: this command, alpha", State.WARNING)]
+    assert judged(__version__, 11) == [("level 10; all know a newer one", State.WARNING)]
 
 
 def test_descriptors() -> None:

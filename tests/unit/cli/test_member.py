@@ -31,6 +31,7 @@ def status(name: str, epoch: int, *, request: int = 7, heard: tuple[int, int] = 
         "f": 1,
         "e": 1,
         "protocol": "epaxos",
+        "level": 10,
         "changing": False,
         "behind": 0,
         "peers": {
@@ -57,7 +58,9 @@ def test_of_a_member_that_is_silent_its_peers_say_in_which_epoch_it_was() -> Non
         ("silent", 2),
     ]
     assert (told["epoch"], told["reached"], told["needed"], told["established"]) == (4, 1, 2, False)
-    assert found.lines()[0] == "epoch 4, not established at 1 of 3; f 1, e 1, epaxos; 1 more may fail"
+    assert (
+        found.lines()[0] == "epoch 4, not established at 1 of 3; f 1, e 1, epaxos, level 10; 1 more may fail"
+    )
     assert found.lines()[3].split() == ["charlie", "voter", "127.0.0.1:3266", "silent", "epoch", "2"]
 
 

@@ -28,6 +28,8 @@ def answer(name: str, **changes: Any) -> dict[str, Any]:
     return {
         "name": name,
         "version": "1.2.3",
+        "level": 10,
+        "newest_level": 10,
         "uptime_s": 3723.9,
         "committed": [10, 20, 30],
         "executed": [9, 20, 30],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from epaxos import version
 from epaxos.client.commands import Op
 from epaxos.client.decoding import decode
 from epaxos.client.session.outbox import WINDOW_BYTES
@@ -897,7 +898,7 @@ def test_a_session_that_ends_acknowledges_everything() -> None:
     farewell = rig.session.farewell()
     assert farewell is not None
     replica, frame = farewell
-    kind, _, body = open_frame(frame, ANY_CLUSTER, rig.options.max_frame)
+    kind, _, body, _ = open_frame(frame, ANY_CLUSTER, rig.options.max_frame)
     batch = decode_batch(body)
     assert (replica, kind) == (1, Kind.REQUEST)
     assert (batch.client, batch.first, batch.acked) == (rig.session.id, 7, 7)
@@ -1063,6 +1064,22 @@ def test_a_session_asks_for_its_generation_before_its_first_command() -> None:
     assert [sent.batch.generation for sent in rig.turn()] == [7]
     rig.puts(3)
     assert rig.only().batch.generation == 7
+
+
+@pytest.mark.parametrize(("told", "spoken"), [(None, 0), (-1, 0), (0, 0), (1, 1), (2, 1)])
+def test_commands_are_of_the_level_of_the_cluster_or_the_newest_that_is_known(
+    monkeypatch: pytest.MonkeyPatch, told: int | None, spoken: int
+) -> None:
+    """Numbers are counted from the oldest level that is known; one newer is known too."""
+    monkeypatch.setattr(version, "NEWEST", version.OLDEST + 1)
+    rig = Rig(generation=None)
+    rig.put()
+    rig.turn()
+    replica, number = rig.greeted[-1]
+    level = None if told is None else version.OLDEST + told
+    rig.receive(replica, Kind.STATUS_REPLY, number, {"generation": 7, "level": level})
+    ((_, frame, _),) = rig.outgoing()
+    assert open_frame(frame, ANY_CLUSTER, rig.options.max_frame).level == version.OLDEST + spoken
 
 
 def test_a_replica_that_does_not_tell_the_generation_is_left_for_another() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from epaxos import version
+from epaxos.errors import CommandError
+from epaxos.statemachine import checks
 from epaxos.statemachine.batch import Argument, Batch
 from epaxos.statemachine.checks import growing
 from epaxos.statemachine.operations import Operation as Op
@@ -54,3 +57,20 @@ def test_what_may_make_it_larger_is_not(command: tuple[Op, Argument]) -> None:
 
 def test_no_operation_is_forgotten() -> None:
     assert {operation for operation, _ in NOT + GROWS} | {Op.EXPIRE} == set(Op)
+
+
+def test_what_is_new_is_refused_while_the_cluster_is_at_the_level_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(version.SINCE, "INCREMENT", 11)
+    checks._later.cache_clear()
+    inside = [bytes([Op.READ, Op.INCREMENT]), [b"a", b"b"], [None, 1]]
+    for command in ((Op.INCREMENT, 1), (Op.MULTI, inside), (Op.PREPARE, [0, [[b"g", 1]], inside])):
+        with pytest.raises(
+            CommandError, match="INCREMENT is known from level 11 on, and this cluster is at 10"
+        ) as it:
+            checks.check_level(batch((Op.WRITE, b"value"), command), 10)
+        assert it.value.index == 1
+        checks.check_level(batch(command), 11)
+    checks.check_level(batch((Op.WRITE, b"value"), (Op.MULTI, COLUMNS)), 10)
+    checks._later.cache_clear()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engines import IDENTITY, log_of, open_durable
+from epaxos import version
 from epaxos.errors import (
     DataCorrupt,
     DirectoryLocked,
@@ -91,7 +92,29 @@ def test_an_incarnation_may_be_given(tmp_path: Path) -> None:
 def test_another_format_is_refused(data: Path) -> None:
     identity = json.loads((data / "identity").read_text())
     (data / "identity").write_text(json.dumps({**identity, "format": 1}))
-    with pytest.raises(FormatUnsupported, match="is in format 1; this version reads format 9"):
+    with pytest.raises(
+        FormatUnsupported, match=f"is of level 1; this program knows {version.known()}: start"
+    ):
+        reopen(data)
+
+
+def test_a_directory_of_the_level_before_is_used_and_raised_for_good(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = version.NEWEST
+    with monkeypatch.context() as later:
+        later.setattr(version, "NEWEST", now + 1)
+        reopen(data)
+        reopened = open_engine("sqlite", data, IDENTITY, "always", 1, create=False)
+        before = (data / "identity").read_text()
+        reopened.raise_level(now)
+        assert (data / "identity").read_text() == before
+        reopened.raise_level(now + 1)
+        reopened.write_log([(b"key", b"value")])
+        reopened.close()
+        reopen(data)
+        assert find(data).identity.name == IDENTITY.name
+    with pytest.raises(FormatUnsupported, match=f"is of level {now + 1}; this program knows"):
         reopen(data)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaxos import version
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
 from epaxos.protocol.epaxos.messages import (
@@ -62,6 +63,28 @@ def test_messages_survive_encoding(sent: Sent) -> None:
     decoded = CODEC.decode_message(sent.sender, encode_message(sent.message))
     assert decoded == sent.message
     assert type(decoded) is type(sent.message)
+
+
+@given(sendings() | st.builds(lambda stamp: Sent(0, Echo(stamp)), st.integers(0, 2**62 - 1)))
+def test_neighbouring_levels_understand_each_other_where_a_message_has_gained_a_field(sent: Sent) -> None:
+    """The stamp of an Echo, as if it were new: what is of the level before lacks it, for who writes and who reads."""
+    older, newer = version.NEWEST, version.NEWEST + 1
+    with pytest.MonkeyPatch.context() as pretended:
+        pretended.setitem(version.SINCE, "Echo.stamp", newer)
+        pretended.setitem(Echo._field_defaults, "stamp", 7)
+        version.width.cache_clear()
+        try:
+            for level in (older, newer):
+                encoded = encode_message(sent.message, level)
+                lacks = level == older and isinstance(sent.message, Echo)
+                assert len(msgpack.unpackb(encoded)) == (1 if lacks else 1 + len(sent.message))
+                decoded = CODEC.decode_message(sent.sender, encoded, level=level)
+                assert decoded == (Echo(7) if lacks else sent.message)
+                if isinstance(sent.message, Echo):
+                    with pytest.raises(FrameError):
+                        CODEC.decode_message(sent.sender, encoded, level=older + newer - level)
+        finally:
+            version.width.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -119,7 +142,7 @@ def test_every_message_has_a_name() -> None:
     st.sampled_from([True, False, None]),
     st.integers(0, 2**64 - 1),
     st.one_of(st.none(), st.integers(0, 2**64 - 1)),
-    st.none() | st.builds(Beat, *[st.integers(0, 2**62 - 1)] * 3),
+    st.none() | st.builds(Beat, *[st.integers(0, 2**62 - 1)] * 4),
     st.integers(0, 2**64 - 1),
 )
 def test_envelopes_survive_encoding(

@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaxos import version
 from epaxos.errors import FrameError
 from epaxos.transport.framing import (
     ANY_CLUSTER,
     HEADER_SIZE,
     MAGIC,
-    WIRE_VERSION,
     Frame,
     Kind,
     open_frame,
     seal,
 )
+from epaxos.version import NEWEST
 
 CLUSTER = 0x0123456789ABCDEF
 MAX_SIZE = 200
@@ -30,7 +31,7 @@ BODIES = st.binary(max_size=MAX_SIZE - HEADER_SIZE)
 def sealed(  # the parts of a frame, each of which a test may get wrong
     *,
     magic: bytes = MAGIC,
-    version: int = WIRE_VERSION,
+    version: int = NEWEST,
     kind: int = Kind.PEER,
     cluster: int = CLUSTER,
     body: bytes = b"body",
@@ -53,10 +54,19 @@ def test_a_sealed_frame_opens(kind: Kind, cluster: int, body: bytes) -> None:
     assert open_frame(frame, ANY_CLUSTER, MAX_SIZE) == Frame(kind, cluster, body)
 
 
+def test_frames_of_every_level_that_is_known_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "NEWEST", version.OLDEST + 1)
+    for level in (version.OLDEST, version.NEWEST):
+        frame = seal(Kind.PEER, CLUSTER, b"", level)
+        assert open_frame(frame, CLUSTER, MAX_SIZE) == Frame(Kind.PEER, CLUSTER, b"", level)
+    with pytest.raises(FrameError, match=r"frame of level \d+; this program knows levels \d+ to \d+"):
+        open_frame(seal(Kind.PEER, CLUSTER, b"", version.NEWEST + 1), CLUSTER, MAX_SIZE)
+
+
 def test_the_bytes_of_a_frame_are_those_of_the_documented_header() -> None:
     frame = seal(Kind.REQUEST, CLUSTER, b"body")
     assert frame == sealed(kind=Kind.REQUEST)
-    assert frame[:12] == b"EP\x06\x10\x01\x23\x45\x67\x89\xab\xcd\xef"
+    assert frame[:12] == b"EP%c\x10\x01\x23\x45\x67\x89\xab\xcd\xef" % NEWEST
     assert HEADER_SIZE == 16
 
 
@@ -76,7 +86,7 @@ def test_a_client_that_does_not_know_the_cluster_is_heard() -> None:
         (sealed()[:-1], "checksum"),
         (sealed() + b"\0", "checksum"),
         (sealed()[:HEADER_SIZE], "checksum"),
-        (sealed(version=WIRE_VERSION + 1), "version"),
+        (sealed(version=NEWEST + 1), "version"),
         (sealed(version=0), "version"),
         (sealed(kind=0), "unknown"),
         (sealed(kind=255), "unknown"),
@@ -132,9 +142,7 @@ def test_a_rightly_summed_frame_opens_only_if_all_of_it_is_right(
     version: int, kind: int, cluster: int, body: bytes, magic: bytes
 ) -> None:
     frame = sealed(magic=magic, version=version, kind=kind, cluster=cluster, body=body)
-    right = (
-        magic == MAGIC and version == WIRE_VERSION and kind in set(Kind) and cluster in {CLUSTER, ANY_CLUSTER}
-    )
+    right = magic == MAGIC and version == NEWEST and kind in set(Kind) and cluster in {CLUSTER, ANY_CLUSTER}
     if right:
         assert open_frame(frame, CLUSTER, MAX_SIZE) == Frame(kind, cluster, body)
     else:

@@ -23,8 +23,9 @@ from epaxos.protocol.ids import Row
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch
 from epaxos.statemachine.operations import Operation
 from epaxos.transport.codec import Codec, PeerRequest, encode_envelope, encode_message
-from epaxos.transport.framing import HEADER_SIZE, MAGIC, WIRE_VERSION, Kind, open_frame, seal
+from epaxos.transport.framing import HEADER_SIZE, MAGIC, Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
+from epaxos.version import NEWEST, is_known
 from fuzz.samples import sample_messages
 
 UNTOUCHED: Final = b"written-by-nobody"
@@ -221,7 +222,7 @@ class Forge:
         return self._rewritten(self._any_good(kinds), "malformed", magic=b"PE")
 
     def _other_version(self, kinds: list[Kind]) -> Hostile:
-        version = self._random.choice([number for number in range(256) if number != WIRE_VERSION])
+        version = self._random.choice([number for number in range(256) if not is_known(number)])
         return self.of_version(version, self._any_good(kinds))
 
     def _other_cluster(self, kinds: list[Kind]) -> Hostile:
@@ -238,7 +239,7 @@ class Forge:
         counted: str,
         *,
         magic: bytes = MAGIC,
-        version: int = WIRE_VERSION,
+        version: int = NEWEST,
         kind: int | None = None,
         cluster: int | None = None,
     ) -> Hostile:
