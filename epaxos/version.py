@@ -3,7 +3,7 @@
 A *level* is one number for the layout of all that replicas and clients send, keep in data directories and write into
 backups. A program reads and writes every level from `OLDEST` to `NEWEST`; at which one a cluster works is a part of its
 configuration (`protocol.membership`), so that programs of two neighbouring levels serve together, and an upgrade ends
-when an operator says so (`epaxos upgrade`, docs/decisions/0043). docs/contributing.md says how a level is added.
+when an operator says so (`epaxos upgrade`, docs/decisions/0045). docs/contributing.md says how a level is added.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _draw(contents: Contents, file: str, around: InstanceId | None, depth: int, 
 def _print_summary(told: dict[str, Any]) -> None:
     click.echo(
         f"{told['directory']}: replica {told['name']}, row {told['rows'][told['row']]['letter']} of {told['n']}, "
-        f"cluster {told['cluster']}, epoch {told['epoch']}; format {told['format']}, engine {told['engine']}"
+        f"cluster {told['cluster']}, epoch {told['epoch']}; level {told['level']}, engine {told['engine']}"
     )
     if told["used_by"] is not None:
         click.echo(f"In use by process {told['used_by']}: shown as it was a moment ago.")

@@ -54,6 +54,10 @@ class FailingEngine:
     def size(self) -> int:
         return self._engine.size
 
+    def raise_level(self, level: int) -> None:
+        self._check("raise_level")
+        self._engine.raise_level(level)
+
     def usage(self) -> int | None:
         return self._engine.usage()
 

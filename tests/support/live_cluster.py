@@ -41,6 +41,7 @@ __all__ = [
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 RESOLVER: Final = ROOT / "tests" / "support" / "stub_resolver"
+NEXT_LEVEL: Final = ROOT / "tests" / "support" / "next_level"
 COMMAND_TIMEOUT: Final = 30.0  # seconds
 
 
@@ -48,12 +49,14 @@ class LiveCluster(LocalCluster):
     """A `LocalCluster` that also runs other commands, and whose names may mean other addresses.
 
     hosts      what `resolve` says
+    ahead      whether processes started from now on pretend to be of a program of the next level
     working_directory   where all commands are started
     """
 
     def __init__(self, directory: Path, n: int, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(n, directory=directory, **(settings or {}))
         self.hosts = directory / "hosts.json"
+        self.ahead = False
         self._others: list[Process] = []
 
     @property
@@ -62,6 +65,8 @@ class LiveCluster(LocalCluster):
         kept = super().environment | {"PYTHONPATH": str(ROOT), "HOME": str(self.directory)}
         if self.hosts.exists():
             kept |= {"TEST_HOSTS": str(self.hosts), "PYTHONPATH": f"{RESOLVER}:{ROOT}"}
+        if self.ahead:
+            kept |= {"PYTHONPATH": f"{NEXT_LEVEL}:{ROOT}"}
         return kept
 
     def resolve(self, hosts: Mapping[str, Sequence[str] | None]) -> None:

@@ -18,7 +18,7 @@ from epaxos.metrics import (
     ReplicaCollector,
     ReplicaStats,
 )
-from epaxos.version import __version__
+from epaxos.version import NEWEST, __version__
 
 Value = Callable[..., float | None]
 
@@ -51,7 +51,7 @@ def test_a_replica_is_no_peer_of_its_own(value: Value) -> None:
 
 
 def test_build_info(value: Value) -> None:
-    assert value("epaxos_build_info", version=__version__, name="bravo") == 1
+    assert value("epaxos_build_info", version=__version__, level=str(NEWEST), name="bravo") == 1
 
 
 def test_proposals_and_commits(stats: ReplicaStats, value: Value) -> None:
