@@ -6,7 +6,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epaxos import version
@@ -65,6 +65,7 @@ def test_messages_survive_encoding(sent: Sent) -> None:
     assert type(decoded) is type(sent.message)
 
 
+@settings(max_examples=50)
 @given(sendings() | st.builds(lambda stamp: Sent(0, Echo(stamp)), st.integers(0, 2**62 - 1)))
 def test_neighbouring_levels_understand_each_other_where_a_message_has_gained_a_field(sent: Sent) -> None:
     """The stamp of an Echo, as if it were new: what is of the level before lacks it, for who writes and who reads."""
@@ -283,6 +284,7 @@ def test_rows_of_a_checkpoint_are_bytes(rows: object) -> None:
     assert kind_of_refusal(1, msgpack.packb([16, 7, 0, rows, 0])) == "malformed"
 
 
+@settings(max_examples=50)
 @given(sendings(), st.sampled_from([-1, 1]))
 def test_a_message_has_as_many_fields_as_it_should(sent: Sent, change: int) -> None:
     fields = fields_of(sent.message)
