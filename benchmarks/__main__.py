@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -74,6 +74,9 @@ APART: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
 }
 """Programs with options of their own."""
 
+SEVERAL: Final[Mapping[str, Sequence[str]]] = {"all": EVERYTHING, "bars": list(bars.NEEDS)}
+"""Names that stand for several studies."""
+
 FEWER: Final[Mapping[str, int]] = {
     "keys": 1,
     "growth": 1,
@@ -119,7 +122,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks/run",
         description=__doc__,
-        epilog=f"benchmarks:{listed}\n  all           All but {', '.join(ALONE)}; and the table of bars.\n\n"
+        epilog=f"benchmarks:{listed}\n  all           All but {', '.join(ALONE)}; and the table of bars.\n"
+        f"  bars          Only what the table of bars is made of, and the table.\n\n"
         f"programs with options of their own (benchmarks/run NAME --help):{apart}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -136,7 +140,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--duration", type=float, metavar="SECONDS", help=f"of each run (default: {Options.duration:g})"
     )
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="only cases whose names contain it, and the baseline"
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="only cases whose names contain it, and the baseline; may be given again",
     )
     parser.add_argument(
         "--ports", type=int, default=25_000, metavar="N", help="first of 500 ports (default: %(default)s)"
@@ -155,9 +163,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--read", metavar="FILE", help="measure nothing: take what an earlier --json wrote")
     given = parser.parse_args(argv)
-    unknown = [name for name in given.names if name not in (*STUDIES, "all")]
+    unknown = [name for name in given.names if name not in (*STUDIES, *SEVERAL)]
     if unknown or not (given.names or given.read):
-        parser.error(f"found {' '.join(unknown) or 'no name'}; allowed: all, {', '.join((*STUDIES, *APART))}")
+        parser.error(
+            f"found {' '.join(unknown) or 'no name'}; allowed: {', '.join((*SEVERAL, *STUDIES, *APART))}"
+        )
     for name in ("cycles", "duration"):
         if (value := getattr(given, name)) is not None and value <= 0:
             parser.error(f"--{name} {value}: must be more than 0")
@@ -184,29 +194,35 @@ def measure(given: argparse.Namespace) -> int:
     else:
         options = options_of(given)
         where = report.machine(options)
-        for name in EVERYTHING if "all" in given.names else given.names:
+        for study, chosen in chosen_of(given, options):
+            name = study.name
             try:
-                measured[name] = (STUDIES[name], run(name, options, given.cycles))
+                began = time.monotonic()
+                measured[name] = (study, study.measure(study, chosen))
+                say(f"{name}: took {(time.monotonic() - began) / 60:.1f} minutes")
             except (BenchmarkError, OSError) as error:
                 say(f"{name}: {error}")
                 failed = True
             show_last(measured, given)
             write(given, where, measured)
-    if given.read or "all" in given.names:
+    if given.read or set(SEVERAL) & set(given.names):
         write(given, where, measured)
         console.print(report.table("Bars", bars.HEADINGS, bars.rows(results_of(measured))))
     return int(failed)
 
 
-def run(name: str, options: Options, cycles: int | None) -> Results:
-    """One benchmark, in as many cycles as were asked for."""
-    study = STUDIES[name]
-    if options.quick and cycles is None:
-        options = replace(options, cycles=min(options.cycles, FEWER.get(name, options.cycles)))
-    began = time.monotonic()
-    results = study.measure(study, options)
-    say(f"{name}: took {(time.monotonic() - began) / 60:.1f} minutes")
-    return results
+def chosen_of(given: argparse.Namespace, options: Options) -> Iterator[tuple[Study, Options]]:
+    """What is to be measured, each in as many cycles as were asked for."""
+    if "bars" in given.names:
+        for name, need in bars.NEEDS.items():
+            study = STUDIES[name].of(need.cases) if need.cases else STUDIES[name]
+            quick = options.quick and not need.is_whole
+            yield study, replace(options, only=need.only, quick=quick)
+        return
+    for name in EVERYTHING if "all" in given.names else given.names:
+        fewer = options.quick and given.cycles is None
+        cycles = min(options.cycles, FEWER.get(name, options.cycles)) if fewer else options.cycles
+        yield STUDIES[name], replace(options, cycles=cycles)
 
 
 def show_last(measured: Measured, given: argparse.Namespace) -> None:
@@ -230,17 +246,28 @@ def write(given: argparse.Namespace, where: Mapping[str, Any], measured: Measure
     folders = [Path(given.plots)] if given.plots else []
     if given.document:
         folders.append(DOCUMENT.parent / report.PICTURES)
-        blocks = {name: report.block(study, results) for name, (study, results) in measured.items()}
-        if set(measured) >= set(EVERYTHING):
-            blocks["bars"] = report.markdown(bars.HEADINGS, bars.rows(results_of(measured)))
-            blocks["machine"] = report.machine_line(where)
-        else:
-            for name in set(ALONE) & set(blocks):
-                blocks[name] += f"\n{report.machine_line(where)}"
-        report.fill(DOCUMENT, blocks)
+        report.fill(DOCUMENT, blocks_of(where, measured))
     for folder in folders:
         for study, results in measured.values():
-            plots.draw(study, results, folder)
+            if study is STUDIES[study.name]:
+                plots.draw(study, results, folder)
+
+
+def blocks_of(where: Mapping[str, Any], measured: Measured) -> dict[str, str]:
+    """What goes between the marks of the document; of a study of which only some cases were measured, nothing."""
+    blocks = {
+        name: report.block(study, results)
+        for name, (study, results) in measured.items()
+        if study is STUDIES[name]
+    }
+    table = report.markdown(bars.HEADINGS, bars.rows(results_of(measured)))
+    if set(measured) >= set(EVERYTHING):
+        return blocks | {"bars": table, "machine": report.machine_line(where)}
+    for name in set(ALONE) & set(blocks):
+        blocks[name] += f"\n{report.machine_line(where)}"
+    if set(measured) == set(bars.NEEDS):
+        return {"bars": f"{table}\n{report.machine_line(where)}"}
+    return blocks
 
 
 def results_of(measured: Measured) -> dict[str, Results]:

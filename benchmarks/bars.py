@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from benchmarks.study import Results
@@ -173,6 +173,29 @@ ALL: Final = (
     ),
     Bar("the last million commands: CPU to the second", "-", 1.05, _last_million),
 )
+
+
+class Need(NamedTuple):
+    """Cases of a study that bars need, or texts for `Options.only`; `is_whole` one that `--quick` leaves as it is."""
+
+    cases: Sequence[str] = ()
+    only: Sequence[str] = ()
+    is_whole: bool = False
+
+
+NEEDS: Final[Mapping[str, Need]] = {
+    "durability": Need(["memory", "memory, no checkpoints", "durable", "durable, no checkpoints"]),
+    "latency": Need(["1 client, memory", "1 client, durable"]),
+    "throughput": Need(["frames of 33, memory", LONE, "frames of 33, durable"]),
+    "conflicts": Need(["0 %", "2 %", "25 %", "100 %"]),
+    "clients": Need(["66 clients share 3 connections, memory", "510 clients share 3 connections, memory"]),
+    "values": Need(["1 KiB, memory", "64 KiB, memory"]),
+    "peers": Need(only=["etcd", "Redis, 1 server"]),
+    "failover": Need(["no conflicts", "25 % on a hot key"]),
+    "keys": Need(["1,000,000 keys, memory", "1,000,000 keys, durable"]),
+    "growth": Need(is_whole=True),
+}
+"""What `ALL` is made of, the shortest and most telling first."""
 
 
 def rows(measured: Measured) -> list[list[str]]:

@@ -65,13 +65,14 @@ def growth(study: Study, options: Options) -> Results:
     """One million commands after another on the same 100,000 keys."""
     results = Results()
     case = study.cases[0]
-    with running(case.settings, ports=options.ports) as (cluster, _):
-        for million in range(1, (2 if options.tiny else 4 if options.quick else 10) + 1):
-            say(f"{study.name}: million {million}")
-            pause()
-            name = f"million {million}"
-            results.add(name, cluster.measure("--operations", TINY if options.tiny else "1000000"))
-            results.described[name] = case.describe()
+    for cycle in range(options.cycles):
+        with running(case.settings, ports=options.ports) as (cluster, _):
+            for million in range(1, (2 if options.tiny else 4 if options.quick else 10) + 1):
+                say(f"{study.name}, cycle {cycle + 1} of {options.cycles}: million {million}")
+                pause()
+                name = f"million {million}"
+                results.add(name, cluster.measure("--operations", TINY if options.tiny else "1000000"))
+                results.described[name] = case.describe()
     return results
 
 

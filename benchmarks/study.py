@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -109,7 +109,8 @@ class Picture(NamedTuple):
 class Options:
     """How much of everything: a `duration` (s) of each run, and so many cycles; `ports` are the first ones used.
 
-    `quick` leaves out what takes minutes; `tiny` measures nothing worth reading, and shows that it works.
+    `quick` leaves out what takes minutes; `tiny` measures nothing worth reading, and shows that it works. `only` are
+    texts of which one is in the name of each case that is measured, beside the baseline; all are, without any.
     """
 
     cycles: int = 5
@@ -118,7 +119,11 @@ class Options:
     tiny: bool = False
     ports: int = 25_000
     pythons: Sequence[str] = ()
-    only: str = ""
+    only: Sequence[str] = ()
+
+    def are_for(self, name: str) -> bool:
+        """Whether something of this name is to be measured."""
+        return not self.only or any(text in name for text in self.only)
 
 
 @dataclass
@@ -175,9 +180,15 @@ class Study:
         load = load_of(case)
         return next(name for name in results.samples if load_of(name) == load) if load else self.baseline
 
+    def of(self, names: Sequence[str]) -> Study:
+        """The same of some of its cases, of which the first stands for a baseline that is not among them."""
+        cases = [case for case in self.cases if case.name in names]
+        lacks = any(case.name == self.baseline for case in self.cases) and self.baseline not in names
+        return replace(self, cases=cases, baseline=cases[0].name if lacks else self.baseline)
+
     def chosen(self, options: Options) -> list[Case]:
         """The cases whose names contain what was asked for, and the baseline; two are enough to see that it works."""
-        found = [case for case in self.cases if options.only in case.name or case.name == self.baseline]
+        found = [case for case in self.cases if options.are_for(case.name) or case.name == self.baseline]
         return found[:2] if options.tiny else found
 
 

@@ -31,7 +31,7 @@ def peers(study: Study, options: Options) -> Results:
         for engine in ENGINES:
             _ours(engine, cycle, options, results)
         for number, peer in enumerate(there[::-1] if cycle % 2 else there, 1):
-            if options.only in peer.name:
+            if options.are_for(peer.name):
                 say(f"{study.name}, cycle {cycle + 1} of {options.cycles}: {peer.name}")
                 try:
                     _theirs(peer(options.ports + APART * number), options, results)
