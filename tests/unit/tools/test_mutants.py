@@ -102,7 +102,7 @@ def test_schedules_exist() -> None:
     for schedule in filter(None, (mutant.schedule for mutant in MUTANTS)):
         file, _, test = schedule.partition("::")
         if test:
-            assert f"def {test}() -> None:" in (ROOT / file).read_text(), schedule
+            assert f"def {test}(" in (ROOT / file).read_text(), schedule
         else:
             assert (ROOT / "tests" / "scenario" / file).is_file(), schedule
 

@@ -9,12 +9,14 @@ import gc
 import select
 import sys
 import time
-import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
+
+import pytest
 
 from epaxos.errors import InvariantError
 from epaxos.simulation import commit as transactions
@@ -133,21 +135,35 @@ def _play_transcript(file: Path) -> Found:
     return _found("CLEAN", "", 0)
 
 
+class _Watcher:
+    """What went wrong in the tests that pytest runs: the first error, and where."""
+
+    def __init__(self) -> None:
+        self.found: pytest.ExceptionInfo[BaseException] | None = None
+        self.passed = 0
+
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        """See pytest."""
+        self.found = self.found or call.excinfo
+        self.passed += call.when == "call" and call.excinfo is None
+
+
 def _run_test(file: Path, name: str) -> Found:
-    """Run a test; only what it asserts itself counts, not an assertion that fails in the program."""
-    spec = spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[spec.name] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        getattr(module, name)()
-    except AssertionError as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        if where.filename != str(file):
-            return _found("CRASH", traceback.format_exc(), 0)
-        return _found("SAFETY", f"directed test: {where.line}", 0)
-    return _found("CLEAN", "", 0)
+    """Run a test; only what tests assert themselves counts, not an assertion that fails in the program."""
+    watcher = _Watcher()
+    less = ("--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler")
+    with redirect_stdout(StringIO()):
+        pytest.main(
+            [f"{file}::{name}", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *less], [watcher]
+        )
+    if watcher.found is None:
+        return _found("CLEAN" if watcher.passed else "CRASH", "" if watcher.passed else f"no test {name}", 0)
+    where = watcher.found.traceback[-1]
+    if isinstance(watcher.found.value, pytest.fail.Exception) or (
+        isinstance(watcher.found.value, AssertionError) and Path(where.path).is_relative_to(ROOT / "tests")
+    ):
+        return _found("SAFETY", f"directed test: {str(where.statement).strip()}".partition("\n")[0], 0)
+    return _found("CRASH", str(watcher.found.getrepr()), 0)
 
 
 def _found(verdict: str, text: str, seeds: int) -> Found:

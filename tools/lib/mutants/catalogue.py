@@ -18,6 +18,7 @@ from mutants.subjects import (
     liveness,
     recovery,
     registers,
+    security,
     transactions,
     watching,
     whole,
@@ -65,6 +66,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *watching.POSITIONS,
     *watching.HISTORY,
     *watching.TELLING,
+    *security.RIGHTS,
+    *security.LISTS,
+    *security.GUESSES,
+    *security.ROOM,
 )
 
 CONSEQUENCES_ONLY: Final = (
