@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,13 @@ DURABLE: dict[str, Any] = {
 
 def directory_of(alive: LiveCluster, name: str) -> Path:
     return alive.config.storage.directory_of(name)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def wait_for_log(alive: LiveCluster, name: str, words: str) -> str:
@@ -74,7 +81,9 @@ def test_a_directory_that_goes_is_a_failed_disk(cluster: ClusterMaker, *, moved:
         else:
             shutil.rmtree(place)
         client.put(b"key", b"after")
-        assert client.status(replica="bravo").executed[0] == client.status(replica="alpha").executed[0]
+        wait_until(
+            lambda: client.status(replica="bravo").executed[0] == client.status(replica="alpha").executed[0]
+        )
     line = wait_for_log(alive, "alpha", "the disk failed, so this replica takes no part any more")
     assert f"{place} was moved or removed while the replica used it" in line
     assert alive.process("alpha").stop() == 0

@@ -24,7 +24,7 @@ from epaxos.config import load_config
 from live_cluster import LiveCluster
 from namespaces import loopback_up
 
-SECONDS: Final = 8.0
+SECONDS: Final = 4.0
 NAME_SERVER: Final = "127.0.0.53"
 
 
