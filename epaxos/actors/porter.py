@@ -18,12 +18,13 @@ import zmq
 from zmq.utils import z85
 
 from epaxos.actors.mailbox import address_of, readable
-from epaxos.config import Config, ReplicaAddress, ip_address
+from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import ConfigError, FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.security.access import Access
 from epaxos.security.patience import Patience
 from epaxos.security.rights import EVERYTHING, Rights
+from epaxos.transport.addresses import open_to_others
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def access_of(config: Config, address: ReplicaAddress, hosts: list[str]) -> Acce
     """
     if config.security.keys:
         return Access(config, address.name)
-    open_ = [host for host in hosts if (found := ip_address(host)) is not None and not found.is_loopback]
+    open_ = open_to_others(hosts)
     if not open_:
         return None
     where = f"replica {address.name} listens on {', '.join(open_)} without keys"

@@ -18,13 +18,14 @@ import click
 from epaxos.cli.failures import Exit, check_installed
 from epaxos.cli.options import positive_duration
 from epaxos.cli.pages import Page, PagedGroup
-from epaxos.errors import NoAnswer
+from epaxos.errors import ConfigError, NoAnswer
 from epaxos.protocol.registers.values import Configuration
 from epaxos.registers import http, zeromq
 from epaxos.registers.node import Node
 from epaxos.registers.observer import Observer, position_of, text_of_position
 from epaxos.registers.programs import Address, ask, text_of
 from epaxos.registers.store import EngineStore, MemoryStore
+from epaxos.transport.addresses import open_to_others, resolve
 from epaxos.transport.registers import ID_MAX
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -170,12 +171,25 @@ def _print(value: Any) -> None:
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Keep what it promises here.")
 @click.option("--memory", is_flag=True, help="Keep it in memory: a node that ends must not come back.")
 @click.option("--listen", metavar="HOST", help="What to listen on.  [default: the host of its address]")
+@click.option(
+    "--insecure", is_flag=True, help="Listen on more than the loopback interface: no stranger is there."
+)
 @click.option("--joins", is_flag=True, help="It votes only after `epaxos registers grow`; others do already.")
 @_nodes
 def serve(
-    id_: int, data: Path | None, *, memory: bool, listen: str | None, joins: bool, nodes: Nodes
+    id_: int,
+    data: Path | None,
+    *,
+    memory: bool,
+    listen: str | None,
+    insecure: bool,
+    joins: bool,
+    nodes: Nodes,
 ) -> None:
     """Run a node, until Ctrl-C or a SIGTERM.
+
+    There are no keys: whoever reaches its port can read, write and vote. So it listens on the loopback interface
+    only, unless --insecure says that no stranger can reach it.
 
     Examples:
       epaxos registers serve --id 0 --data registers-0
@@ -184,11 +198,12 @@ def serve(
     check_installed("registers serve", "server", ("starlette", "uvicorn"))
     if memory == (data is not None):
         raise click.UsageError("one of --data DIR and --memory is needed, and only one")
+    host, port = nodes.addresses[id_]
+    _check_listening(id_, listen or host, insecure=insecure)
     store = MemoryStore() if data is None else EngineStore(data, id_)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    host, port = nodes.addresses[id_]
     others = [other for other in nodes.addresses if other != id_]
     acceptors = nodes.ask("/status", {}, 2.0, *others)["accept"] if joins else None
     with Node(id_, store, nodes.transport(), acceptors=acceptors) as node:
@@ -198,6 +213,27 @@ def serve(
             stop.wait()
     if isinstance(store, EngineStore):
         store.close()
+
+
+def _check_listening(id_: int, host: str, *, insecure: bool) -> None:
+    """See that no stranger comes in unasked; a host that does not resolve is told of by who listens on it.
+
+    Raises:
+        ConfigError: others than this machine could.
+    """
+    try:
+        found = open_to_others(resolve(host))
+    except OSError:
+        return
+    if not found:
+        return
+    where = f"node {id_} of registers listens on {', '.join(found)} without keys"
+    what = "whoever reaches its port can read, write and vote"
+    if not insecure:
+        raise ConfigError(
+            f"{where}: {what}; allowed: the loopback interface, or --insecure if no stranger can"
+        )
+    click.echo(f"INSECURE: {where}: {what} (--insecure)", err=True)
 
 
 # -- registers ---------------------------------------------------------------------------------------------

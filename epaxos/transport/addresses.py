@@ -41,6 +41,11 @@ def resolve(host: str) -> list[str]:
     return list(dict.fromkeys(_numeric(address) for *_, address in found))
 
 
+def open_to_others(addresses: Sequence[str]) -> list[str]:
+    """Those of some numeric addresses that not only this machine can reach."""
+    return [host for host in addresses if (found := ip_address(host)) is not None and not found.is_loopback]
+
+
 def _numeric(address: Sequence[object]) -> str:
     """The host of a socket's address; one that is valid on a single link names its interface."""
     scope = address[3] if len(address) == 4 else 0

@@ -159,6 +159,14 @@ def test_commands_pass_over_a_node_that_is_not_there(addresses: Addresses) -> No
         (("get", "k", "--node", "0=h:1", "--node", "0=h:2"), "each once"),
         (("serve", "--id", "5", "--memory"), "--id 5: no node has this number; there are 0, 1, 2"),
         (("serve", "--id", "0"), "one of --data DIR and --memory is needed"),
+        (
+            ("serve", "--id", "0", "--memory", "--listen", "0.0.0.0"),
+            "node 0 of registers listens on 0.0.0.0 without keys: whoever reaches its port can read, write and vote",
+        ),
+        (
+            ("serve", "--id", "0", "--memory", "--listen", "192.0.2.1", "--insecure"),
+            "cannot listen on 192.0.2.1",
+        ),
     ],
 )
 def test_command_lines_that_are_refused(addresses: Addresses, arguments: tuple[str, ...], text: str) -> None:
