@@ -78,7 +78,7 @@ def test_random_and_mutated_frames(cluster: ClusterMaker) -> None:
     with attacked.client("alpha") as client:
         for number in range(100):
             client.put(b"key %d" % number, b"value %d" % number)
-    assert fuzz(attacked.config, 500, 1, insiders, attacked.check) == []
+    assert fuzz(attacked.config, 200, 1, insiders, attacked.check) == []
     with attacked.client("charlie") as client:
         for number in range(100):
             assert client.get(b"key %d" % number) == b"value %d" % number

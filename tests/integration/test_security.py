@@ -24,6 +24,7 @@ from epaxos.security.patience import FIRST
 from epaxos.statemachine.batch import encode_batch
 from epaxos.transport.codec import PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, seal
+from fuzz.__main__ import fuzz, make_keys
 from live_cluster import LiveCluster
 
 PATIENCE = 10.0  # seconds
@@ -32,9 +33,9 @@ PATIENCE = 10.0  # seconds
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     """A cluster with keys, of an admin and of three more clients."""
-    alive = LiveCluster(
-        tmp_path_factory.mktemp("secure"), 3, {"secure": True, "redis": True, "http": {"api": "write"}}
-    )
+    doors = {"secure": True, "redis": True, "http": {"api": "write"}}
+    small = {"max_key": 1024, "max_value": 4096, "max_frame": 16_384}  # what is too large is made quickly
+    alive = LiveCluster(tmp_path_factory.mktemp("secure"), 3, doors | small)
     add_client(alive.keys, "reader", Listing("read"))
     add_client(alive.keys, "web", Listing("write", ["web/"]))
     add_client(alive.keys, "cache", Listing("write", ["cache:"], hash_password("secret")))
@@ -271,3 +272,10 @@ def test_pages_ask_for_a_token(secure: LiveCluster) -> None:
             urllib.request.urlopen(urllib.request.Request(f"{place}/metrics", headers=headers), timeout=5)
         assert error.value.code == 401
     assert errors(secure, "alpha", "token") == seen + 1
+
+
+def test_bad_frames_of_who_is_let_in_and_strangers_at_each_socket(secure: LiveCluster) -> None:
+    """A short run of tools/fuzz --keys."""
+    keys = make_keys(secure.config)
+    secure.reload()
+    assert fuzz(secure.config, 100, 1, {}, secure.check, keys) == []

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 import random
+import secrets
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import toml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -32,15 +35,20 @@ from epaxos.client.blocking import Client
 from epaxos.config import Config, load_config
 from epaxos.errors import ClientError, EpaxosError
 from epaxos.protocol.ids import Row
+from epaxos.security.keys import SUFFIX, read_key
+from epaxos.security.making import Listing, add_client, init_keys
+from epaxos.security.passwords import hash_password
 from fuzz.barrage import (
     NO_HTTP,
     NO_RESP,
     NO_ZMQ,
     BarrageError,
+    Keys,
     Result,
     barrage,
     counted_errors,
     difference,
+    knock,
     learn_insiders,
     throw_noise,
     throw_too_large,
@@ -161,18 +169,26 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="use a cluster that runs; bad messages in good envelopes are left out then",
     )
+    parser.add_argument(
+        "--keys",
+        action="store_true",
+        help="give the cluster keys: bad frames come from who is let in, and strangers knock at each socket",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.keys and arguments.running:
+        parser.error("--keys: of a cluster that is started here; not with --running")
     if arguments.frames < 10:
         parser.error(f"--frames: found {arguments.frames}; allowed: 10 or more")
     seed = random.SystemRandom().getrandbits(32) if arguments.seed is None else arguments.seed
     catch_signals()
     try:
         config = load_config(arguments.config)
-        notes.print(f"tools/fuzz --config {arguments.config} --frames {arguments.frames} --seed {seed}")
+        keys = " --keys" if arguments.keys else ""
+        notes.print(f"tools/fuzz --config {arguments.config} --frames {arguments.frames} --seed {seed}{keys}")
         if arguments.running:
             wrong = fuzz(config, arguments.frames, seed, {}, pause)
         else:
-            wrong = fuzz_own(config, arguments.config, arguments.frames, seed)
+            wrong = fuzz_own(config, arguments.config, arguments.frames, seed, with_keys=arguments.keys)
     except Interrupted as interruption:
         notes.print(f"tools/fuzz: {interruption}; everything is stopped")
         return interruption.status
@@ -183,7 +199,7 @@ def main(argv: Sequence[str]) -> int:
     return int(bool(wrong))
 
 
-def fuzz_own(config: Config, file: str, frames: int, seed: int) -> list[str]:
+def fuzz_own(config: Config, file: str, frames: int, seed: int, *, with_keys: bool = False) -> list[str]:
     """Start a cluster, throw, and stop it; what was wrong."""
     check_ports(config)
     with (
@@ -191,18 +207,45 @@ def fuzz_own(config: Config, file: str, frames: int, seed: int) -> list[str]:
         lifeline() as line,
         Children() as children,
     ):
+        keys = None
+        if with_keys:
+            file, config, keys = secured(config, file, Path(place))
         last = config.n - 1
         begin = [start(address, file, Path(place), line, children) for address in config.replicas[:last]]
-        insiders = learn_insiders(config, listen_as=last, wanted=min(2, last)) if last else {}
+        insiders = learn_insiders(config, listen_as=last, wanted=min(2, last), keys=keys) if last else {}
         replicas = [*begin, start(config.replicas[last], file, Path(place), line, children)]
-        wait_until_ready(replicas)
+        wait_until_ready(replicas, keys.token if keys else "")
         try:
-            wrong = fuzz(config, frames, seed, insiders, lambda: _look(replicas))
+            wrong = fuzz(config, frames, seed, insiders, lambda: _look(replicas), keys)
         except EpaxosError as error:
             check_alive(replicas)
             return [str(error)]
         stop(replicas, children)
         return wrong
+
+
+def secured(config: Config, file: str, place: Path) -> tuple[str, Config, Keys]:
+    """The same configuration with keys, as a file in `place`."""
+    settings = toml.loads(Path(file).read_text())
+    own = place / "epaxos.toml"
+    own.write_text(toml.dumps(settings | {"security": {"keys": str(place / "keys")}}))
+    config = load_config(str(own))
+    init_keys(config, place / "keys")
+    return str(own), config, make_keys(config)
+
+
+def make_keys(config: Config) -> Keys:
+    """Put who throws on the list of clients: a name with a password, and one with a token."""
+    directory = Path(config.security.keys)
+    password = secrets.token_hex(16)
+    add_client(directory, "fuzz", Listing("write", (), hash_password(password)))
+    return Keys(
+        read_key(config.security.key),
+        tuple(read_key(str(directory / f"{replica.name}{SUFFIX}")) for replica in config.replicas),
+        add_client(directory, "fuzz-pages", Listing("admin"), token=True),
+        "fuzz",
+        password,
+    )
 
 
 def _look(replicas: Sequence[Replica]) -> None:
@@ -211,29 +254,38 @@ def _look(replicas: Sequence[Replica]) -> None:
 
 
 def fuzz(
-    config: Config, frames: int, seed: int, insiders: Mapping[Row, Insider], look: Callable[[], None]
+    config: Config,
+    frames: int,
+    seed: int,
+    insiders: Mapping[Row, Insider],
+    look: Callable[[], None],
+    keys: Keys | None = None,
 ) -> list[str]:
     """Throw at a cluster that runs and is online; what was wrong.
 
-    `look` is called between the steps and may raise, to stop it all.
+    `look` is called between the steps and may raise, to stop it all. With `keys` strangers knock too.
     """
     chance = random.Random(seed)  # noqa: S311 - a test that must be repeatable
     load = Load(config)
     try:
-        before = {replica.name: counted_errors(replica) for replica in config.replicas}
+        before = {replica.name: counted_errors(replica, keys) for replica in config.replicas}
         began = time.monotonic()
-        thrown = barrage(config, frames, chance, insiders, look=lambda: _look_within(LIMIT, began, look))
+        thrown = barrage(
+            config, frames, chance, insiders, keys=keys, look=lambda: _look_within(LIMIT, began, look)
+        )
         seconds = time.monotonic() - began
-        verdicts = judge(config, thrown, before)
-        noise = throw_all_noise(config, max(1, frames // NOISE_SHARE), chance, look)
+        verdicts = judge(config, thrown, before, keys)
+        strangers = knock(config, keys) if keys else []
+        noise = throw_all_noise(config, max(1, frames // NOISE_SHARE), chance, look, keys)
     finally:
         wrong = [f"the load went wrong: {text}" for text in load.end()]
+    wrong += [f"a stranger: {text}" for text in strangers]
     look()
     show(thrown, verdicts, noise)
     count = sum(tally.messages for tally in thrown.values())
     notes.print(f"{count:,} bad frames in {seconds:.1f} s beside {load.commands:,} verified commands")
     wrong += [f"{name} did not count as it must" for name, verdict in verdicts.items() if not verdict.fine]
-    return wrong + check_service(config)
+    return wrong + check_service(config, keys)
 
 
 def _look_within(limit: float, began: float, look: Callable[[], None]) -> None:
@@ -242,50 +294,70 @@ def _look_within(limit: float, began: float, look: Callable[[], None]) -> None:
         raise FuzzError(f"the cluster is too slow: after {limit:.0f} s not all frames are thrown")
 
 
-def judge(config: Config, thrown: Result, before: Mapping[str, Counter[str]]) -> dict[str, Verdict]:
+def judge(
+    config: Config, thrown: Result, before: Mapping[str, Counter[str]], keys: Keys | None = None
+) -> dict[str, Verdict]:
     """Compare what each replica has counted with what was thrown at it."""
     verdicts = {}
     for replica in config.replicas:
         tallies = [tally for (name, _), tally in thrown.items() if name == replica.name]
         expected = sum((tally.expected for tally in tallies), Counter[str]())
-        counted = difference(before[replica.name], counted_errors(replica))
+        counted = difference(before[replica.name], counted_errors(replica, keys))
         verdicts[replica.name] = Verdict(expected, counted)
     return verdicts
 
 
 def throw_all_noise(
-    config: Config, times: int, chance: random.Random, look: Callable[[], None]
+    config: Config, times: int, chance: random.Random, look: Callable[[], None], keys: Keys | None = None
 ) -> dict[tuple[str, str], int]:
     """Throw what no protocol takes at every socket; how many connections each got."""
-    throw_too_large(config)
+    throw_too_large(config, keys)
     noise = {}
+    with_token: Callable[[bytes], bytes] = _as_it_is
+    with_password = with_token
+    if keys is not None:
+        with_token = partial(_behind_the_first_line, f"Authorization: Bearer {keys.token}\r\n".encode())
+        with_password = f"AUTH {keys.name} {keys.password}\r\n".encode().__add__
     for replica in config.replicas:
-        for name, port, samples in (
-            ("client", replica.client_port, NO_ZMQ),
-            ("peer", replica.port, NO_ZMQ),
-            ("http", replica.metrics_port, NO_HTTP),
-            ("redis", replica.redis_port, NO_RESP),
+        for name, port, samples, let_in in (
+            ("client", replica.client_port, NO_ZMQ, _as_it_is),
+            ("peer", replica.port, NO_ZMQ, _as_it_is),
+            ("http", replica.metrics_port, NO_HTTP, with_token),
+            ("redis", replica.redis_port, NO_RESP, with_password),
         ):
             look()
             if port is not None:
-                throw_noise(replica.host, port, times, chance, samples)
+                throw_noise(replica.host, port, times, chance, samples, let_in)
             noise[replica.name, name] = times if port is not None else 0
     return noise
 
 
-def check_service(config: Config) -> list[str]:
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _behind_the_first_line(more: bytes, data: bytes) -> bytes:
+    return data.replace(b"\r\n", b"\r\n" + more, 1)
+
+
+def check_service(config: Config, keys: Keys | None = None) -> list[str]:
     """Whether every replica answers on every socket, and all hold the same state; what is wrong."""
     wrong = []
     for replica in config.replicas:
         try:
-            counted_errors(replica)
-            with Client(replica.client_endpoint.removeprefix("tcp://"), timeout=10.0, tries=1) as client:
+            counted_errors(replica, keys)
+            with Client(config=config, replica=replica.name, timeout=10.0, tries=1) as client:
                 client.put(b"after-the-fuzz", replica.name.encode())
                 if client.get(UNTOUCHED) is not None:
                     wrong.append(f"{replica.name} executed a part of a frame that it refused")
             if replica.redis_port is not None:
                 with Talk((replica.host, replica.redis_port)) as talk:
-                    talk.ask("GET", "after-the-fuzz")
+                    if keys is not None:
+                        if not talk.ask("GET", "after-the-fuzz").startswith(b"-NOAUTH"):
+                            wrong.append(f"{replica.name} lets anybody in at its Redis door")
+                        talk.ask("AUTH", keys.name, keys.password)
+                    if not talk.ask("GET", "after-the-fuzz").startswith(b"$"):
+                        wrong.append(f"{replica.name} does not answer at its Redis door")
         except (ClientError, BarrageError, OSError, Gone) as error:
             wrong.append(f"{replica.name} does not serve any more: {error}")
     if not wrong:

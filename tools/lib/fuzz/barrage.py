@@ -24,6 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from epaxos.config import Config, ReplicaAddress, place
 from epaxos.errors import EpaxosError
 from epaxos.protocol.ids import Row
+from epaxos.security.curve import arm, make_key
+from epaxos.security.keys import KeyPair
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.addresses import connect as connect_to
 from epaxos.transport.addresses import resolve, split
@@ -44,6 +46,23 @@ class BarrageError(EpaxosError):
     """A replica did not do what it must with a bad frame; one line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What opens the doors of a cluster with keys.
+
+    client     of an admin
+    replicas   of each row
+    token      for pages
+    name, password   for the Redis door
+    """
+
+    client: KeyPair
+    replicas: tuple[KeyPair, ...]
+    token: str
+    name: str
+    password: str
+
+
 @dataclass(slots=True)
 class Tally:
     """What was thrown at one socket; `expected` is how often each kind of error must be counted for it."""
@@ -62,12 +81,15 @@ class ClientSocket:
 
     name = "client"
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config, row: Row) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], config: Config, row: Row, keys: Keys | None = None
+    ) -> None:
         self.limit = config.max_frame
         self._config = config
         self._replica = config.replicas[row]
         self._numbers = count(1)
-        self._socket = connect(context, self._replica.client_endpoint)
+        key = (keys.client, keys.replicas[row].public) if keys else None
+        self._socket = connect(context, self._replica.client_endpoint, key)
 
     def throw(self, salvo: Iterable[Hostile]) -> Tally:
         """Send bad frames, and see every one of them refused.
@@ -105,11 +127,19 @@ class PeerSocket:
 
     name = "peer"
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], config: Config, row: Row) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        config: Config,
+        row: Row,
+        sender: Row,
+        keys: Keys | None = None,
+    ) -> None:
         self.limit = config.max_peer_frame
         self._config = config
         self._replica = config.replicas[row]
-        self._socket = connect(context, self._replica.peer_endpoint)
+        key = (keys.replicas[sender], keys.replicas[row].public) if keys else None
+        self._socket = connect(context, self._replica.peer_endpoint, key)
 
     def throw(self, salvo: Iterable[Hostile]) -> Tally:
         """Send bad frames, then one of another cluster, and see all of those refused that must be.
@@ -129,13 +159,17 @@ class PeerSocket:
         return tally
 
 
-def connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
-    """A DEALER that gives up after a while."""
+def connect(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, key: tuple[KeyPair, str] | None = None
+) -> zmq.Socket[bytes]:
+    """A DEALER that gives up after a while; with a key, where somebody has the other, public one."""
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.SNDTIMEO, round(PATIENCE * 1000))
     socket.set(zmq.RCVTIMEO, round(PATIENCE * 1000))
     socket.set(zmq.RCVHWM, 0)
+    if key is not None:
+        arm(socket, *key)
     host, port = split(endpoint)
     connect_to(socket, resolve(host)[0], port)
     return socket
@@ -175,7 +209,9 @@ def zmq_context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
         context.destroy(linger=0)
 
 
-def learn_insiders(config: Config, listen_as: Row, wanted: int) -> dict[Row, Insider]:
+def learn_insiders(
+    config: Config, listen_as: Row, wanted: int, keys: Keys | None = None
+) -> dict[Row, Insider]:
     """Stand in for a replica that does not run yet, and hear who `wanted` of its peers are.
 
     Raises:
@@ -186,9 +222,12 @@ def learn_insiders(config: Config, listen_as: Row, wanted: int) -> dict[Row, Ins
     with zmq_context() as context:
         router = context.socket(zmq.ROUTER)
         router.set(zmq.RCVTIMEO, round(PATIENCE * 1000))
+        if keys is not None:
+            router.set(zmq.CURVE_SERVER, 1)
+            router.set(zmq.CURVE_SECRETKEY, keys.replicas[listen_as].secret.encode())
         router.bind(config.replicas[listen_as].peer_endpoint)
         while len(heard) < wanted:
-            _, frame = receive(router, config.replicas[listen_as])
+            _, frame, *_ = receive(router, config.replicas[listen_as])
             request = codec.decode_envelope(open_frame(frame, config.fingerprint, config.max_frame).body)
             heard[request.sender] = Insider(request.sender, request.incarnation)
     return heard
@@ -206,6 +245,7 @@ def barrage(
     random: Random,
     insiders: Mapping[Row, Insider],
     *,
+    keys: Keys | None = None,
     oversized: int = 2,
     look: Callable[[], None] = lambda: None,
 ) -> Result:
@@ -223,10 +263,10 @@ def barrage(
         turns: list[Turn] = []
         for row, replica in enumerate(config.replicas):
             insider = next((known for other, known in insiders.items() if other != row), None)
-            forge = Forge(config, row, insider, random)
+            forge = Forge(config, row, insider, random, has_keys=keys is not None)
             for socket, make in (
-                (ClientSocket(context, config, row), forge.client_frame),
-                (PeerSocket(context, config, row), forge.peer_frame),
+                (ClientSocket(context, config, row, keys), forge.client_frame),
+                (PeerSocket(context, config, row, forge.sender, keys), forge.peer_frame),
             ):
                 tally = result[replica.name, socket.name] = Tally()
                 made = islice(iter(make, None), frames - oversized)
@@ -248,17 +288,63 @@ def _take_turn(tally: Tally, socket: ClientSocket | PeerSocket, source: Iterator
     return True
 
 
-def throw_too_large(config: Config) -> None:
+def throw_too_large(config: Config, keys: Keys | None = None) -> None:
     """Send each socket a frame far over the limit: ZeroMQ cuts that connection and delivers nothing."""
     frame = bytes(2 * config.max_peer_frame + 1)
-    for replica in config.replicas:
+    for row, replica in enumerate(config.replicas):
         for endpoint in (replica.client_endpoint, replica.peer_endpoint):
             with zmq_context() as context:
-                socket = connect(context, endpoint)
+                key = None
+                if keys is not None:
+                    mine = keys.client if endpoint == replica.client_endpoint else keys.replicas[row - 1]
+                    key = mine, keys.replicas[row].public
+                socket = connect(context, endpoint, key)
                 monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
                 socket.send(frame, copy=False)
                 if not monitor.poll(round(PATIENCE * 1000)):
                     raise BarrageError(f"{replica.name} did not cut the connection of a frame far too large")
+
+
+def knock(config: Config, keys: Keys) -> list[str]:
+    """Come to each socket as a stranger, with good frames; what was let in, or not counted.
+
+    Without a key (a downgrade to NULL), with one that nobody knows, and with one that belongs at the other socket.
+    """
+    wrong = []
+    for row, replica in enumerate(config.replicas):
+        question = seal(Kind.STATUS, config.fingerprint, msgpack.packb((1, {})))
+        peer = seal(Kind.PEER, config.fingerprint, b"")
+        for endpoint, frame, pairs in (
+            (replica.client_endpoint, question, (None, make_key())),
+            (replica.peer_endpoint, peer, (None, make_key(), keys.client)),
+        ):
+            for pair in pairs:
+                kind = "login" if pair else "handshake"
+                before = counted_errors(replica, keys)
+                with zmq_context() as context:
+                    key = (pair, keys.replicas[row].public) if pair else None
+                    socket = connect(context, endpoint, key)
+                    socket.send(frame)
+                    counted = _counted(replica, keys, before, kind)
+                    answered = socket.poll(0)
+                if answered or not counted[kind] or set(counted) - _OF_STRANGERS:
+                    who = {None: "nobody's key", keys.client: "a client's key"}.get(pair, "an unknown key")
+                    wrong.append(f"{replica.name}, {endpoint}, with {who}: counted {dict(counted)}")
+    return wrong
+
+
+_OF_STRANGERS: Final = frozenset({"login", "handshake"})
+"""What is counted of them; that one has given up may be counted when the next one is there."""
+
+
+def _counted(replica: ReplicaAddress, keys: Keys, before: Counter[str], kind: str) -> Counter[str]:
+    """What a replica has counted once it has counted this kind, or patience has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        counted = difference(before, counted_errors(replica, keys))
+        if counted[kind] or time.monotonic() > deadline:
+            return counted
+        time.sleep(0.05)
 
 
 # -- bytes that are no frame -------------------------------------------------------------------------------
@@ -319,13 +405,23 @@ NO_RESP: Final = (
 """What is no request of Redis, or more than one should ask for."""
 
 
-def throw_noise(host: str, port: int, times: int, random: Random, samples: Sequence[bytes]) -> None:
+def throw_noise(
+    host: str,
+    port: int,
+    times: int,
+    random: Random,
+    samples: Sequence[bytes],
+    let_in: Callable[[bytes], bytes] = lambda data: data,
+) -> None:
     """Open connections and send what the server does not speak: the samples and bytes by chance.
+
+    Of each third the bytes come behind what lets them in, where there is such a thing.
 
     Half of the connections are cut at once, the others when the server has answered or been silent for a moment.
     """
     for number in range(times):
         data = random.choice(samples) if random.random() < 0.8 else _GREETING + random.randbytes(52)
+        data = let_in(data) if number % 3 else data
         with suppress(OSError), tcp.create_connection((host, port), PATIENCE) as connection:
             connection.settimeout(0.02)
             connection.sendall(data)
@@ -336,7 +432,7 @@ def throw_noise(host: str, port: int, times: int, random: Random, samples: Seque
 # -- what replicas count -----------------------------------------------------------------------------------
 
 
-def counted_errors(replica: ReplicaAddress) -> Counter[str]:
+def counted_errors(replica: ReplicaAddress, keys: Keys | None = None) -> Counter[str]:
     """The errors that a replica has counted since its start, by kind.
 
     Raises:
@@ -344,9 +440,12 @@ def counted_errors(replica: ReplicaAddress) -> Counter[str]:
     """
     deadline = time.monotonic() + PATIENCE
     url = f"http://{place(replica.host, replica.metrics_port)}/metrics"
+    headers = {"Authorization": f"Bearer {keys.token}"} if keys else {}
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=PATIENCE) as page:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, headers=headers), timeout=PATIENCE
+            ) as page:
                 text = page.read().decode()
             break
         except OSError as error:  # the page is full of connections that have not been cut yet

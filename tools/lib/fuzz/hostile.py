@@ -97,17 +97,21 @@ class Insider(NamedTuple):
 class Forge:
     """Makes bad frames for one replica, of row `victim`, from a seed.
 
-    With an `insider`, frames for the peers' socket also hold bad messages in an envelope that is in order.
+    With an `insider`, frames for the peers' socket also hold bad messages in an envelope that is in order. Where
+    replicas have keys, frames for it come with that of the row `sender`.
     """
 
-    def __init__(self, config: Config, victim: Row, insider: Insider | None, random: Random) -> None:
+    def __init__(
+        self, config: Config, victim: Row, insider: Insider | None, random: Random, *, has_keys: bool = False
+    ) -> None:
         self._config = config
         self._victim = victim
         self._insider = insider
         self._random = random
         self._codec = Codec(config.n, decode_payload)
-        self._sender = insider.row if insider else (victim + 1) % config.n
-        self._messages = sample_messages(config.n, self._sender)
+        self.sender = insider.row if insider else (victim + 1) % config.n
+        self._has_keys = has_keys
+        self._messages = sample_messages(config.n, self.sender)
         self._good: dict[Kind, list[bytes]] = {kind: self._make_good(kind) for kind in Kind}
         self._anywhere: list[Callable[[list[Kind]], Hostile]] = [
             self._noise,
@@ -163,7 +167,7 @@ class Forge:
         """Frames of a kind that are in order; only mutations of them are ever sent."""
         if kind == Kind.PEER:
             number = self._random.getrandbits(64)
-            return [self._envelope(self._sender, number, [encode_message(each)]) for each in self._messages]
+            return [self._envelope(self.sender, number, [encode_message(each)]) for each in self._messages]
         bodies: dict[Kind, bytes] = {
             Kind.PEER_REFUSED: b"go away",
             Kind.REQUEST: self._batch(b"\x02\x01", [b"key", b"key"], [b"value", None]),
@@ -330,7 +334,7 @@ class Forge:
     # -- the peers' socket: good frames around bad bodies --------------------------------------------------
 
     def _bad_envelope(self) -> Hostile:
-        body = self._bad_body([self._sender, self._random.getrandbits(64), [], True, 0, None, [1, 0, 0]])
+        body = self._bad_body([self.sender, self._random.getrandbits(64), [], True, 0, None, [1, 0, 0]])
         try:
             self._codec.decode_envelope(body)
         except FrameError as error:
@@ -338,10 +342,14 @@ class Forge:
         return self._bad_envelope()
 
     def _stranger(self) -> Hostile:
-        """From another process of a known name, or of the victim's own; its messages are not looked at."""
+        """From another process of a known name, or of the victim's own; its messages are not looked at.
+
+        With the key of another replica it is not heard either, whoever it says that it is.
+        """
         row = self._random.randrange(self._config.n)
+        kind = "sender" if self._has_keys and row != self.sender else "duplicate_name"
         messages = [encode_message(self._random.choice(self._messages))]
-        return Hostile((self._envelope(row, self._random.getrandbits(64), messages),), ("duplicate_name",))
+        return Hostile((self._envelope(row, self._random.getrandbits(64), messages),), (kind,))
 
     def _good_envelope(self) -> Hostile:
         assert self._insider is not None
@@ -356,7 +364,7 @@ class Forge:
             return msgpack.packb(fields), "unknown"
         body = self._bad_body(fields)
         try:
-            self._codec.decode_message(self._sender, body)
+            self._codec.decode_message(self.sender, body)
         except FrameError as error:
             return body, error.kind
         return self._bad_message(message)

@@ -80,15 +80,15 @@ def start(address: ReplicaAddress, file: str, directory: Path, line: int, childr
     return Replica(address, process, log)
 
 
-def wait_until_ready(replicas: Sequence[Replica]) -> None:
-    """Wait until every replica is healthy and has met all its peers.
+def wait_until_ready(replicas: Sequence[Replica], token: str = "") -> None:
+    """Wait until every replica is healthy and has met all its peers; pages may ask for a token.
 
     Raises:
         ReplicasError: a replica ended, or it takes too long.
     """
     deadline = time.monotonic() + START_TIMEOUT
     for replica in replicas:
-        while not is_ready(replica, peers=len(replicas) - 1):
+        while not is_ready(replica, peers=len(replicas) - 1, token=token):
             check_alive(replicas)
             if time.monotonic() > deadline:
                 raise ReplicasError(
@@ -98,11 +98,11 @@ def wait_until_ready(replicas: Sequence[Replica]) -> None:
             pause(POLL)
 
 
-def is_ready(replica: Replica, peers: int) -> bool:
+def is_ready(replica: Replica, peers: int, token: str = "") -> bool:
     """Whether a replica is healthy and hears that many peers."""
     try:
-        fetch(f"{place(replica.address.host, replica.address.metrics_port)}/healthz")
-        return scrape(replica).total("epaxos_peer_up") == peers
+        fetch(f"{place(replica.address.host, replica.address.metrics_port)}/healthz", token)
+        return scrape(replica, token).total("epaxos_peer_up") == peers
     except (OSError, ReplicasError):
         return False
 
@@ -121,7 +121,7 @@ def check_alive(replicas: Sequence[Replica]) -> None:
             )
 
 
-def scrape(replica: Replica) -> Figures:
+def scrape(replica: Replica, token: str = "") -> Figures:
     """The replica's metrics as they are now.
 
     Raises:
@@ -129,7 +129,7 @@ def scrape(replica: Replica) -> Figures:
     """
     address = f"{place(replica.address.host, replica.address.metrics_port)}/metrics"
     try:
-        return Figures(fetch(address))
+        return Figures(fetch(address, token))
     except OSError as error:
         raise ReplicasError(
             f"no metrics from replica {replica.address.name} at {address}: {error}"
