@@ -20,6 +20,7 @@ from epaxos.actors.admin import AdminRequest, read_request, refused
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.actors.porter import anybody
+from epaxos.actors.reads import Look, Reads
 from epaxos.actors.slow import SlowLog
 from epaxos.config import Config, show
 from epaxos.doors.gate import Gate, LocalClient
@@ -30,6 +31,7 @@ from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
 from epaxos.statemachine.checks import growing
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.reading import are_readings, runs, taken_apart
 from epaxos.statemachine.results import BatchResult, weigh_value, weigh_values
 from epaxos.transport.framing import Body, Kind, open_frame, seal
 
@@ -145,6 +147,7 @@ class Clients:
         self._slow = SlowLog(config.slow, stats)
         self._queue: deque[tuple[Batch, int, float]] = deque()
         self._queued = 0
+        self.reads = Reads()
         self.company = Company()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
@@ -246,6 +249,7 @@ class Clients:
         `generation` is how many collections have executed here; `read` tells what stands under a key, None while that
         is of no one moment.
         """
+        self.reads.generation = generation
         for client in self._gate.clients:
             while client.waits:
                 asked = client.next
@@ -280,19 +284,14 @@ class Clients:
             self._stats.error("busy")
             self._send(identity, Kind.AWAY, (*commands, self.away))
             return
-        ended = self._ended(batch)
-        if ended is not None:
+        readings: list[int] = []
+        if are_readings(batch):
+            batch, readings = self._taken_apart(identity, commands, batch)
+        elif (ended := self._ended(batch)) is not None:
             self._stats.error("over")
             self._send(identity, Kind.OVER, (*commands, ended))
             return
-        if count > self._config.max_pending:
-            text = (
-                f"{count} commands in a frame; at most {self._config.max_pending} are allowed (max_pending)"
-            )
-            self._stats.error("refused")
-            self._send(identity, Kind.REFUSED, (*commands, -1, text))
-            return
-        if self._is_busy(identity, commands, size):
+        if self._is_too_much(identity, commands) or self._is_busy(identity, commands, size):
             return
         added = self._checked(identity, rights, commands, batch)
         size += added
@@ -301,17 +300,50 @@ class Clients:
         if self.full and (index := growing(batch)) is not None and not self.knows(batch):
             self._turn_away_growing(identity, commands, index)
             return
-        frame = self._frames[commands] = _Frame(identity, *commands, count, size, now, now)
+        self._enter(_Frame(identity, *commands, count, size, now, now), batch, readings)
+
+    def _taken_apart(self, identity: Identity, commands: _Range, batch: Batch) -> tuple[Batch, list[int]]:
+        """See `reading.taken_apart`; the client is told what is wrong."""
+        try:
+            return taken_apart(batch)
+        except CommandError as error:
+            self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
+            raise
+
+    def _is_too_much(self, identity: Identity, commands: _Range) -> bool:
+        """Whether there are more commands in a frame than ever are taken; then the client is told so."""
+        if commands[2] <= self._config.max_pending:
+            return False
+        text = (
+            f"{commands[2]} commands in a frame; at most {self._config.max_pending} are allowed (max_pending)"
+        )
+        self._stats.error("refused")
+        self._send(identity, Kind.REFUSED, (*commands, -1, text))
+        return True
+
+    def _enter(self, frame: _Frame, batch: Batch, readings: list[int]) -> None:
+        """A frame is under way: its commands wait to be proposed, its reads for a question."""
+        count, size = frame.count, frame.size
+        self._frames[frame.client, frame.first, count] = frame
         self._waiting += count
         self._waiting_bytes += size
+        if readings:
+            for run, its in runs(batch, readings):
+                if self._wants(frame, run):
+                    self.reads.add(run, its)
+            return
         self.company.arrived(len(self._frames))
         whole = self._config.aggregate or count == 1
         for part in (batch,) if whole else [batch.part(index, index + 1) for index in range(count)]:
-            waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
-            if not waiting:
-                self._queue.append((part, size if whole else size // count, now))
+            if self._wants(frame, part):
+                self._queue.append((part, size if whole else size // count, frame.arrived))
                 self._queued += len(part)
-            waiting.append(frame)
+
+    def _wants(self, frame: _Frame, part: Batch) -> bool:
+        """Let a frame wait for the results of a part of it; whether nobody did."""
+        waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
+        waiting.append(frame)
+        return len(waiting) == 1
 
     def _checked(self, identity: Identity, rights: Rights, commands: _Range, batch: Batch) -> int:
         """How many bytes a check has put beside the commands of a batch, all of which may be proposed.
@@ -362,6 +394,7 @@ class Clients:
         self._queue.clear()
         self._frames.clear()
         self._wanted.clear()
+        self.reads.forget()
         self._queued = self._waiting = 0
         for client in self._gate.clients:
             client.give_up(reason)
@@ -407,8 +440,33 @@ class Clients:
     def tell(self, results: Iterable[BatchResult]) -> None:
         """Note the results of batches for those clients that wait for them here; `flush` sends them."""
         for result in results:
-            for frame in self._wanted.pop((result.client, result.first, len(result.outcomes)), ()):
-                self._add_result(frame, result)
+            frames = self._wanted.pop((result.client, result.first, len(result.outcomes)), ())
+            told = self.reads.restored(result) if frames else result
+            for frame in frames:
+                self._add_result(frame, told)
+
+    def read(self, numbers: Iterable[int], look: Look, now: float) -> None:
+        """Answer the reads of some questions, for which enough has executed here."""
+        self.tell(self.reads.answered(numbers, look))
+        self.flush(now)
+
+    def read_here(self, look: Look | None, behind: Callable[[], int | None], now: float) -> None:
+        """Answer what is read as things stand here; without `look` that is no one moment, and it goes to the log."""
+        if look is None:
+            self.into_log(self.reads.take_local(), now)
+        elif self.reads.waits_for_state:
+            self.tell(self.reads.local(look, behind))
+            self.flush(now)
+
+    def into_log(self, batches: Iterable[Batch], now: float) -> None:
+        """Propose reads like commands."""
+        for batch in batches:
+            frames = self._wanted.pop((batch.client, batch.first, len(batch)), None)
+            if frames is not None:
+                part = self.reads.renamed(batch)
+                self._wanted[part.client, part.first, len(part)] = frames
+                self._queue.append((part, sum(map(len, part.keys)), now))
+                self._queued += len(part)
 
     def _note_slow(self, payload: Payload, run: Run, names: Sequence[_Range]) -> None:
         """Log those of the batches that have waited here for long; the first of their frames tells for how long."""

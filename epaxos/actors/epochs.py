@@ -104,6 +104,7 @@ class Epochs:
         self._stats.begin(self._parts.configuration)
         self._presence.begin_epoch()
         self._proposals.begin_epoch()
+        self._execution.begin_epoch(now)
         self._questions.begin_epoch(now)
         self._stats.void += left
         _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from operator import sub
 
 from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
@@ -63,6 +64,26 @@ class Execution:
                 self._stats.component_size.observe(len(component), 1)
         self._stats.component_size.observe(1, singles)
         self._clients.flush(time.monotonic())
+
+    def read(self, reads: Sequence[int], unread: Sequence[int], now: float) -> None:
+        """Answer reads for which enough has executed by now, and propose those that come to nothing."""
+        if reads:
+            self._clients.read(reads, self._parts.machine.look, time.monotonic())
+        if unread:
+            self._clients.into_log(self._clients.reads.take(unread), now)
+
+    def read_here(self, now: float, *, readable: bool) -> None:
+        """Answer what is to be read as things stand here; without `readable` they are of no one moment."""
+        self._clients.read_here(self._parts.machine.look if readable else None, self._behind, now)
+
+    def _behind(self) -> int | None:
+        """How many instances this replica has heard of and not executed; None if it hears no quorum."""
+        status = self._parts.core.status()
+        return sum(map(sub, status.seen, status.executed)) if self._stats.has_quorum else None
+
+    def begin_epoch(self, now: float) -> None:
+        """What the last epoch was asked to read goes on as commands."""
+        self._clients.into_log(self._clients.reads.take(), now)
 
     def settle(self, overtaken: Sequence[Command]) -> None:
         """Answer what has executed in what was adopted; the rest is proposed again (protocol 4.10)."""

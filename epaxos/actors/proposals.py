@@ -1,4 +1,7 @@
-"""What a replica proposes: commands of clients, and of its own accord collections and that values have ended."""
+"""What a replica proposes: commands of clients, and of its own accord collections and that values have ended.
+
+And what clients want to read without that (protocol 7).
+"""
 
 from __future__ import annotations
 
@@ -92,6 +95,8 @@ class Proposals:
             )
             if ended:
                 effects.extend(core.on_event(Propose(make_expirations(ended, self._bounds)), now))
+        for read in self._clients.reads.questions():
+            effects.extend(core.on_event(read, now))
 
     def _may_collect(self) -> bool:
         """Whether a collection is of use, as far as this replica knows: before it is current it knows old things."""

@@ -317,6 +317,7 @@ class Replica(pykka.ThreadingActor):
             )  # before what may take long: writing much to a slow disk
         self._take_own_events(effects, began)
         self._perform(effects, began)
+        self._execution.read_here(began, readable=not self._durability.merging)
         self._epochs.note_quiet(began)
         self._durability.poll(began)
         self._proposals.note_timed(time.monotonic())
@@ -413,6 +414,7 @@ class Replica(pykka.ThreadingActor):
     def _perform(self, effects: Effects[Any], now: float) -> None:
         """Do what the core asked for, in the order of `protocol.contract`."""
         executions: list[Component] = []
+        reads, unread = effects.reads, effects.unread
         over, mark = None, self._parts.eras.running.mark
         overtaken = effects.overtaken
         while True:
@@ -437,9 +439,11 @@ class Replica(pykka.ThreadingActor):
             effects = Effects()
             for message in own:
                 effects.extend(self._core.on_event(Receive(self._row, message), now))
+            reads, unread = reads + effects.reads, unread + effects.unread
         if executions:
             self._execution.execute(executions)
             self._durability.executed(executions, now)
+        self._execution.read(reads, unread, now)
         if overtaken:
             self._execution.settle(overtaken)
         self._epochs.go_on(over, now)

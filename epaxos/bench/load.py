@@ -23,7 +23,7 @@ from epaxos.bench.results import Measured, Tally
 from epaxos.bench.series import Series
 from epaxos.bench.session import Flight, Session
 from epaxos.bench.verify import Answered, History, wrong_outcomes
-from epaxos.bench.workload import Stream, Workload
+from epaxos.bench.workload import Alternating, Stream, Workload
 from epaxos.client.session.answers import read_replies, read_taken
 from epaxos.errors import FrameError
 from epaxos.statemachine.operations import Outcome
@@ -97,7 +97,7 @@ class Load:
         chunk = max(_SMALLEST_CHUNK, min(4 * options.window, 4096))
         return [
             Session(
-                Stream(workload, client, chunk),
+                (Alternating if workload.reading else Stream)(workload, client, chunk),
                 client % len(self._links.names),
                 options.window,
                 self._links.cluster,

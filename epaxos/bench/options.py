@@ -8,6 +8,7 @@ from typing import Final
 from epaxos.bench.workload import AUTHOR_SIZE, MAX_CLIENTS, Workload
 from epaxos.errors import EpaxosError
 from epaxos.statemachine.operations import Operation
+from epaxos.statemachine.reading import Reading
 
 DEFAULT_DURATION: Final = 5.0
 DEFAULT_WINDOW: Final = 1000
@@ -18,6 +19,9 @@ MAX_CONNECTIONS: Final = 10_000
 MIN_SERIES: Final = 0.001
 FRAME_BYTES: Final = 1024 * 1024
 """Where a frame is full, as in the client library: larger ones cost no less per command."""
+
+
+_READINGS: Final = {"log": 0, "quorum": int(Reading.QUORUM), "local": int(Reading.LOCAL)}
 
 
 class OptionError(EpaxosError):
@@ -63,6 +67,7 @@ class BenchOptions:
     key_size: int = 8
     value_size: int = 8
     writes: float = 100.0
+    reads: str = "log"
     conflicts: float = 0.0
     zipf: float | None = None
     seed: int = 0
@@ -94,6 +99,8 @@ class BenchOptions:
         _check_positive("--operations", self.stop.operations)
         _check_positive("--duration", self.stop.seconds)
         self._check_keys()
+        if self.reads not in _READINGS:
+            raise OptionError(f"--reads {self.reads}: allowed: {', '.join(_READINGS)}")
         self._check_verify()
 
     def _check_keys(self) -> None:
@@ -110,6 +117,10 @@ class BenchOptions:
     def _check_verify(self) -> None:
         if not self.verify:
             return
+        if self.reads != "log":
+            raise OptionError(
+                f"--verify and --reads {self.reads} exclude each other: only the log tells an order"
+            )
         if self.value_size < AUTHOR_SIZE:
             raise OptionError(
                 f"--verify needs --value-size {AUTHOR_SIZE} or more: each value says who wrote it"
@@ -137,6 +148,7 @@ class BenchOptions:
             seed=self.seed,
             shared_write=Operation.WRITEREAD if self.verify else Operation.WRITE,
             tag=tag,
+            reading=_READINGS[self.reads],
         )
 
     def as_dict(self) -> dict[str, object]:

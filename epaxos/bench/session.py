@@ -14,6 +14,9 @@ from epaxos.bench.workload import Columns, Stream
 from epaxos.statemachine.batch import encode_batch
 from epaxos.transport.framing import Kind, seal
 
+_READS: Final = 2**62
+"""The first number of reads that are none of the log: they must leave no gaps in the numbers of commands."""
+
 _FIRST_PAUSE: Final = 2_000_000
 _LONGEST_PAUSE: Final = 100_000_000
 
@@ -76,6 +79,7 @@ class Session:
         "_cluster",
         "_generation",
         "_next",
+        "_next_read",
         "_reach",
         "_stream",
         "_window",
@@ -105,6 +109,7 @@ class Session:
         self._cluster = cluster
         self._reach = reach
         self._next = 1
+        self._next_read = _READS
 
     @property
     def index(self) -> int:
@@ -122,16 +127,20 @@ class Session:
 
     def take_off(self, count: int, now: int) -> Flight:
         """Make a frame of the next `count` commands of the stream."""
-        first = self._next
         columns = self._stream.take(count)
-        acked = next(iter(self.flights), first)
+        first = self._next_read if columns.reading else self._next
+        acked = min(first, *self.flights) if self.flights else first
+        arguments = [columns.reading] * count if columns.reading else columns.arguments
         batch = encode_batch(
-            self.id, first, acked, columns.operations, columns.keys, columns.arguments, self._generation
+            self.id, first, acked, columns.operations, columns.keys, arguments, self._generation
         )
         flight = Flight(self, first, columns, seal(Kind.REQUEST, self._cluster, batch), now)
         self.flights[first] = flight
         self.outstanding += count
-        self._next += count
+        if columns.reading:
+            self._next_read += count
+        else:
+            self._next += count
         return flight
 
     def land(self, first: int) -> Flight | None:

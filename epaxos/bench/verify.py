@@ -98,7 +98,7 @@ class History:
 
     def _by_key(self) -> dict[bytes, list[Command]]:
         histories: dict[bytes, list[Command]] = defaultdict(list)
-        for client, (start, operations, keys, arguments), seen, sent, answered in self._answered:
+        for client, (start, operations, keys, arguments, _), seen, sent, answered in self._answered:
             nothing = [None] * len(keys)
             rows = zip(operations, keys, arguments or nothing, seen or nothing, strict=True)
             for number, (operation, key, written, found) in enumerate(rows, start):

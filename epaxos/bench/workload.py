@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -40,7 +40,8 @@ class Workload:
     `keys` private keys are shared out evenly among `clients`. `writes` and `conflicts` are percentages.
     `zipf` is the exponent s of P(rank) ~ 1/(rank+1)^s, or None for private keys and one hot key. Writes to
     keys that several clients share are of the operation `shared_write`: a WRITEREAD lets the order of
-    the writes be checked afterwards. `tag` (16 bits) marks the values of one run.
+    the writes be checked afterwards. `tag` (16 bits) marks the values of one run. `reading` is how what only reads is
+    read (`statemachine.reading.Reading`), 0 in the log.
     """
 
     clients: int
@@ -53,6 +54,7 @@ class Workload:
     seed: int = 0
     shared_write: Operation = Operation.WRITE
     tag: int = 0
+    reading: int = 0
 
     @property
     def share(self) -> int:
@@ -87,13 +89,15 @@ class Author(NamedTuple):
 class Columns(NamedTuple):
     """Consecutive commands of one stream, as `statemachine.batch.encode_batch` takes them.
 
-    `start` is the number in the stream of the first of them.
+    `start` is the number in the stream of the first of them. With a `reading` they only read, and each has that as its
+    argument.
     """
 
     start: int
     operations: bytes
     keys: list[bytes]
     arguments: list[bytes | None] | None
+    reading: int = 0
 
 
 class Stream:
@@ -136,6 +140,7 @@ class Stream:
             operations,
             self._keys[start:end],
             None if only_reads else self._arguments[start:end],
+            self._workload.reading if only_reads else 0,
         )
         self._position = end
         self.taken += count
@@ -189,6 +194,24 @@ class Stream:
         kept = min(size, AUTHOR_SIZE)
         heads = struct.unpack(f"{AUTHOR_SIZE - kept}x{kept}s" * count, authors)
         return [head + self._filler for head in heads] if self._filler else list(heads)
+
+
+class Alternating(Stream):
+    """The same, but whatever is taken at a time is either of reads or of writes, as a client sends them."""
+
+    def __init__(self, workload: Workload, client: int, chunk: int = _CHUNK) -> None:
+        super().__init__(workload, client, chunk)
+        self._of_kind = [
+            Stream(replace(workload, writes=writes, seed=2 * workload.seed + kind), client, chunk)
+            for kind, writes in enumerate((0.0, 100.0))
+        ]
+
+    def take(self, count: int) -> Columns:
+        """See `Stream`."""
+        writes = self._kinds.random() * 100 < self._workload.writes
+        columns = self._of_kind[writes].take(count)._replace(start=self.taken)
+        self.taken += count
+        return columns
 
 
 def _popularity(workload: Workload) -> list[float]:

@@ -45,6 +45,7 @@ from epaxos.cli.options import (
 )
 from epaxos.cli.pages import Page
 from epaxos.cli.streams import write_text
+from epaxos.client.reading import READS
 from epaxos.config import Config
 
 if TYPE_CHECKING:
@@ -129,6 +130,13 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
 )
 @click.option(
     "--writes", type=float, default=100, show_default=True, metavar="PCT", help="Writes; the rest are reads."
+)
+@click.option(
+    "--reads",
+    type=click.Choice(READS),
+    default="log",
+    show_default=True,
+    help="How to read; if not by the log, a frame has reads or writes, not both.",
 )
 @click.option(
     "--conflicts",

@@ -11,8 +11,9 @@ from typing import Final
 import click
 
 from epaxos.cli.pages import Page
-from epaxos.cli.store import Target, on_key
+from epaxos.cli.store import Target, on_key, reads_option
 from epaxos.cli.values import key_bytes, readable
+from epaxos.client.reading import Reads
 
 _PAGE: Final = 1000
 """Keys that are asked for at a time."""
@@ -30,6 +31,7 @@ _on_prefix: Final = partial(on_key, name="PREFIX")
 @click.option("--keys-only", is_flag=True, help="Print no values.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object in each line.")
 @click.option("--hex", "hexadecimal", is_flag=True, help="Print keys and values as hexadecimal digits.")
+@reads_option("log", "local")
 @_on_prefix
 def scan(
     target: Target,
@@ -40,6 +42,7 @@ def scan(
     keys_only: bool,
     as_json: bool,
     hexadecimal: bool,
+    reads: Reads,
 ) -> None:
     r"""Print the keys that begin with PREFIX, in the order of their bytes, with a tab and their values.
 
@@ -67,17 +70,17 @@ def scan(
     context = click.get_current_context()
     start = None if after is None else key_bytes(after, "--after", hexadecimal=context.params["hex_key"])
     show = _shown_as_json if as_json else _shown_as_hex if hexadecimal else _shown
-    for item in _items(target, start, limit, reverse=reverse, values=not keys_only):
+    for item in _items(target, start, limit, reads, reverse=reverse, values=not keys_only):
         click.echo(show(*item))
 
 
 def _items(
-    target: Target, after: bytes | None, limit: int | None, *, reverse: bool, values: bool
+    target: Target, after: bytes | None, limit: int | None, reads: Reads, *, reverse: bool, values: bool
 ) -> Iterator[tuple[bytes, bytes | None]]:
     left = limit
     while left is None or left > 0:
         most = _PAGE if left is None else min(left, _PAGE)
-        page = target.client.scan(target.key, after, most, values=values, reverse=reverse)
+        page = target.client.scan(target.key, after, most, values=values, reverse=reverse, reads=reads)
         yield from page.items if values else zip(page.keys, repeat(None), strict=False)
         after = page.after
         if after is None:
@@ -114,8 +117,9 @@ def _as_json(text: bytes) -> str | dict[str, str]:
 
 @click.command(cls=Page)
 @click.argument("key", metavar="[PREFIX]", default="")
+@reads_option("log", "local")
 @_on_prefix
-def count(target: Target) -> None:
+def count(target: Target, *, reads: Reads) -> None:
     """Print how many keys begin with PREFIX; all are counted if it is left out.
 
     Exit codes:
@@ -127,7 +131,7 @@ def count(target: Target) -> None:
       epaxos count
       epaxos count user/
     """
-    click.echo(target.client.count(target.key))
+    click.echo(target.client.count(target.key, reads=reads))
 
 
 @click.command("delete-prefix", cls=Page)

@@ -14,6 +14,7 @@ from epaxos.cli.options import config_option, find_replica, load_any, positive_d
 from epaxos.cli.pages import Page
 from epaxos.cli.values import STDIN, key_bytes, print_value, value_bytes
 from epaxos.client.blocking import Client
+from epaxos.client.reading import Reads
 from epaxos.config import Config
 from epaxos.config.durations import format_duration
 
@@ -34,6 +35,22 @@ _raw_option: Final = click.option(
     is_flag=True,
     help="Write the bytes of a value as they are to a terminal too, with no line's end after them.",
 )
+
+
+def reads_option(*allowed: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """How to read, of some ways; see docs/reads.md."""
+    text = {
+        "log": "ordered among all commands",
+        "quorum": "as good, without a place in the log",
+        "local": "what one replica has now",
+    }
+    return click.option(
+        "--reads",
+        type=click.Choice(allowed),
+        default=allowed[0],
+        show_default=True,
+        help=f"How to read: {'; '.join(f'{name}, {text[name]}' for name in allowed)}.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +114,15 @@ def _end_failed(text: str) -> NoReturn:
 
 @click.command(cls=Page)
 @click.argument("key")
+@reads_option("log", "quorum", "local")
 @_hex_option
 @_raw_option
 @on_key
-def get(target: Target, *, hexadecimal: bool, raw: bool) -> None:
+def get(target: Target, *, reads: Reads, hexadecimal: bool, raw: bool) -> None:
     r"""Print the value of KEY.
 
-    The read is ordered among all writes, like any command: it sees every write that was answered before.
+    It sees every write that was answered before, unless it is read locally: then it is what one replica has, and if
+    that knows to be behind, stderr says by how much.
 
     To a file or a pipe the bytes of the value are written as they are, and nothing else. To a terminal a
     line's end is added, and control characters are shown as in \x1b.
@@ -118,12 +137,24 @@ def get(target: Target, *, hexadecimal: bool, raw: bool) -> None:
       epaxos get greeting
       epaxos get picture > picture.png
       epaxos get -c conf/local.toml --replica bravo --timeout 500ms greeting
+      epaxos get --reads quorum greeting
       epaxos get --hex-key --hex 00ff
     """
-    value = target.client.get(target.key)
+    value = _look(target) if reads == "local" else target.client.get(target.key, reads=reads)
     if value is None:
         _end_failed(_NOT_FOUND)
     print_value(value, raw=raw, hexadecimal=hexadecimal)
+
+
+def _look(target: Target) -> bytes | None:
+    """The value that a replica has; it is told if others may have a later one."""
+    found = target.client.look(target.key)
+    if found.behind != 0:
+        behind = (
+            "hears no quorum" if found.behind is None else f"has not executed {found.behind} it has heard of"
+        )
+        complain(f"read locally, at a replica that {behind}", click.get_current_context().command_path)
+    return found.value
 
 
 @click.command(cls=Page)
@@ -183,8 +214,9 @@ def put(
 
 @click.command(cls=Page)
 @click.argument("key")
+@reads_option("log", "quorum", "local")
 @on_key
-def exists(target: Target) -> None:
+def exists(target: Target, *, reads: Reads) -> None:
     """Tell by the exit code whether KEY has a value, without fetching it.
 
     Exit codes:
@@ -196,7 +228,7 @@ def exists(target: Target) -> None:
     Examples:
       epaxos exists lock || echo free
     """
-    if not target.client.exists(target.key):
+    if not target.client.exists(target.key, reads=reads):
         _end_failed(_NOT_FOUND)
 
 

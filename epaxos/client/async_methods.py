@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import CasResult, Op, Ops, Page, T
+from epaxos.client.reading import Look, Reads, check_reads, look_at, read_as
 from epaxos.client.recipes.asynchronous import (
     AsyncBarrier,
     AsyncCounter,
@@ -33,13 +34,19 @@ D = TypeVar("D")
 class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
     """The methods of an asyncio client with values of type `V`; see `methods.KeyMethods`."""
 
-    def __init__(self, codec: Codec[V] | None) -> None:
+    def __init__(self, codec: Codec[V] | None, reads: Reads = "log") -> None:
+        self._reads: Reads = check_reads(reads)
         self._ops: Ops[V] = Ops(codec) if codec is not None else Ops()  # type: ignore[assignment]  # V is bytes
 
     @property
     def op(self) -> Ops[V]:
         """What makes commands with values of this client's type, for `multi`, `bulk` and `execute`."""
         return self._ops
+
+    @property
+    def _reads_of_all(self) -> Reads:
+        """See `KeyMethods`."""
+        return "log" if self._reads == "quorum" else self._reads
 
     @abstractmethod
     async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
@@ -52,9 +59,14 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
     @abstractmethod
     async def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]: ...
 
-    async def get(self, key: bytes, *, timeout: float | None = None) -> V | None:
-        """The value of a key, None if there is none."""
-        return await self.execute(self._ops.get(key), timeout=timeout)
+    async def get(self, key: bytes, *, reads: Reads | None = None, timeout: float | None = None) -> V | None:
+        """The value of a key, None if there is none; `reads` says how it is read (see `Client.get`)."""
+        return await self.execute(read_as(self._ops.get(key), reads or self._reads), timeout=timeout)
+
+    async def look(self, key: bytes, *, timeout: float | None = None) -> Look[V]:
+        """The value of a key at one replica, and how far that is behind what it has heard of (`Look`)."""
+        found: Look[V] = await self.execute(look_at(self._ops.get(key)), timeout=timeout)
+        return found
 
     async def put(
         self,
@@ -80,6 +92,10 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
         """Set the value of a key; returns the value before, None if there was none."""
         return await self.execute(self._ops.write_read(key, value), timeout=timeout)
 
+    async def exists(self, key: bytes, *, reads: Reads | None = None, timeout: float | None = None) -> bool:
+        """Whether a key has a value."""
+        return await self.execute(read_as(Op.exists(key), reads or self._reads), timeout=timeout)
+
     async def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
         """Remove a key; returns whether there was one."""
         return await self.execute(Op.delete(key), timeout=timeout)
@@ -92,15 +108,19 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
         *,
         values: bool = True,
         reverse: bool = False,
+        reads: Reads | None = None,
         timeout: float | None = None,
     ) -> Page[V]:
         """The keys that begin with a prefix, in order, by pages (see `Client.scan`)."""
         operation = self._ops.scan(prefix, after, limit, values=values, reverse=reverse)
+        operation = read_as(operation, reads or self._reads_of_all)
         return await self.execute(operation, timeout=timeout)
 
-    async def count(self, prefix: bytes = b"", *, timeout: float | None = None) -> int:
+    async def count(
+        self, prefix: bytes = b"", *, reads: Reads | None = None, timeout: float | None = None
+    ) -> int:
         """How many keys begin with a prefix, at one moment."""
-        return await self.execute(Op.count(prefix), timeout=timeout)
+        return await self.execute(read_as(Op.count(prefix), reads or self._reads_of_all), timeout=timeout)
 
     async def delete_prefix(self, prefix: bytes, *, timeout: float | None = None) -> int:
         """Remove all keys that begin with a prefix, in steps (see `Client.delete_prefix`); returns how many."""

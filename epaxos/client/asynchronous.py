@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, overload
@@ -17,6 +18,7 @@ from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fits
 from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.options import client_options
+from epaxos.client.reading import Reads, is_reading, together
 from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
 from epaxos.config import Config
@@ -39,6 +41,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         timeout: float | None = None,
         tries: int | None = None,
         key: str | None = None,
+        reads: Reads = "log",
         codec: None = None,
     ) -> None: ...
     @overload
@@ -51,6 +54,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         timeout: float | None = None,
         tries: int | None = None,
         key: str | None = None,
+        reads: Reads = "log",
         codec: Codec[V],
     ) -> None: ...
     def __init__(
@@ -62,11 +66,13 @@ class AsyncClient(AsyncKeyMethods[V]):
         timeout: float | None = None,
         tries: int | None = None,
         key: str | None = None,
+        reads: Reads = "log",
         codec: Codec[V] | None = None,
     ) -> None:
-        super().__init__(codec)
+        super().__init__(codec, reads)
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = LoopDriver(self._options)
+        self._reader: LoopDriver | None = None
         finalize(self, self._driver.drop)
 
     async def __aenter__(self) -> Self:
@@ -85,6 +91,8 @@ class AsyncClient(AsyncKeyMethods[V]):
 
     async def close(self) -> None:
         """Close the connections; calls of other tasks end with `Closed`. Tells a replica (see `Client.close`)."""
+        if self._reader is not None:
+            await self._reader.leave()
         await self._driver.leave()
 
     @property
@@ -104,7 +112,9 @@ class AsyncClient(AsyncKeyMethods[V]):
         `silent`: the replica had not answered in its share of the time; `lost`: the connection was; `busy`: the
         replica had no room.
         """
-        return dict(self._driver.retries)
+        counts = Counter(self._driver.retries)
+        counts.update({} if self._reader is None else self._reader.retries)
+        return dict(counts)
 
     async def pause(self, milliseconds: int, *, timeout: float | None = None) -> None:
         """Make every replica sleep when it executes this; for tests."""
@@ -120,24 +130,36 @@ class AsyncClient(AsyncKeyMethods[V]):
     async def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return await self.execute(Op.multi(operations), timeout=timeout)
 
-    async def bulk(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> list[Result[T]]:
+    async def bulk(
+        self, operations: Iterable[Op[T]], *, reads: Reads = "log", timeout: float | None = None
+    ) -> list[Result[T]]:
         """Send many commands in one frame, each standing for itself (see `Client.bulk`)."""
-        listed = as_operations(operations)
-        call = Bulk(listed, self._options, self._driver.enter().time(), timeout)
+        listed, only = together(as_operations(operations), reads)
+        driver = self._reading() if only else self._driver
+        call = Bulk(listed, self._options, driver.enter().time(), timeout)
         with span(call):
             if listed:
-                await self._driver.run(call)
+                await driver.run(call)
             return call.result()
 
     def check(self, operation: Op) -> None:
         """See whether a command fits into a frame (see `Client.check`)."""
         check_fits(operation, self._options)
 
+    def _reading(self) -> LoopDriver:
+        """What runs the reads that are none of the log, in no session: made with the first."""
+        self._driver.enter()
+        if self._reader is None:
+            self._reader = LoopDriver(self._options, remembered=False)
+            finalize(self, self._reader.drop)
+        return self._reader
+
     async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
-        call = Command(operation, self._options, self._driver.enter().time(), timeout)
+        driver = self._reading() if is_reading(operation) else self._driver
+        call = Command(operation, self._options, driver.enter().time(), timeout)
         with span(call):
-            await self._driver.run(call)
+            await driver.run(call)
             return call.result()
 
     async def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:

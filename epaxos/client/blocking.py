@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from threading import RLock
 from time import monotonic
 from types import TracebackType
 from typing import Self, overload
@@ -15,6 +17,7 @@ from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fit
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
+from epaxos.client.reading import Reads, is_reading, together
 from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
 from epaxos.config import Config
@@ -28,7 +31,7 @@ class Client(KeyMethods[V]):
     `timeout` is how long a call may take, in seconds; `tries` how many times a command without answer may
     be sent; `key` is the file of the key to log in with, if not that of the configuration. Every method takes
     a `timeout` of its own. Keys are bytes, and so are values unless a `codec` says how others are written:
-    `Client(codec=JSON)`.
+    `Client(codec=JSON)`. `reads` is how its get, exists, scan and count read unless they say so (docs/reads.md).
 
     Raises for wrong arguments `TypeError` or `ValueError`, and `ConfigError` for endpoints, names and files.
     KeyMethods raise `TypeError` for an argument of a wrong type, and these `ClientError`s:
@@ -58,6 +61,7 @@ class Client(KeyMethods[V]):
         timeout: float | None = None,
         tries: int | None = None,
         key: str | None = None,
+        reads: Reads = "log",
         codec: None = None,
     ) -> None: ...
     @overload
@@ -70,6 +74,7 @@ class Client(KeyMethods[V]):
         timeout: float | None = None,
         tries: int | None = None,
         key: str | None = None,
+        reads: Reads = "log",
         codec: Codec[V],
     ) -> None: ...
     def __init__(
@@ -81,11 +86,15 @@ class Client(KeyMethods[V]):
         timeout: float | None = None,
         tries: int | None = None,
         key: str | None = None,
+        reads: Reads = "log",
         codec: Codec[V] | None = None,
     ) -> None:
-        super().__init__(codec)
+        super().__init__(codec, reads)
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = ThreadsDriver(self._options)
+        self._reader: ThreadsDriver | None = None
+        self._making = RLock()
+        self._is_closed = False
         finalize(self, self._driver.close)
 
     def __enter__(self) -> Self:
@@ -107,6 +116,10 @@ class Client(KeyMethods[V]):
 
         A last frame tells a replica, without waiting for it, that results need not be kept for this client any more.
         """
+        with self._making:
+            self._is_closed = True
+        if self._reader is not None:
+            self._reader.close()
         self._driver.close()
 
     @property
@@ -126,7 +139,9 @@ class Client(KeyMethods[V]):
         `silent`: the replica had not answered in its share of the time; `lost`: the connection was; `busy`: the
         replica had no room.
         """
-        return dict(self._driver.retries)
+        counts = Counter(self._driver.retries)
+        counts.update({} if self._reader is None else self._reader.retries)
+        return dict(counts)
 
     def pause(self, milliseconds: int, *, timeout: float | None = None) -> None:
         """Make every replica sleep when it executes this; for tests."""
@@ -142,18 +157,23 @@ class Client(KeyMethods[V]):
     def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]:
         return self.execute(Op.multi(operations), timeout=timeout)
 
-    def bulk(self, operations: Iterable[Op[T]], *, timeout: float | None = None) -> list[Result[T]]:
+    def bulk(
+        self, operations: Iterable[Op[T]], *, reads: Reads = "log", timeout: float | None = None
+    ) -> list[Result[T]]:
         """Send many commands in one frame; each stands for itself, and they may execute in part.
 
         Returns what became of each: done, or an error whose `may_have_executed` tells what may be done from what is
         surely not. Very many commands (more than the cluster's `max_batch`, or a megabyte) take several frames, of
         which some are under way at a time; what has had no turn within the `timeout` is not sent.
+
+        With `reads` all must only read, each by itself, and are read in that way.
         """
-        listed = as_operations(operations)
+        listed, only = together(as_operations(operations), reads)
+        driver = self._reading() if only else self._driver
         call = Bulk(listed, self._options, monotonic(), timeout)
         with span(call):
             if listed:
-                self._driver.run(call)
+                driver.run(call)
             return call.result()
 
     def check(self, operation: Op) -> None:
@@ -164,11 +184,20 @@ class Client(KeyMethods[V]):
         """
         check_fits(operation, self._options)
 
+    def _reading(self) -> ThreadsDriver:
+        """What runs the reads that are none of the log, in no session: made with the first."""
+        with self._making:
+            if self._reader is None and not self._is_closed:
+                self._reader = ThreadsDriver(self._options, remembered=False)
+                finalize(self, self._reader.close)
+        return self._reader or self._driver
+
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
+        driver = self._reading() if is_reading(operation) else self._driver
         call = Command(operation, self._options, monotonic(), timeout)
         with span(call):
-            self._driver.run(call)
+            driver.run(call)
             return call.result()
 
     def ttl(self, key: bytes, *, timeout: float | None = None) -> float | None:

@@ -29,6 +29,7 @@ from epaxos.statemachine.operations import (
     READERS_OF_ALL,
     Operation,
 )
+from epaxos.statemachine.reading import Reading, of_the_log, reading_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -464,6 +465,10 @@ def parts_of(multi: Op) -> list[Op]:
 
 def _written(op: Op) -> str:
     """A command as one would write it."""
+    reading = reading_of(op.operation, op.argument)
+    if reading:
+        bare = op._replace(argument=of_the_log(op.operation, op.argument))
+        return f"{_written(bare)} by {Reading(reading).name.lower()}"
     argument: Any = op.argument
     if op.operation == _MULTI:
         return f"Op.multi({parts_of(op)})"

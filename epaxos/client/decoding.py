@@ -16,9 +16,11 @@ from epaxos.client.commands import (
     parts_of,
     read_value,
 )
+from epaxos.client.reading import Look
 from epaxos.config.kinds import show
 from epaxos.errors import Locked, OperationFailed, SessionExpired, Untold
 from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome
+from epaxos.statemachine.reading import Reading
 
 _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
@@ -52,6 +54,9 @@ def decode(op: Op[T], outcome: int, value: object) -> T:
 def _decode_value(op: Op, outcome: int, value: Any) -> Any:
     if outcome > _NOT_FOUND:
         _fail(op, outcome, value)
+    if op.argument == Reading.BEHIND:  # or the log has told the value alone
+        value, behind = value if isinstance(value, list) else (value, 0)
+        return Look(read_value(op, value), behind)
     return read_value(op, value)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import CasResult, Op, Ops, Page, T
+from epaxos.client.reading import Look, Reads, check_reads, look_at, read_as
 from epaxos.client.recipes.blocking import Barrier, Counter, Held, Lease, Lock
 from epaxos.client.session.tickets import Uncopied
 
@@ -24,13 +25,19 @@ D = TypeVar("D")
 class KeyMethods(Uncopied, ABC, Generic[V]):
     """The methods of a blocking client with values of type `V`: bytes, or those of its codec."""
 
-    def __init__(self, codec: Codec[V] | None) -> None:
+    def __init__(self, codec: Codec[V] | None, reads: Reads = "log") -> None:
+        self._reads: Reads = check_reads(reads)
         self._ops: Ops[V] = Ops(codec) if codec is not None else Ops()  # type: ignore[assignment]  # V is bytes
 
     @property
     def op(self) -> Ops[V]:
         """What makes commands with values of this client's type, for `multi`, `bulk` and `execute`."""
         return self._ops
+
+    @property
+    def _reads_of_all(self) -> Reads:
+        """How lists and counts are read, of which a quorum cannot tell."""
+        return "log" if self._reads == "quorum" else self._reads
 
     @abstractmethod
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
@@ -43,9 +50,14 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
     @abstractmethod
     def _multi(self, operations: Iterable[Op[T]], timeout: float | None) -> list[T]: ...
 
-    def get(self, key: bytes, *, timeout: float | None = None) -> V | None:
-        """The value of a key, None if there is none."""
-        return self.execute(self._ops.get(key), timeout=timeout)
+    def get(self, key: bytes, *, reads: Reads | None = None, timeout: float | None = None) -> V | None:
+        """The value of a key, None if there is none; `reads` says how it is read, as for the client (docs/reads.md)."""
+        return self.execute(read_as(self._ops.get(key), reads or self._reads), timeout=timeout)
+
+    def look(self, key: bytes, *, timeout: float | None = None) -> Look[V]:
+        """The value of a key at one replica, and how far that is behind what it has heard of (`Look`)."""
+        found: Look[V] = self.execute(look_at(self._ops.get(key)), timeout=timeout)
+        return found
 
     def put(
         self,
@@ -75,9 +87,9 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         """Set the value of a key; returns the value before, None if there was none."""
         return self.execute(self._ops.write_read(key, value), timeout=timeout)
 
-    def exists(self, key: bytes, *, timeout: float | None = None) -> bool:
+    def exists(self, key: bytes, *, reads: Reads | None = None, timeout: float | None = None) -> bool:
         """Whether a key has a value."""
-        return self.execute(Op.exists(key), timeout=timeout)
+        return self.execute(read_as(Op.exists(key), reads or self._reads), timeout=timeout)
 
     def delete(self, key: bytes, *, timeout: float | None = None) -> bool:
         """Remove a key; returns whether there was one."""
@@ -91,6 +103,7 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         *,
         values: bool = True,
         reverse: bool = False,
+        reads: Reads | None = None,
         timeout: float | None = None,
     ) -> Page[V]:
         """The keys that begin with a prefix, in the order of their bytes, with their values if these are wanted.
@@ -100,11 +113,12 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         With `reverse` the order is from the end. It is ordered with every write under way: not a way to poll.
         """
         operation = self._ops.scan(prefix, after, limit, values=values, reverse=reverse)
+        operation = read_as(operation, reads or self._reads_of_all)
         return self.execute(operation, timeout=timeout)
 
-    def count(self, prefix: bytes = b"", *, timeout: float | None = None) -> int:
+    def count(self, prefix: bytes = b"", *, reads: Reads | None = None, timeout: float | None = None) -> int:
         """How many keys begin with a prefix, at one moment."""
-        return self.execute(Op.count(prefix), timeout=timeout)
+        return self.execute(read_as(Op.count(prefix), reads or self._reads_of_all), timeout=timeout)
 
     def delete_prefix(self, prefix: bytes, *, timeout: float | None = None) -> int:
         """Remove all keys that begin with a prefix, b"" for all there are; returns how many.

@@ -18,6 +18,7 @@ from epaxos.errors import Busy, ClientError, NoAnswer, Refused, SessionExpired, 
 from epaxos.statemachine.batch import MULTI_PARTS, REPLY_HEAD, Argument, Limits, listed
 from epaxos.statemachine.checks import refusal
 from epaxos.statemachine.operations import ON_ALL, Operation, Outcome
+from epaxos.statemachine.reading import of_the_log, reading_of
 from epaxos.statemachine.results import Value
 
 BYTES: Final = 1024 * 1024
@@ -144,6 +145,8 @@ class Desk:
     async def execute(self, command: Command, session: int = 0) -> Result:
         """Ask for one command and wait for what it came to; who gives up before leaves it to be executed.
 
+        A read that is none of the log (`statemachine.reading`) goes by itself.
+
         With a `session` it executes once under that number, wherever and however often it is asked for, but not twice
         at the same time here (`doors.gate.Asked`).
 
@@ -151,7 +154,9 @@ class Desk:
             Refused, Busy, Full: it was not taken.
             NoAnswer, SessionExpired, Untold: there is no answer, or the command has none any more.
         """
-        if reason := self.refusal(command):
+        reading = reading_of(command.operation, command.argument)
+        bare = command._replace(argument=of_the_log(command.operation, command.argument))
+        if reason := self.refusal(bare):
             raise Refused(reason)
         answer: asyncio.Future[Result] = self._loop.create_future()
 
@@ -163,7 +168,7 @@ class Desk:
             else:
                 answer.set_result(results[0])
 
-        if session:
+        if session or reading:
             self._fit(size := _weigh(command))
             batch = _Batch()
             batch.add([command], size, then)

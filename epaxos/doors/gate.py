@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from epaxos.statemachine.batch import SERVICE, Argument, Batch, Payload
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.reading import reading_of
 from epaxos.statemachine.results import BatchResult, Value
 from epaxos.statemachine.sessions import WINDOW
 
@@ -37,7 +38,7 @@ class Asked(NamedTuple):
     """Commands of a door as columns of one length, at least 1; about `size` bytes.
 
     ticket  by which the door knows the answer
-    here    only reads, to be answered with what stands at this replica between two rounds
+    here    only READs, to be answered with what stands at this replica between two rounds
     session the number of the session in which they are the first, and execute once, however often and wherever they
             are asked for; 0 for that of the door. Not twice at the same time
     """
@@ -124,6 +125,8 @@ class LocalClient:
         self._delivered = False
         self._client = 0
         self._number = 1
+        self._reader = secrets.randbits(63) + 1
+        self._read = 1
         self._born = self._used = 0
         self._open: dict[tuple[int, int], Asked] = {}
         self.listens = False
@@ -174,6 +177,8 @@ class LocalClient:
         if asked.session:
             self._open[asked.session, 1] = asked
             return Batch(asked.session, 1, 1, asked.operations, asked.keys, asked.arguments, generation)
+        if asked.arguments is not None and reading_of(asked.operations[0], asked.arguments[0]):
+            return self._begin_reading(asked)
         if not self._client or generation - self._used > WINDOW // 2:
             self._client = secrets.randbits(63) + 1
             self._born, self._number = generation, 1
@@ -183,6 +188,13 @@ class LocalClient:
         self._open[self._client, first] = asked
         acked = next((first for client, first in self._open if client == self._client), first)
         return Batch(self._client, first, acked, asked.operations, asked.keys, asked.arguments, self._born)
+
+    def _begin_reading(self, asked: Asked) -> Batch:
+        """Reads that are none of the log (`statemachine.reading`), whose numbers are those of no session."""
+        first = self._read
+        self._read += len(asked.operations)
+        self._open[self._reader, first] = asked
+        return Batch(self._reader, first, first, asked.operations, asked.keys, asked.arguments)
 
     def answer(self, result: BatchResult) -> None:
         """Note what a batch came to; after one whose session had ended the next is of another. `flush` tells it."""

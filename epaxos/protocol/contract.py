@@ -8,7 +8,8 @@ The driver's duties, for every `Effects` and in this order:
 1. make `records` durable;
 2. only then let `promises` and `deferrable` leave (`messages` and `early` may leave at any time);
 3. execute `executions`, in order, each component as one atomic step;
-4. answer clients from the results of the execution, never earlier (protocol 3.7).
+4. answer clients from the results of the execution, never earlier (protocol 3.7), and `reads` from the state
+   that it leaves (protocol 7).
 
 **Checkpoints** (protocol 4.10). Between two rounds, when everything that was to execute has, a driver may take a
 `Cut`: with the state machine's part of the same moment, durable in one transaction, it is a checkpoint. `Checkpointed`
@@ -38,6 +39,16 @@ class Propose(NamedTuple):
     """A client's command for this replica to order."""
 
     command: Command
+
+
+class Read(NamedTuple):
+    """Find out when the state of this replica can answer reads of one of these keys each (protocol 7).
+
+    `number` was never used before, by any replica, in any life of it.
+    """
+
+    number: int
+    keys: Sequence[bytes]
 
 
 class Receive(NamedTuple, Generic[MessageT]):
@@ -106,7 +117,17 @@ class Ended(NamedTuple):
 
 
 Event: TypeAlias = (
-    Propose | Receive[MessageT] | Tick | PeerStatus | Checkpointed | Hold | Adopt | Retire | Lead | Ended
+    Propose
+    | Read
+    | Receive[MessageT]
+    | Tick
+    | PeerStatus
+    | Checkpointed
+    | Hold
+    | Adopt
+    | Retire
+    | Lead
+    | Ended
 )
 
 
@@ -158,6 +179,8 @@ class Effects(Generic[MessageT]):
     deferrable  (receivers, message) that must wait for the records, and may then wait a little more for
                 another message to the same receiver to ride on
     executions  components to execute, in this order
+    reads       numbers of `Read` that the state answers once all of `executions` has executed
+    unread      numbers of those that come to nothing, and had better go through the log
     commits     what this replica decided, for metrics
     truncate    drop the records of all instances up to here; None if there is nothing to drop
     fetch       peers that have dropped what this replica needs: the checkpoint of one of them is wanted
@@ -178,8 +201,10 @@ class Effects(Generic[MessageT]):
         "over",
         "overtaken",
         "promises",
+        "reads",
         "records",
         "truncate",
+        "unread",
     )
 
     def __init__(self) -> None:
@@ -189,6 +214,8 @@ class Effects(Generic[MessageT]):
         self.early: list[tuple[Sequence[Row], MessageT]] = []
         self.deferrable: list[tuple[Sequence[Row], MessageT]] = []
         self.executions: list[Component] = []
+        self.reads: list[int] = []
+        self.unread: list[int] = []
         self.commits: list[CommitNote] = []
         self.truncate: Vector | None = None
         self.fetch: list[Row] = []
@@ -203,6 +230,8 @@ class Effects(Generic[MessageT]):
         self.early += later.early
         self.deferrable += later.deferrable
         self.executions += later.executions
+        self.reads += later.reads
+        self.unread += later.unread
         self.commits += later.commits
         self.truncate = later.truncate or self.truncate
         self.fetch += later.fetch

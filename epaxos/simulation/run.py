@@ -21,6 +21,7 @@ from epaxos.simulation.checkers.progress import (
     settled,
     stuck,
 )
+from epaxos.simulation.checkers.reads import Reads
 from epaxos.simulation.checkers.results import Results
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
@@ -34,6 +35,7 @@ from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
 from epaxos.simulation.world.replica import LIMITS, MakeCore
 from epaxos.simulation.world.schedule import Schedule
+from epaxos.statemachine.reading import Reading
 
 MOST_ACTIONS = 1_000_000
 """How many actions a run may take after the faults, and a hundredth of it more for each command."""
@@ -107,7 +109,7 @@ class Checked:
         decisions = Decisions(plan.options.quorums, contents, rows)
         order = ExecutionOrder(rows, contents, decisions)
         epochs = Epochs(plan.options.configuration)
-        checkers = [*own, epochs, decisions, order, self.results]
+        checkers = [*own, epochs, decisions, order, self.results, Reads(contents, order, self.results)]
         self.cluster = Cluster(plan, Observers([*extra, self.coverage, *checkers]), make_core, schedule)
         self.results.now = lambda: self.cluster.schedule.now
         self.cluster.watch(self.results.watching)
@@ -206,7 +208,12 @@ class Run:
 
     def _search(self) -> None:
         """Look at the history alone too, where it is short enough for that."""
-        calls = self._checked.results.calls.values()
+        # What was read locally is of one replica's past.
+        calls = [
+            call
+            for call in self._checked.results.calls.values()
+            if not (call.looked and call.reading is Reading.LOCAL)
+        ]
         finding = search(calls, LIMITS.value, SEARCH_BUDGET, self._options.results)
         if finding.verdict is Linearizability.VIOLATION:
             raise ViolationError("linearizability", f"the history alone: {finding.text}")

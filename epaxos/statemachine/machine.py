@@ -209,6 +209,11 @@ class StateMachine:
         self._sessions.done(payload.heads, start, stop)
         return Run(start, stop, outcomes, values)
 
+    def look(self, batch: Batch) -> BatchResult:
+        """What commands that only read come to in the state as it is, in no session (protocol 7)."""
+        self._store.begin(None)
+        return self._execute(batch, batch.first, batch.operations, batch.keys, batch.arguments)
+
     def get(self, key: bytes) -> bytes | None:
         """The value of a key as it stands, None if it has none."""
         return self._store.get(key)

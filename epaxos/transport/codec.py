@@ -25,7 +25,7 @@ MESSAGE_NAMES: Final = EPAXOS_PAGE.names
 """The name of every message type of EPaxos, for metrics."""
 
 _CODES: Final = {kind: code for page in PAGES.values() for kind, code in page.codes.items()}
-"""The codes of all pages: no two protocols have a type of message in common, but for the transfer of checkpoints."""
+"""The codes of all pages: no two protocols have a type of message in common, but for reads and checkpoints."""
 
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 """What msgpack and the unpacking of fields raise on bytes that are something else."""

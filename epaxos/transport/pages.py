@@ -1,7 +1,7 @@
 """The messages of each protocol by their codes: a page for each, and how its messages are read.
 
-All pages share the transfer of checkpoints. The next protocol's codes begin at 32, so that a mix-up is an unknown
-message instead of another one.
+All pages share the transfer of checkpoints and reads by a quorum. The next protocol's codes begin at 32, so that a
+mix-up is an unknown message instead of another one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from epaxos.protocol.epaxos.messages import (
 from epaxos.protocol.ids import Ballot, Row, Slot
 from epaxos.protocol.log import Phase, Value
 from epaxos.protocol.multipaxos import messages as multipaxos
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.transport.fields import Fields, check, check_sender, number, phase_of, slot
 
@@ -80,6 +81,7 @@ class _EPaxosReaders:
             17: self._echo,
             18: self._offer,
             19: self._missing,
+            **_read_readers(self._fields),
             **transfer_readers(self._fields),
         }
 
@@ -195,6 +197,21 @@ def _checkpoint_rows(_: Row, fields: list[Any]) -> TransferMessage:
     return CheckpointRows(number(transfer), slot(position), rows, number(last))
 
 
+def _read_readers(fields: Fields) -> dict[int, Reader]:
+    """What reads the messages of reads by a quorum."""
+
+    def read_index(_: Row, values: list[Any]) -> PeerMessage:
+        question, keys = values
+        check(type(keys) is list and set(map(type, keys)) == {bytes}, "list of keys")
+        return ReadIndex(number(question), keys)
+
+    def read_index_ok(_: Row, values: list[Any]) -> PeerMessage:
+        question, highest = values
+        return ReadIndexOK(number(question), fields.vector(highest))
+
+    return {21: read_index, 22: read_index_ok}
+
+
 def transfer_readers(fields: Fields) -> dict[int, Callable[[Row, list[Any]], TransferMessage | EpochOver]]:
     """What reads the messages that are heeded in whatever epoch their sender is."""
 
@@ -204,6 +221,8 @@ def transfer_readers(fields: Fields) -> dict[int, Callable[[Row, list[Any]], Tra
 
     return {15: _fetch_rows, 16: _checkpoint_rows, 20: epoch_over}
 
+
+_READ_CODES: Final = {ReadIndex: 21, ReadIndexOK: 22}
 
 _TRANSFER_CODES: Final = {FetchRows: 15, CheckpointRows: 16, EpochOver: 20}
 
@@ -226,6 +245,7 @@ EPAXOS_PAGE: Final = Page(
         Echo: 17,
         Offer: 18,
         Missing: 19,
+        **_READ_CODES,
         **_TRANSFER_CODES,
     },
     lambda fields: _EPaxosReaders(fields).by_code(),
@@ -254,6 +274,7 @@ class _MultiPaxosReaders:
             44: self._beacon,
             45: lambda _, fields: multipaxos.Echo(*map(number, _exactly(1, fields))),
             46: self._handover,
+            **_read_readers(self._fields),
             **transfer_readers(self._fields),
         }
 
@@ -346,6 +367,7 @@ MULTIPAXOS_PAGE: Final = Page(
         multipaxos.Beacon: 44,
         multipaxos.Echo: 45,
         multipaxos.Handover: 46,
+        **_READ_CODES,
         **_TRANSFER_CODES,
     },
     lambda fields: _MultiPaxosReaders(fields).by_code(),

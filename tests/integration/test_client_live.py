@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, OperationFailed, Refused
+from epaxos.client.commands import Result
 from epaxos.client.status import Status
 from epaxos.commit import AsyncClusterVotes, AsyncManager, ClusterVotes, Manager, Outcome, Transaction, Vote
 from epaxos.protocol.commit import key_of
@@ -50,6 +51,26 @@ class Awaited:
         self._box.abort(transaction)
 
 
+def read_in_all_ways(alive: LocalCluster, client: Client) -> None:
+    with alive.client("alpha") as writer:
+        for number in range(20):
+            writer.put(b"r", b"%d" % number)
+            assert client.get(b"r", reads="quorum") == b"%d" % number
+    assert client.exists(b"r", reads="quorum")
+    assert client.get(b"r", reads="local") == b"19"  # it has just been read here
+    assert client.look(b"r").value == b"19"
+    assert client.look(b"absent").value is None
+    assert client.count(b"r", reads="local") == 1
+    assert client.scan(b"r", reads="local").items == [(b"r", b"19")]
+    gets = [Op.get(b"r"), Op.exists(b"absent")]
+    assert [result.value for result in client.bulk(gets, reads="quorum")] == [b"19", False]
+    assert [result.value for result in client.bulk([*gets, Op.put(b"r", b"x")])] == [b"19", False, None]
+    with pytest.raises(Refused, match="scan cannot be read by a quorum"):
+        client.scan(reads="quorum")
+    with pytest.raises(Refused, match="put is nothing that is read"):
+        client.bulk([Op.put(b"r", b"x")], reads="quorum")
+
+
 def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:
     alive = epaxos_cluster
 
@@ -87,7 +108,10 @@ def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:
             assert [client.get(key) for key in keys] == [None] * 3
 
     async def asynchronous() -> None:
-        async with AsyncClient(config=alive.config, replica="charlie") as client:
+        async with AsyncClient(config=alive.config, replica="charlie", reads="quorum") as client:
+            assert (await client.get(b"r"), await client.exists(b"r")) == (b"x", True)
+            assert (await client.look(b"r")).value == b"x"
+            assert await client.bulk([Op.get(b"r")], reads="local") == [Result(b"x")]
             numbers = await asyncio.gather(*(client.increment(b"n") for _ in range(300)))
             assert sorted(numbers) == list(range(2501, 2801))
             one = Box("one")
@@ -99,6 +123,7 @@ def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:
 
     with alive.client("bravo") as client:
         blocking(client)
+        read_in_all_ways(alive, client)
         transactions(client)
     asyncio.run(asynchronous())
 

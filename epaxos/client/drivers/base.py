@@ -31,10 +31,13 @@ class Driver(Uncopied, ABC):
     A turn that was broken off in its middle, by an error or by an exception out of a signal handler, leaves a
     session of which nothing is certain. Its calls end with what is known of them, and a new one takes its place:
     numbers of its own, sockets of its own.
+
+    One whose session is not `remembered` is for reads that are none of the log.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, remembered: bool = True) -> None:
         self._options = options
+        self._remembered = remembered
         self._closed: str | None = None
         self.retries = {"silent": 0, "lost": 0, "busy": 0}
         """How many commands had to be sent again so far, by the reason."""
@@ -42,7 +45,9 @@ class Driver(Uncopied, ABC):
         _drivers.add(self)
 
     def _begin(self) -> None:
-        self._session: Session[Call] = Session(self._options, RANDOM, retries=self.retries)
+        self._session: Session[Call] = Session(
+            self._options, RANDOM, retries=self.retries, remembered=self._remembered
+        )
         self._wire = Wire(self._session, self._options, self._watch, self._unwatch, self._wake)
 
     def _begin_anew(self, reason: str, calls: Iterable[Call]) -> None:

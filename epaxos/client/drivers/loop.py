@@ -21,14 +21,14 @@ from epaxos.errors import Refused
 class LoopDriver(Driver):
     """Runs the calls of the tasks of one event loop over one session."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, remembered: bool = True) -> None:
         self._loop: AbstractEventLoop | None = None
         self._calls: dict[Call, Future[None]] = {}
         self._at_work = False  # a finalizer that starts a task eagerly could meet the session half done
         self._due = False
         self._timer: TimerHandle | None = None
         self._timer_at = inf
-        super().__init__(options)
+        super().__init__(options, remembered=remembered)
 
     def enter(self) -> AbstractEventLoop:
         """Check that a call can be made now and here; returns the loop.

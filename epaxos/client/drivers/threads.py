@@ -61,7 +61,7 @@ class ThreadsDriver(Driver):
         ClientError: the system gives no descriptors for it.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, remembered: bool = True) -> None:
         self._mutex = Lock()
         self._inside: set[int] = set()
         self._driver: int | None = None
@@ -77,7 +77,7 @@ class ThreadsDriver(Driver):
         self._bell.setblocking(False)
         self._clapper.setblocking(False)
         self._watch(self._bell.fileno())
-        super().__init__(options)
+        super().__init__(options, remembered=remembered)
 
     def _watch(self, descriptor: int) -> None:
         self._poller.register(descriptor, select.POLLIN)
@@ -111,7 +111,7 @@ class ThreadsDriver(Driver):
         """Have a call done while another one of the same thread is."""
         if self._closed is not None:
             raise never_began(self._closed)
-        apart = ThreadsDriver(self._options)
+        apart = ThreadsDriver(self._options, remembered=self._remembered)
         try:
             apart.run(call)
         finally:

@@ -50,6 +50,9 @@ _BYTE: Final = tuple(bytes((value,)) for value in range(256))
 class Session(Uncopied, Generic[Waiter]):
     """A client's session; see the module's text.
 
+    One that is not `remembered` by replicas consists of reads that are none of the log (`statemachine.reading`): it
+    needs no beginning, and takes no leave.
+
     What is over stands in `finished`, in the order it ended, until `take_finished`. `bad_frames` counts the
     frames received that were none of this protocol, `retries` the commands that were to be sent again: because the
     replica was `silent`, the connection was `lost`, or the replica was `busy`.
@@ -61,6 +64,8 @@ class Session(Uncopied, Generic[Waiter]):
         random: Random,
         generation: int | None = None,
         retries: dict[str, int] | None = None,
+        *,
+        remembered: bool = True,
     ) -> None:
         self._options = options
         self._max_weight = options.max_weight
@@ -70,6 +75,9 @@ class Session(Uncopied, Generic[Waiter]):
         self._alarms, self._routes = self._state.alarms, self._state.routes
         self._ledger, self._outbox = self._state.ledger, self._state.outbox
         self._questions = self._state.questions
+        self._remembered = remembered
+        if not remembered:
+            generation = 0
         self._outbox.name = None if generation is None else Name(self.id, generation)
         self._beginning = Beginning(self._state)
         self._receiver = Receiver(self._state, self._beginning)
@@ -190,7 +198,7 @@ class Session(Uncopied, Generic[Waiter]):
         """
         replica = self._routes.connected()
         number, name = self._ledger.next, self._outbox.name
-        if number == 1 or replica is None or name is None:
+        if number == 1 or replica is None or name is None or not self._remembered:
             return None
         batch = encode_batch(
             name.client, number, number, _BYTE[Operation.NULL], (b"",), None, name.generation

@@ -148,6 +148,12 @@ class Conflicts:
             found[but] = -1
         return tuple(found)
 
+    def writers(self, keys: Sequence[bytes]) -> Vector:
+        """The highest slot of every row that writes one of some keys, or all, or that `base` speaks for."""
+        return tuple(
+            max(_highest(written, keys), base) for written, base in zip(self._writes, self.base, strict=True)
+        )
+
     def _conflicting(self, row: Row, command: Command) -> Slot:
         """The highest slot of a row that reads or writes what a command writes, or writes what it reads."""
         reads, writes, read, written = command.reads, command.writes, self._reads[row], self._writes[row]

@@ -21,6 +21,7 @@ from epaxos.protocol.contract import (
     Lead,
     PeerStatus,
     Propose,
+    Read,
     Receive,
     Remembered,
     Retire,
@@ -56,6 +57,7 @@ from epaxos.protocol.epaxos.suspicion import Suspicion
 from epaxos.protocol.epaxos.timers import TimerKind
 from epaxos.protocol.ids import InstanceId, Row, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.reads import Log, ReadIndex, ReadIndexOK, Reads
 
 _REQUESTS = (PreAccept, Offer, Accept, Recover, Validate, Waiting)
 _WITH_COMMANDS = (PreAccept, Validate)
@@ -82,6 +84,7 @@ class EPaxos:
         self._dissemination = Dissemination(self.state)
         self._commit.on_committed = self._recovery.on_committed
         self._checkpoints = Checkpoints(self.state, self._commit, self._recovery)
+        self._reads = Reads(self.state, settings.quorums.f, self._readable())
         restart.load(self.state, self._commit, self._durable)
         self._handlers: dict[type, Callable[[Row, Any], None]] = {
             PreAccept: self._commit.on_pre_accept,
@@ -100,6 +103,7 @@ class EPaxos:
         }
         self._shell: dict[type, Callable[[Any], None]] = {
             Propose: lambda event: self._commit.propose(event.command),
+            Read: self._reads.ask,
             PeerStatus: self._on_peer_status,
             Checkpointed: lambda event: self._checkpoints.on_checkpointed(event.executed),
             Hold: self._checkpoints.on_hold,
@@ -109,6 +113,18 @@ class EPaxos:
             Ended: self._on_ended,
         }
 
+    def _readable(self) -> Log:
+        """What reads need of the log; whatever was heard of is recovered one day, so all of it executes."""
+        state = self.state
+        return Log(
+            lambda keys: state.conflicts.writers(keys),  # noqa: PLW0108 - it may be another one some day
+            lambda: state.executor.executed,
+            state.hear_of,
+            lambda: state.preferred,
+            lambda: max(state.settings.retry, 2 * state.quorum_round_trip),
+            surely=True,
+        )
+
     # -- contract.Core -------------------------------------------------------------------------------------
 
     @property
@@ -116,7 +132,8 @@ class EPaxos:
         """When the next Tick is due."""
         if self.state.executor.over is not None:
             return math.inf
-        return min(self.state.timers.next_deadline, self._suspicion.next_sweep)
+        due = min(self.state.timers.next_deadline, self._suspicion.next_sweep)
+        return min(due, self._reads.deadline) if self._reads.waiting else due
 
     @property
     def in_flight(self) -> int:
@@ -178,7 +195,16 @@ class EPaxos:
             handler(event)
         if (state.ending or self._commit.is_quiet or state.ended is not None) and state.executor.over is None:
             self._commit.mind_barriers()
+        if self._reads.waiting:
+            self._settle_reads()
         return state.effects if state.effects.over is None else self._told()
+
+    def _settle_reads(self) -> None:
+        """See which reads the state answers; while a checkpoint is being merged it is of no one moment."""
+        if self.state.executor.over is not None:
+            self._reads.give_up()
+        elif self.state.hold is None:
+            self._reads.settle()
 
     @property
     def width(self) -> int:
@@ -273,6 +299,8 @@ class EPaxos:
         elif isinstance(event, Propose):  # in the round in which the end came
             self._commit.kept.append(event.command)
             self.state.effects.over = self.state.executor.over
+        elif isinstance(event, Read):
+            self._reads.refuse(event)
         elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Ended):
             raise InvariantError(f"the epoch is over: {event!r}")
 
@@ -300,6 +328,12 @@ class EPaxos:
             self._suspicion.on_offline(event.peer)
 
     def _receive(self, sender: Row, message: Message) -> None:
+        if isinstance(message, ReadIndex):
+            self._reads.on_read_index(sender, message)
+            return
+        if isinstance(message, ReadIndexOK):
+            self._reads.on_read_index_ok(sender, message)
+            return
         if sender == self.state.me and not isinstance(message, Beacon | Echo | CommitRequest):
             self._commit.on_durable(message.id)
         if type(message) in _CARRYING and self._leaves_holes(message):
@@ -372,3 +406,5 @@ class EPaxos:
             else:
                 self._recovery.on_timer(timer.id)
         self._suspicion.sweep()
+        if self._reads.waiting:
+            self._reads.sweep()

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import Phase, Proposal, Value
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 
 
 class PreAccept(NamedTuple):
@@ -181,6 +182,8 @@ Message: TypeAlias = (
     | Truncated
     | Beacon
     | Echo
+    | ReadIndex
+    | ReadIndexOK
 )
 
 OVERTAKING: Final = frozenset(
@@ -194,6 +197,8 @@ OVERTAKING: Final = frozenset(
         Missing,
         CommitRequest,
         Truncated,
+        ReadIndex,
+        ReadIndexOK,
     }
 )
 """Small messages that mean the same before and after what was sent earlier.

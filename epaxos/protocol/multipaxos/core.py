@@ -21,6 +21,7 @@ from epaxos.protocol.contract import (
     Lead,
     PeerStatus,
     Propose,
+    Read,
     Receive,
     Remembered,
     Retire,
@@ -55,6 +56,7 @@ from epaxos.protocol.multipaxos.messages import (
     Voted,
 )
 from epaxos.protocol.multipaxos.state import LOG, Settings, State
+from epaxos.protocol.reads import Log, ReadIndex, ReadIndexOK, Reads
 
 
 class MultiPaxos:
@@ -74,6 +76,7 @@ class MultiPaxos:
         self._election = Election(state, self._leading, lambda: self.beacon(state.now))
         self._forwarding = Forwarding(state, self._leading, self._election)
         self._checkpoints = Checkpoints(state, self._learning, self._leading, self._forwarding)
+        self._reads = Reads(state, settings.quorums.f, self._readable())
         self._next_sweep = 0.0
         restart.load(state, self._durable)
         self._handlers: dict[type, Callable[[Row, Any], None]] = {
@@ -92,9 +95,12 @@ class MultiPaxos:
             Truncated: self._leading.on_truncated,
             Beacon: self._on_beacon,
             Echo: self._learning.on_echo,
+            ReadIndex: self._reads.on_read_index,
+            ReadIndexOK: self._on_read_index_ok,
         }
         self._shell: dict[type, Callable[[Any], None]] = {
             Propose: lambda event: self._forwarding.propose(event.command),
+            Read: self._reads.ask,
             Tick: lambda _: self._tick(),
             PeerStatus: self._on_peer_status,
             Checkpointed: lambda event: self._checkpoints.on_checkpointed(event.executed),
@@ -110,7 +116,9 @@ class MultiPaxos:
     @property
     def deadline(self) -> float:
         """When the next Tick is due."""
-        return self._next_sweep if self.state.over is None else math.inf
+        if self.state.over is not None:
+            return math.inf
+        return min(self._next_sweep, self._reads.deadline)
 
     @property
     def in_flight(self) -> int:
@@ -179,7 +187,35 @@ class MultiPaxos:
         if state.over is None:
             self._forwarding.follow()
         self._leading.announce()
+        if self._reads.waiting:
+            self._settle_reads()
         return self._told()
+
+    def _readable(self) -> Log:
+        """What reads need of the log: of every key its last slot, since each slot depends on all before it.
+
+        One that only a minority has voted for may never be decided.
+        """
+        state = self.state
+        return Log(
+            lambda _: (max(state.top, state.committed), -1),
+            lambda: (state.executed, -1),
+            lambda _: None,
+            lambda: state.peers,
+            lambda: max(state.settings.retry, 2 * state.quorum_round_trip),
+            surely=False,
+        )
+
+    def _on_read_index_ok(self, sender: Row, message: ReadIndexOK) -> None:
+        if self.state.is_near(NOBODY, message.highest[LOG]):
+            self._reads.on_read_index_ok(sender, message)
+
+    def _settle_reads(self) -> None:
+        """See which reads the state answers; while a checkpoint is being merged it is of no one moment."""
+        if self.state.over is not None:
+            self._reads.give_up()
+        elif not self.state.held:
+            self._reads.settle()
 
     def _told(self) -> Effects[Message]:
         """The effects of the event; with its end, if the epoch has come to that, what it leaves behind."""
@@ -292,6 +328,8 @@ class MultiPaxos:
         elif isinstance(event, Propose):  # in the round in which the end came
             self._forwarding.keep(event.command)
             state.effects.over = state.over
+        elif isinstance(event, Read):
+            self._reads.refuse(event)
         elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Lead | Ended):
             raise InvariantError(f"the epoch is over: {event!r}")
 
@@ -373,3 +411,5 @@ class MultiPaxos:
         self._election.sweep()
         self._leading.sweep()
         self._forwarding.sweep()
+        if self._reads.waiting:
+            self._reads.sweep()

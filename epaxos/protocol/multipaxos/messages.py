@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Ballot, Slot, Vector
 from epaxos.protocol.log import Value
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 
 NOBODY: Final[Ballot] = 0
 """The ballot of no leader: every leader's is above it."""
@@ -166,9 +167,11 @@ Message: TypeAlias = (
     | Truncated
     | Beacon
     | Echo
+    | ReadIndex
+    | ReadIndexOK
 )
 
-OVERTAKING: Final = frozenset({AcceptOK, Missing, Nack, ChosenRequest, Truncated})
+OVERTAKING: Final = frozenset({AcceptOK, Missing, Nack, ChosenRequest, Truncated, ReadIndex, ReadIndexOK})
 """Small messages that mean the same before and after what was sent earlier.
 
 Not Prepare and its answers, which are to be told together; nor Beacon and Echo, which tell that all before them has

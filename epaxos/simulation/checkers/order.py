@@ -12,6 +12,7 @@ from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.decisions import Decisions
+from epaxos.simulation.checkers.reference import EVERYTHING
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
 
@@ -68,12 +69,25 @@ class ExecutionOrder(Observer):
         self._noted: dict[InstanceId, tuple[int, ...]] = {}
         self._written: dict[InstanceId, Sequence[bytes]] = {}
         self._lost: set[InstanceId] = set()
+        self.later: dict[int, ExecutionOrder] = {}
+        """Those of the epochs after the first one, there."""
+
+    def writers(self, key: bytes) -> int:
+        """How many writers of a key have executed somewhere; those of everything are counted too."""
+        return self._writes.get(key, 0) + self._writes.get(EVERYTHING, 0)
+
+    def writers_at(self, row: Row, key: bytes) -> int:
+        """How many have at a replica."""
+        writes = self._progress[row].writes
+        return writes.get(key, 0) + writes.get(EVERYTHING, 0)
 
     def of_epoch(self, configuration: Configuration) -> ExecutionOrder:
         """See `Observer`: all that executes in one epoch executes before anything of the next one."""
         if not configuration.epoch:
             return self
-        return ExecutionOrder(self._n, self._contents, self._decisions.of_epoch(configuration))
+        order = ExecutionOrder(self._n, self._contents, self._decisions.of_epoch(configuration))
+        self.later[configuration.epoch] = order
+        return order
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]

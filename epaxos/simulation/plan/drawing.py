@@ -94,6 +94,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_bounds(stream(seed, "bounds")),
         **_draw_watchers(stream(seed, "watchers"), scale),
         whole=stream(seed, "whole").choice((0.0, 0.0, 0.03, 0.1, 0.3)),
+        reads=stream(seed, "reads").choice((0.0, 0.2, 0.6, 1.0)),
         mutes=draw_mutes(stream(seed, "mutes"), n, kinds, camps=is_epaxos) if muted else (),
         **_draw_network(stream(seed, "network"), delay, faults, kinds),
         **_draw_links(stream(seed, "links"), delay, faults),

@@ -102,6 +102,7 @@ class Options:
     think             mean time between a client's frames
     keys, hot         how many keys there are; the share of the commands that go to the first of them
     whole             how many of the commands are on all keys: lists, counts, or clears some
+    reads             how many of the reads ask for no place in the log: by a quorum, or local
     mix, padding      which operations clients prefer: see `workload`; bytes by which half of the values are longer
     results, kept     bytes of results that a batch may come to, and that replicas keep of a session
     delay, spread     mean delay of a message and how it is distributed: see `network`
@@ -153,6 +154,7 @@ class Options:
     hot: float
     mix: str
     whole: float
+    reads: float
     padding: int
     results: int
     kept: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import ceil
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,7 @@ from epaxos.simulation.checkers.reference import Command
 from epaxos.simulation.plan.fates import between
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.statemachine.operations import OF_TRANSACTIONS, RECORDS, Operation
+from epaxos.statemachine.reading import Reading
 
 TRANSACTIONS: Final = "transactions"
 TIMED: Final = "timed"
@@ -59,6 +61,7 @@ MIXES: Final[dict[str, dict[Operation, int]]] = {
 }
 """How often which operation is asked for."""
 
+_READS: Final = (Operation.READ, Operation.EXISTS)
 _TIMED_IN_MULTI: Final = (
     Operation.SETEX,
     Operation.SETTTL,
@@ -70,10 +73,11 @@ _IN_MULTI: Final = (Operation.READ, Operation.WRITE, Operation.CAS, Operation.IN
 
 
 class Frame(NamedTuple):
-    """Commands that a client sends together, `think` seconds after it has room for them."""
+    """Commands that a client sends together, `think` seconds after it has room for them; or reads of no log."""
 
     think: float
     commands: tuple[Command, ...]
+    reading: Reading | None = None
 
 
 class Script(NamedTuple):
@@ -93,7 +97,22 @@ def draw_workload(options: Options) -> tuple[Script, ...]:
         commands = tuple(_command(random, options, asked + index) for index in range(size))
         random.choice(frames).append(Frame(random.expovariate(1 / options.think), commands))
         asked += size
-    return tuple(Script(name, tuple(script)) for name, script in enumerate(frames))
+    aside = stream(options.seed, "readings")
+    return tuple(
+        Script(name, tuple(chain.from_iterable(_with_readings(aside, options, frame) for frame in script)))
+        for name, script in enumerate(frames)
+    )
+
+
+def _with_readings(random: Random, options: Options, frame: Frame) -> list[Frame]:
+    """A frame, of which the reads may be asked for otherwise than by the log, after what is left of it."""
+    if options.mix == TRANSACTIONS or random.random() >= options.reads:
+        return [frame]
+    reads = tuple(command for command in frame.commands if command.operation in _READS)
+    others = tuple(command for command in frame.commands if command.operation not in _READS)
+    reading = random.choice((Reading.QUORUM, Reading.QUORUM, Reading.LOCAL))
+    aside = Frame(frame.think, reads, reading)
+    return [one for one in (frame._replace(commands=others), aside) if one.commands]
 
 
 def _command(random: Random, options: Options, number: int) -> Command:

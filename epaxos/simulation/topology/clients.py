@@ -6,6 +6,7 @@ from random import Random
 from typing import Final
 
 from epaxos.protocol.ids import Row
+from epaxos.simulation.world.frontdoor import Looked
 from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
@@ -70,7 +71,7 @@ class Client:
             encode_batch(self._session, number, number, bytes([Operation.WRITE]), [key], [b"%08d" % number])
         )
 
-    def _on_answer(self, _: BatchResult | None, __: Row) -> None:
+    def _on_answer(self, _: BatchResult | Looked | None, __: Row) -> None:
         self.latencies.append(self._schedule.now - self._asked)
         self._budget.unanswered -= 1
         if self._budget.take():

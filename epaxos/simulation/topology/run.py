@@ -261,6 +261,7 @@ def make_options(table: Table, load: Load) -> Options:
         max_batch=1,
         clients=load.clients * n,
         whole=0.0,
+        reads=0.0,
         operations=load.operations,
         window=1,
         frame=1,

@@ -10,11 +10,13 @@ from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.reference import Command, Result
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.plan.workload import Frame, Script
+from epaxos.simulation.world.frontdoor import Looked
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import Batch, decode_batch, encode_batch
 from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult
 
 
@@ -31,10 +33,13 @@ class Surroundings(NamedTuple):
 class Flight:
     """A frame under way: its request numbers, and how often it was sent."""
 
-    __slots__ = ("commands", "first", "sent", "target")
+    __slots__ = ("commands", "first", "reading", "sent", "target")
 
-    def __init__(self, first: int, commands: Sequence[Command], target: Row) -> None:
+    def __init__(
+        self, first: int, commands: Sequence[Command], target: Row, reading: Reading | None = None
+    ) -> None:
         self.first = first
+        self.reading = reading
         self.commands = commands
         self.target = target
         self.sent = 0
@@ -110,14 +115,14 @@ class Client:
 
     def _ask(self, frame: Frame) -> None:
         self._thinking -= 1
-        self._take_off(frame.commands)
+        self._take_off(frame.commands, frame.reading)
 
-    def _take_off(self, commands: Sequence[Command]) -> list[Call]:
-        flight = Flight(self._next, commands, self._target)
+    def _take_off(self, commands: Sequence[Command], reading: Reading | None = None) -> list[Call]:
+        flight = Flight(self._next, commands, self._target, reading)
         self._next += len(commands)
         self._flights.append(flight)
         for number, command in enumerate(commands, flight.first):
-            call = Call(self._session, number, command, self._schedule.now)
+            call = Call(self._session, number, command, self._schedule.now, reading)
             self._open[number] = call
             self._surroundings.observer.asked(call)
         self._send(flight)
@@ -126,7 +131,8 @@ class Client:
     def _send(self, flight: Flight) -> None:
         flight.sent += 1
         for batch in self._batches(flight):
-            self._carry(self._surroundings.replicas[flight.target].request, batch, self._on_answer)
+            replica = self._surroundings.replicas[flight.target]
+            self._carry(replica.request, batch, self._on_answer, flight.reading)
         # The time-out grows: a cluster that is slower than the first one would otherwise drown in retries.
         timeout = self._options.client_timeout * min(2 ** (flight.sent - 1), 8)
         self._schedule.after(timeout, self._on_timeout, self._session, flight, flight.sent)
@@ -135,7 +141,11 @@ class Client:
         """The flight as one frame; a retry may come in two, or together with the next flight."""
         commands = list(flight.commands)
         if flight.sent > 1 and self._random.random() < self._options.regroup:
-            after = [other for other in self._flights if other.first == flight.end]
+            after = [
+                other
+                for other in self._flights
+                if other.first == flight.end and other.reading is flight.reading
+            ]
             if after and self._random.random() < 0.5:
                 self._surroundings.observer.noted("retry joined with another frame")
                 return [self._batch(flight.first, commands + list(after[0].commands))]
@@ -189,12 +199,14 @@ class Client:
 
     # -- being answered ------------------------------------------------------------------------------------
 
-    def _on_answer(self, result: BatchResult | None, row: Row) -> None:
+    def _on_answer(self, result: BatchResult | Looked | None, row: Row) -> None:
         """A replica answers: its reply sets out for this client."""
         if result is None:
             self._carry(self._go_elsewhere, row, self._session)
+        elif isinstance(result, Looked):
+            self._carry(self._take, result.result, row, True)
         else:
-            self._carry(self._take, result, row)
+            self._carry(self._take, result, row, False)
 
     def _go_elsewhere(self, row: Row, session: int) -> None:
         """A replica wants to be asked no more; where all do, it is some time before the next one is."""
@@ -207,7 +219,7 @@ class Client:
                     rest = self._options.patience
                     self._schedule.after(rest, self._on_timeout, session, flight, flight.sent)
 
-    def _take(self, result: BatchResult, row: Row) -> None:
+    def _take(self, result: BatchResult, row: Row, looked: bool) -> None:  # noqa: FBT001
         if result.client != self._session:
             return
         if Outcome.EXPIRED in result.outcomes:
@@ -226,7 +238,7 @@ class Client:
             if answer[0] == Outcome.FORGOTTEN:
                 self._surroundings.observer.noted("result not kept any more")
             else:
-                call.answered, call.result = self._schedule.now, answer
+                call.answered, call.result, call.looked = self._schedule.now, answer, looked
                 self._surroundings.observer.answered(call, row)
         self._land()
         if Outcome.UNTOLD in result.outcomes:

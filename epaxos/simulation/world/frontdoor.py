@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.plan.options import Options
 from epaxos.statemachine.batch import Batch, Bounds, Payload, make_payload
 from epaxos.statemachine.results import BatchResult
 
-Answer: TypeAlias = Callable[[BatchResult | None, Row], None]
+
+class Looked(NamedTuple):
+    """What a frame of reads came to in a state of a replica, in no place of the log."""
+
+    result: BatchResult
+
+
+Answer: TypeAlias = Callable[[BatchResult | Looked | None, Row], None]
 """Takes the result of a frame, or of a part of it, and the replica that it comes from; None to go elsewhere with it."""
 
 

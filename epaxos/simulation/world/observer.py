@@ -10,6 +10,7 @@ from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.call import Call
+from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult
 
 
@@ -59,6 +60,11 @@ class Observer:
 
     def recalled(self, row: Row, results: Sequence[BatchResult]) -> None:
         """A replica knows of commands, which waited there, that they have executed in what it has adopted."""
+
+    def looked(
+        self, row: Row, reading: Reading, operations: bytes, keys: Sequence[bytes], result: BatchResult
+    ) -> None:
+        """A replica has read its state for a client, in no place of the log."""
 
     def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
         """A replica has merged a peer's checkpoint, in which all this had executed."""

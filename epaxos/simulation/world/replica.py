@@ -47,11 +47,12 @@ from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
 from epaxos.simulation.world.era import Era
-from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor
+from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor, Looked
 from epaxos.simulation.world.links import Links, Refusal, Stamp
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.post import Post
+from epaxos.simulation.world.readings import Readings, Waiting
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.statemachine.batch import (
     Batch,
@@ -64,6 +65,7 @@ from epaxos.statemachine.batch import (
 )
 from epaxos.statemachine.expiry import Expirations, Patience
 from epaxos.statemachine.machine import StateMachine
+from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult
 from epaxos.statemachine.sessions import Budget
 from epaxos.watching.watchers import Poll, Tell, Watchers
@@ -192,6 +194,7 @@ class Replica:
         self.frontdoor = Frontdoor(options)
         name = self.starts * options.replicas + self.row
         self.watchers = Watchers(name, options.history, options.history, always=options.always)
+        self.readings = Readings(stream(options.seed, f"readings {self.row} {self.starts}"))
         self._wants_refresh = self._lost = False
         self._set_over(over=False)
         self._inbox: deque[_Incoming] = deque()
@@ -328,12 +331,14 @@ class Replica:
         self._take_up_what_waited(self._eras.next(self._run_in(era), over, retiring=self.retired))
         self._keeper.turn(configuration, era.core, self.clock.now)
         self.watchers.history.turned(len(nothing), over.cut)
+        self._read_in_log(self.readings.take_all())
         self._collector.begin(configuration.quorums.slow)
         self._resume(era)
         self._send_beacons()
 
     def _begin_anew(self) -> None:
         """A peer's checkpoint of a later epoch is durable, and nothing else means anything any more (6.7)."""
+        self._read_in_log(self.readings.take_all())
         self.count()
         self._eras.running.post.let_all_ride()
         era = self._begin_memory()
@@ -500,14 +505,17 @@ class Replica:
         """Put events for the running core into the inbox."""
         self._inbox.extend((self.epoch, event) for event in events)
 
-    def request(self, batch: Batch, answer: Answer) -> None:
-        """Take a frame of a client, which `answer` answers."""
+    def request(self, batch: Batch, answer: Answer, reading: Reading | None = None) -> None:
+        """Take a frame of a client, which `answer` answers; with a `reading`, of reads that are none of the log."""
         if not self.alive or self.failed:
             return
         if self.retired or self._lost:
             answer(None, self.row)
         else:
-            self.frontdoor.request(batch, answer)
+            if reading is None:
+                self.frontdoor.request(batch, answer)
+            else:
+                self.readings.request(Waiting(batch, reading, answer))
             self._poke()
 
     def watch(self, name: object, poll: Poll, tell: Tell) -> None:
@@ -573,7 +581,7 @@ class Replica:
         busy = self.disk.busy
         if busy and (self._blocking or self._keeper.wants_cut(self.clock.now)):
             return False  # before a cut, what the core has decided has to execute
-        if self._inbox or self._may_propose():
+        if self._inbox or self.readings.due or self._may_propose():
             return True
         now = self.clock.now
         if self.watchers.deadline <= now:
@@ -630,6 +638,8 @@ class Replica:
             effects.extend(self._take_event(*inbox.popleft()))
         while self._may_propose():
             effects.extend(self._next_proposal(era))
+        for read in self.readings.questions():
+            effects.extend(self._handle(era, read))
         now = self.clock.now
         if self._collects(now):
             self._observer.noted("collection proposed")
@@ -647,6 +657,7 @@ class Replica:
         if self._lost != self.core.lost:
             self._note_lost()
         self._perform(era, effects)
+        self._read_here()
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
@@ -809,6 +820,9 @@ class Replica:
         self._keeper.executed(effects.executions, self.clock.now)
         if effects.overtaken:
             self._settle(effects.overtaken)
+        for waiting in self.readings.take(effects.reads):
+            self._look(waiting)
+        self._read_in_log(self.readings.take(effects.unread))
         if own:
             self._inbox.extendleft((era.epoch, Receive(self.row, message)) for message in reversed(own))
         if effects.over is not None:
@@ -841,6 +855,28 @@ class Replica:
         if answer is not None:
             self._step()
             answer(result, self.row)
+
+    def _read_here(self) -> None:
+        """Answer what is read as things stand here; not while that is of no one moment."""
+        local, progress = self.readings.take_local(), self._keeper.catch_up
+        if progress is not None and progress.stage == "merging":
+            self._read_in_log(local)
+        else:
+            for waiting in local:
+                self._look(waiting)
+
+    def _look(self, waiting: Waiting) -> None:
+        batch = waiting.batch
+        result = self.machine.look(batch)
+        self._observer.noted(f"read: {waiting.reading.name.lower()}")
+        self._observer.looked(self.row, waiting.reading, batch.operations, batch.keys, result)
+        self._step()
+        waiting.answer(Looked(result), self.row)
+
+    def _read_in_log(self, waiting: Iterable[Waiting]) -> None:
+        for batch, _, answer in waiting:
+            self._observer.noted("read: by the log after all")
+            self.frontdoor.request(batch, answer)
 
     def _settle(self, overtaken: Iterable[Command]) -> None:
         """Answer what has executed in what was adopted; the rest is proposed again, as the Replica actor does."""

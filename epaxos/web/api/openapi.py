@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+from epaxos.client.reading import READS
 from epaxos.statemachine.operations import PAGE_KEYS
 from epaxos.version import __version__
 from epaxos.web.api.problems import (
@@ -150,7 +151,14 @@ _TIMEOUT: Final = _query(
     _SECONDS,
     "How long it may take, in seconds, if not `client.timeout`; `client.tries` times as long at most.",
 )
-_READS: Final = _query("reads", {"const": "log"}, "How it is read: like every command, linearizable.")
+_READS: Final = _query(
+    "reads",
+    {"enum": list(READS), "default": "log"},
+    "How it is read: as every command is; by a quorum, as good; or as things stand at this replica.",
+)
+_READS_OF_ALL: Final = _query(
+    "reads", {"enum": ["log", "local"], "default": "log"}, "How it is read; a quorum tells of one key alone."
+)
 _CAS: Final = _query("cas", _TEXT, "Only if the value is this one: any bytes, percent-encoded.")
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
@@ -206,7 +214,9 @@ def document() -> Schema:
             (
                 200,
                 _done(
-                    "The value as it is, or in JSON where `Accept` says application/json.",
+                    "The value as it is, or in JSON where `Accept` says application/json. Read locally, the header "
+                    "`Epaxos-Behind` tells how many instances the replica has heard of and not executed; `unknown` if "
+                    "it hears no quorum.",
                     _content(_RAW, {}) | _content(_JSON, _object({"key": _BYTES, "value": _BYTES})),
                 ),
             ),
@@ -286,6 +296,7 @@ def document() -> Schema:
                 limit,
                 _query("values", {"type": "boolean", "default": True}, "With the values."),
                 _query("reverse", _SWITCH, "From the last to the first."),
+                _READS_OF_ALL,
                 _TIMEOUT,
             ],
         ),
@@ -302,7 +313,7 @@ def document() -> Schema:
         "How many keys begin with a prefix.",
         (200, _done("So many.", _content(_JSON, _object({"count": _NUMBER})))),
         (CLOSED, DENIED),
-        parameters=[prefix, _TIMEOUT],
+        parameters=[prefix, _READS_OF_ALL, _TIMEOUT],
     )
     status = _operation(
         "status",

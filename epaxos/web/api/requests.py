@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import isfinite
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.datastructures import Headers
@@ -16,6 +16,8 @@ from starlette.types import Scope
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.web.api.problems import BUSY, INVALID, LARGE, NO_JSON, SLOW, Problem
+
+ChoiceT = TypeVar("ChoiceT")
 
 BODY_TIME: Final = 30.0
 """Seconds in which a body must have come."""
@@ -167,7 +169,7 @@ class Query:
         value = self._values.get(name)
         return None if value is None else value.encode(_CODE)
 
-    def choice(self, name: str, choices: Mapping[str, bool], *, default: bool) -> bool:
+    def choice(self, name: str, choices: Mapping[str, ChoiceT], *, default: ChoiceT) -> ChoiceT:
         """One of some words."""
         value = self._values.get(name)
         if value is None:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from epaxos.backup.saving import Moment
 from epaxos.client.commands import Op, T, only_reads, parts_of
+from epaxos.client.reading import READS, look_at, read_as
 from epaxos.config import Config
 from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
 from epaxos.errors import BackupError, ClientError, Denied
@@ -54,6 +55,13 @@ from epaxos.web.server import connection_of
 _log = logging.getLogger(__name__)
 
 KEYS: Final = "/v1/kv/"
+
+BEHIND: Final = "Epaxos-Behind"
+"""The header of what is read locally: how many instances the replica has heard of and not executed, or "unknown"."""
+
+_READS: Final = {name: name for name in READS}
+_READS_OF_ALL: Final = {name: name for name in READS if name != "quorum"}
+_AS_BYTES: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _FRAMES: Final = 8
 """Largest frames, of which bodies and results may take as much memory as these would."""
@@ -244,21 +252,29 @@ class Api:
     async def _get(self, asked: Asked) -> Response:
         self._allow(READ)
         query = asked.query("reads", "timeout")
-        query.choice("reads", {"log": True}, default=True)
         key = asked.key()
-        value = await self._execute(asked, Op.get(key), self._limit(query))
+        value, behind = await self._read(asked, key, query)
         if value is None:
             raise Problem(NO_VALUE, f"{json.dumps(tell_bytes(key))} has no value")
         if "application/json" in asked.request.headers.get("accept", ""):
-            return as_json({"key": tell_bytes(key), "value": tell_bytes(value)})
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Sliced(value, 200, headers, "application/octet-stream")
+            response = as_json({"key": tell_bytes(key), "value": tell_bytes(value)})
+            response.headers.update(behind)
+            return response
+        return Sliced(value, 200, {**_AS_BYTES, **behind}, "application/octet-stream")
+
+    async def _read(self, asked: Asked, key: bytes, query: Query) -> tuple[bytes | None, dict[str, str]]:
+        """The value of a key; with a header, if it is read locally, that tells what the replica has not executed."""
+        reads, limit = query.choice("reads", _READS, default="log"), self._limit(query)
+        if reads != "local":
+            return await self._execute(asked, read_as(Op.get(key), reads), limit), {}
+        found: Any = await self._execute(asked, look_at(Op.get(key)), limit)
+        return found.value, {BEHIND: "unknown" if found.behind is None else str(found.behind)}
 
     async def _exists(self, asked: Asked) -> Response:
         self._allow(READ)
         query = asked.query("reads", "timeout")
-        query.choice("reads", {"log": True}, default=True)
-        found = await self._execute(asked, Op.exists(asked.key()), self._limit(query))
+        op = read_as(Op.exists(asked.key()), query.choice("reads", _READS, default="log"))
+        found = await self._execute(asked, op, self._limit(query))
         response = Response(b"", 200 if found else 404, {"Cache-Control": "no-store"})
         del response.headers["content-length"]  # that of the value is not known
         return response
@@ -318,7 +334,7 @@ class Api:
 
     async def _scan(self, asked: Asked) -> Response:
         self._allow(READ)
-        query = asked.query("prefix", "after", "limit", "values", "reverse", "timeout")
+        query = asked.query("prefix", "after", "limit", "values", "reverse", "reads", "timeout")
         values = query.switch("values", default=True)
         op = Op.scan(
             query.bytes("prefix") or b"",
@@ -327,6 +343,7 @@ class Api:
             values=values,
             reverse=query.switch("reverse"),
         )
+        op = read_as(op, query.choice("reads", _READS_OF_ALL, default="log"))
         page = await self._execute(asked, op, self._limit(query))
         keys = map(tell_bytes, page.keys)
         entries = (
@@ -350,8 +367,10 @@ class Api:
 
     async def _count(self, asked: Asked) -> Response:
         self._allow(READ)
-        query = asked.query("prefix", "timeout")
-        op = Op.count(query.bytes("prefix") or b"")
+        query = asked.query("prefix", "reads", "timeout")
+        op = read_as(
+            Op.count(query.bytes("prefix") or b""), query.choice("reads", _READS_OF_ALL, default="log")
+        )
         return as_json({"count": await self._execute(asked, op, self._limit(query))})
 
     # -- the replica ---------------------------------------------------------------------------------------

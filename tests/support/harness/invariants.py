@@ -29,9 +29,10 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 from harness.commands import Access, conflict, flush
 
-_PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Echo, Missing, Waiting)
+_PROMISE_NOTHING = (Nack, CommitRequest, Truncated, Beacon, Echo, Missing, Waiting, ReadIndex, ReadIndexOK)
 
 
 class Record(NamedTuple):

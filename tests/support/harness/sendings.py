@@ -28,6 +28,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Phase, Proposal, Value
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows
 from epaxos.transport.codec import MESSAGE_NAMES
 from epaxos.transport.pages import PeerMessage
@@ -50,6 +51,7 @@ NUMBERS = st.one_of(st.integers(0, 9), st.integers(0, LARGEST))
 SLOTS = st.one_of(st.integers(-1, 9), st.integers(-1, LARGEST))
 VECTORS = st.tuples(*[SLOTS] * N)
 KEYS = st.lists(st.sampled_from([b"a", b"bb", b"\0\xff"]), max_size=2).map(tuple)
+QUESTIONED = st.lists(st.sampled_from([b"a", b"bb", b"\0\xff"]), min_size=1, max_size=2)
 COMMANDS = st.builds(Access, st.integers(-5, 5), KEYS, KEYS)
 VALUES: st.SearchStrategy[Value] = st.one_of(st.just(NOP), COMMANDS)
 OPTIONAL_VALUES = st.one_of(st.none(), VALUES)
@@ -100,6 +102,8 @@ def sendings(draw: st.DrawFn) -> Sent:
         Echo: lambda: Sent(row, Echo(draw(NUMBERS))),
         Offer: lambda: Sent(place.row, Offer(place)),
         Missing: lambda: Sent(row, Missing(place)),
+        ReadIndex: lambda: Sent(row, ReadIndex(draw(NUMBERS), draw(QUESTIONED))),
+        ReadIndexOK: lambda: Sent(row, ReadIndexOK(draw(NUMBERS), draw(VECTORS))),
         EpochOver: lambda: Sent(row, EpochOver(draw(NUMBERS), draw(st.none() | VECTORS))),
         FetchRows: lambda: Sent(row, FetchRows(draw(NUMBERS), draw(SLOTS))),
         CheckpointRows: lambda: Sent(

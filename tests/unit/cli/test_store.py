@@ -12,6 +12,7 @@ from click.testing import Result
 from epaxos.cli import store
 from epaxos.client.commands import CasResult, Op, Page
 from epaxos.client.decoding import decode
+from epaxos.client.reading import Look
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, OperationFailed, Refused
 from epaxos.groups import client as groups
@@ -28,6 +29,8 @@ class FakeClient:
     made: list[dict[str, Any]]
     error: ClientError | None
     ends: ClassVar[dict[str, object]]
+    reads: ClassVar[str] = ""
+    behind: ClassVar[int | None] = 0
 
     def __init__(self, *, config: Config, replica: str | None = None, timeout: float | None) -> None:
         self.made.append({"cluster": config.name, "replica": replica, "timeout": timeout})
@@ -51,10 +54,14 @@ class FakeClient:
         assert isinstance(operation.argument, bytes)
         return self.put(operation.key, operation.argument)
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes, reads: str = "log") -> bytes | None:
+        type(self).reads = reads
         if self.error:
             raise self.error
         return self.data.get(key)
+
+    def look(self, key: bytes) -> Look[bytes]:
+        return Look(self.data.get(key), self.behind)
 
     def put(self, key: bytes, value: bytes, **ends: object) -> None:
         type(self).ends = ends
@@ -68,19 +75,22 @@ class FakeClient:
     def delete(self, key: bytes) -> bool:
         return self.data.pop(key, None) is not None
 
-    def exists(self, key: bytes) -> bool:
+    def exists(self, key: bytes, reads: str) -> bool:
+        type(self).reads = reads
         return key in self.data
 
     def scan(
-        self, prefix: bytes, after: bytes | None, limit: int, *, values: bool, reverse: bool
+        self, prefix: bytes, after: bytes | None, limit: int, *, values: bool, reverse: bool, reads: str
     ) -> Page[bytes]:
+        type(self).reads = reads
         made = Store(Limits(), lambda _: None)
         made.load(self.data.items())
         op = Op.scan(prefix, after, limit, values=values, reverse=reverse)
         outcomes, found = made.execute(bytes([op.operation]), [op.key], [op.argument])
         return decode(op, outcomes[0], found and found[0])
 
-    def count(self, prefix: bytes) -> int:
+    def count(self, prefix: bytes, reads: str) -> int:
+        type(self).reads = reads
         return sum(key.startswith(prefix) for key in self.data)
 
     def delete_prefix(self, prefix: bytes) -> int:
@@ -122,6 +132,34 @@ def test_get(run: Run, fake: type[FakeClient]) -> None:
     assert outcome(run("get", "key")) == (0, b"\x00value\xff", "")
     assert outcome(run("get", "key", "--hex")) == (0, b"0076616c7565ff\n", "")
     assert outcome(run("get", "6b6579", "--hex-key")) == (0, b"\x00value\xff", "")
+
+
+@pytest.mark.parametrize(
+    ("behind", "said"),
+    [
+        (0, ""),
+        (7, "epaxos get: read locally, at a replica that has not executed 7 it has heard of\n"),
+        (None, "epaxos get: read locally, at a replica that hears no quorum\n"),
+    ],
+)
+def test_a_local_read_says_how_far_it_is_behind(
+    run: Run, fake: type[FakeClient], behind: int | None, said: str
+) -> None:
+    fake.data[b"key"], fake.behind = b"value", behind
+    assert outcome(run("get", "key", "--reads", "local")) == (0, b"value", said)
+
+
+def test_reads_are_passed_on(run: Run, fake: type[FakeClient]) -> None:
+    fake.data[b"key"] = b"value"
+    for arguments, reads in (
+        (["get", "key", "--reads", "quorum"], "quorum"),
+        (["exists", "key", "--reads", "quorum"], "quorum"),
+        (["scan", "--reads", "local"], "local"),
+        (["count", "--reads", "local"], "local"),
+    ):
+        assert run(*arguments).exit_code == 0
+        assert fake.reads == reads
+    assert run("scan", "--reads", "quorum").exit_code == 2
 
 
 def test_an_empty_value_is_not_an_absent_one(run: Run, fake: type[FakeClient]) -> None:

@@ -24,6 +24,7 @@ def effects_of(slot: int) -> Effects[Message]:
     effects.executions = [(decide(0, slot, -1),)]
     effects.commits = [CommitNote(place, "fast", 0.5)]
     effects.fetch = [slot]
+    effects.reads, effects.unread = [slot], [slot]
     return effects
 
 

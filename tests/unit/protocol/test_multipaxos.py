@@ -20,6 +20,7 @@ from epaxos.protocol.contract import (
     News,
     PeerStatus,
     Propose,
+    Read,
     Receive,
     Retire,
     Tick,
@@ -49,6 +50,7 @@ from epaxos.protocol.multipaxos.messages import (
 )
 from epaxos.protocol.multipaxos.state import FARTHEST_SLOT, VIEW, Learn, Settings
 from epaxos.protocol.quorums import make_quorums
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 from harness.commands import barrier, put
 
 A, B, C = put(1, b"a"), put(2, b"b"), put(3, b"c")
@@ -689,3 +691,43 @@ def test_who_led_before_campaigns_at_once() -> None:
     lone = Lone()
     lone.event(Lead())
     assert "Prepare" in lone.kinds()
+
+
+def test_a_read_waits_until_all_has_executed_that_a_replica_of_a_quorum_knows_of() -> None:
+    core = Lone()
+    core.event(Read(7, [b"k"]))
+    assert core.sent == [((1,), ReadIndex(7, [b"k"]))]
+    core.get(1, ReadIndexOK(7, (1, -1)))
+    core.get(1, Chosen(0, A))
+    assert not any(effects.reads for effects in core.effects)
+    core.get(1, Chosen(1, B))
+    assert [effects.reads for effects in core.effects if effects.reads] == [[7]]
+    core.get(2, ReadIndex(1, [b"k"]))
+    assert core.sent == [((2,), ReadIndexOK(1, (1, -1)))]
+
+
+def test_a_read_that_waits_for_what_may_never_be_decided_goes_to_the_log() -> None:
+    core = Lone()
+    core.event(Read(7, [b"k"]))
+    core.get(1, ReadIndexOK(7, (5, -1)))
+    unread = []
+    for _ in range(2):
+        core.now += 1.0
+        core.event(Tick())
+        unread += [number for effects in core.effects for number in effects.unread]
+    assert unread == [7]
+
+
+def test_nothing_is_read_while_a_checkpoint_is_merged_nor_after_the_end() -> None:
+    core = Lone()
+    core.event(Hold((2, -1), ()))
+    core.event(Read(7, [b"k"]))
+    core.get(1, ReadIndexOK(7, (2, -1)))
+    assert not any(effects.reads for effects in core.effects)
+    core.event(Adopt((2, -1), ()))
+    assert [effects.reads for effects in core.effects if effects.reads] == [[7]]
+    core.event(Read(8, [b"k"]))
+    core.get(1, Chosen(3, barrier(4, -1, -1)))
+    assert [effects.unread for effects in core.effects if effects.unread] == [[8]]
+    core.event(Read(9, [b"k"]))
+    assert core.effects[0].unread == [9]

@@ -26,6 +26,7 @@ from epaxos.protocol.multipaxos.messages import (
     Truncated,
     Voted,
 )
+from epaxos.protocol.reads import ReadIndex, ReadIndexOK
 from epaxos.transport.codec import Codec, encode_message
 from epaxos.transport.pages import EPAXOS_PAGE, MULTIPAXOS_PAGE
 from harness.commands import collect, decode_access, put
@@ -51,6 +52,8 @@ SENT: list[tuple[Message, list[object]]] = [
     (Beacon(5, 4, 4, 1, (3, -1), (2, -1), (1, -1), 17), [44, 5, 4, 4, 1, [3, -1], [2, -1], [1, -1], 17]),
     (Echo(17), [45, 17]),
     (Handover(4), [46, 4]),
+    (ReadIndex(7, [b"k"]), [21, 7, [b"k"]]),
+    (ReadIndexOK(7, (3, -1)), [22, 7, [3, -1]]),
 ]
 
 
@@ -90,6 +93,10 @@ def test_a_ballot_is_its_owners(message: Message) -> None:
         [44, 5, 4, 4, 2, [3, -1], [2, -1], [1, -1], 17],
         [44, 5, 4, 4, 1, [3], [2], [1], 17],
         [1, [1, 5], b"", [1, 1, 1], 3],
+        [21, 7, []],
+        [21, 7, ["text"]],
+        [21, -1, [b"k"]],
+        [22, 7, [3]],
     ],
     ids=str,
 )
@@ -100,6 +107,12 @@ def test_what_has_another_shape_is_refused(fields: list[object]) -> None:
 
 def test_no_page_knows_a_message_of_the_other() -> None:
     shared = EPAXOS_PAGE.codes.keys() & MULTIPAXOS_PAGE.codes.keys()
-    assert {kind.__name__ for kind in shared} == {"FetchRows", "CheckpointRows", "EpochOver"}
+    assert {kind.__name__ for kind in shared} == {
+        "FetchRows",
+        "CheckpointRows",
+        "EpochOver",
+        "ReadIndex",
+        "ReadIndexOK",
+    }
     with pytest.raises(FrameError, match="unknown type 32"):
         Codec(3, decode_access).decode_message(1, encode_message(Prepare(4, 9)))

@@ -9,6 +9,7 @@ import pytest
 
 from api_rig import Rig
 from epaxos.client.commands import CasResult, Cleared, MultiAborted, Op, Page
+from epaxos.client.reading import Look
 from epaxos.doors.desk import Full
 from epaxos.errors import (
     Busy,
@@ -23,6 +24,7 @@ from epaxos.errors import (
 )
 from epaxos.security.rights import Rights, Role
 from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.reading import Reading
 from epaxos.web.api.requests import JSON_BYTES
 from epaxos.web.api.routes import _Download
 
@@ -214,7 +216,8 @@ def test_no_answer_that_certainly_did_not_execute_says_so(rig: Rig) -> None:
     ("method", "path", "detail"),
     [
         ("GET", "/v1/kv/", "the key is empty"),
-        ("GET", "/v1/kv/a?reads=fast", 'reads: found "fast"; allowed: log'),
+        ("GET", "/v1/kv/a?reads=fast", 'reads: found "fast"; allowed: log or quorum or local'),
+        ("GET", "/v1/count?reads=quorum", 'reads: found "quorum"; allowed: log or local'),
         ("GET", "/v1/kv/a?raeds=log", 'unknown parameter "raeds"; did you mean "reads"?'),
         ("GET", "/v1/kv/a?timeout=0", 'timeout: found "0"; allowed: a number of seconds above 0, at most 6'),
         ("GET", "/v1/kv/a?timeout=7", 'timeout: found "7"'),
@@ -378,3 +381,17 @@ def test_a_backup_ends_with_the_rights_to_it(after: Rights | None, bodies: list[
     asyncio.run(_Download(backup, "a.backup")(scope, receive, send))  # type: ignore[arg-type]  # all that it needs
     assert sent == bodies
     assert backup.ended
+
+
+def test_how_a_value_is_read_is_up_to_who_asks() -> None:
+    rig = Rig("read")
+    rig.store.answer = lambda op: Look(b"v", 7) if op.argument == Reading.BEHIND else b"v"
+    assert rig.ask("GET", "/v1/kv/k?reads=quorum").content == b"v"
+    local = rig.ask("GET", "/v1/kv/k?reads=local")
+    assert (local.content, local.headers["Epaxos-Behind"]) == (b"v", "7")
+    rig.store.answer = lambda _: Look(b"v", None)
+    shown = rig.ask("GET", "/v1/kv/k?reads=local", headers={"Accept": "application/json"})
+    assert (shown.json()["value"], shown.headers["Epaxos-Behind"]) == ("v", "unknown")
+    rig.store.answer = lambda _: 3
+    rig.ask("GET", "/v1/count?reads=local")
+    assert [op.argument for op, *_ in rig.store.asked] == [1, 3, 3, 2]

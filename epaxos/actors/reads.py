@@ -1,0 +1,140 @@
+"""Reads of clients that need no place in the log: which wait, for what, and what becomes of them (protocol 7)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count
+from typing import Final, NamedTuple
+
+from epaxos.protocol.contract import Read
+from epaxos.statemachine.batch import Batch
+from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.reading import Reading
+from epaxos.statemachine.results import BatchResult, Value, as_column
+from epaxos.statemachine.sessions import WINDOW
+
+_ASKED_BYTES: Final = 256 * 1024
+"""Bytes of keys after which a question is full; one of one frame may be longer."""
+
+_EXPIRED: Final = bytes([Outcome.EXPIRED])
+_UNTOLD: Final = bytes([Outcome.UNTOLD])
+
+Look = Callable[[Batch], BatchResult]
+"""What reads come to in the state as it is."""
+
+
+class _Local(NamedTuple):
+    batch: Batch
+    readings: Sequence[int]
+
+
+class Reads:
+    """The reads that wait at a replica, by frames of clients.
+
+    All that come in one round are asked about together, in the next question: an earlier one began before them, and may
+    have been answered from what they may not miss.
+
+    What comes to nothing goes through the log, in a session of this replica's own, for the numbers of clients' reads
+    are not those of commands: a session that left so many out could not remember which have executed.
+    """
+
+    def __init__(self) -> None:
+        self._fresh: list[Batch] = []
+        self._local: list[_Local] = []
+        self._asked: dict[int, list[Batch]] = {}
+        self._numbers = count(secrets.randbits(61))
+        self._client = self._born = self._used = 0
+        self._next = 1
+        self._names: dict[tuple[int, int], tuple[int, int]] = {}
+        self.generation = 0
+        """How many collections have executed here."""
+
+    def add(self, batch: Batch, readings: Sequence[int]) -> None:
+        """Take reads that are read in the same way."""
+        if readings[0] == Reading.QUORUM:
+            self._fresh.append(batch)
+        else:
+            self._local.append(_Local(batch, readings))
+
+    def questions(self) -> Iterator[Read]:
+        """Begin to read what a quorum is to be asked about, with numbers that were never used."""
+        fresh, self._fresh = self._fresh, []
+        while fresh:
+            batches, size = [], 0
+            while fresh and size < _ASKED_BYTES:
+                batches.append(fresh.pop())
+                size += sum(map(len, batches[-1].keys))
+            number = next(self._numbers)
+            self._asked[number] = batches
+            yield Read(number, list(dict.fromkeys(chain.from_iterable(batch.keys for batch in batches))))
+
+    def answered(self, numbers: Iterable[int], look: Look) -> list[BatchResult]:
+        """What the reads of some questions come to, for which enough has executed."""
+        return [look(batch) for number in numbers for batch in self._asked.pop(number, ())]
+
+    def local(self, look: Look, behind: Callable[[], int | None]) -> list[BatchResult]:
+        """What those come to that are read as things stand here."""
+        local, self._local = self._local, []
+        return [_with_lag(look(batch), readings, behind) for batch, readings in local]
+
+    @property
+    def waits_for_state(self) -> bool:
+        """Whether something is to be read as things stand here."""
+        return bool(self._local)
+
+    def take(self, numbers: Iterable[int] | None = None) -> list[Batch]:
+        """What is not to be read in this way: that of some questions, or of all, with what has not been asked."""
+        if numbers is not None:
+            return [batch for number in numbers for batch in self._asked.pop(number, ())]
+        taken = [*chain.from_iterable(self._asked.values()), *self._fresh]
+        self._asked.clear()
+        self._fresh.clear()
+        return taken
+
+    def take_local(self) -> list[Batch]:
+        """What would be read as things stand here, while they are of no one moment."""
+        local, self._local = self._local, []
+        return [one.batch for one in local]
+
+    # -- through the log -----------------------------------------------------------------------------------
+
+    def renamed(self, batch: Batch) -> Batch:
+        """The same reads as commands of the own session."""
+        if not self._client or self.generation - self._used > WINDOW // 2:
+            self._client, self._next = secrets.randbits(63) + 1, 1
+            self._born = self.generation
+        self._used = self.generation
+        first = self._next
+        self._next += len(batch)
+        self._names[self._client, first] = batch.client, batch.first
+        acked = min((number for client, number in self._names if client == self._client), default=first)
+        return Batch(self._client, first, acked, batch.operations, batch.keys, batch.arguments, self._born)
+
+    def restored(self, result: BatchResult) -> BatchResult:
+        """What they came to, under the names that their client gave them; untold if their session had ended."""
+        name = self._names.pop((result.client, result.first), None)
+        if name is None:
+            return result
+        if _EXPIRED in result.outcomes:
+            self._client = 0
+        client, first = name
+        return BatchResult(client, first, result.outcomes.replace(_EXPIRED, _UNTOLD), result.values)
+
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        self.take()
+        self.take_local()
+        self._names.clear()
+
+
+def _with_lag(result: BatchResult, readings: Sequence[int], behind: Callable[[], int | None]) -> BatchResult:
+    if Reading.BEHIND not in readings:
+        return result
+    lag = behind()
+    values = result.values or [None] * len(readings)
+    told: list[Value] = [
+        [value, lag] if reading == Reading.BEHIND else value
+        for value, reading in zip(values, readings, strict=True)
+    ]
+    return result._replace(values=as_column(told))

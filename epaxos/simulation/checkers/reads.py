@@ -1,0 +1,163 @@
+"""Reads that are none of the log: what they tell stood there, and nobody was told of more before (protocol 7).
+
+Of each key the executed writers are one sequence, of which every replica has executed a prefix. So a state is told, as
+far as a key goes, by how many have executed; whatever a read tells must be what stood after so many. One by a quorum
+must have as many as had executed at any replica when its client asked: more than linearizability alone asks for, since
+of what has executed anywhere, anybody may have been told. What is read locally never goes back at a replica that runs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from epaxos.protocol.contract import Component
+from epaxos.protocol.ids import Row
+from epaxos.protocol.log import NOP
+from epaxos.protocol.membership import Configuration
+from epaxos.simulation.checkers.call import Call
+from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.order import ExecutionOrder
+from epaxos.simulation.checkers.reference import ANY, EVERYTHING, Result
+from epaxos.simulation.checkers.results import Results
+from epaxos.simulation.checkers.violation import ViolationError
+from epaxos.simulation.world.observer import Observer
+from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.reading import Reading
+from epaxos.statemachine.results import BatchResult
+
+
+class _Versions:
+    """The values that a key has had, by how many of its writers had executed first."""
+
+    def __init__(self) -> None:
+        self._counts: list[int] = [0]
+        self._values: list[bytes | None] = [None]
+
+    def note(self, count: int, value: bytes | None) -> None:
+        if count == self._counts[-1]:
+            self._values[-1] = value
+        else:
+            self._counts.append(count)
+            self._values.append(value)
+
+    def at(self, count: int) -> bytes | None:
+        return self._values[bisect_right(self._counts, count) - 1]
+
+
+class Reads(Observer):
+    """Sees what reads tell; `order` and `results` are those of the first epoch, and see each event before this."""
+
+    def __init__(self, contents: Contents, order: ExecutionOrder, results: Results) -> None:
+        self._contents = contents
+        self._results = results
+        self._orders: dict[int, ExecutionOrder] = {0: order}
+        self._epochs: dict[Row, int] = {}
+        self._versions: defaultdict[bytes, _Versions] = defaultdict(_Versions)
+        self._least: dict[tuple[int, int], int] = {}
+        self._told: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
+        self._before: defaultdict[Row, dict[bytes, int]] = defaultdict(dict)
+
+    def of_epoch(self, configuration: Configuration) -> Observer:
+        """See `Observer`."""
+        epoch = configuration.epoch
+        if epoch:
+            self._orders[epoch] = self._orders[0].later[epoch]
+        return _OfEpoch(self, epoch)
+
+    def _anywhere(self, key: bytes) -> int:
+        """How many writers of a key have executed at some replica."""
+        return sum(order.writers(key) for order in self._orders.values())
+
+    def _at(self, row: Row, key: bytes) -> int:
+        """How many have at one: all of the epochs before its own, and what it has of that."""
+        running = self._epochs[row]
+        earlier = sum(order.writers(key) for epoch, order in self._orders.items() if epoch < running)
+        return earlier + self._orders[running].writers_at(row, key)
+
+    def began(self, row: Row, epoch: int) -> None:
+        """A replica goes on in an epoch."""
+        self._epochs[row] = epoch
+
+    def stopped(self, row: Row) -> None:
+        """See `Observer`: it may come back with less."""
+        self._before[row].clear()
+
+    def note(self, component: Component) -> None:
+        """Note what stands under the keys that a component has written."""
+        keys: set[bytes] = set()
+        for decided in component:
+            if decided.value is not NOP:
+                keys.update(self._contents.of(decided.value).brought)
+        keys.discard(ANY)
+        if EVERYTHING in keys:
+            keys = (keys | self._versions.keys()) - {EVERYTHING}
+        for key in keys:
+            self._versions[key].note(self._anywhere(key), self._results.state.get(key))
+
+    def asked(self, call: Call) -> None:
+        """See `Observer`."""
+        if call.reading == Reading.QUORUM:
+            self._least[call.client, call.number] = self._anywhere(call.command.key)
+
+    def looked(
+        self, row: Row, reading: Reading, operations: bytes, keys: Sequence[bytes], result: BatchResult
+    ) -> None:
+        """See `Observer`."""
+        values = result.values or [None] * len(keys)
+        columns = zip(operations, keys, result.outcomes, values, strict=True)
+        for number, (operation, key, outcome, value) in enumerate(columns, result.first):
+            name = (result.client, number)
+            count = self._at(row, key)
+            self._told[name].append((outcome, value))
+            if outcome == Outcome.UNTOLD:
+                continue
+            if reading is Reading.QUORUM:
+                self._check_new(row, name, key, count)
+            elif count < self._before[row].get(key, 0):
+                raise ViolationError(
+                    "local read", f"replica {row} reads {key!r} as it was before", calls=(name,)
+                )
+            else:
+                self._before[row][key] = count
+            stood = self._versions[key].at(count)
+            expected = Outcome.NOT_FOUND if stood is None else Outcome.DONE
+            if (outcome, value) != (expected, stood if operation == Operation.READ else None):
+                text = f"replica {row} reads {value!r} ({outcome}) under {key!r}, where {stood!r} stood"
+                raise ViolationError("read", text, calls=(name,))
+
+    def _check_new(self, row: Row, name: tuple[int, int], key: bytes, count: int) -> None:
+        least = self._least[name]
+        if count < least:
+            text = (
+                f"replica {row} reads {key!r} by a quorum after {count} of its writers; {least} had executed "
+                "when the client asked"
+            )
+            raise ViolationError("quorum read", text, calls=(name,))
+
+    def answered(self, call: Call, row: Row) -> None:
+        """See `Observer`."""
+        name = (call.client, call.number)
+        if call.looked and call.result not in self._told[name]:
+            raise ViolationError(
+                "read", f"replica {row} answers {call}, which it has not read", calls=(name,)
+            )
+
+
+class _OfEpoch(Observer):
+    """What is told of one epoch."""
+
+    def __init__(self, reads: Reads, epoch: int) -> None:
+        self._reads = reads
+        self._epoch = epoch
+
+    def started(self, row: Row, *_: object) -> None:
+        """See `Observer`."""
+        self._reads.began(row, self._epoch)
+
+    def executed(self, row: Row, component: Component, results: Sequence[Any]) -> None:
+        """See `Observer`."""
+        del row, results
+        self._reads.note(component)
