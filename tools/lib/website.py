@@ -30,7 +30,7 @@ from reference import write_reference
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 SECTIONS: Final = {
-    "Use": ("python", "http", "redis", "locks", "cli", "groups", "commit", "registers"),
+    "Use": ("python", "reads", "http", "redis", "locks", "cli", "groups", "commit", "registers"),
     "Operate": ("configuration", "operations", "deploy", "security", "backup", "metrics", "page", "runbook"),
     "Understand": ("architecture", "protocol", "multipaxos", "protocols", "rows"),
     "Trust": ("simulator", "mutants", "chaos", "performance", "profile", "topology"),
