@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from epaxos.cli.main import main
 from live_cluster import ClusterFailed, ClusterMaker, LiveCluster, Process
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text()
@@ -76,14 +78,19 @@ def wait_until_gone(pids: list[int]) -> None:
 def test_commands_on_one_key(cluster: ClusterMaker) -> None:
     alive = cluster(3)
 
-    def run(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes]:
+    def start(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes]:
         done = alive.epaxos(*arguments, stdin=stdin)
         return done.returncode, done.stdout
 
     value = bytes(range(256)) * 100
-    assert run("put", "key", "-", stdin=value) == (0, b"")
-    assert run("get", "key", "--replica", "charlie") == (0, value)
-    assert run("put", "key", "--previous", "") == (0, value)
+    assert start("put", "key", "-", stdin=value) == (0, b"")
+    assert start("get", "key", "--replica", "charlie") == (0, value)
+    assert start("put", "key", "--previous", "") == (0, value)
+
+    def run(*arguments: str) -> tuple[int, bytes]:  # the same without a process for each
+        done = CliRunner(env={"EPAXOS_CONFIG": str(alive.path)}).invoke(main, arguments)
+        return done.exit_code, done.stdout_bytes
+
     assert run("get", "key", "--hex", "--replica", "bravo") == (0, b"\n")
     assert run("append", "key", "hello") == (0, b"5\n")
     assert run("cas", "key", "hello", "world") == (0, b"")

@@ -405,6 +405,23 @@ def test_a_driver_that_is_broken_off_at_its_worst_keeps_nobody_waiting(
     assert monotonic() - begun < 1.5
 
 
+def test_a_close_that_is_broken_off_is_gone_on_with(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.null()
+    wire = client._driver._wire
+    plain, interrupts = wire._unwatch, [KeyboardInterrupt()]
+
+    def broken_off(descriptor: int) -> None:
+        plain(descriptor)
+        if interrupts:
+            raise interrupts.pop()
+
+    monkeypatch.setattr(wire, "_unwatch", broken_off)
+    client._driver._at_work = True  # as in the middle of a turn: the next call begins anew
+    with pytest.raises(KeyboardInterrupt):
+        wire.close(farewell=False)
+    assert client.increment(b"n") == 1
+
+
 def test_a_finalizer_may_call(cluster: StubCluster, client: Client) -> None:
     cluster.replicas[0].delay = 0.2
     seen: list[int] = []

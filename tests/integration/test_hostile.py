@@ -311,7 +311,12 @@ def test_more_clients_than_descriptors(cluster: ClusterMaker, strangers: str) ->
         kept: list[zmq.Socket[bytes]] = []
         for _ in range(300):
             if strangers == "clients":
-                kept.append(connect(context, alpha.client_endpoint))
+                kept.append(context.socket(zmq.DEALER))
+                kept[-1].set(zmq.LINGER, 0)
+                kept[-1].set(
+                    zmq.RECONNECT_IVL, 2000
+                )  # else they come back in swarms, a few thousand a second
+                kept[-1].connect(alpha.client_endpoint)
                 kept[-1].send(b"nonsense", zmq.NOBLOCK)
             else:
                 made = socket.create_connection(("127.0.0.1", alpha.client_port), timeout=5)

@@ -83,7 +83,8 @@ class ThreadsDriver(Driver):
         self._poller.register(descriptor, select.POLLIN)
 
     def _unwatch(self, descriptor: int) -> None:
-        self._poller.unregister(descriptor)
+        with suppress(KeyError):  # not watched yet, or no more: a turn may be broken off anywhere
+            self._poller.unregister(descriptor)
 
     def _wake(self) -> None:
         with suppress(BlockingIOError):  # it has been rung often enough

@@ -167,13 +167,14 @@ class Wire(Uncopied, Generic[Waiter]):
             )
             way.start((socket,))
             descriptor: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]  # a file
+            # What is watched is known first, wherever this is broken off.
+            self._by_descriptor[descriptor] = replica
             self._watch(descriptor)
         except (zmq.ZMQError, OSError) as error:
             if error.errno is None:
                 raise  # a TimeoutError of the program's own, from a signal handler
             self._break(replica, error, now)
             return False
-        self._by_descriptor[descriptor] = replica
         return True
 
     def _break(self, replica: int, error: Exception, now: float) -> None:
