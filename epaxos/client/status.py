@@ -17,6 +17,7 @@ class PeerState:
     last_heard_s   seconds since something came from it; None before
     epoch          the latest in which it was heard
     behind         instances decided at the replica asked of which it has not said so; it says so now and then
+    newest_level   the newest level that its program knows; 0 before it has said so
     """
 
     online: bool = False

@@ -13,6 +13,7 @@ TOLD = {
             "last_heard_s": 1.0,
             "epoch": 2,
             "behind": 3,
+            "newest_level": 2,
         }
     },
     "latency": {"bounds_s": [0.01], "counts": [1, 0], "sum_s": 0.005},
@@ -25,7 +26,7 @@ def test_a_status_has_what_a_replica_tells() -> None:
     status = Status.of(TOLD)
     assert (status.name, list(status.executed), status.digest) == ("alpha", [1, 2, 3], "d1")
     assert status.peers == {
-        "bravo": PeerState(online=True, round_trip_s=0.5, last_heard_s=1.0, epoch=2, behind=3)
+        "bravo": PeerState(online=True, round_trip_s=0.5, last_heard_s=1.0, epoch=2, behind=3, newest_level=2)
     }
     assert status.latency == Latency([0.01], [1, 0], 0.005)
     assert status.catch_up == CatchUp("bravo", "rows", 7, 700)
