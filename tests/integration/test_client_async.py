@@ -107,7 +107,7 @@ def test_errors(cluster: StubCluster) -> None:
             with pytest.raises(NoAnswer) as silent:
                 await client.put(b"k", b"v", timeout=0.3)
             assert silent.value.may_have_executed
-            assert 0.3 <= monotonic() - begun < 2.0
+            assert 0.3 <= monotonic() - begun < 4.0
 
     run(main())
     assert cluster.executed() == 1

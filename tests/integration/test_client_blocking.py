@@ -175,7 +175,7 @@ def test_no_answer_says_that_it_may_have_executed(cluster: StubCluster, client: 
     begun = monotonic()
     with pytest.raises(NoAnswer, match=r"no answer from alpha, bravo, charlie within 0.3 s") as caught:
         client.put(b"k", b"v", timeout=0.3)
-    assert 0.3 <= monotonic() - begun < 2.0
+    assert 0.3 <= monotonic() - begun < 4.0
     assert caught.value.may_have_executed
     assert cluster.executed() == 1
 

@@ -276,7 +276,7 @@ def test_sigterm_ends_a_loaded_replica_at_once(cluster: ClusterMaker) -> None:
         client.put(b"key", b"value")
         began = time.monotonic()
         alive.stop()  # fails unless all end with 0
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 4.5
     for name in alive.names:
         assert "stopping on SIGTERM" in alive.log(name)
         assert "Traceback" not in alive.log(name)

@@ -232,7 +232,7 @@ def call_in_vain(alive: LiveCluster, over: threading.Event) -> None:
 def test_a_replica_waits_five_seconds_for_what_it_cannot_finish(cut_off: LiveCluster) -> None:
     began = time.monotonic()
     assert cut_off.process("alpha").stop() == 0
-    assert 4.5 < time.monotonic() - began < 9
+    assert 4.5 < time.monotonic() - began < 20
     cut_off.wait("alpha")
     assert (
         "stopped: after 5.0 s with 1 commands of clients unanswered" in cut_off.log("alpha").splitlines()[-1]
@@ -247,7 +247,7 @@ def test_a_second_signal_ends_it_at_once(cut_off: LiveCluster) -> None:
     assert process.status is None
     began = time.monotonic()
     assert process.stop() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 4.5
     cut_off.wait("alpha")
     assert "stopped: at once" in cut_off.log("alpha").splitlines()[-1]
 
