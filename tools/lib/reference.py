@@ -47,6 +47,7 @@ def write_reference(directory: Path) -> list[str]:
             getattr(module, public)  # pdoc sees what has been imported
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # what others in this process have left open
         pdoc.render.configure(search=False, show_source=False, footer_text="epaxos")
         hidden = rf"!epaxos\.(?!({'|'.join(name.partition('.')[2] for name in MODULES[1:])})$).*"
         pdoc.pdoc(*MODULES, hidden, output_directory=directory)
