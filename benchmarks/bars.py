@@ -151,6 +151,13 @@ ALL: Final = (
         "{:,.0f}",
     ),
     Bar(
+        "the same, while the million is written",
+        "-",
+        10,
+        median("keys", "1,000,000 keys, durable", "fill_max"),
+        "{:,.0f}",
+    ),
+    Bar(
         "a replica dies: longest time without an answer at the others, ms",
         "-",
         100,

@@ -31,6 +31,9 @@ LONGEST_LOAD: Final = 600.0
 """Seconds after which a load is taken for hung: every benchmark ends by itself."""
 
 Report = Mapping[str, Any]
+Rounds = Mapping[str, Sequence[tuple[float, float]]]
+"""A histogram of each replica: bounds, and how many are up to each."""
+
 Settings = Mapping[str, str | int | bool]
 """Keys of the configuration with their values; a key of a section is written `storage.engine`."""
 
@@ -212,10 +215,21 @@ class Cluster:
         figures["memory"] = self.used.memory() / len(self._running) / 1e6
         return figures
 
-    def slow_rounds(self) -> tuple[float, float]:
-        """Bounds (ms) of the round times below which 99.9 % and all of them stay, since the start; of the slowest."""
-        pages = [self.scrape(name) for name in self._running]
-        return (max(_bound(page, 0.999) for page in pages), max(_bound(page, 1.0) for page in pages))
+    def rounds(self) -> Rounds:
+        """How many rounds of each replica took up to which time (s), since its start."""
+        return {name: self.scrape(name).buckets("epaxos_round_duration_seconds") for name in self._running}
+
+    def slow_rounds(self, since: Rounds | None = None) -> tuple[float, float]:
+        """Bounds (ms) of the round times below which 99.9 % and all of them stay, of the slowest replica.
+
+        Since the start, or since what `rounds` said then.
+        """
+        found = []
+        for name, buckets in self.rounds().items():
+            before = (since or {}).get(name, [(bound, 0.0) for bound, _ in buckets])
+            counts = [(bound, now - then) for (bound, now), (_, then) in zip(buckets, before, strict=True)]
+            found.append((_bound(counts, 0.999), _bound(counts, 1.0)))
+        return max(found)[0], max(longest for _, longest in found)
 
 
 def _make_keys(file: Path) -> str:
@@ -276,11 +290,9 @@ def running(settings: Settings, **options: Any) -> Iterator[tuple[Cluster, int]]
         yield cluster, line
 
 
-def _bound(page: Figures, share: float) -> float:
-    """The lowest bound (ms) of the rounds' histogram that holds this share of them."""
-    buckets = page.buckets("epaxos_round_duration_seconds")
-    total = buckets[-1][1]
-    return 1000 * next(bound for bound, count in buckets if count >= share * total)
+def _bound(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    """The lowest bound (ms) of a histogram that holds this share."""
+    return 1000 * next(bound for bound, count in buckets if count >= share * buckets[-1][1])
 
 
 def _nested(settings: Settings) -> dict[str, Any]:

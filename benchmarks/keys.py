@@ -41,12 +41,14 @@ def _fill(cluster: Cluster, count: int, options: Options) -> Sample:
     if count > FEW and not options.tiny:
         cluster.load("--operations", str(count), "--keys", str(count))
         pause(SETTLE_SECONDS)
+    rounds, filling = cluster.rounds(), cluster.slow_rounds()[1]
     grown = (cluster.used.memory() - before) / len(cluster.names)
     amount = ["--operations", TINY] if options.tiny else ["--duration", f"{max(LONG, options.duration):g}s"]
     sample = cluster.measure("--keys", str(count), *amount)
     if count > 100 * FEW:
         sample["bytes_key"] = grown / (count - FEW)
-    sample["round_p999"], sample["round_max"] = cluster.slow_rounds()
+        sample["fill_max"] = filling
+    sample["round_p999"], sample["round_max"] = cluster.slow_rounds(rounds)
     return sample
 
 
@@ -88,7 +90,7 @@ KEYS: Final = Study(
         _keys(10**6, "memory, Multi-Paxos", {**MEMORY, "protocol": "multipaxos"}),
         _keys(10**6, "durable", DURABLE),
     ],
-    ("cpu", "throughput", "bytes_key", "memory", "round_p999", "round_max", "serving"),
+    ("cpu", "throughput", "bytes_key", "memory", "round_p999", "round_max", "fill_max", "serving"),
     f"{FEW:,} keys, memory",
     Picture("lines", "cpu", "keys", log_x=True),
     keys,

@@ -60,6 +60,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "mb_s": Figure("MB/s", "{:,.1f}"),
     "round_p999": Figure("99.9 % of rounds below, ms", "{:,.0f}"),
     "round_max": Figure("all rounds below, ms", "{:,.0f}"),
+    "fill_max": Figure("all rounds below while the keys were written, ms", "{:,.0f}"),
     "gap": Figure("longest time without an answer, ms", "{:,.0f}"),
     "gap_away": Figure("the same, clients of the one killed, ms", "{:,.0f}"),
     "serving": Figure("serving again after, s"),

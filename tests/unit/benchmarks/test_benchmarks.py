@@ -60,6 +60,7 @@ class FakeCluster:
     def __getattr__(self, name: str) -> Any:
         answers = {
             "memory": 10**9,
+            "rounds": {},
             "slow_rounds": (1.0, 2.0),
             "executed": next(self._executed),
             "start_load": self,
@@ -199,6 +200,15 @@ def test_a_cluster_is_loaded_before_anything_is_measured(log: list[str]) -> None
     STUDIES["reads"].measure(STUDIES["reads"], Options(cycles=1))
     assert log[:2] == ["start 3 memory", f"load --operations {study.PRIMING}"]
     assert log[2].startswith("measure ")
+
+
+def test_the_longest_round_is_one_since_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {"alpha": [(0.01, 5.0), (0.1, 6.0)], "bravo": [(0.01, 7.0), (0.1, 7.0)]}
+    after = {"alpha": [(0.01, 8.0), (0.1, 9.0)], "bravo": [(0.01, 8.0), (0.1, 8.0)]}
+    cluster = Cluster.__new__(Cluster)
+    monkeypatch.setattr(Cluster, "rounds", lambda _: after)
+    assert cluster.slow_rounds() == (100.0, 100.0)
+    assert cluster.slow_rounds(before) == (10.0, 10.0)
 
 
 def test_ratios_are_those_of_each_cycle() -> None:
