@@ -52,7 +52,7 @@ def test_survivors_of_a_kill_answer_right_and_in_time(tmp_path: Path) -> None:
     assert sum(report["faults"].values()) == sum(report["kills"].values()) == 1
     (event,) = report["events"]
     assert event["kind"].startswith("kill")
-    assert 0 < event["begin"] < event["end"] == pytest.approx(report["seconds"], abs=0.1)
+    assert 0 < event["begin"] < event["end"] == pytest.approx(report["seconds"], abs=0.002)
     assert report["longest_gap"]["seconds"] <= 3 * report["timeout"]
     assert report["errors"]["healthy"] == {}
     assert report["findings"] == []

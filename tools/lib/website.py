@@ -30,7 +30,7 @@ from reference import write_reference
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 SECTIONS: Final = {
-    "Use": ("python", "reads", "http", "redis", "locks", "cli", "groups", "commit", "registers"),
+    "Use": ("python", "reads", "http", "redis", "locks", "watch", "cli", "groups", "commit", "registers"),
     "Operate": ("configuration", "operations", "deploy", "security", "backup", "metrics", "page", "runbook"),
     "Understand": ("architecture", "protocol", "multipaxos", "protocols", "rows"),
     "Trust": ("simulator", "mutants", "chaos", "performance", "profile", "topology"),
@@ -145,7 +145,7 @@ def _menu(pages: Sequence[Path]) -> list[dict[str, Any]]:
     docs = {path.stem: str(path) for path in pages if path.parent == Path("docs")}
     menu: list[dict[str, Any]] = [{"epaxos": "README.md"}]
     for section, names in SECTIONS.items():
-        menu.append({section: [docs.pop(name) for name in names]})
+        menu.append({section: [docs.pop(name) for name in names if name in docs]})
         if section == "Use":
             menu[-1][section].append({"Reference of the Python API": "reference/index.html"})
     decisions = [str(path) for path in pages if path.parts[:2] == ("docs", "decisions")]

@@ -133,16 +133,17 @@ class Run:
                 lambda epoch, finding: self._keep(directory, epoch, finding),
             )
             await stack.enter_async_context(load)
-            self._timeline.begin(_now())
             await load.start()
             cluster.returned = lambda victims: self._on_return(cluster, load, victims)
             counts = Counts()
             watch = asyncio.create_task(counts.watch(cluster))
             began = _now()
+            self._timeline.begin(began)
             try:
                 await self._perform(cluster, load, events, began, seconds)
-                self.report.seconds += _now() - began
-                self._timeline.end(_now())
+                ended = _now()
+                self.report.seconds += ended - began
+                self._timeline.end(ended)
                 await self._finish(cluster, load)
             finally:
                 watch.cancel()
