@@ -11,7 +11,7 @@ another may share a column.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -21,11 +21,14 @@ from epaxos.inspection.wording import keys_text, place_name, value_text
 from epaxos.protocol.contract import Component, Decided
 from epaxos.protocol.execution.order import components
 from epaxos.protocol.execution.pending import Pending
-from epaxos.protocol.ids import InstanceId, covers
+from epaxos.protocol.ids import InstanceId, Row, covers
 from epaxos.protocol.log import NOP, Instance
 
 _ROOTS: Final = 12
 """Instances around which is drawn if nobody names one."""
+
+_STACKED: Final = 3
+"""Instances of one row that share a column at most; the next ones stand to the right, as if they executed later."""
 
 _KEYS: Final = 14
 """Letters that a box has room for."""
@@ -77,6 +80,7 @@ def make_graph(
     places = [node.place for node in nodes]
     columns: dict[InstanceId, int] = {}
     cycles = []
+    there: Counter[tuple[Row, int]] = Counter()
     for component in _executed(places, records):
         members = [decided.id for decided in component]
         before = [
@@ -86,6 +90,9 @@ def make_graph(
             if covers(decided.deps, place)
         ]
         first = max(before, default=-1) + 1
+        while any(there[place.row, first + index] >= _STACKED for index, place in enumerate(members)):
+            first += 1
+        there.update((place.row, first + index) for index, place in enumerate(members))
         columns.update(zip(members, range(first, first + len(members)), strict=True))
         if len(members) > 1:
             cycles.append(tuple(members))

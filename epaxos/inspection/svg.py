@@ -16,7 +16,7 @@ _LEFT: Final = 60
 _TOP: Final = 66
 _WIDTH: Final = 96
 _HEIGHT: Final = 38
-_GAP: Final = 34
+_GAP: Final = 26
 _NARROWEST: Final = 400
 _CURVE: Final = 90
 """Pixels; of a node the width and the height, `_GAP` to the one below it."""

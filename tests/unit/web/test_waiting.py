@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from epaxos.protocol.ids import InstanceId
@@ -39,3 +40,12 @@ def test_a_drawing_is_bounded() -> None:
     waiting = Waiting(3)
     waiting.look([told(0, slot, (slot - 1, -1, -1)) for slot in range(200)], 10.0)
     assert waiting.draw(waiting.stuck(20.0, 2.0)).count("<title>") < 20
+
+
+def test_what_need_not_wait_for_one_another_stands_in_rows_of_three() -> None:
+    waiting = Waiting(3)
+    waiting.look([told(0, slot) for slot in range(9)], 10.0)
+    drawn = waiting.draw(waiting.stuck(20.0, 2.0))
+    places = re.findall(r'<g><title>.*?<rect class="node \w+" x="(\d+)" y="(\d+)"', drawn)
+    assert len(set(places)) == 9
+    assert {len({x for x, _ in places}), len({y for _, y in places})} == {3}
