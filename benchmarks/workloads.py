@@ -216,15 +216,23 @@ VALUES: Final = Study(
     values,
 )
 
+READ_BY: Final = ("log", "quorum", "local")
+
 READS: Final = Study(
     "reads",
-    "Reads: a part of the commands in frames of 33; every read is ordered like a write",
+    "Reads: a part of the commands in frames of 33, each in the log unless it says otherwise; alone: a command at a time",
     [
         *(
             Case(f"{share} % reads", ("--writes", str(100 - share)), MEMORY, x=share)
             for share in (0, 50, 90, 99)
         ),
         Case("50 % reads, Zipf 0.99", ("--writes", "50", "--zipf", "0.99"), MEMORY),
+        *(
+            Case(f"90 % reads{alone}, {reads}", ("--writes", "10", "--reads", reads, *more), MEMORY)
+            for alone, more in (("", ()), (", alone", ("--closed",)))
+            for reads in READ_BY
+            if more or reads != "log"
+        ),
     ],
     USUAL,
     "0 % reads",

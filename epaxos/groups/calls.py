@@ -20,6 +20,7 @@ from epaxos.client.commands import Cleared, MultiAborted, Op, Page, Result, T, a
 from epaxos.client.decoding import decode_parts
 from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.options import TIMEOUT, check_timeout
+from epaxos.client.reading import in_the_log
 from epaxos.client.session.fate import never_began
 from epaxos.client.session.state import LOG
 from epaxos.client.session.tickets import Uncopied
@@ -203,7 +204,8 @@ class GroupCalls(Uncopied):
         return result
 
     def _call_all(self, operation: Op[T], timeout: float | None) -> Flow[T]:
-        """Ask all groups, each of which answers of one moment of its own."""
+        """Ask all groups, each of which answers of one moment of its own, by its log."""
+        operation = in_the_log(operation)
         self.check(operation)
         until = self._until(timeout)
         yield from self._compare(self._clients, until)

@@ -78,6 +78,13 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "epochs slept through",
         "three epochs slept through",
     ),
+    "reads": (
+        "read: quorum",
+        "read: local",
+        "read: by the log after all",
+        "read waits for what was heard of",
+        "read given up",
+    ),
     "replicas": (
         "replica restarted",
         "replica restarted with open instances",
@@ -203,7 +210,10 @@ def groups_of(protocol: str) -> dict[str, tuple[str, ...]]:
         return ACROSS
     if protocol == EPAXOS.name:
         return GROUPS
-    common = {group: GROUPS[group] for group in ("checkpoints", "replicas", "network", "clients", "watchers")}
+    common = {
+        group: GROUPS[group]
+        for group in ("checkpoints", "reads", "replicas", "network", "clients", "watchers")
+    }
     common["replicas"] += ("replica takes leave",)
     common["clients"] += ("clients sent away from where nobody leads",)
     common["network"] += ("partition: lone link", "partition: chain")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, ON_ALL, Operation, Outcome
+from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, ON_ALL, READERS, Operation, Outcome
 
 Result: TypeAlias = "tuple[int, Any]"
 State: TypeAlias = "dict[bytes, bytes]"
@@ -18,7 +18,7 @@ Origin: TypeAlias = "tuple[int, int]"
 
 _LONGEST_NUMBER = 20  # a sign and 19 digits
 _PAGE_HEAD: Final = 32  # bytes of a page that are for neither keys nor values
-_TIMED: Final = (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE)
+_TIMED: Final = (Operation.SETEX, Operation.SETTTL, Operation.PERSIST, Operation.EXPIRE, Operation.ENDSBY)
 
 
 ENDS: Final = b"\0ends "
@@ -58,7 +58,7 @@ def touched(commands: Sequence[Command]) -> Touched:
             parts = touched(parts_of(command))
             reads |= parts.reads
             writes |= parts.writes
-        elif command.operation in (Operation.READ, Operation.EXISTS):
+        elif command.operation in READERS:
             reads.add(command.key)
         elif command.operation in ON_ALL:
             clears = command.operation == Operation.CLEAR
@@ -198,6 +198,9 @@ def _on_all(state: State, command: Command, results: int) -> Result:
 
 def _timed(state: State, command: Command, by: tuple[int, int, int]) -> Result:
     operation, key, argument = command
+    if operation == Operation.ENDSBY:
+        given = [int(number) for number in state[ENDS + key].split()[1:]] if ENDS + key in state else None
+        return (Outcome.DONE if key in state and argument == given else Outcome.COMPARE_FAILED), None
     if operation == Operation.PERSIST:
         return (Outcome.NOT_FOUND if state.pop(ENDS + key, None) is None else Outcome.DONE), None
     if operation == Operation.EXPIRE:

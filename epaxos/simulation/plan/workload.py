@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
 from math import ceil
@@ -62,6 +63,7 @@ MIXES: Final[dict[str, dict[Operation, int]]] = {
 """How often which operation is asked for."""
 
 _READS: Final = (Operation.READ, Operation.EXISTS)
+_GUARDS: Final = 0.5
 _TIMED_IN_MULTI: Final = (
     Operation.SETEX,
     Operation.SETTTL,
@@ -98,10 +100,35 @@ def draw_workload(options: Options) -> tuple[Script, ...]:
         random.choice(frames).append(Frame(random.expovariate(1 / options.think), commands))
         asked += size
     aside = stream(options.seed, "readings")
-    return tuple(
-        Script(name, tuple(chain.from_iterable(_with_readings(aside, options, frame) for frame in script)))
-        for name, script in enumerate(frames)
-    )
+    scripts = [
+        list(chain.from_iterable(_with_readings(aside, options, frame) for frame in script))
+        for script in frames
+    ]
+    if options.mix == TIMED:
+        scripts = _with_guards(stream(options.seed, "guards"), scripts)
+    return tuple(Script(name, tuple(script)) for name, script in enumerate(scripts))
+
+
+def _with_guards(random: Random, scripts: list[list[Frame]]) -> list[list[Frame]]:
+    """Ask, in the place of some reads, whether a value ends by a command that is asked for somewhere; or does not."""
+    givers: defaultdict[bytes, list[Any]] = defaultdict(lambda: [None])
+    for client, script in enumerate(scripts, 1):  # the first session of each
+        for number, command in enumerate(chain.from_iterable(frame.commands for frame in script), 1):
+            if command.operation in (Operation.SETEX, Operation.SETTTL):
+                givers[command.key].append([client, number, 0])
+
+    def guarded(frame: Frame) -> Frame:
+        if frame.reading is not None:
+            return frame
+        commands = tuple(
+            Command(Operation.ENDSBY, command.key, random.choice(givers[command.key]))
+            if command.operation == Operation.READ and random.random() < _GUARDS
+            else command
+            for command in frame.commands
+        )
+        return frame._replace(commands=commands)
+
+    return [list(map(guarded, script)) for script in scripts]
 
 
 def _with_readings(random: Random, options: Options, frame: Frame) -> list[Frame]:

@@ -24,6 +24,15 @@ GENERATIONS: Final = (
         Patch(_STORE, "isinstance(current, Expiring) and argument == [*current.generation]", "current"),
     ),
     _mutant(
+        "ends-by-anybody",
+        "whether a value ends by this command is answered by whether it ends at all",
+        Patch(
+            _STORE,
+            "return _OK if argument == found else",
+            "return _OK if (argument is None) == (found is None) else",
+        ),
+    ),
+    _mutant(
         "one-generation-per-multi",
         "all that a MULTI gives a time has the same generation",
         Patch(
