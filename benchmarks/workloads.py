@@ -220,7 +220,7 @@ READ_BY: Final = ("log", "quorum", "local")
 
 READS: Final = Study(
     "reads",
-    "Reads: a part of the commands in frames of 33, each in the log unless it says otherwise; alone: a command at a time",
+    "Reads: a part of the commands in frames of 33, in the log unless it says otherwise; alone: one at a time",
     [
         *(
             Case(f"{share} % reads", ("--writes", str(100 - share)), MEMORY, x=share)
