@@ -211,8 +211,13 @@ class StateMachine:
 
     def look(self, batch: Batch) -> BatchResult:
         """What commands that only read come to in the state as it is, in no session (protocol 7)."""
+        operations, keys = batch.operations, batch.keys
+        if operations.count(Operation.READ) == len(operations) and not self.transactions.concern(b"", keys):
+            self._count(operations)
+            outcomes, values = self._store.execute_plain(operations, keys, None)
+            return BatchResult(batch.client, batch.first, outcomes, values)
         self._store.begin(None)
-        return self._execute(batch, batch.first, batch.operations, batch.keys, batch.arguments)
+        return self._execute(batch, batch.first, operations, keys, batch.arguments)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key as it stands, None if it has none."""

@@ -75,12 +75,26 @@ def taken_apart(batch: Batch) -> tuple[Batch, list[int]]:
         CommandError: with the index of the first that is no such read, or cannot be read like that.
     """
     arguments = batch.arguments or []
+    if _are_alike(batch.operations, arguments):
+        return replace(batch, arguments=None), arguments  # type: ignore[return-value]  # all are integers
     readings = list(map(reading_of, batch.operations, arguments))
     for index, (operation, reading) in enumerate(zip(batch.operations, readings, strict=True)):
         if reading not in _ALLOWED.get(operation, ()):  # type: ignore[call-overload]  # any byte
             raise CommandError(index, _refusal(operation, reading))
     bare = list(map(of_the_log, batch.operations, arguments))
     return replace(batch, arguments=None if bare.count(None) == len(bare) else bare), readings
+
+
+def _are_alike(operations: bytes, arguments: Sequence[Argument]) -> bool:
+    """Whether all are READs that are read in one way, as most often; by whole columns."""
+    first = arguments[0]
+    return (
+        operations.count(Operation.READ) == len(operations)
+        and type(first) is int
+        and first in _ALLOWED[Operation.READ]
+        and set(map(type, arguments)) == {int}
+        and arguments.count(first) == len(arguments)
+    )
 
 
 def _refusal(operation: int, reading: int) -> str:
@@ -93,6 +107,9 @@ def _refusal(operation: int, reading: int) -> str:
 
 def runs(batch: Batch, readings: Sequence[int]) -> Iterator[tuple[Batch, list[int]]]:
     """The parts of such a frame that a quorum is asked about, and those that it is not, in turn."""
+    if readings.count(readings[0]) == len(readings):
+        yield batch, list(readings)
+        return
     position = 0
     for _, same in groupby(readings, Reading.QUORUM.__eq__):
         part = list(same)
