@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Page, Result
     from epaxos.client.status import Change, Status
     from epaxos.client.tracing import trace_calls
+    from epaxos.client.watch import AsyncWatch, Changed, Reset, Synced, Watch
     from epaxos.config import Config, load_config
     from epaxos.errors import (
         Busy,
         ClientError,
         Closed,
+        Compacted,
         ConfigError,
         EpaxosError,
         LeaseLost,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from epaxos.groups.client import GroupClient
     from epaxos.node import Node, NodeFailed
     from epaxos.statemachine.hosted import Footprint, Machine
+    from epaxos.watching.position import Position
 
 _HOMES = {
     "AsyncClient": "epaxos.client.asynchronous",
@@ -58,6 +61,9 @@ _HOMES = {
     "trace_calls": "epaxos.client.tracing",
     "Undecodable": "epaxos.errors",
     "Untold": "epaxos.errors",
+    **dict.fromkeys(("AsyncWatch", "Changed", "Reset", "Synced", "Watch"), "epaxos.client.watch"),
+    "Position": "epaxos.watching.position",
+    "Compacted": "epaxos.errors",
     "Config": "epaxos.config",
     "load_config": "epaxos.config",
     "Busy": "epaxos.errors",
@@ -84,13 +90,16 @@ __all__ = [
     "TEXT",
     "AsyncClient",
     "AsyncGroupClient",
+    "AsyncWatch",
     "Busy",
     "CasResult",
     "Change",
+    "Changed",
     "Client",
     "ClientError",
     "Closed",
     "Codec",
+    "Compacted",
     "Config",
     "ConfigError",
     "EpaxosError",
@@ -107,12 +116,16 @@ __all__ = [
     "OperationFailed",
     "Ops",
     "Page",
+    "Position",
     "Refused",
+    "Reset",
     "Result",
     "SessionExpired",
     "Status",
+    "Synced",
     "Undecodable",
     "Untold",
+    "Watch",
     "__version__",
     "load_config",
     "trace_calls",

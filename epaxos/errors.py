@@ -146,6 +146,10 @@ class SessionExpired(ClientError):
     may_have_executed = True
 
 
+class Compacted(ClientError):
+    """No replica has kept all that has changed since the position of a watch: some of it may be missing."""
+
+
 class Closed(ClientError):
     """The client was closed before or while the command was under way."""
 

@@ -41,6 +41,7 @@ from epaxos.storage.journal import Journal, Loaded, rows_of
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.transport.codec import Codec
 from epaxos.transport.pages import PAGES
+from epaxos.watching.watchers import Watchers
 
 _LEASE: Final = 10
 """Time-outs for which a checkpoint is kept for a peer that fetches it and falls silent."""
@@ -98,6 +99,7 @@ class Parts:
     stats: ReplicaStats
     resumes: bool
     hosted: Machine | None
+    watchers: Watchers
 
     @property
     def core(self) -> Core[Any]:
@@ -213,6 +215,7 @@ def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> lis
     if parts.hosted is not None:  # it is given once, and holds what there was
         parts.machine.merge((key, None) for key in parts.machine.names())
     anew = _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted)
+    _begin_watchers(parts.watchers, anew, checkpoint)
     parts.machine, parts.disk, parts.resumes = anew.machine, anew.disk, anew.resumes
     return first
 
@@ -252,7 +255,17 @@ def _assemble(
     keeper.writer.loaded(checkpoint)
     disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept)
     resumes = bool(log.records) or checkpoint.complete
-    return Parts(eras, machine, disk, stats, resumes, hosted)
+    watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
+    parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers)
+    _begin_watchers(watchers, parts, checkpoint)
+    return parts
+
+
+def _begin_watchers(watchers: Watchers, parts: Parts, checkpoint: Fetched) -> None:
+    """All of a checkpoint has executed: of its changes nobody knows."""
+    configuration, above = parts.configuration, [entry.id for entry in checkpoint.entries]
+    rows = rows_of(configuration)
+    watchers.begin(parts.machine, configuration.epoch, rows, checkpoint.executed, above)
 
 
 def make_era(config: Config, row: Row, configuration: Configuration, durable: Durable) -> Era:

@@ -14,7 +14,7 @@ from epaxos.actors.catchup import CatchUpReporter
 from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
 from epaxos.errors import FrameError, RowRefused, StorageError
-from epaxos.protocol.contract import Component, Effects
+from epaxos.protocol.contract import Adopt, Component, Effects
 from epaxos.protocol.ids import Row
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
@@ -249,6 +249,9 @@ class Durability:
             if (
                 self._parts.eras.running is era
             ):  # else the one before has ended it, and what follows is not of the next
+                if isinstance(event, Adopt):
+                    above = [entry.id for entry in event.entries]
+                    self._parts.watchers.history.adopted(event.executed, above)
                 self._shell.perform(era.core.on_event(event, now), now)
         for receiver, message in todo.messages:
             if isinstance(message, CheckpointRows):

@@ -94,6 +94,7 @@ class Epochs:
         era = make_era(self._config, self._row, configuration, Durable(records, truncated, nothing, ()))
         first = eras.next(era, over, retiring=self._presence.drains)
         self._durability.turned(now)
+        self._parts.watchers.history.turned(len(nothing), over.cut)
         if self._quiet_since is not None:
             self._stats.quiesce.observe(now - self._quiet_since)
         self._begin(first, now, resumes=loaded is not None)

@@ -48,6 +48,7 @@ class Execution:
     def execute(self, executions: Iterable[Component]) -> None:
         """Execute components in order and answer the clients that wait for them here."""
         machine, singles = self._parts.machine, 0
+        executed = self._parts.watchers.history.executed
         for component in executions:
             for decided in component:
                 if decided.value is not NOP:
@@ -58,6 +59,7 @@ class Execution:
                     if ending:
                         self._gate.tell_ended([key for key in ending if machine.get(key) is None])
                     decided.value.let_go()
+                executed(decided.id)
             if len(component) == 1:
                 singles += 1
             else:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 from epaxos.actors.admin import PROPOSED, Admin, AdminRequest, Standpoint
@@ -18,9 +19,12 @@ from epaxos.actors.presence import Presence
 from epaxos.actors.proposals import Proposals
 from epaxos.actors.status import MOST_WAITING, describe, describe_waiting
 from epaxos.config import Config
+from epaxos.errors import FrameError
+from epaxos.metrics.stats import Watching
 from epaxos.protocol.contract import Effects, Propose
 from epaxos.protocol.ids import Row
 from epaxos.statemachine.batch import make_barrier
+from epaxos.watching.watchers import Answer, read_poll
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +117,9 @@ class Questions:
             told = {"generation": generation, "level": self._parts.configuration.level}
             self._clients.answer_status(question, told)
             return
+        if question.options.get("watch") is not None:
+            self._watch(question)
+            return
         key = question.options.get("left")
         if isinstance(key, bytes):
             left = subjects.proposals.expirations.left(key, time.monotonic())
@@ -143,6 +150,40 @@ class Questions:
             # The copy is taken here, between two rounds; the hashing, which takes long, in another thread.
             digest: Future[str] = self._helpers.submit(machine.digest_source().hexdigest)
             digest.add_done_callback(self._tell_digest)
+
+    # -- watchers ------------------------------------------------------------------------------------------
+
+    def _watch(self, question: StatusRequest) -> None:
+        """Answer a watcher's question once there is something to tell."""
+        tell = partial(self._tell_watcher, question)
+        away = self._clients.away or self._subjects.standing.trouble
+        if away:
+            tell({"away": away})
+            return
+        try:
+            poll = read_poll(question.options["watch"])
+        except FrameError as error:
+            tell({"invalid": str(error)})
+        else:
+            name = question.identity, question.id
+            self._parts.watchers.ask(name, poll, time.monotonic(), tell)
+
+    def _tell_watcher(self, question: StatusRequest, answer: Answer) -> None:
+        self._clients.answer_status(question, {"watch": answer})
+
+    def tell_watchers(self, now: float) -> None:
+        """A round is over: tell those who watch."""
+        self._parts.watchers.poll(now, steady=not self._subjects.durability.merging)
+
+    def count_watchers(self) -> None:
+        """Note for metrics how many there are, and what they were told."""
+        watchers = self._parts.watchers
+        kept = watchers.history.weight
+        self._parts.stats.watch = Watching(len(watchers), kept, watchers.told, watchers.compacted)
+
+    def send_watchers_away(self, reason: str) -> None:
+        """Nothing is told here any more."""
+        self._parts.watchers.send_away(reason)
 
     def _tell_digest(self, done: Future[str]) -> None:
         """Whatever came of it, those who asked are answered; called by the thread that computed it."""

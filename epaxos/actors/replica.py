@@ -264,6 +264,7 @@ class Replica(pykka.ThreadingActor):
             remotes = {remote.name: remote for remote in self._post.remotes.values()}
             for name in self._entrance.reload(remotes):
                 remotes[name].renew()
+            self._parts.watchers.release()
         else:
             return False
         return True
@@ -282,6 +283,7 @@ class Replica(pykka.ThreadingActor):
             return
         self._standing.trouble = str(error)
         self._clients.give_up("its disk failed")
+        self._questions.send_watchers_away("its disk failed")
         self._stats.storage_failed = True
         _log.critical(
             "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
@@ -323,6 +325,7 @@ class Replica(pykka.ThreadingActor):
         self._proposals.note_timed(time.monotonic())
         for question in questions:
             self._questions.answer(question, began)
+        self._questions.tell_watchers(began)
         self._post.go_on(began)
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
@@ -390,6 +393,7 @@ class Replica(pykka.ThreadingActor):
             self._presence.deadline,
             self._entrance.deadline,
             self._post.deadline,
+            self._parts.watchers.deadline,
         )
 
     # -- coming and going ----------------------------------------------------------------------------------
@@ -402,6 +406,7 @@ class Replica(pykka.ThreadingActor):
 
     def _begin_to_drain(self, now: float) -> None:
         self._presence.begin_to_drain(now)
+        self._questions.send_watchers_away("it is stopping")
         if not self._standing.trouble:
             self._perform(self._core.on_event(Retire(), now), now)
 
@@ -488,6 +493,7 @@ class Replica(pykka.ThreadingActor):
         self._gauge_at = began + _GAUGES
         self._stats.duplicates = self._parts.machine.duplicates
         self._stats.kept_bytes = self._parts.machine.kept
+        self._questions.count_watchers()
         self._stats.gauges = gauges_of(self._parts, self._row)
 
 

@@ -89,10 +89,10 @@ def _items(
 
 
 def _shown(key: bytes, value: bytes | None) -> str:
-    return _line(key) if value is None else f"{_line(key)}\t{_line(value)}"
+    return line_of(key) if value is None else f"{line_of(key)}\t{line_of(value)}"
 
 
-def _line(text: bytes) -> str:
+def line_of(text: bytes) -> str:
     """Text without what ends a line, or a column of it."""
     return readable(text.replace(b"\\", rb"\\")).replace("\n", "\\n").replace("\t", "\\t")
 
@@ -102,13 +102,14 @@ def _shown_as_hex(key: bytes, value: bytes | None) -> str:
 
 
 def _shown_as_json(key: bytes, value: bytes | None) -> str:
-    pairs = {"key": _as_json(key)}
+    pairs = {"key": as_json_value(key)}
     if value is not None:
-        pairs["value"] = _as_json(value)
+        pairs["value"] = as_json_value(value)
     return json.dumps(pairs)
 
 
-def _as_json(text: bytes) -> str | dict[str, str]:
+def as_json_value(text: bytes) -> str | dict[str, str]:
+    """Bytes as JSON has them: text, or their digits."""
     try:
         return text.decode()
     except UnicodeDecodeError:

@@ -65,6 +65,7 @@ ENTRIES: Final = {
     "append": Entry(DATA, "epaxos.cli.store", "Add to the end of a value."),
     "scan": Entry(DATA, "epaxos.cli.listing", "List keys and values in order."),
     "count": Entry(DATA, "epaxos.cli.listing", "Count keys."),
+    "watch": Entry(DATA, "epaxos.cli.watch", "Print what changes, as it happens."),
     "delete-prefix": Entry(DATA, "epaxos.cli.listing", "Remove all keys that begin alike."),
     "expire": Entry(DATA, "epaxos.cli.store", "Let a value end after some time."),
     "ttl": Entry(DATA, "epaxos.cli.store", "Print how long a value lasts."),

@@ -21,7 +21,9 @@ from epaxos.client.options import client_options
 from epaxos.client.reading import Reads, is_reading, together
 from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
+from epaxos.client.watch import AsyncWatch
 from epaxos.config import Config
+from epaxos.watching.position import Position
 
 
 class AsyncClient(AsyncKeyMethods[V]):
@@ -70,6 +72,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         codec: Codec[V] | None = None,
     ) -> None:
         super().__init__(codec, reads)
+        self._codec = codec
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = LoopDriver(self._options)
         self._reader: LoopDriver | None = None
@@ -183,6 +186,19 @@ class AsyncClient(AsyncKeyMethods[V]):
         with span(call):
             await self._driver.run(call)
             return call.status()
+
+    def watch(
+        self,
+        prefix: bytes = b"",
+        *,
+        since: Position | str | None = None,
+        state: bool = False,
+        patience: float | None = None,
+    ) -> AsyncWatch[V]:
+        """Follow what changes under keys that begin with a prefix, with `async for` (see `Client.watch`)."""
+        return AsyncWatch(
+            self._driver, self._options, self._codec, prefix, since, state=state, patience=patience
+        )
 
     async def refresh(
         self,

@@ -20,7 +20,9 @@ from epaxos.client.options import client_options
 from epaxos.client.reading import Reads, is_reading, together
 from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
+from epaxos.client.watch import Watch
 from epaxos.config import Config
+from epaxos.watching.position import Position
 
 
 class Client(KeyMethods[V]):
@@ -90,6 +92,7 @@ class Client(KeyMethods[V]):
         codec: Codec[V] | None = None,
     ) -> None:
         super().__init__(codec, reads)
+        self._codec = codec
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = ThreadsDriver(self._options)
         self._reader: ThreadsDriver | None = None
@@ -231,6 +234,24 @@ class Client(KeyMethods[V]):
         with span(call):
             self._driver.run(call)
             return call.status()
+
+    def watch(
+        self,
+        prefix: bytes = b"",
+        *,
+        since: Position | str | None = None,
+        state: bool = False,
+        patience: float | None = None,
+    ) -> Watch[V]:
+        """Follow what changes under keys that begin with a prefix: an iterator that waits, of `Changed`.
+
+        Each change is told at least once, those of a key in their order. It begins with what comes after the position
+        `since` (or its text), or now. With `state`, where there is no position, `Reset` comes first, then all keys with
+        their values, then `Synced`. It goes on from replica to replica (docs/watch.md); where none has kept all that
+        changed, the state is told anew with `state`, and else it ends with `Compacted`. Without an answer of any
+        replica for `patience` seconds, it raises `NoAnswer`, and may be gone on with.
+        """
+        return Watch(self._driver, self._options, self._codec, prefix, since, state=state, patience=patience)
 
     def refresh(
         self,

@@ -246,6 +246,20 @@ KEYS: Final = (
         "Commands of clients that took longer from arrival to answer are logged, with their keys; 0s: none are.",
     ),
     Key(
+        TOP,
+        "watch_history",
+        32 * MEBIBYTE,
+        Integer(4096, 1 << 40, "bytes"),
+        "Of the last changes, so much is kept for those who watch keys; who comes later is told that it missed some.",
+    ),
+    Key(
+        TOP,
+        "watch_always",
+        False,
+        Switch(),
+        "Keep changes also where nobody has watched for a minute, for those who come from other replicas.",
+    ),
+    Key(
         "client",
         "timeout",
         "2s",

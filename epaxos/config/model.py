@@ -129,6 +129,8 @@ class Config:
     max_key: int
     max_value: int
     max_frame: int
+    watch_history: int
+    watch_always: bool
     max_pause: float
     log_level: str
     slow: float

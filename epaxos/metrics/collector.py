@@ -160,6 +160,16 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] =
         lambda stats: stats.replies_dropped,
     ),
     (
+        "epaxos_watch_changes_told_total",
+        "Changes that those who watch keys were told.",
+        lambda stats: stats.watch.told,
+    ),
+    (
+        "epaxos_watch_compacted_total",
+        "Times that one of them was told that changes are not kept here.",
+        lambda stats: stats.watch.compacted,
+    ),
+    (
         "epaxos_redis_commands_total",
         "Commands of clients of Redis that were answered.",
         lambda stats: stats.redis["commands"],
@@ -194,6 +204,16 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
         "epaxos_replies_waiting_bytes",
         "Bytes of replies to clients that have not been sent yet.",
         lambda stats: stats.replies_waiting,
+    ),
+    (
+        "epaxos_watchers",
+        "Questions of those who watch keys that wait here.",
+        lambda stats: stats.watch.waiting,
+    ),
+    (
+        "epaxos_watch_history_bytes",
+        "Bytes of changes that are kept for them.",
+        lambda stats: stats.watch.kept,
     ),
     (
         "epaxos_mailbox_depth",

@@ -115,6 +115,15 @@ class Traffic:
         self.bytes = 0
 
 
+class Watching(NamedTuple):
+    """Those who watch keys: how many wait, the bytes kept for them, changes told, times that some were not kept."""
+
+    waiting: int = 0
+    kept: int = 0
+    told: int = 0
+    compacted: int = 0
+
+
 class ReplicaStats:
     """Everything one replica counts; `row` is its own place in `replicas`.
 
@@ -153,6 +162,7 @@ class ReplicaStats:
     replies_waiting    bytes of replies that have not been sent yet
     replies_cut        replies without some of the results, for which there was no room
     replies_dropped    replies dropped, for which there was none at all
+    watch              see `Watching`; set once a round
     redis              what has happened at the Redis door, whose thread alone writes it
     """
 
@@ -211,6 +221,7 @@ class ReplicaStats:
         "thresholds",
         "traffic",
         "void",
+        "watch",
     )
 
     def __init__(
@@ -248,8 +259,8 @@ class ReplicaStats:
         self.catch_ups = 0
         self.served_bytes = 0
         self.slow_commands = 0
-        self.kept_bytes = 0
-        self.replies_waiting = 0
+        self.kept_bytes = self.replies_waiting = 0
+        self.watch = Watching()
         self.redis: Counter[str] = Counter()
         self.replies_cut = self.replies_dropped = 0
         self.commits = dict.fromkeys(kind.paths, 0)

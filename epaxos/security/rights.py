@@ -69,7 +69,7 @@ _ALLOWED: Final = {
     role: frozenset(operation for operation in _PLAIN if _NEEDS[operation] <= role) for role in Role
 }
 
-_FREE: Final = frozenset({"brief", "left"})
+_FREE: Final = frozenset({"brief", "left", "watch"})
 """Of what a question for the state of a replica may ask beside what it always tells: what is not for admins alone."""
 
 _NAMED: Final = 3
@@ -117,6 +117,10 @@ class Rights:
         key = options.get("left")
         if isinstance(key, bytes):
             self.check_keys((key,))
+        watched = options.get("watch")
+        prefix = watched.get("prefix") if isinstance(watched, dict) else None
+        if isinstance(prefix, bytes):  # another is no question that is answered
+            self.check(bytes((Operation.SCAN,)), (prefix,), None)
 
     def check_role(self, needed: Role, what: str) -> None:
         """See that it has a role, which `what` needs.

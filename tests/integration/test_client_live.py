@@ -8,7 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from epaxos import AsyncClient, CasResult, Client, MultiAborted, NoAnswer, Op, OperationFailed, Refused
+from epaxos import (
+    AsyncClient,
+    CasResult,
+    Changed,
+    Client,
+    MultiAborted,
+    NoAnswer,
+    Op,
+    OperationFailed,
+    Position,
+    Refused,
+    Reset,
+    Synced,
+)
 from epaxos.client.commands import Result
 from epaxos.client.status import Status
 from epaxos.commit import AsyncClusterVotes, AsyncManager, ClusterVotes, Manager, Outcome, Transaction, Vote
@@ -69,6 +82,29 @@ def read_in_all_ways(alive: LocalCluster, client: Client) -> None:
         client.scan(reads="quorum")
     with pytest.raises(Refused, match="put is nothing that is read"):
         client.bulk([Op.put(b"r", b"x")], reads="quorum")
+    watch_in_both_ways(alive, client)
+
+
+def watch_in_both_ways(alive: LocalCluster, client: Client) -> None:
+    with client.watch(b"w/") as changes:
+        before = changes.position
+        client.put(b"x", b"0")
+        client.put(b"w/1", b"1")
+        assert next(changes) == Changed(b"w/1", b"1", changes.position)
+    with client.watch(b"w/", state=True) as changes:
+        assert [changes.get(60) for _ in range(2)] == [Reset(), Changed(b"w/1", b"1", None)]
+        assert isinstance(next(changes), Synced)
+    asyncio.run(_watch_on(alive, before))
+
+
+async def _watch_on(alive: LocalCluster, position: Position | None) -> None:
+    asynchronous = AsyncClient(config=alive.config, replica="charlie")
+    async with asynchronous as client, client.watch(b"w", since=position, state=True) as changes:
+        assert await changes.get(60) == Changed(b"w/1", b"1", changes.position)
+        await client.delete(b"w/1")
+        async for event in changes:
+            assert event == Changed(b"w/1", None, changes.position)
+            break
 
 
 def test_every_method_of_both_clients(epaxos_cluster: LocalCluster) -> None:

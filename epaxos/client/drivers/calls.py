@@ -234,6 +234,10 @@ class Bulk(Call, Generic[T]):
         return list(chain.from_iterable(self._results))
 
 
+_NAMES: Final = {"left": "ttl", "watch": "watch"}
+"""The methods that ask for something, by that; all others ask for the status."""
+
+
 class Ask(Call):
     """A question to a replica, or to the one in use where that is None; `asked` says what (see `Question`)."""
 
@@ -255,7 +259,8 @@ class Ask(Call):
     @property
     def name(self) -> str:
         """That of the method, by what it asks."""
-        return str(self._asked.get("verb", "ttl" if "left" in self._asked else "status"))
+        other = next((name for key, name in _NAMES.items() if key in self._asked), "status")
+        return str(self._asked.get("verb", other))
 
     def submit(self, session: Session[Call], now: float) -> None:  # noqa: ARG002
         """Ask."""

@@ -118,6 +118,13 @@ def test_what_is_refused_is_told_in_a_short_line_that_can_be_printed() -> None:
     assert len(str(denied.value)) < 1000
 
 
+def test_keys_are_watched_by_who_may_list_them() -> None:
+    Rights("web", Role.READ, (b"a/",)).check_question({"watch": {"prefix": b"a/b"}})
+    for prefix in (b"", b"a", b"b/"):
+        with pytest.raises(Denied):
+            Rights("web", Role.ADMIN, (b"a/",)).check_question({"watch": {"prefix": prefix}})
+
+
 def test_how_long_a_value_lasts_is_told_to_who_may_read_it() -> None:
     Rights("web", Role.READ, (b"a/",)).check_question({"left": b"a/key"})
     with pytest.raises(Denied):

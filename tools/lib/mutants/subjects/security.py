@@ -81,8 +81,8 @@ RIGHTS: Final = (
         (
             Patch(
                 _RIGHTS,
-                '_FREE: Final = frozenset({"brief", "left"})',
-                '_FREE: Final = frozenset({"brief", "left", "digest"})',
+                '_FREE: Final = frozenset({"brief", "left", "watch"})',
+                '_FREE: Final = frozenset({"brief", "left", "watch", "digest"})',
             ),
         ),
         schedule=_OF_RIGHTS + "test_questions_for_the_state",

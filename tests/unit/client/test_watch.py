@@ -1,0 +1,115 @@
+"""How a watch goes on, from one replica to the other; over answers of replicas that are made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from epaxos.client.watch import Changed, Following, Reset, Synced, as_position
+from epaxos.errors import Compacted, Refused
+from epaxos.watching.position import Position, parse_position
+
+FIRST, SECOND = parse_position("0:1,0"), parse_position("0:1,3")
+GAP = {"watch": {"compacted": "it is not kept here"}}
+
+
+def told(position: Position, *pairs: tuple[bytes, bytes | None], state: Any = None) -> dict[str, Any]:
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    answer = {"position": position.as_fields(), "cursor": [7, 1, 0], "keys": keys, "values": values}
+    return {"watch": {**answer, "state": state}}
+
+
+def following(*, since: Position | None = None, state: bool = False) -> Following:
+    return Following(b"k", since, state=state, count=3, share=1.0)
+
+
+def asked(follows: Following) -> dict[str, Any]:
+    watch = follows.poll(1.0).asked["watch"]
+    assert isinstance(watch, dict)
+    return watch
+
+
+def test_the_last_change_of_an_answer_brings_the_position() -> None:
+    follows = following()
+    assert follows.poll(0.5) == (None, {"watch": asked(follows) | {"wait": 500}}, 1.5)
+    assert follows.take(told(FIRST)) == []
+    events = follows.take(told(SECOND, (b"k1", b"1"), (b"k2", None)))
+    assert events == [Changed(b"k1", b"1", FIRST), Changed(b"k2", None, SECOND)]
+    assert asked(follows)["since"] == SECOND.as_fields()
+    assert asked(follows)["cursor"] == [7, 1, 0]
+    assert follows.position == SECOND
+
+
+def test_who_is_silent_is_left_and_the_cursor_means_nothing_elsewhere() -> None:
+    follows = following()
+    follows.take(told(FIRST))
+    follows.silent()
+    poll = follows.poll(1.0)
+    assert poll.replica == 0
+    assert (asked(follows)["cursor"], asked(follows)["since"]) == (None, FIRST.as_fields())
+    follows.silent()
+    assert follows.poll(1.0).replica == 1
+    assert follows.resumes == 1
+    follows.silent()
+    assert follows.rest > 0
+    follows.take(told(FIRST))
+    assert (follows.rest, follows.poll(1.0).replica) == (0.0, 2)
+
+
+def test_a_gap_is_one_only_where_no_replica_has_what_changed() -> None:
+    follows = following(since=FIRST)
+    for _ in range(3):
+        assert follows.take(GAP) == []
+    with pytest.raises(Compacted, match="no replica has kept"):
+        follows.take(GAP)
+    follows.take(GAP)
+    follows.take(told(SECOND))
+    assert [follows.take(GAP) for _ in range(2)] == [[], []]
+
+
+def test_one_that_is_silent_counts_as_one_that_has_it_not() -> None:
+    follows = following(since=FIRST)
+    follows.take(GAP)
+    follows.silent()
+    follows.silent()
+    with pytest.raises(Compacted):
+        follows.silent()
+
+
+def test_the_state_comes_in_pages_and_anew_after_a_gap() -> None:
+    follows = following(state=True)
+    assert (asked(follows)["state"], asked(follows)["after"]) == (True, None)
+    assert follows.take(told(FIRST, state=[[b"k1"], [b"1"], True])) == [Reset(), Changed(b"k1", b"1", None)]
+    assert (asked(follows)["state"], asked(follows)["after"]) == (True, b"k1")
+    events = follows.take(told(SECOND, (b"k1", b"2"), state=[[b"k5"], [b"5"], False]))
+    assert events == [Changed(b"k1", b"2", None), Changed(b"k5", b"5", None), Synced(SECOND)]
+    assert asked(follows)["state"] is False
+    for _ in range(4):
+        assert follows.take(GAP) == []
+    assert follows.gaps == 1
+    assert (asked(follows)["state"], asked(follows)["after"]) == (True, None)
+    assert asked(follows)["since"] == SECOND.as_fields()  # nothing older than what was seen
+    assert follows.take(told(SECOND, state=[[], [], False])) == [Reset(), Synced(SECOND)]
+
+
+def test_with_a_position_no_state_comes_before_a_gap() -> None:
+    follows = following(since=FIRST, state=True)
+    assert asked(follows)["state"] is False
+
+
+@pytest.mark.parametrize(
+    "status",
+    [{"watch": {"invalid": "no"}}, {"denied": "reader may not touch the key"}, {"name": "an older one"}],
+)
+def test_what_is_refused(status: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        following().take(status)
+
+
+def test_positions_are_given_as_such_or_as_text() -> None:
+    assert as_position("0:1,3") == as_position(SECOND) == SECOND
+    with pytest.raises(TypeError, match="since must be a position"):
+        as_position(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no position"):
+        as_position("yesterday")
