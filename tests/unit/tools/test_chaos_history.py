@@ -14,6 +14,7 @@ from chaos.history import LONGEST_EPOCH, Epoch, write_history
 from chaos.workload import SETS, WEIGHTS, Asker, Keys, ask, parts_of, result_of
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import CasResult, Op
+from epaxos.client.reading import in_the_log, is_reading
 from epaxos.simulation.checkers.reference import Command, Result, State, execute
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.statemachine.operations import KEYLESS, Operation, Outcome
@@ -77,7 +78,8 @@ def test_a_client_is_asked_by_the_method_of_the_operation() -> None:
             await ask(stub, op)
 
     asyncio.run(body())
-    assert stub.asked == ops
+    assert list(map(in_the_log, stub.asked)) == ops
+    assert any(map(is_reading, stub.asked))
 
 
 def test_answered_open_and_void_commands() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import count
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import count, cycle
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import Op
+from epaxos.client.reading import Reads
 from epaxos.simulation.checkers.reference import Result
 from epaxos.statemachine.operations import Operation, Outcome
 
@@ -103,8 +104,11 @@ async def ask(client: AsyncClient, op: Op) -> Any:
     return await _METHODS[op.operation](client, op)
 
 
+_WAYS: Final[Iterator[Reads]] = cycle(("log", "quorum"))
+"""How reads are asked for, in turn: to the checker both are the same."""
+
 _METHODS: Final[Mapping[int, Callable[[AsyncClient, Op], Awaitable[Any]]]] = {
-    Operation.READ: lambda client, op: client.get(op.key),
+    Operation.READ: lambda client, op: client.get(op.key, reads=next(_WAYS)),
     Operation.WRITE: lambda client, op: client.put(op.key, _bytes(op.argument)),
     Operation.WRITEREAD: lambda client, op: client.write_read(op.key, _bytes(op.argument)),
     Operation.DELETE: lambda client, op: client.delete(op.key),
