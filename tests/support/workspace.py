@@ -25,7 +25,7 @@ from live_cluster import PORT_KEYS, ROOT, Ports
 
 PROGRAMS = Path(sys.executable).parent
 COMMAND_TIMEOUT = 120.0  # seconds for one command
-START_TIMEOUT = 30.0  # seconds for a cluster to be ready
+START_TIMEOUT = 90.0  # seconds for a cluster to be ready on a busy machine
 STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
 QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
 CLUSTER = "conf/local.toml"
@@ -93,6 +93,7 @@ class Workspace:
             ".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", Path(DATA).name
         )
         shutil.copytree(ROOT, self.directory, ignore=ignored)
+        share_bytecode(self.directory)
         self._ports = self._move_ports()
         self._environment = self._make_environment(directory)
         self._cluster: Background | None = None
@@ -219,6 +220,20 @@ class Workspace:
         for command in [*self._background, *([self._cluster] if self._cluster else [])]:
             command.kill()
         self._reserved.close()
+
+
+def share_bytecode(copy: Path) -> None:
+    """Let a copy of the repository use the bytecode of the repository where that is kept apart (`tests/conftest.py`).
+
+    Else each process of each copy compiles all that it imports. Files of a copy are as old as they are here, and
+    bytecode of one that was changed is not used.
+    """
+    prefix = os.environ.get("PYTHONPYCACHEPREFIX")
+    if prefix:
+        kept, here = (Path(prefix, *place.resolve().parts[1:]) for place in (copy, ROOT))
+        here.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.symlink_to(here, target_is_directory=True)
 
 
 def replace_words(text: str, words: dict[str, str]) -> str:
