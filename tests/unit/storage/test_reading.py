@@ -155,5 +155,5 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataCorrupt, match="identity is damaged"):
         Reading(tmp_path / "data")
     identity.write_text('{"format": 99}')
-    with pytest.raises(FormatUnsupported, match="is in format 99"):
+    with pytest.raises(FormatUnsupported, match="is of level 99"):
         Reading(tmp_path / "data")
