@@ -62,6 +62,33 @@ def test_what_one_replica_is_told_another_one_answers(cluster: LocalCluster) -> 
         assert all(member["heard"] for member in bravo.get("/v1/members").json()["members"])
 
 
+def place_of(stream: httpx.Response, wanted: str) -> str:
+    """The position after the event with this line of data, once it has come."""
+    place = ""
+    for line in stream.iter_lines():
+        place = line.removeprefix("id: ") if line.startswith("id: ") else place
+        if line == f"data: {wanted}":
+            return place
+    raise AssertionError(f"the events have ended before {wanted}")
+
+
+def test_what_changes_comes_as_events_and_goes_on_elsewhere(cluster: LocalCluster) -> None:
+    with client(cluster) as alpha, client(cluster, "bravo") as bravo:
+        assert alpha.put("/v1/kv/seen%2F1", content=b"1").status_code == 204
+        with bravo.stream("GET", "/v1/watch", params={"prefix": "seen/", "state": "true"}) as stream:
+            place_of(stream, '{"key": "seen/1", "value": "1"}')
+        with bravo.stream("GET", "/v1/watch", params={"prefix": "seen/"}) as stream:
+            alpha.delete("/v1/kv/seen%2F1")
+            place = place_of(stream, '{"key": "seen/1", "value": null}')
+        assert alpha.put("/v1/kv/seen%2F2", content=b"2").status_code == 204
+        headers = {"Last-Event-ID": place}
+        with bravo.stream("GET", "/v1/watch", params={"prefix": "seen/"}, headers=headers) as stream:
+            place_of(stream, '{"key": "seen/2", "value": "2"}')
+        gone = alpha.get("/v1/watch", params={"since": "0:0,0,0"})
+        assert (gone.status_code, gone.json()["type"]) == (410, "tag:epaxos,2026:compacted")
+        assert alpha.get("/v1/watch?since=yesterday").status_code == 400
+
+
 def test_keys_are_listed_by_pages(cluster: LocalCluster) -> None:
     with client(cluster) as alpha, client(cluster, "bravo") as bravo:
         for number in range(5):

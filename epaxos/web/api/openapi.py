@@ -12,6 +12,7 @@ from epaxos.web.api.problems import (
     BROKEN,
     BUSY,
     CLOSED,
+    COMPACTED,
     COMPARED,
     DENIED,
     FAILED,
@@ -34,6 +35,7 @@ Schema: TypeAlias = dict[str, Any]
 
 _JSON: Final = "application/json"
 _RAW: Final = "application/octet-stream"
+_EVENTS: Final = "text/event-stream"
 
 
 def _ref(name: str) -> Schema:
@@ -335,6 +337,20 @@ def document() -> Schema:
         (CLOSED, DENIED, NO_BACKUP),
         parameters=[_query("at_once", _SWITCH, "The last checkpoint as it is, without waiting.")],
     )
+    watch = _operation(
+        "watch",
+        "What changes under keys that begin with a prefix, as server-sent events, until somebody ends it.",
+        (
+            200,
+            _done("Events: change, reset, synced, compacted; each id is a position.", _content(_EVENTS, {})),
+        ),
+        (CLOSED, DENIED, COMPACTED),
+        parameters=[
+            prefix,
+            _query("since", _TEXT, "A position, after which to begin; Last-Event-ID comes before it."),
+            _query("state", _SWITCH, "What stands under the keys first."),
+        ],
+    )
     said = _operation("openapi", "This.", (200, _done("This.", _content(_JSON, {"type": "object"}))), ())
     return {
         "openapi": "3.1.0",
@@ -348,6 +364,7 @@ def document() -> Schema:
             "/v1/multi": {"post": multi},
             "/v1/scan": scan,
             "/v1/count": {"get": count},
+            "/v1/watch": {"get": watch},
             "/v1/status": {"get": status},
             "/v1/members": {"get": members},
             "/v1/backup": {"get": backup},

@@ -36,6 +36,7 @@ NO_METHOD: Final = Kind("no-method", HTTPStatus.METHOD_NOT_ALLOWED, "This page h
 SLOW: Final = Kind("slow", HTTPStatus.REQUEST_TIMEOUT, "The request came too slowly")
 FAILED: Final = Kind("failed", HTTPStatus.CONFLICT, "The command changed nothing")
 NO_BACKUP: Final = Kind("no-backup", HTTPStatus.CONFLICT, "No backup can be made")
+COMPACTED: Final = Kind("compacted", HTTPStatus.GONE, "What has changed since is not kept here")
 COMPARED: Final = Kind("compared", HTTPStatus.PRECONDITION_FAILED, "The value is not the expected one")
 LARGE: Final = Kind("large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large")
 NO_JSON: Final = Kind("no-json", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON")
@@ -55,6 +56,7 @@ KINDS: Final = (
     SLOW,
     FAILED,
     NO_BACKUP,
+    COMPACTED,
     COMPARED,
     LARGE,
     NO_JSON,

@@ -19,17 +19,19 @@ from epaxos.client.commands import Op, T, only_reads, parts_of
 from epaxos.client.reading import READS, look_at, read_as
 from epaxos.config import Config
 from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
-from epaxos.errors import BackupError, ClientError, Denied
+from epaxos.errors import BackupError, ClientError, Compacted, Denied
 from epaxos.metrics import ReplicaStats
 from epaxos.security.rights import EVERYTHING, Rights
 from epaxos.security.tokens import rights_now
 from epaxos.statemachine.operations import PAGE_BYTES, PAGE_KEYS, Operation
+from epaxos.watching.position import parse_position
 from epaxos.web.api import openapi
 from epaxos.web.api.backup import Backup
 from epaxos.web.api.problems import (
     BROKEN,
     BUSY,
     CLOSED,
+    COMPACTED,
     COMPARED,
     DENIED,
     INVALID,
@@ -50,6 +52,7 @@ from epaxos.web.api.requests import (
 )
 from epaxos.web.api.store import Store
 from epaxos.web.api.values import read_command, read_json, read_operations, tell, tell_bytes
+from epaxos.web.api.watch import Events, Watch
 from epaxos.web.server import connection_of
 
 _log = logging.getLogger(__name__)
@@ -211,6 +214,7 @@ class Api:
             "/v1/multi": {"POST": self._multi},
             "/v1/scan": {"GET": self._scan, "DELETE": self._clear},
             "/v1/count": {"GET": self._count},
+            "/v1/watch": {"GET": self._watch},
             "/v1/status": {"GET": self._status},
             "/v1/members": {"GET": self._members},
             "/v1/backup": {"GET": self._backup},
@@ -372,6 +376,27 @@ class Api:
             Op.count(query.bytes("prefix") or b""), query.choice("reads", _READS_OF_ALL, default="log")
         )
         return as_json({"count": await self._execute(asked, op, self._limit(query))})
+
+    async def _watch(self, asked: Asked) -> Response:
+        self._allow(READ)
+        query = asked.query("prefix", "since", "state")
+        prefix = query.bytes("prefix") or b""
+        text = asked.request.headers.get("last-event-id") or (query.bytes("since") or b"").decode("latin-1")
+        asked.rights.check_question({"watch": {"prefix": prefix}})
+        try:
+            since = parse_position(text) if text else None
+        except ValueError as error:
+            raise Problem(INVALID, f"since: {error}") from error
+        if asked.request.method == "HEAD":
+            return Response(b"", 200, media_type="text/event-stream")
+        connection = connection_of(asked.request.scope)
+        if connection is not None and not connection.seat("stream", _SENDING):
+            raise Problem(BUSY, "there are as many streams as may be")
+        watch = Watch(self._store, prefix, since, state=query.switch("state"))
+        try:
+            return Events(watch, await watch.ask(0.0))
+        except Compacted as error:
+            raise Problem(COMPACTED, str(error)) from error
 
     # -- the replica ---------------------------------------------------------------------------------------
 
