@@ -7,21 +7,22 @@ questions.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeAlias
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.drivers.calls import Ask
-from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.options import Options, check_timeout
 from epaxos.errors import ClientError, Closed, Compacted, NoAnswer, Refused
 from epaxos.watching.position import Position, parse_position, read_position
+
+if TYPE_CHECKING:  # whoever blocks does not pay for asyncio
+    from epaxos.client.drivers.loop import LoopDriver
 
 WAIT: Final = 1.0
 """Seconds for which a question waits at a replica."""
@@ -400,7 +401,9 @@ class AsyncWatch(_Base[V], AsyncIterator["Event[V]"]):
     async def _ask(self, wait: float) -> None:
         loop = self._driver.enter()
         if self._following.rest:
-            await asyncio.sleep(self._following.rest)
+            from asyncio import sleep  # noqa: PLC0415 - as above
+
+            await sleep(self._following.rest)
         call = self._call(loop.time(), wait)
         await self._driver.run(call)
         self._take(call, loop.time())
