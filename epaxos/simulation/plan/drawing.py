@@ -17,6 +17,7 @@ from epaxos.simulation.plan.fates import (
     CHAIN,
     RIVALS,
     STEADY,
+    STRANDED,
     Bias,
     between,
     draw_chain,
@@ -24,6 +25,7 @@ from epaxos.simulation.plan.fates import (
     draw_mutes,
     draw_rivals,
     draw_steady,
+    draw_stranded,
 )
 from epaxos.simulation.plan.options import (
     FAULTS,
@@ -120,7 +122,17 @@ def _arranged(options: Options, overrides: Overrides) -> Options:
         return rivals(options if given else replace(options, faults=options.faults | {"crash", "loss"}))
     if leaders == CHAIN and not given:
         return chain(options, any_size=overrides.replicas is None)
+    if leaders == STRANDED and not given:
+        return stranded(options)
     return options
+
+
+def stranded(options: Options) -> Options:
+    """The same, with replicas that miss what others drop, and get no checkpoint."""
+    if {"bandwidth", "distance", "power"} & options.faults:
+        return options
+    drawn = draw_stranded(stream(options.seed, "stranded"), options.replicas, options.delay)
+    return replace(options, faults=options.faults - {"refresh"} | {"crash", "partition"}, **drawn)
 
 
 def steady(options: Options) -> Options:

@@ -67,9 +67,10 @@ def draw_camps(random: Random, n: int) -> tuple[Mute, ...]:
     return tuple(mutes)
 
 
-RIVALS, STEADY, CHAIN = "rivals", "steady", "chain"
+RIVALS, STEADY, CHAIN, STRANDED = "rivals", "steady", "chain", "stranded"
 """How leaders fare in a run: they compete for slots; or links are cut for long, and nothing else is wrong; or whoever
-led hears of those who lead after it only through somebody who did not elect them, and who forgets of whom it heard.
+led hears of those who lead after it only through somebody who did not elect them, and who forgets of whom it heard; or
+who leads has missed what others have dropped, and gets no checkpoint.
 """
 
 CRASHING: Final = ("Accept", "Accept", "Accept", "AcceptOK", "Prepare", "Promised", "Voted")
@@ -89,9 +90,9 @@ _UNHEARD: Final = {
 def draw_leaders(random: Random, scale: str) -> str:
     """How leaders fare; empty if nothing is arranged for them."""
     chance = random.random()
-    if scale == "large" or chance > 0.47:
+    if scale == "large" or chance > 0.5:
         return ""
-    return STEADY if chance < 0.03 else RIVALS if chance <= 0.4 else CHAIN
+    return STEADY if chance < 0.03 else RIVALS if chance <= 0.4 else CHAIN if chance <= 0.47 else STRANDED
 
 
 def draw_rivals(random: Random, n: int, delay: float, faults: frozenset[str]) -> dict[str, Any]:
@@ -195,4 +196,31 @@ def draw_chain(random: Random, delay: float) -> dict[str, Any]:
         "cpu": 0.0,
         "checkpoint": 1e9,
         "checkpoint_size": 10**9,
+    }
+
+
+def draw_stranded(random: Random, n: int, delay: float) -> dict[str, Any]:
+    """Replicas that are cut off or down while the others keep nothing, and that are given no checkpoint by anybody.
+
+    One that is elected leads on for as long as it takes to see that it gets nowhere (multipaxos 2, rule 7).
+    """
+    beacon = delay * between(random, 1, 4)
+    return {
+        "leaders": STRANDED,
+        "patience": delay * between(random, 4, 8),
+        "beacon": beacon,
+        "offline": beacon * 4,
+        "phase": delay * 400,
+        "troubles": random.randint(4, 10),
+        "dead": 0,
+        "think": delay * between(random, 2, 20),
+        "retain": 0,
+        "checkpoint": delay * between(random, 1, 5),
+        "checkpoint_size": 1,
+        "mutes": tuple(Mute("CheckpointRows", a, b) for a in range(n) for b in range(n) if a != b),
+        "bias": (),
+        "loss": 0.0,
+        "disk": "instant",
+        "disk_delay": 0.0,
+        "cpu": 0.0,
     }

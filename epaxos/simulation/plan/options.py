@@ -90,7 +90,7 @@ class Options:
     """The options of one run.
 
     protocol, learn   which one runs, by its name; how its followers learn what is chosen, where it has a leader
-    leaders           "rivals", "steady", "chain" or nothing: see `fates`
+    leaders           "rivals", "steady", "chain", "stranded" or nothing: see `fates`
     scale             how much happens: "small" (few commands, most hostile), "medium" or "large"
     patience          the factor on all time-outs of the core
     fast_path         how long a coordinator waits for a fast quorum
