@@ -156,6 +156,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="NAME=COMMAND",
         help="for interpreters, once each, the baseline first: a Python that has what epaxos[server,bench] needs",
     )
+    parser.add_argument(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="for wan: run on the workers of this scheduler of Dask",
+    )
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured; - for stdout")
     parser.add_argument("--plots", metavar="FOLDER", help="draw the pictures there, light and dark")
     parser.add_argument(
@@ -182,7 +188,9 @@ def options_of(given: argparse.Namespace) -> Options:
     """How much is measured."""
     base = TINY if given.tiny else QUICK if given.quick else Options()
     chosen = {name: value for name in ("cycles", "duration") if (value := getattr(given, name)) is not None}
-    return replace(base, **chosen, ports=given.ports, pythons=given.python, only=given.only)
+    return replace(
+        base, **chosen, ports=given.ports, pythons=given.python, only=given.only, scheduler=given.scheduler
+    )
 
 
 def measure(given: argparse.Namespace) -> int:

@@ -111,7 +111,8 @@ class Options:
     """How much of everything: a `duration` (s) of each run, and so many cycles; `ports` are the first ones used.
 
     `quick` leaves out what takes minutes; `tiny` measures nothing worth reading, and shows that it works. `only` are
-    texts of which one is in the name of each case that is measured, beside the baseline; all are, without any.
+    texts of which one is in the name of each case that is measured, beside the baseline; all are, without any. What
+    runs in virtual time does so on the workers of a `scheduler` of Dask, if there is one.
     """
 
     cycles: int = 5
@@ -121,6 +122,7 @@ class Options:
     ports: int = 25_000
     pythons: Sequence[str] = ()
     only: Sequence[str] = ()
+    scheduler: str = ""
 
     def are_for(self, name: str) -> bool:
         """Whether something of this name is to be measured."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Iterable, Iterator
 from statistics import mean
 from typing import Any, Final
 
-from benchmarks.cluster import ROOT, BenchmarkError
+from benchmarks.cluster import BenchmarkError
 from benchmarks.study import Case, Options, Picture, Results, Sample, Study, say
+from epaxos.errors import EpaxosError
+from epaxos.simulation.fleet import Command, Done, Fleet, execute
 
 MAPS: Final = ("regions-3", "regions-5", "regions-7")
 CONFLICTS: Final = (0, 2, 25, 100)
@@ -25,20 +26,33 @@ VARIANTS: Final = (
 def wan(study: Study, options: Options) -> Results:
     """Virtual time needs no cycles: the same seed gives the same figures."""
     results = Results()
-    for case in study.chosen(options):
-        say(f"{study.name}: {case.name}")
-        results.add(case.name, _over(_simulate(*case.load)))
+    chosen = study.chosen(options)
+    told: dict[str, Sample] = {}
+    for name, done in _run([(case.name, _simulation(case)) for case in chosen], options.scheduler):
+        say(f"{study.name}: {name}")
+        if done.status:
+            raise BenchmarkError(f"epaxos simulate: {done.errors.decode(errors='replace').strip()[-300:]}")
+        told[name] = _over(json.loads(done.output))
+    for case in chosen:
+        results.add(case.name, told[case.name])
         results.described[case.name] = "epaxos simulate --topology " + " ".join(case.load)
     return results
 
 
-def _simulate(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "epaxos", "simulate", "--topology", *arguments, "--json", "-"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    if done.returncode:
-        raise BenchmarkError(f"epaxos simulate: {done.stderr.decode(errors='replace').strip()[-300:]}")
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+def _simulation(case: Case) -> Command:
+    return Command(("-m", "epaxos", "simulate", "--topology", *case.load, "--json", "-"))
+
+
+def _run(commands: Iterable[tuple[str, Command]], scheduler: str) -> Iterator[tuple[str, Done]]:
+    """Here, one after the other, or on the workers of a scheduler."""
+    if not scheduler:
+        yield from ((name, execute(command)) for name, command in commands)
+        return
+    try:
+        with Fleet(scheduler) as fleet:
+            yield from fleet.run(commands)
+    except EpaxosError as error:
+        raise BenchmarkError(str(error)) from error
 
 
 def _over(report: dict[str, Any]) -> Sample:

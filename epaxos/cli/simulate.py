@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from epaxos.cli.failures import Exit
+from epaxos.cli.failures import Exit, check_installed
 from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
 from epaxos.cli.pages import Page
 from epaxos.cli.streams import write_text
@@ -37,11 +37,26 @@ FRESH: Final = 10**9
 MOST_EXPLAINED: Final = 3
 """How many failures of a sweep are minimised, of as many kinds: one of a kind says what the others would."""
 
-_OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "groups", "jobs")
+_OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "groups", "jobs", "scheduler")
 """Options that a run over a table has no use for."""
 
 EXPLAIN_LIMIT: Final = 1200.0
 """Seconds that minimising one failure may take; what it may try is bounded too, and usually takes one minute."""
+
+
+def fleet_of(_: click.Context, __: click.Parameter, address: str | None) -> str | None:
+    """A click callback: the address of a scheduler, where what it takes is installed."""
+    if address is not None:
+        check_installed("--scheduler", "fleet", ("distributed",))
+    return address
+
+
+scheduler_option: Final = click.option(
+    "--scheduler",
+    callback=fleet_of,
+    metavar="ADDRESS",
+    help="Run seeds on the workers of this scheduler of Dask, like tcp://host:8786.",
+)
 
 
 def seed_range(_: click.Context, __: click.Parameter, text: str | None) -> range | None:
@@ -81,6 +96,7 @@ def kinds_of_faults(_: click.Context, __: click.Parameter, text: str | None) -> 
     help="Begin no seed after this long, like 10m. Without --seeds, seeds from a fresh one on.",
 )
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes.  [default: one for each core]")
+@scheduler_option
 @click.option(
     "--replicas",
     type=click.IntRange(SMALLEST, LARGEST),
@@ -183,6 +199,7 @@ def simulate(
       epaxos simulate --seed 7 --operations 3 --picture seed-7.svg --around A.0
       epaxos simulate --seeds 0:1000 --replicas 5 --faults crash,loss
       epaxos simulate --duration 10m --json summary.json
+      epaxos simulate --seeds 0:20000 --scheduler tcp://10.0.0.7:8786
       epaxos simulate --topology conf/regions-5.toml --conflicts 2
     """
     picture, around = given.pop("picture"), given.pop("around")
@@ -217,6 +234,8 @@ def simulate(
     if around is not None and picture is None:
         raise click.UsageError("--around is about a picture: say where it goes with --picture FILE")
     _refuse_together(not many and given["jobs"] is not None, "--jobs and a single seed")
+    _refuse_together(not many and given["scheduler"] is not None, "--scheduler and a single seed")
+    _refuse_together(None not in (given["jobs"], given["scheduler"]), "--scheduler and --jobs")
     fresh = SystemRandom().randrange(FRESH)
     if many:
         summary = _simulate_many(
@@ -316,13 +335,14 @@ class Picture:
 # -- many seeds ----------------------------------------------------------------------------------------------
 
 
-def _simulate_many(
+def _simulate_many(  # noqa: PLR0913 - the options
     seeds: range,
     overrides: Overrides,
     duration: float | None,
     json_file: str | None,
     *,
     jobs: int | None,
+    scheduler: str | None,
     progress: bool | None,
     everything: bool,
     minimise: bool,
@@ -334,7 +354,8 @@ def _simulate_many(
     say(f"seeds from {seeds.start} on, of {version()}")
     run = None if overrides.groups is None else _system_of(overrides).run_seed
     with ProgressBar(errors, len(seeds), duration) if shown else nullcontext() as bar:
-        summary = sweep(seeds, overrides, jobs, duration, bar.update if bar is not None else None, run)
+        update = bar.update if bar is not None else None
+        summary = sweep(seeds, overrides, jobs, duration, update, run, scheduler)
     say(describe_summary(summary, overrides))
     firsts, others = _first_of_each_kind(summary.failures)
     for failure in firsts:

@@ -12,6 +12,7 @@ from time import monotonic, process_time
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.simulation.checkers.violation import Verdict
+from epaxos.simulation.fleet import call_on
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.plan.plan import draw_plan
 from epaxos.simulation.run import Outcome, Run
@@ -127,24 +128,29 @@ def sweep(
     duration: float | None = None,
     progress: Progress | None = None,
     run: RunSeed | None = None,
+    scheduler: str | None = None,
 ) -> Summary:
     """Run seeds in several processes, by default one for each core that this one may use.
+
+    Or, with the address of a `scheduler`, on the workers of a fleet.
 
     Begins no seed after `duration` seconds, nor once `MOST_FAILURES` have failed. A KeyboardInterrupt ends it at once,
     and the summary then is of what had been done.
 
     Raises:
         ValueError: an override out of its range.
+        ConfigError, FleetError: see `fleet.Fleet`.
     """
     draw_plan(0, overrides)
     total = Summary()
     began = monotonic()
-    results = call_all(
-        partial(_run_alone, overrides=overrides, run=run),
-        _wanted(seeds, total, None if duration is None else began + duration),
-        jobs or cores(),
-        seed_limit(overrides),
-    )
+    alone = partial(_run_alone, overrides=overrides, run=run)
+    wanted = _wanted(seeds, total, None if duration is None else began + duration)
+    limit = seed_limit(overrides)
+    if scheduler is None:
+        results = call_all(alone, wanted, jobs or cores(), limit)
+    else:
+        results = call_on(scheduler, alone, wanted, limit)
     try:
         with closing(results):
             for seed, result in results:

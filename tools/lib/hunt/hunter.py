@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from epaxos.simulation.fleet import ROOT, Command, Fleet
 from hunt.task import Found, Task
 from shared.processes import POLL, Children, pause
 
@@ -52,9 +53,31 @@ class Hunter:
         return self._folder / f"{index}.json"
 
     def _read(self, index: int) -> Found:
-        """What a process that has ended printed; a traceback counts as a crash."""
-        text = self._output(index).read_text(encoding="utf-8")
-        try:
-            return Found(*json.loads(text))
-        except (ValueError, TypeError):
-            return Found("CRASH", "traceback", text, 0, 0.0)
+        return _found(self._output(index).read_text(encoding="utf-8"))
+
+
+class FleetHunter:
+    """Hunts on the workers of a scheduler of Dask, one in a process of its own as here."""
+
+    def __init__(self, scheduler: str) -> None:
+        self._scheduler = scheduler
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Found]]:
+        """Do all tasks, as `Hunter` does.
+
+        Raises:
+            ConfigError, FleetError: see `Fleet`.
+        """
+        with Fleet(self._scheduler) as fleet:
+            program = str(PROGRAM.relative_to(ROOT))
+            commands = [Command((program, "hunt", json.dumps(task))) for task in tasks]
+            for index, done in fleet.run(enumerate(commands)):
+                yield index, _found((done.output + done.errors).decode(errors="replace"))
+
+
+def _found(text: str) -> Found:
+    """What a process that has ended printed; a traceback counts as a crash."""
+    try:
+        return Found(*json.loads(text))
+    except (ValueError, TypeError):
+        return Found("CRASH", "traceback", text, 0, 0.0)

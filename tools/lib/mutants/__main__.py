@@ -17,8 +17,9 @@ from typing import Final
 
 from rich.console import Console
 
+from epaxos.errors import EpaxosError
 from epaxos.protocol.quorums import make_quorums
-from hunt.hunter import Hunter
+from hunt.hunter import FleetHunter, Hunter
 from hunt.task import Task
 from mutants.catalogue import MUTANTS
 from mutants.mutation import DEFAULT, Mutant
@@ -49,7 +50,11 @@ def main(argv: Sequence[str]) -> int:
             lifeline() as line,
             Children() as children,
         ):
-            return run(Hunter(arguments.jobs, children, Path(folder), line), chosen, arguments)
+            local = Hunter(arguments.jobs, children, Path(folder), line)
+            return run(FleetHunter(arguments.scheduler) if arguments.scheduler else local, chosen, arguments)
+    except EpaxosError as error:
+        notes.print(f"tools/mutants: {error}", markup=False)
+        return 2
     except Interrupted as interruption:
         notes.print(f"tools/mutants: {interruption}; everything is stopped")
         return interruption.status
@@ -79,6 +84,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--jobs", metavar="N", type=_positive, default=len(os.sched_getaffinity(0)), help="default: cores"
     )
     parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="hunt on the workers of this scheduler of Dask instead"
+    )
+    parser.add_argument(
         "--replicas",
         metavar="N",
         type=_positive,
@@ -104,7 +112,7 @@ def _positive(text: str) -> int:
     return number
 
 
-def run(hunter: Hunter, chosen: Sequence[Mutant], arguments: argparse.Namespace) -> int:
+def run(hunter: Hunter | FleetHunter, chosen: Sequence[Mutant], arguments: argparse.Namespace) -> int:
     """Run the control, hunt the chosen mutants, and print what came of it."""
     tasks = [task_of(mutant, arguments) for mutant in chosen]
     if not is_clean(hunter, control(tasks, arguments.control)):
@@ -151,7 +159,7 @@ def same_seeds(rows: Iterable[Row]) -> list[Task]:
     return [Task("", draw, seeds=1, first=seed) for draw, seed in sorted(caught, key=str)]
 
 
-def is_clean(hunter: Hunter, unchanged: Sequence[Task]) -> bool:
+def is_clean(hunter: Hunter | FleetHunter, unchanged: Sequence[Task]) -> bool:
     """Run the unchanged program and say how it went."""
     clean = True
     for index, found in hunter.run(unchanged):
