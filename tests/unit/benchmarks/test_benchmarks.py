@@ -28,6 +28,7 @@ from benchmarks.study import Case, Options, Results, Study, clusters
 from epaxos.cli.bench import bench, make_options
 from epaxos.cli.main import main as entry
 from epaxos.config import load_config
+from epaxos.simulation.fleet import Done
 from shared.processes import Children
 
 FIGURES = dict.fromkeys(study.FIGURES, 1.0)
@@ -104,18 +105,18 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(workloads, "sync_ms", lambda: 1.0)
     monkeypatch.setattr(workloads, "touch_memory", lambda size, huge=False: 1.0)  # noqa: ARG005  not two GiB of it
     monkeypatch.setattr(compare, "ALL", ())
-    monkeypatch.setattr(wan, "_simulate", lambda *_: _simulated())
+    monkeypatch.setattr(wan, "_run", lambda commands, _: [(name, _simulated()) for name, _ in commands])
     return said
 
 
-def _simulated() -> dict[str, Any]:
+def _simulated() -> Done:
     site = {
         "commit_ms": {"p50": 2.0, "p99": 3.0},
         "optimum_ms": {"fast": 1.0},
         "execution_ms": {"p50": 4.0, "p99": 5.0},
         "fast_path_ratio": 0.5,
     }
-    return {"sites": {"us": site, "eu": site}}
+    return Done(0, json.dumps({"sites": {"us": site, "eu": site}}).encode(), b"")
 
 
 def all_cases() -> list[Case]:
@@ -354,7 +355,7 @@ def test_a_benchmark_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> None:
         raise BenchmarkError("no")
 
-    monkeypatch.setattr(wan, "_simulate", fail)
+    monkeypatch.setattr(wan, "_run", fail)
     assert main(["wan", "reads", "--tiny"]) == 1
     assert log
 
