@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from operator import le
 from typing import Any, NamedTuple, Protocol
 
@@ -71,8 +72,7 @@ class Log(NamedTuple):
     executed  by row, up to where all has executed
     hear_of   takes note that slots up to a vector have been spoken of
     nearest   the peers in the order in which they are asked
-    patience  seconds in which an answer should have come
-    surely    whether all that was heard of executes one day, however long that takes
+    patience  seconds in which an answer should have come, and what was heard of should have executed
     """
 
     known: Callable[[Sequence[bytes]], Vector]
@@ -80,15 +80,15 @@ class Log(NamedTuple):
     hear_of: Callable[[Vector], None]
     nearest: Callable[[], Sequence[Row]]
     patience: Callable[[], float]
-    surely: bool
 
 
 @dataclass(slots=True)
 class _Question:
-    """One that waits: its keys, what has been told, by whom; when to do something about it, what was done before."""
+    """One that waits: its keys, what has been told, by which of the asked; when to act, and what was done before."""
 
     keys: Sequence[bytes]
     highest: Vector
+    asked: Sequence[Row]
     answered: set[Row]
     due: float
     repeated: bool = False
@@ -102,22 +102,46 @@ class Reads:
         self._f = f
         self._log = log
         self.waiting: dict[int, _Question] = {}
+        self._dues: list[tuple[float, int]] = []  # a heap, in which some are left of what waits no more
+        self._silent: set[Row] = set()
+        self._is_settled = False
+        self._executed: Vector = ()
 
     @property
     def deadline(self) -> float:
         """When `sweep` is due."""
-        return min((question.due for question in self.waiting.values()), default=math.inf)
+        dues = self._dues
+        while dues and not self._is_due(*dues[0]):
+            heappop(dues)
+        return dues[0][0] if dues else math.inf
+
+    def _is_due(self, due: float, number: int) -> bool:
+        question = self.waiting.get(number)
+        return question is not None and question.due == due
+
+    def _wait(self, number: int, question: _Question) -> None:
+        question.due = self._host.now + self._log.patience()
+        heappush(self._dues, (question.due, number))
 
     def ask(self, read: Read) -> None:
         """Begin a read: the answers count from now on, the own one at once."""
-        host = self._host
+        asked = self._whom_to_ask()
         known = self._log.known(read.keys)
-        due = host.now + self._log.patience()
-        self.waiting[read.number] = _Question(read.keys, known, {host.me}, due)
-        near = [peer for peer in self._log.nearest() if peer in host.online][: self._f]
-        self._send(near if len(near) == self._f else host.peers, read.number, read.keys)
+        self.waiting[read.number] = question = _Question(read.keys, known, asked, {self._host.me}, math.inf)
+        self._wait(read.number, question)
+        self._is_settled = False
+        self._send(asked, read.number, read.keys)
         if not self._f:
-            self._complete(self.waiting[read.number])
+            self._complete(question)
+
+    def _whom_to_ask(self) -> Sequence[Row]:
+        """As many as are needed, the nearest; and who was silent, whom nobody waits for, to hear when that is over."""
+        host = self._host
+        online = [peer for peer in self._log.nearest() if peer in host.online]
+        near = [peer for peer in online if peer not in self._silent][: self._f]
+        if len(near) < self._f:
+            return host.peers
+        return near + [peer for peer in online if peer in self._silent] if self._f else ()
 
     def _send(self, peers: Sequence[Row], number: int, keys: Sequence[bytes]) -> None:
         if peers:
@@ -129,6 +153,7 @@ class Reads:
 
     def on_read_index_ok(self, sender: Row, message: ReadIndexOK) -> None:
         """Take an answer, unless there are enough; those to other questions tell nothing."""
+        self._silent.discard(sender)
         question = self.waiting.get(message.number)
         if question is None or self._is_answered(question):
             return
@@ -140,8 +165,7 @@ class Reads:
     def _complete(self, question: _Question) -> None:
         """A quorum has answered; somebody has to decide what only they knew of."""
         self._log.hear_of(question.highest)
-        if self._log.surely:
-            question.due = math.inf
+        self._is_settled = False
         if not self._has_executed(question):
             self._host.cover("read waits for what was heard of")
 
@@ -153,6 +177,10 @@ class Reads:
 
     def settle(self) -> None:
         """Let those be answered for which enough has executed; at the end of each event, unless nothing executes."""
+        executed = self._log.executed()
+        if self._is_settled and executed == self._executed:
+            return
+        self._is_settled, self._executed = True, executed
         done = [
             number
             for number, question in self.waiting.items()
@@ -162,21 +190,23 @@ class Reads:
             del self.waiting[number]
             self._host.cover("read by a quorum")
         self._host.effects.reads += done
+        if not self.waiting:
+            self._dues.clear()
 
     def sweep(self) -> None:
         """Ask all who have not answered in time; what comes to nothing then is not read in this way."""
-        now = self._host.now
-        for number, question in list(self.waiting.items()):
-            if question.due > now:
-                continue
+        while self.deadline <= self._host.now:
+            _, number = heappop(self._dues)
+            question = self.waiting[number]
             if question.repeated:
                 self._give_up([number])
-            else:
-                question.repeated = True
-                question.due = now + self._log.patience()
-                silent = [peer for peer in self._host.peers if peer not in question.answered]
-                if not self._is_answered(question):
-                    self._send(silent, number, question.keys)
+                continue
+            question.repeated = True
+            self._wait(number, question)
+            if not self._is_answered(question):
+                self._silent.update(set(question.asked) - question.answered)
+                others = [peer for peer in self._host.peers if peer not in question.answered]
+                self._send(others, number, question.keys)
 
     def give_up(self) -> None:
         """The epoch is over: what is waited for here may be there, and what comes after it is not known here."""

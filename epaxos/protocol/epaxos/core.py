@@ -114,7 +114,7 @@ class EPaxos:
         }
 
     def _readable(self) -> Log:
-        """What reads need of the log; whatever was heard of is recovered one day, so all of it executes."""
+        """What reads need of the log."""
         state = self.state
         return Log(
             lambda keys: state.conflicts.writers(keys),  # noqa: PLW0108 - it may be another one some day
@@ -122,7 +122,6 @@ class EPaxos:
             state.hear_of,
             lambda: state.preferred,
             lambda: max(state.settings.retry, 2 * state.quorum_round_trip),
-            surely=True,
         )
 
     # -- contract.Core -------------------------------------------------------------------------------------

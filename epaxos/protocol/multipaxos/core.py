@@ -194,16 +194,16 @@ class MultiPaxos:
     def _readable(self) -> Log:
         """What reads need of the log: of every key its last slot, since each slot depends on all before it.
 
-        One that only a minority has voted for may never be decided.
+        Each replica asks those behind itself, or all would ask the first.
         """
         state = self.state
+        behind = sorted(state.peers, key=lambda peer: (peer - state.me) % state.n)
         return Log(
             lambda _: (max(state.top, state.committed), -1),
             lambda: (state.executed, -1),
             lambda _: None,
-            lambda: state.peers,
+            lambda: behind,
             lambda: max(state.settings.retry, 2 * state.quorum_round_trip),
-            surely=False,
         )
 
     def _on_read_index_ok(self, sender: Row, message: ReadIndexOK) -> None:

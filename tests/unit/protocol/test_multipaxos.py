@@ -706,6 +706,13 @@ def test_a_read_waits_until_all_has_executed_that_a_replica_of_a_quorum_knows_of
     assert core.sent == [((2,), ReadIndexOK(1, (1, -1)))]
 
 
+def test_each_reader_asks_those_behind_itself_first() -> None:
+    """Or all would ask replica 0."""
+    cores = [MultiPaxos(Settings(row, make_quorums(3)), Random(1)) for row in range(3)]
+    asked = [core.on_event(Read(7, [b"k"]), 0.0).messages[0][0] for core in cores]
+    assert list(map(tuple, asked)) == [(1,), (2,), (0,)]
+
+
 def test_a_read_that_waits_for_what_may_never_be_decided_goes_to_the_log() -> None:
     core = Lone()
     core.event(Read(7, [b"k"]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from epaxos.protocol.contract import Adopt, Effects, Hold, Read
 from epaxos.protocol.epaxos.messages import Message, PreAccept
-from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP
-from epaxos.protocol.reads import ReadIndex, ReadIndexOK
+from epaxos.protocol.reads import Log, ReadIndex, ReadIndexOK, Reads
 from harness.alone import Alone
 from harness.commands import barrier, collect, flush, get, put
 from harness.probe import sent_to
@@ -134,12 +136,66 @@ def test_who_is_silent_is_asked_with_all_others_and_then_the_log_is_better() -> 
     assert not told(alone, *NONE).reads
 
 
-def test_it_waits_for_execution_for_as_long_as_that_takes() -> None:
+def test_what_has_not_executed_in_time_is_read_by_the_log() -> None:
+    """There it waits for what writes its key alone, here for whatever else was proposed before that too."""
     alone = Alone()
     asked(alone)
     told(alone, -1, 0, -1)
-    assert not alone.pass_time(100).unread
-    assert alone.learn(FIRST, put(1, KEY)).reads == [7]
+    again = alone.pass_time(0.3)
+    assert not again.unread
+    assert not [message for _, message in again.messages if isinstance(message, ReadIndex)]
+    assert alone.pass_time(0.3).unread == [7]
+
+
+def test_who_was_silent_is_asked_along_and_waited_for_again_once_it_answers() -> None:
+    alone = Alone()
+    asked(alone)
+    alone.pass_time(0.3)
+    assert told(alone, *NONE, sender=2).reads == [7]
+    assert asked(alone, 8).messages == [([2, 1], ReadIndex(8, [KEY]))]
+    assert told(alone, *NONE, number=8, sender=2).reads == [8]
+    told(alone, *NONE, number=8, sender=1)
+    assert asked(alone, 9).messages == [([1], ReadIndex(9, [KEY]))]
+
+
+class Stub:
+    """A host of which nothing is told to anybody, and a log that counts how often it is looked at."""
+
+    def __init__(self) -> None:
+        self.me, self.now = 0, 0.0
+        self.peers: tuple[Row, ...] = (1, 2)
+        self.online = {1, 2}
+        self.effects: Effects[Message] = Effects()
+        self.executed: Vector = NONE
+        self.looks = 0
+        log = Log(lambda _: (5, 5, 5), self._look, lambda _: None, lambda: (1, 2), lambda: 0.2)
+        self.reads = Reads(self, 1, log)
+
+    def _look(self) -> Vector:
+        self.looks += 1
+        return self.executed
+
+    def send(self, receivers: object, message: object) -> None: ...
+
+    def cover(self, case: str) -> None: ...
+
+
+def test_what_waits_costs_nothing_while_nothing_executes() -> None:
+    stub = Stub()
+    for number in range(100):
+        stub.now = number / 1000
+        stub.reads.ask(Read(number, [KEY]))
+        stub.reads.on_read_index_ok(1, ReadIndexOK(number, (5, 5, 5)))
+    stub.reads.settle()
+    stub.looks = 0
+    for _ in range(10):
+        stub.reads.settle()
+    assert stub.looks == 10
+    assert stub.reads.deadline == 0.2
+    stub.executed = (5, 5, 5)
+    stub.reads.settle()
+    assert stub.effects.reads == list(range(100))
+    assert stub.reads.deadline == math.inf
 
 
 def test_one_replica_reads_by_itself() -> None:
