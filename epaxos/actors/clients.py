@@ -147,7 +147,7 @@ class Clients:
         self._slow = SlowLog(config.slow, stats)
         self._queue: deque[tuple[Batch, int, float]] = deque()
         self._queued = 0
-        self.reads = Reads()
+        self.reads = Reads(config.max_frame)
         self.company = Company()
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
@@ -253,11 +253,11 @@ class Clients:
         for client in self._gate.clients:
             while client.waits:
                 asked = client.next
-                if asked.here and read is not None:
-                    client.answer_here(list(map(read, asked.keys)))
-                elif self.away is not None:
+                if self.away is not None:
                     self._stats.error("busy")
                     client.turn_away(self.away)
+                elif asked.here and read is not None:
+                    client.answer_here(list(map(read, asked.keys)))
                 elif not self._has_room(len(asked.operations), asked.size):
                     break
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from operator import sub
 
 from epaxos.actors.assembly import Parts
@@ -75,8 +76,12 @@ class Execution:
             self._clients.into_log(self._clients.reads.take(unread), now)
 
     def read_here(self, now: float, *, readable: bool) -> None:
-        """Answer what is to be read as things stand here; without `readable` they are of no one moment."""
-        self._clients.read_here(self._parts.machine.look if readable else None, self._behind, now)
+        """Answer what is to be read as things stand here; without `readable` they are of no one moment.
+
+        Locks are not met: one may be here long after its transaction has ended elsewhere, and nobody could end it.
+        """
+        look = partial(self._parts.machine.look, locks=False) if readable else None
+        self._clients.read_here(look, self._behind, now)
 
     def _behind(self) -> int | None:
         """How many instances this replica has heard of and not executed; None if it hears no quorum."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Final, NamedTuple
@@ -15,8 +16,12 @@ from epaxos.statemachine.results import BatchResult, Value, as_column
 from epaxos.statemachine.sessions import WINDOW
 
 _ASKED_BYTES: Final = 256 * 1024
-"""Bytes of keys after which a question is full; one of one frame may be longer."""
+"""Bytes of keys after which a question is full, or half a frame: with the frame that fills it, peers take it still."""
 
+_KEY_HEAD: Final = 5
+"""Bytes that a key takes beside its own, at most."""
+
+_NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 _EXPIRED: Final = bytes([Outcome.EXPIRED])
 _UNTOLD: Final = bytes([Outcome.UNTOLD])
 
@@ -39,14 +44,15 @@ class Reads:
     are not those of commands: a session that left so many out could not remember which have executed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame: int) -> None:
+        self._most = min(_ASKED_BYTES, max_frame // 2)
         self._fresh: list[Batch] = []
         self._local: list[_Local] = []
         self._asked: dict[int, list[Batch]] = {}
         self._numbers = count(secrets.randbits(61))
         self._client = self._born = self._used = 0
         self._next = 1
-        self._names: dict[tuple[int, int], tuple[int, int]] = {}
+        self._names: defaultdict[int, OrderedDict[int, tuple[int, int]]] = defaultdict(OrderedDict)
         self.generation = 0
         """How many collections have executed here."""
 
@@ -62,9 +68,9 @@ class Reads:
         fresh, self._fresh = self._fresh, []
         while fresh:
             batches, size = [], 0
-            while fresh and size < _ASKED_BYTES:
+            while fresh and size < self._most:
                 batches.append(fresh.pop())
-                size += sum(map(len, batches[-1].keys))
+                size += sum(map(len, batches[-1].keys)) + _KEY_HEAD * len(batches[-1])
             number = next(self._numbers)
             self._asked[number] = batches
             yield Read(number, list(dict.fromkeys(chain.from_iterable(batch.keys for batch in batches))))
@@ -107,15 +113,19 @@ class Reads:
         self._used = self.generation
         first = self._next
         self._next += len(batch)
-        self._names[self._client, first] = batch.client, batch.first
-        acked = min((number for client, number in self._names if client == self._client), default=first)
+        names = self._names[self._client]
+        names[first] = batch.client, batch.first
+        acked = next(iter(names))
         return Batch(self._client, first, acked, batch.operations, batch.keys, batch.arguments, self._born)
 
     def restored(self, result: BatchResult) -> BatchResult:
         """What they came to, under the names that their client gave them; untold if their session had ended."""
-        name = self._names.pop((result.client, result.first), None)
+        names = self._names.get(result.client)
+        name = None if names is None else names.pop(result.first, None)
         if name is None:
             return result
+        if not names:
+            del self._names[result.client]
         if _EXPIRED in result.outcomes:
             self._client = 0
         client, first = name
@@ -134,7 +144,7 @@ def _with_lag(result: BatchResult, readings: Sequence[int], behind: Callable[[],
     lag = behind()
     values = result.values or [None] * len(readings)
     told: list[Value] = [
-        [value, lag] if reading == Reading.BEHIND else value
-        for value, reading in zip(values, readings, strict=True)
+        [value, lag] if reading == Reading.BEHIND and outcome <= _NOT_FOUND else value
+        for value, reading, outcome in zip(values, readings, result.outcomes, strict=True)
     ]
     return result._replace(values=as_column(told))

@@ -13,7 +13,7 @@ begins another one (`statemachine.sessions`).
 from __future__ import annotations
 
 import secrets
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -128,7 +128,8 @@ class LocalClient:
         self._reader = secrets.randbits(63) + 1
         self._read = 1
         self._born = self._used = 0
-        self._open: dict[tuple[int, int], Asked] = {}
+        # By session, in order: the first is found without a look at the others.
+        self._open: defaultdict[int, OrderedDict[int, Asked]] = defaultdict(OrderedDict)
         self.listens = False
         """Whether it wants to be told of all that executes here; set by the door."""
 
@@ -175,7 +176,7 @@ class LocalClient:
         """The commands that wait first, as a batch of this client's session, in this generation."""
         asked = self._asked.popleft()
         if asked.session:
-            self._open[asked.session, 1] = asked
+            self._open[asked.session][1] = asked
             return Batch(asked.session, 1, 1, asked.operations, asked.keys, asked.arguments, generation)
         if asked.arguments is not None and reading_of(asked.operations[0], asked.arguments[0]):
             return self._begin_reading(asked)
@@ -185,20 +186,29 @@ class LocalClient:
         self._used = generation
         first = self._number
         self._number += len(asked.operations)
-        self._open[self._client, first] = asked
-        acked = next((first for client, first in self._open if client == self._client), first)
+        begun = self._open[self._client]
+        begun[first] = asked
+        acked = next(iter(begun))
         return Batch(self._client, first, acked, asked.operations, asked.keys, asked.arguments, self._born)
 
     def _begin_reading(self, asked: Asked) -> Batch:
         """Reads that are none of the log (`statemachine.reading`), whose numbers are those of no session."""
         first = self._read
         self._read += len(asked.operations)
-        self._open[self._reader, first] = asked
+        self._open[self._reader][first] = asked
         return Batch(self._reader, first, first, asked.operations, asked.keys, asked.arguments)
+
+    def _end(self, client: int, first: int) -> Asked | None:
+        """What was begun with this number of a session, and is under way no more."""
+        begun = self._open.get(client)
+        asked = None if begun is None else begun.pop(first, None)
+        if begun is not None and not begun:
+            del self._open[client]
+        return asked
 
     def answer(self, result: BatchResult) -> None:
         """Note what a batch came to; after one whose session had ended the next is of another. `flush` tells it."""
-        asked = self._open.pop((result.client, result.first), None)
+        asked = self._end(result.client, result.first)
         if asked is None:
             return
         if result.client == self._client and _EXPIRED in result.outcomes:
@@ -244,7 +254,7 @@ class LocalClient:
         self, client: int, first: int, reason: str, position: int | None = None, *, full: bool = False
     ) -> None:
         """Those that were begun with this number, of this session, are not taken (`Unanswered`)."""
-        asked = self._open.pop((client, first), None)
+        asked = self._end(client, first)
         if asked is not None:
             self._told.append(Unanswered(asked.ticket, reason, position, full=full))
             self._tell()
@@ -258,8 +268,9 @@ class LocalClient:
 
     def give_up(self, reason: str) -> None:
         """Nothing of what is under way will be answered, nor is anything taken."""
-        under_way, self._open = self._open, {}
-        self._told += [Unanswered(asked.ticket, reason, unknown=True) for asked in under_way.values()]
+        under_way, self._open = self._open, defaultdict(OrderedDict)
+        for begun in under_way.values():
+            self._told += [Unanswered(asked.ticket, reason, unknown=True) for asked in begun.values()]
         with suppress(IndexError):  # as above
             while self._questions:
                 self._told.append(Unanswered(self._questions.popleft().ticket, reason))

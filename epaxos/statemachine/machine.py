@@ -209,15 +209,23 @@ class StateMachine:
         self._sessions.done(payload.heads, start, stop)
         return Run(start, stop, outcomes, values)
 
-    def look(self, batch: Batch) -> BatchResult:
-        """What commands that only read come to in the state as it is, in no session (protocol 7)."""
+    def look(self, batch: Batch, *, locks: bool = True) -> BatchResult:
+        """What commands that only read come to in the state as it is, in no session (protocol 7).
+
+        Without `locks` those of transactions are not met: what these would change stands as it was.
+        """
         operations, keys = batch.operations, batch.keys
-        if operations.count(Operation.READ) == len(operations) and not self.transactions.concern(b"", keys):
-            self._count(operations)
+        plain = operations.count(Operation.READ) == len(operations)
+        if locks and self.transactions.concern(b"" if plain else operations, keys):
+            self._store.begin(None)
+            return self._execute(batch, batch.first, operations, keys, batch.arguments)
+        self._count(operations)
+        if plain:
             outcomes, values = self._store.execute_plain(operations, keys, None)
-            return BatchResult(batch.client, batch.first, outcomes, values)
-        self._store.begin(None)
-        return self._execute(batch, batch.first, operations, keys, batch.arguments)
+        else:
+            self._store.begin(None)
+            outcomes, values = self._store.execute(operations, keys, batch.arguments)
+        return BatchResult(batch.client, batch.first, outcomes, values)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key as it stands, None if it has none."""

@@ -13,6 +13,7 @@ import zmq
 from epaxos.actors.admin import AdminRequest
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.config import Config, load_config
+from epaxos.doors.gate import Gate
 from epaxos.metrics import ReplicaStats
 from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
 from epaxos.statemachine.checks import check_batch
@@ -27,7 +28,9 @@ DONE = bytes((Outcome.DONE,))
 class Front:
     """The clients' side of a replica, with a list in the place of its socket."""
 
-    def __init__(self, check: Callable[[Batch], int | None] | None = None, **changes: Any) -> None:
+    def __init__(
+        self, check: Callable[[Batch], int | None] | None = None, gate: Gate | None = None, **changes: Any
+    ) -> None:
         self.config: Config = replace(load_config(None, environ={}), **changes)
         names = [replica.name for replica in self.config.replicas]
         self.stats = ReplicaStats(names, 0, [operation.name for operation in Operation], [], 2)
@@ -40,6 +43,7 @@ class Front:
             self._reply,
             lambda _: self.room,
             self._ended,
+            gate,
         )
         self.room = 2**40
         self.over: set[int] = set()

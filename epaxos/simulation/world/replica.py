@@ -867,7 +867,7 @@ class Replica:
 
     def _look(self, waiting: Waiting) -> None:
         batch = waiting.batch
-        result = self.machine.look(batch)
+        result = self.machine.look(batch, locks=waiting.reading is Reading.QUORUM)
         self._observer.noted(f"read: {waiting.reading.name.lower()}")
         self._observer.looked(self.row, waiting.reading, batch.operations, batch.keys, result)
         self._step()

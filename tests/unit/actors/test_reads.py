@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
 
-from epaxos.doors.gate import Asked, Gate, LocalClient
+import msgpack
+
+from epaxos.actors.reads import Reads
+from epaxos.doors.gate import Asked, Gate, LocalClient, Unanswered
 from epaxos.statemachine.batch import Argument, Batch, encode_batch
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.reading import Reading
-from epaxos.statemachine.results import BatchResult
+from epaxos.statemachine.results import BatchResult, Value
 from epaxos.transport.framing import Kind
 from front import Front
 
@@ -16,9 +22,9 @@ READ = int(Operation.READ)
 
 
 def ask(front: Front, readings: Sequence[int], first: int = 1) -> None:
-    count = len(readings)
-    keys = [b"k%d" % index for index in range(first, first + count)]
-    front.take(Kind.REQUEST, encode_batch(7, first, first, bytes((READ,)) * count, keys, list(readings)))
+    keys = [b"k%d" % index for index in range(first, first + len(readings))]
+    operations = bytes((READ,)) * len(readings)
+    front.take(Kind.REQUEST, encode_batch(7, first, first, operations, keys, list(readings)))
 
 
 def look(batch: Batch) -> BatchResult:
@@ -26,6 +32,23 @@ def look(batch: Batch) -> BatchResult:
     values = [None if key == b"k9" else key for key in batch.keys]
     outcomes = bytes(Outcome.NOT_FOUND if value is None else Outcome.DONE for value in values)
     return BatchResult(batch.client, batch.first, outcomes, list(values))
+
+
+def traced(begin: Callable[[], Batch]) -> tuple[Batch, int]:
+    """What it returns, and how many lines of Python that takes, each turn of a loop counted."""
+    lines = count()
+
+    def trace(*_: object) -> Any:
+        next(lines)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        batch = begin()
+    finally:
+        sys.settrace(before)
+    return batch, next(lines)
 
 
 def test_all_that_waits_is_asked_about_together_and_each_frame_is_answered() -> None:
@@ -101,12 +124,53 @@ def test_a_session_that_has_ended_makes_the_client_ask_again() -> None:
     assert front.clients.reads.renamed(batch).client != batch.client
 
 
+def test_what_has_failed_is_told_without_how_far_the_replica_is_behind() -> None:
+    front = Front()
+    ask(front, [Reading.BEHIND])
+    lock: list[Value] = [[b"record", [[b"east", 0]]]]
+    front.clients.read_here(
+        lambda batch: BatchResult(batch.client, batch.first, bytes([Outcome.LOCKED]), lock), lambda: 5, 1.0
+    )
+    assert front.sent[0][2][3:] == [bytes([Outcome.LOCKED]), lock]
+
+
+def test_peers_take_a_question_whatever_the_largest_frame_is() -> None:
+    front = Front(max_frame=2000)
+    for first in range(1, 2000, 100):
+        ask(front, [1] * 100, first)
+    sizes = [len(msgpack.packb([0, read.keys])) for read in front.clients.reads.questions()]
+    assert len(sizes) > 1
+    assert max(sizes) <= 2 * front.config.max_frame
+
+
+def test_each_read_that_goes_to_the_log_tells_the_first_that_has_no_answer() -> None:
+    reads = Reads(2**20)
+    batch = Batch(7, 1, 1, bytes((READ,)), [b"k"], None)
+    first, *others = [reads.renamed(batch) for _ in range(100)]
+    assert {other.acked for other in others} == {first.first}
+    late, steps = traced(lambda: reads.renamed(batch))
+    assert (late.acked, steps < 40) == (first.first, True)  # it does not look at all before it
+    reads.restored(look(first))
+    assert reads.renamed(batch).acked == first.first + 1
+
+
 def test_such_a_frame_holds_nothing_else() -> None:
     front = Front()
     front.take(Kind.REQUEST, encode_batch(7, 1, 1, bytes((READ, READ)), [b"k", b"k"], [1, None]))
     [(_, kind, body)] = front.sent
     assert (kind, body[3]) == (Kind.REFUSED, 1)
     assert front.clients.waiting == 0
+
+
+def test_a_replica_that_takes_nothing_does_not_tell_a_door_what_stands_here() -> None:
+    """It starts, and lacks what was decided meanwhile; or its disk has failed, and what stands here stands still."""
+    gate = Gate()
+    client = gate.open(lambda: None)
+    front = Front(gate=gate)
+    front.clients.away = "its disk failed"
+    client.ask(Asked(1, bytes((READ,)), [b"k"], None, 10, here=True))
+    front.clients.take_local(0, lambda _: b"old", 0.0)
+    assert list(client.take()) == [Unanswered(1, "its disk failed")]
 
 
 def test_reads_of_a_door_have_numbers_of_their_own() -> None:
@@ -117,3 +181,13 @@ def test_reads_of_a_door_have_numbers_of_their_own() -> None:
     batches = [client.begin(0) for _ in range(4)]
     assert [batch.first for batch in batches] == [1, 1, 2, 2]
     assert len({batch.client for batch in batches}) == 2
+
+
+def test_a_command_of_a_door_costs_nothing_for_the_reads_that_are_open_there() -> None:
+    client = LocalClient(Gate(), lambda: None)
+    for ticket in range(100):
+        client.ask(Asked(ticket, bytes((READ,)), [b"k"], [1], 1))
+        client.begin(0)
+    client.ask(Asked(100, bytes((READ,)), [b"k"], None, 1))
+    batch, steps = traced(lambda: client.begin(0))
+    assert (batch.acked, steps < 40) == (1, True)

@@ -295,6 +295,17 @@ def test_a_record_that_stands_is_not_overwritten_when_its_session_has_ended() ->
     assert machine.apply(make_payload([reading(12, 3)]))[0].values == [b"x"]
 
 
+def test_a_local_read_meets_no_lock_and_one_by_a_quorum_does() -> None:
+    """Where a replica is cut off, a lock may stand whose transaction has long ended: nobody could end it again."""
+    machine, one = StateMachine(Limits(), lambda _: None), reading(12)
+    argument: list[object] = [0, [[b"east", 0]], [b"\2", [FLAG], [b"x"]]]
+    machine.apply(make_payload([Batch(9, 1, 0, bytes([Operation.PREPARE]), [record_key(1, 1)], [argument])]))
+    assert machine.look(one).outcomes == bytes([Outcome.LOCKED])
+    assert machine.look(one, locks=False).outcomes == bytes([Outcome.NOT_FOUND])
+    listed = Batch(12, 2, 0, bytes([Operation.COUNT, Operation.EXISTS]), [b"", FLAG], None)
+    assert machine.look(listed, locks=False) == (12, 2, bytes([Outcome.DONE, Outcome.NOT_FOUND]), [0, None])
+
+
 def test_a_record_is_forgotten_by_who_names_its_keys() -> None:
     """So rights to these can be asked for: who finds no record drops what this group has executed."""
     machine, key = StateMachine(Limits(), lambda _: None), record_key(1, 1)
