@@ -3,7 +3,8 @@
 Of each key the executed writers are one sequence, of which every replica has executed a prefix. So a state is told, as
 far as a key goes, by how many have executed; whatever a read tells must be what stood after so many. One by a quorum
 must have as many as had executed at any replica when its client asked: more than linearizability alone asks for, since
-of what has executed anywhere, anybody may have been told. What is read locally never goes back at a replica that runs.
+of what has executed anywhere, anybody may have been told; it alone tells of a lock in the place of what stands there.
+What is read locally never goes back at a replica that runs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from epaxos.protocol.contract import Component
 from epaxos.protocol.ids import Row
@@ -29,22 +30,37 @@ from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult
 
 
+class _Stood(NamedTuple):
+    """What stands under a key: its value, and what is told of its lock."""
+
+    value: bytes | None = None
+    held: Any = None
+
+    def told(self, operation: int, reading: Reading) -> Result:
+        """What a read comes to."""
+        if self.held is not None and reading is Reading.QUORUM:
+            return int(Outcome.LOCKED), self.held
+        if self.value is None:
+            return int(Outcome.NOT_FOUND), None
+        return int(Outcome.DONE), self.value if operation == Operation.READ else None
+
+
 class _Versions:
-    """The values that a key has had, by how many of its writers had executed first."""
+    """What has stood under a key, by how many of its writers had executed first."""
 
     def __init__(self) -> None:
         self._counts: list[int] = [0]
-        self._values: list[bytes | None] = [None]
+        self._stood: list[_Stood] = [_Stood()]
 
-    def note(self, count: int, value: bytes | None) -> None:
+    def note(self, count: int, stood: _Stood) -> None:
         if count == self._counts[-1]:
-            self._values[-1] = value
+            self._stood[-1] = stood
         else:
             self._counts.append(count)
-            self._values.append(value)
+            self._stood.append(stood)
 
-    def at(self, count: int) -> bytes | None:
-        return self._values[bisect_right(self._counts, count) - 1]
+    def at(self, count: int) -> _Stood:
+        return self._stood[bisect_right(self._counts, count) - 1]
 
 
 class Reads(Observer):
@@ -95,7 +111,8 @@ class Reads(Observer):
         if EVERYTHING in keys:
             keys = (keys | self._versions.keys()) - {EVERYTHING}
         for key in keys:
-            self._versions[key].note(self._anywhere(key), self._results.state.get(key))
+            stood = _Stood(self._results.state.get(key), self._results.transactions.held([key]))
+            self._versions[key].note(self._anywhere(key), stood)
 
     def asked(self, call: Call) -> None:
         """See `Observer`."""
@@ -122,10 +139,9 @@ class Reads(Observer):
                 )
             else:
                 self._before[row][key] = count
-            stood = self._versions[key].at(count)
-            expected = Outcome.NOT_FOUND if stood is None else Outcome.DONE
-            if (outcome, value) != (expected, stood if operation == Operation.READ else None):
-                text = f"replica {row} reads {value!r} ({outcome}) under {key!r}, where {stood!r} stood"
+            expected = self._versions[key].at(count).told(operation, reading)
+            if (outcome, value) != expected:
+                text = f"replica {row} reads {(outcome, value)!r} under {key!r}, where {expected!r} stood"
                 raise ViolationError("read", text, calls=(name,))
 
     def _check_new(self, row: Row, name: tuple[int, int], key: bytes, count: int) -> None:

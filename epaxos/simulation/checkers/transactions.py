@@ -56,9 +56,9 @@ class Transactions:
         if operation not in OF_TRANSACTIONS:
             parts = parts_of(command) if operation == Operation.MULTI else [command]
             if operation in ON_ALL:
-                held = self._held(sorted(looked_at(state, self._locked(), command, room))[:1])
+                held = self.held(sorted(looked_at(state, self._locked(), command, room))[:1])
             else:
-                held = self._held(part.key for part in parts)
+                held = self.held(part.key for part in parts)
             if held is None or only_reads(command) or size_of(held) <= room:
                 return None if held is None else (int(Outcome.LOCKED), held)
             return int(Outcome.TOO_LARGE), None
@@ -91,7 +91,8 @@ class Transactions:
     def _locked(self) -> list[bytes]:
         return [key for record in self.records.values() if record.committed is None for key in record.keys]
 
-    def _held(self, keys: Iterable[bytes]) -> Any:
+    def held(self, keys: Iterable[bytes]) -> Any:
+        """What is told of the first lock among some keys; None if there is none."""
         for key in keys:
             for name, record in self.records.items():
                 if record.committed is None and key in record.keys:
@@ -109,7 +110,7 @@ class Transactions:
             return int(Outcome.ABORTED), None
         multi = Command(Operation.MULTI, b"", columns)
         keys = [part.key for part in parts_of(multi)]
-        held = self._held(keys)
+        held = self.held(keys)
         if held is not None:
             fits = size_of(held) <= room
             return int(Outcome.LOCKED if fits else Outcome.ABORTED), held if fits else None

@@ -133,7 +133,7 @@ def _with_guards(random: Random, scripts: list[list[Frame]]) -> list[list[Frame]
 
 def _with_readings(random: Random, options: Options, frame: Frame) -> list[Frame]:
     """A frame, of which the reads may be asked for otherwise than by the log, after what is left of it."""
-    if options.mix == TRANSACTIONS or random.random() >= options.reads:
+    if random.random() >= options.reads:
         return [frame]
     reads = tuple(command for command in frame.commands if command.operation in _READS)
     others = tuple(command for command in frame.commands if command.operation not in _READS)

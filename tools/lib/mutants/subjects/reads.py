@@ -9,6 +9,7 @@ from mutants.mutation import Draw, Mutant, Patch
 _READS: Final = "epaxos.protocol.reads"
 _CORE: Final = "epaxos.protocol.epaxos.core"
 _CONFLICTS: Final = "epaxos.protocol.epaxos.conflicts"
+_MACHINE: Final = "epaxos.statemachine.machine"
 _READINGS: Final = "epaxos.simulation.world.readings"
 _REPLICA: Final = "epaxos.simulation.world.replica"
 _TESTS: Final = "tests/unit/protocol/test_reads.py::"
@@ -30,6 +31,10 @@ _ABSENT: Final = Draw(
     operations=60,
     faults="partition,pause,crash",
     options=(("reads", 1.0), ("mix", "reads"), ("whole", 0.0), ("retain", 0), ("checkpoint_size", 2)),
+)
+
+_BESIDE: Final = Draw(
+    "reads of no log, transactions", operations=40, options=(("reads", 1.0), ("mix", "transactions"))
 )
 
 
@@ -155,6 +160,13 @@ STATE: Final = (
         ),
         draw=_ABSENT,
         schedule=f"{_TESTS}test_nothing_is_read_while_a_checkpoint_is_merged",
+    ),
+    _mutant(
+        "local-read-meets-lock",
+        "a local read is told of a lock, which may be here long after its transaction has ended",
+        "7.3",
+        Patch(_MACHINE, "if locks and self.transactions.concern(", "if self.transactions.concern("),
+        draw=_BESIDE,
     ),
     _mutant(
         "read-before-durable",
