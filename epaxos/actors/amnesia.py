@@ -61,6 +61,10 @@ class Refusals:
         self._by: set[Row] = set()
         self.unheard = False
 
+    def forget(self, peer: Row) -> None:
+        """A peer hears this replica and is heard: whatever was wrong when it refused has been put right."""
+        self._by.discard(peer)
+
     def add(self, peer: Row, text: str, *, acknowledged: bool) -> RefusedByPeers | None:
         """A peer refuses this replica; why there is no point in going on, if there is none.
 

@@ -477,6 +477,8 @@ class Replica(pykka.ThreadingActor):
         self._parts.disk.journal.note(self._peers.kept)
 
     def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
+        if online:
+            self._refusals.forget(peer)
         self._peer_changes += self._parts.eras.on_link(peer, online=online)
         self._presence.note_quorum()
 
