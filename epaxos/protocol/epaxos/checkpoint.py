@@ -113,6 +113,7 @@ class Checkpoints:
     def keep_all(self) -> None:
         """After a restart: what has executed before and is still in the log can be dropped one day."""
         state = self._state
+        self._gathering.read_nothing()
         for row, instances in enumerate(state.logs.rows):
             for slot in sorted(instances):
                 place = InstanceId(row, slot)

@@ -140,6 +140,10 @@ class Gathering:
         self._patience = _PATIENCE
         self._done, self.lost = Gathered(state.n), Gathered(state.n)
 
+    def read_nothing(self) -> None:
+        """More is known to have executed than was gathered here: to read off what is known would be in vain."""
+        self._may_read = False
+
     def prepare(self, most: int) -> bool:
         """Take in about `most` keys before the cut; False if that may as well be taken now."""
         if self._may_read:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 
 import pytest
 
@@ -85,6 +86,18 @@ def test_entries_above_the_frontier_do_not_execute_again() -> None:
     assert not effects.records, "all of it stands in the log"
     alone.learn(at(1, 1), NOP)
     assert (alone.executed, alone.core.status().executed) == ([at(1, 4), at(1, 1)], (-1, 2, -1))
+
+
+def test_the_first_cut_after_a_restart_is_gathered_and_reads_nothing_off_in_vain() -> None:
+    """What is known then is of all that ever executed, and not of what has since the last cut."""
+    records = [decided(at(1, slot), put(slot, b"%d" % slot), -1, slot - 1, -1) for slot in range(60)]
+    alone, _ = begun(*records, executed=(-1, 19, -1))
+    while alone.core.prepare(1):
+        pass
+    cut = alone.core.cut()
+    news = list(iter(partial(cut.absorb, 10), None))
+    assert {key for some in news for key in some.written} == {b"%d" % slot for slot in range(20, 60)}
+    assert "cut read off in vain" not in alone.core.coverage
 
 
 def test_what_was_dropped_stays_dropped() -> None:
