@@ -65,6 +65,10 @@ class RowRefused(StorageError):
     """
 
 
+class NoDescriptor(RowRefused):
+    """A file that is there cannot be opened once more for now: the process, or the machine, has too many open."""
+
+
 class BackupError(EpaxosError):
     """A backup cannot be made, or a file is none, or a damaged one."""
 
@@ -91,6 +95,14 @@ class CommandError(EpaxosError):
     def __init__(self, index: int, text: str) -> None:
         super().__init__(text)
         self.index = index
+
+
+class TooNew(CommandError):
+    """A command that the cluster, which is at `level`, does not know yet."""
+
+    def __init__(self, index: int, text: str, level: int) -> None:
+        super().__init__(index, text)
+        self.level = level
 
 
 class Denied(CommandError):

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Final
 
 from epaxos.checksum import crc32
-from epaxos.errors import DataCorrupt, RowRefused, StorageError, WriteFailed
+from epaxos.errors import DataCorrupt, NoDescriptor, RowRefused, StorageError, WriteFailed
 from epaxos.storage.directory import DataDirectory, make_private_file
 from epaxos.storage.parts import PART, SCHEMA, Parts, Value, whole
 from epaxos.storage.trouble import REBUILD, os_trouble, sqlite_trouble
@@ -362,9 +362,22 @@ class SqliteEngine:
                 self._state_parts.load()
 
     def snapshot_state(self) -> SqliteSnapshot:
-        """A view of what was last committed, on a connection of its own."""
+        """A view of what was last committed, on a connection of its own.
+
+        Raises:
+            NoDescriptor: there is none left for that; the file itself is there.
+        """
         self._check_usable()
-        return SqliteSnapshot(self._paths[STATE_FILE])
+        path = self._paths[STATE_FILE]
+        try:
+            return SqliteSnapshot(path)
+        except StorageError as error:
+            name = getattr(error.__cause__, "sqlite_errorname", "")
+            if name.startswith("SQLITE_CANTOPEN") and os.access(path, os.R_OK):
+                raise NoDescriptor(
+                    f"{path} cannot be opened once more: too many files are open (LimitNOFILE, ulimit -n)"
+                ) from error
+            raise
 
     # -- opening, failing, closing -----------------------------------------------------------------------
 

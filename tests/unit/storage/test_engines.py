@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import tempfile
 import threading
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from engines import IDENTITY, entries_of, log_of, state_of
-from epaxos.errors import StorageError
+from epaxos.errors import NoDescriptor, StorageError
 from epaxos.storage.engine import ENGINES, SYNCS, Engine, StateSnapshot, open_engine
 from epaxos.storage.parts import PART
 
@@ -134,6 +136,25 @@ def test_a_scan_ends_where_the_limit_is_exceeded(engine: Engine) -> None:
     snapshot.close()
     with pytest.raises(StorageError, match="closed"):
         snapshot.get(b"3")
+
+
+def test_without_a_descriptor_for_another_view_the_engine_is_well(tmp_path: Path) -> None:
+    engine = open_engine("sqlite", tmp_path / "data", IDENTITY, "never", 1, create=True)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(tmp_path, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        with pytest.raises(
+            NoDescriptor, match=r"state\.db cannot be opened once more: too many files are open"
+        ):
+            engine.snapshot_state()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    engine.stage_state([(b"a", b"1")])
+    engine.commit_state()
+    assert state_of(engine) == {b"a": b"1"}
+    engine.close()
 
 
 def test_keys_and_values_may_be_large(engine: Engine) -> None:
