@@ -245,7 +245,6 @@ def _assemble(
     hosted: Machine | None,
 ) -> Parts:
     """Begin with a checkpoint in the running epoch."""
-    engine.raise_level(eras.running.configuration.level)
     machine = StateMachine(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
     )

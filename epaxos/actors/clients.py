@@ -24,7 +24,7 @@ from epaxos.actors.reads import Look, Reads
 from epaxos.actors.slow import SlowLog
 from epaxos.config import Config, show
 from epaxos.doors.gate import Gate, LocalClient
-from epaxos.errors import CommandError, Denied, FrameError
+from epaxos.errors import CommandError, Denied, FrameError, TooNew
 from epaxos.metrics import ReplicaStats
 from epaxos.security.rights import EVERYTHING, Rights, Role
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
@@ -157,7 +157,7 @@ class Clients:
         self._waiting_bytes = 0
         self._reassure_at = 0.0
         self._refusals_logged: set[tuple[str, str]] = set()
-        self._levels: dict[bytes, int] = {}
+        self._levels: dict[Identity, int] = {}
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
         self.full = ""
@@ -294,6 +294,8 @@ class Clients:
         if self._is_too_much(identity, commands) or self._is_busy(identity, commands, size):
             return
         added = self._checked(identity, rights, commands, batch)
+        if added is None:
+            return
         size += added
         if added and self._is_busy(identity, commands, size):
             return
@@ -345,8 +347,10 @@ class Clients:
         waiting.append(frame)
         return len(waiting) == 1
 
-    def _checked(self, identity: Identity, rights: Rights, commands: _Range, batch: Batch) -> int:
+    def _checked(self, identity: Identity, rights: Rights, commands: _Range, batch: Batch) -> int | None:
         """How many bytes a check has put beside the commands of a batch, all of which may be proposed.
+
+        None if another replica may propose them: their client was told of a level that has not begun here.
 
         What a command touches is known once its shape has been checked, and a command of a state machine of a program's
         own once that has said so.
@@ -355,6 +359,10 @@ class Clients:
             added = self._check(batch) or 0
             rights.check(batch.operations, batch.keys, batch.arguments)
         except CommandError as error:
+            if isinstance(error, TooNew) and self._levels.get(identity, version.OLDEST) > error.level:
+                self._stats.error("busy")
+                self._send(identity, Kind.AWAY, (*commands, f"it lags: it is still at level {error.level}"))
+                return None
             self._send(identity, Kind.REFUSED, (*commands, error.index, str(error)))
             raise
         else:

@@ -113,7 +113,6 @@ class Durability:
 
     def turn(self, configuration: Configuration) -> Loaded | None:
         """The epoch has ended; what the log had of the next one at the start, if anything."""
-        self._disk.engine.raise_level(configuration.level)
         return self._disk.journal.begin(configuration)
 
     def turned(self, now: float) -> None:
@@ -225,6 +224,9 @@ class Durability:
             self._stats.error(error.kind)
             name = self._config.replicas[sender].name
             _log.warning("dropped a part of the checkpoint of %s: %s", name, error)
+        except RowRefused as error:  # it asks again
+            name = self._config.replicas[sender].name
+            _log.warning("%s gets no part of the checkpoint now: %s", name, error)
         else:
             self._do(todo, now)
 
@@ -260,6 +262,7 @@ class Durability:
         if todo.replaced:
             self._shell.replace(now)
         if todo.commit:
+            self._disk.engine.raise_level(todo.level)
             commit = self._committer.submit(self._disk.engine.commit_state)
             commit.add_done_callback(lambda done: self._shell.tell(Committed(done.exception())))
 

@@ -211,6 +211,8 @@ class Peers:
             raise FrameError("old_copy", self._outdated(request.sender, request.kept))
         if request.addressee:
             self.acknowledged.add(request.sender)
+        if request.beat is not None and not self._can_follow(request.beat):
+            raise FrameError("version", self._left_behind(request.sender, request.beat))
         return request, level
 
     def _read(self, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
@@ -222,7 +224,7 @@ class Peers:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
         if frame.cluster == ANY_CLUSTER:
             raise FrameError("cluster", "peer request without a cluster's fingerprint")
-        request = self._eras().running.codec.decode_envelope(frame.body)
+        request = self._eras().running.codec.decode_envelope(frame.body, frame.level)
         if list(map(type, request.messages)).count(int) != len(parts) - 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
         return request, frame.level
@@ -240,6 +242,21 @@ class Peers:
         if judged[identity]:
             self.kept[peer] = max(kept, self.kept.get(peer, 0))
         return judged[identity]
+
+    def _can_follow(self, beat: Beat) -> bool:
+        """Whether the program of a peer knows the level that the cluster is at.
+
+        One that does not cannot read a word of this replica's, not even that the epoch is over, and would wait for
+        ever; a refusal is of a level that it reads.
+        """
+        return beat.newest >= self._eras().running.mark.level
+
+    def _left_behind(self, peer: Row, beat: Beat) -> str:
+        running = self._eras().running.configuration
+        return (
+            f"the cluster is at level {running.level} since epoch {running.epoch} or before, and {self._names[peer]} "
+            f"knows none above {beat.newest}: start a version that knows it, on the same data"
+        )
 
     def _outdated(self, peer: Row, kept: int) -> str:
         name, missing = self._names[peer], self.kept[peer] - kept

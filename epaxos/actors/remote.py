@@ -207,6 +207,7 @@ class Remote(HostedActor):
             patience = silence(self._settings.timeout, self._trip.longest)
             if self._hears and now - self.last_heard > patience:
                 self._hears = False
+                self._stats.peer_level[self._settings.name] = 0  # it may come back as another program
                 if self.online:
                     self._set_online(online=False, reason=f"silent for more than {patience:g}s")
             self._send_heartbeat(now)
@@ -273,7 +274,7 @@ class Remote(HostedActor):
         It measures by the first echo of each own one: later ones say how long it was held.
         """
         self._beat, self._beat_at = beat, now
-        self._stats.peer_level[self._settings.name] = beat.newest
+        self._stats.peer_level[self._settings.name] = beat.newest if self._hears else 0
         if self._echoed < beat.echo <= stamp_of(now):
             self._echoed = beat.echo
             self._trip.measured(max(0.0, now - time_of(beat.echo + beat.held)))
@@ -330,7 +331,7 @@ class Remote(HostedActor):
             mark.epoch,
             mark.digest,
         )
-        return seal(Kind.PEER, settings.cluster, encode_envelope(request), mark.level)
+        return seal(Kind.PEER, settings.cluster, encode_envelope(request, mark.level), mark.level)
 
     def _set_online(self, *, online: bool, reason: str) -> None:
         self.online = online
@@ -338,8 +339,6 @@ class Remote(HostedActor):
         self._riding.clear()
         self.link.forget()
         self._stats.peer_up[self._settings.name] = online
-        if not online:
-            self._stats.peer_level[self._settings.name] = 0  # it may come back as another program
         _log.log(
             logging.INFO if online else logging.WARNING,
             "peer %s is %s",

@@ -26,7 +26,7 @@ import msgpack
 
 from epaxos import version
 from epaxos.checkpoint.rows import SESSION, VALUE, Row
-from epaxos.errors import BackupError
+from epaxos.errors import BackupError, FormatUnsupported
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.expiry import Expiring, pack_row, unpack_end
@@ -214,5 +214,7 @@ class BackupFile:
             yield
         except OSError as error:
             raise BackupError(f"cannot read {self.name}: {error.strerror}") from error
+        except FormatUnsupported as error:
+            raise BackupError(f"{self.name}: {error}") from error
         except (ValueError, TypeError, StopIteration, msgpack.exceptions.UnpackException) as error:
             raise BackupError(f"{self.name} is no backup of epaxos: {error}") from error

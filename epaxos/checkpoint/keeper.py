@@ -18,6 +18,7 @@ from enum import Enum
 from operator import ge
 from typing import Any, Final, NamedTuple
 
+from epaxos import version
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
@@ -69,6 +70,8 @@ class KeeperSettings(NamedTuple):
 class Todo:
     """What the driver has to do, in this order; `commit` is what was staged, to be made durable.
 
+    Before that the directory has to say that there are things of `level` in it, if that is above its own.
+
     With `replaced` a peer's checkpoint of a later epoch is durable here: after a look at what the core has `left`, the
     replica begins anew from it, as at a start, with another keeper, and drops the logs of earlier epochs.
     """
@@ -76,6 +79,7 @@ class Todo:
     events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
     messages: list[tuple[Row, TransferMessage]] = field(default_factory=list)
     commit: bool = False
+    level: int = version.OLDEST
     replaced: bool = False
 
 
@@ -320,6 +324,8 @@ class Keeper:
         if self._phase is _Phase.WRITING and not todo.events and self._write():
             self._phase = _Phase.COMMITTING
             todo.commit = True
+            if self._replacing and self._fetch is not None:
+                todo.level = self._fetch.fetched.configuration.level
         if now >= self._ask_at:
             self._ask(now, todo)
         return todo

@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Final, cast
 
 from epaxos import version
-from epaxos.errors import CommandError
+from epaxos.errors import CommandError, TooNew
 from epaxos.statemachine.batch import (
     MULTI_PARTS,
     SERVICE,
@@ -94,7 +94,7 @@ def check_level(batch: Batch, level: int) -> None:
     """See that a batch, which is in order, holds nothing that a cluster of this level does not know yet.
 
     Raises:
-        CommandError: it does.
+        TooNew: it does.
     """
     later = _later(level)
     if not later:
@@ -110,7 +110,7 @@ def check_level(batch: Batch, level: int) -> None:
                     f"{name} is known from level {version.SINCE[name]} on, and this cluster is at {level}: "
                     "`epaxos upgrade` raises it"
                 )
-                raise CommandError(index, text)
+                raise TooNew(index, text, level)
 
 
 @cache

@@ -68,6 +68,14 @@ class StateSnapshot(Protocol):
 class Log(Protocol):
     """The log of an engine, written every round."""
 
+    def raise_level(self, level: int) -> None:
+        """From now on keep also what programs that do not know this level would misread, and keep those away.
+
+        Raises:
+            WriteFailed: the directory cannot be written.
+        """
+        ...
+
     def write_log(self, puts: Sequence[Entry]) -> None:
         """Put all entries atomically, in one commit, durable as `sync` says when this returns.
 
@@ -118,14 +126,6 @@ class Engine(Log, Protocol):
     @property
     def incarnation(self) -> int:
         """The number by which peers know the replica whose data it keeps, drawn when it was made."""
-        ...
-
-    def raise_level(self, level: int) -> None:
-        """From now on keep also what programs that do not know this level would misread, and keep those away.
-
-        Raises:
-            WriteFailed: the directory cannot be written.
-        """
         ...
 
     @property

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from epaxos import version
-from epaxos.errors import StorageError, WrongIdentity
+from epaxos.errors import FormatUnsupported, StorageError, WrongIdentity
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Row, Slot, Vector
 from epaxos.protocol.kinds import KINDS
@@ -109,6 +109,7 @@ class Journal:
         """
         loaded = read_journal(self._engine.scan_log(), self._decode)
         if loaded is None:
+            self._engine.raise_level(self._configuration.level)
             self._engine.write_log([_entry(self._configuration, _CONFIGURATION, 0, self._configuration)])
             nothing = (-1,) * rows_of(self._configuration)
             return Loaded(self._configuration, [], nothing, {}, {})
@@ -131,7 +132,11 @@ class Journal:
         """Go on in a later epoch, and say what was there of it at the start, if that is so.
 
         If not, what has to be known of it becomes durable with, or before, its first record.
+
+        Raises:
+            StorageError: it cannot be noted of which level that is.
         """
+        self._engine.raise_level(configuration.level)
         while self._then is not None and self._then.configuration.epoch <= configuration.epoch:
             loaded = self._then
             self._leave()
@@ -330,7 +335,7 @@ def _configuration(fields: Any) -> Configuration:
     """The configuration of which a log is.
 
     Raises:
-        StorageError: there is none, or none that this version knows.
+        StorageError: there is none, or (FormatUnsupported) none that this version knows.
     """
     try:
         return read_configuration(fields)
@@ -345,12 +350,16 @@ def read_configuration(fields: Any) -> Configuration:
 
     Raises:
         ValueError, TypeError: they are none.
+        FormatUnsupported: they are of a level that this program does not know.
     """
     configuration = make_configuration(fields)
     if configuration.protocol not in KINDS:
         raise ValueError(f"unknown protocol {configuration.protocol!r}")
     if not version.is_known(configuration.level):
-        raise ValueError(f"level {configuration.level}; this program knows {version.known()}")
+        raise FormatUnsupported(
+            f"epoch {configuration.epoch} is of level {configuration.level}; this program knows {version.known()}: "
+            "start a version that knows it"
+        )
     return configuration
 
 

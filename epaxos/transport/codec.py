@@ -110,9 +110,13 @@ def _encoded_field(field: object) -> object:
     return field if encoded is None else encoded
 
 
-def encode_envelope(request: PeerRequest) -> bytes:
-    """The body of a PEER frame."""
-    encoded: bytes = msgpack.packb(request)
+def encode_envelope(request: PeerRequest, level: int = version.OLDEST) -> bytes:
+    """The body of a PEER frame of a level."""
+    sent: Any = request
+    if version.SINCE:
+        beat = request.beat and request.beat[: version.width(Beat, level)]
+        sent = sent._replace(beat=beat)[: version.width(PeerRequest, level)]
+    encoded: bytes = msgpack.packb(sent)
     return encoded
 
 
@@ -137,14 +141,17 @@ class Codec:
         self._kinds = {code: kind for kind, code in page.codes.items()}
         self._transfer = transfer_readers(fields)
 
-    def decode_envelope(self, body: Body) -> PeerRequest:
-        """Decode the body of a PEER frame, of whichever epoch, but not yet the messages in it.
+    def decode_envelope(self, body: Body, level: int = version.OLDEST) -> PeerRequest:
+        """Decode the body of a PEER frame of a level, of whichever epoch, but not yet the messages in it.
 
         Raises:
             FrameError: of kind ``malformed``.
         """
         try:
-            sender, incarnation, messages, hears, addressee, kept, beat, epoch, digest = msgpack.unpackb(body)
+            fields = msgpack.unpackb(body)
+            if version.SINCE:
+                fields = [*fields, *_later(PeerRequest, level)]
+            sender, incarnation, messages, hears, addressee, kept, beat, epoch, digest = fields
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
         check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
@@ -159,7 +166,7 @@ class Codec:
         )
         if False in holds:
             raise FrameError("malformed", f"bad {_HOLDS[holds.index(False)]} in a peer request")
-        told = _beat(beat)
+        told = _beat(beat, level)
         return PeerRequest(sender, incarnation, messages, hears, addressee, kept, told, epoch, digest)
 
     def decode_message(
@@ -196,8 +203,8 @@ def _later(kind: Any, level: int) -> list[object]:
     return [_encoded_field(kind._field_defaults[name]) for name in kind._fields[version.width(kind, level) :]]
 
 
-def _beat(field: Any) -> Beat | None:
+def _beat(field: Any, level: int) -> Beat | None:
     if field is None:
         return None
-    check(type(field) is list and len(field) == len(Beat._fields), "heartbeat")
+    check(type(field) is list and len(field) == version.width(Beat, level), "heartbeat")
     return Beat(*map(number, field))

@@ -202,6 +202,9 @@ class Disk:
 
     # -- the journal's log -----------------------------------------------------------------------------------
 
+    def raise_level(self, level: int) -> None:
+        """See `Log`; nobody else's program opens it."""
+
     def write_log(self, puts: Sequence[Entry]) -> None:
         """See `Log`; what calls the journal sees to it that this becomes durable."""
         self._written = Write((), puts)

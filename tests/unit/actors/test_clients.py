@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from math import inf
 from random import Random
+from unittest.mock import Mock
 
 import msgpack
 import pytest
@@ -11,6 +12,7 @@ import zmq
 from epaxos import version
 from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, StatusRequest
 from epaxos.actors.company import ENOUGH, LEAST
+from epaxos.errors import TooNew
 from epaxos.security.rights import Rights, Role
 from epaxos.statemachine.batch import Limits, encode_batch
 from epaxos.statemachine.operations import Operation, Outcome
@@ -402,6 +404,23 @@ def test_without_room_on_the_disk_a_retry_of_what_has_executed_is_taken() -> Non
     front.request(2)
     assert front.proposed() == [[(1, 1)]]
     assert [kind for _, kind, _ in front.sent] == [Kind.AWAY]
+
+
+def test_what_a_replica_that_lags_does_not_know_yet_is_for_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client was told of the level by one that is there; a refusal would be final."""
+    monkeypatch.setattr(version, "NEWEST", version.OLDEST + 1)
+    front = Front(check=Mock(side_effect=TooNew(0, "it is known from level 11 on", version.OLDEST)))
+    body = encode_batch(7, 1, 1, b"\x02", [b"key"], [b"value"])
+    for level in (version.NEWEST, version.OLDEST):
+        frame = seal(Kind.REQUEST, front.config.fingerprint, body, level)
+        assert front.clients.open(b"one", [zmq.Frame(frame)], 0.0) == []
+    assert [(kind, fields[-1]) for _, kind, fields in front.sent] == [
+        (Kind.AWAY, f"it lags: it is still at level {version.OLDEST}"),
+        (Kind.REFUSED, "it is known from level 11 on"),
+    ]
+    assert not front.clients.to_propose
 
 
 def test_each_connection_is_answered_at_the_level_that_it_speaks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +12,9 @@ from epaxos.actors.assembly import make_era, make_parts
 from epaxos.actors.durability import Durability, Shell
 from epaxos.checkpoint.keeper import Todo
 from epaxos.config import load_config
+from epaxos.errors import NoDescriptor
 from epaxos.protocol.contract import Checkpointed, Durable
+from epaxos.protocol.transfer import FetchRows
 from harness.commands import over
 
 NONE = (-1, -1, -1)
@@ -51,6 +54,34 @@ def test_what_follows_the_end_of_an_epoch_is_not_told_the_next_one() -> None:
         assert len(performed) == 1
     finally:
         durability.close(abandon=True)
+
+
+def test_the_directory_says_of_which_level_a_checkpoint_is_before_that_is_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = load_config(None, environ={})
+    config = replace(whole, storage=replace(whole.storage, engine="memory"))
+    parts = make_parts(config, 0)
+    done: list[object] = []
+    monkeypatch.setattr(parts.disk.engine, "raise_level", done.append)
+    monkeypatch.setattr(parts.disk.engine, "commit_state", lambda: done.append("commit"))
+    durability = Durability(config, parts, Shell(*[lambda *_: None] * 5))
+    durability._do(Todo(commit=True, level=11), 0.0)
+    durability.close(abandon=True)
+    assert done == [11, "commit"]
+
+
+def test_without_a_descriptor_for_it_a_peer_gets_no_checkpoint_for_now_and_the_disk_is_well(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = load_config(None, environ={})
+    config = replace(whole, storage=replace(whole.storage, engine="memory"))
+    parts = make_parts(config, 0)
+    monkeypatch.setattr(parts.disk.keeper, "receive", Mock(side_effect=NoDescriptor("too many files")))
+    durability = Durability(config, parts, Shell(*[lambda *_: None] * 5))
+    durability.receive(1, FetchRows(7, 0), 0.0)
+    durability.close(abandon=True)
+    assert caplog.messages == ["bravo gets no part of the checkpoint now: too many files"]
 
 
 def test_room_is_looked_at_each_second_also_between_two_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import msgpack
 import pytest
 import zmq
 
+from epaxos import version
 from epaxos.actors.assembly import Era, make_era
 from epaxos.actors.peers import Known, Opened, Peers
 from epaxos.config import load_config
@@ -19,10 +20,10 @@ from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Row
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import EpochOver
-from epaxos.transport.codec import MESSAGE_NAMES, PeerRequest, encode_envelope, encode_message
+from epaxos.transport.codec import MESSAGE_NAMES, Beat, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
-from epaxos.version import NEWEST
+from epaxos.version import NEWEST, OLDEST
 from fuzz.hostile import DEEP, Forge, Insider
 from fuzz.samples import sample_messages
 from harness.commands import over
@@ -59,9 +60,10 @@ class Door:
         nothing = (-1,) * configuration.n
         return make_era(CONFIG, ME, configuration, Durable((), nothing, nothing, ()))
 
-    def begin_next(self) -> None:
-        """The epoch ends."""
-        self.eras.next(self._era(self.eras.running.configuration.next(7)), over((0, 0, 0)), retiring=False)
+    def begin_next(self, level: int | None = None) -> None:
+        """The epoch ends, and the next one is of this level, if it is another."""
+        following = self.eras.running.configuration.next(7, level=level)
+        self.eras.next(self._era(following), over((0, 0, 0)), retiring=False)
 
     def _remember(self, row: Row, incarnation: int) -> None:
         if self.disk_fails:
@@ -69,8 +71,9 @@ class Door:
         self.remembered.append((row, incarnation))
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
-        kind, _, body, _ = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
+        kind, _, body, level = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
         assert kind == Kind.PEER_REFUSED
+        assert level == OLDEST
         self.refused.append((identity, body.decode()))
 
     def take(self, *messages: bytes, row: int = BRAVO, incarnation: int = 11) -> object:
@@ -344,6 +347,26 @@ def test_a_peer_that_means_another_configuration_by_the_same_epoch_is_refused() 
         "cluster: bravo and this replica do not mean the same by epoch 0: here it is alpha, bravo, charlie "
         f"(f 1, e 1, protocol 'epaxos', level {NEWEST}); compare the configuration files, and begin a new "
         "cluster with one version of the program"
+    )
+
+
+def test_a_program_that_does_not_know_the_level_of_the_cluster_is_told_so_in_one_that_it_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has missed the turn, and can read nothing else that is sent to it: of itself it would wait for ever."""
+    door = Door()
+    monkeypatch.setattr(version, "NEWEST", NEWEST + 1)
+    for raised, newest in ((False, NEWEST), (True, NEWEST + 1), (True, NEWEST)):
+        if raised and newest > NEWEST:
+            door.begin_next(NEWEST + 1)
+        request = PeerRequest(BRAVO, 11, [], digest=DIGEST, beat=Beat(1, 0, 0, newest))
+        frame = seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))
+        assert (door.peers.open(b"it", [zmq.Frame(frame)]) is None) is (raised and newest == NEWEST)
+    assert door.errors == {"version": 1}
+    [(_, text)] = door.refused
+    assert text == (
+        f"version: the cluster is at level {NEWEST + 1} since epoch 1 or before, and bravo knows none above {NEWEST}: "
+        "start a version that knows it, on the same data"
     )
 
 

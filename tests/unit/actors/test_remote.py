@@ -222,6 +222,22 @@ def test_who_leaves_sends_what_waits_for_a_ride_and_says_so_last(make: Callable[
     assert line.receive_heartbeat().hears is None
 
 
+def test_a_peer_that_is_silent_or_leaves_knows_no_level_also_if_it_never_heard_this_replica(
+    make: Callable[[], Line],
+) -> None:
+    """A level is raised when all are there: who died as it came may come back as a program that does not know it."""
+    line = make()
+    for hears in (False, True):
+        line.hear(0.0, hears=hears, beat=NO_ECHO._replace(newest=NEWEST + 1))
+        line.remote.tick(0.5)
+        assert line.stats.peer_level == {"bravo": NEWEST + 1}
+        line.remote.tick(9.0)
+        assert line.stats.peer_level == {"bravo": 0}
+        line.remote.hasten()
+    line.hear(9.5, hears=None, beat=NO_ECHO._replace(newest=NEWEST + 1))
+    assert line.stats.peer_level == {"bravo": 0}
+
+
 def test_a_peer_that_leaves_is_offline_at_once_and_not_heard(make: Callable[[], Line]) -> None:
     line = make()
     line.connect()

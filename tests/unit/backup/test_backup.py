@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -116,6 +117,16 @@ def test_values_that_end_are_restored_with_their_end(tmp_path: Path, new: Config
         assert parts.machine.take_timed() == [b"lock"]
     finally:
         parts.disk.engine.close()
+
+
+def test_restored_directories_say_of_which_level_they_are(
+    new: Config, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version, "NEWEST", version.NEWEST + 1)
+    with BackupFile(file) as backup:
+        places = restore(new, backup).directories
+    levels = {json.loads((place / "identity").read_text())["format"] for place in places}
+    assert levels == {version.NEWEST}
 
 
 def test_an_existing_file_stays(old: Config, file: Path) -> None:

@@ -9,6 +9,7 @@ from random import Random
 import msgpack
 import pytest
 
+from epaxos import version
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Change, Meta, meta_row
@@ -83,6 +84,20 @@ def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -
     assert rig.core.status().executed == EXECUTED
     assert rig.poll(now).messages == [(1, FetchRows(1, -1))]
     assert rig.keeper.catch_up is None
+
+
+def test_what_replaces_all_says_of_which_level_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(version, "NEWEST", version.OLDEST + 1)
+    rig = Rig()
+    rig.keeper.wanted([1], 0.0)
+    rig.poll(0.0)
+    later = MEMBERS.next(7, level=version.NEWEST)
+    rig.keeper.receive(1, CheckpointRows(1, 0, msgpack.packb(meta_row(Meta(later, EXECUTED))), 1), 0.1)
+    todo = rig.poll(0.1)
+    while not todo.commit:
+        todo = rig.poll(0.1)
+    assert todo.level == version.NEWEST
+    assert rig.keeper.committed().replaced
 
 
 @pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from epaxos.errors import InvariantError, StorageError, WrongIdentity
+from epaxos.errors import FormatUnsupported, InvariantError, StorageError, WrongIdentity
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.state import VIEW
+from epaxos.storage.engine import Entry
 from epaxos.storage.journal import RETIRED_AT_A_TIME, Journal, Loaded
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.storage.records import RecordWriter
@@ -39,6 +42,26 @@ def journal_on(engine: MemoryEngine, configuration: Configuration = MEMBERS) -> 
     journal = Journal(engine, configuration, decode_access)
     journal.load()
     return journal
+
+
+def test_the_directory_says_of_which_level_an_epoch_is_before_that_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, done = MemoryEngine(), list[object]()
+    into_log = engine.write_log
+
+    def write(puts: Sequence[Entry]) -> None:
+        done.append("write")
+        into_log(puts)
+
+    monkeypatch.setattr(engine, "raise_level", done.append)
+    monkeypatch.setattr(engine, "write_log", write)
+    journal = journal_on(engine)
+    journal.begin(MEMBERS.next(7, level=11))
+    journal.remember(1, 2)
+    assert done == [10, "write", 11, "write"]
+    with pytest.raises(FormatUnsupported, match="epoch 1 is of level 11; this program knows level 10: start"):
+        journal_on(engine)
 
 
 class Model(RuleBasedStateMachine):

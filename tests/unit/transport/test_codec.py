@@ -88,6 +88,25 @@ def test_neighbouring_levels_understand_each_other_where_a_message_has_gained_a_
             version.width.cache_clear()
 
 
+def test_neighbouring_levels_understand_each_other_where_the_envelope_has_gained_fields() -> None:
+    older, newer = version.NEWEST, version.NEWEST + 1
+    request = PeerRequest(1, 9, [b"it"], True, 5, 7, Beat(1, 2, 3, newer), 3, 8)
+    with pytest.MonkeyPatch.context() as pretended:
+        for name in ("Beat.newest", "PeerRequest.digest"):
+            pretended.setitem(version.SINCE, name, newer)
+        version.width.cache_clear()
+        try:
+            former = request._replace(beat=Beat(1, 2, 3), digest=0)
+            for level, read in ((older, former), (newer, request)):
+                encoded = encode_envelope(request, level)
+                assert len(msgpack.unpackb(encoded)) == len(request) - (level == older)
+                assert CODEC.decode_envelope(encoded, level) == read
+                with pytest.raises(FrameError):
+                    CODEC.decode_envelope(encoded, older + newer - level)
+        finally:
+            version.width.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("message", "fields"),
     [
