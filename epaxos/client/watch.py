@@ -18,7 +18,7 @@ from epaxos.client.codecs import Codec, V
 from epaxos.client.drivers.calls import Ask
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.options import Options, check_timeout
-from epaxos.errors import ClientError, Closed, Compacted, NoAnswer, Refused
+from epaxos.errors import Compacted, NoAnswer, Refused
 from epaxos.watching.position import Position, parse_position, read_position
 
 if TYPE_CHECKING:  # whoever blocks does not pay for asyncio
@@ -407,6 +407,3 @@ class AsyncWatch(_Base[V], AsyncIterator["Event[V]"]):
         call = self._call(loop.time(), wait)
         await self._driver.run(call)
         self._take(call, loop.time())
-
-
-__all__ = ["AsyncWatch", "Changed", "ClientError", "Closed", "Event", "Following", "Reset", "Synced", "Watch"]
