@@ -22,6 +22,7 @@ from epaxos.protocol.membership import Configuration
 from epaxos.transport.codec import Beat, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
 from epaxos.transport.pages import OF_NO_EPOCH, PAGES, PeerMessage
+from epaxos.watching.position import marks_of
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +120,11 @@ class Peers:
             else {}
             for replica in self._names
         ]
+
+    def marks(self) -> tuple[int, ...]:
+        """Those of this cluster, for the positions of watchers."""
+        known = {**self._incarnations, self._row: self._incarnation}
+        return marks_of(map(known.get, range(self._config.n)))
 
     def open(self, identity: bytes, parts: Sequence[zmq.Frame]) -> Opened | None:
         """What one frame from the peers' socket brings, None if it was dropped.

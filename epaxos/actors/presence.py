@@ -24,6 +24,9 @@ _PATIENCE: Final = 1.0
 """Seconds that a replica which begins anew waits for peers that say nothing."""
 
 
+_LOST: Final = "it hears nobody who could order commands"
+
+
 class Presence:
     """How far a replica is in coming, since `born`, and in going.
 
@@ -95,7 +98,8 @@ class Presence:
         self._lost = self._parts.core.lost
         if self.drain is None and not self._standing.trouble:
             if self._lost:
-                self._clients.send_away("it hears nobody who could order commands")
+                self._clients.send_away(_LOST)
+                self._parts.watchers.send_away(_LOST)
             else:
                 self._clients.away = None
 
@@ -113,6 +117,7 @@ class Presence:
             _log.info("quorum: hears %s", ", ".join(self._stats.heard))
         else:
             self.is_current = False
+            self._parts.watchers.send_away("it hears no quorum")
             _log.warning("%s; until then nothing commits here", no_quorum(self._stats))
 
     def begin_epoch(self) -> None:

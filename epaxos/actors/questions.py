@@ -157,11 +157,13 @@ class Questions:
         """Answer a watcher's question once there is something to tell."""
         tell = partial(self._tell_watcher, question)
         away = self._clients.away or self._subjects.standing.trouble
+        if not away and not self._subjects.presence.is_current:
+            away = "it hears no quorum, or has not caught up yet"
         if away:
             tell({"away": away})
             return
         try:
-            poll = read_poll(question.options["watch"])
+            poll = read_poll(question.options["watch"], self._config.max_key)
         except FrameError as error:
             tell({"invalid": str(error)})
         else:

@@ -118,6 +118,7 @@ class Replica(pykka.ThreadingActor):
             ),
             self._entrance.sender,
         )
+        parts.watchers.marks = self._peers.marks
         self._presence = Presence(
             config, parts, self._clients, self._peers, self._post, self._durability, standing, born
         )

@@ -35,8 +35,9 @@ def watch(target: Target, *, since: str | None, state: bool, count: int | None, 
     printed before is to be forgotten, since no replica has kept what has changed meanwhile. Without it a gap ends the
     watch.
 
-    With --json: {"key": "a", "value": "b", "position": "0:5,2,7"}, with null for a key that has gone and where there is
-    no position to go on from; {"reset": true}, and {"synced": "0:5,2,7"}. What is no text stands as {"hex": "00ff"}.
+    With --json: {"key": "a", "value": "b", "position": "0:5,2,7@9c.1f"}, with null for a key that has gone and where
+    there is no position to go on from; {"reset": true}, and {"synced": "0:5,2,7@9c.1f"}. What is no text stands as
+    {"hex": "00ff"}.
 
     Exit codes:
       0    so many changes were printed
@@ -48,7 +49,7 @@ def watch(target: Target, *, since: str | None, state: bool, count: int | None, 
     Examples:
       epaxos watch config/
       epaxos watch --json --state user/ | jq -c .
-      epaxos watch --since 0:5,2,7 config/
+      epaxos watch --since 0:5,2,7@9c.1f config/
     """
     if not isinstance(target.client, Client):
         raise click.UsageError("a watch needs a file of one cluster, not of groups")

@@ -12,7 +12,7 @@ the prefixes of one length at once, however many they are, and costs those who w
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
@@ -26,6 +26,12 @@ from epaxos.watching.position import Executed, Position
 _OWN: Final = 0  # with this byte keys of the service itself begin, and perhaps others
 _CUTS: Final = 100
 """Epochs of which it is known how they ended."""
+
+_APART: Final = 256
+"""Entries between two of which it is noted what had executed."""
+
+_LOOKS: Final = 4096
+"""Changes that are looked at for one answer, some 2 ms."""
 
 
 class Entry(NamedTuple):
@@ -41,10 +47,12 @@ class Entry(NamedTuple):
 class Lane:
     """The changes of keys with one prefix, as columns: the number of each one's entry, its key, its value."""
 
-    __slots__ = ("keys", "numbers", "prefix", "values")
+    __slots__ = ("keys", "lost", "numbers", "prefix", "values")
 
-    def __init__(self, prefix: bytes) -> None:
+    def __init__(self, prefix: bytes, first: int) -> None:
         self.prefix = prefix
+        self.lost = first - 1
+        """The number of the last entry of which changes may be missing here."""
         self.numbers: list[int] = []
         self.keys: list[bytes] = []
         self.values: list[bytes | None] = []
@@ -59,8 +67,16 @@ class Lane:
         """Entries before this one have gone; take them out when they are the most of it."""
         if self.numbers and self.numbers[0] < first:
             gone = bisect_left(self.numbers, first)
+            self.lost = max(self.lost, self.numbers[gone - 1])
             if 2 * gone >= len(self.numbers):
                 del self.numbers[:gone], self.keys[:gone], self.values[:gone]
+
+
+class _Place(NamedTuple):
+    """What had executed before the entry with a number."""
+
+    number: int
+    position: Position
 
 
 class Changes(NamedTuple):
@@ -91,6 +107,8 @@ class History:
         self._now = Executed(0, ())
         self._floor = self._now
         self._cuts: dict[int, Position] = {}
+        self._position: Position | None = None
+        self._places: list[_Place] = []
         self._entries: list[Entry] = []
         self._base = 0  # the number of the first of the list
         self.first = 0
@@ -113,12 +131,21 @@ class History:
     @property
     def position(self) -> Position:
         """What has executed."""
-        return self._now.position()
+        if self._position is None:
+            self._position = self._now.position()
+        return self._position
 
     @property
     def epoch(self) -> int:
         """The running epoch."""
         return self._now.epoch
+
+    def rows_of(self, epoch: int) -> int | None:
+        """How many rows the running epoch, or one before it, has; None if that is not known."""
+        if epoch == self._now.epoch:
+            return len(self._now.rows)
+        cut = self._cuts.get(epoch)
+        return None if cut is None else len(cut.rows)
 
     @property
     def weight(self) -> int:
@@ -140,6 +167,7 @@ class History:
     def executed(self, place: InstanceId) -> None:
         """An instance of the running epoch has executed."""
         self._now.add(place)
+        self._position = None
         if self._notes is None:
             return
         chunks, weight = self._notes.take()
@@ -162,6 +190,7 @@ class History:
         if len(self._cuts) > _CUTS:
             del self._cuts[min(self._cuts)]
         self._now.begin(self._now.epoch + 1, count)
+        self._position = None
         if self._notes is not None:
             self._append(Entry(self._now.epoch, None, rows=count))
 
@@ -185,11 +214,13 @@ class History:
         """All up to now may be missing here; no number from before is of use any more."""
         self.first = self._base = self.next + 1
         self._entries.clear()
+        self._places.clear()
         self._weight = 0
-        self._floor = self._now.copy()
+        self._floor, self._position = self._now.copy(), None
         for lanes in self._lanes.values():
             for lane in lanes.values():
                 lane.drop(self.first)
+                lane.lost = self.first - 1
                 self.grown[lane] = None  # whoever waits there has to be told
 
     def _append(self, entry: Entry) -> None:
@@ -197,6 +228,8 @@ class History:
         self._weight += entry.weight
         if self._lanes:
             self._feed(self.next - 1, entry.chunks, self._lanes.items())
+        if self.next % _APART == 0:
+            self._places.append(_Place(self.next, self.position))
         if self._weight > self._most:
             self._drop()
 
@@ -213,6 +246,7 @@ class History:
         if 2 * gone >= len(self._entries):
             del self._entries[:gone]
             self._base = self.first
+            del self._places[: bisect_left(self._places, self.first, key=_number_of)]
             for lanes in self._lanes.values():
                 for lane in lanes.values():
                     lane.drop(self.first)
@@ -231,16 +265,22 @@ class History:
 
     # -- what watchers ask ---------------------------------------------------------------------------------
 
-    def lane(self, prefix: bytes) -> Lane:
-        """The changes of keys that begin with a prefix, from now on too."""
-        lanes = self._lanes[len(prefix)]
-        lane = lanes.get(prefix)
-        if lane is None:
-            lane = lanes[prefix] = Lane(prefix)
-            for number in range(self.first, self.next):
-                chunks = self._entries[number - self._base].chunks
-                self._feed(number, chunks, [(len(prefix), {prefix: lane})])
-        return lane
+    @property
+    def lengths(self) -> set[int]:
+        """Those of the prefixes that have lanes; each costs all that changes something."""
+        return set(self._lanes)
+
+    def lane(self, prefix: bytes) -> Lane | None:
+        """The changes of keys that begin with a prefix, if it has a lane."""
+        return self._lanes[len(prefix)].get(prefix) if len(prefix) in self._lanes else None
+
+    def add_lanes(self, prefixes: Iterable[bytes]) -> None:
+        """Have lanes for these prefixes, which have none, from now on too; it takes a walk over all that is kept."""
+        new: dict[int, dict[bytes, Lane]] = defaultdict(dict)
+        for prefix in prefixes:
+            new[len(prefix)][prefix] = self._lanes[len(prefix)][prefix] = Lane(prefix, self.first)
+        for number in range(self.first, self.next):
+            self._feed(number, self._entries[number - self._base].chunks, new.items())
 
     def leave(self, lane: Lane) -> None:
         """Nobody watches a prefix any more."""
@@ -250,9 +290,18 @@ class History:
             del self._lanes[len(lane.prefix)]
         self.grown.pop(lane, None)
 
-    def holds(self, number: int) -> bool:
-        """Whether the entry with this number, and all after it, are kept, or it is the next one."""
-        return self.first <= number <= self.next
+    def holds(self, lane: Lane, number: int) -> bool:
+        """Whether the changes in a lane of the entry with this number, and of all after it, are kept."""
+        lane.drop(self.first)
+        return lane.lost < number <= self.next
+
+    def start(self, since: Position) -> int:
+        """The number of an entry before which somebody who `reaches` this knows all, one of the last of these."""
+        lowest = bisect_left(self._places, self.first, key=_number_of)
+        index = bisect_right(
+            self._places, False, lowest, key=lambda place: not since.includes(place.position)
+        )
+        return self.first if index == lowest else self._places[index - 1].number
 
     def reaches(self, since: Position) -> bool:
         """Whether somebody who knows of all in a position finds here all that it does not know of."""
@@ -268,12 +317,13 @@ class History:
     ) -> Changes:
         """What is in a lane from an entry on and not in a position: about `most` bytes, and at least one.
 
-        `skip` changes of that entry have been told. `upto` is the last key of those that are told; None for all.
+        `skip` changes of that entry have been told. `upto` is the last key of those that are told; None for all. Where
+        many are passed over, it is not the whole, and perhaps nothing.
         """
         keys, values = list[bytes](), list[bytes | None]()
-        begin = bisect_left(lane.numbers, number)
-        index, current, new = begin + skip, -1, False
-        while index < len(lane.numbers):
+        index, current, new = bisect_left(lane.numbers, number) + skip, -1, False
+        end = min(index + _LOOKS, len(lane.numbers))
+        while index < end:
             if lane.numbers[index] != current:
                 current = lane.numbers[index]
                 entry = self._entries[current - self._base]
@@ -283,28 +333,35 @@ class History:
             if new and (upto is None or key <= upto):
                 most -= BESIDE + len(key) + len(value or b"")
                 if keys and most < 0:
-                    told = index - bisect_left(lane.numbers, current)
-                    return Changes(
-                        keys, values, self._after(since, number, current), current, told, whole=False
-                    )
+                    break
                 keys.append(key)
                 values.append(value)
             index += 1
-        return Changes(keys, values, self._after(since, number, self.next), self.next, 0, whole=True)
+        if index >= len(lane.numbers):
+            return Changes(keys, values, since.joined(self.position), self.next, 0, whole=True)
+        current = lane.numbers[index]
+        told = index - bisect_left(lane.numbers, current)
+        return Changes(keys, values, self._after(since, current), current, told, whole=False)
 
-    def _after(self, since: Position, number: int, end: int) -> Position:
-        """A position, and what is in the entries from `number` up to, not including, `end`.
+    def _after(self, since: Position, end: int) -> Position:
+        """A position, and what has executed before the entry with the number `end`, which is kept.
 
         An instance is in it with its last change, or else one that is told in two parts would lose the second of them
         where the first one's position is gone on from.
         """
-        after = Executed(*since)
-        if since.epoch < self._floor.epoch:  # all of it is over (`reaches`)
-            after = self._floor.copy()
-        for entry in self._entries[number - self._base : end - self._base]:
+        index = bisect_right(self._places, end, key=_number_of) - 1
+        if index >= 0 and self._places[index].number > self.first:
+            begin, position = self._places[index]
+        else:
+            begin, position = self.first, self._floor.position()
+        before = Executed(position.epoch, position.rows)
+        for entry in self._entries[begin - self._base : end - self._base]:
             if entry.place is None:
-                if entry.epoch > after.epoch:
-                    after.begin(entry.epoch, entry.rows)
-            elif entry.epoch == after.epoch:
-                after.add(entry.place)
-        return after.position()
+                before.begin(entry.epoch, entry.rows)
+            else:
+                before.add(entry.place)
+        return since.joined(before.position())
+
+
+def _number_of(place: _Place) -> int:
+    return place.number

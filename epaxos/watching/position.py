@@ -5,6 +5,10 @@ histories. An instance, though, is the same everywhere, and of one key the chang
 position is the *set* of the instances of an epoch whose changes have been delivered, which for each key is a prefix of
 what happened to it, and it contains all that executed in the epochs before. Whoever goes on elsewhere is sent what has
 executed there and is not in the set.
+
+Instances of another cluster, or of one that was begun anew, have the same names. So a position has *marks* too: of each
+replica that had been heard of where it was told, a number that it drew with its data directory. Any two replicas that
+have each heard a quorum have heard of one in common: so positions of one cluster have a mark in common.
 """
 
 from __future__ import annotations
@@ -24,16 +28,22 @@ MOST_BOUNDS: Final = 20_000
 _MOST_ROWS: Final = 64
 _LONGEST: Final = 500_000  # characters that hold as many bounds
 _END: Final = 2**62
+_MARKS: Final = 2**32
 
 _ROW: Final = r"[0-9]{1,19}(?:_[0-9]{1,19}-[0-9]{1,19})*"
-_is_written = re.compile(rf"[0-9]{{1,10}}:{_ROW}(?:,{_ROW})*").fullmatch
+_MARK: Final = "[0-9a-f]{1,8}"
+_is_written = re.compile(rf"[0-9]{{1,10}}:{_ROW}(?:,{_ROW})*@{_MARK}(?:\.{_MARK})*").fullmatch
 
 
 class Position(NamedTuple):
-    """A set of instances: all of the epochs before `epoch`, and of that, of each row those in its `intervals`."""
+    """A set of instances: all of the epochs before `epoch`, and of that, of each row those in its `intervals`.
+
+    `marks` are 32 bits of each replica by its row, 0 of one that is not known.
+    """
 
     epoch: int
     rows: tuple[tuple[int, ...], ...]
+    marks: tuple[int, ...] = ()
 
     def contains(self, epoch: int, place: InstanceId) -> bool:
         """Whether an instance is in the set."""
@@ -53,13 +63,32 @@ class Position(NamedTuple):
             for row, bounds in enumerate(other.rows)
         )
 
+    def joined(self, executed: Position) -> Position:
+        """What is in this or has executed at a replica; of the rows that the replica knows."""
+        if executed.epoch != self.epoch:
+            return max(self, executed, key=lambda one: one.epoch)
+        if executed.includes(self):  # by far the most frequent
+            return executed
+        both = Executed(executed.epoch, executed.rows)
+        for row, bounds in zip(both.rows, self.rows, strict=False):
+            for start, end in intervals.pairs(bounds):
+                intervals.add(row, start, end)
+        return both.position()
+
+    def is_of(self, marks: tuple[int, ...]) -> bool:
+        """Whether it was told by a cluster of which a replica knows these marks."""
+        return self.marks == marks or any(
+            mine == its != 0 for mine, its in zip(self.marks, marks, strict=False)
+        )
+
     def as_fields(self) -> list[Any]:
         """The same as `read_position` takes it."""
-        return [self.epoch, list(map(list, self.rows))]
+        return [self.epoch, list(map(list, self.rows)), list(self.marks)]
 
     def __str__(self) -> str:
-        """Short, and safe in the query of a URL: the epoch, then for each row its intervals, of the first its end."""
-        return f"{self.epoch}:{','.join(map(_row_text, self.rows))}"
+        """Safe in the query of a URL: the epoch, of each row its intervals, of the first its end, and the marks."""
+        marks = ".".join(f"{mark:x}" for mark in self.marks)
+        return f"{self.epoch}:{','.join(map(_row_text, self.rows))}@{marks}"
 
 
 def _holds(bounds: tuple[int, ...], others: tuple[int, ...]) -> bool:
@@ -83,14 +112,16 @@ def read_position(fields: Any) -> Position:
     """
     if not _is_position(fields):
         raise ValueError("no position")
-    epoch, rows = fields
-    return Position(epoch, tuple(map(tuple, rows)))
+    epoch, rows, marks = fields
+    return Position(epoch, tuple(map(tuple, rows)), tuple(marks))
 
 
 def _is_position(fields: Any) -> bool:
-    if not isinstance(fields, list | tuple) or list(map(type, fields)) != [int, list]:
+    if not isinstance(fields, list | tuple) or list(map(type, fields)) != [int, list, list]:
         return False
-    epoch, rows = fields
+    epoch, rows, marks = fields
+    if not (len(marks) <= _MOST_ROWS and all(type(mark) is int and 0 <= mark < _MARKS for mark in marks)):
+        return False
     if not (0 <= epoch < _END and 0 < len(rows) <= _MOST_ROWS and set(map(type, rows)) == {list}):
         return False
     bounds = list(chain(*rows))
@@ -106,8 +137,12 @@ def parse_position(text: str) -> Position:
         ValueError: none is, in one line.
     """
     if len(text) <= _LONGEST and _is_written(text):
-        epoch, _, rest = text.partition(":")
-        fields = [int(epoch), list(map(_row_of, rest.split(",")))]
+        epoch, rows, marks = re.split("[:@]", text)
+        fields = [
+            int(epoch),
+            list(map(_row_of, rows.split(","))),
+            [int(mark, 16) for mark in marks.split(".")],
+        ]
         if _is_position(fields):
             return read_position(fields)
     raise ValueError(f"no position: {text[:40]!r}; allowed is what a watch has told")
@@ -158,3 +193,8 @@ class Executed:
     def position(self) -> Position:
         """What it is now."""
         return Position(self.epoch, tuple(map(tuple, self.rows)))
+
+
+def marks_of(numbers: Iterable[int | None]) -> tuple[int, ...]:
+    """The marks of replicas that have drawn these numbers, by row; None of those that are not known."""
+    return tuple(0 if number is None else number % _MARKS or 1 for number in numbers)

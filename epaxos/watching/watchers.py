@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -38,10 +38,20 @@ MOST_WAITING: Final = 10_000
 """Questions that wait at a replica; and"""
 
 MOST_PREFIXES: Final = 1000
-"""different prefixes of them, of which each costs what is kept once more."""
+"""different prefixes of them, of which each costs what is kept once more; they have"""
+
+MOST_LENGTHS: Final = 16
+"""different lengths, of which each is a look at every change, some 0.3 µs."""
 
 _AT_ONCE: Final = 16
-"""Questions that are answered beside a round: the others have their turn in the next ones, commands come first."""
+"""Questions that are answered beside a round, of those that come and of those that wait: the others have their turn in
+the next ones, commands come first."""
+
+_ENDS_AT_ONCE: Final = 64
+"""Questions that have waited for long enough, and are told their position beside a round."""
+
+_PAUSE: Final = 1e-5
+"""Seconds between two walks over what is kept, for each change of that: ten times as long as a walk takes."""
 
 _LEAST: Final = 1024  # bytes of an answer that may be asked for
 
@@ -52,7 +62,7 @@ position, cursor   where it is now, and where in the history of this replica tha
 keys, values       changes, in order; an instance is in the position with the last of them
 state              with `state` asked for: [keys, values, whether there are more], of the position; None: ask again
 compacted          why nothing is told: something may be missing here
-busy               why nothing is told: there are too many watchers
+away, busy         why nothing is told: others may do better, there are too many watchers
 invalid            why nothing is told: what was asked for is none
 """
 
@@ -79,13 +89,13 @@ class Poll(NamedTuple):
     most: int = 256 * 1024
 
 
-def read_poll(fields: Any) -> Poll:
-    """The question that was written as a map.
+def read_poll(fields: Any, longest: int) -> Poll:
+    """The question that was written as a map, where keys have so many bytes at most.
 
     Raises:
         FrameError: it is none.
     """
-    if not isinstance(fields, dict) or not _is_poll({**_DEFAULTS, **fields}):
+    if not isinstance(fields, dict) or not _is_poll({**_DEFAULTS, **fields}, longest):
         raise FrameError("malformed", "not a question of a watcher")
     asked = {**_DEFAULTS, **fields}
     try:
@@ -100,13 +110,13 @@ def read_poll(fields: Any) -> Poll:
 _DEFAULTS: Final = {"since": None, "cursor": None, "state": False, "after": None, "wait": 0, "most": 0}
 
 
-def _is_poll(asked: dict[str, Any]) -> bool:
+def _is_poll(asked: dict[str, Any], longest: int) -> bool:
     cursor, after = asked["cursor"], asked["after"]
     return (
-        type(asked.get("prefix")) is bytes
+        all(type(key) is bytes and len(key) <= longest for key in (asked.get("prefix"), after or b""))
         and type(asked["state"]) is bool
         and all(type(asked[name]) is int and 0 <= asked[name] < 2**31 for name in ("wait", "most"))
-        and (after is None or (type(after) is bytes and asked["since"] is not None))
+        and (after is None or asked["since"] is not None)
         and (cursor is None or (_is_cursor(cursor) and asked["since"] is not None))
     )
 
@@ -116,15 +126,22 @@ def _is_cursor(cursor: Any) -> bool:
 
 
 class _Waiting:
-    """A question that waits until some time."""
+    """A question that waits until some time; without a lane, for that.
 
-    __slots__ = ("name", "over", "poll", "tell", "until")
+    place  from where in the history to go on, as in a cursor; None until that is known
+    """
 
-    def __init__(self, name: object, poll: Poll, until: float, tell: Tell) -> None:
+    __slots__ = ("lane", "name", "over", "place", "poll", "tell", "until")
+
+    def __init__(
+        self, name: object, poll: Poll, until: float, tell: Tell, place: tuple[int, int] | None
+    ) -> None:
         self.name = name
         self.poll = poll
         self.until = until
         self.tell = tell
+        self.place = place
+        self.lane: Lane | None = None
         self.over = False
 
 
@@ -132,21 +149,25 @@ class Watchers:
     """All who watch at one replica, and its history; its methods are called between two rounds.
 
     `name` is a number by which cursors of this process are known, `history` how many bytes of changes are kept, and
-    `always` whether they are also while nobody asks. `most` bounds the bytes of an answer.
+    `always` whether they are also while nobody asks. `most` bounds the bytes of an answer. `marks` tells those of the
+    replicas that were ever heard of.
     """
 
     def __init__(self, name: int, history: int, most: int, *, always: bool = False) -> None:
         self._name = name
         self.history = History(history)
+        self.marks: Callable[[], tuple[int, ...]] = tuple
         self._most = most
         self._always = always
         self._machine: StateMachine | None = None
         self._waiting: dict[object, _Waiting] = {}
         self._in_lane: dict[Lane, dict[object, _Waiting]] = {}
         self._behind: dict[object, _Waiting] = {}
+        self._new: dict[bytes, dict[object, _Waiting]] = {}
+        self._walk_at = -inf
         self._due: deque[_Waiting] = deque()
         self._ends: list[tuple[float, int, _Waiting]] = []
-        self._asked = 0
+        self._asked = self._taken = 0
         self._used: dict[Lane, float] = {}
         self._look_at = inf
         self._steady = True
@@ -181,39 +202,102 @@ class Watchers:
                 {"invalid": "this cluster runs a state machine of a program's own, which tells of no changes"}
             )
             return
-        self.history.record()
-        lanes = self._used
-        lane = self.history.lane(poll.prefix) if len(lanes) < MOST_PREFIXES else self._known(poll.prefix)
-        if lane is None or len(self._waiting) >= MOST_WAITING:
-            tell({"busy": "there are too many watchers here"})
+        refused = self._refusal(poll)
+        if refused is not None:
+            self.compacted += "compacted" in refused
+            tell(refused)
             return
-        lanes[lane] = now
+        self.history.record()
+        cursor = poll.cursor
+        place = cursor[1:] if cursor is not None and cursor[0] == self._name else None
+        waiting = _Waiting(name, poll, now + poll.wait, tell, place)
+        self._find_lane(waiting, now)
         self._look_at = min(self._look_at, now + KEEP)
-        waiting = _Waiting(name, poll, now + poll.wait, tell)
-        if not self._answer(waiting, lane, late=poll.wait <= 0):
-            self._waiting[name] = waiting
-            self._in_lane.setdefault(lane, {})[name] = waiting
-            self._asked += 1
-            heappush(self._ends, (waiting.until, self._asked, waiting))
+        self._taken += 1
+        has_turn = self._taken <= _AT_ONCE
+        if has_turn and waiting.lane is not None and self._answer(waiting, waiting.lane, late=poll.wait <= 0):
+            self._end(waiting)
+            return
+        self._keep(waiting)
+        if not has_turn:
+            self._due.append(waiting)
 
-    def _known(self, prefix: bytes) -> Lane | None:
-        return next((lane for lane in self._used if lane.prefix == prefix), None)
+    def _refusal(self, poll: Poll) -> Answer | None:
+        """Why a question is not taken."""
+        since = poll.since
+        if since is not None:
+            if not since.is_of(self.marks()):
+                return {
+                    "compacted": "that position is of another cluster, or of one before this one began anew"
+                }
+            if self.history.rows_of(since.epoch) not in (None, len(since.rows)):
+                return {"invalid": f"that is no position: epoch {since.epoch} has other rows"}
+        if len(self._waiting) >= MOST_WAITING or not self._has_room(poll.prefix):
+            return {"busy": "there are too many watchers here"}
+        return None
+
+    def _has_room(self, prefix: bytes) -> bool:
+        """Whether one may watch a prefix beside those that are watched."""
+        if prefix in self._new or self.history.lane(prefix) is not None:
+            return True
+        lengths = {len(prefix), *self.history.lengths, *map(len, self._new)}
+        return len(self._used) + len(self._new) < MOST_PREFIXES and len(lengths) <= MOST_LENGTHS
+
+    def _find_lane(self, waiting: _Waiting, now: float) -> None:
+        """See to a lane for a question: that of its prefix, a new one, or one that it has to wait for."""
+        waiting.lane = self.history.lane(waiting.poll.prefix)
+        if waiting.lane is None:
+            self._new.setdefault(waiting.poll.prefix, {})[waiting.name] = waiting
+            if now >= self._walk_at:
+                self._walk(now)
+        else:
+            self._used[waiting.lane] = now
+
+    def _walk(self, now: float) -> None:
+        """Make the lanes that are waited for, all in one walk over what is kept; the next one is some time off."""
+        new, self._new = self._new, {}
+        history = self.history
+        self._walk_at = now + _PAUSE * (history.next - history.first) * len(set(map(len, new)))
+        history.add_lanes(new)
+        for prefix, asking in new.items():
+            lane = history.lane(prefix)
+            assert lane is not None
+            self._used[lane] = now
+            self._in_lane[lane] = asking
+            for waiting in asking.values():
+                waiting.lane = lane
+                if self._waiting.get(waiting.name) is waiting:
+                    self._due.append(waiting)
+
+    def _keep(self, waiting: _Waiting) -> None:
+        """Have a question wait."""
+        self._waiting[waiting.name] = waiting
+        if waiting.lane is not None:
+            self._in_lane.setdefault(waiting.lane, {})[waiting.name] = waiting
+        self._asked += 1
+        heappush(self._ends, (waiting.until, self._asked, waiting))
+        if len(self._ends) > 2 * len(self._waiting) + _ENDS_AT_ONCE:
+            self._ends = [end for end in self._ends if not end[2].over]
+            heapify(self._ends)
 
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing else happens."""
         if self._due or (self.history.grown and self._waiting):
             return -inf
-        return min(self._ends[0][0] if self._ends else inf, self._look_at)
+        walk_at = self._walk_at if self._new else inf
+        return min(self._ends[0][0] if self._ends else inf, walk_at, self._look_at)
 
     def poll(self, now: float, *, steady: bool = True) -> None:
         """A round is over: tell what is new, but to a few at a time, and those who have waited for long where they are.
 
         `steady` is False while a peer's checkpoint is being merged.
         """
-        self._steady = steady
-        if not self._used:
+        self._steady, self._taken = steady, 0
+        if not self._used and not self._new:
             return
+        if self._new and now >= self._walk_at:
+            self._walk(now)
         grown = self.history.grown
         while grown:
             lane, _ = grown.popitem()
@@ -222,9 +306,13 @@ class Watchers:
             self._due += self._behind.values()
             self._behind = {}
         for _ in range(min(len(self._due), _AT_ONCE)):
-            self._try(self._due.popleft(), late=False)
-        while self._ends and (self._ends[0][2].over or self._ends[0][0] <= now):
-            self._try(heappop(self._ends)[2], late=True)
+            waiting = self._due.popleft()
+            self._try(waiting, late=waiting.until <= now)
+        left = _ENDS_AT_ONCE
+        while left and self._ends and (self._ends[0][2].over or self._ends[0][0] <= now):
+            waiting = heappop(self._ends)[2]
+            left -= not waiting.over
+            self._try(waiting, late=True)
         if now >= self._look_at:
             self._look(now)
 
@@ -235,9 +323,10 @@ class Watchers:
                 self.history.leave(lane)
                 del self._used[lane]
                 self._in_lane.pop(lane, None)
-        if not self._used and not self._always:
+        watched = self._used or self._new
+        if not watched and not self._always:
             self.history.stop()
-        self._look_at = now + KEEP / 2 if self._used else inf
+        self._look_at = now + KEEP / 2 if watched else inf
 
     def send_away(self, reason: str) -> None:
         """Tell all who wait that they had better ask elsewhere."""
@@ -247,25 +336,33 @@ class Watchers:
             one.tell({"away": reason})
         self._in_lane.clear()
         self._behind.clear()
+        self._new.clear()
+        self._ends.clear()
 
     def release(self) -> None:
         """Tell all who wait where they are, so that they ask again: what they may do has changed, perhaps."""
+        if self._new:
+            self._walk(self._walk_at)
         for one in list(self._waiting.values()):
             self._try(one, late=True)
 
     def _try(self, waiting: _Waiting, *, late: bool) -> None:
-        if waiting.over:
+        if waiting.over or waiting.lane is None:  # without a lane, its turn is after the walk
             return
-        lane = self.history.lane(waiting.poll.prefix)
-        if self._answer(waiting, lane, late=late):
+        if self._answer(waiting, waiting.lane, late=late):
             self._waiting.pop(waiting.name, None)
             self._end(waiting)
 
     def _end(self, waiting: _Waiting) -> None:
         waiting.over = True
-        lane = self.history.lane(waiting.poll.prefix)
-        self._in_lane.get(lane, {}).pop(waiting.name, None)
         self._behind.pop(waiting.name, None)
+        if waiting.lane is not None:
+            self._in_lane.get(waiting.lane, {}).pop(waiting.name, None)
+            return
+        asking = self._new[waiting.poll.prefix]
+        del asking[waiting.name]
+        if not asking:
+            del self._new[waiting.poll.prefix]
 
     # -- answers -------------------------------------------------------------------------------------------
 
@@ -278,7 +375,7 @@ class Watchers:
         if since is None:
             self._tell(waiting, history.position, history.next, 0)
             return True
-        number, skip = self._place(poll, since)
+        number, skip = waiting.place = self._place(waiting, lane, since)
         if number < 0:
             self.compacted += 1
             waiting.tell({"compacted": "changes after that position are not kept here any more"})
@@ -318,14 +415,16 @@ class Watchers:
         keys, values, more = self._machine.page(poll.prefix, poll.after, most)
         return [keys, values, more]
 
-    def _place(self, poll: Poll, since: Position) -> tuple[int, int]:
-        """Where in the history to go on: the number of an entry, and what has been told of it; -1 if nowhere."""
-        history = self.history
-        if poll.cursor is not None:
-            name, number, skip = poll.cursor
-            if name == self._name and history.holds(number):
-                return number, skip
-        return (history.first, 0) if history.reaches(since) else (-1, 0)
+    def _place(self, waiting: _Waiting, lane: Lane, since: Position) -> tuple[int, int]:
+        """Where in the history to go on: the number of an entry, and what has been told of it; -1 if nowhere.
+
+        What has been dropped since it waits, or asked before, is no gap where nothing of it was in the lane.
+        """
+        history, place = self.history, waiting.place
+        reaches = history.reaches(since)
+        if place is not None and history.holds(lane, place[0]) and (reaches or place[0] < history.first):
+            return place
+        return (history.start(since), 0) if reaches else (-1, 0)
 
     def _tell(
         self,
@@ -341,7 +440,7 @@ class Watchers:
         self.told += len(keys)
         waiting.tell(
             {
-                "position": position.as_fields(),
+                "position": position._replace(marks=self.marks()).as_fields(),
                 "cursor": [self._name, number, skip],
                 "keys": keys,
                 "values": values or [],

@@ -88,6 +88,8 @@ def read_in_all_ways(alive: LocalCluster, client: Client) -> None:
 def watch_in_both_ways(alive: LocalCluster, client: Client) -> None:
     with client.watch(b"w/") as changes:
         before = changes.position
+        assert before is not None
+        assert any(before.marks), "of which cluster it is"
         client.put(b"x", b"0")
         client.put(b"w/1", b"1")
         assert next(changes) == Changed(b"w/1", b"1", changes.position)

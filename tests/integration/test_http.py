@@ -84,7 +84,7 @@ def test_what_changes_comes_as_events_and_goes_on_elsewhere(cluster: LocalCluste
         headers = {"Last-Event-ID": place}
         with bravo.stream("GET", "/v1/watch", params={"prefix": "seen/"}, headers=headers) as stream:
             place_of(stream, '{"key": "seen/2", "value": "2"}')
-        gone = alpha.get("/v1/watch", params={"since": "0:0,0,0"})
+        gone = alpha.get("/v1/watch", params={"since": f"0:0,0,0@{place.partition('@')[2]}"})
         assert (gone.status_code, gone.json()["type"]) == (410, "tag:epaxos,2026:compacted")
         assert alpha.get("/v1/watch?since=yesterday").status_code == 400
 

@@ -15,6 +15,7 @@ from epaxos.simulation.plan.options import Options
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
+from epaxos.watching.position import marks_of
 
 
 class Stamp(NamedTuple):
@@ -73,6 +74,11 @@ class Links:
         """Begin as if all peers and this replica had heard each other."""
         self._hears.update(self._peers)
         self.online.update(self._peers)
+
+    def marks(self) -> tuple[int, ...]:
+        """Those of this cluster, for the positions of watchers."""
+        known = {**self._incarnations, self._row: self._incarnation}
+        return marks_of(1 + known[row] if row in known else None for row in range(len(self._peers) + 1))
 
     def admit(self, sender: Row, stamp: Stamp) -> bool:
         """Whether to heed a message; a sender that nobody listens to is told so."""

@@ -212,6 +212,7 @@ class Replica:
             self._observer,
             self._on_peer,
         )
+        self.watchers.marks = self._links.marks
         if acquainted:
             self._links.acquaint()
 

@@ -103,6 +103,29 @@ def test_clients_are_sent_elsewhere_while_what_they_ask_for_gets_nowhere(alpha: 
     assert alpha.clients.away is None
 
 
+def test_watchers_are_sent_elsewhere_where_nothing_executes_any_more(alpha: Alpha) -> None:
+    """They would be told where they are, again and again, and never what changes."""
+    watched = StatusRequest(b"client", 8, {"watch": {"prefix": b""}})
+    send_away = alpha.parts.watchers.send_away
+    alpha.clients.away = None
+    alpha.questions.answer(watched, 0.0)
+    alpha.parts.watchers.ask.assert_called_once()
+    alpha.hears()
+    send_away.assert_called_once_with("it hears no quorum")
+    alpha.questions.answer(watched, 0.0)
+    alpha.parts.watchers.ask.assert_called_once()
+    away = "it hears no quorum, or has not caught up yet"
+    alpha.clients.answer_status.assert_called_with(watched, {"watch": {"away": away}})
+    alpha.hears("bravo")
+    alpha.beacon(1, 4, 4, 4)
+    alpha.presence.look(0.0)
+    alpha.questions.answer(watched, 0.0)
+    assert alpha.parts.watchers.ask.call_count == 2
+    alpha.core.lost = True
+    alpha.presence.look(0.0)
+    send_away.assert_called_with("it hears nobody who could order commands")
+
+
 def test_one_that_stops_or_cannot_promise_sends_clients_elsewhere_whatever_it_hears(alpha: Alpha) -> None:
     draining: Any = Mock()
     for lost, drain, trouble in ((True, draining, ""), (False, draining, ""), (False, None, "the disk")):

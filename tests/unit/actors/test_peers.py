@@ -90,6 +90,13 @@ def envelope(*messages: bytes | int, row: int = BRAVO, incarnation: int = 11) ->
     )
 
 
+def test_its_marks_are_of_the_replicas_that_it_has_heard_of() -> None:
+    door = Door({CHARLIE: 2**32 + 9})
+    assert door.peers.marks() == (1, 0, 9)
+    door.take(incarnation=11)
+    assert door.peers.marks() == (1, 11, 9)
+
+
 def test_all_messages_of_a_bundle_come_out_in_order() -> None:
     door = Door()
     opened = door.take(*map(encode_message, MESSAGES))

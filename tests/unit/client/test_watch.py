@@ -10,7 +10,7 @@ from epaxos.client.watch import Changed, Following, Reset, Synced, as_position
 from epaxos.errors import Compacted, Refused
 from epaxos.watching.position import Position, parse_position
 
-FIRST, SECOND = parse_position("0:1,0"), parse_position("0:1,3")
+FIRST, SECOND = parse_position("0:1,0@7.0"), parse_position("0:1,3@7.0")
 GAP = {"watch": {"compacted": "it is not kept here"}}
 
 
@@ -108,7 +108,7 @@ def test_what_is_refused(status: dict[str, Any]) -> None:
 
 
 def test_positions_are_given_as_such_or_as_text() -> None:
-    assert as_position("0:1,3") == as_position(SECOND) == SECOND
+    assert as_position("0:1,3@7.0") == as_position(SECOND) == SECOND
     with pytest.raises(TypeError, match="since must be a position"):
         as_position(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no position"):

@@ -13,6 +13,7 @@ from epaxos.statemachine.batch import Batch, Limits, make_payload
 from epaxos.statemachine.expiry import Generation
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import RECORDS, Operation
+from epaxos.watching import history as history_module
 from epaxos.watching import watchers as module
 from epaxos.watching.position import Position, read_position
 from epaxos.watching.watchers import KEEP, Answer, Poll, Watchers, read_poll
@@ -321,8 +322,13 @@ def test_a_slow_watcher_fills_no_memory_and_many_are_answered_a_few_at_a_time(
 ) -> None:
     monkeypatch.setattr(module, "_AT_ONCE", 3)
     replica = Replica()
-    starts = [replica.ask(name)[0] for name in range(5)]
-    told = [replica.ask(name, **after(start)) for name, start in enumerate(starts)]
+    starts = [replica.ask(name) for name in range(5)]
+    assert list(map(len, starts)) == [1, 1, 1, 0, 0]
+    assert replica.watchers.deadline == -float("inf")
+    replica.watchers.poll(0.0)
+    assert list(map(len, starts)) == [1] * 5
+    told = [replica.ask(name, **after(start[0])) for name, start in enumerate(starts)]
+    replica.watchers.poll(0.0)
     replica.put(b"k", b"1")
     assert sum(map(len, told)) == 3
     assert replica.watchers.deadline == -float("inf")
@@ -341,6 +347,165 @@ def test_there_may_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     replica.now = KEEP + 1
     replica.watchers.poll(replica.now)
     assert "position" in replica.ask(prefix=b"c")[0]
+
+
+def test_prefixes_have_few_lengths_and_who_is_told_so_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica()
+    monkeypatch.setattr(module, "_AT_ONCE", 100)
+    answers = [replica.ask(prefix=b"k" * length)[0] for length in range(module.MOST_LENGTHS + 1)]
+    assert ["busy" in answer for answer in answers] == [False] * module.MOST_LENGTHS + [True]
+    assert "position" in replica.ask(prefix=b"j")[0]
+    monkeypatch.setattr(module, "MOST_WAITING", 0)
+    assert "busy" in replica.ask(prefix=b"i")[0]
+    assert replica.watchers.history.lane(b"i") is None
+    assert len(replica.watchers.history.lengths) == module.MOST_LENGTHS
+
+
+def test_nothing_is_recorded_for_a_question_that_is_not_taken() -> None:
+    replica = Replica()
+    replica.ask(since=Position(0, ((), ()), (7,)))
+    replica.ask(since=Position(0, ((),)))
+    assert not keeps(replica)
+
+
+@pytest.mark.parametrize("rows", [((0, 1),), ((0, 1), (), (0, 9))])
+def test_a_position_of_other_rows_is_refused_and_stops_nobody(rows: tuple[tuple[int, ...], ...]) -> None:
+    replica = Replica()
+    (start,) = replica.ask()
+    replica.put(b"k", b"1", row=1)
+    cursor = tuple(start["cursor"])
+    assert "invalid" in replica.ask(since=Position(0, rows), cursor=cursor)[0]
+    # Of an epoch that has not begun here nobody can say that, until it has.
+    told = replica.ask(since=Position(1, rows), cursor=cursor, wait=9.0)
+    replica.watchers.history.turned(2, (-1, 0))
+    replica.put(b"k", b"2", row=1)
+    assert pairs(told[0]) == [(b"k", b"2")]
+    assert len(read_position(told[0]["position"]).rows) == 2
+    assert "invalid" in replica.ask(since=Position(0, rows))[0]
+
+
+def test_a_position_of_another_cluster_is_not_gone_on_from() -> None:
+    """One that was restored, or begun anew in empty directories, gives other instances the same names."""
+    replica, restored = Replica(always=True), Replica(always=True)
+    replica.watchers.marks = lambda: (11, 12, 0)
+    restored.watchers.marks = lambda: (21, 22, 23)
+    replica.put(b"k", b"1")
+    (told,) = replica.ask()
+    restored.put(b"k", b"2")
+    assert "compacted" in restored.ask(since=read_position(told["position"]))[0]
+    assert restored.watchers.compacted == 1
+    replica.watchers.marks = lambda: (0, 12, 13)
+    assert "position" in replica.ask(since=read_position(told["position"]), wait=0.0)[0]
+
+
+def test_a_cursor_beside_a_position_that_does_not_reach_is_of_no_use() -> None:
+    replica = Replica(history=2000)
+    for number in range(5):
+        replica.put(b"k", b"%d" % number)
+    (start,) = replica.ask()
+    assert "compacted" in replica.ask(since=Position(0, ((), ())), cursor=tuple(start["cursor"]))[0]
+
+
+def test_a_quiet_watcher_misses_nothing_of_what_is_dropped_beside_its_prefix() -> None:
+    replica = Replica(history=2000)
+    (start,) = replica.ask(prefix=b"q")
+    told = replica.ask(prefix=b"q", **after(start))
+    for number in range(20):
+        replica.put(b"k", b"%d" % number)
+    replica.watchers.poll(1.0)
+    assert read_position(told[0]["position"]) == Position(0, ((0, 20), ()))
+    # One that asks late, too, as long as somebody watches that; and it is told if something has gone.
+    replica.put(b"q", b"x" * 700)
+    replica.put(b"q", b"y" * 700)
+    told = replica.ask(prefix=b"q", most=1, **after(start))
+    assert pairs(told[0]) == [(b"q", b"x" * 700)]
+    assert read_position(told[0]["position"]) == Position(0, ((0, 21), ()))
+    for number in range(20):
+        replica.put(b"k", b"%d" % number)
+    assert "compacted" in replica.ask(prefix=b"q", **after(told[0]))[0]
+    assert "compacted" in replica.ask(prefix=b"k", **after(start))[0]
+
+
+def test_who_goes_on_late_walks_over_little_and_its_position_is_what_it_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history_module, "_APART", 4)
+    monkeypatch.setattr(history_module, "_LOOKS", 6)
+    replica = Replica(always=True)
+    for number in range(30):
+        replica.put(b"%d" % number, b"x", row=number % 2)
+    history = replica.watchers.history
+    assert history.start(Position(0, ((0, 7), (0, 7)))) - history.first == 14
+    assert history.start(Position(0, ((0, 7), (0, 5)))) - history.first == 10
+    assert history.start(Position(0, ((), ()))) == history.first
+    # With a hole at the beginning all has to be looked at, a part for each answer.
+    told = replica.ask(since=Position(0, ((1, 15), (0, 13))))
+    known = {InstanceId(0, slot) for slot in range(1, 15)} | {InstanceId(1, slot) for slot in range(13)}
+    keys = []
+    for _ in range(5):
+        keys += told[0]["keys"]
+        position = read_position(told[0]["position"])
+        known |= {InstanceId(int(key) % 2, int(key) // 2) for key in told[0]["keys"]}
+        expected = {place for row in (0, 1) for place in (InstanceId(row, slot) for slot in range(20))}
+        assert {place for place in expected if position.contains(0, place)} == known
+        told = replica.ask(wait=0.0, **after(told[0]))
+    assert keys == [b"0", b"27", b"29"]
+
+
+def test_new_prefixes_wait_for_one_walk_over_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE", 1.0)
+    replica = Replica(always=True)
+    replica.put(b"a", b"1")
+    replica.put(b"b", b"2")
+    begin = Position(0, ((), ()))
+    assert pairs(replica.ask("1", prefix=b"a", since=begin)[0]) == [(b"a", b"1")]
+    told = [
+        *(replica.ask("2", prefix=b"b", since=begin), replica.ask("3", prefix=b"b", since=begin, wait=0.0)),
+        *(
+            replica.ask("4", prefix=b"c", since=begin, wait=0.0),
+            replica.ask("5", prefix=b"d", since=begin, wait=9.0),
+        ),
+    ]
+    gone = replica.ask("6", prefix=b"e", since=begin)
+    replica.ask("6", prefix=b"a", since=begin)
+    replica.watchers.poll(1.5)
+    assert told == [[]] * 4
+    assert replica.watchers.deadline == 2.0
+    replica.watchers.poll(2.0)
+    assert [pairs(answers[0]) for answers in told[:3]] == [[(b"b", b"2")], [(b"b", b"2")], []]
+    assert (told[3], gone, replica.watchers.history.lane(b"e")) == ([], [], None)
+    replica.put(b"d", b"3")
+    assert pairs(told[3][0]) == [(b"d", b"3")]
+    # Whoever waits for a walk can be sent away, and made to ask again.
+    told = [replica.ask("7", prefix=b"f", since=begin), replica.ask("8", prefix=b"g", since=begin)]
+    replica.watchers.release()
+    assert [len(answers) for answers in told] == [1, 1]
+    told = [replica.ask("9", prefix=b"h", since=begin)]
+    replica.watchers.send_away("it is stopping")
+    assert told == [[{"away": "it is stopping"}]]
+    assert len(replica.watchers) == 0
+
+
+def test_many_quiet_watchers_are_told_their_position_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ENDS_AT_ONCE", 3)
+    replica = Replica()
+    (start,) = replica.ask()
+    told = [replica.ask(name, **after(start)) for name in range(5)]
+    replica.watchers.poll(1.0)
+    assert sum(map(len, told)) == 3
+    assert replica.watchers.deadline == 1.0
+    replica.watchers.poll(1.0)
+    assert sum(map(len, told)) == 5
+
+
+def test_questions_that_are_over_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ENDS_AT_ONCE", 3)
+    replica = Replica()
+    (start,) = replica.ask()
+    for _ in range(50):
+        replica.ask(**after(start))
+    assert len(replica.watchers) == 1
+    assert len(replica.watchers._ends) <= 5
 
 
 def test_who_asks_again_under_its_name_is_answered_once() -> None:
@@ -377,15 +542,17 @@ def test_all_can_be_sent_elsewhere_or_made_to_ask_again() -> None:
         {"prefix": b"", "state": 1},
         {"prefix": b"", "after": b"k"},
         {"prefix": b"", "cursor": [1, 2, 3]},
-        {"prefix": b"", "since": [0, [[0, 1]]], "cursor": [1, 2]},
-        {"prefix": b"", "since": [0, [[0, 1]]], "cursor": [1, 2, -3]},
+        {"prefix": b"", "since": [0, [[0, 1]], []], "cursor": [1, 2]},
+        {"prefix": b"", "since": [0, [[0, 1]], []], "cursor": [1, 2, -3]},
+        {"prefix": b"k" * 65},
+        {"prefix": b"", "since": [0, [[0, 1]], []], "after": b"k" * 65},
     ],
 )
 def test_questions_that_are_none(fields: Any) -> None:
     with pytest.raises(FrameError, match="not a question of a watcher"):
-        read_poll(fields)
+        read_poll(fields, 64)
 
 
 def test_a_question_as_it_is_sent() -> None:
-    fields = {"prefix": b"k", "since": [0, [[0, 1]]], "cursor": [1, 2, 3], "wait": 2500, "most": 5000}
-    assert read_poll(fields) == Poll(b"k", Position(0, ((0, 1),)), (1, 2, 3), wait=2.5, most=5000)
+    fields = {"prefix": b"k", "since": [0, [[0, 1]], []], "cursor": [1, 2, 3], "wait": 2500, "most": 5000}
+    assert read_poll(fields, 64) == Poll(b"k", Position(0, ((0, 1),)), (1, 2, 3), wait=2.5, most=5000)

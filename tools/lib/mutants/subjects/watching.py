@@ -7,6 +7,7 @@ from typing import Final
 from mutants.mutation import Draw, Mutant, Patch
 
 _HISTORY: Final = "epaxos.watching.history"
+_POSITION: Final = "epaxos.watching.position"
 _WATCHERS: Final = "epaxos.watching.watchers"
 _STORE: Final = "epaxos.statemachine.store"
 _WORLD: Final = "epaxos.simulation.world.replica"
@@ -65,8 +66,8 @@ POSITIONS: Final = (
         (
             Patch(
                 _WATCHERS,
-                "return (history.first, 0) if history.reaches(since)",
-                "return (history.next, 0) if history.reaches(since)",
+                "return (history.start(since), 0) if reaches else",
+                "return (history.next, 0) if reaches else",
             ),
         ),
         WATCHED,
@@ -78,8 +79,8 @@ POSITIONS: Final = (
         (
             Patch(
                 _HISTORY,
-                "self._after(since, number, current), current, told, whole=False",
-                "self._after(since, number, current + 1), current, told, whole=False",
+                "self._after(since, current), current, told, whole=False",
+                "self._after(since, current + 1), current, told, whole=False",
             ),
         ),
         _watched("of frames of four", ("frame", 4)),
@@ -90,7 +91,7 @@ POSITIONS: Final = (
         "watch",
         (
             Patch(
-                "epaxos.watching.position",
+                _POSITION,
                 "return place.row < len(self.rows) and bisect_right(self.rows[place.row], place.slot) % 2 == 1",
                 "return place.row < len(self.rows) and bool(self.rows[place.row]) "
                 "and place.slot < self.rows[place.row][-1]",
@@ -104,10 +105,9 @@ POSITIONS: Final = (
         "watch",
         (
             Patch(
-                _HISTORY,
-                "                if entry.epoch > after.epoch:\n"
-                "                    after.begin(entry.epoch, entry.rows)\n",
-                "                pass\n",
+                _POSITION,
+                "return max(self, executed, key=lambda one: one.epoch)",
+                "return self",
             ),
         ),
         _watched("over epochs", faults="loss,reorder,crash,client,refresh"),
