@@ -18,7 +18,7 @@ from epaxos.client.codecs import Codec, V
 from epaxos.client.drivers.calls import Ask
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.options import Options, check_timeout
-from epaxos.errors import Compacted, NoAnswer, Refused
+from epaxos.errors import Closed, Compacted, NoAnswer, Refused
 from epaxos.watching.position import Position, parse_position, read_position
 
 if TYPE_CHECKING:  # whoever blocks does not pay for asyncio
@@ -268,10 +268,12 @@ class _Base(Generic[V]):
             self._following.silent()
             return
         told = self._following.take(status)
-        if not self._following.rest:
+        answer = status["watch"]
+        if "position" in answer:
             self._silent_since = None
         else:
-            self._bear(now, NoAnswer("no replica takes watchers now"))
+            reasons = "; ".join(map(str, answer.values()))
+            self._bear(now, NoAnswer(f"no replica tells what changes now: {reasons}"))
         self._events += told
         if not told and self._position is not None:
             self._position = self._following.position
@@ -317,10 +319,14 @@ class Watch(_Base[V], Iterator["Event[V]"]):
         self._closed = True
 
     def __next__(self) -> Event[V]:
-        while not self._closed:
-            event = self.get(WAIT)
-            if event is not None:
-                return event
+        try:
+            while not self._closed:
+                event = self.get(WAIT)
+                if event is not None:
+                    return event
+        except Closed:
+            if not self._closed:  # else it was closed while this waited, and then its client
+                raise
         raise StopIteration
 
     def get(self, timeout: float) -> Event[V] | None:
@@ -328,7 +334,7 @@ class Watch(_Base[V], Iterator["Event[V]"]):
 
         Raises:
             Compacted: no replica has kept what has changed since the position, and the state is not wanted.
-            NoAnswer: no replica has answered for `patience` seconds.
+            NoAnswer: no replica has told anything for `patience` seconds.
             Refused, Closed: the watch is not allowed; the client is closed.
         """
         until = time.monotonic() + timeout
@@ -380,10 +386,14 @@ class AsyncWatch(_Base[V], AsyncIterator["Event[V]"]):
             self._position = self._following.position
 
     async def __anext__(self) -> Event[V]:
-        while not self._closed:
-            event = await self.get(WAIT)
-            if event is not None:
-                return event
+        try:
+            while not self._closed:
+                event = await self.get(WAIT)
+                if event is not None:
+                    return event
+        except Closed:
+            if not self._closed:  # else it was closed while this waited, and then its client
+                raise
         raise StopAsyncIteration
 
     async def get(self, timeout: float) -> Event[V] | None:  # noqa: ASYNC109 - it returns None then

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from epaxos.client.watch import Changed, Following, Reset, Synced, as_position
-from epaxos.errors import Compacted, Refused
+from epaxos.client.options import Options
+from epaxos.client.watch import AsyncWatch, Changed, Following, Reset, Synced, Watch, as_position
+from epaxos.errors import Closed, Compacted, NoAnswer, Refused
 from epaxos.watching.position import Position, parse_position
 
 FIRST, SECOND = parse_position("0:1,0@7.0"), parse_position("0:1,3@7.0")
@@ -113,3 +116,61 @@ def test_positions_are_given_as_such_or_as_text() -> None:
         as_position(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no position"):
         as_position("yesterday")
+
+
+OPTIONS = Options(("alpha", "bravo", "charlie"), ("a:1", "b:1", "c:1"), (0, 1, 2), timeout=3.0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ([{"away": "it hears no quorum"}] * 3, "it hears no quorum"),
+        ([{"busy": "too many"}] * 3, "too many"),
+        ([{"away": "its disk failed"}, None, None], "its disk failed"),
+    ],
+)
+def test_where_nobody_tells_anything_that_is_said_whatever_replicas_say_instead(
+    answers: list[dict[str, str] | None], reason: str
+) -> None:
+    watch: Any = Watch(Mock(), OPTIONS, None, b"k", FIRST, state=False, patience=5.0)
+
+    def ask(now: int) -> None:
+        answer = answers[now % 3]
+        said = NoAnswer("silence") if answer is None else [{"watch": answer}]
+        watch._take(Mock(answer=Mock(side_effect=said)), float(now))
+
+    watch._take(Mock(answer=Mock(return_value=told(FIRST))), 0.0)
+    for now in range(1, 6):
+        ask(now)
+    with pytest.raises(NoAnswer, match=reason):
+        ask(6)
+
+
+class Closing:
+    """A driver of a client that is closed while a watch waits, which has been closed before if that is given."""
+
+    def __init__(self) -> None:
+        self.watch: Watch[bytes] | AsyncWatch[bytes] | None = None
+
+    def enter(self) -> Mock:
+        return Mock(time=Mock(return_value=0.0))
+
+    def run(self, _: object) -> Any:
+        if self.watch is not None:
+            self.watch.close()
+        raise Closed("the client was closed")
+
+
+def test_a_watch_that_is_closed_ends_though_its_client_is_closed_while_it_waits() -> None:
+    driver: Any = Closing()
+    watch = Watch[bytes](driver, OPTIONS, None, b"k", FIRST, state=False, patience=None)
+    other = AsyncWatch[bytes](driver, OPTIONS, None, b"k", FIRST, state=False, patience=None)
+    with pytest.raises(Closed):
+        next(watch)
+    with pytest.raises(Closed):
+        asyncio.run(other.__anext__())
+    driver.watch = watch
+    assert list(watch) == []
+    driver.watch = other
+    with pytest.raises(StopAsyncIteration):
+        asyncio.run(other.__anext__())
