@@ -223,7 +223,7 @@ def chosen_of(given: argparse.Namespace, options: Options) -> Iterator[tuple[Stu
     """What is to be measured, each in as many cycles as were asked for."""
     if "bars" in given.names:
         for name, need in bars.NEEDS.items():
-            study = STUDIES[name].of(need.cases) if need.cases else STUDIES[name]
+            study = STUDIES[name].of(need.cases) if need.cases else replace(STUDIES[name])  # not whole: see blocks_of
             quick = options.quick and not need.is_whole
             yield study, replace(options, only=need.only, quick=quick)
         return
@@ -272,7 +272,8 @@ def blocks_of(where: Mapping[str, Any], measured: Measured) -> dict[str, str]:
     if set(measured) >= set(EVERYTHING):
         return blocks | {"bars": table, "machine": report.machine_line(where)}
     for name in set(ALONE) & set(blocks):
-        blocks[name] += f"\n{report.machine_line(where)}"
+        cycles = max(map(len, measured[name][1].samples.values()))
+        blocks[name] += f"\n{report.machine_line({**where, 'cycles': cycles})}"
     if set(measured) == set(bars.NEEDS):
         return {"bars": f"{table}\n{report.machine_line(where)}"}
     return blocks
