@@ -223,7 +223,9 @@ def chosen_of(given: argparse.Namespace, options: Options) -> Iterator[tuple[Stu
     """What is to be measured, each in as many cycles as were asked for."""
     if "bars" in given.names:
         for name, need in bars.NEEDS.items():
-            study = STUDIES[name].of(need.cases) if need.cases else replace(STUDIES[name])  # not whole: see blocks_of
+            study = (
+                STUDIES[name].of(need.cases) if need.cases else replace(STUDIES[name])
+            )  # not whole: see blocks_of
             quick = options.quick and not need.is_whole
             yield study, replace(options, only=need.only, quick=quick)
         return

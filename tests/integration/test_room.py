@@ -13,15 +13,18 @@ from epaxos.testing import LocalCluster
 
 QUOTA = 3_000_000
 VALUE = b"x" * 500_000
+REFUSAL = "only reads and deletes are taken"
 
 
 def put_until_full(client: Client[bytes]) -> tuple[int, EpaxosError]:
-    """How many values were taken, and what the next one came to."""
+    """How many values were put, and what the next one came to; one whose answer is late on a busy machine counts."""
     for number in range(100):
         try:
             client.put(b"key %d" % number, VALUE)
         except EpaxosError as error:
-            return number, error
+            if REFUSAL in str(error):
+                return number, error
+            assert isinstance(error, NoAnswer)
         time.sleep(0.1)  # a checkpoint tells how much there is
     raise AssertionError("it never was")
 
@@ -40,7 +43,6 @@ def test_it_takes_reads_and_deletes_and_comes_back(tmp_path: Path) -> None:
     ):
         taken, error = put_until_full(client)
         assert isinstance(error, Busy | NoAnswer)
-        assert "only reads and deletes are taken" in str(error)
         assert f"of a quota of {QUOTA}" in str(error)
         assert client.get(b"key 0") == VALUE
         status = client.status(replica="alpha")
@@ -52,7 +54,8 @@ def test_it_takes_reads_and_deletes_and_comes_back(tmp_path: Path) -> None:
         with pytest.raises((Busy, NoAnswer)):
             client.increment(b"other", timeout=0.5)
         for number in range(taken):
-            assert client.delete(b"key %d" % number)
+            client.delete(b"key %d" % number)
+            assert client.get(b"key %d" % number) is None
         client.put(b"again", VALUE, timeout=20.0)
         assert client.get(b"again") == VALUE
         assert "there is room on the disk again" in "".join(map(alive.log, alive.names))
