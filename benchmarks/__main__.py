@@ -223,9 +223,8 @@ def chosen_of(given: argparse.Namespace, options: Options) -> Iterator[tuple[Stu
     """What is to be measured, each in as many cycles as were asked for."""
     if "bars" in given.names:
         for name, need in bars.NEEDS.items():
-            study = (
-                STUDIES[name].of(need.cases) if need.cases else replace(STUDIES[name])
-            )  # not whole: see blocks_of
+            whole = replace(STUDIES[name])  # another one: what is not whole renews no table
+            study = whole.of(need.cases) if need.cases else whole
             quick = options.quick and not need.is_whole
             yield study, replace(options, only=need.only, quick=quick)
         return

@@ -24,7 +24,8 @@ def put_until_full(client: Client[bytes]) -> tuple[int, EpaxosError]:
         except EpaxosError as error:
             if REFUSAL in str(error):
                 return number, error
-            assert isinstance(error, NoAnswer)
+            if not isinstance(error, NoAnswer):
+                raise
         time.sleep(0.1)  # a checkpoint tells how much there is
     raise AssertionError("it never was")
 
