@@ -35,6 +35,7 @@ from benchmarks import (
     storage,
     transactions,
     wan,
+    watch,
     workloads,
 )
 from benchmarks.cluster import ROOT, BenchmarkError
@@ -51,6 +52,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         keys.GROWTH,
         failover.STUDY,
         epochs.STUDY,
+        watch.STUDY,
         protocols.STUDY,
         wan.STUDY,
         registers.STUDY,
@@ -59,7 +61,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         workloads.INTERPRETERS,
     )
 }
-ALONE: Final = ("interpreters", "registers", "groups", "epochs")
+ALONE: Final = ("interpreters", "registers", "groups", "epochs", "watch")
 """What is not about a cluster on this Python, and measured apart."""
 
 EVERYTHING: Final = [name for name in STUDIES if name not in ALONE]

@@ -45,7 +45,7 @@ def remains(directory: Path) -> list[str]:
 
 @pytest.mark.timeout(60)
 def test_survivors_of_a_kill_answer_right_and_in_time(tmp_path: Path) -> None:
-    process = start(tmp_path, "--faults", "kill", "--seed", "5", "--json")
+    process = start(tmp_path, "--faults", "kill", "--seed", "5", "--watchers", "6", "--json")
     printed, said = process.communicate(timeout=50)
     report = json.loads(printed)
     assert process.returncode == 0, said + printed
@@ -56,7 +56,8 @@ def test_survivors_of_a_kill_answer_right_and_in_time(tmp_path: Path) -> None:
     assert report["longest_gap"]["seconds"] <= 3 * report["timeout"]
     assert report["errors"]["healthy"] == {}
     assert report["findings"] == []
-    assert report["apart"] == []
+    assert report["apart"] == report["missed"] == []
+    assert report["watchers"]["changes"] > 100
     assert "--seed 5" in said
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from benchmarks import bars, failover, groups, guard, keys, plots, registers, report, study, wan, workloads
+from benchmarks import (
+    bars,
+    failover,
+    groups,
+    guard,
+    keys,
+    plots,
+    registers,
+    report,
+    study,
+    wan,
+    watch,
+    workloads,
+)
 from benchmarks.__main__ import DOCUMENT, EVERYTHING, STUDIES, chosen_of, main, parse
 from benchmarks.bars import Bar
 from benchmarks.cluster import BenchmarkError, Cluster, Processes, Settings, figures_of
@@ -96,7 +109,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def running(settings: Settings, **options: Any) -> Iterator[tuple[FakeCluster, int]]:
         yield FakeCluster(said, settings, options), 0
 
-    for module in (study, failover, keys, compare, guard):
+    for module in (study, failover, keys, compare, guard, watch):
         monkeypatch.setattr(module, "running", running)
         monkeypatch.setattr(module, "pause", lambda *_: None)
     monkeypatch.setattr(failover, "read_report", lambda _: {"errors": 0, "series": SERIES})
@@ -160,6 +173,22 @@ def test_registers_are_measured() -> None:
     samples = [sample for samples in results.samples.values() for sample in samples]
     assert all((sample["throughput"] > 0) == (sample.get("cpu_all", 0) > 0) for sample in samples)
     assert len(results.samples) == 2
+
+
+def test_watchers_are_there_while_the_load_is(log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def watching(_: object, count: int, what: str) -> Iterator[study.Sample]:
+        log.append(f"watch {count} {what}")
+        yield {"told": float(count)}
+        log.append("watch no more")
+
+    monkeypatch.setattr(watch, "watching", watching)
+    results = watch.STUDY.measure(watch.STUDY, Options(cycles=2, duration=0.1))
+    assert [results.median(case.name, "told") for case in watch.STUDY.cases] == [0, 10, 200, 10, 200, 10]
+    assert [line.split()[0] for line in log] == ["start", "load", "watch", "measure", "watch"] * 12
+    assert watch.prefix_of(watch.SOME, 7) == b"000007"
+    assert watch.prefix_of(watch.OTHER, 7) == b"other.7"
+    assert watch.prefix_of(watch.ALL, 7) == b""
 
 
 @pytest.mark.parametrize("case", groups.STUDY.cases, ids=lambda case: case.name)

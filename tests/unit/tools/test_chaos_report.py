@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -47,6 +48,8 @@ def test_report_that_is_fine() -> None:
         {"goal": Goal(kills=1)},
         {"goal": Goal(all_down=1)},
         {"all_down": 1, "longest_return": 5.01},
+        {"watchers": 2, "witnessed": 1, "watched": Counter(changes=5), "missed": ["a change is lost"]},
+        {"watchers": 2, "witnessed": 1},
     ],
 )
 def test_one_claim_that_does_not_hold_is_enough(change: dict[str, Any]) -> None:
@@ -77,6 +80,18 @@ def test_states_are_not_judged_where_no_majority_is_left() -> None:
     made.compared = 0
     assert made.fine
     assert made.verdicts()[-1].holds is None
+
+
+def test_what_watchers_saw_is_told_and_judged_where_a_majority_is_left() -> None:
+    made = report()
+    made.watchers = 7
+    assert made.verdicts()[-1].holds is None
+    made.witnessed = 1
+    made.watched.update(changes=1234, resumes=5, gaps=1, keys=60, excused=2)
+    assert made.fine
+    assert made.verdicts()[-1].figures == (
+        "1,234 changes by 7, 5 resumes, 1 gaps told; 58 keys judged, 2 in everybody's gaps"
+    )
 
 
 def test_goal_needs_all_its_parts() -> None:

@@ -4,7 +4,7 @@ Starts real replicas on this machine whose links lead through proxies, loads the
 killed ones may come back. The clients record what they asked and were answered. In the end that history must be
 linearizable, every command have executed once, no client of a healthy replica have waited longer than three
 time-outs or have seen an error, and the replicas that are left must have executed everything, of dead ones too, and
-hold the same state.
+hold the same state. Watchers beside them, if there are any, must have been told of every change in order.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from chaos.restarts import Restart
 from chaos.schedule import Event, draw_schedule, plan_rounds
 from chaos.settle import settle
 from chaos.timeline import Timeline
+from chaos.watchers import Watchers
 from epaxos.config.durations import parse_duration
 from epaxos.errors import EpaxosError
 from epaxos.simulation.checkers.search import Finding
@@ -64,6 +65,7 @@ class Options:
     load: LoadOptions
     seed: int
     goal: Goal
+    watchers: int
 
     @property
     def plan(self) -> Plan:
@@ -82,6 +84,7 @@ class Run:
     def __init__(self, options: Options, directory: Path, status: Status) -> None:
         judged = options.at_once <= options.survivable
         self.report = Report(options.seed, options.timeout, judged=judged, goal=options.goal)
+        self.report.watchers = options.watchers
         self._timeline = self.report.timeline = Timeline(
             NAMES[: options.replicas], options.slots * options.interval
         )
@@ -122,6 +125,10 @@ class Run:
             await stack.enter_async_context(cluster)
             checker = stack.enter_context(Checker(cluster.config.max_value))
             await cluster.start(EPAXOS, _tick)
+            watchers = stack.enter_context(
+                Watchers(options.watchers, cluster.file, f"{options.seed} {directory.name}")
+            )
+            await watchers.begin(_tick)
             gaps = Gaps(_now())
             load = Load(
                 cluster.config,
@@ -131,6 +138,7 @@ class Run:
                 gaps,
                 self._timeline,
                 lambda epoch, finding: self._keep(directory, epoch, finding),
+                lambda epoch: watchers.record(epoch.number, epoch.calls),
             )
             await stack.enter_async_context(load)
             await load.start()
@@ -144,7 +152,7 @@ class Run:
                 ended = _now()
                 self.report.seconds += ended - began
                 self._timeline.end(ended)
-                await self._finish(cluster, load)
+                await self._finish(cluster, load, watchers)
             finally:
                 watch.cancel()
                 for event in events:
@@ -219,7 +227,7 @@ class Run:
         cluster.check()
         load.check()
 
-    async def _finish(self, cluster: Cluster, load: Load) -> None:
+    async def _finish(self, cluster: Cluster, load: Load, watchers: Watchers) -> None:
         """Let everything come to its end, and look at the states of those that are left."""
         finishing = asyncio.ensure_future(load.finish())
         try:
@@ -237,6 +245,13 @@ class Run:
             self.report.recovered += settled.recovered
             if settled.wrong:
                 self.report.apart.append(settled.wrong)
+            elif self.report.watchers:
+                self._status.update("waiting for the watchers")
+                values = await load.read(cluster.alive[0])
+                counts, wrong = await watchers.finish(values, lambda: self._look(cluster, load))
+                self.report.watched += counts
+                self.report.missed += wrong
+                self.report.witnessed += 1
         await cluster.stop(_tick)
 
     def _count(self, cluster: Cluster, counts: Counts) -> None:
@@ -380,6 +395,13 @@ def _parser() -> argparse.ArgumentParser:
         help="other commands a second, in all; default: %(default)g",
     )
     add(
+        "--watchers",
+        metavar="N",
+        type=int,
+        default=0,
+        help="that must be told of every change; default: %(default)s",
+    )
+    add(
         "--seed", metavar="N", type=int, help="the same seed draws the same faults and commands; default: any"
     )
     add("--json", action="store_true", help="print the report as one JSON object")
@@ -419,10 +441,23 @@ def _options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     need("clients", 1 <= arguments.clients <= 100, "1 to 100")
     need("rate", 0 < arguments.rate <= 1000, "above 0, up to 1000")
     need("bulk", 0 <= arguments.bulk <= 100_000, "0 to 100000")
+    need("watchers", 0 <= arguments.watchers <= 1000, "0 to 1000")
     seed = random.SystemRandom().getrandbits(32) if arguments.seed is None else arguments.seed
     load = LoadOptions(arguments.clients, arguments.rate, arguments.bulk)
     goal = Goal(arguments.kills, arguments.all_down)
-    return Options(replicas, timeout, arguments.engine, faults, at_once, slots, interval, load, seed, goal)
+    return Options(
+        replicas,
+        timeout,
+        arguments.engine,
+        faults,
+        at_once,
+        slots,
+        interval,
+        load,
+        seed,
+        goal,
+        arguments.watchers,
+    )
 
 
 if __name__ == "__main__":

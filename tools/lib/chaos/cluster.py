@@ -237,6 +237,11 @@ class Cluster:
         self._config: Config | None = None
 
     @property
+    def file(self) -> Path:
+        """The configuration of clients."""
+        return self._directory / "clients.toml"
+
+    @property
     def config(self) -> Config:
         """What clients need to know; only there once the cluster is open."""
         assert self._config is not None
@@ -259,7 +264,7 @@ class Cluster:
             link = Link(sender, receiver, addresses[receiver]["port"])
             await link.open()
             self.links[sender, receiver] = link
-        self._config = load_config(str(self._write(self._directory / "clients.toml", addresses)))
+        self._config = load_config(str(self._write(self.file, addresses)))
         for name in self.names:
             own = {
                 peer: address if peer == name else address | {"port": self.links[name, peer].port}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -95,7 +95,7 @@ class _Recorded(NamedTuple):
 class Load:
     """Loads a cluster until `finish`; a context manager that ends its tasks.
 
-    `on_wrong` is given the epochs whose history is not linearizable, or was too hard to search.
+    `on_wrong` is given the epochs whose history is not linearizable, or was too hard to search, `on_searched` all.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Load:
         gaps: Gaps,
         timeline: Timeline,
         on_wrong: Callable[[Epoch, Finding], None],
+        on_searched: Callable[[Epoch], Awaitable[None]],
     ) -> None:
         self.tally = Tally()
         self.gaps = gaps
@@ -117,6 +118,7 @@ class Load:
         self._chance = chance
         self._checker = checker
         self._on_wrong = on_wrong
+        self._on_searched = on_searched
         self._names = [replica.name for replica in config.replicas]
         self._numbers = count(1)
         self._epochs = count(1)
@@ -178,6 +180,14 @@ class Load:
         Raises:
             ClientError: it cannot be read.
         """
+        return self._ledger.audit(await self.read(home))
+
+    async def read(self, home: str) -> dict[bytes, bytes | None]:
+        """The values of all keys of the load that is not recorded, read at a replica.
+
+        Raises:
+            ClientError: they cannot be.
+        """
         keys = self._ledger.keys
         values: dict[bytes, bytes | None] = {}
         async with AsyncClient(config=self._config, replica=home) as client:
@@ -185,7 +195,7 @@ class Load:
                 part = keys[start : start + AUDIT]
                 results = await client.bulk([Op.get(key) for key in part])
                 values.update(zip(part, map(_value, results), strict=True))
-        return self._ledger.audit(values)
+        return values
 
     def check(self) -> None:
         """Raise what made one of the tasks end."""
@@ -295,6 +305,7 @@ class Load:
             if finding.verdict is not Linearizability.LINEARIZABLE:
                 self.tally.findings.append(finding)
                 self._on_wrong(epoch, finding)
+            await self._on_searched(epoch)
             self._ended.task_done()
 
     async def _read_all(self, auditor: _Recorded, epoch: Epoch) -> None:

@@ -54,7 +54,8 @@ class Report:
     than the cluster survives: then nobody can be promised an answer in time, only a right one. `compared` counts the
     rounds at whose end a majority was left, so that the states of those left could be compared. `kills` counts SIGKILLs
     by what the victim was about, `all_down` how often all died together, `changes` requests for other members by what
-    has become of them, `done` what the replicas have done, `timeline` how it went.
+    has become of them, `done` what the replicas have done, `timeline` how it went. There are so many `watchers`;
+    `watched` counts what they went through, `witnessed` the rounds that they saw to the end, `missed` is what is wrong.
     """
 
     seed: int
@@ -85,6 +86,10 @@ class Report:
     longest_return: float = 0.0
     done: Counter[str] = field(default_factory=Counter)
     timeline: Timeline | None = None
+    watchers: int = 0
+    watched: Counter[str] = field(default_factory=Counter)
+    witnessed: int = 0
+    missed: list[str] = field(default_factory=list)
 
     @property
     def killed(self) -> tuple[int, int]:
@@ -109,6 +114,8 @@ class Report:
     def verdicts(self) -> list[Verdict]:
         """Each claim and whether it holds."""
         verdicts = [self._history(), self._once(), self._gap(), self._errors(), self._states()]
+        if self.watchers:
+            verdicts.append(self._watching())
         if self.all_down:
             verdicts.append(self._return())
         if any(self.goal):
@@ -139,6 +146,16 @@ class Report:
         wrong = [fault for audit in self.audits for fault in audit.wrong]
         text = f"{answered:,} answered, {executed} of {unanswered} others executed, by the values at the end"
         return Verdict(claim, not wrong, "; ".join([text, *wrong]))
+
+    def _watching(self) -> Verdict:
+        claim, seen = "watchers saw every change in order", self.watched
+        if not self.witnessed:
+            return Verdict(claim, None, "no majority was left")
+        text = (
+            f"{seen['changes']:,} changes by {self.watchers}, {seen['resumes']:,} resumes, {seen['gaps']} gaps told; "
+            f"{seen['keys'] - seen['excused']:,} keys judged, {seen['excused']} in everybody's gaps"
+        )
+        return Verdict(claim, not self.missed and seen["changes"] > 0, "; ".join([text, *self.missed]))
 
     def _return(self) -> Verdict:
         claim = (
@@ -203,6 +220,8 @@ class Report:
             "restarts": self.restarts,
             "changes": dict(self.changes),
             "longest_return": self.longest_return,
+            "watchers": {"number": self.watchers, **self.watched},
+            "missed": self.missed,
             "done": dict(self.done),
             **({} if self.timeline is None else self.timeline.as_dict()),
             "verdicts": [verdict._asdict() for verdict in self.verdicts()],
