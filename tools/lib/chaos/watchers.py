@@ -61,7 +61,7 @@ BEGIN: Final = 20.0
 PATIENCE: Final = 20.0
 """Seconds in which all must have been told all in the end."""
 
-_POLL: Final = 0.1
+_POLL: Final = 0.25
 _WAIT: Final = 1.0
 _NICE: Final = 5
 """By how much watchers give way to replicas and clients."""
