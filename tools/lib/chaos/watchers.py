@@ -129,6 +129,8 @@ class Watchers:
         """
         answers: list[Witnessed] = await self._ask(("finish", values), tick)
         counts = sum((answer.counts for answer in answers), Counter[str]())
+        for judged in ("keys", "excused"):  # by each of the processes, of their watchers
+            counts[judged] = max((answer.counts[judged] for answer in answers), default=0)
         return Witnessed(counts, [fault for answer in answers for fault in answer.wrong])
 
     async def _ask(self, message: tuple[Any, ...], tick: Tick) -> list[Any]:
