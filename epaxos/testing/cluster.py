@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -153,10 +155,13 @@ class LocalCluster:
         return self
 
     def wait_until_ready(self, timeout: float = READY_TIMEOUT) -> Self:
-        """Wait until all replicas that were started hear one another, for `timeout` seconds at most."""
+        """Wait until all replicas that were started hear one another and serve, for `timeout` seconds at most.
+
+        Fewer than a quorum serve nobody; of these it is enough that they hear one another.
+        """
         deadline = time.monotonic() + timeout
         names = self.running
-        while not all(self.heard_by(name) >= len(names) - 1 for name in names):
+        while not all(self.heard_by(name) >= len(names) - 1 and self._has_started(name) for name in names):
             self.check()
             if time.monotonic() > deadline:
                 logs = (f"--- {name}\n{self._processes[name].tail}" for name in names)
@@ -171,13 +176,26 @@ class LocalCluster:
         except OSError:
             return -1
 
+    def _has_started(self, name: str) -> bool:
+        """Whether a replica has caught up with a quorum since it began, or there is none to catch up with."""
+        try:
+            told = json.loads(self._page(name, "healthz"))
+        except urllib.error.HTTPError as error:  # what is not ready says why
+            told = json.loads(error.read())
+        except OSError:
+            return False
+        return "starting" not in told["reasons"] or len(self.running) < told["quorum"]
+
     def metrics(self, name: str) -> str:
         """A replica's page /metrics; raises OSError if it does not answer."""
+        return self._page(name, "metrics")
+
+    def _page(self, name: str, page: str) -> str:
         replica = self.config.replica(name)
-        url = f"http://{place(replica.host, replica.metrics_port)}/metrics"
+        url = f"http://{place(replica.host, replica.metrics_port)}/{page}"
         asked = urllib.request.Request(url, headers=self._authorization)
-        with urllib.request.urlopen(asked, timeout=5) as page:  # noqa: S310
-            return str(page.read().decode())
+        with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
+            return str(answer.read().decode())
 
     @property
     def _authorization(self) -> dict[str, str]:
