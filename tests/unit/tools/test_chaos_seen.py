@@ -226,6 +226,25 @@ def test_order_that_no_answer_allows_is_found(key: bytes, told: list[bytes]) -> 
     assert len(made.judge()) == 1
 
 
+@pytest.mark.parametrize("gap", [[], [RESET, b"2", SYNCED]])
+@pytest.mark.parametrize(
+    "told",
+    [
+        [b"1", b"3", b"2"],
+        [b"1", b"3", RESUMED, b"3", b"2"],
+        [b"1", RESUMED, b"1", b"3", RESUMED, b"1", b"3", b"2"],
+        [b"1", b"3", b"2", RESUMED, b"3", RESUMED, b"2"],
+    ],
+)
+def test_number_may_be_told_again_too(told: list[bytes | Mark], gap: list[bytes | Mark]) -> None:
+    made = Rig()
+    for amount in (1, 2, -1):
+        made.call(Operation.INCREMENT, NUMBER, amount)
+    made.tell([*told, *gap], NUMBER)
+    assert made.judge() == []
+    assert made.seen.totals["excused"] == bool(gap)
+
+
 def test_order_against_the_times_of_answers_is_found(rig: Rig) -> None:
     rig.tell([b"x.2", b"x.1", b"x.3"])
     assert "comes after one that was asked when it had been answered" in rig.judge()[0]

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, islice
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -31,6 +31,9 @@ from epaxos.simulation.checkers.reference import parts_of
 from epaxos.statemachine.operations import Operation, Outcome
 
 LEDGER: Final = b"ledger."
+MOST_CHAINS: Final = 100
+"""Of one watcher and key, so many are thought of."""
+
 _TEXT: Final = b".text."
 
 Value: TypeAlias = "bytes | None"
@@ -240,15 +243,22 @@ def _commands(call: Call) -> Iterator[tuple[int, bytes, Any, Any]]:
         yield *part, result
 
 
-def chain_of(parts: Sequence[_Part]) -> Chain:
-    """What a watcher without a gap was told of a key, without what it was told again."""
-    chain: list[Value] = []
+def chains_of(parts: Sequence[_Part]) -> set[Chain]:
+    """What a watcher without a gap may have been told of a key, without what it was told again.
+
+    With values that come more than once, as of numbers, that may be one of several chains.
+    """
+    chains: set[Chain] = {()}
     for part in parts:
-        first = part.values[0]
-        if first is not None and first in chain and not first.lstrip(b"-").isdigit():
-            del chain[chain.index(first) :]
-        chain += part.values
-    return tuple(chain)
+        values = tuple(part.values)
+        taken_up = (
+            chain[:place] + values + chain[place + len(values) :]
+            for chain in chains
+            for place in range(len(chain), -1, -1)
+            if chain[place : place + len(values)] == values[: len(chain) - place]
+        )
+        chains = set(islice(taken_up, MOST_CHAINS))
+    return chains
 
 
 class Walk(NamedTuple):
@@ -372,18 +382,21 @@ class Seen:
         name = key.decode(errors="replace")
         counts["keys"] += 1
         spans = {told: told.span(self._begun[epoch]) for told in watching}
-        chains = {chain_of(told.of(epoch, key)) for told, span in spans.items() if not span.has_gap}
+        chains = Counter(
+            one for told, span in spans.items() if not span.has_gap for one in chains_of(told.of(epoch, key))
+        )
         if not chains:
             counts["excused"] += 1
             for told, span in spans.items():
-                before = chain_of([part for part in told.of(epoch, key) if part.marks <= span.end])
-                if wrong := script.wrong(before, whole=False):
-                    yield f"{told.name}, {name}: {wrong}"
+                before = chains_of([part for part in told.of(epoch, key) if part.marks <= span.end])
+                wrong = [script.wrong(one, whole=False) for one in before]
+                if all(wrong):
+                    yield f"{told.name}, {name}: {wrong[0]}"
             return
-        longest_first = sorted(chains, key=len, reverse=True)
-        explaining = next((chain for chain in longest_first if not script.wrong(chain, whole=True)), None)
+        likely_first = sorted(chains, key=lambda one: (chains[one], len(one)), reverse=True)
+        explaining = next((one for one in likely_first if not script.wrong(one, whole=True)), None)
         if explaining is None:
-            yield f"{name}: {script.wrong(longest_first[0], whole=True)}"
+            yield f"{name}: {script.wrong(likely_first[0], whole=True)}"
             return
         for told, span in spans.items():
             walked = walk(explaining, told.marks, told.of(epoch, key), span.first)
