@@ -4,7 +4,7 @@ The watchers are `AsyncClient.watch` in one process, spread over the replicas. T
 those of a thousandth each of a hundred of the hundred thousand keys that are written, those of everything of each
 command. Each load has a cluster of its own: where somebody has watched, replicas keep changes for another minute.
 
-    python -m benchmarks.watch FILE COUNT WHAT    follow until the end of the input; the figures go to the output
+    tools/lib/run.py benchmarks.watch FILE COUNT WHAT   follow until the end of the input, and print the figures
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from epaxos.errors import Compacted
 from shared.processes import pause
 
 OTHER, SOME, ALL = "other keys", "a thousandth each", "everything"
+RUN: Final = ROOT / "tools" / "lib" / "run.py"
 _DIGITS: Final = 6
 """Of a key: what is written begins with 000000 to 000999."""
 
@@ -56,7 +57,7 @@ def watching(cluster: Cluster, count: int, what: str) -> Iterator[Sample]:
     if not count:
         yield figures
         return
-    command = [sys.executable, "-m", "benchmarks.watch", str(cluster.file), str(count), what]
+    command = [sys.executable, str(RUN), "benchmarks.watch", str(cluster.file), str(count), what]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
