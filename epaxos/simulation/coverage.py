@@ -46,6 +46,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "recovery ended by a Commit",
         *(f"recovery case {case}:" for case in CASES),
         "recovery given up",
+        "deadline brought forward",
         "duel: two replicas recover an instance",
         "duel: three replicas or more",
         "nack",

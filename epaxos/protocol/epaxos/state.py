@@ -24,6 +24,9 @@ from epaxos.protocol.roundtrips import RoundTrip
 _EQUALLY_NEAR: Final = 0.001
 """Seconds by which round trips may differ between peers that are equally near."""
 
+_SOONEST, _LATEST = 0.75, 1.25
+"""Of what a deadline is to be, the part between which it is drawn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -188,19 +191,38 @@ class State:
         driver reports unreachable nothing is expected any more; nor of one whose ballot 0 has been promised away
         here: it was told so and has stopped asking, and whoever took over may have lost its quorum since.
         """
-        settings = self.settings
-        quorum = self.quorum_round_trip
-        row = place.row
-        rank = (self.me - row) % self.n or self.n
+        return self._wait(place, attempts) * (_SOONEST + (_LATEST - _SOONEST) * self.random.random())
+
+    def _wait(self, place: InstanceId, attempts: int) -> float:
         instance = self.logs.get(place)
         is_taken_over = instance is not None and instance.bal > 0
+        base = self._wait_for(place.row, is_taken_over=is_taken_over)
+        doubled: float = base * 2 ** min(attempts, 5)
+        return doubled
+
+    def _wait_for(self, row: Row, *, is_taken_over: bool) -> float:
+        settings = self.settings
+        quorum = self.quorum_round_trip
+        rank = (self.me - row) % self.n or self.n
         if (row == self.me or row in self.online) and not is_taken_over:
             # To its quorum the owner has no longer way than over here.
-            base = max(settings.recovery_timeout, self.round_trips[row].longest + quorum) * (4 + rank)
-        else:
-            base = max(settings.retry / 2, quorum) * rank
-        doubled: float = base * 2 ** min(attempts, 5)
-        return doubled * (0.75 + self.random.random() / 2)
+            return max(settings.recovery_timeout, self.round_trips[row].longest + quorum) * (4 + rank)
+        return max(settings.retry / 2, quorum) * rank
+
+    def bring_forward(self) -> None:
+        """Wait no longer than one would who began to wait now.
+
+        A deadline is many times what round trips were when it was set. Where they were seconds, since links were full,
+        it would lie minutes after that is over, and all that depends on the instance would wait as long. Nor has an
+        owner the time any more that it was given before its ballot 0 was promised away.
+        """
+        # Nearly all suspects were never tried and are their owner's yet; their deadlines are looked at no further.
+        usual = [self.now + _LATEST * self._wait_for(row, is_taken_over=False) for row in range(self.n)]
+        for place, suspect in self.suspects.items():
+            due, attempts = suspect.due, suspect.attempts
+            if due > usual[place.row] and due > self.now + _LATEST * self._wait(place, attempts):
+                suspect.due = self.now + self.patience(place, attempts)
+                self.cover("deadline brought forward")
 
     def measured(self, peer: Row, seconds: float) -> None:
         """A round trip with a peer took so long: from now on the nearest are preferred.

@@ -12,7 +12,8 @@ so a dead owner's burst is worked off in batches, from below.
 
 Who goes first: the replica next to the owner in the ring, then the next one. The owner comes last, because
 its own recovery annuls its instance (protocol 4.7, case 3). Deadlines back off exponentially and at random, so
-that two recoverers do not preempt each other for ever.
+that two recoverers do not preempt each other for ever. Those that were set while round trips were longer are brought
+forward.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Suspicion:
         if state.now < self.next_sweep:
             return
         self.next_sweep = state.now + state.settings.recovery_timeout / 4
+        state.bring_forward()
         decided = state.decided_elsewhere
         for row in range(state.n):
             self._suspect_row(row, decided[row])

@@ -98,6 +98,37 @@ def test_owner_is_given_time_by_the_round_trips_that_are_measured() -> None:
     assert until_recovery(probe, 200 * TIMEOUT) is not None
 
 
+def measure(probe: Probe, peers: tuple[int, ...], seconds: float) -> None:
+    """These peers are there, and round trips with them take so long for a while."""
+    for peer in peers:
+        probe.core.state.online.add(peer)
+        for _ in range(100):
+            probe.core.state.measured(peer, seconds)
+
+
+def test_owner_is_not_given_the_time_of_round_trips_that_were_long_once() -> None:
+    probe = informed()
+    measure(probe, (OWNER, 2, 3, 4), 10 * TIMEOUT)
+    probe.core.state.suspects.clear()
+    assert until_recovery(probe, 3 * TIMEOUT) is None
+    measure(probe, (OWNER, 2, 3, 4), 0.01)
+    assert until_recovery(probe, 4 * TIMEOUT) is None, "it is there"
+    assert until_recovery(probe, 20 * TIMEOUT) is not None
+
+
+def test_next_attempt_does_not_wait_for_round_trips_that_were_long_once() -> None:
+    """It waits for many of them, twice as many each time: that would be minutes after links were full."""
+    probe = informed()
+    probe.hint(OWNER, online=False)
+    for _ in range(3):
+        assert until_recovery(probe, 100 * TIMEOUT) is not None  # nobody ever answers
+    measure(probe, (2, 3), 10 * TIMEOUT)
+    probe.receive(THIRD, Nack(PLACE, next_ballot(probe.instance(*PLACE).bal, THIRD, N)))
+    assert until_recovery(probe, 20 * TIMEOUT) is None, "links are full"
+    measure(probe, (2, 3), 0.01)
+    assert until_recovery(probe, 10 * TIMEOUT) is not None
+
+
 def test_attempt_at_a_recovery_lasts_as_long_as_a_quorum_takes_to_answer() -> None:
     probe = informed()
     probe.hint(OWNER, online=False)
