@@ -102,7 +102,8 @@ def test_commands_on_one_key(cluster: ClusterMaker) -> None:
     assert run("incr", "key") == (1, b"")
     assert run("put", "key", "value", "--ttl", "1h") == (0, b"")
     code, left = run("ttl", "key")
-    assert (code, left.startswith(b"59m")) == (0, True)
+    assert code == 0
+    assert left.startswith((b"59m", b"1h")), left  # all of it, where the clock ticks late
     assert run("persist", "key") == (0, b"")
     assert run("expire", "key", "1h") == (0, b"")
     assert run("put", "key", "value") == (0, b"")
