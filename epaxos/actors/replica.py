@@ -98,10 +98,10 @@ class Replica(pykka.ThreadingActor):
             self._stats,
             self._entrance.reply,
             self._entrance.room,
-            lambda batch: parts.machine.ended(batch),  # noqa: PLW0108 - it may be another one some day
+            lambda batch: parts.machine.ended(batch),  # noqa: PLW0108 - another one since it began anew
             self._gate,
         )
-        self._clients.knows = lambda batch: parts.machine.knows(batch)  # noqa: PLW0108 - it may be another one some day
+        self._clients.knows = lambda batch: parts.machine.knows(batch)  # noqa: PLW0108 - another one since it began anew
         if self._entrance.rights is not None:
             self._clients.rights = self._entrance.rights
         self._peers = Peers(

@@ -324,17 +324,6 @@ class ReplicaStats:
         if path != "recovered":
             self.commit_latency.observe(seconds)
 
-    def operations_executed(self, operations: bytes) -> None:
-        """A column of operation codes was executed, one byte a command.
-
-        Strikes out one code at a time by a C-level call: 0.5 µs for a thousand commands of one kind,
-        where `set` and `count` take 7.
-        """
-        while operations:
-            others = operations.translate(None, operations[:1])
-            self.executed[operations[0]] += len(operations) - len(others)
-            operations = others
-
     def round_done(self, events: int, waited: float, seconds: float) -> None:
         """A round of so many events took `seconds`.
 

@@ -117,7 +117,7 @@ class EPaxos:
         """What reads need of the log."""
         state = self.state
         return Log(
-            lambda keys: state.conflicts.writers(keys),  # noqa: PLW0108 - it may be another one some day
+            state.conflicts.writers,
             lambda: state.executor.executed,
             state.hear_of,
             lambda: state.preferred,

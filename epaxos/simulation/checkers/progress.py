@@ -14,7 +14,11 @@ from epaxos.statemachine.operations import RECORDS
 
 
 def settled(replicas: Sequence[Replica]) -> bool:
-    """Whether everything that any of these replicas ever heard of is decided and executed on all of them."""
+    """Whether everything that any of these replicas ever heard of is decided and executed on all of them.
+
+    Where there is a leader, also whether all follow the same. A slot that was decided under the ballot before counts as
+    seen no more at who comes back in the middle of a campaign, until that has found it again.
+    """
     # A frame that comes again when its first sending has been answered elsewhere is proposed like any other.
     if any(replica.disk.busy or replica.frontdoor.to_propose for replica in replicas):
         return False
@@ -22,10 +26,13 @@ def settled(replicas: Sequence[Replica]) -> bool:
     first = statuses[0]
     if any(replica.epoch != replicas[0].epoch or replica.behind for replica in replicas):
         return False
+    if first.ballot and first.leader is None:
+        return False
     return all(
         status.committed == status.executed == status.seen == first.seen
         and not status.pending
         and not status.in_flight
+        and (status.leader, status.ballot) == (first.leader, first.ballot)
         for status in statuses
     )
 

@@ -77,7 +77,8 @@ def test_proposals_and_commits(stats: ReplicaStats, value: Value) -> None:
 
 
 def test_execution(stats: ReplicaStats, value: Value) -> None:
-    stats.operations_executed(bytes((1, 2, 2, 9)))
+    for code in (1, 2, 2, 9):
+        stats.executed[code] += 1
     stats.component_size.observe(1, 5)
     stats.component_size.observe(4)
     assert value("epaxos_executed_commands_total", operation="read") == 1

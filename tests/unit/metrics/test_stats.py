@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from epaxos.errors import FrameError
 from epaxos.metrics import ERROR_KINDS, ReplicaStats
-from epaxos.statemachine.operations import Operation
 
 
 def test_every_kind_of_frame_error_is_known() -> None:
@@ -43,15 +39,6 @@ def test_labels_from_the_network_are_not_taken(stats: ReplicaStats) -> None:
         stats.message_traffic("received", "PreAccept", "mallory")
     with pytest.raises(KeyError):
         stats.message_traffic("received", "Nonsense", "alpha")
-
-
-@given(st.binary(max_size=300).map(lambda raw: bytes(byte % len(Operation) for byte in raw)))
-def test_operations_are_counted_by_code(operations: bytes) -> None:
-    stats = ReplicaStats(("alpha",), 0, [operation.name for operation in Operation], [], 1)
-    stats.operations_executed(operations)
-    stats.operations_executed(operations)
-    counted = Counter(operations)
-    assert stats.executed == [2 * counted[code] for code in range(len(Operation))]
 
 
 def test_a_recovered_instance_has_no_commit_latency(stats: ReplicaStats) -> None:

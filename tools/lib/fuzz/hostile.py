@@ -105,7 +105,6 @@ class Forge:
         self, config: Config, victim: Row, insider: Insider | None, random: Random, *, has_keys: bool = False
     ) -> None:
         self._config = config
-        self._victim = victim
         self._insider = insider
         self._random = random
         self._codec = Codec(config.n, decode_payload)

@@ -102,8 +102,8 @@ QUORUM: Final = (
         "7.1",
         Patch(
             _CORE,
-            "lambda keys: state.conflicts.writers(keys),",
-            "lambda keys: tuple(max((slot for slot, one in row.items() if one.orig is not None"
+            "            state.conflicts.writers,",
+            "            lambda keys: tuple(max((slot for slot, one in row.items() if one.orig is not None"
             " and (one.orig.writes_all or set(keys) & set(one.orig.writes))), default=-1) for row in state.logs.rows),",
         ),
         draw=_ABSENT,
