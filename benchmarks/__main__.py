@@ -172,6 +172,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--read", metavar="FILE", help="measure nothing: take what an earlier --json wrote")
     given = parser.parse_args(argv)
     unknown = [name for name in given.names if name not in (*STUDIES, *SEVERAL)]
+    if set(SEVERAL) & set(given.names) and len(given.names) > 1:
+        parser.error(f"{' and '.join(SEVERAL)} stand alone")
     if unknown or not (given.names or given.read):
         parser.error(
             f"found {' '.join(unknown) or 'no name'}; allowed: {', '.join((*SEVERAL, *STUDIES, *APART))}"
@@ -208,7 +210,9 @@ def measure(given: argparse.Namespace) -> int:
             name = study.name
             try:
                 began = time.monotonic()
-                measured[name] = (study, study.measure(study, chosen))
+                results = study.measure(study, chosen)
+                results.is_whole = "bars" not in given.names and not given.only
+                measured[name] = (study, results)
                 say(f"{name}: took {(time.monotonic() - began) / 60:.1f} minutes")
             except (BenchmarkError, OSError) as error:
                 say(f"{name}: {error}")
@@ -225,8 +229,7 @@ def chosen_of(given: argparse.Namespace, options: Options) -> Iterator[tuple[Stu
     """What is to be measured, each in as many cycles as were asked for."""
     if "bars" in given.names:
         for name, need in bars.NEEDS.items():
-            whole = replace(STUDIES[name])  # another one: what is not whole renews no table
-            study = whole.of(need.cases) if need.cases else whole
+            study = STUDIES[name].of(need.cases) if need.cases else STUDIES[name]
             quick = options.quick and not need.is_whole
             yield study, replace(options, only=need.only, quick=quick)
         return
@@ -254,22 +257,20 @@ def write(given: argparse.Namespace, where: Mapping[str, Any], measured: Measure
         print(text)
     elif given.json:
         Path(given.json).write_text(text, encoding="utf-8")
-    folders = [Path(given.plots)] if given.plots else []
+    whole = [(study, results) for study, results in measured.values() if results.is_whole]
+    if given.plots:
+        for study, results in measured.values() if given.only else whole:
+            plots.draw(study, results, Path(given.plots))
     if given.document:
-        folders.append(DOCUMENT.parent / report.PICTURES)
         report.fill(DOCUMENT, blocks_of(where, measured))
-    for folder in folders:
-        for study, results in measured.values():
-            if study is STUDIES[study.name]:
-                plots.draw(study, results, folder)
+        for study, results in whole:
+            plots.draw(study, results, DOCUMENT.parent / report.PICTURES)
 
 
 def blocks_of(where: Mapping[str, Any], measured: Measured) -> dict[str, str]:
     """What goes between the marks of the document; of a study of which only some cases were measured, nothing."""
     blocks = {
-        name: report.block(study, results)
-        for name, (study, results) in measured.items()
-        if study is STUDIES[name]
+        name: report.block(study, results) for name, (study, results) in measured.items() if results.is_whole
     }
     table = report.markdown(bars.HEADINGS, bars.rows(results_of(measured)))
     if set(measured) >= set(EVERYTHING):
@@ -278,7 +279,7 @@ def blocks_of(where: Mapping[str, Any], measured: Measured) -> dict[str, str]:
         cycles = max(map(len, measured[name][1].samples.values()))
         blocks[name] += f"\n{report.machine_line({**where, 'cycles': cycles})}"
     if set(measured) == set(bars.NEEDS):
-        return {"bars": f"{table}\n{report.machine_line(where)}"}
+        blocks["bars"] = f"{table}\n{report.machine_line(where)}"
     return blocks
 
 

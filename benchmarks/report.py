@@ -103,6 +103,7 @@ def as_json(where: Mapping[str, Any], measured: Mapping[str, tuple[Study, Result
                 "cases": {case: _case(study, results, case) for case in results.samples},
                 "series": results.series,
                 "remarks": results.remarks,
+                "whole": results.is_whole,
             }
             for name, (study, results) in measured.items()
         },
@@ -147,6 +148,7 @@ def _results(shown: Mapping[str, Any]) -> Results:
         {case: some["described"] for case, some in cases.items()},
         shown["series"],
         shown["remarks"],
+        is_whole=shown.get("whole", True),
     )
 
 

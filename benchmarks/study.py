@@ -136,13 +136,15 @@ class Options:
 class Results:
     """What a study measured: samples by case, one a cycle; `described` tells how each case was set.
 
-    `series` has what a picture over time needs, `remarks` what a reader must know beside the table.
+    `series` has what a picture over time needs, `remarks` what a reader must know beside the table. What `is_whole` has
+    all cases of its study; what has not renews no table of the document.
     """
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     described: dict[str, str] = field(default_factory=dict)
     series: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    is_whole: bool = True
 
     def add(self, case: str, sample: Sample) -> None:
         """One more run of a case."""

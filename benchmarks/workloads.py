@@ -26,6 +26,7 @@ from benchmarks.study import (
     load_of,
     one_load,
 )
+from epaxos.client import reading
 
 MEMORY: Final[Settings] = {"storage.engine": "memory"}
 DURABLE: Final[Settings] = {"storage.engine": "sqlite"}
@@ -216,7 +217,6 @@ VALUES: Final = Study(
     values,
 )
 
-READ_BY: Final = ("log", "quorum", "local")
 
 READS: Final = Study(
     "reads",
@@ -230,7 +230,7 @@ READS: Final = Study(
         *(
             Case(f"90 % reads{alone}, {reads}", ("--writes", "10", "--reads", reads, *more), MEMORY)
             for alone, more in (("", ()), (", alone", ("--closed",)))
-            for reads in READ_BY
+            for reads in reading.READS
             if more or reads != "log"
         ),
     ],

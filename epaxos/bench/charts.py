@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import StringIO
-from math import log10
 from typing import Any, Final, NamedTuple
 
 import matplotlib as mpl
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from epaxos.bench.histogram import Curve
+from epaxos.bench.histogram import NINES, Curve, nines
 from epaxos.bench.series import Line
 
 COLOURS: Final = ("#2f81f7", "#d29922", "#3fb950", "#bc8cff", "#f85149", "#8b949e", "#39c5cf", "#db61a2")
@@ -38,7 +37,6 @@ _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
 }
 _WIDTH: Final = 8.0
-_NINES: Final = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 _MOST_NAMES: Final = 60
 """Bars over time beyond which their names would only hide one another."""
 
@@ -139,11 +137,11 @@ def percentiles(curves: Sequence[tuple[str, Curve]]) -> str:
         axes = figure.add_subplot()
         for name, curve, style in _styled(curves):
             below = [point for point in curve if point[0] < 100] or curve
-            places, latencies = [_nines(share) for share, _ in below], [latency for _, latency in below]
+            places, latencies = [nines(share) for share, _ in below], [latency for _, latency in below]
             axes.plot(places, latencies, label=name, **style)
         most = max((share for _, curve in curves for share, _ in curve if share < 100), default=90.0)
-        shown = [nine for nine in _NINES if nine <= most]
-        axes.xaxis.set_major_locator(FixedLocator([_nines(nine) for nine in shown]))
+        shown = [nine for nine in NINES if nine <= most]
+        axes.xaxis.set_major_locator(FixedLocator([nines(nine) for nine in shown]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda _, place: f"{shown[place or 0]:g} %"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("percentile")
@@ -176,11 +174,6 @@ def _styled(curves: Sequence[tuple[str, Curve]]) -> Iterator[tuple[str, Curve, d
     for place, (name, curve) in enumerate(curves):
         style = {"color": COLOURS[(place - 1) % len(COLOURS)], "lw": 1.1, "zorder": 2}
         yield name, curve, style if place else {"color": _INK, "lw": 1.8, "zorder": 3}
-
-
-def _nines(percentile: float) -> float:
-    """Where a percentile below 100 stands: 90 at 1, 99 at 2, 99.9 at 3."""
-    return -log10(1 - percentile / 100)
 
 
 def _logarithmic(axes: Axes, values: Iterable[float | None], which: str) -> None:

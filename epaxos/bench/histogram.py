@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log10
 from typing import Final
 
 from hdrh.histogram import HdrHistogram
@@ -14,11 +15,19 @@ _DIGITS: Final = 3
 Curve = Sequence[tuple[float, float]]
 """Points of a distribution, ascending: how many percent of the commands took so long at most, in milliseconds."""
 
+NINES: Final = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
+"""Percentiles to mark on an axis that gives each further nine as much room; see `nines`."""
+
 _TICKS: Final = 10
 """Points of a curve to each half of what is left of the way to 100 %."""
 
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 """The percentiles that are reported, by their names in the JSON report."""
+
+
+def nines(percentile: float) -> float:
+    """Where a percentile below 100 stands: 90 at 1, 99 at 2, 99.9 at 3."""
+    return -log10(1 - percentile / 100)
 
 
 class Latencies:

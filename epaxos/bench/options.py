@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from epaxos.bench.workload import AUTHOR_SIZE, MAX_CLIENTS, Workload
+from epaxos.client.reading import READINGS
 from epaxos.errors import EpaxosError
 from epaxos.statemachine.operations import Operation
-from epaxos.statemachine.reading import Reading
 
 DEFAULT_DURATION: Final = 5.0
 DEFAULT_WINDOW: Final = 1000
@@ -19,9 +19,6 @@ MAX_CONNECTIONS: Final = 10_000
 MIN_SERIES: Final = 0.001
 FRAME_BYTES: Final = 1024 * 1024
 """Where a frame is full, as in the client library: larger ones cost no less per command."""
-
-
-_READINGS: Final = {"log": 0, "quorum": int(Reading.QUORUM), "local": int(Reading.LOCAL)}
 
 
 class OptionError(EpaxosError):
@@ -99,8 +96,8 @@ class BenchOptions:
         _check_positive("--operations", self.stop.operations)
         _check_positive("--duration", self.stop.seconds)
         self._check_keys()
-        if self.reads not in _READINGS:
-            raise OptionError(f"--reads {self.reads}: allowed: {', '.join(_READINGS)}")
+        if self.reads not in READINGS:
+            raise OptionError(f"--reads {self.reads}: allowed: {', '.join(READINGS)}")
         self._check_verify()
 
     def _check_keys(self) -> None:
@@ -148,7 +145,7 @@ class BenchOptions:
             seed=self.seed,
             shared_write=Operation.WRITEREAD if self.verify else Operation.WRITE,
             tag=tag,
-            reading=_READINGS[self.reads],
+            reading=READINGS[self.reads],
         )
 
     def as_dict(self) -> dict[str, object]:

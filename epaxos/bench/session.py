@@ -129,7 +129,8 @@ class Session:
         """Make a frame of the next `count` commands of the stream."""
         columns = self._stream.take(count)
         first = self._next_read if columns.reading else self._next
-        acked = min(first, *self.flights) if self.flights else first
+        # Numbers ascend in the log; those of reads by no log lie above all of them.
+        acked = next((number for number in self.flights if number < _READS), first)
         arguments = [columns.reading] * count if columns.reading else columns.arguments
         batch = encode_batch(
             self.id, first, acked, columns.operations, columns.keys, arguments, self._generation

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log10
 from typing import Final
 
 import plotext
 
-from epaxos.bench.histogram import Curve
+from epaxos.bench.histogram import NINES, Curve, nines
 from epaxos.bench.series import Lines
 
 _HEIGHT: Final = 12
 _WIDEST: Final = 120
-_NINES: Final = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 _DOTS: Final = "braille"
 
 
@@ -24,7 +22,7 @@ def plots(lines: Lines, curve: Curve, width: int, *, colour: bool) -> str:
         "commands/s over seconds", lines.seconds, [value or 0.0 for value in total.values], width
     )
     below = [point for point in curve if point[0] < 100]
-    places = [-log10(1 - share / 100) for share, _ in below]
+    places = [nines(share) for share, _ in below]
     latency = _chart(
         "latency in ms by percentile", places, [value for _, value in below], width, percent=True
     )
@@ -40,8 +38,8 @@ def _chart(title: str, xs: Sequence[float], ys: Sequence[float], width: int, *, 
     plotext.plot(list(xs), list(ys), marker=_DOTS)
     plotext.ylim(0, max(ys, default=1.0) or 1.0)
     if percent and xs:
-        shown = [nine for nine in _NINES if -log10(1 - nine / 100) <= max(xs)]
-        plotext.xticks([-log10(1 - nine / 100) for nine in shown], [f"{nine:g} %" for nine in shown])
+        shown = [nine for nine in NINES if nines(nine) <= max(xs)]
+        plotext.xticks([nines(nine) for nine in shown], [f"{nine:g} %" for nine in shown])
     text = str(plotext.build())
     plotext.clear_figure()
     return text

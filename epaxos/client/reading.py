@@ -15,8 +15,8 @@ from epaxos.statemachine.reading import Reading, as_read, of_the_log, reading_of
 Reads: TypeAlias = Literal["log", "quorum", "local"]
 """`log`: ordered like a command; `quorum`: as good, without a place in the log; `local`: what one replica has now."""
 
-_READINGS: Final = {"log": 0, "quorum": int(Reading.QUORUM), "local": int(Reading.LOCAL)}
-READS: Final = tuple(_READINGS)
+READINGS: Final = {"log": 0, "quorum": int(Reading.QUORUM), "local": int(Reading.LOCAL)}
+READS: Final = tuple(READINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def read_as(operation: Op[T], reads: str) -> Op[T]:
         ValueError: there is no such way.
         Refused: it cannot be read like that.
     """
-    reading = _READINGS[check_reads(reads)]
+    reading = READINGS[check_reads(reads)]
     kind = operation.operation
     if not reading:
         return in_the_log(operation)
@@ -86,7 +86,7 @@ def together(operations: Sequence[Op[T]], reads: str) -> tuple[Sequence[Op[T]], 
 
     What only reads goes by the log too where others in the call do: they are one session, in one order.
     """
-    if _READINGS[check_reads(reads)]:
+    if READINGS[check_reads(reads)]:
         operations = [read_as(operation, reads) for operation in operations]
     if all(map(is_reading, operations)):
         return operations, bool(operations)

@@ -12,7 +12,6 @@ from epaxos.inspection.wording import place_name
 
 def as_dot(graph: Graph, title: str) -> str:
     """The graph as a DOT document: from left to right the order of execution, edges to what an instance depends on."""
-    tied = {place: number for number, cycle in enumerate(graph.cycles) for place in cycle}
     nodes = sorted(graph.nodes, key=lambda node: (graph.columns[node.place], node.place))
     lines = [
         f"digraph {json.dumps(title)} {{",
@@ -23,7 +22,7 @@ def as_dot(graph: Graph, title: str) -> str:
     for _, column in groupby(nodes, key=lambda node: graph.columns[node.place]):
         lines.append(f"  {{ rank=same; {' '.join(json.dumps(place_name(node.place)) for node in column)} }}")
     for place, other in graph.edges:
-        style = " [color=red, style=dashed]" if place in tied and tied[place] == tied.get(other) else ""
+        style = " [color=red, style=dashed]" if graph.is_tied(place, other) else ""
         lines.append(f"  {json.dumps(place_name(place))} -> {json.dumps(place_name(other))}{style};")
     return "\n".join([*lines, "}"]) + "\n"
 

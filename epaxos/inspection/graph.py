@@ -30,7 +30,7 @@ _ROOTS: Final = 12
 _STACKED: Final = 3
 """Instances of one row that share a column at most; the next ones stand to the right, as if they executed later."""
 
-_KEYS: Final = 14
+KEYS: Final = 14
 """Letters that a box has room for."""
 
 
@@ -55,6 +55,10 @@ class Graph(NamedTuple):
     left_out: int
     columns: Mapping[InstanceId, int]
     cycles: list[tuple[InstanceId, ...]]
+
+    def is_tied(self, place: InstanceId, other: InstanceId) -> bool:
+        """Whether two instances are of one cycle."""
+        return any(place in cycle and other in cycle for cycle in self.cycles)
 
 
 def choose(contents: Contents, around: InstanceId | None, depth: int, most: int) -> Graph:
@@ -170,7 +174,7 @@ def _pairs(edges: Mapping[InstanceId, list[InstanceId]]) -> Iterator[tuple[Insta
 
 def _node(contents: Contents, place: InstanceId) -> Node:
     record = contents.records.get(place)
-    keys = "" if record is None else keys_text(record.orig, _KEYS)
+    keys = "" if record is None else keys_text(record.orig, KEYS)
     return Node(place, state_of(contents, place), _note(contents, place), keys)
 
 

@@ -69,7 +69,6 @@ def draw(graph: Graph, title: str) -> str:
     columns = max(graph.columns.values(), default=0) + 1
     width = max(_LEFT + _COLUMN * max(columns, len(states) + bool(graph.cycles)), _NARROWEST)
     height = lanes[-1].top + lanes[-1].height + 50
-    tied = {place: number for number, cycle in enumerate(graph.cycles) for place in cycle}
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:g}">',
         f"<style>{_STYLE}</style>",
@@ -80,7 +79,7 @@ def draw(graph: Graph, title: str) -> str:
         f'<text class="beside" x="{width - 14}" y="{_TOP - 18}" text-anchor="end">last →</text>',
         *_lanes(lanes, width),
         *(
-            _edge(points[place], points[other], "edge cycle" if _together(tied, place, other) else "edge")
+            _edge(points[place], points[other], "edge cycle" if graph.is_tied(place, other) else "edge")
             for place, other in graph.edges
         ),
         *(_box(node, points[node.place]) for node in graph.nodes),
@@ -107,10 +106,6 @@ def _stacked(graph: Graph) -> tuple[dict[InstanceId, int], list[_Lane]]:
         lanes.append(_Lane(top, deepest * (_HEIGHT + _GAP)))
         top += lanes[-1].height
     return levels, lanes
-
-
-def _together(tied: Mapping[InstanceId, int], place: InstanceId, other: InstanceId) -> bool:
-    return place in tied and tied[place] == tied.get(other)
 
 
 def _lanes(lanes: Collection[_Lane], width: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from epaxos.inspection.graph import Node, make_graph, reduced
+from epaxos.inspection.graph import KEYS, Node, make_graph, reduced
 from epaxos.inspection.svg import draw as draw_graph
 from epaxos.inspection.wording import keys_text, place_name
 from epaxos.simulation.picture.drawing import draw
@@ -46,7 +46,10 @@ def pictures() -> Iterator[tuple[str, str]]:
     records = play(_SHOP).records[0]
     nodes = [
         Node(
-            place, "executed", f"{place_name(place)}: executed, seq {record.seq}", keys_text(record.orig, 14)
+            place,
+            "executed",
+            f"{place_name(place)}: executed, seq {record.seq}",
+            keys_text(record.orig, KEYS),
         )
         for place, record in sorted(records.items())
     ]

@@ -341,7 +341,6 @@ def test_a_bar_says_whether_it_is_held() -> None:
 def test_every_bar_finds_its_figures() -> None:
     options = Options(cycles=2, duration=0.1, quick=True)
     studies = [study for study, _ in chosen_of(parse(["bars"]), options)]
-    assert not any(study is STUDIES[study.name] for study in studies), "what is not whole renews no table"
     results = {study.name: study.measure(study, options) for study in studies}
     load = "64 clients, durable"
     for peer in ALL:
@@ -389,6 +388,24 @@ def test_a_benchmark_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wan, "_run", fail)
     assert main(["wan", "reads", "--tiny"]) == 1
     assert log
+
+
+@pytest.mark.usefixtures("log")
+def test_what_is_not_whole_renews_no_table_and_no_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither when it is measured nor when it is read again."""
+    blocks: list[set[str]] = []
+    drawn: list[str] = []
+    monkeypatch.setattr(plots, "draw", lambda study, *_: drawn.append(study.name))
+    monkeypatch.setattr(report, "fill", lambda _, some: blocks.append(set(some)))
+    file = str(tmp_path / "report.json")
+    monkeypatch.setattr(bars, "NEEDS", {"reads": bars.Need(["90 % reads"]), "clients": bars.Need()})
+    assert main(["bars", "--tiny", "--json", file, "--document"]) == 0
+    assert main(["--read", file, "--document"]) == 0
+    assert [some for some in blocks if some] == [
+        {"bars"}
+    ] * 3  # once each time when all was there, and at the end
 
 
 def test_interpreters_are_compared_to_the_first(log: list[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket as tcp
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from epaxos.transport.addresses import resolve, split
 from epaxos.transport.codec import Codec
 from epaxos.transport.framing import Kind, open_frame, seal
 from fuzz.hostile import REFUSED_TO_PEERS, Forge, Hostile, Insider
+from shared.figures import fetch
 
 SALVO: Final = 100
 """Frames between two looks at what the replica answers."""
@@ -415,7 +415,7 @@ def throw_noise(
 ) -> None:
     """Open connections and send what the server does not speak: the samples and bytes by chance.
 
-    Of each third the bytes come behind what lets them in, where there is such a thing.
+    Of two in three the bytes come behind what lets them in, where there is such a thing.
 
     Half of the connections are cut at once, the others when the server has answered or been silent for a moment.
     """
@@ -439,18 +439,14 @@ def counted_errors(replica: ReplicaAddress, keys: Keys | None = None) -> Counter
         BarrageError: its page of metrics cannot be read.
     """
     deadline = time.monotonic() + PATIENCE
-    url = f"http://{place(replica.host, replica.metrics_port)}/metrics"
-    headers = {"Authorization": f"Bearer {keys.token}"} if keys else {}
+    address = f"{place(replica.host, replica.metrics_port)}/metrics"
     while True:
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(url, headers=headers), timeout=PATIENCE
-            ) as page:
-                text = page.read().decode()
+            text = fetch(address, keys.token if keys else "")
             break
         except OSError as error:  # the page is full of connections that have not been cut yet
             if time.monotonic() > deadline:
-                raise BarrageError(f"{replica.name} shows no metrics at {url}: {error}") from error
+                raise BarrageError(f"{replica.name} shows no metrics at http://{address}: {error}") from error
             time.sleep(0.2)
     samples = (each for family in text_string_to_metric_families(text) for each in family.samples)
     return Counter(

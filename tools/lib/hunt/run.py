@@ -14,9 +14,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
-
-import pytest
+from typing import TYPE_CHECKING, Any, Final
 
 from epaxos.errors import InvariantError
 from epaxos.simulation import commit as transactions
@@ -34,6 +32,9 @@ from epaxos.simulation.registers.plan import draw_plan as draw_registers
 from epaxos.simulation.run import Outcome, Run
 from hunt.task import Found, Task
 from mutants.mutation import Draw
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -150,6 +151,8 @@ class _Watcher:
 
 def _run_test(file: Path, name: str) -> Found:
     """Run a test; only what tests assert themselves counts, not an assertion that fails in the program."""
+    import pytest  # noqa: PLC0415 - seeds need none
+
     watcher = _Watcher()
     less = ("--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler")
     with redirect_stdout(StringIO()):
