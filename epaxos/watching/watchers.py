@@ -16,7 +16,7 @@ merges a peer's checkpoint, which is the state of no moment.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -165,7 +165,7 @@ class Watchers:
         self._behind: dict[object, _Waiting] = {}
         self._new: dict[bytes, dict[object, _Waiting]] = {}
         self._walk_at = -inf
-        self._due: deque[_Waiting] = deque()
+        self._due: OrderedDict[_Waiting, None] = OrderedDict()
         self._ends: list[tuple[float, int, _Waiting]] = []
         self._asked = self._taken = 0
         self._used: dict[Lane, float] = {}
@@ -220,7 +220,7 @@ class Watchers:
             return
         self._keep(waiting)
         if not has_turn:
-            self._due.append(waiting)
+            self._due[waiting] = None
 
     def _refusal(self, poll: Poll) -> Answer | None:
         """Why a question is not taken."""
@@ -267,7 +267,7 @@ class Watchers:
             for waiting in asking.values():
                 waiting.lane = lane
                 if self._waiting.get(waiting.name) is waiting:
-                    self._due.append(waiting)
+                    self._due[waiting] = None
 
     def _keep(self, waiting: _Waiting) -> None:
         """Have a question wait."""
@@ -301,12 +301,12 @@ class Watchers:
         grown = self.history.grown
         while grown:
             lane, _ = grown.popitem()
-            self._due += self._in_lane.get(lane, {}).values()
+            self._due.update(dict.fromkeys(self._in_lane.get(lane, {}).values()))
         if self._behind:
-            self._due += self._behind.values()
+            self._due.update(dict.fromkeys(self._behind.values()))
             self._behind = {}
         for _ in range(min(len(self._due), _AT_ONCE)):
-            waiting = self._due.popleft()
+            waiting, _ = self._due.popitem(last=False)
             self._try(waiting, late=waiting.until <= now)
         left = _ENDS_AT_ONCE
         while left and self._ends and (self._ends[0][2].over or self._ends[0][0] <= now):
@@ -335,6 +335,7 @@ class Watchers:
             one.over = True
             one.tell({"away": reason})
         self._in_lane.clear()
+        self._due.clear()
         self._behind.clear()
         self._new.clear()
         self._ends.clear()
@@ -355,6 +356,7 @@ class Watchers:
 
     def _end(self, waiting: _Waiting) -> None:
         waiting.over = True
+        self._due.pop(waiting, None)
         self._behind.pop(waiting.name, None)
         if waiting.lane is not None:
             self._in_lane.get(waiting.lane, {}).pop(waiting.name, None)

@@ -335,6 +335,10 @@ def test_a_slow_watcher_fills_no_memory_and_many_are_answered_a_few_at_a_time(
     replica.watchers.poll(0.0)
     assert list(map(len, told)) == [1] * 5
     assert len(replica.watchers) == 0
+    for value in range(50):
+        told = [replica.ask(name, **after(last[0])) if last else last for name, last in enumerate(told)]
+        replica.put(b"k", b"%d" % value)
+        assert len(replica.watchers._due) <= len(replica.watchers)
 
 
 def test_there_may_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
