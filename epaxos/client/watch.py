@@ -96,6 +96,11 @@ class Following:
         self._compacted = False
         self._answered = False
 
+    @property
+    def place(self) -> Position | None:
+        """From where another watch goes on; None while the state is not complete."""
+        return self.position if self._whole else None
+
     def poll(self, wait: float) -> Poll:
         """What to ask next."""
         asked = {
@@ -275,8 +280,8 @@ class _Base(Generic[V]):
             reasons = "; ".join(map(str, answer.values()))
             self._bear(now, NoAnswer(f"no replica tells what changes now: {reasons}"))
         self._events += told
-        if not told and self._position is not None:
-            self._position = self._following.position
+        if not told:
+            self._position = self._following.place or self._position
 
     def _bear(self, now: float, error: NoAnswer) -> None:
         if self._silent_since is None:
@@ -297,8 +302,6 @@ class Watch(_Base[V], Iterator["Event[V]"]):
         self._driver = driver
         while not self._events and self._following.position is None:
             self._ask(0.0)
-        if self._position is None and not self._events:
-            self._position = self._following.position
 
     def __iter__(self) -> Self:
         return self
@@ -382,8 +385,6 @@ class AsyncWatch(_Base[V], AsyncIterator["Event[V]"]):
     async def _begin(self) -> None:
         while not self._events and self._following.position is None:
             await self._ask(0.0)
-        if self._position is None and not self._events:
-            self._position = self._following.position
 
     async def __anext__(self) -> Event[V]:
         try:

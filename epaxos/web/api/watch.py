@@ -91,7 +91,8 @@ class Events(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _place(self) -> str:
-        return f"id: {self._watch.following.position}\n\n"
+        place = self._watch.following.place
+        return ":\n\n" if place is None else f"id: {place}\n\n"
 
     @staticmethod
     def _texts(events: Iterable[Changed[bytes] | Reset | Synced]) -> str:

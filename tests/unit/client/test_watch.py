@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,7 +14,7 @@ from epaxos.client.watch import AsyncWatch, Changed, Following, Reset, Synced, W
 from epaxos.errors import Closed, Compacted, NoAnswer, Refused
 from epaxos.watching.position import Position, parse_position
 
-FIRST, SECOND = parse_position("0:1,0@7.0"), parse_position("0:1,3@7.0")
+FIRST, SECOND, THIRD = map(parse_position, ("0:1,0@7.0", "0:1,3@7.0", "0:1,5@7.0"))
 GAP = {"watch": {"compacted": "it is not kept here"}}
 
 
@@ -174,3 +175,40 @@ def test_a_watch_that_is_closed_ends_though_its_client_is_closed_while_it_waits(
     driver.watch = other
     with pytest.raises(StopAsyncIteration):
         asyncio.run(other.__anext__())
+
+
+class Paged:
+    """A driver of both kinds that brings the state in three pages, between which nothing happens for a while."""
+
+    def __init__(self) -> None:
+        pages = [[[b"k1"], [b"1"], True], None, [[b"k2"], [b"2"], True], [[b"k3"], [b"3"], False]]
+        self._answers = [told(FIRST, state=page) for page in pages]
+        self._answers += [told(SECOND), told(THIRD, (b"k1", b"4"))]
+        self.watch: Watch[bytes] | AsyncWatch[bytes] | None = None
+        self.seen: list[Position | None] = []
+
+    def enter(self) -> Mock:
+        return Mock(time=time.monotonic)
+
+    def run(self, call: Any) -> Any:
+        self.seen.append(None if self.watch is None else self.watch.position)
+        call._question = Mock(error=None, status=self._answers.pop(0))
+        return asyncio.sleep(0)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
+@pytest.mark.parametrize("kind", [Watch, AsyncWatch])
+def test_there_is_no_position_until_the_state_is_complete(kind: Any) -> None:
+    driver: Any = Paged()
+    watch = driver.watch = kind(driver, OPTIONS, None, b"k", None, state=True, patience=None)
+
+    def get() -> Any:
+        return watch.get(60.0) if kind is Watch else asyncio.run(watch.get(60.0))
+
+    events = []
+    for event in iter(get, Changed(b"k1", b"4", THIRD)):
+        events.append(event)
+        assert watch.position == (FIRST if isinstance(event, Synced) else None)
+    assert events == [Reset(), *(Changed(b"k%d" % n, b"%d" % n, None) for n in (1, 2, 3)), Synced(FIRST)]
+    assert driver.seen == [None, None, None, None, FIRST, SECOND]  # where it was when it asked
+    assert watch.position == THIRD
