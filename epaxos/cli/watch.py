@@ -57,32 +57,30 @@ def watch(target: Target, *, since: str | None, state: bool, count: int | None, 
         follows = target.client.watch(target.key, since=since, state=state)
     except ValueError as error:
         raise click.UsageError(f"--since: {error}") from error
-    show, synced, left = (_as_json if as_json else _as_text), not state or since is not None, count
+    show, left = (_as_json if as_json else _as_text), count
     for event in follows:
-        if isinstance(event, Reset | Synced):
-            synced = isinstance(event, Synced)
-        click.echo(show(event, synced=synced))
-        if left is not None and synced and isinstance(event, Changed):
+        click.echo(show(event))
+        if left is not None and isinstance(event, Changed) and event.position is not None:
             left -= 1
             if not left:
                 return
 
 
-def _as_text(event: Event[bytes], *, synced: bool) -> str:
+def _as_text(event: Event[bytes]) -> str:
     if isinstance(event, Reset):
         return "* the state follows"
     if isinstance(event, Synced):
         return f"* changes follow, after {event.position}"
     if event.value is None:
         return f"- {line_of(event.key)}"
-    return f"{'+' if synced else '='} {line_of(event.key)}\t{line_of(event.value)}"
+    return f"{'=' if event.position is None else '+'} {line_of(event.key)}\t{line_of(event.value)}"
 
 
-def _as_json(event: Event[bytes], *, synced: bool) -> str:
+def _as_json(event: Event[bytes]) -> str:
     if isinstance(event, Reset):
         return json.dumps({"reset": True})
     if isinstance(event, Synced):
         return json.dumps({"synced": str(event.position)})
     value = None if event.value is None else as_json_value(event.value)
-    position = str(event.position) if synced and event.position is not None else None
+    position = None if event.position is None else str(event.position)
     return json.dumps({"key": as_json_value(event.key), "value": value, "position": position})
