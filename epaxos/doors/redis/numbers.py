@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -23,9 +24,6 @@ _EXPONENT: Final = 16_384
 _PLACES: Final = 17
 _LONGEST: Final = 5 * 1024
 """Characters of a float at most."""
-
-_DIGITS: Final = 4000
-"""Of a part of a number: Python reads and writes no more than 4300 at once."""
 
 
 def integer(text: bytes) -> int:
@@ -61,7 +59,7 @@ def _read(text: bytes) -> Fraction | None:
     if match is None or not match[2] + match[3]:
         raise RedisError(_NOT_A_FLOAT)
     sign, whole, part, exponent = match.groups()
-    digits = _natural(whole + part)
+    digits = int(Decimal((whole + part).decode()))  # int() and str() take no more than 4300 digits
     power = int(exponent or b"0") - len(part)
     if not -2 * _EXPONENT < power < _EXPONENT:  # beyond what a float holds, unless it is nothing
         power = 0 if not digits else _beyond()
@@ -69,14 +67,6 @@ def _read(text: bytes) -> Fraction | None:
     if number is None or (not number and digits):
         _beyond()
     return -number if number is not None and sign == b"-" else number
-
-
-def _natural(digits: bytes) -> int:
-    number = 0
-    for begin in range(0, len(digits), _DIGITS):
-        part = digits[begin : begin + _DIGITS]
-        number = number * 10 ** len(part) + int(part)
-    return number
 
 
 def _beyond() -> int:
@@ -102,12 +92,4 @@ def _written(number: Fraction) -> bytes:
     whole, part = divmod(scaled, 10**_PLACES)
     places = f"{part:0{_PLACES}}".rstrip("0")
     sign = "-" if number < 0 and scaled else ""
-    return f"{sign}{_decimal(whole)}{'.' if places else ''}{places}".encode()
-
-
-def _decimal(number: int) -> str:
-    parts = []
-    while number >= 10**_DIGITS:
-        number, part = divmod(number, 10**_DIGITS)
-        parts.append(f"{part:0{_DIGITS}}")
-    return str(number) + "".join(reversed(parts))
+    return f"{sign}{Decimal(whole)}{'.' if places else ''}{places}".encode()

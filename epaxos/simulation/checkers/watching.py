@@ -71,12 +71,12 @@ class Watching:
         """A watcher begins here, with keys up to one of which it will be told the state."""
         view.position, view.upto, view.told = position, upto, {}
         for key in self._keys(view):
-            view.told[key] = self._count(key, position, 0)
+            view.told[key] = self._count(key, position)
 
     def go_back(self, view: View) -> None:
         """It goes on from its position, and perhaps is told again of an instance of which that does not hold all."""
         if view.position is not None:
-            view.told = {key: self._count(key, view.position, 0) for key in self._keys(view)}
+            view.told = {key: self._count(key, view.position) for key in self._keys(view)}
 
     def tell(
         self,
@@ -106,7 +106,7 @@ class Watching:
         if view.position is not None and not position.includes(view.position):
             raise _wrong(view, f"it comes back to {position}")
         for key in self._keys(view):
-            count, told = self._count(key, position, 0), view.told.get(key, 0)
+            count, told = self._count(key, position), view.told.get(key, 0)
             if told < count or (told > count and not cut):
                 raise _wrong(view, f"of {key!r} it was told {told} changes, and {position} holds {count}")
         view.position = position
@@ -129,7 +129,7 @@ class Watching:
         for key in self._keys(view):
             if before is not None and key <= before:
                 continue
-            count = view.told[key] = self._count(key, view.position, 0)
+            count = view.told[key] = self._count(key, view.position)
             value = self._changes[key][count - 1].value if count else None
             if value is not None:
                 expected[key] = value
@@ -148,10 +148,10 @@ class Watching:
         keys = sorted(key for key in self._changes if key.startswith(view.prefix))
         return keys if view.upto is None else [key for key in keys if key <= view.upto]
 
-    def _count(self, key: bytes, position: Position, least: int) -> int:
+    def _count(self, key: bytes, position: Position) -> int:
         """How many changes of a key a position holds: the first ones."""
         changes = self._changes[key]
-        count = least
+        count = 0
         while count < len(changes) and position.contains(changes[count].epoch, changes[count].place):
             count += 1
         for later in changes[count:]:
