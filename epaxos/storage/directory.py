@@ -130,13 +130,13 @@ class DataDirectory:
         """
         if level <= self.level:
             return
-        self.level = level
         try:
-            _write(self.path / _NEW, self._description())
+            _write(self.path / _NEW, self._description(level))
             (self.path / _NEW).rename(self.path / _IDENTITY)
             sync_directory(self.path)
         except OSError as error:
             raise os_trouble(error, self.path, "raise the level of the data directory") from error
+        self.level = level
 
     def watch(self, files: Iterable[Path]) -> None:
         """From now on `check` sees whether the directory and these files, which are open, are still in their place."""
@@ -229,16 +229,16 @@ class DataDirectory:
             for left in self.path.iterdir():
                 if left.name not in {*_HARMLESS, _NEW}:
                     left.unlink()
-            _write(self.path / _NEW, self._description())
+            _write(self.path / _NEW, self._description(self.level))
             sync_directory(self.path)
             sync_directory(self.path.parent)
         except OSError as error:
             raise os_trouble(error, self.path, "make the data directory") from error
 
-    def _description(self) -> str:
+    def _description(self, level: int) -> str:
         return json.dumps(
             {
-                "format": self.level,
+                "format": level,
                 "engine": self._engine,
                 "cluster": f"{self._identity.cluster:016x}",
                 "name": self._identity.name,
@@ -253,7 +253,7 @@ class DataDirectory:
             FormatUnsupported, WrongIdentity, DataCorrupt: as they say.
         """
         self.level = _level_of(self.path, found)
-        expected = json.loads(self._description())
+        expected = json.loads(self._description(self.level))
         compared = ["cluster", "name", "engine"] + ["incarnation"] * (self._identity.incarnation is not None)
         for key in compared:
             if found.get(key) != expected[key]:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -116,6 +117,19 @@ def test_a_directory_of_the_level_before_is_used_and_raised_for_good(
         assert find(data).identity.name == IDENTITY.name
     with pytest.raises(FormatUnsupported, match=f"is of level {now + 1}; this program knows"):
         reopen(data)
+
+
+def test_a_level_that_could_not_be_written_is_written_when_it_is_raised_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine("sqlite", data, IDENTITY, "always", 1, create=False)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "no space left")))
+        with pytest.raises(WriteFailed, match="cannot raise the level"):
+            engine.raise_level(version.NEWEST + 1)
+    engine.raise_level(version.NEWEST + 1)
+    engine.close()
+    assert json.loads((data / "identity").read_text())["format"] == version.NEWEST + 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
