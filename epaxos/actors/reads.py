@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Final, NamedTuple
 
+from epaxos.doors.session import OwnSession
 from epaxos.protocol.contract import Read
 from epaxos.statemachine.batch import Batch
 from epaxos.statemachine.operations import Outcome
 from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult, Value, as_column
-from epaxos.statemachine.sessions import WINDOW
 
 _ASKED_BYTES: Final = 256 * 1024
 """Bytes of keys after which a question is full, or half a frame: with the frame that fills it, peers take it still."""
@@ -50,8 +50,7 @@ class Reads:
         self._local: list[_Local] = []
         self._asked: dict[int, list[Batch]] = {}
         self._numbers = count(secrets.randbits(61))
-        self._client = self._born = self._used = 0
-        self._next = 1
+        self._session = OwnSession()
         self._names: defaultdict[int, OrderedDict[int, tuple[int, int]]] = defaultdict(OrderedDict)
         self.generation = 0
         """How many collections have executed here."""
@@ -107,16 +106,11 @@ class Reads:
 
     def renamed(self, batch: Batch) -> Batch:
         """The same reads as commands of the own session."""
-        if not self._client or self.generation - self._used > WINDOW // 2:
-            self._client, self._next = secrets.randbits(63) + 1, 1
-            self._born = self.generation
-        self._used = self.generation
-        first = self._next
-        self._next += len(batch)
-        names = self._names[self._client]
+        client, first, born = self._session.begin(len(batch), self.generation)
+        names = self._names[client]
         names[first] = batch.client, batch.first
         acked = next(iter(names))
-        return Batch(self._client, first, acked, batch.operations, batch.keys, batch.arguments, self._born)
+        return Batch(client, first, acked, batch.operations, batch.keys, batch.arguments, born)
 
     def restored(self, result: BatchResult) -> BatchResult:
         """What they came to, under the names that their client gave them; untold if their session had ended."""
@@ -126,8 +120,7 @@ class Reads:
             return result
         if not names:
             del self._names[result.client]
-        if _EXPIRED in result.outcomes:
-            self._client = 0
+        self._session.saw(result)
         client, first = name
         return BatchResult(client, first, result.outcomes.replace(_EXPIRED, _UNTOLD), result.values)
 

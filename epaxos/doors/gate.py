@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from epaxos.doors.session import OwnSession
 from epaxos.statemachine.batch import SERVICE, Argument, Batch, Payload
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.reading import reading_of
 from epaxos.statemachine.results import BatchResult, Value
-from epaxos.statemachine.sessions import WINDOW
 
-_EXPIRED: Final = int(Outcome.EXPIRED)
 _DONE: Final = int(Outcome.DONE)
 _NOT_FOUND: Final = int(Outcome.NOT_FOUND)
 
@@ -123,11 +122,9 @@ class LocalClient:
         self._observed = self._taken = 0  # each counted up in one thread alone
         self._missed = False
         self._delivered = False
-        self._client = 0
-        self._number = 1
+        self._session = OwnSession()
         self._reader = secrets.randbits(63) + 1
         self._read = 1
-        self._born = self._used = 0
         # By session, in order: the first is found without a look at the others.
         self._open: defaultdict[int, OrderedDict[int, Asked]] = defaultdict(OrderedDict)
         self.listens = False
@@ -180,16 +177,11 @@ class LocalClient:
             return Batch(asked.session, 1, 1, asked.operations, asked.keys, asked.arguments, generation)
         if asked.arguments is not None and reading_of(asked.operations[0], asked.arguments[0]):
             return self._begin_reading(asked)
-        if not self._client or generation - self._used > WINDOW // 2:
-            self._client = secrets.randbits(63) + 1
-            self._born, self._number = generation, 1
-        self._used = generation
-        first = self._number
-        self._number += len(asked.operations)
-        begun = self._open[self._client]
+        client, first, born = self._session.begin(len(asked.operations), generation)
+        begun = self._open[client]
         begun[first] = asked
         acked = next(iter(begun))
-        return Batch(self._client, first, acked, asked.operations, asked.keys, asked.arguments, self._born)
+        return Batch(client, first, acked, asked.operations, asked.keys, asked.arguments, born)
 
     def _begin_reading(self, asked: Asked) -> Batch:
         """Reads that are none of the log (`statemachine.reading`), whose numbers are those of no session."""
@@ -207,12 +199,11 @@ class LocalClient:
         return asked
 
     def answer(self, result: BatchResult) -> None:
-        """Note what a batch came to; after one whose session had ended the next is of another. `flush` tells it."""
+        """Note what a batch came to. `flush` tells it."""
         asked = self._end(result.client, result.first)
         if asked is None:
             return
-        if result.client == self._client and _EXPIRED in result.outcomes:
-            self._client = 0
+        self._session.saw(result)
         self._due.append(Answered(asked.ticket, result.outcomes, result.values))
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from epaxos.statemachine.batch import Argument, Batch, encode_batch
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult, Value
+from epaxos.statemachine.sessions import WINDOW
 from epaxos.transport.framing import Kind
 from front import Front
 
@@ -152,6 +153,18 @@ def test_each_read_that_goes_to_the_log_tells_the_first_that_has_no_answer() -> 
     assert (late.acked, steps < 40) == (first.first, True)  # it does not look at all before it
     reads.restored(look(first))
     assert reads.renamed(batch).acked == first.first + 1
+
+
+def test_a_session_of_reads_that_has_ended_ends_no_later_one() -> None:
+    reads = Reads(2**20)
+    batch = Batch(7, 1, 1, bytes((READ,)), [b"k"], None)
+    old = reads.renamed(batch)
+    reads.generation = WINDOW
+    new = reads.renamed(batch)
+    for late, follows in ((old, True), (new, False)):
+        ended = BatchResult(late.client, late.first, bytes([Outcome.EXPIRED]), None)
+        assert reads.restored(ended).outcomes == bytes([Outcome.UNTOLD])
+        assert (reads.renamed(batch).client == new.client) is follows
 
 
 def test_such_a_frame_holds_nothing_else() -> None:
