@@ -117,6 +117,14 @@ class Parts:
         check_level(batch, self.configuration.level)
         return added
 
+    def ended(self, batch: Batch) -> int | None:
+        """See `StateMachine.ended`."""
+        return self.machine.ended(batch)
+
+    def knows(self, batch: Batch) -> bool:
+        """See `StateMachine.knows`."""
+        return self.machine.knows(batch)
+
 
 def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts:
     """Open the data directory of a replica, or make it, and begin with what it holds.
@@ -195,7 +203,11 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
         log = _begun_by(checkpoint, journal, log)
     era = _era_with(config, row, log, checkpoint)
     eras = Eras(era, row, [peer for peer in range(config.n) if peer != row])
-    return _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
+    machine, disk, resumes = _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
+    watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
+    parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers)
+    _begin_watchers(parts, checkpoint)
+    return parts
 
 
 def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> list[First]:
@@ -214,9 +226,10 @@ def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> lis
     first = eras.replace(era, retiring=retiring)
     if parts.hosted is not None:  # it is given once, and holds what there was
         parts.machine.merge((key, None) for key in parts.machine.names())
-    anew = _assemble(config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted)
-    _begin_watchers(parts.watchers, anew, checkpoint)
-    parts.machine, parts.disk, parts.resumes = anew.machine, anew.disk, anew.resumes
+    parts.machine, parts.disk, parts.resumes = _assemble(
+        config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted
+    )
+    _begin_watchers(parts, checkpoint)
     return first
 
 
@@ -243,8 +256,8 @@ def _assemble(
     checkpoint: Fetched,
     stats: ReplicaStats,
     hosted: Machine | None,
-) -> Parts:
-    """Begin with a checkpoint in the running epoch."""
+) -> tuple[StateMachine, Disk, bool]:
+    """Begin with a checkpoint in the running epoch; the last tells whether there is a past."""
     machine = StateMachine(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
     )
@@ -253,18 +266,14 @@ def _assemble(
     keeper = _make_keeper(config, eras, machine, engine)
     keeper.writer.loaded(checkpoint)
     disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept)
-    resumes = bool(log.records) or checkpoint.complete
-    watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
-    parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers)
-    _begin_watchers(watchers, parts, checkpoint)
-    return parts
+    return machine, disk, bool(log.records) or checkpoint.complete
 
 
-def _begin_watchers(watchers: Watchers, parts: Parts, checkpoint: Fetched) -> None:
+def _begin_watchers(parts: Parts, checkpoint: Fetched) -> None:
     """All of a checkpoint has executed: of its changes nobody knows."""
     configuration, above = parts.configuration, [entry.id for entry in checkpoint.entries]
     rows = rows_of(configuration)
-    watchers.begin(parts.machine, configuration.epoch, rows, checkpoint.executed, above)
+    parts.watchers.begin(parts.machine, configuration.epoch, rows, checkpoint.executed, above)
 
 
 def make_era(config: Config, row: Row, configuration: Configuration, durable: Durable) -> Era:

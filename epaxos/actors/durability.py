@@ -106,8 +106,7 @@ class Durability:
     @property
     def merging(self) -> bool:
         """Whether the state is between two moments: a peer's checkpoint is being merged into it."""
-        progress = self._keeper.catch_up
-        return progress is not None and progress.stage == "merging"
+        return self._keeper.merging
 
     # -- epochs --------------------------------------------------------------------------------------------
 

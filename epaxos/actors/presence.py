@@ -147,6 +147,7 @@ class Presence:
         self.drain = Draining(now, now + GRACE)
         if not self._standing.trouble:
             self._clients.send_away("it is stopping")
+        self._parts.watchers.send_away("it is stopping")
 
     def go_on_draining(self, now: float) -> bool:
         """Leave once nothing of this replica's own is left to do, or there is no more time for it; whether it has."""

@@ -183,10 +183,6 @@ class Questions:
         kept = watchers.history.weight
         self._parts.stats.watch = Watching(len(watchers), kept, watchers.told, watchers.compacted)
 
-    def send_watchers_away(self, reason: str) -> None:
-        """Nothing is told here any more."""
-        self._parts.watchers.send_away(reason)
-
     def _tell_digest(self, done: Future[str]) -> None:
         """Whatever came of it, those who asked are answered; called by the thread that computed it."""
         if done.cancelled():  # everything ends

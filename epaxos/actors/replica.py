@@ -98,10 +98,10 @@ class Replica(pykka.ThreadingActor):
             self._stats,
             self._entrance.reply,
             self._entrance.room,
-            lambda batch: parts.machine.ended(batch),  # noqa: PLW0108 - another one since it began anew
+            parts.ended,
             self._gate,
         )
-        self._clients.knows = lambda batch: parts.machine.knows(batch)  # noqa: PLW0108 - another one since it began anew
+        self._clients.knows = parts.knows
         if self._entrance.rights is not None:
             self._clients.rights = self._entrance.rights
         self._peers = Peers(
@@ -284,7 +284,7 @@ class Replica(pykka.ThreadingActor):
             return
         self._standing.trouble = str(error)
         self._clients.give_up("its disk failed")
-        self._questions.send_watchers_away("its disk failed")
+        self._parts.watchers.send_away("its disk failed")
         self._stats.storage_failed = True
         _log.critical(
             "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
@@ -407,7 +407,6 @@ class Replica(pykka.ThreadingActor):
 
     def _begin_to_drain(self, now: float) -> None:
         self._presence.begin_to_drain(now)
-        self._questions.send_watchers_away("it is stopping")
         if not self._standing.trouble:
             self._perform(self._core.on_event(Retire(), now), now)
 

@@ -859,8 +859,8 @@ class Replica:
 
     def _read_here(self) -> None:
         """Answer what is read as things stand here; not while that is of no one moment."""
-        local, progress = self.readings.take_local(), self._keeper.catch_up
-        if progress is not None and progress.stage == "merging":
+        local = self.readings.take_local()
+        if self._keeper.merging:
             self._read_in_log(local)
         else:
             for waiting in local:

@@ -189,7 +189,9 @@ def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: P
         ]
     )
     parts.disk.engine.commit_state()
+    watchers = parts.watchers
     begin_anew(settings, ME, parts, retiring=False)
+    assert (parts.watchers, watchers.history.epoch) == (watchers, 1)
     assert (parts.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
     assert parts.machine.keys == 2
     parts.disk.engine.close()

@@ -124,6 +124,9 @@ def test_watchers_are_sent_elsewhere_where_nothing_executes_any_more(alpha: Alph
     alpha.core.lost = True
     alpha.presence.look(0.0)
     send_away.assert_called_with("it hears nobody who could order commands")
+    alpha.standing.trouble = "the disk"
+    alpha.presence.begin_to_drain(0.0)
+    send_away.assert_called_with("it is stopping")
 
 
 def test_one_that_stops_or_cannot_promise_sends_clients_elsewhere_whatever_it_hears(alpha: Alpha) -> None:
