@@ -187,8 +187,8 @@ class Effects(Generic[MessageT]):
     over        the epoch has ended with the last of `executions`: this core executes and promises nothing more. Told
                 again if something is proposed after that, with all that is left
     overtaken   what was proposed here and may have executed in what is adopted. The core waits for it no more: the
-                driver answers what its sessions know, and proposes the rest again; in another epoch nothing that
-                has a base, which speaks of slots of this one
+                driver answers what its sessions know, and proposes the rest again (`eras.Eras.settle`); before it
+                goes on from what is `over`, for nothing that has a base goes into the next epoch
     """
 
     __slots__ = (

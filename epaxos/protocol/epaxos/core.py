@@ -170,7 +170,6 @@ class EPaxos:
         effects = self.state.effects
         if effects.over is not None:
             effects.over = effects.over._replace(left=self.left())
-            effects.overtaken = [command for command in effects.overtaken if command.base is None]
         return effects
 
     def left(self) -> Sequence[Command]:

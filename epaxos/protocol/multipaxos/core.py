@@ -222,7 +222,6 @@ class MultiPaxos:
         effects = self.state.end()
         if effects.over is not None:
             effects.over = effects.over._replace(left=self.left())
-            effects.overtaken = [command for command in effects.overtaken if command.base is None]
         return effects
 
     def prepare(self, most: int) -> bool:

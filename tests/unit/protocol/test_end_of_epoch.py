@@ -7,7 +7,7 @@ import math
 import pytest
 
 from epaxos.errors import InvariantError
-from epaxos.protocol.contract import Adopt, Checkpointed, Durable, Effects, Ended, Hold, Over, Propose
+from epaxos.protocol.contract import Checkpointed, Durable, Effects, Ended, Hold, Over, Propose
 from epaxos.protocol.epaxos.messages import (
     Accept,
     Beacon,
@@ -227,19 +227,6 @@ def test_the_end_says_what_is_left_over() -> None:
     over = alone.learn(END, BARRIER, 0, -1, -1).over
     assert over is not None
     assert (over.cut, over.left) == ((0, 0, -1), [void, open_, kept])
-
-
-def test_a_barrier_that_an_adopted_checkpoint_overtakes_at_the_end_is_not_told() -> None:
-    """It speaks of slots of this epoch: in the next one all would wait until each of these is recovered."""
-    alone = Alone(retain=1_000_000)
-    command = put(5, b"k")
-    alone.take(Propose(command))
-    alone.take(Propose(barrier(2, *NONE)))
-    alone.take(Hold((1, 8, -1), ()))
-    alone.learn(InstanceId(1, 9), BARRIER, 1, 8, -1)
-    effects = alone.take(Adopt((1, 8, -1), ()))
-    assert effects.over is not None
-    assert effects.overtaken == [command]
 
 
 def test_what_speaks_of_slots_that_nobody_has_heard_of_is_not_proposed() -> None:

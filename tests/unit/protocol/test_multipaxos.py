@@ -634,19 +634,6 @@ def test_a_barrier_ends_the_epoch_at_the_prefix_up_to_it_and_says_what_is_left()
     assert [effects.over and list(effects.over.left) for effects in lone.effects] == [[B, C]]
 
 
-def test_a_barrier_that_an_adopted_checkpoint_overtakes_at_the_end_is_not_told() -> None:
-    """It is the one that has ended the epoch: one request would make two epochs."""
-    lone = Lone()
-    lone.get(1, Beacon(4, 4, 4, 1, (-1, -1), (-1, -1), (-1, -1), 1))
-    lone.event(Propose(C))
-    lone.event(Propose(END))
-    lone.event(Hold((5, -1), ()))
-    lone.get(1, Accept(4, 6, END, -1), Commit(4, 6))
-    lone.event(Adopt((5, -1), ()))
-    [effects] = [effects for effects in lone.effects if effects.over is not None]
-    assert effects.overtaken == [C]
-
-
 def test_what_speaks_of_slots_that_nobody_has_heard_of_is_not_proposed() -> None:
     with pytest.raises(InvariantError, match="above all that was heard of"):
         Lone().event(Propose(barrier(9, 4, -1)))

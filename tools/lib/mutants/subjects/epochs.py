@@ -314,19 +314,6 @@ END: Final = (
         schedule=_END + "test_an_answer_of_who_has_not_pre_accepted_a_barrier_is_none_of_a_liar",
     ),
     Mutant(
-        "base-into-the-next-epoch",
-        "a barrier that a checkpoint overtakes as the epoch ends is proposed in the next one, with slots of the last",
-        "6.7",
-        (
-            Patch(
-                _CORE,
-                "for command in effects.overtaken if command.base is None]",
-                "for command in effects.overtaken]",
-            ),
-        ),
-        schedule=_END + "test_a_barrier_that_an_adopted_checkpoint_overtakes_at_the_end_is_not_told",
-    ),
-    Mutant(
         "base-kept-into-the-next-epoch",
         "a collection that is to be proposed again is so in the next epoch too, with slots of the last",
         "6.7",
