@@ -163,7 +163,7 @@ def test_module_that_is_imported_already() -> None:
 
 # -- the verdict -------------------------------------------------------------------------------------------
 
-HARMLESS = Mutant("m", "a bug", "1", (), harmless="of a reason")
+HARMLESS = Mutant("m", "a bug", "1", harmless="of a reason")
 
 
 def row(verdict: str, mutant: Mutant = HARMLESS, replicas: int | None = None) -> Row:
@@ -176,7 +176,7 @@ def row(verdict: str, mutant: Mutant = HARMLESS, replicas: int | None = None) ->
         ([row("SAFETY"), row("LIVENESS")], 0),
         ([row("SAFETY"), row("CLEAN")], 1),
         ([row("CLEAN", replicas=3)], 0),
-        ([row("CLEAN", HARMLESS._replace(harmless=""), replicas=3)], 1),
+        ([row("CLEAN", Mutant("m", "a bug", "1"), replicas=3)], 1),
         ([row("CRASH")], 1),
         ([row("MOVED")], 1),
     ],
@@ -203,7 +203,7 @@ def test_seeds_that_caught_are_run_unchanged() -> None:
 
 
 def test_replicas_replace_those_of_the_draw() -> None:
-    mutant = HARMLESS._replace(draw=Draw("some", replicas=5), schedule="x.txt")
+    mutant = Mutant("m", "a bug", "1", draw=Draw("some", replicas=5), schedule="x.txt")
     task = task_of(mutant, arguments("--replicas", "3"))
     assert (task.draw.name, task.draw.replicas, task.schedule) == ("some; n=3", 3, "")
 
@@ -216,7 +216,7 @@ def test_arguments_that_are_refused(argv: tuple[str, ...]) -> None:
 
 def test_table_of_a_document_is_refreshed(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
-    known = [HARMLESS._replace(name=name) for name in "lmn"]
+    known = [Mutant(name, "a bug", "1") for name in "lmn"]
     file.write_text(f"before\n{BEGIN.format('mutants')}\n|`n`|n|\n|`gone`|x|\nold\n{END}\nafter\n")
     refresh(file, [row("SAFETY")], "mutants", known)
     text = file.read_text()

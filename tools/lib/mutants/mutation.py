@@ -64,7 +64,7 @@ LED_SMALL: Final = Draw("Multi-Paxos, small", operations=8, system="multipaxos")
 FIVE: Final = Draw("small, n=5", replicas=5, operations=8)
 
 
-class Mutant(NamedTuple):
+class Mutant:
     """A bug that somebody made, or could make.
 
     name      by which the command line knows it
@@ -78,14 +78,19 @@ class Mutant(NamedTuple):
     damage    the draw for hunting it by its consequences alone, where that is another one
     """
 
-    name: str
-    bug: str
-    section: str
-    patches: tuple[Patch, ...]
-    draw: Draw = DEFAULT
-    harmless: str = ""
-    schedule: str = ""
-    damage: Draw | None = None
+    def __init__(
+        self,
+        name: str,
+        bug: str,
+        section: str,
+        *patches: Patch,
+        draw: Draw = DEFAULT,
+        harmless: str = "",
+        schedule: str = "",
+        damage: Draw | None = None,
+    ) -> None:
+        self.name, self.bug, self.section, self.patches = name, bug, section, patches
+        self.draw, self.harmless, self.schedule, self.damage = draw, harmless, schedule, damage
 
 
 def altered(source: str, patches: Iterable[Patch]) -> str:

@@ -104,12 +104,10 @@ CONFLICTS: Final = (
         "collection-touches-nothing",
         "a collection depends on other collections alone",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS,
-                "found = list(map(max, self.highest, self.base, command.base))",
-                "found = list(map(max, self.base, command.base))",
-            ),
+        Patch(
+            _CONFLICTS,
+            "found = list(map(max, self.highest, self.base, command.base))",
+            "found = list(map(max, self.base, command.base))",
         ),
         draw=ENDING,
     ),
@@ -117,13 +115,11 @@ CONFLICTS: Final = (
         "collection-unseen",
         "commands do not depend on collections",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS,
-                "            self.base[:] = map(max, self.base, command.base)\n"
-                "        if command.base is not None or command.writes_all:\n",
-                "            pass\n        if command.writes_all:\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "            self.base[:] = map(max, self.base, command.base)\n"
+            "        if command.base is not None or command.writes_all:\n",
+            "            pass\n        if command.writes_all:\n",
         ),
         draw=ENDING,
     ),
@@ -131,12 +127,10 @@ CONFLICTS: Final = (
         "collection-unseen-by-reads",
         "commands that write nothing do not depend on collections",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS,
-                "max(self._conflicting(row, command), base)\n",
-                "max(self._conflicting(row, command), base if command.writes else -1)\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "max(self._conflicting(row, command), base)\n",
+            "max(self._conflicting(row, command), base if command.writes else -1)\n",
         ),
         draw=ENDING,
     ),
@@ -144,12 +138,10 @@ CONFLICTS: Final = (
         "base-not-covered",
         "who knows a collection covers it, and not its base",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS,
-                "            self.base[:] = map(max, self.base, command.base)\n",
-                "            pass\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "            self.base[:] = map(max, self.base, command.base)\n",
+            "            pass\n",
         ),
         draw=ENDING,
     ),
@@ -160,13 +152,11 @@ SESSIONS: Final = (
         "late-retry-executes",
         "a command whose session has ended executes in a new one",
         "4.13",
-        (
-            Patch(
-                _SESSIONS,
-                "        if client not in self._table and not self.generation - self.window <= generation "
-                "<= self.generation:\n            return None\n",
-                "",
-            ),
+        Patch(
+            _SESSIONS,
+            "        if client not in self._table and not self.generation - self.window <= generation "
+            "<= self.generation:\n            return None\n",
+            "",
         ),
         draw=ENDING,
     ),
@@ -174,13 +164,11 @@ SESSIONS: Final = (
         "generation-not-written",
         "a checkpoint does not say how many collections have executed",
         "4.13",
-        (
-            Patch(_WRITER, "self._core.vectors(), generation)", "self._core.vectors(), 0)"),
-            Patch(
-                _WRITER,
-                "Meta(self._configuration, executed, vectors, self._machine.generation)",
-                "Meta(self._configuration, executed, vectors, 0)",
-            ),
+        Patch(_WRITER, "self._core.vectors(), generation)", "self._core.vectors(), 0)"),
+        Patch(
+            _WRITER,
+            "Meta(self._configuration, executed, vectors, self._machine.generation)",
+            "Meta(self._configuration, executed, vectors, 0)",
         ),
         draw=ENDING,
     ),
@@ -188,12 +176,10 @@ SESSIONS: Final = (
         "generation-of-later",
         "a checkpoint has the count of collections of the moment when its last row is written",
         "4.10, 4.13",
-        (
-            Patch(
-                _WRITER,
-                "Meta(self._configuration, cut.executed, self._core.vectors(), generation)",
-                "Meta(self._configuration, cut.executed, self._core.vectors(), self._machine.generation)",
-            ),
+        Patch(
+            _WRITER,
+            "Meta(self._configuration, cut.executed, self._core.vectors(), generation)",
+            "Meta(self._configuration, cut.executed, self._core.vectors(), self._machine.generation)",
         ),
         draw=SLOW,
     ),
@@ -201,12 +187,10 @@ SESSIONS: Final = (
         "ended-session-merged",
         "a session that has ended here comes back with the checkpoint of a peer that is behind",
         "4.10, 4.13",
-        (
-            Patch(
-                _SESSIONS,
-                "            if theirs.last >= self.generation - self.window:\n",
-                "            if True:\n",
-            ),
+        Patch(
+            _SESSIONS,
+            "            if theirs.last >= self.generation - self.window:\n",
+            "            if True:\n",
         ),
         draw=ENDING,
     ),
@@ -214,12 +198,10 @@ SESSIONS: Final = (
         "adopted-generation-ignored",
         "a replica that merges a peer's checkpoint goes on with its own count of collections",
         "4.10, 4.13",
-        (
-            Patch(
-                _SESSIONS,
-                "        self._advance(max(other.generation, self.generation))\n",
-                "",
-            ),
+        Patch(
+            _SESSIONS,
+            "        self._advance(max(other.generation, self.generation))\n",
+            "",
         ),
         draw=ENDING,
     ),
@@ -227,19 +209,17 @@ SESSIONS: Final = (
         "last-use-not-merged",
         "a session that a peer has used later than this replica ends with this replica's last use",
         "4.10, 4.13",
-        (Patch(_SESSION, "        self.last = max(self.last, theirs.last)\n", ""),),
+        Patch(_SESSION, "        self.last = max(self.last, theirs.last)\n", ""),
         draw=ENDING,
     ),
     Mutant(
         "ended-session-stays-written",
         "a session that has ended stays in the checkpoint",
         "4.13",
-        (
-            Patch(
-                _SESSIONS,
-                "            self._changed.add(client)\n            session = self._table.pop(client)\n",
-                "            session = self._table.pop(client)\n",
-            ),
+        Patch(
+            _SESSIONS,
+            "            self._changed.add(client)\n            session = self._table.pop(client)\n",
+            "            session = self._table.pop(client)\n",
         ),
         draw=ENDING,
     ),
@@ -250,23 +230,17 @@ KEYS: Final = (
         "forgotten-above-base",
         "what is remembered of a key is dropped one slot above the base",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS, "if index.get(key, base + 1) <= base]", "if index.get(key, base + 2) <= base + 1]"
-            ),
-        ),
+        Patch(_CONFLICTS, "if index.get(key, base + 1) <= base]", "if index.get(key, base + 2) <= base + 1]"),
         draw=SPARSE,
     ),
     Mutant(
         "collection-executed-when-known",
         "what has executed by key is forgotten at a collection that is only known",
         "4.13",
-        (
-            Patch(
-                _CHECKPOINT,
-                "        for _ in chain(known.forget(",
-                "        executed.raise_vectors(known.base, known.base)\n        for _ in chain(known.forget(",
-            ),
+        Patch(
+            _CHECKPOINT,
+            "        for _ in chain(known.forget(",
+            "        executed.raise_vectors(known.base, known.base)\n        for _ in chain(known.forget(",
         ),
         draw=UNHEARD,
     ),
@@ -274,17 +248,15 @@ KEYS: Final = (
         "bases-not-written",
         "a checkpoint does not say of collections",
         "4.10, 4.13",
-        (
-            Patch(
-                _WRITER,
-                "Meta(self._configuration, cut.executed, self._core.vectors(), generation)",
-                "Meta(self._configuration, cut.executed, (), generation)",
-            ),
-            Patch(
-                _WRITER,
-                "Meta(self._configuration, executed, vectors, self._machine",
-                "Meta(self._configuration, executed, (), self._machine",
-            ),
+        Patch(
+            _WRITER,
+            "Meta(self._configuration, cut.executed, self._core.vectors(), generation)",
+            "Meta(self._configuration, cut.executed, (), generation)",
+        ),
+        Patch(
+            _WRITER,
+            "Meta(self._configuration, executed, vectors, self._machine",
+            "Meta(self._configuration, executed, (), self._machine",
         ),
         draw=SPARSE,
     ),
@@ -292,19 +264,17 @@ KEYS: Final = (
         "bases-not-adopted",
         "a replica that has merged a peer's checkpoint does not know of the collections in it",
         "4.10, 4.13",
-        (Patch(_CHECKPOINT, "        state.raise_vectors(adopt.vectors)\n", ""),),
+        Patch(_CHECKPOINT, "        state.raise_vectors(adopt.vectors)\n", ""),
         draw=SPARSE,
     ),
     Mutant(
         "version-without-base",
         "the version of a key leaves collections out: absent after one is not later than present before",
         "4.13, decision 0009",
-        (
-            Patch(
-                _CHECKPOINT,
-                "    return _above(index.columns(keys)[len(index.base) :], index.base)\n",
-                "    return list(zip(*index.columns(keys)[len(index.base) :], strict=True))\n",
-            ),
+        Patch(
+            _CHECKPOINT,
+            "    return _above(index.columns(keys)[len(index.base) :], index.base)\n",
+            "    return list(zip(*index.columns(keys)[len(index.base) :], strict=True))\n",
         ),
         draw=SPARSE,
     ),
@@ -312,12 +282,10 @@ KEYS: Final = (
         "forgotten-keys-not-merged",
         "of a peer's checkpoint only those keys are merged of which something is remembered",
         "4.13, decision 0009",
-        (
-            Patch(
-                _WRITER,
-                "for keys, done in ((theirs, ()), (self._machine.names(), theirs)):",
-                "for keys, done in [(some, ()) for _, some, *_ in fetched.index()]:",
-            ),
+        Patch(
+            _WRITER,
+            "for keys, done in ((theirs, ()), (self._machine.names(), theirs)):",
+            "for keys, done in [(some, ()) for _, some, *_ in fetched.index()]:",
         ),
         draw=SPARSE,
     ),
@@ -325,12 +293,10 @@ KEYS: Final = (
         "gone-keys-stay",
         "a key that has gone at the peer, and is forgotten there, stays",
         "4.13, decision 0009",
-        (
-            Patch(
-                _WRITER,
-                "for keys, done in ((theirs, ()), (self._machine.names(), theirs)):",
-                "for keys, done in ((theirs, ()),):",
-            ),
+        Patch(
+            _WRITER,
+            "for keys, done in ((theirs, ()), (self._machine.names(), theirs)):",
+            "for keys, done in ((theirs, ()),):",
         ),
         draw=SPARSE,
     ),
@@ -338,12 +304,10 @@ KEYS: Final = (
         "base-not-validated",
         "Validate takes a collection for covered whose base is not",
         "4.13",
-        (
-            Patch(
-                _VALIDATION,
-                "    if not covers_base(deps, place.row, state.conflicts.base):\n",
-                "    if False:\n",
-            ),
+        Patch(
+            _VALIDATION,
+            "    if not covers_base(deps, place.row, state.conflicts.base):\n",
+            "    if False:\n",
         ),
         schedule=_TESTS + "test_a_collection_speaks_against_who_covers_it_without_its_base",
     ),
@@ -351,12 +315,10 @@ KEYS: Final = (
         "covered-without-base",
         "an instance covers a collection whose base it does not cover",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS,
-                "    return covered and (command.base is None or covers_base(deps, row, command.base))\n",
-                "    return covered\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "    return covered and (command.base is None or covers_base(deps, row, command.base))\n",
+            "    return covered\n",
         ),
         schedule=_TESTS + "test_who_covers_a_collection_without_its_base_speaks_against_it",
     ),
@@ -364,22 +326,20 @@ KEYS: Final = (
         "forgotten-at-closure",
         "what has executed is forgotten up to the dependencies of a collection, which cover more than its base",
         "4.13",
-        (
-            Patch(
-                "epaxos.protocol.epaxos.conflicts",
-                "value.reads, value.writes, value.base\n",
-                "value.reads, value.writes, value.base and deps\n",
-            ),
-            Patch(
-                "epaxos.protocol.epaxos.conflicts",
-                "def executed_of(place: InstanceId, value: Value | None) -> Executed:\n",
-                "def executed_of(place: InstanceId, value: Value | None, deps: Vector | None = None) -> Executed:\n",
-            ),
-            Patch(
-                "epaxos.protocol.epaxos.state",
-                "executed_of(decided.id, decided.value) for",
-                "executed_of(decided.id, decided.value, decided.deps) for",
-            ),
+        Patch(
+            "epaxos.protocol.epaxos.conflicts",
+            "value.reads, value.writes, value.base\n",
+            "value.reads, value.writes, value.base and deps\n",
+        ),
+        Patch(
+            "epaxos.protocol.epaxos.conflicts",
+            "def executed_of(place: InstanceId, value: Value | None) -> Executed:\n",
+            "def executed_of(place: InstanceId, value: Value | None, deps: Vector | None = None) -> Executed:\n",
+        ),
+        Patch(
+            "epaxos.protocol.epaxos.state",
+            "executed_of(decided.id, decided.value) for",
+            "executed_of(decided.id, decided.value, decided.deps) for",
         ),
         draw=UNHEARD,
     ),
@@ -387,7 +347,7 @@ KEYS: Final = (
         "second-collection",
         "a replica proposes a collection although its last one has not executed",
         "4.13",
-        (Patch("epaxos.checkpoint.collector", "        self._due = math.inf\n", "        pass\n"),),
+        Patch("epaxos.checkpoint.collector", "        self._due = math.inf\n", "        pass\n"),
         schedule="tests/unit/checkpoint/test_collecting.py::"
         "test_a_second_one_is_not_proposed_before_one_has_executed",
     ),
@@ -395,13 +355,11 @@ KEYS: Final = (
         "overtaken-collection-lost",
         "a collection that a peer's checkpoint overtakes is not told of, and its proposer waits for ever",
         "4.10, 4.13",
-        (
-            Patch(
-                _CHECKPOINT,
-                "            and state.executor.has_executed(instance.id)\n",
-                "            and instance.orig.base is None\n"
-                "            and state.executor.has_executed(instance.id)\n",
-            ),
+        Patch(
+            _CHECKPOINT,
+            "            and state.executor.has_executed(instance.id)\n",
+            "            and instance.orig.base is None\n"
+            "            and state.executor.has_executed(instance.id)\n",
         ),
         schedule=_TESTS + "test_one_that_a_peers_checkpoint_overtakes_is_told",
     ),
@@ -409,19 +367,17 @@ KEYS: Final = (
         "forgotten-entries-stay",
         "what is known of an annulled command is kept when it is sifted, though a collection speaks for it",
         "4.13, decision 0022",
-        (Patch(_CHECKPOINT, " if min(slots) <= base else stand\n", " if min(slots) < -1 else stand\n"),),
+        Patch(_CHECKPOINT, " if min(slots) <= base else stand\n", " if min(slots) < -1 else stand\n"),
         schedule=_REMEMBERED,
     ),
     Mutant(
         "forgotten-entries-not-sifted",
         "a checkpoint is not sifted because keys are forgotten",
         "4.13, decision 0022",
-        (
-            Patch(
-                "epaxos.checkpoint.blocks",
-                "        if not needed:\n            return 0\n        return self._limit if needed",
-                "        return self._limit if True or needed",
-            ),
+        Patch(
+            "epaxos.checkpoint.blocks",
+            "        if not needed:\n            return 0\n        return self._limit if needed",
+            "        return self._limit if True or needed",
         ),
         schedule=_REMEMBERED,
     ),
@@ -429,20 +385,18 @@ KEYS: Final = (
         "known-entries-sifted",
         "what is known of a key goes when nothing has executed that touches it",
         "3.6c, decision 0022",
-        (Patch(_CHECKPOINT, "map(eq if index is state.executed else gt, ", "map(eq, "),),
+        Patch(_CHECKPOINT, "map(eq if index is state.executed else gt, ", "map(eq, "),
         schedule=_WRITER_TESTS + "test_what_is_known_of_an_annulled_command_is_not_sifted_out",
     ),
     Mutant(
         "gone-keys-not-written",
         "a merged checkpoint does not say of keys that have gone at the peer that they have",
         "4.13, decision 0022",
-        (
-            Patch(
-                _WRITER,
-                "self._written.append(dict.fromkeys(self._machine.merge(fetched.values_of(names, later))))",
-                "changed = self._machine.merge(fetched.values_of(names, later))\n"
-                "                self._written.append(dict.fromkeys(key for key in changed if key in theirs))",
-            ),
+        Patch(
+            _WRITER,
+            "self._written.append(dict.fromkeys(self._machine.merge(fetched.values_of(names, later))))",
+            "changed = self._machine.merge(fetched.values_of(names, later))\n"
+            "                self._written.append(dict.fromkeys(key for key in changed if key in theirs))",
         ),
         schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
     ),
@@ -450,12 +404,10 @@ KEYS: Final = (
         "equal-values-merged",
         "a merge writes all keys that a collection makes later, also those that have the same value here",
         "4.13, decision 0022",
-        (
-            Patch(
-                "epaxos.statemachine.store",
-                "        if same(self._data.get(key), value):\n            return False\n",
-                "",
-            ),
+        Patch(
+            "epaxos.statemachine.store",
+            "        if same(self._data.get(key), value):\n            return False\n",
+            "",
         ),
         schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
     ),
@@ -463,11 +415,7 @@ KEYS: Final = (
         "forgotten-entries-return",
         "what a checkpoint says of a key at or below a base is remembered again after a restart",
         "4.13",
-        (
-            Patch(
-                _CONFLICTS, "map(index.get, keys, repeat(self.base[row]))", "map(index.get, keys, repeat(-1))"
-            ),
-        ),
+        Patch(_CONFLICTS, "map(index.get, keys, repeat(self.base[row]))", "map(index.get, keys, repeat(-1))"),
         schedule="tests/unit/protocol/test_conflicts.py::"
         "test_what_a_checkpoint_says_below_a_base_is_not_remembered_again",
     ),
@@ -475,12 +423,10 @@ KEYS: Final = (
         "written-filtered-by-base",
         "what executes after a collection that speaks for it is not among what a cut has written",
         "4.13, decision 0022",
-        (
-            Patch(
-                _CONFLICTS,
-                "written: Reversible[bytes] = some if writes else ()\n",
-                "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else ()\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "written: Reversible[bytes] = some if writes else ()\n",
+            "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else ()\n",
         ),
         schedule=_WRITER_TESTS
         + "test_what_executes_after_a_collection_that_speaks_for_it_is_in_the_checkpoint",
@@ -489,15 +435,13 @@ KEYS: Final = (
         "vectors-before-rows",
         "a checkpoint says of collections what was known at its cut, and forgets what is known at its end",
         "4.10, 4.13",
-        (
-            Patch(
-                _WRITER,
-                "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
-                "        meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)\n",
-                "        vectors = self._core.vectors()\n"
-                "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
-                "        meta = Meta(self._configuration, cut.executed, vectors, generation)\n",
-            ),
+        Patch(
+            _WRITER,
+            "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
+            "        meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)\n",
+            "        vectors = self._core.vectors()\n"
+            "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
+            "        meta = Meta(self._configuration, cut.executed, vectors, generation)\n",
         ),
         draw=SPARSE,
     ),

@@ -19,36 +19,32 @@ QUORUMS: Final = (
         "fast-quorum-too-small",
         "a fast quorum is one smaller than n-e",
         "4.1",
-        (Patch(_QUORUMS, "return self.n - self.e\n", "return self.n - self.e - 1\n"),),
+        Patch(_QUORUMS, "return self.n - self.e\n", "return self.n - self.e - 1\n"),
     ),
     Mutant(
         "slow-quorum-too-small",
         "a slow quorum is one smaller than n-f",
         "4.1",
-        (
-            Patch(_QUORUMS, "return self.n - self.f\n", "return self.n - self.f - 1\n"),
-            Patch(
-                _COMMIT,
-                "map(max, *(answer[0] for answer in answers))",
-                "map(max, zip(*(a for a, _ in answers)))",
-            ),
+        Patch(_QUORUMS, "return self.n - self.f\n", "return self.n - self.f - 1\n"),
+        Patch(
+            _COMMIT,
+            "map(max, *(answer[0] for answer in answers))",
+            "map(max, zip(*(a for a, _ in answers)))",
         ),
     ),
     Mutant(
         "duplicate-accept-ok",
         "two copies of an AcceptOK count as two votes",
         "4.3",
-        (
-            Patch(
-                _COMMIT,
-                "        leading.answers = {}\n        leading.asked",
-                "        leading.answers, leading.same = {}, 0\n        leading.asked",
-            ),
-            Patch(
-                _COMMIT,
-                "        leading.answers[sender] = None\n        if len(leading.answers) >=",
-                "        leading.answers[sender] = None\n        leading.same += 1\n        if leading.same >=",
-            ),
+        Patch(
+            _COMMIT,
+            "        leading.answers = {}\n        leading.asked",
+            "        leading.answers, leading.same = {}, 0\n        leading.asked",
+        ),
+        Patch(
+            _COMMIT,
+            "        leading.answers[sender] = None\n        if len(leading.answers) >=",
+            "        leading.answers[sender] = None\n        leading.same += 1\n        if leading.same >=",
         ),
         harmless=_OWN_AND_ONE,
     ),
@@ -56,12 +52,10 @@ QUORUMS: Final = (
         "duplicate-pre-accept-ok",
         "two copies of an unchanged PreAcceptOK count as two votes",
         "4.3",
-        (
-            Patch(
-                _COMMIT,
-                "or leading.stage is not Stage.PRE or sender in leading.answers:",
-                "or leading.stage is not Stage.PRE:",
-            ),
+        Patch(
+            _COMMIT,
+            "or leading.stage is not Stage.PRE or sender in leading.answers:",
+            "or leading.stage is not Stage.PRE:",
         ),
         harmless=_OWN_AND_ONE,
     ),
@@ -69,7 +63,7 @@ QUORUMS: Final = (
         "commit-before-quorum",
         "a coordinator commits with the first AcceptOK, which is its own",
         "4.6",
-        (Patch(_COMMIT, "if len(leading.answers) >= self._state.quorums.slow and", "if"),),
+        Patch(_COMMIT, "if len(leading.answers) >= self._state.quorums.slow and", "if"),
     ),
 )
 
@@ -78,49 +72,41 @@ ANSWERS: Final = (
         "pre-accept-recomputed",
         "a second copy of a PreAccept gets an answer computed anew",
         "4.5",
-        (
-            Patch(
-                _COMMIT,
-                "            self._answer_again(sender, instance)\n            return\n"
-                "        if instance.bal != 0 or instance.phase is not Phase.INITIAL:",
-                "            pass\n        elif instance.bal != 0 or instance.phase is not Phase.INITIAL:",
-            ),
+        Patch(
+            _COMMIT,
+            "            self._answer_again(sender, instance)\n            return\n"
+            "        if instance.bal != 0 or instance.phase is not Phase.INITIAL:",
+            "            pass\n        elif instance.bal != 0 or instance.phase is not Phase.INITIAL:",
         ),
     ),
     Mutant(
         "slow-path-unmerged",
         "the slow path proposes the owner's dependencies, not the union of all answers",
         "4.5",
-        (
-            Patch(
-                _COMMIT,
-                "deps = tuple(map(max, *(answer[0] for answer in answers)))",
-                "deps = leading.instance.init.deps",
-            ),
+        Patch(
+            _COMMIT,
+            "deps = tuple(map(max, *(answer[0] for answer in answers)))",
+            "deps = leading.instance.init.deps",
         ),
     ),
     Mutant(
         "offer-counts-as-pre-accept",
         "who lacks the payload answers an Offer with a PreAcceptOK",
         "4.5",
-        (
-            Patch(
-                _COMMIT,
-                "            state.send((sender,), Missing(message.id))\n        elif",
-                "            state.promise((sender,), PreAcceptOK(message.id, state.logs.no_deps, 0))\n        elif",
-            ),
+        Patch(
+            _COMMIT,
+            "            state.send((sender,), Missing(message.id))\n        elif",
+            "            state.promise((sender,), PreAcceptOK(message.id, state.logs.no_deps, 0))\n        elif",
         ),
     ),
     Mutant(
         "vote-without-payload",
         "who lacks the payload answers an Accept without one with an AcceptOK",
         "4.6",
-        (
-            Patch(
-                _COMMIT,
-                "            state.send((sender,), Missing(message.id))  # the PreAccept was lost\n",
-                "            state.promise((sender,), AcceptOK(message.id, message.ballot))\n",
-            ),
+        Patch(
+            _COMMIT,
+            "            state.send((sender,), Missing(message.id))  # the PreAccept was lost\n",
+            "            state.promise((sender,), AcceptOK(message.id, message.ballot))\n",
         ),
         draw=SMALL,
     ),
@@ -128,15 +114,13 @@ ANSWERS: Final = (
         "commit-refused",
         "a Commit is refused by a replica that promised the instance to another recoverer",
         "1 H",
-        (
-            Patch(
-                "epaxos.protocol.epaxos.core",
-                "            if self._commit.on_commit(message):\n",
-                "            known = self.state.logs.get(message.id)\n"
-                "            if known is not None and known.bal and known.bal % self.state.n != sender:\n"
-                "                return\n"
-                "            if self._commit.on_commit(message):\n",
-            ),
+        Patch(
+            "epaxos.protocol.epaxos.core",
+            "            if self._commit.on_commit(message):\n",
+            "            known = self.state.logs.get(message.id)\n"
+            "            if known is not None and known.bal and known.bal % self.state.n != sender:\n"
+            "                return\n"
+            "            if self._commit.on_commit(message):\n",
         ),
         draw=SMALL,
     ),
@@ -178,39 +162,35 @@ CONFLICTS: Final = (
         "nop-conflicts-with-nothing",
         "an instance with a no-op, accepted or committed, conflicts with nothing",
         "3.1",
-        (_ignoring("i.value is NOP"),),
+        _ignoring("i.value is NOP"),
         damage=_AGAIN,
     ),
     Mutant(
         "committed-nop-forgotten",
         "an annulled command stops conflicting once its no-op is committed",
         "3.2",
-        (_ignoring("i.value is NOP and i.phase is Phase.COMMITTED"),),
+        _ignoring("i.value is NOP and i.phase is Phase.COMMITTED"),
         damage=_AGAIN,
     ),
     Mutant(
         "reads-do-not-conflict",
         "reads and writes of a key do not conflict, only writes",
         "4.4",
-        (
-            Patch(
-                _CONFLICTS,
-                "        last = self.highest[row]\n",
-                "        return _highest(written, writes)\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "        last = self.highest[row]\n",
+            "        return _highest(written, writes)\n",
         ),
     ),
     Mutant(
         "last-met-for-granted",
         "whoever asks after one that conflicts with the last instance of a row is said to do so too",
         "4.4",
-        (
-            Patch(
-                _CONFLICTS,
-                "        if self._met_last[row] and (last in map(written.get, writes) "
-                "or last in map(written.get, reads)):\n",
-                "        if self._met_last[row]:\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "        if self._met_last[row] and (last in map(written.get, writes) "
+            "or last in map(written.get, reads)):\n",
+            "        if self._met_last[row]:\n",
         ),
         schedule="tests/unit/protocol/test_conflicts.py::"
         "test_the_last_instance_of_a_row_is_met_again_only_by_who_conflicts_with_it",

@@ -49,12 +49,10 @@ END: Final = (
         "barrier-by-number",
         "a barrier executes where its number puts it, and others of its component are void below the cut",
         "6.4",
-        (
-            Patch(
-                _ORDER,
-                "return (ends(decided), decided.seq, *decided.id)",
-                "return (False, decided.seq, *decided.id)",
-            ),
+        Patch(
+            _ORDER,
+            "return (ends(decided), decided.seq, *decided.id)",
+            "return (False, decided.seq, *decided.id)",
         ),
         schedule=_BARRIERS + "test_a_barrier_is_the_last_of_its_component_whatever_its_number",
     ),
@@ -62,12 +60,10 @@ END: Final = (
         "executes-after-the-end",
         "what is decided after the barrier has executed executes too",
         "6.4",
-        (
-            Patch(
-                _EXECUTOR,
-                "            return []\n        row = decided.id.row",
-                "            pass\n        row = decided.id.row",
-            ),
+        Patch(
+            _EXECUTOR,
+            "            return []\n        row = decided.id.row",
+            "            pass\n        row = decided.id.row",
         ),
         schedule=_BARRIERS + "test_nothing_executes_after_a_barrier",
     ),
@@ -75,30 +71,24 @@ END: Final = (
         "cut-of-the-barrier-alone",
         "the cut lacks what only others of the barrier's component depend on",
         "6.4",
-        (
-            Patch(
-                _EXECUTOR, "*(decided.deps for decided in component), strict", "component[first].deps, strict"
-            ),
-        ),
+        Patch(_EXECUTOR, "*(decided.deps for decided in component), strict", "component[first].deps, strict"),
         schedule=_BARRIERS + "test_the_cut_covers_places_that_only_others_of_the_component_depend_on",
     ),
     Mutant(
         "barrier-with-holes",
         "a barrier does not depend on places of its row of which no payload is known",
         "6.3",
-        (Patch(_STATE, "command.ends and place.row == self.me", "command.ends and place.row < 0"),),
+        Patch(_STATE, "command.ends and place.row == self.me", "command.ends and place.row < 0"),
         schedule=_END + "test_a_barrier_depends_on_reads_and_on_all_below_it_in_its_row",
     ),
     Mutant(
         "votes-after-the-end",
         "a replica that has executed the barrier goes on voting, perhaps from a log that it has dropped",
         "6.6",
-        (
-            Patch(
-                _CORE,
-                "        if state.executor.over is not None:\n            self._on_event_when_over(event)\n",
-                "        if None:\n            pass\n",
-            ),
+        Patch(
+            _CORE,
+            "        if state.executor.over is not None:\n            self._on_event_when_over(event)\n",
+            "        if None:\n            pass\n",
         ),
         schedule=_END + "test_no_recovery_is_answered_by_who_has_come_to_the_end",
     ),
@@ -106,12 +96,10 @@ END: Final = (
         "end-not-echoed",
         "who lags and lost an answer never learns that it may ask again",
         "6.6",
-        (
-            Patch(
-                _CORE,
-                "                self.state.send((event.sender,), Echo(message.stamp))",
-                "                pass",
-            ),
+        Patch(
+            _CORE,
+            "                self.state.send((event.sender,), Echo(message.stamp))",
+            "                pass",
         ),
         schedule=_END + "test_a_beacon_is_echoed",
     ),
@@ -119,7 +107,7 @@ END: Final = (
         "not-quiet",
         "a replica proposes on in sight of an end: most of it is void",
         "6.5",
-        (Patch(_COMMIT, "if state.quiet:\n            state.cover(", "if None:\n            state.cover("),),
+        Patch(_COMMIT, "if state.quiet:\n            state.cover(", "if None:\n            state.cover("),
         schedule=_END
         + "test_who_knows_a_barrier_proposes_nothing_until_it_is_annulled_and_then_all_in_order",
     ),
@@ -127,209 +115,187 @@ END: Final = (
         "kept-forgotten",
         "what was kept in sight of an end that came is lost",
         "6.4",
-        (Patch(_COMMIT, "in (*proposed, *self.kept) if", "in proposed if"),),
+        Patch(_COMMIT, "in (*proposed, *self.kept) if", "in proposed if"),
         schedule=_END + "test_the_end_says_what_is_left_over",
     ),
     Mutant(
         "no-closure",
         "an epoch ends when its barrier is decided, whatever that depends on",
         "6.4",
-        (
-            Patch(
-                _EXECUTOR,
-                "if all(map(le, decided.deps, self._frontier)):\n",
-                "if ends(decided) or all(map(le, decided.deps, self._frontier)):\n",
-            ),
+        Patch(
+            _EXECUTOR,
+            "if all(map(le, decided.deps, self._frontier)):\n",
+            "if ends(decided) or all(map(le, decided.deps, self._frontier)):\n",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "barrier-one-way",
         "a barrier covers what was known, and nothing later covers the barrier",
         "6.3",
-        (
-            Patch(
-                _CONFLICTS,
-                "        if command.base is not None:\n            self.base[:] =",
-                "        if command.base is not None and not getattr(command, 'ends', False):\n"
-                "            self.base[:] =",
-            ),
+        Patch(
+            _CONFLICTS,
+            "        if command.base is not None:\n            self.base[:] =",
+            "        if command.base is not None and not getattr(command, 'ends', False):\n"
+            "            self.base[:] =",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "barrier-no-reads",
         "reads do not conflict with a barrier",
         "6.3",
-        (
-            Patch(
-                _CONFLICTS,
-                "-1 if row == but else max(self._conflicting(row, command), base)",
-                "-1 if row == but else max(self._conflicting(row, command), base if command.writes else -1)",
-            ),
+        Patch(
+            _CONFLICTS,
+            "-1 if row == but else max(self._conflicting(row, command), base)",
+            "-1 if row == but else max(self._conflicting(row, command), base if command.writes else -1)",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "no-epoch-tag",
         "a message of one epoch is taken for one of another",
         "6.1",
-        (
-            Patch(
-                _ERAS,
-                "return self.running if epoch == self.running.epoch else self.ended.get(epoch)",
-                "return self.running",
-            ),
+        Patch(
+            _ERAS,
+            "return self.running if epoch == self.running.epoch else self.ended.get(epoch)",
+            "return self.running",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "seal-on-over",
         "who is told that an epoch is over votes no more in it",
         "6.7",
-        (
-            Patch(
-                _CORE,
-                "        if state.executor.over is not None:\n            self._on_event_when_over(event)\n",
-                "        if state.executor.over is not None or (state.ended and isinstance(event, Receive)):\n"
-                "            self._on_event_when_over(event)\n",
-            ),
+        Patch(
+            _CORE,
+            "        if state.executor.over is not None:\n            self._on_event_when_over(event)\n",
+            "        if state.executor.over is not None or (state.ended and isinstance(event, Receive)):\n"
+            "            self._on_event_when_over(event)\n",
         ),
-        DEAD,
+        draw=DEAD,
     ),
     Mutant(
         "laggards-not-told",
         "who lags gets no beacon of its epoch",
         "6.7",
-        (Patch(_ERAS, "        return [(era, era.core.beacon(now))]\n", "        return []\n"),),
+        Patch(_ERAS, "        return [(era, era.core.beacon(now))]\n", "        return []\n"),
         schedule=_ERAS_TESTS + "test_who_lags_gets_the_beacon_of_its_epoch_or_hears_that_it_is_over",
     ),
     Mutant(
         "over-not-told",
         "who lags does not hear that its epoch is over",
         "6.7",
-        (Patch(_ERAS, "return [(running, EpochOver(heard, self._cuts.get(heard)))]", "return []"),),
-        ABSENT,
+        Patch(_ERAS, "return [(running, EpochOver(heard, self._cuts.get(heard)))]", "return []"),
+        draw=ABSENT,
     ),
     Mutant(
         "merge-across",
         "a checkpoint of a later epoch is merged key by key",
         "6.7",
-        (Patch(_KEEPER, "fetched.configuration.epoch > self._epoch", "False"),),
-        ABSENT,
+        Patch(_KEEPER, "fetched.configuration.epoch > self._epoch", "False"),
+        draw=ABSENT,
     ),
     Mutant(
         "no-sessions",
         "a checkpoint of a later epoch replaces values, and not sessions",
         "6.7",
-        (Patch(_FETCHED, "        yield from map(session_row, self._sessions.values())\n", ""),),
-        ABSENT,
+        Patch(_FETCHED, "        yield from map(session_row, self._sessions.values())\n", ""),
+        draw=ABSENT,
     ),
     Mutant(
         "epoch-log-dropped-early",
         "the log of an epoch is dropped when it is over, before a checkpoint of a later one is durable",
         "6.8",
-        (Patch(_KEEPER, "return self.source.oldest(self._durable_epoch)", "return self._epoch"),),
-        REFRESHED,
+        Patch(_KEEPER, "return self.source.oldest(self._durable_epoch)", "return self._epoch"),
+        draw=REFRESHED,
     ),
     Mutant(
         "reached-before-durable",
         "a replica goes on in the next epoch before the decisions that lead there are durable",
         "6.8",
-        (
-            Patch(
-                _REPLICA,
-                "        self.disk.write(effects.records, partial(self._after_records, era, effects))\n",
-                "        self.disk.write(() if effects.over else effects.records, "
-                "partial(self._after_records, era, effects))\n",
-            ),
+        Patch(
+            _REPLICA,
+            "        self.disk.write(effects.records, partial(self._after_records, era, effects))\n",
+            "        self.disk.write(() if effects.over else effects.records, "
+            "partial(self._after_records, era, effects))\n",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "old-index-rows",
         "what was remembered of keys in one epoch is read in the next one",
         "6.8",
-        (
-            Patch(
-                _WRITER,
-                "            self._obsolete += [row for blocks in self._index for row in blocks.rows]\n",
-                "",
-            ),
+        Patch(
+            _WRITER,
+            "            self._obsolete += [row for blocks in self._index for row in blocks.rows]\n",
+            "",
         ),
-        ABSENT,
+        draw=ABSENT,
     ),
     Mutant(
         "written-before-the-end-forgotten",
         "the first checkpoint of an epoch lacks what was written between the last one and the end",
         "6.8",
-        (
-            Patch(
-                _WRITER,
-                "        yield from self._absorb_ended(ended)\n"
-                "        yield from self._absorb(cut)\n        yield from self._write",
-                "        yield from self._absorb(cut)\n        yield from self._write",
-            ),
+        Patch(
+            _WRITER,
+            "        yield from self._absorb_ended(ended)\n"
+            "        yield from self._absorb(cut)\n        yield from self._write",
+            "        yield from self._absorb(cut)\n        yield from self._write",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "left-behind",
         "commands that an epoch leaves over are not proposed in the next one",
         "6.7",
-        (
-            Patch(
-                _ERAS,
-                "self._begin(era, over.left, retiring=retiring)",
-                "self._begin(era, (), retiring=retiring)",
-            ),
+        Patch(
+            _ERAS,
+            "self._begin(era, over.left, retiring=retiring)",
+            "self._begin(era, (), retiring=retiring)",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "next-epoch-truncated",
         "the log of the next epoch is dropped up to what had executed in the one before",
         "6.8",
-        (Patch(_REPLICA, " and era is self._eras.running:  # else", ":  # else"),),
-        ABSENT,
+        Patch(_REPLICA, " and era is self._eras.running:  # else", ":  # else"),
+        draw=ABSENT,
     ),
     Mutant(
         "thresholds-of-the-first-epoch",
         "a core counts quorums by the thresholds with which the cluster began",
         "6.9",
-        (
-            Patch(
-                _REPLICA,
-                "replace(self._world.settings(self.row), quorums=configuration.quorums)",
-                "self._world.settings(self.row)",
-            ),
+        Patch(
+            _REPLICA,
+            "replace(self._world.settings(self.row), quorums=configuration.quorums)",
+            "self._world.settings(self.row)",
         ),
-        REFRESHED,
+        draw=REFRESHED,
     ),
     Mutant(
         "initial-for-a-lie",
         "who has not pre-accepted a barrier, and so tells of no dependencies, is taken for a liar",
         "6.3",
-        (Patch(_CORE, "            if message.phase is Phase.INITIAL:", "            if None:"),),
+        Patch(_CORE, "            if message.phase is Phase.INITIAL:", "            if None:"),
         schedule=_END + "test_an_answer_of_who_has_not_pre_accepted_a_barrier_is_none_of_a_liar",
     ),
     Mutant(
         "base-kept-into-the-next-epoch",
         "a collection that is to be proposed again is so in the next epoch too, with slots of the last",
         "6.7",
-        (Patch(_ERAS, "*(command for command in self.left if command.base is None)", "*self.left"),),
+        Patch(_ERAS, "*(command for command in self.left if command.base is None)", "*self.left"),
         schedule=_ERAS_TESTS + "test_what_is_left_over_goes_on_in_the_next_epoch_without_bases",
     ),
     Mutant(
         "ahead-of-another-configuration",
         "what is kept for the next epoch is taken though its sender means another configuration by that",
         "6.1",
-        (
-            Patch(
-                "epaxos.actors.peers",
-                "        if opened.digest != running.mark.digest:\n",
-                "        if None:\n",
-            ),
+        Patch(
+            "epaxos.actors.peers",
+            "        if opened.digest != running.mark.digest:\n",
+            "        if None:\n",
         ),
         schedule="tests/unit/actors/test_peers.py::test_what_came_ahead_of_its_epoch_is_read_when_that_has_begun",
     ),

@@ -14,7 +14,7 @@ _STEADY: Final = Draw("values that end, clocks agree", faults="crash,partition",
 
 
 def _mutant(name: str, bug: str, *patches: Patch, draw: Draw = TIMED, schedule: str = "") -> Mutant:
-    return Mutant(name, bug, "4.14", patches, draw=draw, schedule=schedule)
+    return Mutant(name, bug, "4.14", *patches, draw=draw, schedule=schedule)
 
 
 GENERATIONS: Final = (

@@ -39,12 +39,12 @@ FORGETFUL: Final = SEVERAL._replace(
 
 
 def _mutant(name: str, bug: str, *patches: Patch) -> Mutant:
-    return Mutant(f"group-{name}", bug, _SECTION, patches, draw=ACROSS)
+    return Mutant(f"group-{name}", bug, _SECTION, *patches, draw=ACROSS)
 
 
 def _between(name: str, bug: str, *patches: Patch, operations: int | None = None) -> Mutant:
     draw = SEVERAL if operations is None else SEVERAL._replace(name="groups, busy", operations=operations)
-    return Mutant(f"groups-{name}", bug, _SECTION, patches, draw=draw)
+    return Mutant(f"groups-{name}", bug, _SECTION, *patches, draw=draw)
 
 
 GROUPS: Final = (
@@ -189,12 +189,10 @@ GROUPS: Final = (
         "groups-resolved-before-all-voted",
         "a transaction is resolved with the first vote of ABORTED, and a PREPARE that is under way locks after its end",
         _SECTION,
-        (
-            Patch(
-                _RULES,
-                "        if len(votes) < len(self.groups):\n",
-                "        if len(votes) < len(self.groups) and False not in votes:\n",
-            ),
+        Patch(
+            _RULES,
+            "        if len(votes) < len(self.groups):\n",
+            "        if len(votes) < len(self.groups) and False not in votes:\n",
         ),
         schedule="tests/unit/groups/test_transactions.py::test_nobody_resolves_before_every_vote_is_known",
     ),
@@ -202,12 +200,10 @@ GROUPS: Final = (
         "groups-ended-session-prepares",
         "a PREPARE whose coordinator's session has ended votes PREPARED",
         _SECTION,
-        (
-            Patch(
-                _TRANSACTIONS,
-                "if not _claim(key, generation, sessions):",
-                "if _claim(key, generation, sessions) is False:",
-            ),
+        Patch(
+            _TRANSACTIONS,
+            "if not _claim(key, generation, sessions):",
+            "if _claim(key, generation, sessions) is False:",
         ),
         draw=FORGETFUL,
     ),
@@ -215,12 +211,10 @@ GROUPS: Final = (
         "groups-result-not-kept-is-no-record",
         "a vote whose result is not kept is taken for none",
         _SECTION,
-        (
-            Patch(
-                _RULES,
-                "answer == (Outcome.DONE, None):",
-                "answer in ((Outcome.DONE, None), (Outcome.FORGOTTEN, None)):",
-            ),
+        Patch(
+            _RULES,
+            "answer == (Outcome.DONE, None):",
+            "answer in ((Outcome.DONE, None), (Outcome.FORGOTTEN, None)):",
         ),
         schedule="tests/unit/groups/test_transactions.py::test_a_result_that_is_not_kept_tells_no_vote",
     ),

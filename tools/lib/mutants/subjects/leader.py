@@ -57,7 +57,7 @@ def _mutant(
 ) -> Mutant:
     """One that breaks this section of docs/multipaxos.md; hunted where leaders compete if nothing else is said."""
     usual = DEFAULT if schedule else _RIVALS
-    return Mutant(name, bug, f"multipaxos {section}", patches, draw or usual, schedule=schedule)
+    return Mutant(name, bug, f"multipaxos {section}", *patches, draw=draw or usual, schedule=schedule)
 
 
 VALUES: Final = (

@@ -41,7 +41,7 @@ _BESIDE: Final = Draw(
 def _mutant(
     name: str, bug: str, section: str, *patches: Patch, draw: Draw = MANY, schedule: str = ""
 ) -> Mutant:
-    return Mutant(name, bug, section, patches, draw=draw, schedule=schedule)
+    return Mutant(name, bug, section, *patches, draw=draw, schedule=schedule)
 
 
 QUORUM: Final = (

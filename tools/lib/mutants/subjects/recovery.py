@@ -86,12 +86,10 @@ VALUES: Final = (
         "one-ballot",
         "one ballot variable: the ballot promised stands for the one voted in",
         "4.2",
-        (
-            Patch(
-                _RECOVERY,
-                "        ballot,\n        instance.abal,\n",
-                "        ballot,\n        instance.bal,\n",
-            ),
+        Patch(
+            _RECOVERY,
+            "        ballot,\n        instance.abal,\n",
+            "        ballot,\n        instance.bal,\n",
         ),
         schedule="counterexample-single-ballot.txt",
     ),
@@ -99,12 +97,10 @@ VALUES: Final = (
         "accepted-value-ignored",
         "a recovery ignores that a value was accepted",
         "4.7 case 2",
-        (
-            Patch(
-                _RECOVERY,
-                "accepted = [ok for ok in oks.values() if ok.phase is Phase.ACCEPTED and ok.value is not None]",
-                "accepted: list[RecoverOK] = []",
-            ),
+        Patch(
+            _RECOVERY,
+            "accepted = [ok for ok in oks.values() if ok.phase is Phase.ACCEPTED and ok.value is not None]",
+            "accepted: list[RecoverOK] = []",
         ),
         draw=SMALL,
     ),
@@ -112,14 +108,14 @@ VALUES: Final = (
         "lower-ballot-preferred",
         "of several accepted values a recovery takes the one of the lowest ballot",
         "4.7 case 2",
-        (Patch(_RECOVERY, "max(accepted, key=lambda ok: ok.abal)", "min(accepted, key=lambda ok: ok.abal)"),),
+        Patch(_RECOVERY, "max(accepted, key=lambda ok: ok.abal)", "min(accepted, key=lambda ok: ok.abal)"),
         draw=_RIVALS,
     ),
     Mutant(
         "nop-despite-fast-path",
         "a no-op although the fast path may have committed: all of the quorum must have pre-accepted",
         "4.7 case 4",
-        (Patch(_RECOVERY, "if len(unchanged) < len(oks) - quorums.e or", "if len(unchanged) < len(oks) or"),),
+        Patch(_RECOVERY, "if len(unchanged) < len(oks) - quorums.e or", "if len(unchanged) < len(oks) or"),
     ),
 )
 
@@ -157,15 +153,13 @@ JUDGEMENT: Final = (
         "no-validation",
         "what the owner proposed is accepted without Validate",
         "4.7 case 5",
-        (
-            Patch(
-                _RECOVERY,
-                "        recovery.step = Step.VALIDATE\n"
-                "        recovery.retries = 0\n"
-                '        self._state.cover("case 5: validate")\n'
-                "        self._send_validate(recovery, sorted(recovery.quorum))\n",
-                '        self._accept_proposal(recovery, "case 6: nothing against")\n',
-            ),
+        Patch(
+            _RECOVERY,
+            "        recovery.step = Step.VALIDATE\n"
+            "        recovery.retries = 0\n"
+            '        self._state.cover("case 5: validate")\n'
+            "        self._send_validate(recovery, sorted(recovery.quorum))\n",
+            '        self._accept_proposal(recovery, "case 6: nothing against")\n',
         ),
         draw=SMALL,
         harmless=_NO_SECOND_ROUND,
@@ -174,12 +168,10 @@ JUDGEMENT: Final = (
         "nop-instead-of-waiting",
         "a no-op at once, where a recovery must wait for what speaks against it",
         "4.7 case 9",
-        (
-            Patch(
-                _RECOVERY,
-                "        else:\n            self._wait(recovery)\n",
-                '        else:\n            self._annul(recovery, "case 9: wait")\n',
-            ),
+        Patch(
+            _RECOVERY,
+            "        else:\n            self._wait(recovery)\n",
+            '        else:\n            self._annul(recovery, "case 9: wait")\n',
         ),
         draw=FIVE,
     ),
@@ -187,12 +179,10 @@ JUDGEMENT: Final = (
         "waiting-threshold-too-low",
         "a Waiting with k = n-f-e is enough to give up",
         "3.8, 4.7 case 12",
-        (
-            Patch(
-                _RECOVERY,
-                "self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for",
-                "self._waiting_k.get(other, 0) >= quorums.n - quorums.f - quorums.e for",
-            ),
+        Patch(
+            _RECOVERY,
+            "self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for",
+            "self._waiting_k.get(other, 0) >= quorums.n - quorums.f - quorums.e for",
         ),
         draw=_RACE,
         schedule="counterexample-3.8-waiting-threshold.txt",
@@ -202,12 +192,10 @@ JUDGEMENT: Final = (
         "owner-rule-unconditional",
         "rule 8 without its condition on |R|: any owner outside the quorum annuls",
         "4.7 case 8",
-        (
-            Patch(
-                _RECOVERY,
-                "elif recovery.unchanged == len(quorum) - self._state.quorums.e and any(",
-                "elif any(",
-            ),
+        Patch(
+            _RECOVERY,
+            "elif recovery.unchanged == len(quorum) - self._state.quorums.e and any(",
+            "elif any(",
         ),
         draw=FIVE,
         harmless="the owner's answer ends a recovery (case 3), so a quorum of two holds all other owners",
@@ -216,12 +204,10 @@ JUDGEMENT: Final = (
         "changed-taken-for-unchanged",
         "k counts all in the quorum who pre-accepted, also those who added dependencies",
         "4.7 cases 4, 8",
-        (
-            Patch(
-                _RECOVERY,
-                "return ok.phase is Phase.PREACCEPTED and ok.init is not None and ok.deps == ok.init.deps",
-                "return ok.phase is Phase.PREACCEPTED and ok.init is not None",
-            ),
+        Patch(
+            _RECOVERY,
+            "return ok.phase is Phase.PREACCEPTED and ok.init is not None and ok.deps == ok.init.deps",
+            "return ok.phase is Phase.PREACCEPTED and ok.init is not None",
         ),
         draw=_RACE,
     ),
@@ -229,12 +215,10 @@ JUDGEMENT: Final = (
         "any-waiting-annuls",
         "a recovery gives up for any other that waits, however few hold that one unchanged",
         "3.8, 4.7 case 12",
-        (
-            Patch(
-                _RECOVERY,
-                "elif any(self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for other in open_ones):",
-                "elif any(other in self._waiting_k for other in open_ones):",
-            ),
+        Patch(
+            _RECOVERY,
+            "elif any(self._waiting_k.get(other, 0) > quorums.n - quorums.f - quorums.e for other in open_ones):",
+            "elif any(other in self._waiting_k for other in open_ones):",
         ),
         draw=_RACE,
         harmless=_SLACK,
@@ -243,13 +227,11 @@ JUDGEMENT: Final = (
         "late-owner-ignored",
         "a recovery that validates or waits does not heed the owner's late answer",
         "4.7 case 13",
-        (
-            Patch(
-                _RECOVERY,
-                "        elif sender == recovery.instance.id.row:\n"
-                '            self._annul(recovery, "case 13: owner answered")\n',
-                "",
-            ),
+        Patch(
+            _RECOVERY,
+            "        elif sender == recovery.instance.id.row:\n"
+            '            self._annul(recovery, "case 13: owner answered")\n',
+            "",
         ),
         schedule=_COSTS + "test_late_owner_ends_a_recovery",
     ),
@@ -257,15 +239,13 @@ JUDGEMENT: Final = (
         "unknown-taken-for-decided",
         "a recovery that waits takes an instance that it does not know for one decided in its favour",
         "4.7 case 11",
-        (
-            Patch(
-                _RECOVERY,
-                "            if instance is None or instance.phase is not Phase.COMMITTED:\n"
-                "                open_ones",
-                "            if instance is None:\n                continue\n"
-                "            if instance.phase is not Phase.COMMITTED:\n"
-                "                open_ones",
-            ),
+        Patch(
+            _RECOVERY,
+            "            if instance is None or instance.phase is not Phase.COMMITTED:\n"
+            "                open_ones",
+            "            if instance is None:\n                continue\n"
+            "            if instance.phase is not Phase.COMMITTED:\n"
+            "                open_ones",
         ),
         draw=_WAITERS,
     ),
@@ -273,19 +253,17 @@ JUDGEMENT: Final = (
         "owner-rule-for-all",
         "rule 8 asks that the owners of all instances against it are outside the quorum, not of one",
         "4.7 case 8",
-        (Patch(_RECOVERY, "- self._state.quorums.e and any(", "- self._state.quorums.e and all("),),
+        Patch(_RECOVERY, "- self._state.quorums.e and any(", "- self._state.quorums.e and all("),
         schedule=_COSTS + "test_one_owner_outside_the_quorum_is_enough_to_annul",
     ),
     Mutant(
         "nack-forgotten",
         "a recoverer forgets the ballot that a Nack tells it",
         "4.7",
-        (
-            Patch(
-                _RECOVERY,
-                "self._heard[place] = max(message.ballot, self._heard.get(place, 0))",
-                "self._heard[place] = self._heard.get(place, 0)",
-            ),
+        Patch(
+            _RECOVERY,
+            "self._heard[place] = max(message.ballot, self._heard.get(place, 0))",
+            "self._heard[place] = self._heard.get(place, 0)",
         ),
         schedule="tests/unit/protocol/test_comeback.py::"
         "test_nack_brings_a_recoverer_above_all_that_was_promised",
@@ -294,12 +272,10 @@ JUDGEMENT: Final = (
         "beacon-unheeded",
         "a replica does not ask for the decisions that it missed",
         "4.9, timer 3",
-        (
-            Patch(
-                "epaxos.protocol.epaxos.dissemination",
-                "        self._ask(sender, self._stalled[sender])\n",
-                "        self._stalled[sender] = []\n",
-            ),
+        Patch(
+            "epaxos.protocol.epaxos.dissemination",
+            "        self._ask(sender, self._stalled[sender])\n",
+            "        self._stalled[sender] = []\n",
         ),
         schedule=_COSTS + "test_who_missed_decisions_asks_for_them",
     ),
@@ -307,21 +283,17 @@ JUDGEMENT: Final = (
         "commit-beside-recovery",
         "a Commit is taken while the local recovery of the instance goes on",
         "3.5",
-        (
-            Patch(
-                _RECOVERY, "        self.forget(place)\n        self._heard.pop(", "        self._heard.pop("
-            ),
-            Patch(
-                _RECOVERY,
-                "instance.bal != ballot or instance.abal == ballot or instance.phase is Phase.COMMITTED:",
-                "instance.bal != ballot or instance.abal == ballot:",
-            ),
-            Patch(
-                "epaxos.protocol.epaxos.core",
-                "            return self.state.is_held(place)\n",
-                "            return self.state.is_held(place)\n"
-                "        if isinstance(message, RecoverOK | ValidateOK):\n            return False\n",
-            ),
+        Patch(_RECOVERY, "        self.forget(place)\n        self._heard.pop(", "        self._heard.pop("),
+        Patch(
+            _RECOVERY,
+            "instance.bal != ballot or instance.abal == ballot or instance.phase is Phase.COMMITTED:",
+            "instance.bal != ballot or instance.abal == ballot:",
+        ),
+        Patch(
+            "epaxos.protocol.epaxos.core",
+            "            return self.state.is_held(place)\n",
+            "            return self.state.is_held(place)\n"
+            "        if isinstance(message, RecoverOK | ValidateOK):\n            return False\n",
         ),
         draw=SMALL,
     ),
@@ -332,12 +304,10 @@ RESTART: Final = (
         "ballot-reused",
         "a recoverer does not record its own promise, and uses the ballot again after a restart",
         "4.1",
-        (
-            Patch(
-                _RECOVERY,
-                "        self._promise(instance, ballot)\n        self._commit.leading.pop(place, None)\n",
-                "        instance.bal = ballot\n        self._commit.leading.pop(place, None)\n",
-            ),
+        Patch(
+            _RECOVERY,
+            "        self._promise(instance, ballot)\n        self._commit.leading.pop(place, None)\n",
+            "        instance.bal = ballot\n        self._commit.leading.pop(place, None)\n",
         ),
         draw=SMALL,
     ),
@@ -345,12 +315,10 @@ RESTART: Final = (
         "resumed-at-any-ballot",
         "an owner goes on after a restart at ballot 0 with what others have recovered meanwhile",
         "4.11a",
-        (
-            Patch(
-                _RESTART,
-                "        if instance.bal == 0 and instance.phase in",
-                "        if instance.phase in",
-            ),
+        Patch(
+            _RESTART,
+            "        if instance.bal == 0 and instance.phase in",
+            "        if instance.phase in",
         ),
         draw=_FORGETFUL_OWNERS,
     ),
@@ -358,14 +326,12 @@ RESTART: Final = (
         "vectors-forgotten",
         "after a restart, instances heard of only inside a dependency vector are forgotten",
         "4.11a",
-        (
-            Patch(
-                _RESTART,
-                "        state.hear_of(record.deps)\n"
-                "        if record.init is not None:\n"
-                "            state.hear_of(record.init.deps)\n",
-                "",
-            ),
+        Patch(
+            _RESTART,
+            "        state.hear_of(record.deps)\n"
+            "        if record.init is not None:\n"
+            "            state.hear_of(record.init.deps)\n",
+            "",
         ),
         draw=_ALL_RESTART,
     ),

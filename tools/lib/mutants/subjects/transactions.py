@@ -20,7 +20,7 @@ _VOTES: Final = "votes = {name: _read_cell(key_of(transaction.id, name), cells[n
 
 
 def _mutant(name: str, bug: str, *patches: Patch) -> Mutant:
-    return Mutant(f"transaction-{name}", bug, "commit", patches, draw=TRANSACTIONS)
+    return Mutant(f"transaction-{name}", bug, "commit", *patches, draw=TRANSACTIONS)
 
 
 VOTES: Final = (

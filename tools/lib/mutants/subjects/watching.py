@@ -63,54 +63,46 @@ POSITIONS: Final = (
         "watch-gap-at-resume",
         "whoever goes on at another replica is told what comes from now on",
         "watch",
-        (
-            Patch(
-                _WATCHERS,
-                "return (history.start(since), 0) if reaches else",
-                "return (history.next, 0) if reaches else",
-            ),
+        Patch(
+            _WATCHERS,
+            "return (history.start(since), 0) if reaches else",
+            "return (history.next, 0) if reaches else",
         ),
-        WATCHED,
+        draw=WATCHED,
     ),
     Mutant(
         "position-mid-batch",
         "an instance counts as told with the first of its changes",
         "watch",
-        (
-            Patch(
-                _HISTORY,
-                "self._after(since, current), current, told, whole=False",
-                "self._after(since, current + 1), current, told, whole=False",
-            ),
+        Patch(
+            _HISTORY,
+            "self._after(since, current), current, told, whole=False",
+            "self._after(since, current + 1), current, told, whole=False",
         ),
-        _watched("of frames of four", ("frame", 4)),
+        draw=_watched("of frames of four", ("frame", 4)),
     ),
     Mutant(
         "position-by-count",
         "an instance is taken for told where later ones of its row are",
         "watch",
-        (
-            Patch(
-                _POSITION,
-                "return place.row < len(self.rows) and bisect_right(self.rows[place.row], place.slot) % 2 == 1",
-                "return place.row < len(self.rows) and bool(self.rows[place.row]) "
-                "and place.slot < self.rows[place.row][-1]",
-            ),
+        Patch(
+            _POSITION,
+            "return place.row < len(self.rows) and bisect_right(self.rows[place.row], place.slot) % 2 == 1",
+            "return place.row < len(self.rows) and bool(self.rows[place.row]) "
+            "and place.slot < self.rows[place.row][-1]",
         ),
-        WATCHED,
+        draw=WATCHED,
     ),
     Mutant(
         "end-of-an-epoch-untold",
         "a position goes on in the epoch that has ended",
         "watch",
-        (
-            Patch(
-                _POSITION,
-                "return max(self, executed, key=lambda one: one.epoch)",
-                "return self",
-            ),
+        Patch(
+            _POSITION,
+            "return max(self, executed, key=lambda one: one.epoch)",
+            "return self",
         ),
-        _watched("over epochs", faults="loss,reorder,crash,client,refresh"),
+        draw=_watched("over epochs", faults="loss,reorder,crash,client,refresh"),
     ),
 )
 
@@ -119,74 +111,64 @@ HISTORY: Final = (
         "adopt-skips-watch",
         "what came by a peer's checkpoint counts as told",
         "watch, 4.10",
-        (
-            Patch(
-                _HISTORY,
-                "            self._notes.take()\n        self._forget()\n",
-                "            self._notes.take()\n",
-            ),
+        Patch(
+            _HISTORY,
+            "            self._notes.take()\n        self._forget()\n",
+            "            self._notes.take()\n",
         ),
-        DROPPED,
+        draw=DROPPED,
     ),
     Mutant(
         "floor-forgets-restart",
         "a replica that restarts claims to have kept all that it has executed",
         "watch",
-        (
-            Patch(
-                _HISTORY,
-                "            self._machine.note(self._notes)\n            self._forget()\n",
-                "            self._machine.note(self._notes)\n            self._forget()\n"
-                "            self._floor = Executed(self._now.epoch, [()] * len(self._now.rows))\n",
-            ),
+        Patch(
+            _HISTORY,
+            "            self._machine.note(self._notes)\n            self._forget()\n",
+            "            self._machine.note(self._notes)\n            self._forget()\n"
+            "            self._floor = Executed(self._now.epoch, [()] * len(self._now.rows))\n",
         ),
-        WATCHED,
+        draw=WATCHED,
     ),
     Mutant(
         "floor-stays",
         "what is dropped for lack of room does not raise the floor",
         "watch",
-        (Patch(_HISTORY, "                self._floor.add(entry.place)\n", "                pass\n"),),
-        FEW,
+        Patch(_HISTORY, "                self._floor.add(entry.place)\n", "                pass\n"),
+        draw=FEW,
     ),
     Mutant(
         "recorded-from-the-beginning",
         "who begins to keep changes claims to have kept those before",
         "watch",
-        (
-            Patch(
-                _HISTORY,
-                "            self._machine.note(self._notes)\n            self._forget()\n",
-                "            self._machine.note(self._notes)\n",
-            ),
+        Patch(
+            _HISTORY,
+            "            self._machine.note(self._notes)\n            self._forget()\n",
+            "            self._machine.note(self._notes)\n",
         ),
-        _watched("where nothing is kept else", ("always", False)),
+        draw=_watched("where nothing is kept else", ("always", False)),
     ),
     Mutant(
         "failed-multi-told",
         "what a MULTI did before one of its parts failed is told",
         "watch",
-        (
-            Patch(
-                _STORE,
-                "                self.notes.cut(mark)\n",
-                "                pass\n",
-            ),
+        Patch(
+            _STORE,
+            "                self.notes.cut(mark)\n",
+            "                pass\n",
         ),
-        _watched("of several keys at once", ("mix", "multi")),
+        draw=_watched("of several keys at once", ("mix", "multi")),
     ),
     Mutant(
         "cleared-not-told",
         "nobody is told of the keys that are cleared",
         "watch",
-        (
-            Patch(
-                _STORE,
-                "            self.notes.add(page, [None] * len(page))\n",
-                "            pass\n",
-            ),
+        Patch(
+            _STORE,
+            "            self.notes.add(page, [None] * len(page))\n",
+            "            pass\n",
         ),
-        _watched("of what is cleared", ("whole", 0.4)),
+        draw=_watched("of what is cleared", ("whole", 0.4)),
     ),
 )
 
@@ -195,57 +177,51 @@ TELLING: Final = (
         "snapshot-after-changes",
         "the state is told with the position before it",
         "watch",
-        (
-            Patch(
-                _WATCHERS,
-                "self._tell(waiting, history.position, history.next, 0, state=page)",
-                "self._tell(waiting, poll.since or history.position, history.next, 0, state=page)",
-            ),
+        Patch(
+            _WATCHERS,
+            "self._tell(waiting, history.position, history.next, 0, state=page)",
+            "self._tell(waiting, poll.since or history.position, history.next, 0, state=page)",
         ),
-        FEW,
+        draw=FEW,
     ),
     Mutant(
         "state-while-merging",
         "the state is told while a peer's checkpoint is being merged",
         "watch, 4.10",
-        (Patch(_WATCHERS, "return self._steady and (since", "return (since"),),
-        MERGING,
+        Patch(_WATCHERS, "return self._steady and (since", "return (since"),
+        draw=MERGING,
     ),
     Mutant(
         "state-of-before",
         "the state is told by a replica that has not executed all that was seen elsewhere",
         "watch",
-        (Patch(_WATCHERS, "self.history.position.includes(since)", "True"),),
-        _watched("of replicas that lag", faults="loss,client,partition,pause"),
+        Patch(_WATCHERS, "self.history.position.includes(since)", "True"),
+        draw=_watched("of replicas that lag", faults="loss,client,partition,pause"),
     ),
     Mutant(
         "page-without-changes",
         "with a page of the state comes nothing of the keys before it",
         "watch",
-        (
-            Patch(
-                _WATCHERS,
-                "upto = poll.after if poll.state else None",
-                'upto = b"" if poll.state else None',
-            ),
+        Patch(
+            _WATCHERS,
+            "upto = poll.after if poll.state else None",
+            'upto = b"" if poll.state else None',
         ),
-        WATCHED,
+        draw=WATCHED,
     ),
     Mutant(
         "watch-before-durable",
         "changes are told before the records of their round are durable",
         "watch, 4.11",
-        (
-            Patch(
-                _WORLD,
-                "        self.disk.write(effects.records, partial(self._after_records, era, effects))\n",
-                "        early, effects.executions = effects.executions, []\n"
-                "        for component in early:\n"
-                "            self._execute(era, component)\n"
-                "        self._tell_watchers()\n"
-                "        self.disk.write(effects.records, partial(self._after_records, era, effects))\n",
-            ),
+        Patch(
+            _WORLD,
+            "        self.disk.write(effects.records, partial(self._after_records, era, effects))\n",
+            "        early, effects.executions = effects.executions, []\n"
+            "        for component in early:\n"
+            "            self._execute(era, component)\n"
+            "        self._tell_watchers()\n"
+            "        self.disk.write(effects.records, partial(self._after_records, era, effects))\n",
         ),
-        _watched("beside slow disks", faults="loss,reorder,crash,client,disk"),
+        draw=_watched("beside slow disks", faults="loss,reorder,crash,client,disk"),
     ),
 )

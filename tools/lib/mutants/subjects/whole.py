@@ -47,57 +47,51 @@ CONFLICTS: Final = (
         "scan-sees-half",
         "a write does not depend on what reads all keys",
         "4.15",
-        (Patch(_CONFLICTS, "            highest = max(read.get(ALL, -1), highest)\n", "            pass\n"),),
-        LISTED,
+        Patch(_CONFLICTS, "            highest = max(read.get(ALL, -1), highest)\n", "            pass\n"),
+        draw=LISTED,
     ),
     Mutant(
         "scan-misses-writes",
         "what reads all keys does not depend on what writes one",
         "4.15",
-        (Patch(_CONFLICTS, "highest = max(written.get(ALL, -1), highest)", "pass"),),
-        LISTED,
+        Patch(_CONFLICTS, "highest = max(written.get(ALL, -1), highest)", "pass"),
+        draw=LISTED,
     ),
     Mutant(
         "flush-sees-half",
         "what clears depends on what writes alone",
         "4.15",
-        (
-            Patch(
-                _CONFLICTS,
-                "            found = list(map(max, self.highest, self.base))\n",
-                "            found = [max(row.get(ALL, -1), base) "
-                "for row, base in zip(self._writes, self.base, strict=True)]\n",
-            ),
+        Patch(
+            _CONFLICTS,
+            "            found = list(map(max, self.highest, self.base))\n",
+            "            found = [max(row.get(ALL, -1), base) "
+            "for row, base in zip(self._writes, self.base, strict=True)]\n",
         ),
-        LISTED,
+        draw=LISTED,
     ),
     Mutant(
         "top-from-log",
         "what reads all keys depends only on writes that are in the log still",
         "4.15, 3.6",
-        (
-            Patch(
-                _CHECKPOINT,
-                "        state.logs.truncate(frontier)\n",
-                "        state.logs.truncate(frontier)\n"
-                "        for index in state.conflicts._writes:\n"
-                '            index.pop(b"", None)\n',
-            ),
+        Patch(
+            _CHECKPOINT,
+            "        state.logs.truncate(frontier)\n",
+            "        state.logs.truncate(frontier)\n"
+            "        for index in state.conflicts._writes:\n"
+            '            index.pop(b"", None)\n',
         ),
-        DROPPED,
+        draw=DROPPED,
     ),
     Mutant(
         "top-forgets-nop",
         "what reads all keys does not depend on writes that were annulled",
         "4.15, 3.1",
-        (
-            Patch(
-                _STATE,
-                "            self.ending.discard(place)\n        self.record(instance)\n",
-                "            self.ending.discard(place)\n"
-                '            self.conflicts._writes[place.row].pop(b"", None)\n'
-                "        self.record(instance)\n",
-            ),
+        Patch(
+            _STATE,
+            "            self.ending.discard(place)\n        self.record(instance)\n",
+            "            self.ending.discard(place)\n"
+            '            self.conflicts._writes[place.row].pop(b"", None)\n'
+            "        self.record(instance)\n",
         ),
         schedule=f"{_TESTS}test_what_was_annulled_is_covered_and_does_not_speak",
     ),
@@ -105,12 +99,10 @@ CONFLICTS: Final = (
         "scan-not-validated",
         "Validate says nothing of executed writes to what reads all keys",
         "4.15, 3.6",
-        (
-            Patch(
-                _CONFLICTS,
-                "items = iter(theirs.items())",
-                'items = iter([(key, slot) for key, slot in theirs.items() if key != b""])',
-            ),
+        Patch(
+            _CONFLICTS,
+            "items = iter(theirs.items())",
+            'items = iter([(key, slot) for key, slot in theirs.items() if key != b""])',
         ),
         schedule=f"{_TESTS}test_what_was_written_and_dropped_speaks_against_a_list",
     ),
@@ -118,12 +110,10 @@ CONFLICTS: Final = (
         "flush-not-validated",
         "Validate takes what clears to conflict with nothing",
         "4.15, 4.7",
-        (
-            Patch(
-                _VALIDATION,
-                "    return command.base is not None or command.writes_all\n",
-                "    return command.base is not None\n",
-            ),
+        Patch(
+            _VALIDATION,
+            "    return command.base is not None or command.writes_all\n",
+            "    return command.base is not None\n",
         ),
         schedule=f"{_TESTS}test_what_clears_speaks_against_all_that_does_not_cover_it",
     ),
@@ -134,39 +124,33 @@ STATE: Final = (
         "flush-not-in-version",
         "which value is the later one is told without what clears",
         "4.15, decision 0009",
-        (
-            Patch(
-                _CONFLICTS,
-                "base, value.reads_all, value.writes_all)",
-                "base, value.reads_all, False)",
-            ),
+        Patch(
+            _CONFLICTS,
+            "base, value.reads_all, value.writes_all)",
+            "base, value.reads_all, False)",
         ),
-        DROPPED,
+        draw=DROPPED,
     ),
     Mutant(
         "executed-all-not-merged",
         "an adopted checkpoint brings no executed commands on all keys along",
         "4.15, 4.10",
-        (
-            Patch(
-                _STATE,
-                "            self.executed.raise_vectors(*vectors[2:])\n",
-                "",
-            ),
+        Patch(
+            _STATE,
+            "            self.executed.raise_vectors(*vectors[2:])\n",
+            "",
         ),
-        DROPPED,
+        draw=DROPPED,
     ),
     Mutant(
         "cleared-not-in-checkpoint",
         "a checkpoint keeps what was cleared since the one before",
         "4.15",
-        (
-            Patch(
-                _WRITER,
-                "        self._written += self._frozen.cleared\n",
-                "",
-            ),
+        Patch(
+            _WRITER,
+            "        self._written += self._frozen.cleared\n",
+            "",
         ),
-        DROPPED,
+        draw=DROPPED,
     ),
 )
