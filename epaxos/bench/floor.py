@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from select import select
 from time import perf_counter, perf_counter_ns
-from types import TracebackType
 from typing import Final, Self
 
 import zmq
@@ -60,12 +59,7 @@ class Floor:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def measure(self, seconds: float) -> None:

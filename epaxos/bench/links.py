@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import count
 from select import select
 from time import monotonic
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgpack
@@ -86,12 +85,7 @@ class Links:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._context.destroy(linger=0)
 
     def _connect(self, address: str | None, replica: ReplicaAddress) -> zmq.Socket[bytes]:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self, overload
 
 from epaxos.client.async_methods import AsyncKeyMethods
@@ -53,12 +52,7 @@ class AsyncGroupClient(AsyncKeyMethods[V], GroupCalls):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

@@ -18,7 +18,6 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from epaxos.errors import ConfigError, EpaxosError
@@ -76,12 +75,7 @@ class Fleet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def run(self, commands: Iterable[tuple[Name, Command]]) -> Iterator[tuple[Name, Done]]:

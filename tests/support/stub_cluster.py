@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import ceil
 from time import monotonic, sleep
-from types import TracebackType
 from typing import Self
 
 import msgpack
@@ -166,12 +165,7 @@ class StubCluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:
             for replica in self.replicas:
                 if replica.is_alive():
