@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, ca
 
 from epaxos.client.codecs import Codec, V
 from epaxos.errors import ClientError, OperationFailed, Refused
-from epaxos.statemachine.batch import Argument, listed
+from epaxos.statemachine.columns import Argument, listed
 from epaxos.statemachine.expiry import TTL_MAX
 from epaxos.statemachine.operations import (
     INTEGER_MAX,

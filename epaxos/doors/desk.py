@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from epaxos.config import Config
 from epaxos.doors.gate import Answered, Asked, Described, Executed, Gate, Question, Unanswered
 from epaxos.errors import Busy, ClientError, NoAnswer, Refused, SessionExpired, Untold
-from epaxos.statemachine.batch import MULTI_PARTS, REPLY_HEAD, Argument, Limits, listed
+from epaxos.statemachine.batch import MULTI_PARTS, REPLY_HEAD, Limits
 from epaxos.statemachine.checks import refusal
+from epaxos.statemachine.columns import Argument, listed
 from epaxos.statemachine.operations import ON_ALL, Operation, Outcome
 from epaxos.statemachine.reading import of_the_log, reading_of
 from epaxos.statemachine.results import Value

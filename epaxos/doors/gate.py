@@ -19,7 +19,8 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.doors.session import OwnSession
-from epaxos.statemachine.batch import SERVICE, Argument, Batch, Payload
+from epaxos.statemachine.batch import SERVICE, Batch, Payload
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.reading import reading_of

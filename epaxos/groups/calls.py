@@ -27,7 +27,7 @@ from epaxos.client.session.tickets import Uncopied
 from epaxos.errors import Busy, ClientError, Locked, NoAnswer, OperationFailed, Refused, Untold
 from epaxos.groups.map import Groups, load_groups
 from epaxos.groups.transaction import Answer, Fate, Transaction, record_key
-from epaxos.statemachine.batch import Columns
+from epaxos.statemachine.columns import Columns
 from epaxos.statemachine.operations import (
     GROUP_MAP,
     KEYLESS,

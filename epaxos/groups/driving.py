@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from epaxos.client.commands import Op
 from epaxos.errors import ClientError, Closed
 from epaxos.groups.transaction import Answer, Fate, Step, Transaction
-from epaxos.statemachine.batch import Argument
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import Operation
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, cast
 
-from epaxos.statemachine.batch import Columns
+from epaxos.statemachine.columns import Columns
 from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 
 _UNCLEAR = frozenset({None, Outcome.FORGOTTEN, Outcome.EXPIRED})

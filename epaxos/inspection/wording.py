@@ -9,7 +9,8 @@ from typing import Final
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Row, Vector
 from epaxos.protocol.log import NOP, Value
-from epaxos.statemachine.batch import Batch, Payload, multi_columns
+from epaxos.statemachine.batch import Batch, Payload
+from epaxos.statemachine.columns import multi_columns
 from epaxos.statemachine.operations import Operation
 
 _LETTERS: Final = 26

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from epaxos.config import show
 from epaxos.errors import Denied
-from epaxos.statemachine.batch import (
+from epaxos.statemachine.columns import (
     footprint_columns,
     forgotten_keys,
     multi_columns,

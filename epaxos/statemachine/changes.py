@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from epaxos.statemachine.batch import Argument, Limits
+from epaxos.statemachine.batch import Limits
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.results import Value
 from epaxos.statemachine.store import Store
 

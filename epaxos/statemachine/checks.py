@@ -8,12 +8,9 @@ from typing import Final, cast
 
 from epaxos import version
 from epaxos.errors import CommandError, TooNew
-from epaxos.statemachine.batch import (
-    MULTI_PARTS,
-    SERVICE,
-    Batch,
+from epaxos.statemachine.batch import MULTI_PARTS, SERVICE, Batch, Limits
+from epaxos.statemachine.columns import (
     Columns,
-    Limits,
     forgotten_keys,
     listed,
     multi_columns,

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from epaxos.errors import CommandError, InvariantError
-from epaxos.statemachine.batch import SERVICE, Argument, Batch, Limits
+from epaxos.statemachine.batch import SERVICE, Batch, Limits
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 from epaxos.statemachine.results import Value, as_column
 from epaxos.statemachine.store import Result, Store

@@ -16,18 +16,9 @@ from functools import partial
 from itertools import compress, repeat
 from typing import Final, NamedTuple
 
-from epaxos.statemachine.batch import (
-    SERVICE,
-    Argument,
-    Batch,
-    Bounds,
-    Limits,
-    Payload,
-    is_plain,
-    multi_columns,
-    only_reads,
-)
+from epaxos.statemachine.batch import SERVICE, Batch, Bounds, Limits, Payload
 from epaxos.statemachine.checks import check_batch
+from epaxos.statemachine.columns import Argument, is_plain, multi_columns, only_reads
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.hosted import Hosted, Machine
 from epaxos.statemachine.notes import Notes

@@ -14,7 +14,8 @@ from itertools import groupby
 from typing import Final
 
 from epaxos.errors import CommandError
-from epaxos.statemachine.batch import Argument, Batch
+from epaxos.statemachine.batch import Batch
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import Operation
 
 

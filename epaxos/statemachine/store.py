@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final, TypeAlias, cast
 
-from epaxos.statemachine.batch import Argument, Bounds, Columns, Limits, multi_columns
+from epaxos.statemachine.batch import Bounds, Limits
+from epaxos.statemachine.columns import Argument, Columns, multi_columns
 from epaxos.statemachine.expiry import Expiring, Generation, is_ttl, same
 from epaxos.statemachine.notes import Notes
 from epaxos.statemachine.operations import (

@@ -52,9 +52,9 @@ from typing import Final, NamedTuple, cast
 import msgpack
 
 from epaxos.errors import InvariantError
-from epaxos.statemachine.batch import (
+from epaxos.statemachine.batch import Bounds
+from epaxos.statemachine.columns import (
     Argument,
-    Bounds,
     Groups,
     is_generation,
     multi_columns,

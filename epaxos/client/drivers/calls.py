@@ -24,7 +24,7 @@ from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket, Uncopied
 from epaxos.client.status import Change, Status
 from epaxos.errors import ClientError, Closed, Refused
-from epaxos.statemachine.batch import Columns
+from epaxos.statemachine.columns import Columns
 from epaxos.statemachine.operations import Operation
 
 _FIRST_PACE: Final = 4  # frames under way of one bulk call, at the beginning

@@ -40,7 +40,8 @@ from epaxos.client.session.receiver import Receiver
 from epaxos.client.session.state import LOG, Finished, State
 from epaxos.client.session.tickets import Flight, Rest, Ticket, Uncopied, Waiter
 from epaxos.errors import Refused
-from epaxos.statemachine.batch import Argument, encode_batch
+from epaxos.statemachine.batch import encode_batch
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import Operation
 from epaxos.transport.framing import Kind, seal
 

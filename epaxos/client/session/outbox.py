@@ -14,7 +14,8 @@ from epaxos.client.session.alarms import Alarms
 from epaxos.client.session.questions import Question, Questions
 from epaxos.client.session.routes import Routes
 from epaxos.client.session.tickets import Flight, Ledger, Rest, Ticket, Uncopied, Waiter
-from epaxos.statemachine.batch import Argument, encode_batch
+from epaxos.statemachine.batch import encode_batch
+from epaxos.statemachine.columns import Argument
 from epaxos.transport.framing import Kind, seal
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024

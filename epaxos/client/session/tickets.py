@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Generic, NoReturn, SupportsIndex, TypeVar
 
 from epaxos.errors import ClientError
-from epaxos.statemachine.batch import Argument
+from epaxos.statemachine.columns import Argument
 
 Waiter = TypeVar("Waiter")
 """Whatever the user of a session wants to find on what is finished, to know whom to tell."""

@@ -18,7 +18,7 @@ from epaxos.doors.gate import Executed
 from epaxos.doors.redis.glob import Matches, matcher
 from epaxos.doors.redis.resp import Push, RedisError, Reply, Request, Several
 from epaxos.doors.redis.table import NO_KEYS, define
-from epaxos.statemachine.batch import multi_columns, resolved_keys
+from epaxos.statemachine.columns import multi_columns, resolved_keys
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import Value
 

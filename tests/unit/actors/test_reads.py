@@ -11,7 +11,8 @@ import msgpack
 
 from epaxos.actors.reads import Reads
 from epaxos.doors.gate import Asked, Gate, LocalClient, Unanswered
-from epaxos.statemachine.batch import Argument, Batch, encode_batch
+from epaxos.statemachine.batch import Batch, encode_batch
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult, Value

@@ -16,7 +16,8 @@ import pytest
 from epaxos.errors import InvariantError
 from epaxos.groups.transaction import Answer, Fate, Step, Transaction, record_key
 from epaxos.statemachine import transactions
-from epaxos.statemachine.batch import Argument, Batch, Limits, make_collection, make_payload
+from epaxos.statemachine.batch import Batch, Limits, make_collection, make_payload
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import RECORDS, Operation, Outcome
 from epaxos.statemachine.sessions import Budget

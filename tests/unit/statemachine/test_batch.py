@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from epaxos.errors import CommandError, FrameError
 from epaxos.statemachine.batch import (
-    Argument,
     Batch,
     Limits,
     Payload,
@@ -18,10 +17,9 @@ from epaxos.statemachine.batch import (
     encode_batch,
     make_collection,
     make_payload,
-    multi_columns,
-    only_reads,
 )
 from epaxos.statemachine.checks import check_batch
+from epaxos.statemachine.columns import Argument, multi_columns, only_reads
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, RECORDS, Operation
 
 LIMITS = Limits(key=4, value=6, pause=100)

@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epaxos.statemachine.batch import (
-    Argument,
     Bounds,
     Limits,
     Payload,
@@ -19,6 +18,7 @@ from epaxos.statemachine.batch import (
     encode_batch,
     make_payload,
 )
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult

@@ -7,8 +7,9 @@ import pytest
 from epaxos import version
 from epaxos.errors import CommandError
 from epaxos.statemachine import checks
-from epaxos.statemachine.batch import Argument, Batch
+from epaxos.statemachine.batch import Batch
 from epaxos.statemachine.checks import growing
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import Operation as Op
 
 COLUMNS: list[Argument] = [bytes([Op.READ, Op.DELETE]), [b"a", b"b"], [None, None]]

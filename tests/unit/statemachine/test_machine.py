@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from epaxos.statemachine.batch import (
     SERVICE,
-    Argument,
     Batch,
     Limits,
     Payload,
@@ -21,6 +20,7 @@ from epaxos.statemachine.batch import (
     make_expirations,
     make_payload,
 )
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.expiry import Generation
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import Operation, Outcome

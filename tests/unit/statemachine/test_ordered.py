@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from epaxos.errors import CommandError
 from epaxos.statemachine import ordered
-from epaxos.statemachine.batch import Argument, Batch, Limits, make_payload
+from epaxos.statemachine.batch import Batch, Limits, make_payload
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import GROUP_MAP, PAGE_BYTES, PAGE_KEYS, RECORDS, Operation, Outcome
 from epaxos.statemachine.ordered import OrderedKeys

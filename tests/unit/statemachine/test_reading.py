@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from epaxos.errors import CommandError
-from epaxos.statemachine.batch import Argument, Batch
+from epaxos.statemachine.batch import Batch
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.reading import Reading, are_readings, as_read, of_the_log, runs, taken_apart
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos.statemachine import store as store_module
-from epaxos.statemachine.batch import Argument, Limits
+from epaxos.statemachine.batch import Limits
+from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
 from epaxos.statemachine.results import Value
 from epaxos.statemachine.store import Frozen, Store

@@ -11,7 +11,7 @@ from typing import Final
 from mutants.mutation import GROUPS as SEVERAL
 from mutants.mutation import Draw, Mutant, Patch
 
-_BATCH: Final = "epaxos.statemachine.batch"
+_COLUMNS: Final = "epaxos.statemachine.columns"
 _MACHINE: Final = "epaxos.statemachine.machine"
 _TRANSACTIONS: Final = "epaxos.statemachine.transactions"
 _RULES: Final = "epaxos.groups.transaction"
@@ -51,13 +51,13 @@ GROUPS: Final = (
     _mutant(
         "locks-unordered",
         "a PREPARE names its own key only, so replicas lock the others before or after what else touches them",
-        Patch(_BATCH, _PREPARED, _PREPARED.replace("writes += (", "(").replace("[1]", "")),
+        Patch(_COLUMNS, _PREPARED, _PREPARED.replace("writes += (", "(").replace("[1]", "")),
     ),
     _mutant(
         "unlocks-unordered",
         "a RESOLVE names its own key only",
         Patch(
-            _BATCH,
+            _COLUMNS,
             "            writes += _shapeless(operation) if unlocked is None else unlocked\n",
             "            _shapeless(operation) if unlocked is None else unlocked\n",
         ),
