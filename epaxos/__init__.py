@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from epaxos.client.asynchronous import AsyncClient
     from epaxos.client.blocking import Client
     from epaxos.client.codecs import JSON, MSGPACK, TEXT, Codec
-    from epaxos.client.commands import CasResult, MultiAborted, Op, Ops, Page, Result
+    from epaxos.client.commands import Op, Ops
+    from epaxos.client.results import CasResult, MultiAborted, Page, Result
     from epaxos.client.status import Change, Status
     from epaxos.client.tracing import trace_calls
     from epaxos.client.watch import AsyncWatch, Changed, Reset, Synced, Watch
@@ -47,16 +48,16 @@ _HOMES = {
     "AsyncGroupClient": "epaxos.groups.asynchronous",
     "Change": "epaxos.client.status",
     "Client": "epaxos.client.blocking",
-    "CasResult": "epaxos.client.commands",
-    "MultiAborted": "epaxos.client.commands",
+    "CasResult": "epaxos.client.results",
+    "MultiAborted": "epaxos.client.results",
     "Op": "epaxos.client.commands",
     "Ops": "epaxos.client.commands",
-    "Page": "epaxos.client.commands",
+    "Page": "epaxos.client.results",
     "Codec": "epaxos.client.codecs",
     "JSON": "epaxos.client.codecs",
     "MSGPACK": "epaxos.client.codecs",
     "TEXT": "epaxos.client.codecs",
-    "Result": "epaxos.client.commands",
+    "Result": "epaxos.client.results",
     "Status": "epaxos.client.status",
     "trace_calls": "epaxos.client.tracing",
     "Undecodable": "epaxos.errors",

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import CasResult, Op, Ops, Page, T
+from epaxos.client.commands import Op, Ops, T
 from epaxos.client.reading import Look, Reads, check_reads, look_at, read_as
 from epaxos.client.recipes.asynchronous import (
     AsyncBarrier,
@@ -20,6 +20,7 @@ from epaxos.client.recipes.asynchronous import (
     AsyncLease,
     AsyncLock,
 )
+from epaxos.client.results import CasResult, Page
 from epaxos.client.session.tickets import Uncopied
 
 if TYPE_CHECKING:

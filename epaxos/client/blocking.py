@@ -10,13 +10,14 @@ from typing import Self, overload
 from weakref import finalize
 
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import Op, Result, T, as_operations
+from epaxos.client.commands import Op, T, as_operations
 from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fits
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
 from epaxos.client.reading import Reads, is_reading, together
+from epaxos.client.results import Result
 from epaxos.client.status import Change, Status
 from epaxos.client.tracing import span
 from epaxos.client.watch import Watch

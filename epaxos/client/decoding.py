@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
 
-from epaxos.client.commands import (
-    CasResult,
-    Cleared,
-    MultiAborted,
-    Op,
-    Page,
-    T,
-    name_of,
-    parts_of,
-    read_value,
-)
+from epaxos.client.commands import Op, T, name_of, parts_of, read_value
 from epaxos.client.reading import Look
+from epaxos.client.results import CasResult, Cleared, MultiAborted, Page
 from epaxos.config.kinds import show
 from epaxos.errors import Locked, OperationFailed, SessionExpired, Untold
 from epaxos.statemachine.operations import OF_TRANSACTIONS, Operation, Outcome

@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import CasResult, Op, Ops, Page, T
+from epaxos.client.commands import Op, Ops, T
 from epaxos.client.reading import Look, Reads, check_reads, look_at, read_as
 from epaxos.client.recipes.blocking import Barrier, Counter, Held, Lease, Lock
+from epaxos.client.results import CasResult, Page
 from epaxos.client.session.tickets import Uncopied
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import Any, Self, overload
 from epaxos.client.async_methods import AsyncKeyMethods
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import Op, Result, T
+from epaxos.client.commands import Op, T
 from epaxos.client.options import TIMEOUT
+from epaxos.client.results import Result
 from epaxos.client.status import Status
 from epaxos.errors import ClientError, Refused
 from epaxos.groups.calls import AFTERWARDS, Flow, GroupCalls, Recorded, ValueT

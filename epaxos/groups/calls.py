@@ -16,11 +16,12 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Final, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
-from epaxos.client.commands import Cleared, MultiAborted, Op, Page, Result, T, as_columns, as_operations
+from epaxos.client.commands import Op, T, as_columns, as_operations
 from epaxos.client.decoding import decode_parts
 from epaxos.client.drivers.base import CLOSED, FORKED
 from epaxos.client.options import TIMEOUT, check_timeout
 from epaxos.client.reading import in_the_log
+from epaxos.client.results import Cleared, MultiAborted, Page, Result
 from epaxos.client.session.fate import never_began
 from epaxos.client.session.state import LOG
 from epaxos.client.session.tickets import Uncopied

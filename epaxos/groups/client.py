@@ -11,10 +11,11 @@ from typing import Any, Final, Self, overload
 
 from epaxos.client.blocking import Client
 from epaxos.client.codecs import Codec, V
-from epaxos.client.commands import Op, Result, T
+from epaxos.client.commands import Op, T
 from epaxos.client.drivers.base import CLOSED
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import TIMEOUT
+from epaxos.client.results import Result
 from epaxos.client.status import Status
 from epaxos.errors import Busy, Closed, NoAnswer, Refused
 from epaxos.groups.calls import AFTERWARDS, Flow, GroupCalls, Recorded, ValueT

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from epaxos.client.commands import CasResult
+from epaxos.client.results import CasResult
 from epaxos.errors import Busy, EpaxosError, FrameError, NoAnswer, OperationFailed, Refused, StorageError
 from epaxos.registers.changes import Change
 

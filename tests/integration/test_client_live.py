@@ -22,7 +22,7 @@ from epaxos import (
     Reset,
     Synced,
 )
-from epaxos.client.commands import Result
+from epaxos.client.results import Result
 from epaxos.client.status import Status
 from epaxos.commit import AsyncClusterVotes, AsyncManager, ClusterVotes, Manager, Outcome, Transaction, Vote
 from epaxos.protocol.commit import key_of

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Generic, cast
 
-from epaxos.client.commands import Op, Result, T, as_columns, name_of, only_reads, weigh
+from epaxos.client.commands import Op, T, as_columns, name_of, only_reads, weigh
 from epaxos.client.decoding import decode
 from epaxos.client.options import Options, check_timeout
+from epaxos.client.results import Result
 from epaxos.client.session import fate
 from epaxos.client.session.core import Session
 from epaxos.client.session.questions import Question

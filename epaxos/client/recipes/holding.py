@@ -25,7 +25,8 @@ from collections.abc import Callable, Generator
 from random import Random, SystemRandom
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from epaxos.client.commands import MultiAborted, Op
+from epaxos.client.commands import Op
+from epaxos.client.results import MultiAborted
 from epaxos.client.session.state import LOG
 from epaxos.errors import ClientError, Closed, LeaseLost, Refused
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from epaxos.client.commands import CasResult, MultiAborted, Op
+from epaxos.client.commands import Op
+from epaxos.client.results import CasResult, MultiAborted
 from epaxos.errors import ClientError, Locked, Untold
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.reference import Command, Result

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
 
-from epaxos.client.commands import MultiAborted
+from epaxos.client.results import MultiAborted
 from epaxos.doors.desk import Full
 from epaxos.errors import Busy, ClientError, Locked, OperationFailed, Refused, Untold
 from epaxos.statemachine.operations import Outcome

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from sys import float_info
 from typing import Any, Final, NamedTuple, NoReturn
 
-from epaxos.client.commands import CasResult, Op
+from epaxos.client.commands import Op
+from epaxos.client.results import CasResult
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import Refused

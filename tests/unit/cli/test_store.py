@@ -10,9 +10,10 @@ import pytest
 from click.testing import Result
 
 from epaxos.cli import store
-from epaxos.client.commands import CasResult, Op, Page
+from epaxos.client.commands import Op
 from epaxos.client.decoding import decode
 from epaxos.client.reading import Look
+from epaxos.client.results import CasResult, Page
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, OperationFailed, Refused
 from epaxos.groups import client as groups

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import epaxos
-from epaxos.client.commands import CasResult, MultiAborted, Op, as_columns, weigh
+from epaxos.client.commands import Op, as_columns, weigh
 from epaxos.client.decoding import decode
+from epaxos.client.results import CasResult, MultiAborted
 from epaxos.errors import OperationFailed, Refused, Untold
 from epaxos.statemachine.batch import Limits, decode_batch, encode_batch
 from epaxos.statemachine.checks import check_batch

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from epaxos.client.commands import MultiAborted, Op, Result, as_columns
+from epaxos.client.commands import Op, as_columns
 from epaxos.client.decoding import decode
 from epaxos.client.recipes.blocking import Held, Lease
 from epaxos.client.recipes.holding import (
@@ -30,6 +30,7 @@ from epaxos.client.recipes.holding import (
     keep,
     named,
 )
+from epaxos.client.results import MultiAborted, Result
 from epaxos.errors import ClientError, Closed, NoAnswer, Refused
 from epaxos.statemachine.batch import Batch, Limits, make_expirations, make_payload
 from epaxos.statemachine.expiry import Expiring, Generation

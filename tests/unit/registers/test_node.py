@@ -9,7 +9,8 @@ from threading import Thread
 
 import pytest
 
-from epaxos.client.commands import CasResult, Op
+from epaxos.client.commands import Op
+from epaxos.client.results import CasResult
 from epaxos.errors import Busy, ConfigError, FrameError, NoAnswer, OperationFailed, Refused, StorageError
 from epaxos.protocol.registers.values import AHEAD, EMPTY, ZERO, Accept, Ballot, Cell, Peek, Prepare
 from epaxos.registers import Change, MemoryNetwork, MemoryStore, Node, change

@@ -13,8 +13,9 @@ from chaos.check import Checker
 from chaos.history import LONGEST_EPOCH, Epoch, write_history
 from chaos.workload import SETS, WEIGHTS, Asker, Keys, ask, parts_of, result_of
 from epaxos.client.asynchronous import AsyncClient
-from epaxos.client.commands import CasResult, Op
+from epaxos.client.commands import Op
 from epaxos.client.reading import in_the_log, is_reading
+from epaxos.client.results import CasResult
 from epaxos.simulation.checkers.reference import Command, Result, State, execute
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.statemachine.operations import KEYLESS, Operation, Outcome

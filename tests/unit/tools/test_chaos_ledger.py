@@ -8,7 +8,8 @@ import pytest
 
 from chaos import ledger as chaos_ledger
 from chaos.ledger import Audit, Ledger
-from epaxos.client.commands import Op, Result
+from epaxos.client.commands import Op
+from epaxos.client.results import Result
 from epaxos.errors import Busy, NoAnswer
 from epaxos.statemachine.operations import Operation
 

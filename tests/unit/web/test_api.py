@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from api_rig import Rig
-from epaxos.client.commands import CasResult, Cleared, MultiAborted, Op, Page
+from epaxos.client.commands import Op
 from epaxos.client.reading import Look
+from epaxos.client.results import CasResult, Cleared, MultiAborted, Page
 from epaxos.doors.desk import Full
 from epaxos.errors import (
     Busy,

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from epaxos.client.commands import CasResult, Op
+from epaxos.client.commands import Op
+from epaxos.client.results import CasResult
 from epaxos.web.api.problems import Problem
 from epaxos.web.api.values import FORMS, read_command, read_json, read_operations, tell
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, NamedTuple
 
-from epaxos.client.commands import Op, Result
+from epaxos.client.commands import Op
+from epaxos.client.results import Result
 from epaxos.statemachine.operations import Operation
 
 MARKS: Final = 1000

@@ -22,7 +22,8 @@ from chaos.ledger import Audit, Ledger
 from chaos.timeline import Timeline
 from chaos.workload import SETS, Asker, Keys, ask, result_of
 from epaxos.client.asynchronous import AsyncClient
-from epaxos.client.commands import MultiAborted, Op, Result
+from epaxos.client.commands import Op
+from epaxos.client.results import MultiAborted, Result
 from epaxos.config import Config
 from epaxos.errors import ClientError, OperationFailed
 from epaxos.simulation.checkers.search import Finding, Linearizability
