@@ -115,7 +115,7 @@ class Watching:
         self,
         view: View,
         keys: Sequence[bytes],
-        values: Sequence[bytes],
+        values: Sequence[bytes | None],
         more: bool,  # noqa: FBT001 - as in the answer
     ) -> None:
         """A watcher has been told what stands under the next keys at its position.
@@ -137,6 +137,15 @@ class Watching:
             raise _wrong(
                 view, f"it was told the state {dict(zip(keys, values, strict=True))}, which is {expected}"
             )
+
+    def tell_place(self, view: View, place: Position | None) -> None:
+        """A watcher says from where another one would go on.
+
+        Raises:
+            ViolationError: that is not its position, or it does not know all of the state yet.
+        """
+        if place != (view.position if view.upto is None else None):
+            raise _wrong(view, f"with keys up to {view.upto!r} it says that another may go on from {place}")
 
     def knows_all(self, view: View) -> bool:
         """Whether a watcher has been told of all that has happened."""

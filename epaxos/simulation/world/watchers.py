@@ -1,15 +1,22 @@
-"""Watchers: clients that follow what changes, from replica to replica, and see that nothing is left out."""
+"""Watchers: clients that follow what changes, from replica to replica, and see that nothing is left out.
+
+What to ask next, and what an answer means, is the client's own `Following`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
+from epaxos.client.watch import Changed, Following, Reset, Synced, as_position
+from epaxos.errors import Compacted
 from epaxos.simulation.checkers.watching import View, Watching
 from epaxos.simulation.plan.options import stream
 from epaxos.simulation.world.clients import Surroundings
-from epaxos.watching.position import parse_position, read_position
-from epaxos.watching.watchers import Answer, Poll
+from epaxos.simulation.world.replica import LIMITS
+from epaxos.watching.watchers import Answer, read_poll
+
+_Events: TypeAlias = "list[Changed[bytes] | Reset | Synced]"
 
 _PREFIXES = (b"", b"", b"k", b"k0", b"k1")
 _MANY = 10**6
@@ -33,11 +40,8 @@ class Watcher:
         self._moves = self._random.choice((0.0, 0.1, 0.3))
         self._wait = options.delay * self._random.choice((0, 5, 50))
         self._view = View(self._random.choice(_PREFIXES))
-        self._told_state = False
-        self._cursor: tuple[int, int, int] | None = None
-        self._tour = 0
-        self._compacted = False
         self._asked = 0
+        self._following = self._begin(None)
 
     @property
     def knows_all(self) -> bool:
@@ -55,24 +59,20 @@ class Watcher:
         self._think, self._most = 0.0, _MANY
         self._wait = max(self._wait, self._options.delay)
 
+    def _begin(self, since: str | None) -> Following:
+        """A watch from the text of a position, or from now on."""
+        count, share = self._options.replicas, self._options.client_timeout
+        return Following(self._view.prefix, as_position(since), state=self._state, count=count, share=share)
+
     def _ask(self) -> None:
         self._asked += 1
-        view = self._view
-        goes_on = self._state and self._told_state
-        since = None if view.position is None else parse_position(str(view.position))
-        poll = Poll(
-            view.prefix,
-            since,
-            self._cursor,
-            self._state and not (goes_on and view.upto is None),
-            view.upto if goes_on else None,
-            self._wait,
-            self._most,
-        )
+        todo = self._following.poll(self._wait)
+        if todo.replica is not None:
+            self._target = todo.replica
+        poll = read_poll(todo.asked["watch"], LIMITS.key)._replace(wait=self._wait, most=self._most)
         replica = self._surroundings.replicas[self._target]
         self._carry(replica.watch, self._number, poll, self._answerer(self._asked))
-        patience = self._options.client_timeout + self._wait
-        self._surroundings.schedule.after(patience, self._give_up, self._asked)
+        self._surroundings.schedule.after(todo.timeout, self._give_up, self._asked)
 
     def _answerer(self, asked: int) -> Callable[[Answer], None]:
         return lambda answer: self._carry(self._take, asked, answer)
@@ -85,62 +85,75 @@ class Watcher:
 
     def _give_up(self, asked: int) -> None:
         if asked == self._asked:
-            self._fail()
-            self._ask()
-
-    def _fail(self) -> None:
-        """A replica was of no use, so ask the next one; if none is, and one said that some may be missing: a gap."""
-        self._tour += 1
-        if self._compacted and self._tour >= self._options.replicas:
-            self._begin_anew()
-        self._move()
-
-    def _move(self) -> None:
-        """Go on at another replica, from the position alone."""
-        self._surroundings.observer.noted("watcher went elsewhere")
-        self._target = (self._target + 1) % self._options.replicas
-        self._cursor = None
-        self._checker.go_back(self._view)
+            self._asked += 1
+            self._hear(None)
+            self._surroundings.schedule.after(self._following.rest, self._ask)
 
     def _take(self, asked: int, answer: Answer) -> None:
         if asked != self._asked:
             return
         self._asked += 1  # no time-out any more
-        if "position" in answer:
-            self._tour, self._compacted = 0, False
-            self._be_told(answer)
-            if self._lossy and self._random.random() < self._moves:
-                self._move()
-            self._surroundings.schedule.after(self._think * self._random.random(), self._ask)
+        events = self._hear(answer)
+        if "position" not in answer:
+            after = self._options.delay + self._following.rest
+            self._surroundings.schedule.after(after, self._ask)
             return
-        self._compacted |= "compacted" in answer
-        self._fail()
-        self._surroundings.schedule.after(self._options.delay, self._ask)
+        self._be_told(answer, events)
+        if self._lossy and self._random.random() < self._moves:
+            self._move()
+        self._surroundings.schedule.after(self._think * self._random.random(), self._ask)
 
-    def _begin_anew(self) -> None:
-        """No replica has what happened since: that is told, and what follows begins with another position."""
-        self._surroundings.observer.noted("watcher told of a gap")
-        self._tour, self._compacted = 0, False
-        self._told_state = False
-        if not self._state:
+    def _hear(self, answer: Answer | None) -> _Events:
+        """What an answer, or none, tells; of a gap what follows begins with another position."""
+        following, gaps = self._following, self._following.gaps
+        events: _Events = []
+        try:
+            if answer is None:
+                following.silent()
+            else:
+                events = following.take({"watch": answer})
+        except Compacted:
             self._view.position = None
+            self._following = self._begin(None)
+        if following.gaps > gaps or self._following is not following:
+            self._surroundings.observer.noted("watcher told of a gap")
+        if answer is None or "position" not in answer:
+            self._went_elsewhere()
+        return events
 
-    def _be_told(self, answer: Answer) -> None:
-        checker, view = self._checker, self._view
-        position, state = read_position(answer["position"]), answer["state"]
-        self._cursor = answer["cursor"][0], answer["cursor"][1], answer["cursor"][2]
-        if self._state and not self._told_state:
+    def _move(self) -> None:
+        """Go on at another replica: with another watch from the position, or with this one while there is none."""
+        place = self._following.place
+        if place is None:
+            self._following.silent()
+        else:
+            self._following = self._begin(str(place))
+            self._target = (self._target + 1) % self._options.replicas
+        self._went_elsewhere()
+
+    def _went_elsewhere(self) -> None:
+        self._surroundings.observer.noted("watcher went elsewhere")
+        self._checker.go_back(self._view)
+
+    def _be_told(self, answer: Answer, events: _Events) -> None:
+        checker, view, following = self._checker, self._view, self._following
+        position = following.position
+        assert position is not None
+        changed = [event for event in events if isinstance(event, Changed)]
+        keys, values = [event.key for event in changed], [event.value for event in changed]
+        news = len(answer["keys"])
+        if Reset() in events:
             self._surroundings.observer.noted("watcher told the state")
-            self._told_state = True
-            view.position = None
             checker.begin(view, position, b"")
         elif view.position is None:
             checker.begin(view, position, None)
         else:
-            keys: list[Any] = answer["keys"]
             self._surroundings.observer.noted(
-                "watcher told of changes" if keys else "watcher told its position"
+                "watcher told of changes" if news else "watcher told its position"
             )
-            checker.tell(view, keys, answer["values"], position, cut=self._cursor[2] > 0)
-        if state is not None:
-            checker.tell_state(view, *state)
+            cut = answer["cursor"][2] > 0
+            checker.tell(view, keys[:news], values[:news], position, cut=cut)
+        if answer["state"] is not None:
+            more = Synced(position) not in events
+            checker.tell_state(view, keys[news:], values[news:], more)
+        checker.tell_place(view, following.place)

@@ -8,6 +8,7 @@ from mutants.mutation import Draw, Mutant, Patch
 
 _HISTORY: Final = "epaxos.watching.history"
 _POSITION: Final = "epaxos.watching.position"
+_CLIENT: Final = "epaxos.client.watch"
 _WATCHERS: Final = "epaxos.watching.watchers"
 _STORE: Final = "epaxos.statemachine.store"
 _WORLD: Final = "epaxos.simulation.world.replica"
@@ -208,6 +209,24 @@ TELLING: Final = (
             'upto = b"" if poll.state else None',
         ),
         draw=WATCHED,
+    ),
+    Mutant(
+        "place-in-half-a-state",
+        "a client tells a position, to go on from, of which it does not know all of the state",
+        "watch",
+        Patch(_CLIENT, "return self.position if self._whole else None", "return self.position"),
+        draw=WATCHED,
+    ),
+    Mutant(
+        "gap-untold",
+        "a client to whom no replica has all goes on, and does not tell that it begins anew",
+        "watch",
+        Patch(
+            _CLIENT,
+            "self._whole, self._begins, self._told = False, True, None",
+            "self._whole, self._begins, self._told = False, False, None",
+        ),
+        draw=FEW,
     ),
     Mutant(
         "watch-before-durable",
