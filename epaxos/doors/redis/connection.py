@@ -21,18 +21,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from epaxos.doors.desk import BYTES, Command, Result, Then
+from epaxos.doors.redis.admission import admitted
 from epaxos.doors.redis.attempt import (
     Attempt,
     answer_of,
     as_one,
     carried_out,
     error_of,
-    failure,
-    parts_of,
     plan_of,
 )
 from epaxos.doors.redis.resp import (
-    NullArray,
     Parser,
     ProtocolError,
     Push,
@@ -41,13 +39,12 @@ from epaxos.doors.redis.resp import (
     Request,
     encode,
 )
-from epaxos.doors.redis.table import NO_AUTH, Plan, Spec, Walk, look_up
-from epaxos.doors.redis.transaction import Execution, Transaction
-from epaxos.doors.redis.view import TOO_LONG
-from epaxos.errors import ClientError, Denied
-from epaxos.security.rights import EVERYTHING, Rights, Role
+from epaxos.doors.redis.table import Plan, Spec, Walk
+from epaxos.doors.redis.transaction import Transaction, Watched, execute
+from epaxos.errors import ClientError
+from epaxos.security.rights import EVERYTHING, Rights
 from epaxos.statemachine.batch import MULTI_PARTS
-from epaxos.statemachine.operations import READERS, RECORDS, Operation, Outcome
+from epaxos.statemachine.operations import READERS, Outcome
 
 if TYPE_CHECKING:
     from epaxos.doors.redis.door import Door
@@ -89,8 +86,7 @@ class Connection(asyncio.Protocol):
 
     version   of RESP
     user      the name under which it has logged in, and what stood for its password then; empty before
-    watched   the keys of WATCH, with their values then
-    touched   those of them that have been changed since
+    watched   the keys of WATCH
     kept      bytes of what it watches and of the channels to which it has subscribed
     stuck_since, waits_since  the moment from which on it does not read, or does not end a request
     """
@@ -107,9 +103,7 @@ class Connection(asyncio.Protocol):
         self.reads_here = False
         self.user = "", ""
         self.transaction: Transaction | None = None
-        self.watched: dict[bytes, bytes | None] = {}
-        self.touched: set[bytes] = set()
-        self._asked: Sequence[bytes] = ()
+        self.watched = Watched(self)
         self.kept = 0
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
@@ -213,6 +207,11 @@ class Connection(asyncio.Protocol):
         return not (self._busy or self._out or self._ending) and self._writing
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more is to be told on it."""
+        return self._ending
+
+    @property
     def _kept_for_it(self) -> int:
         """Bytes that stay until it says something else."""
         queued = 0 if self.transaction is None else self.transaction.size
@@ -306,7 +305,7 @@ class Connection(asyncio.Protocol):
             RedisError: there is none, or it may not be asked for.
         """
         try:
-            spec = self._checked(request)
+            spec = admitted(self, request)
         except RedisError:
             if self.transaction is not None:
                 self.transaction.spoilt = True
@@ -324,57 +323,6 @@ class Connection(asyncio.Protocol):
     def address(self) -> str:
         """Where it comes from."""
         return str((self.transport.get_extra_info("peername") or ("unknown",))[0])
-
-    def _checked(self, request: Request) -> Spec:
-        spec = look_up(request)
-        rights = self.rights
-        if rights is None and spec.name not in _BEFORE_LOGIN:
-            raise RedisError(NO_AUTH)
-        if rights is not None and rights is not EVERYTHING:
-            self._check_rights(spec, rights, spec.keys(request))
-        if self.transaction is not None and spec.walk is not None:
-            raise RedisError(f"ERR {spec.name.upper()} is about all keys, and no part of a transaction here")
-        if self.is_subscriber and spec.name not in _OF_SUBSCRIBERS:
-            raise RedisError(
-                f"ERR Can't execute '{spec.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
-                "allowed in this context"
-            )
-        for key in spec.keys(request):
-            if not 0 < len(key) <= self.door.limits.key or key.startswith(RECORDS):
-                raise RedisError(
-                    f"ERR key of {len(key)} bytes; 1 to {self.door.limits.key} are allowed"
-                    + (f", and none that begins with {RECORDS!r}" if key.startswith(RECORDS) else "")
-                )
-        if self.door.bulk > self.door.limits.value and max(map(len, request)) > self.door.limits.value:
-            raise RedisError(TOO_LONG)
-        return spec
-
-    @staticmethod
-    def _check_rights(spec: Spec, rights: Rights, keys: Sequence[bytes]) -> None:
-        """See that it may ask for a command; one that is about all keys, or tells what happens to them, needs all."""
-        name = spec.name.upper()
-        try:
-            if (keys or spec.walk is not None) and not spec.reads_only and spec.name != "watch":
-                rights.check_role(Role.WRITE, name)
-            if spec.walk is not None or spec.group == "pubsub":
-                rights.check_all_keys(name)
-            rights.check_keys(keys)
-        except Denied as error:
-            raise RedisError(f"NOPERM {error}") from None
-
-    def check_now(self, command: Command) -> None:
-        """See that a command may be asked for that is part of something which began before.
-
-        Raises:
-            RedisError: it may not, or not any more.
-        """
-        rights = self.rights
-        if rights is None:
-            raise RedisError(NO_AUTH)
-        try:
-            rights.check(bytes((command.operation,)), [command.key], [command.argument])
-        except Denied as error:
-            raise RedisError(f"NOPERM {error}") from None
 
     def _finish_planned(self, results: Sequence[Result] | ClientError) -> None:
         """What was asked for has come."""
@@ -468,9 +416,9 @@ class Connection(asyncio.Protocol):
     def _begin_alone(self, spec: Spec, request: Request) -> None:
         self._busy = True
         if spec.name == "exec":
-            self._exec()
+            execute(self)
         elif spec.name == "watch":
-            self._watch(request[1:])
+            self.watched.begin(request[1:])
         elif spec.local is not None:
             self._local_alone(spec, request)
         elif spec.walk is not None:
@@ -518,91 +466,9 @@ class Connection(asyncio.Protocol):
 
         self.door.desk.read_here(keys, self._guarded(then))
 
-    # -- transactions ------------------------------------------------------------------------------------------
-
-    def _watch(self, keys: Sequence[bytes]) -> None:
-        if self.transaction is not None:
-            self.finish(RedisError("ERR WATCH inside MULTI is not allowed"))
-            return
-        distinct = list(dict.fromkeys(key for key in keys if key not in self.watched))
-        if not distinct:
-            self.finish("OK")
-            return
-        if len(self.watched) + len(distinct) > MULTI_PARTS:
-            self.finish(RedisError(f"ERR too many watched keys; at most {MULTI_PARTS} are allowed"))
-            return
-        self.door.watch(self, distinct)
-        self._asked = distinct
-
-        def then(results: Sequence[Result] | ClientError) -> None:
-            wrong: Reply = None
-            self._asked = ()
-            if self._ending:  # nothing is watched for it any more
-                return
-            if isinstance(results, ClientError):
-                wrong = error_of(results)
-            else:
-                parts = parts_of(results[0], len(distinct))
-                wrong = next(filter(None, (failure(outcome) for outcome, _ in parts)), None)
-                if wrong is None:
-                    for key, (_, value) in zip(distinct, parts, strict=True):
-                        self.watched[key] = value if isinstance(value, bytes) else None
-                        self.kept += len(key) + len(self.watched[key] or b"")
-            self.touched.difference_update(distinct)
-            if wrong is not None:
-                self.door.unwatch(self, distinct)
-            self.finish("OK" if wrong is None else wrong)
-
-        self.ask([as_one([Command(Operation.READ, key) for key in distinct])], then)
-
-    def unwatch(self) -> None:
-        """Forget what is watched."""
-        self.door.unwatch(self, (*self.watched, *self._asked))
-        self._asked = ()
-        self.kept -= sum(len(key) + len(value or b"") for key, value in self.watched.items())
-        self.watched.clear()
-        self.touched.clear()
-
-    def _exec(self) -> None:
-        transaction, self.transaction = self.transaction, None
-        if transaction is None:
-            self.finish(RedisError("ERR EXEC without MULTI"))
-            return
-        watched, touched = self.watched.copy(), bool(self.touched)
-        self.unwatch()
-        denied = self._denied(transaction)
-        if transaction.spoilt:
-            self.finish(RedisError("EXECABORT Transaction discarded because of previous errors."))
-        elif denied is not None:
-            self.finish(denied)
-        elif touched:
-            self.finish(NullArray())
-        else:
-            Execution(self, transaction.queued, watched).begin()
-
-    def _denied(self, transaction: Transaction) -> RedisError | None:
-        """Why a transaction may not execute now; each of its commands could be asked for when it was queued."""
-        rights = self.rights
-        if rights is None:
-            return RedisError(NO_AUTH)
-        try:
-            for spec, request in transaction.queued:
-                self._check_rights(spec, rights, spec.keys(request))
-        except RedisError as error:
-            return error
-        return None
-
-
-_OF_SUBSCRIBERS: Final = frozenset(
-    {"subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ping", "quit", "reset"}
-)
-"""What a subscriber of version 2 may ask for."""
 
 _OF_HTTP: Final = frozenset({b"post", b"host:"})
 """How a request of HTTP begins, or goes on: a page in somebody's browser sends it, with commands as its lines."""
-
-_BEFORE_LOGIN: Final = frozenset({"auth", "hello", "quit", "reset"})
-"""What one may ask for that has not logged in."""
 
 _AT_ONCE: Final = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
 """What is never queued."""

@@ -182,7 +182,7 @@ class Door:
         """A connection has ended."""
         self.connections.discard(connection)
         self.counts["open"] = len(self.connections)
-        connection.unwatch()
+        connection.watched.end()
         notices.forget(connection)
 
     def watch(self, connection: Connection, names: Sequence[bytes]) -> None:
@@ -218,15 +218,15 @@ class Door:
 
     def _touch(self, key: bytes) -> None:
         for connection in self._watched.get(key, ()):
-            connection.touched.add(key)
+            connection.watched.touched.add(key)
 
     def _touch_cleared(self, prefix: bytes) -> None:
         """All keys that begin so have gone: a change to those that were there when somebody began to watch them."""
         for key, connections in self._watched.items():
             if key.startswith(prefix):
                 for connection in connections:
-                    if connection.watched.get(key) is not None:
-                        connection.touched.add(key)
+                    if connection.watched.values.get(key) is not None:
+                        connection.watched.touched.add(key)
 
     def _missed(self) -> None:
         """Of what executed, nothing can be told of each change."""

@@ -9,7 +9,7 @@ from epaxos.doors.desk import Command
 from epaxos.doors.redis.numbers import integer
 from epaxos.doors.redis.resp import RedisError, Reply, Request
 from epaxos.doors.redis.strings import SYNTAX, count_done
-from epaxos.doors.redis.table import ALL_KEYS, ONE_KEY, TWO_KEYS, KeyPlaces, Plan, define
+from epaxos.doors.redis.table import ALL_KEYS, ONE_KEY, TWO_KEYS, Group, Plan, define
 from epaxos.doors.redis.times import expire_in
 from epaxos.doors.redis.view import View
 from epaxos.statemachine.expiry import TTL_MAX
@@ -190,18 +190,7 @@ def _plan_persist(request: Request, _: int) -> Plan:
 # -- the table -----------------------------------------------------------------------------------------------
 
 
-def _define(
-    name: str,
-    arity: int,
-    flags: str,
-    since: str,
-    summary: str,
-    apply: Callable[[View, Request], Reply],
-    plan: Callable[[Request, int], Plan | None] | None = None,
-    places: KeyPlaces = ONE_KEY,
-) -> None:
-    define(name, arity, flags, places, "generic", since, summary, apply=apply, plan=plan)
-
+_define = Group("generic").define
 
 _define("del", -2, "write", "1.0.0", "Delete a key", _delete, _plan_delete, ALL_KEYS)
 _define("unlink", -2, "write fast", "4.0.0", "Delete a key", _delete, _plan_delete, ALL_KEYS)

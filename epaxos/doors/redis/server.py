@@ -121,7 +121,7 @@ def _quit(connection: Connection, _: Request) -> Reply:
 def _reset(connection: Connection, _: Request) -> Reply:
     connection.user = "", ""
     connection.transaction = None
-    connection.unwatch()
+    connection.watched.end()
     forget(connection)
     connection.version = 2
     connection.name = b""
@@ -252,12 +252,12 @@ def _discard(connection: Connection, _: Request) -> Reply:
     if connection.transaction is None:
         raise RedisError("ERR DISCARD without MULTI")
     connection.transaction = None
-    connection.unwatch()
+    connection.watched.end()
     return "OK"
 
 
 def _unwatch(connection: Connection, _: Request) -> Reply:
-    connection.unwatch()
+    connection.watched.end()
     return "OK"
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from epaxos.doors.desk import Command, Result
 from epaxos.doors.redis.numbers import add_floats, integer
 from epaxos.doors.redis.resp import RedisError, Reply, Request
-from epaxos.doors.redis.table import ALL_KEYS, ONE_KEY, PAIRS, KeyPlaces, Plan, define
+from epaxos.doors.redis.table import ALL_KEYS, ONE_KEY, PAIRS, Group, Plan, define
 from epaxos.doors.redis.times import expiry_of
 from epaxos.doors.redis.view import KEEP, TOO_LONG, View
 from epaxos.statemachine.expiry import TTL_MAX
@@ -343,18 +343,7 @@ def _plan_getex(request: Request, _: int) -> Plan | None:
 # -- the table -----------------------------------------------------------------------------------------------
 
 
-def _define(
-    name: str,
-    arity: int,
-    flags: str,
-    since: str,
-    summary: str,
-    apply: Callable[[View, Request], Reply],
-    plan: Callable[[Request, int], Plan | None] | None = None,
-    places: KeyPlaces = ONE_KEY,
-) -> None:
-    define(name, arity, flags, places, "string", since, summary, apply=apply, plan=plan)
-
+_define = Group("string").define
 
 _define("get", 2, "readonly fast", "1.0.0", "Get the value of a key", _get, _plan_get)
 _define("set", -3, "write denyoom", "1.0.0", "Set the string value of a key", _set, _plan_set)

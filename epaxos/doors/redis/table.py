@@ -118,6 +118,26 @@ def define(
     return spec
 
 
+class Group(NamedTuple):
+    """Commands of one group that are carried out on a view of their keys."""
+
+    name: str
+
+    def define(
+        self,
+        name: str,
+        arity: int,
+        flags: str,
+        since: str,
+        summary: str,
+        apply: Apply,
+        plan: Planner | None = None,
+        places: KeyPlaces = ONE_KEY,
+    ) -> None:
+        """Put one of them into the table."""
+        define(name, arity, flags, places, self.name, since, summary, apply=apply, plan=plan)
+
+
 def look_up(request: Request) -> Spec:
     """The command of a request, which has as many words as it must.
 

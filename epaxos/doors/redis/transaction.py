@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from epaxos.doors.desk import Result
+from epaxos.doors.desk import Command, Result
+from epaxos.doors.redis.admission import denial
 from epaxos.doors.redis.attempt import (
     TOO_MUCH,
     Attempt,
@@ -23,7 +24,7 @@ from epaxos.doors.redis.view import View, expect
 from epaxos.errors import ClientError
 from epaxos.statemachine.batch import MULTI_PARTS
 from epaxos.statemachine.expiry import same
-from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.operations import Operation, Outcome
 
 if TYPE_CHECKING:
     from epaxos.doors.redis.connection import Connection
@@ -57,6 +58,78 @@ class Transaction:
         self.size += size
         self.queued.append((spec, request))
         return "QUEUED"
+
+
+class Watched:
+    """The keys that a connection watches: their values then, and which of them have been `touched` since."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.values: dict[bytes, bytes | None] = {}
+        self.touched: set[bytes] = set()
+        self._connection = connection
+        self._asked: Sequence[bytes] = ()
+
+    def begin(self, keys: Sequence[bytes]) -> None:
+        """WATCH: note what happens to these keys, and how they stand; the connection is told when that is so."""
+        connection = self._connection
+        distinct = list(dict.fromkeys(key for key in keys if key not in self.values))
+        if connection.transaction is not None:
+            connection.finish(RedisError("ERR WATCH inside MULTI is not allowed"))
+        elif not distinct:
+            connection.finish("OK")
+        elif len(self.values) + len(distinct) > MULTI_PARTS:
+            connection.finish(RedisError(f"ERR too many watched keys; at most {MULTI_PARTS} are allowed"))
+        else:
+            connection.door.watch(connection, distinct)
+            self._asked = distinct
+            connection.ask([as_one([Command(Operation.READ, key) for key in distinct])], self._begun)
+
+    def _begun(self, results: Sequence[Result] | ClientError) -> None:
+        distinct, self._asked = self._asked, ()
+        if self._connection.has_ended:  # nothing is watched for it any more
+            return
+        wrong = error_of(results) if isinstance(results, ClientError) else self._note(distinct, results[0])
+        self.touched.difference_update(distinct)
+        if wrong is not None:
+            self._connection.door.unwatch(self._connection, distinct)
+        self._connection.finish("OK" if wrong is None else wrong)
+
+    def _note(self, keys: Sequence[bytes], result: Result) -> RedisError | None:
+        """Take their values; or why there are none."""
+        parts = parts_of(result, len(keys))
+        wrong = next(filter(None, (failure(outcome) for outcome, _ in parts)), None)
+        if wrong is None:
+            for key, (_, value) in zip(keys, parts, strict=True):
+                self.values[key] = value if isinstance(value, bytes) else None
+                self._connection.kept += len(key) + len(self.values[key] or b"")
+        return wrong
+
+    def end(self) -> None:
+        """UNWATCH: forget all of it."""
+        self._connection.door.unwatch(self._connection, (*self.values, *self._asked))
+        self._asked = ()
+        self._connection.kept -= sum(len(key) + len(value or b"") for key, value in self.values.items())
+        self.values.clear()
+        self.touched.clear()
+
+
+def execute(connection: Connection) -> None:
+    """EXEC: the connection is told how it ended."""
+    transaction, connection.transaction = connection.transaction, None
+    if transaction is None:
+        connection.finish(RedisError("ERR EXEC without MULTI"))
+        return
+    watched, touched = connection.watched.values.copy(), bool(connection.watched.touched)
+    connection.watched.end()
+    denied = denial(connection, transaction.queued)
+    if transaction.spoilt:
+        connection.finish(RedisError("EXECABORT Transaction discarded because of previous errors."))
+    elif denied is not None:
+        connection.finish(denied)
+    elif touched:
+        connection.finish(NullArray())
+    else:
+        Execution(connection, transaction.queued, watched).begin()
 
 
 class Execution:

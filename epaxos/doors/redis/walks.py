@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, cast
 
 from epaxos.doors.desk import Command
+from epaxos.doors.redis.admission import check_now
 from epaxos.doors.redis.attempt import failure
 from epaxos.doors.redis.glob import Matches, matcher
 from epaxos.doors.redis.numbers import integer
@@ -71,7 +72,7 @@ class Cursors:
 async def _ask(connection: Connection, command: Command) -> Value:
     """The value of a command, if it may still be asked for; one that had no room for it reads again."""
     while True:
-        connection.check_now(command)
+        check_now(connection, command)
         try:
             outcome, value = await connection.door.desk.execute(command)
         except Untold:
