@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from epaxos.cli.failures import check_installed
 from epaxos.cli.logs import FORMATS
 from epaxos.cli.streams import write_text
 from epaxos.config import Config, ReplicaAddress, load_config, parse_duration
@@ -56,6 +57,21 @@ def writable(_: click.Context, __: click.Parameter, name: str | None) -> str | N
             return name
     except OSError as error:
         raise click.BadParameter(f"cannot write {name!r}: {error.strerror}") from error
+
+
+def fleet_of(_: click.Context, __: click.Parameter, address: str | None) -> str | None:
+    """A click callback: the address of a scheduler, where what it takes is installed."""
+    if address is not None:
+        check_installed("--scheduler", "fleet", ("distributed",))
+    return address
+
+
+scheduler_option: Final = click.option(
+    "--scheduler",
+    callback=fleet_of,
+    metavar="ADDRESS",
+    help="Run seeds on the workers of this scheduler of Dask, like tcp://host:8786.",
+)
 
 
 def write_json(report: Mapping[str, Any], name: str) -> None:

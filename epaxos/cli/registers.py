@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from epaxos.cli.failures import Exit, check_installed
-from epaxos.cli.options import positive_duration
+from epaxos.cli.options import positive_duration, scheduler_option
 from epaxos.cli.pages import Page, PagedGroup
 from epaxos.errors import ConfigError, NoAnswer
 from epaxos.protocol.registers.values import Configuration
@@ -459,7 +459,8 @@ def _seeds(_: click.Context, __: click.Parameter, text: str | None) -> range | N
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Run this seed.  [default: a fresh one]")
 @click.option("--seeds", callback=_seeds, metavar="A:B", help="Run the seeds from A up to and without B.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes.  [default: one for each core]")
-def simulate(seed: int | None, seeds: range | None, jobs: int | None) -> None:
+@scheduler_option
+def simulate(seed: int | None, seeds: range | None, jobs: int | None, scheduler: str | None) -> None:
     """Run simulated registers and check them.
 
     Acceptors, proposers, clients and somebody who collects deleted registers and changes the acceptors, each a process
@@ -476,11 +477,13 @@ def simulate(seed: int | None, seeds: range | None, jobs: int | None) -> None:
 
     if seeds is not None and seed is not None:
         raise click.UsageError("--seed N and --seeds A:B exclude each other")
+    if scheduler is not None and (seeds is None or jobs is not None):
+        raise click.UsageError("--scheduler is for --seeds A:B, without --jobs")
     if seeds is None:
         first = SystemRandom().randrange(_FRESH) if seed is None else seed
         seeds = range(first, first + 1)
         click.echo(f"seed {first}\n{draw_plan(first).describe()}")
-    summary = sweep(seeds, jobs=jobs, run=run_seed)
+    summary = sweep(seeds, jobs=jobs, run=run_seed, scheduler=scheduler)
     for line in coverage.describe(summary):
         click.echo(line)
     if summary.interrupted:

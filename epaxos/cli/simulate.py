@@ -13,8 +13,8 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from epaxos.cli.failures import Exit, check_installed
-from epaxos.cli.options import STDOUT, positive_duration, writable, write_json
+from epaxos.cli.failures import Exit
+from epaxos.cli.options import STDOUT, positive_duration, scheduler_option, writable, write_json
 from epaxos.cli.pages import Page
 from epaxos.cli.streams import write_text
 from epaxos.cli.topology import report_topology, topology_options
@@ -42,21 +42,6 @@ _OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "groups", "jobs", "
 
 EXPLAIN_LIMIT: Final = 1200.0
 """Seconds that minimising one failure may take; what it may try is bounded too, and usually takes one minute."""
-
-
-def fleet_of(_: click.Context, __: click.Parameter, address: str | None) -> str | None:
-    """A click callback: the address of a scheduler, where what it takes is installed."""
-    if address is not None:
-        check_installed("--scheduler", "fleet", ("distributed",))
-    return address
-
-
-scheduler_option: Final = click.option(
-    "--scheduler",
-    callback=fleet_of,
-    metavar="ADDRESS",
-    help="Run seeds on the workers of this scheduler of Dask, like tcp://host:8786.",
-)
 
 
 def seed_range(_: click.Context, __: click.Parameter, text: str | None) -> range | None:

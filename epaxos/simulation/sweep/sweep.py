@@ -122,7 +122,7 @@ def run_seeds(
 
 
 def sweep(
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     overrides: Overrides = NO_OVERRIDES,
     jobs: int | None = None,
     duration: float | None = None,
@@ -139,7 +139,7 @@ def sweep(
 
     Raises:
         ValueError: an override out of its range.
-        ConfigError, FleetError: see `fleet.Fleet`.
+        ConfigError: see `fleet.Fleet`.
     """
     draw_plan(0, overrides)
     total = Summary()
@@ -150,7 +150,7 @@ def sweep(
     if scheduler is None:
         results = call_all(alone, wanted, jobs or cores(), limit)
     else:
-        results = call_on(scheduler, alone, wanted, limit)
+        results = call_on(scheduler, alone, wanted, len(seeds), limit)
     try:
         with closing(results):
             for seed, result in results:
