@@ -158,7 +158,12 @@ class Following:
         self._forget_tour()
         if not self._state:
             raise Compacted("no replica has kept all that has changed since the position of the watch")
-        self.gaps += 1
+        if self._begins:
+            # With the state a position only says what is too old. One that is refused even so is of a beginning that
+            # has come to nothing: told by a replica that did not know yet that its disk is lost.
+            self.position = None
+        else:
+            self.gaps += 1
         self.rest = 0.0
         self._whole, self._begins, self._told = False, True, None
 

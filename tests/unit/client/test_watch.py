@@ -97,6 +97,18 @@ def test_the_state_comes_in_pages_and_anew_after_a_gap() -> None:
     assert follows.take(told(SECOND, state=[[], [], False])) == [Reset(), Synced(SECOND)]
 
 
+def test_a_position_of_what_has_come_to_nothing_is_forgotten() -> None:
+    follows = following(state=True)
+    follows.take(told(FIRST, state=[[], [], False]))
+    for _ in range(4):
+        follows.take(GAP)
+    assert asked(follows)["since"] == FIRST.as_fields()
+    for _ in range(3):
+        follows.take(GAP)
+    assert (asked(follows)["since"], asked(follows)["state"], follows.gaps) == (None, True, 1)
+    assert follows.take(told(SECOND, state=[[], [], False])) == [Reset(), Synced(SECOND)]
+
+
 def test_with_a_position_no_state_comes_before_a_gap() -> None:
     follows = following(since=FIRST, state=True)
     assert asked(follows)["state"] is False
