@@ -38,7 +38,7 @@ from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.expiry import are_same
 from epaxos.statemachine.machine import StateMachine
-from epaxos.statemachine.store import Frozen
+from epaxos.statemachine.values import Frozen
 from epaxos.storage.records import encode_whole
 
 SLICE: Final = 512

@@ -26,8 +26,9 @@ from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import BatchResult, Value, as_column
 from epaxos.statemachine.session import Session
 from epaxos.statemachine.sessions import Budget, Sessions
-from epaxos.statemachine.store import Frozen, Store
+from epaxos.statemachine.store import Store
 from epaxos.statemachine.transactions import Transactions
+from epaxos.statemachine.values import Frozen
 
 _DEFAULT_BUDGET: Final = Budget()
 _EXPIRED: Final = bytes([Outcome.EXPIRED])

@@ -17,7 +17,8 @@ from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import GROUP_MAP, PAGE_BYTES, PAGE_KEYS, RECORDS, Operation, Outcome
 from epaxos.statemachine.ordered import OrderedKeys
 from epaxos.statemachine.results import Value, weigh_value
-from epaxos.statemachine.store import Frozen, Store
+from epaxos.statemachine.store import Store
+from epaxos.statemachine.values import Frozen
 
 SCAN, COUNT, CLEAR = Operation.SCAN, Operation.COUNT, Operation.CLEAR
 BYTES = st.binary(max_size=3).map(lambda text: text.translate(bytes([97, 98, 255]) * 85 + b"a"))

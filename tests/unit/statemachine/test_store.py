@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaxos.statemachine import store as store_module
+from epaxos.statemachine import values as values_module
 from epaxos.statemachine.batch import Limits
 from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.operations import INTEGER_MAX, INTEGER_MIN, Operation, Outcome
 from epaxos.statemachine.results import Value
-from epaxos.statemachine.store import Frozen, Store
+from epaxos.statemachine.store import Store
+from epaxos.statemachine.values import Frozen
 
 LIMITS = Limits(key=8, value=24, pause=100)
 State: TypeAlias = dict[bytes, bytes]
@@ -371,7 +372,7 @@ def test_a_copy_stands_still() -> None:
 
 def test_what_was_put_aside_in_several_parts_is_what_stood_at_first() -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store_module, "_ASIDE", 1)
+        patched.setattr(values_module, "_ASIDE", 1)
         data: dict[bytes, bytes] = {b"a": b"1", b"b": b"1"}
         frozen = Frozen(data)
         for turn in range(4):
@@ -384,7 +385,7 @@ def test_what_was_put_aside_in_several_parts_is_what_stood_at_first() -> None:
 
 def test_what_was_put_aside_goes_some_at_a_time() -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store_module, "_ASIDE", 3)
+        patched.setattr(values_module, "_ASIDE", 3)
         frozen = Frozen({b"%d" % key: b"1" for key in range(9)})
         for key in range(9):
             frozen.put_aside([b"%d" % key])

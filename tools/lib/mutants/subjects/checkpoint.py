@@ -24,6 +24,7 @@ _WRITER_TESTS: Final = "tests/unit/checkpoint/test_writer.py::"
 _WRITER: Final = "epaxos.checkpoint.writer"
 _BLOCKS_TESTS: Final = "tests/unit/checkpoint/test_blocks.py::"
 _STORE: Final = "epaxos.statemachine.store"
+_VALUES: Final = "epaxos.statemachine.values"
 _CUTS_TESTS: Final = "tests/unit/checkpoint/test_cuts.py::"
 
 AWAY: Final = Draw(
@@ -344,7 +345,7 @@ CONTENTS: Final = (
         "a value that is overwritten while a checkpoint is written goes into it as it is then",
         "decision 0022",
         Patch(
-            _STORE,
+            _VALUES,
             "        for aside in reversed(self._aside):\n            values = map(aside.get, keys, values)\n",
             "",
         ),
@@ -423,7 +424,7 @@ CONTENTS: Final = (
         "aside-not-of-lone-puts",
         "what is put by itself, as records of transactions are, puts nothing aside",
         "decision 0022",
-        Patch(_STORE, "        self._put_aside((key,))\n", ""),
+        Patch(_VALUES, "        self._put_aside((key,))\n", ""),
         schedule="tests/unit/statemachine/test_store.py::test_what_is_put_by_itself_is_put_aside_first",
     ),
     Mutant(
@@ -441,7 +442,7 @@ CONTENTS: Final = (
         "aside-later",
         "of values of a key that were put aside in several parts the last one goes into the checkpoint",
         "decision 0022",
-        Patch(_STORE, "for aside in reversed(self._aside):", "for aside in self._aside:"),
+        Patch(_VALUES, "for aside in reversed(self._aside):", "for aside in self._aside:"),
         schedule="tests/unit/statemachine/test_store.py::"
         "test_what_was_put_aside_in_several_parts_is_what_stood_at_first",
     ),

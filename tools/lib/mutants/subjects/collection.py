@@ -405,7 +405,7 @@ KEYS: Final = (
         "a merge writes all keys that a collection makes later, also those that have the same value here",
         "4.13, decision 0022",
         Patch(
-            "epaxos.statemachine.store",
+            "epaxos.statemachine.values",
             "        if same(self._data.get(key), value):\n            return False\n",
             "",
         ),

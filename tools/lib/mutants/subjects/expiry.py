@@ -8,6 +8,7 @@ from mutants.mutation import Draw, Mutant, Patch
 
 _EXPIRY: Final = "epaxos.statemachine.expiry"
 _STORE: Final = "epaxos.statemachine.store"
+_VALUES: Final = "epaxos.statemachine.values"
 
 TIMED: Final = Draw("values that end", options=(("mix", "timed"),))
 _STEADY: Final = Draw("values that end, clocks agree", faults="crash,partition", options=(("mix", "timed"),))
@@ -66,7 +67,7 @@ STATE: Final = (
     _mutant(
         "merge-blind-to-ends",
         "of two equal values that end differently, an adoption keeps the older one",
-        Patch(_STORE, "if same(self._data.get(key), value):", "if self._data.get(key) == value:"),
+        Patch(_VALUES, "if same(self._data.get(key), value):", "if self._data.get(key) == value:"),
     ),
     _mutant(
         "sift-blind-to-ends",
@@ -101,7 +102,7 @@ TIME: Final = (
         "no-timer-after-restart",
         "who comes back does not count for what its checkpoint holds",
         Patch(
-            _STORE, "        self._timed += [key for key, value in taken if type(value) is Expiring]\n", ""
+            _VALUES, "        self._timed += [key for key, value in taken if type(value) is Expiring]\n", ""
         ),
         schedule="tests/unit/statemachine/test_expiry.py::test_the_time_of_a_value_travels_with_it",
     ),
@@ -109,7 +110,7 @@ TIME: Final = (
         "no-timer-after-adoption",
         "who adopts a checkpoint does not count for what it holds",
         Patch(
-            _STORE,
+            _VALUES,
             "        self._set(key, value)\n        self._ordered.note()\n",
             "        self._data[key] = value\n        self._ordered.note()\n",
         ),
