@@ -32,7 +32,7 @@ PATIENCE = 10.0  # seconds
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
-    """A cluster with keys, of an admin and of three more clients."""
+    """A cluster with keys, of an admin and of three more clients; the admin has put a key."""
     doors = {"secure": True, "redis": True, "http": {"api": "write"}}
     small = {"max_key": 1024, "max_value": 4096, "max_frame": 16_384}  # what is too large is made quickly
     alive = LiveCluster(tmp_path_factory.mktemp("secure"), 3, doors | small)
@@ -41,6 +41,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     add_client(alive.keys, "cache", Listing("write", ["cache:"], hash_password("secret")))
     add_client(alive.keys, "leaver", Listing("write"))
     with alive:
+        with alive.client("alpha") as client:
+            client.put(b"key", b"value")
         yield alive
 
 
