@@ -14,8 +14,8 @@ from typing import Any, Final
 
 __version__ = "0.1.0"
 
-NEWEST: Final[int] = 10
-OLDEST: Final[int] = 10
+NEWEST: Final[int] = 11
+OLDEST: Final[int] = 11
 
 SINCE: Final[Mapping[str, int]] = {}
 """What is used from a level above `OLDEST` on: an operation ("INCREMENT"), a type of message between replicas ("Echo"),

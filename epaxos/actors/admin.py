@@ -8,6 +8,7 @@ what somebody else has done meanwhile.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,8 @@ from epaxos import version
 from epaxos.config import show
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import Configuration, Member, called, joined, make_member
 from epaxos.transport.framing import Body
 
 PAUSE: Final = 1.0
@@ -29,8 +31,13 @@ _REMEMBERED: Final = 64
 REFRESH: Final = "refresh"
 """The verb that asks for another epoch with the same members, and perhaps other thresholds."""
 
+CHANGE: Final = "change"
+"""The same, with other members, and perhaps other thresholds."""
+
 UPGRADE: Final = "upgrade"
 """The same, and that epoch is to be of the highest level that all of them know."""
+
+VERBS: Final = (REFRESH, CHANGE, UPGRADE)
 
 PROPOSED, DONE, POSSIBLE, SUPERSEDED = "proposed", "done", "possible", "superseded"
 EARLY, REFUSED = "early", "refused"
@@ -46,6 +53,8 @@ class AdminRequest(NamedTuple):
     request  its number
     dry      whether it only asks what would become of it
     f, e     the thresholds of the next epoch; None to keep them
+    add      who joins, by who they are; with `remove`, for `CHANGE` alone
+    remove   who goes: what they are called
     """
 
     identity: bytes
@@ -56,6 +65,8 @@ class AdminRequest(NamedTuple):
     dry: bool
     f: int | None
     e: int | None
+    add: Mapping[Name, Member] = {}
+    remove: Sequence[str] = ()
 
 
 class Standpoint(NamedTuple):
@@ -75,21 +86,40 @@ def read_request(identity: bytes, body: Body) -> AdminRequest:
     try:
         id_, fields = msgpack.unpackb(body)
         names = ("verb", "base", "request", "dry_run", "f", "e")
+        change = _read_joiners(fields["add"]), fields["remove"]
         request = AdminRequest(identity, id_, *(fields[name] for name in names))
+        request = request._replace(add=change[0], remove=change[1])
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a request of an operator: {error!r}") from error
     thresholds = {type(request.f), type(request.e)} <= {int, NoneType}
     known = list(map(type, request[1:6])) == [int, str, int, int, bool] and 0 < request.request < 2**64
-    if not (thresholds and known):
+    removes = type(request.remove) is list and {str}.issuperset(map(type, request.remove))
+    if not (thresholds and known and removes):
         raise FrameError("malformed", "not a request of an operator: fields of a wrong type")
     return request
 
 
-class Admin:
-    """Judges the requests that one replica gets."""
+def _read_joiners(fields: Any) -> dict[Name, Member]:
+    """Who is to join: what each is called, and what is known of it.
 
-    def __init__(self, stats: ReplicaStats) -> None:
+    Raises:
+        ValueError, TypeError: fields of a wrong type.
+    """
+    joiners = {}
+    for name, *told in fields:
+        member = make_member(told)
+        if type(name) is not str or called(name) != name or not (member.incarnation and member.port):
+            raise ValueError(f"not one that is to join: {name!r:.80}")
+        joiners[joined(name, member.incarnation)] = member
+    return joiners
+
+
+class Admin:
+    """Judges the requests that one replica gets; `incarnations` are those that are known of the members."""
+
+    def __init__(self, stats: ReplicaStats, incarnations: Callable[[], Mapping[Name, int]]) -> None:
         self._stats = stats
+        self._incarnations = incarnations
         self._made: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
         self._pending = 0
 
@@ -121,31 +151,41 @@ class Admin:
         return is_new
 
     def following(self, asked: AdminRequest, running: Configuration) -> Configuration:
-        """The configuration that is asked for.
+        """The configuration that is asked for; it tells those of the members that are known.
 
         Raises:
             ValueError: thresholds that do not fit together.
         """
         level = max(running.level, self._level) if asked.verb == UPGRADE else None
-        return running.next(asked.request, asked.f, asked.e, level)
+        members = {name: Member(number) for name, number in self._incarnations().items()} | dict(asked.add)
+        names = None
+        if asked.verb == CHANGE:
+            names = [*(name for name in running.names if called(name) not in asked.remove), *asked.add]
+        return running.next(asked.request, asked.f, asked.e, level, names, members)
 
     @property
     def _level(self) -> int:
         """The highest level that all members know, as far as they are there to say so."""
-        return min([version.NEWEST, *self._stats.peer_level.values()])
+        return min([version.NEWEST, *self._known.values()])
+
+    @property
+    def _known(self) -> dict[Name, int]:
+        """The level that the program of each other member knows."""
+        stats = self._stats
+        return {name: stats.peer_level[name] for name in stats.replicas if name != stats.me}
 
     def _held_back(self, level: int) -> str:
         """Why it cannot be raised."""
-        known = self._stats.peer_level
+        known = self._known
         if away := [name for name, newest in known.items() if not newest]:
             return f"{', '.join(away)} must be there to say what their programs know; start them first"
         old = [name for name, newest in known.items() if newest <= level]
-        old += [self._stats.replicas[self._stats.row]] if level >= version.NEWEST else []
+        old += [self._stats.me] if level >= version.NEWEST else []
         return f"the cluster is at level {level}, and more is not known to {', '.join(sorted(old))}"
 
     def _refusal(self, asked: AdminRequest, running: Configuration, standpoint: Standpoint) -> str:
-        if asked.verb not in (REFRESH, UPGRADE):
-            return f"no change is called {show(asked.verb)}; allowed: {REFRESH}, {UPGRADE}"
+        if asked.verb not in VERBS:
+            return f"no change is called {show(asked.verb)}; allowed: {', '.join(VERBS)}"
         if asked.base > running.epoch:
             return f"this replica is in epoch {running.epoch} and lags; ask another one, or wait"
         if standpoint.away is not None:
@@ -156,16 +196,32 @@ class Admin:
             return f"a change is under way; ask again when epoch {running.epoch + 1} has begun"
         if asked.verb == UPGRADE and self._level <= running.level:
             return self._held_back(running.level)
+        if unknown := set(asked.remove) - set(map(called, running.names)):
+            return f"no member is called {', '.join(sorted(unknown))}; members: {', '.join(map(called, running.names))}"
         try:
             following = self.following(asked, running)
         except ValueError as error:
-            return f"thresholds that do not fit together: {error}"
-        heard, needed = self._stats.heard, max(running.quorums.slow, following.quorums.slow)
-        if len(heard) < needed:
+            what = "members that cannot be" if asked.verb == CHANGE else "thresholds that do not fit together"
+            return f"{what}: {error}"
+        known = following.incarnations
+        if asked.verb == CHANGE and (strange := [name for name in following.names if name not in known]):
             return (
-                f"{len(heard)} of {running.n} replicas are up ({', '.join(heard)}), and {needed} must be, or the next "
-                "epoch could not begin; start the others first"
+                f"{', '.join(map(called, strange))} was never heard here, so it is not known which replica that is; "
+                "start it first, or remove it too"
             )
+        return self._lacking(running, following)
+
+    def _lacking(self, running: Configuration, following: Configuration) -> str:
+        """Why the next epoch could not begin, or not go on; one that joins is up, as it has been asked who it is."""
+        heard = self._stats.heard
+        for configuration in (running, following):
+            up = [name for name in configuration.names if name in heard or name not in running.names]
+            needed = configuration.quorums.slow
+            if len(up) < needed:
+                return (
+                    f"{len(up)} of {configuration.n} replicas are up ({', '.join(map(called, up))}), and {needed} must "
+                    "be, or the next epoch could not begin; start the others first"
+                )
         return ""
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from epaxos.actors.assembly import Parts
 from epaxos.config import Config
 from epaxos.errors import EpaxosError
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import called
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +26,8 @@ def advice(config: Config, name: str) -> str:
         return "storage engine 'memory' keeps nothing, so restart the whole cluster"
     return (
         f"give {name} back the data directory that it last ran with, not an earlier copy of it. If that is lost, "
-        f"{name} cannot come back under its name: it may have promised what nobody remembers. The others go on "
-        "without it; to have all replicas again, make a new cluster of what one of them holds, with `epaxos backup` "
-        "and `epaxos restore` (docs/backup.md)"
+        f"begin with an empty one and `epaxos serve --join`, and let it in with `epaxos member replace {name} {name}`: "
+        f"the {name} of before may have promised what nobody remembers (docs/backup.md)"
     )
 
 
@@ -35,8 +35,8 @@ def no_rejoin(config: Config, name: str) -> str:
     """Why a replica that lost its data is not let back in."""
     return (
         f"{name} cannot rejoin a cluster in which it has voted: without its promises it could help to decide an "
-        "instance a second time, differently, and a cluster cannot replace a member yet. If its data is there, start "
-        f"it without --rejoin; else {advice(config, name)}"
+        f"instance a second time, differently. If its data is there, start it without --rejoin; else "
+        f"{advice(config, name)}"
     )
 
 
@@ -45,7 +45,7 @@ class RefusedByPeers(EpaxosError):
 
 
 class Refusals:
-    """Which peers do not listen to this replica, of which `row` is in the file.
+    """Which peers do not listen to this replica.
 
     One peer that knows another process under this name is enough to stop: two replicas that lost their memory and
     listen to each other would be a quorum that has forgotten what it promised (protocol 4.11c).
@@ -53,19 +53,18 @@ class Refusals:
     unheard  whether nobody will ever listen to what this replica's directory begins
     """
 
-    def __init__(self, config: Config, row: Row, parts: Parts, promised: Callable[[], bool]) -> None:
+    def __init__(self, config: Config, parts: Parts, promised: Callable[[], bool]) -> None:
         self._config = config
-        self._row = row
         self._parts = parts
         self._promised = promised
-        self._by: set[Row] = set()
+        self._by: set[Name] = set()
         self.unheard = False
 
-    def forget(self, peer: Row) -> None:
+    def forget(self, peer: Name) -> None:
         """A peer hears this replica and is heard: whatever was wrong when it refused has been put right."""
         self._by.discard(peer)
 
-    def add(self, peer: Row, text: str, *, acknowledged: bool) -> RefusedByPeers | None:
+    def add(self, peer: Name, text: str, *, acknowledged: bool) -> RefusedByPeers | None:
         """A peer refuses this replica; why there is no point in going on, if there is none.
 
         `acknowledged` is whether a peer has ever said that it knows this replica.
@@ -74,20 +73,20 @@ class Refusals:
             return None
         self._by.add(peer)
         kind, _, reason = text.partition(": ")
-        _log.error("peer %s refuses this replica: %s", self._config.replicas[peer].name, reason)
+        _log.error("peer %s refuses this replica: %s", peer, reason)
         if kind not in ("duplicate_name", "old_copy") and len(self._by) <= self._parts.configuration.f:
             return None
-        names = ", ".join(self._config.replicas[row].name for row in sorted(self._by))
+        names = ", ".join(sorted(self._by))
         # Nobody will ever listen to what a directory begins that is refused like this; but who has once will never
         # listen to another one.
-        refused = kind == "duplicate_name" or len(self._by) == self._config.n - 1
+        refused = kind == "duplicate_name" or len(self._by) == self._parts.configuration.n - 1
         self.unheard = refused and not acknowledged
         forgotten = self._forgotten() if kind == "duplicate_name" else ""
         return RefusedByPeers(f"refused by {names}: {reason}{forgotten}")
 
     def _forgotten(self) -> str:
         """Which of the two causes of a refusal it is, where this replica can tell."""
-        name = self._config.replicas[self._row].name
+        name = called(self._parts.me)
         directory = directory_of(self._config, name)
         if self._promised() or directory is None:
             return ""

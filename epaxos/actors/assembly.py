@@ -25,11 +25,12 @@ from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Core, Durable
 from epaxos.protocol.epaxos import state as epaxos
 from epaxos.protocol.eras import Eras, First
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Name, Row
 from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import Configuration, joined, nobody
 from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.protocol.quorums import Quorums
+from epaxos.protocol.spectator import Spectator
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Limits, decode_payload
 from epaxos.statemachine.checks import check_level
 from epaxos.statemachine.hosted import Machine
@@ -60,22 +61,28 @@ def limits_of(config: Config) -> Limits:
 class Disk(NamedTuple):
     """What of a replica outlives its process.
 
-    incarnations  those of the peers that were ever heard of, by row
-    kept          how much peers had kept when that was last noted, by row
+    incarnations  those of the peers that were ever heard of
+    kept          how much peers had kept when that was last noted
     """
 
     engine: Engine
     journal: Journal
     keeper: Keeper
-    incarnations: dict[Row, int]
-    kept: dict[Row, int]
+    incarnations: dict[Name, int]
+    kept: dict[Name, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """What a Replica has for one epoch: its configuration, its core, and what reads its messages."""
+    """What a Replica has for one epoch: its configuration, its core, and what reads its messages.
+
+    row    where it votes; None if it does not
+    names  who votes in which row
+    """
 
     configuration: Configuration
+    row: Row | None
+    names: tuple[Name, ...]
     core: Core[Any]
     codec: Codec
     mark: Mark
@@ -84,6 +91,10 @@ class Era:
     def epoch(self) -> int:
         """Its number."""
         return self.configuration.epoch
+
+    def row_of(self, name: Name) -> Row | None:
+        """Where a replica votes; None if it does not."""
+        return self.names.index(name) if name in self.names else None
 
 
 @dataclass(slots=True)
@@ -100,6 +111,11 @@ class Parts:
     resumes: bool
     hosted: Machine | None
     watchers: Watchers
+
+    @property
+    def me(self) -> Name:
+        """Who it is, in all epochs."""
+        return self.eras.me
 
     @property
     def core(self) -> Core[Any]:
@@ -126,10 +142,11 @@ class Parts:
         return self.machine.knows(batch)
 
 
-def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts:
-    """Open the data directory of a replica, or make it, and begin with what it holds.
+def make_parts(config: Config, row: Row, hosted: Machine | None = None, *, joins: bool = False) -> Parts:
+    """Open the data directory of the replica of table `row` of the file, or make it, and begin with what it holds.
 
-    `hosted` is the state machine that takes the place of the key-value store.
+    `hosted` is the state machine that takes the place of the key-value store. A new directory is that of a first member
+    of the cluster, or of one that `joins` it.
 
     Raises:
         ConfigError: `machine` is the name of another state machine, or this one is not as new.
@@ -137,7 +154,7 @@ def make_parts(config: Config, row: Row, hosted: Machine | None = None) -> Parts
     """
     _check_machine(config, hosted)
     replica = config.replicas[row]
-    identity = Identity(config.identity, replica.name)
+    identity = Identity(config.identity, replica.name, joins=joins)
     storage = config.storage
     engine = open_engine(
         storage.engine,
@@ -187,13 +204,16 @@ def _check_machine(config: Config, hosted: Machine | None) -> None:
 def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> Parts:
     kind = KINDS[config.protocol]
     lasting = engine.name != MemoryEngine.name
-    journal = Journal(engine, config.initial, decode_payload, lasting=lasting)
+    initial = nobody(config.protocol) if engine.joins else config.initial
+    journal = Journal(engine, initial, decode_payload, lasting=lasting)
     log = journal.load()
     checkpoint = Fetched(log.configuration, decode_payload)
     _read_checkpoint(engine, checkpoint)
+    name = config.replicas[row].name
+    me = joined(name, engine.incarnation) if engine.joins else name
     stats = ReplicaStats(
-        [replica.name for replica in config.replicas],
-        row,
+        [me] if engine.joins else [replica.name for replica in config.replicas],
+        0 if engine.joins else row,
         [operation.name for operation in Operation],
         list(PAGES[kind.name].names.values()),
         config.slow_quorum,
@@ -201,8 +221,7 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     )
     if checkpoint.configuration != log.configuration:
         log = _begun_by(checkpoint, journal, log)
-    era = _era_with(config, row, log, checkpoint)
-    eras = Eras(era, row, [peer for peer in range(config.n) if peer != row])
+    eras = Eras(_era_with(config, me, log, checkpoint), me)
     machine, disk, resumes = _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
     watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
     parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers)
@@ -210,7 +229,7 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     return parts
 
 
-def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> list[First]:
+def begin_anew(config: Config, parts: Parts, *, retiring: bool) -> list[First]:
     """Begin with the own checkpoint, which is of a later epoch than what runs; what its core has to be told first.
 
     `parts` has another machine and another keeper then.
@@ -222,7 +241,7 @@ def begin_anew(config: Config, row: Row, parts: Parts, *, retiring: bool) -> lis
     checkpoint = Fetched(parts.configuration, decode_payload)
     _read_checkpoint(engine, checkpoint)
     log = _begun_by(checkpoint, journal, Loaded(parts.configuration, [], (), {}, {}))
-    era = _era_with(config, row, log, checkpoint)
+    era = _era_with(config, parts.me, log, checkpoint)
     first = eras.replace(era, retiring=retiring)
     if parts.hosted is not None:  # it is given once, and holds what there was
         parts.machine.merge((key, None) for key in parts.machine.names())
@@ -241,10 +260,10 @@ def _begun_by(checkpoint: Fetched, journal: Journal, log: Loaded) -> Loaded:
     return begun or Loaded(configuration, [], nothing, last.incarnations, last.kept)
 
 
-def _era_with(config: Config, row: Row, log: Loaded, checkpoint: Fetched) -> Era:
+def _era_with(config: Config, me: Name, log: Loaded, checkpoint: Fetched) -> Era:
     """The epoch of a checkpoint, and of what the log has of it."""
     durable = Durable(log.records, log.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
-    return make_era(config, row, log.configuration, durable)
+    return make_era(config, me, log.configuration, durable)
 
 
 def _assemble(
@@ -276,8 +295,8 @@ def _begin_watchers(parts: Parts, checkpoint: Fetched) -> None:
     parts.watchers.begin(parts.machine, configuration.epoch, rows, checkpoint.executed, above)
 
 
-def make_era(config: Config, row: Row, configuration: Configuration, durable: Durable) -> Era:
-    """An epoch with a core that begins with what is durable of it.
+def make_era(config: Config, me: Name, configuration: Configuration, durable: Durable) -> Era:
+    """An epoch with a core that begins with what is durable of it; it only looks on where `me` has no vote.
 
     Raises:
         FormatUnsupported: it is of a level that this program does not know.
@@ -288,11 +307,15 @@ def make_era(config: Config, row: Row, configuration: Configuration, durable: Du
             f"{version.known()}: start a version that knows it, on the same data"
         )
     kind = KINDS[configuration.protocol]
-    settings = _SETTINGS[kind.name](config, row, configuration.quorums)
-    core = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
+    names = configuration.names
+    row = names.index(me) if me in names else None
+    settings = _SETTINGS[kind.name](config, row or 0, configuration.quorums)
+    core: Core[Any] = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
+    if row is None:
+        core = Spectator(core)
     n, epoch = configuration.n, configuration.epoch
     codec = Codec(n, decode_payload, PAGES[configuration.protocol], kind.rows(n), epoch)
-    return Era(configuration, core, codec, Mark(epoch, configuration.digest, configuration.level))
+    return Era(configuration, row, names, core, codec, Mark(epoch, configuration.digest, configuration.level))
 
 
 def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
@@ -358,7 +381,14 @@ def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine:
         settings,
         lambda: Fetched(eras.running.configuration, decode_payload),
         _number,
+        lambda peer: _round_trip(eras.running, peer),
     )
+
+
+def _round_trip(era: Era, peer: Name) -> float:
+    """How long a peer takes to answer at most, as far as the core of an epoch knows."""
+    row = era.row_of(peer)
+    return 0.0 if row is None else era.core.round_trip(row)
 
 
 def _number() -> int:

@@ -6,7 +6,6 @@ import logging
 from typing import Final
 
 from epaxos.checkpoint.keeper import CatchUp
-from epaxos.config import Config
 from epaxos.metrics import ReplicaStats
 
 _log = logging.getLogger(__name__)
@@ -18,8 +17,7 @@ _EVERY: Final = 2.0
 class CatchUpReporter:
     """Compares how far catching up is with how far it was."""
 
-    def __init__(self, config: Config, stats: ReplicaStats) -> None:
-        self._config = config
+    def __init__(self, stats: ReplicaStats) -> None:
         self._stats = stats
         self._before: CatchUp | None = None
         self._began = 0.0
@@ -42,8 +40,7 @@ class CatchUpReporter:
             self._began = now
         if before is None or before.stage != progress.stage or now - self._logged >= _EVERY:
             self._logged = now
-            peer = self._config.replicas[progress.peer].name
-            _log.info("catching up from %s: %s, %s", peer, progress.stage, _amount(progress))
+            _log.info("catching up from %s: %s, %s", progress.peer, progress.stage, _amount(progress))
 
     def _end(self, last: CatchUp, now: float, *, done: bool) -> None:
         if done:
@@ -51,8 +48,9 @@ class CatchUpReporter:
             _log.info("caught up in %.1f s by %s", now - self._began, _amount(last))
         else:
             self._stats.catch_up = None
-            peer = self._config.replicas[last.peer].name
-            _log.warning("%s did not send its checkpoint to the end; asking again when more is missed", peer)
+            _log.warning(
+                "%s did not send its checkpoint to the end; asking again when more is missed", last.peer
+            )
 
 
 def _amount(progress: CatchUp) -> str:

@@ -15,9 +15,9 @@ from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
 from epaxos.errors import FrameError, RowRefused, StorageError
 from epaxos.protocol.contract import Adopt, Component, Effects
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Name
 from epaxos.protocol.log import Instance
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import Configuration, called
 from epaxos.protocol.transfer import CheckpointRows, TransferMessage
 from epaxos.storage.journal import Loaded
 from epaxos.storage.room import Room
@@ -54,7 +54,7 @@ class Shell(NamedTuple):
     """
 
     perform: Callable[[Effects[Any], float], None]
-    send: Callable[[Row, TransferMessage], None]
+    send: Callable[[Name, TransferMessage], None]
     tell: Callable[[object], None]
     replace: Callable[[float], None]
     full: Callable[[str], None]
@@ -73,14 +73,14 @@ class Durability:
         self._keeper = parts.disk.keeper
         self._stats = parts.stats
         self._shell = shell
-        self._reporter = CatchUpReporter(config, parts.stats)
+        self._reporter = CatchUpReporter(parts.stats)
         self._promised = parts.resumes
         self._check_at = self._look_at = 0.0
         self._retiring = True
         self._forget_at = 0.0
         self.refused = ""
         self._room = Room(
-            config.storage.directory_of(self._stats.replicas[self._stats.row]),
+            config.storage.directory_of(called(parts.me)),
             config.storage.quota,
             config.storage.reserve,
         )
@@ -134,6 +134,7 @@ class Durability:
         self._retiring = (
             self._keeper.oldest == self._parts.configuration.epoch and self._disk.journal.retire()
         )
+        self._parts.eras.durable = self._keeper.oldest
         if now >= self._forget_at or not self._parts.eras.behind:
             self._parts.eras.forget_below(self._keeper.oldest)
 
@@ -150,7 +151,9 @@ class Durability:
         """Do what else the core asks of the disk, once its records are durable."""
         if effects.truncate is not None:
             self._disk.journal.drop(effects.truncate)
-        self._keeper.wanted(effects.fetch, now)
+        if effects.fetch:
+            names = self._parts.configuration.names
+            self._keeper.wanted([names[row] for row in effects.fetch], now)
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
@@ -215,17 +218,15 @@ class Durability:
         """Have a checkpoint of what had executed at `since`; whether there is one, or it must not be waited for."""
         return self._keeper.finish(since, now)
 
-    def receive(self, sender: Row, message: TransferMessage, now: float) -> None:
+    def receive(self, sender: Name, message: TransferMessage, now: float) -> None:
         """Take a peer's message about a checkpoint; what is bad about it is counted."""
         try:
             todo = self._keeper.receive(sender, message, now)
         except FrameError as error:
             self._stats.error(error.kind)
-            name = self._config.replicas[sender].name
-            _log.warning("dropped a part of the checkpoint of %s: %s", name, error)
+            _log.warning("dropped a part of the checkpoint of %s: %s", sender, error)
         except RowRefused as error:  # it asks again
-            name = self._config.replicas[sender].name
-            _log.warning("%s gets no part of the checkpoint now: %s", name, error)
+            _log.warning("%s gets no part of the checkpoint now: %s", sender, error)
         else:
             self._do(todo, now)
 
@@ -240,7 +241,7 @@ class Durability:
         self._do(self._keeper.committed(), now)
         self._retiring = True
 
-    def ended_at(self, peer: Row, now: float) -> None:
+    def ended_at(self, peer: Name, now: float) -> None:
         """A peer says that the epoch is over, and its log not there any more."""
         self._keeper.wanted([peer], now)
 

@@ -17,37 +17,40 @@ from epaxos.actors.questions import Questions, Subjects
 from epaxos.config import Config
 from epaxos.protocol.contract import Durable, Effects, Over, Propose, Receive
 from epaxos.protocol.eras import First
-from epaxos.protocol.ids import Row
 from epaxos.storage.journal import rows_of
 
 _log = logging.getLogger(__name__)
+
+NO_VOTE: Final = "it has no vote in this cluster"
+"""Why clients are sent away."""
 
 _AHEAD_BYTES: Final = 4 * 1024 * 1024
 """Bytes of messages of the next epoch that are kept until it begins."""
 
 
 class Epochs:
-    """Those of replica `row`; `perform` does what a core asks for."""
+    """Those of a replica; `perform` does what a core asks for, `connect` looks whom there is to send to."""
 
     def __init__(
         self,
         config: Config,
-        row: Row,
         subjects: Subjects,
         execution: Execution,
         peers: Peers,
         questions: Questions,
         perform: Callable[[Effects[Any], float], None],
+        connect: Callable[[], None],
     ) -> None:
         self._config = config
-        self._row = row
         self._parts = subjects.parts
         self._stats = subjects.parts.stats
         self._durability = subjects.durability
         self._post = subjects.post
         self._presence = subjects.presence
         self._proposals = subjects.proposals
+        self._clients = subjects.clients
         self._execution = execution
+        self._connect = connect
         self._peers = peers
         self._questions = questions
         self._perform = perform
@@ -78,7 +81,7 @@ class Epochs:
 
     def begin_anew(self, now: float) -> None:
         """A peer's checkpoint of a later epoch has taken the place of the own one."""
-        first = begin_anew(self._config, self._row, self._parts, retiring=self._presence.drains)
+        first = begin_anew(self._config, self._parts, retiring=self._presence.drains)
         self._execution.begin_anew()
         self._proposals.begin_anew(now)
         self._durability.go_on()
@@ -91,7 +94,7 @@ class Epochs:
         loaded = self._durability.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
         records, truncated = ([], nothing) if loaded is None else (loaded.records, loaded.truncated)
-        era = make_era(self._config, self._row, configuration, Durable(records, truncated, nothing, ()))
+        era = make_era(self._config, self._parts.me, configuration, Durable(records, truncated, nothing, ()))
         first = eras.next(era, over, retiring=self._presence.drains)
         self._durability.turned(now)
         self._parts.watchers.history.turned(len(nothing), over.cut)
@@ -100,7 +103,8 @@ class Epochs:
         self._begin(first, now, resumes=loaded is not None)
 
     def _begin(self, first: Iterable[First], now: float, *, resumes: bool) -> None:
-        core, epoch, left = self._parts.core, self._parts.eras.running.epoch, len(self._parts.eras.left)
+        running = self._parts.eras.running
+        core, epoch, left = running.core, running.epoch, len(self._parts.eras.left)
         self._quiet_since = None
         self._stats.begin(self._parts.configuration)
         self._presence.begin_epoch()
@@ -108,6 +112,8 @@ class Epochs:
         self._execution.begin_epoch(now)
         self._questions.begin_epoch(now)
         self._stats.void += left
+        if running.row is None:
+            self._look_on()
         _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, left)
         effects = core.resume(now) if resumes else Effects()
         for event in first:
@@ -116,9 +122,17 @@ class Epochs:
         ahead, self._ahead, self._ahead_bytes = self._ahead, deque(), 0
         for opened in ahead:
             for message in self._peers.decode_ahead(opened):
-                effects.extend(core.on_event(Receive(opened.sender, message), now))
+                effects.extend(core.on_event(Receive(running.names.index(opened.sender), message), now))
+        self._connect()
         self._post.hasten()
         self._perform(effects, now)
+
+    def _look_on(self) -> None:
+        """There is no vote here: what clients wait for, others may do, under the same numbers."""
+        self._parts.eras.left.clear()
+        self._clients.send_away(NO_VOTE)
+        self._clients.give_up(NO_VOTE)
+        self._parts.watchers.send_away(NO_VOTE)
 
     def _propose_left(self, now: float) -> Effects[Any]:
         effects: Effects[Any] = Effects()

@@ -88,5 +88,7 @@ def examine(config: Config, standing: Standing, stats: ReplicaStats) -> Health:
 
 def no_quorum(stats: ReplicaStats) -> str:
     """Why nothing commits here."""
+    if stats.me not in stats.replicas:
+        return "no vote: it is to join the cluster, or has been removed from it"
     heard = ", ".join(stats.heard)
     return f"no quorum: hears {len(stats.heard)} of {len(stats.replicas)} replicas ({heard}), {stats.quorum} are needed"

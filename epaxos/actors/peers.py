@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import zmq
 
@@ -15,10 +16,10 @@ from epaxos.actors.mailbox import address_of
 from epaxos.checksum import crc32
 from epaxos.config import Config
 from epaxos.errors import FrameError
-from epaxos.metrics import ReplicaStats
+from epaxos.metrics import ReplicaStats, Traffic
 from epaxos.protocol.eras import Eras
-from epaxos.protocol.ids import Row
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import NOBODY, Configuration, called, incarnation_of
 from epaxos.transport.codec import Beat, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
 from epaxos.transport.pages import OF_NO_EPOCH, PAGES, PeerMessage
@@ -30,6 +31,9 @@ _WORTH_A_REFUSAL: Final = frozenset({"cluster", "version", "duplicate_name", "ol
 
 _CONNECTIONS: Final = 16
 """The last connections of a peer of which it is known what its first frame said."""
+_GUESTS: Final = 32
+"""Of so many it is known, besides those who take part in an epoch that is known here."""
+
 _LOGGED_AT_MOST: Final = 1000
 
 
@@ -40,7 +44,7 @@ class Opened(NamedTuple):
     of `level`.
     """
 
-    sender: Row
+    sender: Name
     incarnation: int
     messages: list[PeerMessage]
     hears: bool | None
@@ -55,25 +59,29 @@ class Known(NamedTuple):
     """What the data directory says of this replica and its peers.
 
     incarnation   this replica's
-    incarnations  those of the peers that were ever heard of, by row
-    kept          how much peers had kept when that was last noted, by row
+    incarnations  those of the peers that were ever heard of, by name
+    kept          how much peers had kept when that was last noted, by name
     remember      makes a peer's incarnation durable
     """
 
     incarnation: int
-    incarnations: Mapping[Row, int]
-    kept: Mapping[Row, int]
-    remember: Callable[[Row, int], None]
+    incarnations: Mapping[Name, int]
+    kept: Mapping[Name, int]
+    remember: Callable[[Name, int], None]
 
 
 class Peers:
     """Opens what arrives on the peers' socket; everything else is counted, refused and dropped.
 
     A peer is known by its incarnation, the number it drew when its data directory was made. Only the first one
-    heard of each row is listened to, for ever (`remember` makes it durable): another one is either a second process of
-    the same name, or a replica that came back without its data and would break the promises it has forgotten
-    (protocol 4.11c). Nor does a replica listen to what is meant for another one of its name: a late answer to what
-    that one proposed would count as an answer to what this one proposes in the same place.
+    heard of each name is listened to, for ever (`remember` makes it durable), or that which the configuration says:
+    another one is either a second process of the same name, or a replica that came back without its data and would
+    break the promises it has forgotten (protocol 4.11c). Nor does a replica listen to what is meant for another one of
+    its name: a late answer to what that one proposed would count as an answer to what this one proposes in the same
+    place.
+
+    Who takes part in no epoch that is known here is not listened to at all, but for some who say that there is a later
+    one, or any if this replica is to join: those *guests* tell where they are to be reached.
 
     A frame is read by the codec of its epoch, if that runs or is kept. Of another one nothing is taken but what is of
     no epoch; what comes from the next one before it has begun here is handed out as it came, for then.
@@ -88,7 +96,7 @@ class Peers:
     def __init__(
         self,
         config: Config,
-        row: Row,
+        me: Name,
         eras: Callable[[], Eras[Era]],
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
@@ -97,34 +105,29 @@ class Peers:
     ) -> None:
         self._config = config
         self._sender = sender
-        self._row = row
+        self._me = me
         self._eras = eras
         self._stats = stats
         self._refuse = refuse
-        self._names = [replica.name for replica in config.replicas]
         self._incarnation = known.incarnation
         self._incarnations = dict(known.incarnations)
         self._remember = known.remember
+        self._guests: set[Name] = set()
+        self._places: dict[Name, tuple[str, int]] = {}
+        self._decided_by: Configuration | None = None
+        self._decided: dict[Name, int] = {}
         self.kept = dict(known.kept)
         """How much each peer has been heard to have made durable, at least."""
-        self._judged: dict[Row, dict[bytes, bool]] = {peer: {} for peer in range(config.n)}
-        self.acknowledged: set[Row] = set()
+        self._judged: defaultdict[Name, dict[bytes, bool]] = defaultdict(dict)
+        self.acknowledged: set[Name] = set()
         """The peers that have said that they know this incarnation."""
         self._logged: set[tuple[str, str, str]] = set()
-        self._traffic = [
-            {
-                kind: stats.message_traffic("received", name, replica)
-                for kind, name in PAGES[config.protocol].names.items()
-            }
-            if replica != self._names[row]
-            else {}
-            for replica in self._names
-        ]
+        self._traffic: dict[Name, dict[type[Any], Traffic]] = {}
 
     def marks(self) -> tuple[int, ...]:
         """Those of this cluster, for the positions of watchers."""
-        known = {**self._incarnations, self._row: self._incarnation}
-        return marks_of(map(known.get, range(self._config.n)))
+        members = {**self._decided, self._me: self._incarnation}
+        return marks_of([*members.values(), *reversed(self._incarnations.values())])
 
     def open(self, identity: bytes, parts: Sequence[zmq.Frame]) -> Opened | None:
         """What one frame from the peers' socket brings, None if it was dropped.
@@ -165,23 +168,24 @@ class Peers:
 
     def _decode(
         self,
-        sender: Row,
+        sender: Name,
         epoch: int,
         level: int,
         encodings: Sequence[Body],
         parts: Sequence[zmq.Frame] | None,
     ) -> list[PeerMessage]:
         running = self._eras().running
-        codec = (self._eras().of(epoch) or running).codec
+        era = self._eras().of(epoch) or running
+        codec, row = era.codec, era.row_of(sender)
         messages = []
-        traffic = self._traffic[sender]
+        traffic = self._traffic.get(sender) or self._traffic_of(sender)
         for encoded in encodings:
             try:
-                message = codec.decode_message(sender, encoded, epoch, level)
+                message = codec.decode_message(row, encoded, epoch, level)
             except FrameError as error:
                 if error.kind != "epoch":
                     self._drop(b"", None if parts is None else parts[0], error)
-                elif epoch != running.epoch + 1:
+                elif era.epoch != epoch != running.epoch + 1:
                     self._stats.error("epoch")  # no news: epochs begin here and there at different times
                 continue
             if parts is None and isinstance(message, OF_NO_EPOCH):
@@ -192,34 +196,87 @@ class Peers:
             messages.append(message)
         return messages
 
+    def _traffic_of(self, sender: Name) -> dict[type[Any], Traffic]:
+        self._stats.know(sender)
+        names = PAGES[self._config.protocol].names.items()
+        traffic = {kind: self._stats.message_traffic("received", name, sender) for kind, name in names}
+        self._traffic[sender] = traffic
+        return traffic
+
     def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
         """The request in a frame, and the level of that."""
         request, level = self._read(parts)
-        if self._sender is not None and (sender := self._sender(parts[0])) != self._names[request.sender]:
-            raise FrameError("sender", f"{sender} speaks in the name of {self._names[request.sender]}")
+        name = request.sender
+        if self._sender is not None and (sender := self._sender(parts[0])) != called(name):
+            raise FrameError("sender", f"{sender} speaks in the name of {called(name)}")
+        if name != self._me and not self._may_speak(name, request.epoch):
+            raise FrameError("sender", f"{name!r:.80} takes part in no epoch that is known here")
         era = self._eras().of(request.epoch)
-        if era is not None and request.digest != era.mark.digest:
-            raise FrameError("cluster", self._disagreeing(self._names[request.sender], era.configuration))
-        if request.sender == self._row:
-            raise FrameError("duplicate_name", f"a second replica calls itself {self._names[self._row]}")
-        known = self._incarnations.get(request.sender)
-        if known is None:
-            self._remember(request.sender, request.incarnation)
-            known = self._incarnations[request.sender] = request.incarnation
-        if known != request.incarnation:
-            raise FrameError("duplicate_name", self._forgetful(self._names[request.sender]))
+        if era is not None and name in era.names and request.digest != era.mark.digest:
+            raise FrameError("cluster", self._disagreeing(name, era.configuration))
+        if name == self._me:
+            raise FrameError("duplicate_name", f"a second replica calls itself {self._me}")
+        if self._incarnation_of(name, request.incarnation) != request.incarnation:
+            raise FrameError("duplicate_name", self._forgetful(name))
         if request.addressee not in (0, self._incarnation):
-            own = self._names[self._row]
-            raise FrameError(
-                "addressee", f"{self._names[request.sender]} speaks to the {own} that it heard before"
-            )
-        if request.kept is not None and not self._is_no_less(identity, request.sender, request.kept):
-            raise FrameError("old_copy", self._outdated(request.sender, request.kept))
+            raise FrameError("addressee", f"{name} speaks to the {self._me} that it heard before")
+        if request.kept is not None and not self._is_no_less(identity, name, request.kept):
+            raise FrameError("old_copy", self._outdated(name, request.kept))
         if request.addressee:
-            self.acknowledged.add(request.sender)
-        if request.beat is not None and not self._can_follow(request.beat):
-            raise FrameError("version", self._left_behind(request.sender, request.beat))
+            self.acknowledged.add(name)
+        if request.beat is not None:
+            self._take_beat(name, request.beat)
         return request, level
+
+    def _take_beat(self, name: Name, beat: Beat) -> None:
+        if not self._can_follow(beat):
+            raise FrameError("version", self._left_behind(name, beat))
+        if beat.host:
+            self._places[name] = beat.host, beat.port
+
+    def _may_speak(self, name: Name, epoch: int) -> bool:
+        """Whether anything may be heard from who is called so, and speaks of an epoch."""
+        eras = self._eras()
+        if eras.knows(name) or name in self._guests:
+            return True
+        welcome = NOBODY in eras.running.names or epoch > eras.running.epoch
+        if not welcome or len(self._guests) >= _GUESTS:
+            return False
+        self._guests.add(name)
+        return True
+
+    def place_of(self, name: Name) -> tuple[str, int] | None:
+        """Where a peer is to be reached: as the file says of a first member, as was decided, or as it says itself."""
+        for address in self._config.replicas:
+            if address.name == name:
+                return address.host, address.port
+        for era in reversed(self._eras().all):
+            for known, member in zip(era.names, era.configuration.members, strict=False):
+                if known == name and member.port:
+                    return member.host, member.port
+        return self._places.get(name)
+
+    def _incarnation_of(self, name: Name, heard: int) -> int:
+        """The one that is listened to: which has been decided, or else which was heard first."""
+        decided = self._decided_of(name)
+        if decided:
+            return decided
+        if name not in self._incarnations:
+            self._remember(name, heard)
+            self._incarnations[name] = heard
+        return self._incarnations[name]
+
+    def _decided_of(self, name: Name) -> int:
+        """The incarnation that the running configuration says, or a name that has it; 0 if none does."""
+        running = self._eras().running.configuration
+        if running is not self._decided_by:
+            self._decided_by, self._decided = running, running.incarnations
+        return self._decided.get(name) or incarnation_of(name)
+
+    @property
+    def incarnations(self) -> dict[Name, int]:
+        """Those that are known, this replica's with them."""
+        return {**self._incarnations, **self._decided, self._me: self._incarnation}
 
     def _read(self, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
         size, most = sum(map(len, parts)), self._config.max_peer_frame
@@ -235,7 +292,7 @@ class Peers:
             raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
         return request, frame.level
 
-    def _is_no_less(self, identity: bytes, peer: Row, kept: int) -> bool:
+    def _is_no_less(self, identity: bytes, peer: Name, kept: int) -> bool:
         """Whether a peer can have kept all that it is known to have kept.
 
         Its first frame on a connection tells. Later ones may be read after those of a connection that replaced it.
@@ -257,18 +314,18 @@ class Peers:
         """
         return beat.newest >= self._eras().running.mark.level
 
-    def _left_behind(self, peer: Row, beat: Beat) -> str:
+    def _left_behind(self, name: Name, beat: Beat) -> str:
         running = self._eras().running.configuration
         return (
-            f"the cluster is at level {running.level} since epoch {running.epoch} or before, and {self._names[peer]} "
+            f"the cluster is at level {running.level} since epoch {running.epoch} or before, and {name} "
             f"knows none above {beat.newest}: start a version that knows it, on the same data"
         )
 
-    def _outdated(self, peer: Row, kept: int) -> str:
-        name, missing = self._names[peer], self.kept[peer] - kept
+    def _outdated(self, name: Name, kept: int) -> str:
+        missing = self.kept[name] - kept
         return (
             f"{name} runs on an earlier copy of its data directory: it lacks {missing} or more of the instances "
-            f"and promises that it had kept, and may not vote. Stop it; {advice(self._config, name)}"
+            f"and promises that it had kept, and may not vote. Stop it; {advice(self._config, called(name))}"
         )
 
     @staticmethod
@@ -283,7 +340,7 @@ class Peers:
         return (
             f"{name} is another one than the {name} heard before: either two replicas run under this "
             f"name, or it was started without its data and may not vote. Stop it; if it lost its data, "
-            f"{advice(self._config, name)}"
+            f"{advice(self._config, called(name))}"
         )
 
     def _drop(self, identity: bytes, part: zmq.Frame | None, error: FrameError) -> None:

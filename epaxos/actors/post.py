@@ -7,9 +7,10 @@ from typing import Any, Final, TypeAlias
 
 import zmq
 
+from epaxos.actors.assembly import Era
 from epaxos.actors.link import Mark, Outgoing, outgoing
 from epaxos.actors.remote import Heard, Remote
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Name, Row
 from epaxos.transport.codec import encode_message
 from epaxos.transport.pages import PAGES, PeerMessage
 
@@ -33,39 +34,52 @@ class Outbox:
 
 
 class Post:
-    """The outboxes of replica `row`, and the Remotes of its peers, which it is given when they run (`connect`)."""
+    """The outboxes of a replica, and the Remotes of its peers, from `connect` on; peers are known by their names."""
 
-    def __init__(self, row: Row, peers: Sequence[Row]) -> None:
-        self._row = row
-        self._outboxes = {peer: Outbox() for peer in peers}
-        self.remotes: Mapping[Row, Remote] = {}
+    def __init__(self) -> None:
+        self._outboxes: dict[Name, Outbox] = {}
+        self.remotes: dict[Name, Remote] = {}
 
-    @property
-    def peers(self) -> list[Row]:
-        """Those to whom something may go."""
-        return list(self._outboxes)
+    def connect(self, peer: Name, remote: Remote) -> None:
+        """Send to a peer by this Remote from now on."""
+        self.remotes[peer] = remote
+        self._outboxes[peer] = Outbox()
+
+    def disconnect(self, peer: Name) -> None:
+        """Send nothing more to a peer."""
+        del self._outboxes[peer]
+        self.remotes.pop(peer).end()
 
     # -- a round -------------------------------------------------------------------------------------------
 
-    def put(self, messages: Sequence[Sending], mark: Mark) -> list[Any]:
-        """Put messages of an epoch into the outboxes; return those to this replica itself."""
+    def put(self, messages: Sequence[Sending], era: Era) -> list[Any]:
+        """Put messages of an epoch into the outboxes of who has these rows there; return those to this replica itself.
+
+        Who has no outbox cannot be reached, and that is like a loss on the way.
+        """
         own = []
         for receivers, message in messages:
             leaving = None
             for receiver in receivers:
-                if receiver == self._row:
+                if receiver == era.row:
                     own.append(message)
-                else:
-                    leaving = leaving or outgoing_of(message, mark)
-                    self._outboxes[receiver].messages.append(leaving)
+                elif outbox := self._outboxes.get(era.names[receiver]):
+                    leaving = leaving or outgoing_of(message, era.mark)
+                    outbox.messages.append(leaving)
         return own
 
-    def put_off(self, messages: Sequence[Sending], mark: Mark) -> None:
+    def put_off(self, messages: Sequence[Sending], era: Era) -> None:
         """Put in messages that may wait for others."""
         for receivers, message in messages:
-            leaving = outgoing_of(message, mark)
+            leaving = outgoing_of(message, era.mark)
             for receiver in receivers:
-                self._outboxes[receiver].deferrable.append(leaving)
+                if outbox := self._outboxes.get(era.names[receiver]):
+                    outbox.deferrable.append(leaving)
+
+    def put_for(self, peer: Name, message: PeerMessage, mark: Mark) -> None:
+        """Put in a message to a peer, whether it has a row or not."""
+        if outbox := self._outboxes.get(peer):
+            outbox.messages.append(outgoing_of(message, mark))
 
     def send(self, now: float) -> None:
         """Hand each Remote what there is for its peer."""
@@ -74,10 +88,11 @@ class Post:
                 self.remotes[peer].send(now, outbox.messages, outbox.deferrable)
                 self._outboxes[peer] = Outbox()
 
-    def hear(self, heard: Mapping[Row, Heard]) -> None:
+    def hear(self, heard: Mapping[Name, Heard]) -> None:
         """Tell each Remote what has come of its peer."""
         for sender, last in heard.items():
-            self.remotes[sender].hear(last)
+            if sender in self.remotes:
+                self.remotes[sender].hear(last)
 
     def go_on(self, now: float) -> None:
         """Have each Remote do what is due."""
@@ -91,23 +106,24 @@ class Post:
     # -- how the links do ----------------------------------------------------------------------------------
 
     @property
-    def online(self) -> list[Row]:
+    def online(self) -> list[Name]:
         """The peers that are."""
-        return [row for row, remote in self.remotes.items() if remote.online]
+        return [peer for peer, remote in self.remotes.items() if remote.online]
 
     @property
     def deadline(self) -> float:
         """When `go_on` is due even if nothing arrives."""
         return min((remote.deadline for remote in self.remotes.values()), default=float("inf"))
 
-    def has_room(self, quorum: int) -> bool:
-        """Whether the links to a quorum have room for one more instance.
+    def has_room(self, era: Era) -> bool:
+        """Whether the links to a quorum of an epoch have room for one more instance.
 
         Where they have not, commands are better off here: they become fewer and larger instances, and nobody takes
         what waits in a queue for an instance that its owner left undecided.
         """
-        roomy = sum(remote.link.waiting < ROOM for remote in self.remotes.values())
-        return roomy >= quorum - 1
+        remotes = self.remotes
+        roomy = sum(remotes[name].link.waiting < ROOM for name in era.names if name in remotes)
+        return roomy >= era.configuration.quorums.slow - 1
 
     def blocked(self) -> list[zmq.Socket[bytes]]:
         """The sockets for which something waits."""

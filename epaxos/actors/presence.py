@@ -13,7 +13,7 @@ from epaxos.actors.health import Standing, no_quorum
 from epaxos.actors.peers import Peers
 from epaxos.actors.post import Post
 from epaxos.config import Config
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import Name, Vector
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ class Presence:
         self._durability = durability
         self._standing = standing
         self._born = born
-        self._to_reach: dict[Row, Vector] = {}
+        self._to_reach: dict[Name, Vector] = {}
         self._lost = False
         self._had_quorum = self._stats.has_quorum
-        self.takes_part = parts.resumes or config.n == 1
+        self.takes_part = parts.resumes or parts.configuration.n == 1
         self.is_current = False
         self.drain: Draining | None = None
 
@@ -79,10 +79,15 @@ class Presence:
         has executed what had been decided there by then: before, a client would wait here for what it gets at once
         elsewhere. One that loses its quorum serves on, but begins no sessions before it has come to that again.
         """
+        if self._parts.eras.running.row is None:
+            return
         if not self.takes_part:
-            wanted = self._config.n if now < self._born + _PATIENCE else self._stats.quorum
+            wanted = self._parts.configuration.n if now < self._born + _PATIENCE else self._stats.quorum
             self.takes_part = len(self._peers.acknowledged) + 1 >= wanted
-        to_reach = [vector for peer, vector in self._to_reach.items() if self._post.remotes[peer].online]
+        remotes = self._post.remotes
+        to_reach = [
+            vector for peer, vector in self._to_reach.items() if peer in remotes and remotes[peer].online
+        ]
         if not self.takes_part or len(to_reach) < self._stats.quorum - 1:
             return
         executed = self._parts.core.status().executed
@@ -103,7 +108,7 @@ class Presence:
             else:
                 self._clients.away = None
 
-    def note_to_reach(self, peer: Row, committed: Vector) -> None:
+    def note_to_reach(self, peer: Name, committed: Vector) -> None:
         """A peer tells how far it is: that is to be reached, unless it told so since this replica hears a quorum."""
         if not self.is_current and (not self._stats.has_quorum or peer not in self._to_reach):
             self._to_reach[peer] = committed
@@ -113,7 +118,9 @@ class Presence:
         if self._stats.has_quorum == self._had_quorum:
             return
         self._had_quorum = self._stats.has_quorum
-        if self._had_quorum:
+        if self._parts.eras.running.row is None:
+            self.is_current = False
+        elif self._had_quorum:
             _log.info("quorum: hears %s", ", ".join(self._stats.heard))
         else:
             self.is_current = False
@@ -123,6 +130,7 @@ class Presence:
     def begin_epoch(self) -> None:
         """What peers have told of how far they are means nothing in another epoch."""
         self._to_reach.clear()
+        self.note_quorum()
 
     # -- going ---------------------------------------------------------------------------------------------
 

@@ -67,10 +67,10 @@ Pages: TypeAlias = Callable[[Inside, Sequence[socket.socket]], AbstractContextMa
 """Serves HTTP on sockets that listen."""
 
 
-def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) -> int:
+def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0, *, joins: bool = False) -> int:
     """Run the replica `name` until SIGINT, SIGTERM or, if it is not 0, for `uptime` seconds; then let it drain.
 
-    `pages` is what serves HTTP.
+    `pages` is what serves HTTP. A replica without data `joins` a cluster, or is a first member of one.
 
     Returns the exit code: 0 after an ordinary stop, 1 if the replica failed.
 
@@ -91,7 +91,7 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0) ->
         access = access_of(config, address, hosts)
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
         ports = [stack.enter_context(port) for port in listen_tcp(address, "metrics_port", hosts)]
-        parts = make_parts(config, row)
+        parts = make_parts(config, row, joins=joins)
         _log.info("%s", _place(config, name, parts))
         gate = Gate()
         with (

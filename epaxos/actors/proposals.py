@@ -14,7 +14,6 @@ from epaxos.actors.presence import Presence
 from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.config import Config
 from epaxos.protocol.contract import Effects, Propose
-from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import KINDS
 from epaxos.statemachine.batch import make_collection, make_expirations, make_payload
 from epaxos.statemachine.expiry import Expirations, Patience
@@ -29,12 +28,11 @@ _NEVER: Final = float("inf")
 
 
 class Proposals:
-    """Those of replica `row`, since `now`; `expirations` says when values end."""
+    """Those of a replica, since `now`; `expirations` says when values end."""
 
     def __init__(
         self,
         config: Config,
-        row: Row,
         parts: Parts,
         clients: Clients,
         post: Post,
@@ -42,29 +40,36 @@ class Proposals:
         now: float,
     ) -> None:
         self._config = config
-        self._row = row
         self._parts = parts
         self._stats = parts.stats
         self._clients = clients
         self._post = post
         self._presence = presence
         self._bounds = limits_of(config).bounds
-        owned = KINDS[config.protocol].owned
-        self._collector = Collector(
-            CollectorSettings(config.collect, row, config.n, self._stats.quorum, config.max_instances, owned)
-        )
+        self._collector = self._make_collector()
         self.begin_anew(now)
+
+    def _make_collector(self) -> Collector:
+        config, era = self._config, self._parts.eras.running
+        configuration, owned = era.configuration, KINDS[config.protocol].owned
+        slow = configuration.quorums.slow
+        return Collector(
+            CollectorSettings(
+                config.collect, era.row or 0, configuration.n, slow, config.max_instances, owned
+            )
+        )
 
     def begin_anew(self, now: float) -> None:
         """Count from now on what the machine, which has just been made, says of values that end."""
+        era = self._parts.eras.running
         self.expirations = Expirations(
-            Patience(self._row, self._config.n, self._config.timeout), self._parts.machine.get
+            Patience(era.row or 0, era.configuration.n, self._config.timeout), self._parts.machine.get
         )
         self.note_timed(now)
 
     def begin_epoch(self) -> None:
-        """Go on with the quorum of another epoch."""
-        self._collector.begin(self._stats.quorum)
+        """Go on in the row, and with the quorum, of another epoch."""
+        self._collector = self._make_collector()
 
     def note_timed(self, now: float) -> None:
         """See which values have been written that end."""
@@ -103,7 +108,9 @@ class Proposals:
         if not self._presence.is_current or self._presence.drains:
             return False
         core, sessions = self._parts.core, self._parts.machine.sessions
-        return self._collector.may_propose(core.status(), sessions, self._post.online)
+        online = set(self._post.online)
+        rows = [row for row, name in enumerate(self._parts.configuration.names) if name in online]
+        return self._collector.may_propose(core.status(), sessions, rows)
 
     def _may_expire(self) -> bool:
         """Whether it is of use to propose that values have ended: what gets nowhere is proposed again anyway."""
@@ -114,10 +121,10 @@ class Proposals:
 
     def _propose_at(self) -> float:
         """When an instance may be made of what waits; infinity if nothing waits, or for as long as it may not."""
-        if not self._clients.to_propose:
+        if not self._clients.to_propose or self._parts.eras.running.row is None:
             return _NEVER
         in_flight = self._parts.core.in_flight
         room = in_flight < self._config.max_instances and self._presence.takes_part
-        if room and self._post.has_room(self._stats.quorum):
+        if room and self._post.has_room(self._parts.eras.running):
             return self._clients.due(in_flight == 0)
         return _NEVER

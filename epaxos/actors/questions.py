@@ -14,6 +14,7 @@ from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.durability import Durability
 from epaxos.actors.health import Standing, examine
+from epaxos.actors.peers import Peers
 from epaxos.actors.post import Post
 from epaxos.actors.presence import Presence
 from epaxos.actors.proposals import Proposals
@@ -46,6 +47,7 @@ class Subjects(NamedTuple):
     presence: Presence
     proposals: Proposals
     standing: Standing
+    peers: Peers
 
 
 class Questions:
@@ -74,7 +76,7 @@ class Questions:
         self._began_at = float("-inf")
         self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
-        self._admin = Admin(self._parts.stats)
+        self._admin = Admin(self._parts.stats, lambda: subjects.peers.incarnations)
         self._admin.begun(self._parts.configuration)
 
     def begin_epoch(self, now: float) -> None:

@@ -16,7 +16,8 @@ from epaxos.actors.link import Link, Mark, Outgoing
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.ids import Row
+from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import called
 from epaxos.protocol.roundtrips import RoundTrip, silence, stamp_of, time_of
 from epaxos.transport.codec import Beat, PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -58,9 +59,8 @@ class RemoteSettings:
     max_frame     largest frame in bytes
     """
 
-    me: Row
-    peer: Row
-    name: str
+    me: Name
+    name: Name
     host: str
     port: int
     cluster: int
@@ -69,31 +69,35 @@ class RemoteSettings:
     beacon: float
     commit_delay: float
     max_frame: int
+    my_host: str = ""
+    my_port: int = 0
     arm: Callable[[zmq.Socket[bytes]], None] | None = None
 
 
 def settings_of(
     config: Config,
-    me: Row,
-    peer: Row,
+    me: Name,
+    peer: Name,
+    place: tuple[str, int],
     incarnation: int,
     arm: Callable[[str, zmq.Socket[bytes]], None] | None,
 ) -> RemoteSettings:
-    """Those of replica `me` for a peer; `arm` gives a socket to a replica of a name the keys for that."""
-    address = config.replicas[peer]
+    """Those of `me` for a peer, which is in some place, host and port; `arm` gives a socket to it the keys for that."""
+    own = config.replica(called(me))
     return RemoteSettings(
         me=me,
-        peer=peer,
-        name=address.name,
-        host=address.host,
-        port=address.port,
+        name=peer,
+        host=place[0],
+        port=place[1],
         cluster=config.fingerprint,
         incarnation=incarnation,
         timeout=config.timeout,
         beacon=config.beacon,
         commit_delay=config.commit_delay,
         max_frame=config.max_peer_frame,
-        arm=partial(arm, address.name) if arm else None,
+        my_host=own.host,
+        my_port=own.port,
+        arm=partial(arm, called(peer)) if arm else None,
     )
 
 
@@ -116,9 +120,9 @@ class Remote(HostedActor):
         settings: RemoteSettings,
         context: zmq.Context[zmq.Socket[bytes]],
         stats: ReplicaStats,
-        beacons: Callable[[Row, float], Sequence[Outgoing]],
-        report: Callable[[Row, bool], None],
-        refused: Callable[[Row, str], None],
+        beacons: Callable[[Name, float], Sequence[Outgoing]],
+        report: Callable[[Name, bool], None],
+        refused: Callable[[Name, str], None],
         kept: Callable[[], int | None],
         mark: Callable[[], Mark],
     ) -> None:
@@ -212,7 +216,7 @@ class Remote(HostedActor):
                     self._set_online(online=False, reason=f"silent for more than {patience:g}s")
             self._send_heartbeat(now)
             if self.link.left >= self._beacon_number:  # else one waits among others
-                self.link.send(self._beacons(self._settings.peer, now))
+                self.link.send(self._beacons(self._settings.name, now))
                 self._beacon_number = self.link.taken
             if not self.online:
                 self.link.forget()
@@ -265,7 +269,18 @@ class Remote(HostedActor):
     def _send_heartbeat(self, now: float) -> None:
         held = stamp_of(now) - stamp_of(self._beat_at) if self._beat.stamp else 0
         self.link.send_at_once(
-            self._seal((), self._mark(), Beat(stamp_of(now), self._beat.stamp, held, version.NEWEST))
+            self._seal(
+                (),
+                self._mark(),
+                Beat(
+                    stamp_of(now),
+                    self._beat.stamp,
+                    held,
+                    version.NEWEST,
+                    self._settings.my_host,
+                    self._settings.my_port,
+                ),
+            )
         )
 
     def _take_beat(self, beat: Beat, now: float) -> None:
@@ -292,7 +307,7 @@ class Remote(HostedActor):
                 self._stats.error("peer_refused")
                 text = frame.body.decode("utf-8", "replace")
                 self._refusal = f"it refuses this replica: {text.partition(': ')[2]}"
-                self._refused(self._settings.peer, text)
+                self._refused(self._settings.name, text)
             else:
                 self._stats.error("unknown")
 
@@ -345,4 +360,4 @@ class Remote(HostedActor):
             self._settings.name,
             "online" if online else f"offline: {reason}",
         )
-        self._report(self._settings.peer, online)
+        self._report(self._settings.name, online)

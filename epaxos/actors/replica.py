@@ -24,7 +24,7 @@ from epaxos.actors.assembly import Parts
 from epaxos.actors.clients import Clients, StatusRequest
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.entrance import Entrance
-from epaxos.actors.epochs import Epochs
+from epaxos.actors.epochs import NO_VOTE, Epochs
 from epaxos.actors.execution import Execution
 from epaxos.actors.health import Standing
 from epaxos.actors.link import Outgoing
@@ -35,13 +35,15 @@ from epaxos.actors.post import Post, outgoing_of
 from epaxos.actors.presence import Presence
 from epaxos.actors.proposals import Proposals
 from epaxos.actors.questions import Digested, Questions, Subjects
+from epaxos.actors.reach import Reach
 from epaxos.actors.remote import LAST_WORDS, Heard, Remote, settings_of
 from epaxos.actors.status import gauges_of
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
 from epaxos.errors import DataCorrupt, FormatUnsupported, StorageError
 from epaxos.protocol.contract import Component, Core, Effects, Ended, PeerStatus, Receive, Retire, Tick
-from epaxos.protocol.ids import Row, slots_text
+from epaxos.protocol.ids import Name, Row, slots_text
+from epaxos.protocol.membership import called
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.security.access import Access
 from epaxos.storage.memory_engine import MemoryEngine
@@ -56,7 +58,7 @@ class Drain(NamedTuple):
 
 
 class Replica(pykka.ThreadingActor):
-    """One replica of a cluster, `row` of `config`; `standing` tells others how it does.
+    """One replica of a cluster, which has table `row` of the file; `standing` tells others how it does.
 
     `hosts` are the numeric addresses to listen on, as far as they are this machine's. Doors of its process come in
     through `gate`. `access` says who may come in at its sockets; anybody, without it.
@@ -78,7 +80,6 @@ class Replica(pykka.ThreadingActor):
         self._gate = gate or Gate()
         self.actor_inbox.capacity = config.mailbox
         self._config = config
-        self._row = row
         self._parts = parts
         self._stats, disk = parts.stats, parts.disk
         shell = Shell(self._perform, self._send_later, self._tell, self._begin_anew, self._note_full)
@@ -86,8 +87,8 @@ class Replica(pykka.ThreadingActor):
         self._standing = standing
         born = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._post = Post(row, [peer for peer in range(config.n) if peer != row])
-        self._refusals = Refusals(config, row, parts, lambda: self._durability.promised)
+        self._post = Post()
+        self._refusals = Refusals(config, parts, lambda: self._durability.promised)
         self._syncs = config.storage.engine != MemoryEngine.name and config.storage.sync == "always"
         self._peer_changes: list[PeerStatus | Ended] = []
         self._gauge_at = 0.0
@@ -106,7 +107,7 @@ class Replica(pykka.ThreadingActor):
             self._clients.rights = self._entrance.rights
         self._peers = Peers(
             config,
-            row,
+            parts.me,
             lambda: self._parts.eras,
             self._stats,
             self._entrance.refuse,
@@ -118,18 +119,26 @@ class Replica(pykka.ThreadingActor):
             ),
             self._entrance.sender,
         )
+        self._reach = Reach(config, parts, self._peers, self._post, self._start_remote)
         parts.watchers.marks = self._peers.marks
         self._presence = Presence(
             config, parts, self._clients, self._peers, self._post, self._durability, standing, born
         )
-        self._proposals = Proposals(config, row, parts, self._clients, self._post, self._presence, born)
+        self._proposals = Proposals(config, parts, self._clients, self._post, self._presence, born)
         subjects = Subjects(
-            parts, self._clients, self._post, self._durability, self._presence, self._proposals, standing
+            parts,
+            self._clients,
+            self._post,
+            self._durability,
+            self._presence,
+            self._proposals,
+            standing,
+            self._peers,
         )
         self._questions = Questions(config, row, subjects, self._perform, self._tell, born)
         self._execution = Execution(parts, self._clients, self._gate)
         self._epochs = Epochs(
-            config, row, subjects, self._execution, self._peers, self._questions, self._perform
+            config, subjects, self._execution, self._peers, self._questions, self._perform, self._reach.look
         )
 
     @property
@@ -154,8 +163,11 @@ class Replica(pykka.ThreadingActor):
     def _open(self) -> None:
         self._entrance.listen()
         # Until a peer has been heard of, nothing is to be expected of it.
-        self._peer_changes = [PeerStatus(peer, online=False) for peer in self._post.peers]
-        self._post.remotes = {peer: self._start_remote(peer) for peer in self._post.peers}
+        running, me = self._parts.eras.running, self._parts.me
+        self._peer_changes = [
+            PeerStatus(row, online=False) for row, name in enumerate(running.names) if name != me
+        ]
+        self._reach.look()
         sources = Sources(
             self._entrance.peers,
             self._entrance.clients,
@@ -166,7 +178,8 @@ class Replica(pykka.ThreadingActor):
         )
         self._resume()
         self.actor_inbox.attach(sources)
-        self._clients.away = "it is starting and has no quorum yet"
+        votes = self._parts.eras.running.row is not None
+        self._clients.away = "it is starting and has no quorum yet" if votes else NO_VOTE
         self._presence.come_up(time.monotonic())
         self._gate.attach(self.actor_inbox.wake)
         self._standing.listening.set()
@@ -189,9 +202,10 @@ class Replica(pykka.ThreadingActor):
                 unfinished,
             )
 
-    def _start_remote(self, peer: Row) -> Remote:
+    def _start_remote(self, peer: Name, place: tuple[str, int]) -> Remote:
         incarnation = self._parts.disk.engine.incarnation
-        settings = settings_of(self._config, self._row, peer, incarnation, self._entrance.armed)
+        settings = settings_of(self._config, self._parts.me, peer, place, incarnation, self._entrance.armed)
+        self._stats.know(peer)
         remote = Remote(
             settings,
             self._context,
@@ -262,9 +276,11 @@ class Replica(pykka.ThreadingActor):
         if isinstance(message, Digested):
             self._questions.on_digest(message.digest)
         elif isinstance(message, Reload):
-            remotes = {remote.name: remote for remote in self._post.remotes.values()}
-            for name in self._entrance.reload(remotes):
-                remotes[name].renew()
+            names = set(map(called, self._post.remotes))
+            changed = self._entrance.reload(names)
+            for name, remote in self._post.remotes.items():
+                if called(name) in changed:
+                    remote.renew()
             self._parts.watchers.release()
         else:
             return False
@@ -331,7 +347,7 @@ class Replica(pykka.ThreadingActor):
         self._count(len(round_.peers) + len(round_.clients), round_.waited, began)
 
     def _take_peer_frames(self, round_: Round, effects: Effects[Any], now: float) -> None:
-        heard: dict[Row, Heard] = {}
+        heard: dict[Name, Heard] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
@@ -342,6 +358,8 @@ class Replica(pykka.ThreadingActor):
                 if opened.ahead:
                     self._epochs.keep_ahead(opened)
                 self._take_messages(opened, effects, now)
+        if not heard.keys() <= self._post.remotes.keys():
+            self._reach.look()
         self._post.hear(heard)
 
     def _take_messages(self, opened: Opened, effects: Effects[Any], now: float) -> None:
@@ -349,6 +367,7 @@ class Replica(pykka.ThreadingActor):
         sender, eras = opened.sender, self._parts.eras
         era = eras.of(opened.epoch)
         runs = era is eras.running
+        row = None if era is None else era.row_of(sender)
         for message in opened.messages:
             if runs and isinstance(message, BEACONS):
                 self._presence.note_to_reach(sender, message.committed)
@@ -356,13 +375,15 @@ class Replica(pykka.ThreadingActor):
                 continue
             if isinstance(message, OF_NO_EPOCH):
                 self._take_of_no_epoch(sender, message, now)
+            elif era is None or row is None:
+                continue
             elif runs:
-                effects.extend(eras.running.core.on_event(Receive(sender, message), now))
-            elif era is not None:  # it says what is decided, and promises nothing
-                said = era.core.on_event(Receive(sender, message), now)
-                self._post.put((*said.messages, *said.promises), era.mark)
+                effects.extend(era.core.on_event(Receive(row, message), now))
+            else:  # it says what is decided, and promises nothing
+                said = era.core.on_event(Receive(row, message), now)
+                self._post.put((*said.messages, *said.promises), era)
 
-    def _take_of_no_epoch(self, sender: Row, message: PeerMessage, now: float) -> None:
+    def _take_of_no_epoch(self, sender: Name, message: PeerMessage, now: float) -> None:
         """Take what brings forward those who lag, in whatever epoch its sender is."""
         if isinstance(message, FetchRows | CheckpointRows):
             self._durability.receive(sender, message, now)
@@ -420,14 +441,14 @@ class Replica(pykka.ThreadingActor):
         """Do what the core asked for, in the order of `protocol.contract`."""
         executions: list[Component] = []
         reads, unread = effects.reads, effects.unread
-        over, mark = None, self._parts.eras.running.mark
+        over, era = None, self._parts.eras.running
         overtaken = effects.overtaken
         while True:
             over = effects.over or over
             if effects.records:
                 if effects.early and self._syncs:
                     # Peers write their records while this replica writes its own (protocol 4.11b).
-                    self._post.put(effects.early, mark)
+                    self._post.put(effects.early, era)
                     self._post.send(now)
                     effects.early = []
                 self._durability.persist(effects.records)
@@ -436,14 +457,15 @@ class Replica(pykka.ThreadingActor):
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
                 self._clients.company.decided(note.seconds)
-            own = self._post.put((*effects.messages, *effects.early, *effects.promises), mark)
-            self._post.put_off(effects.deferrable, mark)
+            own = self._post.put((*effects.messages, *effects.early, *effects.promises), era)
+            self._post.put_off(effects.deferrable, era)
             self._post.send(now)  # the own vote needs no way there and back, so it is counted meanwhile
             if not own:
                 break
             effects = Effects()
+            assert era.row is not None
             for message in own:
-                effects.extend(self._core.on_event(Receive(self._row, message), now))
+                effects.extend(self._core.on_event(Receive(era.row, message), now))
             reads, unread = reads + effects.reads, unread + effects.unread
         if executions:
             self._execution.execute(executions)
@@ -453,22 +475,22 @@ class Replica(pykka.ThreadingActor):
             self._execution.settle(overtaken)
         self._epochs.go_on(over, now)
 
-    def _send_later(self, receiver: Row, message: TransferMessage) -> None:
+    def _send_later(self, receiver: Name, message: TransferMessage) -> None:
         """Send a message with what else goes to the peer, at the latest when the next round ends."""
-        self._post.put([((receiver,), message)], self._parts.eras.running.mark)
+        self._post.put_for(receiver, message, self._parts.eras.running.mark)
 
     def _tell(self, message: object) -> None:
         """From a helper thread; a Replica that has stopped meanwhile has no use for it."""
         with suppress(pykka.ActorDeadError):
             self.actor_ref.tell(message)
 
-    def _note_epoch(self, peer: Row, epoch: int) -> None:
-        self._stats.peer_epoch[self._config.replicas[peer].name] = epoch
+    def _note_epoch(self, peer: Name, epoch: int) -> None:
+        self._stats.peer_epoch[peer] = epoch
         self._peer_changes += self._parts.eras.on_heard(peer, epoch)
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
-    def _beacons(self, peer: Row, now: float) -> list[Outgoing]:
+    def _beacons(self, peer: Name, now: float) -> list[Outgoing]:
         return [outgoing_of(message, era.mark) for era, message in self._parts.eras.beacons(peer, now)]
 
     def _on_committed(self, message: Committed) -> None:
@@ -476,27 +498,37 @@ class Replica(pykka.ThreadingActor):
         self._durability.on_committed(message)
         self._parts.disk.journal.note(self._peers.kept)
 
-    def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
+    def _on_peer(self, peer: Name, online: bool) -> None:  # noqa: FBT001 - a callback
         if online:
             self._refusals.forget(peer)
         self._peer_changes += self._parts.eras.on_link(peer, online=online)
         self._presence.note_quorum()
 
-    def _on_refused(self, peer: Row, text: str) -> None:
+    def _on_refused(self, peer: Name, text: str) -> None:
         """A peer does not listen to this replica; perhaps there is no point in going on."""
         reason = self._refusals.add(peer, text, acknowledged=bool(self._peers.acknowledged))
         if reason is not None:
             self._stop_with(reason)
+
+    def _take_final_leave(self, now: float) -> None:
+        """It has been removed, and the others do without what it holds (protocol 6.10)."""
+        _log.info("removed from the cluster in epoch %d or before; it ends", self._parts.configuration.epoch)
+        self._standing.farewell = "it has been removed, and the others have all that it had; its data may go"
+        self._post.leave(now)
+        self.stop()
 
     def _count(self, events: int, waited: float, began: float) -> None:
         self._stats.round_done(events, waited, time.monotonic() - began)
         if began < self._gauge_at:
             return
         self._gauge_at = began + _GAUGES
+        self._reach.look_again(began)
+        if self._parts.eras.may_leave:
+            self._take_final_leave(began)
         self._stats.duplicates = self._parts.machine.duplicates
         self._stats.kept_bytes = self._parts.machine.kept
         self._questions.count_watchers()
-        self._stats.gauges = gauges_of(self._parts, self._row)
+        self._stats.gauges = gauges_of(self._parts)
 
 
 _GAUGES: Final = 0.05

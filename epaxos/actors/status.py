@@ -14,8 +14,9 @@ from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
 from epaxos.metrics import Gauges
 from epaxos.protocol.contract import Core
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import Name, Row, Vector
 from epaxos.protocol.kinds import KINDS
+from epaxos.protocol.membership import NOBODY
 from epaxos.statemachine.batch import Payload
 from epaxos.version import NEWEST, __version__
 
@@ -32,17 +33,19 @@ def describe(
     standing: Standing,
     refused: str,
 ) -> dict[str, Any]:
-    """The status map of one replica; `refused` says why no checkpoint of it can be written, if so."""
+    """The status map of the replica of table `row` of the file; `refused` says why it can write no checkpoint."""
     now = time.monotonic()
     machine, stats, disk = parts.machine, parts.stats, parts.disk
     core = parts.core.status()
     commits = dict(stats.commits)
     decided = sum(commits.values())
     address = config.replicas[row]
+    names = parts.configuration.names
     return {
         "name": address.name,
         "pid": address.pid,
-        "row": row,
+        "id": parts.me,
+        "row": parts.eras.running.row,
         "version": __version__,
         "cluster": config.name,
         "fingerprint": f"{config.fingerprint:016x}",
@@ -61,6 +64,7 @@ def describe(
         "proposals": stats.proposals,
         "commits": commits,
         "epoch": parts.configuration.epoch,
+        "members": [name for name in names if name != NOBODY],
         "request": parts.configuration.request,
         "f": parts.configuration.f,
         "e": parts.configuration.e,
@@ -68,7 +72,7 @@ def describe(
         "level": parts.configuration.level,
         "newest_level": NEWEST,
         "protocol": config.protocol,
-        "leader": None if core.leader is None else config.replicas[core.leader].name,
+        "leader": None if core.leader is None else names[core.leader],
         "ballot": core.ballot,
         "fast_path_ratio": commits["fast"] / decided if decided and "fast" in commits else None,
         "executed_commands": sum(machine.executed),
@@ -82,7 +86,7 @@ def describe(
                 "online": remote.online,
                 "epoch": stats.peer_epoch[remote.name],
                 "newest_level": stats.peer_level[remote.name],
-                "behind": _behind(parts.core.told(config.row_of(remote.name)), core.committed),
+                "behind": _behind(parts, remote.name, core.committed),
                 "trouble": remote.trouble or None,
                 "round_trip_s": stats.peer_round_trip[remote.name] or None,
                 "last_heard_s": now - remote.last_heard if remote.last_heard > 0 else None,
@@ -97,12 +101,12 @@ def describe(
         "storage_room": None if stats.storage_room == inf else stats.storage_room,
         "checkpoint_refused": refused or None,
         "checkpoint": list(disk.keeper.writer.executed),
-        "catch_up": _catch_up(config, disk.keeper.catch_up),
+        "catch_up": _catch_up(disk.keeper.catch_up),
     }
 
 
-def gauges_of(parts: Parts, row: Row) -> Gauges:
-    """What metrics show of how replica `row` is now."""
+def gauges_of(parts: Parts) -> Gauges:
+    """What metrics show of how a replica is now."""
     core, machine = parts.core.status(), parts.machine
     return Gauges(
         core.committed,
@@ -115,14 +119,18 @@ def gauges_of(parts: Parts, row: Row) -> Gauges:
         core.truncated,
         core.kept,
         KINDS[parts.configuration.protocol].owned or core.leader is not None,
-        core.leader == row,
+        core.leader is not None and core.leader == parts.eras.running.row,
         core.ballot,
         parts.core.coverage.get("elected", 0),
     )
 
 
-def _behind(told: Vector, committed: Vector) -> int:
+def _behind(parts: Parts, peer: Name, committed: Vector) -> int:
     """How many instances are decided here of which a peer has not said so; it says it now and then."""
+    names = parts.configuration.names
+    if peer not in names:
+        return 0
+    told = parts.core.told(names.index(peer))
     return sum(max(0, mine - theirs) for mine, theirs in zip(committed, told, strict=True))
 
 
@@ -142,12 +150,12 @@ def describe_waiting(core: Core[Any], most: int) -> list[dict[str, Any]]:
     ]
 
 
-def _catch_up(config: Config, progress: CatchUp | None) -> dict[str, Any] | None:
+def _catch_up(progress: CatchUp | None) -> dict[str, Any] | None:
     """How far this replica is in fetching a peer's checkpoint; None if it is not."""
     if progress is None:
         return None
     return {
-        "peer": config.replicas[progress.peer].name,
+        "peer": progress.peer,
         "stage": progress.stage,
         "rows": progress.rows,
         "bytes": progress.size,

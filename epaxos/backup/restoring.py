@@ -38,6 +38,7 @@ from epaxos.checkpoint.rows import (
 )
 from epaxos.config import Config
 from epaxos.errors import BackupError, ConfigError, FrameError, StorageError
+from epaxos.protocol.ids import Name
 from epaxos.protocol.ids import Row as ReplicaRow
 from epaxos.protocol.membership import Configuration
 from epaxos.statemachine.batch import decode_payload
@@ -72,7 +73,7 @@ def restore(config: Config, backup: BackupFile) -> Restored:
     for place in places:
         _check_free(place)
     keys, sessions = _check_rows(config, backup)
-    incarnations = {row: secrets.randbits(64) or 1 for row in range(config.n)}
+    incarnations = {replica.name: secrets.randbits(64) or 1 for replica in config.replicas}
     made = [place.with_name(f".{place.name}.restoring") for place in places]
     try:
         for row, directory in enumerate(made):
@@ -136,11 +137,12 @@ def _fill(
     row: ReplicaRow,
     directory: Path,
     backup: BackupFile,
-    incarnations: Mapping[ReplicaRow, int],
+    incarnations: Mapping[Name, int],
 ) -> None:
     """Write one directory, under a name that no replica has."""
     shutil.rmtree(directory, ignore_errors=True)  # what an attempt before this one left
-    identity = Identity(config.identity, config.replicas[row].name, incarnations[row])
+    name = config.replicas[row].name
+    identity = Identity(config.identity, name, incarnations[name])
     engine = open_engine(config.storage.engine, directory, identity, "always", 1.0, create=True)
     try:
         _stage(engine, backup, config.initial)

@@ -20,7 +20,7 @@ class CollectorSettings(NamedTuple):
     """How replica `row` of `n` collects.
 
     interval   seconds between two collections, at least
-    quorum     how many replicas a commit takes at first
+    quorum     how many replicas a commit takes
     instances  own instances in flight at most
     owned      whether each row of the log has an owner, for whom others wait (`protocol.kinds`)
     """
@@ -42,11 +42,6 @@ class Collector:
         self._patience = settings.interval * (1 + settings.row / settings.n)
         self._generation = -1
         self._due = 0.0
-
-    def begin(self, quorum: int) -> None:
-        """Another epoch has begun, in which a commit takes `quorum` replicas; what was on its way is void."""
-        self._quorum = quorum
-        self._generation, self._due = -1, 0.0
 
     def is_due(self, generation: int, now: float) -> bool:
         """Whether it is time for the next one, `generation` others having executed here; it is put off then."""

@@ -158,9 +158,9 @@ class Fetched:
         self._width = KINDS[meta.configuration.protocol].width(meta.configuration.n)
 
     def _follows(self, theirs: Configuration) -> bool:
-        """Whether a configuration is ours, or one of a later epoch with the same members."""
+        """Whether a configuration is ours, or one of a later epoch of this cluster, whoever takes part in that."""
         ours = self._configuration
-        return theirs == ours or (theirs.epoch > ours.epoch and theirs.has_voters_of(ours))
+        return theirs == ours or (theirs.epoch > ours.epoch and theirs.protocol == ours.protocol)
 
     def _take_session(self, key: bytes, value: bytes) -> None:
         row = read_session(value)

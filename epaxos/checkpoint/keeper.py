@@ -24,7 +24,7 @@ from epaxos.checkpoint.transfer import Fetch, Source
 from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
 from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, Hold
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import Name, Vector
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 
@@ -77,7 +77,7 @@ class Todo:
     """
 
     events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
-    messages: list[tuple[Row, TransferMessage]] = field(default_factory=list)
+    messages: list[tuple[Name, TransferMessage]] = field(default_factory=list)
     commit: bool = False
     level: int = version.OLDEST
     replaced: bool = False
@@ -86,7 +86,7 @@ class Todo:
 class CatchUp(NamedTuple):
     """How far a replica is in catching up: with whom, in which stage, rows and bytes that have come."""
 
-    peer: Row
+    peer: Name
     stage: str
     rows: int
     size: int
@@ -103,7 +103,8 @@ class _Phase(Enum):
 class Keeper:
     """The checkpoints of one replica, from `epoch` on; `caught_up` counts how often it has caught up by one of a peer.
 
-    `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used.
+    `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used. Peers are
+    known here by what they are called in all epochs; `round_trip` says how long one takes to answer at most.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class Keeper:
         settings: KeeperSettings,
         make_fetched: Callable[[], Fetched],
         number: Callable[[], int],
+        round_trip: Callable[[Name], float],
     ) -> None:
+        self._round_trip = round_trip
         self._epoch = self._durable_epoch = writer.epoch
         self.writer = writer
         self.source = source
@@ -131,13 +134,13 @@ class Keeper:
         self._fetch: Fetch | None = None
         self._ask_at = math.inf
         self._tries = 0
-        self._slowness: defaultdict[Row, int] = defaultdict(lambda: 1)
+        self._slowness: defaultdict[Name, int] = defaultdict(lambda: 1)
         self._adopting = False
         self._replacing = False
         self._target: Vector | None = None
         self._executed_when_asked: Vector = ()
         self._not_before = -math.inf
-        self._ended: list[tuple[Row, TransferMessage]] = []
+        self._ended: list[tuple[Name, TransferMessage]] = []
         self.caught_up = 0
 
     @property
@@ -217,7 +220,7 @@ class Keeper:
         self._due = min(self._due, now)
         return False
 
-    def wanted(self, peers: Sequence[Row], now: float) -> None:
+    def wanted(self, peers: Sequence[Name], now: float) -> None:
         """The core has been told by these peers that they have dropped what it needs.
 
         While this replica comes forward with the log of the peer whose checkpoint it has merged, others that have
@@ -235,7 +238,7 @@ class Keeper:
         """Whether something has executed here since the peer that is followed was last asked to keep its log."""
         return self._core.status().executed != self._executed_when_asked
 
-    def receive(self, sender: Row, message: TransferMessage, now: float) -> Todo:
+    def receive(self, sender: Name, message: TransferMessage, now: float) -> Todo:
         """Take a message of a peer.
 
         Raises:
@@ -252,7 +255,7 @@ class Keeper:
             self._ask_at = now + self._patience(sender) if self._wants_adoption else now
         return todo
 
-    def _takes(self, sender: Row, message: CheckpointRows) -> bool:
+    def _takes(self, sender: Name, message: CheckpointRows) -> bool:
         fetch = self._fetch
         if fetch is None or sender != fetch.peer or self._target is not None:
             return False
@@ -316,7 +319,7 @@ class Keeper:
         """Do a part of the work; what has executed in the core has executed in the state machine too."""
         todo = Todo(messages=self._ended)
         self._ended = []
-        self.source.expire(now, self._core.round_trip)
+        self.source.expire(now, self._round_trip)
         if self._truncated is not None:
             self._drop(todo)
         if self.wants_cut(now) and (self._wants_adoption or self._is_prepared()):
@@ -387,12 +390,12 @@ class Keeper:
         todo.messages.append((fetch.peer, fetch.request()))
         self._ask_at = now + self._patience(fetch.peer)
 
-    def _patience(self, peer: Row) -> float:
+    def _patience(self, peer: Name) -> float:
         """How long to wait for an answer: asked for again while it is on its way, it would come twice.
 
         With a peer in a later epoch no round trip was measured, so after each vain attempt there is more patience.
         """
-        return max(self._settings.retry * self._slowness[peer], self._core.round_trip(peer))
+        return max(self._settings.retry * self._slowness[peer], self._round_trip(peer))
 
     def _end(self) -> None:
         """Catching up is over, or hopeless with this peer: the core says if more is missing."""

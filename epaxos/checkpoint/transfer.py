@@ -21,8 +21,7 @@ import msgpack
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import META, Meta, Row, read_meta
 from epaxos.errors import FrameError
-from epaxos.protocol.ids import Row as ReplicaRow
-from epaxos.protocol.ids import Vector
+from epaxos.protocol.ids import Name, Vector
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 
 BYTES_AT_A_TIME: Final = 256 * 1024
@@ -115,7 +114,7 @@ class Source:
         self._chunk = chunk
         self._lease = lease
         self._snapshot = snapshot
-        self._served: dict[ReplicaRow, _Served] = {}
+        self._served: dict[Name, _Served] = {}
 
     @property
     def active(self) -> bool:
@@ -140,7 +139,7 @@ class Source:
         """The first epoch of which the log is needed, with a durable checkpoint of this one."""
         return min([epoch, *(served.meta.configuration.epoch for served in self._served.values())])
 
-    def answer(self, peer: ReplicaRow, request: FetchRows, now: float) -> CheckpointRows | None:
+    def answer(self, peer: Name, request: FetchRows, now: float) -> CheckpointRows | None:
         """The rows asked for; None if none are wanted or there is no checkpoint."""
         if request.position == DONE:
             self._end(peer)
@@ -163,7 +162,7 @@ class Source:
             return None  # an old request that was under way for long
         return CheckpointRows(served.number, served.position, served.sent, int(served.ended))
 
-    def _begin(self, peer: ReplicaRow, number: int, now: float) -> _Served | None:
+    def _begin(self, peer: Name, number: int, now: float) -> _Served | None:
         self._end(peer)
         snapshot = self._snapshot()
         meta = snapshot.get(META)
@@ -175,12 +174,12 @@ class Source:
         self._served[peer] = served
         return served
 
-    def _end(self, peer: ReplicaRow) -> None:
+    def _end(self, peer: Name) -> None:
         served = self._served.pop(peer, None)
         if served is not None:
             served.snapshot.close()
 
-    def expire(self, now: float, round_trip: Callable[[ReplicaRow], float] = lambda _: 0.0) -> None:
+    def expire(self, now: float, round_trip: Callable[[Name], float] = lambda _: 0.0) -> None:
         """End the transfers that nobody asks about any more; between two requests there is a round trip."""
         for peer, served in list(self._served.items()):
             if now - served.used > max(self._lease, ROUND_TRIPS * round_trip(peer)):
@@ -199,7 +198,7 @@ class Fetch:
     complete     whether all has
     """
 
-    def __init__(self, peer: ReplicaRow, make: Callable[[], Fetched], number: Callable[[], int]) -> None:
+    def __init__(self, peer: Name, make: Callable[[], Fetched], number: Callable[[], int]) -> None:
         self.peer = peer
         self.transfer = number()
         self.rows = 0

@@ -10,18 +10,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 import click
 
 from epaxos.cli.failures import Exit, complain
+from epaxos.cli.members import Members
 from epaxos.cli.options import config_option, load, timeout_option
 from epaxos.cli.pages import Page
-from epaxos.cli.survey import Survey, survey
+from epaxos.cli.survey import survey
 from epaxos.client.asynchronous import AsyncClient
-from epaxos.client.status import Change
+from epaxos.client.status import Change, Joiner, MemberChange
 from epaxos.config import Config
 from epaxos.errors import NoAnswer
+from epaxos.protocol.membership import called, incarnation_of
 
 _LOOK: Final = 0.1
 """Seconds between two looks at how far a change is."""
@@ -47,10 +49,11 @@ class _Group(Page, click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def member() -> None:
-    """Show the members of a cluster, or begin another epoch with them.
+    """Show the members of a cluster, or begin another epoch, with them or with others.
 
     Examples:
       epaxos member list
+      epaxos member replace bravo delta
       epaxos member refresh
       epaxos member thresholds --e 1
 
@@ -60,130 +63,6 @@ def member() -> None:
       2  wrong command line or configuration, or refused
       3  no answer in time
     """
-
-
-class Members(NamedTuple):
-    """What a survey says of the members: all as of the latest epoch that a replica is in.
-
-    reached  how many are in that epoch; `needed` of them make it established, and then no earlier one is needed
-    """
-
-    found: Survey
-    config: Config
-
-    @property
-    def up(self) -> list[dict[str, Any]]:
-        """The statuses of those that answered."""
-        return [replica for replica in self.found.replicas if replica["reachable"]]
-
-    @property
-    def silent(self) -> dict[str, str]:
-        """The names of those that did not, and why."""
-        return {it["name"]: it["error"] for it in self.found.replicas if not it["reachable"]}
-
-    @property
-    def latest(self) -> dict[str, Any]:
-        """The status of one of those in the latest epoch, of one that serves if there is one.
-
-        Raises:
-            NoAnswer: no replica answered.
-        """
-        if not self.up:
-            errors = "; ".join(f"{replica['name']}: {replica['error']}" for replica in self.found.replicas)
-            raise NoAnswer(f"no replica answers ({errors})")
-        return max(self.up, key=lambda replica: (replica["epoch"], not replica["reasons"]))
-
-    @property
-    def reached(self) -> int:
-        """See the class."""
-        latest = self.latest["epoch"]
-        return [int(replica["epoch"]) for replica in self.up].count(latest)
-
-    @property
-    def needed(self) -> int:
-        """See the class."""
-        return len(self.found.replicas) - int(self.latest["f"])
-
-    @property
-    def newest(self) -> int:
-        """The newest level that the program of one of them knows."""
-        return max(int(replica["newest_level"]) for replica in self.up)
-
-    def epoch_of(self, name: str) -> int:
-        """The epoch that a member is in; of a silent one, in which it was last heard by those that answered."""
-        told: list[int] = [replica["epoch"] for replica in self.up if replica["name"] == name]
-        heard: list[int] = [
-            replica["peers"][name]["epoch"] for replica in self.up if name in replica["peers"]
-        ]
-        return max(told or heard)
-
-    def state_of(self, replica: dict[str, Any]) -> str:
-        """In a word or two."""
-        if not replica["reachable"]:
-            return "silent"
-        if replica["epoch"] < self.latest["epoch"]:
-            return "lags"
-        return str(replica["reasons"][0]).partition(":")[0] if replica["reasons"] else "up"
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it as an object; docs/cli.md describes it."""
-        latest, config = self.latest, self.config
-        heard = self.found.heard
-        return {
-            "cluster": config.name,
-            "epoch": latest["epoch"],
-            "protocol": latest["protocol"],
-            "level": latest["level"],
-            "f": latest["f"],
-            "e": latest["e"],
-            "reached": self.reached,
-            "needed": self.needed,
-            "established": self.reached >= self.needed,
-            "changing": any(replica["changing"] for replica in self.up),
-            "spare": None if heard is None else heard - self.found.quorum,
-            "members": [
-                {
-                    "name": address.name,
-                    "role": "voter",
-                    "host": address.host,
-                    "port": address.port,
-                    "client_port": address.client_port,
-                    "state": self.state_of(replica),
-                    "epoch": self.epoch_of(address.name),
-                    "behind": replica.get("behind"),
-                    "error": replica.get("error"),
-                }
-                for address, replica in zip(config.replicas, self.found.replicas, strict=True)
-            ],
-        }
-
-    def lines(self) -> list[str]:
-        """The same for people."""
-        told = self.as_json()
-        established = "established" if told["established"] else "not established"
-        spare = "nothing commits now" if told["spare"] < 0 else f"{told['spare'] or 'none'} more may fail"
-        heads = [
-            f"epoch {told['epoch']}, {established} at {told['reached']} of {len(told['members'])}; "
-            f"f {told['f']}, e {told['e']}, {told['protocol']}, level {told['level']}; {spare}"
-            + ("; a change is under way" if told["changing"] else "")
-        ]
-        rows = [
-            (
-                entry["name"],
-                entry["role"],
-                f"{entry['host']}:{entry['port']}",
-                entry["state"],
-                f"epoch {entry['epoch']}",
-                f"{entry['behind']} behind" if entry["behind"] else "",
-            )
-            for entry in told["members"]
-        ]
-        return heads + _aligned(rows)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 @member.command("list", cls=Page)
@@ -308,8 +187,82 @@ def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unp
     change(ctx, asked, f, e)
 
 
+_CHANGES = """
+
+    A replica that is to join runs with `epaxos serve --join`, and is in the file of this command. Commands of clients
+    wait for a few round trips, and none fails. It is done once so many of the new members have the state that the old
+    ones are not needed any more. Who goes ends by itself, and never comes back as the same.
+
+    Exit codes:
+      0  done, or with --dry-run: it would be
+      1  another change came first; nothing was changed by this one
+      2  wrong command line or configuration, or refused: a line says why
+      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
+
+    Examples:
+"""
+
+
+def _helped(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds to the help of a change of members what all of these have in common."""
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        command.__doc__ = (
+            (command.__doc__ or "").rstrip()
+            + _CHANGES
+            + "\n".join(f"      {example}" for example in examples)
+        )
+        return command
+
+    return give
+
+
+@member.command(cls=Page)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_changing
+@_helped(
+    "epaxos member add delta echo -c conf/five.toml",
+    "epaxos member add delta --dry-run",
+)
+def add(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
+    """Let replicas join that wait for it."""
+    change(ctx, asked, add=names)
+
+
+@member.command(cls=Page)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_changing
+@_helped(
+    "epaxos member remove echo",
+    "epaxos member remove delta echo --json",
+)
+def remove(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
+    """Remove members; they may be dead."""
+    change(ctx, asked, remove=names)
+
+
+@member.command(cls=Page)
+@click.argument("old")
+@click.argument("new")
+@_changing
+@_helped(
+    "epaxos member replace bravo delta",
+    "epaxos member replace alpha alpha",
+)
+def replace(ctx: click.Context, *, old: str, new: str, **asked: Unpack[Asked]) -> None:
+    """Put a replica that waits to join in the place of a member, which may be dead, or be called the same."""
+    change(ctx, asked, add=[new], remove=[old])
+
+
 def change(
-    ctx: click.Context, asked: Asked, f: int | None = None, e: int | None = None, *, upgrade: bool = False
+    ctx: click.Context,
+    asked: Asked,
+    f: int | None = None,
+    e: int | None = None,
+    *,
+    upgrade: bool = False,
+    add: Sequence[str] = (),
+    remove: Sequence[str] = (),
 ) -> None:
     """Ask for another epoch, wait for it and tell what has come of it."""
     timeout = asked["timeout"]
@@ -320,6 +273,7 @@ def change(
         f,
         e,
         upgrade=upgrade,
+        members=(add, remove),
         dry_run=asked["dry"],
     )
     try:
@@ -349,9 +303,12 @@ class _Refresh:
         e: int | None = None,
         *,
         upgrade: bool = False,
+        members: tuple[Sequence[str], Sequence[str]] = ((), ()),
         dry_run: bool,
     ) -> None:
         self._upgrade = upgrade
+        self._add, self._remove = members
+        self._joiners: list[Joiner] = []
         self._level = 0
         self._config = config
         self._timeout = timeout
@@ -394,14 +351,32 @@ class _Refresh:
                 text = f"the cluster is in epoch {self.base}, not in {self._expected}; nothing is changed"
                 self._end("refused", text)
                 return
-            if await self._ask(client, latest["name"], len(members.found.replicas)):
+            if reason := self._find_joiners(members):
+                self._end("refused", reason)
+                return
+            if await self._ask(client, latest["name"], len(members.ids)):
                 await self._wait(client, silent)
         self._show("")
+
+    def _find_joiners(self, members: Members) -> str:
+        """See who those are that are to join; why one of them cannot, if so."""
+        for name in self._add:
+            waiting = [one for one in members.up if one["name"] == name and one["id"] in members.others]
+            if not waiting or not incarnation_of(waiting[0]["id"]):
+                return (
+                    f"no replica called {name} waits to join; start it with `epaxos serve --join`, with an empty data "
+                    "directory, and have it in this command's file"
+                )
+            at = members.config.replica(name)
+            number = incarnation_of(waiting[0]["id"])
+            self._joiners.append(Joiner(name, number, at.host, at.port, at.client_port, at.metrics_port))
+        return ""
 
     def _other(self) -> str:
         """What would be other than before."""
         values = (("f", self._f), ("e", self._e), ("level", self._level if self._upgrade else None))
         given = [f"{name} {value}" for name, value in values if value is not None]
+        given += [f"{name} new" for name in self._add] + [f"{name} removed" for name in self._remove]
         return f" and {', '.join(given)}" if given else ""
 
     def _left(self, most: float) -> float:
@@ -422,10 +397,10 @@ class _Refresh:
             return False
         outcome, text = "refused" if answer.outcome == "early" else answer.outcome, answer.text
         if outcome == "possible":
-            text = (
-                f"epoch {self.base + 1} would begin with the same {n} members{self._other()}; "
-                "commands wait a few round trips"
-            )
+            who = f"the same {n} members"
+            if self._add or self._remove:
+                who = f"{n + len(self._add) - len(self._remove)} members"
+            text = f"epoch {self.base + 1} would begin with {who}{self._other()}; commands wait a few round trips"
         if outcome not in ("proposed", "done"):
             self._end(outcome, text if outcome == "possible" else f"{name}: {text}")
             return False
@@ -441,6 +416,7 @@ class _Refresh:
             f=self._f,
             e=self._e,
             upgrade=self._upgrade,
+            members=MemberChange(self._joiners, self._remove) if self._add or self._remove else None,
             request=self._request,
             dry_run=self._dry,
             replica=name,
@@ -457,18 +433,18 @@ class _Refresh:
             with suppress(NoAnswer):
                 latest = members.latest  # of one further, only a replica knows who asked for the one between
                 is_further = latest["epoch"] > self.base + 1
-                if is_further and not await self._ask(client, latest["name"], len(members.found.replicas)):
+                if is_further and not await self._ask(client, latest["name"], len(members.ids)):
                     return
                 if self._judge(members):
                     return
                 if latest["epoch"] == self.base and self._replica in members.silent:
-                    await self._ask(client, latest["name"], len(members.found.replicas), _SILENT)
+                    await self._ask(client, latest["name"], len(members.ids), _SILENT)
                     self._may_begin()
             await asyncio.sleep(_LOOK)
 
     def _judge(self, members: Members) -> bool:
         """Whether all is over by what members say."""
-        latest, n = members.latest, len(members.found.replicas)
+        latest, n = members.latest, len(members.ids)
         if latest["epoch"] <= self.base:
             self._show(f"epoch {self.base + 1} is being decided")
             return False
@@ -482,7 +458,7 @@ class _Refresh:
         )
         if members.reached < members.needed:
             return False
-        names = ", ".join(replica["name"] for replica in members.found.replicas)
+        names = ", ".join(map(called, members.ids))
         at = f" at level {latest['level']}" if self._upgrade else ""
         self._end("done", f"epoch {self.base + 1} established{at}: {names}")
         return True

@@ -45,13 +45,19 @@ STOP_GRACE: Final = 9.0
 @log_level_option
 @log_format_option
 @click.option(
+    "--join",
+    "joins",
+    is_flag=True,
+    help="Begin, without data, as one that is to join: `epaxos member add` or `replace` lets it in.",
+)
+@click.option(
     "--rejoin",
     is_flag=True,
     help="Come back after the loss of the data directory: refused, with what to do instead.",
 )
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.pass_context
-def serve(
+def serve(  # noqa: PLR0913 - the options
     ctx: click.Context,
     config_file: str | None,
     name: str | None,
@@ -59,6 +65,7 @@ def serve(
     log_level: str | None,
     log_format: str,
     *,
+    joins: bool,
     rejoin: bool,
     supervised: bool,
 ) -> None:
@@ -74,7 +81,10 @@ def serve(
     What it promises and holds is kept in its data directory, storage.directory with its name, which is made
     at the first start. With it the replica may be stopped and started at any time, also by a service manager.
     Without it it may not vote: its peers refuse a replica that they knew and that begins anew, and it ends
-    with code 1. Nothing can bring it back under its name but its directory, so --rejoin is refused too.
+    with code 1, and --rejoin is refused too. A machine that is to take its place, or any other, begins with
+    --join and an empty directory: it waits until `epaxos member replace` or `add` makes it a member, and then
+    fetches what the others hold. The option does nothing at later starts, so it may stay. One that has been
+    removed ends by itself, with code 0, once nobody needs it.
 
     Exit codes:
       0  stopped by a signal, or after --uptime
@@ -98,7 +108,9 @@ def serve(
     debug_on_signal()
     try:
         ctx.exit(
-            process.run_replica(config, replica, open_pages, config.uptime if uptime is None else uptime)
+            process.run_replica(
+                config, replica, open_pages, config.uptime if uptime is None else uptime, joins=joins
+            )
         )
     except EpaxosError as error:
         if log_format == FORMATS[0]:

@@ -38,11 +38,7 @@ class Survey(NamedTuple):
 
         A replica whose disk has failed takes part in nothing.
         """
-        heard = [
-            0 if replica["storage_failed"] else 1 + sum(peer["online"] for peer in replica["peers"].values())
-            for replica in self.replicas
-            if replica["reachable"]
-        ]
+        heard = [_heard_by(replica) for replica in self.replicas if replica["reachable"]]
         return max(heard, default=None)
 
     @property
@@ -115,13 +111,33 @@ async def survey(
     found = [told.get(it.name) or _unreachable(it, silent[it.name]) for it in config.replicas]
     there = [replica for replica in found if replica["reachable"]]
     # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
-    for epoch in {replica["epoch"] for replica in there}:  # logs of two have nothing to do with one another
-        alike = [replica for replica in there if replica["epoch"] == epoch]
+    for members in map(_members, there):  # logs of two epochs have nothing to do with one another
+        alike = [replica for replica in there if _members(replica) == members]
         decided = [max(slots) for slots in zip(*(replica["committed"] for replica in alike), strict=True)]
         for replica in alike:
             replica["behind"] = sum(map(_missing, decided, replica["executed"]))
-    latest = max(there, key=lambda replica: int(replica["epoch"]), default={"quorum": 0})
+    latest = max(there, key=_standing, default={"quorum": 0})
     return Survey(config.name, int(latest["quorum"]) or config.slow_quorum, found)
+
+
+def _members(replica: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """In which epoch of whom a replica is; one that is to join a cluster is in one of nobody."""
+    return replica["epoch"], tuple(replica["members"])
+
+
+def _standing(replica: Mapping[str, Any]) -> tuple[bool, int]:
+    """By this the one that knows most of the cluster is the highest."""
+    return bool(replica["members"]), int(replica["epoch"])
+
+
+def _heard_by(replica: Mapping[str, Any]) -> int:
+    """How many voters of its epoch a replica hears, itself included."""
+    if replica["storage_failed"] or replica.get("row", 0) is None:
+        return 0
+    peers = replica["peers"].items()
+    return 1 + sum(
+        bool(peer["online"]) for name, peer in peers if name in replica.get("members", replica["peers"])
+    )
 
 
 def _missing(decided: int, executed: int) -> int:

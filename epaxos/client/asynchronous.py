@@ -19,7 +19,7 @@ from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.options import client_options
 from epaxos.client.reading import Reads, is_reading, together
 from epaxos.client.results import Result
-from epaxos.client.status import Change, Status
+from epaxos.client.status import Change, MemberChange, Status
 from epaxos.client.tracing import span
 from epaxos.client.watch import AsyncWatch
 from epaxos.config import Config
@@ -195,26 +195,27 @@ class AsyncClient(AsyncKeyMethods[V]):
             self._driver, self._options, self._codec, prefix, since, state=state, patience=patience
         )
 
-    async def refresh(
+    async def refresh(  # noqa: PLR0913 - what may be other than before, by name
         self,
         base: int,
         *,
         f: int | None = None,
         e: int | None = None,
+        members: MemberChange | None = None,
         upgrade: bool = False,
         request: int | None = None,
         dry_run: bool = False,
         replica: str | None = None,
         timeout: float | None = None,
     ) -> Change:
-        """Ask for the epoch after `base`, with the same members (see `Client.refresh`)."""
+        """Ask for the epoch after `base`, with the same members or others (see `Client.refresh`)."""
         index, begun = self._options.index_of(replica), self._driver.enter().time()
         call = Ask(
             index,
             self._options,
             begun,
             timeout,
-            change_of(base, request, f, e, upgrade=upgrade, dry_run=dry_run),
+            change_of(base, request, f, e, members, upgrade=upgrade, dry_run=dry_run),
         )
         with span(call):
             await self._driver.run(call)

@@ -18,7 +18,7 @@ from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
 from epaxos.client.reading import Reads, is_reading, together
 from epaxos.client.results import Result
-from epaxos.client.status import Change, Status
+from epaxos.client.status import Change, MemberChange, Status
 from epaxos.client.tracing import span
 from epaxos.client.watch import Watch
 from epaxos.config import Config
@@ -248,22 +248,24 @@ class Client(KeyMethods[V]):
         """
         return Watch(self._driver, self._options, self._codec, prefix, since, state=state, patience=patience)
 
-    def refresh(
+    def refresh(  # noqa: PLR0913 - what may be other than before, by name
         self,
         base: int,
         *,
         f: int | None = None,
         e: int | None = None,
+        members: MemberChange | None = None,
         upgrade: bool = False,
         request: int | None = None,
         dry_run: bool = False,
         replica: str | None = None,
         timeout: float | None = None,
     ) -> Change:
-        """Ask for the epoch after `base`, with the same members; returns what has become of that.
+        """Ask for the epoch after `base`, with the same members or with others; returns what has become of it.
 
-        With `f` or `e` it has those thresholds: crashes that it survives, and under which it keeps the fast path. With
-        `upgrade` it is of the highest level that all replicas know, and programs that do not know it cannot come back.
+        With `members` some join, or go (docs/operations.md). With `f` or `e` it has those thresholds: crashes that it
+        survives, and under which it keeps the fast path. With `upgrade` it is of the highest level that all replicas
+        know, and programs that do not know it cannot come back.
 
         An epoch drops what replicas remember of keys and of ended sessions, and commands wait for it for a few round
         trips (docs/operations.md). With `dry_run` nothing is changed. Asked again with the same `request`, a
@@ -275,7 +277,7 @@ class Client(KeyMethods[V]):
             self._options,
             begun,
             timeout,
-            change_of(base, request, f, e, upgrade=upgrade, dry_run=dry_run),
+            change_of(base, request, f, e, members, upgrade=upgrade, dry_run=dry_run),
         )
         with span(call):
             self._driver.run(call)

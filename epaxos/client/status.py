@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,34 @@ class Change:
     text: str
 
 
+class Joiner(NamedTuple):
+    """One that is to join: what it is called, its incarnation, and where it is to be reached."""
+
+    name: str
+    incarnation: int
+    host: str
+    port: int
+    client_port: int
+    metrics_port: int
+
+
+class MemberChange(NamedTuple):
+    """Who joins, and who goes, by what they are called; whoever goes never comes back as the same."""
+
+    add: Sequence[Joiner] = ()
+    remove: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """The status of one replica. What it did not tell has the value that stands here.
 
-    name, row, pid, version, uptime_s   which replica, of which version, for how long (seconds)
+    name, id, pid, version, uptime_s   which replica, of which version, for how long (seconds); the id is its name or,
+                        of one that has joined, that with its incarnation
+    row                 of the log in which it votes; None if it has no vote
     cluster, fingerprint, protocol, f, e   which cluster, and how it is run
     level, newest_level   at which level the cluster works, and the newest that the replica's program knows
+    members             the ids of those who vote
     epoch, request, changing   the epoch, by which number it was asked for, and whether another one is under way
     reasons             why it does not serve, empty if it does
     quorum              how many replicas a commit takes, itself included
@@ -94,13 +115,15 @@ class Status:
     """
 
     name: str = ""
-    row: int = 0
+    id: str = ""
+    row: int | None = 0
     pid: int | None = None
     version: str = ""
     uptime_s: float = 0.0
     cluster: str = ""
     fingerprint: str = ""
     epoch: int = 0
+    members: Sequence[str] = ()
     request: int = 0
     changing: bool = False
     level: int = 0

@@ -14,7 +14,7 @@ from epaxos.checkpoint.rows import ENTRY, INDEX, META, SESSION, VALUE, read_inde
 from epaxos.errors import DataCorrupt, FrameError, StorageError
 from epaxos.inspection.wording import bytes_text
 from epaxos.protocol.contract import Core, CoreStatus, Durable
-from epaxos.protocol.ids import InstanceId, Row, Vector, covers
+from epaxos.protocol.ids import InstanceId, Name, Row, Vector, covers
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.membership import Configuration
@@ -58,7 +58,7 @@ class Contents:
     sizes         bytes, by file
     records       what was promised, by place; with it the entries of the checkpoint
     truncated     per row, up to where instances were dropped
-    incarnations  the numbers by which replicas know one another, by row
+    incarnations  the numbers by which replicas know one another, by name
     checkpoint    None until the first one
     """
 
@@ -71,7 +71,7 @@ class Contents:
     sizes: dict[str, int]
     records: dict[InstanceId, Instance]
     truncated: Vector
-    incarnations: dict[Row, int]
+    incarnations: dict[Name, int]
     checkpoint: Checkpoint | None
 
     @property
@@ -173,8 +173,7 @@ def read_contents(path: Path) -> Contents:
         reading.sizes(),
         records,
         log.truncated,
-        log.incarnations
-        | {log.configuration.row_of(reading.identity.name): reading.identity.incarnation or 0},
+        log.incarnations | {reading.identity.name: reading.identity.incarnation or 0},
         checkpoint,
     )
 

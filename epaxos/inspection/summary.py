@@ -54,6 +54,7 @@ def summarise(contents: Contents) -> dict[str, Any]:
 def _rows(contents: Contents) -> list[dict[str, Any]]:
     progress, checkpoint, n = contents.progress, contents.checkpoint, contents.configuration.n
     none = (-1,) * contents.rows
+    names = (*contents.configuration.names, *[""] * contents.rows)
     rest = (-1,) * (n - contents.rows)  # replicas that are known and own no row of the log
     return [
         {
@@ -64,7 +65,7 @@ def _rows(contents: Contents) -> list[dict[str, Any]]:
             "executed": (*progress.executed, *rest)[row],
             "committed": (*progress.committed, *rest)[row],
             "highest": (*progress.seen, *rest)[row],
-            "incarnation": _hexadecimal(contents.incarnations.get(row)),
+            "incarnation": _hexadecimal(contents.incarnations.get(names[row])),
         }
         for row in range(max(n, contents.rows))
     ]

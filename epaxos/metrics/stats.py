@@ -4,8 +4,8 @@ Consensus spends a few microseconds on an instance, so counting may cost next to
 metric objects, no label look-ups on the way of a command. The Replica's thread is the only writer, once a
 round, an instance or a message and never once a command; `collector` reads from another thread.
 
-All labels come from what is known at start (the configuration, the operations, the message types), so that
-every series exists, as 0, from the first scrape on, and nothing that arrives from the network can add one.
+All labels come from what is known at start (the operations, the message types) or has been decided (who takes part
+in an epoch), so that every series exists, as 0, from then on, and nothing that a stranger says can add one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from epaxos.metrics.histogram import (
     Histogram,
 )
 from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import NOBODY, Configuration
 
 Direction: TypeAlias = Literal["sent", "received"]
 DropReason: TypeAlias = Literal["full", "offline"]
@@ -125,10 +125,10 @@ class Watching(NamedTuple):
 
 
 class ReplicaStats:
-    """Everything one replica counts; `row` is its own place in `replicas`.
+    """Everything one replica counts; `replicas` take part in the epoch that runs, and `me` is this one.
 
     Args:
-        replicas: the names of all replicas of the cluster, by row.
+        replicas: the names of all replicas with which it begins, by row.
         row: this replica's row.
         operations: the names of the state machine's operations, by code.
         message_types: the names of the messages between replicas.
@@ -167,6 +167,7 @@ class ReplicaStats:
     """
 
     __slots__ = (
+        "_owned",
         "batch_size",
         "catch_up",
         "catch_ups",
@@ -189,6 +190,7 @@ class ReplicaStats:
         "level",
         "mailbox_depth",
         "mailbox_wait",
+        "me",
         "message_types",
         "operations",
         "peer_epoch",
@@ -196,7 +198,6 @@ class ReplicaStats:
         "peer_round_trip",
         "peer_up",
         "peer_waiting",
-        "peers",
         "persist_duration",
         "proposals",
         "quiesce",
@@ -210,7 +211,6 @@ class ReplicaStats:
         "round_duration",
         "round_events",
         "rounds",
-        "row",
         "rows",
         "served_bytes",
         "slow_commands",
@@ -224,6 +224,12 @@ class ReplicaStats:
         "watch",
     )
 
+    peer_up: dict[str, bool]
+    peer_round_trip: dict[str, float]
+    peer_epoch: dict[str, int]
+    peer_level: dict[str, int]
+    peer_waiting: dict[str, int]
+
     def __init__(
         self,
         replicas: Sequence[str],
@@ -236,10 +242,10 @@ class ReplicaStats:
         self.epoch = self.void = self.level = 0
         self.thresholds = (0, 0)
         self.replicas = tuple(replicas)
-        self.row = row
+        self.me = self.replicas[row]
         self.quorum = quorum
-        self.peers = self.replicas[:row] + self.replicas[row + 1 :]
         self.message_types = tuple(message_types)
+        self._owned = kind.owned
         self.rows = self.replicas if kind.owned else (LOG_ROW,)
         self.operations = tuple(name.lower() for name in operations)
 
@@ -266,17 +272,12 @@ class ReplicaStats:
         self.commits = dict.fromkeys(kind.paths, 0)
         self.executed = [0] * len(self.operations)
         self.errors = dict.fromkeys(ERROR_KINDS, 0)
-        self.peer_up = dict.fromkeys(self.peers, False)
-        self.peer_epoch, self.peer_level = dict.fromkeys(self.peers, 0), dict.fromkeys(self.peers, 0)
-        self.peer_round_trip = dict.fromkeys(self.peers, 0.0)
-        self.peer_waiting = dict.fromkeys(self.peers, 0)
-        self.dropped = {(peer, reason): 0 for peer in self.peers for reason in DROP_REASONS}
-        self.traffic = {
-            (direction, kind, peer): Traffic()
-            for direction in DIRECTIONS
-            for kind in message_types
-            for peer in self.peers
-        }
+        self.peer_up, self.peer_round_trip = {}, {}
+        self.peer_epoch, self.peer_level, self.peer_waiting = {}, {}, {}
+        self.dropped: dict[tuple[str, DropReason], int] = {}
+        self.traffic: dict[tuple[Direction, str, str], Traffic] = {}
+        for name in self.replicas:
+            self.know(name)
         nothing = (-1,) * len(self.replicas)
         self.gauges = Gauges(nothing, nothing)
 
@@ -295,18 +296,39 @@ class ReplicaStats:
     def heard(self) -> list[str]:
         """The replicas that this one is in touch with, itself included, in the order of their rows."""
         up = self.peer_up
-        return [name for row, name in enumerate(self.replicas) if row == self.row or up[name]]
+        return [name for name in self.replicas if name == self.me or up.get(name)]
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """All others of whom something is counted."""
+        return tuple(self.peer_up)
+
+    def know(self, peer: str) -> None:
+        """Count what concerns a peer from now on, unless that is done."""
+        if peer == self.me or peer in self.peer_up:
+            return
+        self.peer_epoch[peer] = self.peer_level[peer] = self.peer_waiting[peer] = 0
+        self.peer_round_trip[peer] = 0.0
+        self.dropped |= {(peer, reason): 0 for reason in DROP_REASONS}
+        self.traffic |= {
+            (direction, kind, peer): Traffic() for direction in DIRECTIONS for kind in self.message_types
+        }
+        self.peer_up[peer] = False
 
     def begin(self, configuration: Configuration) -> None:
         """An epoch begins."""
         self.epoch, self.quorum = configuration.epoch, configuration.quorums.slow
         self.thresholds = configuration.f, configuration.e
         self.level = configuration.level
+        self.replicas = tuple(name for name in configuration.names if name != NOBODY)
+        self.rows = self.replicas if self._owned else (LOG_ROW,)
+        for name in self.replicas:
+            self.know(name)
 
     @property
     def has_quorum(self) -> bool:
-        """Whether these suffice to commit anything."""
-        return len(self.heard) >= self.quorum
+        """Whether these suffice to commit anything; never for who has no vote."""
+        return self.me in self.replicas and len(self.heard) >= self.quorum
 
     def proposed(self, commands: int) -> None:
         """An instance with that many commands of clients was proposed."""
@@ -360,7 +382,7 @@ class ReplicaStats:
         Whoever sends or receives keeps the `Traffic` and adds to it, which saves the look-up.
 
         Raises:
-            KeyError: `message_type` or `peer` is none of those given at start.
+            KeyError: `message_type` is none of those given at start, or `peer` nobody that is known (`know`).
         """
         return self.traffic[direction, message_type, peer]
 

@@ -11,6 +11,9 @@ a core that has come to its end, and does nothing but say what is decided.
 epoch, which it compares with its own progress, and so asks for what it misses. Once that core is gone, because a
 checkpoint of a later epoch is durable here, it is told that the epoch is over, and fetches that checkpoint.
 
+**Names and rows.** A replica is known by its name; the row in which it votes, if it does, is another one in each epoch.
+Whoever has no row in an epoch has a core that only looks on (`protocol.spectator`).
+
 **Who is there.** A core takes a peer for online while there is a link and the peer was heard in its epoch, and has
 not said that the epoch is over. Of others it expects nothing, as of those that have crashed.
 
@@ -33,7 +36,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Core, Ended, Lead, Over, PeerStatus, Retire
-from epaxos.protocol.ids import Row, Vector
+from epaxos.protocol.ids import Vector
 from epaxos.protocol.log import NOP
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import EpochOver
@@ -77,21 +80,22 @@ First: TypeAlias = PeerStatus | Lead | Retire
 
 
 class Eras(Generic[EraT]):
-    """All eras of replica `row` with some peers; it begins in `running`, with some of them online.
+    """All eras of the replica called `me`; it begins in `running`, with some of its peers online.
 
     ended  those that are over, by their epochs
     left   commands that are to be proposed again, whatever is in flight
+    durable  up to which epoch there is a checkpoint, as far as the driver says so before it lets go of those below
     """
 
-    def __init__(self, running: EraT, row: Row, peers: Sequence[Row], online: Iterable[Row] = ()) -> None:
+    def __init__(self, running: EraT, me: str, online: Iterable[str] = ()) -> None:
         self.running = running
-        self._row = row
-        self._peers = peers
+        self.me = me
         self.ended: dict[int, EraT] = {}
         self.left: deque[Command] = deque()
+        self.durable = -1
         self._cuts: dict[int, Vector] = {}
         self._online = set(online)
-        self._present = set(online)
+        self._present = self._online.copy()
         self._heard = dict.fromkeys(self._online, running.epoch)
 
     def of(self, epoch: int) -> EraT | None:
@@ -117,7 +121,9 @@ class Eras(Generic[EraT]):
         # Of those in which no peer was heard last nobody is told (`beacons`), or without the cut.
         self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
         self._cuts[ended.epoch] = over.cut
-        leads = ended.core.status().leader == self._row and not retiring
+        leader = ended.core.status().leader
+        led = leader is not None and ended.configuration.names[leader] == self.me
+        leads = led and not retiring and self.me in era.configuration.names
         return [*self._begin(era, over.left, retiring=retiring), *([Lead()] if leads else [])]
 
     def replace(self, era: EraT, *, retiring: bool) -> list[First]:
@@ -129,7 +135,10 @@ class Eras(Generic[EraT]):
         self.running = era
         self.left = deque([*left, *(command for command in self.left if command.base is None)])
         self._present = {peer for peer in self._online if self._heard.get(peer) == era.epoch}
-        first: list[First] = [PeerStatus(peer, peer in self._present) for peer in self._peers]
+        names = era.configuration.names
+        first: list[First] = [
+            PeerStatus(row, name in self._present) for row, name in enumerate(names) if name != self.me
+        ]
         return [*first, Retire()] if retiring else first
 
     def settle(self, overtaken: Iterable[Command], recall: Recall[ResultsT]) -> list[ResultsT]:
@@ -143,6 +152,11 @@ class Eras(Generic[EraT]):
                 told.append(results)
         return told
 
+    def knows(self, peer: str) -> bool:
+        """Whether somebody of this name takes part, or has taken part, in an epoch that is known here."""
+        configurations = [era.configuration for era in self.all]
+        return any(peer in known.names or peer in known.removed for known in configurations)
+
     @property
     def all(self) -> list[EraT]:
         """Those that there are, the running one last."""
@@ -155,11 +169,38 @@ class Eras(Generic[EraT]):
     @property
     def behind(self) -> bool:
         """Whether there is a peer that was not heard in the running epoch yet, while an earlier one is kept."""
-        return bool(self.ended) and any(self._heard.get(peer) != self.running.epoch for peer in self._peers)
+        running = self.running
+        return bool(self.ended) and any(
+            self._heard.get(name) != running.epoch
+            for name in {name for era in self.all for name in era.configuration.names} - {self.me}
+        )
+
+    @property
+    def audience(self) -> set[str]:
+        """Whom this replica tells how far it is: all who take part in an epoch that it knows, and all it has heard."""
+        known = {name for era in self.all for name in era.configuration.names}
+        return (known | set(self._heard)) - {self.me}
+
+    def forget(self, peer: str) -> None:
+        """A peer has gone: if it takes part in no epoch that is known, it is told nothing until it is heard again."""
+        if not any(peer in era.configuration.names for era in self.all):
+            self._heard.pop(peer, None)
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether this replica has been removed and nobody needs it any more.
+
+        So many of the voters of an epoch without it have come to that as can go on without anybody else (protocol 6.9).
+        """
+        running = self.running.configuration
+        if self.me not in running.removed:
+            return False
+        there = sum(self._heard.get(name, -1) >= running.epoch for name in running.names)
+        return there >= running.n - running.f
 
     # -- whom the running core hears -----------------------------------------------------------------------
 
-    def on_link(self, peer: Row, *, online: bool) -> list[PeerStatus]:
+    def on_link(self, peer: str, *, online: bool) -> list[PeerStatus]:
         """A peer has come or gone; what the running core has to be told."""
         if online:
             self._online.add(peer)
@@ -167,42 +208,49 @@ class Eras(Generic[EraT]):
         self._online.discard(peer)
         return self._note(peer, present=False)
 
-    def on_heard(self, peer: Row, epoch: int) -> list[PeerStatus]:
+    def on_heard(self, peer: str, epoch: int) -> list[PeerStatus]:
         """Something of a peer has come that it sent in an epoch; what the running core has to be told."""
         self._heard[peer] = epoch
         if epoch == self.running.epoch and peer in self._online and peer not in self._present:
             return self._note(peer, present=True)
         return []
 
-    def _note(self, peer: Row, *, present: bool) -> list[PeerStatus]:
+    def _note(self, peer: str, *, present: bool) -> list[PeerStatus]:
         if present == (peer in self._present):
             return []
         (self._present.add if present else self._present.discard)(peer)
-        return [PeerStatus(peer, present)]
+        names = self.running.configuration.names
+        return [PeerStatus(names.index(peer), present)] if peer in names else []
 
     # -- whoever lags --------------------------------------------------------------------------------------
 
-    def beacons(self, peer: Row, now: float) -> list[tuple[EraT, Any]]:
+    def beacons(self, peer: str, now: float) -> list[tuple[EraT, Any]]:
         """What a peer gets now and then, each with the era of which the envelope is."""
         running = self.running
         return [(running, running.core.beacon(now)), *self._for_laggard(peer, now)]
 
-    def _for_laggard(self, peer: Row, now: float) -> list[tuple[EraT, Any]]:
+    def _for_laggard(self, peer: str, now: float) -> list[tuple[EraT, Any]]:
         """What it gets besides if it lags."""
         running = self.running
         heard = self._heard.get(peer, running.epoch)
         if heard >= running.epoch:
             return []
         era = self.ended.get(heard)
-        if era is None:
+        if era is not None and peer in era.configuration.names:
+            return [(era, era.core.beacon(now))]
+        if era is None or self.durable > heard:
             return [(running, EpochOver(heard, self._cuts.get(heard)))]
-        return [(era, era.core.beacon(now))]
+        # It had no vote there, and its core has nothing to say to it; a checkpoint of a later epoch is being written.
+        return []
 
-    def on_over(self, sender: Row, message: EpochOver) -> list[Ended | PeerStatus]:
+    def on_over(self, sender: str, message: EpochOver) -> list[Ended | PeerStatus]:
         """A peer says that an epoch is over: if it is the running one, what its core has to be told.
 
         If that is anything, the peer's checkpoint is to be fetched.
         """
         if message.ended != self.running.epoch:
             return []
-        return [*self._note(sender, present=False), Ended(message.cut)]
+        cut = message.cut
+        if cut is not None and len(cut) != len(self.running.core.status().executed):
+            cut = None  # of whoever means another epoch by that
+        return [*self._note(sender, present=False), Ended(cut)]

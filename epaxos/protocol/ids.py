@@ -7,6 +7,9 @@ from typing import NamedTuple, TypeAlias
 Row: TypeAlias = int
 """A replica as the protocol knows it: 0 to n-1. It owns the row of the log with that number."""
 
+Name: TypeAlias = str
+"""Who a replica is, in all epochs (protocol 6.10): the row in which it votes, if it does, is another one in each."""
+
 Slot: TypeAlias = int
 """A place in a row, from 0; -1 stands for "none" in every vector of slots."""
 

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from epaxos import version
-from epaxos.protocol.ids import Row
-from epaxos.protocol.quorums import Quorums, allowed, make_quorums
+from epaxos.protocol.ids import Name, Row
+from epaxos.protocol.quorums import Quorums, allowed, default_f, make_quorums
 
 _EPOCHS = 2**32
 _REQUESTS = 2**64
 _LEVELS = 2**8
+_INCARNATIONS = 2**64
+_PORTS = 2**16
+
+NOBODY: Final = "-"
+"""The only voter of an epoch in which nobody takes part: no replica may be called so."""
+
+_MARK = "#"
+"""Stands behind the name that a replica was given, and before its incarnation, if it has joined: no name has one."""
+
+
+class Member(NamedTuple):
+    """What is known of a voter beside its name (protocol 6.10).
+
+    incarnation  the number that it drew when its directory was made; 0 if who proposed the epoch had not heard it
+    host, port   where its peers reach it; "" and 0 of one that is in the files of all
+    client_port, metrics_port  of the same host
+    """
+
+    incarnation: int = 0
+    host: str = ""
+    port: int = 0
+    client_port: int = 0
+    metrics_port: int = 0
 
 
 class Configuration(NamedTuple):
@@ -23,6 +47,9 @@ class Configuration(NamedTuple):
     f, e      as in `protocol.quorums`
     request   a number drawn by who asked for this epoch, by which they know it; 0 of the first one
     level     of all that its members send one another, and keep (`epaxos.version`); it never falls
+    removed   all who ever voted and do not any more: none of them comes back, or an old promise might be counted that
+              its disk has lost (protocol 6.2)
+    members   what is known of each voter, in the same order; nothing at all in the first epoch
     """
 
     epoch: int
@@ -32,6 +59,8 @@ class Configuration(NamedTuple):
     e: int
     request: int = 0
     level: int = version.OLDEST
+    removed: tuple[str, ...] = ()
+    members: tuple[Member, ...] = ()
 
     @property
     def n(self) -> int:
@@ -48,40 +77,83 @@ class Configuration(NamedTuple):
         """64 bits by which replicas notice that they mean different things by one epoch."""
         return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big")
 
+    @property
+    def incarnations(self) -> dict[Name, int]:
+        """Those that are known, by name."""
+        known = zip(self.names, self.members, strict=False)
+        return {name: member.incarnation for name, member in known if member.incarnation}
+
     def is_like(self, other: Configuration) -> bool:
         """Whether the same vote in the same way, in whichever epoch."""
         return self[1:5] == other[1:5]
 
-    def has_voters_of(self, other: Configuration) -> bool:
-        """Whether the same vote in the same rows by the same protocol, perhaps with other thresholds."""
-        return (self.protocol, self.names) == (other.protocol, other.names)
-
     def next(
-        self, request: int, f: int | None = None, e: int | None = None, level: int | None = None
+        self,
+        request: int,
+        f: int | None = None,
+        e: int | None = None,
+        level: int | None = None,
+        names: Sequence[str] | None = None,
+        members: Mapping[Name, Member] | None = None,
     ) -> Configuration:
-        """The same voters in the next epoch, as somebody asks for it, with these thresholds if they are given.
+        """What follows as somebody asks for it: with these thresholds and these voters, as far as they are given.
 
-        What is not given stays, but for an `e` that the `f` does not allow: that becomes as high as it may be.
+        `members` tells of voters what was not known of them so far. What is not given stays. But thresholds that so
+        many voters do not allow become as high as they may be, and so do those that were as high as might be before
+        there were others.
 
         Raises:
-            ValueError: the thresholds do not fit together.
+            ValueError: the thresholds do not fit together, or there is a voter that was removed, or two of one name.
         """
-        f = self.f if f is None else f
-        if e is None:
-            e = self.e if allowed(self.n, f, self.e) else None
-        _, f, e = make_quorums(self.n, f, e)
+        voters = self.names if names is None else tuple(names)
+        gone = [name for name in self.names if name not in voters]
+        back = [name for name in voters if name in self.removed]
+        if back or len(set(map(called, voters))) != len(voters):
+            raise ValueError(f"{', '.join(back or voters)}: removed, or there twice")
+        n = len(voters)
+        if f is None and allowed(n, self.f, 0) and (n == self.n or self.f != default_f(self.n)):
+            f = self.f
+        if f is not None and e is None and allowed(n, f, self.e):
+            e = self.e
+        _, f, e = make_quorums(n, f, e)
+        removed = (*self.removed, *gone)
         level = self.level if level is None else level
-        return self._replace(epoch=self.epoch + 1, request=request, f=f, e=e, level=level)
+        return Configuration(
+            self.epoch + 1, self.protocol, voters, f, e, request, level, removed, self._told(voters, members)
+        )
+
+    def _told(self, voters: Sequence[Name], members: Mapping[Name, Member] | None) -> tuple[Member, ...]:
+        """What is known of voters: what was known stays."""
+        known = dict(zip(self.names, self.members, strict=False))
+        if not known and members is None:
+            return ()
+        told = {**(members or {}), **{name: member for name, member in known.items() if member.incarnation}}
+        return tuple(told.get(name) or Member(incarnation_of(name)) for name in voters)
 
     def followed_by(self, said: Configuration) -> Configuration:
         """What follows this epoch, of which a barrier says that.
 
         One that cannot follow changes nothing, and no replica stops for it (protocol 6.8): all take the same for it.
         """
-        follows = said.epoch == self.epoch + 1 and said.has_voters_of(self) and said.level >= self.level
-        if follows and allowed(said.n, said.f, said.e):
-            return said
-        return self.next(said.request)
+        return said if self._may_be_followed_by(said) else self.next(said.request)
+
+    def _may_be_followed_by(self, said: Configuration) -> bool:
+        gone = tuple(name for name in self.names if name not in said.names)
+        return (
+            (said.epoch, said.protocol) == (self.epoch + 1, self.protocol)
+            and said.level >= self.level
+            and allowed(said.n, said.f, said.e)
+            and len(set(map(called, said.names))) == said.n
+            and len(said.members) in (0, said.n)
+            and all(
+                said.incarnations.get(name) == number
+                for name, number in self.incarnations.items()
+                if name in said.names
+            )
+            and all(incarnation_of(name) in (0, number) for name, number in said.incarnations.items())
+            and said.removed == (*self.removed, *gone)
+            and not set(said.names) & set(said.removed)
+        )
 
     def row_of(self, name: str) -> Row:
         """The row of a voter.
@@ -92,18 +164,58 @@ class Configuration(NamedTuple):
         return self.names.index(name)
 
 
+def called(name: Name) -> str:
+    """What people call a replica, and its key: one that has joined may be called like one that was removed."""
+    return name.partition(_MARK)[0]
+
+
+def joined(name: str, incarnation: int) -> Name:
+    """Who one is that is called like this and was no first member."""
+    return f"{name}{_MARK}{incarnation:016x}"
+
+
+def incarnation_of(name: Name) -> int:
+    """The incarnation of one that has joined; 0 of a first member, whose name does not tell."""
+    return int(name.partition(_MARK)[2] or "0", 16)
+
+
+def nobody(protocol: str) -> Configuration:
+    """Where a replica is that is to join a cluster: no epoch of that, and nobody in it votes."""
+    return Configuration(0, protocol, (NOBODY,), 0, 0)
+
+
 def make_configuration(fields: Any) -> Configuration:
     """The configuration that was written as these fields.
 
     Raises:
         ValueError, TypeError: they are none.
     """
-    epoch, protocol, names, f, e, request, level = fields
-    if list(map(type, fields)) != [int, str, list, int, int, int, int]:
+    epoch, protocol, names, f, e, request, level, removed, members = fields
+    if list(map(type, fields)) != [int, str, list, int, int, int, int, list, list]:
         raise TypeError("fields of other types")
-    if set(map(type, names)) != {str} or len(set(names)) != len(names):
+    if set(map(type, [*names, *removed])) != {str} or len({*names, *removed}) != len(names) + len(removed):
         raise ValueError("names that are none, or not distinct")
+    if any(
+        _MARK in name and joined(called(name), incarnation_of(name)) != name for name in [*names, *removed]
+    ):
+        raise ValueError("names that do not tell an incarnation")
     in_range = 0 <= epoch < _EPOCHS and 0 <= request < _REQUESTS and 0 < level < _LEVELS
     if not (in_range and allowed(len(names), f, e)):
         raise ValueError(f"epoch {epoch}, request {request}, n={len(names)}, f={f}, e={e}, level {level}")
-    return Configuration(epoch, protocol, tuple(names), f, e, request, level)
+    told = tuple(map(make_member, members))
+    if len(told) not in (0, len(names)):
+        raise ValueError(f"{len(told)} members are told of, of {len(names)}")
+    return Configuration(epoch, protocol, tuple(names), f, e, request, level, tuple(removed), told)
+
+
+def make_member(fields: Any) -> Member:
+    """What is known of a voter, that was written as these fields.
+
+    Raises:
+        ValueError, TypeError: they are none.
+    """
+    incarnation, host, *ports = fields
+    in_range = type(incarnation) is int and 0 <= incarnation < _INCARNATIONS and type(host) is str
+    if not (in_range and list(map(type, ports)) == [int] * 3 and all(0 <= port < _PORTS for port in ports)):
+        raise ValueError(f"not a member: {fields!r:.80}")
+    return Member(*fields)

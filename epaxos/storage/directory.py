@@ -55,11 +55,14 @@ class Identity(NamedTuple):
     name         the replica's name
     incarnation  the number by which its peers know it; None if it is to be drawn for a new directory, and is not known
                  of one that is there
+    joins        whether it begins as one that is to join a cluster, and not as one of the first members of one; a
+                 directory that is there says it by itself
     """
 
     cluster: int
     name: str
     incarnation: int | None = None
+    joins: bool = False
 
 
 class DataDirectory:
@@ -69,6 +72,7 @@ class DataDirectory:
     new          whether it is being made: the engine has to make its files and then call `complete`
     made         whether that was so when it was opened
     incarnation  of the replica whose data it holds
+    joins        whether that was no first member of its cluster (`Identity`)
     level        what is in it may be of this level; a program that does not know that must not use it
 
     Raises:
@@ -84,6 +88,7 @@ class DataDirectory:
         self._engine = engine
         self._identity = identity
         self.incarnation = secrets.randbits(64) or 1 if identity.incarnation is None else identity.incarnation
+        self.joins = identity.joins
         self.level = version.OLDEST
         self.new = self.made = False
         self._lock = self._handle = -1
@@ -243,6 +248,7 @@ class DataDirectory:
                 "cluster": f"{self._identity.cluster:016x}",
                 "name": self._identity.name,
                 "incarnation": f"{self.incarnation:016x}",
+                "joins": self.joins,
             }
         )
 
@@ -266,9 +272,15 @@ class DataDirectory:
                     f"{self.path} holds the data of replica {found.get('name')!r}{there}; "
                     f"this is {self._identity.name!r}{here}: check the directory and the configuration"
                 )
-        incarnation = _identity_of(self.path, found).incarnation
-        assert incarnation is not None
-        return incarnation
+        data = _identity_of(self.path, found)
+        if self._identity.joins and not data.joins:
+            raise WrongIdentity(
+                f"{self.path} holds the data of a first member of the cluster: start it without --join; one that is to "
+                "take its place begins with an empty directory"
+            )
+        self.joins = data.joins
+        assert data.incarnation is not None
+        return data.incarnation
 
 
 class Found(NamedTuple):
@@ -293,7 +305,8 @@ def find(path: Path) -> Found:
 
 def _identity_of(path: Path, found: Mapping[str, Any]) -> Identity:
     try:
-        return Identity(int(found["cluster"], 16), str(found["name"]), int(found["incarnation"], 16))
+        incarnation = int(found["incarnation"], 16)
+        return Identity(int(found["cluster"], 16), str(found["name"]), incarnation, bool(found["joins"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataCorrupt(f"{path / _IDENTITY} is damaged ({error}); {REBUILD}") from error
 

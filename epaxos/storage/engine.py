@@ -129,6 +129,11 @@ class Engine(Log, Protocol):
         ...
 
     @property
+    def joins(self) -> bool:
+        """Whether that began as one that is to join a cluster, and is known by its incarnation too."""
+        ...
+
+    @property
     def size(self) -> int:
         """Bytes on disk (in memory, for an engine without one); free space inside the files counts."""
         ...
@@ -216,7 +221,7 @@ def open_engine(
     if sync not in SYNCS:
         raise StorageError(f"storage.sync is {sync!r}; allowed are {', '.join(SYNCS)}")
     if kind == "memory":
-        return MemoryEngine()
+        return MemoryEngine(joins=identity.joins)
     if kind == SqliteEngine.name:
         return SqliteEngine(DataDirectory(directory, kind, identity, create=create), sync, interval)
     raise StorageError(f"storage.engine is {kind!r}; allowed are {', '.join(ENGINES)}")

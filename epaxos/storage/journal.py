@@ -26,7 +26,7 @@ import msgpack
 from epaxos import version
 from epaxos.errors import FormatUnsupported, StorageError, WrongIdentity
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import Row, Slot, Vector
+from epaxos.protocol.ids import Name, Slot, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration, make_configuration
@@ -56,7 +56,7 @@ RETIRED_AT_A_TIME: Final = 256
 
 
 class Loaded(NamedTuple):
-    """What a journal holds of one epoch at the start; by row, the `incarnations` known, and how much peers had `kept`.
+    """What a journal holds of one epoch at the start; by name, the `incarnations` known, and how much peers had `kept`.
 
     before  how much this replica had kept when the epoch began
     then    the same of the next epoch, if that has begun; the last one knows peers best
@@ -65,8 +65,8 @@ class Loaded(NamedTuple):
     configuration: Configuration
     records: list[Instance]
     truncated: Vector
-    incarnations: dict[Row, int]
-    kept: dict[Row, int]
+    incarnations: dict[Name, int]
+    kept: dict[Name, int]
     before: int = 0
     then: Loaded | None = None
 
@@ -96,7 +96,7 @@ class Journal:
         self._decode = decode_command
         self._writer = _writer(configuration, 0)
         self._then: Loaded | None = None
-        self._known: dict[tuple[int, Row], int] = {}
+        self._known: dict[int, dict[Name, int]] = {_INCARNATIONS: {}, _KEPT: {}}
         self._pending: list[Entry] = []
         self._over: list[tuple[int, list[tuple[Slot, Slot]]]] = []
 
@@ -110,20 +110,19 @@ class Journal:
         loaded = read_journal(self._engine.scan_log(), self._decode)
         if loaded is None:
             self._engine.raise_level(self._configuration.level)
-            self._engine.write_log([_entry(self._configuration, _CONFIGURATION, 0, self._configuration)])
+            self._engine.write_log([_entry(self._configuration, _CONFIGURATION, self._configuration)])
             nothing = (-1,) * rows_of(self._configuration)
             return Loaded(self._configuration, [], nothing, {}, {})
         last = loaded.last
         begun = last.configuration
-        # In another epoch thresholds may be others; those of one do not change.
-        fits = begun.is_like if begun.epoch == self._configuration.epoch else begun.has_voters_of
-        if not fits(self._configuration):
+        # In another epoch members and thresholds may be others; those of one do not change.
+        is_other = begun.epoch == self._configuration.epoch and not begun.is_like(self._configuration)
+        if is_other or begun.protocol != self._configuration.protocol:
             raise WrongIdentity(
                 f"epoch {last.configuration.epoch} was begun by {_text(last.configuration)}, and what was promised "
                 f"then holds; the configuration says {_text(self._configuration)}: put that back"
             )
-        self._known = {(_INCARNATIONS, row): number for row, number in last.incarnations.items()}
-        self._known |= {(_KEPT, row): number for row, number in last.kept.items()}
+        self._known = {_INCARNATIONS: dict(last.incarnations), _KEPT: dict(last.kept)}
         self._over, self._pending = [], []
         self._go_on(loaded)
         return loaded
@@ -147,9 +146,9 @@ class Journal:
         before = self._writer.kept
         self._writer, self._configuration = _writer(configuration, before), configuration
         self._pending = [
-            _entry(configuration, _CONFIGURATION, 0, configuration),
-            _entry(configuration, _BEFORE, 0, before),
-            *(_entry(configuration, kind, row, number) for (kind, row), number in self._known.items()),
+            _entry(configuration, _CONFIGURATION, configuration),
+            _entry(configuration, _BEFORE, before),
+            *(_entry(configuration, kind, numbers) for kind, numbers in self._known.items() if numbers),
         ]
         return None
 
@@ -219,18 +218,18 @@ class Journal:
         if not self._lasting:
             return
         self._writer.truncate(frontier)
-        note = _entry(self._configuration, _TRUNCATED, 0, frontier)
+        note = _entry(self._configuration, _TRUNCATED, frontier)
         self._engine.drop_log(dropped_ranges(frontier, self._configuration.epoch), [*self._taken(), note])
 
-    def remember(self, row: Row, incarnation: int) -> None:
+    def remember(self, name: Name, incarnation: int) -> None:
         """Keep the incarnation of a replica, this one or a peer.
 
         Raises:
             StorageError: see `persist`.
         """
-        self._note(_INCARNATIONS, {row: incarnation})
+        self._note(_INCARNATIONS, {name: incarnation})
 
-    def note(self, kept: Mapping[Row, int]) -> None:
+    def note(self, kept: Mapping[Name, int]) -> None:
         """Keep how much peers have kept.
 
         Raises:
@@ -238,10 +237,9 @@ class Journal:
         """
         self._note(_KEPT, kept)
 
-    def _note(self, kind: int, numbers: Mapping[Row, int]) -> None:
-        self._known |= {(kind, row): number for row, number in numbers.items()}
-        entries = [_entry(self._configuration, kind, row, number) for row, number in numbers.items()]
-        self._engine.write_log([*self._taken(), *entries])
+    def _note(self, kind: int, numbers: Mapping[Name, int]) -> None:
+        self._known[kind].update(numbers)
+        self._engine.write_log([*self._taken(), _entry(self._configuration, kind, self._known[kind])])
 
 
 def rows_of(configuration: Configuration) -> int:
@@ -249,8 +247,8 @@ def rows_of(configuration: Configuration) -> int:
     return KINDS[configuration.protocol].rows(configuration.n)
 
 
-def _entry(configuration: Configuration, kind: int, row: Row, value: object) -> Entry:
-    return KEY.pack(configuration.epoch, _NO_ROW, kind, row), msgpack.packb(value)
+def _entry(configuration: Configuration, kind: int, value: object) -> Entry:
+    return KEY.pack(configuration.epoch, _NO_ROW, kind, 0), msgpack.packb(value)
 
 
 def _text(configuration: Configuration) -> str:
@@ -263,7 +261,7 @@ def _writer(configuration: Configuration, before: int) -> RecordWriter:
     return RecordWriter(kind.rows(configuration.n), kind.view, configuration.epoch, before)
 
 
-def _slots(epoch: int, row: Row, first: Slot, last: Slot) -> tuple[bytes, bytes]:
+def _slots(epoch: int, row: int, first: Slot, last: Slot) -> tuple[bytes, bytes]:
     """The first and the last key of some slots of a row, or of a whole epoch, if there is no last one."""
     if last < 0:
         return KEY.pack(epoch, 0, 0, 0), KEY.pack(epoch, _NO_ROW, 2**64 - 1, 0xFF)
@@ -292,7 +290,7 @@ def _epoch_of(entry: Entry) -> int:
 
 
 def _read_epoch(entries: Iterable[Entry], decode_command: Callable[[bytes], Command]) -> Loaded:
-    others: dict[tuple[int, Row], Any] = {}
+    others: dict[tuple[int, int], Any] = {}
     epochs: set[int] = set()
     records = list(decode_log(_instances(entries, others, epochs), decode_command))
     configuration = _configuration(others.pop((_CONFIGURATION, 0), None))
@@ -302,21 +300,21 @@ def _read_epoch(entries: Iterable[Entry], decode_command: Callable[[bytes], Comm
     for record in records:
         check_width(record, rows)
     truncated, before = (-1,) * rows, 0
-    numbers: dict[int, dict[Row, int]] = {_INCARNATIONS: {}, _KEPT: {}}
-    for (kind, row), value in others.items():
+    numbers: dict[int, dict[Name, int]] = {_INCARNATIONS: {}, _KEPT: {}}
+    for (kind, _), value in others.items():
         if kind == _TRUNCATED:
             truncated = _vector(value, rows)
         elif kind == _BEFORE and type(value) is int:
             before = value
-        elif kind in numbers and type(value) is int:
-            numbers[kind][row] = value
+        elif kind in numbers and _are_numbers(value):
+            numbers[kind] = value
         else:
-            raise StorageError(f"the log has an entry of an unknown kind: {kind} of row {row}")
+            raise StorageError(f"the log has an entry of an unknown kind: {kind}, with {value!r:.64}")
     return Loaded(configuration, records, truncated, numbers[_INCARNATIONS], numbers[_KEPT], before)
 
 
 def _instances(
-    entries: Iterable[Entry], others: dict[tuple[int, Row], Any], epochs: set[int]
+    entries: Iterable[Entry], others: dict[tuple[int, int], Any], epochs: set[int]
 ) -> Iterator[Entry]:
     """The entries of instances; all others are put into `others`, decoded, and the epochs of all into `epochs`."""
     for key, value in entries:
@@ -329,6 +327,15 @@ def _instances(
             others[kind, of] = msgpack.unpackb(value)
         except UNREADABLE as error:
             raise StorageError(f"entry {key.hex()} of the log cannot be read: {error}") from error
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether it has a number for each name."""
+    return (
+        isinstance(value, dict)
+        and {str}.issuperset(map(type, value))
+        and {int}.issuperset(map(type, value.values()))
+    )
 
 
 def _configuration(fields: Any) -> Configuration:

@@ -67,8 +67,9 @@ class MemoryEngine:
     name = "memory"
     made = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, joins: bool = False) -> None:
         self.incarnation = secrets.randbits(64) or 1
+        self.joins = joins
         self._log: dict[bytes, bytes] = {}
         self._state = _Frozen({})
         self._staged: dict[bytes, bytes | None] = {}

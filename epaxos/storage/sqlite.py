@@ -257,6 +257,11 @@ class SqliteEngine:
         return self._directory.incarnation
 
     @property
+    def joins(self) -> bool:
+        """Whether that was no first member."""
+        return self._directory.joins
+
+    @property
     def size(self) -> int:
         """Bytes on disk of both databases with their write-ahead logs."""
         total = 0

@@ -15,7 +15,7 @@ import msgpack
 from epaxos import version
 from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Name, Row
 from epaxos.protocol.log import NOP, Proposal
 from epaxos.transport.fields import NOP_CODE, Fields, check, number
 from epaxos.transport.framing import Body
@@ -30,6 +30,9 @@ _CODES: Final = {kind: code for page in PAGES.values() for kind, code in page.co
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 """What msgpack and the unpacking of fields raise on bytes that are something else."""
 
+
+_LONGEST_NAME: Final = 300
+"""Characters of what a replica is called, with what stands behind that if it has joined."""
 
 _ENCODED: Final = frozenset({bytes, int})
 _HOLDS: Final = (
@@ -50,32 +53,35 @@ class Beat(NamedTuple):
     echo   the stamp of the last one that its sender got from the receiver; 0 if it got none
     held   how long ago that was
     newest  the newest level that the program knows; every one knows the level before, too
+    host, port  where its sender is to be reached, as its own file says
     """
 
     stamp: int
     echo: int
     held: int
     newest: int = version.OLDEST
+    host: str = ""
+    port: int = 0
 
 
 class PeerRequest(NamedTuple):
     """The envelope of everything sent between peers.
 
-    `sender` is the row of the sending replica; `incarnation` a random 64-bit number that it drew when its
-    data directory was made (its memory, if it has none), by which peers notice a replica that lost its data, or
-    a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
+    `sender` is who sends it, by the name that it has in all epochs; `incarnation` a random 64-bit number that it drew
+    when its data directory was made (its memory, if it has none), by which peers notice a replica that lost its data,
+    or a second one of the same name. `messages` are encoded one by one, so that each is encoded once for all its
     receivers; in the place of a large one stands its checksum, and it follows as a part of its own. `hears` tells the
     receiver whether the sender hears it: who is not heard should know, since to everybody else it seems to be there;
     None says that the sender is about to end. `addressee` is the incarnation of the receiver that the sender knows, 0
     if it has not heard it yet. `kept` is how much the sender has made durable, as a number that never falls, by which
     peers notice an earlier copy of its directory; None if not all is synced.
-    `epoch` is that of the sender, without which its row and all places mean nothing, and `digest` stands for the
+    `epoch` is that of what it holds, without which rows and places mean nothing, and `digest` stands for the
     configuration of that epoch (`protocol.membership`).
     Heartbeats have a `beat`. Only what they say of hearing is news, and they alone say what is kept: other frames may
     have been queued for long.
     """
 
-    sender: Row
+    sender: Name
     incarnation: int
     messages: Sequence[bytes | int]
     hears: bool | None = True
@@ -157,7 +163,7 @@ class Codec:
         check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
         holds = (  # one look at all of them instead of a call for each
             type(digest) is int and 0 <= digest < 2**64,
-            type(sender) is int and 0 <= sender < self._n,
+            type(sender) is str and 0 < len(sender) <= _LONGEST_NAME,
             type(incarnation) is int and 0 <= incarnation < 2**64,
             type(messages) is list and _ENCODED.issuperset(map(type, messages)),
             hears is None or type(hears) is bool,
@@ -170,17 +176,18 @@ class Codec:
         return PeerRequest(sender, incarnation, messages, hears, addressee, kept, told, epoch, digest)
 
     def decode_message(
-        self, sender: Row, encoded: Body, epoch: int | None = None, level: int = version.OLDEST
+        self, sender: Row | None, encoded: Body, epoch: int | None = None, level: int = version.OLDEST
     ) -> PeerMessage:
         """Decode one message of an envelope of this epoch, or of another one; of that only what is of no epoch.
 
+        And only that of a sender without a row in this epoch.
         What the frame's level does not have of its fields has its default.
 
         Raises:
             FrameError: of kind ``malformed``, ``unknown`` (message type), ``sender`` (a message that this
                 sender cannot have sent) or ``epoch`` (it is not looked at any further).
         """
-        is_own = epoch is None or epoch == self.epoch
+        is_own = sender is not None and (epoch is None or epoch == self.epoch)
         readers: Mapping[int, Reader] = self._readers if is_own else self._transfer
         try:
             fields = msgpack.unpackb(encoded)
@@ -188,17 +195,18 @@ class Codec:
             code = fields[0]
             reader = readers.get(code) if type(code) is int else None
             if reader is not None:
-                return reader(
-                    sender, [*fields[1:], *(_later(self._kinds[code], level) if version.SINCE else ())]
-                )
+                later = _later(self._kinds[code], level) if version.SINCE else ()
+                return reader(-1 if sender is None else sender, [*fields[1:], *later])
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a message: {error}") from error
         if is_own:
             raise FrameError("unknown", f"message of unknown type {code if type(code) is int else ''}")
+        if sender is None:
+            raise FrameError("epoch", f"message of epoch {self.epoch}, of one that has no vote in it")
         raise FrameError("epoch", f"message of epoch {epoch}; this replica is in epoch {self.epoch}")
 
 
-def _later(kind: Any, level: int) -> list[object]:
+def _later(kind: Any, level: int) -> list[Any]:
     """The fields that a message of this type does not have yet at a level, as they would be encoded."""
     return [_encoded_field(kind._field_defaults[name]) for name in kind._fields[version.width(kind, level) :]]
 
@@ -207,4 +215,7 @@ def _beat(field: Any, level: int) -> Beat | None:
     if field is None:
         return None
     check(type(field) is list and len(field) == version.width(Beat, level), "heartbeat")
-    return Beat(*map(number, field))
+    stamp, echo, held, newest, host, port = field + _later(Beat, level)
+    is_address = type(host) is str and len(host) <= _LONGEST_NAME and type(port) is int and 0 <= port < 2**16
+    check(is_address, "address")
+    return Beat(number(stamp), number(echo), number(held), number(newest), host, port)

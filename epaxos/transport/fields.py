@@ -36,7 +36,11 @@ class Fields:
 
     def vector(self, field: Any) -> Vector:
         """A slot for each row, -1 where there is none."""
-        if type(field) is list and len(field) == self.rows:
+        return self.foreign_vector(field, self.rows)
+
+    def foreign_vector(self, field: Any, rows: int | None = None) -> Vector:
+        """The same of so many rows, by default of as many as it has: those of another epoch."""
+        if type(field) is list and len(field) == (len(field) if rows is None else rows):
             for slot in field:
                 if type(slot) is not int or not -1 <= slot < _LARGEST:
                     break

@@ -217,7 +217,7 @@ def transfer_readers(fields: Fields) -> dict[int, Callable[[Row, list[Any]], Tra
 
     def epoch_over(_: Row, values: list[Any]) -> EpochOver:
         ended, cut = values
-        return EpochOver(number(ended), None if cut is None else fields.vector(cut))
+        return EpochOver(number(ended), None if cut is None else fields.foreign_vector(cut))
 
     return {15: _fetch_rows, 16: _checkpoint_rows, 20: epoch_over}
 

@@ -8,7 +8,8 @@ executed there and is not in the set.
 
 Instances of another cluster, or of one that was begun anew, have the same names. So a position has *marks* too: of each
 replica that had been heard of where it was told, a number that it drew with its data directory. Any two replicas that
-have each heard a quorum have heard of one in common: so positions of one cluster have a mark in common.
+have each heard a quorum have heard of one in common, and who joins has heard who was there: so positions of one cluster
+have a mark in common.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MOST_BOUNDS: Final = 20_000
 """Intervals of all rows together, twice: what has executed at a replica has far fewer holes."""
 
 _MOST_ROWS: Final = 64
+_MOST_MARKS: Final = 64
 _LONGEST: Final = 500_000  # characters that hold as many bounds
 _END: Final = 2**62
 _MARKS: Final = 2**32
@@ -38,7 +40,7 @@ _is_written = re.compile(rf"[0-9]{{1,10}}:{_ROW}(?:,{_ROW})*@{_MARK}(?:\.{_MARK}
 class Position(NamedTuple):
     """A set of instances: all of the epochs before `epoch`, and of that, of each row those in its `intervals`.
 
-    `marks` are 32 bits of each replica by its row, 0 of one that is not known.
+    `marks` are 32 bits of each replica that is known, 0 of none.
     """
 
     epoch: int
@@ -77,9 +79,7 @@ class Position(NamedTuple):
 
     def is_of(self, marks: tuple[int, ...]) -> bool:
         """Whether it was told by a cluster of which a replica knows these marks."""
-        return self.marks == marks or any(
-            mine == its != 0 for mine, its in zip(self.marks, marks, strict=False)
-        )
+        return self.marks == marks or not ({*self.marks} - {0}).isdisjoint(marks)
 
     def as_fields(self) -> list[Any]:
         """The same as `read_position` takes it."""
@@ -120,7 +120,7 @@ def _is_position(fields: Any) -> bool:
     if not isinstance(fields, list | tuple) or list(map(type, fields)) != [int, list, list]:
         return False
     epoch, rows, marks = fields
-    if not (len(marks) <= _MOST_ROWS and all(type(mark) is int and 0 <= mark < _MARKS for mark in marks)):
+    if not (len(marks) <= _MOST_MARKS and all(type(mark) is int and 0 <= mark < _MARKS for mark in marks)):
         return False
     if not (0 <= epoch < _END and 0 < len(rows) <= _MOST_ROWS and set(map(type, rows)) == {list}):
         return False
@@ -195,6 +195,6 @@ class Executed:
         return Position(self.epoch, tuple(map(tuple, self.rows)))
 
 
-def marks_of(numbers: Iterable[int | None]) -> tuple[int, ...]:
-    """The marks of replicas that have drawn these numbers, by row; None of those that are not known."""
-    return tuple(0 if number is None else number % _MARKS or 1 for number in numbers)
+def marks_of(numbers: Iterable[int]) -> tuple[int, ...]:
+    """The marks of replicas that have drawn these numbers, of the first of them if there are too many."""
+    return tuple(dict.fromkeys(number % _MARKS or 1 for number in numbers))[:_MOST_MARKS]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from epaxos import version
+from epaxos import Status, version
+from epaxos.errors import ClientError
 from live_cluster import ClusterMaker, LiveCluster
 
 SETTINGS: dict[str, Any] = {
@@ -99,6 +101,47 @@ def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_
         wait_until_alike_in_epoch(alive, "charlie", 3)
         assert "catching up from" in alive.log("charlie")
     wait_until_alike(alive, 3)
+    if alive.config.storage.engine == "sqlite":
+        replace_a_lost_directory(alive)
+
+
+def replace_a_lost_directory(alive: LiveCluster) -> None:
+    """Another alpha takes the place of the one whose directory is lost; then a member goes and ends by itself."""
+    with alive.client() as client:
+        client.delete_prefix(b"")  # the load counts from 1
+    with load_on(alive):
+        alive.kill("alpha")
+        shutil.rmtree(alive.config.storage.directory_of("alpha"))
+        alive.start("alpha", options=("--join",))
+        wait_until(alive, lambda told: told("alpha").row is None)
+        made = alive.epaxos("member", "replace", "alpha", "alpha")
+        assert (made.returncode, made.stdout, made.stderr) == (
+            0,
+            b"epoch 4 established: bravo, charlie, alpha\n",
+            b"",
+        )
+        wait_until(alive, lambda told: told("alpha").row == 2 and not told("alpha").reasons)
+        alive.restart("alpha")  # as what it was let in, whatever its command line says
+        made = alive.epaxos("member", "remove", "charlie")
+        assert (made.returncode, made.stdout) == (0, b"epoch 5 established: bravo, alpha\n")
+        assert alive.wait("charlie") == 0
+    assert "it has been removed" in alive.log("charlie")
+    wait_until(alive, lambda told: told("alpha").digest == told("bravo").digest)
+    wait_until(
+        alive, lambda told: told("alpha").members == told("bravo").members == ["bravo", told("alpha").id]
+    )
+
+
+def wait_until(alive: LiveCluster, holds: Callable[[Callable[[str], Status]], bool]) -> None:
+    """Wait until something holds of what replicas tell of themselves."""
+    deadline = time.monotonic() + PATIENCE
+    with alive.client() as client:
+        while True:
+            with suppress(ClientError):
+                if holds(lambda name: client.status(digest=True, replica=name, timeout=1.0)):
+                    return
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def wait_until_alike_in_epoch(alive: LiveCluster, name: str, epoch: int) -> None:

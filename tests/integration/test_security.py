@@ -121,7 +121,9 @@ def test_strangers_get_nothing_in(secure: LiveCluster, door: str) -> None:
 def envelope(alive: LiveCluster, row: int) -> bytes:
     """Of a heartbeat in the name of a replica."""
     initial = alive.config.initial
-    return encode_envelope(PeerRequest(row, 5, (), True, 0, None, None, initial.epoch, initial.digest))
+    return encode_envelope(
+        PeerRequest(initial.names[row], 5, (), True, 0, None, None, initial.epoch, initial.digest)
+    )
 
 
 def test_a_replica_speaks_in_no_others_name(secure: LiveCluster) -> None:

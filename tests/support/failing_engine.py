@@ -47,6 +47,10 @@ class FailingEngine:
         return self._engine.incarnation
 
     @property
+    def joins(self) -> bool:
+        return self._engine.joins
+
+    @property
     def made(self) -> bool:
         return self._engine.made
 

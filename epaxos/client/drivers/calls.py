@@ -23,7 +23,7 @@ from epaxos.client.session.core import Session
 from epaxos.client.session.questions import Question
 from epaxos.client.session.state import Finished
 from epaxos.client.session.tickets import Ticket, Uncopied
-from epaxos.client.status import Change, Status
+from epaxos.client.status import Change, MemberChange, Status
 from epaxos.errors import ClientError, Closed, Refused
 from epaxos.statemachine.columns import Columns
 from epaxos.statemachine.operations import Operation
@@ -308,12 +308,21 @@ class Ask(Call):
 
 
 def change_of(
-    base: int, request: int | None, f: int | None, e: int | None, *, upgrade: bool, dry_run: bool
+    base: int,
+    request: int | None,
+    f: int | None,
+    e: int | None,
+    members: MemberChange | None,
+    *,
+    upgrade: bool,
+    dry_run: bool,
 ) -> dict[str, object]:
     """What to ask for another epoch; without a number it gets one."""
     number = request or secrets.randbits(64) or 1
-    verb = "upgrade" if upgrade else "refresh"
-    return {"verb": verb, "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
+    verb = "upgrade" if upgrade else "refresh" if members is None else "change"
+    add, remove = ((), ()) if members is None else members
+    asked = {"verb": verb, "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
+    return asked | {"add": list(add), "remove": list(remove)}
 
 
 def check_fits(operation: Op, options: Options) -> None:

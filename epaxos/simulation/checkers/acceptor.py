@@ -94,7 +94,9 @@ class Acceptors(Observer):
     def of_epoch(self, configuration: Configuration) -> Acceptors:
         """See `Observer`: no promise of one epoch says anything of another."""
         return (
-            Acceptors(self._n, self._ahead, self._contents, self._forgetful) if configuration.epoch else self
+            Acceptors(configuration.n, self._ahead, self._contents, self._forgetful)
+            if configuration.epoch
+            else self
         )
 
     # -- records -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.reference import ANY
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
+from epaxos.storage.journal import rows_of
 
 _Slots: TypeAlias = "defaultdict[bytes, list[list[Slot]]]"
 
@@ -40,7 +41,7 @@ class Decisions(Observer):
         # Counted here, not asked of what is checked.
         self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
         self._forgetful: set[Row] = set() if forgetful is None else forgetful
-        self._make = partial(Decisions, contents=contents, rows=rows, forgetful=self._forgetful)
+        self._make = partial(Decisions, contents=contents, forgetful=self._forgetful)
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._collections: list[tuple[Decided, Vector]] = []
@@ -54,7 +55,7 @@ class Decisions(Observer):
         if not epoch:
             return self
         if epoch not in self._later:
-            self._later[epoch] = self._make(configuration.quorums)
+            self._later[epoch] = self._make(configuration.quorums, rows=rows_of(configuration))
         return self._later[epoch]
 
     # -- agreement -----------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Elections(Observer):
 
     def of_epoch(self, configuration: Configuration) -> Elections:
         """See `Observer`: each epoch has its own leaders."""
-        return Elections(len(self._online), steady=self._steady) if configuration.epoch else self
+        return Elections(configuration.n, steady=self._steady) if configuration.epoch else self
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]

@@ -28,31 +28,32 @@ class Epochs(Observer):
     def __init__(self, configuration: Configuration) -> None:
         self._configurations = {configuration.epoch: configuration}
         self._ends: dict[int, tuple[Over, str]] = {}
-        self._running: defaultdict[Row, int] = defaultdict(int)
-        self._reached: defaultdict[Row, int] = defaultdict(int)
+        self._running: defaultdict[str, int] = defaultdict(int)
+        self._reached: defaultdict[str, int] = defaultdict(int)
         self._forgetful: set[Row] = set()
 
     def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`."""
         epoch = configuration.epoch
-        return _LaterEpoch(self, epoch) if epoch else _Epoch(self, epoch)
+        names = configuration.names
+        return _LaterEpoch(self, epoch, names) if epoch else _Epoch(self, epoch, names)
 
     def forgot(self, row: Row) -> None:
         """See `Observer`. It begins with the first epoch, and nobody believes it."""
         self._forgetful.add(row)
 
     def entered(self, row: Row, configuration: Configuration) -> None:
-        """See `Observer`."""
+        """See `Observer`. A replica has the same name in all epochs, and a row of each."""
         epoch = configuration.epoch
         known = self._configurations.setdefault(epoch, configuration)
         if known != configuration:
             raise ViolationError("configuration", f"replica {row} has {configuration}, others {known}")
-        self.runs(row, epoch)
+        self.runs(f"r{row}", epoch)
 
-    def runs(self, row: Row, epoch: int) -> None:
+    def runs(self, name: str, epoch: int) -> None:
         """A replica goes on in an epoch, or begins in one by its checkpoint."""
-        self._running[row] = epoch
-        self._reached[row] = max(epoch, self._reached[row])
+        self._running[name] = epoch
+        self._reached[name] = max(epoch, self._reached[name])
 
     def end(self, row: Row, epoch: int, over: Over, digest: str) -> None:
         """An epoch has ended at a replica, with a state of this digest."""
@@ -77,12 +78,12 @@ class Epochs(Observer):
         """A core of a later epoch than the first one has taken an event."""
         if row in self._forgetful:
             return
-        running = self._running[row]
+        begun = self._configurations[epoch]
+        running = self._running[begun.names[row]]
         if running < epoch and (effects.records or effects.promises or effects.early):
             text = f"replica {row}, in epoch {running}, promises in epoch {epoch}: {effects.promises}"
             raise ViolationError("one epoch at a time", text)
-        there = sum(reached >= epoch for reached in self._reached.values())
-        begun = self._configurations[epoch]
+        there = sum(self._reached[name] >= epoch for name in begun.names)
         if effects.commits and there < len(begun.names) - begun.f:
             place = effects.commits[0].id
             text = f"{place} is decided in epoch {epoch}, which only {there} replicas have reached"
@@ -92,8 +93,9 @@ class Epochs(Observer):
 class _Epoch(Observer):
     """What is seen of one epoch."""
 
-    def __init__(self, epochs: Epochs, epoch: int) -> None:
+    def __init__(self, epochs: Epochs, epoch: int, names: Sequence[str]) -> None:
         self._epochs = epochs
+        self._names = names
         self._epoch = epoch
 
     def started(
@@ -101,7 +103,7 @@ class _Epoch(Observer):
     ) -> None:
         """See `Observer`."""
         del records, executed, above
-        self._epochs.runs(row, self._epoch)
+        self._epochs.runs(self._names[row], self._epoch)
 
     def ended(self, row: Row, over: Over, digest: str) -> None:
         """See `Observer`."""

@@ -15,6 +15,7 @@ from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.reference import EVERYTHING
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
+from epaxos.storage.journal import rows_of
 
 
 class _Progress:
@@ -85,7 +86,9 @@ class ExecutionOrder(Observer):
         """See `Observer`: all that executes in one epoch executes before anything of the next one."""
         if not configuration.epoch:
             return self
-        order = ExecutionOrder(self._n, self._contents, self._decisions.of_epoch(configuration))
+        order = ExecutionOrder(
+            rows_of(configuration), self._contents, self._decisions.of_epoch(configuration)
+        )
         self.later[configuration.epoch] = order
         return order
 

@@ -70,7 +70,8 @@ class Reads(Observer):
         self._contents = contents
         self._results = results
         self._orders: dict[int, ExecutionOrder] = {0: order}
-        self._epochs: dict[Row, int] = {}
+        self._names: dict[int, tuple[str, ...]] = {}
+        self._epochs: dict[str, int] = {}
         self._versions: defaultdict[bytes, _Versions] = defaultdict(_Versions)
         self._least: dict[tuple[int, int], int] = {}
         self._told: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
@@ -79,6 +80,7 @@ class Reads(Observer):
     def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`."""
         epoch = configuration.epoch
+        self._names[epoch] = configuration.names
         if epoch:
             self._orders[epoch] = self._orders[0].later[epoch]
         return _OfEpoch(self, epoch)
@@ -89,13 +91,14 @@ class Reads(Observer):
 
     def _at(self, row: Row, key: bytes) -> int:
         """How many have at one: all of the epochs before its own, and what it has of that."""
-        running = self._epochs[row]
+        name = f"r{row}"
+        running = self._epochs[name]
         earlier = sum(order.writers(key) for epoch, order in self._orders.items() if epoch < running)
-        return earlier + self._orders[running].writers_at(row, key)
+        return earlier + self._orders[running].writers_at(self._names[running].index(name), key)
 
     def began(self, row: Row, epoch: int) -> None:
         """A replica goes on in an epoch."""
-        self._epochs[row] = epoch
+        self._epochs[self._names[epoch][row]] = epoch
 
     def stopped(self, row: Row) -> None:
         """See `Observer`: it may come back with less."""

@@ -90,6 +90,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         replicas=n,
         f=f,
         e=e,
+        spares=_draw_spares(stream(seed, "spares"), n) if "member" in faults else 0,
         faults=faults,
         **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
@@ -204,6 +205,9 @@ In large runs the first two take too long. Together, queues make time-outs, far 
 """
 
 
+_CHANGED: Final = 0.5
+"""How likely members change in a run in which epochs end."""
+
 _REFRESHED: Final = 0.35
 """How likely epochs end in a run; after it has been drawn what else goes wrong."""
 
@@ -211,7 +215,7 @@ _REFRESHED: Final = 0.35
 def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
     random = stream(seed, "faults")
     likely = {"crash", "death", "reorder", "loss"} if scale == "small" else set()
-    usual = [kind for kind in FAULTS if kind not in _SELDOM and kind != "refresh"]
+    usual = [kind for kind in FAULTS if kind not in _SELDOM and kind not in ("refresh", "member")]
     drawn = {kind for kind in usual if random.random() < (0.8 if kind in likely else 0.5)}
     if random.random() < 0.03:
         drawn = set()
@@ -220,7 +224,14 @@ def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
         drawn |= set(seldom[:1])
     if stream(seed, "refresh drawn").random() < _REFRESHED:
         drawn.add("refresh")
+        if stream(seed, "member drawn").random() < _CHANGED:
+            drawn.add("member")
     return frozenset(drawn) if overrides.faults is None else overrides.faults
+
+
+def _draw_spares(random: Random, n: int) -> int:
+    """How many may join: as many as there are at first, and more, or few."""
+    return random.choice((1, 2, n, n + 1))
 
 
 def _draw_core(random: Random, scale: str, delay: float, faults: frozenset[str]) -> dict[str, Any]:

@@ -149,13 +149,17 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """A replica is asked to end the epoch, for another one with the same members."""
+    """A replica is asked to end the epoch, for another one with the same members, or with others.
+
+    `change` is a number from which the change is drawn that makes sense then; 0 if there is to be none.
+    """
 
     when: float
     row: Row
+    change: int = 0
 
     def __str__(self) -> str:
-        return f"replica {self.row} is asked for another epoch"
+        return f"replica {self.row} is asked for {'other members' if self.change else 'another epoch'}"
 
 
 Fault: TypeAlias = (
@@ -226,7 +230,7 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     drawn += [
         Comeback(crash.when + random.random() * (options.phase - crash.when), crash.row)
         for crash in dead
-        if random.random() < options.comeback
+        if random.random() < options.comeback and "member" not in options.faults
     ]
     if "disk" in options.faults and random.random() < BAD_DISK:
         row = random.randrange(options.replicas)
@@ -245,12 +249,19 @@ def _draw_refreshes(random: Random, options: Options) -> list[Refresh | Crash]:
     Where replicas crash, some do so among the effects by which an epoch ends.
     """
     drawn: list[Refresh | Crash] = []
+    changing = stream(options.seed, "changes")
     for _ in range(random.choice((1, 1, 2, 3, 6))):
         when = options.phase * random.random()
         at_once = random.choice((1, 1, 1, 2, options.replicas))
         spread = random.choice((0.0, 2.0)) * options.delay
         rows = random.sample(range(options.replicas), min(at_once, options.replicas))
-        drawn += [Refresh(when + spread * random.random(), row) for row in rows]
+        changes = [0 if changing.random() < 0.3 else changing.randrange(1, 2**32) for _ in rows]
+        if "member" not in options.faults:
+            changes = [0] * len(rows)
+        drawn += [
+            Refresh(when + spread * random.random(), row, change)
+            for row, change in zip(rows, changes, strict=True)
+        ]
         if "crash" in options.faults and random.random() < 0.5:
             row, effects = random.randrange(options.replicas), random.randint(0, 80)
             drawn.append(Crash(when, row, effects, options.phase * random.random() * 0.4))

@@ -41,6 +41,7 @@ FAULTS: Final = {
     "distance": "round trips are longer than time-outs, for good",
     "power": "machines that sync once an interval lose power for good; some come back without their disk",
     "refresh": "replicas are asked to end the epoch, for another with the same members",
+    "member": "replicas are asked for other members: some join, some are removed",
 }
 """The kinds of faults, by the names that --faults takes."""
 
@@ -139,6 +140,7 @@ class Options:
     replicas: int
     f: int
     e: int
+    spares: int
     thrifty: bool
     patience: float
     fast_path: float
@@ -200,6 +202,11 @@ class Options:
     troubles: int
     dead: int
     comeback: float
+
+    @property
+    def hosts(self) -> int:
+        """How many replicas there are, with those that may join."""
+        return self.replicas + self.spares
 
     @property
     def quorums(self) -> Quorums:

@@ -253,6 +253,7 @@ def make_options(table: Table, load: Load) -> Options:
         replicas=n,
         f=f,
         e=e,
+        spares=0,
         thrifty=load.thrifty is not Thrifty.OFF,
         patience=table.longest,
         fast_path=table.longest,

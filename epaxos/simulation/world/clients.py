@@ -187,7 +187,7 @@ class Client:
             self._give_up()
             return
         self._surroundings.observer.noted("client retried elsewhere")
-        flight.target = self._target = (flight.target + 1) % self._options.replicas
+        flight.target = self._target = (flight.target + 1) % self._options.hosts
         self._send(flight)
 
     def _give_up(self) -> None:
@@ -212,8 +212,8 @@ class Client:
         """A replica wants to be asked no more; where all do, it is some time before the next one is."""
         for flight in self._flights if session == self._session else ():
             if flight.target == row:
-                if flight.sent % self._options.replicas:
-                    flight.target = self._target = (row + 1) % self._options.replicas
+                if flight.sent % self._options.hosts:
+                    flight.target = self._target = (row + 1) % self._options.hosts
                     self._send(flight)
                 else:
                     rest = self._options.patience

@@ -8,10 +8,11 @@ from typing import Any
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.checkers.watching import Watching
-from epaxos.simulation.plan.faults import Fault, Refresh
+from epaxos.simulation.plan.faults import Crash, Fault, PowerLoss, Refresh
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.profile import PROFILES
 from epaxos.simulation.world.clients import Client, Surroundings
+from epaxos.simulation.world.era import name_of
 from epaxos.simulation.world.links import Stamp
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
@@ -43,8 +44,13 @@ class Cluster(Stricken[Replica]):
             observer,
             partial(PROFILES[options.protocol].settings, options),
             make_core or options.kind.make,
+            frozenset(
+                fault.row
+                for fault in plan.faults
+                if isinstance(fault, PowerLoss) or (isinstance(fault, Crash) and fault.down is None)
+            ),
         )
-        self.replicas = [Replica(world, row) for row in range(options.replicas)]
+        self.replicas = [Replica(world, host) for host in range(options.hosts)]
         sessions = count(1)
         self.surroundings = Surroundings(
             options, self.schedule, observer, self.replicas, lambda: next(sessions)
@@ -59,8 +65,10 @@ class Cluster(Stricken[Replica]):
 
     @property
     def living(self) -> list[Replica]:
-        """The replicas that run."""
-        return [replica for replica in self.replicas if replica.alive]
+        """The replicas that run and vote in the last epoch that any has come to."""
+        alive = [replica for replica in self.replicas if replica.alive]
+        last = max((replica.configuration for replica in alive), default=None)
+        return [replica for replica in alive if last is None or name_of(replica.row) in last.names]
 
     def start(self) -> None:
         """Start everybody, and let the faults come."""
@@ -75,7 +83,7 @@ class Cluster(Stricken[Replica]):
     def _strike(self, fault: Fault) -> None:
         if isinstance(fault, Refresh):
             self._observer.happened(str(fault))
-            self.replicas[fault.row].refresh()
+            self.replicas[fault.row].refresh(fault.change)
         else:
             super()._strike(fault)
 

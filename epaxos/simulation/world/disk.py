@@ -101,6 +101,7 @@ class Disk:
         step: Callable[[], None],
         on_durable: Callable[[Any, int], None],
         guard: Guard,
+        initial: Configuration | None = None,
     ) -> None:
         self.state: dict[bytes, bytes] = {}
         self.slowness = 1.0
@@ -124,7 +125,7 @@ class Disk:
         self._syncing = False
         self._crashes = 0
         self._written = _NOTHING
-        self.load(options.configuration)
+        self.load(initial or options.configuration)
 
     def load(self, configuration: Configuration) -> Loaded:
         """What is durable of an epoch, as a restart finds it; it syncs that before anything is built on it.

@@ -5,16 +5,42 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from epaxos.protocol.contract import Core
+from epaxos.protocol.ids import Row
 from epaxos.protocol.membership import Configuration
+from epaxos.simulation.world.links import Of
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.post import Post
 
 
 class Era(NamedTuple):
-    """An epoch at one replica: its core, what sends the messages of that, and who sees what comes of it."""
+    """An epoch at one replica: its core, what sends the messages of that, and who sees what comes of it.
+
+    `row` is where this replica votes in it, or None. Who votes in which row `hosts` tell, by their numbers in the run.
+    """
 
     epoch: int
     configuration: Configuration
+    row: Row | None
+    hosts: tuple[int, ...]
     core: Core[Any]
     post: Post
     observer: Observer
+
+    @property
+    def of(self) -> Of:
+        """As stamps have it."""
+        return Of(self.epoch, self.configuration.n, self.row)
+
+    def row_of(self, host: int) -> Row | None:
+        """The row of a host; None if it has no vote."""
+        return self.hosts.index(host) if host in self.hosts else None
+
+
+def name_of(host: int) -> str:
+    """How configurations name a host."""
+    return f"r{host}"
+
+
+def host_of(name: str) -> int:
+    """The host of a name; -1 of nobody's."""
+    return int(name[1:]) if name[1:].isdigit() else -1

@@ -60,6 +60,12 @@ class Frontdoor:
         for answer in self._waiting.values():
             answer(None, row)
 
+    def give_up(self, row: int) -> None:
+        """Have all who wait ask elsewhere: nothing that is here is answered here."""
+        self.send_away(row)
+        self._waiting.clear()
+        self._queue.clear()
+
     def take_payload(self) -> Payload:
         """What the next instance carries."""
         batches = [self._queue.popleft()]

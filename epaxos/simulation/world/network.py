@@ -67,14 +67,15 @@ class HostileNetwork:
         self._cuts: Counter[tuple[Row, Row]] = Counter()
         self._rate = options.rate
         self._queue = options.queue
-        self._codec = Codec(options.replicas, decode_payload, options.page, options.rows)
+        self._page, self._kind = options.page, options.kind
+        self._codecs: dict[int, Codec] = {}
         self._codes = options.page.codes
         self._encoded: tuple[Any, bytes] = (None, b"")
         self._storms: list[tuple[float, float]] = []
         self._links = {
             (a, b): self._make_link(options, a, b)
-            for a in range(options.replicas)
-            for b in range(options.replicas)
+            for a in range(options.hosts)
+            for b in range(options.hosts)
             if a != b
         }
 
@@ -174,7 +175,11 @@ class HostileNetwork:
             self._schedule.at(arrival, self._deliver, sender, receiver, message, stamp)
 
     def _decode(self, sender: Row, receiver: Row, encoded: bytes, stamp: Any) -> None:
-        self._deliver(sender, receiver, self._codec.decode_message(sender, encoded), stamp)
+        _, n, row = stamp.of
+        if n not in self._codecs:
+            self._codecs[n] = Codec(n, decode_payload, self._page, self._kind.rows(n))
+        message = self._codecs[n].decode_message(row or 0, encoded)
+        self._deliver(sender, receiver, message, stamp)
 
 
 ENVELOPE: Final = 60

@@ -8,12 +8,12 @@ from typing import Any
 
 from epaxos.protocol.ids import Row
 from epaxos.simulation.world.disk import Then
-from epaxos.simulation.world.links import Links
+from epaxos.simulation.world.links import Links, Of
 from epaxos.simulation.world.observer import Observer
 
 
 class Post:
-    """Sends the messages of an epoch for replica `row`, in one life of it, over `links`.
+    """Sends the messages of an epoch for a replica in its `row`, as `hosts` are in theirs, in one life of it.
 
     delay  how long a deferrable message waits for company
     step   is called before each message leaves, with it, and may end the replica there
@@ -22,27 +22,28 @@ class Post:
 
     def __init__(
         self,
-        epoch: int,
+        of: Of,
         row: Row,
-        peers: Sequence[Row],
+        hosts: Sequence[int],
         links: Links,
         observer: Observer,
         delay: float,
         step: Callable[[object], None],
         later: Callable[[float, Then], None],
     ) -> None:
-        self._epoch = epoch
+        self._of = of
         self._row = row
+        self._hosts = hosts
         self._links = links
         self._observer = observer
         self._delay = delay
         self._step = step
         self._later = later
-        self._riding: dict[Row, list[Any]] = {peer: [] for peer in peers}
+        self._riding: dict[Row, list[Any]] = {host: [] for host in hosts}
 
-    def forget(self, peer: Row) -> None:
+    def forget(self, host: int) -> None:
         """Drop what waits for a peer: it has gone, or come back."""
-        self._riding[peer] = []
+        self._riding[host] = []
 
     def send(self, messages: Sequence[tuple[Sequence[Row], Any]]) -> list[Any]:
         """Send messages; return those to this replica itself."""
@@ -55,8 +56,9 @@ class Post:
                 if receiver == self._row:
                     own.append(message)
                 else:
-                    self._let_ride(receiver)
-                    self._links.send(receiver, message, self._epoch)
+                    host = self._hosts[receiver]
+                    self._let_ride(host)
+                    self._links.send(host, message, self._of)
         return own
 
     def send_with_others(self, messages: Sequence[tuple[Sequence[Row], Any]]) -> None:
@@ -64,23 +66,23 @@ class Post:
         for receivers, message in messages:
             self._step(message)
             self._observer.left(self._row, receivers, message)
-            for receiver in receivers:
-                if not self._riding[receiver] and self._delay:
-                    self._later(self._delay, partial(self._let_ride, receiver))
-                self._riding[receiver].append(message)
+            for host in [self._hosts[receiver] for receiver in receivers]:
+                if not self._riding[host] and self._delay:
+                    self._later(self._delay, partial(self._let_ride, host))
+                self._riding[host].append(message)
                 if not self._delay:
-                    self._let_ride(receiver)
+                    self._let_ride(host)
 
     def let_all_ride(self) -> None:
         """Send all that waits."""
-        for receiver in self._riding:
-            self._let_ride(receiver)
+        for host in self._riding:
+            self._let_ride(host)
 
-    def _let_ride(self, receiver: Row) -> None:
+    def _let_ride(self, host: int) -> None:
         """Send what waited."""
-        riding = self._riding[receiver]
+        riding = self._riding[host]
         if riding:
-            self._riding[receiver] = []
+            self._riding[host] = []
             for message in riding:
                 self._step(message)
-                self._links.send(receiver, message, self._epoch)
+                self._links.send(host, message, self._of)

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
 from epaxos.checkpoint.collector import Collector, CollectorSettings
@@ -38,17 +39,18 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.eras import Eras, First
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import InstanceId, Name, Row
 from epaxos.protocol.log import NOP, Instance
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import Configuration, Member, nobody
 from epaxos.protocol.quorums import allowed
+from epaxos.protocol.spectator import Spectator
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
-from epaxos.simulation.world.era import Era
+from epaxos.simulation.world.era import Era, host_of, name_of
 from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor, Looked
-from epaxos.simulation.world.links import Links, Refusal, Stamp
+from epaxos.simulation.world.links import Links, Of, Refusal, Stamp
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.post import Post
@@ -68,6 +70,7 @@ from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.reading import Reading
 from epaxos.statemachine.results import BatchResult
 from epaxos.statemachine.sessions import Budget
+from epaxos.storage.journal import rows_of
 from epaxos.watching.watchers import Poll, Tell, Watchers
 
 MakeCore: TypeAlias = Callable[[Any, Any, Durable], Core[Any]]
@@ -83,6 +86,8 @@ _LATER = 1e-7
 """Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
 
 
+_MOST_VOTERS = 7
+
 _AHEAD = 50
 """Messages of the next epoch that are kept, in half of the runs."""
 
@@ -97,16 +102,23 @@ class Crashed(Exception):
 class Transferred(NamedTuple):
     """A message of a peer that lags, or to this replica because it does."""
 
-    sender: Row
+    sender: int
     message: TransferMessage | EpochOver
 
 
-_Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred]"
+class Heard(NamedTuple):
+    """A message of a host, which is in some row of the epoch, or has no vote in it."""
+
+    sender: int
+    message: Any
+
+
+_Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred | Heard]"
 """What waits, and for the core of which epoch."""
 
 
 class World(NamedTuple):
-    """What all replicas of a run share."""
+    """What all replicas of a run share; `doomed` are those that will stop for good."""
 
     options: Options
     schedule: Schedule
@@ -114,19 +126,26 @@ class World(NamedTuple):
     observer: Observer
     settings: Callable[[Row], Any]
     make_core: MakeCore
+    doomed: frozenset[int] = frozenset()
 
 
 class Replica:
-    """A replica of the cluster in `world`; it does not run before `start`."""
+    """A replica of the cluster in `world`, or one that may join it; it does not run before `start`.
 
-    def __init__(self, world: World, row: Row) -> None:
+    `row` is its number in the run, as of all that happens to machines; where it votes, each epoch says by itself.
+    """
+
+    def __init__(self, world: World, row: int) -> None:
         self._world = world
         self._options = options = world.options
         self._schedule = world.schedule
         self._observer = world.observer
         self._random = stream(options.seed, f"replica {row}")
         self.row = row
-        self.peers = tuple(peer for peer in range(options.replicas) if peer != row)
+        self.name = name_of(row)
+        self.gone = False
+        first = options.configuration
+        self._initial = first if self.name in first.names else nobody(options.protocol)
         self.alive = False
         self.starts = 0
         self.incarnation = row
@@ -142,9 +161,9 @@ class Replica:
         self._keeps_ahead = options.seed % 2 == 0
         self.fuse: int | None = None
         self.fuse_kind: str | None = None
-        self._of_epoch: dict[int, Observer] = {}
+        self._of_epoch: dict[int, tuple[Observer, Row]] = {}
         self.disk = self._make_disk()
-        self.disk.incarnations = {known: known for known in range(options.replicas)}
+        self.disk.incarnations = {known: known for known in range(options.hosts)}
 
     def _make_disk(self) -> Disk:
         return Disk(
@@ -154,10 +173,17 @@ class Replica:
             self._step,
             self._on_durable,
             self._guard_unless_paused,
+            self._initial,
         )
 
     def _on_durable(self, record: Any, epoch: int) -> None:
-        self._of_epoch[epoch].durable(self.row, record)
+        observer, row = self._of_epoch[epoch]
+        observer.durable(row, record)
+
+    @property
+    def configuration(self) -> Configuration:
+        """That of the epoch which runs here."""
+        return self._eras.running.configuration
 
     @property
     def behind(self) -> bool:
@@ -173,14 +199,21 @@ class Replica:
 
     def start(self, *, acquainted: bool = False) -> None:
         """Begin, or begin again, with what is durable; `acquainted` takes all peers for online."""
+        if self.gone:
+            return
         self.starts += 1
         self.alive = True
         self.fuse = None
         self.paused = self.failed = self.retired = self._asleep = False
         self._begin_life(acquainted=acquainted)
-        self._eras = Eras(self._run_in(self._begin_memory()), self.row, self.peers, self._links.online)
+        era = self._run_in(self._begin_memory())
+        self._eras = Eras(era, self.name, map(name_of, self._links.online))
         if not acquainted:
-            self._inbox += [(self.epoch, PeerStatus(peer, online=False)) for peer in self.peers]
+            self._inbox += [
+                (self.epoch, PeerStatus(row, online=False))
+                for row, host in enumerate(era.hosts)
+                if host != self.row
+            ]
         if self.starts > 1 and self.incarnation == self.row:
             self._guard(partial(self._resume, self._eras.running))
         self._schedule.after(self._options.beacon * self._random.random(), self._on_beacon, self.starts)
@@ -192,10 +225,11 @@ class Replica:
         skew = options.skew * (2 * self._random.random() - 1)
         self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
         self.frontdoor = Frontdoor(options)
-        name = self.starts * options.replicas + self.row
+        name = self.starts * options.hosts + self.row
         self.watchers = Watchers(name, options.history, options.history, always=options.always)
         self.readings = Readings(stream(options.seed, f"readings {self.row} {self.starts}"))
-        self._wants_refresh = self._lost = False
+        self._wanted_change: int | None = None
+        self._lost = False
         self._set_over(over=False)
         self._inbox: deque[_Incoming] = deque()
         self._ahead: deque[_Incoming] = deque(maxlen=_AHEAD)
@@ -219,7 +253,7 @@ class Replica:
     def _begin_memory(self) -> Era:
         """All that is made from what is durable: at a start, or with a peer's checkpoint of a later epoch."""
         options, seed = self._options, self._options.seed
-        checkpoint = Fetched(options.configuration, decode_payload)
+        checkpoint = Fetched(self._initial, decode_payload)
         checkpoint.take(sorted(self.disk.state.items()))
         budget = Budget(options.kept, 3 * options.kept)
         self.machine = StateMachine(LIMITS, self._sleep, budget)
@@ -231,7 +265,9 @@ class Replica:
         era = self._make_era(configuration, durable)
         load(checkpoint, era.core, self.machine)
         above = [entry.id for entry in checkpoint.entries]
-        self.watchers.begin(self.machine, configuration.epoch, options.rows, checkpoint.executed, above)
+        self.watchers.begin(
+            self.machine, configuration.epoch, rows_of(configuration), checkpoint.executed, above
+        )
         writer = CheckpointWriter(
             era.core,
             self.machine,
@@ -248,35 +284,54 @@ class Replica:
             options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging, 1
         )
         self._keeper = Keeper(
-            era.core, writer, source, times, self._make_fetched, lambda: self._random.randrange(2**62)
+            era.core,
+            writer,
+            source,
+            times,
+            self._make_fetched,
+            lambda: self._random.randrange(2**62),
+            self._round_trip,
         )
-        self._collector = Collector(
+        self._collector = self._make_collector(era)
+        self._expirations = Expirations(Patience(self.row, options.hosts, options.patience), self.machine.get)
+        self._note_timed()
+        return era
+
+    def _make_collector(self, era: Era) -> Collector:
+        options, configuration = self._options, era.configuration
+        collector = Collector(
             CollectorSettings(
                 options.collect,
-                self.row,
-                options.replicas,
-                options.quorums.slow,
+                era.row or 0,
+                configuration.n,
+                configuration.quorums.slow,
                 options.max_instances,
                 options.kind.owned,
             )
         )
-        self._expirations = Expirations(
-            Patience(self.row, options.replicas, options.patience), self.machine.get
-        )
-        self._note_timed()
-        return era
+        if era.row is None:
+            collector.proposed()  # never by who has no vote
+        return collector
+
+    def _round_trip(self, peer: Name) -> float:
+        row = self._eras.running.row_of(host_of(peer))
+        return 0.0 if row is None or peer == self.name else self.core.round_trip(row)
 
     def _make_era(self, configuration: Configuration, durable: Durable) -> Era:
         epoch = configuration.epoch
         purpose = f"core {self.row} {self.starts}" + (f" {epoch}" if epoch else "")
-        observer = self._of_epoch[epoch] = self._observer.of_epoch(configuration)
-        above = [entry.id for entry in durable.entries]
-        # Copies, before the core makes the records its own.
-        observer.started(self.row, _copies(durable.records), durable.executed, above)
+        hosts = tuple(map(host_of, configuration.names))
+        row = hosts.index(self.row) if self.row in hosts else None
+        observer = Observer() if row is None else self._observer.of_epoch(configuration)
+        if row is not None:
+            self._of_epoch[epoch] = observer, row
+            above = [entry.id for entry in durable.entries]
+            # Copies, before the core makes the records its own.
+            observer.started(row, _copies(durable.records), durable.executed, above)
         post = Post(
-            epoch,
-            self.row,
-            self.peers,
+            Of(epoch, configuration.n, row),
+            row or 0,
+            hosts,
             self._links,
             observer,
             self._options.commit_delay,
@@ -284,9 +339,11 @@ class Replica:
             self._later,
         )
         generator = stream(self._options.seed, purpose)
-        settings = replace(self._world.settings(self.row), quorums=configuration.quorums)
+        settings = replace(self._world.settings(row or 0), quorums=configuration.quorums)
         core = self._world.make_core(settings, generator, durable)
-        return Era(epoch, configuration, core, post, observer)
+        if row is None:
+            core = Spectator(core)
+        return Era(epoch, configuration, row, hosts, core, post, observer)
 
     def _make_fetched(self) -> Fetched:
         return Fetched(self._eras.running.configuration, decode_payload)
@@ -300,7 +357,21 @@ class Replica:
     def _run_in(self, era: Era) -> Era:
         """Go on in an era, whose core and epoch are those of this replica from now on."""
         self.core, self.epoch = era.core, era.epoch
+        decided = era.configuration.incarnations.items()
+        self._links.decide({host_of(name): number for name, number in decided})
         return era
+
+    @property
+    def _votes(self) -> bool:
+        return self._eras.running.row is not None
+
+    def _look_on(self) -> None:
+        """There is no vote here: what clients wait for, others may do."""
+        if not self._votes:
+            self._eras.left.clear()
+            self.frontdoor.give_up(self.row)
+            self.watchers.send_away("it has no vote any more")
+            self._observer.noted("removed replica looks on")
 
     def _set_over(self, *, over: bool) -> None:
         """The running epoch has come to its end, and the next one has not begun; or not."""
@@ -311,7 +382,8 @@ class Replica:
         """Go on with what is durable of an epoch: it may lead to the end of that once more."""
         effects = era.core.resume(self.clock.now)
         self._take_copies(effects)
-        era.observer.handled(self.row, Tick(), effects)
+        if era.row is not None:
+            era.observer.handled(era.row, Tick(), effects)
         self._set_over(over=effects.over is not None)
         if not self._is_over and self.disk.unreached is not None:
             raise InvariantError(
@@ -324,16 +396,18 @@ class Replica:
         ended = self._eras.running
         configuration = self._eras.following(over)
         ended.post.let_all_ride()
-        ended.observer.ended(self.row, over, self.machine.digest_source().hexdigest())
+        assert ended.row is not None
+        ended.observer.ended(ended.row, over, self.machine.digest_source().hexdigest())
         self._observer.entered(self.row, configuration)
         loaded = self.disk.turn(configuration)
-        nothing = (-1,) * len(over.cut)
+        nothing = (-1,) * rows_of(configuration)
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
         self._take_up_what_waited(self._eras.next(self._run_in(era), over, retiring=self.retired))
         self._keeper.turn(configuration, era.core, self.clock.now)
         self.watchers.history.turned(len(nothing), over.cut)
         self._read_in_log(self.readings.take_all())
-        self._collector.begin(configuration.quorums.slow)
+        self._collector = self._make_collector(era)
+        self._look_on()
         self._resume(era)
         self._send_beacons()
 
@@ -346,6 +420,7 @@ class Replica:
         self._observer.noted("epoch from a peer's checkpoint")
         self._observer.entered(self.row, era.configuration)
         self._take_up_what_waited(self._eras.replace(self._run_in(era), retiring=self.retired))
+        self._look_on()
         self._resume(era)
         self._send_beacons()
 
@@ -489,18 +564,18 @@ class Replica:
             return
         if not self._links.admit(sender, stamp):
             return
-        for event in self._eras.on_heard(sender, stamp.epoch):
-            self._inbox.append((self.epoch, event))
+        epoch = stamp.of.epoch
+        self._tell(self._eras.on_heard(name_of(sender), epoch))
         if isinstance(message, FetchRows | CheckpointRows | EpochOver):
-            self._inbox.append((stamp.epoch, Transferred(sender, message)))
+            self._inbox.append((epoch, Transferred(sender, message)))
         else:
-            self._inbox.append((stamp.epoch, Receive(sender, message)))
+            self._inbox.append((epoch, Heard(sender, message)))
         self._poke()
 
     def _on_peer(self, peer: Row, online: bool) -> None:  # noqa: FBT001 - a callback
         for era in self._eras.all:
             era.post.forget(peer)
-        self._tell(self._eras.on_link(peer, online=online))
+        self._tell(self._eras.on_link(name_of(peer), online=online))
 
     def _tell(self, events: Iterable[Event[Any]]) -> None:
         """Put events for the running core into the inbox."""
@@ -510,7 +585,7 @@ class Replica:
         """Take a frame of a client, which `answer` answers; with a `reading`, of reads that are none of the log."""
         if not self.alive or self.failed:
             return
-        if self.retired or self._lost:
+        if self.retired or self._lost or not self._votes:
             answer(None, self.row)
         else:
             if reading is None:
@@ -523,7 +598,7 @@ class Replica:
         """Take a question of a watcher, which is told what there is."""
         if not self.alive or self.failed:
             return
-        if self.retired or self._lost:
+        if self.retired or self._lost or not self._votes:
             tell({"away": "others may do better"})
         elif not (self.paused or self._asleep):
             self.watchers.ask(name, poll, self.clock.now, tell)
@@ -536,12 +611,19 @@ class Replica:
         if self.paused or self._asleep or self.failed:
             return
         self._send_beacons()
+        if self._eras.may_leave:
+            self._observer.noted("removed replica leaves")
+            self.gone = True
+            self.crash()
+            return
         self._poke()
 
     def _send_beacons(self) -> None:
-        for peer in self.peers:
-            beacons = [(era.epoch, beacon) for era, beacon in self._eras.beacons(peer, self.clock.now)]
-            self._links.send_beacons(peer, beacons, self.core.round_trip(peer))
+        for name in sorted(self._eras.audience):
+            host = host_of(name)
+            if host >= 0:
+                beacons = [(era.of, beacon) for era, beacon in self._eras.beacons(name, self.clock.now)]
+                self._links.send_beacons(host, beacons, self._round_trip(name))
 
     # -- rounds --------------------------------------------------------------------------------------------
 
@@ -595,7 +677,9 @@ class Replica:
 
     def _may_propose(self) -> bool:
         """Whether something waits to be proposed; what an epoch has left behind goes first, whatever is in flight."""
-        if self._eras.left or self._wants_refresh:
+        if not self._votes:
+            return False
+        if self._eras.left or self._wanted_change is not None:
             return not self._is_over
         return (
             self.frontdoor.to_propose
@@ -606,23 +690,28 @@ class Replica:
     def _next_proposal(self, era: Era) -> Effects[Any]:
         if self._eras.left:
             return self._handle(era, Propose(self._eras.left.popleft()))
-        if self._wants_refresh:
-            return self._propose_refresh(era)
+        if self._wanted_change is not None:
+            return self._propose_change(era, self._wanted_change)
         return self._handle(era, Propose(self.frontdoor.take_payload()))
 
     def _collects(self, now: float) -> bool:
         """Whether it is time for a collection."""
         return (
             self._may_collect
+            and self._votes
             and self._collector.is_due(self.machine.generation, now)
-            and self._collector.may_propose(self.core.status(), self.machine.sessions, self._links.online)
+            and self._collector.may_propose(self.core.status(), self.machine.sessions, self._online_rows())
         )
+
+    def _online_rows(self) -> list[Row]:
+        rows = map(self._eras.running.row_of, sorted(self._links.online))
+        return [row for row in rows if row is not None]
 
     def _note_timed(self) -> None:
         self._expirations.note(self.machine.take_timed(), self.clock.now)
 
     def _may_expire(self) -> bool:
-        if self.retired or self._is_over or self.core.quiet:
+        if self.retired or self._is_over or self.core.quiet or not self._votes:
             return False
         return self.core.in_flight < self._options.max_instances
 
@@ -671,60 +760,93 @@ class Replica:
             self._observer.noted("clients sent away from where nobody leads")
             self.frontdoor.send_away(self.row)
 
-    def _take_event(self, epoch: int, event: Event[Any] | Transferred) -> Effects[Any]:
+    def _take_event(self, epoch: int, event: Event[Any] | Transferred | Heard) -> Effects[Any]:
         """What the running core asks for; what an ended one does is done at once."""
         if isinstance(event, Transferred):
             return self._take_transferred(*event)
-        if epoch == self.epoch:
-            return self._handle(self._eras.running, event)
         era = self._eras.of(epoch)
-        if era is None and epoch == self.epoch + 1 and self._keeps_ahead:
-            self._observer.noted("message of the next epoch kept")
-            self._ahead.append((epoch, event))
-        elif era is None:
-            self._observer.noted("message of another epoch dropped")
-        else:
-            effects = self._handle(era, event)
-            era.observer.sealed(self.row, effects)
-            self._perform(era, effects)
+        if era is None:
+            if epoch == self.epoch + 1 and self._keeps_ahead:
+                self._observer.noted("message of the next epoch kept")
+                self._ahead.append((epoch, event))
+            else:
+                self._observer.noted("message of another epoch dropped")
+            return Effects()
+        if isinstance(event, Heard):
+            row = era.row_of(event.sender)
+            if row is None:
+                self._observer.noted("message of one without a vote dropped")
+                return Effects()
+            event = Receive(row, event.message)
+        effects = self._handle(era, event)
+        if era is self._eras.running:
+            return effects
+        if era.row is not None:
+            era.observer.sealed(era.row, effects)
+        self._perform(era, effects)
         return Effects()
 
     def _take_transferred(self, sender: Row, message: TransferMessage | EpochOver) -> Effects[Any]:
         effects: Effects[Any] = Effects()
         if isinstance(message, EpochOver):
-            events = self._eras.on_over(sender, message)
+            events = self._eras.on_over(name_of(sender), message)
             if events:
-                self._keeper.wanted([sender], self.clock.now)
+                self._keeper.wanted([name_of(sender)], self.clock.now)
             for event in events:
                 effects.extend(self._handle(self._eras.running, event))
         else:
-            self._do(self._keeper.receive(sender, message, self.clock.now))
+            self._do(self._keeper.receive(name_of(sender), message, self.clock.now))
         return effects
 
-    def _propose_refresh(self, era: Era) -> Effects[Any]:
-        """The barrier before another epoch with the same members, unless one is under way (protocol 6.5)."""
-        self._wants_refresh = False
+    def _propose_change(self, era: Era, change: int) -> Effects[Any]:
+        """The barrier before another epoch, unless one is under way (protocol 6.5)."""
+        self._wanted_change = None
         status = self.core.status()
         if status.changing:
             self._observer.noted("refresh refused")
             return Effects()
+        follows = self._next_configuration(era.configuration, self._random.randrange(1, 2**62), change)
         self._observer.noted("refresh proposed")
-        follows = self._next_configuration(era.configuration, self._random.randrange(1, 2**62))
         return self._handle(era, Propose(make_barrier(self.machine.generation, status.executed, follows)))
 
-    def _next_configuration(self, running: Configuration, request: int) -> Configuration:
-        """The same voters, half of the times with other thresholds; as many may fail as the run needs."""
-        least, n = self._options.f, running.n
-        possible = [(f, e) for f in range(least, n) for e in range(f + 1) if allowed(n, f, e)]
-        f, e = possible[request // 2 % len(possible)] if request % 2 else (running.f, running.e)
-        if (f, e) != (running.f, running.e):
+    def _next_configuration(self, running: Configuration, request: int, change: int) -> Configuration:
+        """Other voters if that is asked for and enough of them live; half of the times other thresholds."""
+        names = self._next_voters(running, change)
+        doomed = sum(host_of(name) in self._world.doomed for name in names)
+        n = len(names)
+        possible = [(f, e) for f in range(doomed, n) for e in range(f + 1) if allowed(n, f, e)]
+        if not possible:
+            return self._next_configuration(running, request, 0)
+        usual = running.next(request, names=names)
+        f, e = possible[request // 2 % len(possible)] if request % 2 else (usual.f, usual.e)
+        if f < doomed:
+            f, e = possible[-1]
+        if (f, e) != (usual.f, usual.e):
             self._observer.noted("other thresholds proposed")
-        return running.next(request, f, e)
+        if names != running.names:
+            self._observer.noted("other members proposed")
+        known = self._links.incarnations
+        members = {name: Member(known[host_of(name)]) for name in names}
+        return running.next(request, f, e, names=names, members=members)
 
-    def refresh(self) -> None:
+    def _next_voters(self, running: Configuration, change: int) -> tuple[str, ...]:
+        """Some stay, some of those go, some of those come who never were there; in an order of their own."""
+        if not change:
+            return running.names
+        random = Random(change)  # noqa: S311 - drawn with the faults
+        hosts = range(self._options.hosts)
+        fresh = [name_of(host) for host in hosts if name_of(host) not in {*running.names, *running.removed}]
+        coming = random.sample(fresh, random.randint(0, len(fresh)))
+        staying = random.sample(running.names, random.randint(0 if coming else 1, running.n))
+        names = [*staying, *coming][:_MOST_VOTERS]
+        if random.random() < 0.5:
+            random.shuffle(names)
+        return tuple(names)
+
+    def refresh(self, change: int) -> None:
         """Somebody asks for another epoch."""
         if self.alive and not self.failed:
-            self._wants_refresh = True
+            self._wanted_change = change
             self._poke()
 
     def _keep(self) -> None:
@@ -735,13 +857,14 @@ class Replica:
         era = self._eras.running
         for event in todo.events:
             if isinstance(event, Adopt):
+                assert era.row is not None
                 above = [entry.id for entry in event.entries]
-                era.observer.adopted(self.row, event.executed, above)
+                era.observer.adopted(era.row, event.executed, above)
                 self.watchers.history.adopted(event.executed, above)
             self._perform(era, self._handle(era, event))
         for receiver, message in todo.messages:
             self._step(message)
-            self._links.send(receiver, message, self.epoch)
+            self._links.send(host_of(receiver), message, self._eras.running.of)
         if todo.commit:
             self.disk.commit(self._on_committed)
         if todo.replaced:
@@ -764,9 +887,10 @@ class Replica:
 
     def _handle(self, era: Era, event: Event[Any]) -> Effects[Any]:
         effects = era.core.on_event(event, self.clock.now)
-        self._keeper.wanted(effects.fetch, self.clock.now)
+        self._keeper.wanted([era.configuration.names[row] for row in effects.fetch], self.clock.now)
         self._take_copies(effects)
-        era.observer.handled(self.row, event, effects)
+        if era.row is not None:
+            era.observer.handled(era.row, event, effects)
         if effects.over is not None:
             self._set_over(over=True)
         return effects
@@ -825,7 +949,8 @@ class Replica:
             self._look(waiting)
         self._read_in_log(self.readings.take(effects.unread))
         if own:
-            self._inbox.extendleft((era.epoch, Receive(self.row, message)) for message in reversed(own))
+            assert era.row is not None
+            self._inbox.extendleft((era.epoch, Receive(era.row, message)) for message in reversed(own))
         if effects.over is not None:
             self._turn(effects.over)
         self._tell_watchers()
@@ -846,7 +971,8 @@ class Replica:
                 ):  # as all of the service do; one is enough to see that bytes made anew will do
                     decided.value.let_go()
             self.watchers.history.executed(decided.id)
-        era.observer.executed(self.row, component, results)
+        assert era.row is not None
+        era.observer.executed(era.row, component, results)
         for batches in results:
             for result in batches:
                 self._answer(result)

@@ -61,7 +61,7 @@ class Watcher:
 
     def _begin(self, since: str | None) -> Following:
         """A watch from the text of a position, or from now on."""
-        count, share = self._options.replicas, self._options.client_timeout
+        count, share = self._options.hosts, self._options.client_timeout
         return Following(self._view.prefix, as_position(since), state=self._state, count=count, share=share)
 
     def _ask(self) -> None:

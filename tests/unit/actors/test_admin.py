@@ -15,7 +15,17 @@ from epaxos.metrics import ReplicaStats
 from epaxos.protocol.membership import Configuration
 from harness.members import MEMBERS
 
-FIELDS: dict[str, Any] = {"verb": "refresh", "base": 0, "request": 7, "dry_run": False, "f": None, "e": None}
+FIELDS: dict[str, Any] = {
+    "verb": "refresh",
+    "base": 0,
+    "request": 7,
+    "dry_run": False,
+    "f": None,
+    "e": None,
+    "add": [],
+    "remove": [],
+}
+DELTA = ["delta", 9, "10.0.0.4", 3264, 4264, 8080]
 
 
 def asked(**changes: Any) -> AdminRequest:
@@ -25,11 +35,12 @@ def asked(**changes: Any) -> AdminRequest:
 class Asked:
     """A replica of three that hears `up` others."""
 
-    def __init__(self, up: int = 2) -> None:
+    def __init__(self, up: int = 2, known: int = 3) -> None:
+        self.known = known
         self.stats = stats = ReplicaStats(MEMBERS.names, 0, (), (), 2)
         for name in stats.peers[:up]:
             stats.peer_up[name] = True
-        self.admin = Admin(stats)
+        self.admin = Admin(stats, lambda: dict.fromkeys(MEMBERS.names[: self.known], 7))
         self.running = MEMBERS
 
     def judge(
@@ -67,7 +78,7 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"verb": "remove"}, 'no change is called "remove"; allowed: refresh, upgrade'),
+        ({"verb": "remove"}, 'no change is called "remove"; allowed: refresh, change, upgrade'),
         (
             {"f": 2},
             (
@@ -77,11 +88,19 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
         ),
         ({"base": 4}, "this replica is in epoch 0 and lags; ask another one, or wait"),
         ({"away": "it is stopping"}, "this replica takes no requests: it is stopping"),
+        (
+            {"verb": "change", "remove": ["bravo", "delta"]},
+            "no member is called delta; members: alpha, bravo, charlie",
+        ),
+        ({"verb": "change", "add": [["bravo", *DELTA[1:]]]}, "members that cannot be: "),
+        ({"verb": "change", "remove": ["alpha", "bravo", "charlie"]}, "members that cannot be: "),
         ({"is_ending": True}, "a change is under way; ask again when epoch 1 has begun"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_what_to_do(changes: dict[str, Any], text: str) -> None:
-    assert Asked().judge(**changes) == ("refused", 0, text)
+    outcome, epoch, told = Asked().judge(**changes)
+    assert (outcome, epoch) == ("refused", 0)
+    assert told == text or (text.endswith(": ") and told.startswith(text))
 
 
 def test_a_second_lies_between_two_epochs_for_who_asks_for_one_and_not_for_a_mere_question() -> None:
@@ -108,7 +127,19 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("verb", 1), ("base", None), ("request", 0), ("request", -1), ("dry_run", 1), ("f", "1"), ("e", True)],
+    [
+        ("verb", 1),
+        ("base", None),
+        ("request", 0),
+        ("request", -1),
+        ("dry_run", 1),
+        ("f", "1"),
+        ("e", True),
+        ("remove", [7]),
+        ("add", [7]),
+        ("add", [DELTA[:-1]]),
+        ("add", [["delta", 0, *DELTA[2:]]]),
+    ],
 )
 def test_fields_of_a_wrong_kind_are_refused(field: str, value: object) -> None:
     with pytest.raises(FrameError):
@@ -133,3 +164,34 @@ def test_a_level_is_raised_once_all_are_there_and_know_it(monkeypatch: pytest.Mo
     assert [replica.following(verb=verb).level for verb in ("upgrade", "refresh")] == [now + 1, now]
     level["charlie"] = 0
     assert replica.following(verb="upgrade").level == now, "it went away meanwhile"
+
+
+def test_the_next_epoch_tells_the_incarnations_that_are_known() -> None:
+    assert Asked(known=1).following().incarnations == {MEMBERS.names[0]: 7}
+
+
+def test_one_that_joins_takes_the_place_of_one_that_goes() -> None:
+    """It has been asked who it is, so it is up; who is silent stands in the way of nothing."""
+    replica = Asked(up=1)
+    change: dict[str, Any] = {"verb": "change", "add": [DELTA], "remove": ["charlie"]}
+    assert replica.judge(**change)[0] == "proposed"
+    following = replica.following(**change)
+    delta = "delta#0000000000000009"
+    assert following.names == ("alpha", "bravo", delta)
+    assert following.incarnations == {"alpha": 7, "bravo": 7, delta: 9}
+    assert following.members[2] == tuple(DELTA[1:])
+    assert following.removed == ("charlie",)
+
+
+def test_nobody_stays_of_whom_it_is_not_known_which_replica_it_is() -> None:
+    replica = Asked(known=2)
+    text = "charlie was never heard here, so it is not known which replica that is; start it first, or remove it too"
+    assert replica.judge(verb="change", add=[DELTA])[2] == text
+    assert replica.judge(verb="change", add=[DELTA], remove=["charlie"])[0] == "proposed"
+
+
+def test_members_who_leave_no_quorum_of_those_that_are_up_do_not_go() -> None:
+    replica = Asked(up=1)
+    outcome, _, text = replica.judge(verb="change", remove=["bravo"])
+    assert outcome == "refused"
+    assert text.startswith("1 of 2 replicas are up (alpha), and 2 must be")

@@ -8,13 +8,13 @@ from epaxos.actors.replica import Replica
 from epaxos.config import load_config
 
 CONFIG = load_config(None, environ={})
-ME, BRAVO, CHARLIE = range(3)
+BRAVO, CHARLIE = "bravo", "charlie"
 
 
 def test_a_refusal_counts_until_the_peer_and_this_replica_hear_each_other() -> None:
     """Else one start with a wrong file, and one of another replica months later, would end a third one that is well."""
     parts: Any = Mock(configuration=CONFIG.initial)
-    refusals = Refusals(CONFIG, ME, parts, lambda: True)
+    refusals = Refusals(CONFIG, parts, lambda: True)
     replica: Any = Mock(
         _refusals=refusals, _peer_changes=[], _parts=Mock(eras=Mock(on_link=lambda *_, **__: []))
     )

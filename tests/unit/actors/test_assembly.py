@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 from ledger import Ledger
 
-from epaxos.actors.assembly import Parts, begin_anew, make_parts
+from epaxos.actors.assembly import Parts, begin_anew, make_era, make_parts
 from epaxos.actors.execution import Execution
 from epaxos.actors.health import Standing
 from epaxos.actors.proposals import Proposals
@@ -20,9 +20,10 @@ from epaxos.actors.replica import Replica
 from epaxos.checkpoint.rows import VALUE, Meta, block_key, meta_row, value_block
 from epaxos.config import Config, load_config
 from epaxos.errors import ConfigError, DirectoryLocked, StorageError, WrongIdentity
-from epaxos.protocol.contract import Checkpointed, CoreStatus, Effects, Receive
+from epaxos.protocol.contract import Checkpointed, CoreStatus, Durable, Effects, Receive
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.membership import NOBODY, Member, joined
 from epaxos.statemachine.batch import Payload
 from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.hosted import Footprint
@@ -94,10 +95,10 @@ def test_a_new_replica_has_no_past(tmp_path: Path, engine: str) -> None:
 def test_incarnations_outlive_the_process(tmp_path: Path) -> None:
     with made(config(tmp_path)) as parts:
         mine = parts.disk.engine.incarnation
-        parts.disk.journal.remember(PEER, 2**64 - 1)
+        parts.disk.journal.remember("bravo", 2**64 - 1)
     with made(config(tmp_path)) as parts:
         assert parts.disk.engine.incarnation == mine
-        assert parts.disk.incarnations == {PEER: 2**64 - 1}
+        assert parts.disk.incarnations == {"bravo": 2**64 - 1}
         assert not parts.resumes, "nothing was promised"
 
 
@@ -190,7 +191,7 @@ def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: P
     )
     parts.disk.engine.commit_state()
     watchers = parts.watchers
-    begin_anew(settings, ME, parts, retiring=False)
+    begin_anew(settings, parts, retiring=False)
     assert (parts.watchers, watchers.history.epoch) == (watchers, 1)
     assert (parts.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
     assert parts.machine.keys == 2
@@ -206,7 +207,9 @@ def test_a_replica_that_begins_anew_counts_when_values_of_its_new_state_end_and_
     parts: Any = Mock(machine=Mock(merges=0, take_timed=list))
     gate: Any = Mock(listening=[Mock()])
     execution = Execution(parts, Mock(), gate)
-    proposals = Proposals(load_config("conf/local.toml"), ME, parts, Mock(), Mock(), Mock(), now=0.0)
+    settings = load_config("conf/local.toml")
+    parts.eras.running = Mock(row=0, configuration=settings.initial)
+    proposals = Proposals(settings, parts, Mock(), Mock(), Mock(), now=0.0)
     parts.machine = machine
     proposals.begin_anew(100.0)
     assert 100.05 <= proposals.expirations.deadline < 110
@@ -275,9 +278,43 @@ def test_a_state_machine_is_new_and_not_called_as_the_store(tmp_path: Path) -> N
 def test_a_replica_collects_with_the_quorum_of_its_epoch_and_not_of_its_file(tmp_path: Path) -> None:
     settings = config(tmp_path)
     with made(settings) as parts:
-        parts.stats.begin(settings.initial.next(7, f=0, e=0))
+        following = settings.initial.next(7, f=0, e=0)
+        parts.eras.running = make_era(settings, parts.me, following, Durable((), NONE, NONE, ()))
         replica = Replica(settings, ME, parts, [], Standing())
         status = CoreStatus(NONE, NONE, NONE, NONE, 0, 0, 0)
         assert not replica._proposals._collector.may_propose(status, 1, {PEER})
         assert replica._proposals._collector.may_propose(status, 1, {1, 2})
         replica._context.destroy()
+
+
+def test_one_that_is_to_join_begins_in_an_epoch_of_nobodys_and_is_itself_for_ever(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    for joins in (True, False):  # at later starts nothing is to be said
+        parts = make_parts(settings, ME, joins=joins)
+        assert parts.me == joined("alpha", parts.disk.engine.incarnation)
+        assert (parts.configuration.names, parts.eras.running.row) == ((NOBODY,), None)
+        assert not parts.stats.has_quorum
+        parts.disk.engine.close()
+
+
+def test_one_that_joins_votes_where_a_checkpoint_says_so(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    parts = make_parts(settings, ME, joins=True)
+    names = ("bravo", "charlie", parts.me)
+    epoch = settings.initial.next(7, names=names, members={parts.me: Member(parts.disk.engine.incarnation)})
+    parts.disk.engine.stage_state([meta_row(Meta(epoch, NONE, (NONE,) * len(parts.core.vectors()), 0))])
+    parts.disk.engine.commit_state()
+    begin_anew(settings, parts, retiring=False)
+    parts.disk.engine.close()
+    for _ in range(2):
+        assert (parts.configuration, parts.eras.running.row) == (epoch, 2)
+        assert parts.stats.replicas == names
+        parts = make_parts(settings, ME)
+        parts.disk.engine.close()
+
+
+def test_the_data_of_a_first_member_joins_nothing(tmp_path: Path) -> None:
+    with made(config(tmp_path)):
+        pass
+    with pytest.raises(WrongIdentity, match="start it without --join"):
+        make_parts(config(tmp_path), ME, joins=True)

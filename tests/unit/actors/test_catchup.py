@@ -20,14 +20,14 @@ class Told:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         self.stats = ReplicaStats([replica.name for replica in CONFIG.replicas], 0, [], [], 2)
-        self._reporter = CatchUpReporter(CONFIG, self.stats)
+        self._reporter = CatchUpReporter(self.stats)
         self._caplog = caplog
         self._caught_up = 0
 
     def note(self, stage: str, now: float, size: int = 0) -> list[str]:
         """The lines told of this; no stage stands for one that does not catch up."""
         before = len(self._caplog.records)
-        progress = CatchUp(1, stage, size // 100, size) if stage else None
+        progress = CatchUp("bravo", stage, size // 100, size) if stage else None
         self._reporter.note(progress, self._caught_up, now)
         return [record.getMessage() for record in self._caplog.records[before:]]
 

@@ -14,11 +14,11 @@ from epaxos.config import load_config
 def _proposals(*, is_current: bool = True, drains: bool = False) -> Proposals:
     """Those of a replica that is in touch with one of two peers."""
     parts: Any = Mock(machine=Mock(take_timed=list))
-    parts.stats.quorum = 2
+    config = load_config("conf/local.toml")
+    parts.configuration = config.initial
+    parts.eras.running = Mock(row=0, configuration=config.initial)
     presence: Any = Mock(is_current=is_current, drains=drains)
-    proposals = Proposals(
-        load_config("conf/local.toml"), 0, parts, Mock(), Mock(online=[1]), presence, now=0.0
-    )
+    proposals = Proposals(config, parts, Mock(), Mock(online=["bravo"]), presence, now=0.0)
     proposals._collector = Mock()
     return proposals
 

@@ -27,24 +27,26 @@ class Alpha:
         self.standing, self.clients = Standing(), Mock()
         self.core = Mock(lost=False)
         self.parts: Any = Mock(stats=self.stats, core=self.core, machine=Mock(generation=3), resumes=True)
-        self.remotes = {1: Mock(online=False), 2: Mock(online=False)}
+        self.remotes = {peer: Mock(online=False) for peer in PEERS}
         post: Any = Mock(remotes=self.remotes)
         config = load_config("conf/local.toml")
         self.presence = Presence(
             config, self.parts, self.clients, Mock(), post, Mock(), self.standing, born=0.0
         )
-        subjects = Subjects(self.parts, self.clients, post, Mock(), self.presence, Mock(), self.standing)
+        subjects = Subjects(
+            self.parts, self.clients, post, Mock(), self.presence, Mock(), self.standing, Mock()
+        )
         self.tells: list[Any] = []
         self.questions = Questions(config, 0, subjects, Mock(), self.tells.append, 0.0)
         self.executes((-1, -1, -1))
 
     def hears(self, *peers: str) -> None:
-        for row, peer in enumerate(PEERS, 1):
-            self.stats.peer_up[peer] = self.remotes[row].online = peer in peers
+        for peer in PEERS:
+            self.stats.peer_up[peer] = self.remotes[peer].online = peer in peers
             self.presence.note_quorum()
 
     def beacon(self, row: int, *committed: int) -> None:
-        self.presence.note_to_reach(row, committed)
+        self.presence.note_to_reach(PEERS[row - 1], committed)
 
     def executes(self, executed: tuple[int, ...]) -> None:
         self.core.status.return_value = Mock(executed=executed)

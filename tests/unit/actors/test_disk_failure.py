@@ -75,7 +75,7 @@ class Outside:
     def speak(self, row: int, *messages: Message) -> None:
         """Be a peer that hears the replica."""
         request = PeerRequest(
-            row,
+            self._config.replicas[row].name,
             100 + row,
             [encode_message(message) for message in messages],
             True,

@@ -45,7 +45,7 @@ def test_what_follows_the_end_of_an_epoch_is_not_told_the_next_one() -> None:
     def perform(effects: object, _: float) -> None:
         performed.append(effects)
         if parts.eras.running is first:
-            era = make_era(config, 0, following, Durable((), NONE, NONE, ()))
+            era = make_era(config, parts.me, following, Durable((), NONE, NONE, ()))
             parts.eras.next(era, over(NONE), retiring=False)
 
     durability = Durability(config, parts, Shell(perform, *[lambda *_: None] * 4))
@@ -79,7 +79,7 @@ def test_without_a_descriptor_for_it_a_peer_gets_no_checkpoint_for_now_and_the_d
     parts = make_parts(config, 0)
     monkeypatch.setattr(parts.disk.keeper, "receive", Mock(side_effect=NoDescriptor("too many files")))
     durability = Durability(config, parts, Shell(*[lambda *_: None] * 5))
-    durability.receive(1, FetchRows(7, 0), 0.0)
+    durability.receive("bravo", FetchRows(7, 0), 0.0)
     durability.close(abandon=True)
     assert caplog.messages == ["bravo gets no part of the checkpoint now: too many files"]
 

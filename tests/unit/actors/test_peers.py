@@ -17,8 +17,8 @@ from epaxos.errors import StorageError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Durable
 from epaxos.protocol.eras import Eras
-from epaxos.protocol.ids import Row
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import Configuration, Member, joined
 from epaxos.protocol.transfer import EpochOver
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -30,22 +30,23 @@ from harness.commands import over
 
 CONFIG = load_config(None, environ={})
 DIGEST = CONFIG.initial.digest
-ME, BRAVO, CHARLIE = range(3)
-MESSAGES = sample_messages(CONFIG.n, BRAVO)
+ME, BRAVO, CHARLIE = CONFIG.initial.names
+ROW = 1
+MESSAGES = sample_messages(CONFIG.n, ROW)
 
 
 class Door:
     """The peers' side of replica alpha, with lists in the place of its socket and its disk."""
 
     def __init__(
-        self, incarnations: Mapping[Row, int] | None = None, kept: Mapping[Row, int] | None = None
+        self, incarnations: Mapping[Name, int] | None = None, kept: Mapping[Name, int] | None = None
     ) -> None:
         names = [replica.name for replica in CONFIG.replicas]
-        self.stats = ReplicaStats(names, ME, [], list(MESSAGE_NAMES.values()), 2)
+        self.stats = ReplicaStats(names, 0, [], list(MESSAGE_NAMES.values()), 2)
         self.refused: list[tuple[bytes, str]] = []
-        self.remembered: list[tuple[Row, int]] = []
+        self.remembered: list[tuple[Name, int]] = []
         self.disk_fails = False
-        self.eras = Eras(self._era(CONFIG.initial), ME, range(1, CONFIG.n))
+        self.eras = Eras(self._era(CONFIG.initial), ME)
         self.peers = Peers(
             CONFIG,
             ME,
@@ -60,15 +61,20 @@ class Door:
         nothing = (-1,) * configuration.n
         return make_era(CONFIG, ME, configuration, Durable((), nothing, nothing, ()))
 
-    def begin_next(self, level: int | None = None) -> None:
-        """The epoch ends, and the next one is of this level, if it is another."""
-        following = self.eras.running.configuration.next(7, level=level)
+    def begin_next(
+        self,
+        members: Mapping[Name, Member] | None = None,
+        names: Sequence[Name] | None = None,
+        level: int | None = None,
+    ) -> None:
+        """The epoch ends, and the next one has these members, and is of this level, if those are others."""
+        following = self.eras.running.configuration.next(7, names=names, members=members, level=level)
         self.eras.next(self._era(following), over((0, 0, 0)), retiring=False)
 
-    def _remember(self, row: Row, incarnation: int) -> None:
+    def _remember(self, name: Name, incarnation: int) -> None:
         if self.disk_fails:
             raise StorageError("no space left")
-        self.remembered.append((row, incarnation))
+        self.remembered.append((name, incarnation))
 
     def _refuse(self, identity: bytes, frame: bytes) -> None:
         kind, _, body, level = open_frame(frame, CONFIG.fingerprint, CONFIG.max_frame)
@@ -76,23 +82,27 @@ class Door:
         assert level == OLDEST
         self.refused.append((identity, body.decode()))
 
-    def take(self, *messages: bytes, row: int = BRAVO, incarnation: int = 11) -> object:
-        return self.peers.open(b"it", [zmq.Frame(envelope(*messages, row=row, incarnation=incarnation))])
+    def take(self, *messages: bytes, sender: Name = BRAVO, incarnation: int = 11) -> object:
+        return self.peers.open(
+            b"it", [zmq.Frame(envelope(*messages, sender=sender, incarnation=incarnation))]
+        )
 
     @property
     def errors(self) -> dict[str, int]:
         return {kind: count for kind, count in self.stats.errors.items() if count}
 
 
-def envelope(*messages: bytes | int, row: int = BRAVO, incarnation: int = 11) -> bytes:
+def envelope(*messages: bytes | int, sender: Name = BRAVO, incarnation: int = 11) -> bytes:
     return seal(
-        Kind.PEER, CONFIG.fingerprint, encode_envelope(PeerRequest(row, incarnation, messages, digest=DIGEST))
+        Kind.PEER,
+        CONFIG.fingerprint,
+        encode_envelope(PeerRequest(sender, incarnation, messages, digest=DIGEST)),
     )
 
 
 def test_its_marks_are_of_the_replicas_that_it_has_heard_of() -> None:
     door = Door({CHARLIE: 2**32 + 9})
-    assert door.peers.marks() == (1, 0, 9)
+    assert door.peers.marks() == (1, 9)
     door.take(incarnation=11)
     assert door.peers.marks() == (1, 11, 9)
 
@@ -143,7 +153,7 @@ def test_parts_that_do_not_fit_are_dropped_with_their_envelope(parts: list[bytes
 def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> None:
     door = Door()
     good = encode_message(MESSAGES[-1])
-    forge = Forge(CONFIG, ME, None, Random(seed))
+    forge = Forge(CONFIG, 0, None, Random(seed))
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
@@ -173,7 +183,8 @@ def test_what_is_logged_of_a_bad_message_is_short(caplog: pytest.LogCaptureFixtu
         ([envelope(), envelope()], "malformed"),
         ([b""], "malformed"),
         ([seal(Kind.PEER, CONFIG.fingerprint, b"\xc1")], "malformed"),
-        ([envelope(row=3)], "malformed"),
+        ([envelope(sender="")], "malformed"),
+        ([envelope(sender="mallory")], "sender"),
         ([seal(Kind.REQUEST, CONFIG.fingerprint, b"")], "unknown"),
         ([seal(99, CONFIG.fingerprint, b"")], "unknown"),
         ([envelope()[:-1] + b"x"], "checksum"),
@@ -210,7 +221,7 @@ def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCapture
     assert door.errors == {"duplicate_name": 3}
     assert all("bravo is another one than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
-    assert door.take(incarnation=12, row=CHARLIE) == Opened(CHARLIE, 12, [], True, None)
+    assert door.take(incarnation=12, sender=CHARLIE) == Opened(CHARLIE, 12, [], True, None)
 
 
 def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
@@ -218,7 +229,7 @@ def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
     for _ in range(3):
         assert door.take(incarnation=11) == Opened(BRAVO, 11, [], True, None)
         assert door.take(incarnation=12) is None
-    door.take(row=CHARLIE, incarnation=13)
+    door.take(sender=CHARLIE, incarnation=13)
     assert door.remembered == [(BRAVO, 11), (CHARLIE, 13)]
 
 
@@ -228,6 +239,52 @@ def test_an_incarnation_known_from_before_a_restart_is_the_only_one_heard() -> N
     assert door.errors == {"duplicate_name": 1}
     assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
     assert door.remembered == []
+
+
+def test_an_incarnation_that_has_been_decided_is_the_only_one_heard_whichever_came_first() -> None:
+    door = Door({BRAVO: 11})
+    door.begin_next({BRAVO: Member(12)})
+    assert door.take(incarnation=11) is None
+    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
+    assert door.peers.incarnations == {ME: 1, BRAVO: 12}
+
+
+def test_who_takes_part_in_no_epoch_is_not_heard() -> None:
+    door = Door()
+    assert door.take(sender="delta") is None
+    assert door.errors == {"sender": 1}
+    assert door.remembered == []
+
+
+def test_who_speaks_of_a_later_epoch_is_a_guest_and_tells_where_it_is() -> None:
+    """It came while this replica was away: nobody else may be left to say that the epoch is over."""
+    door = Door()
+    over_ = encode_message(EpochOver(0, None))
+    request = PeerRequest("delta", 9, [over_], beat=Beat(1, 0, 0, NEWEST, "10.0.0.4", 3264), epoch=2)
+    opened = door.peers.open(
+        b"it", [zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))]
+    )
+    assert opened is not None
+    assert opened.messages == [EpochOver(0, None)]
+    assert door.peers.place_of("delta") == ("10.0.0.4", 3264)
+    assert door.take(sender="delta", incarnation=9) is not None, "also in this epoch, from then on"
+    heard = 0
+    for number in range(100):
+        request = PeerRequest(f"guest{number}", 9, [], epoch=2)
+        frame = zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))
+        heard += door.peers.open(b"it", [frame]) is not None
+    assert heard == 31
+
+
+def test_a_member_is_where_the_file_says_or_else_where_was_decided() -> None:
+    door = Door()
+    delta = joined("delta", 9)
+    assert door.peers.place_of(BRAVO) == (CONFIG.replicas[1].host, CONFIG.replicas[1].port)
+    assert door.peers.place_of(delta) is None
+    door.begin_next({delta: Member(9, "10.0.0.4", 3264, 1, 2)}, (ME, BRAVO, delta))
+    assert door.peers.place_of(delta) == ("10.0.0.4", 3264)
+    assert door.take(sender=delta, incarnation=8) is None
+    assert door.errors == {"duplicate_name": 1}
 
 
 def test_a_peer_that_cannot_be_remembered_is_not_heard() -> None:
@@ -293,7 +350,7 @@ def test_how_much_a_peer_had_kept_outlives_this_process() -> None:
 
 def test_second_replica_of_the_own_name_is_refused() -> None:
     door = Door()
-    assert door.take(row=ME) is None
+    assert door.take(sender=ME) is None
     assert door.errors == {"duplicate_name": 1}
     assert door.refused == [(b"it", "duplicate_name: a second replica calls itself alpha")]
 
@@ -365,7 +422,7 @@ def test_a_program_that_does_not_know_the_level_of_the_cluster_is_told_so_in_one
     monkeypatch.setattr(version, "NEWEST", NEWEST + 1)
     for raised, newest in ((False, NEWEST), (True, NEWEST + 1), (True, NEWEST)):
         if raised and newest > NEWEST:
-            door.begin_next(NEWEST + 1)
+            door.begin_next(level=NEWEST + 1)
         request = PeerRequest(BRAVO, 11, [], digest=DIGEST, beat=Beat(1, 0, 0, newest))
         frame = seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))
         assert (door.peers.open(b"it", [zmq.Frame(frame)]) is None) is (raised and newest == NEWEST)
@@ -389,11 +446,11 @@ def test_log_of_ever_different_errors_is_bounded(caplog: pytest.LogCaptureFixtur
 def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
     """tools/fuzz compares what live replicas count with what the forge expects; here both are alone."""
     door = Door()
-    insider = Insider(BRAVO, 11)
+    insider = Insider(ROW, 11)
     for row in range(CONFIG.n):  # peers that are known
-        door.take(row=row, incarnation=insider.incarnation)
+        door.take(sender=CONFIG.initial.names[row], incarnation=insider.incarnation)
     before = Counter(door.errors)
-    forge = Forge(CONFIG, ME, insider, Random(seed))
+    forge = Forge(CONFIG, 0, insider, Random(seed))
     expected = Counter[str]()
     for _ in range(500):
         hostile = forge.peer_frame()

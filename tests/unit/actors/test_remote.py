@@ -45,11 +45,11 @@ class Line:
         self.parts: list[bytes] = []
         self.heartbeats: list[PeerRequest] = []
         self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()), 2)
-        self.reported: list[tuple[int, bool]] = []
+        self.reported: list[tuple[str, bool]] = []
         self.refusals: list[str] = []
         port = int(self.endpoint.rpartition(":")[2])
         settings = RemoteSettings(
-            0, 1, "bravo", "127.0.0.1", port, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
+            "alpha", "bravo", "127.0.0.1", port, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
         )
         self.remote = Remote(
             settings,
@@ -118,7 +118,7 @@ class Line:
         opened = open_frame(frame, CLUSTER, MAX_FRAME)
         assert opened[:2] == (Kind.PEER, CLUSTER)
         request = Codec(2, decode_payload).decode_envelope(opened.body)
-        assert (request.sender, request.incarnation) == (0, 77)
+        assert (request.sender, request.incarnation) == ("alpha", 77)
         assert bool(request.messages) == (request.beat is None)
         (self.heartbeats if request.beat else self.bundles).append(request)
 
@@ -170,32 +170,32 @@ def line(make: Callable[[], Line]) -> Line:
 
 def test_peer_is_online_once_heard_and_offline_once_silent(line: Line) -> None:
     assert line.remote.online
-    assert line.reported == [(1, True)]
+    assert line.reported == [("bravo", True)]
     line.hear(0.5)
     line.remote.tick(1.4)
-    assert line.reported == [(1, True)]
+    assert line.reported == [("bravo", True)]
     line.remote.tick(1.6)
-    assert line.reported == [(1, True), (1, False)]
+    assert line.reported == [("bravo", True), ("bravo", False)]
     assert line.stats.peer_up == {"bravo": False}
     line.hear(9.0)
-    assert line.reported == [(1, True), (1, False), (1, True)]
+    assert line.reported == [("bravo", True), ("bravo", False), ("bravo", True)]
     assert line.stats.peer_up == {"bravo": True}
 
 
 def test_health_is_reported_only_when_it_changes(line: Line) -> None:
     for now in range(5):
         line.hear(now / 10)
-    assert line.reported == [(1, True)]
+    assert line.reported == [("bravo", True)]
 
 
 def test_peer_that_does_not_hear_this_replica_is_offline(line: Line) -> None:
     line.hear(0.1, hears=False)
-    assert line.reported == [(1, True), (1, False)]
+    assert line.reported == [("bravo", True), ("bravo", False)]
     line.send(0.1, [accept(1)])
     assert line.dropped("offline") == 1
     line.hear(0.2, hears=False)
     line.hear(0.3)
-    assert line.reported == [(1, True), (1, False), (1, True)]
+    assert line.reported == [("bravo", True), ("bravo", False), ("bravo", True)]
 
 
 def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
@@ -244,7 +244,7 @@ def test_a_peer_that_leaves_is_offline_at_once_and_not_heard(make: Callable[[], 
     line.hear(0.0)
     line.hear(0.1, hears=None)
     line.hear(0.15, beat=None)  # an older frame, which the farewell has overtaken
-    assert line.reported == [(1, True), (1, False)]
+    assert line.reported == [("bravo", True), ("bravo", False)]
     line.remote.tick(0.2)
     assert line.receive_heartbeat().hears is False
 

@@ -60,15 +60,3 @@ def test_a_second_one_is_not_proposed_before_one_has_executed() -> None:
     assert not collector.is_due(3, 1e9)
     assert not collector.is_due(4, 1e9)
     assert collector.is_due(4, 1e9 + INTERVAL)
-
-
-def test_one_that_was_on_its_way_is_void_when_another_epoch_begins() -> None:
-    collector, nothing = make(), (-1, -1, -1)
-    collector.is_due(3, 0.0)
-    collector.proposed()
-    collector.begin(3)
-    assert not collector.is_due(3, 1.0)
-    assert collector.is_due(3, 1.0 + INTERVAL)
-    status = CoreStatus(nothing, nothing, nothing, nothing, 0, 0, 0)
-    assert not collector.may_propose(status, 1, {1}), "a commit takes all three by now"
-    assert collector.may_propose(status, 1, {1, 2})

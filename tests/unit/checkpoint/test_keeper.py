@@ -47,6 +47,7 @@ class Rig:
             KeeperSettings(math.inf, 10**9, RETRY),
             lambda: Fetched(MEMBERS, decode_access),
             lambda: next(numbers),
+            lambda _: self.core.round_trip(1),
         )
 
     def poll(self, now: float) -> Todo:
@@ -66,10 +67,10 @@ class Rig:
 
 def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -> None:
     rig = Rig()
-    rig.keeper.wanted([1], 0.0)
-    assert rig.poll(0.0).messages == [(1, FetchRows(1, 0))]
+    rig.keeper.wanted(["b"], 0.0)
+    assert rig.poll(0.0).messages == [("b", FetchRows(1, 0))]
     rows = msgpack.packb(meta_row(Meta(MEMBERS, EXECUTED)))
-    assert not rig.keeper.receive(1, CheckpointRows(1, 0, rows, 1), 0.1).messages
+    assert not rig.keeper.receive("b", CheckpointRows(1, 0, rows, 1), 0.1).messages
     again = FetchRows(1, len(rows))
     todo = rig.poll(0.1)
     while not todo.commit:
@@ -77,22 +78,22 @@ def test_the_peer_keeps_its_log_while_its_checkpoint_is_merged_and_committed() -
     # More often than an unanswered peer is asked: that its answers bring nothing is no reason to stop.
     for _ in range(20):
         now = rig.keeper.deadline
-        assert rig.poll(now).messages == [(1, again)]
+        assert rig.poll(now).messages == [("b", again)]
         assert rig.keeper.deadline == now + RETRY
-        rig.keeper.receive(1, CheckpointRows(1, len(rows), b"", 1), now)
+        rig.keeper.receive("b", CheckpointRows(1, len(rows), b"", 1), now)
     rig.do(rig.keeper.committed(), now)
     assert rig.core.status().executed == EXECUTED
-    assert rig.poll(now).messages == [(1, FetchRows(1, -1))]
+    assert rig.poll(now).messages == [("b", FetchRows(1, -1))]
     assert rig.keeper.catch_up is None
 
 
 def test_what_replaces_all_says_of_which_level_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(version, "NEWEST", version.OLDEST + 1)
     rig = Rig()
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     rig.poll(0.0)
     later = MEMBERS.next(7, level=version.NEWEST)
-    rig.keeper.receive(1, CheckpointRows(1, 0, msgpack.packb(meta_row(Meta(later, EXECUTED))), 1), 0.1)
+    rig.keeper.receive("b", CheckpointRows(1, 0, msgpack.packb(meta_row(Meta(later, EXECUTED))), 1), 0.1)
     todo = rig.poll(0.1)
     while not todo.commit:
         todo = rig.poll(0.1)
@@ -103,20 +104,20 @@ def test_what_replaces_all_says_of_which_level_it_is(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])
 def test_a_checkpoint_of_which_a_row_cannot_be_read_is_given_up(row: tuple[bytes, bytes]) -> None:
     rig = Rig()
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     rig.poll(0.0)
     bad, last = msgpack.packb(row), msgpack.packb(meta_row(Meta(MEMBERS, EXECUTED)))
     with pytest.raises(FrameError):
-        rig.keeper.receive(1, CheckpointRows(1, 0, bad, 0), 0.1)
+        rig.keeper.receive("b", CheckpointRows(1, 0, bad, 0), 0.1)
     assert rig.keeper.catch_up is None
     # The rest would be taken for the whole.
-    rig.keeper.receive(1, CheckpointRows(1, len(bad), last, 1), 0.2)
+    rig.keeper.receive("b", CheckpointRows(1, len(bad), last, 1), 0.2)
     assert not rig.keeper.wants_cut(0.2)
 
 
 def test_rows_are_not_asked_for_again_before_they_can_have_come() -> None:
     rig = Rig()
     rig.core.state.measured(1, 10.0)
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     rig.poll(0.0)
     assert rig.keeper.deadline == rig.core.round_trip(1) > 10.0

@@ -86,6 +86,7 @@ class Rig:
             KeeperSettings(INTERVAL, INSTANCES, RETRY),
             lambda: Fetched(MEMBERS, decode_payload),
             numbers.__next__,
+            lambda _: self.core.round_trip(1),
         )
         self.peer = Lone()
         for decision in random_history(Random(0), 40):
@@ -103,18 +104,20 @@ class Rig:
         )
 
     def exchange(self, todo: Todo, now: float) -> Todo:
-        """Bring messages to the peer, 1, and its answers back, until there is something else to do."""
+        """Bring messages to the peer, b, and its answers back, until there is something else to do."""
         while todo.messages and not (todo.events or todo.commit):
-            answers = [self.source.answer(0, cast("FetchRows", message), now) for _, message in todo.messages]
+            answers = [
+                self.source.answer("a", cast("FetchRows", message), now) for _, message in todo.messages
+            ]
             for answer in answers:
                 if answer is not None:
-                    self.keeper.receive(1, answer, now)
+                    self.keeper.receive("b", answer, now)
             todo = self.keeper.poll(now)
         return todo
 
     def fetch_all(self, now: float) -> None:
         """Fetch the whole of the peer's checkpoint."""
-        self.keeper.wanted([1], now)
+        self.keeper.wanted(["b"], now)
         todo = self.exchange(self.keeper.poll(now), now)
         assert [type(event) for event in todo.events] == [Hold]
 
@@ -128,7 +131,7 @@ class Rig:
 
 
 def asked(todo: Todo) -> list[TransferMessage]:
-    assert all(peer == 1 for peer, _ in todo.messages)
+    assert all(peer == "b" for peer, _ in todo.messages)
     return [message for _, message in todo.messages]
 
 
@@ -231,8 +234,8 @@ def test_of_what_a_peer_fetches_nothing_above_is_dropped() -> None:
     rig = Rig()
     rig.engine.stage_state(rig.peer.engine.snapshot_state().scan(b"", 10**6))
     rig.engine.commit_state()
-    [(peer, answer)] = rig.keeper.receive(1, FetchRows(77, 0), 0.0).messages
-    assert peer == 1
+    [(peer, answer)] = rig.keeper.receive("b", FetchRows(77, 0), 0.0).messages
+    assert peer == "b"
     assert isinstance(answer, CheckpointRows)
     rig.keeper.executed(ONE * INSTANCES, 1.0)
     rig.keeper.poll(1.0)
@@ -250,9 +253,9 @@ def test_catching_up_from_the_first_request_to_the_last_word() -> None:
     rig = Rig()
     keeper = rig.keeper
     assert stage_of(keeper) == ""
-    keeper.wanted([1, 2], 5.0)
+    keeper.wanted(["b", "c"], 5.0)
     assert keeper.deadline == 5.0
-    assert keeper.catch_up == CatchUp(1, "fetching", 0, 0)
+    assert keeper.catch_up == CatchUp("b", "fetching", 0, 0)
     rig.fetch_all(5.0)
     assert stage_of(keeper) == "merging"
     assert rig.writer.begun == ["adopted"]
@@ -266,25 +269,25 @@ def test_catching_up_from_the_first_request_to_the_last_word() -> None:
     for _ in range(3):
         now = keeper.deadline
         [again] = asked(keeper.poll(now))
-        assert rig.source.answer(0, cast("FetchRows", again), now) is not None
+        assert rig.source.answer("a", cast("FetchRows", again), now) is not None
         assert keeper.deadline == now + RETRY
     rig.reach(executed=rig.far)
     [last] = asked(keeper.poll(keeper.deadline))
     assert cast("FetchRows", last).position == -1
-    rig.source.answer(0, cast("FetchRows", last), 9.0)
+    rig.source.answer("a", cast("FetchRows", last), 9.0)
     assert not rig.source.active
     assert (stage_of(keeper), keeper.caught_up, keeper.deadline) == ("", 1, math.inf)
 
 
 def test_a_peer_that_is_silent_is_asked_some_times_and_given_up() -> None:
     rig = Rig()
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     requests = []
     while rig.keeper.deadline < math.inf:
         requests += asked(rig.keeper.poll(rig.keeper.deadline))
     assert requests == [requests[0]] * 5
     assert (rig.keeper.catch_up, rig.keeper.caught_up) == (None, 0)
-    rig.keeper.wanted([1], 100.0)
+    rig.keeper.wanted(["b"], 100.0)
     [fresh] = asked(rig.keeper.poll(100.0))
     assert fresh != requests[0], "an old answer could be taken for one of these"
 
@@ -292,16 +295,16 @@ def test_a_peer_that_is_silent_is_asked_some_times_and_given_up() -> None:
 def test_every_part_that_comes_gives_a_peer_new_time() -> None:
     rig = Rig()
     keeper = rig.keeper
-    keeper.wanted([1], 0.0)
+    keeper.wanted(["b"], 0.0)
     parts = 0
     now = 0.0
     while stage_of(keeper) != "merging":
         for _ in range(4):  # once less than what makes it give up
             [request] = asked(keeper.poll(now))
             now = keeper.deadline
-        answer = rig.source.answer(0, cast("FetchRows", request), 0.0)
+        answer = rig.source.answer("a", cast("FetchRows", request), 0.0)
         assert answer is not None
-        keeper.receive(1, answer, now)
+        keeper.receive("b", answer, now)
         parts += 1
     assert parts > 2
 
@@ -320,17 +323,17 @@ def test_who_never_catches_up_gives_the_peer_up_in_the_end() -> None:
 
 def test_who_is_wanted_while_one_is_fetched_or_merged_waits() -> None:
     rig = Rig()
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     first = asked(rig.keeper.poll(0.0))
-    rig.keeper.wanted([2], 0.0)
+    rig.keeper.wanted(["c"], 0.0)
     assert is_quiet(rig.keeper.poll(0.0))
-    rig.exchange(Todo(messages=[(1, message) for message in first]), 0.0)
-    rig.keeper.wanted([2], 0.0)
+    rig.exchange(Todo(messages=[("b", message) for message in first]), 0.0)
+    rig.keeper.wanted(["c"], 0.0)
     while not rig.keeper.poll(0.0).commit:
-        rig.keeper.wanted([2], 0.0)
-    rig.keeper.wanted([2], 0.0)
+        rig.keeper.wanted(["c"], 0.0)
+    rig.keeper.wanted(["c"], 0.0)
     assert rig.keeper.catch_up is not None
-    assert rig.keeper.catch_up.peer == 1
+    assert rig.keeper.catch_up.peer == "b"
     assert [type(event) for event in rig.keeper.committed().events] == [Adopt, Checkpointed]
 
 
@@ -343,23 +346,23 @@ def test_who_follows_is_faithful_as_long_as_that_helps(advances: bool) -> None: 
     rig.keeper.poll(rig.keeper.deadline)
     if advances:
         rig.reach(executed=(0, -1, -1))
-    rig.keeper.wanted([2], 1.0)
+    rig.keeper.wanted(["c"], 1.0)
     assert rig.keeper.catch_up is not None
-    assert rig.keeper.catch_up.peer == (1 if advances else 2)
+    assert rig.keeper.catch_up.peer == ("b" if advances else "c")
     if not advances:
         receivers = [(peer, cast("FetchRows", m).position) for peer, m in rig.keeper.poll(1.0).messages]
-        assert receivers == [(1, -1), (2, 0)]
+        assert receivers == [("b", -1), ("c", 0)]
 
 
-@pytest.mark.parametrize("sender", [0, 2])
-def test_only_the_peer_that_was_asked_is_heard(sender: int) -> None:
+@pytest.mark.parametrize("sender", ["a", "c"])
+def test_only_the_peer_that_was_asked_is_heard(sender: str) -> None:
     rig = Rig()
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     [request] = asked(rig.keeper.poll(0.0))
-    answer = rig.source.answer(0, cast("FetchRows", request), 0.0)
+    answer = rig.source.answer("a", cast("FetchRows", request), 0.0)
     assert answer is not None
     assert is_quiet(rig.keeper.receive(sender, answer, 0.0))
-    assert rig.keeper.catch_up == CatchUp(1, "fetching", 0, 0)
+    assert rig.keeper.catch_up == CatchUp("b", "fetching", 0, 0)
 
 
 def test_an_own_checkpoint_ends_before_a_peers_is_merged() -> None:
@@ -367,7 +370,7 @@ def test_an_own_checkpoint_ends_before_a_peers_is_merged() -> None:
     rig.writer.slices = 200
     rig.keeper.executed(ONE * INSTANCES, 0.0)
     rig.keeper.poll(0.0)
-    rig.keeper.wanted([1], 0.0)
+    rig.keeper.wanted(["b"], 0.0)
     todo = rig.exchange(rig.keeper.poll(0.0), 0.0)
     while not todo.commit:
         assert todo.events == []
@@ -382,7 +385,7 @@ def test_an_own_checkpoint_ends_before_a_peers_is_merged() -> None:
 
 
 def test_without_a_checkpoint_a_request_has_no_answer() -> None:
-    assert is_quiet(Rig().keeper.receive(1, FetchRows(1, 0), 0.0))
+    assert is_quiet(Rig().keeper.receive("b", FetchRows(1, 0), 0.0))
 
 
 def test_a_checkpoint_that_cannot_be_written_is_tried_again_after_a_while() -> None:
@@ -420,7 +423,7 @@ def test_a_peer_keeps_its_place_for_some_round_trips() -> None:
     rig.engine.stage_state([meta_row(Meta(MEMBERS, NONE))])
     rig.engine.commit_state()
     rig.core.longest = LEASE
-    rig.keeper.receive(1, FetchRows(5, 0), 0.0)
+    rig.keeper.receive("b", FetchRows(5, 0), 0.0)
     rig.keeper.poll(4 * LEASE)
     assert rig.keeper.source.active
     rig.keeper.poll(6 * LEASE)

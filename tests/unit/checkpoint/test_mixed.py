@@ -37,19 +37,19 @@ def fetch_with_late_request(answers: int, chunk: int) -> Fetched:
     random = Random(answers)
     states = [checkpoint((1, 1, 1), b"old")]
     source = Source(LEASE, lambda: Snapshot(states[-1]), lambda: random.randrange(1, 2**62), chunk=chunk)
-    fetch = Fetch(1, lambda: Fetched(MEMBERS, decode_access), lambda: random.randrange(1, 2**62))
+    fetch = Fetch("b", lambda: Fetched(MEMBERS, decode_access), lambda: random.randrange(1, 2**62))
     first = fetch.request()
     now = 0.0
     for _ in range(answers):
-        answer = source.answer(0, fetch.request(), now)
+        answer = source.answer("a", fetch.request(), now)
         assert answer is not None
         fetch.take(answer)
     now += 2 * LEASE
     source.expire(now)
     states.append(checkpoint((9, 9, 9), b"new"))
-    source.answer(0, first, now)
+    source.answer("a", first, now)
     for _ in range(100):
-        answer = source.answer(0, fetch.request(), now)
+        answer = source.answer("a", fetch.request(), now)
         if answer is not None:
             fetch.take(answer)
     assert fetch.complete

@@ -23,7 +23,7 @@ from harness.members import MEMBERS
 
 Message = TypeVar("Message")
 
-ME = 2
+ME = "c"
 LEASE = 10.0
 ROWS_OF_A_CUT = 12
 
@@ -87,7 +87,7 @@ class Link:
         self._chunk = chunk
         self._numbers = count(100, 10**6)
         self.source = Source(LEASE, self.disk.snapshot, self._numbers.__next__, chunk)
-        self.fetch = Fetch(1, lambda: cast("Fetched", Collected()), self._numbers.__next__)
+        self.fetch = Fetch("b", lambda: cast("Fetched", Collected()), self._numbers.__next__)
         self.asked: list[FetchRows] = []
         self.answers: list[CheckpointRows] = []
 
@@ -238,8 +238,8 @@ def test_the_log_is_kept_above_what_a_peer_fetches_until_it_says_so() -> None:
     executed: Vector = (0, -1, -1)
     assert link.source.pinned((9, 9, 9), 0) == executed
     assert link.source.pinned((-1, 9, 9), 0) == (-1, -1, -1)
-    other = Fetch(1, lambda: cast("Fetched", Collected()), lambda: 7)
-    link.source.answer(0, other.request(), 0.0)
+    other = Fetch("b", lambda: cast("Fetched", Collected()), lambda: 7)
+    link.source.answer("a", other.request(), 0.0)
     assert link.source.pinned((9, 9, 9), 0) == executed, "that of the older one counts"
     assert link.source.answer(ME, link.fetch.end(), 0.0) is None
     assert link.source.pinned((9, 9, 9), 0) == (1, -1, -1)
@@ -287,7 +287,7 @@ def test_parts_of_a_checkpoint_are_counted_from_where_the_source_says() -> None:
 
 
 def fetch_of_a_real_checkpoint() -> Fetch:
-    return Fetch(1, lambda: Fetched(MEMBERS, decode_access), lambda: 1)
+    return Fetch("b", lambda: Fetched(MEMBERS, decode_access), lambda: 1)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=5))

@@ -139,7 +139,7 @@ def test_exit_codes_of_errors(error: EpaxosError, code: int) -> None:
 
 
 def run_raising(run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
-    def fail(*_: object) -> NoReturn:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
     monkeypatch.setattr(process, "run_replica", fail)

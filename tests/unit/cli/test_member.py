@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from epaxos.cli import member
-from epaxos.cli.member import Members, _Refresh
+from epaxos.cli.member import _Refresh
+from epaxos.cli.members import Members
 from epaxos.cli.survey import Survey
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Change
@@ -16,6 +17,8 @@ from epaxos.config import load_config
 from epaxos.errors import NoAnswer
 
 CONFIG = load_config(None, environ={})
+LAST = CONFIG.replicas[-1]
+PORTS = LAST.host, LAST.port, LAST.client_port, LAST.metrics_port
 NAMES = [replica.name for replica in CONFIG.replicas]
 
 
@@ -23,6 +26,9 @@ def status(name: str, epoch: int, *, request: int = 7, heard: tuple[int, int] = 
     peers = [peer for peer in NAMES if peer != name]
     return {
         "name": name,
+        "id": name,
+        "row": NAMES.index(name),
+        "members": NAMES,
         "reachable": True,
         "reasons": [],
         "storage_failed": None,
@@ -62,6 +68,36 @@ def test_of_a_member_that_is_silent_its_peers_say_in_which_epoch_it_was() -> Non
         found.lines()[0] == "epoch 4, not established at 1 of 3; f 1, e 1, epaxos, level 10; 1 more may fail"
     )
     assert found.lines()[3].split() == ["charlie", "voter", "127.0.0.1:3266", "silent", "epoch", "2"]
+
+
+def joiner(name: str) -> dict[str, Any]:
+    return status(name, 0) | {
+        "id": f"{name}#0000000000000009",
+        "row": None,
+        "members": [],
+        "reasons": ["no vote: …"],
+    }
+
+
+def test_who_waits_to_join_is_no_member_and_counts_for_nothing() -> None:
+    ids = {"members": ["alpha", "bravo", "delta#0000000000000007"]}
+    found = members(*(status(name, 4, heard=(4, 4)) | ids for name in ("alpha", "bravo")), joiner("charlie"))
+    told = found.as_json()
+    assert [(entry["id"], entry["role"], entry["state"], entry["port"]) for entry in told["members"]] == [
+        ("alpha", "voter", "up", 3264),
+        ("bravo", "voter", "up", 3265),
+        ("delta#0000000000000007", "voter", "silent", None),
+        ("charlie#0000000000000009", "joiner", "waits", 3266),
+    ]
+    assert (told["epoch"], told["reached"], told["needed"]) == (4, 2, 2)
+
+
+@pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
+def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
+    found = members(*(status(member, 4) | {"members": NAMES[:2]} for member in NAMES[:2]), joiner("charlie"))
+    change = _Refresh(CONFIG, 30.0, None, members=((name,), ()), dry_run=False)
+    assert bool(change._find_joiners(found)) != fits
+    assert change._joiners == ([("charlie", 9, *PORTS)] if fits else [])
 
 
 def test_where_nobody_answers_there_is_nothing_to_tell() -> None:

@@ -29,10 +29,12 @@ class Served:
         self.calls: list[tuple[str, str, float]] = []
         self.code = 0
         self.error: EpaxosError | None = None
+        self.joins = False
 
-    def __call__(self, config: Config, name: str, pages: process.Pages, uptime: float) -> int:
+    def __call__(self, config: Config, name: str, pages: process.Pages, uptime: float, *, joins: bool) -> int:
         assert pages is open_pages
         self.calls.append((config.name, name, uptime))
+        self.joins = joins
         logging.getLogger("epaxos.test").info("first line\nsecond line")
         logging.getLogger("epaxos.test").debug("details")
         if self.error is not None:
@@ -53,7 +55,8 @@ def test_the_named_replica_of_the_named_file(run: Run, served: Served) -> None:
     )
     result = run("serve", "-c", "mine.toml", "-n", "echo")
     assert result.exit_code == 0, result.output
-    assert served.calls == [("mine", "echo", 60.0)]
+    assert (served.calls, served.joins) == ([("mine", "echo", 60.0)], False)
+    assert (run("serve", "-c", "mine.toml", "-n", "echo", "--join").exit_code, served.joins) == (0, True)
 
 
 def test_uptime_on_the_command_line_comes_first(run: Run, served: Served) -> None:
@@ -99,7 +102,7 @@ def test_no_such_replica(run: Run, served: Served, arguments: list[str], line: s
 
 
 def test_a_port_in_use(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise ConfigError("replica alpha: cannot listen on 127.0.0.1:3264 (port)")
 
     monkeypatch.setattr(process, "run_replica", fail)

@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 
 def answer(name: str, **changes: Any) -> dict[str, Any]:
     """What a replica tells of itself."""
-    return {
+    told: dict[str, Any] = {
         "name": name,
         "version": "1.2.3",
         "level": 10,
@@ -44,6 +44,7 @@ def answer(name: str, **changes: Any) -> dict[str, Any]:
         "proposals": 0,
         "latency": {"bounds_s": [0.01, 0.02], "counts": [0, 0, 0], "sum_s": 0.0},
     } | changes
+    return {"members": list(told["peers"])} | told
 
 
 class FakeClient:

@@ -105,7 +105,7 @@ def test_members_and_quorums_are_of_the_configuration_of_an_epoch_and_not_of_the
     assert {other.fingerprint for other in others} == {config().fingerprint}
     others.append(config(protocol="multipaxos"))
     assert len({other.initial.digest for other in (config(), *others)}) == len(others) + 1
-    assert config().initial == (0, "epaxos", ("alpha", "bravo", "charlie"), 1, 1, 0, NEWEST)
+    assert config().initial == (0, "epaxos", ("alpha", "bravo", "charlie"), 1, 1, 0, NEWEST, (), ())
 
 
 def test_what_may_differ_does_not_change_the_fingerprint() -> None:

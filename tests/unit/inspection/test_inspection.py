@@ -50,8 +50,8 @@ def directory(tmp_path: Path) -> Path:
     config = configuration(tmp_path)
     engine = open_directory(config, "bravo")
     journal = write_log(engine, N, RECORDS, truncated=(1, -1, -1))
-    journal.remember(B, 0xB)
-    journal.remember(C, 0xC)
+    journal.remember("bravo", 0xB)
+    journal.remember("charlie", 0xC)
     entry = record(InstanceId(C, 5), COMMITTED, payload=write(b"five", b"5"))
     values = {b"one": b"1", b"five": b"5"}
     sessions = [[7, 1, [1, 3], [1, 3], [], 0]]

@@ -16,10 +16,10 @@ from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import EpochOver
 from harness.commands import collect, over, put
 
-ME = 0
-PEERS = (1, 2)
+ALPHA, BRAVO, CHARLIE = NAMES = ("alpha", "bravo", "charlie")
+PEERS = (BRAVO, CHARLIE)
 CUT = (3, 4, 5)
-FIRST = Configuration(0, "epaxos", ("alpha", "bravo", "charlie"), 1, 1)
+FIRST = Configuration(0, "epaxos", NAMES, 1, 1)
 
 
 class Told:
@@ -29,7 +29,7 @@ class Told:
 
     def __init__(self, epoch: int, leader: Row | None, left: Sequence[Command]) -> None:
         self.epoch = epoch
-        self.status = lambda: Mock(leader=leader)
+        self.status = lambda: Mock(leader=leader, executed=(-1, -1, -1))
         self.left = lambda: left
 
     def beacon(self, _: float) -> str:
@@ -48,7 +48,7 @@ def era(epoch: int, leader: Row | None = None, left: Sequence[Command] = ()) -> 
 
 
 def test_a_message_is_for_the_core_of_its_epoch_and_for_none_where_that_is_gone() -> None:
-    eras = Eras(era(0), ME, PEERS, PEERS)
+    eras = Eras(era(0), ALPHA, PEERS)
     first = eras.running
     eras.next(era(1), over(CUT), retiring=False)
     assert [eras.of(epoch) for epoch in range(3)] == [first, eras.running, None]
@@ -57,66 +57,66 @@ def test_a_message_is_for_the_core_of_its_epoch_and_for_none_where_that_is_gone(
 
 
 def test_a_peer_is_there_once_it_is_heard_in_the_running_epoch() -> None:
-    eras = Eras(era(0), ME, PEERS, PEERS)
-    eras.on_heard(1, 1)  # it is first to come to the next epoch
+    eras = Eras(era(0), ALPHA, PEERS)
+    eras.on_heard(BRAVO, 1)  # it is first to come to the next epoch
     assert eras.next(era(1), over(CUT), retiring=False) == [
         PeerStatus(1, online=True),
         PeerStatus(2, online=False),
     ]
-    assert eras.on_heard(2, 0) == []
-    assert eras.on_heard(2, 1) == [PeerStatus(2, online=True)]
-    assert eras.on_heard(2, 1) == [], "it is told once"
-    assert eras.on_link(2, online=False) == [PeerStatus(2, online=False)]
-    assert eras.on_heard(2, 1) == [], "not without a link"
-    assert eras.on_link(2, online=True) == []
-    assert eras.on_heard(2, 1) == [PeerStatus(2, online=True)]
+    assert eras.on_heard(CHARLIE, 0) == []
+    assert eras.on_heard(CHARLIE, 1) == [PeerStatus(2, online=True)]
+    assert eras.on_heard(CHARLIE, 1) == [], "it is told once"
+    assert eras.on_link(CHARLIE, online=False) == [PeerStatus(2, online=False)]
+    assert eras.on_heard(CHARLIE, 1) == [], "not without a link"
+    assert eras.on_link(CHARLIE, online=True) == []
+    assert eras.on_heard(CHARLIE, 1) == [PeerStatus(2, online=True)]
 
 
 def test_who_lags_gets_the_beacon_of_its_epoch_or_hears_that_it_is_over() -> None:
-    eras = Eras(era(0), ME, PEERS, PEERS)
+    eras = Eras(era(0), ALPHA, PEERS)
     eras.next(era(1), over(CUT), retiring=False)
     assert eras.behind
-    eras.on_heard(1, 1)
-    eras.on_heard(2, 0)
+    eras.on_heard(BRAVO, 1)
+    eras.on_heard(CHARLIE, 0)
     [first], running = eras.ended.values(), eras.running
     usual = (running, "beacon of 1")
-    assert eras.beacons(1, 0.0) == [usual]
-    assert eras.beacons(2, 0.0) == [usual, (first, "beacon of 0")]
+    assert eras.beacons(BRAVO, 0.0) == [usual]
+    assert eras.beacons(CHARLIE, 0.0) == [usual, (first, "beacon of 0")]
     eras.forget_below(1)
-    assert eras.beacons(2, 0.0) == [usual, (running, EpochOver(0, CUT))]
-    eras.on_heard(2, 2)
-    assert eras.beacons(2, 0.0) == [usual], "it is ahead"
+    assert eras.beacons(CHARLIE, 0.0) == [usual, (running, EpochOver(0, CUT))]
+    eras.on_heard(CHARLIE, 2)
+    assert eras.beacons(CHARLIE, 0.0) == [usual], "it is ahead"
 
 
 def test_of_cuts_only_those_are_kept_that_a_peer_may_be_told_of() -> None:
-    eras = Eras(era(0), ME, PEERS, PEERS)
+    eras = Eras(era(0), ALPHA, PEERS)
     for epoch in range(1, 9):
         eras.next(era(epoch), over((epoch, 0, 0)), retiring=False)
-        eras.on_heard(1, epoch)
-        eras.on_heard(2, min(epoch, 3))
+        eras.on_heard(BRAVO, epoch)
+        eras.on_heard(CHARLIE, min(epoch, 3))
     eras.forget_below(8)
-    assert eras.beacons(2, 0.0)[1:] == [(eras.running, EpochOver(3, (4, 0, 0)))]
+    assert eras.beacons(CHARLIE, 0.0)[1:] == [(eras.running, EpochOver(3, (4, 0, 0)))]
     assert len(eras._cuts) <= len(PEERS) + 1
 
 
 def test_who_hears_that_its_epoch_is_over_expects_nothing_more_of_the_peer_in_it() -> None:
-    eras = Eras(era(0), ME, PEERS, PEERS)
-    assert eras.on_over(1, EpochOver(0, CUT)) == [PeerStatus(1, online=False), Ended(CUT)]
-    assert eras.on_over(1, EpochOver(0, None)) == [Ended(None)]
-    assert eras.on_over(1, EpochOver(7, None)) == [], "of another epoch"
+    eras = Eras(era(0), ALPHA, PEERS)
+    assert eras.on_over(BRAVO, EpochOver(0, CUT)) == [PeerStatus(1, online=False), Ended(CUT)]
+    assert eras.on_over(BRAVO, EpochOver(0, None)) == [Ended(None)]
+    assert eras.on_over(BRAVO, EpochOver(7, None)) == [], "of another epoch"
 
 
 def test_a_checkpoint_of_a_later_epoch_stands_for_all_before() -> None:
-    eras = Eras(era(0), ME, PEERS, PEERS)
+    eras = Eras(era(0), ALPHA, PEERS)
     eras.next(era(1), over(CUT), retiring=False)
-    eras.on_heard(2, 5)
+    eras.on_heard(CHARLIE, 5)
     assert eras.replace(era(5), retiring=False) == [PeerStatus(1, online=False), PeerStatus(2, online=True)]
     assert eras.of(0) is eras.of(1) is None
     assert [each.epoch for each in eras.all] == [5]
 
 
 def test_a_barrier_says_what_follows_unless_that_cannot() -> None:
-    eras = Eras(era(0), ME, PEERS)
+    eras = Eras(era(0), ALPHA)
     wanted = FIRST._replace(epoch=1, f=0, e=0, request=7)
     assert eras.following(over(CUT, follows=wanted)) == wanted
     late = wanted._replace(epoch=5)
@@ -125,17 +125,17 @@ def test_a_barrier_says_what_follows_unless_that_cannot() -> None:
 
 @pytest.mark.parametrize(
     ("leader", "retiring", "hints"),
-    [(ME, False, [Lead()]), (1, False, []), (None, False, []), (ME, True, [Retire()])],
+    [(0, False, [Lead()]), (1, False, []), (None, False, []), (0, True, [Retire()])],
 )
 def test_who_led_leads_on_unless_it_is_about_to_stop(
     leader: Row | None, *, retiring: bool, hints: list[Lead | Retire]
 ) -> None:
-    eras = Eras(era(0, leader), ME, PEERS)
+    eras = Eras(era(0, leader), ALPHA)
     assert eras.next(era(1), over(CUT), retiring=retiring)[2:] == hints
 
 
 def test_what_is_left_over_goes_on_in_the_next_epoch_without_bases() -> None:
-    eras = Eras(era(0), ME, PEERS)
+    eras = Eras(era(0), ALPHA)
     overtaken = [put(1, b"k"), collect(2, 0, 0, 0), put(3, b"k")]
     results = {overtaken[2]: "it has executed"}
     assert eras.settle(overtaken, lambda command, *, prefix: results.get(command) if prefix else None) == [
@@ -148,3 +148,70 @@ def test_what_is_left_over_goes_on_in_the_next_epoch_without_bases() -> None:
     eras.left.clear()
     assert eras.replace(era(5), retiring=True)[2:] == [Retire()]
     assert list(eras.left) == [left]
+
+
+def without(name: str, *names: str) -> Era:
+    """The second epoch, in which `name` has no vote any more, and these have one."""
+    configuration = FIRST.next(7, names=names)
+    assert name in configuration.removed
+    return era(1)._replace(configuration=configuration)
+
+
+def test_rows_are_those_of_the_epoch_and_names_are_for_ever() -> None:
+    eras = Eras(era(0), ALPHA, PEERS)
+    eras.on_heard("delta", 0)
+    eras.on_link("delta", online=True)
+    eras.on_heard("delta", 1)
+    first = eras.next(without(BRAVO, CHARLIE, "delta", ALPHA), over(CUT), retiring=False)
+    assert first == [PeerStatus(0, online=False), PeerStatus(1, online=True)]
+    assert eras.on_heard(CHARLIE, 1) == [PeerStatus(0, online=True)]
+    assert eras.on_link(BRAVO, online=False) == eras.on_heard(BRAVO, 1) == [], "it has no row"
+
+
+def test_who_led_does_not_lead_where_it_has_no_vote() -> None:
+    eras = Eras(era(0, leader=0), ALPHA, PEERS)
+    first = eras.next(without(ALPHA, BRAVO, CHARLIE), over(CUT), retiring=False)
+    assert first == [PeerStatus(0, online=False), PeerStatus(1, online=False)]
+
+
+def test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone() -> None:
+    eras = Eras(era(0), ALPHA, PEERS)
+    assert not eras.may_leave
+    eras.next(without(ALPHA, BRAVO, CHARLIE, "delta"), over(CUT), retiring=False)
+    eras.on_heard(BRAVO, 1)
+    eras.on_heard("echo", 1)
+    eras.on_heard("delta", 0)
+    assert not eras.may_leave, "one of three"
+    eras.on_heard("delta", 1)
+    assert eras.may_leave
+
+
+def test_who_is_to_join_hears_that_an_epoch_is_over_once_there_is_something_to_fetch() -> None:
+    eras = Eras(era(0), ALPHA, PEERS)
+    eras.next(without(CHARLIE, ALPHA, BRAVO, "delta"), over(CUT), retiring=False)
+    eras.on_heard("delta", 0)
+    assert "delta" in eras.audience
+    assert eras.beacons("delta", 0.0) == [(eras.running, "beacon of 1")]
+    eras.durable = 1
+    assert eras.beacons("delta", 0.0)[1:] == [(eras.running, EpochOver(0, CUT))]
+    eras.forget_below(1)
+    assert eras.beacons("delta", 0.0)[1:] == [(eras.running, EpochOver(0, CUT))]
+
+
+def test_who_takes_part_in_no_epoch_that_is_kept_is_told_nothing_once_it_is_silent() -> None:
+    eras = Eras(era(0), ALPHA, PEERS)
+    eras.next(without(CHARLIE, ALPHA, BRAVO), over(CUT), retiring=False)
+    eras.on_heard(CHARLIE, 0)
+    eras.forget(CHARLIE)
+    assert CHARLIE in eras.audience, "it may lag"
+    eras.forget_below(1)
+    assert CHARLIE in eras.audience
+    eras.forget(CHARLIE)
+    assert CHARLIE not in eras.audience
+    assert eras.knows(CHARLIE), "if it comes again it is told"
+    assert not eras.knows("delta")
+
+
+def test_a_cut_of_another_width_is_of_another_epoch() -> None:
+    eras = Eras(era(0), ALPHA, PEERS)
+    assert eras.on_over("delta", EpochOver(0, (1, 2))) == [Ended(None)]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import (
+    Configuration,
+    Member,
+    called,
+    incarnation_of,
+    joined,
+    make_configuration,
+)
 from epaxos.protocol.quorums import Quorums
 from harness.members import members
 
@@ -33,9 +40,75 @@ def test_thresholds_that_do_not_fit_together_are_refused(thresholds: tuple[int, 
     [
         FIVE._replace(epoch=2, request=7),
         FIVE._replace(epoch=1, request=7, f=3),
-        FIVE._replace(epoch=1, request=7, names=FIVE.names[::-1]),
+        FIVE._replace(epoch=1, request=7, names=FIVE.names[:4]),
+        FIVE.next(7, names=FIVE.names[1:])._replace(names=FIVE.names),
+        FIVE.next(7, names=FIVE.names[1:])._replace(removed=("another",)),
+        FIVE._replace(epoch=1, request=7, names=("a", "a", "b", "c", "d")),
         FIVE._replace(epoch=1, request=7, protocol="multipaxos"),
     ],
 )
 def test_what_cannot_follow_changes_nothing_and_stops_nobody(said: Configuration) -> None:
     assert FIVE.followed_by(said) == FIVE.next(7)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "names", "f", "e"),
+    [
+        (FIVE, "abc", 1, 1),
+        (FIVE, "abcdefg", 3, 2),
+        (FIVE.next(7, 1, 0), "abcdefg", 1, 0),
+        (FIVE.next(7, 1, 0), "a", 0, 0),
+        (FIVE.next(7, 0), "abc", 0, 0),
+    ],
+)
+def test_thresholds_follow_the_number_of_voters_unless_somebody_has_chosen_others(
+    epoch: Configuration, names: str, f: int, e: int
+) -> None:
+    following = epoch.next(8, names=[*names])
+    assert (following.names, following.f, following.e) == ((*names,), f, e)
+    assert following.removed == FIVE.names
+    assert epoch.followed_by(following) == following
+
+
+def test_who_was_removed_does_not_come_back() -> None:
+    others = FIVE.next(7, names=FIVE.names[1:])
+    assert others.removed == FIVE.names[:1]
+    with pytest.raises(ValueError, match="removed"):
+        others.next(8, names=FIVE.names)
+    back = others._replace(epoch=2, request=8, names=FIVE.names)
+    assert others.followed_by(back) == others.next(8)
+
+
+def test_an_incarnation_that_is_known_stays_and_may_not_be_another() -> None:
+    name = FIVE.names[0]
+    known = FIVE.next(7, members={name: Member(5)})
+    assert (
+        known.incarnations
+        == known.next(8).incarnations
+        == known.next(8, members={}).incarnations
+        == {name: 5}
+    )
+    for wrong in (Member(6), Member()):
+        said = known.next(8)._replace(members=(wrong, *known.members[1:]))
+        assert known.followed_by(said) == known.next(8)
+    gone = known.next(8, names=FIVE.names[1:])
+    assert known.followed_by(gone) == gone
+
+
+def test_one_that_joins_may_be_called_like_one_that_goes_and_is_another() -> None:
+    old = FIVE.names[0]
+    new = joined(old, 2**64 - 1)
+    assert (called(new), incarnation_of(new), incarnation_of(old)) == (old, 2**64 - 1, 0)
+    following = FIVE.next(7, names=(*FIVE.names[1:], new), members={new: Member(2**64 - 1, "host", 1, 2, 3)})
+    assert FIVE.followed_by(following) == following
+    assert (following.removed, following.incarnations) == ((old,), {new: 2**64 - 1})
+    assert make_configuration([*map(_listed, following)]) == following
+    with pytest.raises(ValueError, match="twice"):
+        FIVE.next(7, names=(*FIVE.names, new))
+    for told in ((*following.members[:4], Member(3)), following.members[1:]):
+        said = following._replace(members=told)
+        assert FIVE.followed_by(said) == FIVE.next(7)
+
+
+def _listed(field: object) -> object:
+    return [*map(_listed, field)] if isinstance(field, tuple) else field

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from epaxos.errors import FormatUnsupported, InvariantError, StorageError, WrongIdentity
-from epaxos.protocol.ids import InstanceId, Row, Vector
+from epaxos.protocol.ids import InstanceId, Name, Row, Vector
 from epaxos.protocol.log import Instance, Phase
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.state import VIEW
@@ -19,6 +19,7 @@ from epaxos.storage.engine import Entry
 from epaxos.storage.journal import RETIRED_AT_A_TIME, Journal, Loaded
 from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.storage.records import RecordWriter
+from epaxos.version import NEWEST
 from harness.commands import decode_access, put
 from harness.invariants import record_of
 from harness.members import MEMBERS, members
@@ -57,10 +58,12 @@ def test_the_directory_says_of_which_level_an_epoch_is_before_that_is_written(
     monkeypatch.setattr(engine, "raise_level", done.append)
     monkeypatch.setattr(engine, "write_log", write)
     journal = journal_on(engine)
-    journal.begin(MEMBERS.next(7, level=11))
-    journal.remember(1, 2)
-    assert done == [10, "write", 11, "write"]
-    with pytest.raises(FormatUnsupported, match="epoch 1 is of level 11; this program knows level 10: start"):
+    journal.begin(MEMBERS.next(7, level=NEWEST + 1))
+    journal.remember("b", 2)
+    assert done == [NEWEST, "write", NEWEST + 1, "write"]
+    with pytest.raises(
+        FormatUnsupported, match=f"of level {NEWEST + 1}; this program knows level {NEWEST}: start"
+    ):
         journal_on(engine)
 
 
@@ -73,7 +76,7 @@ class Model(RuleBasedStateMachine):
         self.journal = journal_on(self.engine)
         self.records: dict[InstanceId, Instance] = {}
         self.truncated: Vector = (-1,) * N
-        self.incarnations: dict[Row, int] = {}
+        self.incarnations: dict[Name, int] = {}
 
     @rule(drawn=st.lists(PLACES, max_size=4, unique=True).flatmap(lambda p: st.tuples(*map(instances, p))))
     def persist(self, drawn: tuple[Instance, ...]) -> None:
@@ -103,10 +106,10 @@ class Model(RuleBasedStateMachine):
         self.journal.drop(self.truncated)
         self.records = {p: record for p, record in self.records.items() if p.slot > self.truncated[p.row]}
 
-    @rule(row=ROWS, incarnation=INCARNATIONS)
-    def remember(self, row: Row, incarnation: int) -> None:
-        self.journal.remember(row, incarnation)
-        self.incarnations[row] = incarnation
+    @rule(name=st.sampled_from(MEMBERS.names), incarnation=INCARNATIONS)
+    def remember(self, name: Name, incarnation: int) -> None:
+        self.journal.remember(name, incarnation)
+        self.incarnations[name] = incarnation
 
     @rule()
     def begin_again(self) -> None:
@@ -167,10 +170,10 @@ def restarted(engine: MemoryEngine, configuration: Configuration = MEMBERS) -> i
 def test_what_peers_have_kept_is_noted_in_one_commit() -> None:
     engine = MemoryEngine()
     journal = journal_on(engine)
-    journal.remember(1, 7)
-    journal.note({1: 12, 2: 0})
-    journal.note({1: 13, 2: 5})
-    assert journal_on(engine).load() == Loaded(MEMBERS, [], (-1, -1, -1), {1: 7}, {1: 13, 2: 5})
+    journal.remember("b", 7)
+    journal.note({"b": 12, "c": 0})
+    journal.note({"b": 13, "c": 5})
+    assert journal_on(engine).load() == Loaded(MEMBERS, [], (-1, -1, -1), {"b": 7}, {"b": 13, "c": 5})
 
 
 @given(logs())
@@ -238,7 +241,7 @@ def test_each_entry_bears_its_epoch() -> None:
     journal = journal_on(engine, members(epoch=258))
     journal.persist([Instance(InstanceId(0, 0), (-1,) * N)])
     journal.drop((0, -1, -1))
-    journal.remember(1, 7)
+    journal.remember("b", 7)
     assert {key[:4] for key, _ in engine.scan_log()} == {b"\0\0\1\2"}
     journal_on(engine, members(epoch=258))
 
@@ -277,13 +280,18 @@ def test_an_instance_of_a_cluster_of_another_size_is_refused() -> None:
         [2**32, "epaxos", ["a", "b", "c"], 1, 1],
         [True, "epaxos", ["a", "b", "c"], 1, 1],
         [0, "paxos", ["a", "b", "c"], 1, 1],
+        [0, "epaxos", ["a", "b", "c"], 1, 1, 0, NEWEST, [], [[7, "", 0, 0, 0]]],
+        [0, "epaxos", ["a", "b", "c#7"], 1, 1, 0, NEWEST, [], []],
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(fields: object) -> None:
     engine = MemoryEngine()
     journal_on(engine)
     [(key, _)] = engine.scan_log()
-    engine.write_log([(key, msgpack.packb(fields))])
+    rest = [0, NEWEST, [], []]
+    engine.write_log(
+        [(key, msgpack.packb(fields + rest if isinstance(fields, list) and len(fields) == 5 else fields))]
+    )
     with pytest.raises(StorageError, match="does not say in which configuration"):
         journal_on(engine)
 
@@ -328,7 +336,7 @@ def decided(row: Row, slot: int) -> Instance:
 def test_the_next_epoch_begins_with_its_first_record_and_counts_on() -> None:
     engine, following = MemoryEngine(), MEMBERS.next(7)
     journal = journal_on(engine)
-    journal.remember(1, 9)
+    journal.remember("b", 9)
     journal.persist([decided(0, 5)])
     kept = journal.kept
     assert journal.begin(following) is None
@@ -340,7 +348,7 @@ def test_the_next_epoch_begins_with_its_first_record_and_counts_on() -> None:
     assert again.unreached
     assert loaded.then is not None
     assert [record.id.slot for record in loaded.then.records] == [0]
-    assert loaded.then.incarnations == {1: 9}
+    assert loaded.then.incarnations == {"b": 9}
     assert again.begin(following) == loaded.then
     assert not again.unreached
     assert again.kept == journal.kept > kept

@@ -50,10 +50,10 @@ def test_of_two_epochs_the_later_one_holds_both() -> None:
 
 
 def test_a_position_is_of_a_cluster_with_which_it_has_a_mark_in_common() -> None:
-    ours = marks_of((2**32 + 5, 2**32, None))
-    assert ours == (5, 1, 0)
-    assert Position(0, (), (9, 1, 0)).is_of(ours)
-    assert not Position(0, (), (1, 5, 0)).is_of(ours)
+    ours = marks_of((2**32 + 5, 2**32, 5))
+    assert ours == (5, 1)
+    assert Position(0, (), (9, 0, 5)).is_of(ours)
+    assert not Position(0, (), (9, 0)).is_of((*ours, 0))
     assert not Position(0, ()).is_of(ours)
     assert Position(0, ()).is_of(())
 

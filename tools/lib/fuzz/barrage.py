@@ -229,7 +229,8 @@ def learn_insiders(
         while len(heard) < wanted:
             _, frame, *_ = receive(router, config.replicas[listen_as])
             request = codec.decode_envelope(open_frame(frame, config.fingerprint, config.max_frame).body)
-            heard[request.sender] = Insider(request.sender, request.incarnation)
+            row = config.row_of(request.sender)
+            heard[row] = Insider(row, request.incarnation)
     return heard
 
 

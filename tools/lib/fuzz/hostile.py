@@ -55,10 +55,35 @@ WRONG: Final[tuple[Any, ...]] = (
 )
 """Values of which most are of a wrong type, or out of range, wherever they are put."""
 
-_ADMIN: Final = {"verb": "refresh", "base": 2**40, "request": 1, "dry_run": True}
+_KNOWN: Final = frozenset(map(int, Operation))
+
+_ADMIN: Final = {
+    "verb": "change",
+    "base": 2**40,
+    "request": 1,
+    "dry_run": True,
+    "f": None,
+    "e": None,
+    "add": [["delta", 1, "10.0.0.4", 3264, 3265, 3266]],
+    "remove": ["alpha"],
+}
 """What an operator may ask for; from a replica that is in no such epoch, so that it is refused."""
 
-_NO_ADMIN: Final = (("verb", 1), ("base", None), ("request", 0), ("request", 2**63 * 2 - 1.5), ("dry_run", 1))
+_NO_ADMIN: Final = (
+    ("verb", 1),
+    ("base", None),
+    ("request", 0),
+    ("request", 2**63 * 2 - 1.5),
+    ("dry_run", 1),
+    ("f", "1"),
+    ("remove", [1]),
+    ("add", None),
+    ("add", [["delta"]]),
+    ("add", [["delta#1", 1, "10.0.0.4", 3264, 3265, 3266]]),
+    ("add", [["delta", 0, "10.0.0.4", 3264, 3265, 3266]]),
+    ("add", [["delta", 1, "10.0.0.4", 2**16, 3265, 3266]]),
+    ("add", [[1, 1, "10.0.0.4", 3264, 3265, 3266]]),
+)
 
 DEEP: Final = b"\x91" * 1000 + b"\xc0"
 """A list in a list in a list: msgpack takes it, but whoever walks through it by recursion runs out of stack."""
@@ -159,7 +184,8 @@ class Forge:
         return seal(kind, self._config.fingerprint, body)
 
     def _envelope(self, row: Row, incarnation: int, messages: Sequence[bytes]) -> bytes:
-        request = PeerRequest(row, incarnation, messages, digest=self._config.initial.digest)
+        name = self._config.replicas[row].name
+        request = PeerRequest(name, incarnation, messages, digest=self._config.initial.digest)
         return self._seal(Kind.PEER, encode_envelope(request))
 
     def _make_good(self, kind: Kind) -> list[bytes]:
@@ -305,7 +331,7 @@ class Forge:
         pause = round(self._config.max_pause * 1000) + 1
         write = [bytes((Operation.WRITE,)), [b"key"], [b"value"]]
         return [
-            (self._random.randrange(10, 256), b"key", None),
+            (self._random.choice([number for number in range(256) if number not in _KNOWN]), b"key", None),
             (Operation.WRITE, b"", b"value"),
             (Operation.WRITE, b"key", None),
             (Operation.WRITE, b"key", "text"),
@@ -333,7 +359,8 @@ class Forge:
     # -- the peers' socket: good frames around bad bodies --------------------------------------------------
 
     def _bad_envelope(self) -> Hostile:
-        body = self._bad_body([self.sender, self._random.getrandbits(64), [], True, 0, None, [1, 0, 0]])
+        name = self._config.replicas[self.sender].name
+        body = self._bad_body([name, self._random.getrandbits(64), [], True, 0, None, [1, 0, 0]])
         try:
             self._codec.decode_envelope(body)
         except FrameError as error:

@@ -852,11 +852,11 @@ RESTART: Final = (
         "4.11c",
         Patch(
             _REPLICA,
-            "        self._eras = Eras(self._run_in(self._begin_memory())",
+            "        era = self._run_in(self._begin_memory())\n",
             "        if self.starts > 1:\n"
             "            self.disk = self._make_disk()\n"
             "            self.disk.incarnations = {known: known for known in range(self._options.replicas)}\n"
-            "        self._eras = Eras(self._run_in(self._begin_memory())",
+            "        era = self._run_in(self._begin_memory())\n",
         ),
         draw=AWAY,
     ),

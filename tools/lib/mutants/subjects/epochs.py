@@ -179,7 +179,7 @@ END: Final = (
         "laggards-not-told",
         "who lags gets no beacon of its epoch",
         "6.7",
-        Patch(_ERAS, "        return [(era, era.core.beacon(now))]\n", "        return []\n"),
+        Patch(_ERAS, "            return [(era, era.core.beacon(now))]\n", "            return []\n"),
         schedule=_ERAS_TESTS + "test_who_lags_gets_the_beacon_of_its_epoch_or_hears_that_it_is_over",
     ),
     Mutant(
@@ -269,8 +269,8 @@ END: Final = (
         "6.9",
         Patch(
             _REPLICA,
-            "replace(self._world.settings(self.row), quorums=configuration.quorums)",
-            "self._world.settings(self.row)",
+            "replace(self._world.settings(row or 0), quorums=configuration.quorums)",
+            "self._world.settings(row or 0)",
         ),
         draw=REFRESHED,
     ),
@@ -287,6 +287,43 @@ END: Final = (
         "6.7",
         Patch(_ERAS, "*(command for command in self.left if command.base is None)", "*self.left"),
         schedule=_ERAS_TESTS + "test_what_is_left_over_goes_on_in_the_next_epoch_without_bases",
+    ),
+    Mutant(
+        "retire-early",
+        "who has been removed leaves as soon as it knows that, though the others have not come to the next epoch",
+        "6.10",
+        Patch(_ERAS, "        return there >= running.n - running.f\n", "        return True\n"),
+        schedule=_ERAS_TESTS + "test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone",
+    ),
+    Mutant(
+        "retire-at-one",
+        "who has been removed leaves as soon as one has come to the next epoch",
+        "6.10",
+        Patch(_ERAS, "        return there >= running.n - running.f\n", "        return there >= 1\n"),
+        schedule=_ERAS_TESTS + "test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone",
+    ),
+    Mutant(
+        "over-before-a-checkpoint",
+        "who is to join is told that an epoch is over while there is no checkpoint of a later one",
+        "6.10",
+        Patch(
+            _ERAS,
+            "        if era is None or self.durable > heard:\n",
+            "        if True:\n",
+        ),
+        schedule=_ERAS_TESTS
+        + "test_who_is_to_join_hears_that_an_epoch_is_over_once_there_is_something_to_fetch",
+    ),
+    Mutant(
+        "removed-comes-back",
+        "a next configuration may have a voter that was removed",
+        "6.10",
+        Patch(
+            "epaxos.protocol.membership",
+            "            and not set(said.names) & set(said.removed)\n",
+            "",
+        ),
+        schedule="tests/unit/protocol/test_membership.py::test_who_was_removed_does_not_come_back",
     ),
     Mutant(
         "ahead-of-another-configuration",

@@ -1,0 +1,51 @@
+"""Whom a replica sends to: those who take part in an epoch that it knows, and those who have spoken to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from epaxos.actors.assembly import Parts
+from epaxos.actors.peers import Peers
+from epaxos.actors.post import Post
+from epaxos.actors.remote import Remote
+from epaxos.config import Config
+from epaxos.protocol.ids import Name
+
+_FAREWELL: Final = 10
+"""Time-outs after which one that is silent, and takes part in no epoch that is known, is not looked for any more."""
+
+
+class Reach:
+    """Sees to it that there is a Remote for each of those, once it is known where it is; `make` makes one."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        peers: Peers,
+        post: Post,
+        make: Callable[[Name, tuple[str, int]], Remote],
+    ) -> None:
+        self._patience = _FAREWELL * config.timeout
+        self._parts = parts
+        self._peers = peers
+        self._post = post
+        self._make = make
+
+    def look(self) -> None:
+        """See who has come, and who is of no interest any more."""
+        audience, remotes = self._parts.eras.audience, self._post.remotes
+        for peer in sorted(audience - remotes.keys()):
+            place = self._peers.place_of(peer)
+            if place is not None:
+                self._post.connect(peer, self._make(peer, place))
+        for peer in remotes.keys() - audience:
+            self._post.disconnect(peer)
+
+    def look_again(self, now: float) -> None:
+        """The same, and let go of those who were last heard long ago and are no members."""
+        for peer, remote in self._post.remotes.items():
+            if now > remote.last_heard + self._patience:
+                self._parts.eras.forget(peer)
+        self.look()

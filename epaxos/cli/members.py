@@ -1,0 +1,169 @@
+"""What the answers of replicas say of the members of a cluster, for `epaxos member`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from epaxos.cli.survey import Survey
+from epaxos.config import Config
+from epaxos.errors import NoAnswer
+from epaxos.protocol.membership import called
+
+_ROLES: Final = {True: "voter", False: "joiner"}
+
+
+class Members(NamedTuple):
+    """What a survey says of the members: all as of the latest epoch that a replica is in, by their ids.
+
+    Of members that the file does not have only others tell, and of replicas that it has some may be no members.
+
+    reached  how many are in that epoch; `needed` of them make it established, and then no earlier one is needed
+    """
+
+    found: Survey
+    config: Config
+
+    @property
+    def up(self) -> list[dict[str, Any]]:
+        """The statuses of those that answered."""
+        return [replica for replica in self.found.replicas if replica["reachable"]]
+
+    @property
+    def silent(self) -> dict[str, str]:
+        """The names of those that did not, and why."""
+        return {it["name"]: it["error"] for it in self.found.replicas if not it["reachable"]}
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The status of one of those in the latest epoch, of one that serves if there is one.
+
+        Raises:
+            NoAnswer: no replica answered.
+        """
+        if not self.up:
+            errors = "; ".join(f"{replica['name']}: {replica['error']}" for replica in self.found.replicas)
+            raise NoAnswer(f"no replica answers ({errors})")
+        return max(self.up, key=lambda replica: (votes(replica), replica["epoch"], not replica["reasons"]))
+
+    @property
+    def ids(self) -> list[str]:
+        """Those of the members."""
+        return list(self.latest.get("members") or (replica.name for replica in self.config.replicas))
+
+    @property
+    def reached(self) -> int:
+        """See the class."""
+        latest = self.latest["epoch"]
+        return [int(replica["epoch"]) for replica in self.up if votes(replica)].count(latest)
+
+    @property
+    def needed(self) -> int:
+        """See the class."""
+        return len(self.ids) - int(self.latest["f"])
+
+    @property
+    def newest(self) -> int:
+        """The newest level that the program of one of them knows."""
+        return max(int(replica["newest_level"]) for replica in self.up)
+
+    def told_of(self, member: str) -> dict[str, Any]:
+        """What there is to tell of a replica by its id: its own status, if it answered."""
+        for replica in self.found.replicas:
+            if replica.get("id", replica["name"]) == member:
+                return replica
+        return {"name": member, "reachable": False, "error": "it is not in this file"}
+
+    def epoch_of(self, name: str) -> int:
+        """The epoch that a member is in; of a silent one, in which it was last heard by those that answered."""
+        told: list[int] = [
+            replica["epoch"] for replica in self.up if replica.get("id", replica["name"]) == name
+        ]
+        heard: list[int] = [
+            replica["peers"][name]["epoch"] for replica in self.up if name in replica["peers"]
+        ]
+        return max(told or heard, default=0)
+
+    def state_of(self, replica: dict[str, Any]) -> str:
+        """In a word or two."""
+        if not replica["reachable"]:
+            return "silent"
+        if not votes(replica):
+            return "waits"
+        if replica["epoch"] < self.latest["epoch"]:
+            return "lags"
+        return str(replica["reasons"][0]).partition(":")[0] if replica["reasons"] else "up"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as an object; docs/cli.md describes it."""
+        latest, config = self.latest, self.config
+        heard = self.found.heard
+        return {
+            "cluster": config.name,
+            "epoch": latest["epoch"],
+            "protocol": latest["protocol"],
+            "level": latest["level"],
+            "f": latest["f"],
+            "e": latest["e"],
+            "reached": self.reached,
+            "needed": self.needed,
+            "established": self.reached >= self.needed,
+            "changing": any(replica["changing"] for replica in self.up),
+            "spare": None if heard is None else heard - self.found.quorum,
+            "members": [self._entry(member) for member in [*self.ids, *self.others]],
+        }
+
+    @property
+    def others(self) -> list[str]:
+        """The ids of replicas that answer and are no members."""
+        ids = self.ids
+        return [it for replica in self.up if (it := replica.get("id", replica["name"])) not in ids]
+
+    def _entry(self, member: str) -> dict[str, Any]:
+        replica, name = self.told_of(member), called(member)
+        address = next((address for address in self.config.replicas if address.name == name), None)
+        return {
+            "name": name,
+            "id": member,
+            "role": _ROLES[member in self.ids],
+            "host": None if address is None else address.host,
+            "port": None if address is None else address.port,
+            "client_port": None if address is None else address.client_port,
+            "state": self.state_of(replica),
+            "epoch": self.epoch_of(member),
+            "behind": replica.get("behind"),
+            "error": replica.get("error"),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        told = self.as_json()
+        established = "established" if told["established"] else "not established"
+        spare = "nothing commits now" if told["spare"] < 0 else f"{told['spare'] or 'none'} more may fail"
+        heads = [
+            f"epoch {told['epoch']}, {established} at {told['reached']} of {len(self.ids)}; "
+            f"f {told['f']}, e {told['e']}, {told['protocol']}, level {told['level']}; {spare}"
+            + ("; a change is under way" if told["changing"] else "")
+        ]
+        rows = [
+            (
+                entry["name"],
+                entry["role"],
+                f"{entry['host']}:{entry['port']}" if entry["host"] else "elsewhere",
+                entry["state"],
+                f"epoch {entry['epoch']}",
+                f"{entry['behind']} behind" if entry["behind"] else "",
+            )
+            for entry in told["members"]
+        ]
+        return heads + _aligned(rows)
+
+
+def votes(replica: Mapping[str, Any]) -> bool:
+    """Whether a replica, which answered, has a vote in its epoch."""
+    return replica.get("row", 0) is not None
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

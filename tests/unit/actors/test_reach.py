@@ -1,0 +1,30 @@
+"""Whom a replica sends to."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+from epaxos.actors.reach import Reach
+from epaxos.config import load_config
+
+CONFIG = load_config(None, environ={})
+
+
+def test_there_is_a_way_to_each_that_is_known_where_and_none_to_who_has_gone_for_long() -> None:
+    ways: dict[str, Any] = {}
+    post: Any = Mock(remotes=ways, connect=ways.__setitem__, disconnect=ways.__delitem__)
+    parts: Any = Mock()
+    parts.eras.audience = {"bravo", "charlie"}
+    parts.eras.forget = parts.eras.audience.discard
+    places = {"bravo": ("10.0.0.2", 1)}
+    peers: Any = Mock(place_of=places.get)
+    reach = Reach(CONFIG, parts, peers, post, lambda peer, place: Mock(at=(peer, place), last_heard=5.0))
+    reach.look()
+    assert [way.at for way in ways.values()] == [("bravo", ("10.0.0.2", 1))]
+    places["charlie"] = ("10.0.0.3", 1)
+    reach.look_again(5.0 + 10 * CONFIG.timeout)
+    assert set(ways) == {"bravo", "charlie"}
+    ways["charlie"].last_heard = 100.0
+    reach.look_again(100.0)
+    assert set(ways) == {"charlie"}
