@@ -811,7 +811,10 @@ class Replica:
 
     def _next_configuration(self, running: Configuration, request: int, change: int) -> Configuration:
         """Other voters if that is asked for and enough of them live; half of the times other thresholds."""
-        names = self._next_voters(running, change)
+        names, known = self._next_voters(running, change), self._links.incarnations
+        if names != running.names and not known.keys() >= {host_of(name) for name in names}:
+            # Who proposes has to know all who stay (protocol 6.10).
+            return self._next_configuration(running, request, 0)
         doomed = sum(host_of(name) in self._world.doomed for name in names)
         n = len(names)
         possible = [(f, e) for f in range(doomed, n) for e in range(f + 1) if allowed(n, f, e)]
@@ -825,8 +828,7 @@ class Replica:
             self._observer.noted("other thresholds proposed")
         if names != running.names:
             self._observer.noted("other members proposed")
-        known = self._links.incarnations
-        members = {name: Member(known[host_of(name)]) for name in names}
+        members = {name: Member(known[host_of(name)]) for name in names if host_of(name) in known}
         return running.next(request, f, e, names=names, members=members)
 
     def _next_voters(self, running: Configuration, change: int) -> tuple[str, ...]:
