@@ -124,6 +124,20 @@ class Peers:
         self._logged: set[tuple[str, str, str]] = set()
         self._traffic: dict[Name, dict[type[Any], Traffic]] = {}
 
+    @property
+    def settled(self) -> bool:
+        """Whether enough others have said, in this life or an earlier one, that they know this replica for ever."""
+        return self._me in self._incarnations
+
+    def settle(self) -> None:
+        """Make durable that they have.
+
+        Raises:
+            StorageError: it could not be.
+        """
+        self._remember(self._me, self._incarnation)
+        self._incarnations[self._me] = self._incarnation
+
     def marks(self) -> tuple[int, ...]:
         """Those of this cluster, for the positions of watchers."""
         members = {**self._decided, self._me: self._incarnation}

@@ -21,7 +21,7 @@ GRACE: Final = 5.0
 """Seconds that a replica which drains may take."""
 
 _PATIENCE: Final = 1.0
-"""Seconds that a replica which begins anew waits for peers that say nothing."""
+"""Seconds that a replica which begins anew waits for all of its peers, and says nothing of that it waits."""
 
 
 _LOST: Final = "it hears nobody who could order commands"
@@ -56,9 +56,9 @@ class Presence:
         self._standing = standing
         self._born = born
         self._to_reach: dict[Name, Vector] = {}
-        self._lost = False
+        self._lost = self._waits = False
         self._had_quorum = self._stats.has_quorum
-        self.takes_part = parts.resumes or parts.configuration.n == 1
+        self.takes_part = parts.resumes or parts.configuration.n == 1 or peers.settled
         self.is_current = False
         self.drain: Draining | None = None
 
@@ -74,7 +74,7 @@ class Presence:
     def come_up(self, now: float) -> None:
         """See whether this replica can vote, and then whether it can serve.
 
-        One that begins anew waits until its peers know it, for `_PATIENCE` even for those that say nothing: one that
+        One that begins anew waits until its peers know it, for `_PATIENCE` all of them: one that
         knew another of this name refuses it, and then it has promised nothing. It serves once it hears a quorum and
         has executed what had been decided there by then: before, a client would wait here for what it gets at once
         elsewhere. One that loses its quorum serves on, but begins no sessions before it has come to that again.
@@ -82,8 +82,7 @@ class Presence:
         if self._parts.eras.running.row is None:
             return
         if not self.takes_part:
-            wanted = self._parts.configuration.n if now < self._born + _PATIENCE else self._stats.quorum
-            self.takes_part = len(self._peers.acknowledged) + 1 >= wanted
+            self._see_who_knows(now)
         remotes = self._post.remotes
         to_reach = [
             vector for peer, vector in self._to_reach.items() if peer in remotes and remotes[peer].online
@@ -97,6 +96,27 @@ class Presence:
             self._lost = False
             if self.drain is None and not self._standing.trouble:
                 self._clients.away = None
+
+    def _see_who_knows(self, now: float) -> None:
+        configuration = self._parts.configuration
+        others = set(configuration.names) - {self._parts.me}
+        known = others & self._peers.acknowledged
+        patient = now < self._born + _PATIENCE
+        decided = self._parts.me in configuration.incarnations
+        pins = configuration.quorums.slow - 1 if decided else configuration.quorums.pins
+        wanted = len(others) if patient else pins
+        if len(known) >= wanted:
+            self._peers.settle()
+            self.takes_part = True
+        elif not (patient or self._waits):
+            self._waits = True
+            reason = (
+                f"a new cluster begins once each replica is known to {wanted} others, and this one is known to "
+                f"{', '.join(sorted(known)) or 'none'} of {', '.join(sorted(others))}"
+            )
+            _log.warning("it waits: %s", reason)
+            if self._clients.away is not None and self.drain is None:
+                self._clients.away = reason
 
     def note_lost(self) -> None:
         """Send clients elsewhere while nothing that they ask for gets anywhere from here, and take them again then."""

@@ -26,6 +26,16 @@ class Quorums(NamedTuple):
         """How many equal pre-accept answers commit without a second round trip."""
         return self.n - self.e
 
+    @property
+    def pins(self) -> int:
+        """How many others must have made durable whom they know by a name, before that one takes part (6.2).
+
+        ceil((n - 1 + f) / 2): two sets of so many of the n - 1 others have f in common. If at most f disks are lost,
+        that of the first of a name among them, one of those f still has its own, and refuses the second. With f = 0 no
+        disk may be lost, and two that were started at once under one name have to meet too.
+        """
+        return min(self.n - 1, (self.n + max(self.f, 1)) // 2)
+
 
 def allowed(n: int, f: int, e: int) -> bool:
     """Whether recovery can tell a fast decision from none: n >= max(2e + f - 1, 2f + 1) and e <= f."""

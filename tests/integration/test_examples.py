@@ -46,7 +46,7 @@ def test_the_recipe_of_a_configuration_store_stops_where_bytes_are_of_another_co
 
 
 def test_a_web_service_carries_its_replica(cluster: ClusterMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    alive = cluster(3, start=False).start("alpha", "bravo").wait_until_ready()
+    alive = cluster(3, start=False).start("alpha", "bravo")
     monkeypatch.setenv("EPAXOS_CONFIG", str(alive.path))
     monkeypatch.setenv("EPAXOS_REPLICA", "charlie")
 

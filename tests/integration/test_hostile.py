@@ -226,7 +226,8 @@ def test_replica_started_twice(alive: LiveCluster) -> None:
 
 
 def test_peer_whose_name_does_not_resolve(cluster: ClusterMaker) -> None:
-    lost = cluster(3, start=False)
+    lost = cluster(3, storage={"engine": "sqlite", "directory": "kept"})
+    lost.stop("alpha", "bravo", "charlie")
     use(lost, rewritten(lost, "lost.toml", {}, charlie={"host": "no-such-host.invalid"}))
     lost.start("alpha", "bravo").wait_until_ready()
     with lost.client("alpha") as client:

@@ -263,11 +263,14 @@ def test_an_uptime_that_is_over_ends_in_the_same_way(cluster: ClusterMaker) -> N
 def test_a_replica_that_begins_anew_alone_waits_for_those_that_may_know_another(
     cluster: ClusterMaker,
 ) -> None:
-    """Bravo, started without its data beside a charlie that never knew it, is refused before charlie believes it."""
-    alive = cluster(3, start=False, **DURABLE)
-    alive.start("alpha", "bravo").wait_until_ready()
-    with alive.client("alpha") as client:
-        client.put(b"key", b"value")
+    """Bravo, started without its data beside a charlie that never knew it, is refused before charlie believes it.
+
+    What alpha has remembered counts also though nothing has begun: a replica is known to both others before.
+    """
+    alive = cluster(3, start=False, **DURABLE).start("alpha", "bravo")
+    known = "this one is known to {} of {}, charlie"
+    wait_for_log(alive, "alpha", known.format("bravo", "bravo"))
+    wait_for_log(alive, "bravo", known.format("alpha", "alpha"))
     alive.stop("alpha", "bravo")
     place = directory_of(alive, "bravo")
     place.rename(place.with_name("away"))

@@ -151,11 +151,15 @@ def test_a_real_name_server_that_is_silent_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_a_replica_that_comes_back_elsewhere_is_found(named: Callable[..., LiveCluster]) -> None:
-    """As a container does that is made anew; and before it is known at all, the others have begun."""
+    """As a container does that is made anew; and the others are there before its name leads anywhere."""
     alive = named(engine="sqlite", charlie={"listen": "0.0.0.0"})
     known: dict[str, list[str] | None] = {"alpha.test": ["127.0.0.1"], "bravo.test": ["127.0.0.1"]}
     alive.resolve(known | {"charlie.test": []})
-    alive.start("alpha", "bravo").wait_until_ready()
+    alive.start("alpha", "bravo")
+    deadline = time.monotonic() + 10
+    while "quorum: hears alpha, bravo" not in alive.log("alpha"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert "peer charlie is out of reach at charlie.test:" in alive.log("alpha")
     assert 'host "charlie.test" does not resolve' in alive.log("alpha")
     alive.resolve(known | {"charlie.test": ["127.0.0.4"]})

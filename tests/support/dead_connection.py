@@ -31,7 +31,8 @@ def main(directory: Path) -> None:
     run("ip", "rule", "del", "pref", "0")
     cluster = LiveCluster(directory / "cluster", 3)
     try:
-        cluster.start("alpha", "bravo").wait_until_ready()
+        cluster.start().wait_until_ready()
+        cluster.stop("charlie")
         with cluster.client("alpha") as client:
             for _ in range(100):
                 client.put(b"key", b"value")

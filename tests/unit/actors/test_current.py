@@ -14,30 +14,33 @@ from epaxos.actors.presence import Presence
 from epaxos.actors.questions import Digested, Questions, Subjects
 from epaxos.config import load_config
 from epaxos.metrics.stats import ReplicaStats
+from epaxos.protocol.membership import Member
 
 BRIEF = StatusRequest(b"client", 7, {"brief": True})
 PEERS = ("bravo", "charlie")
+CONFIG = load_config("conf/local.toml")
 
 
 class Alpha:
     """As much of the Replica of row 0 of three as is asked here; its peers have decided all up to (4, 4, 4)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, resumes: bool = True) -> None:
         self.stats = ReplicaStats(("alpha", *PEERS), 0, (), (), 2)
         self.standing, self.clients = Standing(), Mock()
         self.core = Mock(lost=False)
-        self.parts: Any = Mock(stats=self.stats, core=self.core, machine=Mock(generation=3), resumes=True)
+        self.parts: Any = Mock(stats=self.stats, core=self.core, machine=Mock(generation=3), resumes=resumes)
+        self.parts.configuration, self.parts.me = CONFIG.initial, "alpha"
+        self.peers = Mock(acknowledged=set(), settled=False)
         self.remotes = {peer: Mock(online=False) for peer in PEERS}
         post: Any = Mock(remotes=self.remotes)
-        config = load_config("conf/local.toml")
         self.presence = Presence(
-            config, self.parts, self.clients, Mock(), post, Mock(), self.standing, born=0.0
+            CONFIG, self.parts, self.clients, self.peers, post, Mock(), self.standing, born=0.0
         )
         subjects = Subjects(
             self.parts, self.clients, post, Mock(), self.presence, Mock(), self.standing, Mock()
         )
         self.tells: list[Any] = []
-        self.questions = Questions(config, 0, subjects, Mock(), self.tells.append, 0.0)
+        self.questions = Questions(CONFIG, 0, subjects, Mock(), self.tells.append, 0.0)
         self.executes((-1, -1, -1))
 
     def hears(self, *peers: str) -> None:
@@ -154,3 +157,26 @@ def test_whoever_asks_for_a_digest_is_answered_though_it_fails(
     questions.on_digest(alpha.tells[0].digest)
     alpha.clients.answer_status.assert_called_with(asked, {"name": "alpha", "digest": None})
     assert questions._digest_askers == []
+
+
+def test_who_begins_anew_takes_part_once_no_other_of_its_name_can(caplog: pytest.LogCaptureFixture) -> None:
+    alpha = Alpha(resumes=False)
+    alpha.peers.acknowledged = {"bravo", "delta#00000000000000ff"}
+    for now in (0.5, 1.5, 9.5):
+        alpha.presence.look(now)
+    alpha.peers.settle.assert_not_called()  # only those who vote count
+    [line] = caplog.messages
+    assert line.endswith("known to 2 others, and this one is known to bravo of bravo, charlie")
+    alpha.peers.acknowledged.add("charlie")
+    alpha.presence.look(9.6)
+    assert alpha.presence.takes_part
+    alpha.peers.settle.assert_called_once_with()
+
+
+def test_who_has_been_decided_to_be_a_member_takes_part_once_a_quorum_knows_it() -> None:
+    alpha = Alpha(resumes=False)
+    members = {name: Member(number) for number, name in enumerate(CONFIG.initial.names, 1)}
+    alpha.parts.configuration = CONFIG.initial.next(7, members=members)
+    alpha.peers.acknowledged = {"charlie"}
+    alpha.presence.look(1.5)
+    assert alpha.presence.takes_part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 
 import pytest
 from hypothesis import given
@@ -62,6 +62,16 @@ def test_defaults_are_the_largest_that_are_allowed(n: int) -> None:
     for f in {f for f, _ in pairs}:
         assert default_e(n, f) == max(e for other, e in pairs if other == f)
         assert make_quorums(n, f) == (n, f, default_e(n, f))
+
+
+@pytest.mark.parametrize("n", range(2, 8))
+def test_two_of_one_name_are_not_both_known_to_enough(n: int) -> None:
+    """Besides that of the first of them f - 1 disks may be lost, and who has lost it has forgotten whom it knew."""
+    for f in (f for f in range(n) if allowed(n, f, 0)):
+        pins = make_quorums(n, f, 0).pins
+        enough, fewer = (list(map(set, combinations(range(n - 1), count))) for count in (pins, pins - 1))
+        assert all(len(first & second) > max(f - 1, 0) for first, second in product(enough, repeat=2))
+        assert any(len(first & second) <= max(f - 1, 0) for first, second in product(fewer, repeat=2))
 
 
 @given(st.integers(1, 12), st.data())

@@ -315,6 +315,13 @@ END: Final = (
         + "test_who_is_to_join_hears_that_an_epoch_is_over_once_there_is_something_to_fetch",
     ),
     Mutant(
+        "pins-of-a-quorum",
+        "who begins anew takes part once a quorum knows it",
+        "6.2",
+        Patch("epaxos.protocol.quorums", "min(self.n - 1, (self.n + max(self.f, 1)) // 2)", "self.slow - 1"),
+        schedule="tests/unit/protocol/test_quorums.py::test_two_of_one_name_are_not_both_known_to_enough",
+    ),
+    Mutant(
         "removed-comes-back",
         "a next configuration may have a voter that was removed",
         "6.10",
