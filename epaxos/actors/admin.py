@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from epaxos import version
-from epaxos.config import show
+from epaxos.config import Config, show
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Name
@@ -115,9 +115,17 @@ def _read_joiners(fields: Any) -> dict[Name, Member]:
 
 
 class Admin:
-    """Judges the requests that one replica gets; `incarnations` are those that are known of the members."""
+    """Judges the requests that one replica gets; `incarnations` are those that are known of the members.
 
-    def __init__(self, stats: ReplicaStats, incarnations: Callable[[], Mapping[Name, int]]) -> None:
+    Where first members are to be reached `config` says; who joins may have a file without them.
+    """
+
+    def __init__(
+        self, config: Config, stats: ReplicaStats, incarnations: Callable[[], Mapping[Name, int]]
+    ) -> None:
+        self._filed = {
+            one.name: (one.host, one.port, one.client_port, one.metrics_port) for one in config.replicas
+        }
         self._stats = stats
         self._incarnations = incarnations
         self._made: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
@@ -157,7 +165,10 @@ class Admin:
             ValueError: thresholds that do not fit together.
         """
         level = max(running.level, self._level) if asked.verb == UPGRADE else None
-        members = {name: Member(number) for name, number in self._incarnations().items()} | dict(asked.add)
+        known = self._incarnations().items()
+        members = {name: Member(number, *self._filed.get(name, ())) for name, number in known} | dict(
+            asked.add
+        )
         names = None
         if asked.verb == CHANGE:
             names = [*(name for name in running.names if called(name) not in asked.remove), *asked.add]

@@ -17,6 +17,7 @@ import zmq
 
 from epaxos import version
 from epaxos.actors.admin import AdminRequest, read_request, refused
+from epaxos.actors.callers import Callers
 from epaxos.actors.company import Company
 from epaxos.actors.mailbox import address_of
 from epaxos.actors.porter import anybody
@@ -57,9 +58,6 @@ TOLD_AT_A_TIME: Final = 1000
 
 MOST_PARTS: Final = 1000
 """Frames in one message of a client at most: a round takes all of it."""
-
-_LEVELS: Final = 10_000
-"""Connections of which it is known that they speak a newer level than the oldest."""
 
 _REQUEST: Final = int(Kind.REQUEST)  # by far the most frequent; looking up a member of an enumeration is slow
 
@@ -157,7 +155,7 @@ class Clients:
         self._waiting_bytes = 0
         self._reassure_at = 0.0
         self._refusals_logged: set[tuple[str, str]] = set()
-        self._levels: dict[Identity, int] = {}
+        self.callers = Callers(lambda identity, roster: self._send(identity, Kind.MEMBERS, roster))
         self.away: str | None = None
         """Why no command is taken, and clients are told to ask another replica; None if they are."""
         self.full = ""
@@ -218,10 +216,7 @@ class Clients:
     def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | AdminRequest | None:
         rights = self.rights(part)
         frame = open_frame(part.buffer, self._config.fingerprint, self._config.max_frame)
-        if frame.level != self._levels.get(identity, version.OLDEST):
-            if len(self._levels) >= _LEVELS:  # who is forgotten is answered in the oldest, which all know
-                self._levels.clear()
-            self._levels[identity] = frame.level
+        self.callers.note(identity, frame.level)
         if frame.kind == _REQUEST:
             self._request(identity, rights, decode_batch(frame.body), len(frame.body), now)
             return None
@@ -359,7 +354,8 @@ class Clients:
             added = self._check(batch) or 0
             rights.check(batch.operations, batch.keys, batch.arguments)
         except CommandError as error:
-            if isinstance(error, TooNew) and self._levels.get(identity, version.OLDEST) > error.level:
+            level = version.OLDEST if isinstance(identity, LocalClient) else self.callers.level_of(identity)
+            if isinstance(error, TooNew) and level > error.level:
                 self._stats.error("busy")
                 self._send(identity, Kind.AWAY, (*commands, f"it lags: it is still at level {error.level}"))
                 return None
@@ -561,7 +557,7 @@ class Clients:
 
     def _send(self, identity: Identity, kind: Kind, body: Sequence[Any]) -> None:
         if not isinstance(identity, LocalClient):
-            level = self._levels.get(identity, version.OLDEST)
+            level = self.callers.level_of(identity)
             self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body), level))
         elif kind == Kind.REFUSED:
             client, first, _, position, text = body

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from epaxos.actors.assembly import begin_anew, make_era
+from epaxos.actors.callers import roster_of
 from epaxos.actors.execution import Execution
 from epaxos.actors.peers import Opened, Peers
 from epaxos.actors.questions import Questions, Subjects
@@ -112,6 +113,7 @@ class Epochs:
         self._execution.begin_epoch(now)
         self._questions.begin_epoch(now)
         self._stats.void += left
+        self.introduce()
         if running.row is None:
             self._look_on()
         _log.info("epoch %d has begun; %d of what was proposed before goes on in it", epoch, left)
@@ -126,6 +128,10 @@ class Epochs:
         self._connect()
         self._post.hasten()
         self._perform(effects, now)
+
+    def introduce(self) -> None:
+        """Tell clients who the members are, those that come with them."""
+        self._clients.callers.tell(roster_of(self._config, self._parts.me, self._parts.configuration))
 
     def _look_on(self) -> None:
         """There is no vote here: what clients wait for, others may do, under the same numbers."""

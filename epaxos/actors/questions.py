@@ -76,7 +76,7 @@ class Questions:
         self._began_at = float("-inf")
         self._helpers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="helper")
         self._digest_askers: list[tuple[StatusRequest, dict[str, Any]]] = []
-        self._admin = Admin(self._parts.stats, lambda: subjects.peers.incarnations)
+        self._admin = Admin(config, self._parts.stats, lambda: subjects.peers.incarnations)
         self._admin.begun(self._parts.configuration)
 
     def begin_epoch(self, now: float) -> None:

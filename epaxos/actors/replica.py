@@ -178,6 +178,7 @@ class Replica(pykka.ThreadingActor):
         )
         self._resume()
         self.actor_inbox.attach(sources)
+        self._epochs.introduce()
         votes = self._parts.eras.running.row is not None
         self._clients.away = "it is starting and has no quorum yet" if votes else NO_VOTE
         self._presence.come_up(time.monotonic())

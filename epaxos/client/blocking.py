@@ -122,8 +122,8 @@ class Client(KeyMethods[V]):
 
     @property
     def replicas(self) -> tuple[str, ...]:
-        """The names of the replicas; endpoints, where it was given no more than those."""
-        return self._options.names
+        """The names of the replicas, as far as it knows; endpoints, where it was given no more than those."""
+        return self._options.directory.replicas
 
     @property
     def timeout(self) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
 from typing import Final
 
+from epaxos.client.directory import Directory
 from epaxos.config import Config, load_config
 from epaxos.config.kinds import Host, show
 from epaxos.errors import ConfigError
@@ -31,6 +32,9 @@ _ENDPOINT: Final = re.compile(r"(?:tcp://)?(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1
 class Options:
     """The settings of a session; replicas are indices into `names` and `endpoints`.
 
+    They are the first ones of the `directory`, which has those too that are learned of.
+
+
     order       all replicas, the preferred one first
     cluster     fingerprint for the frames, or `ANY_CLUSTER` if it is not known
     max_batch   commands in a frame of several submissions, at most
@@ -51,6 +55,11 @@ class Options:
     tries: int = TRIES
     window: int = WINDOW
     login: Login | None = None
+    directory: Directory = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        directory = Directory(self.names, self.endpoints, self.order, self.login)
+        object.__setattr__(self, "directory", directory)
 
     @property
     def max_weight(self) -> int:
@@ -68,11 +77,7 @@ class Options:
         Raises:
             ConfigError: there is none.
         """
-        if replica is None:
-            return None
-        if replica not in self.names:
-            raise ConfigError(f"replica: found {show(replica)}; allowed: one of {', '.join(self.names)}")
-        return self.names.index(replica)
+        return None if replica is None else self.directory.index_of(replica)
 
 
 def client_options(
@@ -176,7 +181,7 @@ def _with_login(options: Options, config: Config, key: str | None) -> Options:
                 f"endpoints: found {show(endpoint)}; allowed: replicas of {config.source}, whose keys are known: "
                 f"{', '.join(known)}"
             )
-    return replace(options, login=Login(login.key, [known[endpoint] for endpoint in options.endpoints]))
+    return replace(options, login=login._replace(servers=[known[endpoint] for endpoint in options.endpoints]))
 
 
 def check_timeout(timeout: float) -> float:

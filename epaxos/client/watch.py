@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeAlias
 
@@ -67,8 +67,9 @@ class Poll(NamedTuple):
 
 
 class Following:
-    """One watch of keys that begin with a prefix, at one of `count` replicas; times are those of any one clock.
+    """One watch of keys that begin with a prefix, at one of some replicas; times are those of any one clock.
 
+    replicas  whom to ask, in turn: `count` of them, unless others are there by then
     position  of what has been taken
     resumes   how often it went on at another replica, or after a silence
     gaps      how often no replica had all that had changed, so that the state was told anew
@@ -87,7 +88,7 @@ class Following:
         self._whole = not state or since is not None
         self._begins = not self._whole
         self._cursor: list[int] | None = None
-        self._count = count
+        self.replicas: Sequence[int] = range(count)
         self._share = share
         self._at: int | None = None
         self._tour = 0
@@ -123,7 +124,7 @@ class Following:
 
     def _turn_to_next(self) -> None:
         self._go_on()
-        if self._compacted and len(self._tried) == self._count:
+        if self._compacted and self._tried.issuperset(self.replicas):
             self._begin_anew()
 
     def _go_on(self) -> None:
@@ -131,11 +132,13 @@ class Following:
         self._cursor = None
         if self._at is not None:
             self._tried.add(self._at)
-        self._at = 0 if self._at is None else (self._at + 1) % self._count
+        replicas = self.replicas
+        place = replicas.index(self._at) + 1 if self._at is not None and self._at in replicas else 0
+        self._at = replicas[place % len(replicas)]
         self._tour += 1
         self.resumes += self._answered
         self._answered = False
-        self.rest = 0.0 if self._tour % self._count else _REST
+        self.rest = 0.0 if self._tour % len(replicas) else _REST
 
     def take(self, status: dict[str, Any]) -> list[Changed[bytes] | Reset | Synced]:
         """What an answer tells.
@@ -265,6 +268,9 @@ class _Base(Generic[V]):
         return Changed(event.key, None if event.value is None else self._read(event.value), event.position)
 
     def _call(self, now: float, wait: float) -> Ask:
+        directory = self._options.directory
+        if directory.epoch:
+            self._following.replicas = sorted(directory.members)
         poll = self._following.poll(wait)
         return Ask(poll.replica, self._options, now, poll.timeout, poll.asked)
 

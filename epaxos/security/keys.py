@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -128,12 +128,15 @@ def read_list(path: Path) -> dict[str, Any]:
     return parse_strictly(read_text(str(path)), str(path))
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """With which key to log in, and which keys those have to whom: `servers`, one for each of some replicas."""
+class Login(NamedTuple):
+    """With which key to log in, and which keys those have to whom: `servers`, one for each of some replicas.
+
+    `find` tells the key of a replica that is none of them, by its name; None if it is not known.
+    """
 
     key: KeyPair
     servers: Sequence[str]
+    find: Callable[[str], str | None] = lambda _: None
 
     def __repr__(self) -> str:
         return f"Login({self.key.public})"
@@ -154,7 +157,14 @@ def client_login(config: Config, key: str | None) -> Login | None:
         return None
     known = read_replicas(config)
     servers = [known[replica.name][0] for replica in config.replicas]
-    return Login(read_key(key if key is not None else security.key), servers)
+
+    def find(name: str) -> str | None:
+        """The list may have become longer since."""
+        with suppress(ConfigError):
+            return next(iter(read_replicas(config).get(name, ())), None)
+        return None
+
+    return Login(read_key(key if key is not None else security.key), servers, find)
 
 
 def read_replicas(config: Config) -> dict[str, list[str]]:

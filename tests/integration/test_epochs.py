@@ -7,14 +7,17 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import toml
 
-from epaxos import Status, version
+from epaxos import Client, Status, version
+from epaxos.config import Config, default_replicas, load_config
 from epaxos.errors import ClientError
-from live_cluster import ClusterMaker, LiveCluster
+from live_cluster import PORT_KEYS, ClusterMaker, LiveCluster, Ports
 
 SETTINGS: dict[str, Any] = {
     "timeout": "150ms",
@@ -51,13 +54,14 @@ class Load(threading.Thread):
 
 
 @contextmanager
-def load_on(alive: LiveCluster) -> Iterator[None]:
+def load_on(alive: LiveCluster, after: Config | None = None) -> Iterator[list[Load]]:
+    """Load, and then a look at what has come of it, at the replicas of the file `after`."""
     loads = [Load(alive, b"%d" % number) for number in range(3)]
     for load in loads:
         load.start()
-    yield
+    yield loads
     total = sum(load.stop() for load in loads)
-    with alive.client() as client:
+    with Client(config=after or alive.config) as client:
         assert client.get(b"all") == b"%d" % total
 
 
@@ -101,12 +105,15 @@ def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_
         wait_until_alike_in_epoch(alive, "charlie", 3)
         assert "catching up from" in alive.log("charlie")
     wait_until_alike(alive, 3)
-    if alive.config.storage.engine == "sqlite":
-        replace_a_lost_directory(alive)
+    replace_a_lost_directory(alive)
+    if protocol == "epaxos":
+        replace_all(alive)
+    else:
+        remove_one(alive)
 
 
 def replace_a_lost_directory(alive: LiveCluster) -> None:
-    """Another alpha takes the place of the one whose directory is lost; then a member goes and ends by itself."""
+    """Another alpha takes the place of the one whose directory is lost."""
     with alive.client() as client:
         client.delete_prefix(b"")  # the load counts from 1
     with load_on(alive):
@@ -122,6 +129,49 @@ def replace_a_lost_directory(alive: LiveCluster) -> None:
         )
         wait_until(alive, lambda told: told("alpha").row == 2 and not told("alpha").reasons)
         alive.restart("alpha")  # as what it was let in, whatever its command line says
+
+
+def replace_all(alive: LiveCluster) -> None:
+    """Three others take the places of all, whose directories go; clients that were there before go on with them."""
+    with alive.client("alpha") as idle, closing(Ports(3 * len(PORT_KEYS))) as ports:
+        idle.delete_prefix(b"")
+        wider = with_others(alive, ports)
+        for name in ("delta", "echo", "foxtrot"):
+            alive.spawn("serve", "--join", "-c", "wider.toml", "--name", name, log=f"{name}.log")
+        with load_on(alive, wider) as loads:
+            for command in (("add", "delta", "echo", "foxtrot"), ("remove", *alive.names)):
+                made = alive.epaxos("member", *command, "-c", "wider.toml")
+                assert made.returncode == 0, made.stderr
+                idle.null()  # a call now and then is enough to hear of them
+            assert made.stdout == b"epoch 6 established: delta, echo, foxtrot\n"
+            for name in alive.names:
+                assert alive.wait(name) == 0
+                shutil.rmtree(alive.config.storage.directory_of(name))
+            reached = [len(load.seen) for load in loads]
+            deadline = time.monotonic() + PATIENCE
+            while any(len(load.seen) < before + 2 for load, before in zip(loads, reached, strict=True)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert int(idle.get(b"all") or 0) == sum(len(load.seen) for load in loads)
+        assert idle.replicas == ("delta", "echo", "foxtrot")
+
+
+def with_others(alive: LiveCluster, ports: Ports) -> Config:
+    """The file of the cluster with three replicas more, that are to join."""
+    numbers = iter(ports.numbers)
+    document = toml.loads(alive.path.read_text())
+    others = default_replicas(6)[3:]
+    document["replicas"] += [other | {key: next(numbers) for key in PORT_KEYS} for other in others]
+    path = Path(alive.directory) / "wider.toml"
+    path.write_text(toml.dumps(document))
+    return load_config(str(path), environ={})
+
+
+def remove_one(alive: LiveCluster) -> None:
+    """A member goes, and ends by itself."""
+    with alive.client() as client:
+        client.delete_prefix(b"")  # the load counts from 1
+    with load_on(alive):
         made = alive.epaxos("member", "remove", "charlie")
         assert (made.returncode, made.stdout) == (0, b"epoch 5 established: bravo, alpha\n")
         assert alive.wait("charlie") == 0

@@ -154,6 +154,7 @@ class Wire(Uncopied, Generic[Waiter]):
         self._session.receive(replica, frame, now)
 
     def _open(self, replica: int, now: float) -> bool:
+        place = self._options.directory.places[replica]
         try:
             if self._context is None:
                 self._context = _make_context(len(self._options.endpoints))
@@ -161,10 +162,8 @@ class Wire(Uncopied, Generic[Waiter]):
             _set_options(socket, self._options.max_frame)
             login = self._options.login
             if login is not None:
-                arm(socket, login.key, login.servers[replica])
-            way = self._ways[replica] = Way(
-                *split(self._options.endpoints[replica]), self._wake, keys=login is not None
-            )
+                arm(socket, login.key, place.server)
+            way = self._ways[replica] = Way(*split(place.endpoint), self._wake, keys=login is not None)
             way.start((socket,))
             descriptor: int = socket.getsockopt(zmq.FD)  # type: ignore[assignment]  # a file
             # What is watched is known first, wherever this is broken off.

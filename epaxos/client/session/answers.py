@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgpack
 
+from epaxos.client.directory import Told
 from epaxos.errors import FrameError
 
 
@@ -142,6 +143,21 @@ def read_refused(body: bytes) -> Refused:
     if not (_are_integers(refused[:4]) and type(refused.text) is str):
         _malformed("refused")
     return refused
+
+
+def read_members(body: bytes) -> Told:
+    """Decode the body of a MEMBERS."""
+    epoch, sender, members = _fields(body, 3)
+    if not (type(epoch) is int and epoch > 0 and type(sender) is str and type(members) is list and members):
+        _malformed("members")
+    for member in members:
+        if (
+            type(member) is not list
+            or list(map(type, member)) != [str, str, int]
+            or not 0 <= member[2] < 2**16
+        ):
+            _malformed("members")
+    return Told(epoch, sender, {name: (host, port) for name, host, port in members})
 
 
 def read_status(body: bytes) -> Status:

@@ -74,6 +74,7 @@ class Session(Uncopied, Generic[Waiter]):
         if retries is not None:
             self._state.retries = retries
         self._alarms, self._routes = self._state.alarms, self._state.routes
+        self._directory = self._state.directory
         self._ledger, self._outbox = self._state.ledger, self._state.outbox
         self._questions = self._state.questions
         self._remembered = remembered
@@ -237,7 +238,7 @@ class Session(Uncopied, Generic[Waiter]):
     def rise(self, replica: int) -> None:
         """There is a connection now."""
         self._routes.rise(replica)
-        LOG.info("connected to %s", self._options.names[replica])
+        LOG.info("connected to %s", self._directory.names[replica])
 
     def fall(self, replica: int) -> None:
         """The connection is gone: what was under way over it goes elsewhere."""
@@ -245,7 +246,7 @@ class Session(Uncopied, Generic[Waiter]):
         self.retries["lost"] += again
         if was_up:
             LOG.info(
-                "lost the connection to %s; %d commands go elsewhere", self._options.names[replica], again
+                "lost the connection to %s; %d commands go elsewhere", self._directory.names[replica], again
             )
 
     def hindered(self, replica: int, trouble: str) -> None:
@@ -279,7 +280,7 @@ class Session(Uncopied, Generic[Waiter]):
                     self._outbox.add_again(ticket)
             elif isinstance(item, Question):
                 self._beginning.give_up(
-                    item, fate.unanswered(item, self._options.names, self._state.troubles())
+                    item, fate.unanswered(item, self._directory.names, self._state.troubles())
                 )
             else:
                 self._out_of_time(item, now)
@@ -294,7 +295,7 @@ class Session(Uncopied, Generic[Waiter]):
                 self._routes.silent(flight.replica, now)
                 self._ledger.leave(ticket)
                 self.retries["silent"] += ticket.count
-                silent = self._options.names[flight.replica]
+                silent = self._directory.names[flight.replica]
                 LOG.info("%s is silent; sending %d commands again", silent, ticket.count)
                 self._outbox.add_again(ticket)
         remaining = flight.remaining()
@@ -305,7 +306,7 @@ class Session(Uncopied, Generic[Waiter]):
         if ticket.flight is not None:
             self._routes.silent(ticket.flight.replica, now)
         reached = self._routes.connected() is not None
-        names, troubles = self._options.names, self._state.troubles()
+        names, troubles = self._directory.names, self._state.troubles()
         self._state.end(
             ticket, fate.out_of_time(ticket, names, troubles, self._beginning.unready, reached=reached)
         )

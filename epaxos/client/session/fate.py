@@ -126,9 +126,11 @@ def _harmless(error: _Error) -> _Error:
 
 
 def _unreachable(names: Sequence[str], troubles: Sequence[str], span: str) -> str:
-    known = [(name, trouble) for name, trouble in zip(names, troubles, strict=True) if trouble]
+    known = [(name, trouble) for name, trouble in zip(names, troubles, strict=False) if trouble]
     reasons = "; ".join(f"{name}: {trouble}" if len(names) > 1 else trouble for name, trouble in known)
-    return f"{', '.join(names)} could not be reached {span}{f' ({reasons})' if reasons else ''}"
+    return (
+        f"{', '.join(dict.fromkeys(names))} could not be reached {span}{f' ({reasons})' if reasons else ''}"
+    )
 
 
 def _listed(replicas: Sequence[int], names: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ class Receiver(Generic[Waiter]):
             Kind.STATUS_REPLY: self._on_status,
             Kind.ADMIN_REPLY: self._on_status,
             Kind.TAKEN: self._on_taken,
+            Kind.MEMBERS: self._on_members,
         }
 
     def receive(self, replica: int, data: bytes, now: float) -> None:
@@ -103,7 +104,7 @@ class Receiver(Generic[Waiter]):
         """Nothing of the frame was taken: its commands rest, then are sent again, elsewhere if possible."""
         client, first, count = answers.read_busy(body)
         if self._is_ours(client, replica):
-            LOG.debug("%s is busy; %d commands rest", self._state.options.names[replica], count)
+            LOG.debug("%s is busy; %d commands rest", self._state.directory.names[replica], count)
             self._rest_unwanted(self._turned_away(replica, first, count), "no room for it", now)
 
     def _on_away(self, replica: int, body: bytes, now: float) -> None:
@@ -112,7 +113,7 @@ class Receiver(Generic[Waiter]):
         if (count or client != self._state.id) and not self._is_ours(client, replica):
             return
         self._state.routes.silent(replica, now)
-        LOG.info("%s sends clients elsewhere: %s", self._state.options.names[replica], text)
+        LOG.info("%s sends clients elsewhere: %s", self._state.directory.names[replica], text)
         turned_away = self._turned_away(replica, first, count)
         if turned_away and self._state.routes.untried(turned_away[0].tried):
             for ticket in turned_away:
@@ -138,6 +139,12 @@ class Receiver(Generic[Waiter]):
                 if ticket.flight is not None and ticket.flight.replica == replica:
                     share = ticket.timeout / self._state.options.tries
                     ticket.try_until = max(ticket.try_until, min(now + share, ticket.deadline - share))
+
+    def _on_members(self, replica: int, body: bytes, _: float) -> None:
+        """Who takes part now; what is under way at others is answered there, or sent away."""
+        state, told = self._state, answers.read_members(body)
+        if state.directory.learn(told, replica, state.random):
+            LOG.info("epoch %d: members are %s", state.directory.epoch, ", ".join(state.directory.replicas))
 
     def _on_over(self, replica: int, body: bytes, _: float) -> None:
         """Nothing of the frame was taken: the session has ended, and its commands wait for the next one."""
@@ -168,7 +175,7 @@ class Receiver(Generic[Waiter]):
                 self._state.outbox.add_again(ticket)
 
     def _refuse(self, ticket: Ticket[Waiter], replica: int, text: str) -> None:
-        self._state.end(ticket, fate.refused(ticket, self._state.options.names[replica], text))
+        self._state.end(ticket, fate.refused(ticket, self._state.directory.names[replica], text))
 
     def _refuse_one(self, ticket: Ticket[Waiter], blamed: int, replica: int, text: str) -> None:
         for piece in self._state.ledger.split(ticket, (blamed, blamed + 1)):
@@ -210,7 +217,9 @@ class Receiver(Generic[Waiter]):
             if self._beginning.is_greeting(question):
                 for ticket in list(self._state.ledger.waiting.values()):
                     self._refuse(ticket, replica, text)
-            self._beginning.give_up(question, fate.question_refused(self._state.options.names[replica], text))
+            self._beginning.give_up(
+                question, fate.question_refused(self._state.directory.names[replica], text)
+            )
 
     def _is_ours(self, client: int, replica: int) -> bool:
         """Whether an answer is for this session; it is taken note of."""
@@ -228,7 +237,7 @@ class Receiver(Generic[Waiter]):
             return
         denied = answer.status.get("denied")
         if isinstance(denied, str):
-            question.error = fate.question_refused(state.options.names[replica], denied)
+            question.error = fate.question_refused(state.directory.names[replica], denied)
         if self._beginning.is_greeting(question):
             self._beginning.on_answer(replica, answer, now)
         else:

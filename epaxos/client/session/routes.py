@@ -5,14 +5,16 @@ to when they are needed. A replica in the process of connecting is waited for, b
 before the next one is connected to as well, so that a dead replica costs milliseconds and a far one is not
 mistaken for it. One that let a try time out is avoided for `AVOIDANCE`, or until it answers. Where no connection
 can even be asked for (no descriptor is left, its name means nothing), that is tried again after `REPAIR`.
+Those that are known to be no members any more (`client.directory`) come last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
+
+from epaxos.client.directory import Directory
 
 PATIENCE: Final = 0.05
 AVOIDANCE: Final = 10.0
@@ -42,22 +44,32 @@ class Link:
 
 
 class Routes:
-    """The replicas of a session, by index, and the choice among them; `order` begins with the preferred."""
+    """The replicas of a session, by their index in its directory, and the choice among them."""
 
-    __slots__ = ("_order", "links", "retry_at", "to_open")
+    __slots__ = ("_directory", "_order", "links", "retry_at", "to_open")
 
-    def __init__(self, order: Sequence[int]) -> None:
-        self._order = tuple(order)
-        self.links = [Link() for _ in order]
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._order: tuple[int, ...] = ()
+        self.links: list[Link] = []
         self.to_open: list[int] = []
         self.retry_at = inf
         """When `choose` may answer differently without any news of a connection."""
+        self._look()
+
+    def _look(self) -> None:
+        """See who is there by now: another session may have learned it, in another thread."""
+        directory = self._directory
+        self._order = directory.order
+        self.links += [Link() for _ in range(len(self.links), len(directory.places))]
 
     def choose(self, tried: tuple[int, ...], now: float) -> int | None:
         """The replica for a frame that was sent to those `tried` before; None if there is none for now.
 
         Those tried least come first, then those that are not avoided, then the client's order.
         """
+        if self._order is not self._directory.order:
+            self._look()
         best = self._order[0]
         link = self.links[best]
         if not tried and link.up and link.avoid_until <= now:
@@ -76,6 +88,8 @@ class Routes:
 
     def reach(self, replica: int, now: float) -> bool:
         """Whether a frame can be sent to `replica` now; asks for a connection if there is none."""
+        if self._order is not self._directory.order:
+            self._look()
         link = self.links[replica]
         if not link.opened:
             if now < link.repair_at:
@@ -113,7 +127,7 @@ class Routes:
 
     def untried(self, tried: tuple[int, ...]) -> bool:
         """Whether a frame that was sent to those `tried` can still go to another replica."""
-        return not set(tried).issuperset(self._order)
+        return not set(tried).issuperset(self._directory.order)
 
     def sent(self, replica: int) -> None:
         """A frame went to the replica."""

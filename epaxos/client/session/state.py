@@ -36,7 +36,8 @@ class State(Uncopied, Generic[Waiter]):
         self.options = options
         self.random = random
         self.alarms: Alarms[Watched[Waiter]] = Alarms()
-        self.routes = Routes(options.order)
+        self.directory = options.directory
+        self.routes = Routes(self.directory)
         self.ledger: Ledger[Waiter] = Ledger()
         self.questions: Questions[Waiter] = Questions(self.routes, options.cluster)
         self.outbox = Outbox(options, self.routes, self.ledger, self.questions, self.alarms)

@@ -10,6 +10,7 @@ import pytest
 
 from epaxos import version
 from epaxos.actors.admin import PAUSE, Admin, AdminRequest, Standpoint, read_request
+from epaxos.config import default_replicas, make_config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.membership import Configuration
@@ -25,6 +26,7 @@ FIELDS: dict[str, Any] = {
     "add": [],
     "remove": [],
 }
+CONFIG = make_config({"replicas": default_replicas(3)}, "test.toml")
 DELTA = ["delta", 9, "10.0.0.4", 3264, 4264, 8080]
 
 
@@ -40,7 +42,7 @@ class Asked:
         self.stats = stats = ReplicaStats(MEMBERS.names, 0, (), (), 2)
         for name in stats.peers[:up]:
             stats.peer_up[name] = True
-        self.admin = Admin(stats, lambda: dict.fromkeys(MEMBERS.names[: self.known], 7))
+        self.admin = Admin(CONFIG, stats, lambda: dict.fromkeys(MEMBERS.names[: self.known], 7))
         self.running = MEMBERS
 
     def judge(

@@ -224,3 +224,15 @@ def test_there_is_no_position_until_the_state_is_complete(kind: Any) -> None:
     assert events == [Reset(), *(Changed(b"k%d" % n, b"%d" % n, None) for n in (1, 2, 3)), Synced(FIRST)]
     assert driver.seen == [None, None, None, None, FIRST, SECOND]  # where it was when it asked
     assert watch.position == THIRD
+
+
+def test_it_goes_on_at_those_who_are_there_by_now() -> None:
+    follows = following(since=FIRST)
+    follows.silent()
+    follows.replicas = [3, 4]
+    follows.silent()
+    assert follows.poll(1.0).replica == 3
+    follows.silent()
+    assert follows.poll(1.0).replica == 4
+    with pytest.raises(Compacted):
+        follows.take(GAP)

@@ -204,6 +204,7 @@ class Forge:
             Kind.REFUSED: msgpack.packb((1, 1, 1, 0, "no")),
             Kind.STATUS: msgpack.packb((1, {})),
             Kind.STATUS_REPLY: msgpack.packb((1, {"name": "alpha"})),
+            Kind.MEMBERS: msgpack.packb((1, "alpha", [("alpha", "127.0.0.1", 4264)])),
             Kind.ADMIN: msgpack.packb((1, _ADMIN)),
             Kind.ADMIN_REPLY: msgpack.packb((1, {"outcome": "done"})),
             Kind.ASK: msgpack.packb((1, 1, 1, 0, b"")),
