@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from chaos import proxy as chaos_proxy
-from chaos.proxy import HOST, Link
+from chaos.proxy import HOST, Link, Porch
 
 SHORT = 0.05
 
@@ -18,16 +18,17 @@ class Line:
 
     def __init__(self) -> None:
         self.got = b""
-        self.link = Link("alpha", "bravo", 0)
+        self.link = Link("alpha", "bravo")
+        self.target = self.port = 0
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._receive, HOST, 0)
-        self.link = Link("alpha", "bravo", self._server.sockets[0].getsockname()[1])
-        await self.link.open()
+        self.target = self._server.sockets[0].getsockname()[1]
+        self.port = await self.link.open(self.target)
         await self.connect()
 
     async def connect(self) -> None:
-        self.reader, self.writer = await asyncio.open_connection(HOST, self.link.port)
+        self.reader, self.writer = await asyncio.open_connection(HOST, self.port)
 
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1000):
@@ -127,5 +128,27 @@ def test_receiver_that_is_not_there_looks_like_a_connection_that_ends() -> None:
         line._server.close()
         await line.connect()
         assert await line.ask(b"a") == b""
+
+    run(test)
+
+
+def test_who_comes_to_a_porch_goes_on_by_a_link_and_strangers_do_not() -> None:
+    async def test(line: Line) -> None:
+        came: list[int] = []
+
+        def link_of(port: int) -> Link | None:
+            came.append(port)
+            return line.link if len(came) == 1 else None
+
+        porch = Porch(line.target, link_of)
+        line.port = await porch.open()
+        await line.connect()
+        assert await line.ask(b"a") == b"a"
+        assert came == [line.writer.get_extra_info("sockname")[1]]
+        line.link.sever()
+        assert await line.ask(b"b") == b""
+        await line.connect()
+        assert await line.ask(b"c") == b""
+        porch.close()
 
     run(test)

@@ -107,11 +107,14 @@ def test_report_counts_kills_by_what_the_victim_was_about() -> None:
     made.all_down, made.longest_return, made.restarts = 1, 5.0, 4
     made.audits.append(Audit(1000, 3, 2, []))
     made.done.update({"resumes": 4, "resumes with open instances": 2})
+    made.made.update({"added": 2, "disks replaced": 1})
+    made.changes.update({"done": 3, "superseded": 1})
     assert made.fine
     text = shown(made)
     assert "4 SIGKILLs: 1 catching up, 3 running; all replicas together 1 times" in text
     assert "4 resumes, 2 of them with open instances" in text
     assert "1,000 answered, 2 of 3 others executed" in text
+    assert "3 changes of members: 2 added, 1 disks replaced; requests for them: 3 done, 1 superseded" in text
 
 
 def test_report_names_what_is_wrong() -> None:

@@ -26,6 +26,7 @@ from chaos.restarts import (
     is_back,
     what_it_does,
 )
+from epaxos.client.status import Status
 
 READY = f"INFO {LISTENS} a, for clients on b\n"
 
@@ -62,6 +63,9 @@ class FakeCluster:
         self.did.append(f"start {name}")
         replica = self.replicas[name]
         replica.said = replica.says.pop(0) if replica.says else READY
+
+    def together(self, victims: Sequence[str]) -> Sequence[str]:
+        return victims
 
     def returned(self, victims: Sequence[str]) -> None:
         self.did.append(f"returned {' '.join(victims)}")
@@ -136,11 +140,18 @@ def test_log_says_what_a_replica_is_about(said: str, what: str) -> None:
     assert what_it_does(said) == what
 
 
-def status(
-    name: str, executed: Sequence[int], *, online: bool = True, catch_up: Any = None, epoch: int = 1
-) -> dict[str, Any]:
+def status(name: str, executed: Sequence[int], *, online: bool = True, **other: Any) -> Status:
     peers = {peer: {"online": online} for peer in NAMES[:3] if peer != name}
-    return {"epoch": epoch, "executed": executed, "catch_up": catch_up, "peers": peers}
+    told = {
+        "id": name,
+        "row": 0,
+        "epoch": 1,
+        "f": 1,
+        "members": NAMES[:3],
+        "executed": executed,
+        "peers": peers,
+    }
+    return Status.of(told | other)
 
 
 @pytest.mark.parametrize(
@@ -150,17 +161,17 @@ def status(
         (status("alpha", [3, 4, 9]), False),
         (status("alpha", [3, 5, 1], online=False), False),
         (status("alpha", [9, 9, 9], epoch=0), False),
+        (status("alpha", [3, 5, 1], row=None), False),
         (status("alpha", [3, 5, 1], catch_up={"stage": "following"}), False),
     ],
 )
-def test_back_is_who_has_what_the_others_had(alpha: dict[str, Any], back: bool) -> None:  # noqa: FBT001 - a case
-    statuses = {"alpha": alpha, "bravo": status("bravo", [3, 5, 1])}
-    assert is_back("alpha", [3, 5, 1], statuses, f=1) is back
+def test_back_is_who_has_what_the_others_had(alpha: Status, back: bool) -> None:  # noqa: FBT001 - a case
+    assert is_back(alpha, [3, 5, 1], [alpha, status("bravo", [3, 5, 1])]) is back
 
 
 def test_who_is_heard_by_nobody_is_not_back() -> None:
-    statuses = {"alpha": status("alpha", [1]), "bravo": status("bravo", [1], online=False)}
-    assert not is_back("alpha", [1], statuses, f=1)
+    alpha, bravo = status("alpha", [1]), status("bravo", [1], online=False)
+    assert not is_back(alpha, [1], [alpha, bravo])
 
 
 def test_draws_are_repeatable_and_the_last_life_goes_on() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
@@ -9,6 +10,7 @@ import pytest
 
 from chaos.cluster import NAMES
 from chaos.faults import DRAWS
+from chaos.members import CHANGES
 from chaos.schedule import Event, draw_schedule, plan_rounds
 
 KINDS = ("kill", "pause", "cut", "delay", "restart")
@@ -96,17 +98,20 @@ def test_all_are_killed_only_where_nobody_is_faulty() -> None:
                 )
 
 
-def test_members_change_while_somebody_is_faulty_too() -> None:
-    events = [draw(seed, 3, 1, kinds=("restart", "member"), slots=20) for seed in range(20)]
-    meet = 0
+def test_epochs_begin_while_somebody_is_faulty_too_and_members_change_while_nobody_is() -> None:
+    events = [draw(seed, 3, 1, kinds=("restart", "member", "disk-loss"), slots=20) for seed in range(40)]
+    met: Counter[str] = Counter()
     for drawn in events:
         for change in (event for event in drawn if event.fault.kind == "member"):
-            assert not change.fault.victims
-            meet += any(
+            meets = any(
                 other.until is not None and other.at < change.at < other.until and other.fault.victims
                 for other in drawn
             )
-    assert meet > 20
+            assert not (meets and change.fault.victims)
+            met[change.fault.label] += meets
+    assert met["member: refresh"] > 20
+    assert set(met) == {"member: refresh", *(f"member: {how}" for how in CHANGES)}
+    assert {event.fault.label for drawn in events for event in drawn} > {"disk-loss"}
 
 
 def test_postponed_fault_lasts_as_long() -> None:

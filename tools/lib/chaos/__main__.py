@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.status import Status
 
 from chaos.check import Checker
-from chaos.cluster import NAMES, Cluster, Plan
+from chaos.cluster import NAMES, SPARE, Cluster, Plan
 from chaos.counts import Counts, count_lines
-from chaos.faults import DRAWS, RESTARTS
+from chaos.faults import DRAWS, MEMBERS, RESTARTS
 from chaos.gaps import Gaps
 from chaos.history import Epoch, write_history
 from chaos.load import SURGE, Load, LoadOptions
 from chaos.report import Goal, Report
-from chaos.restarts import Restart
+from chaos.restarts import Lengthy
 from chaos.schedule import Event, draw_schedule, plan_rounds
 from chaos.settle import settle
 from chaos.timeline import Timeline
@@ -70,7 +70,14 @@ class Options:
     @property
     def plan(self) -> Plan:
         """What the clusters are made of."""
-        return Plan(self.replicas, self.timeout, self.engine, bool(RESTARTS & set(self.faults)))
+        faults = set(self.faults)
+        return Plan(
+            self.replicas,
+            self.timeout,
+            self.engine,
+            restarts=bool(RESTARTS & faults),
+            members=bool(MEMBERS & faults),
+        )
 
     @property
     def survivable(self) -> int:
@@ -85,9 +92,7 @@ class Run:
         judged = options.at_once <= options.survivable
         self.report = Report(options.seed, options.timeout, judged=judged, goal=options.goal)
         self.report.watchers = options.watchers
-        self._timeline = self.report.timeline = Timeline(
-            NAMES[: options.replicas], options.slots * options.interval
-        )
+        self._timeline = self.report.timeline = Timeline(options.plan.seats, options.slots * options.interval)
         self._options = options
         self._directory = directory
         self._status = status
@@ -131,7 +136,7 @@ class Run:
             await watchers.begin(_tick)
             gaps = Gaps(_now())
             load = Load(
-                cluster.config,
+                cluster,
                 options.load,
                 chance,
                 checker,
@@ -156,7 +161,7 @@ class Run:
             finally:
                 watch.cancel()
                 for event in events:
-                    if isinstance(event.fault, Restart):
+                    if isinstance(event.fault, Lengthy):
                         event.fault.cancel()
                 self._take_over(load)
                 self._count(cluster, counts)
@@ -187,7 +192,7 @@ class Run:
     def _is_room(self, cluster: Cluster, under_way: Sequence[Event], event: Event) -> bool:
         """Whether a fault may begin: those before it may have taken longer than was foreseen."""
         faulty = {victim for other in under_way for victim in other.fault.victims}
-        faulty.update(name for name in cluster.names if not cluster.replicas[name].runs)
+        faulty.update(seat for seat, replica in cluster.replicas.items() if not replica.runs)
         victims = event.fault.victims
         allowed = max(self._options.at_once, len(victims))
         return not faulty & set(victims) and len(faulty) + len(victims) <= allowed
@@ -195,7 +200,7 @@ class Run:
     async def _end_due(self, cluster: Cluster, load: Load, under_way: list[Event], now: float) -> None:
         """End the faults whose time has come, but for replicas that are not back yet."""
         for event in [event for event in under_way if event.until is not None and event.until <= now]:
-            if isinstance(event.fault, Restart) and not event.fault.is_over():
+            if isinstance(event.fault, Lengthy) and not event.fault.is_over():
                 continue
             under_way.remove(event)
             await self._end(cluster, load, event, now)
@@ -237,7 +242,7 @@ class Run:
             finishing.result()
         finally:
             finishing.cancel()
-        if len(cluster.alive) >= cluster.config.slow_quorum:  # fewer can decide nothing
+        if len(cluster.alive) > len(cluster.replicas) // 2:  # fewer can decide nothing
             self.report.audits.append(await load.audit(cluster.alive[0]))
             settled = await settle(cluster.config, cluster.alive, lambda: self._look(cluster, load))
             self.report.compared += 1
@@ -261,8 +266,9 @@ class Run:
         report.all_down += cluster.all_down
         report.restarts += cluster.restarts
         report.changes.update(cluster.changes)
+        report.made.update(cluster.made)
         report.done.update(counts.totals)
-        for replica in cluster.replicas.values():
+        for replica in cluster.all:
             if replica.log.exists():
                 report.done.update(count_lines(replica.log))
 
@@ -420,7 +426,8 @@ def _options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             )
 
     replicas, timeout, interval = arguments.replicas, arguments.timeout, arguments.interval
-    need("replicas", 3 <= replicas <= len(NAMES), f"3 to {len(NAMES)}")
+    most = len(NAMES) - SPARE
+    need("replicas", 3 <= replicas <= most, f"3 to {most}")
     need("timeout", 0.2 <= timeout <= 60, "from 200ms to 1m")
     need("interval", interval >= 2 * timeout, "twice the time-out or more")
     slots = int(arguments.duration / interval)

@@ -46,15 +46,15 @@ class Counts:
         ports = {replica.name: replica.metrics_port for replica in cluster.config.replicas}
         while True:
             await asyncio.sleep(EVERY)
-            for name in cluster.alive:
-                life = cluster.replicas[name].lives
+            for replica in [replica for replica in cluster.all if replica.runs]:
+                life = replica.lives
                 try:
                     async with asyncio.timeout(_LIMIT):
-                        text = await _get(ports[name])
+                        text = await _get(ports[replica.name])
                 except (OSError, TimeoutError):
                     continue  # it starts, or has been killed
-                if life == cluster.replicas[name].lives:
-                    self.take(name, life, text)
+                if life == replica.lives and replica.runs:
+                    self.take(replica.directory.name, life, text)
 
     def take(self, name: str, life: int, text: str) -> None:
         """The metrics of the process that is the `life`-th of a replica."""

@@ -2,23 +2,22 @@
 
 A fault is a value that was drawn beforehand; it has `victims`, the replicas that count as faulty and whose clients
 may have to wait, and begins and ends. One that is `lasting` does not end before its cluster does: a replica with the
-memory engine that was killed may not come back. One that comes back is in `chaos.restarts`.
+memory engine that was killed may not come back. One that comes back is in `chaos.restarts`, and others that take its
+place in `chaos.members`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import permutations, product
 from random import Random
-from secrets import randbits
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from chaos.cluster import Cluster
+from chaos.members import draw_lost_disk, draw_member
 from chaos.restarts import draw_drain, draw_restart, draw_restart_all, strike
-from epaxos.client.asynchronous import AsyncClient
-from epaxos.errors import ClientError
 
 Pair: TypeAlias = tuple[str, str]
 """A direction: who sends, and to whom."""
@@ -28,12 +27,6 @@ LAST_WORDS: Final = 0.015
 
 Shorter than the default `fast_path_timeout`: the victim then dies with instances that only some have heard of.
 """
-
-
-_CHANGE: Final = 3.0
-"""Seconds until a change of members is given up, and its outcome counted as unknown."""
-
-_AGAIN: Final = 0.05
 
 
 class Fault(Protocol):
@@ -196,53 +189,6 @@ class Delay:
             link.delay -= self.seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Another epoch with the same members, asked of one replica or of several at once; nobody counts as faulty."""
-
-    kind: ClassVar[str] = "member"
-    label: ClassVar[str] = "member"
-    lasting: ClassVar[bool] = False
-
-    asked: tuple[str, ...]
-    victims: ClassVar[tuple[str, ...]] = ()
-    tasks: list[asyncio.Task[None]] = field(default_factory=list, compare=False, repr=False)
-
-    def __str__(self) -> str:
-        return f"another epoch, asked of {' and '.join(self.asked)}"
-
-    async def begin(self, cluster: Cluster) -> None:
-        """Ask, each from the epoch in which it is, and let what follows go on by itself."""
-        self.tasks.append(asyncio.create_task(self._ask(cluster)))
-
-    async def end(self, cluster: Cluster) -> None:
-        """Wait for the answers, if any are still under way."""
-        del cluster
-        await asyncio.gather(*self.tasks)
-
-    async def _ask(self, cluster: Cluster) -> None:
-        async with AsyncClient(config=cluster.config) as client:
-            asked = [_ask_for_epoch(client, name) for name in self.asked]
-            for outcome in await asyncio.gather(*asked):
-                cluster.changes[outcome] += 1
-
-
-async def _ask_for_epoch(client: AsyncClient, name: str) -> str:
-    """Ask a replica for the epoch after its own; what has become of that, by what it says or when its epoch ends."""
-    request = randbits(64) or 1
-    deadline = asyncio.get_running_loop().time() + _CHANGE
-    try:
-        base = (await client.status(replica=name, timeout=_CHANGE)).epoch
-        while asyncio.get_running_loop().time() < deadline:
-            change = await client.refresh(base, request=request, replica=name, timeout=_CHANGE)
-            if change.outcome != "proposed":
-                return change.outcome
-            await asyncio.sleep(_AGAIN)
-    except ClientError:
-        pass  # it is faulty
-    return "unknown"
-
-
 def draw_kill(chance: Random, healthy: Sequence[str], names: Sequence[str], _room: int) -> Kill:
     """Kill a replica, at any moment or in the middle of a sentence."""
     victim = chance.choice(healthy)
@@ -284,12 +230,6 @@ def draw_cut(chance: Random, healthy: Sequence[str], names: Sequence[str], room:
     return Cut(pairs, (victim,), "around" if shape == "halves" else shape, where, closed)
 
 
-def draw_member(chance: Random, _healthy: Sequence[str], names: Sequence[str], _room: int) -> Member:
-    """Ask one replica for another epoch, or several at once; whether it is faulty or not."""
-    at_once = chance.choice((1, 1, 2, len(names)))
-    return Member(tuple(sorted(chance.sample(list(names), at_once))))
-
-
 def draw_delay(chance: Random, healthy: Sequence[str], names: Sequence[str], _room: int) -> Delay:
     """Slow down the links around one replica, or all of them."""
     seconds = chance.choice((0.01, 0.05, 0.15))
@@ -306,11 +246,15 @@ DRAWS: Final[Mapping[str, Callable[[Random, Sequence[str], Sequence[str], int], 
     "cut": draw_cut,
     "delay": draw_delay,
     "member": draw_member,
+    "disk-loss": draw_lost_disk,
     "restart": draw_restart,
     "restart-all": draw_restart_all,
     "drain": draw_drain,
 }
 """How a fault of each kind is drawn: by chance, from the healthy replicas of all, so many of them at most."""
 
-RESTARTS: Final = frozenset({"restart", "restart-all", "drain"})
+RESTARTS: Final = frozenset({"restart", "restart-all", "drain", "disk-loss"})
 """Kinds that need a storage engine which outlives a process."""
+
+MEMBERS: Final = frozenset({"member", "disk-loss"})
+"""Kinds after which the cluster may have other members."""

@@ -1,7 +1,7 @@
 """The load: clients whose history is recorded, and many commands beside them, so that much is under way at any time.
 
-All are asyncio clients of the library, each with a home replica that it prefers; when that does not answer, the
-library goes on at another one.
+All are asyncio clients of the library, each with a home replica that it prefers; when that does not answer, or is no
+member, the library goes on at another one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from random import Random
 from typing import Any, Final, NamedTuple, Self
 
 from chaos.check import Checker
+from chaos.cluster import Cluster
 from chaos.gaps import Gaps
 from chaos.history import Epoch
 from chaos.ledger import Audit, Ledger
@@ -24,7 +25,6 @@ from chaos.workload import SETS, Asker, Keys, ask, result_of
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import Op
 from epaxos.client.results import MultiAborted, Result
-from epaxos.config import Config
 from epaxos.errors import ClientError, OperationFailed
 from epaxos.simulation.checkers.search import Finding, Linearizability
 from epaxos.statemachine.operations import Outcome
@@ -84,7 +84,7 @@ class LoadOptions:
 
 
 class _Recorded(NamedTuple):
-    """A client whose history is recorded: its number and home replica, its chance, and what it asks."""
+    """A client whose history is recorded: its number and home, a seat, its chance, and what it asks."""
 
     client: AsyncClient
     number: int
@@ -96,12 +96,13 @@ class _Recorded(NamedTuple):
 class Load:
     """Loads a cluster until `finish`; a context manager that ends its tasks.
 
+    The clients of a seat prefer one or the other of those who may take it.
     `on_wrong` is given the epochs whose history is not linearizable, or was too hard to search, `on_searched` all.
     """
 
     def __init__(
         self,
-        config: Config,
+        cluster: Cluster,
         options: LoadOptions,
         chance: Random,
         checker: Checker,
@@ -114,13 +115,13 @@ class Load:
         self.gaps = gaps
         self._timeline = timeline
         self._ledger = Ledger()
-        self._config = config
+        self._config = cluster.config
         self._options = options
         self._chance = chance
         self._checker = checker
         self._on_wrong = on_wrong
         self._on_searched = on_searched
-        self._names = [replica.name for replica in config.replicas]
+        self._homes = cluster.homes
         self._numbers = count(1)
         self._epochs = count(1)
         self._epoch = Epoch(next(self._epochs))
@@ -145,13 +146,13 @@ class Load:
 
     async def start(self) -> None:
         """Begin."""
-        for name in self._names:
-            for _ in range(self._options.clients):
-                self._recorded.append(await self._recorded_client(name))
+        for home, names in self._homes.items():
+            for _, name in zip(range(self._options.clients), cycle(names), strict=False):
+                self._recorded.append(await self._recorded_client(home, name))
                 self._start(self._ask_on(self._recorded[-1]))
-            if self._options.bulk:
-                self._start(self._ask_in_bulk(await self._client(name), self._enter(name), name))
-            self._auditors.append(await self._recorded_client(name))
+            for name in names if self._options.bulk else ():
+                self._start(self._ask_in_bulk(await self._client(name), self._enter(home), home))
+            self._auditors.append(await self._recorded_client(home, names[0]))
         self._background.append(asyncio.create_task(self._turn()))
         self._background.append(asyncio.create_task(self._search()))
         self._background.append(asyncio.create_task(self._watch_itself()))
@@ -208,13 +209,13 @@ class Load:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
 
-    async def _recorded_client(self, home: str) -> _Recorded:
+    async def _recorded_client(self, home: str, name: str) -> _Recorded:
         number = self._enter(home)
         chance = Random(self._chance.getrandbits(64))  # noqa: S311 - a test that must be repeatable
-        return _Recorded(await self._client(home), number, home, chance, Asker(chance, number))
+        return _Recorded(await self._client(name), number, home, chance, Asker(chance, number))
 
-    async def _client(self, home: str) -> AsyncClient:
-        client = await self._stack.enter_async_context(AsyncClient(config=self._config, replica=home))
+    async def _client(self, name: str) -> AsyncClient:
+        client = await self._stack.enter_async_context(AsyncClient(config=self._config, replica=name))
         self._clients.append(client)
         return client
 
@@ -318,7 +319,7 @@ class Load:
 
     async def _ask_in_bulk(self, client: AsyncClient, number: int, home: str) -> None:
         """Many writes in one call at intervals, some of them on keys that all write."""
-        interval = BULK * len(self._names) / self._options.bulk
+        interval = BULK * sum(map(len, self._homes.values())) / self._options.bulk
         while await self._rest(interval):
             ops = self._ledger.batch(number, BULK)
             asked = self._now()

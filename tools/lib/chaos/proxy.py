@@ -3,11 +3,15 @@
 A replica connects to each of its peers and sends on that connection only; all that comes back on it are ZeroMQ's
 greetings and refusals. So the connection that alpha opens to bravo *is* the direction from alpha to bravo, and
 a link carries or holds both directions of its bytes.
+
+The file of a replica tells where each first member is to be reached, so every pair of those has a port of its own.
+One that joins tells all others the same place: that of a `Porch`, which sees by the connection who it is that comes.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -21,35 +25,38 @@ HELD: Final = 64
 
 
 class Link:
-    """Carries what `sender` sends to `receiver`, which listens on `target`; the sender connects to `port`.
+    """Carries what `sender` sends to `receiver`, whichever ports that listens on.
 
     `delay` (seconds) is added to the way of every byte. `carried` counts bytes. What is done to it may be done several
     times, by faults that overlap, and lasts until it was undone as often.
     """
 
-    def __init__(self, sender: str, receiver: str, target: int) -> None:
+    def __init__(self, sender: str, receiver: str) -> None:
         self.sender = sender
         self.receiver = receiver
         self.delay = 0.0
         self.carried = 0
-        self.port = 0
-        self._target = target
         self._flows = asyncio.Event()
         self._flows.set()
         self._stopped = 0
         self._severed = 0
-        self._server: asyncio.Server | None = None
+        self._servers: dict[int, asyncio.Server] = {}
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
-        """Listen, on a port that the system chooses."""
-        self._server = await asyncio.start_server(self._connect, HOST, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def open(self, target: int) -> int:
+        """Listen for what is meant for the port `target`, on a port that the system chooses; which it is."""
+        if target not in self._servers:
+
+            async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await self.connect(reader, writer, target)
+
+            self._servers[target] = await asyncio.start_server(connect, HOST, 0)
+        return _port(self._servers[target])
 
     async def close(self) -> None:
         """Listen no more, and end all connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers.values():
+            server.close()
         self._end_connections()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
@@ -77,22 +84,23 @@ class Link:
         for connection in self._connections:
             connection.cancel()
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int) -> None:
+        """Carry what a connection brings to the port `target`, until one side ends."""
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
         try:
             if not self._severed:
-                await self._join(reader, writer)
+                await self._join(reader, writer, target)
         except (OSError, asyncio.CancelledError):
             pass  # the receiver is not there, or the link is severed: both look to the sender like this
         finally:
             self._connections.discard(task)
             writer.transport.abort()
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: int) -> None:
         """Connect to the receiver and carry bytes both ways until one side ends."""
-        far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
+        far_reader, far_writer = await asyncio.open_connection(HOST, target)
         ways = [
             asyncio.ensure_future(self._carry(*way)) for way in ((reader, far_writer), (far_reader, writer))
         ]
@@ -138,3 +146,38 @@ async def _take(reader: asyncio.StreamReader, held: asyncio.Queue[tuple[float, b
         except OSError:
             data = b""
         await held.put((loop.time(), data))
+
+
+class Porch:
+    """Where one that joins is reached by all: hands each connection to the link of who has made it.
+
+    `link_of` is asked with the port from which a connection comes; None ends that.
+    """
+
+    def __init__(self, target: int, link_of: Callable[[int], Link | None]) -> None:
+        self._target = target
+        self._link_of = link_of
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> int:
+        """Listen, on a port that the system chooses; which it is."""
+        if self._server is None:
+            self._server = await asyncio.start_server(self._connect, HOST, 0)
+        return _port(self._server)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = self._link_of(writer.get_extra_info("peername")[1])
+        if link is None:
+            writer.transport.abort()
+        else:
+            await link.connect(reader, writer, self._target)
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port

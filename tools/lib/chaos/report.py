@@ -83,6 +83,7 @@ class Report:
     all_down: int = 0
     restarts: int = 0
     changes: Counter[str] = field(default_factory=Counter)
+    made: Counter[str] = field(default_factory=Counter)
     longest_return: float = 0.0
     done: Counter[str] = field(default_factory=Counter)
     timeline: Timeline | None = None
@@ -219,6 +220,7 @@ class Report:
             "all_down": self.all_down,
             "restarts": self.restarts,
             "changes": dict(self.changes),
+            "made": dict(self.made),
             "longest_return": self.longest_return,
             "watchers": {"number": self.watchers, **self.watched},
             "missed": self.missed,
@@ -246,7 +248,11 @@ class Report:
         if self.restarts:
             self._show_kills(console)
         if self.changes:
-            console.print(f"changes of members: {_counts(self.changes)}")
+            console.print(
+                f"{self.made.total()} changes of members: {_counts(self.made) or 'none'}; "
+                f"requests for them: {_counts(self.changes)}",
+                soft_wrap=True,
+            )
         for finding in self.findings:
             console.print(f"{finding.verdict.value}: {finding.text}", markup=False, soft_wrap=True)
 

@@ -8,15 +8,15 @@ back, so a cluster never has more faulty replicas than it was meant to have.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import ge
 from random import Random
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from chaos.cluster import READY_TIMEOUT, ChaosError, Cluster, Replica
-from epaxos.cli.survey import survey
 from epaxos.client.asynchronous import AsyncClient
+from epaxos.client.status import Status
 
 STARTING: Final = "starting or resuming"
 CATCHING_UP: Final = "catching up"
@@ -50,8 +50,41 @@ class Life(NamedTuple):
     wait: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengthy:
+    """A fault that goes on by itself, in `tasks`, and is over when they are."""
+
+    lasting: ClassVar[bool] = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes until the last start."""
+        return 0.0
+
+    def is_over(self) -> bool:
+        """Whether it is.
+
+        Raises:
+            ChaosError: it does not come to its end.
+        """
+        done = all(task.done() for task in self.tasks)
+        if done:
+            for task in self.tasks:
+                task.result()
+        return done
+
+    async def end(self, cluster: Cluster) -> None:
+        """Nothing is left to be undone."""
+
+    def cancel(self) -> None:
+        """Leave it at that."""
+        for task in self.tasks:
+            task.cancel()
+
+
 @dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(Lengthy):
     """SIGKILL of the `victims`, `apart` seconds from one to the next, and their return, in `lives`.
 
     In the last `hush` seconds before the first kill some peers, the `deaf`, do not hear the victim.
@@ -63,8 +96,6 @@ class Restart:
     deaf: tuple[str, ...] = ()
     hush: float = 0.0
     kind: ClassVar[str] = "restart"
-    lasting: ClassVar[bool] = False
-    tasks: list[asyncio.Task[None]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -100,26 +131,6 @@ class Restart:
         await self._kill(cluster)
         self.tasks.append(asyncio.create_task(self._return(cluster)))
 
-    def is_over(self) -> bool:
-        """Whether all victims are back.
-
-        Raises:
-            ChaosError: they do not come back.
-        """
-        done = all(task.done() for task in self.tasks)
-        if done:
-            for task in self.tasks:
-                task.result()
-        return done
-
-    async def end(self, cluster: Cluster) -> None:
-        """Nothing is left to be undone."""
-
-    def cancel(self) -> None:
-        """Leave it at that."""
-        for task in self.tasks:
-            task.cancel()
-
     async def _return(self, cluster: Cluster) -> None:
         """All lives, one after the other."""
         for number, life in enumerate(self.lives, 1):
@@ -128,20 +139,21 @@ class Restart:
                 for link in cluster.between((victim, peer) for victim in self.victims for peer in self.deaf):
                     link.flow()
                     link.splice()
-            for name in self.victims:
+            for name in cluster.together(self.victims):
                 cluster.restart(name)
             if number < len(self.lives):
                 await self._moment(cluster.replicas[self.victims[0]], life)
                 await self._kill(cluster)
         cluster.returned(self.victims)
-        await are_back(cluster, self.victims)
+        await are_back(cluster, cluster.together(self.victims))
 
     async def _kill(self, cluster: Cluster) -> None:
-        for name in self.victims:
+        victims = cluster.together(self.victims)
+        for name in victims:
             strike(cluster, name)
             if self.apart:
                 await asyncio.sleep(self.apart)
-        for name in self.victims:
+        for name in victims:
             cluster.replicas[name].kill()
         if len(self.victims) == len(cluster.names):
             cluster.all_down += 1
@@ -199,34 +211,36 @@ async def are_back(cluster: Cluster, victims: Sequence[str], patience: float = R
     epoch = -1
     async with AsyncClient(config=cluster.config) as client:
         while True:
-            found = await survey(client, cluster.config, 1.0, digest=False)
-            statuses = {status["name"]: status for status in found.replicas if status["reachable"]}
-            missing = [name for name in victims if name not in statuses]
+            statuses = await cluster.ask(client, cluster.seats, 1.0)
+            missing = [seat for seat in victims if seat not in statuses]
             if not missing:
-                latest = max(status["epoch"] for status in statuses.values())
+                latest = max(status.epoch for status in statuses.values())
                 if latest > epoch:  # vectors of different epochs have nothing to do with one another
-                    vectors = [it["executed"] for it in statuses.values() if it["epoch"] == latest]
+                    vectors = [status.executed for status in statuses.values() if status.epoch == latest]
                     epoch, goal = latest, list(map(max, zip(*vectors, strict=True)))
-                missing = [name for name in victims if not is_back(name, goal, statuses, cluster.config.f)]
+                missing = [seat for seat in victims if not is_back(statuses[seat], goal, statuses.values())]
             if not missing:
                 return
             if loop.time() > deadline:
-                logs = "".join(f"\n{name}{cluster.replicas[name].tail}" for name in missing)
+                logs = "".join(f"\n{seat}{cluster.replicas[seat].tail}" for seat in missing)
                 raise ChaosError(f"{', '.join(missing)} not back {patience:.0f} s after the start{logs}")
             await asyncio.sleep(_ASK)
 
 
-def is_back(name: str, goal: Sequence[int], statuses: dict[str, dict[str, Any]], f: int) -> bool:
-    """Whether a replica is in the latest epoch, has executed the `goal` of that, and hears, and is heard by, n - f."""
-    status = statuses[name]
-    others = len(status["peers"])
-    heard = sum(peer["online"] for peer in status["peers"].values())
-    hearing = sum(other["peers"][name]["online"] for other in statuses.values() if other is not status)
+def is_back(status: Status, goal: Sequence[int], statuses: Iterable[Status]) -> bool:
+    """Whether a replica is in the latest epoch, has executed the `goal` of that, and hears, and is heard by, n - f.
+
+    `statuses` are those of all that answered, its own too.
+    """
+    members = [it for it in statuses if it.row is not None and it.id != status.id]
+    heard = sum(peer.online for name, peer in status.peers.items() if name in status.members)
+    hearing = sum(status.id in it.peers and it.peers[status.id].online for it in members)
     return (
-        status["epoch"] == max(other["epoch"] for other in statuses.values())
-        and status["catch_up"] is None
-        and min(heard, hearing) >= others - f
-        and all(map(ge, status["executed"], goal))
+        status.row is not None
+        and all(status.epoch >= it.epoch for it in members)
+        and status.catch_up is None
+        and min(heard, hearing) >= len(status.members) - 1 - status.f
+        and all(map(ge, status.executed, goal))
     )
 
 

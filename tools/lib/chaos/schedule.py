@@ -13,7 +13,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from chaos.faults import DRAWS, Fault
-from chaos.restarts import Restart
+from chaos.restarts import Lengthy
 
 CALM: Final = 0.2
 """Share of a slot, at its end, in which every fault that can be mended is."""
@@ -25,9 +25,9 @@ WHOLE: Final = frozenset({"restart-all"})
 """Kinds that befall all replicas, so nothing else may be under way."""
 
 HARMLESS: Final = frozenset({"member"})
-"""Kinds that make nobody faulty, so they may befall a cluster in which somebody is."""
+"""Kinds that may make nobody faulty, so they may befall a cluster in which somebody is."""
 
-WEIGHTS: Final = {"restart": 3}
+WEIGHTS: Final = {"restart": 3, "member": 3, "disk-loss": 2}
 """How much likelier than others some kinds are."""
 
 START: Final = 1.0
@@ -65,34 +65,32 @@ def draw_schedule(
     events: list[Event] = []
     for slot in range(1, slots - 1 if kills else slots):
         begin = slot * interval * 1.0
-        healthy = _healthy(names, events, begin)
-        room = at_once - (len(names) - len(healthy))
+        victims = _victims(events, begin)
+        healthy = [name for name in names if name not in victims]
+        room = at_once - len(victims)
         if slot >= first_kill and kills:
             if room > 0:
                 events.append(Event(begin, None, DRAWS["kill"](chance, healthy, names, room)))
             continue
         possible = [
-            kind
-            for kind in passing
-            if kind in HARMLESS or (room > 0 and (kind not in WHOLE or len(healthy) == len(names)))
+            kind for kind in passing if kind in HARMLESS or (room > 0 and (kind not in WHOLE or not victims))
         ]
         if possible:
             last = (first_kill if kills else slots) * interval - CALM * interval
             until = begin + interval * chance.uniform(0.3, 0.9 if at_once == 1 else 1.8)
             kind = chance.choices(possible, [WEIGHTS.get(kind, 1) for kind in possible])[0]
             fault = DRAWS[kind](chance, healthy, names, room)
-            if isinstance(fault, Restart):
+            if isinstance(fault, Lengthy):
                 until = begin + fault.seconds + START
             events.append(Event(begin, min(last, until), fault))
     return events
 
 
-def _healthy(names: Sequence[str], events: Sequence[Event], now: float) -> list[str]:
-    """Those who are no victim of a fault that is under way."""
-    victims = {
+def _victims(events: Sequence[Event], now: float) -> set[str]:
+    """Those of faults that are under way."""
+    return {
         victim
         for event in events
         if event.until is None or event.until > now
         for victim in event.fault.victims
     }
-    return [name for name in names if name not in victims]
