@@ -368,7 +368,12 @@ _SETTINGS: Final[dict[str, Callable[[Config, Row, Quorums], Any]]] = {
 def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine: Engine) -> Keeper:
     core = eras.running.core
     writer = CheckpointWriter(
-        core, machine, eras.running.configuration, engine.stage_state, engine.snapshot_state
+        core,
+        machine,
+        eras.running.configuration,
+        engine.stage_state,
+        engine.snapshot_state,
+        lasting=engine.name != MemoryEngine.name,
     )
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
     source = Source(_LEASE * config.timeout, engine.snapshot_state, _number, chunk)

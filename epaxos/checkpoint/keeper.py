@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from epaxos import version
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.transfer import Fetch, Source
+from epaxos.checkpoint.transfer import BEGIN, DONE, Fetch, Source
 from epaxos.checkpoint.writer import CheckpointWriter, adopt_event, hold_event
 from epaxos.errors import FrameError, StorageError
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, Hold
@@ -141,6 +141,8 @@ class Keeper:
         self._executed_when_asked: Vector = ()
         self._not_before = -math.inf
         self._ended: list[tuple[Name, TransferMessage]] = []
+        self._asked: dict[Name, FetchRows] = {}
+        self._is_asked_for = self._is_made = False
         self.caught_up = 0
 
     @property
@@ -150,7 +152,7 @@ class Keeper:
             return -math.inf
         if self._phase is not _Phase.IDLE:
             return self._ask_at
-        due = -math.inf if self._wants_adoption else self._due
+        due = -math.inf if self._wants_adoption or self._asked else self._due
         return min(max(due, self._not_before), self._ask_at)
 
     @property
@@ -170,7 +172,7 @@ class Keeper:
 
     def wants_cut(self, now: float) -> bool:
         """Whether the next `poll` takes a cut, for which everything must have executed."""
-        wanted = self._wants_adoption or now >= self._due
+        wanted = self._wants_adoption or bool(self._asked) or now >= self._due
         return self._phase is _Phase.IDLE and wanted and now >= self._not_before
 
     @property
@@ -247,13 +249,33 @@ class Keeper:
         """
         todo = Todo()
         if isinstance(message, FetchRows):
-            answer = self.source.answer(sender, message, now)
+            answer = self.source.answer(sender, message, now) or self._promise(sender, message, now)
             if answer is not None:
                 todo.messages.append((sender, answer))
         elif self._takes(sender, message):
             self._tries = 0
-            self._ask_at = now + self._patience(sender) if self._wants_adoption else now
+            waits = self._wants_adoption or message.position == BEGIN
+            self._ask_at = now + self._patience(sender) if waits else now
         return todo
+
+    def _promise(self, sender: Name, request: FetchRows, now: float) -> CheckpointRows | None:
+        """Nothing to take yet, where a checkpoint is written because a peer asks for it, and is about to be."""
+        if request.position == DONE:
+            self._asked.pop(sender, None)
+        elif request.position == BEGIN and not self.writer.lasting and not self.source.serves(sender):
+            self._asked[sender] = request
+            if now >= self._not_before:
+                return CheckpointRows(request.transfer, BEGIN, b"", 0)
+        return None
+
+    def _answer_those_who_asked(self, now: float, todo: Todo) -> None:
+        """What they have asked for is there; from now on nothing above it is dropped, as long as they take it."""
+        self._is_made = False
+        for peer, request in self._asked.items():
+            answer = self.source.answer(peer, request, now)
+            if answer is not None:
+                todo.messages.append((peer, answer))
+        self._asked.clear()
 
     def _takes(self, sender: Name, message: CheckpointRows) -> bool:
         fetch = self._fetch
@@ -289,6 +311,7 @@ class Keeper:
             todo.messages.append((self._fetch.peer, self._fetch.end()))
             todo.replaced = True
             return todo
+        self._is_made = self._is_asked_for
         self._durable_epoch = self.writer.epoch
         if self._durable_epoch < self._epoch:
             return todo  # the log of that epoch goes as a whole, once there is a checkpoint of a later one
@@ -320,6 +343,8 @@ class Keeper:
         todo = Todo(messages=self._ended)
         self._ended = []
         self.source.expire(now, self._round_trip)
+        if self._is_made:
+            self._answer_those_who_asked(now, todo)
         if self._truncated is not None:
             self._drop(todo)
         if self.wants_cut(now) and (self._wants_adoption or self._is_prepared()):
@@ -353,6 +378,7 @@ class Keeper:
         return not all(self.writer.prepare() for _ in range(self._settings.slices))
 
     def _begin(self, now: float, todo: Todo) -> None:
+        self._is_asked_for = bool(self._asked) and not self._wants_adoption
         if self._wants_adoption and self._fetch is not None:
             fetched = self._fetch.fetched
             self._replacing = fetched.configuration.epoch > self._epoch
@@ -364,7 +390,7 @@ class Keeper:
                 self.writer.adopt(fetched)
                 self._adopting = True
         else:
-            self.writer.begin()
+            self.writer.begin(asked=self._is_asked_for)
         self._executed, self._due = 0, math.inf
         self._cut_at = now
         self._phase = _Phase.WRITING

@@ -28,7 +28,7 @@ BYTES_AT_A_TIME: Final = 256 * 1024
 """What one message brings at most: a part of a row, if that is longer."""
 
 BEGIN: Final = 0
-"""The position in a request that begins a transfer; no part of one has it."""
+"""The position in a request that begins a transfer; no part of one has it. In an answer: it is being made ready."""
 
 DONE: Final = -1
 """The position in a request that ends a transfer."""
@@ -120,6 +120,10 @@ class Source:
     def active(self) -> bool:
         """Whether a transfer is under way."""
         return bool(self._served)
+
+    def serves(self, peer: ReplicaRow) -> bool:
+        """Whether a transfer to a peer is under way."""
+        return peer in self._served
 
     def pinned(self, executed: Vector, epoch: int) -> Vector:
         """What of a durable cut of an epoch may be dropped from the log, in view of the transfers under way."""

@@ -3,6 +3,10 @@
 At the cut nothing is copied. What changed since the last one is set aside (`freeze`), and what happens later goes
 elsewhere: to the log, or what was there before it is put aside, or, a session, into the checkpoint. So each
 slice finds what was there at the cut, whenever it comes.
+
+**What does not last** (a replica without a disk) nobody would read but a peer that lacks what the log has dropped. So a
+cut is taken as often, up to which the log may go, and written only if a peer has asked: then it has all of the state,
+and stands until the next one.
 """
 
 from __future__ import annotations
@@ -72,7 +76,8 @@ class CheckpointWriter:
     `stage` takes the rows, of about `size` keys in a slice; `snapshot` gives the last durable checkpoint; for `growth`
     see `blocks`. The driver
     calls `begin` or `adopt`, then `step`, some times a round, until that is True, then commits what was staged and
-    tells the core. `staged` counts the bytes of all rows ever staged.
+    tells the core. `staged` counts the bytes of all rows ever staged. What is written outlives the replica if it is
+    `lasting`.
     """
 
     def __init__(
@@ -85,8 +90,10 @@ class CheckpointWriter:
         size: int = SLICE,
         *,
         growth: int = GROWTH,
+        lasting: bool = True,
     ) -> None:
         self._machine = machine
+        self.lasting = lasting
         self._stage_rows = stage
         self._snapshot = snapshot
         self._size = size
@@ -97,24 +104,27 @@ class CheckpointWriter:
         self._coming: list[tuple[Configuration, Core[Any]]] = []
         self._obsolete: list[bytes] = []
         self._written: list[
-            dict[bytes, None]
-        ] = []  # which no collection of garbage walks through, as it would a list
+            dict[bytes, None] | tuple[bytes, ...]
+        ] = []  # which no collection of garbage walks through for long, as it would a list
         self._frozen = Frozen({})
-        self._begin_epoch(configuration, core)
-        self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), size, growth)
+        self._configuration, self._core = configuration, core
+        self._make_blocks()
         self.executed: Vector = ()
         self.staged = 0
 
-    def _begin_epoch(self, configuration: Configuration, core: Core[Any]) -> None:
-        self._configuration, self._core = configuration, core
-        self._remembered: list[list[bytes]] = [[] for _ in range(core.width)]
+    def _make_blocks(self) -> None:
+        self._values = Blocks(Kind(VALUE, value_block, self._look_at_values), self._size, self._growth)
+        self._make_index()
+
+    def _make_index(self) -> None:
+        self._remembered: list[list[bytes]] = [[] for _ in range(self._core.width)]
         self._index = [
             Blocks(
                 Kind(index_kind(column), index_block, partial(self._look_at_index, column)),
                 self._size,
                 self._growth,
             )
-            for column in range(core.width)
+            for column in range(self._core.width)
         ]
 
     def turn(self, configuration: Configuration, core: Core[Any]) -> None:
@@ -132,7 +142,8 @@ class CheckpointWriter:
             self._obsolete += [row for blocks in self._index for row in blocks.rows]
             self._obsolete += map(entry_key, sorted(self._above))
             self._above = frozenset()
-            self._begin_epoch(configuration, core)
+            self._configuration, self._core = configuration, core
+            self._make_index()
         self._coming.clear()
         return ended
 
@@ -162,12 +173,19 @@ class CheckpointWriter:
         """Do a slice of what can be done before the cut is taken; False if it may as well be taken now."""
         return self._core.prepare(_GATHERED * self._size)
 
-    def begin(self) -> None:
-        """Take a cut; between two rounds, when all that was to execute has."""
+    def begin(self, *, asked: bool = True) -> None:
+        """Take a cut; between two rounds, when all that was to execute has.
+
+        If it does not last, nothing is written unless a peer has `asked`.
+        """
         self._may_give_up = False
         ended = self._take_turns()
-        self._frozen = self._machine.freeze()
-        self._slices = self._write(ended, self._core.cut(), self._machine.generation)
+        if asked or self.lasting:
+            self._frozen = self._machine.freeze(whole=not self.lasting)
+            self._slices = self._write(ended, self._core.cut(), self._machine.generation)
+        else:
+            self._machine.forget_changes()
+            self._slices = self._pass_over(ended, self._core.cut())
 
     def adopt(self, fetched: Fetched) -> None:
         """Take a cut and merge a peer's checkpoint into it; the core has been told to `Hold` before."""
@@ -223,35 +241,61 @@ class CheckpointWriter:
     # -- an own checkpoint ---------------------------------------------------------------------------------
 
     def _write(self, ended: Sequence[Cut], cut: Cut, generation: int) -> Generator[None, None, None]:
+        names = [] if self.lasting else self._machine.slices(self._size)  # before anything else executes
         yield from self._absorb_ended(ended)
         yield from self._absorb(cut)
+        if not self.lasting:
+            yield from self._begin_whole()
+            self._written += names
         yield from self._write_rows()
         meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)
         yield from self._write_end(meta, map(cut.entry, cut.above))
 
+    def _pass_over(self, ended: Sequence[Cut], cut: Cut) -> Generator[None, None, None]:
+        """Write nothing of a cut, and let go of what a peer has asked for before: its log is about to go."""
+        yield from self._absorb_ended(ended)
+        yield from self._absorb(cut)
+        yield from self._begin_whole()
+        self.executed = cut.executed
+
+    def _begin_whole(self) -> Iterator[None]:
+        """Nothing of what stands is of use to the next checkpoint, which has all of the state."""
+        yield from self._remove_all()
+        self._obsolete, self._above = [], frozenset()
+        self._make_blocks()
+
     def _absorb(self, cut: Cut) -> Iterator[None]:
         while (news := cut.absorb(self._size)) is not None:
             self._note(news.remembered)
-            self._written.append(dict.fromkeys(news.written))
+            self._note_written(news.written)
             yield
 
     def _absorb_ended(self, cuts: Iterable[Cut]) -> Iterator[None]:
         for cut in cuts:
             while (news := cut.absorb(self._size)) is not None:
-                self._written.append(dict.fromkeys(news.written))
+                self._note_written(news.written)
                 yield
+
+    def _note_written(self, keys: Iterable[bytes]) -> None:
+        if self.lasting:
+            self._written.append(dict.fromkeys(keys))
 
     def _note(self, remembered: Iterable[Remembered]) -> None:
         """Make blocks of what is remembered, to be staged when all is merged: as objects it would take more memory.
 
         Nor would it be gone at once, and meanwhile each collection of garbage would walk through it.
         """
-        for column, keys, slots in remembered:
-            if keys and _weigh_keys(keys) <= BLOCK_BYTES:
-                self._remembered[column].append(index_block(keys, slots))
-            else:
-                for block in in_blocks(zip(keys, slots, strict=True), self._size, _weigh_pairs):
-                    self._remembered[column].append(index_block(*zip(*block, strict=True)))
+        if self.lasting:
+            for said in remembered:
+                self._remembered[said.column] += self._index_blocks(said)
+
+    def _index_blocks(self, said: Remembered) -> Iterator[bytes]:
+        _, keys, slots = said
+        if keys and _weigh_keys(keys) <= BLOCK_BYTES:
+            yield index_block(keys, slots)
+        else:
+            for block in in_blocks(zip(keys, slots, strict=True), self._size, _weigh_pairs):
+                yield index_block(*zip(*block, strict=True))
 
     def _write_rows(self) -> Iterator[None]:
         """The values come first: as long as they are needed, each write costs more (`Frozen`)."""
@@ -266,26 +310,44 @@ class CheckpointWriter:
                 yield
         yield from self._sift(self._values, self._machine.keys)
         self._machine.release()
+        yield from self._write_index()
+        while sessions := self._machine.take_sessions(self._size):
+            self._stage(list(map(session_row, sessions)))
+            yield
+
+    def _write_index(self) -> Iterator[None]:
+        if not self.lasting:
+            for said in self._core.all_remembered(self._size):
+                self._stage([self._index[said.column].add(blob) for blob in self._index_blocks(said)])
+                yield
         for blocks, noted in zip(self._index, self._remembered, strict=True):
             for blob in noted:
                 self._stage([blocks.add(blob)])
                 yield
         for column, blocks in enumerate(self._index):
             yield from self._sift(blocks, self._core.remembered(column))
-        while sessions := self._machine.take_sessions(self._size):
-            self._stage(list(map(session_row, sessions)))
-            yield
 
     def _remove(self, rows: Sequence[bytes]) -> Iterator[None]:
         for start in range(0, len(rows), self._size):
             self._stage([(row, None) for row in rows[start : start + self._size]])
             yield
 
+    def _remove_all(self) -> Iterator[None]:
+        ours = self._snapshot()
+        try:
+            after = b""
+            while rows := ours.scan(after, _SCANNED):
+                after = rows[-1][0]
+                yield from self._remove([key for key, _ in rows])
+        finally:
+            ours.close()
+
     def _sift(self, blocks: Blocks, needed: int) -> Iterator[None]:
-        for changes in blocks.sift(self._snapshot, needed):
-            if changes:
-                self._stage(changes)
-            yield
+        if self.lasting:  # else no key has two entries
+            for changes in blocks.sift(self._snapshot, needed):
+                if changes:
+                    self._stage(changes)
+                yield
 
     def _look_at_index(
         self, column: int, blob: bytes
@@ -315,7 +377,11 @@ class CheckpointWriter:
             (entry_key(place), encode_whole(above[place])) for place in sorted(above.keys() - self._above)
         ]
         self._stage([*gone, *new, meta_row(meta)])
-        self._above, self.executed = frozenset(above), executed
+        self._above = frozenset(above)
+        yield from self._end(executed)
+
+    def _end(self, executed: Vector) -> Iterator[None]:
+        self.executed = executed
         self._obsolete = []
         for blocks in (*self._index, self._values):
             blocks.end()
@@ -348,6 +414,10 @@ class CheckpointWriter:
             self._note([self._core.remember(said)])
             yield
         self._machine.merge_sessions(fetched.sessions, fetched.generation)
+        if not self.lasting:
+            yield from self._begin_whole()
+            yield from self._end(executed)
+            return
         self._frozen = self._machine.freeze()
         yield from self._write_rows()
         ours = self._core.vectors()
@@ -357,14 +427,7 @@ class CheckpointWriter:
         yield from self._write_end(meta, (*map(cut.entry, cut.above), *fetched.entries))
 
     def _replace(self, fetched: Fetched) -> Generator[None, None, None]:
-        ours = self._snapshot()
-        try:
-            after = b""
-            while rows := ours.scan(after, _SCANNED):
-                after = rows[-1][0]
-                yield from self._remove([key for key, _ in rows])
-        finally:
-            ours.close()
+        yield from self._remove_all()
         looked = iter(fetched.rows(self._size))
         while some := list(islice(looked, _ROWS)):
             self._stage(some)
@@ -382,7 +445,7 @@ class CheckpointWriter:
             while some := list(islice(looked, self._size)):
                 names = [key for key in some if key not in done]
                 later = comparison.later(names)
-                self._written.append(dict.fromkeys(self._machine.merge(fetched.values_of(names, later))))
+                self._note_written(self._machine.merge(fetched.values_of(names, later)))
                 yield
 
 

@@ -411,6 +411,13 @@ class Core(Protocol[MessageT]):
         """Of how many keys a column says something."""
         ...
 
+    def all_remembered(self, most: int) -> Iterable[Remembered]:
+        """All that a checkpoint needs of what this core remembers of keys, about `most` of them at a time.
+
+        When the last cut has been absorbed, and before the next one is.
+        """
+        ...
+
     def stands(self, said: Remembered) -> Sequence[bool]:
         """Which of some slots, at least one, a checkpoint needs: what nothing newer in a later one stands for.
 

@@ -53,6 +53,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "checkpoints": (
         "checkpoint",
+        "checkpoint written for a peer alone",
         "blocks of a checkpoint sifted",
         "truncated",
         "told of truncation",

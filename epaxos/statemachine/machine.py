@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from typing import Final, NamedTuple
 
 from epaxos.statemachine.batch import SERVICE, Batch, Bounds, Limits, Payload
@@ -246,13 +246,19 @@ class StateMachine:
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
-    def freeze(self) -> Frozen:
+    def freeze(self, *, whole: bool = False) -> Frozen:
         """The values of this moment, for a checkpoint: to be had until `release`.
 
-        The sessions that changed since the last call are then to be had from `take_sessions`.
+        The sessions that changed since the last call are then to be had from `take_sessions`; all, if it is `whole`.
         """
-        self._sessions.freeze()
+        self._sessions.freeze(whole=whole)
         return self._store.freeze()
+
+    def forget_changes(self) -> None:
+        """What has changed since the last call of `freeze` will not be asked for."""
+        self._sessions.forget_changes()
+        self._store.freeze()
+        self._store.release()
 
     def thaw(self) -> None:
         """The checkpoint of what was frozen last has been given up: the sessions of it belong to the next one."""
@@ -285,6 +291,11 @@ class StateMachine:
     def names(self) -> list[bytes]:
         """All keys that have a value now."""
         return list(self._store)
+
+    def slices(self, most: int) -> list[tuple[bytes, ...]]:
+        """The same, `most` at a time."""
+        names = iter(self._store)
+        return list(iter(lambda: tuple(islice(names, most)), ()))
 
     def merge(self, values: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
         """Take values of a later moment from a peer's checkpoint; None for a key that has gone.

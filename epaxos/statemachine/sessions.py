@@ -202,12 +202,16 @@ class Sessions:
         """A copy of the executed numbers of every client, as bounds of intervals."""
         return {client: tuple(session.executed) for client, session in self._table.items()}
 
-    def freeze(self) -> None:
-        """Begin to take the sessions that changed since the last call; those of then must have been taken."""
+    def freeze(self, *, whole: bool = False) -> None:
+        """Begin to take the sessions that changed since the last call, or all; those of then must have been taken."""
         if self._frozen or self._captured:
             raise InvariantError("sessions were frozen before those frozen earlier had been taken")
-        self._frozen, self._changed = self._changed, set()
+        self._frozen, self._changed = set(self._table) if whole else self._changed, set()
         self._frozen_all = frozenset(self._frozen)
+
+    def forget_changes(self) -> None:
+        """Which sessions have changed by now will not be asked for."""
+        self._changed.clear()
 
     def thaw(self) -> None:
         """Those frozen last have not been written: they are among the changed ones again."""

@@ -248,6 +248,20 @@ class Checkpoints:
         known, executed = self._state.conflicts, self._state.executed
         return tuple(map(tuple, (known.highest, known.base, executed.highest, executed.base)))
 
+    def all_remembered(self, most: int) -> Iterator[Remembered]:
+        """See `contract.Core`: of what is known, that which has not executed.
+
+        What is known comes to more keys meanwhile; of what has executed, none before the next cut.
+        """
+        for column in range(4 * self._state.n):
+            index, at = self._index_of(column)
+            names = index.keys(at)
+            keys = iter(names if index is self._state.executed else list(names))
+            while some := list(islice(keys, most)):
+                said = Remembered(column, some, index.column(at, some))
+                stand = self.stands(said)
+                yield Remembered(column, list(compress(some, stand)), list(compress(said.slots, stand)))
+
     def stands(self, said: Remembered) -> Sequence[bool]:
         """See `contract.Core`.
 

@@ -221,6 +221,10 @@ class EPaxos:
         """See `contract.Core`."""
         return self._checkpoints.remembered(column)
 
+    def all_remembered(self, most: int) -> Iterable[Remembered]:
+        """See `contract.Core`."""
+        return self._checkpoints.all_remembered(most)
+
     def stands(self, said: Remembered) -> Sequence[bool]:
         """See `contract.Core`."""
         return self._checkpoints.stands(said)

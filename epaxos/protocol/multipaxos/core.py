@@ -239,6 +239,12 @@ class MultiPaxos:
         return 0
 
     @staticmethod
+    def all_remembered(most: int) -> Iterable[Remembered]:
+        """See `contract.Core`: nothing."""
+        del most
+        return ()
+
+    @staticmethod
     def stands(said: Remembered) -> Sequence[bool]:
         """See `contract.Core`."""
         return [False] * len(said.keys)

@@ -104,13 +104,16 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_machines(stream(seed, "machines"), delay, faults),
         ahead=stream(seed, "ahead").choice((0, 1, 3, 16)) if is_epaxos else 0,
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
+        lasting=stream(seed, "lasting").random() < 0.5,
         collect=_draw_collections(stream(seed, "collections"), delay),
         sync=delay * between(stream(seed, "sync"), 1, 50) if "power" in faults else 0.0,
         **_draw_troubles(stream(seed, "troubles"), scale, delay, faults, f),
     )
     if overrides.mix is not None:
         options = replace(options, mix=overrides.mix)
-    return options if is_epaxos else _arranged(options, overrides)
+    if not is_epaxos:
+        options = _arranged(options, overrides)
+    return replace(options, lasting=True) if options.faults & _RESTARTING else options
 
 
 def _arranged(options: Options, overrides: Overrides) -> Options:
@@ -207,6 +210,9 @@ In large runs the first two take too long. Together, queues make time-outs, far 
 
 _CHANGED: Final = 0.5
 """How likely members change in a run in which epochs end."""
+
+_RESTARTING: Final = {"crash", "disk", "power"}
+"""Kinds of faults after which a replica begins again with what is durable, so that it must last."""
 
 _REFRESHED: Final = 0.35
 """How likely epochs end in a run; after it has been drawn what else goes wrong."""

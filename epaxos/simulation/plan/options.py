@@ -119,6 +119,7 @@ class Options:
     chunk             bytes of a checkpoint that one message brings
     slice, merging    rows in a slice of a checkpoint; slices of a peer's that a round merges
     growth            how many times what is needed makes a checkpoint sift its blocks
+    lasting           whether what is durable outlives replicas, so that checkpoints are written before a peer asks
     lease             how long a replica serves a checkpoint to somebody who does not ask any more
     early             whether messages that promise nothing leave before the records of their round are durable
     ahead             how many slots are used without a record of the proposal (protocol 4.11b)
@@ -186,6 +187,7 @@ class Options:
     chunk: int
     slice: int
     growth: int
+    lasting: bool
     merging: int
     lease: float
     early: bool

@@ -299,6 +299,7 @@ def make_options(table: Table, load: Load) -> Options:
         chunk=1,
         slice=1,
         growth=1,
+        lasting=True,
         merging=1,
         lease=_NEVER,
         early=False,

@@ -276,6 +276,7 @@ class Replica:
             self.disk.snapshot,
             options.slice,
             growth=options.growth,
+            lasting=options.lasting,
         )
         writer.loaded(checkpoint)
         origins = stream(seed, f"source {self.row} {self.starts}")
@@ -865,6 +866,8 @@ class Replica:
                 self.watchers.history.adopted(event.executed, above)
             self._perform(era, self._handle(era, event))
         for receiver, message in todo.messages:
+            if isinstance(message, CheckpointRows) and message.last and not self._options.lasting:
+                self._observer.noted("checkpoint written for a peer alone")
             self._step(message)
             self._links.send(host_of(receiver), message, self._eras.running.of)
         if todo.commit:

@@ -41,7 +41,7 @@ def _small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 def take_slices_of(monkeypatch: pytest.MonkeyPatch, size: int, growth: int = 1) -> None:
     """Have all writers that are made now write so many keys in a slice, and sift their blocks each time or seldom."""
     monkeypatch.setattr(CheckpointWriter.__init__, "__defaults__", (size,))
-    monkeypatch.setattr(CheckpointWriter.__init__, "__kwdefaults__", {"growth": growth})
+    monkeypatch.setattr(CheckpointWriter.__init__, "__kwdefaults__", {"growth": growth, "lasting": True})
 
 
 class Moment:

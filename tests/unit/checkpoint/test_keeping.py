@@ -45,6 +45,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.lasting = True
         self.executed: Vector = NONE
         self.begun: list[str] = []
         self.slices = 1
@@ -55,8 +56,8 @@ class Writer:
         self.before -= 1
         return self.before >= 0
 
-    def begin(self) -> None:
-        self.begun.append("own")
+    def begin(self, *, asked: bool) -> None:
+        self.begun.append("own" if asked or self.lasting else "passed over")
 
     def give_up(self) -> None:
         self.begun.append("given up")
