@@ -121,7 +121,7 @@ class Source:
         """Whether a transfer is under way."""
         return bool(self._served)
 
-    def serves(self, peer: ReplicaRow) -> bool:
+    def serves(self, peer: Name) -> bool:
         """Whether a transfer to a peer is under way."""
         return peer in self._served
 

@@ -182,7 +182,12 @@ class Lone:
         load(checkpoint, self.core, self.machine)
         engine_ = self.engine
         self.writer = CheckpointWriter(
-            self.core, self.machine, MEMBERS, engine_.stage_state, engine_.snapshot_state
+            self.core,
+            self.machine,
+            MEMBERS,
+            engine_.stage_state,
+            engine_.snapshot_state,
+            lasting=lasting,
         )
         self.writer.loaded(checkpoint)
         if engine is not None:
@@ -223,9 +228,9 @@ class Lone:
         while before != (before := self.core.status().truncated):
             self.take(Checkpointed(self.writer.executed))
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, *, asked: bool = True) -> None:
         """Write one at once."""
-        self.writer.begin()
+        self.writer.begin(asked=asked)
         while not self.writer.step():
             pass
         self.commit()

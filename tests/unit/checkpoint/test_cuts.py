@@ -221,6 +221,46 @@ def test_what_is_read_off_is_what_gathering_comes_to() -> None:
     assert met["cut read off in vain"] > 10
 
 
+def test_what_does_not_last_is_whole_and_of_its_moment_if_a_peer_asks_and_nothing_else() -> None:
+    """Cuts that are passed over, or taken when a peer's was merged, are no part of it; who takes it knows all."""
+    for seed in range(12):
+        random = Random(seed)
+        decisions = random_history(random, 40)
+        lone, straight = Lone(lasting=False), Lone()
+        tell(random, straight, decisions)
+        moment, asked = Moment(lone), False
+        lone.writer.begin(asked=asked)
+        for decision in deliveries(random, decisions):
+            if random.random() < 0.3:
+                lone.take(decision.pre_accept)
+            lone.take(decision.commit)
+            while random.random() < 0.8:
+                if lone.writer.step():
+                    lone.commit()
+                    found = lone.read()
+                    assert found.complete == asked
+                    if asked:
+                        check_holds(found, moment)
+                        assert index_in(found) == moment.index
+                    moment, asked = Moment(lone), random.random() < 0.5
+                    lone.writer.begin(asked=asked)
+        while not lone.writer.step():
+            pass
+        lone.commit()
+        peer = Lone(lasting=False)
+        tell(random, peer, random.sample(decisions, 20))
+        for theirs, mine in ((lone, peer), (peer, lone)):
+            theirs.checkpoint()
+            fetched = theirs.read()
+            merged(random, mine, fetched, [])
+            mine.adopt(fetched)
+            assert not mine.read().complete, "what a peer's was made into is not the whole"
+        tell(random, peer, decisions)
+        assert peer.digest == lone.digest == straight.digest
+        for part in range(2):
+            check_remembers(peer, straight, part)
+
+
 def check_restart(lone: Lone, moment: Moment) -> None:
     """Another one that begins with what is durable has what had executed then, and executes the rest again."""
     status = lone.core.status()

@@ -385,6 +385,45 @@ def test_an_own_checkpoint_ends_before_a_peers_is_merged() -> None:
     assert rig.writer.begun == ["own", "adopted"]
 
 
+def test_what_does_not_last_is_written_once_a_peer_asks_who_waits_for_it() -> None:
+    rig = Rig()
+    rig.writer.lasting = False
+    rig.keeper.executed(ONE * INSTANCES, 0.0)
+    assert rig.keeper.poll(0.0).commit
+    rig.writer.executed = rig.far
+    assert rig.keeper.committed().events == [Checkpointed(rig.far)], "the log may go all the same"
+    coming = [("b", CheckpointRows(7, 0, b"", 0))]
+    assert rig.keeper.receive("b", FetchRows(7, 0), 1.0).messages == coming
+    rig.keeper.receive("c", FetchRows(8, 0), 1.0)
+    rig.keeper.receive("c", FetchRows(8, -1), 1.0)
+    assert rig.keeper.poll(1.0).commit
+    assert rig.keeper.receive("b", FetchRows(7, 0), 1.5).messages == coming
+    rig.engine.stage_state(rig.peer.engine.snapshot_state().scan(b"", 10**6))
+    rig.engine.commit_state()
+    rig.keeper.committed()
+    [(peer, answer)] = rig.keeper.poll(2.0).messages
+    assert isinstance(answer, CheckpointRows)
+    assert (peer, answer.transfer, answer.last) == ("b", 7, 1), "the other wants it no more"
+    rig.keeper.executed(ONE * INSTANCES, 2.0)
+    rig.keeper.poll(2.0)
+    assert rig.writer.begun == ["passed over", "own", "passed over"]
+    rig.writer.executed = tuple(slot + 5 for slot in rig.far)
+    assert rig.keeper.committed().events == [Checkpointed(rig.far)], (
+        "who takes it asks for the log above it next"
+    )
+
+
+def test_who_is_told_that_a_checkpoint_is_coming_asks_again_for_as_long_as_it_takes() -> None:
+    rig = Rig()
+    rig.keeper.wanted(["b"], 0.0)
+    for now in range(20):
+        [request] = asked(rig.keeper.poll(now * RETRY))
+        assert request == FetchRows(request.transfer, 0)
+        rig.keeper.receive("b", CheckpointRows(request.transfer, 0, b"", 0), now * RETRY)
+        assert rig.keeper.deadline == (now + 1) * RETRY
+    assert stage_of(rig.keeper) == "fetching"
+
+
 def test_without_a_checkpoint_a_request_has_no_answer() -> None:
     assert is_quiet(Rig().keeper.receive("b", FetchRows(1, 0), 0.0))
 
