@@ -585,13 +585,13 @@ CONTENTS: Final = (
         "4.10, decision 0010",
         Patch(
             _WRITER,
-            "        self._frozen = self._machine.freeze()\n        self._slices",
-            "        self._slices",
+            "            self._frozen = self._machine.freeze(whole=not self.lasting)\n",
+            "",
         ),
         Patch(
             _WRITER,
             "        yield from self._write_rows()\n        meta = Meta(self._configuration, cut.executed",
-            "        self._frozen = self._machine.freeze()\n"
+            "        self._frozen = self._machine.freeze(whole=not self.lasting)\n"
             "        yield from self._write_rows()\n        meta = Meta(self._configuration, cut.executed",
         ),
         draw=AWAY,

@@ -394,9 +394,9 @@ KEYS: Final = (
         "4.13, decision 0022",
         Patch(
             _WRITER,
-            "self._written.append(dict.fromkeys(self._machine.merge(fetched.values_of(names, later))))",
+            "self._note_written(self._machine.merge(fetched.values_of(names, later)))",
             "changed = self._machine.merge(fetched.values_of(names, later))\n"
-            "                self._written.append(dict.fromkeys(key for key in changed if key in theirs))",
+            "                self._note_written(key for key in changed if key in theirs)",
         ),
         schedule=_WRITER_TESTS + "test_a_key_that_a_peer_deleted_and_forgot_stays_gone_after_a_restart",
     ),
@@ -437,11 +437,14 @@ KEYS: Final = (
         "4.10, 4.13",
         Patch(
             _WRITER,
-            "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
-            "        meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)\n",
+            "        yield from self._absorb_ended(ended)\n        yield from self._absorb(cut)\n        if not",
             "        vectors = self._core.vectors()\n"
-            "        yield from self._absorb(cut)\n        yield from self._write_rows()\n"
-            "        meta = Meta(self._configuration, cut.executed, vectors, generation)\n",
+            "        yield from self._absorb_ended(ended)\n        yield from self._absorb(cut)\n        if not",
+        ),
+        Patch(
+            _WRITER,
+            "meta = Meta(self._configuration, cut.executed, self._core.vectors(), generation)\n",
+            "meta = Meta(self._configuration, cut.executed, vectors, generation)\n",
         ),
         draw=SPARSE,
     ),

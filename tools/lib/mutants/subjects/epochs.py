@@ -239,9 +239,8 @@ END: Final = (
         "6.8",
         Patch(
             _WRITER,
-            "        yield from self._absorb_ended(ended)\n"
-            "        yield from self._absorb(cut)\n        yield from self._write",
-            "        yield from self._absorb(cut)\n        yield from self._write",
+            "        yield from self._absorb_ended(ended)\n        yield from self._absorb(cut)\n        if not",
+            "        yield from self._absorb(cut)\n        if not",
         ),
         draw=REFRESHED,
     ),
