@@ -27,6 +27,14 @@ _STORE: Final = "epaxos.statemachine.store"
 _VALUES: Final = "epaxos.statemachine.values"
 _CUTS_TESTS: Final = "tests/unit/checkpoint/test_cuts.py::"
 
+NOT_KEPT: Final = Draw(
+    "absences, nothing kept, n=3",
+    replicas=3,
+    faults="pause,partition",
+    options=(("lasting", False), ("checkpoint", 0.05), ("checkpoint_size", 1), ("retain", 1)),
+)
+"""Replicas whose checkpoints are written only when one that was away asks for them."""
+
 AWAY: Final = Draw(
     "long absences, n=3",
     replicas=3,
@@ -578,6 +586,17 @@ CONTENTS: Final = (
             "",
         ),
         draw=BUSY,
+    ),
+    Mutant(
+        "asked-for-in-part",
+        "who keeps nothing gives a peer that asks what has changed since the last cut, not all",
+        "4.10, decision 0022",
+        Patch(
+            _WRITER,
+            "            yield from self._begin_whole()\n            self._written += names\n",
+            "            pass\n",
+        ),
+        draw=NOT_KEPT,
     ),
     Mutant(
         "values-after-cut",
