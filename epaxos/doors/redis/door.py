@@ -16,7 +16,7 @@ from typing import Final, Self
 from epaxos.config import Config
 from epaxos.doors.desk import Desk
 from epaxos.doors.gate import Executed, Gate
-from epaxos.doors.redis import keys, notices, server, strings, walks
+from epaxos.doors.redis import command, keys, lcs, notices, server, strings, walks
 from epaxos.doors.redis.connection import Connection
 from epaxos.doors.redis.table import TABLE
 from epaxos.doors.redis.view import View
@@ -27,7 +27,9 @@ from epaxos.statemachine.batch import REPLY_HEAD, Limits
 __all__ = [
     "TABLE",
     "Door",
+    "command",
     "keys",
+    "lcs",
     "notices",
     "server",
     "strings",

@@ -9,13 +9,29 @@ from epaxos.doors.desk import Command
 from epaxos.doors.redis.numbers import integer
 from epaxos.doors.redis.resp import RedisError, Reply, Request
 from epaxos.doors.redis.strings import SYNTAX, count_done
-from epaxos.doors.redis.table import ALL_KEYS, ONE_KEY, TWO_KEYS, Group, Plan, define
+from epaxos.doors.redis.table import (
+    ALL_KEYS,
+    ONE_KEY,
+    TWO_KEYS,
+    Group,
+    KeyPlaces,
+    Plan,
+    define,
+    define_container,
+)
 from epaxos.doors.redis.times import expire_in
 from epaxos.doors.redis.view import View
 from epaxos.statemachine.expiry import TTL_MAX
 from epaxos.statemachine.operations import Operation, Outcome
 
 _NO_SUCH_KEY: Final = "ERR no such key"
+_SAME: Final = "ERR source and destination objects are the same"
+_NO_FREQUENCIES: Final = (
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching "
+    "between policies at runtime LRU and LFU data will take some time to adjust."
+)
+_EMBEDDED: Final = 44
+"""Bytes of a value up to which Redis keeps it beside its key's object."""
 
 
 def _delete(view: View, request: Request) -> Reply:
@@ -49,14 +65,14 @@ def _plan_type(request: Request, _: int) -> Plan:
 
 
 def _rename(view: View, request: Request) -> Reply:
-    return "OK" if _move(view, request, replace=True) else None
+    return "OK" if _renamed(view, request, replace=True) else None
 
 
 def _renamenx(view: View, request: Request) -> Reply:
-    return int(_move(view, request, replace=False))
+    return int(_renamed(view, request, replace=False))
 
 
-def _move(view: View, request: Request, *, replace: bool) -> bool:
+def _renamed(view: View, request: Request, *, replace: bool) -> bool:
     _, source, target = request
     value = view.get(source)
     if value is None:
@@ -75,7 +91,7 @@ def _copy(view: View, request: Request) -> Reply:
     _, source, target, *options = request
     replace = _copy_options(options)
     if source == target:
-        raise RedisError("ERR source and destination objects are the same")
+        raise RedisError(_SAME)
     value = view.get(source)
     if value is None or (view.get(target) is not None and not replace):
         return 0
@@ -97,6 +113,36 @@ def _copy_options(options: list[bytes]) -> bool:
         else:
             raise RedisError(SYNTAX)
     return replace
+
+
+def _move(_: View, request: Request) -> Reply:
+    if integer(request[2]) != 0:
+        raise RedisError("ERR DB index is out of range")
+    raise RedisError(_SAME)
+
+
+# -- what is known of a value --------------------------------------------------------------------------------
+
+
+def _object(view: View, request: Request) -> Reply:
+    """Of how Redis would keep a value, and use it: here each is kept alike, and nobody counts."""
+    value = view.get(request[2])
+    if value is None:
+        return None
+    what = request[1].upper()
+    if what == b"FREQ":
+        raise RedisError(_NO_FREQUENCIES)
+    if what == b"ENCODING":
+        return _encoding(bytes(value))
+    return 1 if what == b"REFCOUNT" else 0
+
+
+def _encoding(value: bytes) -> bytes:
+    try:
+        integer(value)
+    except RedisError:
+        return b"embstr" if len(value) <= _EMBEDDED else b"raw"
+    return b"int"
 
 
 # -- when they end -------------------------------------------------------------------------------------------
@@ -210,6 +256,15 @@ _define(
     places=TWO_KEYS,
 )
 _define("copy", -3, "write denyoom", "6.2.0", "Copy a key", _copy, places=TWO_KEYS)
+_define("move", 3, "write fast", "1.0.0", "Move a key to another database: there is number 0", _move)
+define_container("object", "generic", "2.2.3", "A container for what is known of a value")
+for _name, _since, _summary in (
+    ("encoding", "2.2.3", "Tell how Redis would encode a value"),
+    ("freq", "4.0.0", "Without an answer: nobody counts how often a key is used"),
+    ("idletime", "2.2.3", "Tell 0: nobody notes when a key was used"),
+    ("refcount", "2.2.3", "Tell 1"),
+):
+    _define(f"object|{_name}", 3, "readonly", _since, _summary, _object, places=KeyPlaces(2, 2, 1))
 _define("persist", 2, "write fast", "2.2.0", "Remove the expiration from a key", _persist, _plan_persist)
 for _name, _unit, _since, _summary in (
     ("expire", b"EX", "1.0.0", "Set a key's time to live in seconds"),

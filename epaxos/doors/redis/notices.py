@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from epaxos.doors.gate import Executed
 from epaxos.doors.redis.glob import Matches, matcher
 from epaxos.doors.redis.resp import Push, RedisError, Reply, Request, Several
-from epaxos.doors.redis.table import NO_KEYS, define
+from epaxos.doors.redis.table import NO_KEYS, define, define_container
 from epaxos.statemachine.columns import multi_columns, resolved_keys
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.statemachine.results import Value
@@ -142,6 +142,20 @@ class Notices:
         if not connections:
             del (self._patterns if pattern else self._channels)[name]
 
+    def channels(self, pattern: bytes) -> list[bytes]:
+        """Those to which anybody has subscribed and which match a pattern."""
+        matches = matcher(pattern)
+        return [name for name in self._channels if matches(name)]
+
+    def count(self, channel: bytes) -> int:
+        """How many have subscribed to a channel."""
+        return len(self._channels.get(channel, ()))
+
+    @property
+    def patterns(self) -> int:
+        """How many different patterns somebody has subscribed to."""
+        return len(self._patterns)
+
     def tell(self, changes: Iterable[Change]) -> None:
         """Publish what has changed, a little at a time; subscribers are cut if more comes than can be told."""
         for change in changes:
@@ -248,6 +262,26 @@ def forget(connection: Connection) -> None:
     connection.door.listen()
 
 
+def _pubsub_channels(connection: Connection, request: Request) -> Reply:
+    if len(request) > 3:
+        raise RedisError(
+            f"ERR unknown subcommand or wrong number of arguments for '{request[1].decode('latin-1')}'. "
+            "Try PUBSUB HELP."
+        )
+    return [*connection.door.notices.channels(request[2] if len(request) == 3 else b"*")]
+
+
+def _pubsub_numsub(connection: Connection, request: Request) -> Reply:
+    replies: list[Reply] = []
+    for name in request[2:]:
+        replies += [name, connection.door.notices.count(name)]
+    return replies
+
+
+def _pubsub_numpat(connection: Connection, _: Request) -> Reply:
+    return connection.door.notices.patterns
+
+
 for _name, _arity, _since, _summary, _local in (
     ("subscribe", -2, "2.0.0", "Be told of what happens in channels: changes of keys", _subscribe),
     ("unsubscribe", -1, "2.0.0", "Be told no more of channels", _unsubscribe),
@@ -265,3 +299,10 @@ for _name, _arity, _since, _summary, _local in (
         local=_local,
         alone=True,
     )
+define_container("pubsub", "pubsub", "2.8.0", "A container for who has subscribed to what at this replica")
+for _name, _arity, _summary, _told in (
+    ("channels", -2, "Tell the channels that anybody has subscribed to", _pubsub_channels),
+    ("numsub", -2, "Count who has subscribed to channels", _pubsub_numsub),
+    ("numpat", 2, "Count the different patterns", _pubsub_numpat),
+):
+    define(f"pubsub|{_name}", _arity, "pubsub", NO_KEYS, "pubsub", "2.8.0", _summary, local=_told)

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from epaxos.doors.redis.glob import matcher
 from epaxos.doors.redis.notices import forget
 from epaxos.doors.redis.numbers import integer
-from epaxos.doors.redis.resp import Map, Members, RedisError, Reply, Request, Text
+from epaxos.doors.redis.resp import Map, RedisError, Reply, Request, Text
 from epaxos.doors.redis.strings import SYNTAX
 from epaxos.doors.redis.table import (
     ALL_KEYS,
     NO_AUTH,
     NO_KEYS,
-    TABLE,
     KeyPlaces,
     Local,
-    Spec,
     define,
-    look_up,
+    define_container,
 )
 from epaxos.doors.redis.transaction import Transaction
 from epaxos.version import __version__
@@ -190,10 +188,14 @@ def _client_list(connection: Connection, request: Request) -> Reply:
         kind = options[1].lower()
         if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
             raise RedisError(f"ERR Unknown client type '{options[1].decode('latin-1')}'")
-        chosen = [one for one in chosen if kind == b"normal"]
+        chosen = [one for one in chosen if kind == (b"pubsub" if _subscribes(one) else b"normal")]
     elif options:
         raise RedisError(SYNTAX)
     return Text("".join(_described(one) + "\n" for one in chosen))
+
+
+def _subscribes(connection: Connection) -> bool:
+    return bool(connection.channels or connection.patterns)
 
 
 def _client_number(text: bytes) -> int:
@@ -220,13 +222,13 @@ def _described(connection: Connection) -> str:
         "name": connection.name.decode(),
         "age": int(connection.door.monotonic() - connection.since),
         "idle": 0,
-        "flags": "x" if transaction is not None else "N",
+        "flags": "x" if transaction is not None else "P" if _subscribes(connection) else "N",
         "db": 0,
         "sub": len(connection.channels),
         "psub": len(connection.patterns),
         "multi": -1 if transaction is None else len(transaction.queued),
         "cmd": connection.last,
-        "user": "default",
+        "user": connection.user[0] or "default",
         "resp": connection.version,
         "lib-name": connection.library.decode(),
         "lib-ver": connection.library_version.decode(),
@@ -307,6 +309,32 @@ def _config_get(connection: Connection, request: Request) -> Reply:
     )
 
 
+_EVENT_CLASSES: Final = b"Ag$lshzxeKEtmdn"
+
+
+def _config_set(connection: Connection, request: Request) -> Reply:
+    """Which events are told cannot be chosen, all are: who wants some of them may say so. All else is as it is."""
+    known = _settings(connection)
+    if len(request) % 2:
+        raise RedisError("ERR wrong number of arguments for 'config|set' command")
+    for name, value in zip(request[2::2], request[3::2], strict=True):
+        said = name.decode("latin-1")
+        if said.lower() not in known:
+            raise RedisError(f"ERR Unknown option or number of arguments for CONFIG SET - '{said}'")
+        wrong = "can't set immutable config"
+        if said.lower() == "notify-keyspace-events":
+            wrong = ""
+            if not set(value) <= set(_EVENT_CLASSES):
+                wrong = f"Invalid event class character. Use '{_EVENT_CLASSES.decode()}'."
+        if wrong:
+            raise RedisError(f"ERR CONFIG SET failed (possibly related to argument '{said}') - {wrong}")
+    return "OK"
+
+
+def _role(_: Connection, __: Request) -> Reply:
+    return [b"master", 0, []]
+
+
 def _info(connection: Connection, request: Request) -> Reply:
     door = connection.door
     sections: dict[str, dict[str, object]] = {
@@ -343,72 +371,7 @@ def _info(connection: Connection, request: Request) -> Reply:
     )
 
 
-# -- COMMAND -------------------------------------------------------------------------------------------------
-
-
-def _command(_: Connection, __: Request) -> Reply:
-    return [_entry(spec) for spec in TABLE.values()]
-
-
-def _command_count(_: Connection, __: Request) -> Reply:
-    return len(TABLE)
-
-
-def _command_info(_: Connection, request: Request) -> Reply:
-    specs = [TABLE.get(name.lower()) for name in request[2:]] if len(request) > 2 else TABLE.values()
-    return [None if spec is None else _entry(spec) for spec in specs]
-
-
-def _entry(spec: Spec) -> Reply:
-    flags: list[Reply] = [str(flag) for flag in sorted(spec.flags)]
-    groups: list[Reply] = [f"@{spec.group}", "@read" if spec.reads_only else "@write"]
-    subcommands = [_entry(sub) for sub in spec.subcommands.values()]
-    places: list[Reply] = [*spec.places]
-    return [
-        spec.name.encode(),
-        spec.arity,
-        Members(flags),
-        *places,
-        Members(groups if spec.places.first else groups[:1]),
-        Members([]),
-        Members([]),
-        subcommands,
-    ]
-
-
-def _command_docs(_: Connection, request: Request) -> Reply:
-    names = [name.lower() for name in request[2:]] or list(TABLE)
-    return Map([(name, _docs(TABLE[name])) for name in names if name in TABLE])
-
-
-def _docs(spec: Spec) -> Reply:
-    facts: list[tuple[Reply, Reply]] = [
-        (b"summary", spec.summary.encode()),
-        (b"since", spec.since.encode()),
-        (b"group", spec.group.encode()),
-    ]
-    return Map(facts)
-
-
-def _command_getkeys(_: Connection, request: Request) -> Reply:
-    asked = request[2:]
-    spec = TABLE.get(asked[0].lower())
-    if spec is None:
-        raise RedisError("ERR Invalid command specified")
-    if not spec.places.first:
-        raise RedisError("ERR The command has no key arguments")
-    try:
-        keys = look_up(asked).keys(asked)
-    except RedisError:
-        raise RedisError("ERR Invalid number of arguments specified for command") from None
-    return [*keys]
-
-
 # -- the table -----------------------------------------------------------------------------------------------
-
-
-def _only_with_a_subcommand(_: Connection, request: Request) -> Reply:
-    raise RedisError(f"ERR wrong number of arguments for '{request[0].decode('latin-1').lower()}' command")
 
 
 class _Row(NamedTuple):
@@ -435,7 +398,6 @@ _ROWS: Final = {
         _Row("select", 2, "1.0.0", "Change the selected database: there is number 0", _select, "fast"),
         _Row("readonly", 1, "3.0.0", "Read from this replica alone from now on", _readonly, "fast"),
         _Row("readwrite", 1, "3.0.0", "Read what is up to date again", _readwrite, "fast"),
-        _Row("client", -2, "2.4.0", "A container for commands about connections", _only_with_a_subcommand),
         _Row("client|id", 2, "5.0.0", "Returns the client ID for the current connection", _client_id),
         _Row("client|getname", 2, "2.6.9", "Get the current connection name", _client_getname),
         _Row("client|setname", 3, "2.6.9", "Set the current connection name", _client_setname),
@@ -447,13 +409,9 @@ _ROWS: Final = {
     "server": (
         _Row("time", 1, "2.6.0", "Return the current server time", _time),
         _Row("info", -1, "1.0.0", "Get information and statistics about the server", _info),
-        _Row("config", -2, "2.0.0", "A container for configuration commands", _only_with_a_subcommand),
+        _Row("role", 1, "2.8.12", "Tell that all replicas take writes", _role, "fast"),
+        _Row("config|set", -4, "2.0.0", "Set what is so already", _config_set),
         _Row("config|get", -3, "2.0.0", "Get the values of configuration parameters", _config_get),
-        _Row("command", -1, "2.8.13", "Get array of Redis command details", _command),
-        _Row("command|count", 2, "2.8.13", "Get total number of Redis commands", _command_count),
-        _Row("command|info", -2, "2.8.13", "Get array of specific Redis command details", _command_info),
-        _Row("command|docs", -2, "7.0.0", "Get documentation of Redis commands", _command_docs),
-        _Row("command|getkeys", -3, "2.8.13", "Extract keys given a full Redis command", _command_getkeys),
     ),
     "generic": (_Row("wait", 3, "3.0.0", "Tells how many replicas there are beside this one", _wait, ""),),
     "transactions": (
@@ -464,6 +422,8 @@ _ROWS: Final = {
         _Row("unwatch", 1, "2.2.0", "Forget about all watched keys", _unwatch, "fast"),
     ),
 }
+define_container("client", "connection", "2.4.0", "A container for commands about connections")
+define_container("config", "server", "2.0.0", "A container for configuration commands")
 for _group, _rows in _ROWS.items():
     for _row in _rows:
         _name, _arity, _since, _summary, _local, _flags, _alone, _places = _row

@@ -118,6 +118,28 @@ def define(
     return spec
 
 
+def define_container(name: str, group: str, since: str, summary: str) -> None:
+    """Put a command into the table that is nothing without another word; HELP tells which there are."""
+
+    def incomplete(_: Connection, __: Request) -> Reply:
+        raise RedisError(f"ERR wrong number of arguments for '{name}' command")
+
+    define(name, -2, "loading stale", NO_KEYS, group, since, summary, local=incomplete)
+    define_help(name, group)
+
+
+def define_help(name: str, group: str) -> None:
+    """Put HELP into the table for a command with subcommands."""
+
+    def tell(_: Connection, __: Request) -> Reply:
+        lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+        for sub in TABLE[name.encode()].subcommands.values():
+            lines += [sub.name.partition("|")[2].upper(), f"    {sub.summary}."]
+        return [*lines]
+
+    define(f"{name}|help", 2, "loading stale", NO_KEYS, group, "5.0.0", "Tell of the subcommands", local=tell)
+
+
 class Group(NamedTuple):
     """Commands of one group that are carried out on a view of their keys."""
 

@@ -74,6 +74,8 @@ class Drawing:
             (self._names, 7),
             (self._transaction, 12),
             (self._about, 3),
+            (self._common, 2),
+            (self._known, 2),
             (self._wrong, 3),
             (self._walk, 3),
         ]
@@ -199,6 +201,42 @@ class Drawing:
                 ([], [b"REPLACE"], [b"DB", b"0"], [b"DB", b"7"], [b"DB"], [b"what"])
             )
         return command
+
+    def _common(self) -> Command:
+        """LCS; of values that are short, so that the table has room."""
+        options: tuple[Command, ...] = (
+            [],
+            [b"LEN"],
+            [b"IDX"],
+            [b"IDX", b"WITHMATCHLEN"],
+            [b"IDX", b"LEN"],
+            [b"what"],
+        )
+        chosen = self._random.choice(
+            (*options, [b"IDX", b"MINMATCHLEN", self._pick(*_NUMBERS)], [b"MINMATCHLEN"])
+        )
+        return [b"LCS", self._key(), self._key(), *chosen]
+
+    def _known(self) -> Command:
+        """What is known of values, channels and settings; not how Redis encodes values, which depends on the past."""
+        return self._random.choice(
+            (
+                [b"OBJECT", b"FREQ", self._key()],
+                [b"OBJECT", b"ENCODING"],
+                [b"OBJECT", b"ENCODING", b"none"],
+                [b"OBJECT", b"what", self._key()],
+                [b"MOVE", self._key(), self._pick(b"0", b"1", b"a")],
+                [b"PUBSUB", self._pick(b"CHANNELS", b"NUMPAT", b"NUMSUB", b"what")],
+                [b"PUBSUB", b"CHANNELS", b"a*", *([b"b"] if self._random.random() < 0.2 else [])],
+                [b"PUBSUB", b"NUMSUB", b"a", b"b"],
+                [b"ROLE"],
+                [b"CONFIG", b"SET", b"notify-keyspace-events", self._pick(b"KEA", b"q")],
+                [b"CONFIG", b"SET", self._pick(b"databases", b"what"), b"1"],
+                [b"CONFIG", b"SET", b"databases"],
+                [b"COMMAND", b"LIST", b"what"],
+                [b"COMMAND", b"LIST", b"FILTERBY", b"PATTERN", b"getra*"],
+            )
+        )
 
     def _transaction(self) -> Command:
         name = self._pick(*[b"MULTI"] * 4, *[b"EXEC"] * 6, b"DISCARD", *[b"WATCH"] * 3, b"UNWATCH")
