@@ -46,6 +46,10 @@ class WrongIdentity(StorageError):
     """The data belongs to another cluster, to another row, or to a cluster of another size."""
 
 
+class Retired(StorageError):
+    """The data is that of a replica which has been removed from its cluster, and which nobody needs any more."""
+
+
 class DataCorrupt(StorageError):
     """What is read is not what was written: a checksum or a structure on disk is wrong."""
 

@@ -123,9 +123,7 @@ class Admin:
     def __init__(
         self, config: Config, stats: ReplicaStats, incarnations: Callable[[], Mapping[Name, int]]
     ) -> None:
-        self._filed = {
-            one.name: (one.host, one.port, one.client_port, one.metrics_port) for one in config.replicas
-        }
+        self._filed = {one.name: one.place for one in config.replicas}
         self._stats = stats
         self._incarnations = incarnations
         self._made: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)

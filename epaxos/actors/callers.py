@@ -31,19 +31,14 @@ class Roster(NamedTuple):
 def roster_of(config: Config, me: Name, configuration: Configuration) -> Roster | None:
     """Who takes part in an epoch; None in the first one, of which clients have read, and in one of nobody's.
 
-    Where they are was decided with them; of who was there from the beginning the file tells.
+    Where they are `Config.members_of` says.
     """
     if not configuration.epoch or NOBODY in configuration.names:
         return None
-    filed = {address.name: (address.host, address.client_port) for address in config.replicas}
-    members = []
-    decided = dict(zip(configuration.names, configuration.members, strict=False))
-    for name in configuration.names:
-        member = decided.get(name)
-        known = filed.get(name, ("", 0))
-        members.append(
-            (name, *((member.host, member.client_port) if member and member.client_port else known))
-        )
+    members = [
+        (name, "", 0) if at is None else (name, at.host, at.client_port)
+        for name, at in config.members_of(configuration).items()
+    ]
     return Roster(configuration.epoch, me, members)
 
 

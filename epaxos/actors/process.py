@@ -31,7 +31,7 @@ from epaxos.actors.replica import Drain, Replica
 from epaxos.actors.sockets import raise_limit
 from epaxos.config import Config, ReplicaAddress
 from epaxos.doors.gate import Gate
-from epaxos.errors import ConfigError, EpaxosError
+from epaxos.errors import ConfigError, EpaxosError, Retired
 from epaxos.security.access import Access
 from epaxos.transport.addresses import listen_tcp, resolve, unresolved
 from epaxos.version import __version__
@@ -72,7 +72,8 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0, *,
 
     `pages` is what serves HTTP. A replica without data `joins` a cluster, or is a first member of one.
 
-    Returns the exit code: 0 after an ordinary stop, 1 if the replica failed.
+    Returns the exit code: 0 after an ordinary stop, or if the replica had been removed from its cluster before; 1 if it
+    failed.
 
     Raises:
         ConfigError: a port cannot be listened on.
@@ -91,7 +92,11 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0, *,
         access = access_of(config, address, hosts)
         # Before the Replica: a process that cannot run must not have spoken to the peers (actors.peers).
         ports = [stack.enter_context(port) for port in listen_tcp(address, "metrics_port", hosts)]
-        parts = make_parts(config, row, joins=joins)
+        try:
+            parts = make_parts(config, row, joins=joins)
+        except Retired as error:
+            _log.info("%s", error)
+            return 0
         _log.info("%s", _place(config, name, parts))
         gate = Gate()
         with (

@@ -515,6 +515,7 @@ class Replica(pykka.ThreadingActor):
         """It has been removed, and the others do without what it holds (protocol 6.10)."""
         _log.info("removed from the cluster in epoch %d or before; it ends", self._parts.configuration.epoch)
         self._standing.farewell = "it has been removed, and the others have all that it had; its data may go"
+        self._parts.disk.engine.retire()
         self._post.leave(now)
         self.stop()
 

@@ -65,6 +65,11 @@ def describe(
         "commits": commits,
         "epoch": parts.configuration.epoch,
         "members": [name for name in names if name != NOBODY],
+        "addresses": {
+            name: list(at.place)
+            for name, at in config.members_of(parts.configuration).items()
+            if at is not None
+        },
         "request": parts.configuration.request,
         "f": parts.configuration.f,
         "e": parts.configuration.e,

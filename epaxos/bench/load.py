@@ -210,7 +210,7 @@ class Load:
 
     def _take(self, frame: Frame[bytes]) -> bool:
         """Take an answer; False if it has the wrong shape."""
-        if frame.kind == Kind.STATUS_REPLY:
+        if frame.kind in (Kind.STATUS_REPLY, Kind.MEMBERS):
             return True  # an answer to a question asked twice
         if frame.kind == Kind.REPLY:
             return self._take_replies(frame.body)

@@ -27,6 +27,9 @@ Machines that are shared change their speed from second to second; both medians 
 
 _PATIENCE: Final = 2.0
 
+_GLANCE: Final = 0.5
+"""Seconds in which one of the replicas of the file tells who the members are, if any of them answers."""
+
 Guard: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
 """Takes what stops the load, and makes that available to the user while the load runs."""
 
@@ -114,6 +117,15 @@ def run_bench(
         if history is not None and not measured.interrupted:
             result.verification = Verification(history.check(), _settle(config))
     return result
+
+
+def config_of_now(config: Config) -> Config:
+    """The configuration with the members of now, as one in the latest epoch tells of them."""
+    with Links(config.replicas, config) as links:
+        told = links.statuses(range(config.n), _GLANCE).values()
+    return config.as_of(
+        max(told, key=lambda status: (bool(status.get("members")), status.get("epoch", 0)), default={})
+    )
 
 
 def _tag() -> int:

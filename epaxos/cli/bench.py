@@ -29,7 +29,7 @@ from epaxos.bench.options import (
 )
 from epaxos.bench.progress import ProgressBar
 from epaxos.bench.report import as_json, as_table, remarks, title
-from epaxos.bench.run import Nobody, Result, run_bench
+from epaxos.bench.run import Nobody, Result, config_of_now, run_bench
 from epaxos.bench.series import lines_of
 from epaxos.cli.failures import Exit, check_installed, complain
 from epaxos.cli.options import (
@@ -256,6 +256,7 @@ def bench(
         if html_file is not None or plot:
             raise click.UsageError("--html and --plot need a file of one cluster, not of groups")
         context.exit(_bench_groups(context, config, given, json_file))
+    config = config_of_now(config)
     charts = Charts(html_file, plot=plot)
     charts.check()
     if charts.wanted and given["series"] is None:

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import click
@@ -93,6 +94,10 @@ def doctor(
 
 def examine(config: Config, chosen: ReplicaAddress | None, timeout: float) -> Iterator[Finding]:
     """All checks; of the replica `chosen` as one of this machine, else of all whose host is this machine."""
+    found = asyncio.run(_ask(config, timeout))
+    config = found.members_in(config)
+    if chosen is not None and chosen not in config.replicas:
+        config = replace(config, replicas=(*config.replicas, chosen))  # it is to join, or has gone
     hosts = [replica.host for replica in config.replicas]
     hosts += [replica.listen for replica in config.replicas if replica.listen is not None]
     names = examination.look_up(list(dict.fromkeys(hosts)))
@@ -106,7 +111,6 @@ def examine(config: Config, chosen: ReplicaAddress | None, timeout: float) -> It
         ]
     )
     yield from examination.examine_names(config, names, here)
-    found = asyncio.run(_ask(config, timeout))
     silent = {replica["name"]: replica["error"] for replica in found.replicas if not replica["reachable"]}
     yield from examination.examine_ports(config, names, silent, here)
     yield from examination.examine_quorum(found)

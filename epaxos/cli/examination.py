@@ -287,15 +287,13 @@ def examine_quorum(found: Survey) -> Iterator[Finding]:
     headline = found.headline
     spare = min(found.heard or 0, found.reachable) - found.quorum
     if (found.heard or 0) >= found.quorum > found.reachable:
-        headline = (
-            f"{found.reachable} of {len(found.replicas)} replicas answer here, {found.quorum} are needed"
-        )
+        headline = f"{found.reachable} of {found.n} replicas answer here, {found.quorum} are needed"
     if spare < 0:
         advice = (
             "start the replicas that are down, and mend the ways between those that do not hear one another"
         )
         yield Finding("quorum", "", State.FAILED, headline, advice)
-    elif spare == 0 and found.quorum < len(found.replicas):
+    elif spare == 0 and found.quorum < found.n:
         yield Finding(
             "quorum", "", State.WARNING, headline, "bring back what is down: the next failure stops all"
         )
@@ -307,7 +305,7 @@ def examine_quorum(found: Survey) -> Iterator[Finding]:
             advice = "make room: remove other files or keys, or raise storage.quota"
             found_there = "its disk is nearly full: clients may only read and remove there"
             yield Finding("disk", replica["name"], State.FAILED, found_there, advice)
-    for reason in found._replace(replicas=there).reasons:
+    for reason in found._replace(replicas=there, others=0).reasons:
         advice = "docs/operations.md has what each reason asks of you"
         yield Finding("quorum", "", State.FAILED, reason, advice)
 

@@ -72,7 +72,8 @@ class Members(NamedTuple):
         for replica in self.found.replicas:
             if replica.get("id", replica["name"]) == member:
                 return replica
-        return {"name": member, "reachable": False, "error": "it is not in this file"}
+        silent = (it for it in self.found.replicas if not it["reachable"] and it["name"] == called(member))
+        return next(silent, {"name": called(member), "reachable": False, "error": "nobody tells where it is"})
 
     def epoch_of(self, name: str) -> int:
         """The epoch that a member is in; of a silent one, in which it was last heard by those that answered."""
@@ -121,14 +122,15 @@ class Members(NamedTuple):
 
     def _entry(self, member: str) -> dict[str, Any]:
         replica, name = self.told_of(member), called(member)
-        address = next((address for address in self.config.replicas if address.name == name), None)
+        filed = next((address.place for address in self.config.replicas if address.name == name), None)
+        at = self.latest.get("addresses", {}).get(member, filed) or (None,) * 4
         return {
             "name": name,
             "id": member,
             "role": _ROLES[member in self.ids],
-            "host": None if address is None else address.host,
-            "port": None if address is None else address.port,
-            "client_port": None if address is None else address.client_port,
+            "host": at[0],
+            "port": at[1],
+            "client_port": at[2],
             "state": self.state_of(replica),
             "epoch": self.epoch_of(member),
             "behind": replica.get("behind"),

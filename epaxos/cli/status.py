@@ -299,7 +299,7 @@ def _state(replica: dict[str, Any]) -> str:
         return "up, no checkpoint"
     if replica["reasons"]:
         return str(replica["reasons"][0]).partition(":")[0]
-    return "up, leads" if replica.get("leader") == replica["name"] else "up"
+    return "up, leads" if replica.get("leader") == (replica.get("id") or replica["name"]) else "up"
 
 
 def _uptime(seconds: float) -> str:

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from epaxos.cli.failures import Exit
 from epaxos.client.asynchronous import AsyncClient
-from epaxos.config import Config, ReplicaAddress
-from epaxos.errors import ClientError
+from epaxos.config import Config
+from epaxos.errors import ClientError, ConfigError
+from epaxos.protocol.membership import called
 
 _NOBODY: Final[Mapping[str, str]] = {}
 
 
 class Survey(NamedTuple):
-    """What the replicas of a cluster answered, in the order of their rows in the log.
+    """What the replicas of a cluster answered: its members, in the order of their rows in the log, and then others.
+
+    The latter are of the file, and there, as those are that are to join.
 
     Of a replica that answered: its name, `"reachable": True`, its status, and `behind`, how many instances that some
     replica has committed it has not executed. Of another: its name, `"reachable": False` and `error`, the reason.
 
     quorum  how many replicas a commit takes
+    others  how many of the last ones are no members
     """
 
     cluster: str
     quorum: int
     replicas: list[dict[str, Any]]
+    others: int = 0
+
+    @property
+    def n(self) -> int:
+        """How many members there are."""
+        return len(self.replicas) - self.others
 
     @property
     def reachable(self) -> int:
-        """How many answered."""
-        return sum(replica["reachable"] for replica in self.replicas)
+        """How many of them answered."""
+        return sum(replica["reachable"] for replica in self.replicas[: self.n])
 
     @property
     def heard(self) -> int | None:
@@ -44,13 +54,17 @@ class Survey(NamedTuple):
     @property
     def headline(self) -> str:
         """Whether the cluster serves, and what it can still bear."""
-        n, heard = len(self.replicas), self.heard
+        n, heard = self.n, self.heard
         of = f"cluster {self.cluster}, {self.reachable} of {n} replicas answer"
         if heard is None:
             return f"NO ANSWER: whether there is a quorum is not known ({of})"
         if heard < self.quorum:
             return f"NO QUORUM: nothing commits; {heard} of {n} hear one another, {self.quorum} are needed ({of})"
         return f"quorum: {self.quorum} of {n}, {heard - self.quorum or 'none'} more may fail ({of})"
+
+    def members_in(self, config: Config) -> Config:
+        """The configuration with the members of now, as far as anybody tells of them."""
+        return config.as_of(_latest(self.replicas))
 
     @property
     def level(self) -> int:
@@ -87,7 +101,7 @@ class Survey(NamedTuple):
         """DONE if all answered and commit, NO_ANSWER if none answered, else FAILED."""
         if self.heard is None:
             return Exit.NO_ANSWER
-        fine = self.reachable == len(self.replicas) and self.heard >= self.quorum
+        fine = self.reachable == self.n and self.heard >= self.quorum
         return Exit.DONE if fine else Exit.FAILED
 
     def as_json(self) -> dict[str, Any]:
@@ -101,23 +115,64 @@ class Survey(NamedTuple):
 async def survey(
     client: AsyncClient, config: Config, limit: float, *, digest: bool, silent: Mapping[str, str] = _NOBODY
 ) -> Survey:
-    """Ask all replicas for their status and, if `digest`, for that of their state; takes `limit` s at most.
+    """Ask all replicas for their status and, if `digest`, for that of their state; takes 2 `limit` s at most.
 
-    Nobody waits for those that are known to be `silent`: by name, the reason.
+    Those of the file are asked, and then those that they know of besides. Nobody waits for those that are known to be
+    `silent`: by name, the reason.
     """
-    asked = [replica for replica in config.replicas if replica.name not in silent]
-    answers = await asyncio.gather(*(_ask(client, replica, limit, digest=digest) for replica in asked))
-    told = dict(zip((replica.name for replica in asked), answers, strict=True))
-    found = [told.get(it.name) or _unreachable(it, silent[it.name]) for it in config.replicas]
-    there = [replica for replica in found if replica["reachable"]]
-    # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
-    for members in map(_members, there):  # logs of two epochs have nothing to do with one another
-        alike = [replica for replica in there if _members(replica) == members]
+
+    async def ask(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        asked = [name for name in names if name not in silent]
+        answers = await asyncio.gather(*(_ask(client, config, name, limit, digest=digest) for name in asked))
+        return dict(zip(asked, answers, strict=True))
+
+    names = [replica.name for replica in config.replicas]
+    told = await ask(names)
+    latest = _latest(told.values())
+    members = list(latest.get("members") or names)
+    missing = {called(member): member for member in members if not _is_there(told.values(), member)}
+    # What is asked by name goes to the member of that name, once the client has heard of it.
+    told |= await ask(name for name in missing if name not in told or missing[name] != name)
+    there = [replica for replica in told.values() if replica["reachable"]]
+    for standing in map(_members, there):  # logs of two epochs have nothing to do with one another
+        # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
+        alike = [replica for replica in there if _members(replica) == standing]
         decided = [max(slots) for slots in zip(*(replica["committed"] for replica in alike), strict=True)]
         for replica in alike:
             replica["behind"] = sum(map(_missing, decided, replica["executed"]))
-    latest = max(there, key=_standing, default={"quorum": 0})
-    return Survey(config.name, int(latest["quorum"]) or config.slow_quorum, found)
+    found = [_told_of(told, silent, member) for member in members]
+    others = [replica for replica in there if replica not in found]
+    quorum = int(_latest(there).get("quorum", 0)) or config.slow_quorum
+    return Survey(config.name, quorum, [*found, *others], len(others))
+
+
+def _latest(told: Iterable[dict[str, Any]]) -> Mapping[str, Any]:
+    """The status of the one that knows most of the cluster; nothing if nobody has answered."""
+    nobody: Mapping[str, Any] = {}
+    return max((one for one in told if one["reachable"]), key=_standing, default=nobody)
+
+
+def _is_there(told: Iterable[dict[str, Any]], member: str) -> bool:
+    return any(_id_of(replica) == member for replica in told if replica["reachable"])
+
+
+def _id_of(replica: Mapping[str, Any]) -> str:
+    """Who one is; of one that did not answer, who its name says."""
+    return str(replica.get("id") or replica["name"])
+
+
+def _told_of(told: Mapping[str, dict[str, Any]], silent: Mapping[str, str], member: str) -> dict[str, Any]:
+    """What a member has told, or why it has not."""
+    there = (one for one in told.values() if one["reachable"] and _id_of(one) == member)
+    replica = next(there, None)
+    if replica is not None:
+        return replica
+    name = called(member)
+    known = told.get(name, {"reachable": True})
+    reason = silent.get(name) or (
+        "another one of this name answers" if known["reachable"] else str(known["error"])
+    )
+    return _unreachable(name, reason)
 
 
 def _members(replica: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
@@ -144,16 +199,19 @@ def _missing(decided: int, executed: int) -> int:
     return max(0, decided - executed)
 
 
-async def _ask(client: AsyncClient, replica: ReplicaAddress, limit: float, *, digest: bool) -> dict[str, Any]:
+async def _ask(
+    client: AsyncClient, config: Config, name: str, limit: float, *, digest: bool
+) -> dict[str, Any]:
     try:
-        status = await client.status(replica=replica.name, digest=digest, timeout=limit)
-    except ClientError as error:
-        return _unreachable(replica, str(error))
+        status = await client.status(replica=name, digest=digest, timeout=limit)
+    except (ClientError, ConfigError) as error:  # the latter: nobody told where one of this name is
+        return _unreachable(name, str(error))
     # Two replicas whose ports have been exchanged would otherwise be taken for one another.
-    if status.name != replica.name:
-        return _unreachable(replica, f"{replica.client_endpoint} is {status.name}, not {replica.name}")
-    return {"name": replica.name, "reachable": True} | status.as_dict()
+    if status.name != name:
+        places = {replica.name: replica.client_endpoint for replica in config.replicas}
+        return _unreachable(name, f"{places.get(name, 'what is there')} is {status.name}, not {name}")
+    return {"name": name, "reachable": True} | status.as_dict()
 
 
-def _unreachable(replica: ReplicaAddress, reason: str) -> dict[str, Any]:
-    return {"name": replica.name, "reachable": False, "error": reason}
+def _unreachable(name: str, reason: str) -> dict[str, Any]:
+    return {"name": name, "reachable": False, "error": reason}

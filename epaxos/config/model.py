@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from epaxos import version
 from epaxos.config.keys import EPAXOS, KEY_VALUE
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import Configuration, called
 
 _PEER_FRAME_HEAD: Final = 64 * 1024
 """Bytes of a frame between replicas beside payloads, generously."""
@@ -42,6 +43,11 @@ class ReplicaAddress:
     def listens_on(self) -> str:
         """A name, an address or a wildcard of the machine that it runs on."""
         return self.host if self.listen is None else self.listen
+
+    @property
+    def place(self) -> tuple[str, int, int, int]:
+        """Its host and ports, in the order of `protocol.membership.Member`."""
+        return self.host, self.port, self.client_port, self.metrics_port
 
     @property
     def peer_endpoint(self) -> str:
@@ -193,6 +199,39 @@ class Config:
         if name not in names:
             raise ConfigError(f"{self.source}: no replica has the name {show(name)}; {advice(name, names)}")
         return names.index(name)
+
+    def members_of(self, configuration: Configuration) -> dict[str, ReplicaAddress | None]:
+        """Where those are who vote in an epoch, by who they are; None of whom that is not known.
+
+        It was decided with them, but for first members: of those the file tells, until another epoch has begun.
+        """
+        decided = dict(zip(configuration.names, configuration.members, strict=False))
+        found: dict[str, ReplicaAddress | None] = {}
+        for name in configuration.names:
+            member, called_so = decided.get(name), called(name)
+            filed = next((one for one in self.replicas if one.name == called_so), None)
+            if member is None or not member.client_port:
+                found[name] = filed if called_so == name else None
+            elif filed is not None and member[1:] == filed.place:
+                found[name] = filed
+            else:
+                found[name] = ReplicaAddress(0, called_so, *member[1:])
+        return found
+
+    def as_of(self, status: Mapping[str, Any]) -> Config:
+        """The same with the members of now in the place of those of the file, as a replica tells of them.
+
+        `status` is what it says of itself. In the first epoch the file is right, and so it is where nobody answers. One
+        of whom it is not known where it is is left out.
+        """
+        if not status.get("epoch"):
+            return self
+        filed = {(replica.name, replica.place): replica for replica in self.replicas}
+        now = []
+        for member, (host, *ports) in status["addresses"].items():
+            place, name = (host, *ports), called(member)
+            now.append(filed.get((name, place)) or ReplicaAddress(0, name, *place))
+        return replace(self, replicas=tuple(now), f=int(status["f"]), e=int(status["e"]))
 
     def replica(self, name: str) -> ReplicaAddress:
         """The replica called `name`.

@@ -1,7 +1,8 @@
 """The data directory of one replica: whose it is, and that nobody else uses it.
 
     lock          flocked by the process that uses the directory; holds its pid
-    identity      whose data this is, of which engine, up to which level (`epaxos.version`); JSON
+    identity      whose data this is, of which engine, up to which level (`epaxos.version`), and whether that has been
+                  removed from its cluster; JSON
     identity.new  the same while the directory is being made
 
 Only the user that runs the replica may look into a directory that is made here.
@@ -30,6 +31,7 @@ from epaxos.errors import (
     DirectoryMissing,
     FormatUnsupported,
     NotADataDirectory,
+    Retired,
     StorageError,
     WriteFailed,
     WrongIdentity,
@@ -78,6 +80,7 @@ class DataDirectory:
     Raises:
         DirectoryLocked, DirectoryMissing, NotADataDirectory, FormatUnsupported, WrongIdentity: what is
             found cannot be used.
+        Retired: nobody is to use it any more.
         DataCorrupt: the identity cannot be read.
         WriteFailed: the directory cannot be written.
     """
@@ -133,15 +136,26 @@ class DataDirectory:
         Raises:
             WriteFailed: the directory cannot be written.
         """
-        if level <= self.level:
-            return
+        if level > self.level:
+            self._describe(self._description(level), "raise the level of the data directory")
+            self.level = level
+
+    def retire(self) -> None:
+        """No replica begins with what is here any more (protocol 6.10): durable when this returns.
+
+        Raises:
+            WriteFailed: the directory cannot be written.
+        """
+        self._describe(self._description(self.level, retired=True), "retire the data directory")
+
+    def _describe(self, text: str, what: str) -> None:
+        """Write the identity anew, for some purpose."""
         try:
-            _write(self.path / _NEW, self._description(level))
+            _write(self.path / _NEW, text)
             (self.path / _NEW).rename(self.path / _IDENTITY)
             sync_directory(self.path)
         except OSError as error:
-            raise os_trouble(error, self.path, "raise the level of the data directory") from error
-        self.level = level
+            raise os_trouble(error, self.path, what) from error
 
     def watch(self, files: Iterable[Path]) -> None:
         """From now on `check` sees whether the directory and these files, which are open, are still in their place."""
@@ -240,7 +254,7 @@ class DataDirectory:
         except OSError as error:
             raise os_trouble(error, self.path, "make the data directory") from error
 
-    def _description(self, level: int) -> str:
+    def _description(self, level: int, *, retired: bool = False) -> str:
         return json.dumps(
             {
                 "format": level,
@@ -249,6 +263,7 @@ class DataDirectory:
                 "name": self._identity.name,
                 "incarnation": f"{self.incarnation:016x}",
                 "joins": self.joins,
+                "retired": retired,
             }
         )
 
@@ -256,7 +271,7 @@ class DataDirectory:
         """Refuse data that is not this replica's; returns the incarnation that it is of.
 
         Raises:
-            FormatUnsupported, WrongIdentity, DataCorrupt: as they say.
+            FormatUnsupported, WrongIdentity, Retired, DataCorrupt: as they say.
         """
         self.level = _level_of(self.path, found)
         expected = json.loads(self._description(self.level))
@@ -273,6 +288,11 @@ class DataDirectory:
                     f"this is {self._identity.name!r}{here}: check the directory and the configuration"
                 )
         data = _identity_of(self.path, found)
+        if found.get("retired"):
+            raise Retired(
+                f"{self.path} holds the data of a {data.name} that has been removed from the cluster, and is of no use "
+                "any more: it may go. One that is to join begins with an empty directory and `epaxos serve --join`"
+            )
         if self._identity.joins and not data.joins:
             raise WrongIdentity(
                 f"{self.path} holds the data of a first member of the cluster: start it without --join; one that is to "

@@ -189,6 +189,14 @@ class Engine(Log, Protocol):
         """
         ...
 
+    def retire(self) -> None:
+        """No replica is to begin with what is kept here any more; durable when this returns.
+
+        Raises:
+            WriteFailed: the directory cannot be written.
+        """
+        ...
+
     def abandon(self) -> None:
         """Close, and leave nothing behind of an engine that is new; only where nothing has been promised."""
         ...
@@ -215,6 +223,7 @@ def open_engine(
     Raises:
         DirectoryLocked, DirectoryMissing, NotADataDirectory, FormatUnsupported, WrongIdentity: what is
             found cannot be used.
+        Retired: it was a replica's that has been removed.
         DataCorrupt: it is damaged.
         WriteFailed: the disk is full, read-only or broken.
     """

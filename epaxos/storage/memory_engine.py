@@ -89,6 +89,9 @@ class MemoryEngine:
     def raise_level(self, level: int) -> None:
         """Nobody else will ever read it."""
 
+    def retire(self) -> None:
+        """Nor will anybody begin with it."""
+
     def write_log(self, puts: Sequence[tuple[bytes, bytes]]) -> None:
         """Put all entries."""
         self._check_open()

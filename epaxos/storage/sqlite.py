@@ -251,6 +251,10 @@ class SqliteEngine:
         """See `Engine`."""
         self._directory.raise_level(level)
 
+    def retire(self) -> None:
+        """See `Engine`."""
+        self._directory.retire()
+
     @property
     def incarnation(self) -> int:
         """Of the replica whose data it keeps."""

@@ -40,7 +40,7 @@ def open_pages(inside: Inside, sockets: Sequence[socket.socket]) -> Server:
     config, name, parts, standing, gate, access = inside
     registry = make_registry(parts.stats, name)
     store = Store(gate, config, limits_of(config))
-    api, live = Api(config, name, parts.stats, store), Live(inside, store)
+    api, live = Api(config, name, parts.stats, store, lambda: parts.configuration), Live(inside, store)
     pages = page_routes(registry, lambda: examine(config, standing, parts.stats))
 
     async def beside() -> None:

@@ -24,6 +24,7 @@ from epaxos.errors import ClientError
 from epaxos.security.tokens import rights_now
 from epaxos.web.api.problems import BUSY, Problem
 from epaxos.web.api.store import Store
+from epaxos.web.roster import list_members
 from epaxos.web.sampler import Sample, Sampler
 from epaxos.web.server import connection_of
 from epaxos.web.waiting import ASKED_FOR, Waiting
@@ -185,21 +186,10 @@ class Live:
         }
 
     def _members(self) -> list[dict[str, Any]]:
-        config, name, parts, *_ = self._inside
+        config, _, parts, *_ = self._inside
         told = (self._told or {}).get("peers", {})
-        heard = set(parts.stats.heard)
-        return [
-            {
-                "name": replica.name,
-                "self": replica.name == name,
-                "heard": replica.name in heard,
-                "address": f"{replica.host}:{replica.port}",
-                "host": replica.host,
-                "page": replica.metrics_port,
-                **told.get(replica.name, {}),
-            }
-            for replica in config.replicas
-        ]
+        members = list_members(config, parts.configuration, parts.stats)
+        return [member | told.get(member["id"], {}) for member in members]
 
     def _stuck(self) -> dict[str, Any]:
         now = time.time()

@@ -176,6 +176,9 @@ def remove_one(alive: LiveCluster) -> None:
         assert (made.returncode, made.stdout) == (0, b"epoch 5 established: bravo, alpha\n")
         assert alive.wait("charlie") == 0
     assert "it has been removed" in alive.log("charlie")
+    again = alive.spawn("serve", "-n", "charlie", log="again.log")
+    assert again.wait() == 0
+    assert "a charlie that has been removed from the cluster" in again.printed
     wait_until(alive, lambda told: told("alpha").digest == told("bravo").digest)
     wait_until(
         alive, lambda told: told("alpha").members == told("bravo").members == ["bravo", told("alpha").id]

@@ -43,7 +43,7 @@ class Rig:
         config = make_config(document)
         stats = ReplicaStats(("alpha", "bravo", "charlie"), 0, ["NULL"], ["Beacon"], 2)
         self.store = FakeStore()
-        self.api = Api(config, "alpha", stats, self.store)  # type: ignore[arg-type]  # all that it needs of one
+        self.api = Api(config, "alpha", stats, self.store, lambda: config.initial)  # type: ignore[arg-type]  # all that it needs of one
         self._transport = httpx.ASGITransport(application(self.api.routes()))
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:

@@ -62,6 +62,10 @@ class FailingEngine:
         self._check("raise_level")
         self._engine.raise_level(level)
 
+    def retire(self) -> None:
+        self._check("retire")
+        self._engine.retire()
+
     def usage(self) -> int | None:
         return self._engine.usage()
 

@@ -104,6 +104,11 @@ class Door:
         self._thread = threading.Thread(target=self._run, name="epaxos-redis", daemon=True)
         self._thread.start()
 
+    @property
+    def replicas(self) -> int:
+        """How many members the cluster has now."""
+        return len(self._stats.replicas)
+
     def __enter__(self) -> Self:
         return self
 

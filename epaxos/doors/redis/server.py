@@ -279,7 +279,7 @@ def _wait(connection: Connection, request: Request) -> Reply:
         raise RedisError("ERR timeout is not an integer or out of range") from None
     if timeout < 0:
         raise RedisError("ERR timeout is negative")
-    return connection.door.config.n - 1
+    return connection.door.replicas - 1
 
 
 def _settings(connection: Connection) -> dict[str, str]:
@@ -356,7 +356,7 @@ def _info(connection: Connection, request: Request) -> Reply:
             "epaxos_protocol_errors": door.counts["protocol_errors"],
             "epaxos_cut_connections": door.counts["cut"],
         },
-        "Replication": {"role": "master", "connected_slaves": 0, "epaxos_replicas": door.config.n},
+        "Replication": {"role": "master", "connected_slaves": 0, "epaxos_replicas": door.replicas},
         "Cluster": {"cluster_enabled": 0},
         "Keyspace": {"db0": f"keys={keys},expires=0,avg_ttl=0"} if (keys := door.keys()) else {},
     }

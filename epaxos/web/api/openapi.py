@@ -100,12 +100,13 @@ def _schemas() -> Schema:
     }
     member: dict[str, Schema] = {
         "name": _TEXT,
-        "pid": _NUMBER,
+        "id": {
+            "type": "string",
+            "description": "Its name; of one that has joined, that with its incarnation.",
+        },
         "row": _NUMBER,
-        "host": _TEXT,
-        "port": _NUMBER,
-        "client_port": _NUMBER,
-        "metrics_port": _NUMBER,
+        "host": {"type": ["string", "null"]},
+        **{key: {"type": ["integer", "null"]} for key in ("port", "client_port", "metrics_port")},
         "self": _SWITCH,
         "heard": {"type": "boolean", "description": "Whether this replica hears it; it hears itself."},
     }

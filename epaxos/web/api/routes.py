@@ -21,6 +21,7 @@ from epaxos.config import Config
 from epaxos.config.keys import HTTP_LEVELS, READ, WRITE
 from epaxos.errors import BackupError, ClientError, Compacted, Denied
 from epaxos.metrics import ReplicaStats
+from epaxos.protocol.membership import Configuration
 from epaxos.security.rights import EVERYTHING, Rights
 from epaxos.security.tokens import rights_now
 from epaxos.statemachine.operations import PAGE_BYTES, PAGE_KEYS, Operation
@@ -53,6 +54,7 @@ from epaxos.web.api.requests import (
 from epaxos.web.api.store import Store
 from epaxos.web.api.values import read_command, read_json, read_operations, tell, tell_bytes
 from epaxos.web.api.watch import Events, Watch
+from epaxos.web.roster import list_members
 from epaxos.web.server import connection_of
 
 _log = logging.getLogger(__name__)
@@ -191,9 +193,20 @@ class KeyRoute(Route):
 
 
 class Api:
-    """The API of the replica `name`; `stats` is what it counts, `store` executes commands."""
+    """The API of the replica `name`; `stats` is what it counts, `store` executes commands.
 
-    def __init__(self, config: Config, name: str, stats: ReplicaStats, store: Store) -> None:
+    `configuration` tells that of the running epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        stats: ReplicaStats,
+        store: Store,
+        configuration: Callable[[], Configuration],
+    ) -> None:
+        self._configuration = configuration
         self._config = config
         self._name = name
         self._stats = stats
@@ -411,21 +424,7 @@ class Api:
     async def _members(self, asked: Asked) -> Response:
         asked.query()
         config, stats = self._config, self._stats
-        heard = set(stats.heard)
-        members = [
-            {
-                "name": replica.name,
-                "pid": replica.pid,
-                "row": row,
-                "host": replica.host,
-                "port": replica.port,
-                "client_port": replica.client_port,
-                "metrics_port": replica.metrics_port,
-                "self": replica.name == self._name,
-                "heard": replica.name in heard,
-            }
-            for row, replica in enumerate(config.replicas)
-        ]
+        members = list_members(config, self._configuration(), stats)
         told = {"cluster": config.name, "protocol": config.protocol, "epoch": stats.epoch}
         f, e = stats.thresholds
         return as_json(

@@ -91,12 +91,12 @@ function showMembers({ replica, members }) {
       !one.heard && one.last_heard_s != null ? `last heard ${span(one.last_heard_s)} ago` : "",
       !one.heard && one.trouble ? one.trouble : "",
     ].filter(Boolean);
-    if (replica.leader === one.name) lines.push("leads");
-    const name = one.self ? element("b", {}, one.name)
-      : element("a", { href: `${location.protocol}//${one.host.includes(":") ? `[${one.host}]` : one.host}:${one.page}/` }, element("b", {}, one.name));
+    if (replica.leader === one.id) lines.push("leads");
+    const name = one.self || one.host == null ? element("b", {}, one.name)
+      : element("a", { href: `${location.protocol}//${one.host.includes(":") ? `[${one.host}]` : one.host}:${one.metrics_port}/` }, element("b", {}, one.name));
     return element("div", { class: `member ${one.self || one.heard ? "up" : "down"}` },
       element("span", { class: "state" }, state), name,
-      element("p", {}, lines.join(" · ") || " "), element("p", {}, one.address));
+      element("p", {}, lines.join(" · ") || " "), element("p", {}, one.host == null ? "at an address not known here" : `${one.host}:${one.port}`));
   }));
 }
 

@@ -19,8 +19,17 @@ from epaxos.cli.survey import Survey
 from epaxos.client.status import Status
 from epaxos.config import Config
 from epaxos.errors import ClientError, NoAnswer, Refused
+from epaxos.protocol.membership import joined
 
 Run = Callable[..., Result]
+
+
+NAMES = ["alpha", "bravo", "charlie"]
+
+
+def peers_of(name: str, *online: bool) -> dict[str, Any]:
+    others = [other for other in NAMES if other != name]
+    return {other: {"online": up} for other, up in zip(others, online, strict=False)}
 
 
 def answer(name: str, **changes: Any) -> dict[str, Any]:
@@ -37,14 +46,14 @@ def answer(name: str, **changes: Any) -> dict[str, Any]:
         "in_flight": 2,
         "keys": 7,
         "fast_path_ratio": 0.98765,
-        "peers": {"x": {"online": True}, "y": {"online": False}},
+        "peers": peers_of(name, True, False),
         "reasons": [],
         "storage_failed": None,
         "checkpoint_refused": None,
         "proposals": 0,
         "latency": {"bounds_s": [0.01, 0.02], "counts": [0, 0, 0], "sum_s": 0.0},
     } | changes
-    return {"members": list(told["peers"])} | told
+    return {"members": NAMES} | told
 
 
 class FakeClient:
@@ -55,6 +64,7 @@ class FakeClient:
 
     def __init__(self, *, config: Config) -> None:
         self.together = asyncio.Barrier(config.n)
+        self.first = config.n
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,7 +74,9 @@ class FakeClient:
 
     async def status(self, *, replica: str, digest: bool, timeout: float) -> Status:  # noqa: ASYNC109
         self.asked.append((replica, digest, timeout))
-        await self.together.wait()
+        self.first -= 1
+        if self.first >= 0:
+            await self.together.wait()
         found = self.answers[replica]
         if isinstance(found, ClientError):
             raise found
@@ -187,8 +199,7 @@ def test_a_quantile(share: float, counts: list[int], expected: float | None) -> 
 def test_it_begins_with_the_quorum(
     run: Run, fake: type[FakeClient], heard: int, code: int, headline: str
 ) -> None:
-    peers = {str(number): {"online": number < heard} for number in range(2)}
-    fake.answers = {name: answer(name, peers=peers) for name in fake.answers}
+    fake.answers = {name: answer(name, peers=peers_of(name, heard > 0, heard > 1)) for name in fake.answers}
     result = run("status")
     assert result.stdout.splitlines()[0] == headline
     assert result.exit_code == code
@@ -246,6 +257,24 @@ def test_a_replica_at_the_address_of_another(run: Run, fake: type[FakeClient]) -
     result = run("status")
     assert result.exit_code == 1
     assert result.stdout.endswith("\nalpha: tcp://127.0.0.1:4264 is bravo, not alpha\n")
+
+
+def test_members_of_now_are_shown_and_not_those_of_the_file(run: Run, fake: type[FakeClient]) -> None:
+    delta, bravo = joined("delta", 9), joined("bravo", 7)
+    now = {"members": ["charlie", delta, bravo], "epoch": 5, "row": 0}
+    fake.answers["alpha"] = NoAnswer("alpha could not be reached within 2 s")  # removed
+    fake.answers["bravo"] = answer(
+        "bravo", id="bravo", members=["bravo", "charlie"], row=None
+    )  # another one, before
+    fake.answers["charlie"] = answer("charlie", id="charlie", **now)
+    fake.answers["delta"] = answer("delta", id=delta, **now)
+    result = run("status")
+    assert "2 of 3 replicas answer" in result.stdout
+    shown = [line.split()[0] for line in result.stdout.splitlines() if " silent" in line or "1h" in line]
+    assert shown == ["charlie", "delta", "bravo", "bravo"], "the last one is no member"
+    assert "bravo: another one of this name answers" in result.stdout
+    fake.answers["delta"] = NoAnswer("delta could not be reached within 2 s")
+    assert "delta could not be reached within 2 s" in run("status").stdout
 
 
 def test_json(run: Run, fake: type[FakeClient]) -> None:

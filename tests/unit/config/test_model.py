@@ -12,6 +12,7 @@ from epaxos.config.keys import KEYS, REPLICAS, SECTIONS, TOP, Key, keys_of
 from epaxos.config.kinds import Choice
 from epaxos.config.model import ClientConfig, StorageConfig
 from epaxos.errors import ConfigError
+from epaxos.protocol.membership import Member, joined
 from epaxos.storage.engine import ENGINES, SYNCS
 from epaxos.version import NEWEST
 
@@ -185,3 +186,34 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(key: Key) -> N
     assert (key.default is None) == bool(key.default_text)
     if key.default is not None:
         key.kind.read(key.default)
+
+
+def test_where_members_are_was_decided_and_of_first_ones_the_file_tells() -> None:
+    its = config()
+    alpha, bravo, charlie = its.replicas
+    assert its.members_of(its.initial) == {"alpha": alpha, "bravo": bravo, "charlie": charlie}
+    delta, other = joined("delta", 9), joined("bravo", 7)
+    told = {
+        "charlie": Member(3, *charlie.place),
+        delta: Member(9, "d", 1, 2, 3),
+        other: Member(7, *bravo.place),
+    }
+    running = its.initial.next(7, names=("alpha", "charlie", delta, other), members=told)
+    assert its.members_of(running) == {
+        "alpha": alpha,
+        "charlie": charlie,
+        delta: ReplicaAddress(0, "delta", "d", 1, 2, 3),
+        other: bravo,
+    }
+    unknown = running._replace(names=("golf", joined("bravo", 8)), members=())
+    assert its.members_of(unknown) == {"golf": None, joined("bravo", 8): None}
+
+
+def test_the_members_of_now_take_the_place_of_those_of_the_file() -> None:
+    its = config()
+    alpha, *_ = its.replicas
+    assert its.as_of({}) is its.as_of({"epoch": 0, "addresses": {}}) is its
+    addresses = {"alpha": list(alpha.place), joined("delta", 9): ["d", 1, 2, 3]}
+    now = its.as_of({"epoch": 4, "addresses": addresses, "f": 0, "e": 0})
+    assert (now.replicas, now.f, now.e) == ((alpha, ReplicaAddress(0, "delta", "d", 1, 2, 3)), 0, 0)
+    assert now.fingerprint == its.fingerprint

@@ -124,7 +124,7 @@ def test_a_command_under_an_idempotency_key_is_that_of_its_token(secure: Config)
         desk, there = _Desk(), LoneReplica()
         store = Store(there.gate, config, limits_of(config))
         store._opened = desk  # type: ignore[assignment]  # all that it needs of one
-        served = application(Api(config, "alpha", there.stats, store).routes())
+        served = application(Api(config, "alpha", there.stats, store, lambda: config.initial).routes())
         guarded = Tokens(served, Access(secure, "alpha"), lambda _: None)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(guarded), base_url="http://alpha"

@@ -22,6 +22,7 @@ from epaxos.errors import (
     EpaxosError,
     FormatUnsupported,
     NotADataDirectory,
+    Retired,
     WriteFailed,
     WrongIdentity,
 )
@@ -130,6 +131,18 @@ def test_a_level_that_could_not_be_written_is_written_when_it_is_raised_again(
     engine.raise_level(version.NEWEST + 1)
     engine.close()
     assert json.loads((data / "identity").read_text())["format"] == version.NEWEST + 1
+
+
+def test_nobody_begins_with_the_data_of_one_that_was_removed(data: Path) -> None:
+    engine = open_durable(data)
+    engine.retire()
+    engine.close()
+    for identity in (IDENTITY, IDENTITY._replace(joins=True)):
+        with pytest.raises(
+            Retired, match="has been removed from the cluster, and is of no use any more: it may go"
+        ):
+            reopen(data, identity)
+    assert find(data).engine == "sqlite", "but it may be looked at"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])

@@ -35,7 +35,7 @@ class Rig:
 
     def __init__(self) -> None:
         there = LoneReplica()
-        parts: Any = type("Parts", (), {"stats": there.stats})
+        parts: Any = type("Parts", (), {"stats": there.stats, "configuration": there.config.initial})
         self.stats = there.stats
         self.told: dict[str, Any] | None = dict(TOLD)
         inside = Inside(there.config, "alpha", parts, Standing(), there.gate)
