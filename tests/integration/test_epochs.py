@@ -138,6 +138,7 @@ def replace_all(alive: LiveCluster) -> None:
         wider = with_others(alive, ports)
         for name in ("delta", "echo", "foxtrot"):
             alive.spawn("serve", "--join", "-c", "wider.toml", "--name", name, log=f"{name}.log")
+        wait_until(alive, lambda told: all(told(it.name).row is None for it in wider.replicas[3:]), wider)
         with load_on(alive, wider) as loads:
             for command in (("add", "delta", "echo", "foxtrot"), ("remove", *alive.names)):
                 made = alive.epaxos("member", *command, "-c", "wider.toml")
@@ -185,10 +186,12 @@ def remove_one(alive: LiveCluster) -> None:
     )
 
 
-def wait_until(alive: LiveCluster, holds: Callable[[Callable[[str], Status]], bool]) -> None:
+def wait_until(
+    alive: LiveCluster, holds: Callable[[Callable[[str], Status]], bool], config: Config | None = None
+) -> None:
     """Wait until something holds of what replicas tell of themselves."""
     deadline = time.monotonic() + PATIENCE
-    with alive.client() as client:
+    with Client(config=config or alive.config) as client:
         while True:
             with suppress(ClientError):
                 if holds(lambda name: client.status(digest=True, replica=name, timeout=1.0)):
