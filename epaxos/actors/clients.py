@@ -27,6 +27,7 @@ from epaxos.config import Config, show
 from epaxos.doors.gate import Gate, LocalClient
 from epaxos.errors import CommandError, Denied, FrameError, TooNew
 from epaxos.metrics import ReplicaStats
+from epaxos.packing import pack
 from epaxos.security.rights import EVERYTHING, Rights, Role
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
 from epaxos.statemachine.checks import growing
@@ -269,7 +270,7 @@ class Clients:
         ]
 
     def _request(self, identity: Identity, rights: Rights, batch: Batch, size: int, now: float) -> None:
-        count = len(batch)
+        count = len(batch.operations)
         commands = (batch.client, batch.first, count)
         under_way = self._frames.get(commands)
         if under_way is not None:
@@ -334,11 +335,11 @@ class Clients:
         for part in (batch,) if whole else [batch.part(index, index + 1) for index in range(count)]:
             if self._wants(frame, part):
                 self._queue.append((part, size if whole else size // count, frame.arrived))
-                self._queued += len(part)
+                self._queued += len(part.operations)
 
     def _wants(self, frame: _Frame, part: Batch) -> bool:
         """Let a frame wait for the results of a part of it; whether nobody did."""
-        waiting = self._wanted.setdefault((part.client, part.first, len(part)), [])
+        waiting = self._wanted.setdefault((part.client, part.first, len(part.operations)), [])
         waiting.append(frame)
         return len(waiting) == 1
 
@@ -409,24 +410,24 @@ class Clients:
         batches = [batch]
         self._drop_answered()
         if self._config.aggregate:
-            commands, most = len(batch), min(BATCH_BYTES, self._config.max_frame)
+            commands, most = len(batch.operations), min(BATCH_BYTES, self._config.max_frame)
             while self._queue:
                 batch, more, _ = self._queue[0]
-                commands += len(batch)
+                commands += len(batch.operations)
                 size += more
                 if commands > self._config.max_batch or size > most:
                     break
                 batches.append(batch)
                 self._queue.popleft()
                 self._drop_answered()
-        self._queued -= sum(map(len, batches))
+        self._queued -= sum(len(batch.operations) for batch in batches)
         self.company.left(len(batches), len(self._frames))
         return batches
 
     def _drop_answered(self) -> None:
         """Drop batches from the head of the queue that another replica's instance has executed meanwhile."""
         queue, wanted = self._queue, self._wanted
-        while queue and ((head := queue[0][0]).client, head.first, len(head)) not in wanted:
+        while queue and ((head := queue[0][0]).client, head.first, len(head.operations)) not in wanted:
             queue.popleft()
             self._queued -= len(head)
 
@@ -558,7 +559,7 @@ class Clients:
     def _send(self, identity: Identity, kind: Kind, body: Sequence[Any]) -> None:
         if not isinstance(identity, LocalClient):
             level = self.callers.level_of(identity)
-            self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body), level))
+            self._reply(identity, seal(kind, self._config.fingerprint, pack(body), level))
         elif kind == Kind.REFUSED:
             client, first, _, position, text = body
             identity.refuse(client, first, text, max(position, 0))

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgpack
 
 from epaxos.errors import FrameError, InvariantError, StorageError
+from epaxos.packing import pack
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
@@ -116,10 +117,7 @@ def encode_record(record: Instance) -> bytes:
     check_payloads(record)
     init = None if record.init is None else record.init[1:]
     kind = _NOTHING if record.value is None else _NOP if record.value is NOP else _COMMAND
-    encoded: bytes = msgpack.packb(
-        (record.bal, record.abal, int(record.phase), kind, record.deps, record.seq, init)
-    )
-    return encoded
+    return pack((record.bal, record.abal, int(record.phase), kind, record.deps, record.seq, init))
 
 
 def check_payloads(record: Instance) -> None:
@@ -228,8 +226,7 @@ def decode_log(
 def encode_whole(record: Instance) -> bytes:
     """An instance with its payload, in one piece, for a checkpoint."""
     payload = None if record.orig is None else record.orig.encoded
-    encoded: bytes = msgpack.packb((*record.id, encode_record(record), payload))
-    return encoded
+    return pack((*record.id, encode_record(record), payload))
 
 
 def decode_whole(encoded: bytes, decode_command: Callable[[bytes], Command]) -> Instance:

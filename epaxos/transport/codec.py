@@ -14,6 +14,7 @@ import msgpack
 
 from epaxos import version
 from epaxos.errors import FrameError
+from epaxos.packing import pack
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Name, Row
 from epaxos.protocol.log import NOP, Proposal
@@ -97,8 +98,7 @@ def encode_message(message: PeerMessage, level: int = version.OLDEST) -> bytes:
     kind: Any = type(message)
     sent = message[: version.width(kind, level)] if version.SINCE else message
     fields = [_encoded_field(field) for field in sent]
-    encoded: bytes = msgpack.packb([_CODES[kind], *fields])
-    return encoded
+    return pack([_CODES[kind], *fields])
 
 
 _AS_THEY_ARE: Final = {int, tuple, InstanceId}
@@ -122,8 +122,7 @@ def encode_envelope(request: PeerRequest, level: int = version.OLDEST) -> bytes:
     if version.SINCE:
         beat = request.beat and request.beat[: version.width(Beat, level)]
         sent = sent._replace(beat=beat)[: version.width(PeerRequest, level)]
-    encoded: bytes = msgpack.packb(sent)
-    return encoded
+    return pack(sent)
 
 
 class Codec:
