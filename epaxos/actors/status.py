@@ -70,6 +70,7 @@ def describe(
             for name, at in config.members_of(parts.configuration).items()
             if at is not None
         },
+        "removed": list(parts.configuration.removed),
         "request": parts.configuration.request,
         "f": parts.configuration.f,
         "e": parts.configuration.e,

@@ -28,6 +28,9 @@ from epaxos.protocol.membership import called, incarnation_of
 _LOOK: Final = 0.1
 """Seconds between two looks at how far a change is."""
 
+_AGAIN: Final = 5
+"""How often a change of members is computed anew from an epoch that another request has begun."""
+
 _TIMEOUT: Final = 30.0
 _SILENT: Final = 2.0
 """Seconds after which a member is taken for silent."""
@@ -337,34 +340,62 @@ class _Refresh:
             ClientError: no replica answered, so that nothing was asked for.
         """
         async with AsyncClient(config=self._config) as client:
-            members = await _members(client, self._config, self._left(_SILENT))
-            latest = members.latest
-            silent = members.silent
-            self.base = latest["epoch"]
-            self._level = min(int(replica["newest_level"]) for replica in members.up)
-            if self._upgrade and not silent and self._level == latest["level"] == members.newest:
-                self._end(
-                    "current", f"the cluster is at level {self._level}, the newest that its programs know"
-                )
-                return
-            if self._expected not in (None, self.base):
-                text = f"the cluster is in epoch {self.base}, not in {self._expected}; nothing is changed"
-                self._end("refused", text)
-                return
-            if reason := self._find_joiners(members):
-                self._end("refused", reason)
-                return
-            if await self._ask(client, latest["name"], len(members.ids)):
-                await self._wait(client, silent)
+            await self._try(client)
+            for _ in range(_AGAIN):  # what others do meanwhile is no reason not to do what is wanted
+                if self._outcome != "superseded" or not self._wants or monotonic() > self._until:
+                    break
+                self._request = secrets.randbits(64) or 1
+                await self._try(client)
         self._show("")
+
+    @property
+    def _wants(self) -> bool:
+        """Whether it asks for something that makes sense in whichever epoch."""
+        given = (*self._add, *self._remove, *(one for one in (self._f, self._e) if one is not None))
+        return bool(given) and self._expected is None
+
+    async def _try(self, client: AsyncClient) -> None:
+        """Ask from the epoch that the cluster is in now."""
+        members = await _members(client, self._config, self._left(_SILENT))
+        latest = members.latest
+        silent = members.silent
+        self.base = latest["epoch"]
+        self._level = min(int(replica["newest_level"]) for replica in members.up)
+        if self._upgrade and not silent and self._level == latest["level"] == members.newest:
+            text = f"the cluster is at level {self._level}, the newest that its programs know"
+            self._end("current", text)
+        elif self._expected not in (None, self.base):
+            text = f"the cluster is in epoch {self.base}, not in {self._expected}; nothing is changed"
+            self._end("refused", text)
+        elif self._is_so(members):
+            names = ", ".join(map(called, members.ids))
+            self._end("current", f"that is so in epoch {self.base}: {names}; nothing is changed")
+        elif reason := self._find_joiners(members):
+            self._end("refused", reason)
+        elif await self._ask(client, latest["name"], len(members.ids)):
+            await self._wait(client, silent)
+
+    def _is_so(self, members: Members) -> bool:
+        """Whether those who are to join are members, and those who are to go are none: it is asked for again."""
+        now = {called(member): member for member in members.ids}
+        gone = set(map(called, members.latest.get("removed", ())))
+        return bool(self._add or self._remove) and (
+            all(name in now and members.told_of(now[name])["reachable"] for name in self._add)
+            and all(name in gone and (name not in now or name in self._add) for name in self._remove)
+            and not any(called(other) in self._add for other in members.others)
+        )
 
     def _find_joiners(self, members: Members) -> str:
         """See who those are that are to join; why one of them cannot, if so."""
+        self._joiners = []
+        now = set(map(called, members.ids))
         for name in self._add:
             waiting = [one for one in members.up if one["name"] == name and one["id"] in members.others]
             if not waiting or not incarnation_of(waiting[0]["id"]):
+                is_there = name in now and name not in self._remove
+                who = f"{name} is a member, and no other replica" if is_there else "no replica"
                 return (
-                    f"no replica called {name} waits to join; start it with `epaxos serve --join`, with an empty data "
+                    f"{who} called {name} waits to join; start it with `epaxos serve --join`, with an empty data "
                     "directory, and have it in this command's file"
                 )
             at = members.config.replica(name)
@@ -444,7 +475,7 @@ class _Refresh:
 
     def _judge(self, members: Members) -> bool:
         """Whether all is over by what members say."""
-        latest, n = members.latest, len(members.ids)
+        latest = members.latest
         if latest["epoch"] <= self.base:
             self._show(f"epoch {self.base + 1} is being decided")
             return False
@@ -453,9 +484,8 @@ class _Refresh:
                 "superseded", f"epoch {self.base + 1} has begun, by another request; nothing is changed"
             )
             return True
-        self._show(
-            f"epoch {self.base + 1} has begun at {members.reached} of {n}, {members.needed} are needed"
-        )
+        behind = "".join(f"; {text}" for text in members.catching_up)
+        self._show(f"epoch {self.base + 1} established at {members.reached} of {members.needed}{behind}")
         if members.reached < members.needed:
             return False
         names = ", ".join(map(called, members.ids))

@@ -63,6 +63,14 @@ class Members(NamedTuple):
         return len(self.ids) - int(self.latest["f"])
 
     @property
+    def catching_up(self) -> list[str]:
+        """How far those are that fetch the state: of about as many rows as there are keys and sessions."""
+        latest = self.latest
+        rows = max(1, int(latest.get("keys", 0)) + int(latest.get("sessions", 0)))
+        fetching = [(one["name"], one["catch_up"]) for one in self.up if one.get("catch_up")]
+        return [f"{name} has caught up {min(99, 100 * it['rows'] // rows)} %" for name, it in fetching]
+
+    @property
     def newest(self) -> int:
         """The newest level that the program of one of them knows."""
         return max(int(replica["newest_level"]) for replica in self.up)

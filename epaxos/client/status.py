@@ -94,6 +94,7 @@ class Status:
     row                 of the log in which it votes; None if it has no vote
     cluster, fingerprint, protocol, f, e   which cluster, and how it is run
     level, newest_level   at which level the cluster works, and the newest that the replica's program knows
+    removed             the ids of all who voted once, and do not any more
     members, addresses  the ids of those who vote; of each, as far as it is known: host, port, client port, metrics port
     epoch, request, changing   the epoch, by which number it was asked for, and whether another one is under way
     reasons             why it does not serve, empty if it does
@@ -125,6 +126,7 @@ class Status:
     epoch: int = 0
     members: Sequence[str] = ()
     addresses: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    removed: Sequence[str] = ()
     request: int = 0
     changing: bool = False
     level: int = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -130,6 +132,57 @@ def test_a_refresh_is_over_when_its_epoch_is_established(
     assert change._judge(members(*replicas)) == (outcome is not None)
     if outcome is not None:
         assert change.told() == {"outcome": outcome, "epoch": 4 + (outcome == "done"), "text": text}
+
+
+@pytest.mark.parametrize(
+    ("add", "remove", "is_so"),
+    [
+        (["bravo"], ["delta"], True),
+        (["bravo"], [], True),
+        ([], ["delta"], True),
+        ([], ["golf"], False),
+        ([], ["bravo"], False),
+        (["bravo"], ["bravo"], False),
+        (["alpha"], ["alpha"], True),
+        (["golf"], ["delta"], False),
+        ([], [], False),
+    ],
+)
+def test_what_is_asked_for_again_and_has_happened_is_so(
+    add: list[str], remove: list[str], *, is_so: bool
+) -> None:
+    other = "alpha#0000000000000007"
+    told = {"members": [other, "bravo"], "removed": ["alpha", "delta"]}
+    there = [status("alpha", 4) | told | {"id": other}, status("bravo", 4) | told]
+    change = _Refresh(CONFIG, 30.0, None, members=(add, remove), dry_run=False)
+    assert change._is_so(members(*there)) == is_so
+
+
+def test_who_comes_second_is_asked_for_again_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two operators neither undoes what the other has done, and neither has to begin anew."""
+    cluster = Cluster(monkeypatch, "proposed", "proposed", "superseded")
+    change = _Refresh(CONFIG, 30.0, None, e=0, dry_run=False)
+    level = {"newest_level": 10}
+    first = members(*(status(name, 4) | level for name in NAMES))
+    other = members(*(status(name, 5, request=8) | level for name in NAMES))
+    numbers = iter((7, 9))
+    monkeypatch.setattr("secrets.randbits", lambda _: next(numbers))
+    change._request = 6
+    done = members(*(status(name, 6, request=7) | level for name in NAMES))
+    cluster.looks = [first, other, other, done]
+    monkeypatch.setattr(member, "AsyncClient", lambda **_: nullcontext_of(cluster.client))
+    asyncio.run(change.run())
+    assert change.told() == {
+        "outcome": "done",
+        "epoch": 6,
+        "text": "epoch 6 established: alpha, bravo, charlie",
+    }
+    assert cluster.asked == [("alpha", 6), ("alpha", 7)]
+
+
+@asynccontextmanager
+async def nullcontext_of(client: AsyncClient) -> AsyncIterator[AsyncClient]:
+    yield client
 
 
 class Cluster:
