@@ -89,10 +89,7 @@ class Workspace:
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "epaxos"
         self.temporary = directory / "temporary"
-        ignored = shutil.ignore_patterns(
-            ".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", Path(DATA).name
-        )
-        shutil.copytree(ROOT, self.directory, ignore=ignored)
+        copy_repository(self.directory)
         share_bytecode(self.directory)
         self._ports = self._move_ports()
         self._environment = self._make_environment(directory)
@@ -220,6 +217,15 @@ class Workspace:
         for command in [*self._background, *([self._cluster] if self._cluster else [])]:
             command.kill()
         self._reserved.close()
+
+
+def copy_repository(copy: Path) -> None:
+    """Copy the repository by `cp`, which takes a quarter of the time of Python for so many files."""
+    left_out = re.compile(r"\.git|\.venv|\.hypothesis|\..*_cache|conf")
+    copy.mkdir()
+    copied = [entry for entry in ROOT.iterdir() if not left_out.fullmatch(entry.name)]
+    subprocess.run(["cp", "-Rp", *copied, copy], check=True)
+    shutil.copytree(ROOT / "conf", copy / "conf", ignore=shutil.ignore_patterns(Path(DATA).name))
 
 
 def share_bytecode(copy: Path) -> None:

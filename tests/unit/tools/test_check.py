@@ -11,6 +11,11 @@ import check
 from check import Result, Step, expectation, main, remember, steps, verdict
 
 
+@pytest.fixture(autouse=True)
+def _nothing_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "COMPILE", (Path(sys.executable).name, "-c", ""))
+
+
 def test_verdict_when_all_is_well() -> None:
     results = [Result("lint", 0, 0.12), Result("tests", 0, 61.0)]
     assert verdict(results) == "tools/test: all steps passed [lint 0.1 s, tests 61.0 s]"
