@@ -27,7 +27,6 @@ from epaxos.config import Config, show
 from epaxos.doors.gate import Gate, LocalClient
 from epaxos.errors import CommandError, Denied, FrameError, TooNew
 from epaxos.metrics import ReplicaStats
-from epaxos.packing import pack
 from epaxos.security.rights import EVERYTHING, Rights, Role
 from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
 from epaxos.statemachine.checks import growing
@@ -559,7 +558,7 @@ class Clients:
     def _send(self, identity: Identity, kind: Kind, body: Sequence[Any]) -> None:
         if not isinstance(identity, LocalClient):
             level = self.callers.level_of(identity)
-            self._reply(identity, seal(kind, self._config.fingerprint, pack(body), level))
+            self._reply(identity, seal(kind, self._config.fingerprint, msgpack.packb(body), level))
         elif kind == Kind.REFUSED:
             client, first, _, position, text = body
             identity.refuse(client, first, text, max(position, 0))

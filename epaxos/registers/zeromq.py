@@ -21,7 +21,6 @@ import msgpack
 import zmq
 
 from epaxos.errors import ConfigError, FrameError, StorageError
-from epaxos.packing import pack
 from epaxos.registers.changes import LIMITS
 from epaxos.registers.lanes import MOST_WAITING, Take
 from epaxos.registers.programs import Address, answer
@@ -216,7 +215,7 @@ class ZeroMqTransport:
                 way = ways[peer] = _Way(place, self._dealer(context, place))
                 poller.register(way.dealer, zmq.POLLIN)
             names = (None, 0, 0) if own is None else (own.id, own.incarnation, own.known(peer))
-            body = pack((number, *names, request))
+            body = msgpack.packb((number, *names, request))
             try:
                 way.dealer.send(seal(Kind.ASK, REGISTERS, body), zmq.NOBLOCK)
             except zmq.Again:
@@ -278,7 +277,7 @@ def exchange(address: Address, path: str, body: bytes, timeout: float) -> tuple[
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.IPV6, 1)
         dealer.connect(_place(0, *address))
-        dealer.send(seal(Kind.ASK, REGISTERS, pack((1, None, 0, 0, (path, body)))))
+        dealer.send(seal(Kind.ASK, REGISTERS, msgpack.packb((1, None, 0, 0, (path, body)))))
         if not dealer.poll(int(1000 * timeout)):
             raise TimeoutError("timed out")
         try:
@@ -381,7 +380,7 @@ class ZeroMqServer:
         self._waker.wake()
 
     def _reply(self, identity: bytes, number: Any, told: Any) -> None:
-        body = pack((number, self._node.incarnation, told))
+        body = msgpack.packb((number, self._node.incarnation, told))
         with suppress(zmq.Again, zmq.ZMQError):  # who asked has gone
             self._router.send_multipart((identity, seal(Kind.ANSWER, REGISTERS, body)), zmq.NOBLOCK)
 

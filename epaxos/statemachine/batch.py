@@ -21,7 +21,6 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from epaxos.errors import FrameError
-from epaxos.packing import pack
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.membership import Configuration, make_configuration
 from epaxos.statemachine.columns import ALL_BYTES, Argument, keys_touched
@@ -120,7 +119,8 @@ def encode_batch(
     generation: int = 0,
 ) -> bytes:
     """Encode a batch; the columns must have one length (`operations` decides it)."""
-    return pack((client, generation, first, acked, operations, keys, arguments))
+    encoded: bytes = msgpack.packb((client, generation, first, acked, operations, keys, arguments))
+    return encoded
 
 
 def decode_batch(encoded: bytes | memoryview) -> Batch:
@@ -330,7 +330,8 @@ def make_payload(batches: Sequence[Batch], bounds: Bounds = _DEFAULT_BOUNDS) -> 
 def _encode(
     bounds: Bounds | None, heads: Heads, columns: tuple[bytes, list[bytes], list[Argument] | None]
 ) -> bytes:
-    return pack((bounds, *heads, *columns))
+    encoded: bytes = msgpack.packb((bounds, *heads, *columns))
+    return encoded
 
 
 def make_expirations(ended: Sequence[tuple[bytes, Generation]], bounds: Bounds) -> Payload:
@@ -342,12 +343,12 @@ def make_expirations(ended: Sequence[tuple[bytes, Generation]], bounds: Bounds) 
 
 def make_collection(generation: int, base: Vector) -> Payload:
     """A collection, the one after `generation` others; all up to `base` has executed here."""
-    return _collection_of(generation, base, pack((generation, base)))
+    return _collection_of(generation, base, msgpack.packb((generation, base)))
 
 
 def make_barrier(generation: int, base: Vector, follows: Configuration) -> Payload:
     """A collection with which the epoch ends; `follows` is the configuration of the next one."""
-    return _collection_of(generation, base, pack((generation, base, follows)), follows)
+    return _collection_of(generation, base, msgpack.packb((generation, base, follows)), follows)
 
 
 def _collection_of(

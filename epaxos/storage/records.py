@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgpack
 
 from epaxos.errors import FrameError, InvariantError, StorageError
-from epaxos.packing import pack
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal, Value
@@ -117,7 +116,10 @@ def encode_record(record: Instance) -> bytes:
     check_payloads(record)
     init = None if record.init is None else record.init[1:]
     kind = _NOTHING if record.value is None else _NOP if record.value is NOP else _COMMAND
-    return pack((record.bal, record.abal, int(record.phase), kind, record.deps, record.seq, init))
+    encoded: bytes = msgpack.packb(
+        (record.bal, record.abal, int(record.phase), kind, record.deps, record.seq, init)
+    )
+    return encoded
 
 
 def check_payloads(record: Instance) -> None:
@@ -226,7 +228,8 @@ def decode_log(
 def encode_whole(record: Instance) -> bytes:
     """An instance with its payload, in one piece, for a checkpoint."""
     payload = None if record.orig is None else record.orig.encoded
-    return pack((*record.id, encode_record(record), payload))
+    encoded: bytes = msgpack.packb((*record.id, encode_record(record), payload))
+    return encoded
 
 
 def decode_whole(encoded: bytes, decode_command: Callable[[bytes], Command]) -> Instance:

@@ -14,7 +14,6 @@ import msgpack
 
 from epaxos import version
 from epaxos.errors import FrameError
-from epaxos.packing import pack
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Name, Row
 from epaxos.protocol.log import NOP, Proposal
@@ -98,7 +97,8 @@ def encode_message(message: PeerMessage, level: int = version.OLDEST) -> bytes:
     kind: Any = type(message)
     sent = message[: version.width(kind, level)] if version.SINCE else message
     fields = [_encoded_field(field) for field in sent]
-    return pack([_CODES[kind], *fields])
+    encoded: bytes = msgpack.packb([_CODES[kind], *fields])
+    return encoded
 
 
 _AS_THEY_ARE: Final = {int, tuple, InstanceId}
@@ -122,7 +122,8 @@ def encode_envelope(request: PeerRequest, level: int = version.OLDEST) -> bytes:
     if version.SINCE:
         beat = request.beat and request.beat[: version.width(Beat, level)]
         sent = sent._replace(beat=beat)[: version.width(PeerRequest, level)]
-    return pack(sent)
+    encoded: bytes = msgpack.packb(sent)
+    return encoded
 
 
 class Codec:

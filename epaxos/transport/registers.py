@@ -12,7 +12,6 @@ from typing import Any, Final, NoReturn, TypeAlias, get_type_hints
 import msgpack
 
 from epaxos.errors import FrameError
-from epaxos.packing import pack
 from epaxos.protocol.registers import values
 from epaxos.protocol.registers.upkeep import Configure, Settled
 from epaxos.protocol.registers.values import COUNTER_MAX, Ballot, Cell, Configuration, Once, State, Told
@@ -160,7 +159,8 @@ NAMES: Final = {kind.__name__ for code, kind in _KINDS.items() if code < 21}
 
 def encode(message: Any) -> bytes:
     """A request, an answer, a cell or a configuration as bytes."""
-    return pack([_CODES[type(message)], *message])
+    packed: bytes = msgpack.packb([_CODES[type(message)], *message])
+    return packed
 
 
 def decode(data: bytes) -> Any:
