@@ -152,7 +152,7 @@ class Keeper:
             return -math.inf
         if self._phase is not _Phase.IDLE:
             return self._ask_at
-        due = -math.inf if self._wants_adoption or self._asked else self._due
+        due = -math.inf if self._asked or (self._fetch is not None and self._wants_adoption) else self._due
         return min(max(due, self._not_before), self._ask_at)
 
     @property

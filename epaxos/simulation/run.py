@@ -196,8 +196,7 @@ class Run:
     def _execute(self) -> None:
         schedule = self.cluster.schedule
         self.cluster.start()
-        while schedule.step(self._options.phase):
-            pass
+        schedule.run(self._options.phase)
         self.cluster.calm()
         self._settle()
         self._checked.check_end()
@@ -231,9 +230,7 @@ class Run:
         while not (all(client.finished for client in cluster.clients) and self._checked.settled):
             if schedule.now >= bound or schedule.actions >= most_actions:
                 raise self._unfinished()
-            until = schedule.now + self._options.beacon
-            while schedule.actions < most_actions and schedule.step(until):
-                pass
+            schedule.run(schedule.now + self._options.beacon, most_actions)
 
     def _unfinished(self) -> NoProgressError:
         cluster = self.cluster

@@ -129,9 +129,10 @@ class EPaxos:
     @property
     def deadline(self) -> float:
         """When the next Tick is due."""
-        if self.state.executor.over is not None:
+        state, due = self.state, self._suspicion.next_sweep
+        if state.executor.over is not None:
             return math.inf
-        due = min(self.state.timers.next_deadline, self._suspicion.next_sweep)
+        due = min(due, state.timers.next_deadline)
         return min(due, self._reads.deadline) if self._reads.waiting else due
 
     @property

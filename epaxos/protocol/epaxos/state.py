@@ -201,8 +201,11 @@ class State:
         return doubled
 
     def _wait_for(self, row: Row, *, is_taken_over: bool) -> float:
+        return self._leave(row, self.quorum_round_trip, is_taken_over=is_taken_over)
+
+    def _leave(self, row: Row, quorum: float, *, is_taken_over: bool) -> float:
+        """The same, where a quorum takes so long to answer."""
         settings = self.settings
-        quorum = self.quorum_round_trip
         rank = (self.me - row) % self.n or self.n
         if (row == self.me or row in self.online) and not is_taken_over:
             # To its quorum the owner has no longer way than over here.
@@ -216,8 +219,11 @@ class State:
         it would lie minutes after that is over, and all that depends on the instance would wait as long. Nor has an
         owner the time any more that it was given before its ballot 0 was promised away.
         """
+        if not self.suspects:
+            return
         # Nearly all suspects were never tried and are their owner's yet; their deadlines are looked at no further.
-        usual = [self.now + _LATEST * self._wait_for(row, is_taken_over=False) for row in range(self.n)]
+        quorum = self.quorum_round_trip
+        usual = [self.now + _LATEST * self._leave(row, quorum, is_taken_over=False) for row in range(self.n)]
         for place, suspect in self.suspects.items():
             due, attempts = suspect.due, suspect.attempts
             if due > usual[place.row] and due > self.now + _LATEST * self._wait(place, attempts):

@@ -55,8 +55,11 @@ class Suspicion:
             return
         self.next_sweep = state.now + state.settings.recovery_timeout / 4
         state.bring_forward()
+        open_rows = [row for row, up_to in enumerate(state.logs.committed) if state.seen[row] > up_to]
+        if not open_rows and not state.suspects:
+            return
         decided = state.decided_elsewhere
-        for row in range(state.n):
+        for row in open_rows:
             self._suspect_row(row, decided[row])
         overdue = sorted(
             (suspect.due, place)

@@ -27,23 +27,24 @@ class Timer(NamedTuple):
 
 
 class Timers:
-    """A heap of deadlines; one that is no longer wanted is skipped by its owner when it comes up."""
+    """A heap of deadlines; one that is no longer wanted is skipped by its owner when it comes up.
+
+    `next_deadline` is the earliest one, infinity if there is none.
+    """
 
     def __init__(self) -> None:
         self._heap: list[Timer] = []
-
-    @property
-    def next_deadline(self) -> float:
-        """The earliest deadline, infinity if there is none."""
-        return self._heap[0].when if self._heap else math.inf
+        self.next_deadline = math.inf
 
     def set(self, when: float, kind: TimerKind, place: InstanceId) -> None:
         """Add a deadline."""
         heapq.heappush(self._heap, Timer(when, kind, place))
+        self.next_deadline = self._heap[0].when
 
     def take_due(self, now: float) -> list[Timer]:
         """Remove and return the deadlines up to `now`, earliest first."""
         due = []
         while self._heap and self._heap[0].when <= now:
             due.append(heapq.heappop(self._heap))
+        self.next_deadline = self._heap[0].when if self._heap else math.inf
         return due

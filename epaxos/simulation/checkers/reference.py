@@ -75,7 +75,10 @@ def touched(commands: Sequence[Command]) -> Touched:
 
 def only_reads(command: Command) -> bool:
     """Whether a command does nothing but read: it may execute again."""
-    return bool(touched([command]).reads) and not touched([command]).writes
+    if command.operation in READERS:
+        return True
+    reads, writes = touched([command])
+    return bool(reads) and not writes
 
 
 def size_of(value: Any) -> int:

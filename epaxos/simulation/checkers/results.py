@@ -74,7 +74,7 @@ class Results(Observer):
         self._witness: list[tuple[Asked, Result]] = []
         self._reads: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
         self._later: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
-        self._reading: dict[tuple[int, int], tuple[Asked, int]] = {}
+        self._reading: dict[tuple[int, int], tuple[Asked, int, frozenset[bytes]]] = {}
         self._recalled: set[tuple[int, int]] = set()
         self._told: dict[_Place, list[list[Result]]] = {}
         self._tight = tight
@@ -218,7 +218,7 @@ class Results(Observer):
             self._sessions[asked.client].numbers.add(asked.number)
             if result is None or reads:
                 most = room if reads else left
-                before = dict(self.state)
+                before = {} if reads else dict(self.state)
                 resolved = self.transactions.resolved(asked.command)
                 result = self.transactions.execute(self.state, asked.command, most)
                 if result is not None:
@@ -233,7 +233,7 @@ class Results(Observer):
                 self._witness.append((asked, result))
                 if reads:
                     self._reads[name].append(result)
-                    self._reading[name] = asked, room
+                    self._reading[name] = asked, room, touched([asked.command]).reads
                 elif self._reading:
                     self._read_again(asked)
             told.append(result)
@@ -242,10 +242,10 @@ class Results(Observer):
     def _read_again(self, written: Asked) -> None:
         """What those would tell who adopt this moment, of the reads that have executed and are not answered."""
         keys = touched([written.command]).writes
-        for name, (asked, room) in list(self._reading.items()):
+        for name, (asked, room, reads) in list(self._reading.items()):
             if self.calls[name].is_left:
                 del self._reading[name]
-            elif EVERYTHING in keys or _concerns(touched([asked.command]).reads, keys):
+            elif EVERYTHING in keys or _concerns(reads, keys):
                 result = self.transactions.execute(self.state, asked.command, room)
                 if result is None:
                     result = execute_within(self.state, asked.command, self._longest, room, name)

@@ -162,7 +162,7 @@ class Disk:
         Raises:
             WriteFailed: the disk fails.
         """
-        writes = [self._encoded(record) for record in records]
+        writes = [self._encoded(record) for record in records] if records else []
         if self.busy or (self._delay and writes and not self._sync):
             self._waiting += writes
             self._waiting.append(then)

@@ -122,13 +122,15 @@ class HostileNetwork:
         """See `Network`."""
         link = self._links[sender, receiver]
         random = link.random.random
-        bias = self._bias.get(type(message).__name__, _UNBIASED) if self._bias else _UNBIASED
-        loss, slowness = max(self._loss, bias.loss), bias.slowness
+        loss, slowness = self._loss, 1.0
+        if self._bias:
+            bias = self._bias.get(type(message).__name__, _UNBIASED)
+            loss, slowness = max(loss, bias.loss), bias.slowness
         for storm_loss, storm_slowness in self._storms:
             loss = max(loss, storm_loss)
             slowness *= storm_slowness
         if (
-            self._cuts[sender, receiver] > 0
+            (self._cuts and self._cuts[sender, receiver] > 0)
             or (self._mutes and (type(message).__name__, sender, receiver) in self._mutes)
             or (loss and random() < loss)
         ):
@@ -139,10 +141,10 @@ class HostileNetwork:
             self._observer.lost(sender, receiver, message)
             self._observer.noted("queue of a link full")
             return
-        self._carry(sender, receiver, message, stamp, slowness)
+        self._carry(link, sender, receiver, message, stamp, slowness)
         if self._duplicate and random() < self._duplicate:
             self._observer.noted("message duplicated")
-            self._carry(sender, receiver, message, stamp, slowness)
+            self._carry(link, sender, receiver, message, stamp, slowness)
 
     def _takes(self, link: _Link, message: Any) -> bool:
         """Whether the queue before a link has room for a message, which then waits in it."""
@@ -158,17 +160,19 @@ class HostileNetwork:
             self._encoded = (message, encode_message(message) if type(message) in self._codes else b"")
         return self._encoded[1]
 
-    def _carry(self, sender: Row, receiver: Row, message: Any, stamp: Any, slowness: float) -> None:
-        link = self._links[sender, receiver]
+    def _carry(
+        self, link: _Link, sender: Row, receiver: Row, message: Any, stamp: Any, slowness: float
+    ) -> None:
         delay = self._delay * link.slowness * slowness * self._spread(link.random)
         start = max(self._schedule.now, link.free_at) if self._rate else self._schedule.now
-        arrival = start + min(delay, self._longest)
+        arrival = start + (min(self._longest, delay))
         if arrival < link.latest:
             if self._fifo:
                 arrival = link.latest
             else:
                 self._observer.noted("message overtaken")
-        link.latest = max(arrival, link.latest)
+        else:
+            link.latest = arrival
         if self._rate and (encoded := self._bytes_of(message)):
             self._schedule.at(arrival, self._decode, sender, receiver, encoded, stamp)
         else:

@@ -91,6 +91,8 @@ _MOST_VOTERS = 7
 _AHEAD = 50
 """Messages of the next epoch that are kept, in half of the runs."""
 
+_TICK = Tick()
+
 _MOST_ROUNDS = 100_000
 """What no replica needs at one moment of virtual time."""
 
@@ -662,12 +664,11 @@ class Replica:
     def _may_go_on(self) -> bool:
         if not self.alive or self.paused or self._asleep or self.failed:
             return False
-        busy = self.disk.busy
-        if busy and (self._blocking or self._keeper.wants_cut(self.clock.now)):
+        busy, now = self.disk.busy, self.clock.now
+        if busy and (self._blocking or self._keeper.wants_cut(now)):
             return False  # before a cut, what the core has decided has to execute
         if self._inbox or self.readings.due or self._may_propose():
             return True
-        now = self.clock.now
         if self.watchers.deadline <= now:
             return True
         if self.core.deadline <= now or (self._may_collect and self._collector.deadline <= now):
@@ -698,8 +699,7 @@ class Replica:
     def _collects(self, now: float) -> bool:
         """Whether it is time for a collection."""
         return (
-            self._may_collect
-            and self._votes
+            self._votes
             and self._collector.is_due(self.machine.generation, now)
             and self._collector.may_propose(self.core.status(), self.machine.sessions, self._online_rows())
         )
@@ -709,7 +709,9 @@ class Replica:
         return [row for row in rows if row is not None]
 
     def _note_timed(self) -> None:
-        self._expirations.note(self.machine.take_timed(), self.clock.now)
+        timed = self.machine.take_timed()
+        if timed:
+            self._expirations.note(timed, self.clock.now)
 
     def _may_expire(self) -> bool:
         if self.retired or self._is_over or self.core.quiet or not self._votes:
@@ -724,30 +726,31 @@ class Replica:
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
         inbox, era = self._inbox, self._eras.running
-        effects = self._take_event(*inbox.popleft()) if inbox else Effects()
+        effects = self._take_event(*inbox.popleft()) if inbox else None
         for _ in range(min(len(inbox), self._round_size - 1)):
-            effects.extend(self._take_event(*inbox.popleft()))
+            effects = _join(effects, self._take_event(*inbox.popleft()))
         while self._may_propose():
-            effects.extend(self._next_proposal(era))
+            effects = _join(effects, self._next_proposal(era))
         for read in self.readings.questions():
-            effects.extend(self._handle(era, read))
+            effects = _join(effects, self._handle(era, read))
         now = self.clock.now
-        if self._collects(now):
+        if self._may_collect and self._collects(now):
             self._observer.noted("collection proposed")
             self._collector.proposed()
             payload = make_collection(self.machine.generation, self.core.status().executed)
-            effects.extend(self._handle(era, Propose(payload)))
+            effects = _join(effects, self._handle(era, Propose(payload)))
         if self._expirations.deadline <= now and self._may_expire():
             ended = self._expirations.take(now, LARGEST_ROUND, LARGEST_ROUND)
             if ended:
                 self._observer.noted("end of a value proposed")
                 payload = make_expirations(ended, self.frontdoor.bounds)
-                effects.extend(self._handle(era, Propose(payload)))
-        if self.core.deadline <= now:
-            effects.extend(self._handle(era, Tick()))
-        if self._lost != self.core.lost:
+                effects = _join(effects, self._handle(era, Propose(payload)))
+        core = self.core
+        if core.deadline <= now:
+            effects = _join(effects, self._handle(era, _TICK))
+        if self._lost != core.lost:
             self._note_lost()
-        self._perform(era, effects)
+        self._perform(era, effects or Effects())
         self._read_here()
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
@@ -761,7 +764,7 @@ class Replica:
             self._observer.noted("clients sent away from where nobody leads")
             self.frontdoor.send_away(self.row)
 
-    def _take_event(self, epoch: int, event: Event[Any] | Transferred | Heard) -> Effects[Any]:
+    def _take_event(self, epoch: int, event: Event[Any] | Transferred | Heard) -> Effects[Any] | None:
         """What the running core asks for; what an ended one does is done at once."""
         if isinstance(event, Transferred):
             return self._take_transferred(*event)
@@ -772,12 +775,12 @@ class Replica:
                 self._ahead.append((epoch, event))
             else:
                 self._observer.noted("message of another epoch dropped")
-            return Effects()
+            return None
         if isinstance(event, Heard):
             row = era.row_of(event.sender)
             if row is None:
                 self._observer.noted("message of one without a vote dropped")
-                return Effects()
+                return None
             event = Receive(row, event.message)
         effects = self._handle(era, event)
         if era is self._eras.running:
@@ -785,7 +788,7 @@ class Replica:
         if era.row is not None:
             era.observer.sealed(era.row, effects)
         self._perform(era, effects)
-        return Effects()
+        return None
 
     def _take_transferred(self, sender: Row, message: TransferMessage | EpochOver) -> Effects[Any]:
         effects: Effects[Any] = Effects()
@@ -891,8 +894,10 @@ class Replica:
         self._do(self._keeper.committed())
 
     def _handle(self, era: Era, event: Event[Any]) -> Effects[Any]:
-        effects = era.core.on_event(event, self.clock.now)
-        self._keeper.wanted([era.configuration.names[row] for row in effects.fetch], self.clock.now)
+        now = self.clock.now
+        effects = era.core.on_event(event, now)
+        if effects.fetch:
+            self._keeper.wanted([era.configuration.names[row] for row in effects.fetch], now)
         self._take_copies(effects)
         if era.row is not None:
             era.observer.handled(era.row, event, effects)
@@ -910,12 +915,12 @@ class Replica:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         self._note_timed()
         core, keeper, now = self.core.deadline, self._keeper.deadline, self.clock.now
-        if self._may_collect:
-            core = min(core, self._collector.deadline)
+        if self._may_collect and self._collector.deadline < core:
+            core = self._collector.deadline
         if self._expirations.deadline < core and self._may_expire():
             core = self._expirations.deadline
         core = min(core, self.watchers.deadline)
-        deadline = min(core, keeper)
+        deadline = min(keeper, core)
         if deadline <= now:  # one of the two waits; the other's time comes all the same
             deadline = max(core, keeper)
         if deadline == math.inf or not self.alive:
@@ -940,19 +945,31 @@ class Replica:
         if effects.truncate is not None and era is self._eras.running:  # else all of its log goes at once
             self.disk.drop(effects.truncate)
 
+    @staticmethod
+    def _send(era: Era, effects: Effects[Any]) -> list[Any]:
+        """Send the messages; those to the replica itself are returned."""
+        own: list[Any] = []
+        for messages in (effects.messages, effects.early, effects.promises):
+            if messages:
+                own += era.post.send(messages)
+        if effects.deferrable:
+            era.post.send_with_others(effects.deferrable)
+        return own
+
     def _after_records(self, era: Era, effects: Effects[Any]) -> None:
         """Do what had to wait for the records."""
-        own = era.post.send([*effects.messages, *effects.early, *effects.promises])
-        era.post.send_with_others(effects.deferrable)
-        for component in effects.executions:
-            self._step()
-            self._execute(era, component)
-        self._keeper.executed(effects.executions, self.clock.now)
+        own = self._send(era, effects)
+        if effects.executions:
+            for component in effects.executions:
+                self._step()
+                self._execute(era, component)
+            self._keeper.executed(effects.executions, self.clock.now)
         if effects.overtaken:
             self._settle(effects.overtaken)
         for waiting in self.readings.take(effects.reads):
             self._look(waiting)
-        self._read_in_log(self.readings.take(effects.unread))
+        if effects.unread:
+            self._read_in_log(self.readings.take(effects.unread))
         if own:
             assert era.row is not None
             self._inbox.extendleft((era.epoch, Receive(era.row, message)) for message in reversed(own))
@@ -990,6 +1007,8 @@ class Replica:
 
     def _read_here(self) -> None:
         """Answer what is read as things stand here; not while that is of no one moment."""
+        if not self.readings.due:
+            return
         local = self.readings.take_local()
         if self._keeper.merging:
             self._read_in_log(local)
@@ -1021,6 +1040,14 @@ class Replica:
 
 def _copies(records: Iterable[Instance]) -> dict[InstanceId, Instance]:
     return {record.id: copy_record(record) for record in records}
+
+
+def _join(effects: Effects[Any] | None, later: Effects[Any] | None) -> Effects[Any] | None:
+    """The effects of two events together; most rounds have those of one."""
+    if effects is None or later is None:
+        return later if effects is None else effects
+    effects.extend(later)
+    return effects
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -21,7 +22,7 @@ class Schedule:
     def at(self, when: float, action: Action, *arguments: object) -> None:
         """Run `action(*arguments)` at a time, which is now if it has passed."""
         self._added += 1
-        heapq.heappush(self._heap, (max(when, self.now), self._added, action, arguments))
+        heapq.heappush(self._heap, (max(self.now, when), self._added, action, arguments))
 
     def after(self, delay: float, action: Action, *arguments: object) -> None:
         """Run `action(*arguments)` in `delay` seconds."""
@@ -30,14 +31,19 @@ class Schedule:
 
     def step(self, until: float) -> bool:
         """Run the next action, if it is due by `until`; else only move the time there and return False."""
+        due = bool(self._heap) and self._heap[0][0] <= until
+        self.run(until, self.actions + 1)
+        return due
+
+    def run(self, until: float, most: float = math.inf) -> None:
+        """Run all actions that are due by `until`, and move the time there; no more than `most` in all."""
         heap = self._heap
-        if not heap or heap[0][0] > until:
+        while heap and heap[0][0] <= until and self.actions < most:
+            self.now, _, action, arguments = heapq.heappop(heap)
+            self.actions += 1
+            action(*arguments)
+        if self.actions < most:
             self.now = max(self.now, until)
-            return False
-        self.now, _, action, arguments = heapq.heappop(heap)
-        self.actions += 1
-        action(*arguments)
-        return True
 
 
 class LocalClock:

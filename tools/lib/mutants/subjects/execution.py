@@ -53,12 +53,12 @@ REPLIES: Final = (
         ),
         Patch(
             _REPLICA,
-            "        era.post.send_with_others(effects.deferrable)\n        for component in",
-            "        era.post.send_with_others(effects.deferrable)\n"
+            "        own = self._send(era, effects)\n        if effects.executions:\n",
+            "        own = self._send(era, effects)\n"
             "        for record in effects.records:\n"
             "            if record.id.row == self.row and record.phase is Phase.COMMITTED:\n"
             "                self._answer_now(record.value)\n"
-            "        for component in",
+            "        if effects.executions:\n",
         ),
         Patch(
             _REPLICA,
