@@ -8,21 +8,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 import toml
 
+from epaxos.client.blocking import Client
 from epaxos.config import default_replicas, load_config
+from epaxos.errors import ClientError
 from epaxos.security.making import Listing, add_client, init_keys
 from shared.figures import Figures, fetch
 from shared.processes import Children, lifeline, pause
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PORT_KEYS: Final = ("port", "client_port", "metrics_port")
+MOST: Final = 8
+"""Of how many replicas a cluster is at first, at most; the ports of those that join come behind theirs."""
+
 START_SECONDS: Final = 30.0
 _MINOR_FAULTS: Final = 7
 """Its place in /proc/PID/stat, behind the name."""
@@ -94,25 +99,30 @@ class Cluster:
     ) -> None:
         self._children = children
         self._place = place
+        self._settings = settings
+        self._first = ports + MOST * len(PORT_KEYS)
         self._program = [*python.split(), "-m", "epaxos"]
         self._environment = {name: value for name, value in os.environ.items() if name[:7] != "EPAXOS_"}
         if source is not None:
             self._environment["PYTHONPATH"] = str(source)
+        self._files: dict[str, Path] = {}
         replicas = default_replicas(n)
         for number, replica in enumerate(replicas):
             replica.update({key: ports + n * kind + number for kind, key in enumerate(PORT_KEYS)})
         self.names = [str(replica["name"]) for replica in replicas]
         self._pages = {str(some["name"]): f"{some['host']}:{some['metrics_port']}" for some in replicas}
         self.file = place / "epaxos.toml"
-        directory = {"storage.directory": str(place / "data")}
-        self.file.write_text(toml.dumps(_nested(directory | dict(settings)) | {"replicas": replicas}))
+        self._replicas = {str(replica["name"]): replica for replica in replicas}
+        self._write(self.file, replicas)
         self._token = _make_keys(self.file) if "security.keys" in settings else ""
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.used = Processes()
 
     def start(self, name: str, line: int) -> None:
         """Start one replica; it ends when the file descriptor `line` does."""
-        command = [*self._program, "serve", "-c", str(self.file), "-n", name, "--supervised"]
+        file = self._files.get(name, self.file)
+        command = [*self._program, "serve", "-c", str(file), "-n", name, "--supervised"]
+        command += ["--join"] if name in self._files else []
         with (self._place / f"{name}.log").open("ab") as log:
             started = self._children.start(
                 [*command, "--log-level", "warning"],
@@ -123,6 +133,79 @@ class Cluster:
             )
         self._running[name] = started
         self.used.watch(list(self._running.values()))
+
+    def _write(self, file: Path, replicas: Sequence[Mapping[str, Any]]) -> None:
+        directory = {"storage.directory": str(self._place / "data")}
+        file.write_text(toml.dumps(_nested(directory | dict(self._settings)) | {"replicas": replicas}))
+
+    def bring(self, line: int) -> str:
+        """Start another one that is to join, and wait until it answers; its name.
+
+        Raises:
+            BenchmarkError: it does not.
+        """
+        used = len(self._replicas)
+        replica = default_replicas(used + 1)[-1]
+        name = str(replica["name"])
+        replica.update(
+            {key: self._first + len(PORT_KEYS) * used + kind for kind, key in enumerate(PORT_KEYS)}
+        )
+        members = [self._replicas[member] for member in self._running]
+        self._replicas[name] = replica
+        self._pages[name] = f"{replica['host']}:{replica['metrics_port']}"
+        self._files[name] = self._place / f"{name}.toml"
+        self._write(self._files[name], [*members, replica])
+        self.start(name, line)
+        with Client(config=load_config(str(self._files[name]), environ={})) as client:
+            self._await(
+                lambda: client.status(replica=name, timeout=1.0).name == name, f"{name} does not answer"
+            )
+        return name
+
+    def change(self, *words: str, newcomer: str | None = None) -> tuple[float, float]:
+        """Run `epaxos member`; when that began, and when it was done and who came was ready (s of the epoch).
+
+        Raises:
+            BenchmarkError: it is not done.
+        """
+        file = self._place / "operators.toml"
+        self._write(file, [self._replicas[name] for name in self._running])
+        began = time.time()
+        command = [*self._program, "member", *words, "-c", str(file)]
+        done = subprocess.run(
+            command, cwd=self._place, env=self._environment, capture_output=True, check=False
+        )
+        if done.returncode:
+            raise BenchmarkError(f"member {' '.join(words)}: {done.stderr.decode(errors='replace').strip()}")
+        if newcomer is not None:
+            self._await(lambda: bool(fetch(f"{self._pages[newcomer]}/readyz")), f"{newcomer} is not ready")
+        return began, time.time()
+
+    def left(self, name: str) -> None:
+        """Wait until one that was removed has ended by itself.
+
+        Raises:
+            BenchmarkError: it does not.
+        """
+        process = self._running.pop(name)
+        self._await(lambda: process.poll() is not None, f"{name} was removed and still runs")
+        self._children.forget(process)
+        self.used.watch(list(self._running.values()))
+
+    def _await(self, done: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(ClientError, OSError):
+                if done():
+                    return
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"{otherwise} after {START_SECONDS:.0f} s")
+            pause(0.02)
+
+    @property
+    def members(self) -> list[str]:
+        """Who runs, those that have joined last at the end."""
+        return list(self._running)
 
     def kill(self, name: str) -> None:
         """End one replica with SIGKILL."""

@@ -1,93 +1,223 @@
-"""Epochs that end under load: what clients see of it, beside the same second without."""
+"""Epochs that end under load, for other members or the same: what clients see of it, beside the same without."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from signal import SIGINT
 from time import time
 from typing import Any, Final
 
-from benchmarks.cluster import read_report, running
+from benchmarks.cluster import BenchmarkError, Cluster, Report, read_report, running
 from benchmarks.study import PRIMING, TINY, Case, Options, Results, Sample, Study, say
 from epaxos.client.blocking import Client
 from epaxos.config import load_config
 from shared.processes import pause
 
 SERIES: Final = ("--series", "50ms")
-APART: Final = 2.5
-"""Seconds from one end of an epoch to the next; a whole second of each is looked at, and one before it."""
+LONGEST: Final = 150.0
+"""Seconds that a load goes on if nobody ends it."""
 
-BEFORE, DURING = "the same second without", "another epoch"
+WITHOUT, REFRESH = "the same second without", "another epoch"
+ADD, REPLACE, DEAD, ALL = "one more", "one replaced", "a dead one replaced", "all three replaced"
+BEFORE, AFTER = "before", "after"
+SIZES: Final = (3, 5, 7, 3)
+
 SLACK: Final = 0.2
-"""Seconds between the two."""
+"""Seconds between what is looked at and what was before it."""
 
 PATIENCE: Final = 10.0
+AWAY: Final = 2.0
+"""Seconds for which one is dead before somebody replaces it."""
+
+Span = tuple[float, float]
+"""From when to when (s of the epoch)."""
 
 
 def epochs(study: Study, options: Options) -> Results:
-    """Two rows for each load: seconds in which an epoch ended, and seconds before."""
+    """A row for each kind of change: while it came about, a second at least, and what it took."""
     results = Results()
     for cycle in range(options.cycles):
         for case in study.chosen(options):
             say(f"{study.name}, cycle {cycle + 1} of {options.cycles}: {case.name}")
-            _once(case, options, results)
+            with running(case.settings, n=case.n, ports=options.ports) as (cluster, line):
+                if case.x is None:
+                    _change_once(cluster, line, case, options, results)
+                else:
+                    _grow_and_shrink(cluster, line, case, options, results)
+    results.samples = {name: results.samples[name] for name in sorted(results.samples, key=_place(study))}
     return results
 
 
-def _once(case: Case, options: Options, results: Results) -> None:
-    with running(case.settings, n=case.n, ports=options.ports) as (cluster, _):
-        full = cluster.measure("--operations", TINY if options.tiny else PRIMING)["throughput"]
-        rate = ("--rate", str(int(full / 2))) if case.name.startswith("half") else ()
-        times = 1 if options.tiny or options.quick else 4
-        load = cluster.start_load("--duration", f"{1 + times * APART + 1:g}s", *SERIES, *rate)
-        before = cluster.executed()
-        while cluster.executed() <= before and load.poll() is None:
-            pause(0.05)  # until it has begun
-        begun = []
-        with Client(config=load_config(str(cluster.file))) as client:
-            for _ in range(times):
-                pause(APART - 1)
-                begun.append(time())
-                _refresh(client)
-                pause(1)
-        report = read_report(load)
-    for moment in begun:
-        for row, start in ((BEFORE, moment - 1 - SLACK), (DURING, moment)):
-            results.add(f"{case.name}: {row}", _second(report["series"], start))
-            results.described[f"{case.name}: {row}"] = case.describe()
-    results.samples[f"{case.name}: {DURING}"][-1]["errors"] = float(report["errors"])
+def _change_once(cluster: Cluster, line: int, case: Case, options: Options, results: Results) -> None:
+    """Every kind of change, one after another."""
+    full = cluster.measure("--operations", TINY if options.tiny else PRIMING)["throughput"]
+    load = _begin(cluster, full / 2 if case.name.startswith("half") else None)
+    spans: dict[str, list[Span]] = {}
+    try:
+        pause(1 + SLACK)
+        for _ in range(1 if options.tiny or options.quick else 4):
+            now = time()
+            spans.setdefault(WITHOUT, []).append((now - 1 - SLACK, now - SLACK))
+            spans.setdefault(REFRESH, []).append(_refresh(cluster))
+            pause(1.5 + SLACK)
+        for what, change in _CHANGES:
+            spans[what] = [change(cluster, line)]
+            pause(1 + SLACK)
+    finally:
+        load.send_signal(SIGINT)
+    report = read_report(load)
+    for what, some in spans.items():
+        for span in some:
+            _add(results, case, what, _seen(report["series"], span))
+    _note_errors(results, case, report)
 
 
-def _refresh(client: Client) -> None:
+def _refresh(cluster: Cluster) -> Span:
     """Begin another epoch, and wait until the replica that was asked is in it."""
-    status = client.status()
-    end = time() + PATIENCE
-    while client.refresh(status.epoch, request=status.epoch + 1, replica=status.name).outcome != "done":
-        if time() > end:
-            raise TimeoutError(f"no epoch after {status.epoch} within {PATIENCE:g} s")
-        pause(0.01)
+    began = time()
+    with Client(config=load_config(str(cluster.file), environ={})) as client:
+        status = client.status()
+        while client.refresh(status.epoch, request=status.epoch + 1, replica=status.name).outcome != "done":
+            if time() > began + PATIENCE:
+                raise BenchmarkError(f"no epoch after {status.epoch} within {PATIENCE:g} s")
+            pause(0.01)
+    return began, time()
 
 
-def _second(series: Mapping[str, Any], start: float) -> Sample:
-    """What all clients saw in the second from `start` (seconds of the epoch) on."""
+def _add_one(cluster: Cluster, line: int) -> Span:
+    newcomer = cluster.bring(line)
+    return cluster.change("add", newcomer, newcomer=newcomer)
+
+
+def _replace(cluster: Cluster, line: int) -> Span:
+    leaver, newcomer = cluster.members[0], cluster.bring(line)
+    began, end = cluster.change("replace", leaver, newcomer, newcomer=newcomer)
+    cluster.left(leaver)
+    return began, end
+
+
+def _replace_dead(cluster: Cluster, line: int) -> Span:
+    dead = cluster.members[0]
+    cluster.kill(dead)
+    pause(AWAY)
+    newcomer = cluster.bring(line)
+    return cluster.change("replace", dead, newcomer, newcomer=newcomer)
+
+
+def _replace_all(cluster: Cluster, line: int) -> Span:
+    """One after another, those that were brought for it at last too."""
+    spans = [_replace(cluster, line) for _ in list(cluster.members)[:3]]
+    return spans[0][0], spans[-1][1]
+
+
+_CHANGES: Final[Sequence[tuple[str, Callable[[Cluster, int], Span]]]] = (
+    (ADD, _add_one),
+    (REPLACE, _replace),
+    (DEAD, _replace_dead),
+    (ALL, _replace_all),
+)
+
+
+def _grow_and_shrink(cluster: Cluster, line: int, case: Case, options: Options, results: Results) -> None:
+    """From one of `SIZES` to the next, with many keys, under half of what the cluster takes then."""
+    keys = _keys(case, options)
+    cluster.load("--operations", str(keys), "--keys", str(keys))
+    full = cluster.measure("--operations", TINY if options.tiny else PRIMING, "--keys", str(keys))
+    memory = {BEFORE: full["memory"]}
+    load = _begin(cluster, full["throughput"] / 2, "--keys", str(keys))
+    spans: dict[str, Span] = {}
+    try:
+        pause(2)
+        spans[BEFORE] = (time() - 1 - SLACK, time() - SLACK)
+        for before, size in pairwise(SIZES):
+            step = f"{before} to {size}"
+            if size > before:
+                newcomers = [cluster.bring(line) for _ in range(size - before)]
+                spans[step] = cluster.change("add", *newcomers, newcomer=newcomers[-1])
+            else:
+                leavers = cluster.members[: before - size]
+                spans[step] = cluster.change("remove", *leavers)
+                for leaver in leavers:
+                    cluster.left(leaver)
+            memory[step] = cluster.used.memory() / len(cluster.members) / 1e6
+            pause(1)
+        pause(1 + SLACK)
+        spans[AFTER] = (time() - 1 - SLACK, time() - SLACK)
+    finally:
+        load.send_signal(SIGINT)
+    report = read_report(load)
+    memory[AFTER] = cluster.used.memory() / len(cluster.members) / 1e6
+    for what, span in spans.items():
+        _add(results, case, what, _seen(report["series"], span) | {"memory": memory[what]})
+    _note_errors(results, case, report)
+
+
+def _keys(case: Case, options: Options) -> int:
+    return int(TINY) if options.tiny else round(case.x or 0) // (10 if options.quick else 1)
+
+
+def _begin(cluster: Cluster, rate: float | None, *more: str) -> subprocess.Popen[bytes]:
+    """A load that goes on until it is ended; it has begun."""
+    before = cluster.executed()
+    at = () if rate is None else ("--rate", str(int(rate)))
+    load = cluster.start_load("--duration", f"{LONGEST:g}s", *SERIES, *at, *more)
+    while cluster.executed() <= before and load.poll() is None:
+        pause(0.05)
+    return load
+
+
+def _add(results: Results, case: Case, what: str, sample: Sample) -> None:
+    results.add(f"{case.name}: {what}", sample)
+    results.described[f"{case.name}: {what}"] = case.describe()
+
+
+def _note_errors(results: Results, case: Case, report: Report) -> None:
+    """Those of the whole load, which stand in the first row of its case."""
+    first = next(name for name in results.samples if name.startswith(f"{case.name}: "))
+    results.samples[first][-1]["errors"] = float(report["errors"])
+    if report["errors"]:
+        results.remarks.append(f"{case.name}: errors of the clients: {report['errors_by_kind']}")
+
+
+def _seen(series: Mapping[str, Any], span: Span) -> Sample:
+    """What all clients saw in that time, or in the second from its beginning on if that is longer."""
     step = series["interval_s"]
-    first = max(0, round((start - series["started"]) / step))
-    part = slice(first, first + round(1 / step))
+    first, last = (max(0, round((moment - series["started"]) / step)) for moment in span)
+    part = slice(first, max(last, first + round(1 / step)))
     some: Sequence[Mapping[str, Any]] = list(series["replicas"].values())
+    intervals = max(1, *(len(one["operations"][part]) for one in some))
     return {
-        "throughput": float(sum(sum(one["operations"][part]) for one in some)),
+        "throughput": sum(sum(one["operations"][part]) for one in some) / (intervals * step),
         "max": max(max(one["longest_ms"][part], default=0.0) for one in some),
+        "took": span[1] - span[0],
     }
+
+
+def _place(study: Study) -> Callable[[str], int]:
+    """Where a row stands: by its case, and within it as it was added."""
+    names = [case.name for case in study.cases]
+    return lambda row: names.index(row.rpartition(": ")[0])
 
 
 STUDY: Final = Study(
     "epochs",
-    "Another epoch under load: `epaxos member refresh`, beside the same second without",
+    "Another epoch under load, with the same members or others: while that comes about, beside a second without",
     [
-        Case(f"{load} load, {protocol}", (), {"protocol": protocol, "storage.engine": "sqlite"})
-        for protocol in ("epaxos", "multipaxos")
-        for load in ("half", "full")
+        *(
+            Case(f"{load} load, {protocol}", (), {"protocol": protocol, "storage.engine": "sqlite"})
+            for protocol in ("epaxos", "multipaxos")
+            for load in ("half", "full")
+        ),
+        Case(
+            f"{' - '.join(map(str, SIZES))} with many keys",
+            (),
+            {"protocol": "epaxos", "storage.engine": "sqlite"},
+            x=10**6,
+        ),
     ],
-    ("throughput", "max", "errors"),
-    "half load, epaxos: " + BEFORE,
+    ("throughput", "max", "took", "memory", "errors"),
+    "half load, epaxos: " + WITHOUT,
     measure=epochs,
 )

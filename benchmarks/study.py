@@ -66,6 +66,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "gaps": Figure("gaps told", "{:,.0f}"),
     "gap": Figure("longest time without an answer, ms", "{:,.0f}"),
     "gap_away": Figure("the same, clients of the one killed, ms", "{:,.0f}"),
+    "took": Figure("took, s"),
     "serving": Figure("serving again after, s"),
     "optimum": Figure("least that the map allows, ms", "{:,.0f}"),
     "commit": Figure("commit p50, ms", "{:,.0f}"),

@@ -20,8 +20,12 @@ from typing import Any, Final, Self
 import msgpack
 import zmq
 
+from epaxos.client.directory import Told
+from epaxos.client.session.answers import read_members
 from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import EpaxosError, FrameError
+from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import called
 from epaxos.security.curve import arm
 from epaxos.security.keys import client_login
 from epaxos.transport.addresses import at_once, connect
@@ -77,6 +81,8 @@ class Links:
         self._ids = count(1)
         self._leaving: defaultdict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._told = Told(0, "", {})
+        self._senders: dict[int, Name] = dict(enumerate(self.names))
         questions = [Question(replica.host, replica.client_port) for replica in replicas]
         addresses = [found and found.address for found in at_once(find, questions, _NAME_PATIENCE)]
         self._sockets = list(map(self._connect, addresses, replicas))
@@ -96,7 +102,7 @@ class Links:
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.MAXMSGSIZE, self._config.max_frame)
         if self._login is not None:
-            arm(socket, self._login.key, self._login.servers[self._config.row_of(replica.name)])
+            arm(socket, self._login.key, self._login.find(replica.name) or "")
         if address is not None:
             for route in self._routes:
                 socket.setsockopt(zmq.CONNECT_ROUTING_ID, route)
@@ -104,6 +110,35 @@ class Links:
             if not self._routes:
                 connect(socket, address, replica.client_port)
         return socket
+
+    def follow(self, link: int, body: bytes) -> None:
+        """Take what the replica of a link says of the members: links to those that have gone lead to others then.
+
+        There remain as many as there were, under the names that they had. What is under way on such a link is asked
+        again when its time is over.
+
+        Raises:
+            FrameError: it is not what a replica says.
+        """
+        told = read_members(body)
+        self._senders[link] = told.sender
+        if told.epoch <= self._told.epoch:
+            return
+        self._told = told
+        served = set(self._senders.values())
+        free = [member for member, (_, port) in told.members.items() if port and member not in served]
+        for lost in [link for link, sender in self._senders.items() if sender not in told.members]:
+            if free:
+                self._lead(lost, free.pop(0))
+
+    def _lead(self, link: int, member: Name) -> None:
+        host, port = self._told.members[member]
+        replica = ReplicaAddress(0, called(member), host, 0, port, 0)
+        self._sockets[link].close()
+        self._sockets[link] = self._connect(find(Question(host, port)).address, replica)
+        self._descriptors[link] = int(self._sockets[link].get(zmq.FD))
+        self._senders[link] = member
+        self._missing.discard(link)
 
     def send(self, link: int, frame: bytes, client: int = 0) -> None:
         """Send a frame to a replica, on the connection of its client of that number, at the latest with `wait`.
@@ -134,8 +169,9 @@ class Links:
 
     def receive(self) -> Iterator[Received]:
         """The frames that have arrived, at most some from each replica."""
-        for link, socket in enumerate(self._sockets):
+        for link in range(len(self._sockets)):
             for _ in range(_ROUND):
+                socket = self._sockets[link]  # it may lead elsewhere by what came
                 if not _has_frame(socket):
                     break
                 yield Received(link, self._open(self._take(socket)))

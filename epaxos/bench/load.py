@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 from time import perf_counter_ns, process_time, time
@@ -205,12 +206,14 @@ class Load:
     def _receive(self) -> None:
         for received in self._links.receive():
             frame = received.frame
-            if frame is None or not self._take(frame):
+            if frame is None or not self._take(received.link, frame):
                 self._tallies[received.link].errors["frame"] += 1
 
-    def _take(self, frame: Frame[bytes]) -> bool:
+    def _take(self, link: int, frame: Frame[bytes]) -> bool:
         """Take an answer; False if it has the wrong shape."""
-        if frame.kind in (Kind.STATUS_REPLY, Kind.MEMBERS):
+        if frame.kind == Kind.MEMBERS:
+            return self._follow(link, frame.body)
+        if frame.kind == Kind.STATUS_REPLY:
             return True  # an answer to a question asked twice
         if frame.kind == Kind.REPLY:
             return self._take_replies(frame.body)
@@ -255,6 +258,12 @@ class Load:
             if flight is not None:  # else an answer to a frame sent twice
                 fine = self._take_reply(flight, outcomes, values, now) and fine
         return fine
+
+    def _follow(self, link: int, body: bytes) -> bool:
+        with suppress(FrameError):
+            self._links.follow(link, body)
+            return True
+        return False
 
     def _wait_on(self, body: bytes) -> bool:
         """Frames are under way where they were sent: their tries go on, but for the last share of their time."""

@@ -86,6 +86,19 @@ def test_a_replica_that_stays_busy_is_given_up(cluster: FakeCluster, options: Ma
     assert measured.total().operations == 0
 
 
+def test_a_link_to_who_is_no_member_any_more_leads_to_another(cluster: FakeCluster, options: Make) -> None:
+    cluster.silent = {1}
+    asked = options(stop=Amount(operations=30))
+    replicas = [cluster.config.replica(name) for name in asked.replicas]
+    known = {"alpha": replicas[0], "charlie": replicas[2], "delta#0000000000000001": replicas[2]}
+    members = [(id_, place.host, place.client_port) for id_, place in known.items()]
+    with Links(replicas, cluster.config) as links:
+        links.follow(0, msgpack.packb((1, "alpha", members)))
+        total = Load(asked, links, asked.workload(next(TAGS)), None).run().total()
+    assert (total.operations, total.retries, total.errors.total()) == (30, 0, 0)
+    assert {some.replica for some in cluster.asked} == {0, 2}
+
+
 def test_what_a_silent_replica_got_is_sent_to_the_next(cluster: FakeCluster, options: Make) -> None:
     cluster.silent = {1}
     measured = load(cluster, options(stop=Amount(operations=600), window=50, timeout=1.5))
