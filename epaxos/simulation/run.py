@@ -118,6 +118,9 @@ class Checked:
     def settled(self) -> bool:
         """Whether all replicas have done all that was asked for."""
         living = self.cluster.living
+        last = max(replica.epoch for replica in self.cluster.replicas if replica.alive)
+        if any(replica.epoch != last for replica in living):
+            return False  # all of its voters may be still to come to it
         if not settled(living) or any(replica.overdue for replica in living):
             return False
         return all(watcher.knows_all for watcher in self.cluster.watchers)

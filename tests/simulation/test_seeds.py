@@ -68,6 +68,11 @@ def test_no_seed_breaks_a_group(fresh_seed: int) -> None:
     check(range(fresh_seed, fresh_seed + 4), across)
 
 
+def test_a_run_does_not_end_before_those_who_joined_are_there() -> None:
+    kinds = frozenset({"loss", "reorder", "partition", "pause", "refresh", "member"})
+    check(range(70186, 70187), Overrides(faults=kinds))
+
+
 def test_no_fresh_seed_does(fresh_seed: int) -> None:
     check(range(fresh_seed, fresh_seed + 20))
 
