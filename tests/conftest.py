@@ -6,6 +6,7 @@ of replicas start, and with PYTHONDONTWRITEBYTECODE each would compile all that 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         dealt += begun + quick[:rest]
         del quick[:rest]
     items[:] = dealt + quick
+
+
+def pytest_collection_finish() -> None:
+    """What all tests and modules are made of stays to the end: no collection of garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
