@@ -53,8 +53,9 @@ class AdminRequest(NamedTuple):
     request  its number
     dry      whether it only asks what would become of it
     f, e     the thresholds of the next epoch; None to keep them
-    add      who joins, by who they are; with `remove`, for `CHANGE` alone
+    add      who joins, by who they are; with `remove` and `move`, for `CHANGE` alone
     remove   who goes: what they are called
+    move     who is elsewhere from now on, by who they are, and where
     """
 
     identity: bytes
@@ -67,6 +68,7 @@ class AdminRequest(NamedTuple):
     e: int | None
     add: Mapping[Name, Member] = {}
     remove: Sequence[str] = ()
+    move: Mapping[Name, Member] = {}
 
 
 class Standpoint(NamedTuple):
@@ -86,9 +88,11 @@ def read_request(identity: bytes, body: Body) -> AdminRequest:
     try:
         id_, fields = msgpack.unpackb(body)
         names = ("verb", "base", "request", "dry_run", "f", "e")
-        change = _read_joiners(fields["add"]), fields["remove"]
         request = AdminRequest(identity, id_, *(fields[name] for name in names))
-        request = request._replace(add=change[0], remove=change[1])
+        move = {name: make_member([*told, request.base + 1]) for name, *told in fields.get("move", ())}
+        if not all(type(name) is str and at.host and at.port for name, at in move.items()):
+            raise ValueError("one that moves nowhere")  # noqa: TRY301 - what is wrong is told below, once
+        request = request._replace(add=_read_joiners(fields["add"]), remove=fields["remove"], move=move)
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a request of an operator: {error!r}") from error
     thresholds = {type(request.f), type(request.e)} <= {int, NoneType}
@@ -107,7 +111,7 @@ def _read_joiners(fields: Any) -> dict[Name, Member]:
     """
     joiners = {}
     for name, *told in fields:
-        member = make_member(told)
+        member = make_member([*told, 0])
         if type(name) is not str or called(name) != name or not (member.incarnation and member.port):
             raise ValueError(f"not one that is to join: {name!r:.80}")
         joiners[joined(name, member.incarnation)] = member
@@ -164,9 +168,11 @@ class Admin:
         """
         level = max(running.level, self._level) if asked.verb == UPGRADE else None
         known = self._incarnations().items()
-        members = {name: Member(number, *self._filed.get(name, ())) for name, number in known} | dict(
-            asked.add
-        )
+        members = {name: Member(number, *self._filed.get(name, ())) for name, number in known}
+        members |= {
+            name: at._replace(incarnation=members[name].incarnation) for name, at in asked.move.items()
+        }
+        members |= asked.add
         names = None
         if asked.verb == CHANGE:
             names = [*(name for name in running.names if called(name) not in asked.remove), *asked.add]
@@ -205,8 +211,8 @@ class Admin:
             return f"a change is under way; ask again when epoch {running.epoch + 1} has begun"
         if asked.verb == UPGRADE and self._level <= running.level:
             return self._held_back(running.level)
-        if unknown := set(asked.remove) - set(map(called, running.names)):
-            return f"no member is called {', '.join(sorted(unknown))}; members: {', '.join(map(called, running.names))}"
+        if unknown := self._unknown(asked, running):
+            return unknown
         try:
             following = self.following(asked, running)
         except ValueError as error:
@@ -219,6 +225,14 @@ class Admin:
                 "start it first, or remove it too"
             )
         return self._lacking(running, following)
+
+    def _unknown(self, asked: AdminRequest, running: Configuration) -> str:
+        """Who is named and is no member, or is not known to be one."""
+        if unknown := set(asked.remove) - set(map(called, running.names)):
+            return f"no member is called {', '.join(sorted(unknown))}; members: {', '.join(map(called, running.names))}"
+        if strange := sorted(set(asked.move) - (set(running.names) & self._incarnations().keys())):
+            return f"{', '.join(map(called, strange))} was never heard here, or is no member, and so it cannot move"
+        return ""
 
     def _lacking(self, running: Configuration, following: Configuration) -> str:
         """Why the next epoch could not begin, or not go on; one that joins is up, as it has been asked who it is."""

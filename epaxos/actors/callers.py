@@ -25,7 +25,7 @@ class Roster(NamedTuple):
 
     epoch: int
     me: Name
-    members: list[tuple[Name, str, int]]
+    members: list[tuple[Name, str, int, int]]
 
 
 def roster_of(config: Config, me: Name, configuration: Configuration) -> Roster | None:
@@ -35,8 +35,11 @@ def roster_of(config: Config, me: Name, configuration: Configuration) -> Roster 
     """
     if not configuration.epoch or NOBODY in configuration.names:
         return None
+    moved = {
+        name: member.moved for name, member in zip(configuration.names, configuration.members, strict=False)
+    }
     members = [
-        (name, "", 0) if at is None else (name, at.host, at.client_port)
+        (name, *(("", 0) if at is None else (at.host, at.client_port)), moved.get(name, 0))
         for name, at in config.members_of(configuration).items()
     ]
     return Roster(configuration.epoch, me, members)

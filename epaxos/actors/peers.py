@@ -260,7 +260,13 @@ class Peers:
         return True
 
     def place_of(self, name: Name) -> tuple[str, int] | None:
-        """Where a peer is to be reached: as the file says of a first member, as was decided, or as it says itself."""
+        """Where a peer is to be reached.
+
+        Where it has moved to, or as the file says of a first member, as was decided, or as it says itself.
+        """
+        moved = self._eras().running.configuration.places_of_moved.get(name)
+        if moved is not None:
+            return moved
         for address in self._config.replicas:
             if address.name == name:
                 return address.host, address.port

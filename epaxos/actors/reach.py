@@ -32,14 +32,19 @@ class Reach:
         self._peers = peers
         self._post = post
         self._make = make
+        self._places: dict[Name, tuple[str, int]] = {}
 
     def look(self) -> None:
         """See who has come, and who is of no interest any more."""
         audience, remotes = self._parts.eras.audience, self._post.remotes
-        for peer in sorted(audience - remotes.keys()):
+        for peer in sorted(audience):
             place = self._peers.place_of(peer)
-            if place is not None:
-                self._post.connect(peer, self._make(peer, place))
+            if place is None or (peer in remotes and place == self._places[peer]):
+                continue
+            if peer in remotes:
+                self._post.disconnect(peer)  # it has moved
+            self._places[peer] = place
+            self._post.connect(peer, self._make(peer, place))
         for peer in remotes.keys() - audience:
             self._post.disconnect(peer)
 

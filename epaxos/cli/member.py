@@ -21,8 +21,8 @@ from epaxos.cli.pages import Page
 from epaxos.cli.survey import survey
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Change, Joiner, MemberChange
-from epaxos.config import Config
-from epaxos.errors import NoAnswer
+from epaxos.config import Config, place
+from epaxos.errors import ClientError, NoAnswer
 from epaxos.protocol.membership import called, incarnation_of
 
 _LOOK: Final = 0.1
@@ -257,6 +257,29 @@ def replace(ctx: click.Context, *, old: str, new: str, **asked: Unpack[Asked]) -
     change(ctx, asked, add=[new], remove=[old])
 
 
+@member.command(cls=Page)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_changing
+def move(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
+    """Tell the others where members are that have moved to another address.
+
+    Stop a member, bring its data directory to where it is to be, and start it there with a file that says so; then give
+    this command that file. The others look for it there from then on, whatever their own files say, and clients are
+    told. While it moves it counts as one that is down.
+
+    Exit codes:
+      0  done, or with --dry-run: it would be
+      1  another change came first; nothing was changed by this one
+      2  wrong command line or configuration, or refused: a line says why
+      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
+
+    Examples:
+      epaxos member move alpha -c new.toml
+      epaxos member move alpha bravo --dry-run
+    """
+    change(ctx, asked, moved=names)
+
+
 def change(
     ctx: click.Context,
     asked: Asked,
@@ -266,6 +289,7 @@ def change(
     upgrade: bool = False,
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
+    moved: Sequence[str] = (),
 ) -> None:
     """Ask for another epoch, wait for it and tell what has come of it."""
     timeout = asked["timeout"]
@@ -276,7 +300,7 @@ def change(
         f,
         e,
         upgrade=upgrade,
-        members=(add, remove),
+        members=(add, remove, moved),
         dry_run=asked["dry"],
     )
     try:
@@ -306,11 +330,12 @@ class _Refresh:
         e: int | None = None,
         *,
         upgrade: bool = False,
-        members: tuple[Sequence[str], Sequence[str]] = ((), ()),
+        members: tuple[Sequence[str], Sequence[str], Sequence[str]] = ((), (), ()),
         dry_run: bool,
     ) -> None:
         self._upgrade = upgrade
-        self._add, self._remove = members
+        self._add, self._remove, self._moved = members
+        self._movers: list[Joiner] = []
         self._joiners: list[Joiner] = []
         self._level = 0
         self._config = config
@@ -351,7 +376,12 @@ class _Refresh:
     @property
     def _wants(self) -> bool:
         """Whether it asks for something that makes sense in whichever epoch."""
-        given = (*self._add, *self._remove, *(one for one in (self._f, self._e) if one is not None))
+        given = (
+            *self._add,
+            *self._remove,
+            *self._moved,
+            *(one for one in (self._f, self._e) if one is not None),
+        )
         return bool(given) and self._expected is None
 
     async def _try(self, client: AsyncClient) -> None:
@@ -370,7 +400,7 @@ class _Refresh:
         elif self._is_so(members):
             names = ", ".join(map(called, members.ids))
             self._end("current", f"that is so in epoch {self.base}: {names}; nothing is changed")
-        elif reason := self._find_joiners(members):
+        elif reason := self._find_joiners(members) or await self._find_moved(members):
             self._end("refused", reason)
         elif await self._ask(client, latest["name"], len(members.ids)):
             await self._wait(client, silent)
@@ -379,8 +409,13 @@ class _Refresh:
         """Whether those who are to join are members, and those who are to go are none: it is asked for again."""
         now = {called(member): member for member in members.ids}
         gone = set(map(called, members.latest.get("removed", ())))
-        return bool(self._add or self._remove) and (
-            all(name in now and members.told_of(now[name])["reachable"] for name in self._add)
+        places = members.latest.get("addresses", {})
+        return bool(self._add or self._remove or self._moved) and (
+            all(
+                name in now and places.get(now[name]) == list(self._config.replica(name).place)
+                for name in self._moved
+            )
+            and all(name in now and members.told_of(now[name])["reachable"] for name in self._add)
             and all(name in gone and (name not in now or name in self._add) for name in self._remove)
             and not any(called(other) in self._add for other in members.others)
         )
@@ -403,11 +438,32 @@ class _Refresh:
             self._joiners.append(Joiner(name, number, at.host, at.port, at.client_port, at.metrics_port))
         return ""
 
+    async def _find_moved(self, members: Members) -> str:
+        """See that those who have moved are where the file says; why not, if so."""
+        self._movers = []
+        now = {called(member): member for member in members.ids}
+        for name in self._moved:
+            at = self._config.replica(name)
+            if name not in now:
+                return f"no member is called {name}; members: {', '.join(now)}"
+            there = "nobody"
+            with suppress(ClientError):
+                async with AsyncClient(at.client_endpoint, config=self._config) as client:
+                    there = (await client.status(timeout=self._left(_SILENT))).id
+            if there != now[name]:
+                where = f"{there} answers at {at.client_endpoint}"
+                return f"{where}, and not {now[name]}: start it there first, with its data"
+            self._movers.append(Joiner(now[name], 0, *at.place))
+        return ""
+
     def _other(self) -> str:
         """What would be other than before."""
         values = (("f", self._f), ("e", self._e), ("level", self._level if self._upgrade else None))
         given = [f"{name} {value}" for name, value in values if value is not None]
         given += [f"{name} new" for name in self._add] + [f"{name} removed" for name in self._remove]
+        given += [
+            f"{name} at {place(at.host, at.port)}" for name, at in zip(self._moved, self._movers, strict=True)
+        ]
         return f" and {', '.join(given)}" if given else ""
 
     def _left(self, most: float) -> float:
@@ -447,7 +503,9 @@ class _Refresh:
             f=self._f,
             e=self._e,
             upgrade=self._upgrade,
-            members=MemberChange(self._joiners, self._remove) if self._add or self._remove else None,
+            members=MemberChange(self._joiners, self._remove, self._movers)
+            if self._add or self._remove or self._moved
+            else None,
             request=self._request,
             dry_run=self._dry,
             replica=name,

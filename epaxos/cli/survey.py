@@ -132,7 +132,12 @@ async def survey(
     members = list(latest.get("members") or names)
     missing = {called(member): member for member in members if not _is_there(told.values(), member)}
     # What is asked by name goes to the member of that name, once the client has heard of it.
-    told |= await ask(name for name in missing if name not in told or missing[name] != name)
+    places, filed = latest.get("addresses", {}), {it.name: list(it.place) for it in config.replicas}
+    told |= await ask(
+        name
+        for name, member in missing.items()
+        if name not in told or member != name or places.get(member, filed[name]) != filed[name]
+    )
     there = [replica for replica in told.values() if replica["reachable"]]
     for standing in map(_members, there):  # logs of two epochs have nothing to do with one another
         # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.

@@ -22,16 +22,20 @@ from epaxos.protocol.ids import Name
 from epaxos.protocol.membership import called
 from epaxos.security.keys import Login
 
+_NOBODY: Final = ""
+"""The id of who is where a replica has left."""
+
 
 class Told(NamedTuple):
-    """What a replica, by its id, says of the members in its epoch: the id of each, its host and its client port.
+    """What a replica, by its id, says of the members in its epoch: of each its host, its client port, and more.
 
-    Of one that it does not know how to reach the port is 0.
+    That is the epoch since which it is there and not where it was before, 0 of one that has not moved. Of one that the
+    replica does not know how to reach the port is 0.
     """
 
     epoch: int
     sender: Name
-    members: Mapping[Name, tuple[str, int]]
+    members: Mapping[Name, tuple[str, int, int]]
 
 
 @dataclass(slots=True)
@@ -103,9 +107,9 @@ class Directory:
         self.places[by].id = told.sender
         if told.epoch > self.epoch:
             self._told = told
-            for member, (host, port) in told.members.items():
+            for member, (host, port, moved) in told.members.items():
                 if port:
-                    self._enter(member, f"tcp://{place(host, port)}")
+                    self._enter(member, f"tcp://{place(host, port)}", moved=bool(moved))
         members = self._taking_part()
         if set(members) == set(self.members):
             return False
@@ -116,13 +120,17 @@ class Directory:
         self.order = (*members, *(index for index in range(len(self.places)) if index not in members))
         return True
 
-    def _enter(self, member: Name, endpoint: str) -> None:
+    def _enter(self, member: Name, endpoint: str, *, moved: bool) -> None:
         """Have a place for a member: one that is known, or another one."""
         name = endpoint.removeprefix("tcp://") if self._by_endpoint else called(member)
         key = "" if self._login is None else self._login.find(called(member))
         if key is None:
             return  # nobody could log in there
         present = self._told.members
+        if moved:  # wherever it was, it is there no more
+            for its in self.places:
+                if its.endpoint != endpoint and (its.id or its.name) == member:
+                    its.id = _NOBODY
         for its in self.places:
             replaced = its.id not in present and its.name == name
             if (its.endpoint, its.server) == (endpoint, key) and (its.id == member or replaced):

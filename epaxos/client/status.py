@@ -79,10 +79,14 @@ class Joiner(NamedTuple):
 
 
 class MemberChange(NamedTuple):
-    """Who joins, and who goes, by what they are called; whoever goes never comes back as the same."""
+    """Who joins, and who goes, by what they are called; whoever goes never comes back as the same.
+
+    Who is elsewhere from now on, by its id in the place of a name (the incarnation means nothing then).
+    """
 
     add: Sequence[Joiner] = ()
     remove: Sequence[str] = ()
+    move: Sequence[Joiner] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,10 +212,10 @@ class Config:
             filed = next((one for one in self.replicas if one.name == called_so), None)
             if member is None or not member.client_port:
                 found[name] = filed if called_so == name else None
-            elif filed is not None and member[1:] == filed.place:
+            elif filed is not None and member.place == filed.place:
                 found[name] = filed
             else:
-                found[name] = ReplicaAddress(0, called_so, *member[1:])
+                found[name] = ReplicaAddress(0, called_so, *member.place)
         return found
 
     def as_of(self, status: Mapping[str, Any]) -> Config:

@@ -29,6 +29,7 @@ class Member(NamedTuple):
     incarnation  the number that it drew when its directory was made; 0 if who proposed the epoch had not heard it
     host, port   where its peers reach it; "" and 0 of one that is in the files of all
     client_port, metrics_port  of the same host
+    moved        the epoch since which it is there and not where it was before; 0 of one that has not moved
     """
 
     incarnation: int = 0
@@ -36,6 +37,12 @@ class Member(NamedTuple):
     port: int = 0
     client_port: int = 0
     metrics_port: int = 0
+    moved: int = 0
+
+    @property
+    def place(self) -> tuple[str, int, int, int]:
+        """Its host and ports."""
+        return self.host, self.port, self.client_port, self.metrics_port
 
 
 class Configuration(NamedTuple):
@@ -83,6 +90,12 @@ class Configuration(NamedTuple):
         known = zip(self.names, self.members, strict=False)
         return {name: member.incarnation for name, member in known if member.incarnation}
 
+    @property
+    def places_of_moved(self) -> dict[Name, tuple[str, int]]:
+        """Host and port of those that are no longer where the files of others have them."""
+        known = zip(self.names, self.members, strict=False)
+        return {name: (member.host, member.port) for name, member in known if member.moved}
+
     def is_like(self, other: Configuration) -> bool:
         """Whether the same vote in the same way, in whichever epoch."""
         return self[1:5] == other[1:5]
@@ -123,11 +136,14 @@ class Configuration(NamedTuple):
         )
 
     def _told(self, voters: Sequence[Name], members: Mapping[Name, Member] | None) -> tuple[Member, ...]:
-        """What is known of voters: what was known stays."""
+        """What is known of voters: what was known stays, but for where one is that moves."""
         known = dict(zip(self.names, self.members, strict=False))
         if not known and members is None:
             return ()
-        told = {**(members or {}), **{name: member for name, member in known.items() if member.incarnation}}
+        told = dict(members or {})
+        for name, member in known.items():
+            if member.incarnation and told.get(name, member).moved <= member.moved:
+                told[name] = member
         return tuple(told.get(name) or Member(incarnation_of(name)) for name in voters)
 
     def followed_by(self, said: Configuration) -> Configuration:
@@ -214,8 +230,9 @@ def make_member(fields: Any) -> Member:
     Raises:
         ValueError, TypeError: they are none.
     """
-    incarnation, host, *ports = fields
+    incarnation, host, *ports, moved = fields
     in_range = type(incarnation) is int and 0 <= incarnation < _INCARNATIONS and type(host) is str
+    in_range = in_range and type(moved) is int and 0 <= moved < _EPOCHS
     if not (in_range and list(map(type, ports)) == [int] * 3 and all(0 <= port < _PORTS for port in ports)):
         raise ValueError(f"not a member: {fields!r:.80}")
     return Member(*fields)

@@ -59,9 +59,10 @@ class Kind(IntEnum):
                     here; told again and again while they are
     ADMIN           [id, {"verb", "base", "request", "dry_run"}]: what an operator asks for (`actors.admin`)
     ADMIN_REPLY     [id, {"outcome", "epoch", "text"}]
-    MEMBERS         [epoch, id, [[id, host, client port]]]: who takes part in the epoch, as the replica of the first id
-                    says; port 0 of whom it does not know how to reach. To each connection, unasked, with the first
-                    frame that comes from it and when an epoch begins; not in the first epoch, which is that of the file
+    MEMBERS         [epoch, id, [[id, host, client port, moved]]]: who takes part in the epoch, as the replica of the
+                    first id says; port 0 of whom it does not know how to reach; the last is the epoch since which one
+                    is there and not where it was before, 0 if it has not moved. To each connection, unasked, with the
+                    first frame that comes from it and when an epoch begins; not in the first, which is that of the file
     ASK             [number, sender, incarnation, addressee, request]: to a node of registers; the last is what
                     `transport.registers` makes, the one before the incarnation of the receiver, 0 if it is not known
     ANSWER          [number, incarnation, answer]: bytes as there, or the text "kind: reason" of a refusal

@@ -320,9 +320,9 @@ def change_of(
     """What to ask for another epoch; without a number it gets one."""
     number = request or secrets.randbits(64) or 1
     verb = "upgrade" if upgrade else "refresh" if members is None else "change"
-    add, remove = ((), ()) if members is None else members
+    add, remove, move = members or MemberChange()
     asked = {"verb": verb, "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
-    return asked | {"add": list(add), "remove": list(remove)}
+    return asked | {"add": list(add), "remove": list(remove), "move": list(move)}
 
 
 def check_fits(operation: Op, options: Options) -> None:

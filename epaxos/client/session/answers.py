@@ -151,13 +151,11 @@ def read_members(body: bytes) -> Told:
     if not (type(epoch) is int and epoch > 0 and type(sender) is str and type(members) is list and members):
         _malformed("members")
     for member in members:
-        if (
-            type(member) is not list
-            or list(map(type, member)) != [str, str, int]
-            or not 0 <= member[2] < 2**16
-        ):
+        if type(member) is not list or list(map(type, member)) != [str, str, int, int]:
             _malformed("members")
-    return Told(epoch, sender, {name: (host, port) for name, host, port in members})
+        if not 0 <= member[2] < 2**16:
+            _malformed("members")
+    return Told(epoch, sender, {name: (host, port, moved) for name, host, port, moved in members})
 
 
 def read_status(body: bytes) -> Status:

@@ -13,7 +13,7 @@ from epaxos.actors.admin import PAUSE, Admin, AdminRequest, Standpoint, read_req
 from epaxos.config import default_replicas, make_config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import Configuration, Member, make_configuration
 from harness.members import MEMBERS
 
 FIELDS: dict[str, Any] = {
@@ -181,7 +181,7 @@ def test_one_that_joins_takes_the_place_of_one_that_goes() -> None:
     delta = "delta#0000000000000009"
     assert following.names == ("alpha", "bravo", delta)
     assert following.incarnations == {"alpha": 7, "bravo": 7, delta: 9}
-    assert following.members[2] == tuple(DELTA[1:])
+    assert following.members[2] == (*DELTA[1:], 0)
     assert following.removed == ("charlie",)
 
 
@@ -197,3 +197,21 @@ def test_members_who_leave_no_quorum_of_those_that_are_up_do_not_go() -> None:
     outcome, _, text = replica.judge(verb="change", remove=["bravo"])
     assert outcome == "refused"
     assert text.startswith("1 of 2 replicas are up (alpha), and 2 must be")
+
+
+def test_who_moves_is_elsewhere_until_it_moves_again_and_stays_who_it_is() -> None:
+    replica = Asked()
+    place = ["10.0.0.9", 1, 2, 3]
+    move: dict[str, Any] = {"verb": "change", "move": [["alpha", 0, *place]]}
+    assert replica.judge(**move)[0] == "proposed"
+    following = replica.following(**move)
+    assert following.members[0] == (7, *place, 1)
+    assert following.places_of_moved == {"alpha": ("10.0.0.9", 1)}
+    later = following.next(9, members={"alpha": Member(7, *CONFIG.replicas[0].place)})
+    assert later.members[0] == following.members[0], "whatever the files say"
+    assert later.next(9, members={"alpha": Member(7, "h", 1, 2, 3, 3)}).members[0].host == "h"
+    assert make_configuration(msgpack.unpackb(msgpack.packb(following))) == following
+    for stranger, known in (("delta", 3), ("charlie", 2)):
+        replica = Asked(known=known)
+        told = replica.judge(verb="change", move=[[stranger, 0, *place]])
+        assert told[2].startswith(f"{stranger} was never heard here, or is no member")

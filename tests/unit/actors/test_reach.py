@@ -28,3 +28,6 @@ def test_there_is_a_way_to_each_that_is_known_where_and_none_to_who_has_gone_for
     ways["charlie"].last_heard = 100.0
     reach.look_again(100.0)
     assert set(ways) == {"charlie"}
+    places["charlie"] = ("10.0.0.9", 1)
+    reach.look()
+    assert [way.at for way in ways.values()] == [("charlie", ("10.0.0.9", 1))], "it has moved"

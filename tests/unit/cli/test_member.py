@@ -97,7 +97,7 @@ def test_who_waits_to_join_is_no_member_and_counts_for_nothing() -> None:
 @pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
 def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
     found = members(*(status(member, 4) | {"members": NAMES[:2]} for member in NAMES[:2]), joiner("charlie"))
-    change = _Refresh(CONFIG, 30.0, None, members=((name,), ()), dry_run=False)
+    change = _Refresh(CONFIG, 30.0, None, members=((name,), (), ()), dry_run=False)
     assert bool(change._find_joiners(found)) != fits
     assert change._joiners == ([("charlie", 9, *PORTS)] if fits else [])
 
@@ -154,7 +154,7 @@ def test_what_is_asked_for_again_and_has_happened_is_so(
     other = "alpha#0000000000000007"
     told = {"members": [other, "bravo"], "removed": ["alpha", "delta"]}
     there = [status("alpha", 4) | told | {"id": other}, status("bravo", 4) | told]
-    change = _Refresh(CONFIG, 30.0, None, members=(add, remove), dry_run=False)
+    change = _Refresh(CONFIG, 30.0, None, members=(add, remove, ()), dry_run=False)
     assert change._is_so(members(*there)) == is_so
 
 

@@ -277,6 +277,14 @@ def test_members_of_now_are_shown_and_not_those_of_the_file(run: Run, fake: type
     assert "delta could not be reached within 2 s" in run("status").stdout
 
 
+def test_who_has_moved_is_asked_again_where_it_is(run: Run, fake: type[FakeClient]) -> None:
+    now = {"epoch": 1, "addresses": {"bravo": ["10.0.0.9", 1, 2, 3]}}
+    fake.answers = {name: answer(name, **now) for name in NAMES}
+    fake.answers["bravo"] = NoAnswer("bravo could not be reached within 2 s")
+    assert run("status").exit_code == 1
+    assert [name for name, *_ in fake.asked].count("bravo") == 2
+
+
 def test_json(run: Run, fake: type[FakeClient]) -> None:
     fake.answers["bravo"] = NoAnswer("no answer from bravo within 2 s")
     result = run("status", "--json")

@@ -14,7 +14,9 @@ from session_rig import Rig
 
 NAMES = ("alpha", "bravo", "charlie")
 ENDPOINTS = ("tcp://10.0.0.1:4264", "tcp://10.0.0.2:4264", "tcp://10.0.0.3:4264")
-PLACES = {name: (f"10.0.0.{row}", 4264) for row, name in enumerate((*NAMES, "delta", "echo", "foxtrot"), 1)}
+PLACES = {
+    name: (f"10.0.0.{row}", 4264, 0) for row, name in enumerate((*NAMES, "delta", "echo", "foxtrot"), 1)
+}
 ANOTHER = "alpha#0000000000000007"
 
 
@@ -22,7 +24,7 @@ def directory(login: Login | None = None) -> Directory:
     return Directory(NAMES, ENDPOINTS, (1, 2, 0), login)
 
 
-def told(epoch: int, *members: str, sender: str = "", **places: tuple[str, int]) -> Told:
+def told(epoch: int, *members: str, sender: str = "", **places: tuple[str, int, int]) -> Told:
     return Told(epoch, sender or members[0], {name: (PLACES | places)[name] for name in members})
 
 
@@ -54,10 +56,10 @@ def test_another_replica_of_the_same_name_and_place_is_found_there_and_elsewhere
     known = directory()
     known.learn(Told(1, "bravo", {ANOTHER: PLACES["alpha"], "bravo": PLACES["bravo"]}), 1, Random(1))
     assert (len(known.places), known.places[0].id, known.replicas) == (3, ANOTHER, ("alpha", "bravo"))
-    known.learn(Told(2, "bravo", {ANOTHER: ("10.0.0.9", 4264), "bravo": PLACES["bravo"]}), 1, Random(1))
+    known.learn(Told(2, "bravo", {ANOTHER: ("10.0.0.9", 4264, 0), "bravo": PLACES["bravo"]}), 1, Random(1))
     assert known.places[3].endpoint == "tcp://10.0.0.9:4264"
     known = directory()
-    known.learn(Told(1, "bravo", {ANOTHER: ("10.0.0.9", 4264), "bravo": PLACES["bravo"]}), 1, Random(1))
+    known.learn(Told(1, "bravo", {ANOTHER: ("10.0.0.9", 4264, 0), "bravo": PLACES["bravo"]}), 1, Random(1))
     assert known.index_of("alpha") == 3
 
 
@@ -67,7 +69,9 @@ def test_what_is_of_an_earlier_epoch_or_leads_nowhere_says_nothing_new() -> None
     assert not known.learn(told(1, *NAMES), 0, Random(1))
     assert not known.learn(told(2, *NAMES), 0, Random(1))
     assert (
-        known.learn(told(3, "bravo", "charlie", "delta", "echo", delta=("", 0), echo=("", 0)), 1, Random(1))
+        known.learn(
+            told(3, "bravo", "charlie", "delta", "echo", delta=("", 0, 0), echo=("", 0, 0)), 1, Random(1)
+        )
         is False
     )
 
@@ -102,7 +106,7 @@ def test_a_session_goes_to_whom_it_was_told_of() -> None:
     rig = Rig(3)
     ticket = rig.put()
     sent = rig.only()
-    rig.receive(0, Kind.MEMBERS, 1, "alpha", [["delta", "10.0.0.4", 4264]])
+    rig.receive(0, Kind.MEMBERS, 1, "alpha", [["delta", "10.0.0.4", 4264, 0]])
     rig.away(sent, "it has no vote in this cluster")
     assert rig.turn() == []
     assert rig.opened == [3]
@@ -125,12 +129,12 @@ def test_what_two_sessions_share_is_seen_by_the_one_that_did_not_hear_it() -> No
 @pytest.mark.parametrize(
     "body",
     [
-        (0, "alpha", [["delta", "h", 1]]),
-        (1, 7, [["delta", "h", 1]]),
+        (0, "alpha", [["delta", "h", 1, 0]]),
+        (1, 7, [["delta", "h", 1, 0]]),
         (1, "alpha", []),
-        (1, "alpha", [["delta", "h"]]),
-        (1, "alpha", [["delta", "h", 2**16]]),
-        (1, "alpha", [[["delta"], "h", 1]]),
+        (1, "alpha", [["delta", "h", 1]]),
+        (1, "alpha", [["delta", "h", 2**16, 0]]),
+        (1, "alpha", [[["delta"], "h", 1, 0]]),
     ],
 )
 def test_what_tells_of_no_members_is_dropped(body: tuple[object, ...]) -> None:
@@ -138,3 +142,12 @@ def test_what_tells_of_no_members_is_dropped(body: tuple[object, ...]) -> None:
     rig.receive(0, Kind.MEMBERS, *body)
     assert rig.session.bad_frames == 1
     assert rig.options.directory.epoch == 0
+
+
+def test_who_has_moved_is_asked_there_whatever_the_file_says() -> None:
+    known = directory()
+    assert known.learn(told(1, *NAMES, bravo=("10.0.0.9", 4264, 1), sender="charlie"), 2, Random(1))
+    assert known.index_of("bravo") == 3
+    assert (set(known.members), known.order[-1]) == ({0, 2, 3}, 1)
+    assert known.learn(told(2, *NAMES, bravo=("10.0.0.2", 4264, 2), sender="charlie"), 2, Random(1))
+    assert (known.index_of("bravo"), set(known.members)) == (1, {0, 1, 2}), "and back"

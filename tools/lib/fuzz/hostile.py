@@ -65,6 +65,7 @@ _ADMIN: Final = {
     "f": None,
     "e": None,
     "add": [["delta", 1, "10.0.0.4", 3264, 3265, 3266]],
+    "move": [["alpha", 0, "10.0.0.5", 3264, 3265, 3266]],
     "remove": ["alpha"],
 }
 """What an operator may ask for; from a replica that is in no such epoch, so that it is refused."""
@@ -78,6 +79,9 @@ _NO_ADMIN: Final = (
     ("f", "1"),
     ("remove", [1]),
     ("add", None),
+    ("move", None),
+    ("move", [["alpha", 0, "", 3264, 3265, 3266]]),
+    ("move", [["alpha", 0, "10.0.0.5", 0, 3265, 3266]]),
     ("add", [["delta"]]),
     ("add", [["delta#1", 1, "10.0.0.4", 3264, 3265, 3266]]),
     ("add", [["delta", 0, "10.0.0.4", 3264, 3265, 3266]]),
@@ -204,7 +208,7 @@ class Forge:
             Kind.REFUSED: msgpack.packb((1, 1, 1, 0, "no")),
             Kind.STATUS: msgpack.packb((1, {})),
             Kind.STATUS_REPLY: msgpack.packb((1, {"name": "alpha"})),
-            Kind.MEMBERS: msgpack.packb((1, "alpha", [("alpha", "127.0.0.1", 4264)])),
+            Kind.MEMBERS: msgpack.packb((1, "alpha", [("alpha", "127.0.0.1", 4264, 0)])),
             Kind.ADMIN: msgpack.packb((1, _ADMIN)),
             Kind.ADMIN_REPLY: msgpack.packb((1, {"outcome": "done"})),
             Kind.ASK: msgpack.packb((1, 1, 1, 0, b"")),
