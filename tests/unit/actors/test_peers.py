@@ -460,3 +460,14 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
     assert set(expected) == kinds
+
+
+def test_who_has_moved_is_not_looked_for_where_the_file_has_it() -> None:
+    door = Door()
+    assert door.peers.place_of(BRAVO) == (CONFIG.replicas[1].host, CONFIG.replicas[1].port)
+    door.begin_next({BRAVO: Member(12, "10.0.0.8", 7, 8, 9)})
+    assert door.peers.place_of(BRAVO) == (CONFIG.replicas[1].host, CONFIG.replicas[1].port), (
+        "it has not moved"
+    )
+    door.begin_next({BRAVO: Member(12, "10.0.0.9", 1, 2, 3, 2)})
+    assert door.peers.place_of(BRAVO) == ("10.0.0.9", 1)
