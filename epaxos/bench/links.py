@@ -126,13 +126,13 @@ class Links:
             return
         self._told = told
         served = set(self._senders.values())
-        free = [member for member, (_, port) in told.members.items() if port and member not in served]
+        free = [member for member, (_, port, _) in told.members.items() if port and member not in served]
         for lost in [link for link, sender in self._senders.items() if sender not in told.members]:
             if free:
                 self._lead(lost, free.pop(0))
 
     def _lead(self, link: int, member: Name) -> None:
-        host, port = self._told.members[member]
+        host, port, _ = self._told.members[member]
         replica = ReplicaAddress(0, called(member), host, 0, port, 0)
         self._sockets[link].close()
         self._sockets[link] = self._connect(find(Question(host, port)).address, replica)

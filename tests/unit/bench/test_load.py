@@ -91,7 +91,7 @@ def test_a_link_to_who_is_no_member_any_more_leads_to_another(cluster: FakeClust
     asked = options(stop=Amount(operations=30))
     replicas = [cluster.config.replica(name) for name in asked.replicas]
     known = {"alpha": replicas[0], "charlie": replicas[2], "delta#0000000000000001": replicas[2]}
-    members = [(id_, place.host, place.client_port) for id_, place in known.items()]
+    members = [(id_, place.host, place.client_port, 0) for id_, place in known.items()]
     with Links(replicas, cluster.config) as links:
         links.follow(0, msgpack.packb((1, "alpha", members)))
         total = Load(asked, links, asked.workload(next(TAGS)), None).run().total()
