@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +28,7 @@ from epaxos.protocol.epaxos import state as epaxos
 from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import Name, Row
 from epaxos.protocol.kinds import EPAXOS, KINDS, MULTIPAXOS
-from epaxos.protocol.membership import Configuration, joined, nobody
+from epaxos.protocol.membership import NOBODY, Configuration, joined, nobody
 from epaxos.protocol.multipaxos import state as multipaxos
 from epaxos.protocol.quorums import Quorums
 from epaxos.protocol.spectator import Spectator
@@ -78,6 +79,7 @@ class Era:
 
     row    where it votes; None if it does not
     names  who votes in which row
+    guests who has no vote and asks what is decided; each has a row behind those, by which it is answered
     """
 
     configuration: Configuration
@@ -86,6 +88,18 @@ class Era:
     core: Core[Any]
     codec: Codec
     mark: Mark
+    guests: list[Name] = field(default_factory=list)
+
+    def name_of(self, row: Row) -> Name:
+        """Who votes in a row, or has been given one as a guest."""
+        voters = len(self.names)
+        return self.names[row] if row < voters else self.guests[row - voters]
+
+    def guest_row(self, name: Name) -> Row:
+        """By which row one that has no vote is answered; it has one from now on."""
+        if name not in self.guests:
+            self.guests.append(name)
+        return len(self.names) + self.guests.index(name)
 
     @property
     def epoch(self) -> int:
@@ -101,6 +115,7 @@ class Era:
 class Parts:
     """What a Replica drives, in one epoch after the other; `resumes` is whether it has a past.
 
+    `as_of` is up to when what has executed here is all that anybody was answered (`Effects.as_of`).
     Where a peer's checkpoint takes the place of all that it has, there are others in here (`begin_anew`).
     """
 
@@ -111,6 +126,16 @@ class Parts:
     resumes: bool
     hosted: Machine | None
     watchers: Watchers
+    as_of: float | None = None
+
+    @property
+    def observes(self) -> bool:
+        """Whether it follows, for others to read at, without a vote; not one that has been removed, or is to join."""
+        running = self.eras.running
+        return running.row is None and not {self.me, NOBODY} & {
+            *running.names,
+            *running.configuration.removed,
+        }
 
     @property
     def me(self) -> Name:
@@ -153,8 +178,8 @@ def make_parts(config: Config, row: Row, hosted: Machine | None = None, *, joins
         StorageError: the directory cannot be used.
     """
     _check_machine(config, hosted)
-    replica = config.replicas[row]
-    identity = Identity(config.identity, replica.name, joins=joins)
+    replica = config.everybody[row]
+    identity = Identity(config.identity, replica.name, joins=joins or row >= config.n)
     storage = config.storage
     engine = open_engine(
         storage.engine,
@@ -204,12 +229,13 @@ def _check_machine(config: Config, hosted: Machine | None) -> None:
 def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> Parts:
     kind = KINDS[config.protocol]
     lasting = engine.name != MemoryEngine.name
-    initial = nobody(config.protocol) if engine.joins else config.initial
+    joins_later = engine.joins and row < config.n
+    initial = nobody(config.protocol) if joins_later else config.initial
     journal = Journal(engine, initial, decode_payload, lasting=lasting)
     log = journal.load()
     checkpoint = Fetched(log.configuration, decode_payload)
     _read_checkpoint(engine, checkpoint)
-    name = config.replicas[row].name
+    name = config.everybody[row].name
     me = joined(name, engine.incarnation) if engine.joins else name
     stats = ReplicaStats(
         [me] if engine.joins else [replica.name for replica in config.replicas],
@@ -309,10 +335,12 @@ def make_era(config: Config, me: Name, configuration: Configuration, durable: Du
     kind = KINDS[configuration.protocol]
     names = configuration.names
     row = names.index(me) if me in names else None
-    settings = _SETTINGS[kind.name](config, row or 0, configuration.quorums)
+    quorums = configuration.quorums
+    settings = _SETTINGS[kind.name](config, quorums.n if row is None else row, quorums)
     core: Core[Any] = kind.make(settings, Random(), durable)  # noqa: S311 - jitter of retries, nothing secret
     if row is None:
-        core = Spectator(core)
+        interval = math.inf if NOBODY in names else config.beacon
+        core = Spectator(core, kind, quorums, interval, secrets.randbits(61))
     n, epoch = configuration.n, configuration.epoch
     codec = Codec(n, decode_payload, PAGES[configuration.protocol], kind.rows(n), epoch)
     return Era(configuration, row, names, core, codec, Mark(epoch, configuration.digest, configuration.level))

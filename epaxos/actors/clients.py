@@ -24,7 +24,7 @@ from epaxos.actors.porter import anybody
 from epaxos.actors.reads import Look, Reads
 from epaxos.actors.slow import SlowLog
 from epaxos.config import Config, show
-from epaxos.doors.gate import Gate, LocalClient
+from epaxos.doors.gate import Asked, Gate, LocalClient
 from epaxos.errors import CommandError, Denied, FrameError, TooNew
 from epaxos.metrics import ReplicaStats
 from epaxos.security.rights import EVERYTHING, Rights, Role
@@ -32,7 +32,7 @@ from epaxos.statemachine.batch import REPLY_HEAD, Batch, Payload, decode_batch
 from epaxos.statemachine.checks import growing
 from epaxos.statemachine.machine import Run
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.reading import are_readings, runs, taken_apart
+from epaxos.statemachine.reading import are_observed, are_readings, runs, taken_apart
 from epaxos.statemachine.results import BatchResult, weigh_value, weigh_values
 from epaxos.transport.framing import Body, Kind, open_frame, seal
 
@@ -172,6 +172,15 @@ class Clients:
         self._drop_answered()
         return bool(self._queue)
 
+    @property
+    def observes(self) -> bool:
+        """Whether this replica has no vote, and what it has is read nevertheless."""
+        return self.reads.observes
+
+    @observes.setter
+    def observes(self, value: bool) -> None:
+        self.reads.observes = value
+
     def due(self, alone: bool) -> float:  # noqa: FBT001 - reads well where it is used
         """When what waits is to be proposed, infinity if nothing does (`actors.company`).
 
@@ -248,7 +257,7 @@ class Clients:
         for client in self._gate.clients:
             while client.waits:
                 asked = client.next
-                if self.away is not None:
+                if self.away is not None and not self._observes_for(asked):
                     self._stats.error("busy")
                     client.turn_away(self.away)
                 elif asked.here and read is not None:
@@ -259,6 +268,12 @@ class Clients:
                     with suppress(CommandError):  # its door has been told
                         batch = client.begin(generation)
                         self._request(client, EVERYTHING, batch, asked.size, now)
+
+    def _observes_for(self, asked: Asked) -> bool:
+        """Whether a door asks an observer for what it may tell."""
+        if not self.observes:
+            return False
+        return asked.here or are_observed(Batch(0, 0, 0, asked.operations, asked.keys, asked.arguments))
 
     def local_questions(self) -> list[StatusRequest]:
         """What the doors of this process ask for the status."""
@@ -275,7 +290,7 @@ class Clients:
         if under_way is not None:
             under_way.identity = identity
             return
-        if self.away is not None:
+        if self.away is not None and not (self.observes and are_observed(batch)):
             self._stats.error("busy")
             self._send(identity, Kind.AWAY, (*commands, self.away))
             return
@@ -454,12 +469,19 @@ class Clients:
         self.tell(self.reads.answered(numbers, look))
         self.flush(now)
 
-    def read_here(self, look: Look | None, behind: Callable[[], int | None], now: float) -> None:
+    def read_here(
+        self,
+        look: Look | None,
+        behind: Callable[[], int | None],
+        age: Callable[[], int | None],
+        now: float,
+    ) -> None:
         """Answer what is read as things stand here; without `look` that is no one moment, and it goes to the log."""
         if look is None:
-            self.into_log(self.reads.take_local(), now)
+            if not self.observes:  # else it waits, as there is no log to go to
+                self.into_log(self.reads.take_local(), now)
         elif self.reads.waits_for_state:
-            self.tell(self.reads.local(look, behind))
+            self.tell(self.reads.local(look, behind, age))
             self.flush(now)
 
     def into_log(self, batches: Iterable[Batch], now: float) -> None:

@@ -65,7 +65,7 @@ class Entrance:
         Raises:
             ConfigError: an address cannot be listened on.
         """
-        config, address = self._config, self._config.replicas[self._row]
+        config, address = self._config, self._config.everybody[self._row]
         secret = self._porter.access.own.secret if self._porter else None
         self.peers, peers = bind_router(
             self._context, address, "port", self._hosts, config.max_peer_frame, secret

@@ -99,7 +99,7 @@ class Epochs:
         first = eras.next(era, over, retiring=self._presence.drains)
         self._durability.turned(now)
         self._parts.watchers.history.turned(len(nothing), over.cut)
-        if self._quiet_since is not None:
+        if self._quiet_since is not None and eras.running.row is not None:
             self._stats.quiesce.observe(now - self._quiet_since)
         self._begin(first, now, resumes=loaded is not None)
 
@@ -136,6 +136,8 @@ class Epochs:
     def _look_on(self) -> None:
         """There is no vote here: what clients wait for, others may do, under the same numbers."""
         self._parts.eras.left.clear()
+        if self._parts.observes:
+            return
         self._clients.send_away(NO_VOTE)
         self._clients.give_up(NO_VOTE)
         self._parts.watchers.send_away(NO_VOTE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import ceil
 from operator import sub
 
 from epaxos.actors.assembly import Parts
@@ -81,12 +82,17 @@ class Execution:
         Locks are not met: one may be here long after its transaction has ended elsewhere, and nobody could end it.
         """
         look = partial(self._parts.machine.look, locks=False) if readable else None
-        self._clients.read_here(look, self._behind, now)
+        self._clients.read_here(look, self._behind, self._age, now)
 
     def _behind(self) -> int | None:
         """How many instances this replica has heard of and not executed; None if it hears no quorum."""
         status = self._parts.core.status()
         return sum(map(sub, status.seen, status.executed)) if self._stats.has_quorum else None
+
+    def _age(self) -> int | None:
+        """How many milliseconds ago all that anybody had been answered has executed here; None if that is not known."""
+        as_of = self._parts.as_of
+        return None if as_of is None else ceil(1000 * (time.monotonic() - as_of))
 
     def begin_epoch(self, now: float) -> None:
         """What the last epoch was asked to read goes on as commands."""

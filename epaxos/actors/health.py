@@ -76,14 +76,26 @@ def examine(config: Config, standing: Standing, stats: ReplicaStats) -> Health:
         unready.append(f"disk failed: {standing.trouble}")
     if stats.catch_up is not None:
         unready.append("catching up: it fetches the checkpoint of a peer")
-    if not stats.has_quorum:
-        unready.append(no_quorum(stats))
-    elif not stats.gauges.led:
-        unready.append("no leader: the replicas are about to elect one")
+    unready += _lacking(stats, patience)
     if not dead and worked > patience:
         unready.append(f"slow: at work on one round for {worked:.1f} s; {patience:g} s are the limit")
     facts = {"version": __version__, "level": stats.level, "quorum": stats.quorum, "heard": stats.heard}
     return Health(dead, dead + unready, facts)
+
+
+def _lacking(stats: ReplicaStats, patience: float) -> list[str]:
+    """What others would have to be there for; an observer is to know that its state is no older than `patience`."""
+    observing = stats.observing
+    if observing.observes:
+        if observing.as_of is None:
+            return ["behind: it does not know yet how old its state is"]
+        age = monotonic() - observing.as_of
+        return (
+            [f"behind: its state is {age:.1f} s old; {patience:g} s are the limit"] if age > patience else []
+        )
+    if not stats.has_quorum:
+        return [no_quorum(stats)]
+    return [] if stats.gauges.led else ["no leader: the replicas are about to elect one"]
 
 
 def no_quorum(stats: ReplicaStats) -> str:

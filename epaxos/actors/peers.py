@@ -18,7 +18,8 @@ from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats, Traffic
 from epaxos.protocol.eras import Eras
-from epaxos.protocol.ids import Name
+from epaxos.protocol.ids import Name, Row
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.membership import NOBODY, Configuration, called, incarnation_of
 from epaxos.transport.codec import Beat, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
@@ -41,7 +42,7 @@ class Opened(NamedTuple):
     """What one frame brought: messages, of which incarnation of its sender, and the rest as in `PeerRequest`.
 
     Of the next epoch `ahead` has the messages as they came, and `digest` tells what their sender means by it. All are
-    of `level`.
+    of `level`. `row` is that of the sender in its epoch, or one as a guest; None if it has neither.
     """
 
     sender: Name
@@ -53,6 +54,7 @@ class Opened(NamedTuple):
     ahead: Sequence[bytes] = ()
     digest: int = 0
     level: int = version.OLDEST
+    row: Row | None = None
 
 
 class Known(NamedTuple):
@@ -156,7 +158,8 @@ class Peers:
             self._drop(identity, parts[0], error)
             return None
         eras = self._eras()
-        messages = self._decode(request.sender, request.epoch, level, encodings, parts)
+        row = self._row_of(request)
+        messages = self._decode(request.sender, request.epoch, level, encodings, parts, row)
         is_next = request.epoch == eras.running.epoch + 1
         return Opened(
             request.sender,
@@ -168,6 +171,7 @@ class Peers:
             [bytes(encoded) for encoded in encodings] if is_next else (),
             request.digest if is_next else 0,
             level,
+            row,
         )
 
     def decode_ahead(self, opened: Opened) -> list[PeerMessage]:
@@ -178,7 +182,18 @@ class Peers:
         if opened.digest != running.mark.digest:
             self._stats.error("cluster")
             return []
-        return self._decode(opened.sender, opened.epoch, opened.level, opened.ahead, None)
+        row = running.row_of(opened.sender)
+        return self._decode(opened.sender, opened.epoch, opened.level, opened.ahead, None, row)
+
+    def _row_of(self, request: PeerRequest) -> Row | None:
+        """The row of a sender in its epoch, or one as a guest if it means the same by that; None if neither."""
+        era = self._eras().of(request.epoch)
+        if era is None:
+            return None
+        row = era.row_of(request.sender)
+        if row is None and era.row is not None and request.digest == era.mark.digest:
+            return era.guest_row(request.sender)
+        return row
 
     def _decode(
         self,
@@ -187,10 +202,11 @@ class Peers:
         level: int,
         encodings: Sequence[Body],
         parts: Sequence[zmq.Frame] | None,
+        row: Row | None,
     ) -> list[PeerMessage]:
         running = self._eras().running
         era = self._eras().of(epoch) or running
-        codec, row = era.codec, era.row_of(sender)
+        codec, kind = era.codec, KINDS[era.configuration.protocol]
         messages = []
         traffic = self._traffic.get(sender) or self._traffic_of(sender)
         for encoded in encodings:
@@ -204,6 +220,13 @@ class Peers:
                 continue
             if parts is None and isinstance(message, OF_NO_EPOCH):
                 continue  # it was taken as it came
+            if (
+                row is not None
+                and row >= len(era.names)
+                and not isinstance(message, (*kind.of_guests, *OF_NO_EPOCH))
+            ):
+                self._stats.error("sender")  # nothing else that it says is heeded, and nothing counts
+                continue
             counted = traffic[type(message)]
             counted.messages += 1
             counted.bytes += len(encoded)
@@ -253,7 +276,7 @@ class Peers:
         eras = self._eras()
         if eras.knows(name) or name in self._guests:
             return True
-        welcome = NOBODY in eras.running.names or epoch > eras.running.epoch
+        welcome = NOBODY in eras.running.names or epoch > eras.running.epoch or incarnation_of(name) > 0
         if not welcome or len(self._guests) >= _GUESTS:
             return False
         self._guests.add(name)
@@ -267,7 +290,7 @@ class Peers:
         moved = self._eras().running.configuration.places_of_moved.get(name)
         if moved is not None:
             return moved
-        for address in self._config.replicas:
+        for address in self._config.everybody:
             if address.name == name:
                 return address.host, address.port
         for era in reversed(self._eras().all):

@@ -63,7 +63,7 @@ class Post:
             for receiver in receivers:
                 if receiver == era.row:
                     own.append(message)
-                elif outbox := self._outboxes.get(era.names[receiver]):
+                elif outbox := self._outboxes.get(era.name_of(receiver)):
                     leaving = leaving or outgoing_of(message, era.mark)
                     outbox.messages.append(leaving)
         return own

@@ -14,6 +14,7 @@ from epaxos.actors.peers import Peers
 from epaxos.actors.post import Post
 from epaxos.config import Config
 from epaxos.protocol.ids import Name, Vector
+from epaxos.protocol.membership import called
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class Presence:
         self._to_reach: dict[Name, Vector] = {}
         self._lost = self._waits = False
         self._had_quorum = self._stats.has_quorum
-        self.takes_part = parts.resumes or parts.configuration.n == 1 or peers.settled
+        looks_on = parts.eras.running.row is None
+        self.takes_part = parts.resumes or parts.configuration.n == 1 or peers.settled or looks_on
         self.is_current = False
         self.drain: Draining | None = None
 
@@ -80,6 +82,12 @@ class Presence:
         elsewhere. One that loses its quorum serves on, but begins no sessions before it has come to that again.
         """
         if self._parts.eras.running.row is None:
+            observes = self._parts.observes and self._parts.as_of is not None
+            self._stats.observing.observes = self._parts.observes
+            self.is_current = self._standing.started = self._clients.observes = observes
+            if self._parts.observes and self.drain is None and not self._standing.trouble:
+                voters = ", ".join(map(called, self._parts.configuration.names))
+                self._clients.away = f"it observes, and has no vote; ask one that has: {voters}"
             return
         if not self.takes_part:
             self._see_who_knows(now)
@@ -150,6 +158,8 @@ class Presence:
     def begin_epoch(self) -> None:
         """What peers have told of how far they are means nothing in another epoch."""
         self._to_reach.clear()
+        if self._clients.observes or self._parts.observes:
+            self.is_current = self._clients.observes = self._stats.observing.observes = False
         self.note_quorum()
 
     # -- going ---------------------------------------------------------------------------------------------

@@ -79,9 +79,10 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0, *,
         ConfigError: a port cannot be listened on.
         StorageError: the data directory cannot be used.
     """
-    row = config.row_of(name)
-    _log.info("epaxos %s, cluster %s, replica %s (row %d)", __version__, config.name, name, row)
-    address = config.replicas[row]
+    row = config.place_of(name)
+    who = f"replica {name} (row {row})" if row < config.n else f"observer {name}"
+    _log.info("epaxos %s, cluster %s, %s", __version__, config.name, who)
+    address = config.everybody[row]
     raise_limit()
     standing = Standing()
     with _until_signalled(standing), ExitStack() as stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ from epaxos.doors.session import OwnSession
 from epaxos.protocol.contract import Read
 from epaxos.statemachine.batch import Batch
 from epaxos.statemachine.operations import Outcome
-from epaxos.statemachine.reading import Reading
+from epaxos.statemachine.reading import ELSEWHERE, Reading
 from epaxos.statemachine.results import BatchResult, Value, as_column
 
 _ASKED_BYTES: Final = 256 * 1024
@@ -46,6 +46,8 @@ class Reads:
 
     def __init__(self, max_frame: int) -> None:
         self._most = min(_ASKED_BYTES, max_frame // 2)
+        self.observes = False
+        """Whether this replica has no vote, and reads all as things stand here."""
         self._fresh: list[Batch] = []
         self._local: list[_Local] = []
         self._asked: dict[int, list[Batch]] = {}
@@ -57,7 +59,7 @@ class Reads:
 
     def add(self, batch: Batch, readings: Sequence[int]) -> None:
         """Take reads that are read in the same way."""
-        if readings[0] == Reading.QUORUM:
+        if readings[0] in ELSEWHERE and not self.observes:
             self._fresh.append(batch)
         else:
             self._local.append(_Local(batch, readings))
@@ -78,10 +80,13 @@ class Reads:
         """What the reads of some questions come to, for which enough has executed."""
         return [look(batch) for number in numbers for batch in self._asked.pop(number, ())]
 
-    def local(self, look: Look, behind: Callable[[], int | None]) -> list[BatchResult]:
-        """What those come to that are read as things stand here."""
+    def local(
+        self, look: Look, behind: Callable[[], int | None], age: Callable[[], int | None]
+    ) -> list[BatchResult]:
+        """What those come to that are read as things stand here; `age` is that of an observer's state."""
         local, self._local = self._local, []
-        return [_with_lag(look(batch), readings, behind) for batch, readings in local]
+        lags = {int(Reading.BEHIND): behind, int(Reading.AGED): age}
+        return [_with_lags(look(batch), readings, lags) for batch, readings in local]
 
     @property
     def waits_for_state(self) -> bool:
@@ -131,13 +136,15 @@ class Reads:
         self._names.clear()
 
 
-def _with_lag(result: BatchResult, readings: Sequence[int], behind: Callable[[], int | None]) -> BatchResult:
-    if Reading.BEHIND not in readings:
+def _with_lags(
+    result: BatchResult, readings: Sequence[int], lags: Mapping[int, Callable[[], int | None]]
+) -> BatchResult:
+    found = {reading: lags[reading]() for reading in lags if reading in readings}
+    if not found:
         return result
-    lag = behind()
     values = result.values or [None] * len(readings)
     told: list[Value] = [
-        [value, lag] if reading == Reading.BEHIND and outcome <= _NOT_FOUND else value
+        [value, found[reading]] if reading in found and outcome <= _NOT_FOUND else value
         for value, reading, outcome in zip(values, readings, result.outcomes, strict=True)
     ]
     return result._replace(values=as_column(told))

@@ -368,10 +368,16 @@ class Replica(pykka.ThreadingActor):
         sender, eras = opened.sender, self._parts.eras
         era = eras.of(opened.epoch)
         runs = era is eras.running
-        row = None if era is None else era.row_of(sender)
+        row = opened.row
+        is_guest = era is not None and row is not None and row >= len(era.names)
+        if is_guest and opened.messages:
+            eras.follows(sender, opened.epoch)
         for message in opened.messages:
             if runs and isinstance(message, BEACONS):
-                self._presence.note_to_reach(sender, message.committed)
+                if is_guest:
+                    self._stats.observing.followers[sender] = message.executed
+                else:
+                    self._presence.note_to_reach(sender, message.committed)
             if not self._presence.takes_part:
                 continue
             if isinstance(message, OF_NO_EPOCH):
@@ -441,7 +447,7 @@ class Replica(pykka.ThreadingActor):
     def _perform(self, effects: Effects[Any], now: float) -> None:
         """Do what the core asked for, in the order of `protocol.contract`."""
         executions: list[Component] = []
-        reads, unread = effects.reads, effects.unread
+        reads, unread, as_of = effects.reads, effects.unread, effects.as_of
         over, era = None, self._parts.eras.running
         overtaken = effects.overtaken
         while True:
@@ -471,6 +477,8 @@ class Replica(pykka.ThreadingActor):
         if executions:
             self._execution.execute(executions)
             self._durability.executed(executions, now)
+        if as_of is not None:
+            self._parts.as_of = self._stats.observing.as_of = max(as_of, self._parts.as_of or as_of)
         self._execution.read(reads, unread, now)
         if overtaken:
             self._execution.settle(overtaken)

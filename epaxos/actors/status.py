@@ -12,7 +12,7 @@ from epaxos.actors.health import Standing, examine
 from epaxos.actors.remote import Remote
 from epaxos.checkpoint.keeper import CatchUp
 from epaxos.config import Config
-from epaxos.metrics import Gauges
+from epaxos.metrics import Gauges, ReplicaStats
 from epaxos.protocol.contract import Core
 from epaxos.protocol.ids import Name, Row, Vector
 from epaxos.protocol.kinds import KINDS
@@ -39,7 +39,7 @@ def describe(
     core = parts.core.status()
     commits = dict(stats.commits)
     decided = sum(commits.values())
-    address = config.replicas[row]
+    address = config.everybody[row]
     names = parts.configuration.names
     return {
         "name": address.name,
@@ -71,6 +71,9 @@ def describe(
             if at is not None
         },
         "removed": list(parts.configuration.removed),
+        "observes": stats.observing.observes,
+        "age_s": None if stats.observing.as_of is None else now - stats.observing.as_of,
+        "observers": _observers(stats, core.committed),
         "request": parts.configuration.request,
         "f": parts.configuration.f,
         "e": parts.configuration.e,
@@ -108,6 +111,18 @@ def describe(
         "checkpoint_refused": refused or None,
         "checkpoint": list(disk.keeper.writer.executed),
         "catch_up": _catch_up(disk.keeper.catch_up),
+    }
+
+
+def _observers(stats: ReplicaStats, committed: Vector) -> dict[str, dict[str, Any]]:
+    """Those that follow here, by who they are: what they have told last, against what is decided."""
+    return {
+        name: {
+            "online": stats.peer_up.get(name, False),
+            "behind": sum(max(0, mine - its) for mine, its in zip(committed, executed, strict=True)),
+        }
+        for name, executed in stats.observing.followers.items()
+        if name not in stats.replicas
     }
 
 

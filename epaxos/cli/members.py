@@ -119,7 +119,35 @@ class Members(NamedTuple):
             "established": self.reached >= self.needed,
             "changing": any(replica["changing"] for replica in self.up),
             "spare": None if heard is None else heard - self.found.quorum,
-            "members": [self._entry(member) for member in [*self.ids, *self.others]],
+            "members": [self._entry(member) for member in [*self.ids, *self.others]]
+            + [self._observer(*told) for told in sorted(self.observers.items())],
+        }
+
+    @property
+    def observers(self) -> dict[str, dict[str, Any]]:
+        """What those that vote tell of those that follow them, of each the most favourable; by who they are."""
+        found: dict[str, dict[str, Any]] = {}
+        for replica in self.up:
+            for name, told in replica.get("observers", {}).items():
+                known = found.setdefault(name, told)
+                if (told["online"], -told["behind"]) > (known["online"], -known["behind"]):
+                    found[name] = told
+        return found
+
+    def _observer(self, member: str, told: Mapping[str, Any]) -> dict[str, Any]:
+        name = called(member)
+        address = next((address for address in self.config.observers if address.name == name), None)
+        return {
+            "name": name,
+            "id": member,
+            "role": "observer",
+            "host": None if address is None else address.host,
+            "port": None if address is None else address.port,
+            "client_port": None if address is None else address.client_port,
+            "state": "up" if told["online"] else "silent",
+            "epoch": self.latest["epoch"],
+            "behind": told["behind"],
+            "error": None,
         }
 
     @property

@@ -191,17 +191,17 @@ def _names_groups(file: str) -> bool:
 
 
 def find_replica(config: Config, name: str) -> ReplicaAddress:
-    """The replica called `name`.
+    """The replica, or observer, called `name`.
 
     Raises:
         ConfigError: there is none; says which there are.
     """
-    for replica in config.replicas:
+    for replica in config.everybody:
         if replica.name == name:
             return replica
     raise ConfigError(f"{config.source}: no replica has the name {name!r}; allowed: {names_of(config)}")
 
 
 def names_of(config: Config) -> str:
-    """The names of all replicas."""
-    return ", ".join(replica.name for replica in config.replicas)
+    """The names of all replicas, and of the observers."""
+    return ", ".join(replica.name for replica in config.everybody)

@@ -299,6 +299,8 @@ def _state(replica: dict[str, Any]) -> str:
         return "up, no checkpoint"
     if replica["reasons"]:
         return str(replica["reasons"][0]).partition(":")[0]
+    if replica.get("observes"):
+        return "observes"
     return "up, leads" if replica.get("leader") == (replica.get("id") or replica["name"]) else "up"
 
 

@@ -43,6 +43,7 @@ def reads_option(*allowed: str) -> Callable[[Callable[..., None]], Callable[...,
         "log": "ordered among all commands",
         "quorum": "as good, without a place in the log",
         "local": "what one replica has now",
+        "observer": "what one that has no vote has now",
     }
     return click.option(
         "--reads",
@@ -114,15 +115,15 @@ def _end_failed(text: str) -> NoReturn:
 
 @click.command(cls=Page)
 @click.argument("key")
-@reads_option("log", "quorum", "local")
+@reads_option("log", "quorum", "local", "observer")
 @_hex_option
 @_raw_option
 @on_key
 def get(target: Target, *, reads: Reads, hexadecimal: bool, raw: bool) -> None:
     r"""Print the value of KEY.
 
-    It sees every write that was answered before, unless it is read locally: then it is what one replica has, and if
-    that knows to be behind, stderr says by how much.
+    It sees every write that was answered before, unless it is read locally, or at an observer: then it is what one
+    replica has, and stderr says by how much that knows to be behind, or how old it is at most.
 
     To a file or a pipe the bytes of the value are written as they are, and nothing else. To a terminal a
     line's end is added, and control characters are shown as in \x1b.
@@ -138,16 +139,24 @@ def get(target: Target, *, reads: Reads, hexadecimal: bool, raw: bool) -> None:
       epaxos get picture > picture.png
       epaxos get -c conf/local.toml --replica bravo --timeout 500ms greeting
       epaxos get --reads quorum greeting
+      epaxos get --reads observer greeting
       epaxos get --hex-key --hex 00ff
     """
-    value = _look(target) if reads == "local" else target.client.get(target.key, reads=reads)
+    looks = reads in ("local", "observer")
+    value = _look(target, reads) if looks else target.client.get(target.key, reads=reads)
     if value is None:
         _end_failed(_NOT_FOUND)
     print_value(value, raw=raw, hexadecimal=hexadecimal)
 
 
-def _look(target: Target) -> bytes | None:
+def _look(target: Target, reads: Reads) -> bytes | None:
     """The value that a replica has; it is told if others may have a later one."""
+    if reads == "observer":
+        found = target.client.look(target.key, reads="observer")
+        if found.age != 0:
+            age = "of an age that it does not know" if found.age is None else f"{found.age:.2f} s old at most"
+            complain(f"read at an observer, {age}", click.get_current_context().command_path)
+        return found.value
     found = target.client.look(target.key)
     if found.behind != 0:
         behind = (
@@ -214,7 +223,7 @@ def put(
 
 @click.command(cls=Page)
 @click.argument("key")
-@reads_option("log", "quorum", "local")
+@reads_option("log", "quorum", "local", "observer")
 @on_key
 def exists(target: Target, *, reads: Reads) -> None:
     """Tell by the exit code whether KEY has a value, without fetching it.

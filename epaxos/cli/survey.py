@@ -18,7 +18,7 @@ _NOBODY: Final[Mapping[str, str]] = {}
 class Survey(NamedTuple):
     """What the replicas of a cluster answered: its members, in the order of their rows in the log, and then others.
 
-    The latter are of the file, and there, as those are that are to join.
+    The latter are of the file, and there, as observers are, and those that are to join.
 
     Of a replica that answered: its name, `"reachable": True`, its status, and `behind`, how many instances that some
     replica has committed it has not executed. Of another: its name, `"reachable": False` and `error`, the reason.
@@ -127,7 +127,7 @@ async def survey(
         return dict(zip(asked, answers, strict=True))
 
     names = [replica.name for replica in config.replicas]
-    told = await ask(names)
+    told = await ask(replica.name for replica in config.everybody)
     latest = _latest(told.values())
     members = list(latest.get("members") or names)
     missing = {called(member): member for member in members if not _is_there(told.values(), member)}

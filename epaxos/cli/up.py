@@ -70,7 +70,7 @@ def up(
     commands = {}
     for group, cluster in clusters_of(load_any(config_file)).items():
         options = _options(cluster.source if group else config_file, uptime, log_level, log_format)
-        for replica in cluster.replicas:
+        for replica in cluster.everybody:
             command = [sys.executable, "-m", "epaxos", "serve", *options, "--name", replica.name]
             commands[f"{group}/{replica.name}" if group else replica.name] = command
     show = json_printer if log_format != FORMATS[0] else printer([*commands], coloured=_wants_colours())

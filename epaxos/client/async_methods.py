@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Ops, T
@@ -47,7 +47,7 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
     @property
     def _reads_of_all(self) -> Reads:
         """See `KeyMethods`."""
-        return "log" if self._reads == "quorum" else self._reads
+        return "local" if self._reads == "local" else "log"
 
     @abstractmethod
     async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
@@ -64,9 +64,15 @@ class AsyncKeyMethods(Uncopied, ABC, Generic[V]):
         """The value of a key, None if there is none; `reads` says how it is read (see `Client.get`)."""
         return await self.execute(read_as(self._ops.get(key), reads or self._reads), timeout=timeout)
 
-    async def look(self, key: bytes, *, timeout: float | None = None) -> Look[V]:
-        """The value of a key at one replica, and how far that is behind what it has heard of (`Look`)."""
-        found: Look[V] = await self.execute(look_at(self._ops.get(key)), timeout=timeout)
+    async def look(
+        self,
+        key: bytes,
+        *,
+        reads: Literal["local", "observer"] = "local",
+        timeout: float | None = None,
+    ) -> Look[V]:
+        """The value of a key at one replica, and how far that is behind, or at an observer, and how old (`Look`)."""
+        found: Look[V] = await self.execute(look_at(self._ops.get(key), reads), timeout=timeout)
         return found
 
     async def put(

@@ -17,7 +17,7 @@ from epaxos.client.drivers.base import RANDOM
 from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fits
 from epaxos.client.drivers.loop import LoopDriver
 from epaxos.client.options import client_options
-from epaxos.client.reading import Reads, is_reading, together
+from epaxos.client.reading import Reads, is_observed, is_reading, together
 from epaxos.client.results import Result
 from epaxos.client.status import Change, MemberChange, Status
 from epaxos.client.tracing import span
@@ -76,6 +76,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = LoopDriver(self._options)
         self._reader: LoopDriver | None = None
+        self._observer: LoopDriver | None = None
         finalize(self, self._driver.drop)
 
     async def __aenter__(self) -> Self:
@@ -89,8 +90,9 @@ class AsyncClient(AsyncKeyMethods[V]):
 
     async def close(self) -> None:
         """Close the connections; calls of other tasks end with `Closed`. Tells a replica (see `Client.close`)."""
-        if self._reader is not None:
-            await self._reader.leave()
+        for reader in (self._reader, self._observer):
+            if reader is not None:
+                await reader.leave()
         await self._driver.leave()
 
     @property
@@ -111,7 +113,8 @@ class AsyncClient(AsyncKeyMethods[V]):
         replica had no room.
         """
         counts = Counter(self._driver.retries)
-        counts.update({} if self._reader is None else self._reader.retries)
+        for reader in (self._reader, self._observer):
+            counts.update({} if reader is None else reader.retries)
         return dict(counts)
 
     async def pause(self, milliseconds: int, *, timeout: float | None = None) -> None:
@@ -133,7 +136,7 @@ class AsyncClient(AsyncKeyMethods[V]):
     ) -> list[Result[T]]:
         """Send many commands in one frame, each standing for itself (see `Client.bulk`)."""
         listed, only = together(as_operations(operations), reads)
-        driver = self._reading() if only else self._driver
+        driver = self._reading(listed[0]) if only else self._driver
         call = Bulk(listed, self._options, driver.enter().time(), timeout)
         with span(call):
             if listed:
@@ -144,9 +147,14 @@ class AsyncClient(AsyncKeyMethods[V]):
         """See whether a command fits into a frame (see `Client.check`)."""
         check_fits(operation, self._options)
 
-    def _reading(self) -> LoopDriver:
-        """What runs the reads that are none of the log, in no session: made with the first."""
+    def _reading(self, operation: Op) -> LoopDriver:
+        """What runs the reads that are none of the log, in no session: made with the first of its kind."""
         self._driver.enter()
+        if is_observed(operation):
+            if self._observer is None:
+                self._observer = LoopDriver(self._options.at_observers, remembered=False)
+                finalize(self, self._observer.drop)
+            return self._observer
         if self._reader is None:
             self._reader = LoopDriver(self._options, remembered=False)
             finalize(self, self._reader.drop)
@@ -154,7 +162,7 @@ class AsyncClient(AsyncKeyMethods[V]):
 
     async def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
-        driver = self._reading() if is_reading(operation) else self._driver
+        driver = self._reading(operation) if is_reading(operation) else self._driver
         call = Command(operation, self._options, driver.enter().time(), timeout)
         with span(call):
             await driver.run(call)

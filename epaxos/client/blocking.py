@@ -16,7 +16,7 @@ from epaxos.client.drivers.calls import Ask, Bulk, Command, change_of, check_fit
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.methods import KeyMethods
 from epaxos.client.options import client_options
-from epaxos.client.reading import Reads, is_reading, together
+from epaxos.client.reading import Reads, is_observed, is_reading, together
 from epaxos.client.results import Result
 from epaxos.client.status import Change, MemberChange, Status
 from epaxos.client.tracing import span
@@ -96,6 +96,7 @@ class Client(KeyMethods[V]):
         self._options = client_options(endpoints, config, replica, timeout, tries, RANDOM, key)
         self._driver = ThreadsDriver(self._options)
         self._reader: ThreadsDriver | None = None
+        self._observer: ThreadsDriver | None = None
         self._making = RLock()
         self._is_closed = False
         finalize(self, self._driver.close)
@@ -116,8 +117,9 @@ class Client(KeyMethods[V]):
         """
         with self._making:
             self._is_closed = True
-        if self._reader is not None:
-            self._reader.close()
+        for reader in (self._reader, self._observer):
+            if reader is not None:
+                reader.close()
         self._driver.close()
 
     @property
@@ -138,7 +140,8 @@ class Client(KeyMethods[V]):
         replica had no room.
         """
         counts = Counter(self._driver.retries)
-        counts.update({} if self._reader is None else self._reader.retries)
+        for reader in (self._reader, self._observer):
+            counts.update({} if reader is None else reader.retries)
         return dict(counts)
 
     def pause(self, milliseconds: int, *, timeout: float | None = None) -> None:
@@ -167,7 +170,7 @@ class Client(KeyMethods[V]):
         With `reads` all must only read, each by itself, and are read in that way.
         """
         listed, only = together(as_operations(operations), reads)
-        driver = self._reading() if only else self._driver
+        driver = self._reading(listed[0]) if only else self._driver
         call = Bulk(listed, self._options, monotonic(), timeout)
         with span(call):
             if listed:
@@ -182,9 +185,14 @@ class Client(KeyMethods[V]):
         """
         check_fits(operation, self._options)
 
-    def _reading(self) -> ThreadsDriver:
-        """What runs the reads that are none of the log, in no session: made with the first."""
+    def _reading(self, operation: Op) -> ThreadsDriver:
+        """What runs the reads that are none of the log, in no session: made with the first of its kind."""
         with self._making:
+            if is_observed(operation):
+                if self._observer is None and not self._is_closed:
+                    self._observer = ThreadsDriver(self._options.at_observers, remembered=False)
+                    finalize(self, self._observer.close)
+                return self._observer or self._driver
             if self._reader is None and not self._is_closed:
                 self._reader = ThreadsDriver(self._options, remembered=False)
                 finalize(self, self._reader.close)
@@ -192,7 +200,7 @@ class Client(KeyMethods[V]):
 
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
         """Execute a command made before; returns what the method of its name does."""
-        driver = self._reading() if is_reading(operation) else self._driver
+        driver = self._reading(operation) if is_reading(operation) else self._driver
         call = Command(operation, self._options, monotonic(), timeout)
         with span(call):
             driver.run(call)

@@ -48,6 +48,9 @@ def _decode_value(op: Op, outcome: int, value: Any) -> Any:
     if op.argument == Reading.BEHIND:  # or the log has told the value alone
         value, behind = value if isinstance(value, list) else (value, 0)
         return Look(read_value(op, value), behind)
+    if op.argument == Reading.AGED:
+        value, age = value if isinstance(value, list) else (value, 0)
+        return Look(read_value(op, value), age=None if age is None else age / 1000)
     return read_value(op, value)
 
 

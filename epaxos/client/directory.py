@@ -59,16 +59,26 @@ class Directory:
 
     places    where replicas are, and were
     members   those that take part, the preferred one first: all that were given, before anything is learned
-    order     all, members first
+    order     all, members first; before them those that are asked `first`, whoever takes part
+
+    `aside` are observers: they take part in nothing, and are asked by name, or first.
     """
 
     def __init__(
-        self, names: Sequence[str], endpoints: Sequence[str], order: Sequence[int], login: Login | None
+        self,
+        names: Sequence[str],
+        endpoints: Sequence[str],
+        order: Sequence[int],
+        login: Login | None,
+        aside: Sequence[int] = (),
+        first: Sequence[int] = (),
     ) -> None:
         servers = [""] * len(names) if login is None else login.servers
         self.places = list(map(Place, names, endpoints, servers))
-        self.members = self.order = tuple(order)
-        self._given: Final = tuple(order)
+        self.members = self._given = tuple(order)
+        self._aside: Final = frozenset(aside)
+        self._first: Final = tuple(first)
+        self.order = self._ordered()
         self._by_endpoint: Final = list(endpoints) == [f"tcp://{name}" for name in names]
         self._login: Final = login
         self._told = Told(0, "", {})
@@ -100,7 +110,8 @@ class Directory:
         for index in self.order:
             if self.places[index].name == name:
                 return index
-        raise ConfigError(f"replica: found {show(name)}; allowed: one of {', '.join(self.replicas)}")
+        known = (*self.replicas, *(self.places[index].name for index in sorted(self._aside)))
+        raise ConfigError(f"replica: found {show(name)}; allowed: one of {', '.join(known)}")
 
     def learn(self, told: Told, by: int, random: Random) -> bool:
         """Take what the replica of index `by` says; whether anything is other than before."""
@@ -117,8 +128,11 @@ class Directory:
             begin = random.randrange(len(members))
             members = members[begin:] + members[:begin]
         self.members = tuple(members)
-        self.order = (*members, *(index for index in range(len(self.places)) if index not in members))
+        self.order = self._ordered()
         return True
+
+    def _ordered(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys((*self._first, *self.members, *range(len(self.places)))))
 
     def _enter(self, member: Name, endpoint: str, *, moved: bool) -> None:
         """Have a place for a member: one that is known, or another one."""
@@ -142,7 +156,8 @@ class Directory:
 
     def _taking_part(self) -> list[int]:
         """All, if nobody is known to; of an endpoint alone nobody can tell that it does not."""
-        every = [*self._given, *range(len(self._given), len(self.places))]
+        others = set(range(len(self.places))) - self._aside - set(self._given)
+        every = [*self._given, *sorted(others)]
         present, unknown = self._told.members, self._by_endpoint or not self.epoch
         its = [(index, self.places[index].id) for index in every]
         return [index for index, id_ in its if (unknown if id_ is None else id_ in present)] or every

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from epaxos.client.codecs import Codec, V
 from epaxos.client.commands import Op, Ops, T
@@ -38,7 +38,7 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
     @property
     def _reads_of_all(self) -> Reads:
         """How lists and counts are read, of which a quorum cannot tell."""
-        return "log" if self._reads == "quorum" else self._reads
+        return "local" if self._reads == "local" else "log"
 
     @abstractmethod
     def execute(self, operation: Op[T], *, timeout: float | None = None) -> T:
@@ -55,9 +55,15 @@ class KeyMethods(Uncopied, ABC, Generic[V]):
         """The value of a key, None if there is none; `reads` says how it is read, as for the client (docs/reads.md)."""
         return self.execute(read_as(self._ops.get(key), reads or self._reads), timeout=timeout)
 
-    def look(self, key: bytes, *, timeout: float | None = None) -> Look[V]:
-        """The value of a key at one replica, and how far that is behind what it has heard of (`Look`)."""
-        found: Look[V] = self.execute(look_at(self._ops.get(key)), timeout=timeout)
+    def look(
+        self,
+        key: bytes,
+        *,
+        reads: Literal["local", "observer"] = "local",
+        timeout: float | None = None,
+    ) -> Look[V]:
+        """The value of a key at one replica, and how far that is behind, or at an observer, and how old (`Look`)."""
+        found: Look[V] = self.execute(look_at(self._ops.get(key), reads), timeout=timeout)
         return found
 
     def put(

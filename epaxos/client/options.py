@@ -42,6 +42,8 @@ class Options:
     timeout     seconds after which a call fails that gives no time of its own
     tries       how often a command without answer is sent
     window      frames under way at most; what else is submitted waits, and shares frames
+    observers   those of `names` that are observers, by index, in the order of preference; `order` does not name them
+    first       those that are asked before all others, by index
     login       with which key to log in, and where to find which; None where nobody is asked for one
     """
 
@@ -55,11 +57,18 @@ class Options:
     tries: int = TRIES
     window: int = WINDOW
     login: Login | None = None
+    observers: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
     directory: Directory = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        directory = Directory(self.names, self.endpoints, self.order, self.login)
+        directory = Directory(self.names, self.endpoints, self.order, self.login, self.observers, self.first)
         object.__setattr__(self, "directory", directory)
+
+    @property
+    def at_observers(self) -> Options:
+        """The same for reads at observers: where none of them answers the replicas are asked."""
+        return replace(self, first=tuple(dict.fromkeys((*self.first, *self.observers))))
 
     @property
     def max_weight(self) -> int:
@@ -130,11 +139,15 @@ def _from_endpoints(endpoints: str | Sequence[str], replica: str | None) -> Opti
 
 
 def _from_config(config: Config, replica: str | None, random: Random) -> Options:
-    preferred = random.randrange(config.n) if replica is None else config.row_of(replica)
+    everybody, n = config.everybody, config.n
+    preferred = random.randrange(n) if replica is None else config.place_of(replica)
+    observers = range(n, len(everybody))
     return Options(
-        tuple(address.name for address in config.replicas),
-        tuple(address.client_endpoint for address in config.replicas),
-        _order(config.n, preferred),
+        tuple(address.name for address in everybody),
+        tuple(address.client_endpoint for address in everybody),
+        _order(n, preferred if preferred < n else random.randrange(n)),
+        observers=tuple(random.sample(observers, len(observers))),
+        first=(preferred,) if preferred >= n else (),
     )
 
 
@@ -174,7 +187,7 @@ def _with_login(options: Options, config: Config, key: str | None) -> Options:
     login = client_login(config, key)
     if login is None:
         return options
-    known = dict(zip((replica.client_endpoint for replica in config.replicas), login.servers, strict=True))
+    known = dict(zip((replica.client_endpoint for replica in config.everybody), login.servers, strict=True))
     for endpoint in options.endpoints:
         if endpoint not in known:
             raise ConfigError(

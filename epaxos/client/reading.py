@@ -12,10 +12,16 @@ from epaxos.errors import Refused
 from epaxos.statemachine.operations import READERS_OF_ALL, Operation
 from epaxos.statemachine.reading import Reading, as_read, of_the_log, reading_of
 
-Reads: TypeAlias = Literal["log", "quorum", "local"]
-"""`log`: ordered like a command; `quorum`: as good, without a place in the log; `local`: what one replica has now."""
+Reads: TypeAlias = Literal["log", "quorum", "local", "observer"]
+"""`log`: ordered like a command; `quorum`: as good, without a place in the log; `local`: what one replica has now;
+`observer`: what one that has no vote has."""
 
-READINGS: Final = {"log": 0, "quorum": int(Reading.QUORUM), "local": int(Reading.LOCAL)}
+READINGS: Final = {
+    "log": 0,
+    "quorum": int(Reading.QUORUM),
+    "local": int(Reading.LOCAL),
+    "observer": int(Reading.OBSERVED),
+}
 READS: Final = tuple(READINGS)
 
 
@@ -25,10 +31,13 @@ class Look(Generic[V]):
 
     `behind` is how many instances that replica had heard of and not executed; None if it heard no quorum, and so may
     not have heard of much. It is 0 if the read went through the log after all.
+    `age` is how many seconds ago an observer's state, which this is of, had all that anybody had been answered; 0 if a
+    replica that votes has answered, and None where none was asked for.
     """
 
     value: V | None
-    behind: int | None
+    behind: int | None = None
+    age: float | None = None
 
 
 def check_reads(reads: str) -> Reads:
@@ -53,9 +62,9 @@ def read_as(operation: Op[T], reads: str) -> Op[T]:
     kind = operation.operation
     if not reading:
         return in_the_log(operation)
-    if kind in READERS_OF_ALL and reading == Reading.QUORUM:
+    if kind in READERS_OF_ALL and reading != Reading.LOCAL:
         raise Refused(
-            f"{name_of(kind)} cannot be read by a quorum, which tells of one key; allowed: log, local"
+            f"{name_of(kind)} cannot be read by {reads}, which tells of one key; allowed: log, local"
         )
     if kind not in READERS_OF_ALL and kind not in (Operation.READ, Operation.EXISTS):
         raise Refused(
@@ -64,9 +73,20 @@ def read_as(operation: Op[T], reads: str) -> Op[T]:
     return operation._replace(argument=as_read(operation.argument, reading))
 
 
-def look_at(operation: Op) -> Op:
-    """A get as `Look` tells it."""
-    return operation._replace(argument=int(Reading.BEHIND))
+def look_at(operation: Op, reads: str = "local") -> Op:
+    """A get as `Look` tells it.
+
+    Raises:
+        ValueError: it is told of no other reads.
+    """
+    if reads not in ("local", "observer"):
+        raise ValueError(f"reads is {reads!r}; allowed: local, observer")
+    return operation._replace(argument=int(Reading.BEHIND if reads == "local" else Reading.AGED))
+
+
+def is_observed(operation: Op) -> bool:
+    """Whether a command is to be read at an observer."""
+    return reading_of(operation.operation, operation.argument) in (Reading.AGED, Reading.OBSERVED)
 
 
 def is_reading(operation: Op) -> bool:

@@ -27,6 +27,9 @@ TOP: Final = ""
 REPLICAS: Final = "replicas"
 """The array of tables, one a replica; its keys have no defaults and no environment variables."""
 
+OBSERVERS: Final = "observers"
+"""The same of those that have no vote."""
+
 SECURITY: Final = "security"
 
 MEBIBYTE: Final = 1 << 20

@@ -109,6 +109,7 @@ class Config:
     """A validated configuration.
 
     replicas     sorted by pid: the position of a replica is its row in the log
+    observers    those that have no vote, sorted likewise
     source       the file it comes from, or "defaults"
     fingerprint  64 bits, never 0; differs between configurations whose replicas must not talk to one another
     """
@@ -144,6 +145,7 @@ class Config:
     storage: StorageConfig
     http: HttpConfig
     replicas: tuple[ReplicaAddress, ...]
+    observers: tuple[ReplicaAddress, ...] = ()
     security: SecurityConfig = SecurityConfig()
     source: str = "defaults"
     fingerprint: int = field(init=False)
@@ -155,6 +157,11 @@ class Config:
     def n(self) -> int:
         """How many replicas there are."""
         return len(self.replicas)
+
+    @property
+    def everybody(self) -> tuple[ReplicaAddress, ...]:
+        """All that can be started by this file: its replicas, then its observers."""
+        return (*self.replicas, *self.observers)
 
     @property
     def identity(self) -> int:
@@ -195,7 +202,18 @@ class Config:
         Raises:
             ConfigError: there is none.
         """
-        names = [replica.name for replica in self.replicas]
+        return self._index_of(name, self.replicas)
+
+    def place_of(self, name: str) -> int:
+        """The place of a replica or an observer among `everybody`.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        return self._index_of(name, self.everybody)
+
+    def _index_of(self, name: str, among: tuple[ReplicaAddress, ...]) -> int:
+        names = [replica.name for replica in among]
         if name not in names:
             raise ConfigError(f"{self.source}: no replica has the name {show(name)}; {advice(name, names)}")
         return names.index(name)
@@ -234,12 +252,12 @@ class Config:
         return replace(self, replicas=tuple(now), f=int(status["f"]), e=int(status["e"]))
 
     def replica(self, name: str) -> ReplicaAddress:
-        """The replica called `name`.
+        """The replica, or observer, called `name`.
 
         Raises:
             ConfigError: there is none.
         """
-        return self.replicas[self.row_of(name)]
+        return self.everybody[self.place_of(name)]
 
 
 def place(host: str, port: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from epaxos.config.keys import REPLICAS, keys_of
+from epaxos.config.keys import OBSERVERS, REPLICAS, keys_of
 from epaxos.config.kinds import ip_address, show
 from epaxos.config.model import ReplicaAddress
 from epaxos.config.settings import Setting, read_table
@@ -30,15 +30,25 @@ class _Claim(NamedTuple):
     setting: Setting
 
 
-def read_replicas(raw: object, source: str, problems: list[str]) -> tuple[ReplicaAddress, ...]:
-    """The replicas sorted by pid; add what is wrong to `problems` and leave out incomplete ones."""
+def read_replicas(
+    raw: object, watching: object, source: str, problems: list[str]
+) -> tuple[tuple[ReplicaAddress, ...], tuple[ReplicaAddress, ...]]:
+    """The replicas, and the observers, sorted by pid; add what is wrong to `problems` and leave out incomplete ones."""
     if not isinstance(raw, list) or not raw or not all(isinstance(table, dict) for table in raw):
         problems.append(
             f"{source}: {REPLICAS}: found {_found(raw)}; allowed: one [[{REPLICAS}]] table or more"
         )
-        return ()
-    rows = [_read_row(number, table, source, problems) for number, table in enumerate(raw, start=1)]
-    _check_claims(_claims(rows), problems)
+        return (), ()
+    if not isinstance(watching, list) or not all(isinstance(table, dict) for table in watching):
+        problems.append(f"{source}: {OBSERVERS}: found {_found(watching)}; allowed: [[{OBSERVERS}]] tables")
+        return (), ()
+    rows = _read_rows("replica", raw, source, problems)
+    others = _read_rows("observer", watching, source, problems)
+    _check_claims(_claims([*rows, *others]), problems)
+    return _complete(rows), _complete(others)
+
+
+def _complete(rows: Iterable[_Row]) -> tuple[ReplicaAddress, ...]:
     required = {key.name for key in keys_of(REPLICAS) if key.required}
     complete = (row.settings for row in rows if required <= row.settings.keys())
     replicas = (
@@ -52,10 +62,16 @@ def _found(raw: object) -> str:
     return "none" if raw in (None, []) else show(raw)
 
 
-def _read_row(number: int, table: Mapping[str, object], source: str, problems: list[str]) -> _Row:
-    """Read one table; `number` counts from 1."""
+def _read_rows(
+    what: str, tables: Iterable[Mapping[str, object]], source: str, problems: list[str]
+) -> list[_Row]:
+    return [_read_row(f"{what} {number}", table, source, problems) for number, table in enumerate(tables, 1)]
+
+
+def _read_row(called: str, table: Mapping[str, object], source: str, problems: list[str]) -> _Row:
+    """Read one table, which is called like that; numbers count from 1."""
     name = table.get("name")
-    label = f"replica {number} ({show(name)[1:-1]})" if isinstance(name, str) else f"replica {number}"
+    label = f"{called} ({show(name)[1:-1]})" if isinstance(name, str) else called
     settings = read_table(REPLICAS, table, f"{source}: {label}, ", problems)
     problems += [
         f"{source}: {label}, {key.name}: missing; allowed: {key.kind.allowed}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from epaxos.config.keys import KEYS, REPLICAS, SECTIONS, TOP, VARIABLES, keys_of
+from epaxos.config.keys import KEYS, OBSERVERS, REPLICAS, SECTIONS, TOP, VARIABLES, keys_of
 from epaxos.config.kinds import printable, show
 from epaxos.config.suggestion import advice
 
@@ -65,7 +65,7 @@ def read_document(
     document: Mapping[str, object], source: str, settings: Settings, problems: list[str]
 ) -> None:
     """Take over into `settings` what a file says outside of [[replicas]]; add what is wrong to `problems`."""
-    top = {name: raw for name, raw in document.items() if name not in {*SECTIONS, REPLICAS}}
+    top = {name: raw for name, raw in document.items() if name not in {*SECTIONS, REPLICAS, OBSERVERS}}
     _merge(TOP, read_table(TOP, top, f"{source}: ", problems), settings)
     for section in SECTIONS:
         table = document.get(section, {})
@@ -129,7 +129,7 @@ def _advice_on_key(name: str, table: str) -> str:
     if table != TOP and any(key.name == name for key in keys_of(TOP)):
         # A line added at the end of a file belongs to the last table there, which surprises many.
         return f"{show(name)} belongs to the top of the file, before the first table"
-    tables = () if table else (*SECTIONS, REPLICAS)
+    tables = () if table else (*SECTIONS, REPLICAS, OBSERVERS)
     return advice(name, (*(key.name for key in keys_of(table)), *tables))
 
 

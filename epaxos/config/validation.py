@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, REPLICAS, SECURITY, TOP, keys_of
+from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, OBSERVERS, REPLICAS, SECURITY, TOP, keys_of
 from epaxos.config.model import (
     ClientConfig,
     Config,
@@ -43,12 +43,12 @@ def make_config(
     problems += _wrong_protocol(settings)
     problems += _wrong_security(settings)
     tables = document.get(REPLICAS)
-    replicas = read_replicas(tables, source, problems)
+    replicas, observers = read_replicas(tables, document.get(OBSERVERS, []), source, problems)
     if isinstance(tables, list) and tables:
         problems += _wrong_quorums(settings, len(tables))
     if problems:
         raise ConfigError("\n".join(problems))
-    return _build(settings, replicas, source)
+    return _build(settings, replicas, observers, source)
 
 
 _ORDERS: Final = (
@@ -145,7 +145,12 @@ def _problem(setting: Setting, allowed: str) -> str:
     return f"{setting.place}: found {setting.found}; allowed: {allowed}"
 
 
-def _build(settings: Settings, replicas: tuple[ReplicaAddress, ...], source: str) -> Config:
+def _build(
+    settings: Settings,
+    replicas: tuple[ReplicaAddress, ...],
+    observers: tuple[ReplicaAddress, ...],
+    source: str,
+) -> Config:
     """Put valid settings in place."""
     n = len(replicas)
     values = {path: setting.value for path, setting in settings.items()}
@@ -158,6 +163,7 @@ def _build(settings: Settings, replicas: tuple[ReplicaAddress, ...], source: str
         http=HttpConfig(**_section(values, "http")),
         security=SecurityConfig(**_section(values, SECURITY)),
         replicas=replicas,
+        observers=observers,
         source=source,
     )
 

@@ -270,7 +270,13 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[ReplicaStats], float]], ...]] = (
     (
         "epaxos_quorum_heard",
         "Whether this replica hears as many, itself included, as a commit takes: 1 or 0.",
-        lambda stats: int(stats.has_quorum),
+        lambda stats: int(stats.hears_quorum),
+    ),
+    ("epaxos_observes", "Whether this is an observer: 1 or 0.", lambda stats: int(stats.observing.observes)),
+    (
+        "epaxos_observer_age_seconds",
+        "How much older the state of an observer is at most than what anybody was answered.",
+        lambda stats: stats.observing.age,
     ),
     (
         "epaxos_replicas_heard",

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import inf
+from time import monotonic
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from epaxos.metrics.histogram import (
@@ -115,6 +117,27 @@ class Traffic:
         self.bytes = 0
 
 
+@dataclass(slots=True)
+class Observing:
+    """What is known of those who follow without a vote.
+
+    observes   whether this replica is one
+    as_of      up to when its state has all that anybody was answered (monotonic, seconds); None if that is not known
+    followers  how far those have executed that follow what is decided here, by name
+    """
+
+    observes: bool = False
+    as_of: float | None = None
+    followers: dict[str, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def age(self) -> float:
+        """How many seconds older its state is at most than what anybody was answered; 0 if it votes."""
+        if not self.observes:
+            return 0.0
+        return inf if self.as_of is None else monotonic() - self.as_of
+
+
 class Watching(NamedTuple):
     """Those who watch keys: how many wait, the bytes kept for them, changes told, times that some were not kept."""
 
@@ -192,6 +215,7 @@ class ReplicaStats:
         "mailbox_wait",
         "me",
         "message_types",
+        "observing",
         "operations",
         "peer_epoch",
         "peer_level",
@@ -267,6 +291,7 @@ class ReplicaStats:
         self.slow_commands = 0
         self.kept_bytes = self.replies_waiting = 0
         self.watch = Watching()
+        self.observing = Observing()
         self.redis: Counter[str] = Counter()
         self.replies_cut = self.replies_dropped = 0
         self.commits = dict.fromkeys(kind.paths, 0)
@@ -320,10 +345,16 @@ class ReplicaStats:
         self.epoch, self.quorum = configuration.epoch, configuration.quorums.slow
         self.thresholds = configuration.f, configuration.e
         self.level = configuration.level
+        self.observing.followers.clear()
         self.replicas = tuple(name for name in configuration.names if name != NOBODY)
         self.rows = self.replicas if self._owned else (LOG_ROW,)
         for name in self.replicas:
             self.know(name)
+
+    @property
+    def hears_quorum(self) -> bool:
+        """The same of an observer, which decides nothing: whether it hears as many of those that do."""
+        return self.has_quorum or (self.observing.observes and len(self.heard) >= self.quorum)
 
     @property
     def has_quorum(self) -> bool:

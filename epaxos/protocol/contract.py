@@ -52,7 +52,10 @@ class Read(NamedTuple):
 
 
 class Receive(NamedTuple, Generic[MessageT]):
-    """A message from a replica (perhaps this one), already decoded and checked for shape."""
+    """A message from a replica (perhaps this one), already decoded and checked for shape.
+
+    One that has no vote in the epoch has a row behind those that have: it is told what is decided, and not listened to.
+    """
 
     sender: Row
     message: MessageT
@@ -180,6 +183,8 @@ class Effects(Generic[MessageT]):
                 another message to the same receiver to ride on
     executions  components to execute, in this order
     reads       numbers of `Read` that the state answers once all of `executions` has executed
+    as_of       once they have, the state has all that anybody was answered by that time, of the clock of `on_event`;
+                None if nothing new is known of that. Of a core that has no vote alone (`protocol.spectator`)
     unread      numbers of those that come to nothing, and had better go through the log
     commits     what this replica decided, for metrics
     truncate    drop the records of all instances up to here; None if there is nothing to drop
@@ -192,6 +197,7 @@ class Effects(Generic[MessageT]):
     """
 
     __slots__ = (
+        "as_of",
         "commits",
         "deferrable",
         "early",
@@ -216,6 +222,7 @@ class Effects(Generic[MessageT]):
         self.executions: list[Component] = []
         self.reads: list[int] = []
         self.unread: list[int] = []
+        self.as_of: float | None = None
         self.commits: list[CommitNote] = []
         self.truncate: Vector | None = None
         self.fetch: list[Row] = []
@@ -232,6 +239,7 @@ class Effects(Generic[MessageT]):
         self.executions += later.executions
         self.reads += later.reads
         self.unread += later.unread
+        self.as_of = self.as_of if later.as_of is None else later.as_of
         self.commits += later.commits
         self.truncate = later.truncate or self.truncate
         self.fetch += later.fetch

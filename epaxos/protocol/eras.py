@@ -94,6 +94,7 @@ class Eras(Generic[EraT]):
         self.left: deque[Command] = deque()
         self.durable = -1
         self._cuts: dict[int, Vector] = {}
+        self._following: dict[str, int] = {}
         self._online = set(online)
         self._present = self._online.copy()
         self._heard = dict.fromkeys(self._online, running.epoch)
@@ -170,10 +171,13 @@ class Eras(Generic[EraT]):
     def behind(self) -> bool:
         """Whether there is a peer that was not heard in the running epoch yet, while an earlier one is kept."""
         running = self.running
-        return bool(self.ended) and any(
-            self._heard.get(name) != running.epoch
-            for name in {name for era in self.all for name in era.configuration.names} - {self.me}
-        )
+        return (
+            bool(self.ended)
+            and any(
+                self._heard.get(name) != running.epoch
+                for name in {name for era in self.all for name in era.configuration.names} - {self.me}
+            )
+        ) or any(epoch != running.epoch for epoch in self._following.values())
 
     @property
     def audience(self) -> set[str]:
@@ -185,6 +189,11 @@ class Eras(Generic[EraT]):
         """A peer has gone: if it takes part in no epoch that is known, it is told nothing until it is heard again."""
         if not any(peer in era.configuration.names for era in self.all):
             self._heard.pop(peer, None)
+            self._following.pop(peer, None)
+
+    def follows(self, peer: str, epoch: int) -> None:
+        """A peer without a vote has asked the core of an epoch what is decided."""
+        self._following[peer] = epoch
 
     @property
     def may_leave(self) -> bool:
@@ -236,7 +245,7 @@ class Eras(Generic[EraT]):
         if heard >= running.epoch:
             return []
         era = self.ended.get(heard)
-        if era is not None and peer in era.configuration.names:
+        if era is not None and (peer in era.configuration.names or self._following.get(peer) == heard):
             return [(era, era.core.beacon(now))]
         if era is None or self.durable > heard:
             return [(running, EpochOver(heard, self._cuts.get(heard)))]

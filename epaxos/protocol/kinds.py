@@ -7,12 +7,15 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from epaxos.protocol.contract import Core, Durable
+from epaxos.protocol.epaxos import messages as epaxos
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.state import Settings as EPaxosSettings
 from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.multipaxos import messages as multipaxos
 from epaxos.protocol.multipaxos.core import MultiPaxos
 from epaxos.protocol.multipaxos.state import ROWS, VIEW
 from epaxos.protocol.multipaxos.state import Settings as LedSettings
+from epaxos.protocol.reads import ReadIndex
 
 
 class Kind(NamedTuple):
@@ -23,6 +26,8 @@ class Kind(NamedTuple):
     paths  how its instances can be committed (`contract.CommitNote.path`)
     owned  whether each row has an owner, for whom others wait
     view   the record whose ballot is promised for all instances, if the protocol has one; it is never dropped
+    told   what a replica without a vote is told of the log; asks: what it asks for that; of_guests: all
+           that is heeded of one
     settings, make  the settings of a core, from its row and quorums at least; a core that begins with what is durable
     """
 
@@ -32,6 +37,9 @@ class Kind(NamedTuple):
     paths: tuple[str, ...]
     owned: bool
     view: InstanceId | None
+    told: tuple[type, ...]
+    asks: tuple[type, ...]
+    of_guests: tuple[type, ...]
     settings: Callable[..., Any]
     make: Callable[[Any, Random, Durable | None], Core[Any]]
 
@@ -43,6 +51,9 @@ EPAXOS: Final = Kind(
     ("fast", "slow", "recovered"),
     owned=True,
     view=None,
+    told=(epaxos.Commit, epaxos.Truncated, epaxos.Beacon, epaxos.Echo),
+    asks=(epaxos.CommitRequest,),
+    of_guests=(epaxos.CommitRequest, epaxos.Beacon, ReadIndex),
     settings=EPaxosSettings,
     make=EPaxos,
 )
@@ -54,6 +65,9 @@ MULTIPAXOS: Final = Kind(
     ("led", "forwarded", "recovered"),
     owned=False,
     view=VIEW,
+    told=(multipaxos.Chosen, multipaxos.Truncated, multipaxos.Beacon, multipaxos.Echo),
+    asks=(multipaxos.ChosenRequest,),
+    of_guests=(multipaxos.ChosenRequest, multipaxos.Beacon, ReadIndex),
     settings=LedSettings,
     make=MultiPaxos,
 )

@@ -70,7 +70,7 @@ class Access:
         self._keys: Mapping[str, Rights] = {}
         self._clients: Mapping[str, Client] = {}
         self._tokens: Mapping[str, Rights] = {}
-        self._read([replica.name for replica in config.replicas])
+        self._read([replica.name for replica in config.everybody])
 
     def reload(self) -> None:
         """Read the lists again; if they are wrong, those of before stay.

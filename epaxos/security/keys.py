@@ -145,7 +145,7 @@ class Login(NamedTuple):
 def client_login(config: Config, key: str | None) -> Login | None:
     """What a client logs in with, None if the cluster is open to anybody; `key` is its file, if not the configured one.
 
-    The servers are the replicas, by row.
+    The servers are the replicas, by row, and the observers behind them.
 
     Raises:
         ConfigError: files are wrong or missing, or there is a key and nothing to log in to.
@@ -156,7 +156,7 @@ def client_login(config: Config, key: str | None) -> Login | None:
             raise ConfigError(f"{config.source}: security.keys: found none; a key ({show(key)}) needs it")
         return None
     known = read_replicas(config)
-    servers = [known[replica.name][0] for replica in config.replicas]
+    servers = [known[replica.name][0] for replica in config.everybody]
 
     def find(name: str) -> str | None:
         """The list may have become longer since."""
@@ -168,13 +168,15 @@ def client_login(config: Config, key: str | None) -> Login | None:
 
 
 def read_replicas(config: Config) -> dict[str, list[str]]:
-    """The public keys of each replica of the configuration and of others on the list, the one to expect first.
+    """The public keys of each replica and observer of the configuration, and of others on the list.
+
+    The one to expect stands first.
 
     Raises:
         ConfigError: the list is wrong, or lacks a replica.
     """
     path = Path(config.security.keys) / REPLICAS_FILE
-    return replicas_in(read_list(path), str(path), [one.name for one in config.replicas])
+    return replicas_in(read_list(path), str(path), [one.name for one in config.everybody])
 
 
 def replicas_in(tables: Mapping[str, Any], path: str, needed: Iterable[str]) -> dict[str, list[str]]:

@@ -55,7 +55,7 @@ def init_keys(config: Config, directory: Path) -> list[str]:
 
 def _init(config: Config, directory: Path) -> list[str]:
     replicas, clients = _read(directory, REPLICAS_FILE), _read(directory, CLIENTS_FILE)
-    missing = [replica.name for replica in config.replicas if replica.name not in replicas]
+    missing = [replica.name for replica in config.everybody if replica.name not in replicas]
     for name in missing:
         replicas[name] = {"keys": [_make(directory, name)]}
     if not clients:

@@ -18,6 +18,7 @@ from epaxos.simulation.checkers.progress import (
     check_same_digest,
     check_same_state,
     describe_unsettled,
+    have_followed,
     settled,
     stuck,
 )
@@ -109,7 +110,9 @@ class Checked:
         decisions = Decisions(plan.options.quorums, contents, rows)
         order = ExecutionOrder(rows, contents, decisions)
         epochs = Epochs(plan.options.configuration)
-        checkers = [*own, epochs, decisions, order, self.results, Reads(contents, order, self.results)]
+        slowest = min([1 - plan.options.skew, *rates])
+        reads = Reads(contents, order, self.results, slowest)
+        checkers = [*own, epochs, decisions, order, self.results, reads]
         self.cluster = Cluster(plan, Observers([*extra, self.coverage, *checkers]), make_core, schedule)
         self.results.now = lambda: self.cluster.schedule.now
         self.cluster.watch(self.results.watching)
@@ -123,6 +126,8 @@ class Checked:
             return False  # all of its voters may be still to come to it
         if not settled(living) or any(replica.overdue for replica in living):
             return False
+        if not all(have_followed(living[0], observer) for observer in self.cluster.observing):
+            return False
         return all(watcher.knows_all for watcher in self.cluster.watchers)
 
     def check_end(self) -> None:
@@ -133,7 +138,10 @@ class Checked:
         """
         results = self.results
         check_same_state(
-            self.cluster.living, results.state, results.transactions.records, results.executed_numbers
+            [*self.cluster.living, *self.cluster.observing],
+            results.state,
+            results.transactions.records,
+            results.executed_numbers,
         )
         check_witness(results.witness, results.calls)
 
@@ -206,15 +214,15 @@ class Run:
         if self._options.scale == "small" and self._options.mix not in (TIMED, TRANSACTIONS):
             self._search()
         else:
-            check_same_digest(self.cluster.living)
+            check_same_digest([*self.cluster.living, *self.cluster.observing])
 
     def _search(self) -> None:
         """Look at the history alone too, where it is short enough for that."""
-        # What was read locally is of one replica's past.
+        # What was read locally, or at an observer, is of one replica's past.
         calls = [
             call
             for call in self._checked.results.calls.values()
-            if not (call.looked and call.reading is Reading.LOCAL)
+            if not (call.looked and call.reading in (Reading.LOCAL, Reading.AGED))
         ]
         finding = search(calls, LIMITS.value, SEARCH_BUDGET, self._options.results)
         if finding.verdict is Linearizability.VIOLATION:

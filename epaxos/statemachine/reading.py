@@ -26,18 +26,27 @@ class Reading(IntEnum):
     LOCAL   as it stands at that replica
     BEHIND  the same; the value is [value, how many instances the replica has heard of and not executed, None if it
             hears no quorum and so may not have heard of much]
+    OBSERVED  as it stands at an observer. A replica that votes answers as by a quorum
+    AGED    the same; the value is [value, how many milliseconds ago it had all that anybody was
+            answered], and the value alone of a replica that votes
     """
 
     QUORUM = 1
     LOCAL = 2
     BEHIND = 3
+    AGED = 4
+    OBSERVED = 5
+
+
+ELSEWHERE: Final = frozenset({Reading.QUORUM, Reading.AGED, Reading.OBSERVED})
+"""What a replica that votes does not tell without asking others."""
 
 
 _BARE: Final = frozenset({Operation.READ, Operation.EXISTS, Operation.COUNT})
 _PAGE: Final = 4  # arguments of a SCAN
 _ALLOWED: Final = {
     Operation.READ: frozenset(Reading),
-    Operation.EXISTS: frozenset({Reading.QUORUM, Reading.LOCAL}),
+    Operation.EXISTS: frozenset({Reading.QUORUM, Reading.LOCAL, Reading.OBSERVED}),
     Operation.COUNT: frozenset({Reading.LOCAL}),
     Operation.SCAN: frozenset({Reading.LOCAL}),
 }
@@ -55,6 +64,12 @@ def reading_of(operation: int, argument: object) -> int:
 def are_readings(batch: Batch) -> bool:
     """Whether a frame consists of such reads, as its first command tells."""
     return batch.arguments is not None and reading_of(batch.operations[0], batch.arguments[0]) != 0
+
+
+def are_observed(batch: Batch) -> bool:
+    """Whether a frame consists of reads that need no quorum."""
+    readings = map(reading_of, batch.operations, batch.arguments or ())
+    return are_readings(batch) and Reading.QUORUM not in readings
 
 
 def as_read(argument: Argument, reading: int) -> Argument:
@@ -112,7 +127,7 @@ def runs(batch: Batch, readings: Sequence[int]) -> Iterator[tuple[Batch, list[in
         yield batch, list(readings)
         return
     position = 0
-    for _, same in groupby(readings, Reading.QUORUM.__eq__):
+    for _, same in groupby(readings, ELSEWHERE.__contains__):
         part = list(same)
         yield batch.part(position, position + len(part)), part
         position += len(part)

@@ -17,7 +17,7 @@ import toml
 from epaxos import Client, Status, version
 from epaxos.config import Config, default_replicas, load_config
 from epaxos.errors import ClientError
-from live_cluster import PORT_KEYS, ClusterMaker, LiveCluster, Ports
+from live_cluster import PORT_KEYS, ClusterMaker, LiveCluster, Ports, Process
 
 SETTINGS: dict[str, Any] = {
     "timeout": "150ms",
@@ -96,6 +96,7 @@ def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_
 ) -> None:
     """Who sleeps through two of them, longer than their logs are kept, gets a checkpoint in the place of its own."""
     alive = cluster(3, protocol=protocol, **SETTINGS)
+    observer = observe(alive)
     with load_on(alive):
         assert refresh(alive, 0) == 1
         alive.kill("charlie")
@@ -105,11 +106,38 @@ def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_
         wait_until_alike_in_epoch(alive, "charlie", 3)
         assert "catching up from" in alive.log("charlie")
     wait_until_alike(alive, 3)
+    look_at(observer, alive, 3)
     replace_a_lost_directory(alive)
+    look_at(observe(alive), alive, 4)
     if protocol == "epaxos":
         replace_all(alive)
     else:
         remove_one(alive)
+
+
+def observe(alive: LiveCluster) -> Process:
+    """Start one without a vote, with an empty directory; the file of the others says nothing of it."""
+    path = Path(alive.directory, "observed.toml")
+    if not path.exists():
+        with closing(Ports(len(PORT_KEYS))) as ports:
+            other = default_replicas(4)[3] | dict(zip(PORT_KEYS, ports.numbers, strict=True), name="oscar")
+        path.write_text(toml.dumps({**toml.loads(alive.path.read_text()), "observers": [other]}))
+    return alive.spawn("serve", "-c", path.name, "--name", "oscar", log="oscar.log")
+
+
+def look_at(observer: Process, alive: LiveCluster, epoch: int) -> None:
+    """It has what the others have, says how old that is, and has no vote; it is gone then, with its directory."""
+    config = load_config(str(Path(alive.directory, "observed.toml")), environ={})
+    with Client(config=config) as client:
+        client.put(b"seen", b"%d" % epoch)
+        deadline = time.monotonic() + PATIENCE
+        while (seen := client.look(b"seen", reads="observer")).value != b"%d" % epoch or not seen.age:
+            assert time.monotonic() < deadline, (seen, observer.tail)
+            time.sleep(0.05)
+        told = client.status(replica="oscar")
+        assert (told.epoch, told.row, told.members) == (epoch, None, client.status(replica="bravo").members)
+    observer.kill()
+    shutil.rmtree(config.storage.directory_of("oscar"))
 
 
 def replace_a_lost_directory(alive: LiveCluster) -> None:

@@ -209,7 +209,7 @@ class Checkpoints:
         Without what is known to be annulled: that is proposed again where it is decided (`commit`).
         """
         state = self._state
-        own = state.logs.rows[state.me]
+        own = state.own
         return [
             instance.orig
             for slot in sorted(own)

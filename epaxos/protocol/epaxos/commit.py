@@ -247,7 +247,7 @@ class CommitProtocol:
     def left(self) -> list[Command]:
         """What was proposed or kept here and has not executed, when the epoch is over; without collections."""
         state = self._state
-        own = state.logs.rows[state.me]
+        own = state.own
         proposed = [
             instance.orig
             for slot in sorted(own)

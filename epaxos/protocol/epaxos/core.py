@@ -184,7 +184,8 @@ class EPaxos:
         if state.executor.over is not None:
             self._on_event_when_over(event)
         elif isinstance(event, Receive):
-            self._receive(event.sender, event.message)
+            take = self._receive if event.sender < self.state.n else self._answer_guest
+            take(event.sender, event.message)
         elif isinstance(event, Tick):
             self._tick()
         else:
@@ -329,6 +330,18 @@ class EPaxos:
         else:
             self.state.online.discard(event.peer)
             self._suspicion.on_offline(event.peer)
+
+    def _answer_guest(self, guest: Row, message: Message) -> None:
+        """Tell a replica without a vote what is decided, and of what is known; nothing that it says counts."""
+        state = self.state
+        if isinstance(message, CommitRequest):
+            self._dissemination.on_commit_request(guest, message)
+        elif isinstance(message, ReadIndex):
+            state.send((guest,), ReadIndexOK(message.number, tuple(state.seen)))
+        elif isinstance(message, Beacon):
+            state.send((guest,), Echo(message.stamp))
+        else:
+            state.cover("message of one without a vote dropped")
 
     def _receive(self, sender: Row, message: Message) -> None:
         if isinstance(message, ReadIndex):

@@ -1,7 +1,8 @@
 """How decisions reach replicas that missed them: beacons and requests (protocol 4.9, timer 3).
 
 Commits are sent once and not acknowledged. A replica that sees in a peer's beacon that the peer has come
-further in a row, and that made no progress there since that peer's last beacon, asks for what it misses.
+further in a row, and that made no progress there since that peer's last beacon, asks for what it misses. One that has
+no vote is sent nothing else, and asks at once.
 
 A peer has one question to answer at a time, and no row is asked of two peers. Each answer may hold megabytes: asked for
 again while it is on its way, it would come several times and delay everything else on a slow link. A question is over
@@ -78,7 +79,11 @@ class Dissemination:
         mine = state.logs.committed
         before, self._before[sender] = self._before[sender], list(mine)
         told = state.told[sender] = tuple(map(max, message.committed, state.told[sender]))
-        self._stalled[sender] = [row for row in range(state.n) if told[row] > mine[row] == before[row]]
+        self._stalled[sender] = [
+            row
+            for row in range(state.n)
+            if told[row] > mine[row] and (mine[row] == before[row] or not state.votes)
+        ]
         self._ask(sender, self._stalled[sender])
 
     def on_echo(self, sender: Row, message: Echo) -> None:

@@ -53,6 +53,8 @@ def load(state: State, commit: CommitProtocol, durable: Durable) -> None:
     logs.truncate(adopted_frontier(logs, durable.executed))
     state.executor = Executor(state.n, durable.executed, [entry.id for entry in durable.entries])
     state.forget_annulled_barriers()
+    if not state.votes:
+        return
     proposed = (slot for slot, record in logs.rows[state.me].items() if record.orig is not None)
     durable_slot = max(logs.truncated[state.me], durable.executed[state.me], *proposed, -1)
     if durable_slot >= 0 and state.settings.ahead and state.peers:
@@ -86,9 +88,9 @@ def resume(state: State, commit: CommitProtocol, checkpoints: Checkpoints, durab
             state.record(entry)
     checkpoints.keep_all()
     state.execute_decided()
-    if state.executor.over is not None:
+    if state.executor.over is not None or not state.votes:
         return  # whoever has come to the end proposes nothing and asks for no vote
-    own = state.logs.rows[state.me]
+    own = state.own
     for slot in sorted(own):
         instance = own[slot]
         if instance.bal == 0 and instance.phase in (Phase.PREACCEPTED, Phase.ACCEPTED):

@@ -72,7 +72,7 @@ class State:
     """One replica's consensus state; owned by one `EPaxos` and changed only by its handlers.
 
     `preferred` holds the peers in the order in which they are asked where not all are, `round_trips` what was measured
-    with each replica.
+    with each replica. Without a vote (`votes`) the own row is behind those of all that have one, and has no log.
     `effects` and `now` belong to the event under way. `seen[r]` is the highest slot of row r heard of by
     any means, `floors[r]` the one up to which its owner may have forgotten what it proposed.
     `online` holds the peers that the driver believes reachable, `told` how far each replica has said that it
@@ -97,6 +97,7 @@ class State:
         behind = (*range(self.me + 1, n), *range(self.me))
         self._ring: tuple[Row, ...] = settings.preferred or behind
         self.preferred = self._ring
+        self.votes = self.me < n
         self.round_trips = [RoundTrip() for _ in range(n)]
         self.online: set[Row] = set(self.peers)
         self.logs = Logs(n)
@@ -116,6 +117,11 @@ class State:
         self.coverage: dict[str, int] = {}
         self.now = 0.0
         self.effects: Effects[Message] = Effects()
+
+    @property
+    def own(self) -> dict[Slot, Instance]:
+        """What the log has of the own row."""
+        return self.logs.rows[self.me] if self.votes else {}
 
     def begin(self, now: float) -> None:
         """Start an event: nothing asked of the driver yet."""

@@ -170,7 +170,10 @@ class MultiPaxos:
             self._on_event_when_over(event)
             return self._told()
         if isinstance(event, Receive):
-            self._handlers[type(event.message)](event.sender, event.message)
+            if event.sender >= self.state.n:
+                self._answer_guest(event.sender, event.message)
+            else:
+                self._handlers[type(event.message)](event.sender, event.message)
         else:
             handler = self._shell.get(type(event))
             if handler is None:
@@ -337,6 +340,18 @@ class MultiPaxos:
             self._reads.refuse(event)
         elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Lead | Ended):
             raise InvariantError(f"the epoch is over: {event!r}")
+
+    def _answer_guest(self, guest: Row, message: Message) -> None:
+        """Tell a replica without a vote what is decided, and of what is known; nothing that it says counts."""
+        state = self.state
+        if isinstance(message, ChosenRequest):
+            self._learning.on_chosen_request(guest, message)
+        elif isinstance(message, ReadIndex):
+            state.send((guest,), ReadIndexOK(message.number, (max(state.top, state.committed), -1)))
+        elif isinstance(message, Beacon):
+            state.send((guest,), Echo(message.stamp))
+        else:
+            state.cover("message of one without a vote dropped")
 
     def _tell(self, peer: Row, slot: Slot) -> None:
         """Tell a peer that proposes at a slot what is decided there, or that it is not here any more."""

@@ -148,14 +148,17 @@ class Learning:
     # -- asking --------------------------------------------------------------------------------------------
 
     def on_beacon(self, sender: Row, message: Beacon) -> None:
-        """Compare a peer's progress with the own; ask if the own has stalled behind it since its last beacon."""
+        """Compare a peer's progress with the own; ask if the own has stalled behind it since its last beacon.
+
+        One that has no vote is told nothing else, and asks at once.
+        """
         state = self._state
         state.send((sender,), Echo(message.stamp))
         mine = state.committed
         before, self._before[sender] = self._before.get(sender, -1), mine
         self._told[sender] = max(message.committed[0], self._told.get(sender, -1))
         state.told = max(message.committed[0], state.told)
-        if self._told[sender] > mine == before:
+        if self._told[sender] > mine and (mine == before or not state.votes):
             self._ask(sender)
 
     def _ask(self, peer: Row) -> None:

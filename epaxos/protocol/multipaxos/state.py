@@ -74,6 +74,7 @@ class Settings:
 class State:
     """One replica's consensus state; owned by one `MultiPaxos` and changed only by its handlers.
 
+    Without a vote (`votes`) the own row is behind those of all that have one.
     `promised` is the ballot of the VIEW, `known` the highest one heard of. `log` is row 0 by slot, `top` the highest
     slot that ever had a record, `told` how far a peer has said that it has decided. `executed` is the last slot given
     to execute, `executions` what was since the last cut; while `held`, nothing executes, nor once the epoch is `over`.
@@ -89,6 +90,7 @@ class State:
         self.random = random
         self.me = settings.row
         self.n = n
+        self.votes = self.me < n
         self.quorum = settings.quorums.slow
         self.everybody: tuple[Row, ...] = tuple(range(n))
         self.peers: tuple[Row, ...] = tuple(row for row in range(n) if row != settings.row)

@@ -65,6 +65,10 @@ class Epochs(Observer):
             text = f"replica {row} ends epoch {epoch} at {over.cut} with another state than others"
             raise ViolationError("state at the cut", text, (over.barrier.id,))
 
+    def followed(self, host: Row, configuration: Configuration, over: Over, digest: str) -> None:
+        """See `Observer`: it comes to the same end as those who vote."""
+        self.end(host, configuration.epoch, over, digest)
+
     def check_sealed(self, row: Row, epoch: int, effects: Effects[Any]) -> None:
         """The core of an epoch that is over has taken an event: it may say what is decided, and no more."""
         promises = [message for _, message in effects.promises if not isinstance(message, _DECISIONS)]

@@ -37,6 +37,13 @@ def settled(replicas: Sequence[Replica]) -> bool:
     )
 
 
+def have_followed(voter: Replica, observer: Replica) -> bool:
+    """Whether an observer has all that a replica has which votes, and knows that it is so."""
+    if observer.epoch != voter.epoch or observer.disk.busy:
+        return False
+    return observer.as_of is not None and observer.core.status().executed == voter.core.status().executed
+
+
 def describe_unsettled(replicas: Iterable[Replica]) -> str:
     """How far each replica is, for a run that did not finish."""
     return "\n".join(

@@ -9,6 +9,7 @@ What is read locally never goes back at a replica that runs.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
@@ -51,13 +52,27 @@ class _Versions:
     def __init__(self) -> None:
         self._counts: list[int] = [0]
         self._stood: list[_Stood] = [_Stood()]
+        self._times: list[float] = [-math.inf]
 
-    def note(self, count: int, stood: _Stood) -> None:
+    def note(self, count: int, stood: _Stood, now: float) -> None:
         if count == self._counts[-1]:
             self._stood[-1] = stood
         else:
             self._counts.append(count)
             self._stood.append(stood)
+            self._times.append(now)
+
+    def count_at(self, moment: float) -> int:
+        """How many writers had executed anywhere by a moment."""
+        return self._counts[bisect_right(self._times, moment) - 1]
+
+    def first_like(self, told: Result, operation: int, least: int) -> int | None:
+        """After how many writers, of `least` or more, an observer may have told this; None if it never might."""
+        start = bisect_right(self._counts, least) - 1
+        for count, stood in zip(self._counts[start:], self._stood[start:], strict=True):
+            if stood.told(operation, Reading.AGED) == told:
+                return max(least, count)
+        return None
 
     def at(self, count: int) -> _Stood:
         return self._stood[bisect_right(self._counts, count) - 1]
@@ -66,7 +81,10 @@ class _Versions:
 class Reads(Observer):
     """Sees what reads tell; `order` and `results` are those of the first epoch, and see each event before this."""
 
-    def __init__(self, contents: Contents, order: ExecutionOrder, results: Results) -> None:
+    def __init__(
+        self, contents: Contents, order: ExecutionOrder, results: Results, slowest: float = 1.0
+    ) -> None:
+        self._slowest = slowest
         self._contents = contents
         self._results = results
         self._orders: dict[int, ExecutionOrder] = {0: order}
@@ -115,11 +133,11 @@ class Reads(Observer):
             keys = (keys | self._versions.keys()) - {EVERYTHING}
         for key in keys:
             stood = _Stood(self._results.state.get(key), self._results.transactions.held([key]))
-            self._versions[key].note(self._anywhere(key), stood)
+            self._versions[key].note(self._anywhere(key), stood, self._results.now())
 
     def asked(self, call: Call) -> None:
         """See `Observer`."""
-        if call.reading == Reading.QUORUM:
+        if call.reading in (Reading.QUORUM, Reading.AGED):
             self._least[call.client, call.number] = self._anywhere(call.command.key)
 
     def looked(
@@ -134,7 +152,7 @@ class Reads(Observer):
             self._told[name].append((outcome, value))
             if outcome == Outcome.UNTOLD:
                 continue
-            if reading is Reading.QUORUM:
+            if reading is not Reading.LOCAL:
                 self._check_new(row, name, key, count)
             elif count < self._before[row].get(key, 0):
                 raise ViolationError(
@@ -146,6 +164,29 @@ class Reads(Observer):
             if (outcome, value) != expected:
                 text = f"replica {row} reads {(outcome, value)!r} under {key!r}, where {expected!r} stood"
                 raise ViolationError("read", text, calls=(name,))
+
+    def observed(
+        self, host: Row, since: float, operations: bytes, keys: Sequence[bytes], result: BatchResult
+    ) -> None:
+        """See `Observer`: of each key a prefix of its writers, no shorter than its age says, or than before."""
+        values = result.values or [None] * len(keys)
+        columns = zip(operations, keys, result.outcomes, values, strict=True)
+        moment = self._results.now() - since / self._slowest
+        for number, (operation, key, outcome, value) in enumerate(columns, result.first):
+            name = (result.client, number)
+            self._told[name].append((outcome, value))
+            if outcome == Outcome.UNTOLD:
+                continue
+            versions, before = self._versions[key], self._before[host]
+            least = max(versions.count_at(moment), before.get(key, 0))
+            found = versions.first_like((outcome, value), operation, least)
+            if found is None:
+                text = (
+                    f"observer {host} reads {(outcome, value)!r} under {key!r}, {since:.4f} s old: that stood "
+                    f"neither after {least} of its writers, which had executed by then or it had read, nor after more"
+                )
+                raise ViolationError("age", text, calls=(name,))
+            before[key] = found
 
     def _check_new(self, row: Row, name: tuple[int, int], key: bytes, count: int) -> None:
         least = self._least[name]

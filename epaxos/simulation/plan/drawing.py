@@ -90,6 +90,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         replicas=n,
         f=f,
         e=e,
+        observers=_draw_observers(stream(seed, "observers"), scale),
         spares=_draw_spares(stream(seed, "spares"), n) if "member" in faults else 0,
         faults=faults,
         **_draw_core(stream(seed, "core"), scale, delay, faults),
@@ -238,6 +239,11 @@ def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
 def _draw_spares(random: Random, n: int) -> int:
     """How many may join: as many as there are at first, and more, or few."""
     return random.choice((1, 2, n, n + 1))
+
+
+def _draw_observers(random: Random, scale: str) -> int:
+    """Where little happens they cost little."""
+    return random.choice((0, 0, 0, 0, 1, 2) if scale == "small" else (0, 0, 0, 0, 0, 0, 0, 1))
 
 
 def _draw_core(random: Random, scale: str, delay: float, faults: frozenset[str]) -> dict[str, Any]:

@@ -199,6 +199,9 @@ SLEEPER: Final = 0.25
 SLEPT_THROUGH: Final = 5
 """How many; some may be annulled, or superseded."""
 
+_LATE: Final = 0.3
+"""How likely an observer begins later than all others."""
+
 BAD_DISK: Final = 0.3
 """How likely a disk fails in a run in which disks are slow."""
 
@@ -240,7 +243,20 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
         random = stream(options.seed, "sleeper")
         if "crash" in options.faults and options.replicas > 2 and random.random() < SLEEPER:
             drawn += _draw_sleeper(random, options)
+    drawn += _draw_for_observers(stream(options.seed, "observers' faults"), options)
     return tuple(sorted(drawn, key=lambda fault: fault.when))
+
+
+def _draw_for_observers(random: Random, options: Options) -> list[Fault]:
+    """Each begins late now and then, as one does that has lost its disk; and what may happen to others does to it."""
+    drawn: list[Fault] = []
+    kinds = [kind for kind in ("crash", "pause", "disk", "clock") if kind in options.faults]
+    for host in range(options.hosts - options.observers, options.hosts):
+        if random.random() < _LATE:
+            drawn.append(Crash(0.0, host, 0, options.phase * random.random()))
+        number = random.choice((0, 1, 1, 2)) if kinds else 0
+        drawn += [_draw(random, random.choice(kinds), options, host) for _ in range(number)]
+    return drawn
 
 
 def _draw_refreshes(random: Random, options: Options) -> list[Refresh | Crash]:
@@ -318,10 +334,10 @@ def _draw_falls(random: Random, options: Options) -> list[Fault]:
     return falls
 
 
-def _draw(random: Random, kind: str, options: Options) -> Fault:
+def _draw(random: Random, kind: str, options: Options, host: Row | None = None) -> Fault:
     when = random.random() * options.phase
     duration = random.expovariate((6 if options.leaders == RIVALS else 3) / options.phase)
-    row = random.randrange(options.replicas)
+    row = random.randrange(options.replicas) if host is None else host
     if kind == "crash":
         return _crash(random, when, row, duration, options)
     if kind == "partition":

@@ -92,6 +92,7 @@ class Options:
 
     protocol, learn   which one runs, by its name; how its followers learn what is chosen, where it has a leader
     leaders           "rivals", "steady", "chain", "stranded" or nothing: see `fates`
+    spares, observers  how many more may join; how many follow without a vote, until they are given one
     scale             how much happens: "small" (few commands, most hostile), "medium" or "large"
     patience          the factor on all time-outs of the core
     fast_path         how long a coordinator waits for a fast quorum
@@ -142,6 +143,7 @@ class Options:
     f: int
     e: int
     spares: int
+    observers: int
     thrifty: bool
     patience: float
     fast_path: float
@@ -207,8 +209,12 @@ class Options:
 
     @property
     def hosts(self) -> int:
-        """How many replicas there are, with those that may join."""
-        return self.replicas + self.spares
+        """How many replicas there are, with those that may join and those that observe."""
+        return self.replicas + self.spares + self.observers
+
+    def observes(self, host: int) -> bool:
+        """Whether a host begins as an observer."""
+        return host >= self.replicas + self.spares
 
     @property
     def quorums(self) -> Quorums:

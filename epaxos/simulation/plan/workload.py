@@ -101,7 +101,11 @@ def draw_workload(options: Options) -> tuple[Script, ...]:
         asked += size
     aside = stream(options.seed, "readings")
     scripts = [
-        list(chain.from_iterable(_with_readings(aside, options, frame) for frame in script))
+        list(
+            chain.from_iterable(
+                _with_readings(aside, options, frame, number) for number, frame in enumerate(script)
+            )
+        )
         for script in frames
     ]
     if options.mix == TIMED:
@@ -131,13 +135,15 @@ def _with_guards(random: Random, scripts: list[list[Frame]]) -> list[list[Frame]
     return [list(map(guarded, script)) for script in scripts]
 
 
-def _with_readings(random: Random, options: Options, frame: Frame) -> list[Frame]:
+def _with_readings(random: Random, options: Options, frame: Frame, number: int) -> list[Frame]:
     """A frame, of which the reads may be asked for otherwise than by the log, after what is left of it."""
     if random.random() >= options.reads:
         return [frame]
     reads = tuple(command for command in frame.commands if command.operation in _READS)
     others = tuple(command for command in frame.commands if command.operation not in _READS)
     reading = random.choice((Reading.QUORUM, Reading.QUORUM, Reading.LOCAL))
+    if options.observers and number % 3 == 0:
+        reading = Reading.AGED
     aside = Frame(frame.think, reads, reading)
     return [one for one in (frame._replace(commands=others), aside) if one.commands]
 

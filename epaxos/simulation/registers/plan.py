@@ -148,7 +148,7 @@ def draw_plan(
         else overrides.replicas
     )
     proposers = random.choices((1, 2, 3), (25, 45, 30))[0]
-    options = draw_options(seed, overrides._replace(replicas=n, operations=None))
+    options = replace(draw_options(seed, overrides._replace(replicas=n, operations=None)), observers=0)
     tasks = _draw_tasks(random, options, n, kinds)
     spares = sum(task.kind == "grow" for task in tasks)
     observers = given.get("observers", int(random_firsts.random() < 0.4))

@@ -254,6 +254,7 @@ def make_options(table: Table, load: Load) -> Options:
         f=f,
         e=e,
         spares=0,
+        observers=0,
         thrifty=load.thrifty is not Thrifty.OFF,
         patience=table.longest,
         fast_path=table.longest,

@@ -118,7 +118,7 @@ class Client:
         self._take_off(frame.commands, frame.reading)
 
     def _take_off(self, commands: Sequence[Command], reading: Reading | None = None) -> list[Call]:
-        flight = Flight(self._next, commands, self._target, reading)
+        flight = Flight(self._next, commands, self._first_asked(reading), reading)
         self._next += len(commands)
         self._flights.append(flight)
         for number, command in enumerate(commands, flight.first):
@@ -127,6 +127,13 @@ class Client:
             self._surroundings.observer.asked(call)
         self._send(flight)
         return [self._open[number] for number in range(flight.first, flight.end)]
+
+    def _first_asked(self, reading: Reading | None) -> Row:
+        """An observer, where it should answer."""
+        observers = self._options.observers
+        if reading is not Reading.AGED:
+            return self._target
+        return self._options.hosts - 1 - self._next % observers
 
     def _send(self, flight: Flight) -> None:
         flight.sent += 1
@@ -187,7 +194,9 @@ class Client:
             self._give_up()
             return
         self._surroundings.observer.noted("client retried elsewhere")
-        flight.target = self._target = (flight.target + 1) % self._options.hosts
+        flight.target = (flight.target + 1) % self._options.hosts
+        if flight.reading is not Reading.AGED:
+            self._target = flight.target
         self._send(flight)
 
     def _give_up(self) -> None:
@@ -213,7 +222,9 @@ class Client:
         for flight in self._flights if session == self._session else ():
             if flight.target == row:
                 if flight.sent % self._options.hosts:
-                    flight.target = self._target = (row + 1) % self._options.hosts
+                    flight.target = (row + 1) % self._options.hosts
+                    if flight.reading is not Reading.AGED:
+                        self._target = flight.target
                     self._send(flight)
                 else:
                     rest = self._options.patience

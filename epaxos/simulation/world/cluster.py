@@ -70,6 +70,11 @@ class Cluster(Stricken[Replica]):
         last = max((replica.configuration for replica in alive), default=None)
         return [replica for replica in alive if last is None or name_of(replica.row) in last.names]
 
+    @property
+    def observing(self) -> list[Replica]:
+        """The observers that run, and have not come to vote, or to be removed."""
+        return [replica for replica in self.replicas if replica.alive and replica.observes]
+
     def start(self) -> None:
         """Start everybody, and let the faults come."""
         for replica in self.replicas:

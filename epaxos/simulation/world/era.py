@@ -31,6 +31,10 @@ class Era(NamedTuple):
         """As stamps have it."""
         return Of(self.epoch, self.configuration.n, self.row)
 
+    def guest_row(self, host: int) -> Row:
+        """The row of a host that has no vote, by which it is answered."""
+        return len(self.hosts) + host
+
     def row_of(self, host: int) -> Row | None:
         """The row of a host; None if it has no vote."""
         return self.hosts.index(host) if host in self.hosts else None

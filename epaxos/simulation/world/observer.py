@@ -66,6 +66,14 @@ class Observer:
     ) -> None:
         """A replica has read its state for a client, in no place of the log."""
 
+    def observed(
+        self, host: Row, since: float, operations: bytes, keys: Sequence[bytes], result: BatchResult
+    ) -> None:
+        """One that has no vote has read its state, which it says was everybody's so many seconds ago, on its clock."""
+
+    def followed(self, host: Row, configuration: Configuration, over: Over, digest: str) -> None:
+        """One that has no vote has come to the end of an epoch; its state machine has this digest then."""
+
     def adopted(self, row: Row, executed: Vector, above: Sequence[InstanceId]) -> None:
         """A replica has merged a peer's checkpoint, in which all this had executed."""
 

@@ -56,7 +56,8 @@ class Post:
                 if receiver == self._row:
                     own.append(message)
                 else:
-                    host = self._hosts[receiver]
+                    voters = len(self._hosts)
+                    host = self._hosts[receiver] if receiver < voters else receiver - voters  # a guest's
                     self._let_ride(host)
                     self._links.send(host, message, self._of)
         return own
@@ -80,7 +81,7 @@ class Post:
 
     def _let_ride(self, host: int) -> None:
         """Send what waited."""
-        riding = self._riding[host]
+        riding = self._riding.get(host)
         if riding:
             self._riding[host] = []
             for message in riding:

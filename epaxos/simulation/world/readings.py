@@ -42,7 +42,7 @@ class Readings:
 
     def request(self, waiting: Waiting) -> None:
         """Take a frame."""
-        (self._fresh if waiting.reading is Reading.QUORUM else self._local).append(waiting)
+        (self._local if waiting.reading is Reading.LOCAL else self._fresh).append(waiting)
 
     def questions(self) -> Iterator[Read]:
         """Ask about all that waits by now, under a number that was never used."""
@@ -56,9 +56,11 @@ class Readings:
         """The frames of some questions."""
         return [waiting for number in numbers for waiting in self._asked.pop(number, ())]
 
-    def take_local(self) -> list[Waiting]:
-        """What is to be read as things stand here."""
+    def take_local(self, *, votes: bool) -> list[Waiting]:
+        """What is to be read as things stand here; at one that has no vote that is all."""
         local, self._local = self._local, []
+        if not votes:
+            local, self._fresh = [*local, *self._fresh], []
         return local
 
     def take_all(self) -> list[Waiting]:

@@ -41,7 +41,7 @@ from epaxos.protocol.contract import (
 from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import InstanceId, Name, Row
 from epaxos.protocol.log import NOP, Instance
-from epaxos.protocol.membership import Configuration, Member, nobody
+from epaxos.protocol.membership import NOBODY, Configuration, Member, nobody
 from epaxos.protocol.quorums import allowed
 from epaxos.protocol.spectator import Spectator
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
@@ -147,7 +147,8 @@ class Replica:
         self.name = name_of(row)
         self.gone = False
         first = options.configuration
-        self._initial = first if self.name in first.names else nobody(options.protocol)
+        knows_all = self.name in first.names or options.observes(row)
+        self._initial = first if knows_all else nobody(options.protocol)
         self.alive = False
         self.starts = 0
         self.incarnation = row
@@ -179,13 +180,21 @@ class Replica:
         )
 
     def _on_durable(self, record: Any, epoch: int) -> None:
-        observer, row = self._of_epoch[epoch]
-        observer.durable(row, record)
+        voting = self._of_epoch.get(epoch)
+        if voting is not None:
+            observer, row = voting
+            observer.durable(row, record)
 
     @property
     def configuration(self) -> Configuration:
         """That of the epoch which runs here."""
         return self._eras.running.configuration
+
+    @property
+    def observes(self) -> bool:
+        """Whether it has no vote, and never had one."""
+        has_voted = self._votes or self.name in self.configuration.removed
+        return self._options.observes(self.row) and not has_voted
 
     @property
     def behind(self) -> bool:
@@ -232,6 +241,7 @@ class Replica:
         self.readings = Readings(stream(options.seed, f"readings {self.row} {self.starts}"))
         self._wanted_change: int | None = None
         self._lost = False
+        self.as_of: float | None = None
         self._set_over(over=False)
         self._inbox: deque[_Incoming] = deque()
         self._ahead: deque[_Incoming] = deque(maxlen=_AHEAD)
@@ -333,7 +343,7 @@ class Replica:
             observer.started(row, _copies(durable.records), durable.executed, above)
         post = Post(
             Of(epoch, configuration.n, row),
-            row or 0,
+            len(hosts) if row is None else row,
             hosts,
             self._links,
             observer,
@@ -342,10 +352,14 @@ class Replica:
             self._later,
         )
         generator = stream(self._options.seed, purpose)
-        settings = replace(self._world.settings(row or 0), quorums=configuration.quorums)
+        quorums = configuration.quorums
+        settings = replace(
+            self._world.settings(row or 0), row=quorums.n if row is None else row, quorums=quorums
+        )
         core = self._world.make_core(settings, generator, durable)
         if row is None:
-            core = Spectator(core)
+            interval = math.inf if NOBODY in configuration.names else self._options.beacon
+            core = Spectator(core, self._options.kind, quorums, interval, generator.getrandbits(61))
         return Era(epoch, configuration, row, hosts, core, post, observer)
 
     def _make_fetched(self) -> Fetched:
@@ -374,7 +388,13 @@ class Replica:
             self._eras.left.clear()
             self.frontdoor.give_up(self.row)
             self.watchers.send_away("it has no vote any more")
-            self._observer.noted("removed replica looks on")
+            if self.name in self.configuration.removed:
+                self._observer.noted("removed replica looks on")
+
+    @property
+    def _observed(self) -> bool:
+        """Whether it observes, and knows how old its state is."""
+        return self.observes and self.as_of is not None
 
     def _set_over(self, *, over: bool) -> None:
         """The running epoch has come to its end, and the next one has not begun; or not."""
@@ -399,8 +419,16 @@ class Replica:
         ended = self._eras.running
         configuration = self._eras.following(over)
         ended.post.let_all_ride()
-        assert ended.row is not None
-        ended.observer.ended(ended.row, over, self.machine.digest_source().hexdigest())
+        digest = self.machine.digest_source().hexdigest()
+        if ended.row is not None:
+            ended.observer.ended(ended.row, over, digest)
+        else:
+            self._observer.followed(self.row, ended.configuration, over, digest)
+            self._observer.noted(
+                "observer given a vote"
+                if self.name in configuration.names
+                else "observer past the end of an epoch"
+            )
         self._observer.entered(self.row, configuration)
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
@@ -588,7 +616,8 @@ class Replica:
         """Take a frame of a client, which `answer` answers; with a `reading`, of reads that are none of the log."""
         if not self.alive or self.failed:
             return
-        if self.retired or self._lost or not self._votes:
+        observed = self._observed if reading is Reading.AGED else False
+        if self.retired or self._lost or not (self._votes or observed):
             answer(None, self.row)
         else:
             if reading is None:
@@ -601,7 +630,7 @@ class Replica:
         """Take a question of a watcher, which is told what there is."""
         if not self.alive or self.failed:
             return
-        if self.retired or self._lost or not self._votes:
+        if self.retired or self._lost or not (self._votes or self._observed):
             tell({"away": "others may do better"})
         elif not (self.paused or self._asleep):
             self.watchers.ask(name, poll, self.clock.now, tell)
@@ -731,7 +760,7 @@ class Replica:
             effects = _join(effects, self._take_event(*inbox.popleft()))
         while self._may_propose():
             effects = _join(effects, self._next_proposal(era))
-        for read in self.readings.questions():
+        for read in self.readings.questions() if self._votes else ():
             effects = _join(effects, self._handle(era, read))
         now = self.clock.now
         if self._may_collect and self._collects(now):
@@ -779,8 +808,12 @@ class Replica:
         if isinstance(event, Heard):
             row = era.row_of(event.sender)
             if row is None:
-                self._observer.noted("message of one without a vote dropped")
-                return None
+                row = era.guest_row(event.sender)
+                if era.row is None or not isinstance(event.message, self._options.kind.of_guests):
+                    self._observer.noted("message of one without a vote dropped")
+                    return None
+                if isinstance(event.message, self._options.kind.asks):
+                    self._eras.follows(name_of(event.sender), epoch)
             event = Receive(row, event.message)
         effects = self._handle(era, event)
         if era is self._eras.running:
@@ -863,9 +896,11 @@ class Replica:
         era = self._eras.running
         for event in todo.events:
             if isinstance(event, Adopt):
-                assert era.row is not None
                 above = [entry.id for entry in event.entries]
-                era.observer.adopted(era.row, event.executed, above)
+                if era.row is not None:
+                    era.observer.adopted(era.row, event.executed, above)
+                else:
+                    self._observer.noted("observer by a checkpoint")
                 self.watchers.history.adopted(event.executed, above)
             self._perform(era, self._handle(era, event))
         for receiver, message in todo.messages:
@@ -964,6 +999,8 @@ class Replica:
                 self._step()
                 self._execute(era, component)
             self._keeper.executed(effects.executions, self.clock.now)
+        if effects.as_of is not None:
+            self.as_of = max(effects.as_of, self.as_of or effects.as_of)
         if effects.overtaken:
             self._settle(effects.overtaken)
         for waiting in self.readings.take(effects.reads):
@@ -993,8 +1030,10 @@ class Replica:
                 ):  # as all of the service do; one is enough to see that bytes made anew will do
                     decided.value.let_go()
             self.watchers.history.executed(decided.id)
-        assert era.row is not None
-        era.observer.executed(era.row, component, results)
+        if era.row is not None:
+            era.observer.executed(era.row, component, results)
+        else:
+            self._observer.noted("observer follows")
         for batches in results:
             for result in batches:
                 self._answer(result)
@@ -1009,8 +1048,8 @@ class Replica:
         """Answer what is read as things stand here; not while that is of no one moment."""
         if not self.readings.due:
             return
-        local = self.readings.take_local()
-        if self._keeper.merging:
+        local = self.readings.take_local(votes=self._votes)
+        if self._keeper.merging or not (self._votes or self._observed):
             self._read_in_log(local)
         else:
             for waiting in local:
@@ -1020,12 +1059,20 @@ class Replica:
         batch = waiting.batch
         result = self.machine.look(batch, locks=waiting.reading is Reading.QUORUM)
         self._observer.noted(f"read: {waiting.reading.name.lower()}")
-        self._observer.looked(self.row, waiting.reading, batch.operations, batch.keys, result)
+        if self._votes:
+            self._observer.looked(self.row, waiting.reading, batch.operations, batch.keys, result)
+        else:
+            assert self.as_of is not None
+            age = self.clock.now - self.as_of
+            self._observer.observed(self.row, age, batch.operations, batch.keys, result)
         self._step()
         waiting.answer(Looked(result), self.row)
 
     def _read_in_log(self, waiting: Iterable[Waiting]) -> None:
         for batch, _, answer in waiting:
+            if not self._votes:
+                answer(None, self.row)
+                continue
             self._observer.noted("read: by the log after all")
             self.frontdoor.request(batch, answer)
 

@@ -157,7 +157,8 @@ _TIMEOUT: Final = _query(
 _READS: Final = _query(
     "reads",
     {"enum": list(READS), "default": "log"},
-    "How it is read: as every command is; by a quorum, as good; or as things stand at this replica.",
+    "How it is read: as every command is; by a quorum, as good; as things stand at this replica; or so at an observer, "
+    "which tells in `Epaxos-Age` how many seconds old that is at most.",
 )
 _READS_OF_ALL: Final = _query(
     "reads", {"enum": ["log", "local"], "default": "log"}, "How it is read; a quorum tells of one key alone."

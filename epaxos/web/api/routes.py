@@ -62,6 +62,7 @@ _log = logging.getLogger(__name__)
 KEYS: Final = "/v1/kv/"
 
 BEHIND: Final = "Epaxos-Behind"
+AGE: Final = "Epaxos-Age"
 """The header of what is read locally: how many instances the replica has heard of and not executed, or "unknown"."""
 
 _READS: Final = {name: name for name in READS}
@@ -282,9 +283,11 @@ class Api:
     async def _read(self, asked: Asked, key: bytes, query: Query) -> tuple[bytes | None, dict[str, str]]:
         """The value of a key; with a header, if it is read locally, that tells what the replica has not executed."""
         reads, limit = query.choice("reads", _READS, default="log"), self._limit(query)
-        if reads != "local":
+        if reads not in ("local", "observer"):
             return await self._execute(asked, read_as(Op.get(key), reads), limit), {}
-        found: Any = await self._execute(asked, look_at(Op.get(key)), limit)
+        found: Any = await self._execute(asked, look_at(Op.get(key), reads), limit)
+        if reads == "observer":
+            return found.value, {AGE: "unknown" if found.age is None else f"{found.age:.3f}"}
         return found.value, {BEHIND: "unknown" if found.behind is None else str(found.behind)}
 
     async def _exists(self, asked: Asked) -> Response:

@@ -110,7 +110,7 @@ def test_its_marks_are_of_the_replicas_that_it_has_heard_of() -> None:
 def test_all_messages_of_a_bundle_come_out_in_order() -> None:
     door = Door()
     opened = door.take(*map(encode_message, MESSAGES))
-    assert opened == Opened(BRAVO, 11, MESSAGES, True, None)
+    assert opened == Opened(BRAVO, 11, MESSAGES, True, None, row=1)
     assert door.errors == {}
     accepted = door.stats.message_traffic("received", "Accept", "bravo")
     assert accepted.messages == 2  # one of a command, one of a no-op
@@ -126,7 +126,9 @@ SUMS = list(map(zlib.crc32, LARGE))
 def test_messages_that_follow_as_parts_come_out_in_their_places() -> None:
     door = Door()
     parts = [envelope(SUMS[0], LARGE[1], SUMS[2]), LARGE[0], LARGE[2]]
-    assert door.peers.open(b"it", list(map(zmq.Frame, parts))) == Opened(BRAVO, 11, MESSAGES[:3], True, None)
+    assert door.peers.open(b"it", list(map(zmq.Frame, parts))) == Opened(
+        BRAVO, 11, MESSAGES[:3], True, None, row=1
+    )
     assert door.errors == {}
 
 
@@ -157,7 +159,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
     bad = forge.bad_messages()
     assert len(bad) == len(MESSAGES)
     bundle = [part for message, _ in bad for part in (message, good)]
-    assert door.take(*bundle) == Opened(BRAVO, 11, [MESSAGES[-1]] * len(bad), True, None)
+    assert door.take(*bundle) == Opened(BRAVO, 11, [MESSAGES[-1]] * len(bad), True, None, row=1)
     assert sum(door.errors.values()) == len(bad)
     assert set(door.errors) == {kind for _, kind in bad}
     assert door.refused == []
@@ -166,7 +168,7 @@ def test_bad_messages_are_counted_one_by_one_and_the_others_taken(seed: int) -> 
 @pytest.mark.parametrize("depth", [100, 950, 990, 1000, 1010, 1020, 5000])
 def test_deeply_nested_message_is_counted(depth: int) -> None:
     door = Door()
-    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == Opened(BRAVO, 11, [], True, None)
+    assert door.take(b"\x91" * depth + b"\xc0", DEEP) == Opened(BRAVO, 11, [], True, None, row=1)
     assert sum(door.errors.values()) == 2
 
 
@@ -213,7 +215,7 @@ def test_peer_of_another_cluster_is_refused_with_one_line(
 def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCaptureFixture) -> None:
     door = Door()
     message = encode_message(MESSAGES[-1])
-    heard = Opened(BRAVO, 11, [MESSAGES[-1]], True, None)
+    heard = Opened(BRAVO, 11, [MESSAGES[-1]], True, None, row=1)
     assert door.take(message, incarnation=11) == heard
     for _ in range(3):
         assert door.take(message, incarnation=12) is None
@@ -221,13 +223,13 @@ def test_only_the_first_incarnation_of_a_peer_is_heard(caplog: pytest.LogCapture
     assert door.errors == {"duplicate_name": 3}
     assert all("bravo is another one than the bravo heard before" in text for _, text in door.refused)
     assert len(caplog.records) == 1
-    assert door.take(incarnation=12, sender=CHARLIE) == Opened(CHARLIE, 12, [], True, None)
+    assert door.take(incarnation=12, sender=CHARLIE) == Opened(CHARLIE, 12, [], True, None, row=2)
 
 
 def test_a_peer_is_remembered_once_and_before_it_is_heard() -> None:
     door = Door()
     for _ in range(3):
-        assert door.take(incarnation=11) == Opened(BRAVO, 11, [], True, None)
+        assert door.take(incarnation=11) == Opened(BRAVO, 11, [], True, None, row=1)
         assert door.take(incarnation=12) is None
     door.take(sender=CHARLIE, incarnation=13)
     assert door.remembered == [(BRAVO, 11), (CHARLIE, 13)]
@@ -237,7 +239,7 @@ def test_an_incarnation_known_from_before_a_restart_is_the_only_one_heard() -> N
     door = Door({BRAVO: 12})
     assert door.take(incarnation=11) is None
     assert door.errors == {"duplicate_name": 1}
-    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
+    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None, row=1)
     assert door.remembered == []
 
 
@@ -245,7 +247,7 @@ def test_an_incarnation_that_has_been_decided_is_the_only_one_heard_whichever_ca
     door = Door({BRAVO: 11})
     door.begin_next({BRAVO: Member(12)})
     assert door.take(incarnation=11) is None
-    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
+    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None, row=1)
     assert door.peers.incarnations == {ME: 1, BRAVO: 12}
 
 
@@ -294,7 +296,7 @@ def test_a_peer_that_cannot_be_remembered_is_not_heard() -> None:
         with pytest.raises(StorageError, match="no space left"):
             door.take(encode_message(MESSAGES[-1]), incarnation=incarnation)
     door.disk_fails = False
-    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None)
+    assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None, row=1)
 
 
 def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> None:
@@ -456,7 +458,7 @@ def test_forged_frames_are_counted_as_the_forge_says(seed: int) -> None:
         hostile = forge.peer_frame()
         expected.update(hostile.kinds)
         opened = door.peers.open(b"it", list(map(zmq.Frame, hostile.parts)))
-        assert opened in (None, Opened(BRAVO, 11, [], True, None))
+        assert opened in (None, Opened(BRAVO, 11, [], True, None, row=1))
     assert Counter(door.errors) - before == expected
     kinds = {"malformed", "checksum", "version", "cluster", "unknown", "duplicate_name"}
     assert set(expected) == kinds

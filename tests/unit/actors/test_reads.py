@@ -91,7 +91,7 @@ def test_local_reads_tell_how_far_the_replica_is_behind_if_they_are_asked_to() -
     front = Front()
     ask(front, [Reading.LOCAL, Reading.BEHIND])
     assert not list(front.clients.reads.questions())
-    front.clients.read_here(look, lambda: 5, 1.0)
+    front.clients.read_here(look, lambda: 5, lambda: None, 1.0)
     [(_, kind, body)] = front.sent
     assert (kind, body[3:]) == (Kind.REPLY, [b"\0\0", [b"k1", [b"k2", 5]]])
 
@@ -103,7 +103,7 @@ def test_what_comes_to_nothing_is_proposed_in_a_session_of_the_replica_itself() 
     ask(front, [Reading.LOCAL], 2)
     [read] = front.clients.reads.questions()
     front.clients.into_log(front.clients.reads.take([read.number]), 1.0)
-    front.clients.read_here(None, lambda: None, 1.0)
+    front.clients.read_here(None, lambda: None, lambda: None, 1.0)
     batches = front.clients.take_batches()
     assert [batch.arguments for batch in batches] == [None, None]
     assert [batch.first for batch in batches] == [1, 2]
@@ -131,7 +131,10 @@ def test_what_has_failed_is_told_without_how_far_the_replica_is_behind() -> None
     ask(front, [Reading.BEHIND])
     lock: list[Value] = [[b"record", [[b"east", 0]]]]
     front.clients.read_here(
-        lambda batch: BatchResult(batch.client, batch.first, bytes([Outcome.LOCKED]), lock), lambda: 5, 1.0
+        lambda batch: BatchResult(batch.client, batch.first, bytes([Outcome.LOCKED]), lock),
+        lambda: 5,
+        lambda: None,
+        1.0,
     )
     assert front.sent[0][2][3:] == [bytes([Outcome.LOCKED]), lock]
 

@@ -104,7 +104,9 @@ def test_a_key_like_no_other_gets_the_list_of_all(tables: str, problems: Problem
     assert problem.startswith(
         f"{FILE}: xyzzy: unknown key; allowed: name, protocol, machine, learn, thrifty, "
     )
-    assert problem.endswith(", slow, watch_history, watch_always, client, storage, http, security, replicas")
+    assert problem.endswith(
+        ", slow, watch_history, watch_always, client, storage, http, security, replicas, observers"
+    )
 
 
 @pytest.mark.parametrize(

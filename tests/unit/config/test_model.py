@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaxos.config import Config, ReplicaAddress, default_replicas, make_config, model
-from epaxos.config.keys import KEYS, REPLICAS, SECTIONS, TOP, Key, keys_of
+from epaxos.config.keys import KEYS, OBSERVERS, REPLICAS, SECTIONS, TOP, Key, keys_of
 from epaxos.config.kinds import Choice
 from epaxos.config.model import ClientConfig, StorageConfig
 from epaxos.errors import ConfigError
@@ -173,6 +173,7 @@ def test_every_declared_key_is_an_attribute_and_the_other_way_round() -> None:
     assert names(Config) == {key.name for key in keys_of(TOP)} | {
         *SECTIONS,
         REPLICAS,
+        OBSERVERS,
         "source",
         "fingerprint",
     }

@@ -30,7 +30,7 @@ def effects_of(slot: int) -> Effects[Message]:
 
 def test_effects_are_joined_in_order() -> None:
     first, second = effects_of(0), effects_of(1)
-    lists = [name for name in Effects.__slots__ if name not in ("truncate", "over", "overtaken")]
+    lists = [name for name in Effects.__slots__ if name not in ("as_of", "truncate", "over", "overtaken")]
     expected = {name: getattr(first, name) + getattr(second, name) for name in lists}
     first.extend(second)
     assert {name: getattr(first, name) for name in lists} == expected
@@ -38,6 +38,10 @@ def test_effects_are_joined_in_order() -> None:
     first.overtaken = [put(1, b"key")]
     first.extend(effects_of(2))
     assert first.overtaken == [put(1, b"key")]
+    second.as_of = 5.0
+    first.extend(second)
+    first.extend(effects_of(3))
+    assert first.as_of == 5.0
 
 
 def test_the_latest_truncation_counts() -> None:

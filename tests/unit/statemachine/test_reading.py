@@ -54,7 +54,7 @@ def test_commands_are_no_such_reads(batch: Batch) -> None:
     [
         ((SCAN, [None, 10, True, False, 1]), "a list or a count is no read by a quorum"),
         ((COUNT, 1), "a list or a count is no read by a quorum"),
-        ((READ, 4), "reading 4 in a frame of reads"),
+        ((READ, 6), "reading 6 in a frame of reads"),
         ((WRITE, b"value"), "such a frame holds nothing else"),
         ((READ, None), "such a frame holds nothing else"),
         ((EXISTS, 3), "reading 3"),

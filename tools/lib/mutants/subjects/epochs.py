@@ -19,6 +19,7 @@ _FETCHED: Final = "epaxos.checkpoint.fetched"
 _REPLICA: Final = "epaxos.simulation.world.replica"
 _BARRIERS: Final = "tests/unit/protocol/test_barriers.py::"
 _ERAS_TESTS: Final = "tests/unit/protocol/test_eras.py::"
+_SPECTATOR_TESTS: Final = "tests/unit/protocol/test_spectator.py::"
 _END: Final = "tests/unit/protocol/test_end_of_epoch.py::"
 
 REFRESHED: Final = Draw(
@@ -27,6 +28,14 @@ REFRESHED: Final = Draw(
     faults="loss,duplicate,reorder,partition,crash,death,pause,disk,refresh",
 )
 """Few commands, and epochs that end among them."""
+
+OBSERVED: Final = Draw(
+    "observers",
+    operations=30,
+    faults="loss,reorder,partition,pause",
+    options=(("observers", 1),),
+)
+"""Reads at one who follows, and at times lags."""
 
 ABSENT: Final = REFRESHED._replace(
     name="epochs, long absences, n=3",
@@ -268,8 +277,8 @@ END: Final = (
         "6.9",
         Patch(
             _REPLICA,
-            "replace(self._world.settings(row or 0), quorums=configuration.quorums)",
-            "self._world.settings(row or 0)",
+            "row=quorums.n if row is None else row, quorums=quorums",
+            "row=quorums.n if row is None else row",
         ),
         draw=REFRESHED,
     ),
@@ -312,6 +321,62 @@ END: Final = (
         ),
         schedule=_ERAS_TESTS
         + "test_who_is_to_join_hears_that_an_epoch_is_over_once_there_is_something_to_fetch",
+    ),
+    Mutant(
+        "guest-counted",
+        "what an observer says is heeded like what a voter says",
+        "6.11",
+        Patch(
+            "epaxos.protocol.epaxos.core",
+            "            take = self._receive if event.sender < self.state.n else self._answer_guest\n",
+            "            take = self._receive\n",
+        ),
+        schedule=_SPECTATOR_TESTS + "test_no_answer_of_one_without_a_vote_counts",
+    ),
+    Mutant(
+        "age-of-f-answers",
+        "an observer's state counts as that of the moment when f voters had been asked",
+        "6.11",
+        Patch(
+            "epaxos.protocol.spectator",
+            "> self._f:\n            self.as_of = latest[self._f]",
+            ">= self._f:\n            self.as_of = latest[self._f - 1]",
+        ),
+        schedule=_SPECTATOR_TESTS
+        + "test_its_age_counts_from_when_enough_were_asked_once_what_they_knew_has_executed",
+    ),
+    Mutant(
+        "age-before-execution",
+        "an observer's state counts as that of the moment when it was told of what it has not executed yet",
+        "6.11",
+        Patch(
+            "epaxos.protocol.spectator",
+            "while waiting and all(map(le, waiting[0][1], executed)):",
+            "while waiting:",
+        ),
+        draw=OBSERVED,
+    ),
+    Mutant(
+        "age-of-an-epoch-that-is-over",
+        "an observer goes on to say how old its state is where an epoch has ended",
+        "6.11",
+        Patch(
+            "epaxos.protocol.spectator",
+            "        if not self._is_over:\n            before",
+            "        if True:\n            before",
+        ),
+        schedule=_SPECTATOR_TESTS + "test_nothing_is_told_of_an_epoch_that_is_over",
+    ),
+    Mutant(
+        "answer-of-another-life",
+        "an observer takes an answer to a question of before its restart for one to the last that it asked",
+        "6.11",
+        Patch(
+            "epaxos.protocol.spectator",
+            "asked = self._asked.get(message.number)\n",
+            "asked = self._asked.get(message.number, max(self._asked.values(), default=None))\n",
+        ),
+        schedule=_SPECTATOR_TESTS + "test_an_answer_to_a_question_of_before_a_restart_tells_nothing",
     ),
     Mutant(
         "pins-of-a-quorum",
