@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -96,10 +96,20 @@ class Era:
         return self.names[row] if row < voters else self.guests[row - voters]
 
     def guest_row(self, name: Name) -> Row:
-        """By which row one that has no vote is answered; it has one from now on."""
+        """By which row one that has no vote is answered; it has one until it is not heard any more (`release`)."""
         if name not in self.guests:
-            self.guests.append(name)
+            if NOBODY in self.guests:
+                self.guests[self.guests.index(NOBODY)] = name
+            else:
+                self.guests.append(name)
         return len(self.names) + self.guests.index(name)
+
+    def release(self, audience: Container[Name]) -> None:
+        """Let others have the rows of guests that are not among these.
+
+        What is still said to such a row is for nobody, or a question's answer that its new owner did not ask.
+        """
+        self.guests[:] = [name if name in audience else NOBODY for name in self.guests]
 
     @property
     def epoch(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import zmq
@@ -83,7 +83,8 @@ class Peers:
     place.
 
     Who takes part in no epoch that is known here is not listened to at all, but for some who say that there is a later
-    one, or any if this replica is to join: those *guests* tell where they are to be reached.
+    one, one that joined, or any if this replica is to join: those *guests* tell where they are to be reached. There are
+    so many places for them, and those of who has gone are given to others (`release`).
 
     A frame is read by the codec of its epoch, if that runs or is kept. Of another one nothing is taken but what is of
     no epoch; what comes from the next one before it has begun here is handed out as it came, for then.
@@ -114,7 +115,7 @@ class Peers:
         self._incarnation = known.incarnation
         self._incarnations = dict(known.incarnations)
         self._remember = known.remember
-        self._guests: set[Name] = set()
+        self.guests: set[Name] = set()
         self._places: dict[Name, tuple[str, int]] = {}
         self._decided_by: Configuration | None = None
         self._decided: dict[Name, int] = {}
@@ -274,13 +275,28 @@ class Peers:
     def _may_speak(self, name: Name, epoch: int) -> bool:
         """Whether anything may be heard from who is called so, and speaks of an epoch."""
         eras = self._eras()
-        if eras.knows(name) or name in self._guests:
+        if eras.knows(name) or name in self.guests:
             return True
         welcome = NOBODY in eras.running.names or epoch > eras.running.epoch or incarnation_of(name) > 0
-        if not welcome or len(self._guests) >= _GUESTS:
+        if not welcome or len(self.guests) >= _GUESTS:
             return False
-        self._guests.add(name)
+        self.guests.add(name)
         return True
+
+    def release(self, audience: Container[Name]) -> None:
+        """Give up the places of guests that are not among those to whom this replica speaks, and what it knows of them.
+
+        Of whom something is remembered for ever the place is too: so many are, whoever makes up names.
+        """
+        knows = self._eras().knows
+        for name in [name for name in self.guests if name not in audience]:
+            if name in self._incarnations or knows(name):
+                continue
+            self.guests.remove(name)
+            self.acknowledged.discard(name)
+            for known in (self._places, self._judged, self._traffic, self.kept):
+                known.pop(name, None)
+            self._stats.forget(name)
 
     def place_of(self, name: Name) -> tuple[str, int] | None:
         """Where a peer is to be reached.

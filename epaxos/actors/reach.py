@@ -54,3 +54,16 @@ class Reach:
             if now > remote.last_heard + self._patience:
                 self._parts.eras.forget(peer)
         self.look()
+        if self._peers.guests:
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of guests that cannot be reached, and make room for others in place of who has gone."""
+        eras = self._parts.eras
+        for peer in eras.audience - self._post.remotes.keys():
+            eras.forget(peer)
+        audience = eras.audience
+        self._places = {peer: place for peer, place in self._places.items() if peer in audience}
+        self._peers.release(audience)
+        for era in eras.all:
+            era.release(audience)

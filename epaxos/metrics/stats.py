@@ -340,6 +340,20 @@ class ReplicaStats:
         }
         self.peer_up[peer] = False
 
+    def forget(self, peer: str) -> None:
+        """Count nothing more of a peer that has gone, and show nothing of it."""
+        for of_peer in (
+            self.peer_epoch,
+            self.peer_level,
+            self.peer_waiting,
+            self.peer_round_trip,
+            self.peer_up,
+        ):
+            of_peer.pop(peer, None)
+        self.observing.followers.pop(peer, None)
+        self.dropped = {key: count for key, count in self.dropped.items() if key[0] != peer}
+        self.traffic = {key: traffic for key, traffic in self.traffic.items() if key[2] != peer}
+
     def begin(self, configuration: Configuration) -> None:
         """An epoch begins."""
         self.epoch, self.quorum = configuration.epoch, configuration.quorums.slow

@@ -18,7 +18,7 @@ from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Durable
 from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Name
-from epaxos.protocol.membership import Configuration, Member, joined
+from epaxos.protocol.membership import NOBODY, Configuration, Member, joined
 from epaxos.protocol.transfer import EpochOver
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -276,6 +276,33 @@ def test_who_speaks_of_a_later_epoch_is_a_guest_and_tells_where_it_is() -> None:
         frame = zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))
         heard += door.peers.open(b"it", [frame]) is not None
     assert heard == 31
+
+
+def test_the_place_of_a_guest_that_has_gone_is_another_s() -> None:
+    """Each observer that lost its directory is another guest, and 32 of them were once all that a replica took."""
+    door = Door()
+    for number in range(1, 101):
+        observer = joined("oscar", number)
+        assert door.take(sender=observer, incarnation=number) == Opened(
+            observer, number, [], True, None, row=3
+        )
+        assert door.stats.peers == (BRAVO, CHARLIE, observer)
+        door.peers.release({observer})
+        door.eras.running.release({observer})
+        assert door.eras.running.name_of(3) == observer
+        door.peers.release(())
+        door.eras.running.release(())
+        assert door.eras.running.name_of(3) == NOBODY
+    assert (door.peers.guests, door.stats.peers, door.remembered) == (set(), (BRAVO, CHARLIE), [])
+
+
+def test_who_is_remembered_for_ever_has_its_place_as_long() -> None:
+    door = Door()
+    for number in range(100):
+        request = PeerRequest(f"guest{number}", 9, [], epoch=2)
+        door.peers.open(b"it", [zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))])
+        door.peers.release(())
+    assert len(door.remembered) == len(door.peers.guests) == 32
 
 
 def test_a_member_is_where_the_file_says_or_else_where_was_decided() -> None:
