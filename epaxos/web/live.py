@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from epaxos.actors.health import examine
 from epaxos.actors.process import Inside
 from epaxos.errors import ClientError
+from epaxos.protocol.membership import called
 from epaxos.security.tokens import rights_now
 from epaxos.web.api.problems import BUSY, Problem
 from epaxos.web.api.store import Store
@@ -134,6 +135,7 @@ class Live:
             "changes": [change._asdict() for change in self._sampler.changes],
             "replica": self._replica(),
             "members": self._members(),
+            "observers": self._observers(),
             "waiting": self._stuck(),
         }
 
@@ -190,6 +192,16 @@ class Live:
         told = (self._told or {}).get("peers", {})
         members = list_members(config, parts.configuration, parts.stats)
         return [member | told.get(member["id"], {}) for member in members]
+
+    def _observers(self) -> list[dict[str, Any]]:
+        """Who has no vote: this replica, with how old its state may be, or those that follow here."""
+        told = self._told or {}
+        if told.get("observes"):
+            return [{"name": self._inside.name, "self": True, "heard": True, "age": told["age_s"]}]
+        return [
+            {"name": called(observer), "self": False, "heard": one["online"], "behind": one["behind"]}
+            for observer, one in told.get("observers", {}).items()
+        ]
 
     def _stuck(self) -> dict[str, Any]:
         now = time.time()

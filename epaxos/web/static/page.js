@@ -44,13 +44,13 @@ function shape(name, attributes) {
 
 // -- the verdict ----------------------------------------------------------------------------------
 
-function judge({ replica, members, waiting }) {
+function judge({ replica, members, observers, waiting }) {
   const missing = members.filter((one) => !one.heard).map((one) => one.name);
   const heard = members.length - missing.length;
   const notes = [];
   if (missing.length) {
     const spare = heard - replica.quorum;
-    notes.push(`${list(missing)} ${are(missing)} not heard; ` + (spare < 0 ? `${replica.quorum} replicas are needed`
+    notes.push(`${list(missing)} ${are(missing)} not heard; ` + (observers.some((one) => one.self) ? "it observes what it hears of" : spare < 0 ? `${replica.quorum} replicas are needed`
       : spare === 0 ? "if one more is lost, nothing commits" : `${spare} more may be lost`));
   }
   if (replica.dead.length) return ["bad", "×", "This replica has stopped", replica.dead];
@@ -80,7 +80,7 @@ function showVerdict(level, sign, headline, reasons) {
 
 // -- replicas and tiles ---------------------------------------------------------------------------
 
-function showMembers({ replica, members }) {
+function showMembers({ replica, members, observers }) {
   const heard = members.filter((one) => one.heard).length;
   $("quorum").textContent = `${heard} of ${members.length} heard, ${replica.quorum} needed`;
   $("members").replaceChildren(...members.map((one) => {
@@ -97,8 +97,12 @@ function showMembers({ replica, members }) {
     return element("div", { class: `member ${one.self || one.heard ? "up" : "down"}` },
       element("span", { class: "state" }, state), name,
       element("p", {}, lines.join(" · ") || " "), element("p", {}, one.host == null ? "at an address not known here" : `${one.host}:${one.port}`));
-  }));
+  }), ...observers.map((one) => element("div", { class: `member ${one.heard ? "up" : "down"}` },
+    element("span", { class: "state" }, one.self ? "this one" : one.heard ? "heard" : "not heard"), element("b", {}, one.name),
+    element("p", {}, one.self ? old(one.age) : one.heard ? progress(one.behind) : " "), element("p", {}, "observes, has no vote"))));
 }
+
+const old = (age) => age == null ? "how old its state is, it does not know" : `at most ${seconds(age)} old`;
 
 // What a replica has not said yet may only be on its way: two seconds' worth of work is none to speak of.
 const progress = (behind) => behind <= Math.max(20, 2 * (recently("executed") ?? 0)) ? "keeps up" : `behind by ${count(behind)}`;

@@ -27,6 +27,9 @@ TOLD = {
     "executed": [4, 3, -1],
     "peers": {"bravo": {"behind": 2, "round_trip_s": 0.001}},
     "waiting": [],
+    "observes": False,
+    "age_s": None,
+    "observers": {"oscar#0000000000000007": {"online": True, "behind": 4}},
 }
 
 
@@ -111,6 +114,10 @@ def test_events_tell_all_at_first_and_then_what_is_new(monkeypatch: pytest.Monke
         assert (told["replica"]["behind"], told["replica"]["uptime"]) == (1, 7.0)
         assert [member["heard"] for member in told["members"]] == [True, False, False]
         assert told["members"][1]["behind"] == 2
+        assert told["observers"] == [{"name": "oscar", "self": False, "heard": True, "behind": 4}]
+        rig.told = TOLD | {"observes": True, "age_s": 0.5}
+        told = await one.until(lambda event: event["observers"][0]["self"])
+        assert told["observers"] == [{"name": "alpha", "self": True, "heard": True, "age": 0.5}]
         await asyncio.gather(one.leave(), other.leave())
         assert rig.live._watched == 0
 
