@@ -53,6 +53,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         failover.STUDY,
         epochs.STUDY,
         watch.STUDY,
+        workloads.SECURITY,
         protocols.STUDY,
         wan.STUDY,
         registers.STUDY,
@@ -61,7 +62,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         workloads.INTERPRETERS,
     )
 }
-ALONE: Final = ("interpreters", "registers", "groups", "epochs", "watch")
+ALONE: Final = ("interpreters", "registers", "groups", "epochs", "watch", "security")
 """What is not about a cluster on this Python, and measured apart."""
 
 EVERYTHING: Final = [name for name in STUDIES if name not in ALONE]

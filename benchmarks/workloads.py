@@ -6,7 +6,7 @@ import mmap
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Final
@@ -309,6 +309,36 @@ INTERPRETERS: Final = Study(
     "",
     None,
     interpreters,
+)
+
+
+def beside(study: Study, options: Options) -> Results:
+    """Cases under the same load beside one another in the table, though their clusters are others."""
+    results = interleave(study, options)
+    loads = [load_of(name) for name in results.samples]
+    results.samples = dict(sorted(results.samples.items(), key=lambda named: loads.index(load_of(named[0]))))
+    return results
+
+
+_KEYS: Final[Mapping[str, Settings]] = {"no keys": MEMORY, "keys": {**MEMORY, "security.keys": "keys"}}
+_UNDER: Final = {
+    FULL: (),
+    "66 sessions x 16": LONE,
+    "one client, one at a time": ("--clients", "1", "--batch", "1", "--window", "1"),
+    "frames of 33, 1 KiB": ("--value-size", "1024"),
+}
+
+SECURITY: Final = Study(
+    "security",
+    "Security: the same loads without keys and with them, which encrypt all that is sent; memory",
+    [
+        Case(f"{load}: {name}", arguments, settings)
+        for name, settings in _KEYS.items()
+        for load, arguments in _UNDER.items()
+    ],
+    USUAL,
+    "",
+    measure=beside,
 )
 
 ALL: Final = (THROUGHPUT, LATENCY, CLIENTS, CONFLICTS, VALUES, READS, DURABILITY, SCALE)
