@@ -24,6 +24,8 @@ READINGS: Final = {
 }
 READS: Final = tuple(READINGS)
 
+_HOW: Final = {"quorum": "by a quorum", "observer": "at an observer"}
+
 
 @dataclass(frozen=True, slots=True)
 class Look(Generic[V]):
@@ -64,7 +66,7 @@ def read_as(operation: Op[T], reads: str) -> Op[T]:
         return in_the_log(operation)
     if kind in READERS_OF_ALL and reading != Reading.LOCAL:
         raise Refused(
-            f"{name_of(kind)} cannot be read by {reads}, which tells of one key; allowed: log, local"
+            f"{name_of(kind)} cannot be read {_HOW[reads]}, which tells of one key; allowed: log, local"
         )
     if kind not in READERS_OF_ALL and kind not in (Operation.READ, Operation.EXISTS):
         raise Refused(

@@ -100,6 +100,8 @@ class Status:
     level, newest_level   at which level the cluster works, and the newest that the replica's program knows
     removed             the ids of all who voted once, and do not any more
     members, addresses  the ids of those who vote; of each, as far as it is known: host, port, client port, metrics port
+    observes, age_s     whether it is an observer, and how old its state is at most
+    observers           those that follow here, by id: `online`, and how many instances they are `behind`
     epoch, request, changing   the epoch, by which number it was asked for, and whether another one is under way
     reasons             why it does not serve, empty if it does
     quorum              how many replicas a commit takes, itself included
@@ -131,6 +133,9 @@ class Status:
     members: Sequence[str] = ()
     addresses: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     removed: Sequence[str] = ()
+    observes: bool = False
+    age_s: float | None = None
+    observers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     request: int = 0
     changing: bool = False
     level: int = 0

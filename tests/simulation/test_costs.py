@@ -119,6 +119,7 @@ def test_who_missed_decisions_asks_for_them() -> None:
         {"patience": 8.0, "phase": 100.0, "fast_path": 1.0, "think": 0.5},
         mutes=tuple(mute("Commit", range(3), range(3))),
         acquainted=True,
+        observers=0,
     )
     late = [(outcome.seconds - outcome.options.phase) / outcome.options.patience for outcome in outcomes]
     assert sum(late) / len(late) < 4

@@ -148,6 +148,12 @@ class Results(Observer):
         """See `Observer`."""
         self.execute(row, component, results, 0)
 
+    def executed_too(
+        self, host: Row, epoch: int, component: Component, results: Sequence[Sequence[BatchResult]]
+    ) -> None:
+        """See `Observer`."""
+        self.execute(host, component, results, epoch)
+
     def execute(
         self, row: Row, component: Component, results: Sequence[Sequence[BatchResult]], epoch: int
     ) -> None:

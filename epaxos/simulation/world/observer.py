@@ -71,6 +71,11 @@ class Observer:
     ) -> None:
         """One that has no vote has read its state, which it says was everybody's so many seconds ago, on its clock."""
 
+    def executed_too(
+        self, host: Row, epoch: int, component: Component, results: Sequence[Sequence[BatchResult]]
+    ) -> None:
+        """One that has no vote in an epoch has executed a component of it, perhaps before any that has one."""
+
     def followed(self, host: Row, configuration: Configuration, over: Over, digest: str) -> None:
         """One that has no vote has come to the end of an epoch; its state machine has this digest then."""
 

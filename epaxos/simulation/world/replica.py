@@ -1034,6 +1034,7 @@ class Replica:
             era.observer.executed(era.row, component, results)
         else:
             self._observer.noted("observer follows")
+            self._observer.executed_too(self.row, era.epoch, component, results)
         for batches in results:
             for result in batches:
                 self._answer(result)
