@@ -315,8 +315,13 @@ INTERPRETERS: Final = Study(
 def beside(study: Study, options: Options) -> Results:
     """Cases under the same load beside one another in the table, though their clusters are others."""
     results = interleave(study, options)
-    loads = [load_of(name) for name in results.samples]
-    results.samples = dict(sorted(results.samples.items(), key=lambda named: loads.index(load_of(named[0]))))
+    names = [*results.samples]
+    loads = [load_of(name) for name in names]
+
+    def place(name: str) -> tuple[int, bool]:
+        return loads.index(load_of(name)), name.endswith(": keys")
+
+    results.samples = {name: results.samples[name] for name in sorted(names, key=place)}
     return results
 
 
@@ -332,9 +337,12 @@ SECURITY: Final = Study(
     "security",
     "Security: the same loads without keys and with them, which encrypt all that is sent; memory",
     [
-        Case(f"{load}: {name}", arguments, settings)
-        for name, settings in _KEYS.items()
-        for load, arguments in _UNDER.items()
+        Case(f"{load}: {name}", _UNDER[load], _KEYS[name])
+        for load, name in [
+            (FULL, "no keys"),
+            *((load, "keys") for load in _UNDER),
+            *((load, "no keys") for load in _UNDER if load != FULL),
+        ]
     ],
     USUAL,
     "",
