@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ NOBODY: Final = "-"
 """The only voter of an epoch in which nobody takes part: no replica may be called so."""
 
 _MARK = "#"
+_TOLD: Final = re.compile("[0-9a-f]{16}")
 """Stands behind the name that a replica was given, and before its incarnation, if it has joined: no name has one."""
 
 
@@ -195,6 +197,12 @@ def incarnation_of(name: Name) -> int:
     return int(name.partition(_MARK)[2] or "0", 16)
 
 
+def is_name(name: Name) -> bool:
+    """Whether a replica may be known by this: one that tells an incarnation does so as `joined` writes it."""
+    _, mark, told = name.partition(_MARK)
+    return not mark or (_TOLD.fullmatch(told) is not None and int(told, 16) > 0)
+
+
 def nobody(protocol: str) -> Configuration:
     """Where a replica is that is to join a cluster: no epoch of that, and nobody in it votes."""
     return Configuration(0, protocol, (NOBODY,), 0, 0)
@@ -211,9 +219,7 @@ def make_configuration(fields: Any) -> Configuration:
         raise TypeError("fields of other types")
     if set(map(type, [*names, *removed])) != {str} or len({*names, *removed}) != len(names) + len(removed):
         raise ValueError("names that are none, or not distinct")
-    if any(
-        _MARK in name and joined(called(name), incarnation_of(name)) != name for name in [*names, *removed]
-    ):
+    if not all(map(is_name, [*names, *removed])):
         raise ValueError("names that do not tell an incarnation")
     in_range = 0 <= epoch < _EPOCHS and 0 <= request < _REQUESTS and 0 < level < _LEVELS
     if not (in_range and allowed(len(names), f, e)):

@@ -17,6 +17,7 @@ from epaxos.errors import FrameError
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import InstanceId, Name, Row
 from epaxos.protocol.log import NOP, Proposal
+from epaxos.protocol.membership import is_name
 from epaxos.transport.fields import NOP_CODE, Fields, check, number
 from epaxos.transport.framing import Body
 from epaxos.transport.pages import EPAXOS_PAGE, PAGES, Page, PeerMessage, Reader, transfer_readers
@@ -163,7 +164,7 @@ class Codec:
         check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
         holds = (  # one look at all of them instead of a call for each
             type(digest) is int and 0 <= digest < 2**64,
-            type(sender) is str and 0 < len(sender) <= _LONGEST_NAME,
+            type(sender) is str and 0 < len(sender) <= _LONGEST_NAME and is_name(sender),
             type(incarnation) is int and 0 <= incarnation < 2**64,
             type(messages) is list and _ENCODED.issuperset(map(type, messages)),
             hears is None or type(hears) is bool,

@@ -223,9 +223,10 @@ class Way:
     def start(self, dealers: Sequence[zmq.Socket[bytes]]) -> None:
         """Connect at once to a numeric address; begin to look a name up."""
         if ip_address(self._host) is not None:
-            self._connect(dealers, self._host)
-        else:
-            self._look()
+            with suppress(zmq.ZMQError):  # a scope that means nothing here: then it does not resolve either
+                self._connect(dealers, self._host)
+                return
+        self._look()
 
     def advance(self, dealers: Sequence[zmq.Socket[bytes]], now: float) -> None:
         """While there is no connection: take what the resolver found, look again when it is time."""

@@ -258,6 +258,13 @@ def test_who_takes_part_in_no_epoch_is_not_heard() -> None:
     assert door.remembered == []
 
 
+@pytest.mark.parametrize("told", ["zz", "-1", "1_0", "", "0" * 16, "00C0FFEE00C0FFEE", "00c0ffee00c0ffee#1"])
+def test_a_name_that_tells_no_incarnation_is_malformed(told: str) -> None:
+    door = Door()
+    assert door.take(sender=f"delta#{told}") is None
+    assert door.errors == {"malformed": 1}
+
+
 def test_who_speaks_of_a_later_epoch_is_a_guest_and_tells_where_it_is() -> None:
     """It came while this replica was away: nobody else may be left to say that the epoch is over."""
     door = Door()

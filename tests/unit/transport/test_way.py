@@ -173,6 +173,15 @@ def test_a_numeric_address_needs_no_resolver(names: Resolver) -> None:
     assert names.asked == []
 
 
+def test_a_numeric_address_that_zeromq_refuses_does_not_resolve(names: Resolver) -> None:
+    """A heartbeat may tell of one: a scope is any text."""
+    names.hosts["fe80::1%no such"] = []
+    way = Way("fe80::1%no such", 7, lambda: None)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        way.start([dealer])
+    assert way.deadline in (float("inf"), float("-inf")), "it is looked up, or has been"
+
+
 def test_a_name_that_hangs_keeps_nobody(names: Resolver) -> None:
     began = time.monotonic()
     seeker = Seeker("hangs.test", 7)

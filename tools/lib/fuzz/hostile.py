@@ -154,7 +154,7 @@ class Forge:
             self._multipart,
         ]
         self._to_clients = [self._bad_request, self._bad_status, self._refused]
-        self._to_peers = [self._bad_envelope, self._stranger]
+        self._to_peers = [self._bad_envelope, self._stranger, self._misnamed]
         if insider is not None:
             self._to_peers += [self._good_envelope] * 4
 
@@ -381,6 +381,12 @@ class Forge:
         kind = "sender" if self._has_keys and row != self.sender else "duplicate_name"
         messages = [encode_message(self._random.choice(self._messages))]
         return Hostile((self._envelope(row, self._random.getrandbits(64), messages),), (kind,))
+
+    def _misnamed(self) -> Hostile:
+        """One that is called like who has joined, but for the number of its directory."""
+        told = self._random.choice(("", "zz", "-1", "1_0", "0" * 16, "F" * 16, "0" * 15 + "1#1"))
+        request = PeerRequest(f"delta#{told}", self._random.getrandbits(64), (), digest=0)
+        return Hostile((self._seal(Kind.PEER, encode_envelope(request)),), ("malformed",))
 
     def _good_envelope(self) -> Hostile:
         assert self._insider is not None
