@@ -139,62 +139,13 @@ class Asked(TypedDict):
     timeout: float | None
 
 
-@member.command(cls=Page)
-@_changing
-def refresh(ctx: click.Context, **asked: Unpack[Asked]) -> None:
-    """Begin another epoch with the same members.
-
-    Replicas drop what they remember of keys that were touched or deleted, and of the log. Commands of clients wait for
-    a few round trips meanwhile; none fails. It is done when enough members are in the new epoch. If it is asked for
-    again after a lost answer, it happens once.
-
-    Exit codes:
-      0  done, or with --dry-run: it would be
-      1  another change came first; nothing was changed by this one
-      2  wrong command line or configuration, or refused: a line says why
-      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
-
-    Examples:
-      epaxos member refresh -c conf/local.toml
-      epaxos member refresh --dry-run
-      epaxos member refresh --expect-epoch 4 --json
-    """
-    change(ctx, asked)
-
-
-@member.command(cls=Page)
-@click.option("--f", "f", type=click.IntRange(min=0), metavar="N", help="Crashes to survive.")
-@click.option("--e", "e", type=click.IntRange(min=0), metavar="N", help="Crashes with a fast path.")
-@_changing
-def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unpack[Asked]) -> None:
-    """Begin another epoch with the same members and other thresholds.
-
-    A cluster survives f crashes, and keeps its fast path under e. What is not given stays; if it does not fit any
-    more, e becomes as high as it may be. The change lasts: the configuration files of replicas say how a cluster
-    begins, and are not asked again.
-
-    Exit codes:
-      0  done, or with --dry-run: it would be
-      1  another change came first; nothing was changed by this one
-      2  wrong command line or configuration, or refused: a line says why
-      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
-
-    Examples:
-      epaxos member thresholds --e 1
-      epaxos member thresholds --f 2 --e 1 --dry-run
-    """
-    if f is None and e is None:
-        raise click.UsageError("say which: --f, --e, or both")
-    if f == 0:
-        click.echo("warning: with f 0 nothing commits while any replica is down", err=True)
-    change(ctx, asked, f, e)
-
-
-_CHANGES = """
+_JOINING: Final = """
 
     A replica that is to join runs with `epaxos serve --join`, and is in the file of this command. Commands of clients
     wait for a few round trips, and none fails. It is done once so many of the new members have the state that the old
-    ones are not needed any more. Who goes ends by itself, and never comes back as the same.
+    ones are not needed any more. Who goes ends by itself, and never comes back as the same."""
+
+_EXIT_CODES: Final = """
 
     Exit codes:
       0  done, or with --dry-run: it would be
@@ -206,18 +157,54 @@ _CHANGES = """
 """
 
 
-def _helped(*examples: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _helped(*examples: str, about: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Adds to the help of a change of members what all of these have in common."""
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
-        command.__doc__ = (
-            (command.__doc__ or "").rstrip()
-            + _CHANGES
-            + "\n".join(f"      {example}" for example in examples)
-        )
+        listed = "\n".join(f"      {example}" for example in examples)
+        command.__doc__ = (command.__doc__ or "").rstrip() + about + _EXIT_CODES + listed
         return command
 
     return give
+
+
+@member.command(cls=Page)
+@_changing
+@_helped(
+    "epaxos member refresh -c conf/local.toml",
+    "epaxos member refresh --dry-run",
+    "epaxos member refresh --expect-epoch 4 --json",
+)
+def refresh(ctx: click.Context, **asked: Unpack[Asked]) -> None:
+    """Begin another epoch with the same members.
+
+    Replicas drop what they remember of keys that were touched or deleted, and of the log. Commands of clients wait for
+    a few round trips meanwhile; none fails. It is done when enough members are in the new epoch. If it is asked for
+    again after a lost answer, it happens once.
+    """
+    change(ctx, asked)
+
+
+@member.command(cls=Page)
+@click.option("--f", "f", type=click.IntRange(min=0), metavar="N", help="Crashes to survive.")
+@click.option("--e", "e", type=click.IntRange(min=0), metavar="N", help="Crashes with a fast path.")
+@_changing
+@_helped(
+    "epaxos member thresholds --e 1",
+    "epaxos member thresholds --f 2 --e 1 --dry-run",
+)
+def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unpack[Asked]) -> None:
+    """Begin another epoch with the same members and other thresholds.
+
+    A cluster survives f crashes, and keeps its fast path under e. What is not given stays; if it does not fit any
+    more, e becomes as high as it may be. The change lasts: the configuration files of replicas say how a cluster
+    begins, and are not asked again.
+    """
+    if f is None and e is None:
+        raise click.UsageError("say which: --f, --e, or both")
+    if f == 0:
+        click.echo("warning: with f 0 nothing commits while any replica is down", err=True)
+    change(ctx, asked, f, e)
 
 
 @member.command(cls=Page)
@@ -226,6 +213,7 @@ def _helped(*examples: str) -> Callable[[Callable[..., None]], Callable[..., Non
 @_helped(
     "epaxos member add delta echo -c conf/five.toml",
     "epaxos member add delta --dry-run",
+    about=_JOINING,
 )
 def add(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
     """Let replicas join that wait for it."""
@@ -238,6 +226,7 @@ def add(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -
 @_helped(
     "epaxos member remove echo",
     "epaxos member remove delta echo --json",
+    about=_JOINING,
 )
 def remove(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
     """Remove members; they may be dead."""
@@ -251,6 +240,7 @@ def remove(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]
 @_helped(
     "epaxos member replace bravo delta",
     "epaxos member replace alpha alpha",
+    about=_JOINING,
 )
 def replace(ctx: click.Context, *, old: str, new: str, **asked: Unpack[Asked]) -> None:
     """Put a replica that waits to join in the place of a member, which may be dead, or be called the same."""
@@ -260,22 +250,16 @@ def replace(ctx: click.Context, *, old: str, new: str, **asked: Unpack[Asked]) -
 @member.command(cls=Page)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @_changing
+@_helped(
+    "epaxos member move alpha -c new.toml",
+    "epaxos member move alpha bravo --dry-run",
+)
 def move(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
     """Tell the others where members are that have moved to another address.
 
     Stop a member, bring its data directory to where it is to be, and start it there with a file that says so; then give
     this command that file. The others look for it there from then on, whatever their own files say, and clients are
     told. While it moves it counts as one that is down.
-
-    Exit codes:
-      0  done, or with --dry-run: it would be
-      1  another change came first; nothing was changed by this one
-      2  wrong command line or configuration, or refused: a line says why
-      3  no answer in time, or Ctrl-C: it may still happen (member list tells)
-
-    Examples:
-      epaxos member move alpha -c new.toml
-      epaxos member move alpha bravo --dry-run
     """
     change(ctx, asked, moved=names)
 
