@@ -10,7 +10,7 @@ from epaxos.actors.assembly import Parts
 from epaxos.config import Config
 from epaxos.errors import EpaxosError
 from epaxos.protocol.ids import Name
-from epaxos.protocol.membership import called
+from epaxos.protocol.membership import NOBODY, called
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +67,16 @@ class Refusals:
     def add(self, peer: Name, text: str, *, acknowledged: bool) -> RefusedByPeers | None:
         """A peer refuses this replica; why there is no point in going on, if there is none.
 
-        `acknowledged` is whether a peer has ever said that it knows this replica.
+        `acknowledged` is whether a peer has ever said that it knows this replica. A guest's refusal says nothing of
+        this replica: where it is to be reached it says itself, and it may be of a cluster that is gone.
         """
+        kind, _, reason = text.partition(": ")
+        if not (self._parts.eras.votes(peer) or NOBODY in self._parts.configuration.names):
+            _log.warning("%s, which has no vote, refuses this replica: %s", peer, reason)
+            return None
         if peer in self._by:
             return None
         self._by.add(peer)
-        kind, _, reason = text.partition(": ")
         _log.error("peer %s refuses this replica: %s", peer, reason)
         if kind not in ("duplicate_name", "old_copy") and len(self._by) <= self._parts.configuration.f:
             return None

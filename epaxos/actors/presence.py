@@ -110,9 +110,7 @@ class Presence:
         others = set(configuration.names) - {self._parts.me}
         known = others & self._peers.acknowledged
         patient = now < self._born + _PATIENCE
-        decided = self._parts.me in configuration.incarnations
-        pins = configuration.quorums.slow - 1 if decided else configuration.quorums.pins
-        wanted = len(others) if patient else pins
+        wanted = len(others) if patient else configuration.pins_of(self._parts.me)
         if len(known) >= wanted:
             self._peers.settle()
             self.takes_part = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from operator import sub
 from typing import Any, Final, NamedTuple
@@ -90,7 +90,7 @@ class Replica(pykka.ThreadingActor):
         self._post = Post()
         self._refusals = Refusals(config, parts, lambda: self._durability.promised)
         self._syncs = config.storage.engine != MemoryEngine.name and config.storage.sync == "always"
-        self._peer_changes: list[PeerStatus | Ended] = []
+        self._peer_changes: list[tuple[int, PeerStatus | Ended]] = []
         self._gauge_at = 0.0
         self._entrance = Entrance(config, row, hosts, self._context, self._stats, access)
         self._clients = Clients(
@@ -164,9 +164,9 @@ class Replica(pykka.ThreadingActor):
         self._entrance.listen()
         # Until a peer has been heard of, nothing is to be expected of it.
         running, me = self._parts.eras.running, self._parts.me
-        self._peer_changes = [
+        self._note_changes(
             PeerStatus(row, online=False) for row, name in enumerate(running.names) if name != me
-        ]
+        )
         self._reach.look()
         sources = Sources(
             self._entrance.peers,
@@ -241,7 +241,7 @@ class Replica(pykka.ThreadingActor):
         self._post.end()
         self._questions.close()
         self._durability.close(abandon=self._refusals.unheard)
-        self._context.destroy(linger=LAST_WORDS if self._presence.left else 0)
+        self._context.destroy(linger=LAST_WORDS if self._standing.farewell else 0)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -396,15 +396,16 @@ class Replica(pykka.ThreadingActor):
             self._durability.receive(sender, message, now)
         elif isinstance(message, EpochOver):
             changes = self._parts.eras.on_over(sender, message)
-            self._peer_changes += changes
+            self._note_changes(changes)
             if changes:
                 self._durability.ended_at(sender, now)
 
     def _take_own_events(self, effects: Effects[Any], now: float) -> None:
         """What this replica itself has to say to the core: proposals, its peers' health, the time."""
         changes, self._peer_changes = self._peer_changes, []
-        for change in changes:
-            effects.extend(self._core.on_event(change, now))
+        for epoch, change in changes:
+            if epoch == self._parts.eras.running.epoch:
+                effects.extend(self._core.on_event(change, now))
         self._proposals.make(effects, now)
         if self._core.deadline <= now:
             effects.extend(self._core.on_event(Tick(), now))
@@ -495,7 +496,11 @@ class Replica(pykka.ThreadingActor):
 
     def _note_epoch(self, peer: Name, epoch: int) -> None:
         self._stats.peer_epoch[peer] = epoch
-        self._peer_changes += self._parts.eras.on_heard(peer, epoch)
+        self._note_changes(self._parts.eras.on_heard(peer, epoch))
+
+    def _note_changes(self, changes: Iterable[PeerStatus | Ended]) -> None:
+        """For the core of this epoch: the next one has other rows, and hears of all peers when it begins."""
+        self._peer_changes += [(self._parts.eras.running.epoch, change) for change in changes]
 
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
@@ -510,7 +515,7 @@ class Replica(pykka.ThreadingActor):
     def _on_peer(self, peer: Name, online: bool) -> None:  # noqa: FBT001 - a callback
         if online:
             self._refusals.forget(peer)
-        self._peer_changes += self._parts.eras.on_link(peer, online=online)
+        self._note_changes(self._parts.eras.on_link(peer, online=online))
         self._presence.note_quorum()
 
     def _on_refused(self, peer: Name, text: str) -> None:

@@ -160,7 +160,7 @@ class Fetched:
     def _follows(self, theirs: Configuration) -> bool:
         """Whether a configuration is ours, or one of a later epoch of this cluster, whoever takes part in that."""
         ours = self._configuration
-        return theirs == ours or (theirs.epoch > ours.epoch and theirs.protocol == ours.protocol)
+        return theirs == ours or ours.leads_to(theirs)
 
     def _take_session(self, key: bytes, value: bytes) -> None:
         row = read_session(value)

@@ -158,6 +158,10 @@ class Eras(Generic[EraT]):
         configurations = [era.configuration for era in self.all]
         return any(peer in known.names or peer in known.removed for known in configurations)
 
+    def votes(self, peer: str) -> bool:
+        """Whether one of this name votes in an epoch that is known here."""
+        return any(peer in era.configuration.names for era in self.all)
+
     @property
     def all(self) -> list[EraT]:
         """Those that there are, the running one last."""
@@ -187,7 +191,7 @@ class Eras(Generic[EraT]):
 
     def forget(self, peer: str) -> None:
         """A peer has gone: if it takes part in no epoch that is known, it is told nothing until it is heard again."""
-        if not any(peer in era.configuration.names for era in self.all):
+        if not self.votes(peer):
             self._heard.pop(peer, None)
             self._following.pop(peer, None)
 

@@ -173,6 +173,27 @@ class Configuration(NamedTuple):
             and not set(said.names) & set(said.removed)
         )
 
+    def leads_to(self, later: Configuration) -> bool:
+        """Whether one of a later epoch can be of the same cluster: who voted here votes there, or has been removed.
+
+        Of a cluster that this replica is to join it knows nothing, and takes any.
+        """
+        if later.epoch <= self.epoch or (later.protocol, later.level >= self.level) != (self.protocol, True):
+            return False
+        told = later.incarnations
+        return NOBODY in self.names or (
+            later.removed[: len(self.removed)] == self.removed
+            and {*later.names, *later.removed}.issuperset(self.names)
+            and all(told.get(name, number) == number for name, number in self.incarnations.items())
+        )
+
+    def pins_of(self, name: Name) -> int:
+        """How many other voters know one of that name that has no past before it takes part (protocol 6.2).
+
+        Where its incarnation has been decided nobody else can be it, and as many do as make a quorum with it.
+        """
+        return self.quorums.slow - 1 if name in self.incarnations else self.quorums.pins
+
     def row_of(self, name: str) -> Row:
         """The row of a voter.
 

@@ -11,6 +11,7 @@ from epaxos.protocol.membership import (
     incarnation_of,
     joined,
     make_configuration,
+    nobody,
 )
 from epaxos.protocol.quorums import Quorums
 from harness.members import members
@@ -112,3 +113,19 @@ def test_one_that_joins_may_be_called_like_one_that_goes_and_is_another() -> Non
 
 def _listed(field: object) -> object:
     return [*map(_listed, field)] if isinstance(field, tuple) else field
+
+
+def test_a_configuration_leads_to_all_that_come_of_it_and_to_no_stranger_s() -> None:
+    named = FIVE.next(1, members={name: Member(number) for number, name in enumerate(FIVE.names, 1)})
+    moved = named.next(2, names=[*named.names[2:], joined("new", 9)])
+    last = moved.next(3, names=[joined("new", 9)])
+    line = [FIVE, named, moved, last]
+    for index, earlier in enumerate(line):
+        assert all(earlier.leads_to(later) for later in line[index + 1 :])
+        assert not any(earlier.leads_to(other) for other in line[: index + 1])
+    stranger = last._replace(epoch=9, names=("mallory",), removed=(), members=(Member(7),))
+    assert not any(earlier.leads_to(stranger) for earlier in line)
+    assert not moved.leads_to(last._replace(removed=last.removed[1:])), "who was removed is forgotten"
+    assert not named.leads_to(named._replace(epoch=9, members=(Member(7), *named.members[1:]))), "another one"
+    assert not named.leads_to(last._replace(protocol="multipaxos"))
+    assert nobody(FIVE.protocol).leads_to(last)

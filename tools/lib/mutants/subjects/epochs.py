@@ -386,6 +386,18 @@ END: Final = (
         schedule="tests/unit/protocol/test_quorums.py::test_two_of_one_name_are_not_both_known_to_enough",
     ),
     Mutant(
+        "stranger-followed",
+        "the checkpoint of any later epoch is taken, whoever votes in that",
+        "6.7, 6.10",
+        Patch(
+            "epaxos.protocol.membership",
+            "            and {*later.names, *later.removed}.issuperset(self.names)\n",
+            "",
+        ),
+        schedule="tests/unit/protocol/test_membership.py::"
+        "test_a_configuration_leads_to_all_that_come_of_it_and_to_no_stranger_s",
+    ),
+    Mutant(
         "removed-comes-back",
         "a next configuration may have a voter that was removed",
         "6.10",
