@@ -39,6 +39,12 @@ GONE: Final = -1
 ROUND_TRIPS: Final = 5
 """A transfer is kept for so many round trips with who asks for it, even if that is longer than the lease."""
 
+_LEASES: Final = 64
+"""Of so many peers at most it is known that they need longer."""
+
+_LONGEST: Final = 64
+"""How many times as long at most: a transfer keeps the log above its checkpoint."""
+
 _ORIGINS: Final = 2**60
 """From how many positions the first of a transfer is drawn; any checkpoint ends well below what a message can say."""
 
@@ -99,8 +105,10 @@ class _Served:
 class Source:
     """Answers the requests of peers; `snapshot` gives the last durable checkpoint, `number` numbers never used.
 
-    A transfer that nobody asks about for `lease` seconds, or some round trips, is over. A message brings at most
-    `chunk` bytes.
+    A transfer that nobody asks about for `lease` seconds, or some round trips, is over. Of one that has no vote, or is
+    in another epoch, no round trip is known: whoever asks for more of what is over gets twice the time from then on,
+    or a chunk that is longer under way than the lease would be sent again and again. A message brings at most `chunk`
+    bytes.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class Source:
         self._lease = lease
         self._snapshot = snapshot
         self._served: dict[Name, _Served] = {}
+        self._leases: dict[Name, float] = {}
 
     @property
     def active(self) -> bool:
@@ -147,10 +156,13 @@ class Source:
         """The rows asked for; None if none are wanted or there is no checkpoint."""
         if request.position == DONE:
             self._end(peer)
+            self._leases.pop(peer, None)
             return None
         served = self._served.get(peer)
         if served is None or request.transfer != served.number:
             if request.position != BEGIN:
+                if served is None:
+                    self._be_patient(peer)
                 return CheckpointRows(request.transfer, GONE, b"", 0)
             served = self._begin(peer, request.transfer, now)
             if served is None:
@@ -165,6 +177,11 @@ class Source:
         elif position != served.position:
             return None  # an old request that was under way for long
         return CheckpointRows(served.number, served.position, served.sent, int(served.ended))
+
+    def _be_patient(self, peer: Name) -> None:
+        if len(self._leases) >= _LEASES:
+            self._leases.clear()
+        self._leases[peer] = min(2 * self._leases.get(peer, self._lease), _LONGEST * self._lease)
 
     def _begin(self, peer: Name, number: int, now: float) -> _Served | None:
         self._end(peer)
@@ -186,7 +203,8 @@ class Source:
     def expire(self, now: float, round_trip: Callable[[Name], float] = lambda _: 0.0) -> None:
         """End the transfers that nobody asks about any more; between two requests there is a round trip."""
         for peer, served in list(self._served.items()):
-            if now - served.used > max(self._lease, ROUND_TRIPS * round_trip(peer)):
+            lease = self._leases.get(peer, self._lease)
+            if now - served.used > max(lease, ROUND_TRIPS * round_trip(peer)):
                 self._end(peer)
 
     def close(self) -> None:

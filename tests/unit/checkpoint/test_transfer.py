@@ -263,6 +263,24 @@ def test_who_goes_on_asking_keeps_the_lease_also_when_all_has_come() -> None:
     assert not link.source.active
 
 
+def test_who_comes_back_too_late_has_twice_the_time_until_it_is_done() -> None:
+    """A chunk takes longer on its way than a transfer lives that nobody asks about."""
+    source = Link(chunk=40).source
+
+    def lives(number: int, seconds: float, now: float) -> bool:
+        begun = source.answer(ME, FetchRows(number, 0), now)
+        assert begun is not None
+        source.expire(now + seconds)
+        following = source.answer(ME, FetchRows(number, begun.position + 40), now + seconds)
+        assert following is not None
+        return following.position > 0
+
+    assert [lives(number, 3 * LEASE, 100.0 * number) for number in range(4)] == [False, False, True, True]
+    source.answer(ME, FetchRows(3, -1), 350.0)
+    assert not lives(4, 3 * LEASE, 400.0), "the next transfer is another one"
+    assert not any(lives(number, 1000 * LEASE, 10_000.0 * number) for number in range(5, 25))
+
+
 def test_who_begins_anew_gives_up_what_it_had_begun() -> None:
     link = Link(chunk=40)
     for number in range(5):
