@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from heapq import heappop, heappush
 from math import inf
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 import zmq
 from zmq.utils import z85
@@ -20,7 +20,6 @@ from zmq.utils import z85
 from epaxos.actors.mailbox import address_of, readable
 from epaxos.config import Config, ReplicaAddress
 from epaxos.errors import ConfigError, FrameError
-from epaxos.metrics import ReplicaStats
 from epaxos.security.access import Access
 from epaxos.security.patience import Patience
 from epaxos.security.rights import EVERYTHING, Rights
@@ -56,7 +55,7 @@ def access_of(config: Config, address: ReplicaAddress, hosts: list[str]) -> Acce
         ConfigError: a file of keys is wrong, or without keys others than this machine could come in.
     """
     if config.security.keys:
-        return Access(config, address.name)
+        return Access.of(config, address.name)
     open_ = open_to_others(hosts)
     if not open_:
         return None
@@ -71,10 +70,18 @@ def access_of(config: Config, address: ReplicaAddress, hosts: list[str]) -> Acce
     return None
 
 
+class Counting(Protocol):
+    """What counts those who are not let in, as `ReplicaStats` does."""
+
+    def error(self, kind: str) -> None:
+        """One more of this kind."""
+        ...
+
+
 class Failures:
     """Counts and logs those who are not let in: a line for each address and reason, now and then again."""
 
-    def __init__(self, stats: ReplicaStats) -> None:
+    def __init__(self, stats: Counting) -> None:
         self._stats = stats
         self._logged: set[tuple[str, str, str]] = set()
         self._again = -inf
@@ -148,13 +155,17 @@ class Porter:
     def _send(self, answer: list[bytes]) -> None:
         self._socket.send_multipart(answer, _NOBLOCK)  # to a connection that has gone it is dropped
 
+    def replica(self, part: zmq.Frame) -> str:
+        """The name of the replica that a frame comes from; "" if it comes from none."""
+        return self.access.replica(_key_of(part))
+
     def sender(self, part: zmq.Frame) -> str:
         """The name of the replica that a frame comes from.
 
         Raises:
             FrameError: it has been taken from the list.
         """
-        return self.access.replica(_key_of(part)) or _gone(part)
+        return self.replica(part) or _gone(part)
 
     def rights(self, part: zmq.Frame) -> Rights:
         """What the client that a frame comes from may do.

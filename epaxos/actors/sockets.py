@@ -13,10 +13,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from epaxos.actors.mailbox import readable
-from epaxos.actors.porter import CLIENTS, PEERS, Failures
+from epaxos.actors.porter import CLIENTS, PEERS, Counting, Failures
 from epaxos.config import ReplicaAddress
 from epaxos.errors import ConfigError
-from epaxos.metrics import ReplicaStats
 from epaxos.security.curve import arm_server
 from epaxos.transport.addresses import listen_zmq
 
@@ -117,7 +116,7 @@ class Door:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         router: zmq.Socket[bytes],
-        stats: ReplicaStats,
+        stats: Counting,
         name: str = CLIENTS,
         failures: Failures | None = None,
     ) -> None:

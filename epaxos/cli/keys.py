@@ -146,8 +146,7 @@ def list_(config_file: str | None, *, as_json: bool) -> None:
     Examples:
       epaxos keys list
     """
-    config = load(config_file)
-    rows = listed(config, _directory(config))
+    rows = listed(_directory(load(config_file)))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

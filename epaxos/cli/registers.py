@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -18,19 +19,23 @@ import click
 from epaxos.cli.failures import Exit, check_installed
 from epaxos.cli.options import positive_duration, scheduler_option
 from epaxos.cli.pages import Page, PagedGroup
+from epaxos.config import SecurityConfig, load_config
+from epaxos.config.settings import FILE_VARIABLE, REGISTERS_VARIABLE
 from epaxos.errors import ConfigError, NoAnswer
 from epaxos.protocol.registers.values import Configuration
 from epaxos.registers import http, zeromq
+from epaxos.registers.guard import ClientKeys, Keys, check_listening, name_of, node_keys
 from epaxos.registers.node import Node
 from epaxos.registers.observer import Observer, position_of, text_of_position
 from epaxos.registers.programs import Address, ask, text_of
 from epaxos.registers.store import EngineStore, MemoryStore
-from epaxos.transport.addresses import open_to_others, resolve
+from epaxos.security.access import Access
+from epaxos.security.making import make_keys
 from epaxos.transport.registers import ID_MAX
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-VARIABLE: Final = "EPAXOS_REGISTERS"
+VARIABLE: Final = REGISTERS_VARIABLE
 OVER: Final = "tcp://"
 """Before the address of a node that is asked over ZeroMQ."""
 
@@ -45,6 +50,10 @@ def registers() -> None:
 
     Nodes are named by their numbers and addresses, with --node or the variable EPAXOS_REGISTERS, parted by commas,
     like 0=localhost:4300,1=localhost:4301,2=localhost:4302 by HTTP, or 0=tcp://localhost:4300,... over ZeroMQ.
+
+    With --config FILE, or EPAXOS_CONFIG, the table [security] of that file counts, and with or without one
+    EPAXOS_SECURITY_KEYS and so on. With keys nodes are asked over ZeroMQ; each has its own, others come in with
+    security.key (admin.key).
 
     Examples:
       epaxos registers serve --id 0 --data registers-0
@@ -67,26 +76,45 @@ def registers() -> None:
 class Nodes:
     """The nodes that are named: host and port by number, and how they are asked."""
 
-    def __init__(self, addresses: Mapping[int, Address], *, over_zeromq: bool) -> None:
+    def __init__(
+        self, addresses: Mapping[int, Address], security: SecurityConfig, *, over_zeromq: bool
+    ) -> None:
         self.addresses = dict(addresses)
-        self._over_zeromq = over_zeromq
+        self.security = security
+        self.over_zeromq = over_zeromq
+        self._own: Keys | None = None
+
+    @property
+    def _keys(self) -> Keys | None:
+        """With which they are asked; read when that is to happen, as a node has others."""
+        if self._own is None and self.security.keys:
+            self._own = ClientKeys(self.security, self.addresses)
+        return self._own
+
+    def become(self, id_: int) -> Access | None:
+        """Ask with the keys of this node from now on; None where nobody has keys.
+
+        Raises:
+            ConfigError: they are wrong.
+        """
+        if not self.security.keys:
+            return None
+        access = node_keys(self.security.keys, id_, self.addresses)
+        self._own = access
+        return access
 
     def ask(self, path: str, asked: Mapping[str, Any], timeout: float, *ids: int) -> dict[str, Any]:
         """Ask those of these ids, or all, one after another until one answers."""
-        exchange = zeromq.exchange if self._over_zeromq else http.exchange
+        exchange = partial(zeromq.exchange, keys=self._keys) if self.over_zeromq else http.exchange
         return ask(
             {id_: self.addresses[id_] for id_ in ids or self.addresses}, exchange, path, asked, timeout
         )
 
     def transport(self) -> http.HttpTransport | zeromq.ZeroMqTransport:
         """How they ask each other."""
-        kind = zeromq.ZeroMqTransport if self._over_zeromq else http.HttpTransport
-        return kind(self.addresses)
-
-    def serve(self, node: Node, host: str, port: int) -> http.HttpServer | zeromq.ZeroMqServer:
-        """Let a node answer."""
-        kind = zeromq.ZeroMqServer if self._over_zeromq else http.HttpServer
-        return kind(node, host, port)
+        if self.over_zeromq:
+            return zeromq.ZeroMqTransport(self.addresses, self._keys)
+        return http.HttpTransport(self.addresses)
 
     def check(self, id_: int, text: str) -> None:
         """See that a node has this number.
@@ -99,7 +127,13 @@ class Nodes:
             raise click.UsageError(f"{text}: no node has this number; there are {there}")
 
 
-def _named(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> Nodes:
+def _secured(ctx: click.Context, _: click.Parameter, file: str | None) -> None:
+    """A click callback: what [security] says, of a file or the environment, for `_named`."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("EPAXOS_SECURITY_")}
+    ctx.meta[VARIABLE] = load_config(file or os.devnull, ours).security
+
+
+def _named(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> Nodes:
     """A click callback: the nodes that are named."""
     texts = given or tuple(filter(None, os.environ.get(VARIABLE, "").split(",")))
     if not texts:
@@ -119,10 +153,27 @@ def _named(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> Nod
         found[int(id_)] = (host.strip("[]"), int(port))
     if len(ways) > 1:
         raise click.BadParameter(f"some addresses begin with {OVER} and some do not; allowed: all or none")
-    return Nodes(found, over_zeromq=ways.pop())
+    security: SecurityConfig = ctx.meta[VARIABLE]
+    over_zeromq = ways.pop()
+    if security.keys and not over_zeromq:
+        raise click.BadParameter(
+            f"there are keys (security.keys), and with keys nodes are asked over ZeroMQ; allowed: ID={OVER}HOST:PORT"
+        )
+    return Nodes(found, security, over_zeromq=over_zeromq)
 
 
 def _nodes(function: Function) -> Function:
+    function = click.option(
+        "-c",
+        "--config",
+        "config_file",
+        metavar="FILE",
+        envvar=FILE_VARIABLE,
+        is_eager=True,
+        expose_value=False,
+        callback=_secured,
+        help=f"Whose table [security] counts.  [default: {FILE_VARIABLE}, or none]",
+    )(function)
     return click.option(
         "--node",
         "nodes",
@@ -172,6 +223,9 @@ def _print(value: Any) -> None:
 @click.option("--memory", is_flag=True, help="Keep it in memory: a node that ends must not come back.")
 @click.option("--listen", metavar="HOST", help="What to listen on.  [default: the host of its address]")
 @click.option(
+    "--http", "http_port", type=click.IntRange(1, 65535), metavar="PORT", help="Answer programs by HTTP too."
+)
+@click.option(
     "--insecure", is_flag=True, help="Listen on more than the loopback interface: no stranger is there."
 )
 @click.option("--joins", is_flag=True, help="It votes only after `epaxos registers grow`; others do already.")
@@ -182,58 +236,87 @@ def serve(
     *,
     memory: bool,
     listen: str | None,
+    http_port: int | None,
     insecure: bool,
     joins: bool,
     nodes: Nodes,
 ) -> None:
     """Run a node, until Ctrl-C or a SIGTERM.
 
-    There are no keys: whoever reaches its port can read, write and vote. So it listens on the loopback interface
-    only, unless --insecure says that no stranger can reach it.
+    Without keys, whoever reaches its port can read, write and vote. So it listens on the loopback interface only,
+    unless --insecure (or security.insecure) says that no stranger can reach it. With keys (`epaxos registers keys`)
+    others are let in as the lists say, which are read again on SIGHUP, and by HTTP with a token.
 
     Examples:
       epaxos registers serve --id 0 --data registers-0
+      epaxos registers serve --id 0 --data registers-0 -c registers.toml --http 4400
     """
     nodes.check(id_, f"--id {id_}")
     check_installed("registers serve", "server", ("starlette", "uvicorn"))
     if memory == (data is not None):
         raise click.UsageError("one of --data DIR and --memory is needed, and only one")
-    host, port = nodes.addresses[id_]
-    _check_listening(id_, listen or host, insecure=insecure)
+    if http_port is not None and not nodes.over_zeromq:
+        raise click.UsageError(f"--http is for nodes that are asked over ZeroMQ (ID={OVER}HOST:PORT)")
+    host, port = listen or nodes.addresses[id_][0], nodes.addresses[id_][1]
+    insecure = insecure or nodes.security.insecure
+    access = nodes.become(id_)
+    check_listening(id_, host, access, insecure=insecure)
     store = MemoryStore() if data is None else EngineStore(data, id_)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    transport = nodes.transport()
+    if access is not None and isinstance(transport, zeromq.ZeroMqTransport):
+        signal.signal(signal.SIGHUP, lambda *_: _reload(access, transport))
     others = [other for other in nodes.addresses if other != id_]
     acceptors = nodes.ask("/status", {}, 2.0, *others)["accept"] if joins else None
-    with Node(id_, store, nodes.transport(), acceptors=acceptors) as node:
+    with Node(id_, store, transport, acceptors=acceptors) as node, ExitStack() as servers:
         node.connect(*nodes.addresses)
-        with nodes.serve(node, listen or host, port):
-            click.echo(f"node {id_} of registers listens on {listen or host}:{port}", err=True)
-            stop.wait()
+        if nodes.over_zeromq:
+            servers.enter_context(zeromq.ZeroMqServer(node, host, port, access, insecure=insecure))
+        if http_port is not None or not nodes.over_zeromq:
+            certificate = nodes.security.certificate
+            servers.enter_context(
+                http.HttpServer(
+                    node, host, http_port or port, access, certificate=certificate, insecure=insecure
+                )
+            )
+        click.echo(f"node {id_} of registers listens on {host}:{port}", err=True)
+        stop.wait()
     if isinstance(store, EngineStore):
         store.close()
 
 
-def _check_listening(id_: int, host: str, *, insecure: bool) -> None:
-    """See that no stranger comes in unasked; a host that does not resolve is told of by who listens on it.
-
-    Raises:
-        ConfigError: others than this machine could.
-    """
+def _reload(access: Access, transport: zeromq.ZeroMqTransport) -> None:
+    """Let in who is on the lists now; if they are wrong, who was on them before."""
     try:
-        found = open_to_others(resolve(host))
-    except OSError:
-        return
-    if not found:
-        return
-    where = f"node {id_} of registers listens on {', '.join(found)} without keys"
-    what = "whoever reaches its port can read, write and vote"
-    if not insecure:
+        access.reload()
+    except ConfigError as error:
+        click.echo(f"the lists of keys are not used, those read before are: {error}", err=True)
+    else:
+        transport.reload()
+        click.echo("read the lists of keys again", err=True)
+
+
+@registers.command(cls=Page)
+@_nodes
+def keys(nodes: Nodes) -> None:
+    """Make the keys of the nodes that are named, and one of a client called admin; those that are there stay.
+
+    They are made in the directory that security.keys names. Each node needs its own, node-ID.key, and the two lists;
+    who asks them its own and replicas.toml. `epaxos keys add`, `remove` and `list` do the rest with the same file.
+
+    Examples:
+      epaxos registers keys -c registers.toml
+      epaxos keys add web --role write --prefix web/ -c registers.toml
+    """
+    if not nodes.security.keys:
         raise ConfigError(
-            f"{where}: {what}; allowed: the loopback interface, or --insecure if no stranger can"
+            "security.keys: found none; allowed: a directory, in the file of --config or as EPAXOS_SECURITY_KEYS"
         )
-    click.echo(f"INSECURE: {where}: {what} (--insecure)", err=True)
+    directory = Path(nodes.security.keys)
+    for name in make_keys(map(name_of, nodes.addresses), directory):
+        click.echo(f"{directory / name}.key")
 
 
 # -- registers ---------------------------------------------------------------------------------------------

@@ -17,7 +17,10 @@ FILE_VARIABLE: Final = "EPAXOS_CONFIG"
 REPLICA_VARIABLE: Final = "EPAXOS_REPLICA"
 """Names the replica that a process is, where all of them are started alike; not a matter of the cluster."""
 
-_NO_KEYS: Final = (FILE_VARIABLE, REPLICA_VARIABLE)
+REGISTERS_VARIABLE: Final = "EPAXOS_REGISTERS"
+"""Names the nodes of registers, which are no matter of a cluster either."""
+
+_NO_KEYS: Final = (FILE_VARIABLE, REPLICA_VARIABLE, REGISTERS_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)

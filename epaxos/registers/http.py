@@ -2,7 +2,8 @@
 
 Each request has a path of its own (/prepare, /accept, …), with the bytes of `epaxos.transport.registers` as body. A
 refusal is 409, with the ballot that stands in the way in its body. Headers say who asks, whom, and who answers
-(`epaxos.registers.identity`). For programs there are the pages of `epaxos.registers.programs`, in JSON.
+(`epaxos.registers.identity`). For programs there are the pages of `epaxos.registers.programs`, in JSON. Where nodes
+have keys they ask each other over ZeroMQ alone, and programs here name a token.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import http.client
 import queue
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from epaxos.errors import ConfigError, EpaxosError, FrameError
 from epaxos.protocol.registers.values import Conflict
 from epaxos.registers.changes import LIMITS
+from epaxos.registers.guard import PORT, Counts, check_listening
 from epaxos.registers.programs import PAGES, STATUSES, Address, answer, status_of, told_of
 from epaxos.registers.transport import Unreachable
+from epaxos.security.access import Access
+from epaxos.security.rights import EVERYTHING
 from epaxos.transport.registers import decode, encode, malformed
 
 if TYPE_CHECKING:
@@ -123,7 +128,7 @@ class HttpTransport:
             connections.close()
 
 
-def exchange(address: Address, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
+def exchange(_: int, address: Address, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
     """See `programs.Exchange`."""
     connections = _Connections(address)
     try:
@@ -151,13 +156,27 @@ def _sender(header: str) -> tuple[int | None, int]:
 class HttpServer:
     """Answers for a node on `host` and `port`, in threads of its own, until it is closed.
 
+    access       the lists of who comes in, by token: programs alone then; None where nobody is asked
+    certificate  PEM file of a certificate and its key, with which it speaks TLS
+    insecure     that no stranger can reach it, though others than this machine do
+
     Raises:
-        ConfigError: nobody can listen there.
+        ConfigError: nobody can listen there, or strangers could come in.
     """
 
-    def __init__(self, node: Node, host: str, port: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        host: str,
+        port: int,
+        access: Access | None = None,
+        *,
+        certificate: str = "",
+        insecure: bool = False,
+    ) -> None:
         import uvicorn  # noqa: PLC0415 - clients do without
 
+        check_listening(node.id, host, access, insecure=insecure)
         try:
             self._socket = socket.create_server((host, port))
         except OSError as error:
@@ -165,7 +184,13 @@ class HttpServer:
         # What is accepted inherits it. Without it, an answer's body waits for the acknowledgement of its head, 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
-        settings = uvicorn.Config(_application(node), log_config=None, lifespan="off", access_log=False)
+        settings = uvicorn.Config(
+            _application(node) if access is None else _guarded(node, access),
+            ssl_certfile=certificate or None,
+            log_config=None,
+            lifespan="off",
+            access_log=False,
+        )
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="registers-http", daemon=True
@@ -186,8 +211,18 @@ class HttpServer:
         self.close()
 
 
-def _application(node: Node) -> Any:
-    """The pages of a node."""
+def _guarded(node: Node, access: Access) -> Any:
+    """The pages for programs, for those who name a token."""
+    from epaxos.actors.porter import Failures  # noqa: PLC0415 - clients do without
+    from epaxos.security.tokens import Tokens  # noqa: PLC0415
+
+    failures = Failures(Counts(node))  # of one thread, as those of the other socket are of another
+    pages = _application(node, PAGES)
+    return Tokens(pages, access, lambda address: failures.note("token", PORT, address, monotonic()), ())
+
+
+def _application(node: Node, only: Collection[str] = ()) -> Any:
+    """The pages of a node, or some of them."""
     from starlette.applications import Starlette  # noqa: PLC0415 - clients do without
     from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
     from starlette.requests import Request  # noqa: PLC0415
@@ -226,7 +261,8 @@ def _application(node: Node) -> Any:
         return Response(encode(found), status, own, media_type="application/msgpack")
 
     async def page(request: Request) -> Response:
-        status, told = await run_in_threadpool(answer, node, request.url.path, await body_of(request))
+        rights = getattr(request.state, "rights", EVERYTHING)
+        status, told = await run_in_threadpool(answer, node, request.url.path, await body_of(request), rights)
         return Response(told, status, media_type=_JSON)
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -236,4 +272,5 @@ def _application(node: Node) -> Any:
 
     routes = [Route(f"/{name.lower()}", asked, methods=["POST"]) for name in PATHS]
     routes += [Route(path, page, methods=["GET" if path == "/status" else "POST"]) for path in PAGES]
+    routes = [route for route in routes if not only or route.path in only]
     return Starlette(routes=routes, exception_handlers={kind: failed for kind, _ in STATUSES})

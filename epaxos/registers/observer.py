@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from epaxos.errors import ConfigError, EpaxosError
+from epaxos.errors import ConfigError, EpaxosError, Refused
 from epaxos.protocol.registers import observing
 from epaxos.protocol.registers.observing import Compacted, Following, Idle, Place, Position, Question
 from epaxos.protocol.registers.values import Ballot, Configuration
@@ -69,6 +69,7 @@ class Observer:
 
     Raises, while it is iterated:
         Compacted: it can no more be told which registers are gone.
+        Refused: it may not read all of them.
     """
 
     def __init__(
@@ -115,6 +116,8 @@ class Observer:
     def _answer(self, question: Question) -> Any:
         try:
             return self._ask(*question)
+        except Refused:
+            raise
         except EpaxosError:
             return None
 

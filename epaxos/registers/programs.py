@@ -14,8 +14,19 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from epaxos.client.results import CasResult
-from epaxos.errors import Busy, EpaxosError, FrameError, NoAnswer, OperationFailed, Refused, StorageError
+from epaxos.errors import (
+    Busy,
+    Denied,
+    EpaxosError,
+    FrameError,
+    NoAnswer,
+    OperationFailed,
+    Refused,
+    StorageError,
+)
 from epaxos.registers.changes import Change
+from epaxos.security.rights import EVERYTHING, Rights
+from epaxos.statemachine.operations import Operation
 
 if TYPE_CHECKING:
     from epaxos.registers.node import Node
@@ -25,8 +36,11 @@ _log: Final = logging.getLogger(__name__)
 Address: TypeAlias = "tuple[str, int]"
 """Host and port."""
 
-Exchange: TypeAlias = Callable[[Address, str, bytes, float], "tuple[int, bytes]"]
-"""Takes a path and a body to a node, and brings status and body of its answer; raises `OSError` if there is none."""
+Exchange: TypeAlias = Callable[[int, Address, str, bytes, float], "tuple[int, bytes]"]
+"""Takes a path and a body to a node, by its number and address, and brings status and body of its answer.
+
+Raises `OSError` if there is none.
+"""
 
 MANAGED: Final = ("/collect", "/grow", "/shrink", "/connect")
 """What an operator asks for, by path."""
@@ -35,6 +49,7 @@ PAGES: Final = ("/propose", *MANAGED, "/status")
 
 STATUSES: Final[tuple[tuple[type[EpaxosError], HTTPStatus], ...]] = (
     (Refused, HTTPStatus.BAD_REQUEST),
+    (Denied, HTTPStatus.FORBIDDEN),
     (FrameError, HTTPStatus.BAD_REQUEST),
     (OperationFailed, HTTPStatus.UNPROCESSABLE_ENTITY),
     (Busy, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -44,17 +59,19 @@ STATUSES: Final[tuple[tuple[type[EpaxosError], HTTPStatus], ...]] = (
 """How errors are told."""
 
 
-def answer(node: Node, path: str, body: bytes) -> tuple[HTTPStatus, bytes]:
-    """Status and JSON of what a program asks a node for, under one of the `PAGES`."""
+def answer(node: Node, path: str, body: bytes, rights: Rights = EVERYTHING) -> tuple[HTTPStatus, bytes]:
+    """Status and JSON of what a program, which has these rights, asks a node for, under one of the `PAGES`."""
     try:
         if path == "/status":
             told = node.status()
         elif path == "/propose":
-            told = _propose(node, body)
+            told = _propose(node, body, rights)
         else:
-            told = _manage(node, path, body)
+            told = _manage(node, path, body, rights)
         return HTTPStatus.OK, json.dumps(told).encode()
     except EpaxosError as error:
+        if isinstance(error, Denied):
+            node.count("refused: denied")
         return status_of(error), told_of(error)
     except Exception as error:  # noqa: BLE001 - a program is told, and its node goes on
         _log.exception("node %s, %s", node.id, path)
@@ -72,7 +89,7 @@ def status_of(error: EpaxosError) -> HTTPStatus:
     return next((code for kind, code in STATUSES if isinstance(error, kind)), HTTPStatus.GATEWAY_TIMEOUT)
 
 
-def _propose(node: Node, body: bytes) -> dict[str, Any]:
+def _propose(node: Node, body: bytes, rights: Rights) -> dict[str, Any]:
     """Propose: {"key", "change", "arguments": […], "once": [client, number], "timeout"}."""
     try:
         asked = json.loads(body)
@@ -87,6 +104,9 @@ def _propose(node: Node, body: bytes) -> dict[str, Any]:
         ) from error
     if not 0 < timeout <= 60:
         raise Refused(f"timeout is {timeout}; allowed: above 0, up to 60 seconds")
+    # A function of a program's own may come to anything, so each needs what a write needs.
+    operation = Operation.READ if name == "get" else Operation.WRITE
+    rights.check(bytes((operation,)), (key,), None)
     reply = node.propose(key, Change(name, arguments), timeout, once=once)
     swap = reply.result if isinstance(reply.result, CasResult) else None
     result = {"result": reply.result} if swap is None else {"swapped": swap.swapped, "current": swap.current}
@@ -94,10 +114,11 @@ def _propose(node: Node, body: bytes) -> dict[str, Any]:
     return {name: text_of(item) for name, item in told.items()}
 
 
-def _manage(node: Node, path: str, body: bytes) -> dict[str, Any]:
+def _manage(node: Node, path: str, body: bytes, rights: Rights) -> dict[str, Any]:
     """Do what an operator asks for: {"acceptor", "gone": […], "timeout", "nodes": {id: [host, port]}}, all optional."""
     if path not in MANAGED:
         raise Refused(f"there is no {path[:40]}; allowed: {', '.join(PAGES)}")
+    rights.check_everything(path)
     try:
         asked = json.loads(body or b"{}")
         gone = [int(id_) for id_ in asked.get("gone", ())]
@@ -153,7 +174,7 @@ def ask(
     troubles = defaultdict(list)
     for node, address in nodes.items():
         try:
-            status, body = exchange(address, path, json.dumps(asked).encode(), timeout)
+            status, body = exchange(node, address, path, json.dumps(asked).encode(), timeout)
             told: dict[str, Any] = json.loads(body)
         except (OSError, ValueError) as error:
             troubles[str(error) or type(error).__name__].append(f"{node} ({address[0]}:{address[1]})")
@@ -161,6 +182,8 @@ def ask(
         if status == HTTPStatus.OK:
             return told
         text = told.get("error", f"status {status}")
+        if status == HTTPStatus.FORBIDDEN:
+            raise Refused(text)
         for kind in (Refused, OperationFailed):
             if (kind, status) in STATUSES:
                 raise kind(text)

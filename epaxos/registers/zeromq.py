@@ -1,5 +1,7 @@
 """Nodes that ask each other over ZeroMQ, in the frames of the service (`transport.framing`), without waiting.
 
+Where nodes have keys (`epaxos.registers.guard`), connections are those of CurveZMQ.
+
 The body of a frame that asks is [number, sender or None, its incarnation, the incarnation that is asked or 0, request];
 of one that answers, [number, incarnation, answer or text of what is wrong]. What a program asks is a list, of a page
 and a body in JSON (`epaxos.registers.programs`), and so is its answer, of status and JSON.
@@ -15,16 +17,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TimeOut
 from contextlib import suppress
 from itertools import count
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgpack
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
-from epaxos.errors import ConfigError, FrameError, StorageError
+from epaxos.errors import ConfigError, Denied, FrameError, Refused, StorageError
 from epaxos.registers.changes import LIMITS
+from epaxos.registers.guard import Guard, Keys, check_listening, name_of
 from epaxos.registers.lanes import MOST_WAITING, Take
 from epaxos.registers.programs import Address, answer
 from epaxos.registers.transport import Unreachable
+from epaxos.security.access import Access
+from epaxos.security.curve import arm
+from epaxos.security.rights import EVERYTHING, Rights
 from epaxos.transport.addresses import resolve
 from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.registers import decode, encode, malformed
@@ -46,6 +55,19 @@ _PROGRAMS: Final = 8
 
 _RECONNECT: Final = 1000
 """Milliseconds between two attempts to connect, at most."""
+
+_DENIED: Final = "denied: "
+"""How it begins what is told to who may not ask."""
+
+_IN_VAIN: Final = {
+    int(zmq.EVENT_CONNECT_RETRIED): "nobody listens there",
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "lets nobody in with this key",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "asks for another key, or takes this one for another node's",
+    int(
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    ): "asks for a key, has another one than it should, or is no node",
+}
+"""Events of a socket that connects: why there will be no answer."""
 
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 
@@ -71,12 +93,12 @@ class _Waker:
         self._writer.close()
 
 
-def _frames(source: zmq.Socket[bytes]) -> list[list[bytes]]:
+def _frames(source: zmq.Socket[bytes]) -> list[list[zmq.Frame]]:
     """What waits at a socket."""
-    found: list[list[bytes]] = []
+    found: list[list[zmq.Frame]] = []
     with suppress(zmq.Again):
         while len(found) < MOST_AT_ONCE:
-            found.append(source.recv_multipart(zmq.NOBLOCK))
+            found.append(source.recv_multipart(zmq.NOBLOCK, copy=False))
     return found
 
 
@@ -88,20 +110,24 @@ class _Asked(NamedTuple):
 
 
 class _Way(NamedTuple):
-    """A socket that leads to a place."""
+    """A socket that leads to a place, where somebody is expected to have a key."""
 
     place: str
+    key: str
     dealer: zmq.Socket[bytes]
 
 
 class ZeroMqTransport:
     """How a node asks others, by their `addresses`: host and port by number. One that belongs to none only reads.
 
+    keys  with which to log in, and by which the others are known; None where nobody has keys
+
     Raises:
         ConfigError: a host does not resolve.
     """
 
-    def __init__(self, addresses: Mapping[int, Address]) -> None:
+    def __init__(self, addresses: Mapping[int, Address], keys: Keys | None = None) -> None:
+        self._keys = keys
         self._places = {peer: _place(peer, *address) for peer, address in addresses.items()}
         self._node: Node | None = None
         self._numbers = count(1)
@@ -158,6 +184,10 @@ class ZeroMqTransport:
         if threading.current_thread() is not self._thread:
             self._waker.wake()
 
+    def reload(self) -> None:
+        """Go on with the keys as they are now: ways to nodes that have others are left."""
+        self._waker.wake()
+
     def close(self) -> None:
         """See `Transport`."""
         self._closed = True
@@ -178,6 +208,7 @@ class ZeroMqTransport:
         poller.register(self._waker.reader, zmq.POLLIN)
         try:
             while not self._closed:
+                self._leave(poller, ways)
                 self._send_all(context, poller, ways)
                 peers = {way.dealer: peer for peer, way in ways.items()}
                 for ready, _ in poller.poll():
@@ -190,7 +221,19 @@ class ZeroMqTransport:
             context.destroy(linger=0)
             self._waker.close()
 
-    def _dealer(self, context: zmq.Context[zmq.Socket[bytes]], place: str) -> zmq.Socket[bytes]:
+    def _key_of(self, peer: int) -> str:
+        """The key that a node is expected to have; "" if it has none, and without keys."""
+        return "" if self._keys is None else self._keys.server_key(name_of(peer))
+
+    def _leave(self, poller: zmq.Poller, ways: dict[int, _Way]) -> None:
+        """Leave what leads elsewhere than to the node of a number, or to who has the key of that no more."""
+        for peer, way in list(ways.items()):
+            if (way.place, way.key) != (self._places[peer], self._key_of(peer)):
+                poller.unregister(way.dealer)
+                way.dealer.close(linger=0)
+                del ways[peer]
+
+    def _dealer(self, context: zmq.Context[zmq.Socket[bytes]], place: str, key: str) -> zmq.Socket[bytes]:
         dealer = context.socket(zmq.DEALER)
         dealer.set(zmq.SNDHWM, MOST_WAITING)
         dealer.set(zmq.RCVHWM, MOST_WAITING)
@@ -198,6 +241,8 @@ class ZeroMqTransport:
         dealer.set(zmq.RECONNECT_IVL, 20)
         dealer.set(zmq.RECONNECT_IVL_MAX, _RECONNECT)
         dealer.set(zmq.IPV6, 1)
+        if self._keys is not None:
+            arm(dealer, self._keys.own, key)
         dealer.connect(place)
         return dealer
 
@@ -207,12 +252,10 @@ class ZeroMqTransport:
         own = None if self._node is None else self._node.identity
         while self._outbox:
             peer, number, request = self._outbox.popleft()
-            way, place = ways.get(peer), self._places[peer]
-            if way is None or way.place != place:
-                if way is not None:
-                    poller.unregister(way.dealer)
-                    way.dealer.close(linger=0)
-                way = ways[peer] = _Way(place, self._dealer(context, place))
+            way = ways.get(peer)
+            if way is None:
+                place, key = self._places[peer], self._key_of(peer)
+                way = ways[peer] = _Way(place, key, self._dealer(context, place, key))
                 poller.register(way.dealer, zmq.POLLIN)
             names = (None, 0, 0) if own is None else (own.id, own.incarnation, own.known(peer))
             body = msgpack.packb((number, *names, request))
@@ -223,7 +266,7 @@ class ZeroMqTransport:
                 if asked is not None:
                     asked.take(Unreachable(f"node {peer} is not there"))
 
-    def _take(self, peer: int, parts: list[bytes]) -> None:
+    def _take(self, peer: int, parts: list[zmq.Frame]) -> None:
         asked = None
         try:
             number, incarnation, told = _opened(parts, Kind.ANSWER, 3)
@@ -233,7 +276,7 @@ class ZeroMqTransport:
             del self._asked[number]
             if self._node is not None:
                 self._node.identity.recognise(peer, incarnation)
-            found: Any = Unreachable(f"node {peer}: {told}") if type(told) is str else decode(told)
+            found: Any = _refusal(peer, told) if type(told) is str else decode(told)
         except (FrameError, StorageError) as error:
             found = error
         if asked is not None:
@@ -242,7 +285,12 @@ class ZeroMqTransport:
             self._node.count(f"refused: {found.kind}")
 
 
-def _opened(parts: list[bytes], kind: Kind, fields: int) -> list[Any]:
+def _refusal(peer: int, told: str) -> Unreachable | Refused:
+    """What a node says instead of an answer; who may not ask gets no other one from the next node."""
+    return (Refused if told.startswith(_DENIED) else Unreachable)(f"node {peer}: {told}")
+
+
+def _opened(parts: list[zmq.Frame], kind: Kind, fields: int) -> list[Any]:
     """The fields of a frame.
 
     Raises:
@@ -250,7 +298,7 @@ def _opened(parts: list[bytes], kind: Kind, fields: int) -> list[Any]:
     """
     if len(parts) != 1:
         malformed(f"a message of {len(parts)} parts")
-    frame = open_frame(parts[0], REGISTERS, LARGEST)
+    frame = open_frame(parts[0].bytes, REGISTERS, LARGEST)
     if frame.kind != kind:
         raise FrameError("unknown", f"a frame of kind {frame.kind} is not for registers")
     try:
@@ -270,18 +318,28 @@ def _place(peer: int, host: str, port: int) -> str:
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 
-def exchange(address: Address, path: str, body: bytes, timeout: float) -> tuple[int, bytes]:
-    """See `programs.Exchange`."""
-    socket.create_connection(address, timeout).close()  # libzmq does not tell that nobody listens
+def exchange(
+    node: int, address: Address, path: str, body: bytes, timeout: float, keys: Keys | None = None
+) -> tuple[int, bytes]:
+    """See `programs.Exchange`; `keys` as for `ZeroMqTransport`."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        news = dealer.get_monitor_socket(sum(_IN_VAIN))
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.IPV6, 1)
-        dealer.connect(_place(0, *address))
+        if keys is not None:
+            arm(dealer, keys.own, keys.server_key(name_of(node)))
+        dealer.connect(_place(node, *address))
         dealer.send(seal(Kind.ASK, REGISTERS, msgpack.packb((1, None, 0, 0, (path, body)))))
-        if not dealer.poll(int(1000 * timeout)):
+        poller = zmq.Poller()
+        poller.register(dealer, zmq.POLLIN)
+        poller.register(news, zmq.POLLIN)
+        ready = dict(poller.poll(int(1000 * timeout)))
+        if not ready:
             raise TimeoutError("timed out")
+        if dealer not in ready:
+            raise OSError(_IN_VAIN[recv_monitor_message(news)["event"]])
         try:
-            told = _opened(dealer.recv_multipart(), Kind.ANSWER, 3)[2]
+            told = _opened(dealer.recv_multipart(copy=False), Kind.ANSWER, 3)[2]
         except FrameError as error:
             raise OSError(f"{error.kind}: {error}") from error
     if type(told) is not list or len(told) != 2 or type(told[0]) is not int or type(told[1]) is not bytes:
@@ -295,16 +353,23 @@ def exchange(address: Address, path: str, body: bytes, timeout: float) -> tuple[
 class ZeroMqServer:
     """Answers for a node on `host` and `port`, in a thread of its own, until it is closed; what waits, at once.
 
+    access    the lists of who comes in; None where nobody is asked for a key
+    insecure  that no stranger can reach it, though others than this machine do
+
     Raises:
-        ConfigError: nobody can listen there.
+        ConfigError: nobody can listen there, or strangers could come in.
     """
 
-    def __init__(self, node: Node, host: str, port: int) -> None:
+    def __init__(
+        self, node: Node, host: str, port: int, access: Access | None = None, *, insecure: bool = False
+    ) -> None:
+        check_listening(node.id, host, access, insecure=insecure)
         self._node = node
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.set(zmq.MAXMSGSIZE, 2 * LARGEST)
         self._router.set(zmq.IPV6, 1)
+        self._guard = None if access is None else Guard(node, self._context, self._router, access)
         try:
             self._router.bind(_place(node.id, host, port))
         except (zmq.ZMQError, ConfigError) as error:
@@ -336,46 +401,61 @@ class ZeroMqServer:
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._waker.reader, zmq.POLLIN)
+        for descriptor in () if self._guard is None else self._guard.descriptors:
+            poller.register(descriptor, zmq.POLLIN)
         try:
             while not self._closed:
-                for ready, _ in poller.poll():
-                    if ready is self._router:
-                        self._answer(_frames(self._router))
-                    else:
-                        self._waker.heed()
+                ready = {source for source, _ in poller.poll(self._patience())}
+                if self._router in ready:
+                    self._answer(_frames(self._router))
+                if self._waker.reader.fileno() in ready:
+                    self._waker.heed()
+                if self._guard is not None:
+                    self._guard.watch(monotonic())
                 while self._told:
                     self._reply(*self._told.popleft())
         finally:
             self._context.destroy(linger=0)
             self._waker.close()
 
-    def _answer(self, waiting: list[list[bytes]]) -> None:
+    def _patience(self) -> int | None:
+        """Milliseconds until something is due though nothing comes; None if nothing is."""
+        due = inf if self._guard is None else self._guard.deadline
+        return None if due == inf else int(1000 * max(0.0, due - monotonic())) + 1
+
+    def _answer(self, waiting: list[list[zmq.Frame]]) -> None:
         """Answer everything that has come, after one write for all of it."""
         asked: list[tuple[bytes, int, Any]] = []
-        for identity, *parts in waiting:
-            number = 0
+        for first, *parts in waiting:
+            identity, number = first.bytes, 0
             try:
                 number, sender, incarnation, addressee, request = _opened(parts, Kind.ASK, 5)
                 if type(request) is list:
-                    self._programs.submit(self._serve, identity, number, *_question(request))
+                    rights = EVERYTHING if self._guard is None else self._guard.rights(parts[0])
+                    self._programs.submit(self._serve, identity, number, rights, *_question(request))
                 elif type(request) is bytes:
-                    who = self._node.identity
-                    message = who.admit(sender, incarnation, addressee, decode(request))
+                    message = decode(request)
+                    if self._guard is not None:
+                        self._guard.check(parts[0], sender, message)
+                    message = self._node.identity.admit(sender, incarnation, addressee, message)
                     asked.append((identity, number, message))
                 else:
                     malformed("no message of registers")
             except FrameError as error:
                 self._node.count(f"refused: {error.kind}")
                 self._reply(identity, number, f"{error.kind}: {error}")
+            except Denied as error:
+                self._node.count("refused: denied")
+                self._reply(identity, number, f"{_DENIED}{error}")
             except StorageError as error:
                 self._reply(identity, number, str(error))
         answers = self._node.handle_all([request for _, _, request in asked])
         for (identity, number, _), found in zip(asked, answers, strict=True):
             self._reply(identity, number, str(found) if isinstance(found, Exception) else encode(found))
 
-    def _serve(self, identity: bytes, number: int, path: str, body: bytes) -> None:
+    def _serve(self, identity: bytes, number: int, rights: Rights, path: str, body: bytes) -> None:
         """Answer a program, in a thread of its own: it may take a while."""
-        status, told = answer(self._node, path, body)
+        status, told = answer(self._node, path, body, rights)
         self._told.append((identity, number, (status, told)))
         self._waker.wake()
 

@@ -24,7 +24,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from epaxos.config import Config, show
 from epaxos.config.kinds import Name
@@ -54,23 +54,33 @@ class Access:
 
     So who is taken from a list loses all rights at once, on connections that stand too.
 
+    directory  of keys
+    name  of the replica itself
+    everybody  the names of those who must be on the list when this begins
     own  the key with which the replica itself comes in elsewhere, and by which it is known here
 
     Raises:
         ConfigError: a list or the key file is wrong.
     """
 
-    def __init__(self, config: Config, name: str, clock: Callable[[], float] = time.time) -> None:
-        self._config = config
+    def __init__(
+        self, directory: str, name: str, everybody: Sequence[str], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._directory = Path(directory)
         self._name = name
         self._clock = clock
-        self.own: KeyPair = read_key(str(Path(config.security.keys) / f"{name}{SUFFIX}"))
+        self.own: KeyPair = read_key(str(self._directory / f"{name}{SUFFIX}"))
         self._servers: Mapping[str, list[str]] = {}
         self._replicas: Mapping[str, Rights] = {}
         self._keys: Mapping[str, Rights] = {}
         self._clients: Mapping[str, Client] = {}
         self._tokens: Mapping[str, Rights] = {}
-        self._read([replica.name for replica in config.everybody])
+        self._read(everybody)
+
+    @classmethod
+    def of(cls, config: Config, name: str, clock: Callable[[], float] = time.time) -> Self:
+        """That of a replica of a cluster."""
+        return cls(config.security.keys, name, [replica.name for replica in config.everybody], clock)
 
     def reload(self) -> None:
         """Read the lists again; if they are wrong, those of before stay.
@@ -83,7 +93,7 @@ class Access:
         self._read([self._name])
 
     def _read(self, needed: Sequence[str]) -> None:
-        directory = Path(self._config.security.keys)
+        directory = self._directory
         path = directory / REPLICAS_FILE
         tables = read_list(path)  # once: the file may be another one the next moment
         servers = replicas_in(tables, str(path), needed)

@@ -190,7 +190,7 @@ def replicas_in(tables: Mapping[str, Any], path: str, needed: Iterable[str]) -> 
         if not known.get(name):
             raise ConfigError(
                 f"{path}: {name}: missing; allowed: a table [{name}] with `keys` for each replica; "
-                "`epaxos keys init` writes them"
+                "`epaxos keys init` writes them, of nodes of registers `epaxos registers keys`"
             )
     return known
 

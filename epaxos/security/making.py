@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from fcntl import LOCK_EX, flock
@@ -17,7 +17,7 @@ from epaxos.config.loading import parse_strictly, read_text
 from epaxos.errors import ConfigError
 from epaxos.security.access import CLIENTS_FILE, digest_of, list_text, read_clients
 from epaxos.security.curve import make_key
-from epaxos.security.keys import REPLICAS_FILE, SUFFIX, read_replicas, write_key
+from epaxos.security.keys import REPLICAS_FILE, SUFFIX, read_list, replicas_in, write_key
 
 _HEADS: Final = {
     REPLICAS_FILE: "The public keys of the replicas: every replica and client needs this file.",
@@ -38,7 +38,12 @@ class Listing(NamedTuple):
 
 
 def init_keys(config: Config, directory: Path) -> list[str]:
-    """Make what is missing of the keys of a cluster: one for each replica, one of an admin; what there is stays.
+    """Make what is missing of the keys of a cluster; see `make_keys`."""
+    return make_keys([replica.name for replica in config.everybody], directory)
+
+
+def make_keys(names: Iterable[str], directory: Path) -> list[str]:
+    """Make what is missing of the keys of replicas of these names, and of an admin; what there is stays.
 
     Returns the names for which one was made.
 
@@ -50,12 +55,12 @@ def init_keys(config: Config, directory: Path) -> list[str]:
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be made: {error.strerror}") from error
     with _alone(directory):
-        return _init(config, directory)
+        return _make_missing(names, directory)
 
 
-def _init(config: Config, directory: Path) -> list[str]:
+def _make_missing(names: Iterable[str], directory: Path) -> list[str]:
     replicas, clients = _read(directory, REPLICAS_FILE), _read(directory, CLIENTS_FILE)
-    missing = [replica.name for replica in config.everybody if replica.name not in replicas]
+    missing = [name for name in names if name not in replicas]
     for name in missing:
         replicas[name] = {"keys": [_make(directory, name)]}
     if not clients:
@@ -182,14 +187,15 @@ def _write(directory: Path, file: str, entries: Mapping[str, Mapping[str, Any]])
         raise ConfigError(f"{directory / file}: cannot be written: {error.strerror}") from error
 
 
-def listed(config: Config, directory: Path) -> list[dict[str, Any]]:
+def listed(directory: Path) -> list[dict[str, Any]]:
     """Who is on the lists, a row each: name, role, prefixes, what it comes in with, until when; no secrets.
 
     Raises:
         ConfigError: a list is wrong.
     """
     rows: list[dict[str, Any]] = []
-    read_replicas(config)
+    path = directory / REPLICAS_FILE
+    replicas_in(read_list(path), str(path), ())
     read_clients(str(directory))
     for file in (REPLICAS_FILE, CLIENTS_FILE):
         for name, entry in _read(directory, file).items():

@@ -35,7 +35,7 @@ class House:
         self.keys = Path(config.security.keys)
         self.context = context
         self.stats = ReplicaStats([replica.name for replica in config.replicas], 0, [], [], 2)
-        self.access = Access(config, "alpha")
+        self.access = Access.of(config, "alpha")
         failures = Failures(self.stats)
         self.porter = Porter(context, self.access, failures)
         self.later = 0.0

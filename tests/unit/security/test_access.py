@@ -25,7 +25,7 @@ def public(config: Config, name: str) -> str:
 def test_replicas_and_clients_are_known_by_their_keys(secure: Config) -> None:
     keys = Path(secure.security.keys)
     add_client(keys, "web", Listing("write", ["web/", "ü"]))
-    access = Access(secure, "alpha")
+    access = Access.of(secure, "alpha")
     assert access.replica(public(secure, "bravo")) == "bravo"
     assert access.replica(public(secure, "web")) == access.replica("") == ""
     rights = access.rights(public(secure, "web"))
@@ -42,7 +42,7 @@ def test_who_is_removed_has_no_rights_once_the_lists_are_read(secure: Config) ->
     keys = Path(secure.security.keys)
     add_client(keys, "web", Listing("write"))
     key = public(secure, "web")
-    access = Access(secure, "alpha")
+    access = Access.of(secure, "alpha")
     remove(keys, "web")
     assert access.rights(key)
     access.reload()
@@ -51,14 +51,14 @@ def test_who_is_removed_has_no_rights_once_the_lists_are_read(secure: Config) ->
 
 
 def test_a_stolen_key_of_a_replica_is_out_once_the_lists_are_read(secure: Config) -> None:
-    access, stolen = Access(secure, "bravo"), public(secure, "alpha")
+    access, stolen = Access.of(secure, "bravo"), public(secure, "alpha")
     assert access.server_key("alpha") == stolen
     remove(Path(secure.security.keys), "alpha")
     access.reload()
     assert access.replica(stolen) == access.server_key("alpha") == ""
     assert access.rights(stolen) is None
     with pytest.raises(ConfigError, match="alpha: missing"):
-        Access(secure, "bravo")
+        Access.of(secure, "bravo")
     remove(Path(secure.security.keys), "bravo")
     with pytest.raises(ConfigError, match="bravo: missing"):
         access.reload()
@@ -75,7 +75,7 @@ def test_a_list_that_changes_while_it_is_read_is_read_once(
 ) -> None:
     keys = Path(secure.security.keys)
     add_replica(keys, "delta")
-    access = Access(secure, "alpha")
+    access = Access.of(secure, "alpha")
 
     def read_and_remove(path: str) -> str:
         text = read_text(path)
@@ -91,7 +91,7 @@ def test_a_list_that_changes_while_it_is_read_is_read_once(
 
 
 def test_wrong_lists_leave_those_of_before(secure: Config) -> None:
-    access = Access(secure, "alpha")
+    access = Access.of(secure, "alpha")
     (Path(secure.security.keys) / "clients.toml").write_text("nonsense")
     with pytest.raises(ConfigError, match="line 1"):
         access.reload()
@@ -105,7 +105,7 @@ def test_rights_end(secure: Config) -> None:
     add_replica(keys, "delta", lasts=60)
     token = add_client(keys, "page", Listing("read"), token=True, lasts=60)
     for later, fine in ((30, True), (61, False)):
-        access = Access(secure, "alpha", lambda later=later: now + later)  # type: ignore[misc]
+        access = Access.of(secure, "alpha", lambda later=later: now + later)  # type: ignore[misc]
         assert bool(access.rights(public(secure, "web"))) is fine
         assert bool(access.replica(public(secure, "delta"))) is fine
         assert bool(access.by_token(token)) is fine
@@ -117,7 +117,7 @@ def test_a_token_is_on_the_list_as_a_hash_only(secure: Config) -> None:
     token = add_client(keys, "page", Listing("read"), token=True)
     assert len(token) > 40
     assert token not in (keys / "clients.toml").read_text()
-    access = Access(secure, "alpha")
+    access = Access.of(secure, "alpha")
     rights = access.by_token(token)
     assert rights is not None
     assert rights.name == "page"
@@ -150,7 +150,7 @@ def test_a_secret_is_its_owners_alone(secure: Config) -> None:
     ],
 )
 def test_what_others_can_write_is_no_list(secure: Config, name: str, mode: int, *, fine: bool) -> None:
-    access, place = Access(secure, "alpha"), Path(secure.security.keys) / name
+    access, place = Access.of(secure, "alpha"), Path(secure.security.keys) / name
     place.chmod(mode)
     if fine:
         access.reload()
@@ -202,7 +202,7 @@ def test_a_name_is_on_the_lists_once(secure: Config) -> None:
         add_client(keys, "../x", Listing("read"))
     with pytest.raises(ConfigError, match="nobody on the lists is called"):
         remove(keys, "nobody")
-    assert [row["name"] for row in listed(secure, keys)] == ["alpha", "bravo", "charlie", "admin"]
+    assert [row["name"] for row in listed(keys)] == ["alpha", "bravo", "charlie", "admin"]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_key_is_one_persons(secure: Config) -> None:
     entry = f'[web]\nrole = "read"\nkeys = ["{public(secure, "bravo")}"]\n'
     (keys / "clients.toml").write_text(clients + entry)
     with pytest.raises(ConfigError, match="client web and replica bravo have the same key"):
-        Access(secure, "alpha")
+        Access.of(secure, "alpha")
 
 
 def test_a_replica_runs_with_the_key_that_the_list_has(secure: Config) -> None:
@@ -246,7 +246,7 @@ def test_a_replica_runs_with_the_key_that_the_list_has(secure: Config) -> None:
     with pytest.raises(
         ConfigError, match=r"alpha\.keys: the first is not that of .*alpha\.key, with which it runs"
     ):
-        Access(secure, "alpha")
+        Access.of(secure, "alpha")
 
 
 def test_a_client_needs_the_keys_of_all_replicas(secure: Config) -> None:

@@ -59,7 +59,7 @@ class Site:
     def __init__(self, config: Config) -> None:
         self.failed: list[str] = []
         self.now = 0.0
-        self.access = Access(config, "alpha")
+        self.access = Access.of(config, "alpha")
         routes = [Route(path, self._page) for path in ("/who", "/livez")]
         guarded = Tokens(Starlette(routes=routes), self.access, self.failed.append, clock=lambda: self.now)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://alpha")
@@ -125,7 +125,7 @@ def test_a_command_under_an_idempotency_key_is_that_of_its_token(secure: Config)
         store = Store(there.gate, config, limits_of(config))
         store._opened = desk  # type: ignore[assignment]  # all that it needs of one
         served = application(Api(config, "alpha", there.stats, store, lambda: config.initial).routes())
-        guarded = Tokens(served, Access(secure, "alpha"), lambda _: None)
+        guarded = Tokens(served, Access.of(secure, "alpha"), lambda _: None)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(guarded), base_url="http://alpha"
         ) as client:
@@ -146,7 +146,7 @@ def test_passwords(secure: Config) -> None:
     assert hashed.startswith("$argon2id$")
     add_client(keys, "cache", Listing("write", ["cache:"], hashed))
     failed: list[str] = []
-    access = Access(secure, "alpha")
+    access = Access.of(secure, "alpha")
     passwords = Passwords(access, failed.append)
     rights = passwords.check("cache", "correct horse", "here", 0.0)
     assert isinstance(rights, Rights)
