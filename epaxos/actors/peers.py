@@ -80,7 +80,8 @@ class Peers:
     another one is either a second process of the same name, or a replica that came back without its data and would
     break the promises it has forgotten (protocol 4.11c). Nor does a replica listen to what is meant for another one of
     its name: a late answer to what that one proposed would count as an answer to what this one proposes in the same
-    place.
+    place, and whoever looks for that one says that it does not hear it. Who speaks to one that joined knows its
+    incarnation, which is a part of its name.
 
     Who takes part in no epoch that is known here is not listened to at all, but for some who say that there is a later
     one, one that joined, or any if this replica is to join: those *guests* tell where they are to be reached. There are
@@ -256,8 +257,8 @@ class Peers:
             raise FrameError("duplicate_name", f"a second replica calls itself {self._me}")
         if self._incarnation_of(name, request.incarnation) != request.incarnation:
             raise FrameError("duplicate_name", self._forgetful(name))
-        if request.addressee not in (0, self._incarnation):
-            raise FrameError("addressee", f"{name} speaks to the {self._me} that it heard before")
+        if request.addressee != self._incarnation and (request.addressee or incarnation_of(self._me)):
+            raise FrameError("addressee", f"{name} speaks to the {called(self._me)} of before")
         if request.kept is not None and not self._is_no_less(identity, name, request.kept):
             raise FrameError("old_copy", self._outdated(name, request.kept))
         if request.addressee:
@@ -324,6 +325,10 @@ class Peers:
             self._remember(name, heard)
             self._incarnations[name] = heard
         return self._incarnations[name]
+
+    def known(self, name: Name) -> int:
+        """The incarnation that a peer is known by; 0 if it was never heard of."""
+        return self._decided_of(name) or self._incarnations.get(name, 0)
 
     def _decided_of(self, name: Name) -> int:
         """The incarnation that the running configuration says, or a name that has it; 0 if none does."""

@@ -36,7 +36,7 @@ class Reach:
 
     def look(self) -> None:
         """See who has come, and who is of no interest any more."""
-        audience, remotes = self._parts.eras.audience, self._post.remotes
+        audience, remotes = self._audience(), self._post.remotes
         for peer in sorted(audience):
             place = self._peers.place_of(peer)
             if place is None or (peer in remotes and place == self._places[peer]):
@@ -47,6 +47,19 @@ class Reach:
             self._post.connect(peer, self._make(peer, place))
         for peer in remotes.keys() - audience:
             self._post.disconnect(peer)
+
+    def _audience(self) -> set[Name]:
+        """Whom to tell how far this replica is, but those in whose place there is a member.
+
+        Of one that lost its disk and was replaced at its address nobody is there any more (protocol 6.10).
+        """
+        eras, place_of = self._parts.eras, self._peers.place_of
+        members = eras.running.names
+        taken = set(map(place_of, members)) - {None}
+        gone = {peer for peer in eras.audience.difference(members) if place_of(peer) in taken}
+        for peer in gone:
+            eras.forget(peer)
+        return eras.audience - gone
 
     def look_again(self, now: float) -> None:
         """The same, and let go of those who were last heard long ago and are no members."""

@@ -57,6 +57,7 @@ class RemoteSettings:
     beacon        interval of beacons and of heartbeats
     commit_delay  how long a deferrable message waits at most
     max_frame     largest frame in bytes
+    addressee     the peer's incarnation; 0 as long as none is known, until it is heard
     """
 
     me: Name
@@ -71,6 +72,7 @@ class RemoteSettings:
     max_frame: int
     my_host: str = ""
     my_port: int = 0
+    addressee: int = 0
     arm: Callable[[zmq.Socket[bytes]], None] | None = None
 
 
@@ -80,9 +82,14 @@ def settings_of(
     peer: Name,
     place: tuple[str, int],
     incarnation: int,
+    addressee: int,
     arm: Callable[[str, zmq.Socket[bytes]], None] | None,
 ) -> RemoteSettings:
-    """Those of `me` for a peer, which is in some place, host and port; `arm` gives a socket to it the keys for that."""
+    """Those of `me` for a peer, which is in some place, host and port; `arm` gives a socket to it the keys for that.
+
+    Both have an incarnation, this replica and the peer. That of the peer is told with the first frame: at its address
+    there may be another one by now, which has lost the disk, and that is another one's link (protocol 6.10).
+    """
     own = config.replica(called(me))
     return RemoteSettings(
         me=me,
@@ -97,6 +104,7 @@ def settings_of(
         max_frame=config.max_peer_frame,
         my_host=own.host,
         my_port=own.port,
+        addressee=addressee,
         arm=partial(arm, called(peer)) if arm else None,
     )
 
@@ -143,7 +151,7 @@ class Remote(HostedActor):
         self.online = False
         self.last_heard = float("-inf")
         self._hears = False
-        self._addressee = 0
+        self._addressee = settings.addressee
         self._leaving = False
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0

@@ -205,7 +205,10 @@ class Replica(pykka.ThreadingActor):
 
     def _start_remote(self, peer: Name, place: tuple[str, int]) -> Remote:
         incarnation = self._parts.disk.engine.incarnation
-        settings = settings_of(self._config, self._parts.me, peer, place, incarnation, self._entrance.armed)
+        addressee = self._peers.known(peer)
+        settings = settings_of(
+            self._config, self._parts.me, peer, place, incarnation, addressee, self._entrance.armed
+        )
         self._stats.know(peer)
         remote = Remote(
             settings,

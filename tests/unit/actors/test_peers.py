@@ -18,7 +18,7 @@ from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Durable
 from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Name
-from epaxos.protocol.membership import NOBODY, Configuration, Member, joined
+from epaxos.protocol.membership import NOBODY, Configuration, Member, incarnation_of, joined
 from epaxos.protocol.transfer import EpochOver
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -39,7 +39,10 @@ class Door:
     """The peers' side of replica alpha, with lists in the place of its socket and its disk."""
 
     def __init__(
-        self, incarnations: Mapping[Name, int] | None = None, kept: Mapping[Name, int] | None = None
+        self,
+        incarnations: Mapping[Name, int] | None = None,
+        kept: Mapping[Name, int] | None = None,
+        me: Name = ME,
     ) -> None:
         names = [replica.name for replica in CONFIG.replicas]
         self.stats = ReplicaStats(names, 0, [], list(MESSAGE_NAMES.values()), 2)
@@ -49,11 +52,11 @@ class Door:
         self.eras = Eras(self._era(CONFIG.initial), ME)
         self.peers = Peers(
             CONFIG,
-            ME,
+            me,
             lambda: self.eras,
             self.stats,
             self._refuse,
-            Known(1, incarnations or {}, kept or {}, self._remember),
+            Known(incarnation_of(me) or 1, incarnations or {}, kept or {}, self._remember),
         )
 
     @staticmethod
@@ -249,6 +252,7 @@ def test_an_incarnation_that_has_been_decided_is_the_only_one_heard_whichever_ca
     assert door.take(incarnation=11) is None
     assert door.take(incarnation=12) == Opened(BRAVO, 12, [], True, None, row=1)
     assert door.peers.incarnations == {ME: 1, BRAVO: 12}
+    assert list(map(door.peers.known, (BRAVO, CHARLIE, joined("delta", 9)))) == [12, 0, 9]
 
 
 def test_who_takes_part_in_no_epoch_is_not_heard() -> None:
@@ -346,6 +350,17 @@ def test_what_is_meant_for_another_process_of_the_own_name_is_not_heard() -> Non
         assert (door.peers.open(b"it", [zmq.Frame(frame)]) is not None) is heard
     assert door.errors == {"addressee": 1}
     assert door.refused == []
+
+
+def test_one_that_joined_in_the_place_of_another_hears_nothing_that_was_meant_for_that() -> None:
+    """Who began while nobody was at that address has a link there which does not hear the old one, and says so."""
+    me = joined(ME, 5)
+    door = Door(me=me)
+    request = PeerRequest(BRAVO, 11, [], False, 0, beat=Beat(1, 0, 0, NEWEST), digest=DIGEST)
+    for addressee, heard in ((0, False), (1, False), (5, True)):
+        frame = seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request._replace(addressee=addressee)))
+        assert (door.peers.open(b"it", [zmq.Frame(frame)]) is not None) is heard
+    assert door.errors == {"addressee": 2}
 
 
 def keeping(kept: int | None) -> list[bytes]:

@@ -17,6 +17,7 @@ def test_there_is_a_way_to_each_that_is_known_where_and_none_to_who_has_gone_for
     parts: Any = Mock()
     parts.eras.audience = {"bravo", "charlie"}
     parts.eras.forget = parts.eras.audience.discard
+    parts.eras.running.names = ("alpha", "bravo")
     places = {"bravo": ("10.0.0.2", 1)}
     peers: Any = Mock(place_of=places.get, guests=())
     reach = Reach(CONFIG, parts, peers, post, lambda peer, place: Mock(at=(peer, place), last_heard=5.0))
@@ -33,11 +34,29 @@ def test_there_is_a_way_to_each_that_is_known_where_and_none_to_who_has_gone_for
     assert [way.at for way in ways.values()] == [("charlie", ("10.0.0.9", 1))], "it has moved"
 
 
+def test_nobody_looks_for_who_was_replaced_at_its_address() -> None:
+    """Two links to one process, which one end takes for those of another: it would come and go with each heartbeat."""
+    ways: dict[str, Any] = {}
+    post: Any = Mock(remotes=ways, connect=ways.__setitem__, disconnect=ways.__delitem__)
+    parts: Any = Mock()
+    parts.eras.audience = {"bravo", "charlie"}
+    parts.eras.forget = Mock()
+    parts.eras.running.names = ("alpha", "bravo", "charlie")
+    places = {"bravo": ("10.0.0.2", 1), "charlie": ("10.0.0.3", 1), "bravo#1": ("10.0.0.2", 1)}
+    reach = Reach(CONFIG, parts, Mock(place_of=places.get, guests=()), post, Mock())
+    reach.look()
+    parts.eras.running.names, parts.eras.audience = ("alpha", "bravo#1", "charlie"), {*places}
+    reach.look()
+    assert set(ways) == {"bravo#1", "charlie"}
+    parts.eras.forget.assert_called_once_with("bravo")
+
+
 def test_what_guests_had_is_free_once_they_have_gone_or_if_they_cannot_be_reached() -> None:
     ways: dict[str, Any] = {"oscar.1": Mock(last_heard=5.0), "oscar.2": Mock(last_heard=90.0)}
     era: Any = Mock()
     parts: Any = Mock()
     parts.eras.all = [era]
+    parts.eras.running.names = ()
     parts.eras.audience = {"oscar.1", "oscar.2", "nowhere"}
     parts.eras.forget = parts.eras.audience.discard
     peers: Any = Mock(place_of={}.get, guests={"oscar.1", "oscar.2", "nowhere"})

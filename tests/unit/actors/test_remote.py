@@ -36,7 +36,7 @@ def accept(number: int) -> Outgoing:
 class Line:
     """A Remote of alpha to bravo, and the socket that bravo listens on. The clock is the tests' own."""
 
-    def __init__(self) -> None:
+    def __init__(self, addressee: int = 0) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.endpoint = "tcp://127.0.0.1:*"
         self.router = self._listen()
@@ -49,7 +49,17 @@ class Line:
         self.refusals: list[str] = []
         port = int(self.endpoint.rpartition(":")[2])
         settings = RemoteSettings(
-            "alpha", "bravo", "127.0.0.1", port, CLUSTER, 77, TIMEOUT, BEACON, COMMIT_DELAY, MAX_FRAME
+            "alpha",
+            "bravo",
+            "127.0.0.1",
+            port,
+            CLUSTER,
+            77,
+            TIMEOUT,
+            BEACON,
+            COMMIT_DELAY,
+            MAX_FRAME,
+            addressee=addressee,
         )
         self.remote = Remote(
             settings,
@@ -210,6 +220,17 @@ def test_peer_is_told_whether_it_is_heard(make: Callable[[], Line]) -> None:
         told.append((heartbeat.hears, heartbeat.addressee))
     assert told == [(False, 0), (True, 7), (False, 7)]
     assert line.reported == []  # never online: heard, but not hearing
+
+
+def test_whom_it_speaks_to_is_said_from_the_first_frame_on_where_that_is_known() -> None:
+    """Else another one at that address, which has lost the disk, would take it for its own link."""
+    line = Line(addressee=6)
+    try:
+        line.connect()
+        line.remote.tick(0.2)
+        assert line.receive_heartbeat().addressee == 6
+    finally:
+        line.close()
 
 
 def test_who_leaves_sends_what_waits_for_a_ride_and_says_so_last(make: Callable[[], Line]) -> None:
