@@ -112,11 +112,11 @@ def _set(view: View, request: Request) -> Reply:
 
 
 def _put(view: View, key: bytes, value: bytes, ttl: int | None) -> None:
-    """Give a key a value; for a time that has passed, none."""
-    if ttl is not None and ttl != KEEP and ttl <= 0:
+    """Give a key a value; for a time that has passed, and it is gone at once."""
+    is_over = ttl is not None and ttl != KEEP and ttl <= 0
+    view.set(key, value, None if is_over else ttl)
+    if is_over:
         view.delete(key)
-    else:
-        view.set(key, value, ttl)
 
 
 def _plan_set(request: Request, now: int) -> Plan | None:

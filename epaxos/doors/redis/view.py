@@ -82,24 +82,23 @@ class View:
 
     def writes(self) -> list[Command]:
         """What has been changed, as operations."""
-        return [self._write(key, ttl) for key, ttl in self._changed.items() if self._differs(key)]
+        return [command for key, ttl in self._changed.items() for command in self._write(key, ttl)]
 
-    def _differs(self, key: bytes) -> bool:
-        return self._now[key] is not None or self._found[key] is not None
-
-    def _write(self, key: bytes, ttl: int | None) -> Command:
+    def _write(self, key: bytes, ttl: int | None) -> list[Command]:
         value, found = self._now[key], self._found[key]
         if value is None:
-            return Command(Operation.DELETE, key)
+            # What came and went is a change to whoever watches the key, at any replica.
+            came = [Command(Operation.WRITE, key, b"")] if found is None else []
+            return [*came, Command(Operation.DELETE, key)]
         if ttl is None:
             if value == found and isinstance(found, Expiring):
-                return Command(Operation.PERSIST, key)
-            return Command(Operation.WRITE, key, value)
+                return [Command(Operation.PERSIST, key)]
+            return [Command(Operation.WRITE, key, value)]
         if ttl == KEEP:
-            return Command(Operation.SETEX, key, [value, None])
+            return [Command(Operation.SETEX, key, [value, None])]
         if value == found:
-            return Command(Operation.SETTTL, key, ttl)
-        return Command(Operation.SETEX, key, [value, ttl])
+            return [Command(Operation.SETTTL, key, ttl)]
+        return [Command(Operation.SETEX, key, [value, ttl])]
 
     def expects(self) -> list[Command]:
         """Operations that fail unless all keys are as they were found."""

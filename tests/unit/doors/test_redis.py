@@ -209,6 +209,45 @@ def test_what_clients_ask_for_at_first(opened: Open) -> None:
     assert talk.ask("CONFIG", "GET", "proto-*", "save").startswith(b"*4\r\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [
+        ("LCS a b", b"$6\r\nmytext\r\n"),
+        ("LCS a b LEN", b":6\r\n"),
+        ("LCS a none", b"$0\r\n\r\n"),
+        ("LCS a b IDX LEN", b"-ERR If you want both the length and indexes, please just use IDX.\r\n"),
+        (
+            "LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN",
+            b"*4\r\n$7\r\nmatches\r\n*1\r\n*3\r\n*2\r\n:4\r\n:7\r\n*2\r\n:5\r\n:8\r\n:4\r\n$3\r\nlen\r\n:6\r\n",
+        ),
+        ("OBJECT ENCODING a", b"$6\r\nembstr\r\n"),
+        ("OBJECT ENCODING number", b"$3\r\nint\r\n"),
+        ("OBJECT ENCODING none", NIL),
+        ("OBJECT REFCOUNT a", b":1\r\n"),
+        ("OBJECT IDLETIME a", b":0\r\n"),
+        ("MOVE a 0", b"-ERR source and destination objects are the same\r\n"),
+        ("MOVE a 1", b"-ERR DB index is out of range\r\n"),
+        ("MOVE a x", b"-ERR value is not an integer or out of range\r\n"),
+        ("PUBSUB CHANNELS", b"*1\r\n$16\r\n__keyspace@0__:a\r\n"),
+        ("PUBSUB CHANNELS x*", b"*0\r\n"),
+        ("PUBSUB NUMSUB __keyspace@0__:a x", b"*4\r\n$16\r\n__keyspace@0__:a\r\n:1\r\n$1\r\nx\r\n:0\r\n"),
+        ("PUBSUB NUMPAT", b":1\r\n"),
+        ("ROLE", b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+        ("CONFIG SET notify-keyspace-events KEA", OK),
+        (
+            "CONFIG SET databases 1",
+            b"-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config\r\n",
+        ),
+    ],
+)
+def test_what_is_known_of_values_channels_and_settings(opened: Open, words: str, reply: bytes) -> None:
+    talk, subscriber = opened.talk(), opened.talk()
+    talk.ask("MSET", "a", "ohmytext", "b", "mynewtext", "number", "7")
+    subscriber.ask("SUBSCRIBE", "__keyspace@0__:a")
+    subscriber.ask("PSUBSCRIBE", "x*")
+    assert talk.ask(*words.split()) == reply
+
+
 # -- several connections ---------------------------------------------------------------------------------------
 
 
@@ -250,6 +289,29 @@ def test_a_watched_key_that_changes_ends_the_transaction(
     replies = watcher.ask_all([[b"MULTI"], [b"SET", b"done", b"1"], [b"EXEC"]])
     assert replies[-1] == (b"*-1\r\n" if aborts else b"*1\r\n+OK\r\n")
     assert opened.door._watched == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "aborts"),
+    [
+        ([["SET", "k", "v", "EXAT", "1"]], True),
+        ([["SET", "k", "v", "NX", "PXAT", "1"]], True),
+        ([["SET", "k", "v", "XX", "EXAT", "1"]], False),
+        ([["MULTI"], ["SETRANGE", "k", "1", "v"], ["DEL", "k"], ["EXEC"]], True),
+        ([["MULTI"], ["SET", "k", "v"], ["DEL", "k"], ["EXEC"]], True),
+        ([["DEL", "k"]], False),
+        ([["EXPIREAT", "k", "1"]], False),
+    ],
+)
+def test_a_watched_key_that_comes_and_goes_ends_the_transaction(
+    opened: Open, changes: list[list[str]], *, aborts: bool
+) -> None:
+    watcher, other = opened.talk(), opened.talk()
+    assert watcher.ask("WATCH", "k") == OK
+    for change in changes:
+        assert not other.ask(*change).startswith(b"-")
+    assert other.ask("EXISTS", "k") == b":0\r\n"
+    assert watcher.ask_all([[b"MULTI"], [b"EXEC"]])[-1] == (b"*-1\r\n" if aborts else b"*0\r\n")
 
 
 def test_a_watched_key_that_changes_in_the_round_in_which_it_was_read_ends_the_transaction(
