@@ -1,12 +1,12 @@
 """Linearizability of a history of which nothing but the clients' side is known: the search of Wing and Gong.
 
-Keys that no command touches together are independent, so each such group of keys is searched by itself (a history
-is linearizable if its parts are); a command on all keys makes one group of them. Within a group the search goes through
-configurations: which commands have had their moment, and the store they left. A configuration is looked at once
-(Lowe's memo). A command that fits and by its answer changed nothing takes its moment at once, without an alternative:
-that is never worse than later. No value goes that is needed still (`needs`). The first makes the search finite; the
-others, and trying commands in the order of their answers, make it linear in practice. It never gives up silently: where
-it takes more than `budget` configurations, the finding says so.
+Keys that no command touches together are independent, so each such group of keys is searched by itself (a history is
+linearizable if its parts are); a command on keys that begin alike makes one group of them. Within a group the search
+goes through configurations: which commands have had their moment, and the store they left. A configuration is looked at
+once (Lowe's memo). A command that fits and by its answer changed nothing takes its moment at once, without an
+alternative: that is never worse than later. No value goes that is needed still (`needs`). The first makes the search
+finite; the others, and trying commands in the order of their answers, make it linear in practice. It never gives up
+silently: where it takes more than `budget` configurations, the finding says so.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ def search(
 
 
 def _keys_of(call: Call, all_keys: Sequence[bytes]) -> Sequence[bytes]:
+    """The keys on which a command depends; with a prefix also that itself: a list of no known keys is judged too."""
     if call.command.operation in ON_ALL:
-        return all_keys
+        prefix = call.command.key
+        return [prefix, *(key for key in all_keys if key.startswith(prefix) and key != prefix)]
     reads, writes = touched([call.command])
     return sorted(reads | writes)
 

@@ -15,10 +15,10 @@ from chaos.workload import SETS, WEIGHTS, Asker, Keys, ask, parts_of, result_of
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import Op
 from epaxos.client.reading import in_the_log, is_reading
-from epaxos.client.results import CasResult
+from epaxos.client.results import CasResult, Cleared, Page
 from epaxos.simulation.checkers.reference import Command, Result, State, execute
 from epaxos.simulation.checkers.search import Linearizability, search
-from epaxos.statemachine.operations import KEYLESS, Operation, Outcome
+from epaxos.statemachine.operations import KEYLESS, ON_ALL, Operation, Outcome
 
 LONGEST = 1000
 
@@ -30,6 +30,10 @@ def reply_to(op: Op, result: Result) -> object:
         return outcome == Outcome.DONE
     if op.operation == Operation.CAS:
         return CasResult(outcome == Outcome.DONE, value)
+    if op.operation == Operation.SCAN:
+        return Page(*value)
+    if op.operation == Operation.CLEAR:
+        return Cleared(*value)
     if op.operation == Operation.MULTI:
         return [reply_to(*part) for part in zip(parts_of(op), zip(*value, strict=True), strict=True)]
     return value
@@ -52,10 +56,14 @@ def test_replies_become_the_results_that_they_came_from() -> None:
 def test_commands_stay_within_one_set_of_keys_and_write_each_value_once() -> None:
     asker = Asker(Random(1), 7)
     sets = [set(Keys.of(3, number).all) for number in range(SETS)]
+    heads = [Keys.of(3, number).head for number in range(SETS)]
     values: list[bytes] = []
     for op in (asker.draw(3) for _ in range(1000)):
         parts = parts_of(op) if op.operation in KEYLESS else [op]
-        assert any({part.key for part in parts} <= keys for keys in sets)
+        if op.operation in ON_ALL:
+            assert op.key in heads
+        else:
+            assert any({part.key for part in parts} <= keys for keys in sets)
         values += [part.argument for part in parts if isinstance(part.argument, bytes)]
     assert len(values) == len(set(values))
 
@@ -102,6 +110,47 @@ def test_effect_of_a_void_command_is_a_violation() -> None:
     epoch.without_effect(epoch.asked(1, Op.put(b"k", b"x"), 1.0))
     epoch.answered(epoch.asked(1, Op.get(b"k"), 2.0), (Outcome.DONE, b"x"), 3.0)
     assert search(epoch.calls, LONGEST).verdict is Linearizability.VIOLATION
+
+
+def listing(*keys: bytes, more: bool = False) -> Result:
+    """What a list of keys without values is answered with."""
+    return Outcome.DONE, [list(keys), None, more]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fits"),
+    [
+        (listing(b"k.1", b"k.2"), True),
+        (listing(b"k.1"), False),
+        (listing(b"k.1", b"k.2", b"k.3"), False),
+        (listing(b"k.1", b"k.2", b"other"), False),
+        (listing(b"k.1", more=True), False),
+    ],
+)
+def test_a_list_holds_the_keys_with_its_prefix_and_no_others(answer: Result, *, fits: bool) -> None:
+    epoch = Epoch(1)
+    for key in (b"k.1", b"k.2", b"other"):
+        epoch.answered(epoch.asked(1, Op.put(key, b"v"), 1.0), (Outcome.DONE, None), 2.0)
+    epoch.answered(epoch.asked(2, Op.scan(b"k.", values=False), 3.0), answer, 4.0)
+    assert (search(epoch.calls, LONGEST).verdict is Linearizability.LINEARIZABLE) == fits
+
+
+def test_a_list_of_what_nobody_wrote_is_a_violation() -> None:
+    for answer in (listing(), listing(b"k.1")):
+        epoch = Epoch(1)
+        epoch.answered(epoch.asked(1, Op.scan(b"k.", values=False), 1.0), answer, 2.0)
+        assert (search(epoch.calls, LONGEST).verdict is Linearizability.LINEARIZABLE) == (answer == listing())
+
+
+def test_lists_of_one_prefix_leave_other_keys_to_themselves() -> None:
+    epoch = Epoch(1)
+    for serial in range(12):
+        epoch.asked(
+            1, Op.put(b"other.%d" % serial, b"v"), 1.0
+        )  # 2**12 orders, if they were searched together
+    epoch.answered(epoch.asked(2, Op.put(b"k.1", b"v"), 1.0), (Outcome.DONE, None), 2.0)
+    epoch.answered(epoch.asked(2, Op.scan(b"k.", values=False), 3.0), listing(), 4.0)
+    assert search(epoch.calls, LONGEST, budget=100).verdict is Linearizability.VIOLATION
 
 
 def test_epoch_is_long_at_its_limit() -> None:

@@ -50,6 +50,8 @@ def test_report_that_is_fine() -> None:
         {"all_down": 1, "longest_return": 5.01},
         {"watchers": 2, "witnessed": 1, "watched": Counter(changes=5), "missed": ["a change is lost"]},
         {"watchers": 2, "witnessed": 1},
+        {"untimely": ["a value has gone before its time"]},
+        {"shared": ["a lock has two holders"]},
     ],
 )
 def test_one_claim_that_does_not_hold_is_enough(change: dict[str, Any]) -> None:

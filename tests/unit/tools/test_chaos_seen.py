@@ -67,6 +67,19 @@ class Rig:
         return self.seen.wrong
 
 
+def test_keys_that_were_cleared_by_their_prefix(rig: Rig) -> None:
+    rig.call(Operation.CLEAR, KEY[:8], [None, 1000])
+    rig.call(Operation.SCAN, KEY[:8], [None, 1000, True, False])
+    rig.tell([b"x.1", b"x.2", b"x.3", None])
+    assert rig.judge() == []
+
+
+def test_keys_that_went_without_a_command(rig: Rig) -> None:
+    rig.call(Operation.CLEAR, b"chaos.2.", [None, 1000])
+    rig.tell([b"x.1", b"x.2", b"x.3", None])
+    assert rig.judge()
+
+
 @pytest.fixture
 def rig() -> Rig:
     """A key that was given three values."""

@@ -4,7 +4,8 @@ Starts real replicas on this machine whose links lead through proxies, loads the
 killed ones may come back. The clients record what they asked and were answered. In the end that history must be
 linearizable, every command have executed once, no client of a healthy replica have waited longer than three
 time-outs or have seen an error, and the replicas that are left must have executed everything, of dead ones too, and
-hold the same state. Watchers beside them, if there are any, must have been told of every change in order.
+hold the same state. Values must have ended in their time, and locks had one holder at a time. Watchers beside them, if
+there are any, must have been told of every change in order.
 """
 
 from __future__ import annotations
@@ -244,6 +245,7 @@ class Run:
             finishing.cancel()
         if len(cluster.alive) > len(cluster.replicas) // 2:  # fewer can decide nothing
             self.report.audits.append(await load.audit(cluster.alive[0]))
+            await load.end(cluster.alive[0])
             settled = await settle(cluster.config, cluster.alive, lambda: self._look(cluster, load))
             self.report.compared += 1
             self.report.settled = max(self.report.settled, settled.seconds)
@@ -282,6 +284,10 @@ class Run:
         report.excused.update(tally.excused)
         report.retries.update(tally.retries)
         report.findings += tally.findings
+        report.ends.update(load.endings.counts)
+        report.untimely += load.endings.wrong
+        report.locks.update(load.holders.counts)
+        report.shared += load.holders.wrong
         report.longest_return = max(report.longest_return, load.gaps.longest_return)
         report.stall = max(report.stall, tally.longest_stall)
         for label, gap in load.gaps.longest.items():

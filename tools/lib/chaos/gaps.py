@@ -7,8 +7,12 @@ replica that is dead, stands still or is cut off owes nobody an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+LIMIT: Final = 3.0
+"""How long a client of a healthy replica may have to wait, in multiples of `timeout`."""
 
 
 class Gap(NamedTuple):
@@ -35,6 +39,7 @@ class Gaps:
         self._unanswered: dict[int, int] = {}
         self._since: dict[int, float] = {}
         self._faults: dict[str, int] = {}
+        self._healed: dict[str, float] = {}
         self._revived: dict[int, float] = {}
         self.longest_return = 0.0
 
@@ -42,9 +47,14 @@ class Gaps:
         """Whether no fault has `replica` as its victim."""
         return not self._faults.get(replica)
 
+    def healthy(self) -> list[float]:
+        """Since when the replicas that clients prefer have been healthy, of those that are."""
+        return [self._healed[home] for home in self._healed if self.is_healthy(home)]
+
     def enter(self, client: int, home: str) -> None:
         """A client begins, at the replica `home`."""
         self._homes[client] = home
+        self._healed.setdefault(home, -inf)
         self._unanswered[client] = 0
 
     def asked(self, client: int, now: float) -> None:
@@ -75,14 +85,17 @@ class Gaps:
             self._faults[replica] = self._faults.get(replica, 0) + 1
         if replicas:
             self._revived.clear()
+        else:
+            self._healed = dict.fromkeys(self._healed, now)
         self._label, self._fault, self._struck = label, fault, now
 
     def revive(self, now: float) -> None:
         """All replicas were down, and the last of them has been started again."""
         self._revived = dict.fromkeys(self._since, now)
 
-    def heal(self, replicas: Iterable[str], now: float) -> None:
-        """A fault ends whose victims these are."""
+    def heal(self, replicas: Sequence[str], now: float) -> None:
+        """A fault ends whose victims these are; one without is everybody's."""
+        self._healed.update(dict.fromkeys(replicas or self._healed, now))
         for replica in replicas:
             self._faults[replica] -= 1
             for client in self._clients_of(replica):

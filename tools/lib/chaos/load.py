@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple, Self
 
 from chaos.check import Checker
 from chaos.cluster import Cluster
-from chaos.gaps import Gaps
+from chaos.ending import HEAD, LONGEST, Endings, Giver, Holders, hold
+from chaos.gaps import LIMIT, Gaps
 from chaos.history import Epoch
 from chaos.ledger import Audit, Ledger
 from chaos.timeline import Timeline
@@ -116,6 +117,9 @@ class Load:
         self._timeline = timeline
         self._ledger = Ledger()
         self._config = cluster.config
+        self._late = cluster.config.timeout * (LIMIT + len(cluster.names) - 1)
+        self.endings = Endings(self._late)
+        self.holders = Holders()
         self._options = options
         self._chance = chance
         self._checker = checker
@@ -153,6 +157,8 @@ class Load:
             for name in names if self._options.bulk else ():
                 self._start(self._ask_in_bulk(await self._client(name), self._enter(home), home))
             self._auditors.append(await self._recorded_client(home, names[0]))
+            self._start(self._give(await self._client(names[0]), self._enter(home), home))
+            self._start(self._hold(home, names))
         self._background.append(asyncio.create_task(self._turn()))
         self._background.append(asyncio.create_task(self._search()))
         self._background.append(asyncio.create_task(self._watch_itself()))
@@ -165,6 +171,20 @@ class Load:
                 for _ in range(commands):
                     delay = recorded.chance.uniform(0, SURGE)
                     self._start(self._ask_once(recorded, delay))
+
+    async def end(self, home: str) -> None:
+        """See, at the replica `home`, that all values end that do; after `finish`, and what had no answer has settled.
+
+        Raises:
+            ClientError: it cannot be told.
+        """
+        until = self._now() + LONGEST * self._config.timeout + self._late
+        async with AsyncClient(config=self._config, replica=home) as client:
+            while (  # noqa: ASYNC110 - what is waited for happens in other processes
+                number := await client.count(HEAD)
+            ) and self._now() < until:
+                await asyncio.sleep(_POLL)
+        self.endings.left(number)
 
     async def finish(self) -> None:
         """Ask nothing any more, wait for all answers, and have all histories searched."""
@@ -211,8 +231,11 @@ class Load:
 
     async def _recorded_client(self, home: str, name: str) -> _Recorded:
         number = self._enter(home)
-        chance = Random(self._chance.getrandbits(64))  # noqa: S311 - a test that must be repeatable
+        chance = self._draw()
         return _Recorded(await self._client(name), number, home, chance, Asker(chance, number))
+
+    def _draw(self) -> Random:
+        return Random(self._chance.getrandbits(64))  # noqa: S311 - a test that must be repeatable
 
     async def _client(self, name: str) -> AsyncClient:
         client = await self._stack.enter_async_context(AsyncClient(config=self._config, replica=name))
@@ -275,9 +298,12 @@ class Load:
         return None
 
     def _answered(self, number: int, home: str, asked: float) -> None:
-        self.gaps.answered(number, self._now())
-        self._timeline.answered(home, asked, self._now())
+        self._note_answer(number, home, asked)
         self.tally.recorded += 1
+
+    def _note_answer(self, number: int, home: str, asked: float, commands: int = 1) -> None:
+        self.gaps.answered(number, self._now())
+        self._timeline.answered(home, asked, self._now(), commands)
 
     def _failed(self, number: int, home: str, error: ClientError) -> None:
         self.gaps.failed(number)
@@ -315,6 +341,35 @@ class Load:
         keys = [key for place in range(SETS) for key in Keys.of(epoch.number, place).all]
         await asyncio.gather(*(self._ask(auditor, Op.get(key), epoch) for key in keys))
 
+    # -- values that end, and locks ------------------------------------------------------------------------
+
+    async def _give(self, client: AsyncClient, number: int, home: str) -> None:
+        """Give values that end, and see whether they do."""
+        chance = self._draw()
+        giver = Giver(client, number, chance, self.endings, self._config.timeout, self.gaps.healthy)
+        while await self._rest(chance.expovariate(self._options.rate)):
+            asked = self._now()
+            self.gaps.asked(number, asked)
+            try:
+                await giver.step()
+            except ClientError as error:
+                self._failed(number, home, error)
+            else:
+                self._note_answer(number, home, asked)
+                self.tally.others += 1
+
+    async def _hold(self, home: str, names: Sequence[str]) -> None:
+        """Take locks, give them back, or die with them; who dies leaves its place to another one."""
+        chance = self._draw()
+        for name in cycle(names):
+            number = self._enter(home)
+            async with AsyncClient(config=self._config, replica=name) as client:
+                while await self._rest(chance.expovariate(self._options.rate)):
+                    if not await hold(client, number, self.holders, self._config.timeout, chance, self._over):
+                        break
+            if self._over.is_set():
+                return
+
     # -- the rest ------------------------------------------------------------------------------------------
 
     async def _ask_in_bulk(self, client: AsyncClient, number: int, home: str) -> None:
@@ -332,8 +387,7 @@ class Load:
             if errors:
                 self._failed(number, home, errors[0])
             else:
-                self.gaps.answered(number, self._now())
-                self._timeline.answered(home, asked, self._now(), len(results))
+                self._note_answer(number, home, asked, len(results))
 
     async def _watch_itself(self) -> None:
         """Note how long this program itself stood still: no wait can be told more exactly than that."""

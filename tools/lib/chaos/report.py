@@ -11,14 +11,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from chaos.gaps import Gap
+from chaos.gaps import LIMIT, Gap
 from chaos.ledger import Audit
 from chaos.timeline import Timeline
 from epaxos.simulation.checkers.search import Finding, Linearizability
-
-LIMIT: Final = 3.0
-"""How long a client of a healthy replica may have to wait, in multiples of `timeout`."""
-
 
 RETURN_LIMIT: Final = 10.0
 """How long a client may have to wait after all replicas have been started again, in multiples of `timeout`."""
@@ -56,6 +52,7 @@ class Report:
     by what the victim was about, `all_down` how often all died together, `changes` requests for other members by what
     has become of them, `done` what the replicas have done, `timeline` how it went. There are so many `watchers`;
     `watched` counts what they went through, `witnessed` the rounds that they saw to the end, `missed` is what is wrong.
+    `ends` and `locks` count what happened to values that end, and to locks; `untimely` and `shared` are what is wrong.
     """
 
     seed: int
@@ -91,6 +88,10 @@ class Report:
     watched: Counter[str] = field(default_factory=Counter)
     witnessed: int = 0
     missed: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    untimely: list[str] = field(default_factory=list)
+    locks: Counter[str] = field(default_factory=Counter)
+    shared: list[str] = field(default_factory=list)
 
     @property
     def killed(self) -> tuple[int, int]:
@@ -114,7 +115,8 @@ class Report:
 
     def verdicts(self) -> list[Verdict]:
         """Each claim and whether it holds."""
-        verdicts = [self._history(), self._once(), self._gap(), self._errors(), self._states()]
+        verdicts = [self._history(), self._once(), self._gap(), self._errors(), self._ends(), self._locks()]
+        verdicts.append(self._states())
         if self.watchers:
             verdicts.append(self._watching())
         if self.all_down:
@@ -157,6 +159,14 @@ class Report:
             f"{seen['keys'] - seen['excused']:,} keys judged, {seen['excused']} in everybody's gaps"
         )
         return Verdict(claim, not self.missed and seen["changes"] > 0, "; ".join([text, *self.missed]))
+
+    def _ends(self) -> Verdict:
+        claim = "values end, none before its time, none seen long after"
+        return Verdict(claim, not self.untimely, "; ".join([_counts(self.ends), *self.untimely]))
+
+    def _locks(self) -> Verdict:
+        claim = "a lock has one holder at a time, and tokens grow"
+        return Verdict(claim, not self.shared, "; ".join([_counts(self.locks), *self.shared]))
 
     def _return(self) -> Verdict:
         claim = (
@@ -224,6 +234,8 @@ class Report:
             "longest_return": self.longest_return,
             "watchers": {"number": self.watchers, **self.watched},
             "missed": self.missed,
+            "ends": {**self.ends, "wrong": self.untimely},
+            "locks": {**self.locks, "wrong": self.shared},
             "done": dict(self.done),
             **({} if self.timeline is None else self.timeline.as_dict()),
             "verdicts": [verdict._asdict() for verdict in self.verdicts()],

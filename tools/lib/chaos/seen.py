@@ -28,13 +28,15 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from chaos.ledger import SHOWN
 from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.reference import parts_of
-from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.operations import READERS, READERS_OF_ALL, Operation, Outcome
 
 LEDGER: Final = b"ledger."
+RECORDED: Final = b"chaos."
 MOST_CHAINS: Final = 100
 """Of one watcher and key, so many are thought of."""
 
 _TEXT: Final = b".text."
+_READING: Final = READERS | READERS_OF_ALL
 
 Value: TypeAlias = "bytes | None"
 Chain: TypeAlias = "tuple[Value, ...]"
@@ -164,6 +166,10 @@ class Script:
         else:
             self._named[cause.argument[1] if cause.operation == Operation.CAS else cause.argument] = cause
 
+    def cleared(self) -> None:
+        """A command on all keys that begin alike may have removed it."""
+        self._perhaps_deleted += 1
+
     def wrong(self, chain: Chain, *, whole: bool) -> str:
         """What speaks against it that the key changed like this, or at first, if not `whole`; empty if nothing does."""
         before: Value = None
@@ -224,11 +230,18 @@ def _misplaced(cause: _Cause, used: set[int], latest: float) -> str:
 def scripts_of(calls: Iterable[Call]) -> dict[bytes, Script]:
     """The commands of a history that changed keys, or may have, by key."""
     scripts = defaultdict[bytes, Script](Script)
+    cleared: list[bytes] = []
     for call in calls:
         for operation, key, argument, result in _commands(call):
-            if operation != Operation.READ and (result is None or result[0] == Outcome.DONE):
+            if operation == Operation.CLEAR:
+                cleared.append(key)
+            elif operation not in _READING and (result is None or result[0] == Outcome.DONE):
                 answer = None if result is None else result[1]
                 scripts[key].add(_Cause(call, operation, argument, answer))
+    for prefix in cleared:
+        for key, script in scripts.items():
+            if key.startswith(prefix):
+                script.cleared()
     return dict(scripts)
 
 
@@ -319,6 +332,8 @@ class Seen:
         told.counts["changes"] += 1
         if key.startswith(LEDGER):
             self._count(told, key, value)
+            return
+        if not key.startswith(RECORDED):
             return
         epoch = int(key.split(b".")[1])
         if epoch not in self._judged:

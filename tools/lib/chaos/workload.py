@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.commands import Op
 from epaxos.client.reading import Reads
+from epaxos.client.results import Page
 from epaxos.simulation.checkers.reference import Result
-from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.operations import ON_ALL, Operation, Outcome
 
 SETS: Final = 3
 """Sets of keys in use at a time; a MULTI stays within one, so each is searched by itself."""
@@ -25,8 +26,13 @@ WEIGHTS: Final[Mapping[Operation, int]] = {
     Operation.INCREMENT: 3,
     Operation.APPEND: 2,
     Operation.MULTI: 3,
+    Operation.SCAN: 3,
+    Operation.COUNT: 1,
+    Operation.CLEAR: 1,
 }
 
+_WITH_VALUES: Final = 0.8
+_REVERSED: Final = 0.3
 _PARTS: Final = (Operation.READ, Operation.WRITE, Operation.CAS, Operation.INCREMENT, Operation.APPEND)
 
 
@@ -44,6 +50,11 @@ class Keys(NamedTuple):
         return cls((head + b"a", head + b"b"), head + b"text", head + b"number")
 
     @property
+    def head(self) -> bytes:
+        """With what they begin, and no others."""
+        return self.number.removesuffix(b"number")
+
+    @property
     def all(self) -> tuple[bytes, ...]:
         """All of them."""
         return (*self.values, self.text, self.number)
@@ -57,6 +68,7 @@ class Asker:
         self._client = client
         self._serial = count(1)
         self._known: dict[bytes, bytes | None] = {}
+        self._next: Op | None = None
 
     def draw(self, epoch: int) -> Op:
         """The next command, on keys of the epoch."""
@@ -70,7 +82,11 @@ class Asker:
         return self._draw(operation, keys)
 
     def learn(self, op: Op, reply: object) -> None:
-        """Remember what a key holds, so that a CAS has a chance."""
+        """Remember what a key holds, so that a CAS has a chance, and of a list what comes after the page."""
+        if op.operation == Operation.SCAN:
+            _, limit, values, reverse = _list(op.argument)
+            more = isinstance(reply, Page) and reply.after
+            self._next = Op.scan(op.key, more, limit, values=values, reverse=reverse) if more else None
         if op.operation == Operation.READ:
             assert reply is None or isinstance(reply, bytes)
             self._known = {op.key: reply}
@@ -81,6 +97,8 @@ class Asker:
             return Op.increment(keys.number, chance.choice((1, 2, -1)))
         if operation == Operation.APPEND:
             return Op.append(keys.text, b"+" + self._unique())
+        if operation in ON_ALL:
+            return self._on_all(operation, keys)
         key = chance.choice(keys.all if operation == Operation.READ else keys.all[:3])
         if operation == Operation.READ:
             return Op.get(key)
@@ -94,6 +112,19 @@ class Asker:
         if operation == Operation.WRITEREAD:
             return Op.write_read(key, self._unique())
         return Op.put(key, self._unique())
+
+    def _on_all(self, operation: Operation, keys: Keys) -> Op:
+        """A command on the keys of a set; a list that has begun goes on by a page, which is a command of its own."""
+        chance = self._chance
+        if operation == Operation.COUNT:
+            return Op.count(keys.head)
+        after, limit = chance.choice((None, None, *keys.all)), chance.choice((1, 2, 1000))
+        if operation == Operation.CLEAR:
+            return Op.clear(keys.head, after, limit)
+        if self._next is not None and self._next.key == keys.head:
+            return self._next
+        values, reverse = chance.random() < _WITH_VALUES, chance.random() < _REVERSED
+        return Op.scan(keys.head, after, limit, values=values, reverse=reverse)
 
     def _unique(self) -> bytes:
         return b"%d.%d" % (self._client, next(self._serial))
@@ -116,7 +147,17 @@ _METHODS: Final[Mapping[int, Callable[[AsyncClient, Op], Awaitable[Any]]]] = {
     Operation.INCREMENT: lambda client, op: client.increment(op.key, _int(op.argument)),
     Operation.APPEND: lambda client, op: client.append(op.key, _bytes(op.argument)),
     Operation.MULTI: lambda client, op: client.multi(parts_of(op)),
+    Operation.SCAN: lambda client, op: _scan(client, op.key, *_list(op.argument)),
+    Operation.COUNT: lambda client, op: client.count(op.key),
+    Operation.CLEAR: lambda client, op: client.execute(op),
 }
+
+
+async def _scan(
+    client: AsyncClient, prefix: bytes, after: bytes | None, limit: int, *how: bool
+) -> Page[bytes]:
+    values, reverse = how
+    return await client.scan(prefix, after, limit, values=values, reverse=reverse)
 
 
 def parts_of(multi: Op) -> list[Op]:
@@ -134,7 +175,10 @@ def result_of(op: Op, reply: Any) -> Result:
     if op.operation == Operation.MULTI:
         results = [result_of(*part) for part in zip(parts_of(op), reply, strict=True)]
         return Outcome.DONE, [bytes(outcome for outcome, _ in results), [value for _, value in results]]
-    return Outcome.DONE, reply
+    if isinstance(reply, Page):
+        values = None if reply.values is None else list(reply.values)
+        return Outcome.DONE, [list(reply.keys), values, reply.more]
+    return Outcome.DONE, list(reply) if op.operation == Operation.CLEAR else reply
 
 
 def _bytes(argument: object) -> bytes:
