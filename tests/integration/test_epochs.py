@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ import toml
 from epaxos import Client, Status, version
 from epaxos.config import Config, default_replicas, load_config
 from epaxos.errors import ClientError
-from live_cluster import PORT_KEYS, ClusterMaker, LiveCluster, Ports, Process
+from live_cluster import PORT_KEYS, ROOT, ClusterMaker, LiveCluster, Ports, Process
 
 SETTINGS: dict[str, Any] = {
     "timeout": "150ms",
@@ -183,6 +186,58 @@ def replace_all(alive: LiveCluster) -> None:
                 time.sleep(0.01)
         assert int(idle.get(b"all") or 0) == sum(len(load.seen) for load in loads)
         assert idle.replicas == ("delta", "echo", "foxtrot")
+
+
+def test_a_pod_with_an_empty_volume_joins_and_is_put_in_its_place(cluster: ClusterMaker) -> None:
+    """By the script of conf/kubernetes: at a first start it begins with the others, later it replaces itself."""
+    alive = cluster(3, start=False, **SETTINGS)
+    volume = alive.config.storage.directory_of("charlie").parent
+    environ = alive.environment | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "EPAXOS_CONFIG": str(alive.path),
+        "EPAXOS_REPLICA": "charlie",
+        "EPAXOS_STORAGE_DIRECTORY": str(volume),
+        "TMPDIR": str(alive.directory),
+        "PATIENCE": "300ms",
+        "TRIES": "1",
+    }
+
+    script = str(ROOT / "conf" / "kubernetes" / "volume.sh")
+
+    def place() -> str:
+        command = ["sh", script, "place"]
+        return subprocess.run(
+            command, env=environ, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    @contextmanager
+    def pod(log: str) -> Iterator[None]:
+        with (
+            (alive.directory / log).open("wb") as output,
+            subprocess.Popen(["sh", script, "start"], env=environ, stdout=output, stderr=output) as process,
+        ):
+            try:
+                yield
+            finally:
+                process.kill()
+
+    def said(log: str) -> str:
+        return (alive.directory / log).read_text().partition("\n")[0]
+
+    with pod("first.log"):
+        assert place() == "", "it begins with the others"
+        alive.start("alpha", "bravo")
+        with alive.client(timeout=PATIENCE) as client:
+            client.put(b"key", b"value")
+    assert said("first.log").startswith("nobody serves: charlie begins with the others. ")
+    shutil.rmtree(volume / "charlie")
+    environ |= {"PATIENCE": "10s", "TRIES": "5"}
+    with pod("second.log"):
+        assert place() == "epoch 1 established: alpha, bravo, charlie\n"
+        assert place() == "", "that is done"
+        with alive.client("charlie") as client:
+            assert client.get(b"key") == b"value"
+    assert said("second.log") == "the cluster has begun, and this volume is new: charlie joins"
 
 
 def with_others(alive: LiveCluster, ports: Ports) -> Config:

@@ -153,6 +153,20 @@ def test_the_pods_are_the_replicas_of_the_cluster() -> None:
     assert pods["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
 
 
+def test_a_pod_looks_at_its_volume_first_and_is_put_in_its_place() -> None:
+    """What the script does, against a cluster, is in tests/integration/test_epochs.py."""
+    (replica,) = kind("StatefulSet")["spec"]["template"]["spec"]["containers"]
+    hook = replica["lifecycle"]["postStart"]["exec"]["command"]
+    assert (replica["command"][-1], hook[-1]) == ("start", "place")
+    mounted = {mount["mountPath"]: mount.get("subPath", "") for mount in replica["volumeMounts"]}
+    assert mounted[replica["command"][1]] == mounted[hook[1]] == "volume.sh"
+    (generated,) = yaml.safe_load((CONF / "kubernetes" / "kustomization.yaml").read_text())[
+        "configMapGenerator"
+    ]
+    assert {name for name in mounted.values() if name} == set(generated["files"])
+    run("sh", "-n", str(CONF / "kubernetes" / "volume.sh"))
+
+
 def test_as_many_may_be_away_as_the_cluster_survives() -> None:
     config = load_config(str(CONF / "kubernetes" / "epaxos.toml"), environ={})
     assert kind("PodDisruptionBudget")["spec"]["maxUnavailable"] == config.f
