@@ -368,6 +368,11 @@ def _read_checkpoint(engine: Engine, fetched: Fetched) -> None:
         snapshot.close()
 
 
+def _lasts(config: Config) -> bool:
+    """Whether what a replica keeps outlives it."""
+    return config.storage.engine != MemoryEngine.name
+
+
 def _epaxos(config: Config, row: Row, quorums: Quorums) -> epaxos.Settings:
     return epaxos.Settings(
         row=row,
@@ -376,8 +381,9 @@ def _epaxos(config: Config, row: Row, quorums: Quorums) -> epaxos.Settings:
         fast_path_timeout=config.fast_path_timeout,
         retry=config.retry,
         recovery_timeout=config.timeout,
-        ahead=0 if config.storage.engine == MemoryEngine.name else AHEAD,
+        ahead=AHEAD if _lasts(config) else 0,
         retain=config.storage.retain,
+        tells=_lasts(config),
     )
 
 
@@ -390,6 +396,7 @@ def _multipaxos(config: Config, row: Row, quorums: Quorums) -> multipaxos.Settin
         retry=config.retry,
         timeout=config.timeout,
         retain=config.storage.retain,
+        tells=_lasts(config),
     )
 
 

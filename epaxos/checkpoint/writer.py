@@ -36,7 +36,7 @@ from epaxos.checkpoint.rows import (
 )
 from epaxos.checkpoint.transfer import Snapshot
 from epaxos.errors import RowRefused
-from epaxos.protocol.contract import Adopt, Core, Cut, Hold, Remembered
+from epaxos.protocol.contract import Adopt, Core, Cut, Hold, Preparation, Remembered
 from epaxos.protocol.ids import InstanceId, Vector, covers
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
@@ -169,8 +169,8 @@ class CheckpointWriter:
         """Whether a checkpoint is being written."""
         return self._slices is not None
 
-    def prepare(self) -> bool:
-        """Do a slice of what can be done before the cut is taken; False if it may as well be taken now."""
+    def prepare(self) -> Preparation:
+        """Do a slice of what can be done before the cut is taken."""
         return self._core.prepare(_GATHERED * self._size)
 
     def begin(self, *, asked: bool = True) -> None:

@@ -25,6 +25,7 @@ vote is a message like any other, which counts only once it is durable.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Reversible, Sequence
+from enum import IntEnum
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
@@ -347,6 +348,19 @@ class Durable(NamedTuple):
     vectors: Sequence[Vector] = ()
 
 
+class Preparation(IntEnum):
+    """What there is to do before a cut.
+
+    READY  nothing any more: a cut may as well be taken now
+    MORE   something more
+    WAITS  nothing now, and a little later less than if the cut were taken now
+    """
+
+    READY = 0
+    MORE = 1
+    WAITS = 2
+
+
 class Core(Protocol[MessageT]):
     """A consensus protocol as a value machine: no clock, thread, socket or randomness of its own."""
 
@@ -404,10 +418,10 @@ class Core(Protocol[MessageT]):
         """How many columns of slots by key this core remembers; 0 if none, and then it is never asked for them."""
         ...
 
-    def prepare(self, most: int) -> bool:
+    def prepare(self, most: int) -> Preparation:
         """Take in about `most` keys of what has executed since the last cut, which the next one then need not.
 
-        False if a cut may as well be taken now: little is left, or not less than the last time.
+        A cut may as well be taken if little is left, or not less than the last time.
         """
         ...
 

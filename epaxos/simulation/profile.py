@@ -44,13 +44,13 @@ def _scaled(settings: SettingsT, patience: float, **others: float) -> SettingsT:
 
 def _epaxos(options: Options, row: Row) -> epaxos.Settings:
     settings = epaxos.Settings(row, options.quorums, thrifty=options.thrifty, ahead=options.ahead)
-    settings = replace(settings, retain=options.retain)
+    settings = replace(settings, retain=options.retain, tells=options.lasting)
     return _scaled(settings, options.patience, fast_path_timeout=options.fast_path)
 
 
 def _multipaxos(options: Options, row: Row) -> multipaxos.Settings:
     learn = multipaxos.Learn(options.learn)
-    settings = multipaxos.Settings(row, options.quorums, learn, retain=options.retain)
+    settings = multipaxos.Settings(row, options.quorums, learn, retain=options.retain, tells=options.lasting)
     return _scaled(settings, options.patience, beacon=options.beacon)
 
 

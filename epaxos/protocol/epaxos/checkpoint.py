@@ -26,7 +26,7 @@ from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Adopt, Hold, News, Remembered
+from epaxos.protocol.contract import Adopt, Hold, News, Preparation, Remembered
 from epaxos.protocol.epaxos.commit import CommitProtocol
 from epaxos.protocol.epaxos.conflicts import Conflicts, executed_of
 from epaxos.protocol.epaxos.gathering import Gathered, Gathering, logged
@@ -74,7 +74,7 @@ class ExecutedCut:
             else:
                 column, keys, slots, written = joined
                 yield News([Remembered(2 * n + column, keys, slots)], written)
-        for said in _known_of(known, self._gathering.lost, most):
+        for said in _known_of(known, self._gathering.lost, most) if self._state.settings.tells else ():
             yield News((said,), ())
         for _ in chain(known.forget(_LOOKED_AT * most), self._state.executed.forget(_LOOKED_AT * most)):
             yield _NO_NEWS
@@ -95,7 +95,7 @@ class Checkpoints:
         self._kept_bytes = 0
         self._gathering = Gathering(state, state.executions, self._keep)
 
-    def prepare(self, most: int) -> bool:
+    def prepare(self, most: int) -> Preparation:
         """See `contract.Core`."""
         return self._gathering.prepare(most)
 
@@ -103,6 +103,7 @@ class Checkpoints:
         """See `contract.Core`."""
         state, gathering = self._state, self._gathering
         gathering.backlog = state.executions.cut()
+        state.touched = 0
         self._gathering = Gathering(state, state.executions, self._keep)
         return ExecutedCut(state, gathering)
 

@@ -20,6 +20,7 @@ from epaxos.protocol.contract import (
     Hold,
     Lead,
     PeerStatus,
+    Preparation,
     Propose,
     Read,
     Receive,
@@ -211,7 +212,7 @@ class EPaxos:
         """See `contract.Core`: four vectors."""
         return 4 * self.state.n
 
-    def prepare(self, most: int) -> bool:
+    def prepare(self, most: int) -> Preparation:
         """See `contract.Core`."""
         return self._checkpoints.prepare(most)
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
+from math import inf
 from operator import le
 from typing import Final
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.backlog import Backlog
-from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, Joined, Touching
+from epaxos.protocol.contract import Preparation
+from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, Joined, Touching, is_read_off
 from epaxos.protocol.epaxos.state import State
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import NOP, Instance
@@ -25,12 +27,6 @@ from epaxos.protocol.log import NOP, Instance
 _GATHERED: Final = 150_000
 """Keys of an index that others join, or a few more: with them all in one dictionary it takes 7 ms to grow at 175,000,
 and as long to go."""
-
-_COPIED: Final = 150_000
-"""Keys of a dictionary of `known` that is copied in one go, at most: 1.2 ms, and several on a busy machine."""
-
-_CHEAPER: Final = 4
-"""How many keys are read off in the time in which one of a command is gathered."""
 
 _LOOKED_AT: Final = 4
 """Slots of a copy that are looked at in the time that it takes to gather a key."""
@@ -143,30 +139,25 @@ class Gathering:
     def read_nothing(self) -> None:
         """More is known to have executed than was gathered here: to read off what is known would be in vain."""
         self._may_read = False
+        self._state.touched = -inf
 
-    def prepare(self, most: int) -> bool:
-        """Take in about `most` keys before the cut; False if that may as well be taken now."""
+    def prepare(self, most: int) -> Preparation:
+        """Take in about `most` keys before the cut."""
         if self._may_read:
             self._begin_to_read()
         if self._read is not None and self._read.step(_LOOKED_AT * most):
-            return True
+            return Preparation.MORE
         if self.backlog.is_worth(most) and self._step(most):
-            return True
-        return self._waits(most)
+            return Preparation.MORE
+        return Preparation.WAITS if self._waits(most) else Preparation.READY
 
     def _begin_to_read(self) -> None:
         """Read off what has executed by now, if that takes less time than to gather it."""
         self._may_read = False
         self.backlog.admit()
         known = self._state.conflicts
-        if known.largest > _COPIED:
-            return
-        left = len(known)
-        for done in self.backlog.waiting:
-            left -= _CHEAPER * (len(done.reads) + len(done.writes))
-            if left <= 0:
-                self._read = Read(known, self._since, len(self.backlog.waiting))
-                return
+        if is_read_off(known, self._state.touched):
+            self._read = Read(known, self._since, len(self.backlog.waiting))
 
     def _waits(self, most: int) -> bool:
         """Go on with what executes, while something that was read off has not; not for ever."""
@@ -199,7 +190,13 @@ class Gathering:
         if read is not None and is_read:
             read.take(done)
             return 0
-        return self._done.add(place, done)
+        return self._add(done)
+
+    def _add(self, done: Executed) -> int:
+        """Gather an instance; keys that were not kept its payload makes anew, and has from then on."""
+        touching: Touching | None = logged(self._state, done.place).orig if done.is_lean else done
+        assert touching is not None
+        return self._done.add(done.place, touching)
 
     def join(self, most: int) -> Iterator[Joined | None]:
         """At the cut: have all of it join the index `executed`, about `most` keys at a time; None is a step before."""
@@ -215,17 +212,17 @@ class Gathering:
                 yield None
             state.cover("cut read off what is known" if is_of_use else "cut read off in vain")
             if is_of_use:
-                yield from index.join(read.index, since, self._since, most)
+                yield from index.join(read.index, since, self._since, most, tells=state.settings.tells)
                 self._read = None
         while indexes:
-            yield from index.join(indexes.popleft(), since, nothing, most)
+            yield from index.join(indexes.popleft(), since, nothing, most, tells=state.settings.tells)
 
     def _let_go(self, read: Read, most: int, *, gather: bool) -> Iterator[None]:
         """Let go of instances, or `gather` what they touch; their keys would stop the thread if all went at once."""
         left = most
         while read.instances:
             done = read.instances.popleft()
-            left -= self._done.add(done.place, done) if gather else 1 + len(done.writes) // _LOOKED_AT
+            left -= self._add(done) if gather else 1 + len(done.writes) // _LOOKED_AT
             if left <= 0:
                 left = most
                 yield

@@ -12,7 +12,7 @@ from epaxos.errors import InvariantError
 from epaxos.protocol.backlog import Backlog
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Component, Decided, Effects, Ended, Hold
-from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, executed_of
+from epaxos.protocol.epaxos.conflicts import Conflicts, Executed, executed_of, is_read_off
 from epaxos.protocol.epaxos.messages import Message
 from epaxos.protocol.epaxos.timers import Timers
 from epaxos.protocol.execution.executor import Executor
@@ -45,6 +45,8 @@ class Settings:
     All times but `fast_path_timeout` are the least: where round trips are measured to be longer, those count.
 
     retain             bytes of executed instances that are kept for peers that missed them
+    tells              whether cuts tell what is new since the one before them, of which a checkpoint is made; else
+                       whoever wants one takes all that there is
     """
 
     row: Row
@@ -58,6 +60,7 @@ class Settings:
     recovery_retries: int = 4
     ahead: int = 0
     retain: int = 16 * 1024 * 1024
+    tells: bool = True
 
 
 @dataclass(slots=True)
@@ -79,10 +82,10 @@ class State:
     has committed. `suspects` are the undecided
     instances that somebody may have to recover. `conflicts` and `executed` are the indexes `known` and `executed` of
     protocol 4.2; `executions` has what has executed since the last cut, which `executed` does not know yet
-    (`checkpoint`). `collections` are those in the log, and perhaps some dropped ones; `ending` the barriers
-    that may still end the epoch, as they are not known to be annulled; `ended` what a peer has said of its end. While
-    `hold` stands, nothing executes. `coverage` counts which decisions were taken, for tests and for people; nothing
-    depends on it.
+    (`checkpoint`), and `touched` how many keys that has touched. `collections` are those in the log, and perhaps
+    some dropped ones; `ending` the barriers that may still end the epoch, as they are not known to be annulled;
+    `ended` what a peer has said of its end. While `hold` stands, nothing executes. `coverage` counts which decisions
+    were taken, for tests and for people; nothing depends on it.
     """
 
     def __init__(self, settings: Settings, random: Random) -> None:
@@ -105,6 +108,7 @@ class State:
         self.executed = Conflicts(n)
         self.executor = Executor(n)
         self.executions: Backlog[Executed] = Backlog()
+        self.touched: float = 0
         self.collections: set[InstanceId] = set()
         self.ending: set[InstanceId] = set()
         self.ended: Ended | None = None
@@ -345,9 +349,15 @@ class State:
     def _execute(self, components: Sequence[Component]) -> None:
         self.effects.executions += components
         for component in components:
-            self.executions.coming += [executed_of(decided.id, decided.value) for decided in component]
+            self.executions.coming += [self._executed_of(decided) for decided in component]
         if components:
             self.effects.over = self.executor.over
+
+    def _executed_of(self, decided: Decided) -> Executed:
+        """What is kept of it until the next cut: its keys too, unless that reads them off what is known."""
+        done = executed_of(decided.id, decided.value)
+        self.touched += len(done.reads) + len(done.writes)
+        return done.lean() if is_read_off(self.conflicts, self.touched) else done
 
     def execute_decided(self) -> None:
         """Give everything in the log that is decided, and has not executed, to a fresh `executor`."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.backlog import Backlog
-from epaxos.protocol.contract import Adopt, News, Remembered
+from epaxos.protocol.contract import Adopt, News, Preparation, Remembered
 from epaxos.protocol.ids import InstanceId, Slot, Vector
 from epaxos.protocol.log import Instance
 from epaxos.protocol.multipaxos.forwarding import Forwarding
@@ -95,9 +95,10 @@ class Checkpoints:
         self._kept_bytes = 0
         self._gathering = Gathering(state.executions, self._keep)
 
-    def prepare(self, most: int) -> bool:
+    def prepare(self, most: int) -> Preparation:
         """See `contract.Core`."""
-        return self._state.executions.is_worth(most) and self._gathering.step(most)
+        has_taken = self._state.executions.is_worth(most) and self._gathering.step(most)
+        return Preparation.MORE if has_taken else Preparation.READY
 
     def cut(self) -> PrefixCut:
         """See `contract.Core`."""

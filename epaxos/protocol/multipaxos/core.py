@@ -20,6 +20,7 @@ from epaxos.protocol.contract import (
     Hold,
     Lead,
     PeerStatus,
+    Preparation,
     Propose,
     Read,
     Receive,
@@ -227,7 +228,7 @@ class MultiPaxos:
             effects.over = effects.over._replace(left=self.left())
         return effects
 
-    def prepare(self, most: int) -> bool:
+    def prepare(self, most: int) -> Preparation:
         """See `contract.Core`."""
         return self._checkpoints.prepare(most)
 

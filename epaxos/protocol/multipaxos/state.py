@@ -57,6 +57,8 @@ class Settings:
     retry_limit  longest such interval
     timeout      how long a leader has for each thing that it must show: followers, progress
     retain       bytes of executed instances that are kept for peers that missed them
+    tells        whether cuts tell what is new since the one before them, of which a checkpoint is made; else whoever
+                 wants one takes all that there is
 
     The times are the least: where beacons or round trips take longer, those count.
     """
@@ -69,6 +71,7 @@ class Settings:
     retry_limit: float = 2.0
     timeout: float = 1.0
     retain: int = 16 * 1024 * 1024
+    tells: bool = True
 
 
 class State:
@@ -297,7 +300,7 @@ class State:
             assert instance.value is not None
             component = (Decided(instance.id, instance.value, instance.deps, 0),)
             self.effects.executions.append(component)
-            writes = () if instance.value is NOP else instance.value.writes
+            writes = () if instance.value is NOP or not self.settings.tells else instance.value.writes
             self.executions.coming.append(Executed(self.executed, writes))
             given.append((self.executed, instance.value))
             if instance.value is not NOP and instance.value.ends:

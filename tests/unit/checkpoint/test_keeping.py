@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.keeper import SLICE_BYTES, SLICES, CatchUp, Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.keeper import PAUSE, SLICE_BYTES, SLICES, CatchUp, Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Meta, meta_row
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
-from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold
+from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold, Preparation
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_payload
@@ -49,12 +49,15 @@ class Writer:
         self.executed: Vector = NONE
         self.begun: list[str] = []
         self.slices = 1
-        self.before = 0
+        self.before = self.waits = 0
         self.staged = self.large = 0
 
-    def prepare(self) -> bool:
+    def prepare(self) -> Preparation:
+        if self.waits:
+            self.waits -= 1
+            return Preparation.WAITS
         self.before -= 1
-        return self.before >= 0
+        return Preparation.MORE if self.before >= 0 else Preparation.READY
 
     def begin(self, *, asked: bool) -> None:
         self.begun.append("own" if asked or self.lasting else "passed over")
@@ -187,6 +190,21 @@ def test_what_can_be_done_before_the_cut_is_done_before_it_some_of_it_a_round() 
         assert rig.keeper.deadline <= now
     rig.keeper.poll(3.0)
     assert (rig.writer.begun, rig.keeper.cut_at) == (["own"], 3.0)
+
+
+def test_a_cut_that_waits_for_something_is_asked_for_again_after_a_pause_and_once_a_round() -> None:
+    """Rounds that follow one another at once would use up all of the patience in some milliseconds."""
+    rig = Rig()
+    rig.writer.waits = 2
+    rig.keeper.executed(ONE * INSTANCES, 1.0)
+    assert is_quiet(rig.keeper.poll(1.0))
+    for now in (1.0, 1.0 + PAUSE):
+        assert rig.keeper.deadline == now + PAUSE
+        assert not rig.keeper.wants_cut(now + PAUSE / 2)
+        assert is_quiet(rig.keeper.poll(now + PAUSE / 2))
+        assert rig.writer.begun == []
+        rig.keeper.poll(now + PAUSE)
+    assert (rig.writer.begun, rig.keeper.cut_at) == (["own"], 1.0 + PAUSE + PAUSE)
 
 
 def test_the_phases_of_a_checkpoint() -> None:

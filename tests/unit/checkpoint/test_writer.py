@@ -269,7 +269,7 @@ def test_one_large_value_that_changes_all_the_time_stands_a_few_times_in_a_check
 def test_what_cannot_be_done_over_is_not_given_up(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a cut that is absorbed, or of a slice that is merged, is nowhere noted."""
 
-    def fail(*_: object) -> NoReturn:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise MemoryError
 
     lone = Lone()

@@ -198,11 +198,15 @@ def test_what_joins_part_by_part_is_named_and_known() -> None:
     for seed in range(200):
         random = Random(seed)
         before, *parts = (random_history(random, 5 * part) for part in range(random.randint(1, 4)))
-        index, whole = index_of(before), index_of(before)
+        index, untold, whole = (index_of(before) for _ in range(3))
         since, named = tuple(index.highest), set[bytes]()
         said = dict[tuple[int, bytes], int]()
         for part in parts:
-            for column, keys, slots, written in index.join(index_of(part), since, (-1,) * ROWS, 2):
+            silent = list(untold.join(index_of(part), since, (-1,) * ROWS, 2, tells=False))
+            assert silent == [None] * len(silent)
+            for joined in index.join(index_of(part), since, (-1,) * ROWS, 2, tells=True):
+                assert joined is not None
+                column, keys, slots, written = joined
                 named.update(written)
                 for key, slot in zip(keys, slots, strict=True):
                     assert said.get((column, key), -1) < slot, "slots rise"
@@ -210,7 +214,7 @@ def test_what_joins_part_by_part_is_named_and_known() -> None:
             for place, command in part.items():
                 whole.add(place, command)
         assert named == {key for part in parts for command in part.values() for key in command.writes}
-        assert index.columns(ALL_KEYS) == whole.columns(ALL_KEYS)
+        assert index.columns(ALL_KEYS) == untold.columns(ALL_KEYS) == whole.columns(ALL_KEYS)
         assert all(index.column(column, [key]) == [slot] for (column, key), slot in said.items())
         assert (index.highest, index.base) == (whole.highest, whole.base)
 

@@ -314,8 +314,8 @@ CONTENTS: Final = (
         "3.6c, 4.10",
         Patch(
             _GATHERING,
-            "join(read.index, since, self._since, most)",
-            "join(read.index, since, nothing, most)",
+            "join(read.index, since, self._since, most, ",
+            "join(read.index, since, nothing, most, ",
         ),
         schedule=_CUTS_TESTS + "test_what_is_read_off_is_what_gathering_comes_to",
     ),
