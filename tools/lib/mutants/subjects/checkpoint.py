@@ -467,9 +467,9 @@ CONTENTS: Final = (
         "4.10, decision 0022",
         Patch(
             "epaxos.protocol.epaxos.conflicts",
-            "                yield Joined(column, list(some), list(some.values()), written)\n",
+            "                index.update(some)\n",
             "                written = list(filter(some.__contains__, written))\n"
-            "                yield Joined(column, list(some), list(some.values()), written)\n",
+            "                index.update(some)\n",
         ),
         schedule="tests/unit/protocol/test_conflicts.py::test_what_joins_part_by_part_is_named_and_known",
     ),
@@ -479,8 +479,8 @@ CONTENTS: Final = (
         "4.10, decision 0022",
         Patch(
             "epaxos.protocol.epaxos.conflicts",
-            "written: Reversible[bytes] = some if writes else ()\n",
-            "written: Reversible[bytes] = some if writes and row else ()\n",
+            "written: Reversible[bytes] = some if names else ()\n",
+            "written: Reversible[bytes] = some if names and row else ()\n",
         ),
         schedule=_CUTS_TESTS + "test_each_of_many_checkpoints_is_of_its_moment",
     ),
@@ -621,8 +621,8 @@ CONTENTS: Final = (
         "4.10",
         Patch(
             _STATE,
-            "self.executions.coming += [executed_of(decided.id, decided.value) for decided in component]\n",
-            "self.executions.coming += [executed_of(decided.id, decided.value) for decided in component]\n"
+            "self.executions.coming += [self._executed_of(decided) for decided in component]\n",
+            "self.executions.coming += [self._executed_of(decided) for decided in component]\n"
             "            for decided in component:\n"
             "                if decided.value is not NOP:\n"
             "                    self.executed.add(decided.id, decided.value)\n",

@@ -338,8 +338,8 @@ KEYS: Final = (
         ),
         Patch(
             "epaxos.protocol.epaxos.state",
-            "executed_of(decided.id, decided.value) for",
-            "executed_of(decided.id, decided.value, decided.deps) for",
+            "executed_of(decided.id, decided.value)\n",
+            "executed_of(decided.id, decided.value, decided.deps)\n",
         ),
         draw=UNHEARD,
     ),
@@ -425,8 +425,8 @@ KEYS: Final = (
         "4.13, decision 0022",
         Patch(
             _CONFLICTS,
-            "written: Reversible[bytes] = some if writes else ()\n",
-            "written = [key for key, slot in some.items() if slot > self.base[row]] if writes else ()\n",
+            "written: Reversible[bytes] = some if names else ()\n",
+            "written = [key for key, slot in some.items() if slot > self.base[row]] if names else ()\n",
         ),
         schedule=_WRITER_TESTS
         + "test_what_executes_after_a_collection_that_speaks_for_it_is_in_the_checkpoint",
