@@ -48,7 +48,7 @@ def test_a_value_is_there_in_its_time(
 
 
 def test_time_that_is_given_anew_counts_from_then(endings: Endings) -> None:
-    endings.renewing(KEY)
+    endings.renewing(KEY, 5.0, 14.0)
     endings.read(KEY, VALUE, 19.0, 19.5, ALWAYS)  # perhaps it has
     endings.renewed(KEY, 5.0, 14.0, 20.0, found=True)
     endings.read(KEY, VALUE, 27.0, 27.5, ALWAYS)
@@ -57,8 +57,19 @@ def test_time_that_is_given_anew_counts_from_then(endings: Endings) -> None:
     assert "gone 0.100 s before its time" in endings.wrong[0]
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_shorter_time_takes_the_place_of_a_longer_one(endings: Endings, *, is_answered: bool) -> None:
+    endings.renewing(KEY, 1.0, 12.0)
+    if is_answered:
+        endings.renewed(KEY, 1.0, 12.0, 12.5, found=True)
+    endings.read(KEY, None, 12.6, 13.0, ALWAYS)
+    assert endings.wrong == []
+    endings.read(KEY, None, 12.6, 12.9, ALWAYS)
+    assert "gone 0.100 s before its time" in endings.wrong[0]
+
+
 def test_time_that_nothing_was_left_to_give_to(endings: Endings) -> None:
-    endings.renewing(KEY)
+    endings.renewing(KEY, 5.0, 12.0)
     endings.renewed(KEY, 5.0, 12.0, 13.0, found=False)
     assert "gone 2.000 s before its time" in endings.wrong[0]
 
@@ -68,7 +79,7 @@ def test_what_has_gone_does_not_come_back(endings: Endings) -> None:
     endings.read(KEY, VALUE, 15.2, 16.0, ALWAYS)
     assert endings.wrong == []
     endings.read(KEY, VALUE, 15.6, 16.0, ALWAYS)
-    endings.renewing(KEY)
+    endings.renewing(KEY, 5.0, 15.7)
     endings.renewed(KEY, 5.0, 15.7, 16.0, found=True)
     assert [text.split(":")[0] for text in endings.wrong] == ["ends.1.1 came back"] * 2
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from random import Random
@@ -50,18 +50,23 @@ _POLL: Final = 0.02
 
 @dataclass(slots=True)
 class _Life:
-    """A value: it was there at `born`, not gone before `sure`, and got `ttl` seconds by what was answered at `given`.
+    """A value: it was there at `born`, and got `ttl` seconds by what was asked at `asked` and answered at `given`.
 
-    It was missed at `gone`. While commands are `open` that give it time, when it ends is not known.
+    It was missed at `gone`. Commands that give it time are `open` until they are answered: each with when it would end.
     """
 
     value: bytes
     ttl: float
-    sure: float
+    asked: float
     born: float
     given: float
-    open: int = 0
+    open: list[float] = field(default_factory=list)
     gone: float = inf
+
+    @property
+    def sure(self) -> float:
+        """Until when it has not gone."""
+        return min([self.asked + self.ttl, *self.open])
 
 
 class Endings:
@@ -81,25 +86,25 @@ class Endings:
     def given(self, key: bytes, value: bytes, ttl: float, asked: float, answered: float) -> None:
         """A key that had none has a value."""
         self.counts["given"] += 1
-        self._lives[key] = _Life(value, ttl, asked + ttl, answered, answered)
+        self._lives[key] = _Life(value, ttl, asked, answered, answered)
         for old in [old for old, life in self._lives.items() if life.gone + _KEPT < answered]:
             del self._lives[old]
 
-    def renewing(self, key: bytes) -> None:
-        """A value is given time anew; what comes of it is not known yet, or will never be."""
-        self._lives[key].open += 1
+    def renewing(self, key: bytes, ttl: float, asked: float) -> None:
+        """A value is given time anew, more or less; what comes of it is not known yet, or will never be."""
+        self._lives[key].open.append(asked + ttl)
 
     def renewed(self, key: bytes, ttl: float, asked: float, answered: float, *, found: bool) -> None:
         """It was, or was not there any more."""
         life = self._lives[key]
-        life.open -= 1
+        life.open.remove(asked + ttl)
         if not found:
             self._missed(key, life, answered)
         elif life.gone < asked:
             self._say(f"{_text(key)} came back: renewed, asked {asked - life.gone:.3f} s after it had gone")
         else:
             self.counts["renewed"] += 1
-            life.ttl, life.given, life.sure = ttl, answered, max(life.sure, asked + ttl)
+            life.ttl, life.asked, life.given = ttl, asked, answered
 
     def read(
         self, key: bytes, value: bytes | None, asked: float, answered: float, healthy: Sequence[float]
@@ -250,7 +255,7 @@ class Giver:
         if not own:
             return
         key, ttl, asked = self._chance.choice(own), self._ttl(), _now()
-        self._endings.renewing(key)
+        self._endings.renewing(key, ttl, asked)
         found = await self._client.expire(key, ttl)
         self._endings.renewed(key, ttl, asked, _now(), found=found)
 
