@@ -49,6 +49,13 @@ class Heard(NamedTuple):
     beat: Beat | None = None
 
 
+class Said(NamedTuple):
+    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and whether keys are `watched` here."""
+
+    kept: int | None
+    watched: bool
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
     """What a Remote has to know; times in seconds.
@@ -119,7 +126,7 @@ class Remote(HostedActor):
     trip.
 
     `beacons` makes what is sent at intervals, `report` is told (peer, online), `refused` the text with which the peer
-    refuses this replica. `kept` tells how much is durable here, `mark` in which epoch this replica is. All are called
+    refuses this replica. `say` tells what heartbeats are to say of it, `mark` in which epoch it is. All are called
     in the host's thread.
     """
 
@@ -131,7 +138,7 @@ class Remote(HostedActor):
         beacons: Callable[[Name, float], Sequence[Outgoing]],
         report: Callable[[Name, bool], None],
         refused: Callable[[Name, str], None],
-        kept: Callable[[], int | None],
+        say: Callable[[], Said],
         mark: Callable[[], Mark],
     ) -> None:
         super().__init__()
@@ -141,7 +148,7 @@ class Remote(HostedActor):
         self._mark = mark
         self._report = report
         self._refused = refused
-        self._kept = kept
+        self._say = say
         self.link = Link(context, stats, settings.name, settings.max_frame, self._seal, settings.arm)
         self._trip = RoundTrip()
         self._beat = Beat(0, 0, 0)
@@ -276,6 +283,7 @@ class Remote(HostedActor):
 
     def _send_heartbeat(self, now: float) -> None:
         held = stamp_of(now) - stamp_of(self._beat_at) if self._beat.stamp else 0
+        said = self._say()
         self.link.send_at_once(
             self._seal(
                 (),
@@ -287,7 +295,9 @@ class Remote(HostedActor):
                     version.NEWEST,
                     self._settings.my_host,
                     self._settings.my_port,
+                    said.watched,
                 ),
+                said.kept,
             )
         )
 
@@ -336,13 +346,12 @@ class Remote(HostedActor):
         bundle, self._riding = [*self._riding, *messages], []
         self.link.send(bundle)
 
-    def _seal(self, encoded: Sequence[bytes | int], mark: Mark, beat: Beat | None = None) -> bytes:
-        """A frame of messages, or a heartbeat."""
+    def _seal(
+        self, encoded: Sequence[bytes | int], mark: Mark, beat: Beat | None = None, kept: int | None = None
+    ) -> bytes:
+        """A frame of messages, or a heartbeat: only that says what is `kept`, others may be read after later ones."""
         settings = self._settings
         hears = None if self._leaving else self._hears
-        kept = (
-            None if beat is None else self._kept()
-        )  # other frames may be read after heartbeats that say more
         request = PeerRequest(
             settings.me,
             settings.incarnation,

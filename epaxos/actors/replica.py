@@ -36,7 +36,7 @@ from epaxos.actors.presence import Presence
 from epaxos.actors.proposals import Proposals
 from epaxos.actors.questions import Digested, Questions, Subjects
 from epaxos.actors.reach import Reach
-from epaxos.actors.remote import LAST_WORDS, Heard, Remote, settings_of
+from epaxos.actors.remote import LAST_WORDS, Heard, Remote, Said, settings_of
 from epaxos.actors.status import gauges_of
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
@@ -217,7 +217,7 @@ class Replica(pykka.ThreadingActor):
             self._beacons,
             self._on_peer,
             self._on_refused,
-            lambda: self._durability.kept,
+            lambda: Said(self._durability.kept, self._parts.watchers.watched),
             lambda: self._parts.eras.running.mark,
         )
         remote.begin(self.actor_inbox.wake)
@@ -355,6 +355,8 @@ class Replica(pykka.ThreadingActor):
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
+                if opened.beat is not None and opened.beat.watched:
+                    self._parts.watchers.heed(now)
                 if opened.beat is not None or opened.sender not in heard:
                     heard[opened.sender] = Heard(now, opened.incarnation, opened.hears, opened.beat)
                 if opened.beat is not None or opened.epoch == self._parts.eras.running.epoch:

@@ -260,7 +260,7 @@ KEYS: Final = (
         "watch_always",
         False,
         Switch(),
-        "Keep changes also where nobody has watched for a minute, for those who come from other replicas.",
+        "Keep changes also while nobody watches anywhere, for those who go on later from where they were.",
     ),
     Key(
         "client",

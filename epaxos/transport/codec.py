@@ -55,6 +55,7 @@ class Beat(NamedTuple):
     held   how long ago that was
     newest  the newest level that the program knows; every one knows the level before, too
     host, port  where its sender is to be reached, as its own file says
+    watched  whether somebody watches keys there, or has of late
     """
 
     stamp: int
@@ -63,6 +64,7 @@ class Beat(NamedTuple):
     newest: int = version.OLDEST
     host: str = ""
     port: int = 0
+    watched: bool = False
 
 
 class PeerRequest(NamedTuple):
@@ -216,7 +218,8 @@ def _beat(field: Any, level: int) -> Beat | None:
     if field is None:
         return None
     check(type(field) is list and len(field) == version.width(Beat, level), "heartbeat")
-    stamp, echo, held, newest, host, port = field + _later(Beat, level)
+    stamp, echo, held, newest, host, port, watched = field + _later(Beat, level)
     is_address = type(host) is str and len(host) <= _LONGEST_NAME and type(port) is int and 0 <= port < 2**16
     check(is_address, "address")
-    return Beat(number(stamp), number(echo), number(held), number(newest), host, port)
+    check(type(watched) is bool, "heartbeat")
+    return Beat(number(stamp), number(echo), number(held), number(newest), host, port, watched)

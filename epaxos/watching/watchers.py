@@ -29,7 +29,7 @@ from epaxos.watching.history import History, Lane
 from epaxos.watching.position import Position, read_position
 
 KEEP: Final = 60.0
-"""Seconds for which changes are kept when nobody asks any more."""
+"""Seconds for which changes are kept when nobody asks any more, nor anywhere else."""
 
 LONGEST_WAIT: Final = 10.0
 """Seconds for which a question waits at most."""
@@ -170,6 +170,7 @@ class Watchers:
         self._asked = self._taken = 0
         self._used: dict[Lane, float] = {}
         self._look_at = inf
+        self._heeded = -inf
         self._steady = True
         self.told = self.compacted = 0
         """Changes that were told, and how often somebody was told that some may be missing."""
@@ -188,6 +189,19 @@ class Watchers:
         self.history.begin(machine, epoch, count, frontier, above)
         if self._always and machine.tells:
             self.history.record()
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody watches here, or has of late."""
+        return bool(self._used or self._new)
+
+    def heed(self, now: float) -> None:
+        """Somebody watches at another replica, and may come here: what changes from now on is kept for that."""
+        assert self._machine is not None
+        if self._machine.tells:
+            self.history.record()
+            self._heeded = now
+            self._look_at = min(self._look_at, now + KEEP)
 
     # -- what watchers ask ---------------------------------------------------------------------------------
 
@@ -294,8 +308,12 @@ class Watchers:
         `steady` is False while a peer's checkpoint is being merged.
         """
         self._steady, self._taken = steady, 0
-        if not self._used and not self._new:
-            return
+        if self.watched:
+            self._serve(now)
+        if now >= self._look_at:
+            self._look(now)
+
+    def _serve(self, now: float) -> None:
         if self._new and now >= self._walk_at:
             self._walk(now)
         grown = self.history.grown
@@ -313,8 +331,6 @@ class Watchers:
             waiting = heappop(self._ends)[2]
             left -= not waiting.over
             self._try(waiting, late=True)
-        if now >= self._look_at:
-            self._look(now)
 
     def _look(self, now: float) -> None:
         """Let go of what nobody has asked for in a while."""
@@ -323,7 +339,7 @@ class Watchers:
                 self.history.leave(lane)
                 del self._used[lane]
                 self._in_lane.pop(lane, None)
-        watched = self._used or self._new
+        watched = self.watched or now < self._heeded + KEEP
         if not watched and not self._always:
             self.history.stop()
         self._look_at = now + KEEP / 2 if watched else inf

@@ -28,6 +28,7 @@ from epaxos.storage.memory_engine import MemoryEngine
 from epaxos.transport.codec import Beat, Codec, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import ANY_CLUSTER, Kind, open_frame, seal
 from epaxos.transport.pages import PeerMessage
+from epaxos.watching.watchers import Watchers
 from failing_engine import FailingEngine
 from harness.lone import payload_of
 from live_cluster import Ports
@@ -72,15 +73,15 @@ class Outside:
 
     # -- peers ---------------------------------------------------------------------------------------------
 
-    def speak(self, row: int, *messages: Message) -> None:
-        """Be a peer that hears the replica."""
+    def speak(self, row: int, *messages: Message, watched: bool = False) -> None:
+        """Be a peer that hears the replica, and may be `watched`."""
         request = PeerRequest(
             self._config.replicas[row].name,
             100 + row,
             [encode_message(message) for message in messages],
             True,
             self.incarnation,
-            beat=Beat(1, 0, 0),
+            beat=Beat(1, 0, 0, watched=watched),
             digest=self._config.initial.digest,
         )
         self._door.send(seal(Kind.PEER, self._config.fingerprint, encode_envelope(request)))
@@ -155,8 +156,14 @@ class Running:
     """The replica, what it sits on, and what is around it."""
 
     def __init__(
-        self, engine: FailingEngine, standing: Standing, outside: Outside, health: Callable[[], Health]
+        self,
+        engine: FailingEngine,
+        standing: Standing,
+        outside: Outside,
+        health: Callable[[], Health],
+        watchers: Watchers,
     ) -> None:
+        self.watchers = watchers
         self.engine = engine
         self.standing = standing
         self.health = health
@@ -239,7 +246,9 @@ def running(patch: pytest.MonkeyPatch, *fails: str, timeout: float = 5.0) -> Ite
     parts = make_parts(config, ME)
     replica = Replica.start(config, ME, parts, ["127.0.0.1"], standing)
     try:
-        yield Running(engine, standing, outside, lambda: examine(config, standing, parts.stats))
+        yield Running(
+            engine, standing, outside, lambda: examine(config, standing, parts.stats), parts.watchers
+        )
     finally:
         replica.stop(block=True)
         outside.close()
@@ -365,3 +374,6 @@ def test_a_replica_whose_disk_works_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
         assert not any(isinstance(message, Accept) for message in outside.heard)
         written = {key for puts in replica.engine.log for key, _ in puts}
         assert len(written) == 5, "the payload, its record, and who the three replicas are"
+        assert not replica.watchers.history.records
+        outside.speak(BRAVO, watched=True)
+        outside.wait_for(lambda: replica.watchers.history.records)

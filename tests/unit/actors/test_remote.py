@@ -9,7 +9,7 @@ import zmq
 
 from epaxos.actors import link as link_module
 from epaxos.actors.link import Mark, Outgoing, outgoing
-from epaxos.actors.remote import Heard, Remote, RemoteSettings
+from epaxos.actors.remote import Heard, Remote, RemoteSettings, Said
 from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
 from epaxos.statemachine.batch import decode_payload
@@ -45,6 +45,7 @@ class Line:
         self.parts: list[bytes] = []
         self.heartbeats: list[PeerRequest] = []
         self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()), 2)
+        self.watched = False
         self.reported: list[tuple[str, bool]] = []
         self.refusals: list[str] = []
         port = int(self.endpoint.rpartition(":")[2])
@@ -68,7 +69,7 @@ class Line:
             lambda *_: [THE_BEACON],
             lambda peer, online: self.reported.append((peer, online)),
             lambda _, text: self.refusals.append(text),
-            lambda: 5,
+            lambda: Said(5, self.watched),
             lambda: MARK,
         )
         self.remote.begin(lambda: None)
@@ -530,12 +531,15 @@ def test_nothing_waits_for_a_peer_that_is_offline(line: Line) -> None:
 # -- round trips -------------------------------------------------------------------------------------------
 
 
-def test_heartbeat_echoes_the_last_one_of_the_peer_and_says_how_long_it_was_held(line: Line) -> None:
+def test_heartbeat_echoes_the_last_one_of_the_peer_how_long_it_was_held_and_whether_somebody_watches(
+    line: Line,
+) -> None:
     line.remote.tick(1.0)
     assert line.receive_heartbeat().beat == Beat(1_000_000, 1, 1_000_000)
     line.hear(1.05, beat=Beat(77_000_000, 0, 0))
+    line.watched = True
     line.remote.tick(1.1)
-    assert line.receive_heartbeat().beat == Beat(1_100_000, 77_000_000, 50_000)
+    assert line.receive_heartbeat().beat == Beat(1_100_000, 77_000_000, 50_000, watched=True)
 
 
 def test_peer_may_be_silent_for_some_round_trips(line: Line) -> None:

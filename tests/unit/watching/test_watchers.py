@@ -250,6 +250,34 @@ def test_nothing_is_kept_while_nobody_watches() -> None:
     assert "compacted" in told
 
 
+def test_who_has_to_leave_its_replica_goes_on_at_one_that_was_told_that_somebody_watches() -> None:
+    first, second = Replica(), Replica(name=2)
+    (start,) = first.ask()
+    assert first.watchers.watched
+    second.watchers.heed(0.0)
+    assert not second.watchers.watched  # or all would go on saying so to one another for ever
+    for replica in (first, second):
+        replica.put(b"k", b"1")
+    (told,) = first.ask(**after(start))
+    for value in (b"2", b"3"):
+        second.put(b"k", value)
+    (more,) = second.ask(since=after(told)["since"])
+    assert pairs(more) == [(b"k", b"2"), (b"k", b"3")]
+
+
+def test_a_replica_keeps_changes_for_as_long_as_somebody_watches_elsewhere() -> None:
+    replica = Replica()
+    for replica.now in (0.0, KEEP - 1, KEEP + 1):
+        replica.watchers.heed(replica.now)
+        replica.put(b"k", b"1")
+        assert keeps(replica)
+    for now, kept in ((2 * KEEP, True), (2 * KEEP + 40, False)):
+        assert replica.watchers.deadline <= now
+        replica.watchers.poll(now)
+        assert keeps(replica) == kept
+    assert replica.watchers.deadline == float("inf")
+
+
 def test_a_restart_and_a_peers_checkpoint_are_gaps() -> None:
     replica = Replica(always=True)
     (start,) = replica.ask()
