@@ -62,7 +62,7 @@ def init(config_file: str | None) -> None:
     for name in init_keys(config, directory):
         click.echo(f"{directory / name}.key")
     if not config.security.keys:
-        click.echo(f'add to {config.source}:\n\n[security]\nkeys = "{directory.name}"', err=True)
+        click.echo(f'set in {config.source}, in its table [security]:\n\nkeys = "{directory.name}"', err=True)
 
 
 @keys.command(cls=Page)

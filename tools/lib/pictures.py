@@ -153,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, default=PICTURES, help="where the pictures go  [docs/pictures]")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load, about  [60]")
     given = parser.parse_args(arguments)
+    given.into.mkdir(parents=True, exist_ok=True)
     program = find_browser()
     if program is None:
         parser.exit(2, "tools/pictures: no Chromium is installed: apt-get install chromium\n")

@@ -7,7 +7,9 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -68,6 +70,24 @@ def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
 def test_addresses_of_this_machine_are_told_from_others() -> None:
     assert examination.is_here("127.0.0.1")
     assert not examination.is_here("192.0.2.1")  # RFC 5737: nobody's
+
+
+def test_one_whose_pages_ask_for_a_token_tells_the_time_all_the_same(config: Config) -> None:
+    class Asks(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with HTTPServer(("127.0.0.1", 0), Asks) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        alone = replace(config, replicas=(replace(config.replicas[0], metrics_port=server.server_port),))
+        pages = examination.fetch_pages(alone, {"127.0.0.1": Named(["127.0.0.1"], "", 0.0)})
+        thread.join()
+    assert pages["alpha"].text == ""
+    assert [one.state for one in examination.examine_clocks(pages)] == [State.OK]
 
 
 def test_clocks() -> None:
