@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,27 +16,21 @@ from typing import Any, Final, TypeVar
 import click
 
 from epaxos.cli.failures import Exit, check_installed
+from epaxos.cli.nodes import OVER, Nodes, named_nodes
 from epaxos.cli.options import positive_duration, scheduler_option
 from epaxos.cli.pages import Page, PagedGroup
-from epaxos.config import SecurityConfig, load_config
-from epaxos.config.settings import FILE_VARIABLE, REGISTERS_VARIABLE
 from epaxos.errors import ConfigError, NoAnswer
 from epaxos.protocol.registers.values import Configuration
 from epaxos.registers import http, zeromq
-from epaxos.registers.guard import ClientKeys, Keys, check_listening, name_of, node_keys
+from epaxos.registers.guard import check_listening, name_of
 from epaxos.registers.node import Node
 from epaxos.registers.observer import Observer, position_of, text_of_position
-from epaxos.registers.programs import Address, ask, text_of
+from epaxos.registers.programs import text_of
 from epaxos.registers.store import EngineStore, MemoryStore
 from epaxos.security.access import Access
 from epaxos.security.making import make_keys
-from epaxos.transport.registers import ID_MAX
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-VARIABLE: Final = REGISTERS_VARIABLE
-OVER: Final = "tcp://"
-"""Before the address of a node that is asked over ZeroMQ."""
 
 _FRESH: Final = 10**9
 _KEPT: Final = 1.0
@@ -71,117 +64,6 @@ def registers() -> None:
 
 
 # -- what commands share -----------------------------------------------------------------------------------
-
-
-class Nodes:
-    """The nodes that are named: host and port by number, and how they are asked."""
-
-    def __init__(
-        self, addresses: Mapping[int, Address], security: SecurityConfig, *, over_zeromq: bool
-    ) -> None:
-        self.addresses = dict(addresses)
-        self.security = security
-        self.over_zeromq = over_zeromq
-        self._own: Keys | None = None
-
-    @property
-    def _keys(self) -> Keys | None:
-        """With which they are asked; read when that is to happen, as a node has others."""
-        if self._own is None and self.security.keys:
-            self._own = ClientKeys(self.security, self.addresses)
-        return self._own
-
-    def become(self, id_: int) -> Access | None:
-        """Ask with the keys of this node from now on; None where nobody has keys.
-
-        Raises:
-            ConfigError: they are wrong.
-        """
-        if not self.security.keys:
-            return None
-        access = node_keys(self.security.keys, id_, self.addresses)
-        self._own = access
-        return access
-
-    def ask(self, path: str, asked: Mapping[str, Any], timeout: float, *ids: int) -> dict[str, Any]:
-        """Ask those of these ids, or all, one after another until one answers."""
-        exchange = partial(zeromq.exchange, keys=self._keys) if self.over_zeromq else http.exchange
-        return ask(
-            {id_: self.addresses[id_] for id_ in ids or self.addresses}, exchange, path, asked, timeout
-        )
-
-    def transport(self) -> http.HttpTransport | zeromq.ZeroMqTransport:
-        """How they ask each other."""
-        if self.over_zeromq:
-            return zeromq.ZeroMqTransport(self.addresses, self._keys)
-        return http.HttpTransport(self.addresses)
-
-    def check(self, id_: int, text: str) -> None:
-        """See that a node has this number.
-
-        Raises:
-            click.UsageError: none has.
-        """
-        if id_ not in self.addresses:
-            there = ", ".join(map(str, self.addresses))
-            raise click.UsageError(f"{text}: no node has this number; there are {there}")
-
-
-def _secured(ctx: click.Context, _: click.Parameter, file: str | None) -> None:
-    """A click callback: what [security] says, of a file or the environment, for `_named`."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith("EPAXOS_SECURITY_")}
-    ctx.meta[VARIABLE] = load_config(file or os.devnull, ours).security
-
-
-def _named(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> Nodes:
-    """A click callback: the nodes that are named."""
-    texts = given or tuple(filter(None, os.environ.get(VARIABLE, "").split(",")))
-    if not texts:
-        raise click.BadParameter(f"no node is named; use --node ID=HOST:PORT, or the variable {VARIABLE}")
-    found: dict[int, Address] = {}
-    ways = set()
-    for text in texts:
-        id_, equals, place = text.strip().partition("=")
-        ways.add(place.startswith(OVER))
-        host, colon, port = place.removeprefix(OVER).rpartition(":")
-        if not (equals and colon and host and id_.isdecimal() and port.isdecimal() and 0 < int(port) < 65536):
-            raise click.BadParameter(
-                f"found {text!r}; allowed: ID=HOST:PORT or ID={OVER}HOST:PORT, like 0=localhost:4300"
-            )
-        if int(id_) > ID_MAX or int(id_) in found:
-            raise click.BadParameter(f"found {text!r}; allowed: ids from 0 to {ID_MAX}, each once")
-        found[int(id_)] = (host.strip("[]"), int(port))
-    if len(ways) > 1:
-        raise click.BadParameter(f"some addresses begin with {OVER} and some do not; allowed: all or none")
-    security: SecurityConfig = ctx.meta[VARIABLE]
-    over_zeromq = ways.pop()
-    if security.keys and not over_zeromq:
-        raise click.BadParameter(
-            f"there are keys (security.keys), and with keys nodes are asked over ZeroMQ; allowed: ID={OVER}HOST:PORT"
-        )
-    return Nodes(found, security, over_zeromq=over_zeromq)
-
-
-def _nodes(function: Function) -> Function:
-    function = click.option(
-        "-c",
-        "--config",
-        "config_file",
-        metavar="FILE",
-        envvar=FILE_VARIABLE,
-        is_eager=True,
-        expose_value=False,
-        callback=_secured,
-        help=f"Whose table [security] counts.  [default: {FILE_VARIABLE}, or none]",
-    )(function)
-    return click.option(
-        "--node",
-        "nodes",
-        multiple=True,
-        metavar="ID=HOST:PORT",
-        callback=_named,
-        help=f"A node; give all of them. {OVER}HOST:PORT is asked over ZeroMQ.  [default: {VARIABLE}]",
-    )(function)
 
 
 def _timeout(function: Function) -> Function:
@@ -229,7 +111,7 @@ def _print(value: Any) -> None:
     "--insecure", is_flag=True, help="Listen on more than the loopback interface: no stranger is there."
 )
 @click.option("--joins", is_flag=True, help="It votes only after `epaxos registers grow`; others do already.")
-@_nodes
+@named_nodes
 def serve(
     id_: int,
     data: Path | None,
@@ -299,7 +181,7 @@ def _reload(access: Access, transport: zeromq.ZeroMqTransport) -> None:
 
 
 @registers.command(cls=Page)
-@_nodes
+@named_nodes
 def keys(nodes: Nodes) -> None:
     """Make the keys of the nodes that are named, and one of a client called admin; those that are there stay.
 
@@ -325,7 +207,7 @@ def keys(nodes: Nodes) -> None:
 @registers.command(cls=Page)
 @click.argument("key")
 @_timeout
-@_nodes
+@named_nodes
 def get(key: str, timeout: float, nodes: Nodes) -> None:
     """Print the value of a register; 1 if it holds none."""
     _print(_propose(nodes, timeout, key, "get")["value"])
@@ -335,7 +217,7 @@ def get(key: str, timeout: float, nodes: Nodes) -> None:
 @click.argument("key")
 @click.argument("value")
 @_timeout
-@_nodes
+@named_nodes
 def put(key: str, value: str, timeout: float, nodes: Nodes) -> None:
     """Set the value of a register."""
     _propose(nodes, timeout, key, "put", value)
@@ -344,7 +226,7 @@ def put(key: str, value: str, timeout: float, nodes: Nodes) -> None:
 @registers.command(cls=Page)
 @click.argument("key")
 @_timeout
-@_nodes
+@named_nodes
 def delete(key: str, timeout: float, nodes: Nodes) -> None:
     """Remove the value of a register; 1 if it holds none."""
     if not _propose(nodes, timeout, key, "delete")["result"]:
@@ -356,7 +238,7 @@ def delete(key: str, timeout: float, nodes: Nodes) -> None:
 @click.argument("value")
 @click.option("--expected", metavar="VALUE", help="What it must hold; without it, nothing.")
 @_timeout
-@_nodes
+@named_nodes
 def cas(key: str, value: str, expected: str | None, timeout: float, nodes: Nodes) -> None:
     """Set the value of a register if it is the expected one; else print what it is, and end with 1."""
     told = _propose(nodes, timeout, key, "cas", expected, value)
@@ -370,7 +252,7 @@ def cas(key: str, value: str, expected: str | None, timeout: float, nodes: Nodes
 @click.argument("name")
 @click.argument("value")
 @_timeout
-@_nodes
+@named_nodes
 def decide(name: str, value: str, timeout: float, nodes: Nodes) -> None:
     """Decide a name's value for ever (simple Paxos), and print what is decided: this value, or an earlier one."""
     _print(_propose(nodes, timeout, name, "keep", value)["result"])
@@ -393,7 +275,7 @@ def _looked_after(function: Function) -> Function:
             metavar="DURATION",
             help="How long it may take; called again, it goes on.",
         ),
-        _nodes,
+        named_nodes,
     ):
         function = option(function)
     return function
@@ -463,7 +345,7 @@ def shrink(acceptor: int, gone: Sequence[int], timeout: float, nodes: Nodes) -> 
     "--position", type=click.Path(path_type=Path), metavar="FILE", help="Go on from there; kept there."
 )
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many.  [default: never]")
-@_nodes
+@named_nodes
 def observe(position: Path | None, count: int | None, nodes: Nodes) -> None:
     """Print what is chosen as it comes, a line of JSON each: first what all registers hold, then every change.
 
@@ -514,7 +396,7 @@ class _Shape:
 
 
 @registers.command(cls=Page)
-@_nodes
+@named_nodes
 def status(nodes: Nodes) -> None:
     """Print what each node says of itself, a line of JSON each; 3 if one does not answer."""
     missing = False
