@@ -89,6 +89,11 @@ class Era:
     codec: Codec
     mark: Mark
     guests: list[Name] = field(default_factory=list)
+    epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep what is asked for many times a round."""
+        object.__setattr__(self, "epoch", self.configuration.epoch)
 
     def name_of(self, row: Row) -> Name:
         """Who votes in a row, or has been given one as a guest."""
@@ -110,11 +115,6 @@ class Era:
         What is still said to such a row is for nobody, or a question's answer that its new owner did not ask.
         """
         self.guests[:] = [name if name in audience else NOBODY for name in self.guests]
-
-    @property
-    def epoch(self) -> int:
-        """Its number."""
-        return self.configuration.epoch
 
     def row_of(self, name: Name) -> Row | None:
         """Where a replica votes; None if it does not."""

@@ -101,7 +101,7 @@ class Peers:
         self,
         config: Config,
         me: Name,
-        eras: Callable[[], Eras[Era]],
+        eras: Eras[Era],
         stats: ReplicaStats,
         refuse: Callable[[bytes, bytes], None],
         known: Known,
@@ -159,7 +159,7 @@ class Peers:
         except FrameError as error:
             self._drop(identity, parts[0], error)
             return None
-        eras = self._eras()
+        eras = self._eras
         row = self._row_of(request)
         messages = self._decode(request.sender, request.epoch, level, encodings, parts, row)
         is_next = request.epoch == eras.running.epoch + 1
@@ -178,7 +178,7 @@ class Peers:
 
     def decode_ahead(self, opened: Opened) -> list[PeerMessage]:
         """Read what came ahead of the epoch that runs by now; nothing of another, or of who means another by it."""
-        running = self._eras().running
+        running = self._eras.running
         if opened.epoch != running.epoch:
             return []
         if opened.digest != running.mark.digest:
@@ -189,7 +189,7 @@ class Peers:
 
     def _row_of(self, request: PeerRequest) -> Row | None:
         """The row of a sender in its epoch, or one as a guest if it means the same by that; None if neither."""
-        era = self._eras().of(request.epoch)
+        era = self._eras.of(request.epoch)
         if era is None:
             return None
         row = era.row_of(request.sender)
@@ -206,8 +206,8 @@ class Peers:
         parts: Sequence[zmq.Frame] | None,
         row: Row | None,
     ) -> list[PeerMessage]:
-        running = self._eras().running
-        era = self._eras().of(epoch) or running
+        running = self._eras.running
+        era = self._eras.of(epoch) or running
         codec, kind = era.codec, KINDS[era.configuration.protocol]
         messages = []
         traffic = self._traffic.get(sender) or self._traffic_of(sender)
@@ -250,7 +250,7 @@ class Peers:
             raise FrameError("sender", f"{sender} speaks in the name of {called(name)}")
         if name != self._me and not self._may_speak(name, request.epoch):
             raise FrameError("sender", f"{name!r:.80} takes part in no epoch that is known here")
-        era = self._eras().of(request.epoch)
+        era = self._eras.of(request.epoch)
         if era is not None and name in era.names and request.digest != era.mark.digest:
             raise FrameError("cluster", self._disagreeing(name, era.configuration))
         if name == self._me:
@@ -275,7 +275,7 @@ class Peers:
 
     def _may_speak(self, name: Name, epoch: int) -> bool:
         """Whether anything may be heard from who is called so, and speaks of an epoch."""
-        eras = self._eras()
+        eras = self._eras
         if eras.knows(name) or name in self.guests:
             return True
         welcome = NOBODY in eras.running.names or epoch > eras.running.epoch or incarnation_of(name) > 0
@@ -289,7 +289,7 @@ class Peers:
 
         Of whom something is remembered for ever the place is too: so many are, whoever makes up names.
         """
-        knows = self._eras().knows
+        knows = self._eras.knows
         for name in [name for name in self.guests if name not in audience]:
             if name in self._incarnations or knows(name):
                 continue
@@ -304,13 +304,13 @@ class Peers:
 
         Where it has moved to, or as the file says of a first member, as was decided, or as it says itself.
         """
-        moved = self._eras().running.configuration.places_of_moved.get(name)
+        moved = self._eras.running.configuration.places_of_moved.get(name)
         if moved is not None:
             return moved
         for address in self._config.everybody:
             if address.name == name:
                 return address.host, address.port
-        for era in reversed(self._eras().all):
+        for era in reversed(self._eras.all):
             for known, member in zip(era.names, era.configuration.members, strict=False):
                 if known == name and member.port:
                     return member.host, member.port
@@ -332,7 +332,7 @@ class Peers:
 
     def _decided_of(self, name: Name) -> int:
         """The incarnation that the running configuration says, or a name that has it; 0 if none does."""
-        running = self._eras().running.configuration
+        running = self._eras.running.configuration
         if running is not self._decided_by:
             self._decided_by, self._decided = running, running.incarnations
         return self._decided.get(name) or incarnation_of(name)
@@ -351,7 +351,7 @@ class Peers:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
         if frame.cluster == ANY_CLUSTER:
             raise FrameError("cluster", "peer request without a cluster's fingerprint")
-        request = self._eras().running.codec.decode_envelope(frame.body, frame.level)
+        request = self._eras.running.codec.decode_envelope(frame.body, frame.level)
         if list(map(type, request.messages)).count(int) != len(parts) - 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
         return request, frame.level
@@ -376,10 +376,10 @@ class Peers:
         One that does not cannot read a word of this replica's, not even that the epoch is over, and would wait for
         ever; a refusal is of a level that it reads.
         """
-        return beat.newest >= self._eras().running.mark.level
+        return beat.newest >= self._eras.running.mark.level
 
     def _left_behind(self, name: Name, beat: Beat) -> str:
-        running = self._eras().running.configuration
+        running = self._eras.running.configuration
         return (
             f"the cluster is at level {running.level} since epoch {running.epoch} or before, and {name} "
             f"knows none above {beat.newest}: start a version that knows it, on the same data"

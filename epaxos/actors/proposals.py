@@ -80,7 +80,9 @@ class Proposals:
         """When `make` is due even if nothing arrives."""
         if self._presence.drains:
             return self._propose_at()
-        ends = self.expirations.deadline if self._may_expire() else _NEVER
+        ends = self.expirations.deadline
+        if ends != _NEVER and not self._may_expire():
+            ends = _NEVER
         return min(self._propose_at(), self._collector.deadline, ends)
 
     def make(self, effects: Effects[Any], now: float) -> None:
@@ -94,7 +96,7 @@ class Proposals:
             collection = make_collection(machine.generation, core.status().executed)
             effects.extend(core.on_event(Propose(collection), now))
             self._collector.proposed()
-        if self._may_expire() and self.expirations.deadline <= now:
+        if self.expirations.deadline <= now and self._may_expire():
             ended = self.expirations.take(
                 now, _EXPIRED_AT_ONCE, min(_EXPIRED_BYTES, self._config.max_frame // 4)
             )

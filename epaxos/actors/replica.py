@@ -108,7 +108,7 @@ class Replica(pykka.ThreadingActor):
         self._peers = Peers(
             config,
             parts.me,
-            lambda: self._parts.eras,
+            parts.eras,
             self._stats,
             self._entrance.refuse,
             Known(

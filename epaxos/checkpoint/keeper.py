@@ -158,14 +158,8 @@ class Keeper:
             return -math.inf
         if self._phase is not _Phase.IDLE:
             return self._ask_at
-        return min(self._cut_due, self._ask_at)
-
-    @property
-    def _cut_due(self) -> float:
-        """When the next cut is to be taken, or prepared."""
-        if self._wants_adoption:
-            return self._not_before
-        return max(-math.inf if self._asked else self._due, self._not_before, self._again_at)
+        due = -math.inf if self._asked or (self._fetch is not None and self._wants_adoption) else self._due
+        return min(max(due, self._not_before, self._again_at), self._ask_at)
 
     @property
     def catch_up(self) -> CatchUp | None:
@@ -179,12 +173,12 @@ class Keeper:
     @property
     def merging(self) -> bool:
         """Whether the state is that of no moment, or may be from the next `poll` on: a peer's checkpoint is merged."""
-        progress = self.catch_up
-        return progress is not None and progress.stage == "merging"
+        return self._fetch is not None and self._wants_adoption
 
     def wants_cut(self, now: float) -> bool:
         """Whether the next `poll` takes a cut, for which everything must have executed."""
-        return self._phase is _Phase.IDLE and now >= self._cut_due
+        wanted = self._wants_adoption or bool(self._asked) or now >= self._due
+        return self._phase is _Phase.IDLE and wanted and now >= max(self._not_before, self._again_at)
 
     @property
     def _wants_adoption(self) -> bool:

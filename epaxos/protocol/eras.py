@@ -155,6 +155,8 @@ class Eras(Generic[EraT]):
 
     def knows(self, peer: str) -> bool:
         """Whether somebody of this name takes part, or has taken part, in an epoch that is known here."""
+        if peer in self.running.configuration.names:
+            return True
         configurations = [era.configuration for era in self.all]
         return any(peer in known.names or peer in known.removed for known in configurations)
 

@@ -53,7 +53,7 @@ class Door:
         self.peers = Peers(
             CONFIG,
             me,
-            lambda: self.eras,
+            self.eras,
             self.stats,
             self._refuse,
             Known(incarnation_of(me) or 1, incarnations or {}, kept or {}, self._remember),
