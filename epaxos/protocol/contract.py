@@ -107,7 +107,7 @@ class Retire(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """Who led the epoch before had better lead this one, where somebody leads, and this replica did. A hint."""
+    """Where somebody leads, this replica had better: it led the epoch before, or ended one without a leader. A hint."""
 
 
 class Ended(NamedTuple):

@@ -37,6 +37,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Core, Ended, Lead, Over, PeerStatus, Retire
 from epaxos.protocol.ids import Vector
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import EpochOver
@@ -123,6 +124,9 @@ class Eras(Generic[EraT]):
         self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
         self._cuts[ended.epoch] = over.cut
         leader = ended.core.status().leader
+        if KINDS[ended.configuration.protocol].owned:
+            # Nobody led there. If somebody does in the next one, one may as well begin at once: who ended this.
+            leader = over.barrier.id.row
         led = leader is not None and ended.configuration.names[leader] == self.me
         leads = led and not retiring and self.me in era.configuration.names
         return [*self._begin(era, over.left, retiring=retiring), *([Lead()] if leads else [])]

@@ -20,6 +20,9 @@ _PORTS = 2**16
 NOBODY: Final = "-"
 """The only voter of an epoch in which nobody takes part: no replica may be called so."""
 
+PROTOCOLS: Final = ("epaxos", "multipaxos")
+"""By which an epoch may decide, each by its name (`protocol.kinds`)."""
+
 _MARK = "#"
 _TOLD: Final = re.compile("[0-9a-f]{16}")
 """Stands behind the name that a replica was given, and before its incarnation, if it has joined: no name has one."""
@@ -110,8 +113,9 @@ class Configuration(NamedTuple):
         level: int | None = None,
         names: Sequence[str] | None = None,
         members: Mapping[Name, Member] | None = None,
+        protocol: str | None = None,
     ) -> Configuration:
-        """What follows as somebody asks for it: with these thresholds and these voters, as far as they are given.
+        """What follows as somebody asks for it: with these thresholds, these voters and this protocol, where given.
 
         `members` tells of voters what was not known of them so far. What is not given stays. But thresholds that so
         many voters do not allow become as high as they may be, and so do those that were as high as might be before
@@ -133,8 +137,9 @@ class Configuration(NamedTuple):
         _, f, e = make_quorums(n, f, e)
         removed = (*self.removed, *gone)
         level = self.level if level is None else level
+        told = self._told(voters, members)
         return Configuration(
-            self.epoch + 1, self.protocol, voters, f, e, request, level, removed, self._told(voters, members)
+            self.epoch + 1, protocol or self.protocol, voters, f, e, request, level, removed, told
         )
 
     def _told(self, voters: Sequence[Name], members: Mapping[Name, Member] | None) -> tuple[Member, ...]:
@@ -158,7 +163,8 @@ class Configuration(NamedTuple):
     def _may_be_followed_by(self, said: Configuration) -> bool:
         gone = tuple(name for name in self.names if name not in said.names)
         return (
-            (said.epoch, said.protocol) == (self.epoch + 1, self.protocol)
+            said.epoch == self.epoch + 1
+            and said.protocol in PROTOCOLS
             and said.level >= self.level
             and allowed(said.n, said.f, said.e)
             and len(set(map(called, said.names))) == said.n
@@ -178,7 +184,7 @@ class Configuration(NamedTuple):
 
         Of a cluster that this replica is to join it knows nothing, and takes any.
         """
-        if later.epoch <= self.epoch or (later.protocol, later.level >= self.level) != (self.protocol, True):
+        if later.epoch <= self.epoch or later.level < self.level:
             return False
         told = later.incarnations
         return NOBODY in self.names or (

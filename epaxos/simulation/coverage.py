@@ -65,6 +65,9 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "epochs": (
         "refresh proposed",
         "other thresholds proposed",
+        "another protocol proposed",
+        "epoch of another protocol",
+        "another protocol by a peer's checkpoint",
         "refresh refused",
         "barrier won",
         "barrier lost",

@@ -61,6 +61,11 @@ def _led_checkers(options: Options, _: Contents) -> Sequence[Observer]:
     )
 
 
+def checkers_of(options: Options, contents: Contents) -> list[Observer]:
+    """Those of each protocol that may run, which look at the epochs of that alone."""
+    return [checker for name in options.protocols for checker in PROFILES[name].checkers(options, contents)]
+
+
 PROFILES: Final = {
     EPAXOS.name: Profile(
         _epaxos, lambda options, contents: (Acceptors(options.replicas, options.ahead, contents),)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from epaxos.errors import InvariantError
 from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.kinds import MULTIPAXOS
 from epaxos.simulation.checkers.contents import Contents
 from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.epochs import Epochs
@@ -31,7 +32,7 @@ from epaxos.simulation.plan.faults import Drift
 from epaxos.simulation.plan.options import MANY, Options
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import TIMED, TRANSACTIONS
-from epaxos.simulation.profile import PROFILES
+from epaxos.simulation.profile import checkers_of
 from epaxos.simulation.world.cluster import Cluster
 from epaxos.simulation.world.observer import Observer, Observers
 from epaxos.simulation.world.replica import LIMITS, MakeCore
@@ -106,7 +107,7 @@ class Checked:
         rates = [fault.rate for fault in plan.faults if isinstance(fault, Drift)]
         fastest = max([1 + plan.options.skew, *rates])
         self.results = Results(contents, LIMITS.value, LIMITS.window, fastest, tight=plan.options.kept < MANY)
-        own = PROFILES[plan.options.protocol].checkers(plan.options, contents)
+        own = checkers_of(plan.options, contents)
         decisions = Decisions(plan.options.quorums, contents, rows)
         order = ExecutionOrder(rows, contents, decisions)
         epochs = Epochs(plan.options.configuration)
@@ -153,7 +154,7 @@ class Checked:
         """
         options = self.options
         recovery = 500 * max(options.patience, 10 * options.calm_delay)
-        if not options.kind.owned:
+        if MULTIPAXOS.name in options.protocols:
             recovery += 500 * options.beacon  # by which replicas see that nobody leads
         frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
         return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout

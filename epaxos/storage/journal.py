@@ -115,9 +115,9 @@ class Journal:
             return Loaded(self._configuration, [], nothing, {}, {})
         last = loaded.last
         begun = last.configuration
-        # In another epoch members and thresholds may be others; those of one do not change.
+        # In another epoch members, thresholds and protocol may be others; those of one do not change.
         is_other = begun.epoch == self._configuration.epoch and not begun.is_like(self._configuration)
-        if is_other or begun.protocol != self._configuration.protocol:
+        if is_other:
             raise WrongIdentity(
                 f"epoch {last.configuration.epoch} was begun by {_text(last.configuration)}, and what was promised "
                 f"then holds; the configuration says {_text(self._configuration)}: put that back"

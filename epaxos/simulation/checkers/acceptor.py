@@ -23,6 +23,7 @@ from epaxos.protocol.epaxos.messages import (
     ValidateOK,
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector, covers
+from epaxos.protocol.kinds import EPAXOS
 from epaxos.protocol.log import NOP, Instance, Phase, Proposal
 from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.contents import Content, Contents
@@ -91,8 +92,10 @@ class Acceptors(Observer):
             ValidateOK: self._on_validate_ok,
         }
 
-    def of_epoch(self, configuration: Configuration) -> Acceptors:
+    def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`: no promise of one epoch says anything of another."""
+        if configuration.protocol != EPAXOS.name:
+            return Observer()
         return (
             Acceptors(configuration.n, self._ahead, self._contents, self._forgetful)
             if configuration.epoch

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from epaxos.protocol.contract import Effects, Event, PeerStatus, Receive, Tick
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Vector
+from epaxos.protocol.kinds import MULTIPAXOS
 from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.messages import Beacon, Prepare
@@ -38,8 +39,10 @@ class Elections(Observer):
         self._time = self._changed = 0.0
         self._waiting: dict[tuple[int, int], float] = {}
 
-    def of_epoch(self, configuration: Configuration) -> Elections:
+    def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`: each epoch has its own leaders."""
+        if configuration.protocol != MULTIPAXOS.name:
+            return Observer()
         return Elections(configuration.n, steady=self._steady) if configuration.epoch else self
 
     def started(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from epaxos.protocol.contract import Effects, Event
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
+from epaxos.protocol.kinds import MULTIPAXOS
 from epaxos.protocol.log import Instance, Phase, Value
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.multipaxos.messages import DECIDED, Accept, AcceptOK, Prepare, Promised, Voted
@@ -66,8 +67,10 @@ class LeaderAcceptors(Observer):
 
     # -- records -------------------------------------------------------------------------------------------
 
-    def of_epoch(self, configuration: Configuration) -> LeaderAcceptors:
+    def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`: no promise of one epoch says anything of another."""
+        if configuration.protocol != MULTIPAXOS.name:
+            return Observer()
         return LeaderAcceptors(configuration.quorums, self._forgetful) if configuration.epoch else self
 
     def forgot(self, row: Row) -> None:

@@ -78,13 +78,21 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
     delay = between(stream(seed, "delay"), 0.0005, 0.02)
     faults = _draw_faults(seed, scale, overrides)
     n, f, e = _draw_cluster(seed, overrides.replicas)
-    kinds = list(PAGES[overrides.protocol].names.values())
     is_epaxos = overrides.protocol == EPAXOS.name
+    may_lead, may_own = (("protocol" in faults) or one for one in (not is_epaxos, is_epaxos))
+    kinds = list(
+        dict.fromkeys(
+            kind
+            for name in PAGES
+            if "protocol" in faults or name == overrides.protocol
+            for kind in PAGES[name].names.values()
+        )
+    )
     muted = scale == "small" and "loss" in faults
     options = Options(
         seed=seed,
         protocol=overrides.protocol,
-        learn="none" if is_epaxos else _draw_learn(stream(seed, "learn")),
+        learn=_draw_learn(stream(seed, "learn")) if may_lead else "none",
         leaders="",
         scale=scale,
         replicas=n,
@@ -103,7 +111,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         **_draw_network(stream(seed, "network"), delay, faults, kinds),
         **_draw_links(stream(seed, "links"), delay, faults),
         **_draw_machines(stream(seed, "machines"), delay, faults),
-        ahead=stream(seed, "ahead").choice((0, 1, 3, 16)) if is_epaxos else 0,
+        ahead=stream(seed, "ahead").choice((0, 1, 3, 16)) if may_own else 0,
         **_draw_checkpoints(stream(seed, "checkpoints"), scale, delay),
         lasting=stream(seed, "lasting").random() < 0.5,
         collect=_draw_collections(stream(seed, "collections"), delay),
@@ -212,6 +220,9 @@ In large runs the first two take too long. Together, queues make time-outs, far 
 _CHANGED: Final = 0.5
 """How likely members change in a run in which epochs end."""
 
+_OTHER_PROTOCOL: Final = 0.25
+"""How likely some of these epochs are of another protocol than those before."""
+
 _RESTARTING: Final = {"crash", "disk", "power"}
 """Kinds of faults after which a replica begins again with what is durable, so that it must last."""
 
@@ -222,7 +233,7 @@ _REFRESHED: Final = 0.35
 def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
     random = stream(seed, "faults")
     likely = {"crash", "death", "reorder", "loss"} if scale == "small" else set()
-    usual = [kind for kind in FAULTS if kind not in _SELDOM and kind not in ("refresh", "member")]
+    usual = [kind for kind in FAULTS if kind not in _SELDOM and kind not in ("refresh", "member", "protocol")]
     drawn = {kind for kind in usual if random.random() < (0.8 if kind in likely else 0.5)}
     if random.random() < 0.03:
         drawn = set()
@@ -233,6 +244,8 @@ def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
         drawn.add("refresh")
         if stream(seed, "member drawn").random() < _CHANGED:
             drawn.add("member")
+        if stream(seed, "protocol drawn").random() < _OTHER_PROTOCOL:
+            drawn.add("protocol")
     return frozenset(drawn) if overrides.faults is None else overrides.faults
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, TypeAlias
 
@@ -151,15 +151,18 @@ class Leave:
 class Refresh:
     """A replica is asked to end the epoch, for another one with the same members, or with others.
 
-    `change` is a number from which the change is drawn that makes sense then; 0 if there is to be none.
+    `change` is a number from which the change is drawn that makes sense then; 0 if there is to be none. The next epoch
+    may be of the `other` protocol.
     """
 
     when: float
     row: Row
     change: int = 0
+    other: bool = False
 
     def __str__(self) -> str:
-        return f"replica {self.row} is asked for {'other members' if self.change else 'another epoch'}"
+        by = " by the other protocol" if self.other else ""
+        return f"replica {self.row} is asked for {'other members' if self.change else 'another epoch'}{by}"
 
 
 Fault: TypeAlias = (
@@ -198,6 +201,9 @@ SLEEPER: Final = 0.25
 
 SLEPT_THROUGH: Final = 5
 """How many; some may be annulled, or superseded."""
+
+_OTHER: Final = 0.5
+"""How likely an epoch is to be of another protocol than the one before, in a run in which that happens at all."""
 
 _LATE: Final = 0.3
 """How likely an observer begins later than all others."""
@@ -244,6 +250,12 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
         if "crash" in options.faults and options.replicas > 2 and random.random() < SLEEPER:
             drawn += _draw_sleeper(random, options)
     drawn += _draw_for_observers(stream(options.seed, "observers' faults"), options)
+    if "protocol" in options.faults:
+        random = stream(options.seed, "protocols")
+        drawn = [
+            replace(fault, other=random.random() < _OTHER) if isinstance(fault, Refresh) else fault
+            for fault in drawn
+        ]
     return tuple(sorted(drawn, key=lambda fault: fault.when))
 
 
@@ -358,7 +370,7 @@ def _crash(random: Random, when: float, row: Row, down: float | None, options: O
     """A crash at once, among the effects of an event, or between the receivers of a message."""
     if random.random() < 0.6:
         times = random.choice((0, 0, 1, 1, 2, 3, 6))
-        kinds = CRASHING if options.leaders == RIVALS else tuple(options.page.names.values())
+        kinds = CRASHING if options.leaders == RIVALS else tuple(options.messages)
         return Crash(when, row, times, down, random.choice(kinds))
     effects = random.choice((0, random.randint(1, 8), random.randint(1, 8), random.randint(1, 60)))
     return Crash(when, row, effects, down)

@@ -14,7 +14,7 @@ from epaxos.protocol.kinds import EPAXOS, KINDS, Kind
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.quorums import Quorums
 from epaxos.simulation.plan.fates import Bias, Mute
-from epaxos.transport.pages import PAGES, Page
+from epaxos.transport.pages import PAGES
 
 
 def stream(seed: int, name: str) -> Random:
@@ -42,6 +42,7 @@ FAULTS: Final = {
     "power": "machines that sync once an interval lose power for good; some come back without their disk",
     "refresh": "replicas are asked to end the epoch, for another with the same members",
     "member": "replicas are asked for other members: some join, some are removed",
+    "protocol": "replicas are asked for an epoch of the other protocol",
 }
 """The kinds of faults, by the names that --faults takes."""
 
@@ -90,7 +91,7 @@ NO_OVERRIDES: Final = Overrides()
 class Options:
     """The options of one run.
 
-    protocol, learn   which one runs, by its name; how its followers learn what is chosen, where it has a leader
+    protocol, learn   which one runs first, by its name; how its followers learn what is chosen, where it has a leader
     leaders           "rivals", "steady", "chain", "stranded" or nothing: see `fates`
     spares, observers  how many more may join; how many follow without a vote, until they are given one
     scale             how much happens: "small" (few commands, most hostile), "medium" or "large"
@@ -229,8 +230,13 @@ class Options:
 
     @property
     def kind(self) -> Kind:
-        """The protocol that runs."""
+        """The protocol that runs first."""
         return KINDS[self.protocol]
+
+    @property
+    def protocols(self) -> list[str]:
+        """Those that may run, the first one first."""
+        return sorted(KINDS if "protocol" in self.faults else [self.protocol], key=self.protocol.__ne__)
 
     @property
     def rows(self) -> int:
@@ -238,9 +244,14 @@ class Options:
         return self.kind.rows(self.replicas)
 
     @property
-    def page(self) -> Page:
-        """Its messages."""
-        return PAGES[self.protocol]
+    def codes(self) -> dict[type, int]:
+        """The types of all messages that may be sent."""
+        return {kind: code for name in self.protocols for kind, code in PAGES[name].codes.items()}
+
+    @property
+    def messages(self) -> list[str]:
+        """The names of these."""
+        return list(dict.fromkeys(kind.__name__ for kind in self.codes))
 
     @property
     def calm_delay(self) -> float:

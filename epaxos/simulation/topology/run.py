@@ -154,7 +154,7 @@ class _Run:
             self._schedule,
             network,
             Observers([*extra, self._commits]),
-            lambda row: (
+            lambda _, row: (
                 make_settings(table, load.thrifty, row)
                 if load.leader is None
                 else make_led_settings(table, load.learn, row, load.leader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -42,8 +41,8 @@ class Cluster(Stricken[Replica]):
             self.schedule,
             self.network,
             observer,
-            partial(PROFILES[options.protocol].settings, options),
-            make_core or options.kind.make,
+            lambda protocol, row: PROFILES[protocol].settings(options, row),
+            make_core,
             frozenset(
                 fault.row
                 for fault in plan.faults
@@ -88,7 +87,7 @@ class Cluster(Stricken[Replica]):
     def _strike(self, fault: Fault) -> None:
         if isinstance(fault, Refresh):
             self._observer.happened(str(fault))
-            self.replicas[fault.row].refresh(fault.change)
+            self.replicas[fault.row].refresh(fault.change, other=fault.other)
         else:
             super()._strike(fault)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from epaxos.protocol.contract import Core
 from epaxos.protocol.ids import Row
+from epaxos.protocol.kinds import KINDS, Kind
 from epaxos.protocol.membership import Configuration
 from epaxos.simulation.world.links import Of
 from epaxos.simulation.world.observer import Observer
@@ -29,7 +30,12 @@ class Era(NamedTuple):
     @property
     def of(self) -> Of:
         """As stamps have it."""
-        return Of(self.epoch, self.configuration.n, self.row)
+        return Of(self.epoch, self.configuration.n, self.row, self.configuration.protocol)
+
+    @property
+    def kind(self) -> Kind:
+        """Its protocol."""
+        return KINDS[self.configuration.protocol]
 
     def guest_row(self, host: int) -> Row:
         """The row of a host that has no vote, by which it is answered."""

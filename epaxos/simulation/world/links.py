@@ -19,11 +19,12 @@ from epaxos.watching.position import marks_of
 
 
 class Of(NamedTuple):
-    """An epoch at a sender: its number, how many vote in it, and the row of the sender, or None."""
+    """An epoch at a sender: its number, how many vote in it and by which protocol, the row of the sender, or None."""
 
     epoch: int
     n: int
     row: Row | None
+    protocol: str
 
 
 class Stamp(NamedTuple):

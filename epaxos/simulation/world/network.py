@@ -8,12 +8,14 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from epaxos.protocol.ids import Row
+from epaxos.protocol.kinds import KINDS
 from epaxos.simulation.plan.fates import Bias
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.batch import decode_payload
 from epaxos.transport.codec import Codec, encode_message
+from epaxos.transport.pages import PAGES
 
 Deliver = Callable[[Row, Row, Any, Any], None]
 """Takes (sender, receiver, message, stamp) when a message arrives."""
@@ -67,9 +69,8 @@ class HostileNetwork:
         self._cuts: Counter[tuple[Row, Row]] = Counter()
         self._rate = options.rate
         self._queue = options.queue
-        self._page, self._kind = options.page, options.kind
-        self._codecs: dict[int, Codec] = {}
-        self._codes = options.page.codes
+        self._codecs: dict[tuple[int, str], Codec] = {}
+        self._codes = options.codes
         self._encoded: tuple[Any, bytes] = (None, b"")
         self._storms: list[tuple[float, float]] = []
         self._links = {
@@ -179,10 +180,11 @@ class HostileNetwork:
             self._schedule.at(arrival, self._deliver, sender, receiver, message, stamp)
 
     def _decode(self, sender: Row, receiver: Row, encoded: bytes, stamp: Any) -> None:
-        _, n, row = stamp.of
-        if n not in self._codecs:
-            self._codecs[n] = Codec(n, decode_payload, self._page, self._kind.rows(n))
-        message = self._codecs[n].decode_message(row or 0, encoded)
+        _, n, row, protocol = stamp.of
+        if (n, protocol) not in self._codecs:
+            rows = KINDS[protocol].rows(n)
+            self._codecs[n, protocol] = Codec(n, decode_payload, PAGES[protocol], rows)
+        message = self._codecs[n, protocol].decode_message(row or 0, encoded)
         self._deliver(sender, receiver, message, stamp)
 
 

@@ -40,6 +40,7 @@ from epaxos.protocol.contract import (
 )
 from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import InstanceId, Name, Row
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.membership import NOBODY, Configuration, Member, nobody
 from epaxos.protocol.quorums import allowed
@@ -120,14 +121,17 @@ _Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred | Heard]"
 
 
 class World(NamedTuple):
-    """What all replicas of a run share; `doomed` are those that will stop for good."""
+    """What all replicas of a run share; `doomed` are those that will stop for good.
+
+    `settings` are those of a protocol's core in a row; `make_core` makes one in the place of that of the protocol.
+    """
 
     options: Options
     schedule: Schedule
     network: Network
     observer: Observer
-    settings: Callable[[Row], Any]
-    make_core: MakeCore
+    settings: Callable[[str, Row], Any]
+    make_core: MakeCore | None
     doomed: frozenset[int] = frozenset()
 
 
@@ -239,7 +243,7 @@ class Replica:
         name = self.starts * options.hosts + self.row
         self.watchers = Watchers(name, options.history, options.history, always=options.always)
         self.readings = Readings(stream(options.seed, f"readings {self.row} {self.starts}"))
-        self._wanted_change: int | None = None
+        self._wanted_change: tuple[int, str | None] | None = None
         self._lost = False
         self.as_of: float | None = None
         self._set_over(over=False)
@@ -319,7 +323,7 @@ class Replica:
                 configuration.n,
                 configuration.quorums.slow,
                 options.max_instances,
-                options.kind.owned,
+                era.kind.owned,
             )
         )
         if era.row is None:
@@ -342,7 +346,7 @@ class Replica:
             # Copies, before the core makes the records its own.
             observer.started(row, _copies(durable.records), durable.executed, above)
         post = Post(
-            Of(epoch, configuration.n, row),
+            Of(epoch, configuration.n, row, configuration.protocol),
             len(hosts) if row is None else row,
             hosts,
             self._links,
@@ -353,13 +357,16 @@ class Replica:
         )
         generator = stream(self._options.seed, purpose)
         quorums = configuration.quorums
+        kind = KINDS[configuration.protocol]
         settings = replace(
-            self._world.settings(row or 0), row=quorums.n if row is None else row, quorums=quorums
+            self._world.settings(kind.name, row or 0),
+            row=quorums.n if row is None else row,
+            quorums=quorums,
         )
-        core = self._world.make_core(settings, generator, durable)
+        core = (self._world.make_core or kind.make)(settings, generator, durable)
         if row is None:
             interval = math.inf if NOBODY in configuration.names else self._options.beacon
-            core = Spectator(core, self._options.kind, quorums, interval, generator.getrandbits(61))
+            core = Spectator(core, kind, quorums, interval, generator.getrandbits(61))
         return Era(epoch, configuration, row, hosts, core, post, observer)
 
     def _make_fetched(self) -> Fetched:
@@ -430,6 +437,8 @@ class Replica:
                 else "observer past the end of an epoch"
             )
         self._observer.entered(self.row, configuration)
+        if configuration.protocol != ended.configuration.protocol:
+            self._observer.noted("epoch of another protocol")
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
@@ -449,6 +458,8 @@ class Replica:
         self._eras.running.post.let_all_ride()
         era = self._begin_memory()
         self._observer.noted("epoch from a peer's checkpoint")
+        if era.kind is not self._eras.running.kind:
+            self._observer.noted("another protocol by a peer's checkpoint")
         self._observer.entered(self.row, era.configuration)
         self._take_up_what_waited(self._eras.replace(self._run_in(era), retiring=self.retired))
         self._look_on()
@@ -722,7 +733,7 @@ class Replica:
         if self._eras.left:
             return self._handle(era, Propose(self._eras.left.popleft()))
         if self._wanted_change is not None:
-            return self._propose_change(era, self._wanted_change)
+            return self._propose_change(era, *self._wanted_change)
         return self._handle(era, Propose(self.frontdoor.take_payload()))
 
     def _collects(self, now: float) -> bool:
@@ -809,10 +820,10 @@ class Replica:
             row = era.row_of(event.sender)
             if row is None:
                 row = era.guest_row(event.sender)
-                if era.row is None or not isinstance(event.message, self._options.kind.of_guests):
+                if era.row is None or not isinstance(event.message, era.kind.of_guests):
                     self._observer.noted("message of one without a vote dropped")
                     return None
-                if isinstance(event.message, self._options.kind.asks):
+                if isinstance(event.message, era.kind.asks):
                     self._eras.follows(name_of(event.sender), epoch)
             event = Receive(row, event.message)
         effects = self._handle(era, event)
@@ -835,14 +846,18 @@ class Replica:
             self._do(self._keeper.receive(name_of(sender), message, self.clock.now))
         return effects
 
-    def _propose_change(self, era: Era, change: int) -> Effects[Any]:
+    def _propose_change(self, era: Era, change: int, protocol: str | None) -> Effects[Any]:
         """The barrier before another epoch, unless one is under way (protocol 6.5)."""
         self._wanted_change = None
         status = self.core.status()
         if status.changing:
             self._observer.noted("refresh refused")
             return Effects()
-        follows = self._next_configuration(era.configuration, self._random.randrange(1, 2**62), change)
+        request = self._random.randrange(1, 2**62)
+        follows = self._next_configuration(era.configuration, request, change)
+        if protocol is not None:
+            self._observer.noted("another protocol proposed")
+            follows = follows._replace(protocol=protocol)
         self._observer.noted("refresh proposed")
         return self._handle(era, Propose(make_barrier(self.machine.generation, status.executed, follows)))
 
@@ -882,10 +897,12 @@ class Replica:
             random.shuffle(names)
         return tuple(names)
 
-    def refresh(self, change: int) -> None:
-        """Somebody asks for another epoch."""
+    def refresh(self, change: int, *, other: bool = False) -> None:
+        """Somebody asks for another epoch, perhaps of the `other` protocol than that of this one."""
         if self.alive and not self.failed:
-            self._wanted_change = change
+            running = self.configuration.protocol
+            protocols = [name for name in KINDS if name != running] if other else [None]
+            self._wanted_change = change, protocols[0]
             self._poke()
 
     def _keep(self) -> None:
