@@ -237,7 +237,6 @@ def _check_machine(config: Config, hosted: Machine | None) -> None:
 
 
 def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> Parts:
-    kind = KINDS[config.protocol]
     lasting = engine.name != MemoryEngine.name
     joins_later = engine.joins and row < config.n
     initial = nobody(config.protocol) if joins_later else config.initial
@@ -247,22 +246,27 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     _read_checkpoint(engine, checkpoint)
     name = config.everybody[row].name
     me = joined(name, engine.incarnation) if engine.joins else name
+    if checkpoint.configuration != log.configuration:
+        log = _begun_by(checkpoint, journal, log)
     stats = ReplicaStats(
         [me] if engine.joins else [replica.name for replica in config.replicas],
         0 if engine.joins else row,
         [operation.name for operation in Operation],
-        list(PAGES[kind.name].names.values()),
+        message_types_of(log.configuration),
         config.slow_quorum,
-        kind,
+        KINDS[log.configuration.protocol],
     )
-    if checkpoint.configuration != log.configuration:
-        log = _begun_by(checkpoint, journal, log)
     eras = Eras(_era_with(config, me, log, checkpoint), me)
     machine, disk, resumes = _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
     watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
     parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers)
     _begin_watchers(parts, checkpoint)
     return parts
+
+
+def message_types_of(configuration: Configuration) -> list[str]:
+    """The names of what replicas send one another in an epoch."""
+    return list(PAGES[configuration.protocol].names.values())
 
 
 def begin_anew(config: Config, parts: Parts, *, retiring: bool) -> list[First]:
@@ -317,7 +321,8 @@ def _assemble(
         limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
     )
     load(checkpoint, eras.running.core, machine)
-    stats.begin(eras.running.configuration)
+    running = eras.running.configuration
+    stats.begin(running, message_types_of(running))
     keeper = _make_keeper(config, eras, machine, engine)
     keeper.writer.loaded(checkpoint)
     disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from epaxos.actors.assembly import begin_anew, make_era
+from epaxos.actors.assembly import begin_anew, make_era, message_types_of
 from epaxos.actors.callers import roster_of
 from epaxos.actors.execution import Execution
 from epaxos.actors.peers import Opened, Peers
@@ -107,7 +107,7 @@ class Epochs:
         running = self._parts.eras.running
         core, epoch, left = running.core, running.epoch, len(self._parts.eras.left)
         self._quiet_since = None
-        self._stats.begin(self._parts.configuration)
+        self._stats.begin(running.configuration, message_types_of(running.configuration))
         self._presence.begin_epoch()
         self._proposals.begin_epoch()
         self._execution.begin_epoch(now)

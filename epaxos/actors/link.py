@@ -19,7 +19,7 @@ import zmq
 from epaxos import version
 from epaxos.actors.mailbox import readable
 from epaxos.checksum import crc32
-from epaxos.metrics import ReplicaStats
+from epaxos.metrics import ReplicaStats, Traffic
 
 QUEUE_BYTES: Final = 32 * 1024 * 1024
 """Bytes of messages that wait for a slow peer at most, unless one alone is larger. What comes then is dropped and
@@ -121,7 +121,7 @@ class Link:
         self._name = name
         self._seal = seal
         self._frame_bytes = min(FRAME_BYTES, max_frame - _HEAD)
-        self._traffic = {kind: stats.message_traffic("sent", kind, name) for kind in stats.message_types}
+        self._traffic: dict[str, Traffic] = {}
         self._queue: deque[Outgoing] = deque()
         self._refused = False
         self.waiting = 0
@@ -224,7 +224,10 @@ class Link:
         if not self._post(dealer, head, parts):
             return False
         for message in bundle:
-            traffic = self._traffic[message.name]
+            traffic = self._traffic.get(message.name)
+            if traffic is None:
+                traffic = self._stats.message_traffic("sent", message.name, self._name)
+                self._traffic[message.name] = traffic
             traffic.messages += 1
             traffic.bytes += message.size
         return True

@@ -23,7 +23,7 @@ from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.membership import NOBODY, Configuration, called, incarnation_of
 from epaxos.transport.codec import Beat, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
-from epaxos.transport.pages import OF_NO_EPOCH, PAGES, PeerMessage
+from epaxos.transport.pages import OF_NO_EPOCH, PeerMessage
 from epaxos.watching.position import marks_of
 
 _log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class Peers:
         era = self._eras.of(epoch) or running
         codec, kind = era.codec, KINDS[era.configuration.protocol]
         messages = []
-        traffic = self._traffic.get(sender) or self._traffic_of(sender)
+        traffic = self._traffic.setdefault(sender, {})
         for encoded in encodings:
             try:
                 message = codec.decode_message(row, encoded, epoch, level)
@@ -229,18 +229,17 @@ class Peers:
             ):
                 self._stats.error("sender")  # nothing else that it says is heeded, and nothing counts
                 continue
-            counted = traffic[type(message)]
+            counted = traffic.get(type(message)) or self._traffic_of(sender, type(message))
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
         return messages
 
-    def _traffic_of(self, sender: Name) -> dict[type[Any], Traffic]:
+    def _traffic_of(self, sender: Name, kind: type[Any]) -> Traffic:
         self._stats.know(sender)
-        names = PAGES[self._config.protocol].names.items()
-        traffic = {kind: self._stats.message_traffic("received", name, sender) for kind, name in names}
-        self._traffic[sender] = traffic
-        return traffic
+        counted = self._stats.message_traffic("received", kind.__name__, sender)
+        self._traffic[sender][kind] = counted
+        return counted
 
     def _open_request(self, identity: bytes, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
         """The request in a frame, and the level of that."""

@@ -51,7 +51,8 @@ class Proposals:
 
     def _make_collector(self) -> Collector:
         config, era = self._config, self._parts.eras.running
-        configuration, owned = era.configuration, KINDS[config.protocol].owned
+        configuration = era.configuration
+        owned = KINDS[configuration.protocol].owned
         slow = configuration.quorums.slow
         return Collector(
             CollectorSettings(

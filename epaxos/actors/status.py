@@ -38,7 +38,8 @@ def describe(
     machine, stats, disk = parts.machine, parts.stats, parts.disk
     core = parts.core.status()
     commits = dict(stats.commits)
-    decided = sum(commits.values())
+    paths = KINDS[stats.protocol].paths
+    decided = sum(commits[path] for path in paths)
     address = config.everybody[row]
     names = parts.configuration.names
     return {
@@ -80,10 +81,10 @@ def describe(
         "changing": core.changing,
         "level": parts.configuration.level,
         "newest_level": NEWEST,
-        "protocol": config.protocol,
+        "protocol": parts.configuration.protocol,
         "leader": None if core.leader is None else names[core.leader],
         "ballot": core.ballot,
-        "fast_path_ratio": commits["fast"] / decided if decided and "fast" in commits else None,
+        "fast_path_ratio": commits["fast"] / decided if decided and "fast" in paths else None,
         "executed_commands": sum(machine.executed),
         "latency": {
             "bounds_s": list(stats.execution_latency.bounds),

@@ -82,7 +82,8 @@ def _all_commits(result: Result) -> dict[str, int] | None:
     known = [commits for name in result.measured.tallies if (commits := result.commits(name)) is not None]
     if not known:
         return None
-    return {path: sum(commits[path] for commits in known) for path in known[0]}
+    paths = dict.fromkeys(path for commits in known for path in commits)
+    return {path: sum(commits.get(path, 0) for commits in known) for path in paths}
 
 
 def _floor(result: Result) -> dict[str, Any] | None:

@@ -78,7 +78,7 @@ class Result:
         if name not in self.before or name not in self.after:
             return None
         before, after = self.before[name]["commits"], self.after[name]["commits"]
-        difference = {path: int(after[path]) - int(before[path]) for path in before}
+        difference = {path: int(count) - int(before.get(path, 0)) for path, count in after.items()}
         restarted = min(difference.values()) < 0
         return None if restarted else difference
 

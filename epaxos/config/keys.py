@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from epaxos.config.kinds import Choice, Duration, Host, Integer, Kind, Name, Place, Switch, show
+from epaxos.protocol.membership import PROTOCOLS
 
-EPAXOS: Final = "epaxos"
-MULTIPAXOS: Final = "multipaxos"
-"""Names of the protocols, as in `protocol.kinds`: a client reads the configuration and needs no core."""
+VOTES: Final = "votes"
+"""How followers learn what is chosen, if nobody says anything else."""
 
 KEY_VALUE: Final = "kv"
 """The `machine` of replicas that are nobody else's: the key-value store."""
@@ -89,10 +89,10 @@ KEYS: Final = (
     Key(
         TOP,
         "protocol",
-        EPAXOS,
-        Choice((EPAXOS, MULTIPAXOS)),
-        "How replicas agree: without a leader, or by one, which conflicts cost nothing; the same for all, "
-        "fixed when they first start.",
+        PROTOCOLS[0],
+        Choice(PROTOCOLS),
+        "How replicas agree in the first epoch: without a leader, or by one, which conflicts cost nothing; the same "
+        "for all. `epaxos member change` begins an epoch of another one.",
     ),
     Key(
         TOP,
@@ -105,8 +105,8 @@ KEYS: Final = (
     Key(
         TOP,
         "learn",
-        "votes",
-        Choice(("votes", "commits")),
+        VOTES,
+        Choice((VOTES, "commits")),
         "With `multipaxos`: how followers learn what is chosen, from everybody's votes or from the leader's commits; "
         "all replicas the same.",
     ),

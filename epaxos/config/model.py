@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from epaxos import version
-from epaxos.config.keys import EPAXOS, KEY_VALUE
+from epaxos.config.keys import KEY_VALUE, VOTES
 from epaxos.config.kinds import show
 from epaxos.config.suggestion import advice
 from epaxos.errors import ConfigError
@@ -267,7 +267,7 @@ def place(host: str, port: int) -> str:
 
 def _fingerprint(config: Config) -> int:
     """A hash of what all replicas and clients of a cluster have in common, whoever its members are."""
-    learn = [] if config.protocol == EPAXOS else [config.learn]
+    learn = [] if config.learn == VOTES else [config.learn]  # whatever the file says of the first protocol
     common = [config.name, config.max_key, config.max_value, config.max_frame, *learn, *_machine(config)]
     return _hash(common) or 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from epaxos.config.keys import EPAXOS, KEYS, MULTIPAXOS, OBSERVERS, REPLICAS, SECURITY, TOP, keys_of
+from epaxos.config.keys import KEYS, OBSERVERS, REPLICAS, SECURITY, TOP, keys_of
 from epaxos.config.model import (
     ClientConfig,
     Config,
@@ -40,7 +40,6 @@ def make_config(
     read_environment(environ or {}, settings, problems)
     problems += _wrong_orders(settings)
     problems += _wrong_frame(settings)
-    problems += _wrong_protocol(settings)
     problems += _wrong_security(settings)
     tables = document.get(REPLICAS)
     replicas, observers = read_replicas(tables, document.get(OBSERVERS, []), source, problems)
@@ -89,24 +88,7 @@ def _wrong_frame(settings: Settings) -> Iterator[str]:
         yield _problem(frame, f"at least {needed}, which is {reason}")
 
 
-_OF_EPAXOS: Final = ("e", "thrifty")
-_OF_LEADER: Final = ("learn",)
-"""Keys that say nothing with the other protocol; with it they may only stand as they stand by default."""
-
-
 _DEFAULTS: Final = {key.path: key.default for key in KEYS}
-
-
-def _wrong_protocol(settings: Settings) -> Iterator[str]:
-    """A problem for each key that was changed and says nothing with the protocol that was chosen."""
-    protocol = settings.get("protocol")
-    if protocol is None:
-        return
-    idle, other = (_OF_LEADER, MULTIPAXOS) if protocol.value == EPAXOS else (_OF_EPAXOS, EPAXOS)
-    for path in idle:
-        setting = settings.get(path)
-        if setting is not None and setting.raw != _DEFAULTS[path]:
-            yield _problem(setting, f'only with protocol = "{other}"; it is {protocol.elsewhere}')
 
 
 def _wrong_security(settings: Settings) -> Iterator[str]:

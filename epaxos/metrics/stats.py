@@ -11,7 +11,7 @@ in an epoch), so that every series exists, as 0, from then on, and nothing that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -154,16 +154,16 @@ class ReplicaStats:
         replicas: the names of all replicas with which it begins, by row.
         row: this replica's row.
         operations: the names of the state machine's operations, by code.
-        message_types: the names of the messages between replicas.
+        message_types: the names of the messages between replicas, of the protocol with which it begins.
         quorum: how many replicas a commit takes, this one included.
-        kind: the protocol.
+        kind: that protocol.
 
     Written directly, where there is no method for it:
 
     execution_latency  seconds from the proposal of an own instance to its execution
     component_size     instances executed as one; of `count` single ones, `observe(1, count)`
     duplicates         commands that a client sent again and that were answered from its session
-    epoch, thresholds  the configuration's in which this replica votes; its f and e
+    epoch, protocol, thresholds  the configuration's in which this replica votes; its f and e
     void               own proposals that an epoch did not execute and that went on in the next one
     quiesce            seconds from when the end of an epoch came in sight until the next one began
     level              the configuration's, of what replicas send and keep (`epaxos.version`)
@@ -190,7 +190,6 @@ class ReplicaStats:
     """
 
     __slots__ = (
-        "_owned",
         "batch_size",
         "catch_up",
         "catch_ups",
@@ -224,6 +223,7 @@ class ReplicaStats:
         "peer_waiting",
         "persist_duration",
         "proposals",
+        "protocol",
         "quiesce",
         "quorum",
         "records",
@@ -269,7 +269,7 @@ class ReplicaStats:
         self.me = self.replicas[row]
         self.quorum = quorum
         self.message_types = tuple(message_types)
-        self._owned = kind.owned
+        self.protocol = kind.name
         self.rows = self.replicas if kind.owned else (LOG_ROW,)
         self.operations = tuple(name.lower() for name in operations)
 
@@ -354,14 +354,25 @@ class ReplicaStats:
         self.dropped = {key: count for key, count in self.dropped.items() if key[0] != peer}
         self.traffic = {key: traffic for key, traffic in self.traffic.items() if key[2] != peer}
 
-    def begin(self, configuration: Configuration) -> None:
-        """An epoch begins."""
+    def begin(self, configuration: Configuration, message_types: Iterable[str] = ()) -> None:
+        """An epoch begins, in which replicas send such messages.
+
+        What is counted of the messages and commits of another protocol stays as it is: counters never fall.
+        """
+        kind = KINDS[configuration.protocol]
+        self.protocol = kind.name
+        self.commits = dict.fromkeys(kind.paths, 0) | self.commits
+        for name in (name for name in message_types if name not in self.message_types):
+            self.message_types += (name,)
+            self.traffic |= {
+                (direction, name, peer): Traffic() for direction in DIRECTIONS for peer in self.peer_up
+            }
         self.epoch, self.quorum = configuration.epoch, configuration.quorums.slow
         self.thresholds = configuration.f, configuration.e
         self.level = configuration.level
         self.observing.followers.clear()
         self.replicas = tuple(name for name in configuration.names if name != NOBODY)
-        self.rows = self.replicas if self._owned else (LOG_ROW,)
+        self.rows = self.replicas if kind.owned else (LOG_ROW,)
         for name in self.replicas:
             self.know(name)
 
@@ -427,7 +438,7 @@ class ReplicaStats:
         Whoever sends or receives keeps the `Traffic` and adds to it, which saves the look-up.
 
         Raises:
-            KeyError: `message_type` is none of those given at start, or `peer` nobody that is known (`know`).
+            KeyError: `message_type` is none of those given so far, or `peer` nobody that is known (`know`).
         """
         return self.traffic[direction, message_type, peer]
 

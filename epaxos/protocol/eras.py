@@ -124,8 +124,8 @@ class Eras(Generic[EraT]):
         self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
         self._cuts[ended.epoch] = over.cut
         leader = ended.core.status().leader
-        if KINDS[ended.configuration.protocol].owned:
-            # Nobody led there. If somebody does in the next one, one may as well begin at once: who ended this.
+        if [KINDS[one.configuration.protocol].owned for one in (ended, era)] == [True, False]:
+            # Nobody led, and somebody is to: one may as well begin at once, and who has ended the epoch is there.
             leader = over.barrier.id.row
         led = leader is not None and ended.configuration.names[leader] == self.me
         leads = led and not retiring and self.me in era.configuration.names

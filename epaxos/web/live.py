@@ -67,7 +67,7 @@ class Live:
         self._store = store
         stats = inside.parts.stats
         self._sampler = Sampler(stats)
-        self._waiting = Waiting(len(stats.rows))
+        self._waiting = Waiting()
         self._told: Mapping[str, Any] | None = None
         self._watched = 0
         self._tick = asyncio.Event()
@@ -83,7 +83,8 @@ class Live:
             return Response(bodies[path], headers=_HEADERS, media_type=kind)
 
         async def graph(_: Request) -> Response:
-            drawn = self._waiting.draw(self._waiting.stuck(time.time(), STUCK))
+            rows = len(self._inside.parts.stats.rows)
+            drawn = self._waiting.draw(self._waiting.stuck(time.time(), STUCK), rows)
             return Response(drawn, headers=_HEADERS, media_type="image/svg+xml")
 
         events = Route("/live", _Events(self), methods=["GET"])
@@ -145,7 +146,7 @@ class Live:
         return {
             "name": name,
             "cluster": config.name,
-            "protocol": config.protocol,
+            "protocol": stats.protocol,
             "version": health.facts["version"],
             "epoch": stats.epoch,
             "level": stats.level,

@@ -98,7 +98,7 @@ class Sampler:
             quantile(stats.execution_latency, execution, 0.5),
             quantile(stats.execution_latency, execution, 0.99),
             quantile(stats.persist_duration, persist, 0.99),
-            {path: (count - before.commits[path]) / passed for path, count in now.commits.items()},
+            {path: (count - before.commits.get(path, 0)) / passed for path, count in now.commits.items()},
             gauges.pending,
             gauges.in_flight,
             len(stats.heard),

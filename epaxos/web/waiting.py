@@ -27,8 +27,7 @@ _WORDS: Final[Mapping[Phase, str]] = {
 class Waiting:
     """Tells instances that have just come from those that do not get on: which were there at the last look too."""
 
-    def __init__(self, n: int) -> None:
-        self._n = n
+    def __init__(self) -> None:
         self._since: dict[InstanceId, float] = {}
         self._records: dict[InstanceId, dict[str, Any]] = {}
 
@@ -46,13 +45,13 @@ class Waiting:
         """How long the one has waited that has waited for longest, in seconds."""
         return at - min(self._since.values(), default=at)
 
-    def draw(self, places: Sequence[InstanceId]) -> str:
-        """These instances and what they wait for among themselves, as SVG."""
+    def draw(self, places: Sequence[InstanceId], rows: int) -> str:
+        """These instances, of a log of so many rows, and what they wait for among themselves, as SVG."""
         shown = sorted(places[:_SHOWN])
         records = {place: self._instance(place) for place in shown if place in self._records}
         nodes = [Node(place, self._state(place), self._note(place)) for place in shown]
         edges = {place: reduced(record, records) for place, record in records.items()}
-        return draw(make_graph(self._n, nodes, records, edges, len(places) - len(shown)), "")
+        return draw(make_graph(rows, nodes, records, edges, len(places) - len(shown)), "")
 
     def _instance(self, place: InstanceId) -> Instance:
         entry = self._records[place]

@@ -428,7 +428,7 @@ class Api:
         asked.query()
         config, stats = self._config, self._stats
         members = list_members(config, self._configuration(), stats)
-        told = {"cluster": config.name, "protocol": config.protocol, "epoch": stats.epoch}
+        told = {"cluster": config.name, "protocol": stats.protocol, "epoch": stats.epoch}
         f, e = stats.thresholds
         return as_json(
             {**told, "f": f, "e": e, "quorum": stats.quorum, "members": members},

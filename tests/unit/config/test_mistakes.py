@@ -133,18 +133,6 @@ def test_a_key_like_no_other_gets_the_list_of_all(tables: str, problems: Problem
                 " + 2 * max_value 1048576 (the default) + 4096"
             ),
         ),
-        (
-            'protocol = "multipaxos"\ne = 1',
-            'e: found 1; allowed: only with protocol = "epaxos"; it is "multipaxos"',
-        ),
-        (
-            'protocol = "multipaxos"\nthrifty = true',
-            'thrifty: found true; allowed: only with protocol = "epaxos"; it is "multipaxos"',
-        ),
-        (
-            'learn = "commits"',
-            'learn: found "commits"; allowed: only with protocol = "multipaxos"; it is "epaxos" (the default)',
-        ),
         ('protocol = "raft"', 'protocol: found "raft"; allowed: "epaxos" or "multipaxos"'),
         ("f = 2", "f: found 2; allowed: 0 to 1 with n = 3"),
         ("e = 2", "e: found 2; allowed: 0 to 1 with n = 3 and f = 1"),

@@ -106,6 +106,13 @@ def test_who_hears_that_its_epoch_is_over_expects_nothing_more_of_the_peer_in_it
     assert eras.on_over(BRAVO, EpochOver(7, None)) == [], "of another epoch"
 
 
+def test_who_ended_an_epoch_without_a_leader_leads_the_next_if_somebody_does() -> None:
+    for me, told in ((ALPHA, [Lead()]), (BRAVO, [])):
+        eras = Eras(era(0), me)
+        led = Era(1, FIRST.next(1, protocol="multipaxos"), era(1).core)
+        assert [event for event in eras.next(led, over(CUT), retiring=False) if event == Lead()] == told
+
+
 def test_a_checkpoint_of_a_later_epoch_stands_for_all_before() -> None:
     eras = Eras(era(0), ALPHA, PEERS)
     eras.next(era(1), over(CUT), retiring=False)

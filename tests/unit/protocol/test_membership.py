@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.membership import (
+    PROTOCOLS,
     Configuration,
     Member,
     called,
@@ -45,7 +47,7 @@ def test_thresholds_that_do_not_fit_together_are_refused(thresholds: tuple[int, 
         FIVE.next(7, names=FIVE.names[1:])._replace(names=FIVE.names),
         FIVE.next(7, names=FIVE.names[1:])._replace(removed=("another",)),
         FIVE._replace(epoch=1, request=7, names=("a", "a", "b", "c", "d")),
-        FIVE._replace(epoch=1, request=7, protocol="multipaxos"),
+        FIVE._replace(epoch=1, request=7, protocol="raft"),
     ],
 )
 def test_what_cannot_follow_changes_nothing_and_stops_nobody(said: Configuration) -> None:
@@ -69,6 +71,14 @@ def test_thresholds_follow_the_number_of_voters_unless_somebody_has_chosen_other
     assert (following.names, following.f, following.e) == ((*names,), f, e)
     assert following.removed == FIVE.names
     assert epoch.followed_by(following) == following
+
+
+def test_the_next_epoch_may_be_of_another_protocol_and_keeps_the_thresholds() -> None:
+    led = FIVE.next(7, protocol="multipaxos")
+    assert led == FIVE.next(7)._replace(protocol="multipaxos")
+    assert FIVE.followed_by(led) == led
+    assert led.next(8).protocol == "multipaxos", "what is not given stays"
+    assert set(PROTOCOLS) == set(KINDS)
 
 
 def test_who_was_removed_does_not_come_back() -> None:
@@ -127,5 +137,5 @@ def test_a_configuration_leads_to_all_that_come_of_it_and_to_no_stranger_s() -> 
     assert not any(earlier.leads_to(stranger) for earlier in line)
     assert not moved.leads_to(last._replace(removed=last.removed[1:])), "who was removed is forgotten"
     assert not named.leads_to(named._replace(epoch=9, members=(Member(7), *named.members[1:]))), "another one"
-    assert not named.leads_to(last._replace(protocol="multipaxos"))
+    assert named.leads_to(last._replace(protocol="multipaxos"))
     assert nobody(FIVE.protocol).leads_to(last)

@@ -227,11 +227,11 @@ def test_promises_of_another_configuration_are_refused(other: Configuration) -> 
         journal_on(dropped(), other)
 
 
-def test_thresholds_of_another_epoch_may_be_others() -> None:
+def test_thresholds_and_protocol_of_another_epoch_may_be_others() -> None:
     """They were changed there, and the file says how the cluster began."""
     engine = MemoryEngine()
-    later = MEMBERS.next(7, 1, 0)
-    journal_on(engine, later).drop((3, -1, 5))
+    later = MEMBERS.next(7, 1, 0, protocol="multipaxos")
+    journal_on(engine, later).drop((3, 5))
     assert journal_on(engine).load().configuration == later
 
 
