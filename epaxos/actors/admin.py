@@ -19,7 +19,7 @@ from epaxos.config import Config, show
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Name
-from epaxos.protocol.membership import Configuration, Member, called, joined, make_member
+from epaxos.protocol.membership import PROTOCOLS, Configuration, Member, called, joined, make_member
 from epaxos.transport.framing import Body
 
 PAUSE: Final = 1.0
@@ -29,7 +29,7 @@ _REMEMBERED: Final = 64
 """The last requests of which it is known which epoch came of them."""
 
 REFRESH: Final = "refresh"
-"""The verb that asks for another epoch with the same members, and perhaps other thresholds."""
+"""The verb that asks for another epoch with the same members, and perhaps other thresholds or another protocol."""
 
 CHANGE: Final = "change"
 """The same, with other members, and perhaps other thresholds."""
@@ -56,6 +56,7 @@ class AdminRequest(NamedTuple):
     add      who joins, by who they are; with `remove` and `move`, for `CHANGE` alone
     remove   who goes: what they are called
     move     who is elsewhere from now on, by who they are, and where
+    protocol by which the next epoch decides; None to keep it
     """
 
     identity: bytes
@@ -69,6 +70,7 @@ class AdminRequest(NamedTuple):
     add: Mapping[Name, Member] = {}
     remove: Sequence[str] = ()
     move: Mapping[Name, Member] = {}
+    protocol: str | None = None
 
 
 class Standpoint(NamedTuple):
@@ -93,10 +95,12 @@ def read_request(identity: bytes, body: Body) -> AdminRequest:
         if not all(type(name) is str and at.host and at.port for name, at in move.items()):
             raise ValueError("one that moves nowhere")  # noqa: TRY301 - what is wrong is told below, once
         request = request._replace(add=_read_joiners(fields["add"]), remove=fields["remove"], move=move)
+        request = request._replace(protocol=fields["protocol"])
     except (ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
         raise FrameError("malformed", f"not a request of an operator: {error!r}") from error
     thresholds = {type(request.f), type(request.e)} <= {int, NoneType}
     known = list(map(type, request[1:6])) == [int, str, int, int, bool] and 0 < request.request < 2**64
+    thresholds = thresholds and type(request.protocol) in (str, NoneType)
     removes = type(request.remove) is list and {str}.issuperset(map(type, request.remove))
     if not (thresholds and known and removes):
         raise FrameError("malformed", "not a request of an operator: fields of a wrong type")
@@ -176,7 +180,7 @@ class Admin:
         names = None
         if asked.verb == CHANGE:
             names = [*(name for name in running.names if called(name) not in asked.remove), *asked.add]
-        return running.next(asked.request, asked.f, asked.e, level, names, members)
+        return running.next(asked.request, asked.f, asked.e, level, names, members, asked.protocol)
 
     @property
     def _level(self) -> int:
@@ -227,7 +231,9 @@ class Admin:
         return self._lacking(running, following)
 
     def _unknown(self, asked: AdminRequest, running: Configuration) -> str:
-        """Who is named and is no member, or is not known to be one."""
+        """What is named and not known: a protocol, or who is no member, or is not known to be one."""
+        if asked.protocol not in (None, *PROTOCOLS):
+            return f"no protocol is called {show(asked.protocol)}; allowed: {', '.join(PROTOCOLS)}"
         if unknown := set(asked.remove) - set(map(called, running.names)):
             return f"no member is called {', '.join(sorted(unknown))}; members: {', '.join(map(called, running.names))}"
         if strange := sorted(set(asked.move) - (set(running.names) & self._incarnations().keys())):

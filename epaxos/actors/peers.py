@@ -210,7 +210,10 @@ class Peers:
         era = self._eras.of(epoch) or running
         codec, kind = era.codec, KINDS[era.configuration.protocol]
         messages = []
-        traffic = self._traffic.setdefault(sender, {})
+        traffic = self._traffic.get(sender)
+        if traffic is None:
+            self._stats.know(sender)
+            traffic = self._traffic[sender] = {}
         for encoded in encodings:
             try:
                 message = codec.decode_message(row, encoded, epoch, level)
@@ -236,7 +239,6 @@ class Peers:
         return messages
 
     def _traffic_of(self, sender: Name, kind: type[Any]) -> Traffic:
-        self._stats.know(sender)
         counted = self._stats.message_traffic("received", kind.__name__, sender)
         self._traffic[sender][kind] = counted
         return counted

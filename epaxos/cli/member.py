@@ -23,7 +23,7 @@ from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Change, Joiner, MemberChange
 from epaxos.config import Config, place
 from epaxos.errors import ClientError, NoAnswer
-from epaxos.protocol.membership import called, incarnation_of
+from epaxos.protocol.membership import PROTOCOLS, called, incarnation_of
 
 _LOOK: Final = 0.1
 """Seconds between two looks at how far a change is."""
@@ -59,6 +59,7 @@ def member() -> None:
       epaxos member replace bravo delta
       epaxos member refresh
       epaxos member thresholds --e 1
+      epaxos member change --protocol multipaxos
 
     Exit codes:
       0  done
@@ -264,13 +265,36 @@ def move(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) 
     change(ctx, asked, moved=names)
 
 
-def change(
+@member.command("change", cls=Page)
+@click.option(
+    "--protocol",
+    type=click.Choice(PROTOCOLS),
+    required=True,
+    help="By which the cluster decides from then on.",
+)
+@_changing
+@_helped(
+    "epaxos member change --protocol multipaxos",
+    "epaxos member change --protocol epaxos --dry-run",
+)
+def change_(ctx: click.Context, *, protocol: str, **asked: Unpack[Asked]) -> None:
+    """Begin another epoch with the same members and another protocol.
+
+    All that is stored stays, and clients notice nothing but a pause of a few round trips: with multipaxos, until the
+    replica leads that has ended the epoch before. The thresholds stay too; e says nothing while there is a leader. The
+    change lasts: the configuration files of replicas say how a cluster begins, and are not asked again.
+    """
+    change(ctx, asked, protocol=protocol)
+
+
+def change(  # noqa: PLR0913 - what may be other than before, by name
     ctx: click.Context,
     asked: Asked,
     f: int | None = None,
     e: int | None = None,
     *,
     upgrade: bool = False,
+    protocol: str | None = None,
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
     moved: Sequence[str] = (),
@@ -284,6 +308,7 @@ def change(
         f,
         e,
         upgrade=upgrade,
+        protocol=protocol,
         members=(add, remove, moved),
         dry_run=asked["dry"],
     )
@@ -305,7 +330,7 @@ def change(
 class _Refresh:
     """One request for the next epoch, until that is established."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the same
         self,
         config: Config,
         timeout: float,
@@ -314,10 +339,11 @@ class _Refresh:
         e: int | None = None,
         *,
         upgrade: bool = False,
+        protocol: str | None = None,
         members: tuple[Sequence[str], Sequence[str], Sequence[str]] = ((), (), ()),
         dry_run: bool,
     ) -> None:
-        self._upgrade = upgrade
+        self._upgrade, self._protocol = upgrade, protocol
         self._add, self._remove, self._moved = members
         self._movers: list[Joiner] = []
         self._joiners: list[Joiner] = []
@@ -364,7 +390,7 @@ class _Refresh:
             *self._add,
             *self._remove,
             *self._moved,
-            *(one for one in (self._f, self._e) if one is not None),
+            *(one for one in (self._f, self._e, self._protocol) if one is not None),
         )
         return bool(given) and self._expected is None
 
@@ -383,7 +409,8 @@ class _Refresh:
             self._end("refused", text)
         elif self._is_so(members):
             names = ", ".join(map(called, members.ids))
-            self._end("current", f"that is so in epoch {self.base}: {names}; nothing is changed")
+            by = f"{self._protocol} with " if self._protocol else ""
+            self._end("current", f"that is so in epoch {self.base}: {by}{names}; nothing is changed")
         elif reason := self._find_joiners(members) or await self._find_moved(members):
             self._end("refused", reason)
         elif await self._ask(client, latest["name"], len(members.ids)):
@@ -394,8 +421,9 @@ class _Refresh:
         now = {called(member): member for member in members.ids}
         gone = set(map(called, members.latest.get("removed", ())))
         places = members.latest.get("addresses", {})
-        return bool(self._add or self._remove or self._moved) and (
-            all(
+        return bool(self._add or self._remove or self._moved or self._protocol) and (
+            self._protocol in (None, members.latest["protocol"])
+            and all(
                 name in now and places.get(now[name]) == list(self._config.replica(name).place)
                 for name in self._moved
             )
@@ -442,7 +470,8 @@ class _Refresh:
 
     def _other(self) -> str:
         """What would be other than before."""
-        values = (("f", self._f), ("e", self._e), ("level", self._level if self._upgrade else None))
+        level = self._level if self._upgrade else None
+        values = (("f", self._f), ("e", self._e), ("protocol", self._protocol), ("level", level))
         given = [f"{name} {value}" for name, value in values if value is not None]
         given += [f"{name} new" for name in self._add] + [f"{name} removed" for name in self._remove]
         given += [
@@ -486,6 +515,7 @@ class _Refresh:
             self.base,
             f=self._f,
             e=self._e,
+            protocol=self._protocol,
             upgrade=self._upgrade,
             members=MemberChange(self._joiners, self._remove, self._movers)
             if self._add or self._remove or self._moved
@@ -532,6 +562,7 @@ class _Refresh:
             return False
         names = ", ".join(map(called, members.ids))
         at = f" at level {latest['level']}" if self._upgrade else ""
+        at += f" by {latest['protocol']}" if self._protocol else ""
         self._end("done", f"epoch {self.base + 1} established{at}: {names}")
         return True
 

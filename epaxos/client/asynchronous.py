@@ -210,6 +210,7 @@ class AsyncClient(AsyncKeyMethods[V]):
         f: int | None = None,
         e: int | None = None,
         members: MemberChange | None = None,
+        protocol: str | None = None,
         upgrade: bool = False,
         request: int | None = None,
         dry_run: bool = False,
@@ -223,7 +224,7 @@ class AsyncClient(AsyncKeyMethods[V]):
             self._options,
             begun,
             timeout,
-            change_of(base, request, f, e, members, upgrade=upgrade, dry_run=dry_run),
+            change_of(base, request, f, e, members, protocol=protocol, upgrade=upgrade, dry_run=dry_run),
         )
         with span(call):
             await self._driver.run(call)

@@ -263,6 +263,7 @@ class Client(KeyMethods[V]):
         f: int | None = None,
         e: int | None = None,
         members: MemberChange | None = None,
+        protocol: str | None = None,
         upgrade: bool = False,
         request: int | None = None,
         dry_run: bool = False,
@@ -272,8 +273,8 @@ class Client(KeyMethods[V]):
         """Ask for the epoch after `base`, with the same members or with others; returns what has become of it.
 
         With `members` some join, or go (docs/operations.md). With `f` or `e` it has those thresholds: crashes that it
-        survives, and under which it keeps the fast path. With `upgrade` it is of the highest level that all replicas
-        know, and programs that do not know it cannot come back.
+        survives, and under which it keeps the fast path. With `protocol` it decides by that one. With `upgrade` it is
+        of the highest level that all replicas know, and programs that do not know it cannot come back.
 
         An epoch drops what replicas remember of keys and of ended sessions, and commands wait for it for a few round
         trips (docs/operations.md). With `dry_run` nothing is changed. Asked again with the same `request`, a
@@ -285,7 +286,7 @@ class Client(KeyMethods[V]):
             self._options,
             begun,
             timeout,
-            change_of(base, request, f, e, members, upgrade=upgrade, dry_run=dry_run),
+            change_of(base, request, f, e, members, protocol=protocol, upgrade=upgrade, dry_run=dry_run),
         )
         with span(call):
             self._driver.run(call)

@@ -68,11 +68,13 @@ def load_on(alive: LiveCluster, after: Config | None = None) -> Iterator[list[Lo
         assert client.get(b"all") == b"%d" % total
 
 
-def refresh(alive: LiveCluster, base: int, replica: str = "alpha") -> int:
+def refresh(alive: LiveCluster, base: int, replica: str = "alpha", protocol: str | None = None) -> int:
     """Ask for the epoch after `base`, as soon as it may be asked for; which it is."""
     deadline = time.monotonic() + PATIENCE
     with alive.client() as client:
-        while (told := client.refresh(base, request=base + 1, replica=replica)).outcome != "done":
+        while (
+            told := client.refresh(base, request=base + 1, replica=replica, protocol=protocol)
+        ).outcome != "done":
             # On a busy machine a replica may not have heard another for a moment.
             passing = any(text in told.text for text in ("takes no requests", "replicas are up"))
             assert told.outcome in ("proposed", "early") or passing, told
@@ -97,13 +99,22 @@ def wait_until_alike(alive: LiveCluster, epoch: int) -> None:
 def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_last_one(
     cluster: ClusterMaker, protocol: str
 ) -> None:
-    """Who sleeps through two of them, longer than their logs are kept, gets a checkpoint in the place of its own."""
+    """Who sleeps through two of them, longer than their logs are kept, gets a checkpoint in the place of its own.
+
+    The cluster goes to the other protocol and back meanwhile; who sleeps has come to the other one, and its file has not.
+    """
     alive = cluster(3, protocol=protocol, **SETTINGS)
     observer = observe(alive)
+    [other] = {"epaxos", "multipaxos"} - {protocol}
     with load_on(alive):
-        assert refresh(alive, 0) == 1
+        made = alive.epaxos("member", "change", "--protocol", other)
+        text = f"epoch 1 established by {other}: alpha, bravo, charlie\n"
+        assert (made.returncode, made.stdout.decode()) == (0, text), made.stderr
+        wait_until(alive, lambda told: {told(name).protocol for name in alive.names} == {other})
+        alive.restart("bravo")
+        wait_until(alive, lambda told: (told("bravo").epoch, told("bravo").reasons) == (1, ()))
         alive.kill("charlie")
-        assert [refresh(alive, 1), refresh(alive, 2, "bravo")] == [2, 3]
+        assert [refresh(alive, 1), refresh(alive, 2, "bravo", protocol)] == [2, 3]
         time.sleep(10 * 0.15)  # as long as ended epochs are kept in memory for those who lag
         alive.start("charlie")
         wait_until_alike_in_epoch(alive, "charlie", 3)

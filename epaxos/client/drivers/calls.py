@@ -314,6 +314,7 @@ def change_of(
     e: int | None,
     members: MemberChange | None,
     *,
+    protocol: str | None,
     upgrade: bool,
     dry_run: bool,
 ) -> dict[str, object]:
@@ -322,6 +323,7 @@ def change_of(
     verb = "upgrade" if upgrade else "refresh" if members is None else "change"
     add, remove, move = members or MemberChange()
     asked = {"verb": verb, "base": base, "request": number, "dry_run": dry_run, "f": f, "e": e}
+    asked["protocol"] = protocol
     return asked | {"add": list(add), "remove": list(remove), "move": list(move)}
 
 

@@ -25,6 +25,7 @@ FIELDS: dict[str, Any] = {
     "e": None,
     "add": [],
     "remove": [],
+    "protocol": None,
 }
 CONFIG = make_config({"replicas": default_replicas(3)}, "test.toml")
 DELTA = ["delta", 9, "10.0.0.4", 3264, 4264, 8080]
@@ -121,6 +122,14 @@ def test_a_next_epoch_without_a_quorum_is_refused() -> None:
     assert "and 3 must be" in Asked(up=1).judge(f=0)[2], "nor one whose thresholds ask for more"
 
 
+def test_the_next_epoch_may_be_of_another_protocol_that_is_known() -> None:
+    told = Asked().judge(protocol="raft")
+    assert told == ("refused", 0, 'no protocol is called "raft"; allowed: epaxos, multipaxos')
+    assert Asked().judge(protocol="multipaxos")[0] == "proposed"
+    assert Asked().following(protocol="multipaxos").protocol == "multipaxos"
+    assert Asked().following().protocol == MEMBERS.protocol
+
+
 @pytest.mark.parametrize("body", [b"", b"\xc1", msgpack.packb(7), msgpack.packb((1,)), msgpack.packb((1, 7))])
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(FrameError):
@@ -138,6 +147,7 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
         ("f", "1"),
         ("e", True),
         ("remove", [7]),
+        ("protocol", 7),
         ("add", [7]),
         ("add", [DELTA[:-1]]),
         ("add", [["delta", 0, *DELTA[2:]]]),

@@ -12,7 +12,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from secrets import randbits
@@ -22,6 +22,7 @@ from chaos.cluster import NAMES, SPARE, ChaosError, Cluster, Replica
 from chaos.restarts import LONG, Lengthy, are_back, strike
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.errors import ClientError
+from epaxos.protocol.membership import PROTOCOLS
 
 REPLACE: Final = "replace"
 REPLACE_DEAD: Final = "replace a dead one"
@@ -44,21 +45,33 @@ _NO_MEMBER: Final = "no member is called {}"
 _LOOK: Final = 0.02
 _AGAIN: Final = 0.05
 
+_OTHER: Final = 0.3
+"""How likely an epoch with the same members is of another protocol than the one before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Another epoch with the same members, asked of one replica or of several at once; nobody counts as faulty."""
+    """Another epoch with the same members, asked of one replica or of several at once; nobody counts as faulty.
+
+    It may be of the `other` protocol than the one before.
+    """
 
     kind: ClassVar[str] = "member"
-    label: ClassVar[str] = "member: refresh"
     lasting: ClassVar[bool] = False
 
     asked: tuple[str, ...]
+    other: bool = False
     victims: ClassVar[tuple[str, ...]] = ()
     tasks: list[asyncio.Task[None]] = field(default_factory=list, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"another epoch, asked of {' and '.join(self.asked)}"
+        by = " by the other protocol" if self.other else ""
+        return f"another epoch{by}, asked of {' and '.join(self.asked)}"
+
+    @property
+    def label(self) -> str:
+        """What it is."""
+        return "member: protocol" if self.other else "member: refresh"
 
     async def begin(self, cluster: Cluster) -> None:
         """Ask, each from the epoch in which it is, and let what follows go on by itself."""
@@ -71,20 +84,24 @@ class Refresh:
 
     async def _ask(self, cluster: Cluster) -> None:
         async with AsyncClient(config=cluster.config) as client:
-            asked = [_ask_for_epoch(client, cluster.replicas[seat].name) for seat in self.asked]
+            asked = [_ask_for_epoch(client, cluster.replicas[seat].name, self.other) for seat in self.asked]
             outcomes = await asyncio.gather(*asked)
         cluster.changes.update(outcomes)
-        cluster.made["refreshed"] += outcomes.count("done")
+        cluster.made["protocol changed" if self.other else "refreshed"] += outcomes.count("done")
 
 
-async def _ask_for_epoch(client: AsyncClient, name: str) -> str:
+async def _ask_for_epoch(client: AsyncClient, name: str, other: bool) -> str:  # noqa: FBT001 - of `Refresh`
     """Ask a replica for the epoch after its own; what has become of that, by what it says or when its epoch ends."""
     request = randbits(64) or 1
     deadline = asyncio.get_running_loop().time() + _CHANGE
     try:
-        base = (await client.status(replica=name, timeout=_CHANGE)).epoch
+        told = await client.status(replica=name, timeout=_CHANGE)
+        base = told.epoch
+        protocol = next(it for it in PROTOCOLS if it != told.protocol) if other else None
         while asyncio.get_running_loop().time() < deadline:
-            change = await client.refresh(base, request=request, replica=name, timeout=_CHANGE)
+            change = await client.refresh(
+                base, protocol=protocol, request=request, replica=name, timeout=_CHANGE
+            )
             if change.outcome != "proposed":
                 return change.outcome
             await asyncio.sleep(_AGAIN)
@@ -321,7 +338,7 @@ def draw_member(chance: Random, healthy: Sequence[str], names: Sequence[str], ro
     refresh = Refresh(tuple(sorted(chance.sample(list(names), at_once))))
     how = chance.choice(CHANGES)
     if room < 1 or chance.random() < 0.25:
-        return refresh
+        return replace(refresh, other=chance.random() < _OTHER)
     if how == TURN:
         return Change(chance.choice(NAMES[len(names) : len(names) + SPARE]), how, rival=chance.random() < 0.3)
     back = how == REPLACE_DEAD and chance.random() < 0.5
