@@ -316,7 +316,7 @@ def test_what_a_stranger_calls_things_is_told_in_a_short_line_that_can_be_printe
     front.clients.rights = lambda _: Rights("web", Role.READ)
     verb = "\x1b[2J\x07" + "A" * 100_000
     fields = {"verb": verb, "base": 0, "request": 1, "dry_run": True, "f": None, "e": None}
-    fields |= {"add": [], "remove": []}
+    fields |= {"add": [], "remove": [], "protocol": None}
     assert front.take(Kind.ADMIN, msgpack.packb((1, fields))) is None
     told = [record.getMessage() for record in caplog.records] + [front.sent[0][2][1]["text"]]
     assert len(told) == 2
