@@ -53,6 +53,12 @@ DEAD: Final = ABSENT._replace(
 )
 """The same, and one stops for good."""
 
+PROTOCOLS: Final = ABSENT._replace(
+    name="epochs of either protocol, n=3",
+    faults="loss,reorder,partition,crash,pause,refresh,protocol",
+)
+"""The same, and half of the epochs are of another protocol than the one before."""
+
 END: Final = (
     Mutant(
         "barrier-by-number",
@@ -211,6 +217,28 @@ END: Final = (
         "6.7",
         Patch(_FETCHED, "        yield from map(session_row, self._sessions.values())\n", ""),
         draw=ABSENT,
+    ),
+    Mutant(
+        "next-epoch-by-the-file",
+        "a replica makes the core of the next epoch of the protocol with which the cluster began",
+        "6.9",
+        Patch(
+            _REPLICA,
+            "        kind = KINDS[configuration.protocol]\n",
+            "        kind = KINDS[self._options.protocol]\n",
+        ),
+        draw=PROTOCOLS,
+    ),
+    Mutant(
+        "checkpoint-of-one-protocol",
+        "a checkpoint of a later epoch is taken only if that is of the protocol of the own one",
+        "6.9",
+        Patch(
+            "epaxos.protocol.membership",
+            "later.epoch <= self.epoch or later.level < self.level",
+            "later.epoch <= self.epoch or later.level < self.level or later.protocol != self.protocol",
+        ),
+        draw=PROTOCOLS,
     ),
     Mutant(
         "epoch-log-dropped-early",
