@@ -358,11 +358,8 @@ class Replica:
         generator = stream(self._options.seed, purpose)
         quorums = configuration.quorums
         kind = KINDS[configuration.protocol]
-        settings = replace(
-            self._world.settings(kind.name, row or 0),
-            row=quorums.n if row is None else row,
-            quorums=quorums,
-        )
+        own = self._world.settings(kind.name, row or 0)
+        settings = replace(own, row=quorums.n if row is None else row, quorums=quorums)
         core = (self._world.make_core or kind.make)(settings, generator, durable)
         if row is None:
             interval = math.inf if NOBODY in configuration.names else self._options.beacon
