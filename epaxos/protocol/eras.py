@@ -37,7 +37,6 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Core, Ended, Lead, Over, PeerStatus, Retire
 from epaxos.protocol.ids import Vector
-from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP
 from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import EpochOver
@@ -124,8 +123,8 @@ class Eras(Generic[EraT]):
         self._cuts = {epoch: self._cuts[epoch] for epoch in self._cuts.keys() & set(self._heard.values())}
         self._cuts[ended.epoch] = over.cut
         leader = ended.core.status().leader
-        if [KINDS[one.configuration.protocol].owned for one in (ended, era)] == [True, False]:
-            # Nobody led, and somebody is to: one may as well begin at once, and who has ended the epoch is there.
+        if leader is None and era.configuration.protocol != ended.configuration.protocol:
+            # Nobody led, and now somebody may: one may as well begin at once, and who has ended the epoch is there.
             leader = over.barrier.id.row
         led = leader is not None and ended.configuration.names[leader] == self.me
         leads = led and not retiring and self.me in era.configuration.names
