@@ -74,6 +74,17 @@ def test_time_that_nothing_was_left_to_give_to(endings: Endings) -> None:
     assert "gone 2.000 s before its time" in endings.wrong[0]
 
 
+def test_what_has_gone_long_ago_is_forgotten_unless_an_answer_is_to_come(endings: Endings) -> None:
+    endings.given(b"ends.1.2", VALUE, 5.0, 10.0, 11.0)
+    endings.read(KEY, None, 20.0, 20.5, ALWAYS)
+    endings.read(b"ends.1.2", None, 20.0, 20.5, ALWAYS)
+    endings.renewing(KEY, 5.0, 21.0)
+    endings.given(b"ends.1.3", VALUE, 5.0, 40.0, 41.0)
+    assert endings.keys == [KEY, b"ends.1.3"]
+    endings.renewed(KEY, 5.0, 21.0, 42.0, found=False)
+    assert endings.wrong == []
+
+
 def test_what_has_gone_does_not_come_back(endings: Endings) -> None:
     endings.read(KEY, None, 15.0, 15.5, ALWAYS)
     endings.read(KEY, VALUE, 15.2, 16.0, ALWAYS)

@@ -87,7 +87,8 @@ class Endings:
         """A key that had none has a value."""
         self.counts["given"] += 1
         self._lives[key] = _Life(value, ttl, asked, answered, answered)
-        for old in [old for old, life in self._lives.items() if life.gone + _KEPT < answered]:
+        lives = self._lives.items()
+        for old in [old for old, life in lives if life.gone + _KEPT < answered and not life.open]:
             del self._lives[old]
 
     def renewing(self, key: bytes, ttl: float, asked: float) -> None:
