@@ -142,7 +142,9 @@ def serve(
     host, port = listen or nodes.addresses[id_][0], nodes.addresses[id_][1]
     insecure = insecure or nodes.security.insecure
     access = nodes.become(id_)
-    check_listening(id_, host, access, insecure=insecure)
+    check_listening(
+        id_, host, access, insecure=insecure, warns=False
+    )  # who listens does, and data is made before
     store = MemoryStore() if data is None else EngineStore(data, id_)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

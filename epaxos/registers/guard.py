@@ -77,8 +77,12 @@ def node_keys(directory: str, id_: int, ids: Iterable[int]) -> Access:
     return Access(directory, name_of(id_), [name_of(id_), *map(name_of, ids)])
 
 
-def check_listening(id_: int, host: str, access: Access | None, *, insecure: bool) -> None:
+def check_listening(
+    id_: int, host: str, access: Access | None, *, insecure: bool, warns: bool = True
+) -> None:
     """See that no stranger comes in unasked; a host that does not resolve is told of by who listens on it.
+
+    warns  whether it is logged that strangers could, where they may
 
     Raises:
         ConfigError: others than this machine could, and nobody is asked for a key.
@@ -96,7 +100,8 @@ def check_listening(id_: int, host: str, access: Access | None, *, insecure: boo
             f"{where}: {what}; make keys (epaxos registers keys) and set security.keys, or say that no stranger can "
             "reach it (--insecure, security.insecure = true)"
         )
-    _log.warning("INSECURE: %s: %s", where, what)
+    if warns:
+        _log.warning("INSECURE: %s: %s", where, what)
 
 
 class Counts:

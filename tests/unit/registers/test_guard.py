@@ -278,3 +278,15 @@ def test_nodes_without_keys_listen_on_the_loopback_interface_alone(server: Any) 
             server(node, "0.0.0.0", 0)
         with server(node, "0.0.0.0", 0, insecure=True) as opened:
             assert opened.port
+
+
+def test_security_insecure_lets_a_node_listen_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FILE).write_text("[security]\ninsecure = true\n")
+    arguments = ("--id", "0", "--memory", "--listen", "192.0.2.1", "--node", "0=tcp://localhost:1")
+    result = CliRunner(env={"EPAXOS_REGISTERS": ""}).invoke(
+        main, ["registers", "serve", *arguments, "-c", str(tmp_path / FILE)]
+    )
+    assert (result.exit_code, "cannot listen on 192.0.2.1" in result.stderr) == (2, True)
+    assert [record.message.startswith("INSECURE: node 0 ") for record in caplog.records] == [True]
