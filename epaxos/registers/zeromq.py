@@ -59,15 +59,16 @@ _RECONNECT: Final = 1000
 _DENIED: Final = "denied: "
 """How it begins what is told to who may not ask."""
 
+_HANDSHAKE: Final = "asks for a key, has another one than it should, or is no node"
+
 _IN_VAIN: Final = {
     int(zmq.EVENT_CONNECT_RETRIED): "nobody listens there",
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "lets nobody in with this key",
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "asks for another key, or takes this one for another node's",
-    int(
-        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    ): "asks for a key, has another one than it should, or is no node",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): _HANDSHAKE,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): _HANDSHAKE,
+    int(zmq.EVENT_DISCONNECTED): _HANDSHAKE,
 }
-"""Events of a socket that connects: why there will be no answer."""
+"""Events of a socket that connects: why there will be no answer. A failed handshake has several, in any order."""
 
 _UNREADABLE: Final = (ValueError, TypeError, msgpack.exceptions.UnpackException)
 
