@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from epaxos.cli.member import Asked, change
+from epaxos.cli.changing import Asked, change
 from epaxos.cli.options import config_option, timeout_option
 from epaxos.cli.pages import Page
 

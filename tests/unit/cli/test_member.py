@@ -8,15 +8,18 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 
-from epaxos.cli import member
-from epaxos.cli.member import _Refresh
+from epaxos.cli import changing
+from epaxos.cli.changing import Request, _shortcomings
+from epaxos.cli.member import member
 from epaxos.cli.members import Members
 from epaxos.cli.survey import Survey
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Change
 from epaxos.config import load_config
 from epaxos.errors import NoAnswer
+from epaxos.protocol.quorums import Quorums
 
 CONFIG = load_config(None, environ={})
 LAST = CONFIG.replicas[-1]
@@ -97,7 +100,7 @@ def test_who_waits_to_join_is_no_member_and_counts_for_nothing() -> None:
 @pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
 def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
     found = members(*(status(member, 4) | {"members": NAMES[:2]} for member in NAMES[:2]), joiner("charlie"))
-    change = _Refresh(CONFIG, 30.0, None, members=((name,), (), ()), dry_run=False)
+    change = Request(CONFIG, 30.0, None, members=((name,), (), ()), dry_run=False)
     assert bool(change._find_joiners(found)) != fits
     assert change._joiners == ([("charlie", 9, *PORTS)] if fits else [])
 
@@ -107,8 +110,8 @@ def test_where_nobody_answers_there_is_nothing_to_tell() -> None:
         members(*map(silent, NAMES)).as_json()
 
 
-def refreshing(base: int) -> _Refresh:
-    change = _Refresh(CONFIG, 30.0, None, dry_run=False)
+def refreshing(base: int) -> Request:
+    change = Request(CONFIG, 30.0, None, dry_run=False)
     change.base, change._request = base, 7
     return change
 
@@ -154,14 +157,94 @@ def test_what_is_asked_for_again_and_has_happened_is_so(
     other = "alpha#0000000000000007"
     told = {"members": [other, "bravo"], "removed": ["alpha", "delta"]}
     there = [status("alpha", 4) | told | {"id": other}, status("bravo", 4) | told]
-    change = _Refresh(CONFIG, 30.0, None, members=(add, remove, ()), dry_run=False)
+    change = Request(CONFIG, 30.0, None, members=(add, remove, ()), dry_run=False)
     assert change._is_so(members(*there)) == is_so
+
+
+@pytest.mark.parametrize(
+    ("now", "following", "with_state", "texts"),
+    [
+        ((3, 1, 1), (3, 1, 1), 3, []),
+        ((3, 1, 1), (3, 1, 1), 2, []),
+        (
+            (3, 1, 1),
+            (3, 1, 1),
+            0,
+            ["nothing commits until 2 of those that join have fetched the state"],
+        ),
+        (
+            (1, 0, 0),
+            (2, 0, 0),
+            1,
+            [
+                "with f 0 nothing commits while any replica is down",
+                "2 replicas survive no more crashes than 1",
+                "nothing commits until 1 of those that join has fetched the state",
+            ],
+        ),
+        ((5, 2, 1), (4, 1, 1), 4, ["1 may fail then, and not 2"]),
+        ((3, 1, 1), (4, 1, 1), 3, ["4 replicas survive no more crashes than 3"]),
+        ((3, 1, 1), (1, 0, 0), 1, ["0 may fail then, and not 1"]),
+    ],
+)
+def test_what_the_next_members_can_do_less_is_said(
+    now: tuple[int, int, int], following: tuple[int, int, int], with_state: int, texts: list[str]
+) -> None:
+    assert _shortcomings(Quorums(*now), Quorums(*following), with_state) == texts
+
+
+def test_it_is_said_once_before_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    found = members(*(status(name, 4) for name in NAMES))
+    change = Request(CONFIG, 30.0, None, members=((), NAMES[:1], ()), dry_run=True)
+    assert change._warn(found)
+    assert change._warn(found)
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: with f 0 nothing commits while any replica is down",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "say which: --add, --remove, --replace, --f, --e, --protocol, or several"),
+        (["--add", "delta", "--replace", "alpha", "delta"], "--add or --replace: delta is named twice"),
+        (["--remove", "alpha", "--replace", "alpha", "delta"], "--remove or --replace: alpha is named twice"),
+        (["--replace", "alpha"], "'--replace' requires 2 arguments"),
+    ],
+)
+def test_a_change_names_each_once(options: list[str], said: str) -> None:
+    result = CliRunner().invoke(member, ["change", *options])
+    assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+def test_several_are_changed_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "epaxos.cli.member.change", lambda _, *given, **named: asked.append((given[1:], named))
+    )
+    options = [
+        "--add",
+        "delta",
+        "--replace",
+        "alpha",
+        "alpha",
+        "--remove",
+        "bravo",
+        "--e",
+        "0",
+        "--protocol",
+        "epaxos",
+    ]
+    assert CliRunner().invoke(member, ["change", *options]).exit_code == 0
+    assert asked == [
+        ((None, 0), {"protocol": "epaxos", "add": ["delta", "alpha"], "remove": ["bravo", "alpha"]})
+    ]
 
 
 def test_who_comes_second_is_asked_for_again_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two operators neither undoes what the other has done, and neither has to begin anew."""
     cluster = Cluster(monkeypatch, "proposed", "proposed", "superseded")
-    change = _Refresh(CONFIG, 30.0, None, e=0, dry_run=False)
+    change = Request(CONFIG, 30.0, None, e=0, dry_run=False)
     level = {"newest_level": 10}
     first = members(*(status(name, 4) | level for name in NAMES))
     other = members(*(status(name, 5, request=8) | level for name in NAMES))
@@ -170,7 +253,7 @@ def test_who_comes_second_is_asked_for_again_after_the_first(monkeypatch: pytest
     change._request = 6
     done = members(*(status(name, 6, request=7) | level for name in NAMES))
     cluster.looks = [first, other, other, done]
-    monkeypatch.setattr(member, "AsyncClient", lambda **_: nullcontext_of(cluster.client))
+    monkeypatch.setattr(changing, "AsyncClient", lambda **_: nullcontext_of(cluster.client))
     asyncio.run(change.run())
     assert change.told() == {
         "outcome": "done",
@@ -192,8 +275,8 @@ class Cluster:
         self.answers = list(answers)
         self.asked: list[tuple[str, int]] = []
         self.looks: list[Members] = []
-        monkeypatch.setattr(member, "_LOOK", 0.0)
-        monkeypatch.setattr(member, "_members", self._look)
+        monkeypatch.setattr(changing, "_LOOK", 0.0)
+        monkeypatch.setattr(changing, "members_of", self._look)
 
     async def refresh(self, base: int, *, replica: str, request: int, **_: object) -> Change:
         self.asked.append((replica, request))
