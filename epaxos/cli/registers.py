@@ -126,7 +126,7 @@ def serve(
     """Run a node, until Ctrl-C or a SIGTERM.
 
     Without keys, whoever reaches its port can read, write and vote. So it listens on the loopback interface only,
-    unless --insecure (or security.insecure) says that no stranger can reach it. With keys (`epaxos registers keys`)
+    unless --insecure, or security.insecure, says that no stranger can reach it. With keys (`epaxos registers keys`)
     others are let in as the lists say, which are read again on SIGHUP, and by HTTP with a token.
 
     Examples:
