@@ -131,7 +131,7 @@ def serve(
 
     Examples:
       epaxos registers serve --id 0 --data registers-0
-      epaxos registers serve --id 0 --data registers-0 -c registers.toml --http 4400
+      epaxos registers serve --id 0 --data r0 -c registers.toml --http 4400
     """
     nodes.check(id_, f"--id {id_}")
     check_installed("registers serve", "server", ("starlette", "uvicorn"))
