@@ -107,6 +107,8 @@ class Members(NamedTuple):
         """All of it as an object; docs/cli.md describes it."""
         latest, config = self.latest, self.config
         heard = self.found.heard
+        ids, observers = self.ids, self.observers
+        joiners = [other for other in self.others if other not in observers]
         return {
             "cluster": config.name,
             "epoch": latest["epoch"],
@@ -119,16 +121,22 @@ class Members(NamedTuple):
             "established": self.reached >= self.needed,
             "changing": any(replica["changing"] for replica in self.up),
             "spare": None if heard is None else heard - self.found.quorum,
-            "members": [self._entry(member) for member in [*self.ids, *self.others]]
-            + [self._observer(*told) for told in sorted(self.observers.items())],
+            "members": [self._entry(member) for member in [*ids, *joiners]]
+            + [self._observer(*told) for told in sorted(observers.items())],
         }
 
     @property
     def observers(self) -> dict[str, dict[str, Any]]:
-        """What those that vote tell of those that follow them, of each the most favourable; by who they are."""
+        """What those that vote tell of those that follow them, of each the most favourable; by who they are.
+
+        One that lags may still tell so of who has a vote by now.
+        """
         found: dict[str, dict[str, Any]] = {}
+        ids = self.ids
         for replica in self.up:
             for name, told in replica.get("observers", {}).items():
+                if name in ids:
+                    continue
                 known = found.setdefault(name, told)
                 if (told["online"], -told["behind"]) > (known["online"], -known["behind"]):
                     found[name] = told

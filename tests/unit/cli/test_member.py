@@ -97,6 +97,24 @@ def test_who_waits_to_join_is_no_member_and_counts_for_nothing() -> None:
     assert (told["epoch"], told["reached"], told["needed"]) == (4, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("ids", "role"), [(NAMES[:2], "observer"), ([*NAMES[:2], joiner("charlie")["id"]], "voter")]
+)
+def test_one_that_answers_and_is_told_of_is_shown_once(ids: list[str], role: str) -> None:
+    """An observer, which answers as one that joins does; and one that has a vote, of which bravo has not heard."""
+    oscar = joiner("charlie")
+    follows = {"observers": {oscar["id"]: {"online": True, "behind": 2}}}
+    if role == "voter":
+        oscar |= {"epoch": 4, "row": 2, "members": ids, "reasons": []}
+    there = [status("alpha", 4) | {"members": ids}, status("bravo", 3) | {"members": NAMES[:2]} | follows]
+    told = members(*there, oscar).as_json()["members"]
+    assert [(entry["id"], entry["role"]) for entry in told] == [
+        ("alpha", "voter"),
+        ("bravo", "voter"),
+        (oscar["id"], role),
+    ]
+
+
 @pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
 def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
     found = members(*(status(member, 4) | {"members": NAMES[:2]} for member in NAMES[:2]), joiner("charlie"))
