@@ -134,8 +134,8 @@ def observe(alive: LiveCluster) -> Process:
     """Start one without a vote, with an empty directory; the file of the others says nothing of it."""
     path = Path(alive.directory, "observed.toml")
     if not path.exists():
-        with closing(Ports(len(PORT_KEYS))) as ports:
-            other = default_replicas(4)[3] | dict(zip(PORT_KEYS, ports.numbers, strict=True), name="oscar")
+        ports = alive.more_ports(len(PORT_KEYS))
+        other = default_replicas(4)[3] | dict(zip(PORT_KEYS, ports, strict=True), name="oscar")
         path.write_text(toml.dumps({**toml.loads(alive.path.read_text()), "observers": [other]}))
     return alive.spawn("serve", "-c", path.name, "--name", "oscar", log="oscar.log")
 

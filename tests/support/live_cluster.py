@@ -58,6 +58,7 @@ class LiveCluster(LocalCluster):
         self.hosts = directory / "hosts.json"
         self.ahead = False
         self._others: list[Process] = []
+        self._ports: list[Ports] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,11 +105,18 @@ class LiveCluster(LocalCluster):
         self._others.append(process)
         return process
 
+    def more_ports(self, count: int) -> list[int]:
+        """So many others, which nobody else has until this is closed."""
+        self._ports.append(Ports(count))
+        return self._ports[-1].numbers
+
     def close(self) -> None:
         """Kill what still runs, and give the ports back."""
         for process in self._others:
             process.kill()
         self._others.clear()
+        while self._ports:
+            self._ports.pop().close()
         super().close()
 
 

@@ -359,6 +359,8 @@ class Drawn:
         for number in range(commands):
             asker = chance.choice(askers)
             op = asker.draw(1)
+            if op.operation == Operation.CLEAR:  # of each key it says only that it may have gone by that
+                continue
             executed = float(number + 100)
             call = Call(1, number, Command(*op[:3]), executed - chance.uniform(0, 20))
             before = dict(state)

@@ -34,6 +34,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import Ballot, InstanceId, Name, Row, Slot
 from epaxos.protocol.log import NOP, Phase, Proposal
+from epaxos.protocol.membership import is_name
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_barrier, make_payload
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, Codec, PeerRequest, encode_envelope, encode_message
@@ -156,7 +157,7 @@ def test_every_message_has_a_name() -> None:
 
 
 @given(
-    st.text(min_size=1, max_size=300),
+    st.text(min_size=1, max_size=300).filter(is_name),
     st.integers(0, 2**64 - 1),
     st.lists(st.binary(max_size=9), max_size=4),
     st.sampled_from([True, False, None]),
