@@ -66,14 +66,18 @@ class Received:
 class Links:
     """The sockets to the given replicas, in their order; a context manager that closes them.
 
-    `config` is that of the cluster, `connections` how many lead to each replica.
+    `config` is that of the cluster, `connections` how many lead to each replica. The last ones are `observers`: no
+    members, and so they are left alone when those change.
 
     Raises:
         ConfigError: the cluster asks for keys, and files of keys are wrong or missing.
     """
 
-    def __init__(self, replicas: Sequence[ReplicaAddress], config: Config, connections: int = 1) -> None:
+    def __init__(
+        self, replicas: Sequence[ReplicaAddress], config: Config, connections: int = 1, observers: int = 0
+    ) -> None:
         self.names = [replica.name for replica in replicas]
+        self.voters = len(self.names) - observers
         self.cluster = config.fingerprint
         self._config = config
         self._login = client_login(config, None)
@@ -127,7 +131,8 @@ class Links:
         self._told = told
         served = set(self._senders.values())
         free = [member for member, (_, port, _) in told.members.items() if port and member not in served]
-        for lost in [link for link, sender in self._senders.items() if sender not in told.members]:
+        lost_ones = [link for link in range(self.voters) if self._senders[link] not in told.members]
+        for lost in lost_ones:
             if free:
                 self._lead(lost, free.pop(0))
 

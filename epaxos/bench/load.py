@@ -47,8 +47,9 @@ Progress = Callable[[float, int], None]
 class Load:
     """One run of load over links to replicas; `run` returns when all of it is answered or given up.
 
-    Clients are given to the links in turn. With a `history`, every frame is recorded there for the check
-    afterwards. `stop()`, also from a signal handler, ends the run with what has been measured so far.
+    Clients are given to the links in turn, and what they read at observers to the links of those. With a `history`,
+    every frame is recorded there for the check afterwards. `stop()`, also from a signal handler, ends the run with what
+    has been measured so far.
 
     An `interlude` is called at the beginning, at the end and twice a second in between, while nothing is
     outstanding; its time and CPU do not count.
@@ -67,6 +68,8 @@ class Load:
         self._generation = generation
         self._options = options
         self._links = links
+        self._voters = links.voters
+        self._observers = len(links.names) - links.voters
         self._history = history
         self._progress = progress
         self._interlude = interlude
@@ -99,7 +102,7 @@ class Load:
         return [
             Session(
                 (Alternating if workload.reading else Stream)(workload, client, chunk),
-                client % len(self._links.names),
+                client % self._voters,
                 options.window,
                 self._links.cluster,
                 reach,
@@ -185,6 +188,8 @@ class Load:
             pace.took(session, granted)
             flight = session.take_off(granted, now)
             flight.due, flight.spacing, flight.measured = due.first, due.spacing, measured
+            if flight.columns.reading and self._observers:
+                flight.link = flight.home = self._voters + session.index % self._observers
             self._outstanding += granted
             self._sent += granted
             self._send(flight, now)
@@ -192,7 +197,7 @@ class Load:
 
     def _send(self, flight: Flight, now: int) -> None:
         flight.deadline = now + self._try
-        self._links.send(flight.link, flight.frame, flight.session.index // len(self._links.names))
+        self._links.send(flight.link, flight.frame, flight.session.index // self._voters)
 
     def _next_event(self) -> int:
         event = self._next_tick
@@ -286,7 +291,7 @@ class Load:
             return False
         self._land(flight)
         wrong = self._wrong(flight, outcomes, values, now)
-        tally = self._tallies[flight.session.home]
+        tally = self._tallies[flight.home]
         if wrong:
             tally.errors["outcome"] += wrong
         if flight.measured:
@@ -306,7 +311,7 @@ class Load:
     def _record(self, tally: Tally, flight: Flight, now: int) -> None:
         if self._series is not None:
             assert self._budget.started is not None
-            name, since = self._links.names[flight.session.home], now - self._budget.started
+            name, since = self._links.names[flight.home], now - self._budget.started
             self._series.record(name, since, now - flight.due, flight.spacing, flight.count)
         record = tally.latencies.record
         if not flight.spacing:
@@ -323,14 +328,14 @@ class Load:
 
     def _fail(self, flight: Flight, kind: str) -> None:
         """Give a frame up: all of its commands are errors of that kind."""
-        self._tallies[flight.session.home].errors[kind] += flight.count
+        self._tallies[flight.home].errors[kind] += flight.count
         if self._history is not None and kind != "refused":
             self._history.unanswered(flight.columns)
         self._land(flight)
 
     def _take_busy(self, flight: Flight) -> None:
         now = self._now()
-        self._tallies[flight.session.home].busy += flight.count
+        self._tallies[flight.home].busy += flight.count
         if now - flight.sent > self._timeout:
             self._fail(flight, "busy")
             return
@@ -356,16 +361,16 @@ class Load:
             self._progress(self._budget.share_done(self._answered, now), self._answered)
 
     def _try_again(self, flight: Flight, now: int) -> None:
-        """Send a frame without answer to the next replica, where its client now stays; or give it up."""
+        """Send a frame without answer to the next replica that votes, where its client now stays; or give it up."""
         if flight.tries >= self._options.tries:
             self._fail(flight, "no_answer")
             return
         session = flight.session
         if session.link == flight.link:
-            session.link = (flight.link + 1) % len(self._links.names)
+            session.link = (flight.link + 1) % self._voters
         flight.link = session.link
         flight.tries += 1
-        self._tallies[session.home].retries += flight.count
+        self._tallies[flight.home].retries += flight.count
         self._send(flight, now)
 
     def _abandon(self) -> None:

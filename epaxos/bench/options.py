@@ -45,7 +45,7 @@ class BenchOptions:
     `rate` is in commands a second over all clients; None sends whenever the window has room. `series` is the length
     of an interval (seconds) in which answers are counted; None counts none.
     `batch` is the number of commands in one frame at most. Each replica has so many `connections`, which its clients
-    share.
+    share. `reads` is how what only reads is read: if at observers, at those of the names `observers`, in turn.
 
     Raises:
         OptionError: a value out of its range, or values that do not go together.
@@ -65,6 +65,7 @@ class BenchOptions:
     value_size: int = 8
     writes: float = 100.0
     reads: str = "log"
+    observers: tuple[str, ...] = ()
     conflicts: float = 0.0
     zipf: float | None = None
     seed: int = 0
@@ -98,6 +99,7 @@ class BenchOptions:
         self._check_keys()
         if self.reads not in READINGS:
             raise OptionError(f"--reads {self.reads}: allowed: {', '.join(READINGS)}")
+        self._check_reads()
         self._check_verify()
 
     def _check_keys(self) -> None:
@@ -110,6 +112,12 @@ class BenchOptions:
                 f"--keys {self.keys}: keys are decimal numbers, so at most {10**self.key_size - 1} "
                 f"of them fit in --key-size {self.key_size}"
             )
+
+    def _check_reads(self) -> None:
+        if self.reads != "log" and self.writes == 100:
+            raise OptionError(f"--reads {self.reads} needs something to read: --writes must be below 100")
+        if self.reads == "observer" and not self.observers:
+            raise OptionError("--reads observer needs an observer in the file, under [[observers]]")
 
     def _check_verify(self) -> None:
         if not self.verify:
@@ -159,6 +167,7 @@ class BenchOptions:
             "warmup_operations": self.warmup.operations,
             "warmup_duration": self.warmup.seconds,
             "replicas": list(self.replicas),
+            "observers": list(self.observers),
         }
 
 

@@ -36,6 +36,7 @@ def as_json(result: Result) -> dict[str, Any]:
                 "operations": tally.operations,
                 **_figures(tally, measured.elapsed, result.commits(name)),
                 "version": result.before.get(name, {}).get("version"),
+                **_age(result, name),
             }
             for name, tally in measured.tallies.items()
         },
@@ -56,6 +57,13 @@ def as_json(result: Result) -> dict[str, Any]:
             "cluster": _cluster(result.config),
         },
     }
+
+
+def _age(result: Result, name: str) -> dict[str, Any]:
+    """How old the state of an observer was at most, when the load had ended."""
+    if name not in result.options.observers:
+        return {}
+    return {"age_s": result.after.get(name, {}).get("age_s")}
 
 
 def _figures(tally: Tally, elapsed: float, commits: Mapping[str, int] | None) -> dict[str, Any]:
@@ -188,6 +196,7 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         yield "interrupted: these are the figures until then"
     for name in report["unreachable"]:
         yield f"error: {name} does not answer"
+    yield from _ages(report["replicas"])
     for kind, number in report["errors_by_kind"].items():
         yield f"error: {number:,} x {kind}"
     for text in report["remarks"]:
@@ -206,6 +215,13 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         yield from _verify_lines(report["verify"])
     cpu = report["generator"]["cpu_us_per_operation"]
     yield f"the load generator used {cpu:.2f} µs of CPU per command"
+
+
+def _ages(replicas: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, figures in replicas.items():
+        if "age_s" in figures:
+            age = "unknown" if figures["age_s"] is None else f"{figures['age_s']:.3f} s at most"
+            yield f"{name} has no vote: these are reads, and the age of its state was {age} at the end"
 
 
 def _verify_lines(verify: Mapping[str, Any]) -> Iterator[str]:

@@ -98,11 +98,13 @@ def run_bench(
         BenchError: one refuses this cluster's clients.
         FloorError: the latency floor cannot be measured.
     """
-    there = [config.replica(name) for name in _reachable(config, options)]
+    reachable = _reachable(config, options)
+    there = list(map(config.replica, reachable))
     everyone = range(len(there))
+    observers = len(set(reachable) & set(options.observers))
     history = History() if options.verify else None
     with ExitStack() as stack:
-        links = stack.enter_context(Links(there, config, options.connections))
+        links = stack.enter_context(Links(there, config, options.connections, observers))
         floor = stack.enter_context(Floor()) if options.floor else None
         measure_floor = None if floor is None else partial(floor.measure, FLOOR_SECONDS)
         before = links.by_name(links.statuses(everyone, _PATIENCE))
@@ -112,7 +114,7 @@ def run_bench(
             measured = load.run()
         after = links.by_name(links.statuses(everyone, _PATIENCE))
         result = Result(config, options, measured, before, after)
-        result.unreachable = [name for name in options.replicas if name not in after]
+        result.unreachable = [name for name in (*options.replicas, *options.observers) if name not in after]
         result.floor = floor.latencies if floor is not None else None
         if history is not None and not measured.interrupted:
             result.verification = Verification(history.check(), _settle(config))
@@ -140,11 +142,11 @@ def _settle(config: Config) -> Settled:
 
 
 def _reachable(config: Config, options: BenchOptions) -> list[str]:
-    """The names of the replicas that answer, in the order of the options."""
-    replicas = [config.replica(name) for name in options.replicas]
-    with Links(replicas, config) as links:
+    """The names of the replicas that answer, in the order of the options, observers last."""
+    replicas = [config.replica(name) for name in (*options.replicas, *options.observers)]
+    with Links(replicas, config, observers=len(options.observers)) as links:
         there = links.by_name(links.statuses(range(len(replicas)), _PATIENCE))
-    if not there:
+    if there.keys().isdisjoint(options.replicas):
         places = ", ".join(f"{replica.name} at {replica.client_endpoint}" for replica in replicas)
         raise Nobody(f"no replica of {config.name} ({config.source}) answers: {places}; is it running?")
-    return [name for name in options.replicas if name in there]
+    return [replica.name for replica in replicas if replica.name in there]

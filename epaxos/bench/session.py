@@ -26,7 +26,7 @@ class Flight:
 
     Times are in nanoseconds: the first command was `due` then and the others `spacing` apart; the frame
     was first `sent` then; at `deadline` this try is over. `pauses` counts how often it was turned away by
-    busy replicas, `tries` how often it was sent for want of an answer.
+    busy replicas, `tries` how often it was sent for want of an answer. It counts for the replica of index `home`.
     """
 
     __slots__ = (
@@ -36,6 +36,7 @@ class Flight:
         "due",
         "first",
         "frame",
+        "home",
         "link",
         "measured",
         "pauses",
@@ -53,6 +54,7 @@ class Flight:
         self.frame = frame
         self.sent = sent
         self.link = session.link
+        self.home = session.home
         self.due = sent
         self.spacing = 0
         self.measured = True

@@ -136,7 +136,7 @@ def amount(context: click.Context, option: click.Parameter, text: str) -> Amount
     type=click.Choice(READS),
     default="log",
     show_default=True,
-    help="How to read; if not by the log, a frame has reads or writes, not both.",
+    help="How to read; if not by the log, a frame has reads or writes, not both. Observers are those of the file.",
 )
 @click.option(
     "--conflicts",
@@ -354,6 +354,7 @@ def make_options(  # noqa: PLR0913  the options of the command line, by name
         duration = DEFAULT_DURATION
     return BenchOptions(
         replicas=names,
+        observers=tuple(one.name for one in config.observers if others["reads"] == "observer"),
         clients=len(names) if clients is None else clients,
         stop=Amount(operations, duration),
         closed=closed,

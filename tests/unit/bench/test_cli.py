@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,23 @@ def test_json_for_programs(run: Any, tmp_path: Path) -> None:
     assert config["cluster"]["name"] == "fake"
     assert report["floor"] is None
     assert report["verify"] is None
+
+
+def test_an_observer_has_a_row_of_its_own_and_the_age_of_its_state(
+    run: Any, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *voters, observer = cluster.config.replicas
+    config = replace(cluster.config, replicas=tuple(voters), observers=(observer,))
+    monkeypatch.setattr(module, "load_any", lambda _: config)
+    cluster.status["age_s"] = 0.25
+    result = run("--operations", "500", "--reads", "observer", "--writes", "20")
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
+    assert rows["alpha"][-2:] == ["100.0%", "0"]
+    observed = next(line for line in result.stdout.splitlines() if line.split()[:1] == ["charlie"])
+    assert (len(observed.split()), observed.split()[-1]) == (9, "0")
+    text = "charlie has no vote: these are reads, and the age of its state was 0.250 s at most at the end"
+    assert text in result.stdout
 
 
 def test_json_on_stdout_leaves_the_table_to_stderr(run: Any) -> None:

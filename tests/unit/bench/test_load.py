@@ -18,7 +18,7 @@ from epaxos.bench.results import Measured
 from epaxos.bench.verify import History
 from epaxos.statemachine.batch import Batch, decode_batch
 from epaxos.transport.framing import Frame, Kind, open_frame
-from fake_cluster import Asked, FakeCluster, Instead
+from fake_cluster import FIRST_READ, Asked, FakeCluster, Instead
 
 Make = Callable[..., BenchOptions]
 NAMES = ("alpha", "bravo", "charlie")
@@ -99,6 +99,29 @@ def test_a_link_to_who_is_no_member_any_more_leads_to_another(cluster: FakeClust
     assert {some.replica for some in cluster.asked} == {0, 2}
 
 
+@pytest.mark.parametrize("silent", [set(), {2}])
+def test_observers_are_read_at_and_nothing_else_is_asked_of_them(
+    cluster: FakeCluster, options: Make, silent: set[int]
+) -> None:
+    """Whoever is told that members are others than before leaves them where they are; if silent, who votes answers."""
+    cluster.silent = silent
+    asked = options(
+        replicas=NAMES[:2], observers=NAMES[2:], reads="observer", writes=50, window=20, timeout=1.5
+    )
+    replicas = list(map(cluster.config.replica, NAMES))
+    members = [(replica.name, replica.host, replica.client_port, 0) for replica in replicas[:2]]
+    with Links(replicas, cluster.config, observers=1) as links:
+        links.follow(2, msgpack.packb((1, "charlie#0000000000000001", members)))
+        measured = Load(asked, links, asked.workload(next(TAGS)), None).run()
+    reads = {some.batch.first >= FIRST_READ: set[int]() for some in cluster.asked}
+    for some in cluster.asked:
+        reads[some.batch.first >= FIRST_READ].add(some.replica)
+    assert reads == {False: {0, 1}, True: {0, 1} if silent else {2}}
+    assert (measured.total().operations, measured.total().errors.total()) == (1000, 0)
+    assert measured.tallies["charlie"].operations > 300
+    assert bool(measured.tallies["charlie"].retries) == bool(silent)
+
+
 def test_what_a_silent_replica_got_is_sent_to_the_next(cluster: FakeCluster, options: Make) -> None:
     cluster.silent = {1}
     measured = load(cluster, options(stop=Amount(operations=600), window=50, timeout=1.5))
@@ -111,7 +134,7 @@ def test_what_a_silent_replica_got_is_sent_to_the_next(cluster: FakeCluster, opt
 class Patient:
     """Links to replicas that have all under way, and answer after so many seconds of a clock of their own."""
 
-    names, cluster = NAMES, 0
+    names, cluster, voters = NAMES, 0, len(NAMES)
 
     def __init__(self, answers_after: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.after = answers_after

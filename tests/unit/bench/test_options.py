@@ -33,6 +33,8 @@ Make = Callable[..., BenchOptions]
         ({"key_size": 3, "keys": 1000}, ["--key-size 3", "at most 999"]),
         ({"verify": True, "value_size": 7}, ["--verify", "--value-size 8"]),
         ({"verify": True, "window": 400}, ["--verify", "at least 1200"]),
+        ({"reads": "observer", "writes": 10}, ["--reads observer", "[[observers]]"]),
+        ({"reads": "quorum"}, ["--reads quorum", "--writes must be below 100"]),
         ({"writes": float("nan")}, ["--writes nan", "from 0 to 100"]),
     ],
 )
