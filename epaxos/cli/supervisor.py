@@ -1,4 +1,6 @@
-"""Child processes that stop together: the first one to end, or a signal, ends them all.
+"""Child processes that stop together: the first one to fail, or a signal, ends them all.
+
+One that ends well, as a replica does that has been removed from its cluster, leaves the others alone.
 
 What they print comes out line by line, each with the child's name. Every child leads a process group of its
 own, so that a Ctrl-C in the terminal reaches this process alone. Its standard input is a pipe from here that
@@ -42,7 +44,7 @@ class Ended(NamedTuple):
 
 
 class Supervisor:
-    """Runs children until one ends or a signal comes, then stops the others.
+    """Runs children until all have ended, or one fails or a signal comes: then it stops the others.
 
     `advice` is what to say when a child has failed. Children that are asked to stop are killed after `grace`
     seconds, or at another signal.
@@ -62,15 +64,15 @@ class Supervisor:
     async def run(self, commands: Mapping[str, Sequence[str]]) -> int:
         """Run the commands, by the names of the children, and return the exit code.
 
-        It is that of the first child to end. After a signal it is 0 if all stopped in order, else that of one
-        that did not. If nobody reads what is printed it is that of a process killed by SIGPIPE.
+        It is that of the first child to fail, 0 if none does. After a signal it is 0 if all stopped in order, else that
+        of one that did not. If nobody reads what is printed it is that of a process killed by SIGPIPE.
         """
         self._catch_signals()
         code = 0
         try:
             for name, command in commands.items():
                 await self._start(name, command)
-            code = await self._until_first_event()
+            code = await self._until_it_is_over()
         finally:
             disorderly = await self._stop()
         return code or max((ended.code for ended in disorderly), default=0)
@@ -117,19 +119,26 @@ class Supervisor:
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    async def _until_first_event(self) -> int:
-        """Wait for a child to end or a signal to come; the exit code that follows from it."""
+    async def _until_it_is_over(self) -> int:
+        """Wait until all children have ended, one fails, or a signal comes; the exit code that follows from it."""
         signalled = asyncio.create_task(self._signals.get())
-        await asyncio.wait([signalled, *self._waits], return_when=asyncio.FIRST_COMPLETED)
-        if signalled.done():
-            number = signalled.result()
-            self._print(None, f"stopping on {number.name}; once more kills")
-            return 128 + number if number == signal.SIGPIPE else 0
+        while self._waits:
+            await asyncio.wait([signalled, *self._waits], return_when=asyncio.FIRST_COMPLETED)
+            if signalled.done():
+                number = signalled.result()
+                self._print(None, f"stopping on {number.name}; once more kills")
+                return 128 + number if number == signal.SIGPIPE else 0
+            ended = {
+                wait: Ended(self._waits.pop(wait), wait.result()) for wait in [*self._waits] if wait.done()
+            }
+            if failed := next((child for child in ended.values() if child.status), None):
+                signalled.cancel()
+                self._print(None, f"{failed}; stopping the others. {self._advice}")
+                return failed.code
+            for child in ended.values():
+                self._print(None, f"{child}" + ("; the others go on" if self._waits else ""))
         signalled.cancel()
-        ended = [Ended(name, wait.result()) for wait, name in self._waits.items() if wait.done()]
-        first = next((child for child in ended if child.status), ended[0])
-        self._print(None, f"{first}; stopping the others" + (f". {self._advice}" if first.status else ""))
-        return first.code
+        return 0
 
     async def _stop(self) -> list[Ended]:
         """Stop all children that run; those of them that did not stop in order."""

@@ -55,12 +55,13 @@ def up(
 
     With a file of groups (docs/groups.md) the replicas of all its clusters run, as GROUP/NAME.
 
-    When one replica ends by itself, the others are stopped too, and none is started again.
+    When one replica fails, the others are stopped too, and none is started again. One that has been removed from
+    the cluster ends, and the others go on.
 
     Exit codes:
-      0    stopped by a signal, or after --uptime
+      0    stopped by a signal, or after --uptime, or all have been removed
       2    wrong command line or configuration, or a port is not free
-      else that of the first replica to end (128 and more: killed by a signal)
+      else that of the first replica to fail (128 and more: killed by a signal)
 
     Examples:
       epaxos up

@@ -72,9 +72,15 @@ def test_a_child_that_fails_stops_the_others_with_its_status(output: Output) -> 
     assert output.of(None) == [f"b ended with status 5; stopping the others. {ADVICE}"]
 
 
-def test_a_child_that_ends_well_stops_the_others_too(output: Output) -> None:
-    assert supervise(output, a=PATIENT, b="exit 0") == 0
-    assert output.of(None) == ["b ended with status 0; stopping the others"]
+def test_those_that_end_well_leave_the_others_alone(output: Output) -> None:
+    assert supervise(output, a="read line", b="exit 0", c="sleep 0.2; kill -KILL $$") == 128 + signal.SIGKILL
+    assert output.of(None) == [
+        "b ended with status 0; the others go on",
+        f"c was killed by SIGKILL; stopping the others. {ADVICE}",
+    ]
+    output.lines.clear()
+    assert supervise(output, a="exit 0", b="sleep 0.2") == 0
+    assert output.of(None) == ["a ended with status 0; the others go on", "b ended with status 0"]
 
 
 def test_a_child_that_is_killed(output: Output) -> None:
@@ -133,7 +139,7 @@ def test_children_are_out_of_reach_of_the_terminal(output: Output) -> None:
 
 
 def test_children_have_an_input_that_stays_open_and_ends_with_us(output: Output) -> None:
-    assert supervise(output, a="read line; echo ended; exit 3", b="sleep 0.3; exit 0") == 0
+    assert supervise(output, a="read line; echo ended; exit 3", b="sleep 0.3; exit 4") == 4
     assert output.of("a") == []
 
 
