@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from epaxos.cli.failures import Exit
@@ -13,6 +13,9 @@ from epaxos.errors import ClientError, ConfigError
 from epaxos.protocol.membership import called
 
 _NOBODY: Final[Mapping[str, str]] = {}
+
+_GRACE: Final = 0.3
+"""Seconds for which one that has been removed may still say that it is there, after all others have answered."""
 
 
 class Survey(NamedTuple):
@@ -117,27 +120,27 @@ async def survey(
 ) -> Survey:
     """Ask all replicas for their status and, if `digest`, for that of their state; takes 2 `limit` s at most.
 
-    Those of the file are asked, and then those that they know of besides. Nobody waits for those that are known to be
-    `silent`: by name, the reason.
+    Those of the file are asked, and those that they know of besides as soon as one has told of them. Nobody waits for
+    those that are known to be `silent`: by name, the reason; nor for those that have been removed.
     """
 
-    async def ask(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        asked = [name for name in names if name not in silent]
-        answers = await asyncio.gather(*(_ask(client, config, name, limit, digest=digest) for name in asked))
-        return dict(zip(asked, answers, strict=True))
+    def ask(names: Iterable[str]) -> dict[str, asyncio.Task[dict[str, Any]]]:
+        asked = (name for name in names if name not in silent)
+        return {name: asyncio.create_task(_ask(client, config, name, limit, digest=digest)) for name in asked}
 
     names = [replica.name for replica in config.replicas]
-    told = await ask(replica.name for replica in config.everybody)
+    told = await _answers(ask, [replica.name for replica in config.everybody])
     latest = _latest(told.values())
     members = list(latest.get("members") or names)
     missing = {called(member): member for member in members if not _is_there(told.values(), member)}
     # What is asked by name goes to the member of that name, once the client has heard of it.
     places, filed = latest.get("addresses", {}), {it.name: list(it.place) for it in config.replicas}
-    told |= await ask(
+    again = ask(
         name
         for name, member in missing.items()
-        if name not in told or member != name or places.get(member, filed[name]) != filed[name]
+        if name in filed and (member != name or places.get(member, filed[name]) != filed[name])
     )
+    told |= dict(zip(again, await asyncio.gather(*again.values()), strict=True))
     there = [replica for replica in told.values() if replica["reachable"]]
     for standing in map(_members, there):  # logs of two epochs have nothing to do with one another
         # What is committed anywhere is decided everywhere; of a row, the best informed replica knows the most.
@@ -149,6 +152,33 @@ async def survey(
     others = [replica for replica in there if replica not in found]
     quorum = int(_latest(there).get("quorum", 0)) or config.slow_quorum
     return Survey(config.name, quorum, [*found, *others], len(others))
+
+
+async def _answers(
+    ask: Callable[[Iterable[str]], dict[str, asyncio.Task[dict[str, Any]]]], names: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """What those of these names say, and those of whom they tell, by name."""
+    asked = ask(names)
+    told: dict[str, dict[str, Any]] = {}
+    while True:
+        latest = _latest(told.values())
+        members = set(map(called, latest.get("members", ())))
+        asked |= ask(members - asked.keys())
+        waiting = asked.keys() - told.keys()
+        if not waiting:
+            return told
+        only_removed = waiting <= set(map(called, latest.get("removed", ()))) - members
+        tasks = [asked[name] for name in waiting]
+        await asyncio.wait(
+            tasks, timeout=_GRACE if only_removed else None, return_when=asyncio.FIRST_COMPLETED
+        )
+        answered = {name for name in waiting if asked[name].done()}
+        told |= {name: asked[name].result() for name in answered}
+        if not answered:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            told |= {name: _unreachable(name, "it has been removed") for name in waiting}
 
 
 def _latest(told: Iterable[dict[str, Any]]) -> Mapping[str, Any]:

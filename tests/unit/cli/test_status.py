@@ -7,17 +7,20 @@ import io
 import json
 import re
 import signal
+import time
 from collections.abc import Callable
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any, Self, cast
 
 import pytest
 from click.testing import Result
 from rich.console import Console
 
 from epaxos.cli import status
-from epaxos.cli.survey import Survey
+from epaxos.cli.survey import Survey, survey
+from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Status
-from epaxos.config import Config
+from epaxos.config import Config, load_config
 from epaxos.errors import ClientError, NoAnswer, Refused
 from epaxos.protocol.membership import joined
 
@@ -357,3 +360,27 @@ def test_watch_how_often(run: Run, interval: str) -> None:
     result = run("status", "--watch", interval)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--watch" in result.stderr
+
+
+def test_nobody_waits_for_those_who_have_been_removed_nor_for_them_before_asking_who_came() -> None:
+    """By the file three replicas are there; two have gone for good, and another has come."""
+    delta = joined("delta", 9)
+    standing = {"epoch": 4, "members": ("alpha", delta), "removed": ("bravo", "charlie"), "quorum": 2}
+    asked: dict[str, float] = {}
+
+    async def status(*, replica: str, digest: bool, timeout: float) -> Status:  # noqa: ASYNC109 - a client's
+        asked[replica] = begun = time.monotonic()
+        if replica in ("bravo", "charlie"):
+            await asyncio.sleep(timeout)
+            raise NoAnswer(f"silent from {begun} on, digest {digest}")
+        return Status(name=replica, id=delta if replica == "delta" else replica, **standing)  # type: ignore[arg-type]
+
+    begun = time.monotonic()
+    client = cast("AsyncClient", SimpleNamespace(status=status))
+    found = asyncio.run(survey(client, load_config(None, environ={}), 60.0, digest=False))
+    assert [(replica["name"], replica["reachable"]) for replica in found.replicas] == [
+        ("alpha", True),
+        ("delta", True),
+    ]
+    assert list(asked) == ["alpha", "bravo", "charlie", "delta"]
+    assert 0.3 <= time.monotonic() - begun < 30
