@@ -39,12 +39,16 @@ class Members(NamedTuple):
         """The status of one of those in the latest epoch, of one that serves if there is one.
 
         Raises:
-            NoAnswer: no replica answered.
+            NoAnswer: no replica answered that knows the cluster, as one that waits to join it does not.
         """
-        if not self.up:
-            errors = "; ".join(f"{replica['name']}: {replica['error']}" for replica in self.found.replicas)
-            raise NoAnswer(f"no replica answers ({errors})")
-        return max(self.up, key=lambda replica: (votes(replica), replica["epoch"], not replica["reasons"]))
+        knowing = [replica for replica in self.up if votes(replica) or replica.get("members")]
+        if not knowing:
+            errors = "; ".join(f"{name}: {error}" for name, error in self.silent.items())
+            waiting = ", ".join(replica["name"] for replica in self.up)
+            raise NoAnswer(
+                f"no member answers ({errors})" + (f"; {waiting} waits to join" if waiting else "")
+            )
+        return max(knowing, key=lambda replica: (votes(replica), replica["epoch"], not replica["reasons"]))
 
     @property
     def ids(self) -> list[str]:
