@@ -202,6 +202,15 @@ class Replica(pykka.ThreadingActor):
                 slots_text(status.executed),
                 unfinished,
             )
+            running = self._parts.configuration
+            if differs := self._config.differs_from(running):
+                _log.warning(
+                    "the members of epoch %d are others than in %s: %s; a file says how a cluster begins: write those "
+                    "of now into it, for commands that look there",
+                    running.epoch,
+                    self._config.source,
+                    differs,
+                )
 
     def _start_remote(self, peer: Name, place: tuple[str, int]) -> Remote:
         incarnation = self._parts.disk.engine.incarnation

@@ -236,6 +236,20 @@ class Config:
                 found[name] = ReplicaAddress(0, called_so, *member.place)
         return found
 
+    def differs_from(self, configuration: Configuration) -> str:
+        """Who is a member, or where, otherwise than the file says; empty if all is as it has it."""
+        if not configuration.epoch:
+            return ""
+        members = self.members_of(configuration).items()
+        now = {called(name): None if at is None else (at.host, at.port) for name, at in members}
+        filed = {replica.name: (replica.host, replica.port) for replica in self.replicas}
+        others = [
+            f"{name} is one" + ("" if at is None else f" at {place(*at)}")
+            for name, at in now.items()
+            if filed.get(name) != at
+        ]
+        return ", ".join([*others, *(f"{name} is none" for name in filed if name not in now)])
+
     def as_of(self, status: Mapping[str, Any]) -> Config:
         """The same with the members of now in the place of those of the file, as a replica tells of them.
 

@@ -172,6 +172,7 @@ def replace_a_lost_directory(alive: LiveCluster) -> None:
         )
         wait_until(alive, lambda told: told("alpha").row == 2 and not told("alpha").reasons)
         alive.restart("alpha")  # as what it was let in, whatever its command line says
+        assert "are others than in" not in alive.log("alpha")
 
 
 def replace_all(alive: LiveCluster) -> None:

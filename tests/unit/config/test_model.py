@@ -206,6 +206,12 @@ def test_where_members_are_was_decided_and_of_first_ones_the_file_tells() -> Non
         delta: ReplicaAddress(0, "delta", "d", 1, 2, 3),
         other: bravo,
     }
+    assert its.differs_from(its.initial) == ""
+    assert its.differs_from(running) == "delta is one at d:1"
+    gone = running._replace(names=running.names[1:3], members=running.members[1:3])
+    assert its.differs_from(gone) == "delta is one at d:1, alpha is none, bravo is none"
+    moved = running._replace(members=(Member(1, "elsewhere", 1, 2, 3), *running.members[1:]))
+    assert its.differs_from(moved) == "alpha is one at elsewhere:1, delta is one at d:1"
     unknown = running._replace(names=("golf", joined("bravo", 8)), members=())
     assert its.members_of(unknown) == {"golf": None, joined("bravo", 8): None}
 
