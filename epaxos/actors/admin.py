@@ -7,7 +7,6 @@ what somebody else has done meanwhile.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, NamedTuple
@@ -26,7 +25,7 @@ PAUSE: Final = 1.0
 """Seconds from the beginning of an epoch until the next may be asked for: each makes all clients wait for a moment."""
 
 _REMEMBERED: Final = 64
-"""The last requests of which it is known which epoch came of them."""
+"""The last epochs of which it is known which request they came of."""
 
 REFRESH: Final = "refresh"
 """The verb that asks for another epoch with the same members, and perhaps other thresholds or another protocol."""
@@ -40,9 +39,10 @@ UPGRADE: Final = "upgrade"
 VERBS: Final = (REFRESH, CHANGE, UPGRADE)
 
 PROPOSED, DONE, POSSIBLE, SUPERSEDED = "proposed", "done", "possible", "superseded"
-EARLY, REFUSED = "early", "refused"
+EARLY, REFUSED, UNKNOWN = "early", "refused", "unknown"
 """What becomes of a request: it is under way; it has led to `epoch`; it would be taken, but is only a question;
-another one has led to `epoch`; it comes within `PAUSE` and is to be made again; it cannot be done, as `text` says."""
+another one has led to `epoch`; it comes within `PAUSE` and is to be made again; it cannot be done, as `text` says; or
+the epoch that it could have led to is over, and whose that was is not known here."""
 
 
 class AdminRequest(NamedTuple):
@@ -134,22 +134,20 @@ class Admin:
         self._filed = {one.name: one.place for one in config.replicas}
         self._stats = stats
         self._incarnations = incarnations
-        self._made: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+        self._made: dict[int, int] = {}
         self._pending = 0
 
     def begun(self, configuration: Configuration) -> None:
         """An epoch has begun."""
-        self._made.append((configuration.request, configuration.epoch))
+        self._made[configuration.epoch] = configuration.request
+        self._made.pop(configuration.epoch - _REMEMBERED, None)
 
     def judge(
         self, asked: AdminRequest, running: Configuration, standpoint: Standpoint, now: float
     ) -> dict[str, Any]:
         """What is to be answered; a request that is `PROPOSED` and was not before has to be proposed now."""
-        epoch = dict(self._made).get(asked.request)
-        if epoch is not None:
-            return _answer(DONE, epoch, f"epoch {epoch} has begun")
         if asked.base < running.epoch:
-            return _answer(SUPERSEDED, running.epoch, f"epoch {running.epoch} has begun, by another request")
+            return self._past(asked, running.epoch)
         refusal = self._refusal(asked, running, standpoint)
         if refusal:
             return refused(refusal, running.epoch)
@@ -157,6 +155,24 @@ class Admin:
             text = f"epoch {running.epoch} has only just begun; ask again in {PAUSE:g} s"
             return _answer(EARLY, running.epoch, text)
         return _answer(POSSIBLE if asked.dry else PROPOSED, running.epoch, "")
+
+    def _past(self, asked: AdminRequest, running: int) -> dict[str, Any]:
+        """What has become of a request of an earlier epoch: if anything, the one after that.
+
+        A replica that was started since, or has fetched the state, knows of the running one alone which request it
+        came of: that of the others may have been this one.
+        """
+        epoch = asked.base + 1
+        made = self._made.get(epoch)
+        if made == asked.request:
+            return _answer(DONE, epoch, f"epoch {epoch} has begun")
+        if made is None:
+            text = (
+                f"epoch {epoch} is over, and whether it came of this request is not known here any more; "
+                "`epaxos member list` tells who the members are now"
+            )
+            return _answer(UNKNOWN, running, text)
+        return _answer(SUPERSEDED, running, f"epoch {running} has begun, by another request")
 
     def is_new(self, asked: AdminRequest) -> bool:
         """Whether a request is proposed for the first time here; noted."""

@@ -42,6 +42,7 @@ _EXITS: Final = {
     "superseded": Exit.FAILED,
     "refused": Exit.USAGE,
     "proposed": Exit.NO_ANSWER,
+    "unknown": Exit.NO_ANSWER,
 }
 """The exit code of each outcome; what is proposed and not done may still happen."""
 
@@ -154,7 +155,11 @@ class Request:
         async with AsyncClient(config=self._config) as client:
             await self._try(client)
             for _ in range(_AGAIN):  # what others do meanwhile is no reason not to do what is wanted
-                if self._outcome != "superseded" or not self._wants or monotonic() > self._until:
+                if (
+                    self._outcome not in ("superseded", "unknown")
+                    or not self._wants
+                    or monotonic() > self._until
+                ):
                     break
                 self._request = secrets.randbits(64) or 1
                 await self._try(client)

@@ -56,8 +56,8 @@ class Change:
     """What has become of a request for another epoch, by the replica that was asked.
 
     outcome  "proposed" (it is under way), "done" (it has led to `epoch`), "superseded" (another request has led to
-             `epoch`), "early" (the epoch has only just begun: ask again), "refused" (nothing is changed), or
-             "possible" (it would be taken)
+             `epoch`), "early" (the epoch has only just begun: ask again), "refused" (nothing is changed),
+             "possible" (it would be taken), or "unknown" (it was of an earlier epoch, and may have been done)
     epoch    in which the replica is, or to which the request has led
     text     what is to be said of that: why it is refused, for instance
     """

@@ -127,8 +127,17 @@ class Configuration(NamedTuple):
         voters = self.names if names is None else tuple(names)
         gone = [name for name in self.names if name not in voters]
         back = [name for name in voters if name in self.removed]
-        if back or len(set(map(called, voters))) != len(voters):
-            raise ValueError(f"{', '.join(back or voters)}: removed, or there twice")
+        if back:
+            raise ValueError(
+                f"{', '.join(back)} was removed, and never comes back as the same: let it begin anew"
+            )
+        if not voters:
+            raise ValueError("nobody would be left; one at least stays")
+        calls = list(map(called, voters))
+        if twice := sorted({name for name in calls if calls.count(name) > 1}):
+            raise ValueError(
+                f"two would be called {', '.join(twice)}: remove the one that there is, or replace it"
+            )
         n = len(voters)
         if f is None and allowed(n, self.f, 0) and (n == self.n or self.f != default_f(self.n)):
             f = self.f

@@ -95,15 +95,61 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
             {"verb": "change", "remove": ["bravo", "delta"]},
             "no member is called delta; members: alpha, bravo, charlie",
         ),
-        ({"verb": "change", "add": [["bravo", *DELTA[1:]]]}, "members that cannot be: "),
-        ({"verb": "change", "remove": ["alpha", "bravo", "charlie"]}, "members that cannot be: "),
+        (
+            {"verb": "change", "add": [["bravo", *DELTA[1:]]]},
+            "members that cannot be: two would be called bravo: remove the one that there is, or replace it",
+        ),
+        (
+            {"verb": "change", "add": [["gone", *DELTA[1:]]]},
+            (
+                "members that cannot be: gone#0000000000000009 was removed, and never comes back as the same: let it "
+                "begin anew"
+            ),
+        ),
+        (
+            {"verb": "change", "move": [["delta", 0, *DELTA[2:]]]},
+            "delta was never heard here, or is no member, and so it cannot move",
+        ),
+        (
+            {"up": 0},
+            (
+                "1 of 3 replicas are up (alpha), and 2 must be, or the next epoch could not begin; start the others "
+                "first"
+            ),
+        ),
+        (
+            {"verb": "change", "remove": ["alpha", "bravo", "charlie"]},
+            "members that cannot be: nobody would be left; one at least stays",
+        ),
         ({"is_ending": True}, "a change is under way; ask again when epoch 1 has begun"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_what_to_do(changes: dict[str, Any], text: str) -> None:
-    outcome, epoch, told = Asked().judge(**changes)
-    assert (outcome, epoch) == ("refused", 0)
-    assert told == text or (text.endswith(": ") and told.startswith(text))
+    replica = Asked(up=changes.get("up", 2))
+    replica.running = replica.running._replace(removed=("gone#0000000000000009",))
+    outcome, epoch, told = replica.judge(**{name: value for name, value in changes.items() if name != "up"})
+    assert (outcome, epoch, "\n" in told) == ("refused", 0, False)
+    assert told == text
+    assert replica.admin.is_new(asked()), "nothing is under way"
+
+
+def test_whose_an_epoch_was_that_is_over_is_not_made_up() -> None:
+    """As by a replica that was started since, or has fetched the state: the request may be the one that led there."""
+    replica = Asked()
+    replica.running = replica.running.next(7).next(9)
+    replica.admin.begun(replica.running)
+    outcome, epoch, text = replica.judge()
+    assert (outcome, epoch) == ("unknown", 2)
+    assert text.startswith(
+        "epoch 1 is over, and whether it came of this request is not known here any more; "
+    )
+    assert replica.judge(request=9, base=1)[:2] == ("done", 2)
+    assert replica.judge(request=8, base=1)[:2] == ("superseded", 2)
+    for request in range(70):
+        replica.begin(request + 10)
+    assert replica.judge(request=20, base=12)[:2] == ("done", 13)
+    assert replica.judge(request=10, base=2)[:2] == ("unknown", 72)
+    assert len(replica.admin._made) == 64
 
 
 def test_a_second_lies_between_two_epochs_for_who_asks_for_one_and_not_for_a_mere_question() -> None:

@@ -114,7 +114,7 @@ def test_one_that_joins_may_be_called_like_one_that_goes_and_is_another() -> Non
     assert FIVE.followed_by(following) == following
     assert (following.removed, following.incarnations) == ((old,), {new: 2**64 - 1})
     assert make_configuration([*map(_listed, following)]) == following
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="two would be called alpha: remove"):
         FIVE.next(7, names=(*FIVE.names, new))
     for told in ((*following.members[:4], Member(3)), following.members[1:]):
         said = following._replace(members=told)
