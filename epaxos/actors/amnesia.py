@@ -83,9 +83,9 @@ class Refusals:
         names = ", ".join(sorted(self._by))
         # Nobody will ever listen to what a directory begins that is refused like this; but who has once will never
         # listen to another one.
-        refused = kind == "duplicate_name" or len(self._by) == self._parts.configuration.n - 1
+        refused = kind in ("duplicate_name", "stranger") or len(self._by) == self._parts.configuration.n - 1
         self.unheard = refused and not acknowledged
-        forgotten = self._forgotten() if kind == "duplicate_name" else ""
+        forgotten = self._forgotten() if kind in ("duplicate_name", "stranger") else ""
         return RefusedByPeers(f"refused by {names}: {reason}{forgotten}")
 
     def _forgotten(self) -> str:

@@ -28,7 +28,7 @@ from epaxos.watching.position import marks_of
 
 _log = logging.getLogger(__name__)
 
-_WORTH_A_REFUSAL: Final = frozenset({"cluster", "version", "duplicate_name", "old_copy"})
+_WORTH_A_REFUSAL: Final = frozenset({"cluster", "version", "duplicate_name", "old_copy", "stranger"})
 
 _CONNECTIONS: Final = 16
 """The last connections of a peer of which it is known what its first frame said."""
@@ -85,7 +85,8 @@ class Peers:
 
     Who takes part in no epoch that is known here is not listened to at all, but for some who say that there is a later
     one, one that joined, or any if this replica is to join: those *guests* tell where they are to be reached. There are
-    so many places for them, and those of who has gone are given to others (`release`).
+    so many places for them, and those of who has gone, or does not answer, are given to others (`release`). Names can
+    be made up, so nothing of guests is made durable.
 
     A frame is read by the codec of its epoch, if that runs or is kept. Of another one nothing is taken but what is of
     no epoch; what comes from the next one before it has begun here is handed out as it came, for then.
@@ -116,7 +117,9 @@ class Peers:
         self._incarnation = known.incarnation
         self._incarnations = dict(known.incarnations)
         self._remember = known.remember
-        self.guests: set[Name] = set()
+        self.guests: dict[Name, int] = {}
+        self._told = dict(config.peer_addresses)
+        self._began_in = eras.running.epoch
         self._places: dict[Name, tuple[str, int]] = {}
         self._decided_by: Configuration | None = None
         self._decided: dict[Name, int] = {}
@@ -249,8 +252,8 @@ class Peers:
         name = request.sender
         if self._sender is not None and (sender := self._sender(parts[0])) != called(name):
             raise FrameError("sender", f"{sender} speaks in the name of {called(name)}")
-        if name != self._me and not self._may_speak(name, request.epoch):
-            raise FrameError("sender", f"{name!r:.80} takes part in no epoch that is known here")
+        if name != self._me:
+            self._check_part(name, request.epoch)
         era = self._eras.of(request.epoch)
         if era is not None and name in era.names and request.digest != era.mark.digest:
             raise FrameError("cluster", self._disagreeing(name, era.configuration))
@@ -274,27 +277,41 @@ class Peers:
         if beat.host:
             self._places[name] = beat.host, beat.port
 
-    def _may_speak(self, name: Name, epoch: int) -> bool:
-        """Whether anything may be heard from who is called so, and speaks of an epoch."""
+    def _check_part(self, name: Name, epoch: int) -> None:
+        """See whether anything may be heard from who is called so, and speaks of an epoch.
+
+        Raises:
+            FrameError: nothing may.
+        """
         eras = self._eras
         if eras.knows(name) or name in self.guests:
-            return True
-        welcome = NOBODY in eras.running.names or epoch > eras.running.epoch or incarnation_of(name) > 0
-        if not welcome or len(self.guests) >= _GUESTS:
-            return False
-        self.guests.add(name)
-        return True
+            return
+        running = eras.running
+        if not (NOBODY in running.names or epoch > running.epoch or incarnation_of(name) > 0):
+            raise FrameError("stranger", self._strange(name, running.configuration))
+        if len(self.guests) >= _GUESTS:
+            raise FrameError("sender", f"{name!r:.80} takes part in no epoch that is known here")
+        self.guests[name] = 0
+
+    def _strange(self, name: Name, running: Configuration) -> str:
+        """What one is told that began as a first member, and is none."""
+        members = list(map(called, running.names))
+        if name in members:
+            return (
+                f"{name} joined this cluster, and was started without its data; {advice(self._config, name)}"
+            )
+        return (
+            f"{name!r:.80} is no member of this cluster, whose members are {', '.join(members)}: begin with an empty "
+            f"directory and `epaxos serve --join`, and let it in with `epaxos member add`"
+        )
 
     def release(self, audience: Container[Name]) -> None:
-        """Give up the places of guests that are not among those to whom this replica speaks, and what it knows of them.
-
-        Of whom something is remembered for ever the place is too: so many are, whoever makes up names.
-        """
+        """Give up the places of guests to whom this replica does not speak, and what it knows of them."""
         knows = self._eras.knows
-        for name in [name for name in self.guests if name not in audience]:
-            if name in self._incarnations or knows(name):
-                continue
-            self.guests.remove(name)
+        for name in [name for name in self.guests if name not in audience or knows(name)]:
+            del self.guests[name]
+            if knows(name):
+                continue  # it needs none
             self.acknowledged.discard(name)
             for known in (self._places, self._judged, self._traffic, self.kept):
                 known.pop(name, None)
@@ -303,11 +320,15 @@ class Peers:
     def place_of(self, name: Name) -> tuple[str, int] | None:
         """Where a peer is to be reached.
 
-        Where it has moved to, or as the file says of a first member, as was decided, or as it says itself.
+        Where it has moved to, or as the file says of a first member, as was decided, or as it says itself. Before all
+        that counts what this process was told as it began, but for whom another epoch has decided it since.
         """
-        moved = self._eras.running.configuration.places_of_moved.get(name)
+        moved = self._eras.running.configuration.moved.get(name)
+        told = self._told.get(called(name))
+        if told is not None and (moved is None or moved.moved <= self._began_in):
+            return told
         if moved is not None:
-            return moved
+            return moved.host, moved.port
         for address in self._config.everybody:
             if address.name == name:
                 return address.host, address.port
@@ -318,18 +339,23 @@ class Peers:
         return self._places.get(name)
 
     def _incarnation_of(self, name: Name, heard: int) -> int:
-        """The one that is listened to: which has been decided, or else which was heard first."""
+        """The one that is listened to: which has been decided, or else which was heard first, for ever if it votes."""
         decided = self._decided_of(name)
         if decided:
             return decided
-        if name not in self._incarnations:
-            self._remember(name, heard)
-            self._incarnations[name] = heard
-        return self._incarnations[name]
+        if name in self._incarnations:
+            return self._incarnations[name]
+        first = self.guests.get(name) or heard
+        if self._eras.knows(name):
+            self._remember(name, first)
+            self._incarnations[name] = first
+        else:
+            self.guests[name] = first
+        return first
 
     def known(self, name: Name) -> int:
         """The incarnation that a peer is known by; 0 if it was never heard of."""
-        return self._decided_of(name) or self._incarnations.get(name, 0)
+        return self._decided_of(name) or self._incarnations.get(name) or self.guests.get(name, 0)
 
     def _decided_of(self, name: Name) -> int:
         """The incarnation that the running configuration says, or a name that has it; 0 if none does."""

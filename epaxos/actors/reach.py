@@ -33,6 +33,7 @@ class Reach:
         self._post = post
         self._make = make
         self._places: dict[Name, tuple[str, int]] = {}
+        self._came: dict[Name, float] = {}
 
     def look(self) -> None:
         """See who has come, and who is of no interest any more."""
@@ -62,9 +63,16 @@ class Reach:
         return eras.audience - gone
 
     def look_again(self, now: float) -> None:
-        """The same, and let go of those who were last heard long ago and are no members."""
+        """The same, and let go of those who were last heard long ago and are no members.
+
+        So it does with guests that have not said for as long that they hear this replica: whoever makes up names takes
+        places from others for no longer than that.
+        """
+        self._came = {peer: self._came.get(peer, now) for peer in self._peers.guests}
+        mute = self._came.keys() - self._peers.acknowledged
         for peer, remote in self._post.remotes.items():
-            if now > remote.last_heard + self._patience:
+            since = self._came[peer] if peer in mute else remote.last_heard
+            if now > since + self._patience:
                 self._parts.eras.forget(peer)
         self.look()
         if self._peers.guests:

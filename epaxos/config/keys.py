@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from epaxos.config.kinds import Choice, Duration, Host, Integer, Kind, Name, Place, Switch, show
+from epaxos.config.kinds import Addresses, Choice, Duration, Host, Integer, Kind, Name, Place, Switch, show
 from epaxos.protocol.membership import PROTOCOLS
 
 VOTES: Final = "votes"
@@ -240,6 +240,14 @@ KEYS: Final = (
         "info",
         Choice(("debug", "info", "warning", "error")),
         "The least important messages that are logged.",
+    ),
+    Key(
+        TOP,
+        "peer_addresses",
+        "",
+        Addresses(),
+        "Where this replica reaches peers, whatever was decided of that before it started: for when all have moved at "
+        "once; take it away after `epaxos member move`.",
     ),
     Key(
         TOP,

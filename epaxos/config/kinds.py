@@ -204,6 +204,35 @@ class Place:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where replicas are, as one text that fits into a variable; "" stands for none."""
+
+    allowed: str = (
+        'NAME=HOST:PORT, several parted by commas, each name once, an IPv6 address in brackets; or ""'
+    )
+
+    def read(self, raw: object) -> tuple[tuple[str, tuple[str, int]], ...]:
+        """Take pairs of a name and its host and port."""
+        if not isinstance(raw, str):
+            raise ValueError  # noqa: TRY004 - to the user a wrong type and a wrong value are one mistake
+        found: dict[str, tuple[str, int]] = {}
+        for text in filter(None, raw.split(",")):
+            name, _, place = text.strip().partition("=")
+            host, _, port = place.rpartition(":")
+            bare = host.removeprefix("[").removesuffix("]")
+            if (":" in bare) != (host == f"[{bare}]") or not port.isascii() or not port.isdecimal():
+                raise ValueError
+            if Name().read(name) in found:
+                raise ValueError
+            found[name] = Host().read(bare), Integer(1, 65535).read(int(port))
+        return tuple(found.items())
+
+    def from_text(self, text: str) -> str:
+        """Take any text; `read` judges it."""
+        return text
+
+
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The IP address that `host` is, None if it is none."""
     try:

@@ -140,6 +140,7 @@ class Config:
     watch_always: bool
     max_pause: float
     log_level: str
+    peer_addresses: tuple[tuple[str, tuple[str, int]], ...]
     slow: float
     client: ClientConfig
     storage: StorageConfig

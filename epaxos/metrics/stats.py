@@ -63,6 +63,7 @@ ERROR_KINDS: Final = (
     "peer_refused",
     "duplicate_name",
     "addressee",
+    "stranger",
     "old_copy",
     "epoch",
 )

@@ -96,10 +96,10 @@ class Configuration(NamedTuple):
         return {name: member.incarnation for name, member in known if member.incarnation}
 
     @property
-    def places_of_moved(self) -> dict[Name, tuple[str, int]]:
-        """Host and port of those that are no longer where the files of others have them."""
+    def moved(self) -> dict[Name, Member]:
+        """Those that are no longer where the files of others have them."""
         known = zip(self.names, self.members, strict=False)
-        return {name: (member.host, member.port) for name, member in known if member.moved}
+        return {name: member for name, member in known if member.moved}
 
     def is_like(self, other: Configuration) -> bool:
         """Whether the same vote in the same way, in whichever epoch."""

@@ -262,7 +262,7 @@ def test_who_moves_is_elsewhere_until_it_moves_again_and_stays_who_it_is() -> No
     assert replica.judge(**move)[0] == "proposed"
     following = replica.following(**move)
     assert following.members[0] == (7, *place, 1)
-    assert following.places_of_moved == {"alpha": ("10.0.0.9", 1)}
+    assert [(name, at.host, at.port) for name, at in following.moved.items()] == [("alpha", "10.0.0.9", 1)]
     later = following.next(9, members={"alpha": Member(7, *CONFIG.replicas[0].place)})
     assert later.members[0] == following.members[0], "whatever the files say"
     assert later.next(9, members={"alpha": Member(7, "h", 1, 2, 3, 3)}).members[0].host == "h"

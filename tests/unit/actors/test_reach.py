@@ -19,7 +19,7 @@ def test_there_is_a_way_to_each_that_is_known_where_and_none_to_who_has_gone_for
     parts.eras.forget = parts.eras.audience.discard
     parts.eras.running.names = ("alpha", "bravo")
     places = {"bravo": ("10.0.0.2", 1)}
-    peers: Any = Mock(place_of=places.get, guests=())
+    peers: Any = Mock(place_of=places.get, guests=(), acknowledged=set())
     reach = Reach(CONFIG, parts, peers, post, lambda peer, place: Mock(at=(peer, place), last_heard=5.0))
     reach.look()
     assert [way.at for way in ways.values()] == [("bravo", ("10.0.0.2", 1))]
@@ -59,8 +59,29 @@ def test_what_guests_had_is_free_once_they_have_gone_or_if_they_cannot_be_reache
     parts.eras.running.names = ()
     parts.eras.audience = {"oscar.1", "oscar.2", "nowhere"}
     parts.eras.forget = parts.eras.audience.discard
-    peers: Any = Mock(place_of={}.get, guests={"oscar.1", "oscar.2", "nowhere"})
+    peers: Any = Mock(
+        place_of={}.get, guests={"oscar.1", "oscar.2", "nowhere"}, acknowledged={"oscar.1", "oscar.2"}
+    )
     post: Any = Mock(remotes=ways, disconnect=ways.__delitem__)
     Reach(CONFIG, parts, peers, post, Mock()).look_again(6.0 + 10 * CONFIG.timeout)
     peers.release.assert_called_once_with({"oscar.2"})
     era.release.assert_called_once_with({"oscar.2"})
+
+
+def test_who_never_says_that_it_hears_this_replica_gives_its_place_to_others() -> None:
+    """Names can be made up, and 32 of them that went on speaking were once all that a replica took."""
+    ways: dict[str, Any] = {name: Mock(last_heard=99.0) for name in ("invented", "oscar")}
+    parts: Any = Mock()
+    parts.eras.all = []
+    parts.eras.running.names = ()
+    parts.eras.audience = {*ways}
+    parts.eras.forget = parts.eras.audience.discard
+    peers: Any = Mock(place_of={}.get, guests={"invented": 1, "oscar": 2}, acknowledged={"oscar"})
+    post: Any = Mock(remotes=ways, disconnect=ways.__delitem__)
+    reach = Reach(CONFIG, parts, peers, post, Mock())
+    for now in (90.0, 90.0 + 10 * CONFIG.timeout):
+        reach.look_again(now)
+        assert set(ways) == {"invented", "oscar"}
+    reach.look_again(90.1 + 10 * CONFIG.timeout)
+    peers.release.assert_called_with({"oscar"})
+    assert set(ways) == {"oscar"}

@@ -61,7 +61,9 @@ def test_the_environment_overrides_the_file_and_the_file_the_defaults(tables: st
     environ = {"EPAXOS_MAX_BATCH": "6", "EPAXOS_CLIENT_TIMEOUT": "1s", "EPAXOS_E": "0", "OTHER": "x"}
     environ |= {"EPAXOS_CONFIG": "other.toml", "EPAXOS_REPLICA": "alpha"}
     environ |= {"EPAXOS_STORAGE_ENGINE": "memory", "EPAXOS_NAME": "blue", "EPAXOS_AGGREGATE": "false"}
+    environ |= {"EPAXOS_PEER_ADDRESSES": "alpha=10.0.0.7:3264, delta=[fe80::1%eth0]:1,"}
     config = load_config(FILE, environ)
+    assert config.peer_addresses == (("alpha", ("10.0.0.7", 3264)), ("delta", ("fe80::1%eth0", 1)))
     assert (config.thrifty, config.max_batch, config.client.timeout) == (True, 6, 1.0)
     assert (config.e, config.name, config.aggregate, config.client.tries) == (0, "blue", False, 3)
 

@@ -27,6 +27,7 @@ NAME = "1 to 63 letters, digits, _ . or -, the first a letter or digit"
 HOST = "host name or IP address that others can connect to; not a wildcard such as 0.0.0.0"
 DIRECTORY = "path of 1 to 1024 characters, none of them NUL, the first not ~"
 PORT = "integer from 1 to 65535"
+ADDRESSES = 'NAME=HOST:PORT, several parted by commas, each name once, an IPv6 address in brackets; or ""'
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,21 @@ PORT = "integer from 1 to 65535"
         ('name = "a\\nb\\u001b"', f'name: found "a\\nb\\x1b"; allowed: {NAME}'),
         (f'name = "{"x" * 99}"', f'name: found "{"x" * 60}...{"x" * 17}"; allowed: {NAME}'),
         ("name = 1", f"name: found 1; allowed: {NAME}"),
+        *(
+            (f'peer_addresses = "{text}"', f'peer_addresses: found "{text}"; allowed: {ADDRESSES}')
+            for text in (
+                "alpha",
+                "alpha=10.0.0.7",
+                "alpha=10.0.0.7:0",
+                "alpha=:3264",
+                "alpha=::1:3264",
+                "alpha=[10.0.0.7]:3264",
+                "a=h:1,a=h:2",
+                "a#1=h:1",
+                "alpha=0.0.0.0:1",
+                "alpha=h:+1",
+            )
+        ),
         ("f = -1", "f: found -1; allowed: integer with n >= 2f + 1"),
         ('log_level = "loud"', 'log_level: found "loud"; allowed: "debug", "info", "warning" or "error"'),
         ('timout = "1s"', 'timout: unknown key; did you mean "timeout"?'),
