@@ -134,7 +134,11 @@ class Link:
                 arm(dealer)
 
     def close(self) -> None:
-        """Let go of the sockets, and of what they have not sent."""
+        """Let go of the sockets, and of what they have not sent.
+
+        A poll for a socket that is closed returns at once: whoever polled for what waits there would spin.
+        """
+        self.forget()
         for dealer in self.dealers:
             dealer.close()
 

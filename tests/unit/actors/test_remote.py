@@ -9,6 +9,7 @@ import zmq
 
 from epaxos.actors import link as link_module
 from epaxos.actors.link import Mark, Outgoing, outgoing
+from epaxos.actors.post import Post
 from epaxos.actors.remote import Heard, Remote, RemoteSettings, Said
 from epaxos.metrics import ReplicaStats
 from epaxos.metrics.stats import DropReason
@@ -605,7 +606,14 @@ def test_anything_else_that_comes_back_is_counted(line: Line, frame: bytes, kind
     assert {name: count for name, count in line.stats.errors.items() if count} == {kind: 1}
 
 
-def test_end_closes_the_socket(line: Line) -> None:
-    line.remote.end()
-    line.remote.end()
+def test_end_closes_the_socket_and_lets_nothing_wait_for_it(line: Line) -> None:
+    """A poll for a closed socket returns at once, and who polls for it does nothing else any more."""
+    post = Post()
+    post.connect("bravo", line.remote)
+    with Stuck(line):
+        line.send(0.1, [accept(1)])
+        assert post.blocked() == [line.remote.link.ordered]
+        post.end()
+        post.end()
     assert all(dealer.closed for dealer in line.remote.link.dealers)
+    assert post.blocked() == []
