@@ -231,6 +231,7 @@ READS: Final = Study(
             Case(f"90 % reads{alone}, {reads}", ("--writes", "10", "--reads", reads, *more), MEMORY)
             for alone, more in (("", ()), (", alone", ("--closed",)))
             for reads in reading.READS
+            if reads != "observer"  # no cluster that is measured has one
             if more or reads != "log"
         ),
     ],
