@@ -22,7 +22,7 @@ from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Change, Joiner, MemberChange
 from epaxos.config import Config, place
 from epaxos.errors import ClientError, NoAnswer
-from epaxos.protocol.membership import Configuration, called, incarnation_of
+from epaxos.protocol.membership import Configuration, called, incarnation_of, joined
 from epaxos.protocol.quorums import Quorums
 
 _LOOK: Final = 0.1
@@ -195,8 +195,10 @@ class Request:
             self._end("current", f"that is so in epoch {self.base}: {by}{names}; nothing is changed")
         elif reason := self._find_joiners(members) or await self._find_moved(members):
             self._end("refused", reason)
-        elif self._warn(members) and await self._ask(client, latest["name"], len(members.ids)):
-            await self._wait(client, silent)
+        else:
+            self._warn(members)
+            if await self._ask(client, latest["name"], len(members.ids)):
+                await self._wait(client, silent)
 
     def _is_so(self, members: Members) -> bool:
         """Whether those who are to join are members, and those who are to go are none: it is asked for again."""
@@ -250,13 +252,13 @@ class Request:
             self._movers.append(Joiner(now[name], 0, *at.place))
         return ""
 
-    def _warn(self, members: Members) -> bool:
-        """Say what the next epoch will be short of; once, and True: it is for the operator to decide."""
+    def _warn(self, members: Members) -> None:
+        """Say what the next epoch will be short of, once: it is for the operator to decide."""
         latest, ids = members.latest, members.ids
         now = Quorums(len(ids), latest["f"], latest["e"])
         stay = [one for one in ids if called(one) not in self._remove]
         running = Configuration(self.base, latest["protocol"], tuple(ids), now.f, now.e)
-        names = [*stay, *(f"{called(one.name)}+" for one in self._joiners)]
+        names = [*stay, *(joined(one.name, one.incarnation) for one in self._joiners)]
         with suppress(ValueError):  # the replica that is asked says what does not fit together
             following = running.next(self._request, self._f, self._e, names=names).quorums
             with_state = sum(bool(members.told_of(one)["reachable"]) for one in stay)
@@ -265,7 +267,6 @@ class Request:
                     self._warned.append(text)
                     self._show("")
                     click.echo(f"warning: {text}", err=True)
-        return True
 
     def _other(self) -> str:
         """What would be other than before."""
