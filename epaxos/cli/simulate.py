@@ -41,7 +41,7 @@ _OF_SEEDS: Final = ("duration", "replicas", "faults", "mix", "groups", "jobs", "
 """Options that a run over a table has no use for."""
 
 EXPLAIN_LIMIT: Final = 1200.0
-"""Seconds that minimising one failure may take; what it may try is bounded too, and usually takes one minute."""
+"""Seconds of CPU that minimising one failure may take; what it may try is bounded too, and usually takes one minute."""
 
 
 def seed_range(_: click.Context, __: click.Parameter, text: str | None) -> range | None:

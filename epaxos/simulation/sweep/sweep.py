@@ -22,7 +22,7 @@ MOST_FAILURES: Final = 10
 """A sweep that has met so many failing seeds ends: more of them would say no more."""
 
 SEED_LIMIT: Final = 300.0
-"""Seconds of real time that a seed may take, a hundred times what the largest ones do on a slow machine."""
+"""Seconds of CPU that a seed may take, a hundred times what the largest ones do on a slow machine."""
 
 
 class Failure(NamedTuple):
@@ -169,7 +169,7 @@ def sweep(
 
 
 def seed_limit(overrides: Overrides) -> float:
-    """How many seconds a seed may take; with very many commands, more."""
+    """How many seconds of CPU a seed may take; with very many commands, more."""
     return SEED_LIMIT + (overrides.operations or 0) / 20
 
 

@@ -16,7 +16,11 @@ from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkContext, SpawnContext
 from time import monotonic
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
+
+PATIENCE: Final = 10
+"""How many times its CPU time a call may take by the clock on the wall: others may want the cores too, but one that
+waits for something waits for ever."""
 
 Result = TypeVar("Result")
 
@@ -40,25 +44,26 @@ def call_all(
 ) -> Generator[tuple[int, Result | Lost], None, None]:
     """Call a function for all numbers in `jobs` processes; yields each number and its result as they come.
 
-    A number is taken from `numbers` when a process is free for it. A call that takes longer than `limit` seconds is
-    lost, and so is one whose process ends; another process goes on with the numbers that are left. All processes end
-    with the iterator. `function` must be one that can be pickled.
+    A number is taken from `numbers` when a process is free for it. A call that takes more than `limit` seconds of
+    CPU is lost, or `PATIENCE` times as many of the clock on the wall, and so is one whose process ends; another process
+    goes on with the numbers that are left. All processes end with the iterator. `function` must be one that can be
+    pickled.
     """
     source = iter(numbers)
     workers: list[_Worker[Result]] = []
     try:
         while len(workers) < jobs and (number := next(source, None)) is not None:
-            workers.append(_Worker(function, number))
+            workers.append(_Worker(function, number, limit))
         while workers:
-            for worker in _ready(workers, limit):
-                number, result = worker.number, worker.take(limit)
+            for worker in _ready(workers, PATIENCE * limit):
+                number, result = worker.number, worker.take()
                 following = next(source, None)
                 if isinstance(result, Lost) or following is None:
                     worker.end()
                     workers.remove(worker)
                 if following is not None:
                     if isinstance(result, Lost):
-                        workers.append(_Worker(function, following))
+                        workers.append(_Worker(function, following, limit))
                     else:
                         worker.give(following)
                 yield number, result
@@ -70,10 +75,11 @@ def call_all(
 class _Worker(Generic[Result]):
     """A process and the number that it is at work on."""
 
-    def __init__(self, function: Callable[[int], Result], number: int) -> None:
+    def __init__(self, function: Callable[[int], Result], number: int, limit: float) -> None:
+        self._limit = limit
         context = _context()
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(function, theirs, self.pipe), daemon=True)
+        self._process = context.Process(target=_serve, args=(function, limit, theirs, self.pipe), daemon=True)
         self._process.start()
         theirs.close()
         self.give(number)
@@ -87,14 +93,16 @@ class _Worker(Generic[Result]):
         except OSError:  # it has ended, which shows when its result is taken
             return
 
-    def take(self, limit: float) -> Result | Lost:
-        """The result of a worker that is ready: the call has ended, or it has taken longer than `limit` seconds."""
+    def take(self) -> Result | Lost:
+        """The result of a worker that is ready: the call has ended, or it has taken too long."""
         if not self.pipe.poll():
-            return Lost(f"did not end within {limit:.0f} s", hung=True)
+            return Lost(f"did not end within {PATIENCE * self._limit:g} s", hung=True)
         try:
             result: Result | Lost = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join()
+            if self._process.exitcode == -signal.SIGPROF:
+                return Lost(f"did not end within {self._limit:g} s of CPU", hung=True)
             return Lost(f"its process {_end(self._process.exitcode)}", hung=False)
         return result
 
@@ -130,19 +138,22 @@ def _end(status: int | None) -> str:
     return f"ended with status {status}"
 
 
-def _serve(function: Callable[[int], object], pipe: Connection, callers: Connection) -> None:
+def _serve(function: Callable[[int], object], limit: float, pipe: Connection, callers: Connection) -> None:
     """What a worker does, until its caller closes the pipe or is no more.
 
     For that to show, no process may keep the caller's end of the pipe open: a forked one has a copy of it. Copies of
     the ends of workers started before go with the last worker, which nobody has a copy of.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller sees to it
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, also one that is within no bytecode
     callers.close()
     if sys.implementation.name == "cpython":
         gc.freeze()  # what a forked process has from its caller is garbage for nobody
     try:
         while True:
-            pipe.send(_call(function, pipe.recv()))
+            number = pipe.recv()
+            signal.setitimer(signal.ITIMER_PROF, limit)
+            pipe.send(_call(function, number))
     except (EOFError, OSError):
         return
 

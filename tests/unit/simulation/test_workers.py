@@ -5,6 +5,9 @@ import os
 import signal
 import time
 
+import pytest
+
+from epaxos.simulation.sweep import workers
 from epaxos.simulation.sweep.workers import Lost, call_all
 
 LIMIT = 60.0
@@ -20,9 +23,17 @@ def end_itself_at_three(number: int) -> int:
     return number
 
 
-def hang_at_three(number: int) -> int:
+def wait_at_three(number: int) -> int:
     while number == 3:
         time.sleep(1)
+    return number
+
+
+def spin_at_three_and_nap_at_four(number: int) -> int:
+    while number == 3:
+        pass
+    if number == 4:
+        time.sleep(0.4)
     return number
 
 
@@ -46,9 +57,16 @@ def test_one_process_that_dies_costs_one_number() -> None:
     assert results == {number: number for number in range(8) if number != 3}
 
 
-def test_a_call_that_hangs_is_given_up() -> None:
-    results = dict(call_all(hang_at_three, range(8), 1, 0.6))
-    assert results.pop(3) == Lost("did not end within 1 s", hung=True)
+def test_a_call_that_waits_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 3)
+    results = dict(call_all(wait_at_three, range(8), 1, 0.2))
+    assert results.pop(3) == Lost("did not end within 0.6 s", hung=True)
+    assert sorted(results) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_call_may_take_so_much_of_cpu_and_not_of_the_clock() -> None:
+    results = dict(call_all(spin_at_three_and_nap_at_four, range(8), 1, 0.2))
+    assert results.pop(3) == Lost("did not end within 0.2 s of CPU", hung=True)
     assert sorted(results) == [0, 1, 2, 4, 5, 6, 7]
 
 
