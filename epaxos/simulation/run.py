@@ -150,14 +150,23 @@ class Checked:
         """How long everything may take after the faults, in seconds.
 
         A recovery, or an election, backs off to 32 times its time-out, more for those who come last, and may have to
-        try again. A client has its script to go through, and finds living replicas by time-outs.
+        try again. A client has its script to go through, and finds living replicas by time-outs, which double up to 8
+        times the first at those that are dead: once, or for each frame where it asks observers first.
         """
         options = self.options
         recovery = 500 * max(options.patience, 10 * options.calm_delay)
         if MULTIPAXOS.name in options.protocols:
             recovery += 500 * options.beacon  # by which replicas see that nobody leads
+        tour = 8 * (1 + options.dead) * options.client_timeout
         frame = options.think + 100 * options.delay + 10 * options.cpu + 4 * options.client_timeout
-        return recovery + 50 * options.beacon + options.operations * frame + 16 * options.client_timeout
+        if options.observers:
+            frame += tour
+        return (
+            recovery
+            + 50 * options.beacon
+            + options.operations * frame
+            + max(tour, 16 * options.client_timeout)
+        )
 
     def count(self) -> Counter[str]:
         """What was exercised."""

@@ -622,6 +622,9 @@ class Replica:
 
     def request(self, batch: Batch, answer: Answer, reading: Reading | None = None) -> None:
         """Take a frame of a client, which `answer` answers; with a `reading`, of reads that are none of the log."""
+        if self.gone:
+            answer(None, self.row)  # nobody listens there, which a client sees at once
+            return
         if not self.alive or self.failed:
             return
         observed = self._observed if reading is Reading.AGED else False
@@ -636,6 +639,9 @@ class Replica:
 
     def watch(self, name: object, poll: Poll, tell: Tell) -> None:
         """Take a question of a watcher, which is told what there is."""
+        if self.gone:
+            tell({"away": "nobody listens here"})
+            return
         if not self.alive or self.failed:
             return
         if self.retired or self._lost or not (self._votes or self._observed):

@@ -6,7 +6,29 @@ from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.simulation.plan.options import Overrides
 from epaxos.simulation.plan.plan import draw_plan
 from epaxos.simulation.world.cluster import Cluster
-from epaxos.simulation.world.observer import Observers
+from epaxos.simulation.world.observer import Observer, Observers
+
+
+class Notes(Observer):
+    """What was noted."""
+
+    def __init__(self) -> None:
+        self.marks: list[str] = []
+
+    def noted(self, mark: str) -> None:
+        self.marks.append(mark)
+
+
+def test_clients_turn_at_once_from_one_that_has_left() -> None:
+    """Nobody listens there. Else who asks an observer first walks for minutes past members that were replaced."""
+    notes = Notes()
+    cluster = Cluster(draw_plan(3, Overrides(3, frozenset(), 3)), Observers([notes]), EPaxos)
+    cluster.replicas[2].gone = True  # which all of them ask first
+    cluster.start()
+    while not all(client.finished for client in cluster.clients) and cluster.schedule.step(2.0):
+        pass
+    assert all(client.finished for client in cluster.clients)
+    assert "client retried elsewhere" not in notes.marks
 
 
 def test_what_waits_for_the_end_of_a_pause_goes_with_a_crash() -> None:
