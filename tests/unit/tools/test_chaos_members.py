@@ -144,7 +144,7 @@ def test_spare_seat_is_taken_and_left(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert cluster.made == {"added": 1}
     gone = {"outcome": "refused", "text": "bravo: no member is called alpha; members: bravo"}
     cluster = perform(Change("alpha", TURN), monkeypatch, tmp_path, gone)
-    assert cluster.did == ["write", "remove alpha", "alpha has ended", "back "]
+    assert cluster.did == ["write", "remove alpha", "alpha has ended"]
     assert "alpha" not in cluster.replicas
 
 

@@ -74,6 +74,43 @@ def test_keys_that_were_cleared_by_their_prefix(rig: Rig) -> None:
     assert rig.judge() == []
 
 
+@pytest.mark.parametrize(
+    ("page", "told", "wrong"),
+    [
+        ([None, 1000], {KEY: [b"x.1", None], TEXT: [b"x.2", None]}, 0),
+        ([None, 1000], {KEY: [b"x.1"], TEXT: [b"x.2", None]}, 1),
+        ([None, 1000], {KEY: [b"x.1", None], TEXT: [b"x.2"]}, 1),
+        ([None, 1], {KEY: [b"x.1", None], TEXT: [b"x.2"]}, 0),
+        ([None, 1], {KEY: [b"x.1"], TEXT: [b"x.2", None]}, 1),
+        ([None, 1], {KEY: [b"x.1", None], TEXT: [b"x.2", None]}, 1),
+        ([KEY, 1000], {KEY: [b"x.1"], TEXT: [b"x.2", None]}, 0),
+        ([KEY, 1000], {KEY: [b"x.1", None], TEXT: [b"x.2"]}, 1),
+        ([TEXT, 1000], {KEY: [b"x.1"], TEXT: [b"x.2"]}, 0),
+        ([TEXT, 1000], {KEY: [b"x.1"], TEXT: [b"x.2", None]}, 1),
+    ],
+)
+@pytest.mark.parametrize("gap", [[], [RESUMED]])
+def test_answer_of_a_clear_says_which_keys_went(
+    page: list[object], told: dict[bytes, list[bytes | None]], wrong: int, gap: list[Mark]
+) -> None:
+    made = Rig()
+    made.call(Operation.WRITE, KEY, b"x.1")
+    made.call(Operation.WRITE, TEXT, b"x.2")
+    made.call(Operation.CLEAR, KEY[:8], page)
+    for key, values in told.items():
+        made.tell([*(values[:1] if gap else []), *gap, *values], key)
+    assert bool(made.judge()) == wrong
+
+
+def test_clear_without_an_answer_may_be_seen_or_not() -> None:
+    for told in ([b"x.1"], [b"x.1", None]):
+        made = Rig()
+        made.call(Operation.WRITE, KEY, b"x.1")
+        made.call(Operation.CLEAR, KEY[:8], [None, 1000], answer=False)
+        made.tell(told)
+        assert made.judge() == []
+
+
 def test_keys_that_went_without_a_command(rig: Rig) -> None:
     rig.call(Operation.CLEAR, b"chaos.2.", [None, 1000])
     rig.tell([b"x.1", b"x.2", b"x.3", None])
@@ -359,8 +396,6 @@ class Drawn:
         for number in range(commands):
             asker = chance.choice(askers)
             op = asker.draw(1)
-            if op.operation == Operation.CLEAR:  # of each key it says only that it may have gone by that
-                continue
             executed = float(number + 100)
             call = Call(1, number, Command(*op[:3]), executed - chance.uniform(0, 20))
             before = dict(state)

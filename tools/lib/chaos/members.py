@@ -178,7 +178,6 @@ class Change(Lengthy):
         del cluster.replicas[self.seat]
         cluster.made["removed"] += 1
         await _has_ended(leaver)
-        await are_back(cluster, ())
 
     async def _replace(self, cluster: Cluster, name: str, what: str) -> None:
         leaver = cluster.replicas[self.seat]

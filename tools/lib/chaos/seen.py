@@ -6,7 +6,8 @@ Two kinds of keys are judged, each by a record that has nothing to do with watch
 change of it must be that of one command: of one that was answered, or perhaps of one without an answer. It must fit to
 what was there before and to the answer, the order of the chain to the times of asking and answer, and no command that
 was answered with a change may be missing. Chains of watchers without a gap are looked at so; one of them explains what
-happened, and all watchers must walk along it.
+happened: all watchers must walk along it. Of a command that removed keys by their prefix the answer says how many those
+were, so all keys of an epoch together must have gone as often as that.
 
 **Keys of the ledger** by what they hold in the end: a counter was 1, 2, 3 and so on, a text had its marks one by one.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import accumulate, islice
+from itertools import accumulate
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -166,9 +167,10 @@ class Script:
         else:
             self._named[cause.argument[1] if cause.operation == Operation.CAS else cause.argument] = cause
 
-    def cleared(self) -> None:
-        """A command on all keys that begin alike may have removed it."""
-        self._perhaps_deleted += 1
+    def cleared(self, *, certainly: bool) -> None:
+        """A command on keys that begin alike has removed it, or may have."""
+        self._deleted += certainly
+        self._perhaps_deleted += not certainly
 
     def wrong(self, chain: Chain, *, whole: bool) -> str:
         """What speaks against it that the key changed like this, or at first, if not `whole`; empty if nothing does."""
@@ -227,22 +229,43 @@ def _misplaced(cause: _Cause, used: set[int], latest: float) -> str:
     return ""
 
 
-def scripts_of(calls: Iterable[Call]) -> dict[bytes, Script]:
-    """The commands of a history that changed keys, or may have, by key."""
-    scripts = defaultdict[bytes, Script](Script)
-    cleared: list[bytes] = []
+class Removals:
+    """How often all keys of an epoch together went: `least` by answered commands, at most `most`."""
+
+    def __init__(self) -> None:
+        self.least = 0
+        self.most = 0.0
+
+    def add(self, operation: int, result: Any) -> None:
+        """One more command of the epoch, with its result if that is known."""
+        if result is None:
+            self.most += {Operation.CLEAR: inf, Operation.DELETE: 1}.get(Operation(operation), 0)
+        elif result[0] == Outcome.DONE and operation in {Operation.CLEAR, Operation.DELETE}:
+            removed = result[1][0] if operation == Operation.CLEAR else 1
+            self.least += removed
+            self.most += removed
+
+
+def scripts_of(calls: Iterable[Call]) -> tuple[dict[bytes, Script], Removals]:
+    """The commands of a history that changed keys, or may have, by key; and how many keys they removed."""
+    scripts, removals = defaultdict[bytes, Script](Script), Removals()
+    clears: list[tuple[bytes, Any, Any]] = []
     for call in calls:
         for operation, key, argument, result in _commands(call):
+            removals.add(operation, result)
             if operation == Operation.CLEAR:
-                cleared.append(key)
+                clears.append((key, argument, result))
             elif operation not in _READING and (result is None or result[0] == Outcome.DONE):
                 answer = None if result is None else result[1]
                 scripts[key].add(_Cause(call, operation, argument, answer))
-    for prefix in cleared:
-        for key, script in scripts.items():
-            if key.startswith(prefix):
-                script.cleared()
-    return dict(scripts)
+    for key, script in scripts.items():
+        for prefix, (after, _), result in clears:
+            removed, last = (1, None) if result is None else result[1]
+            if not (removed and key.startswith(prefix) and key > (after or b"")):
+                continue
+            if last is None or key <= last:
+                script.cleared(certainly=key == last)
+    return dict(scripts), removals
 
 
 def _commands(call: Call) -> Iterator[tuple[int, bytes, Any, Any]]:
@@ -256,21 +279,25 @@ def _commands(call: Call) -> Iterator[tuple[int, bytes, Any, Any]]:
         yield *part, result
 
 
-def chains_of(parts: Sequence[_Part]) -> set[Chain]:
-    """What a watcher without a gap may have been told of a key, without what it was told again.
+def chains_of(parts: Sequence[_Part], script: Script) -> list[Chain]:
+    """What a watcher without a gap may have been told of a key, without what it was told again; shorter ones first.
 
-    With values that come more than once, as of numbers, that may be one of several chains.
+    With values that come more than once, as of numbers, that may be one of several chains. Of those that the commands
+    do not allow none is thought of further, unless there is no other; nor of more than `MOST_CHAINS`.
     """
-    chains: set[Chain] = {()}
+    chains: list[Chain] = [()]
     for part in parts:
         values = tuple(part.values)
-        taken_up = (
+        taken_up = dict.fromkeys(
             chain[:place] + values + chain[place + len(values) :]
             for chain in chains
             for place in range(len(chain), -1, -1)
             if chain[place : place + len(values)] == values[: len(chain) - place]
         )
-        chains = set(islice(taken_up, MOST_CHAINS))
+        chains = sorted(taken_up, key=len)
+        if len(chains) > 1:
+            chains = [one for one in chains if not script.wrong(one, whole=False)] or chains
+        del chains[MOST_CHAINS:]
     return chains
 
 
@@ -311,6 +338,31 @@ def walk(chain: Chain, marks: Sequence[Mark], parts: Sequence[_Part], first: int
     return Walk(end=not anew and bool(at >> len(chain) & 1))
 
 
+class _Range(NamedTuple):
+    """A number that is one of these."""
+
+    least: int
+    most: int
+
+
+def _lost(chain: Chain, spans: Mapping[Told, Span], epoch: int, key: bytes) -> Iterator[tuple[str, str]]:
+    """Which watchers cannot walk to the end of a chain, and why."""
+    for told, span in spans.items():
+        walked = walk(chain, told.marks, told.of(epoch, key), span.first)
+        if not walked.end:
+            yield told.name, walked.wrong or "not told of the last changes"
+
+
+def _misremoved(epoch: int, removed: Sequence[_Range], removals: Removals) -> Iterator[str]:
+    """What speaks against it that the keys of an epoch went so often."""
+    least, most = sum(one.least for one in removed), sum(one.most for one in removed)
+    if most < removals.least or least > removals.most:
+        yield (
+            f"epoch {epoch}: keys went {least} to {most} times, and {removals.least} to {removals.most:g} "
+            "by their commands"
+        )
+
+
 class Seen:
     """What some watchers were told, judged as it can be: epochs once all have been told all of it, the rest in the end.
 
@@ -321,7 +373,7 @@ class Seen:
         self.watchers = watchers
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._scripts: dict[int, dict[bytes, Script]] = {}
+        self._scripts: dict[int, tuple[dict[bytes, Script], Removals]] = {}
         self._begun: dict[int, float] = {}
         self._values: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
         self._judged: set[int] = set()
@@ -375,13 +427,16 @@ class Seen:
     # -- keys of an epoch ----------------------------------------------------------------------------------
 
     def _judge(self, epoch: int, *, last: bool = False) -> None:
-        scripts, counts = self._scripts[epoch], Counter[str]()
+        (scripts, removals), counts = self._scripts[epoch], Counter[str]()
         keys = scripts.keys() | {key for told in self.watchers for key in told.parts.get(epoch, ())}
         faults: list[str] = []
+        removed: list[_Range] = []
         for key in sorted(keys):
-            faults += self._faults(epoch, key, scripts.get(key) or Script(), counts)
+            faults += self._faults(epoch, key, scripts.get(key) or Script(), counts, removed)
             if faults and not last:
                 return  # perhaps somebody has yet to be told
+        if len(removed) == len(keys) and not faults:
+            faults += _misremoved(epoch, removed, removals)
         self._report(faults)
         self.counts += counts
         self._judged.add(epoch)
@@ -390,33 +445,38 @@ class Seen:
         for told in self.watchers:
             told.parts.pop(epoch, None)
 
-    def _faults(self, epoch: int, key: bytes, script: Script, counts: Counter[str]) -> Iterator[str]:
+    def _faults(
+        self, epoch: int, key: bytes, script: Script, counts: Counter[str], removed: list[_Range]
+    ) -> Iterator[str]:
+        """What is wrong with a key; where it is known how often it went, it is added to `removed`."""
         watching = [told for told in self.watchers if key.startswith(told.prefix)]
         if not watching:
             return
         name = key.decode(errors="replace")
         counts["keys"] += 1
         spans = {told: told.span(self._begun[epoch]) for told in watching}
-        chains = Counter(
-            one for told, span in spans.items() if not span.has_gap for one in chains_of(told.of(epoch, key))
-        )
+        each = [chains_of(told.of(epoch, key), script) for told, span in spans.items() if not span.has_gap]
+        chains = Counter(one for some in each for one in some)
         if not chains:
             counts["excused"] += 1
             for told, span in spans.items():
-                before = chains_of([part for part in told.of(epoch, key) if part.marks <= span.end])
+                before = chains_of([part for part in told.of(epoch, key) if part.marks <= span.end], script)
                 wrong = [script.wrong(one, whole=False) for one in before]
                 if all(wrong):
                     yield f"{told.name}, {name}: {wrong[0]}"
             return
         likely_first = sorted(chains, key=lambda one: (chains[one], len(one)), reverse=True)
-        explaining = next((one for one in likely_first if not script.wrong(one, whole=True)), None)
-        if explaining is None:
+        possible = [one for one in likely_first if not script.wrong(one, whole=True)]
+        if not possible:
             yield f"{name}: {script.wrong(likely_first[0], whole=True)}"
             return
-        for told, span in spans.items():
-            walked = walk(explaining, told.marks, told.of(epoch, key), span.first)
-            if not walked.end:
-                yield f"{told.name}, {name}: {walked.wrong or 'not told of the last changes'}"
+        lost = [list(_lost(one, spans, epoch, key)) for one in possible]
+        explaining = [one for one, fault in zip(possible, lost, strict=True) if not fault]
+        if not explaining:
+            yield from (f"{who}, {name}: {fault}" for who, fault in lost[0])
+        elif max(map(len, each)) < MOST_CHAINS:
+            times = [one.count(None) for one in explaining]
+            removed.append(_Range(min(times), max(times)))
 
     # -- keys of the ledger --------------------------------------------------------------------------------
 
