@@ -208,13 +208,21 @@ class Eras(Generic[EraT]):
     def may_leave(self) -> bool:
         """Whether this replica has been removed and nobody needs it any more.
 
-        So many of the voters of an epoch without it have come to that as can go on without anybody else (protocol 6.9).
+        So many of the voters of an epoch without it have come to that as can go on without anybody else, and nobody who
+        took part and is heard is in an earlier one: it may know nobody else who could tell it (protocol 6.10).
         """
         running = self.running.configuration
         if self.me not in running.removed:
             return False
+        if any(map(self._misses, self._online)):
+            return False
         there = sum(self._heard.get(name, -1) >= running.epoch for name in running.names)
         return there >= running.n - running.f
+
+    def _misses(self, peer: str) -> bool:
+        """Whether a peer that takes part, or once did, was heard last in an earlier epoch; not one that is to join."""
+        lags = self._heard.get(peer, self.running.epoch) < self.running.epoch
+        return lags and (self.knows(peer) or peer in self._following)
 
     # -- whom the running core hears -----------------------------------------------------------------------
 

@@ -73,6 +73,10 @@ def test_a_run_does_not_end_before_those_who_joined_are_there() -> None:
     check(range(70186, 70187), Overrides(faults=kinds))
 
 
+def test_a_run_waits_for_no_observer_that_was_down_while_all_whom_it_knew_left() -> None:
+    check(range(103891, 103892))
+
+
 def test_no_fresh_seed_does(fresh_seed: int) -> None:
     check(range(fresh_seed, fresh_seed + 20))
 

@@ -71,8 +71,20 @@ class Cluster(Stricken[Replica]):
 
     @property
     def observing(self) -> list[Replica]:
-        """The observers that run, and have not come to vote, or to be removed."""
-        return [replica for replica in self.replicas if replica.alive and replica.observes]
+        """The observers that run, and have not come to vote, or to be removed, or to be left alone."""
+        return [
+            replica
+            for replica in self.replicas
+            if replica.alive and replica.observes and not self._is_alone(replica)
+        ]
+
+    def _is_alone(self, replica: Replica) -> bool:
+        """Whether all that it knows have left, and nobody knows it: it was down meanwhile (protocol 6.10)."""
+        return not any(
+            other.name in replica.audience or replica.name in other.audience
+            for other in self.replicas
+            if other.alive and other is not replica
+        )
 
     def start(self) -> None:
         """Start everybody, and let the faults come."""

@@ -201,6 +201,16 @@ class Replica:
         return self._options.observes(self.row) and not has_voted
 
     @property
+    def _hears_quorum(self) -> bool:
+        """Whether it votes, and hears enough of those who do for anything to be decided."""
+        return self._votes and 1 + len(self._online_rows()) >= self.configuration.quorums.slow
+
+    @property
+    def audience(self) -> set[str]:
+        """Whom it tells how far it is."""
+        return self._eras.audience
+
+    @property
     def behind(self) -> bool:
         """Whether commands of the epoch before wait to be proposed in this one."""
         return bool(self._eras.left)
@@ -615,6 +625,8 @@ class Replica:
         for era in self._eras.all:
             era.post.forget(peer)
         self._tell(self._eras.on_link(name_of(peer), online=online))
+        if not (online or self._hears_quorum):
+            self.watchers.send_away("it hears no quorum")
 
     def _tell(self, events: Iterable[Event[Any]]) -> None:
         """Put events for the running core into the inbox."""
@@ -644,7 +656,7 @@ class Replica:
             return
         if not self.alive or self.failed:
             return
-        if self.retired or self._lost or not (self._votes or self._observed):
+        if self.retired or self._lost or not (self._hears_quorum or self._observed):
             tell({"away": "others may do better"})
         elif not (self.paused or self._asleep):
             self.watchers.ask(name, poll, self.clock.now, tell)

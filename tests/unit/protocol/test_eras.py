@@ -190,7 +190,23 @@ def test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone() ->
     eras.on_heard("delta", 0)
     assert not eras.may_leave, "one of three"
     eras.on_heard("delta", 1)
+    assert not eras.may_leave, "charlie is heard in an epoch before, and may know nobody else who can tell it"
+    eras.on_link(CHARLIE, online=False)
     assert eras.may_leave
+
+
+@pytest.mark.parametrize("observes", [False, True])
+def test_who_was_removed_waits_for_who_observes_and_not_for_who_is_to_join(*, observes: bool) -> None:
+    """Who is to join, or has made up its name, may stay in epoch 0 for ever."""
+    eras = Eras(era(0), ALPHA, PEERS)
+    eras.next(without(ALPHA, BRAVO, CHARLIE, "delta"), over(CUT), retiring=False)
+    for peer in (*PEERS, "delta"):
+        eras.on_heard(peer, 1)
+    eras.on_link("guest", online=True)
+    eras.on_heard("guest", 0)
+    if observes:
+        eras.follows("guest", 0)
+    assert eras.may_leave != observes
 
 
 def test_who_is_to_join_hears_that_an_epoch_is_over_once_there_is_something_to_fetch() -> None:

@@ -335,6 +335,17 @@ END: Final = (
         schedule=_ERAS_TESTS + "test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone",
     ),
     Mutant(
+        "retire-unheard",
+        "who has been removed leaves though somebody is heard who does not know of the next epoch",
+        "6.10",
+        Patch(
+            _ERAS,
+            "        if any(map(self._misses, self._online)):\n            return False\n",
+            "",
+        ),
+        schedule=_ERAS_TESTS + "test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone",
+    ),
+    Mutant(
         "retire-at-one",
         "who has been removed leaves as soon as one has come to the next epoch",
         "6.10",
