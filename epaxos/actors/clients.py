@@ -401,15 +401,18 @@ class Clients:
         self._send(identity, Kind.BUSY, commands)
         return True
 
-    def send_away(self, reason: str) -> None:
-        """Take no more, and tell at once those whose commands are under way; they are answered as ever."""
+    def send_away(self, reason: str, *, stuck: bool = False) -> None:
+        """Take no more, and tell at once those whose commands are under way; they are answered as ever.
+
+        Where these are `stuck` here, they had better be asked for elsewhere too.
+        """
         self.away = reason
         for identity, client in {(frame.identity, frame.client) for frame in self._frames.values()}:
-            self._send(identity, Kind.AWAY, (client, 0, 0, reason))
+            self._send(identity, Kind.AWAY, (client, 0, -1 if stuck else 0, reason))
 
     def give_up(self, reason: str) -> None:
-        """Take no more, and answer nothing that is under way."""
-        self.away = reason
+        """Take no more, and answer nothing that is under way; at once, for a client would wait until it is silence."""
+        self.send_away(reason, stuck=True)
         self._queue.clear()
         self._frames.clear()
         self._wanted.clear()

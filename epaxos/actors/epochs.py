@@ -138,7 +138,6 @@ class Epochs:
         self._parts.eras.left.clear()
         if self._parts.observes:
             return
-        self._clients.send_away(NO_VOTE)
         self._clients.give_up(NO_VOTE)
         self._parts.watchers.send_away(NO_VOTE)
 

@@ -129,7 +129,7 @@ class Presence:
         self._lost = self._parts.core.lost
         if self.drain is None and not self._standing.trouble:
             if self._lost:
-                self._clients.send_away(_LOST)
+                self._clients.send_away(_LOST, stuck=True)
                 self._parts.watchers.send_away(_LOST)
             else:
                 self._clients.away = None

@@ -46,7 +46,8 @@ class Kind(IntEnum):
                     results of some frames of this connection, as columns
     BUSY            [client, first, count]: nothing of the batch was taken, come back later
     AWAY            [client, first, count, text]: nothing of the batch was taken, nor will any other be before long, for
-                    the reason given: ask another replica. Count 0: nothing was asked, it tells by itself
+                    the reason given: ask another replica. Count 0: nothing was asked, it tells by itself. Count -1: it
+                    does, and what is under way there, and may have executed, is to be asked for elsewhere too
     REFUSED         [client, first, count, index, text]: nothing of the batch was taken, because of
                     the command at `index` (-1: because of the whole frame; client, first, count are 0
                     where the frame did not tell them)

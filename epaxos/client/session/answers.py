@@ -33,7 +33,8 @@ class Busy(NamedTuple):
 class Away(NamedTuple):
     """AWAY: nothing of the frame was taken, and the replica takes no other for now.
 
-    `commands` is 0 where it tells so before it was asked.
+    `commands` is 0 where it tells so before it was asked, and -1 where what is under way there, and may have executed,
+    had better be asked for elsewhere too.
     """
 
     client: int

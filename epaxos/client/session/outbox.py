@@ -185,14 +185,19 @@ class Outbox(Uncopied, Generic[Waiter]):
     def lost(self, replica: int) -> int:
         """A connection is gone: what was under way over it goes elsewhere; returns how many commands that are."""
         self._routes.fall(replica)
+        commands = self.forsake(replica)
+        for question in self._questions.under_way(replica):
+            self._questions.ask_again(question)
+        return commands
+
+    def forsake(self, replica: int) -> int:
+        """What is under way at a replica, and may have executed, goes elsewhere; returns how many commands that are."""
         commands = 0
         for flight in self._ledger.flights_to(replica):
             for ticket in flight.remaining():
                 self._ledger.leave(ticket)
                 self.add_again(ticket)
                 commands += ticket.count
-        for question in self._questions.under_way(replica):
-            self._questions.ask_again(question)
         return commands
 
 

@@ -114,6 +114,9 @@ class Receiver(Generic[Waiter]):
             return
         self._state.routes.silent(replica, now)
         LOG.info("%s sends clients elsewhere: %s", self._state.directory.names[replica], text)
+        if count < 0:
+            self._state.retries["busy"] += self._state.outbox.forsake(replica)
+            return
         turned_away = self._turned_away(replica, first, count)
         if turned_away and self._state.routes.untried(turned_away[0].tried):
             for ticket in turned_away:

@@ -241,13 +241,14 @@ def test_who_comes_to_a_replica_that_stops_is_sent_away_and_who_waits_is_told_an
     assert front.clients.waiting == 0
 
 
-def test_who_waits_for_a_replica_that_gives_up_is_sent_away_when_it_asks_again() -> None:
+def test_who_waits_for_a_replica_that_gives_up_is_sent_away_at_once_and_when_it_asks_again() -> None:
     front = Front()
     front.request(1, 2)
     front.proposed()
     front.clients.give_up("its disk failed")
     front.request(1, 2)
-    assert front.sent == [(b"one", Kind.AWAY, [7, 1, 2, "its disk failed"])]
+    told = [[7, 0, -1, "its disk failed"], [7, 1, 2, "its disk failed"]]
+    assert front.sent == [(b"one", Kind.AWAY, fields) for fields in told]
     assert front.clients.waiting == 0
     assert not front.clients.to_propose
 

@@ -169,12 +169,17 @@ class Running:
         self.health = health
         self.outside = outside
 
-    def check_stopped(self) -> None:
-        """It tells everybody that it takes no part any more, and no peer hears from it again."""
+    def check_stopped(self, *, waits: bool = False) -> None:
+        """It tells everybody that it takes no part any more, a client that `waits` at once.
+
+        No peer hears from it again.
+        """
         outside = self.outside
         outside.wait_for(lambda: bool(self.standing.trouble))
         assert not self.standing.reached.is_set(), "the process would end"
         refused = self.engine.refused
+        if waits:
+            assert outside.answer() == (Kind.AWAY, [7, 0, -1, "its disk failed"])
         for number in (100, 101):
             outside.request(number)
             assert outside.answer() == (Kind.AWAY, [7, number, 1, "its disk failed"])
@@ -275,7 +280,7 @@ def test_a_proposal_that_was_not_written_is_not_sent(monkeypatch: pytest.MonkeyP
         replica.outside.make_friends()
         replica.engine.fail_at(1)
         replica.outside.request(1)
-        replica.check_stopped()
+        replica.check_stopped(waits=True)
         assert pre_accepts(replica.outside) == []
 
 
@@ -289,7 +294,7 @@ def test_a_decision_that_was_not_written_is_not_told(monkeypatch: pytest.MonkeyP
         outside.wait_for(lambda: bool(outside.listen() and pre_accepts(outside)))
         place, _, deps, seq = pre_accepts(outside)[0]
         outside.speak(BRAVO, PreAcceptOK(place, deps, seq))
-        replica.check_stopped()
+        replica.check_stopped(waits=True)
         kinds = {type(message) for message in outside.heard}
         assert kinds - {Echo, Offer} == {Beacon, PreAccept}, "nothing was committed"
         assert outside.status()["executed_commands"] == 0

@@ -404,6 +404,21 @@ def test_a_replica_may_tell_before_it_is_asked() -> None:
     assert len(rig.finished()) == 1, "what it has taken it answers"
 
 
+def test_what_a_replica_answers_no_more_is_asked_for_elsewhere_at_once() -> None:
+    """It may have executed there: with a vote or a disk, or by the time that both are gone."""
+    rig = Rig(timeout=3.0)
+    ticket = rig.put()
+    sent = rig.only()
+    rig.receive(0, Kind.TAKEN, [sent.batch.client], [sent.batch.first], [1])
+    rig.receive(0, Kind.AWAY, rig.session.id, 0, -1, "its disk failed")
+    assert rig.only().replica == 1, "without any rest"
+    rig.put()
+    assert rig.only().replica == 1, "the first one is avoided"
+    rig.later(10.0)
+    assert error_of(ticket).may_have_executed
+    assert rig.session.retries["busy"] == 1
+
+
 def test_who_is_sent_away_everywhere_rests_and_is_told_why() -> None:
     rig = Rig(timeout=1.0)
     rig.put()

@@ -155,6 +155,12 @@ class SessionMachine(RuleBasedStateMachine):
             self.session.broken(replica, "no descriptor", self.rig.now)
             self.turn()
 
+    @rule(replica=REPLICAS)
+    def give_up(self, replica: int) -> None:
+        """A replica answers nothing any more of what it has under way."""
+        self.rig.receive(replica, Kind.AWAY, self.session.id, 0, -1, "no")
+        self.turn()
+
     @rule()
     def socket_is_full(self) -> None:
         """Nothing of what the session sends next is taken by the sockets."""
