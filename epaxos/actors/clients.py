@@ -169,7 +169,8 @@ class Clients:
     @property
     def to_propose(self) -> bool:
         """Whether a batch waits to be proposed."""
-        self._drop_answered()
+        if self._queue:
+            self._drop_answered()
         return bool(self._queue)
 
     @property
@@ -253,7 +254,6 @@ class Clients:
         `generation` is how many collections have executed here; `read` tells what stands under a key, None while that
         is of no one moment.
         """
-        self.reads.generation = generation
         for client in self._gate.clients:
             while client.waits:
                 asked = client.next

@@ -19,23 +19,23 @@ class HostedInbox:
     """A pykka inbox whose messages are handled when the host comes round; `wake` brings it round."""
 
     def __init__(self) -> None:
-        self._envelopes: deque[Any] = deque()
+        self.envelopes: deque[Any] = deque()
         self.wake: Callable[[], None] | None = None
         self._host = threading.get_ident()
 
     def put(self, envelope: Any, /) -> None:
         """Add a message, from any thread; the host's own needs no waking."""
-        self._envelopes.append(envelope)
+        self.envelopes.append(envelope)
         if self.wake is not None and threading.get_ident() != self._host:
             self.wake()
 
     def get(self) -> Any:
         """The next message; only called when there is one."""
-        return self._envelopes.popleft()
+        return self.envelopes.popleft()
 
     def empty(self) -> bool:
         """Whether no message waits."""
-        return not self._envelopes
+        return not self.envelopes
 
 
 class HostedActor(pykka.Actor):

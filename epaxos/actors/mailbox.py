@@ -92,6 +92,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._told: queue.Queue[Any] = queue.Queue(_CAPACITY)
         self._wake_reader, self._wake_writer = socket.socketpair()
+        self._woken = self._wake_reader.fileno()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._sources: Sources | None = None
@@ -111,7 +112,7 @@ class Mailbox:
         """Begin to take rounds from sockets."""
         self._sources = sources
         self._last_round = sources.now()
-        sockets = (sources.peers, sources.clients, self._wake_reader.fileno(), *sources.news)
+        sockets = (sources.peers, sources.clients, self._woken, *sources.news)
         self._pollables = [(pollable, _POLLIN) for pollable in sockets]
 
     def put(self, envelope: Any, /) -> None:
@@ -143,16 +144,18 @@ class Mailbox:
             return Envelope(Broken(error), None)
 
     def _round(self, sources: Sources) -> Round:
-        timeout = max(0.0, sources.deadline() - sources.now())
+        deadline, pollables = sources.deadline(), self._pollables
+        if blocked := sources.blocked():
+            pollables = pollables + [(socket, _POLLOUT) for socket in blocked]
         polled_at = sources.now()
+        timeout = deadline - polled_at
         # Rounded up: a poll that returns before the deadline would spin until it is reached.
-        pollables = self._pollables + [(blocked, _POLLOUT) for blocked in sources.blocked()]
-        ready = dict(zmq.zmq_poll(pollables, int(min(timeout, 60.0) * 1000) + 1 if timeout else 0))
+        ready = dict(zmq.zmq_poll(pollables, int(min(timeout, 60.0) * 1000) + 1 if timeout > 0 else 0))
         now = sources.now()
         # Frames that were there at once may have come at any time since the last round; others came just now.
         waited = now - self._last_round if now - polled_at < _AT_ONCE else 0.0
         self._last_round = now
-        if self._wake_reader.fileno() in ready:
+        if self._woken in ready:
             self._wake_reader.recv(4096)
         peers = self._take(sources.peers) if sources.peers in ready else []
         clients = self._take(sources.clients) if sources.clients in ready else []

@@ -125,6 +125,8 @@ class Peers:
         self._decided: dict[Name, int] = {}
         self.kept = dict(known.kept)
         """How much each peer has been heard to have made durable, at least."""
+        self._vouched: dict[Name, tuple[int, int, int, int]] = {}
+        self._vouched_in = eras.running
         self._judged: defaultdict[Name, dict[bytes, bool]] = defaultdict(dict)
         self.acknowledged: set[Name] = set()
         """The peers that have said that they know this incarnation."""
@@ -226,16 +228,17 @@ class Peers:
                 elif era.epoch != epoch != running.epoch + 1:
                     self._stats.error("epoch")  # no news: epochs begin here and there at different times
                 continue
-            if parts is None and isinstance(message, OF_NO_EPOCH):
+            kind_of_message = type(message)
+            if parts is None and kind_of_message in OF_NO_EPOCH:
                 continue  # it was taken as it came
             if (
                 row is not None
                 and row >= len(era.names)
-                and not isinstance(message, (*kind.of_guests, *OF_NO_EPOCH))
+                and kind_of_message not in (*kind.of_guests, *OF_NO_EPOCH)
             ):
                 self._stats.error("sender")  # nothing else that it says is heeded, and nothing counts
                 continue
-            counted = traffic.get(type(message)) or self._traffic_of(sender, type(message))
+            counted = traffic.get(kind_of_message) or self._traffic_of(sender, kind_of_message)
             counted.messages += 1
             counted.bytes += len(encoded)
             messages.append(message)
@@ -252,6 +255,31 @@ class Peers:
         name = request.sender
         if self._sender is not None and (sender := self._sender(parts[0])) != called(name):
             raise FrameError("sender", f"{sender} speaks in the name of {called(name)}")
+        running = self._eras.running
+        if self._vouched_in is not running:
+            self._vouched_in, self._vouched = running, {}
+        says = request.incarnation, request.addressee, request.epoch, request.digest
+        if self._vouched.get(name) != says:
+            self._check_sender(request)
+        if request.kept is not None and not self._is_no_less(identity, name, request.kept):
+            raise FrameError("old_copy", self._outdated(name, request.kept))
+        if request.addressee:
+            self.acknowledged.add(name)
+            if name in running.names and request.epoch == running.epoch:
+                self._vouched[name] = says
+        if request.beat is not None:
+            self._take_beat(name, request.beat)
+        return request, level
+
+    def _check_sender(self, request: PeerRequest) -> None:
+        """See whether a frame is from who it says, and to this replica, and means the same by its epoch.
+
+        Of a voter that says the same as in its last frame, while the same epoch runs, that has been seen.
+
+        Raises:
+            FrameError: it is not.
+        """
+        name = request.sender
         if name != self._me:
             self._check_part(name, request.epoch)
         era = self._eras.of(request.epoch)
@@ -263,13 +291,6 @@ class Peers:
             raise FrameError("duplicate_name", self._forgetful(name))
         if request.addressee != self._incarnation and (request.addressee or incarnation_of(self._me)):
             raise FrameError("addressee", f"{name} speaks to the {called(self._me)} of before")
-        if request.kept is not None and not self._is_no_less(identity, name, request.kept):
-            raise FrameError("old_copy", self._outdated(name, request.kept))
-        if request.addressee:
-            self.acknowledged.add(name)
-        if request.beat is not None:
-            self._take_beat(name, request.beat)
-        return request, level
 
     def _take_beat(self, name: Name, beat: Beat) -> None:
         if not self._can_follow(beat):
@@ -455,7 +476,7 @@ def _joined(messages: Sequence[bytes | int], parts: Sequence[zmq.Frame]) -> list
     rest = iter(parts)
     joined: list[Body] = []
     for message in messages:
-        if isinstance(message, bytes):
+        if type(message) is bytes:
             joined.append(message)
             continue
         part = next(rest).buffer

@@ -76,6 +76,16 @@ class Post:
                 if outbox := self._outboxes.get(era.names[receiver]):
                     outbox.deferrable.append(leaving)
 
+    def dispatch(
+        self, messages: Sequence[Sending], deferrable: Sequence[Sending], era: Era, now: float
+    ) -> list[Any]:
+        """Put in what there is, and hand all to the Remotes; return the messages to this replica itself."""
+        own = self.put(messages, era) if messages else []
+        if deferrable:
+            self.put_off(deferrable, era)
+        self.send(now)
+        return own
+
     def put_for(self, peer: Name, message: PeerMessage, mark: Mark) -> None:
         """Put in a message to a peer, whether it has a row or not."""
         if outbox := self._outboxes.get(peer):
@@ -97,7 +107,8 @@ class Post:
     def go_on(self, now: float) -> None:
         """Have each Remote do what is due."""
         for remote in self.remotes.values():
-            remote.run_waiting()
+            if remote.actor_inbox.envelopes:
+                remote.run_waiting()
             if remote.link.waiting:
                 remote.link.drain()
             if remote.deadline <= now:
@@ -113,7 +124,11 @@ class Post:
     @property
     def deadline(self) -> float:
         """When `go_on` is due even if nothing arrives."""
-        return min((remote.deadline for remote in self.remotes.values()), default=float("inf"))
+        due = float("inf")
+        for remote in self.remotes.values():
+            if (its := remote.deadline) < due:
+                due = its
+        return due
 
     def has_room(self, era: Era) -> bool:
         """Whether the links to a quorum of an epoch have room for one more instance.

@@ -74,7 +74,8 @@ class Proposals:
 
     def note_timed(self, now: float) -> None:
         """See which values have been written that end."""
-        self.expirations.note(self._parts.machine.take_timed(), now)
+        if timed := self._parts.machine.take_timed():
+            self.expirations.note(timed, now)
 
     @property
     def deadline(self) -> float:
@@ -103,8 +104,9 @@ class Proposals:
             )
             if ended:
                 effects.extend(core.on_event(Propose(make_expirations(ended, self._bounds)), now))
-        for read in self._clients.reads.questions():
-            effects.extend(core.on_event(read, now))
+        if self._clients.reads.fresh:
+            for read in self._clients.reads.questions():
+                effects.extend(core.on_event(read, now))
 
     def _may_collect(self) -> bool:
         """Whether a collection is of use, as far as this replica knows: before it is current it knows old things."""

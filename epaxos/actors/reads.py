@@ -48,7 +48,8 @@ class Reads:
         self._most = min(_ASKED_BYTES, max_frame // 2)
         self.observes = False
         """Whether this replica has no vote, and reads all as things stand here."""
-        self._fresh: list[Batch] = []
+        self.fresh: list[Batch] = []
+        """What a quorum is to be asked about."""
         self._local: list[_Local] = []
         self._asked: dict[int, list[Batch]] = {}
         self._numbers = count(secrets.randbits(61))
@@ -60,13 +61,13 @@ class Reads:
     def add(self, batch: Batch, readings: Sequence[int]) -> None:
         """Take reads that are read in the same way."""
         if readings[0] in ELSEWHERE and not self.observes:
-            self._fresh.append(batch)
+            self.fresh.append(batch)
         else:
             self._local.append(_Local(batch, readings))
 
     def questions(self) -> Iterator[Read]:
         """Begin to read what a quorum is to be asked about, with numbers that were never used."""
-        fresh, self._fresh = self._fresh, []
+        fresh, self.fresh = self.fresh, []
         while fresh:
             batches, size = [], 0
             while fresh and size < self._most:
@@ -97,9 +98,9 @@ class Reads:
         """What is not to be read in this way: that of some questions, or of all, with what has not been asked."""
         if numbers is not None:
             return [batch for number in numbers for batch in self._asked.pop(number, ())]
-        taken = [*chain.from_iterable(self._asked.values()), *self._fresh]
+        taken = [*chain.from_iterable(self._asked.values()), *self.fresh]
         self._asked.clear()
-        self._fresh.clear()
+        self.fresh.clear()
         return taken
 
     def take_local(self) -> list[Batch]:

@@ -198,7 +198,9 @@ class Remote(HostedActor):
     def deadline(self) -> float:
         """When `tick` is due next."""
         due = self._next_beacon if self.online else min(self._next_beacon, self._way.deadline)
-        return min(due, self._riding_since + self._settings.commit_delay) if self._riding else due
+        if self._riding and (leaves := self._riding_since + self._settings.commit_delay) < due:
+            return leaves
+        return due
 
     def hear(self, heard: Heard) -> None:
         """Note that frames of the peer came in; called by the host, in its thread."""

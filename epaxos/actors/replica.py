@@ -267,7 +267,7 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            self._entrance.watch(time.monotonic())
+            self._entrance.watch(self._standing.busy_since or 0.0)
             refuses = self._presence.left or self._standing.trouble
             self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):
@@ -349,7 +349,8 @@ class Replica(pykka.ThreadingActor):
             )  # before what may take long: writing much to a slow disk
         self._take_own_events(effects, began)
         self._perform(effects, began)
-        self._execution.read_here(began, readable=not self._durability.merging)
+        if self._clients.reads.waits_for_state:
+            self._execution.read_here(began, readable=not self._durability.merging)
         self._epochs.note_quiet(began)
         self._durability.poll(began)
         self._proposals.note_timed(time.monotonic())
@@ -394,7 +395,7 @@ class Replica(pykka.ThreadingActor):
                     self._presence.note_to_reach(sender, message.committed)
             if not self._presence.takes_part:
                 continue
-            if isinstance(message, OF_NO_EPOCH):
+            if type(message) in OF_NO_EPOCH:
                 self._take_of_no_epoch(sender, message, now)
             elif era is None or row is None:
                 continue
@@ -479,9 +480,9 @@ class Replica(pykka.ThreadingActor):
             for note in effects.commits:
                 self._stats.committed(note.path, note.seconds)
                 self._clients.company.decided(note.seconds)
-            own = self._post.put((*effects.messages, *effects.early, *effects.promises), era)
-            self._post.put_off(effects.deferrable, era)
-            self._post.send(now)  # the own vote needs no way there and back, so it is counted meanwhile
+            leaving = (*effects.messages, *effects.early, *effects.promises)
+            # The own vote needs no way there and back, so it is counted meanwhile.
+            own = self._post.dispatch(leaving, effects.deferrable, era, now)
             if not own:
                 break
             effects = Effects()
@@ -510,7 +511,8 @@ class Replica(pykka.ThreadingActor):
 
     def _note_epoch(self, peer: Name, epoch: int) -> None:
         self._stats.peer_epoch[peer] = epoch
-        self._note_changes(self._parts.eras.on_heard(peer, epoch))
+        if changes := self._parts.eras.on_heard(peer, epoch):
+            self._note_changes(changes)
 
     def _note_changes(self, changes: Iterable[PeerStatus | Ended]) -> None:
         """For the core of this epoch: the next one has other rows, and hears of all peers when it begins."""

@@ -37,6 +37,7 @@ _LONGEST_NAME: Final = 300
 
 _ENCODED: Final = frozenset({bytes, int})
 _HOLDS: Final = (
+    "epoch",
     "digest",
     "sender",
     "incarnation",
@@ -99,7 +100,7 @@ def encode_message(message: PeerMessage, level: int = version.OLDEST) -> bytes:
     """Encode one message for frames of a level; it can then be put into the envelopes to several peers."""
     kind: Any = type(message)
     sent = message[: version.width(kind, level)] if version.SINCE else message
-    fields = [_encoded_field(field) for field in sent]
+    fields = [field if type(field) in _AS_THEY_ARE else _encoded_field(field) for field in sent]
     encoded: bytes = msgpack.packb([_CODES[kind], *fields])
     return encoded
 
@@ -109,8 +110,6 @@ _AS_THEY_ARE: Final = {int, tuple, InstanceId}
 
 
 def _encoded_field(field: object) -> object:
-    if type(field) in _AS_THEY_ARE:
-        return field
     if field is NOP:
         return NOP_CODE
     if isinstance(field, Proposal):
@@ -163,8 +162,8 @@ class Codec:
             sender, incarnation, messages, hears, addressee, kept, beat, epoch, digest = fields
         except _UNREADABLE as error:
             raise FrameError("malformed", f"not a peer request: {error}") from error
-        check(type(epoch) is int and 0 <= epoch < 2**32, "epoch")
         holds = (  # one look at all of them instead of a call for each
+            type(epoch) is int and 0 <= epoch < 2**32,
             type(digest) is int and 0 <= digest < 2**64,
             type(sender) is str and 0 < len(sender) <= _LONGEST_NAME and is_name(sender),
             type(incarnation) is int and 0 <= incarnation < 2**64,
@@ -194,7 +193,8 @@ class Codec:
         readers: Mapping[int, Reader] = self._readers if is_own else self._transfer
         try:
             fields = msgpack.unpackb(encoded)
-            check(type(fields) is list and bool(fields), "message")
+            if type(fields) is not list or not fields:
+                raise FrameError("malformed", "bad message in a peer request")
             code = fields[0]
             reader = readers.get(code) if type(code) is int else None
             if reader is not None:

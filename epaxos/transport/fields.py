@@ -29,10 +29,11 @@ class Fields:
 
     def place(self, field: Any) -> InstanceId:
         """The place of an instance."""
-        check(type(field) is list and len(field) == 2, "instance id")
-        row, slot = field
-        check(type(row) is int and 0 <= row < self.rows, "row")
-        return InstanceId(row, number(slot))
+        if type(field) is list and len(field) == 2:
+            row, slot = field
+            if type(row) is int and type(slot) is int and 0 <= row < self.rows and 0 <= slot < _LARGEST:
+                return InstanceId(row, slot)
+        raise FrameError("malformed", "bad instance id in a peer request")
 
     def vector(self, field: Any) -> Vector:
         """A slot for each row, -1 where there is none."""
@@ -100,9 +101,9 @@ def check_sender(holds: bool, what: str, sender: Row, place: InstanceId) -> None
 
 def number(field: Any) -> Slot:
     """A number of 0 or more."""
-    check(type(field) is int and 0 <= field < _LARGEST, "number")
-    number: int = field
-    return number
+    if type(field) is int and 0 <= field < _LARGEST:
+        return field
+    raise FrameError("malformed", "bad number in a peer request")
 
 
 def slot(field: Any) -> Slot:

@@ -126,7 +126,7 @@ def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
     (checksum,) = _CHECKSUM.unpack_from(frame, _HEAD.size)
     if checksum != crc32(body, crc32(frame[: _HEAD.size])):
         raise FrameError("checksum", "frame with a wrong checksum")
-    if not version.is_known(level):
+    if not version.OLDEST <= level <= version.NEWEST:
         raise FrameError("version", f"frame of level {level}; this program knows {version.known()}")
     if kind not in _KINDS:
         raise FrameError("unknown", f"frame of unknown kind {kind}")

@@ -102,7 +102,15 @@ class EPaxos:
             Nack: lambda _, message: self._recovery.on_nack(message),
             Truncated: self._dissemination.on_truncated,
         }
+        self._about_all: dict[type, Callable[[Row, Any], None]] = {
+            ReadIndex: self._reads.on_read_index,
+            ReadIndexOK: self._reads.on_read_index_ok,
+            Beacon: self._dissemination.on_beacon,
+            Echo: self._dissemination.on_echo,
+            CommitRequest: self._dissemination.on_commit_request,
+        }
         self._shell: dict[type, Callable[[Any], None]] = {
+            Tick: lambda _: self._tick(),
             Propose: lambda event: self._commit.propose(event.command),
             Read: self._reads.ask,
             PeerStatus: self._on_peer_status,
@@ -184,11 +192,9 @@ class EPaxos:
         state.begin(now)
         if state.executor.over is not None:
             self._on_event_when_over(event)
-        elif isinstance(event, Receive):
-            take = self._receive if event.sender < self.state.n else self._answer_guest
+        elif type(event) is Receive:
+            take = self._receive if event.sender < state.n else self._answer_guest
             take(event.sender, event.message)
-        elif isinstance(event, Tick):
-            self._tick()
         else:
             handler = self._shell.get(type(event))
             if handler is None:
@@ -344,27 +350,20 @@ class EPaxos:
         else:
             state.cover("message of one without a vote dropped")
 
-    def _receive(self, sender: Row, message: Message) -> None:
-        if isinstance(message, ReadIndex):
-            self._reads.on_read_index(sender, message)
+    def _receive(self, sender: Row, message: Any) -> None:
+        kind = type(message)
+        about_all = self._about_all.get(kind)
+        if about_all is not None:
+            about_all(sender, message)
             return
-        if isinstance(message, ReadIndexOK):
-            self._reads.on_read_index_ok(sender, message)
-            return
-        if sender == self.state.me and not isinstance(message, Beacon | Echo | CommitRequest):
+        if sender == self.state.me:
             self._commit.on_durable(message.id)
-        if type(message) in _CARRYING and self._leaves_holes(message):
+        if kind in _CARRYING and self._leaves_holes(message):
             self.state.cover("malformed barrier dropped")
-        elif isinstance(message, Commit):
+        elif kind is Commit:
             self._on_commit(sender, message)
-        elif isinstance(message, Beacon):
-            self._dissemination.on_beacon(sender, message)
-        elif isinstance(message, Echo):
-            self._dissemination.on_echo(sender, message)
-        elif isinstance(message, CommitRequest):
-            self._dissemination.on_commit_request(sender, message)
         elif not self._is_settled(sender, message.id, message):
-            self._handlers[type(message)](sender, message)
+            self._handlers[kind](sender, message)
 
     def _leaves_holes(self, message: Any) -> bool:
         """Whether a message is about a barrier that does not depend on all below it in its row (protocol 6.3).

@@ -370,7 +370,7 @@ END: Final = (
         "6.11",
         Patch(
             "epaxos.protocol.epaxos.core",
-            "            take = self._receive if event.sender < self.state.n else self._answer_guest\n",
+            "            take = self._receive if event.sender < state.n else self._answer_guest\n",
             "            take = self._receive\n",
         ),
         schedule=_SPECTATOR_TESTS + "test_no_answer_of_one_without_a_vote_counts",
