@@ -18,14 +18,18 @@ forward.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
-from epaxos.protocol.epaxos.state import State
+from epaxos.protocol.epaxos.state import State, Suspect
 from epaxos.protocol.ids import InstanceId, Row, Slot, covers
 
 WINDOW: Final = 512
 CONCURRENT: Final = 128
+
+_SWEEPS: Final = 8
+"""In a quarter of the time-out, at most."""
 
 
 class Suspicion:
@@ -49,11 +53,22 @@ class Suspicion:
         self.next_sweep = 0.0
 
     def sweep(self) -> None:
-        """Look for undecided instances and recover the overdue ones; due every quarter of the time-out."""
+        """Look for undecided instances and recover the overdue ones.
+
+        Due every quarter of the time-out, and when the next deadline passes: clients wait for it.
+        """
         state = self._state
         if state.now < self.next_sweep:
             return
-        self.next_sweep = state.now + state.settings.recovery_timeout / 4
+        self._recover_overdue()
+        interval = state.settings.recovery_timeout / 4
+        # One that is overdue is at work, or waits for others to end.
+        dues = (suspect.due for suspect in state.suspects.values() if suspect.due > state.now)
+        soonest = min(dues, default=math.inf)
+        self.next_sweep = state.now + min(interval, max(soonest - state.now, interval / _SWEEPS))
+
+    def _recover_overdue(self) -> None:
+        state = self._state
         state.bring_forward()
         open_rows = [row for row, up_to in enumerate(state.logs.committed) if state.seen[row] > up_to]
         if not open_rows and not state.suspects:
@@ -87,16 +102,18 @@ class Suspicion:
 
     def on_offline(self, peer: Row) -> None:
         """A silent owner will not decide: its instances need not wait for the whole time-out."""
-        state = self._state
-        for place, suspect in state.suspects.items():
+        for place, suspect in self._state.suspects.items():
             if place.row == peer:
-                suspect.attempts = 0
-                suspect.due = min(suspect.due, state.now + state.patience(place, 0))
+                self._begin_anew(place, suspect)
 
     def on_online(self) -> None:
         """A peer is back: a recovery that failed for want of a quorum may succeed now, so its delay begins anew."""
-        state = self._state
-        for place, suspect in state.suspects.items():
+        for place, suspect in self._state.suspects.items():
             if suspect.attempts:
-                suspect.attempts = 0
-                suspect.due = min(suspect.due, state.now + state.patience(place, 0))
+                self._begin_anew(place, suspect)
+
+    def _begin_anew(self, place: InstanceId, suspect: Suspect) -> None:
+        state = self._state
+        suspect.attempts = 0
+        suspect.due = min(suspect.due, state.now + state.patience(place, 0))
+        self.next_sweep = min(self.next_sweep, max(suspect.due, state.now))

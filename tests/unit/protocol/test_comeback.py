@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from epaxos.protocol.epaxos.messages import Beacon, Nack, PreAccept, Recover
 from epaxos.protocol.ids import InstanceId, next_ballot
 from harness.commands import put
@@ -36,6 +38,21 @@ def test_owner_that_is_there_is_left_to_finish() -> None:
     probe = informed()
     assert until_recovery(probe, 3 * TIMEOUT) is None
     assert until_recovery(probe, 20 * TIMEOUT) is not None
+
+
+@pytest.mark.parametrize("since_sweep", [0.01, 0.1, 0.2])
+def test_what_an_owner_leaves_is_recovered_when_that_is_due_and_not_at_the_next_look(
+    since_sweep: float,
+) -> None:
+    """All that conflicts with it waits, in every client of every replica."""
+    probe = informed()
+    probe.pass_time(TIMEOUT)
+    probe.pass_time(since_sweep)
+    probe.hint(OWNER, online=False)
+    due = probe.core.state.suspects[PLACE].due - probe.now
+    waited = until_recovery(probe, TIMEOUT)
+    assert waited is not None
+    assert waited <= due + TIMEOUT / 32 + 0.01
 
 
 def test_what_was_taken_over_is_not_left_to_the_owner() -> None:
