@@ -118,8 +118,9 @@ class Counts:
 class Guard:
     """Lets those in at a node's socket who are on the lists; the socket is about to listen.
 
-    `watch` is to be called in each turn of the socket's thread, which ends when one of `descriptors` is readable and at
-    `deadline`.
+    `watch` is to be called in each turn of the socket's thread before it waits, until one of `descriptors` is readable
+    or it is `deadline`: they tell only of what comes after it has looked in vain, and of the first to come not at all
+    if it never has.
     """
 
     def __init__(

@@ -406,13 +406,13 @@ class ZeroMqServer:
             poller.register(descriptor, zmq.POLLIN)
         try:
             while not self._closed:
+                if self._guard is not None:
+                    self._guard.watch(monotonic())  # before the wait: see `Guard`
                 ready = {source for source, _ in poller.poll(self._patience())}
                 if self._router in ready:
                     self._answer(_frames(self._router))
                 if self._waker.reader.fileno() in ready:
                     self._waker.heed()
-                if self._guard is not None:
-                    self._guard.watch(monotonic())
                 while self._told:
                     self._reply(*self._told.popleft())
         finally:

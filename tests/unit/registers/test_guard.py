@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,8 @@ class Guarded:
         add_client(self.keys, "web", Listing("write", ["web/"]))
         add_client(self.keys, "leaver", Listing("write"))
         self.token = add_client(self.keys, "app", Listing("write", ["app/"]), token=True)
-        ports = Ports(4)
+        ports = stack.enter_context(closing(Ports(4)))
         self.addresses = {id_: ("127.0.0.1", port) for id_, port in enumerate(ports.numbers[:3])}
-        ports.close()
         self.access = {id_: node_keys(str(self.keys), id_, self.addresses) for id_ in self.addresses}
         self.transports = {id_: ZeroMqTransport(self.addresses, self.access[id_]) for id_ in self.addresses}
         self.nodes = [
@@ -148,9 +147,8 @@ def test_strangers_get_nothing_in(
     before, others = guarded.counted(kind), guarded.counted("sender")
     with guarded.connected(pair, server) as dealer, caplog.at_level(logging.WARNING):
         dealer.send(frame)
-        if kind == "login":  # a failed handshake is not always told of while the machine is busy
-            wait_for(lambda: guarded.counted(kind) > before)
-        assert not dealer.poll(100)
+        wait_for(lambda: guarded.counted(kind) > before)
+        assert not dealer.poll(20)
     assert guarded.counted("sender") == others
     assert guarded.nodes[1].propose(b"key", Op.get(b"key"), 30.0).result == b"value"
 
@@ -214,15 +212,20 @@ def test_who_is_removed_is_out_at_once(guarded: Guarded) -> None:
         assert guarded.counted("login") == before + 1
 
 
-def test_a_node_whose_key_is_removed_is_neither_heard_nor_asked(tmp_path: Path) -> None:
+def test_who_comes_first_is_counted_and_a_node_whose_key_is_removed_is_neither_heard_nor_asked(
+    tmp_path: Path,
+) -> None:
     with ExitStack() as stack:
         guarded = Guarded(tmp_path, stack)
+        with guarded.connected(None):
+            wait_for(lambda: guarded.counted("handshake"))
         guarded.nodes[2].propose(b"n", Op.increment(b"n"), 30.0)
+        assert guarded.transports[2].ask(0, Peek(b"kn", Ballot(1, 2)), PATIENCE), "else it is not even let in"
         remove(guarded.keys, "node-2")
         for id_ in (0, 1):
             guarded.access[id_].reload()
             guarded.transports[id_].reload()
-        with pytest.raises(Unreachable, match=r"is not on the list any more|does not answer"):
+        with pytest.raises(Unreachable, match="is not on the list any more"):
             guarded.transports[2].ask(0, Peek(b"kn", Ballot(1, 2)), PATIENCE)
         with pytest.raises(Unreachable, match="node 2 does not answer"):
             guarded.transports[0].ask(2, Peek(b"kn", Ballot(1, 0)), 0.3)
