@@ -31,7 +31,7 @@ from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Phase
 from harness.alone import Alone, decided
 from harness.blocks import recall, remember
-from harness.commands import Access, collect, get, put
+from harness.commands import Access, barrier, collect, get, put
 from harness.probe import is_quiet, sendings, sent, sent_to
 
 KEY = b"x"
@@ -259,10 +259,11 @@ def validate(alone: Alone, command: Access, *deps: int) -> tuple[tuple[InstanceI
     return sent(effects, ValidateOK)[1].against
 
 
-def test_validate_speaks_of_what_has_executed_and_was_dropped() -> None:
+@pytest.mark.parametrize("command", [put(9, KEY), barrier(9, *NONE)], ids=["put", "barrier"])
+def test_validate_speaks_of_what_has_executed_and_was_dropped(command: Access) -> None:
     alone = Alone()
     dropped_row(alone, 1, 3)
-    assert validate(alone, put(9, KEY), -1, 1, -1) == ((at(1, 2), Phase.COMMITTED),)
+    assert validate(alone, command, -1, 1, -1) == ((at(1, 2), Phase.COMMITTED),)
 
 
 @pytest.mark.parametrize("deps", [(-1, 2, -1), (-1, 5, -1)])

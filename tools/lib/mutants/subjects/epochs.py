@@ -157,6 +157,48 @@ END: Final = (
         draw=REFRESHED,
     ),
     Mutant(
+        "annulled-barrier-forgotten",
+        "a barrier is covered no more once its no-op is committed",
+        "6.3",
+        Patch(
+            _STATE,
+            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n",
+            "        base, every = self.conflicts.base[:], [i for row in self.logs.rows for i in row.values()]\n"
+            "        if any(i.value is NOP and getattr(i.orig, 'ends', False) for i in every):\n"
+            "            self.conflicts.base[:] = [-1] * len(base)\n"
+            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n"
+            "        self.conflicts.base[:] = base\n",
+        ),
+        schedule=_END + "test_everything_later_depends_on_a_barrier_also_if_it_was_annulled",
+    ),
+    Mutant(
+        "barrier-above-the-log",
+        "a barrier depends on what is in the log, and not on what was dropped",
+        "6.3, 4.10",
+        Patch(
+            _STATE,
+            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n",
+            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n"
+            "        if command.ends:\n"
+            "            deps = tuple(\n"
+            "                min(slot, max(row, default=-1)) for slot, row in zip(deps, self.logs.rows)\n"
+            "            )\n",
+        ),
+        draw=ABSENT,
+    ),
+    Mutant(
+        "barrier-validated-by-the-log",
+        "Validate of a barrier does not speak of what has executed and was dropped",
+        "6.3, 3.6b",
+        Patch(
+            "epaxos.protocol.epaxos.validation",
+            "        if slot > deps[row] and row != place.row\n",
+            "        if slot > deps[row] and row != place.row and not command.ends\n",
+        ),
+        schedule="tests/unit/protocol/test_checkpoint.py::"
+        "test_validate_speaks_of_what_has_executed_and_was_dropped",
+    ),
+    Mutant(
         "barrier-no-reads",
         "reads do not conflict with a barrier",
         "6.3",
