@@ -64,6 +64,11 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "epochs": (
         "refresh proposed",
+        "other members proposed",
+        "replica joined",
+        "dead replica replaced",
+        "removed replica looks on",
+        "removed replica leaves",
         "other thresholds proposed",
         "another protocol proposed",
         "epoch of another protocol",

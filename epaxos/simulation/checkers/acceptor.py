@@ -65,7 +65,7 @@ class Acceptors(Observer):
     proposed so it may forget, but not that the place was used, nor to cover it.
     """
 
-    def __init__(self, n: int, ahead: int, contents: Contents, forgetful: set[Row] | None = None) -> None:
+    def __init__(self, n: int, ahead: int, contents: Contents) -> None:
         self._n = n
         self._ahead = ahead
         self._contents = contents
@@ -73,7 +73,7 @@ class Acceptors(Observer):
         self._durable: list[dict[InstanceId, Instance]] = [{} for _ in range(n)]
         self._known = [_Known(n) for _ in range(n)]
         self._starts = [0] * n
-        self._forgetful: set[Row] = set() if forgetful is None else forgetful
+        self._forgetful: set[Row] = set()
         self._dropped: list[Vector] = [(-1,) * n] * n
         self._proposals: dict[InstanceId, Proposal] = {}
         self._proposed: list[dict[InstanceId, Content]] = [{} for _ in range(n)]
@@ -96,11 +96,7 @@ class Acceptors(Observer):
         """See `Observer`: no promise of one epoch says anything of another."""
         if configuration.protocol != EPAXOS.name:
             return Observer()
-        return (
-            Acceptors(configuration.n, self._ahead, self._contents, self._forgetful)
-            if configuration.epoch
-            else self
-        )
+        return Acceptors(configuration.n, self._ahead, self._contents) if configuration.epoch else self
 
     # -- records -------------------------------------------------------------------------------------------
 

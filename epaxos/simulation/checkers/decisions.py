@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 from epaxos.protocol.contract import Component, Decided
@@ -32,16 +31,13 @@ class Decisions(Observer):
     replica that decides and crashes before any of these has not decided.
     """
 
-    def __init__(
-        self, quorums: Quorums, contents: Contents, rows: int, forgetful: set[Row] | None = None
-    ) -> None:
+    def __init__(self, quorums: Quorums, contents: Contents, rows: int) -> None:
         self._later: dict[int, Decisions] = {}
         self.decided: dict[InstanceId, Decided] = {}
         self._contents = contents
         # Counted here, not asked of what is checked.
         self._slow, self._fast = quorums.n - quorums.f, quorums.n - quorums.e
-        self._forgetful: set[Row] = set() if forgetful is None else forgetful
-        self._make = partial(Decisions, contents=contents, forgetful=self._forgetful)
+        self._forgetful: set[Row] = set()
         self._readers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._writers: _Slots = defaultdict(lambda: [[] for _ in range(rows)])
         self._collections: list[tuple[Decided, Vector]] = []
@@ -55,7 +51,7 @@ class Decisions(Observer):
         if not epoch:
             return self
         if epoch not in self._later:
-            self._later[epoch] = self._make(configuration.quorums, rows=rows_of(configuration))
+            self._later[epoch] = Decisions(configuration.quorums, self._contents, rows_of(configuration))
         return self._later[epoch]
 
     # -- agreement -----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Epochs(Observer):
         self._ends: dict[int, tuple[Over, str]] = {}
         self._running: defaultdict[str, int] = defaultdict(int)
         self._reached: defaultdict[str, int] = defaultdict(int)
-        self._forgetful: set[Row] = set()
+        self._forgetful: set[str] = set()
 
     def of_epoch(self, configuration: Configuration) -> Observer:
         """See `Observer`."""
@@ -40,7 +40,7 @@ class Epochs(Observer):
 
     def forgot(self, row: Row) -> None:
         """See `Observer`. It begins with the first epoch, and nobody believes it."""
-        self._forgetful.add(row)
+        self._forgetful.add(f"r{row}")
 
     def entered(self, row: Row, configuration: Configuration) -> None:
         """See `Observer`. A replica has the same name in all epochs, and a row of each."""
@@ -72,7 +72,8 @@ class Epochs(Observer):
     def check_sealed(self, row: Row, epoch: int, effects: Effects[Any]) -> None:
         """The core of an epoch that is over has taken an event: it may say what is decided, and no more."""
         promises = [message for _, message in effects.promises if not isinstance(message, _DECISIONS)]
-        if row not in self._forgetful and (
+        name = self._configurations[epoch].names[row]
+        if name not in self._forgetful and (
             effects.records or promises or effects.early or effects.executions
         ):
             text = f"replica {row}, past epoch {epoch}, goes on in it: {promises or effects.records}"
@@ -80,9 +81,9 @@ class Epochs(Observer):
 
     def check(self, row: Row, epoch: int, effects: Effects[Any]) -> None:
         """A core of a later epoch than the first one has taken an event."""
-        if row in self._forgetful:
-            return
         begun = self._configurations[epoch]
+        if begun.names[row] in self._forgetful:
+            return
         running = self._running[begun.names[row]]
         if running < epoch and (effects.records or effects.promises or effects.early):
             text = f"replica {row}, in epoch {running}, promises in epoch {epoch}: {effects.promises}"

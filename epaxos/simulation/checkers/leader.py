@@ -39,7 +39,7 @@ class LeaderAcceptors(Observer):
     dropped its log by then. `_chosen` is by slot the lowest ballot at which a quorum has voted.
     """
 
-    def __init__(self, quorums: Quorums, forgetful: set[Row] | None = None) -> None:
+    def __init__(self, quorums: Quorums) -> None:
         self._quorums = quorums
         n = self._n = quorums.n
         self._quorum = quorums.n - quorums.f
@@ -49,7 +49,7 @@ class LeaderAcceptors(Observer):
         self._covered: list[Slot] = [-1] * n
         self._dropped: list[Slot] = [-1] * n
         self._starts = [0] * n
-        self._forgetful: set[Row] = set() if forgetful is None else forgetful
+        self._forgetful: set[Row] = set()
         self._values: dict[tuple[Slot, Ballot], Value] = {}
         self._decided: dict[Slot, Value] = {}
         self._campaigns: dict[Ballot, int] = {}
@@ -71,7 +71,7 @@ class LeaderAcceptors(Observer):
         """See `Observer`: no promise of one epoch says anything of another."""
         if configuration.protocol != MULTIPAXOS.name:
             return Observer()
-        return LeaderAcceptors(configuration.quorums, self._forgetful) if configuration.epoch else self
+        return LeaderAcceptors(configuration.quorums) if configuration.epoch else self
 
     def forgot(self, row: Row) -> None:
         """See `Observer`. Nobody believes it, so nothing is asked of it."""

@@ -206,7 +206,7 @@ _OTHER: Final = 0.5
 """How likely an epoch is to be of another protocol than the one before, in a run in which that happens at all."""
 
 _LATE: Final = 0.3
-"""How likely an observer begins later than all others."""
+"""How likely one that observes, or may join, begins later than all others."""
 
 BAD_DISK: Final = 0.3
 """How likely a disk fails in a run in which disks are slow."""
@@ -239,17 +239,17 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     drawn += [
         Comeback(crash.when + random.random() * (options.phase - crash.when), crash.row)
         for crash in dead
-        if random.random() < options.comeback and "member" not in options.faults
+        if random.random() < options.comeback
     ]
     if "disk" in options.faults and random.random() < BAD_DISK:
-        row = random.randrange(options.replicas)
+        row = random.randrange(options.voting)
         drawn.append(BadDisk(random.random() * options.phase, row, random.expovariate(3 / options.phase)))
     if "refresh" in options.faults:
         drawn += _draw_refreshes(stream(options.seed, "refreshes"), options)
         random = stream(options.seed, "sleeper")
         if "crash" in options.faults and options.replicas > 2 and random.random() < SLEEPER:
             drawn += _draw_sleeper(random, options)
-    drawn += _draw_for_observers(stream(options.seed, "observers' faults"), options)
+    drawn += _draw_for_others(stream(options.seed, "observers' faults"), options)
     if "protocol" in options.faults:
         random = stream(options.seed, "protocols")
         drawn = [
@@ -259,11 +259,14 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
     return tuple(sorted(drawn, key=lambda fault: fault.when))
 
 
-def _draw_for_observers(random: Random, options: Options) -> list[Fault]:
-    """Each begins late now and then, as one does that has lost its disk; and what may happen to others does to it."""
+def _draw_for_others(random: Random, options: Options) -> list[Fault]:
+    """What may happen to those who vote at first does to those who may join, or observe.
+
+    Each begins late now and then, as one does that has lost its disk.
+    """
     drawn: list[Fault] = []
     kinds = [kind for kind in ("crash", "pause", "disk", "clock") if kind in options.faults]
-    for host in range(options.hosts - options.observers, options.hosts):
+    for host in range(options.replicas, options.hosts):
         if random.random() < _LATE:
             drawn.append(Crash(0.0, host, 0, options.phase * random.random()))
         number = random.choice((0, 1, 1, 2)) if kinds else 0
@@ -353,7 +356,7 @@ def _draw(random: Random, kind: str, options: Options, host: Row | None = None) 
     if kind == "crash":
         return _crash(random, when, row, duration, options)
     if kind == "partition":
-        shape, cuts = _draw_cuts(random, options.replicas, SHAPES[options.protocol])
+        shape, cuts = _draw_cuts(random, options.voting, SHAPES[options.protocol])
         return Partition(when, shape, cuts, duration)
     if kind == "storm":
         return Storm(when, random.random(), 1 + random.expovariate(0.2), duration)

@@ -211,11 +211,16 @@ class Options:
     @property
     def hosts(self) -> int:
         """How many replicas there are, with those that may join and those that observe."""
-        return self.replicas + self.spares + self.observers
+        return self.voting + self.observers
+
+    @property
+    def voting(self) -> int:
+        """How many of them vote, or may come to."""
+        return self.replicas + self.spares
 
     def observes(self, host: int) -> bool:
         """Whether a host begins as an observer."""
-        return host >= self.replicas + self.spares
+        return host >= self.voting
 
     @property
     def quorums(self) -> Quorums:

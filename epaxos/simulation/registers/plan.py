@@ -165,6 +165,7 @@ def draw_plan(
         faults=options.faults - _OUTSIDE,
         rate=0.0,
         sync=0.0,
+        spares=0,
         mutes=(),
         bias=_draw_bias(random, options),
         dead=0,

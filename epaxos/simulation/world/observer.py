@@ -51,7 +51,7 @@ class Observer:
         """A replica has crashed."""
 
     def forgot(self, row: Row) -> None:
-        """A replica has lost its disk; it comes back, and nobody may believe it any more."""
+        """A replica has lost its disk; it comes back, and nobody may believe it any more, in an epoch or in any."""
 
     def started(
         self, row: Row, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]

@@ -201,6 +201,11 @@ class Replica:
         return self._options.observes(self.row) and not has_voted
 
     @property
+    def _is_another(self) -> bool:
+        """Whether it has come back without its disk: nobody who knows the one before listens to it."""
+        return self.incarnation != self.row
+
+    @property
     def _hears_quorum(self) -> bool:
         """Whether it votes, and hears enough of those who do for anything to be decided."""
         return self._votes and 1 + len(self._online_rows()) >= self.configuration.quorums.slow
@@ -239,7 +244,7 @@ class Replica:
                 for row, host in enumerate(era.hosts)
                 if host != self.row
             ]
-        if self.starts > 1 and self.incarnation == self.row:
+        if self.starts > 1 and not self._is_another:
             self._guard(partial(self._resume, self._eras.running))
         self._schedule.after(self._options.beacon * self._random.random(), self._on_beacon, self.starts)
         self._poke()
@@ -353,6 +358,8 @@ class Replica:
         if row is not None:
             self._of_epoch[epoch] = observer, row
             above = [entry.id for entry in durable.entries]
+            if self._is_another:
+                observer.forgot(row)
             # Copies, before the core makes the records its own.
             observer.started(row, _copies(durable.records), durable.executed, above)
         post = Post(
@@ -446,6 +453,11 @@ class Replica:
         self._observer.entered(self.row, configuration)
         if configuration.protocol != ended.configuration.protocol:
             self._observer.noted("epoch of another protocol")
+        before, names = ended.configuration.names, configuration.names
+        if set(names).difference(before) and any(
+            host_of(name) in self._world.doomed for name in set(before).difference(names)
+        ):
+            self._observer.noted("dead replica replaced")
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
@@ -465,6 +477,8 @@ class Replica:
         self._eras.running.post.let_all_ride()
         era = self._begin_memory()
         self._observer.noted("epoch from a peer's checkpoint")
+        if era.row is not None and NOBODY in self.configuration.names:
+            self._observer.noted("replica joined")
         if era.kind is not self._eras.running.kind:
             self._observer.noted("another protocol by a peer's checkpoint")
         self._observer.entered(self.row, era.configuration)
