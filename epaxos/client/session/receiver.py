@@ -118,7 +118,7 @@ class Receiver(Generic[Waiter]):
             self._state.retries["busy"] += self._state.outbox.forsake(replica)
             return
         turned_away = self._turned_away(replica, first, count)
-        if turned_away and self._state.routes.untried(turned_away[0].tried):
+        if turned_away and self._state.routes.untried(turned_away[0].tried, now):
             for ticket in turned_away:
                 self._state.retries["busy"] += ticket.count
                 self._state.outbox.add_again(ticket)

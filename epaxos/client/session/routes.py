@@ -125,9 +125,15 @@ class Routes:
         link.trouble = trouble
         link.repair_at = now + REPAIR
 
-    def untried(self, tried: tuple[int, ...]) -> bool:
-        """Whether a frame that was sent to those `tried` can still go to another replica."""
-        return not set(tried).issuperset(self._directory.order)
+    def untried(self, tried: tuple[int, ...], now: float) -> bool:
+        """Whether a frame that was sent to those `tried` can go to another replica that is there, or may be."""
+        if self._order is not self._directory.order:
+            self._look()
+        return any(self._may_be_there(replica, now) for replica in set(self._order).difference(tried))
+
+    def _may_be_there(self, replica: int, now: float) -> bool:
+        link = self.links[replica]
+        return link.up or (now < link.patience_until if link.opened else now >= link.repair_at)
 
     def sent(self, replica: int) -> None:
         """A frame went to the replica."""

@@ -419,6 +419,24 @@ def test_what_a_replica_answers_no_more_is_asked_for_elsewhere_at_once() -> None
     assert rig.session.retries["busy"] == 1
 
 
+def test_who_is_sent_away_by_all_that_are_there_rests() -> None:
+    """Else it asks them in turn as fast as they answer, for as long as another one is down, or has left for good."""
+    rig = Rig(timeout=2.0)
+    rig.session.fall(2)
+    rig.put()
+    for replica in range(2):
+        sent = rig.only()
+        assert sent.replica == replica
+        rig.away(sent, "it is starting")
+    assert rig.turn() == [], "whom else could it ask?"
+    asked = 0
+    while not rig.finished():
+        for sent in rig.until_next_event():
+            asked += 1
+            rig.away(sent, "it is starting")
+    assert 20 <= asked <= 60
+
+
 def test_who_is_sent_away_everywhere_rests_and_is_told_why() -> None:
     rig = Rig(timeout=1.0)
     rig.put()
