@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster import ChaosError, Replica
+from chaos.cluster import ChaosError, Cluster, Plan, Replica
 from shared.processes import Children, lifeline
 
 PROGRAM = "#!/bin/sh\necho life; {then}\n"
@@ -71,3 +71,12 @@ def test_who_ended_by_itself_after_a_restart_is_noticed(replica: Replica, tmp_pa
         return False
 
     wait_until(is_noticed)
+
+
+def test_where_all_are_struck_clients_of_empty_seats_are_too(tmp_path: Path) -> None:
+    with Children() as children:
+        cluster = Cluster(tmp_path, Plan(3, 1.0, "sqlite", restarts=True, members=True), children, 0)
+    assert len(cluster.seats) > len(cluster.names)
+    assert cluster.befallen(cluster.names) == cluster.seats
+    assert cluster.befallen(cluster.names[:1]) == cluster.names[:1]
+    assert not cluster.befallen(())

@@ -215,7 +215,7 @@ class Run:
         text = f"{event.fault}"
         until = "" if event.until is None else f", until {event.until:.1f} s"
         notes.print(f"{now:6.1f} s  {text}{until}")
-        load.gaps.strike(event.fault.label, text, event.fault.victims, _now())
+        load.gaps.strike(event.fault.label, text, cluster.befallen(event.fault.victims), _now())
         self._timeline.strike(event.fault, _now())
         self.report.faults[event.fault.label] += 1
         load.surge(event.fault.victims)
@@ -225,7 +225,7 @@ class Run:
     async def _end(self, cluster: Cluster, load: Load, event: Event, now: float) -> None:
         notes.print(f"{now:6.1f} s  over: {event.fault}")
         await event.fault.end(cluster)
-        load.gaps.heal(event.fault.victims, _now())
+        load.gaps.heal(cluster.befallen(event.fault.victims), _now())
         self._timeline.heal(event.fault, _now())
 
     async def _look(self, cluster: Cluster, load: Load) -> None:

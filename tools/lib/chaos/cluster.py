@@ -390,6 +390,10 @@ class Cluster:
         """The victims of a fault, and where they are all from the beginning, those who have joined too."""
         return list(self.replicas) if len(victims) == len(self.names) else victims
 
+    def befallen(self, victims: Sequence[str]) -> Sequence[str]:
+        """The seats whose clients a fault befalls: also empty ones, where nobody is left who could answer."""
+        return self.seats if len(victims) == len(self.names) else victims
+
     # -- who sits where ------------------------------------------------------------------------------------
 
     def other_name(self, seat: str) -> str:
