@@ -50,6 +50,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         *workloads.ALL,
         keys.KEYS,
         keys.GROWTH,
+        keys.SCAN,
         failover.STUDY,
         epochs.STUDY,
         watch.STUDY,
@@ -62,7 +63,7 @@ STUDIES: Final[Mapping[str, Study]] = {
         workloads.INTERPRETERS,
     )
 }
-ALONE: Final = ("interpreters", "registers", "groups", "epochs", "watch", "security")
+ALONE: Final = ("interpreters", "registers", "groups", "epochs", "watch", "security", "scan")
 """What is not about a cluster on this Python, and measured apart."""
 
 EVERYTHING: Final = [name for name in STUDIES if name not in ALONE]

@@ -1,13 +1,19 @@
-"""What many keys cost in memory, CPU and pauses, and whether a million commands cost what the million before did."""
+"""What many keys cost in memory, CPU and pauses, also while all are listed, and whether a million commands cost what the
+million before did.
+"""
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
-from benchmarks.cluster import Cluster, Settings, running
+from benchmarks.cluster import START_SECONDS, Cluster, Settings, running
 from benchmarks.study import PRIMING, TINY, Case, Options, Picture, Results, Sample, Study, say
 from benchmarks.workloads import DURABLE, MEMORY
+from epaxos.client.blocking import Client
+from epaxos.config import load_config
 from shared.processes import pause
 
 SETTLE_SECONDS: Final = 8.0
@@ -17,6 +23,12 @@ LONG: Final = 10.0
 """Seconds of load, in which two checkpoints come."""
 
 FEW: Final = 1000
+PAGE: Final = 1000
+BESIDE: Final = 5
+"""How many times as long as others a load is beside which all keys are listed."""
+
+INSERTS: Final = "inserts"
+STEADY: Final = ("--rate", "20000")
 
 
 def keys(study: Study, options: Options) -> Results:
@@ -78,6 +90,47 @@ def growth(study: Study, options: Options) -> Results:
     return results
 
 
+def scan(study: Study, options: Options) -> Results:
+    """Cases in their order on one cluster: a list of all keys changes what an insert costs from then on."""
+    results = Results()
+    count = str(FEW if options.tiny else 10**5 if options.quick else 10**6)
+    for cycle in range(options.cycles):
+        with running(study.cases[0].settings, ports=options.ports) as (cluster, _):
+            cluster.load("--operations", count, "--keys", count)
+            for case in study.cases:
+                say(f"{study.name}, cycle {cycle + 1} of {options.cycles}: {case.name}")
+                pause()
+                length = ["--duration", f"{(BESIDE if case.x else 1) * options.duration:g}s"]
+                if options.tiny:
+                    length = ["--operations", TINY]
+                elif case.group == INSERTS:
+                    length = ["--operations", count, "--keys", count]
+                rounds = cluster.rounds()
+                with ThreadPoolExecutor(1) as beside:
+                    lists = beside.submit(list_all, cluster.file) if case.x else None
+                    sample = cluster.measure(*case.load, *length)
+                    sample |= lists.result() if lists else {}
+                sample["round_p999"], sample["round_max"] = cluster.slow_rounds(rounds)
+                results.add(case.name, sample)
+                results.described[case.name] = case.describe()
+    return results
+
+
+def list_all(file: Path) -> Sample:
+    """List all keys with their values by pages, one after the other: how long that takes, and the longest page."""
+    longest, listed, after = 0.0, 0, None
+    began = time.monotonic()
+    with Client(config=load_config(str(file), environ={}), timeout=START_SECONDS) as client:
+        while True:
+            asked = time.monotonic()
+            page = client.scan(after=after, limit=PAGE)
+            longest = max(longest, time.monotonic() - asked)
+            listed += len(page.keys)
+            if (after := page.after) is None:
+                break
+    return {"took": time.monotonic() - began, "page_max": 1000 * longest, "listed": float(listed)}
+
+
 def _keys(count: int, engine: str, settings: Settings) -> Case:
     return Case(f"{count:,} keys, {engine}", (), settings, x=count, group=engine)
 
@@ -104,4 +157,19 @@ GROWTH: Final = Study(
     "million 2",
     None,
     growth,
+)
+
+SCAN: Final = Study(
+    "scan",
+    "A million keys listed by pages of 1,000 beside a load, in memory; each row on what those before it left",
+    [
+        Case("inserts: before any list", ("--key-size", "12"), MEMORY, group=INSERTS),
+        Case("20,000 writes a second: alone", STEADY, MEMORY),
+        Case("20,000 writes a second: the first list", STEADY, MEMORY, x=1),
+        Case("20,000 writes a second: another list", STEADY, MEMORY, x=2),
+        Case("inserts: after a list", ("--key-size", "16"), MEMORY, group=INSERTS),
+    ],
+    ("cpu", "throughput", "p99", "max", "round_p999", "round_max", "took", "page_max", "listed"),
+    "inserts: before any list",
+    measure=scan,
 )

@@ -61,6 +61,8 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "round_p999": Figure("99.9 % of rounds below, ms", "{:,.0f}"),
     "round_max": Figure("all rounds below, ms", "{:,.0f}"),
     "fill_max": Figure("all rounds below while the keys were written, ms", "{:,.0f}"),
+    "page_max": Figure("longest page, ms", "{:,.0f}"),
+    "listed": Figure("keys listed", "{:,.0f}"),
     "told": Figure("changes told", "{:,.0f}"),
     "watching": Figure("the watchers' CPU, µs a change", "{:,.1f}"),
     "gaps": Figure("gaps told", "{:,.0f}"),
