@@ -1,6 +1,4 @@
-"""What many keys cost in memory, CPU and pauses, also while all are listed, and whether a million commands cost what the
-million before did.
-"""
+"""What many keys cost in memory, CPU and pauses, also listed; whether a million commands cost what those before did."""
 
 from __future__ import annotations
 

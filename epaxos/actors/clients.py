@@ -448,6 +448,12 @@ class Clients:
             queue.popleft()
             self._queued -= len(head)
 
+    def await_list(self, payload: Payload) -> bool:
+        """Whether a list or a count is among some batches, and somebody waits here for what one of them comes to."""
+        return payload.reads_all and not self._wanted.keys().isdisjoint(
+            zip(payload.heads.clients, payload.heads.firsts, payload.heads.counts, strict=True)
+        )
+
     def answer(self, payload: Payload, run: Run) -> None:
         """Note the results of executed batches for those clients that wait for them here; `flush` sends them."""
         wanted, heads, place = self._wanted, payload.heads, slice(run.start, run.stop)

@@ -60,7 +60,8 @@ class Execution:
                 if decided.value is not NOP:
                     assert isinstance(decided.value, Payload)
                     ending = self._gate.ending(decided.value, machine.get)
-                    for run in machine.runs(decided.value):
+                    lists = self._clients.await_list(decided.value)
+                    for run in machine.runs(decided.value, lists=lists):
                         self._clients.answer(decided.value, run)
                     if ending:
                         self._gate.tell_ended([key for key in ending if machine.get(key) is None])

@@ -126,11 +126,17 @@ class StateMachine:
         """
         return [result for run in self.runs(payload) for result in run.results(payload)]
 
-    def runs(self, payload: Payload) -> Iterator[Run]:
+    def runs(self, payload: Payload, *, lists: bool = True) -> Iterator[Run]:
         """The same as columns of as many batches as can be executed together; what all come to may be too much.
 
-        To be taken to the end, before anything else executes.
+        To be taken to the end, before anything else executes. Without `lists` nobody waits for it here: what SCANs and
+        COUNTs tell is left out. Of that nothing is kept anywhere, as of all reads.
         """
+        self._store.lists = lists
+        yield from self._runs(payload)
+        self._store.lists = True
+
+    def _runs(self, payload: Payload) -> Iterator[Run]:
         if payload.base is not None:
             self._sessions.collect(payload.generation)
             return

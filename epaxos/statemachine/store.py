@@ -83,7 +83,8 @@ class Store(Values):
     `origin` is the client, and the request number of the first, of the commands that are executed next: what gives a
     value its time is known by them.
 
-    While there are `notes`, what commands change is noted there; that costs nothing while there are none.
+    While there are `notes`, what commands change is noted there; that costs nothing while there are none. Unless it
+    `lists`, what SCANs and COUNTs tell is left out, as where nobody waits for it.
     """
 
     __slots__ = (
@@ -96,6 +97,7 @@ class Store(Values):
         "_read_room",
         "_room",
         "_sleep",
+        "lists",
         "notes",
         "origin",
     )
@@ -105,6 +107,7 @@ class Store(Values):
         self._limits = limits
         self._sleep = sleep
         self.notes: Notes | None = None
+        self.lists = True
         self.origin = (0, 0)
         self._place = 0
         self._multi_number: int | None = None
@@ -397,6 +400,8 @@ class Store(Values):
         return self._ordered.page(prefix, after, limit, room, values=values, reverse=reverse)
 
     def _scan(self, prefix: bytes, argument: Argument) -> Result:
+        if not self.lists:
+            return _OK
         if self._read_room < 0:
             return _UNTOLD, None
         found = self.page(Operation.SCAN, prefix, argument)
@@ -409,7 +414,7 @@ class Store(Values):
         return _DONE, result
 
     def _count(self, prefix: bytes, _: Argument) -> Result:
-        return _DONE, self._ordered.count(prefix)
+        return _DONE, self._ordered.count(prefix) if self.lists else None
 
     def _clear(self, prefix: bytes, argument: Argument) -> Result:
         found = self.page(Operation.CLEAR, prefix, argument)

@@ -14,7 +14,7 @@ from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, StatusRe
 from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.errors import TooNew
 from epaxos.security.rights import Rights, Role
-from epaxos.statemachine.batch import Limits, encode_batch
+from epaxos.statemachine.batch import Batch, Limits, encode_batch, make_payload
 from epaxos.statemachine.operations import Operation, Outcome
 from epaxos.transport.framing import Kind, seal
 from front import Front
@@ -53,6 +53,18 @@ def test_what_nobody_waits_for_here_is_not_answered() -> None:
     front.execute(1, 3)
     assert front.sent == []
     assert front.clients.waiting == 0
+
+
+def test_a_list_is_awaited_where_it_was_asked_for() -> None:
+    asked, elsewhere = Front(), Front()
+    columns = b"\x16", [b""], None
+    asked.take(Kind.REQUEST, encode_batch(7, 1, 1, *columns))
+    elsewhere.request(1)
+    payload = make_payload(asked.clients.take_batches())
+    assert asked.clients.await_list(payload)
+    assert not elsewhere.clients.await_list(make_payload([Batch(7, 5, 0, *columns)]))
+    assert not elsewhere.clients.await_list(make_payload(elsewhere.clients.take_batches()))
+    assert payload.operations[0] == Operation.COUNT
 
 
 def test_retry_under_way_is_not_proposed_again_and_says_where_the_answer_goes() -> None:

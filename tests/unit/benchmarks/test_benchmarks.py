@@ -191,6 +191,19 @@ def test_watchers_are_there_while_the_load_is(log: list[str], monkeypatch: pytes
     assert watch.prefix_of(watch.ALL, 7) == b""
 
 
+def test_lists_are_made_while_the_load_is(log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_all(_: object) -> study.Sample:
+        log.append("list")
+        return {"took": 1.0, "page_max": 2.0, "listed": 3.0}
+
+    monkeypatch.setattr(keys, "list_all", list_all)
+    results = keys.SCAN.measure(keys.SCAN, Options(cycles=2, quick=True))
+    assert [results.median(case.name, "listed") for case in keys.SCAN.cases] == [1, 1, 3, 3, 1]
+    assert [line.split()[0] for line in log].count("list") == 4
+    assert {line.split()[2] for line in log if line.startswith("load")} == {"100000"}
+    assert results.ratio(keys.SCAN.cases[-1].name, keys.SCAN.baseline, "cpu") == 1
+
+
 @pytest.mark.parametrize("case", groups.STUDY.cases, ids=lambda case: case.name)
 def test_a_case_of_groups_is_a_load_that_exists(case: Case) -> None:
     with entry.make_context("epaxos", ["bench"]) as outer:

@@ -333,3 +333,22 @@ def test_a_list_that_comes_again_executes_again_and_a_clear_does_not() -> None:
     assert told((SCAN, b"", page), first=2) == [[b"b"], None, False]
     assert told((CLEAR, b"", [None, 5]), first=3) == [1, None]
     assert told((COUNT, b"", None), first=5) == 1
+
+
+def test_a_list_that_nobody_waits_for_costs_nothing_and_is_told_where_it_comes_again() -> None:
+    machine, payloads = StateMachine(Limits(), lambda _: None), []
+    page: list[Any] = [None, 5, False, False]
+    commands = [
+        (Operation.WRITE, b"a", b"v"),
+        (SCAN, b"", page),
+        (COUNT, b"", None),
+        (Operation.INCREMENT, b"n", 1),
+    ]
+    payloads = [make_payload([batch(*commands, first=1)]), make_payload([batch((COUNT, b"", None), first=9)])]
+    for payload in payloads:
+        (run,) = machine.runs(payload, lists=False)
+        assert run.outcomes == DONE * len(run.outcomes)
+        assert not run.values or run.values[1:3] == [None, None]
+    assert not machine._store._ordered._wanted  # a new key is as cheap as before
+    assert machine.apply(payloads[0])[0].values == [None, [[b"a", b"n"], None, False], 2, 1]
+    assert machine.apply(payloads[1])[0].values == [2]
