@@ -105,6 +105,28 @@ def envelope(*messages: bytes | int, sender: Name = BRAVO, incarnation: int = 11
     )
 
 
+def test_one_that_has_been_heard_is_examined_again_when_it_says_otherwise_and_in_the_next_epoch() -> None:
+    door = Door()
+
+    def hears(said: PeerRequest) -> bool:
+        return (
+            door.peers.open(b"it", [zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(said)))])
+            is not None
+        )
+
+    usual = PeerRequest(BRAVO, 11, (), addressee=1, digest=DIGEST)
+    assert hears(usual)
+    assert hears(usual)
+    assert not hears(usual._replace(incarnation=12))
+    assert not hears(usual._replace(addressee=2))
+    assert not hears(usual._replace(digest=DIGEST ^ 1))
+    assert door.errors == {"duplicate_name": 1, "addressee": 1, "cluster": 1}
+    assert hears(usual)
+    door.begin_next({BRAVO: Member(12)})
+    assert not hears(usual)  # another bravo has been decided
+    assert door.errors["duplicate_name"] == 2
+
+
 def test_its_marks_are_of_the_replicas_that_it_has_heard_of() -> None:
     door = Door({CHARLIE: 2**32 + 9})
     assert door.peers.marks() == (1, 9)
