@@ -28,6 +28,16 @@ if sys.prefix != sys.base_prefix and os.environ.pop("PYTHONDONTWRITEBYTECODE", "
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(BYTECODE))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--times",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many times as many seeds sweeps have as they need",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what starts processes or runs for long, dealt among those who share the tests.
 
@@ -74,6 +84,14 @@ def _signals() -> Iterator[None]:
     for number, handler in before.items():
         if handler is not signal.getsignal(number):
             signal.signal(number, handler)
+
+
+@pytest.fixture
+def times(pytestconfig: pytest.Config) -> int:
+    """How many times as many seeds a sweep is to have as it needs."""
+    found = pytestconfig.getoption("--times")
+    assert isinstance(found, int)
+    return found
 
 
 @pytest.fixture

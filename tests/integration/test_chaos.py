@@ -90,8 +90,10 @@ def test_replicas_are_drained_and_come_back_whoever_of_them_leads(tmp_path: Path
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("faults", ["pause", "restart-all"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "faults"),
+    [(signal.SIGINT, "pause"), (signal.SIGINT, "restart-all"), (signal.SIGKILL, "pause")],
+)
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_nothing_is_left_however_it_ends_even_a_replica_that_stood_still(
     tmp_path: Path, number: signal.Signals, faults: str

@@ -32,6 +32,8 @@ SHORTENED = {
     "tools/demo": "tools/demo --operations 2000",
     "tools/test": "test -x tools/test",  # this runs in it
 }
+SWEEP = re.compile(r"(--seeds 0:|--control )\d+")
+FEW = 2  # seeds: tests/simulation has the sweeps
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def runnable(block: Block, command: Command, workspace: Workspace) -> str:
         return f"python -c {shlex.quote(command.text)}"
     if re.search(r"\.venv/|\b(tools|benchmarks)/", command.text):
         workspace.share_environment()
-    return SHORTENED.get(command.text, command.text)
+    return SWEEP.sub(rf"\g<1>{FEW}", SHORTENED.get(command.text, command.text))
 
 
 def document_with(directory: Path, text: str) -> Path:

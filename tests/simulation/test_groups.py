@@ -24,8 +24,8 @@ def test_no_seed_splits_a_transaction_or_leaves_a_lock() -> None:
     assert not [mark for mark in wanted if not marks[mark]]
 
 
-def test_no_fresh_seed_does(fresh_seed: int) -> None:
-    check(range(fresh_seed, fresh_seed + 4))
+def test_no_fresh_seed_does(fresh_seed: int, times: int) -> None:
+    check(range(fresh_seed, fresh_seed + 2 * times))
 
 
 def test_command() -> None:

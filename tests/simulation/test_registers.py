@@ -18,8 +18,8 @@ def check(seeds: range) -> list[Outcome]:
     return outcomes
 
 
-def test_no_seed_breaks_safety_or_stops_the_registers() -> None:
-    marks = sum((outcome.marks for outcome in check(range(200))), Counter())
+def test_no_seed_breaks_safety_or_stops_the_registers(times: int) -> None:
+    marks = sum((outcome.marks for outcome in check(range(80 * times))), Counter())
     wanted = (
         "register removed",
         "task done: grow",
@@ -30,8 +30,8 @@ def test_no_seed_breaks_safety_or_stops_the_registers() -> None:
     assert not [mark for mark in wanted if not marks[mark]]
 
 
-def test_no_fresh_seed_does(fresh_seed: int) -> None:
-    check(range(fresh_seed, fresh_seed + 100))
+def test_no_fresh_seed_does(fresh_seed: int, times: int) -> None:
+    check(range(fresh_seed, fresh_seed + 40 * times))
 
 
 def test_command() -> None:

@@ -86,7 +86,7 @@ def test_the_optimum_of_five_regions_is_the_time_to_the_second_nearest() -> None
     assert fast == [0.068, 0.098, 0.120, 0.104, 0.140]
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(table=tables(), thrifty=st.sampled_from(BEST), seed=st.integers(0, 9))
 def test_without_conflicts_every_command_takes_the_optimum_over_any_table(
     table: Table, thrifty: Thrifty, seed: int
@@ -100,7 +100,7 @@ def test_without_conflicts_every_command_takes_the_optimum_over_any_table(
         )
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(
     table=tables(),
     thrifty=st.sampled_from(Thrifty),
