@@ -125,7 +125,8 @@ class Era:
 class Parts:
     """What a Replica drives, in one epoch after the other; `resumes` is whether it has a past.
 
-    `as_of` is up to when what has executed here is all that anybody was answered (`Effects.as_of`).
+    `joins` is whether its file has it among those that vote, and it is not one of the first of these. `as_of` is up to
+    when what has executed here is all that anybody was answered (`Effects.as_of`).
     Where a peer's checkpoint takes the place of all that it has, there are others in here (`begin_anew`).
     """
 
@@ -136,16 +137,14 @@ class Parts:
     resumes: bool
     hosted: Machine | None
     watchers: Watchers
+    joins: bool = False
     as_of: float | None = None
 
     @property
     def observes(self) -> bool:
         """Whether it follows, for others to read at, without a vote; not one that has been removed, or is to join."""
         running = self.eras.running
-        return running.row is None and not {self.me, NOBODY} & {
-            *running.names,
-            *running.configuration.removed,
-        }
+        return running.row is None and not self.joins and self.me not in running.configuration.removed
 
     @property
     def me(self) -> Name:
@@ -259,7 +258,7 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
     eras = Eras(_era_with(config, me, log, checkpoint), me)
     machine, disk, resumes = _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
     watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
-    parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers)
+    parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers, joins_later)
     _begin_watchers(parts, checkpoint)
     return parts
 

@@ -20,7 +20,7 @@ from epaxos.metrics import ReplicaStats, Traffic
 from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Name, Row
 from epaxos.protocol.kinds import KINDS
-from epaxos.protocol.membership import NOBODY, Configuration, called, incarnation_of
+from epaxos.protocol.membership import NO_EPOCH, NOBODYS, Configuration, called, incarnation_of
 from epaxos.transport.codec import Beat, PeerRequest
 from epaxos.transport.framing import ANY_CLUSTER, Body, Kind, open_frame, seal
 from epaxos.transport.pages import OF_NO_EPOCH, PeerMessage
@@ -211,8 +211,8 @@ class Peers:
         parts: Sequence[zmq.Frame] | None,
         row: Row | None,
     ) -> list[PeerMessage]:
-        running = self._eras.running
-        era = self._eras.of(epoch) or running
+        eras, running = self._eras, self._eras.running
+        era = eras.of(epoch) or running
         codec, kind = era.codec, KINDS[era.configuration.protocol]
         messages = []
         traffic = self._traffic.get(sender)
@@ -225,7 +225,7 @@ class Peers:
             except FrameError as error:
                 if error.kind != "epoch":
                     self._drop(b"", None if parts is None else parts[0], error)
-                elif era.epoch != epoch != running.epoch + 1:
+                elif not (eras.joins or epoch in (era.epoch, NO_EPOCH, running.epoch + 1)):
                     self._stats.error("epoch")  # no news: epochs begin here and there at different times
                 continue
             kind_of_message = type(message)
@@ -289,7 +289,10 @@ class Peers:
             raise FrameError("duplicate_name", f"a second replica calls itself {self._me}")
         if self._incarnation_of(name, request.incarnation) != request.incarnation:
             raise FrameError("duplicate_name", self._forgetful(name))
-        if request.addressee != self._incarnation and (request.addressee or incarnation_of(self._me)):
+        is_meant = request.addressee == self._incarnation or not (
+            request.addressee or (incarnation_of(self._me) and request.epoch != NO_EPOCH)
+        )
+        if not is_meant:
             raise FrameError("addressee", f"{name} speaks to the {called(self._me)} of before")
 
     def _take_beat(self, name: Name, beat: Beat) -> None:
@@ -308,7 +311,7 @@ class Peers:
         if eras.knows(name) or name in self.guests:
             return
         running = eras.running
-        if not (NOBODY in running.names or epoch > running.epoch or incarnation_of(name) > 0):
+        if not (eras.joins or epoch > running.epoch or incarnation_of(name) > 0):
             raise FrameError("stranger", self._strange(name, running.configuration))
         if len(self.guests) >= _GUESTS:
             raise FrameError("sender", f"{name!r:.80} takes part in no epoch that is known here")
@@ -400,6 +403,8 @@ class Peers:
         if frame.cluster == ANY_CLUSTER:
             raise FrameError("cluster", "peer request without a cluster's fingerprint")
         request = self._eras.running.codec.decode_envelope(frame.body, frame.level)
+        if request.digest in NOBODYS:
+            request = request._replace(epoch=NO_EPOCH)
         if list(map(type, request.messages)).count(int) != len(parts) - 1:
             raise FrameError("malformed", f"message of {len(parts)} parts; not as many as it says")
         return request, frame.level

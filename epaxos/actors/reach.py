@@ -11,6 +11,7 @@ from epaxos.actors.post import Post
 from epaxos.actors.remote import Remote
 from epaxos.config import Config
 from epaxos.protocol.ids import Name
+from epaxos.protocol.membership import called
 
 _FAREWELL: Final = 10
 """Time-outs after which one that is silent, and takes part in no epoch that is known, is not looked for any more."""
@@ -34,6 +35,8 @@ class Reach:
         self._make = make
         self._places: dict[Name, tuple[str, int]] = {}
         self._came: dict[Name, float] = {}
+        own = config.replica(called(parts.me))
+        self._seeds = {one.name for one in config.replicas if one.place != own.place}
 
     def look(self) -> None:
         """See who has come, and who is of no interest any more."""
@@ -52,12 +55,20 @@ class Reach:
     def _audience(self) -> set[Name]:
         """Whom to tell how far this replica is, but those in whose place there is a member.
 
-        Of one that lost its disk and was replaced at its address nobody is there any more (protocol 6.10).
+        Of one that lost its disk and was replaced at its address nobody is there any more (protocol 6.10). But one that
+        is to join may be at the address of the member whose place it is to take.
+
+        Who is to join itself looks for whom its file has, until it hears who is there: that may be another one.
         """
         eras, place_of = self._parts.eras, self._peers.place_of
+        if eras.joins:
+            met = set(map(place_of, eras.audience))
+            return eras.audience | {seed for seed in self._seeds if place_of(seed) not in met}
         members = eras.running.names
         taken = set(map(place_of, members)) - {None}
-        gone = {peer for peer in eras.audience.difference(members) if place_of(peer) in taken}
+        gone = {
+            peer for peer in eras.audience.difference(members) if place_of(peer) in taken and eras.knows(peer)
+        }
         for peer in gone:
             eras.forget(peer)
         return eras.audience - gone
@@ -83,7 +94,7 @@ class Reach:
         eras = self._parts.eras
         for peer in eras.audience - self._post.remotes.keys():
             eras.forget(peer)
-        audience = eras.audience
+        audience = self._audience()
         self._places = {peer: place for peer, place in self._places.items() if peer in audience}
         self._peers.release(audience)
         for era in eras.all:

@@ -396,7 +396,7 @@ class Replica(pykka.ThreadingActor):
             if not self._presence.takes_part:
                 continue
             if type(message) in OF_NO_EPOCH:
-                self._take_of_no_epoch(sender, message, now)
+                self._take_of_no_epoch(sender, message, opened.epoch, now)
             elif era is None or row is None:
                 continue
             elif runs:
@@ -405,12 +405,12 @@ class Replica(pykka.ThreadingActor):
                 said = era.core.on_event(Receive(row, message), now)
                 self._post.put((*said.messages, *said.promises), era)
 
-    def _take_of_no_epoch(self, sender: Name, message: PeerMessage, now: float) -> None:
+    def _take_of_no_epoch(self, sender: Name, message: PeerMessage, epoch: int, now: float) -> None:
         """Take what brings forward those who lag, in whatever epoch its sender is."""
         if isinstance(message, FetchRows | CheckpointRows):
             self._durability.receive(sender, message, now)
         elif isinstance(message, EpochOver):
-            changes = self._parts.eras.on_over(sender, message)
+            changes = self._parts.eras.on_over(sender, message, epoch)
             self._note_changes(changes)
             if changes:
                 self._durability.ended_at(sender, now)
@@ -510,7 +510,7 @@ class Replica(pykka.ThreadingActor):
             self.actor_ref.tell(message)
 
     def _note_epoch(self, peer: Name, epoch: int) -> None:
-        self._stats.peer_epoch[peer] = epoch
+        self._stats.peer_epoch[peer] = max(epoch, 0)
         if changes := self._parts.eras.on_heard(peer, epoch):
             self._note_changes(changes)
 
@@ -521,6 +521,8 @@ class Replica(pykka.ThreadingActor):
     # -- what Remotes, peers and clients ask of the Replica ------------------------------------------------
 
     def _beacons(self, peer: Name, now: float) -> list[Outgoing]:
+        if self._parts.eras.joins:
+            return []
         return [outgoing_of(message, era.mark) for era, message in self._parts.eras.beacons(peer, now)]
 
     def _on_committed(self, message: Committed) -> None:

@@ -72,7 +72,7 @@ def describe(
             if at is not None
         },
         "removed": list(parts.configuration.removed),
-        "observes": stats.observing.observes,
+        "observes": parts.observes,
         "age_s": None if stats.observing.as_of is None else now - stats.observing.as_of,
         "observers": _observers(stats, core.committed),
         "request": parts.configuration.request,

@@ -79,6 +79,11 @@ class Fetched:
         return self._configuration if self._meta is None else self._meta.configuration
 
     @property
+    def replaces(self) -> bool:
+        """Whether it is of a later epoch than was asked for, or of a cluster of which nothing was known."""
+        return self.configuration != self._configuration
+
+    @property
     def executed(self) -> Vector:
         """Up to where each row had executed; nothing without a checkpoint."""
         return (-1,) * self._n if self._meta is None else self._meta.executed

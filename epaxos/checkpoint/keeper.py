@@ -78,8 +78,9 @@ class Todo:
 
     Before that the directory has to say that there are things of `level` in it, if that is above its own.
 
-    With `replaced` a peer's checkpoint of a later epoch is durable here: after a look at what the core has `left`, the
-    replica begins anew from it, as at a start, with another keeper, and drops the logs of earlier epochs.
+    With `replaced` a peer's checkpoint of a later epoch, or the first of a cluster that it is to join, is durable here:
+    after a look at what the core has `left`, the replica begins anew from it, as at a start, with another keeper, and
+    drops the logs of earlier epochs.
     """
 
     events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
@@ -264,10 +265,13 @@ class Keeper:
         return todo
 
     def _promise(self, sender: Name, request: FetchRows, now: float) -> CheckpointRows | None:
-        """Nothing to take yet, where a checkpoint is written because a peer asks for it, and is about to be."""
+        """Nothing to take yet, where a checkpoint is written because a peer asks for it, and is about to be.
+
+        It is where none lasts, and at the beginning of a cluster: whoever is to join can do nothing without one.
+        """
         if request.position == DONE:
             self._asked.pop(sender, None)
-        elif request.position == BEGIN and not self.writer.lasting and not self.source.serves(sender):
+        elif request.position == BEGIN and not self.source.serves(sender):
             self._asked[sender] = request
             if now >= self._not_before:
                 return CheckpointRows(request.transfer, BEGIN, b"", 0)
@@ -392,7 +396,7 @@ class Keeper:
         self._is_asked_for = bool(self._asked) and not self._wants_adoption
         if self._wants_adoption and self._fetch is not None:
             fetched = self._fetch.fetched
-            self._replacing = fetched.configuration.epoch > self._epoch
+            self._replacing = fetched.replaces
             if self._replacing:
                 todo.events.append(Hold((-1,) * len(self._core.status().seen), ()))
                 self.writer.replace(fetched)

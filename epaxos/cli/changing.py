@@ -75,6 +75,7 @@ def change(  # noqa: PLR0913 - what may be other than before, by name
     add: Sequence[str] = (),
     remove: Sequence[str] = (),
     moved: Sequence[str] = (),
+    lagging: bool = False,
 ) -> None:
     """Ask for another epoch, wait for it and tell what has come of it."""
     timeout = asked["timeout"]
@@ -87,6 +88,7 @@ def change(  # noqa: PLR0913 - what may be other than before, by name
         upgrade=upgrade,
         protocol=protocol,
         members=(add, remove, moved),
+        lagging=lagging,
         dry_run=asked["dry"],
     )
     try:
@@ -118,10 +120,12 @@ class Request:
         upgrade: bool = False,
         protocol: str | None = None,
         members: tuple[Sequence[str], Sequence[str], Sequence[str]] = ((), (), ()),
+        lagging: bool = False,
         dry_run: bool,
     ) -> None:
         self._upgrade, self._protocol = upgrade, protocol
         self._add, self._remove, self._moved = members
+        self._lagging = lagging
         self._movers: list[Joiner] = []
         self._joiners: list[Joiner] = []
         self._level = 0
@@ -178,7 +182,7 @@ class Request:
 
     async def _try(self, client: AsyncClient) -> None:
         """Ask from the epoch that the cluster is in now."""
-        members = await members_of(client, self._config, self._left(_SILENT))
+        members = await self._look(client)
         latest = members.latest
         silent = members.silent
         self.base = latest["epoch"]
@@ -199,6 +203,22 @@ class Request:
             self._warn(members)
             if await self._ask(client, latest["name"], len(members.ids)):
                 await self._wait(client, silent)
+
+    async def _look(self, client: AsyncClient) -> Members:
+        """What replicas say, once those that are to join have caught up, or there is no more time for that."""
+        while True:
+            members = await members_of(client, self._config, self._left(_SILENT))
+            lag = self._lag(members)
+            if not lag or self._lagging or self._dry or monotonic() + _LOOK > self._until:
+                return members
+            self._show(lag)
+            await asyncio.sleep(_LOOK)
+
+    def _lag(self, members: Members) -> str:
+        """Who of those that are to join has not caught up, and how far it is; "" if all have."""
+        told = [(name, members.waiting(name)) for name in self._add]
+        lags = [(name, members.lag_of(waiting)) for name, waiting in told if waiting is not None]
+        return ", ".join(f"{name} is {lag}" for name, lag in lags if lag)
 
     def _is_so(self, members: Members) -> bool:
         """Whether those who are to join are members, and those who are to go are none: it is asked for again."""
@@ -221,8 +241,8 @@ class Request:
         self._joiners = []
         now = set(map(called, members.ids))
         for name in self._add:
-            waiting = [one for one in members.up if one["name"] == name and one["id"] in members.others]
-            if not waiting or not incarnation_of(waiting[0]["id"]):
+            waiting = members.waiting(name)
+            if waiting is None or not incarnation_of(waiting["id"]):
                 is_there = name in now and name not in self._remove
                 who = f"{name} is a member, and no other replica" if is_there else "no replica"
                 return (
@@ -230,9 +250,14 @@ class Request:
                     "directory, and have it in this command's file"
                 )
             at = members.config.replica(name)
-            number = incarnation_of(waiting[0]["id"])
+            number = incarnation_of(waiting["id"])
             self._joiners.append(Joiner(name, number, at.host, at.port, at.client_port, at.metrics_port))
-        return ""
+        lag = self._lag(members)
+        if not lag or self._lagging:
+            return ""
+        return (
+            f"{lag}: ask again when it has caught up, or wait for longer (--timeout), or do not (--lagging)"
+        )
 
     async def _find_moved(self, members: Members) -> str:
         """See that those who have moved are where the file says; why not, if so."""
@@ -262,6 +287,8 @@ class Request:
         with suppress(ValueError):  # the replica that is asked says what does not fit together
             following = running.next(self._request, self._f, self._e, names=names).quorums
             with_state = sum(bool(members.told_of(one)["reachable"]) for one in stay)
+            waiting = filter(None, map(members.waiting, self._add))
+            with_state += sum(not members.lag_of(one) for one in waiting)
             for text in _shortcomings(now, following, with_state):
                 if text not in self._warned:
                     self._warned.append(text)
@@ -379,7 +406,7 @@ class Request:
 def _shortcomings(now: Quorums, following: Quorums, with_state: int) -> list[str]:
     """What members of the next epoch can do less than those of the running one, or not at once.
 
-    `with_state` are those that are up and vote in both; of the others each has to fetch the state first.
+    `with_state` are those that are up and have it: who votes in both, or has caught up; others have to fetch it first.
     """
     texts = []
     if following.f == 0 and following.n > 1:

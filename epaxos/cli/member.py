@@ -98,9 +98,12 @@ def _changing(command: Callable[..., None]) -> Callable[..., None]:
 
 _JOINING: Final = """
 
-    A replica that is to join runs with `epaxos serve --join`, and is in the file of this command. Commands of clients
-    wait for a few round trips, and none fails. It is done once so many of the new members have the state that the old
+    A replica that is to join runs with `epaxos serve --join`, and is in the file of this command. It follows what the
+    members decide, and this command waits until it has caught up, so that it votes at once. Commands of clients wait
+    for a few round trips, and none fails. It is done once so many of the new members have the state that the old
     ones are not needed any more. Who goes ends by itself, and never comes back as the same."""
+
+_lagging = click.option("--lagging", is_flag=True, help="Let in at once who has not caught up.")
 
 _EXIT_CODES: Final = """
 
@@ -176,6 +179,7 @@ def thresholds(ctx: click.Context, *, f: int | None, e: int | None, **asked: Unp
 @click.option("--f", "f", type=click.IntRange(min=0), metavar="N", help="Crashes to survive.")
 @click.option("--e", "e", type=click.IntRange(min=0), metavar="N", help="Crashes with a fast path.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="By which the cluster decides from then on.")
+@_lagging
 @_changing
 @_helped(
     "epaxos member change --add delta --add echo -c conf/five.toml",
@@ -193,6 +197,7 @@ def change_(
     f: int | None,
     e: int | None,
     protocol: str | None,
+    lagging: bool,
     **asked: Unpack[Asked],
 ) -> None:
     """Change several members, thresholds and the protocol in one step: what names a member may be given again.
@@ -210,20 +215,21 @@ def change_(
     for option, names in (("--add or --replace", add), ("--remove or --replace", remove)):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise click.UsageError(f"{option}: {', '.join(twice)} is named twice")
-    change(ctx, asked, f, e, protocol=protocol, add=add, remove=remove)
+    change(ctx, asked, f, e, protocol=protocol, add=add, remove=remove, lagging=lagging)
 
 
 @member.command(cls=Page)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_lagging
 @_changing
 @_helped(
     "epaxos member add delta echo -c conf/five.toml",
     "epaxos member add delta --dry-run",
     about=_JOINING,
 )
-def add(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]) -> None:
+def add(ctx: click.Context, *, names: tuple[str, ...], lagging: bool, **asked: Unpack[Asked]) -> None:
     """Let replicas join that wait for it."""
-    change(ctx, asked, add=names)
+    change(ctx, asked, add=names, lagging=lagging)
 
 
 @member.command(cls=Page)
@@ -242,15 +248,16 @@ def remove(ctx: click.Context, *, names: tuple[str, ...], **asked: Unpack[Asked]
 @member.command(cls=Page)
 @click.argument("old")
 @click.argument("new")
+@_lagging
 @_changing
 @_helped(
     "epaxos member replace bravo delta",
     "epaxos member replace alpha alpha",
     about=_JOINING,
 )
-def replace(ctx: click.Context, *, old: str, new: str, **asked: Unpack[Asked]) -> None:
+def replace(ctx: click.Context, *, old: str, new: str, lagging: bool, **asked: Unpack[Asked]) -> None:
     """Put a replica that waits to join in the place of a member, which may be dead, or be called the same."""
-    change(ctx, asked, add=[new], remove=[old])
+    change(ctx, asked, add=[new], remove=[old], lagging=lagging)
 
 
 @member.command(cls=Page)

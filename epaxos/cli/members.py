@@ -12,6 +12,9 @@ from epaxos.protocol.membership import called
 
 _ROLES: Final = {True: "voter", False: "joiner"}
 
+NEAR: Final = 1000
+"""Instances that one which joins may lack and still vote at once: it executes so many in a fraction of a second."""
+
 
 class Members(NamedTuple):
     """What a survey says of the members: all as of the latest epoch that a replica is in, by their ids.
@@ -68,11 +71,32 @@ class Members(NamedTuple):
 
     @property
     def catching_up(self) -> list[str]:
-        """How far those are that fetch the state: of about as many rows as there are keys and sessions."""
-        latest = self.latest
+        """How far those are that fetch the state."""
+        told = ((one["name"], self._fetched(one)) for one in self.up)
+        return [f"{name} has caught up {percent} %" for name, percent in told if percent is not None]
+
+    def _fetched(self, replica: Mapping[str, Any]) -> int | None:
+        """Per cent of the state that one has fetched, of about as many rows as there are keys and sessions."""
+        told, latest = replica.get("catch_up"), self.latest
+        if not told:
+            return None
         rows = max(1, int(latest.get("keys", 0)) + int(latest.get("sessions", 0)))
-        fetching = [(one["name"], one["catch_up"]) for one in self.up if one.get("catch_up")]
-        return [f"{name} has caught up {min(99, 100 * it['rows'] // rows)} %" for name, it in fetching]
+        return min(99, 100 * int(told["rows"]) // rows)
+
+    def waiting(self, name: str) -> dict[str, Any] | None:
+        """The status of the one of this name that is to join; None if there is none."""
+        return next((one for one in self.up if one["name"] == name and one["id"] in self.others), None)
+
+    def lag_of(self, replica: Mapping[str, Any]) -> str:
+        """How far one that is to join is from voting at once; "" if it is as near as that."""
+        fetched = self._fetched(replica)
+        if fetched is not None:
+            return f"caught up {fetched} %"
+        if not replica["members"]:
+            return "in touch with no member yet"
+        if replica["epoch"] < self.latest["epoch"]:
+            return f"still in epoch {replica['epoch']}"
+        return f"{replica['behind']} behind" if replica["behind"] > NEAR else ""
 
     @property
     def newest(self) -> int:
@@ -102,7 +126,7 @@ class Members(NamedTuple):
         if not replica["reachable"]:
             return "silent"
         if not votes(replica):
-            return "waits"
+            return "up" if replica["members"] else "fetches" if replica.get("catch_up") else "waits"
         if replica["epoch"] < self.latest["epoch"]:
             return "lags"
         return str(replica["reasons"][0]).partition(":")[0] if replica["reasons"] else "up"
@@ -112,7 +136,8 @@ class Members(NamedTuple):
         latest, config = self.latest, self.config
         heard = self.found.heard
         ids, observers = self.ids, self.observers
-        joiners = [other for other in self.others if other not in observers]
+        removed = latest.get("removed", ())
+        joiners = [other for other in self.others if other not in observers and other not in removed]
         return {
             "cluster": config.name,
             "epoch": latest["epoch"],
@@ -133,10 +158,11 @@ class Members(NamedTuple):
     def observers(self) -> dict[str, dict[str, Any]]:
         """What those that vote tell of those that follow them, of each the most favourable; by who they are.
 
-        One that lags may still tell so of who has a vote by now.
+        One that lags may still tell so of who has a vote by now. They tell so too of those that are to join, which say
+        themselves that they do not observe.
         """
         found: dict[str, dict[str, Any]] = {}
-        ids = self.ids
+        ids = [*self.ids, *(one["id"] for one in self.up if not (votes(one) or one.get("observes")))]
         for replica in self.up:
             for name, told in replica.get("observers", {}).items():
                 if name in ids:
@@ -159,6 +185,7 @@ class Members(NamedTuple):
             "state": "up" if told["online"] else "silent",
             "epoch": self.latest["epoch"],
             "behind": told["behind"],
+            "fetched": None,
             "error": None,
         }
 
@@ -181,7 +208,8 @@ class Members(NamedTuple):
             "client_port": at[2],
             "state": self.state_of(replica),
             "epoch": self.epoch_of(member),
-            "behind": replica.get("behind"),
+            "behind": replica.get("behind") if member in self.ids or replica["members"] else None,
+            "fetched": self._fetched(replica),
             "error": replica.get("error"),
         }
 
@@ -202,11 +230,20 @@ class Members(NamedTuple):
                 f"{entry['host']}:{entry['port']}" if entry["host"] else "elsewhere",
                 entry["state"],
                 f"epoch {entry['epoch']}",
-                f"{entry['behind']} behind" if entry["behind"] else "",
+                _distance(entry),
             )
             for entry in told["members"]
         ]
         return heads + _aligned(rows)
+
+
+def _distance(entry: Mapping[str, Any]) -> str:
+    """How far one is from what is decided, for people."""
+    if entry["fetched"] is not None:
+        return f"caught up {entry['fetched']} %"
+    if entry["behind"]:
+        return f"{entry['behind']} behind"
+    return "caught up" if entry["role"] == "joiner" and entry["behind"] == 0 else ""
 
 
 def votes(replica: Mapping[str, Any]) -> bool:

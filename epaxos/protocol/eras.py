@@ -38,7 +38,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Core, Ended, Lead, Over, PeerStatus, Retire
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.log import NOP
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import NOBODY, Configuration
 from epaxos.protocol.transfer import EpochOver
 
 
@@ -156,6 +156,11 @@ class Eras(Generic[EraT]):
                 told.append(results)
         return told
 
+    @property
+    def joins(self) -> bool:
+        """Whether this replica is to join a cluster and knows of none of its epochs yet."""
+        return NOBODY in self.running.configuration.names
+
     def knows(self, peer: str) -> bool:
         """Whether somebody of this name takes part, or has taken part, in an epoch that is known here."""
         if peer in self.running.configuration.names:
@@ -235,7 +240,11 @@ class Eras(Generic[EraT]):
         return self._note(peer, present=False)
 
     def on_heard(self, peer: str, epoch: int) -> list[PeerStatus]:
-        """Something of a peer has come that it sent in an epoch; what the running core has to be told."""
+        """Something of a peer has come that it sent in an epoch; what the running core has to be told.
+
+        One that is to join and is in none of this cluster sends in `NO_EPOCH`, and is told that this is over, whatever
+        has executed here: so it fetches a checkpoint, and follows from there.
+        """
         self._heard[peer] = epoch
         if epoch == self.running.epoch and peer in self._online and peer not in self._present:
             return self._note(peer, present=True)
@@ -265,16 +274,17 @@ class Eras(Generic[EraT]):
         if era is not None and (peer in era.configuration.names or self._following.get(peer) == heard):
             return [(era, era.core.beacon(now))]
         if era is None or self.durable > heard:
-            return [(running, EpochOver(heard, self._cuts.get(heard)))]
+            return [(running, EpochOver(max(heard, 0), self._cuts.get(heard)))]
         # It had no vote there, and its core has nothing to say to it; a checkpoint of a later epoch is being written.
         return []
 
-    def on_over(self, sender: str, message: EpochOver) -> list[Ended | PeerStatus]:
+    def on_over(self, sender: str, message: EpochOver, of: int) -> list[Ended | PeerStatus]:
         """A peer says that an epoch is over: if it is the running one, what its core has to be told.
 
-        If that is anything, the peer's checkpoint is to be fetched.
+        If that is anything, the peer's checkpoint is to be fetched. Who speaks `of` the epoch itself has said so to one
+        that knew of none, and has come to it since.
         """
-        if message.ended != self.running.epoch:
+        if message.ended != self.running.epoch or (of == message.ended and not self.joins):
             return []
         cut = message.cut
         if cut is not None and len(cut) != len(self.running.core.status().executed):

@@ -28,6 +28,10 @@ _TOLD: Final = re.compile("[0-9a-f]{16}")
 """Stands behind the name that a replica was given, and before its incarnation, if it has joined: no name has one."""
 
 
+NO_EPOCH: Final = -1
+"""Stands for the epoch of one that is in none of the cluster's (`nobody`), where epochs are compared."""
+
+
 class Member(NamedTuple):
     """What is known of a voter beside its name (protocol 6.10).
 
@@ -191,12 +195,14 @@ class Configuration(NamedTuple):
     def leads_to(self, later: Configuration) -> bool:
         """Whether one of a later epoch can be of the same cluster: who voted here votes there, or has been removed.
 
-        Of a cluster that this replica is to join it knows nothing, and takes any.
+        Of a cluster that this replica is to join it knows nothing, and takes any: also its first one.
         """
+        if NOBODY in self.names:
+            return NOBODY not in later.names and later.level >= self.level
         if later.epoch <= self.epoch or later.level < self.level:
             return False
         told = later.incarnations
-        return NOBODY in self.names or (
+        return (
             later.removed[: len(self.removed)] == self.removed
             and {*later.names, *later.removed}.issuperset(self.names)
             and all(told.get(name, number) == number for name, number in self.incarnations.items())
@@ -242,6 +248,10 @@ def is_name(name: Name) -> bool:
 def nobody(protocol: str) -> Configuration:
     """Where a replica is that is to join a cluster: no epoch of that, and nobody in it votes."""
     return Configuration(0, protocol, (NOBODY,), 0, 0)
+
+
+NOBODYS: Final = frozenset(nobody(protocol).digest for protocol in PROTOCOLS)
+"""By these who hears one that is to join knows that it speaks of no epoch."""
 
 
 def make_configuration(fields: Any) -> Configuration:

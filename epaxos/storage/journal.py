@@ -29,7 +29,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Name, Slot, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance
-from epaxos.protocol.membership import Configuration, make_configuration
+from epaxos.protocol.membership import NOBODY, Configuration, make_configuration
 from epaxos.storage.engine import Entry, Log
 from epaxos.storage.records import (
     KEY,
@@ -116,8 +116,9 @@ class Journal:
         last = loaded.last
         begun = last.configuration
         # In another epoch members, thresholds and protocol may be others; those of one do not change.
+        joins = NOBODY in self._configuration.names  # and knows of no epoch
         is_other = begun.epoch == self._configuration.epoch and not begun.is_like(self._configuration)
-        if is_other:
+        if is_other and not joins:
             raise WrongIdentity(
                 f"epoch {last.configuration.epoch} was begun by {_text(last.configuration)}, and what was promised "
                 f"then holds; the configuration says {_text(self._configuration)}: put that back"
@@ -142,7 +143,7 @@ class Journal:
             self._go_on(loaded)
             if loaded.configuration == configuration:
                 return loaded
-        self._leave()
+        self._leave_for(configuration)
         before = self._writer.kept
         self._writer, self._configuration = _writer(configuration, before), configuration
         self._pending = [
@@ -154,6 +155,11 @@ class Journal:
 
     def _leave(self) -> None:
         self._over.append((self._configuration.epoch, self._writer.ranges()))
+
+    def _leave_for(self, configuration: Configuration) -> None:
+        """Go on in an epoch of which nothing is there; what is of nobody's is overwritten by that of the first one."""
+        if configuration.epoch != self._configuration.epoch:
+            self._leave()
 
     def _go_on(self, loaded: Loaded) -> None:
         """Write in an epoch of which something is there."""

@@ -163,7 +163,7 @@ def replace_a_lost_directory(alive: LiveCluster) -> None:
         alive.kill("alpha")
         shutil.rmtree(alive.config.storage.directory_of("alpha"))
         alive.start("alpha", options=("--join",))
-        wait_until(alive, lambda told: told("alpha").row is None)
+        follows_without_a_vote(alive, "alpha")
         made = alive.epaxos("member", "replace", "alpha", "alpha")
         assert (made.returncode, made.stdout, made.stderr) == (
             0,
@@ -171,8 +171,17 @@ def replace_a_lost_directory(alive: LiveCluster) -> None:
             b"",
         )
         wait_until(alive, lambda told: told("alpha").row == 2 and not told("alpha").reasons)
+        assert alive.log("alpha").count("caught up with") == 1, "it had the state before it had a vote"
         alive.restart("alpha")  # as what it was let in, whatever its command line says
         assert "are others than in" not in alive.log("alpha")
+
+
+def follows_without_a_vote(alive: LiveCluster, name: str, config: Config | None = None) -> None:
+    """One that is to join has come to the epoch of the others, and executes what they decide."""
+    wait_until(alive, lambda told: told(name).row is None and bool(told(name).members), config)
+    with Client(config=config or alive.config) as client:
+        executed = sum(client.status(replica=name).executed)
+    wait_until(alive, lambda told: sum(told(name).executed) > executed, config)
 
 
 def replace_all(alive: LiveCluster) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from epaxos.protocol.contract import Core
 from epaxos.protocol.ids import Row
 from epaxos.protocol.kinds import KINDS, Kind
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import NO_EPOCH, NOBODY, Configuration
 from epaxos.simulation.world.links import Of
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.post import Post
@@ -30,7 +30,7 @@ class Era(NamedTuple):
     @property
     def of(self) -> Of:
         """As stamps have it."""
-        return Of(self.epoch, self.configuration.n, self.row, self.configuration.protocol)
+        return of_epoch(self.configuration, self.row)
 
     @property
     def kind(self) -> Kind:
@@ -44,6 +44,12 @@ class Era(NamedTuple):
     def row_of(self, host: int) -> Row | None:
         """The row of a host; None if it has no vote."""
         return self.hosts.index(host) if host in self.hosts else None
+
+
+def of_epoch(configuration: Configuration, row: Row | None) -> Of:
+    """What stamps say of an epoch: of one of nobody's that it is none."""
+    epoch = NO_EPOCH if NOBODY in configuration.names else configuration.epoch
+    return Of(epoch, configuration.n, row, configuration.protocol)
 
 
 def name_of(host: int) -> str:

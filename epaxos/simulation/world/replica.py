@@ -49,9 +49,9 @@ from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, Trans
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
 from epaxos.simulation.world.disk import Disk, Then, copy_record
-from epaxos.simulation.world.era import Era, host_of, name_of
+from epaxos.simulation.world.era import Era, host_of, name_of, of_epoch
 from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor, Looked
-from epaxos.simulation.world.links import Links, Of, Refusal, Stamp
+from epaxos.simulation.world.links import Links, Refusal, Stamp
 from epaxos.simulation.world.network import Network
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.post import Post
@@ -363,7 +363,7 @@ class Replica:
             # Copies, before the core makes the records its own.
             observer.started(row, _copies(durable.records), durable.executed, above)
         post = Post(
-            Of(epoch, configuration.n, row, configuration.protocol),
+            of_epoch(configuration, row),
             len(hosts) if row is None else row,
             hosts,
             self._links,
@@ -691,7 +691,10 @@ class Replica:
         self._poke()
 
     def _send_beacons(self) -> None:
-        for name in sorted(self._eras.audience):
+        audience = self._eras.audience
+        if self._eras.joins and self._options.seed // 2 % 2 == 0:  # or nobody hears of it before it is let in
+            audience |= set(self._options.configuration.names)
+        for name in sorted(audience):
             host = host_of(name)
             if host >= 0:
                 beacons = [(era.of, beacon) for era, beacon in self._eras.beacons(name, self.clock.now)]
@@ -836,7 +839,7 @@ class Replica:
     def _take_event(self, epoch: int, event: Event[Any] | Transferred | Heard) -> Effects[Any] | None:
         """What the running core asks for; what an ended one does is done at once."""
         if isinstance(event, Transferred):
-            return self._take_transferred(*event)
+            return self._take_transferred(*event, epoch)
         era = self._eras.of(epoch)
         if era is None:
             if epoch == self.epoch + 1 and self._keeps_ahead:
@@ -863,10 +866,12 @@ class Replica:
         self._perform(era, effects)
         return None
 
-    def _take_transferred(self, sender: Row, message: TransferMessage | EpochOver) -> Effects[Any]:
+    def _take_transferred(
+        self, sender: Row, message: TransferMessage | EpochOver, epoch: int
+    ) -> Effects[Any]:
         effects: Effects[Any] = Effects()
         if isinstance(message, EpochOver):
-            events = self._eras.on_over(name_of(sender), message)
+            events = self._eras.on_over(name_of(sender), message, epoch)
             if events:
                 self._keeper.wanted([name_of(sender)], self.clock.now)
             for event in events:

@@ -14,7 +14,8 @@ CONFIG = load_config(None, environ={})
 def test_there_is_a_way_to_each_that_is_known_where_and_none_to_who_has_gone_for_long() -> None:
     ways: dict[str, Any] = {}
     post: Any = Mock(remotes=ways, connect=ways.__setitem__, disconnect=ways.__delitem__)
-    parts: Any = Mock()
+    parts: Any = Mock(me="alpha")
+    parts.eras.joins = False
     parts.eras.audience = {"bravo", "charlie"}
     parts.eras.forget = parts.eras.audience.discard
     parts.eras.running.names = ("alpha", "bravo")
@@ -38,7 +39,8 @@ def test_nobody_looks_for_who_was_replaced_at_its_address() -> None:
     """Two links to one process, which one end takes for those of another: it would come and go with each heartbeat."""
     ways: dict[str, Any] = {}
     post: Any = Mock(remotes=ways, connect=ways.__setitem__, disconnect=ways.__delitem__)
-    parts: Any = Mock()
+    parts: Any = Mock(me="alpha")
+    parts.eras.joins = False
     parts.eras.audience = {"bravo", "charlie"}
     parts.eras.forget = Mock()
     parts.eras.running.names = ("alpha", "bravo", "charlie")
@@ -54,7 +56,8 @@ def test_nobody_looks_for_who_was_replaced_at_its_address() -> None:
 def test_what_guests_had_is_free_once_they_have_gone_or_if_they_cannot_be_reached() -> None:
     ways: dict[str, Any] = {"oscar.1": Mock(last_heard=5.0), "oscar.2": Mock(last_heard=90.0)}
     era: Any = Mock()
-    parts: Any = Mock()
+    parts: Any = Mock(me="alpha")
+    parts.eras.joins = False
     parts.eras.all = [era]
     parts.eras.running.names = ()
     parts.eras.audience = {"oscar.1", "oscar.2", "nowhere"}
@@ -71,7 +74,8 @@ def test_what_guests_had_is_free_once_they_have_gone_or_if_they_cannot_be_reache
 def test_who_never_says_that_it_hears_this_replica_gives_its_place_to_others() -> None:
     """Names can be made up, and 32 of them that went on speaking were once all that a replica took."""
     ways: dict[str, Any] = {name: Mock(last_heard=99.0) for name in ("invented", "oscar")}
-    parts: Any = Mock()
+    parts: Any = Mock(me="alpha")
+    parts.eras.joins = False
     parts.eras.all = []
     parts.eras.running.names = ()
     parts.eras.audience = {*ways}

@@ -104,6 +104,7 @@ def test_one_that_answers_and_is_told_of_is_shown_once(ids: list[str], role: str
     """An observer, which answers as one that joins does; and one that has a vote, of which bravo has not heard."""
     oscar = joiner("charlie")
     follows = {"observers": {oscar["id"]: {"online": True, "behind": 2}}}
+    oscar["observes"] = role == "observer"
     if role == "voter":
         oscar |= {"epoch": 4, "row": 2, "members": ids, "reasons": []}
     there = [status("alpha", 4) | {"members": ids}, status("bravo", 3) | {"members": NAMES[:2]} | follows]

@@ -101,9 +101,9 @@ def test_of_cuts_only_those_are_kept_that_a_peer_may_be_told_of() -> None:
 
 def test_who_hears_that_its_epoch_is_over_expects_nothing_more_of_the_peer_in_it() -> None:
     eras = Eras(era(0), ALPHA, PEERS)
-    assert eras.on_over(BRAVO, EpochOver(0, CUT)) == [PeerStatus(1, online=False), Ended(CUT)]
-    assert eras.on_over(BRAVO, EpochOver(0, None)) == [Ended(None)]
-    assert eras.on_over(BRAVO, EpochOver(7, None)) == [], "of another epoch"
+    assert eras.on_over(BRAVO, EpochOver(0, CUT), 1) == [PeerStatus(1, online=False), Ended(CUT)]
+    assert eras.on_over(BRAVO, EpochOver(0, None), 1) == [Ended(None)]
+    assert eras.on_over(BRAVO, EpochOver(7, None), 8) == [], "of another epoch"
 
 
 def test_who_ended_an_epoch_without_a_leader_leads_the_next_if_somebody_does() -> None:
@@ -237,4 +237,4 @@ def test_who_takes_part_in_no_epoch_that_is_kept_is_told_nothing_once_it_is_sile
 
 def test_a_cut_of_another_width_is_of_another_epoch() -> None:
     eras = Eras(era(0), ALPHA, PEERS)
-    assert eras.on_over("delta", EpochOver(0, (1, 2))) == [Ended(None)]
+    assert eras.on_over("delta", EpochOver(0, (1, 2)), 1) == [Ended(None)]
