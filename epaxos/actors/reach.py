@@ -36,14 +36,15 @@ class Reach:
         self._places: dict[Name, tuple[str, int]] = {}
         self._came: dict[Name, float] = {}
         own = config.replica(called(parts.me))
-        self._seeds = {one.name for one in config.replicas if one.place != own.place}
+        self._here = own.host, own.port
+        self._seeds = {one.name for one in config.replicas if (one.host, one.port) != self._here}
 
     def look(self) -> None:
         """See who has come, and who is of no interest any more."""
         audience, remotes = self._audience(), self._post.remotes
         for peer in sorted(audience):
             place = self._peers.place_of(peer)
-            if place is None or (peer in remotes and place == self._places[peer]):
+            if place in (None, self._here) or (peer in remotes and place == self._places[peer]):
                 continue
             if peer in remotes:
                 self._post.disconnect(peer)  # it has moved
@@ -56,7 +57,7 @@ class Reach:
         """Whom to tell how far this replica is, but those in whose place there is a member.
 
         Of one that lost its disk and was replaced at its address nobody is there any more (protocol 6.10). But one that
-        is to join may be at the address of the member whose place it is to take.
+        is to join may be at the address of the member whose place it is to take, and does not look for that there.
 
         Who is to join itself looks for whom its file has, until it hears who is there: that may be another one.
         """

@@ -313,6 +313,27 @@ def test_one_that_joins_votes_where_a_checkpoint_says_so(tmp_path: Path) -> None
         parts.disk.engine.close()
 
 
+def test_one_that_is_to_join_follows_in_the_first_epoch_too_and_observes_for_nobody(tmp_path: Path) -> None:
+    """What its log has of nobody's epoch bears the same number, and is no reason to refuse it after a restart."""
+    settings = config(tmp_path)
+    parts = make_parts(settings, ME, joins=True)
+    meta = Meta(settings.initial, NONE, (NONE,) * len(parts.core.vectors()), 0)
+    parts.disk.engine.stage_state([meta_row(meta)])
+    parts.disk.engine.commit_state()
+    begin_anew(settings, parts, retiring=False)
+    learn(parts, 0)
+    while parts.disk.journal.retire():
+        pass
+    for _ in range(3):
+        assert (parts.configuration, parts.eras.running.row) == (settings.initial, None)
+        assert not parts.observes
+        parts.disk.engine.close()
+        parts = make_parts(settings, ME)
+    [record] = parts.disk.journal.load().records
+    assert record.id == InstanceId(PEER, 0)
+    parts.disk.engine.close()
+
+
 def test_the_data_of_a_first_member_joins_nothing(tmp_path: Path) -> None:
     with made(config(tmp_path)):
         pass

@@ -19,7 +19,15 @@ from epaxos.metrics import ReplicaStats
 from epaxos.protocol.contract import Durable
 from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Name
-from epaxos.protocol.membership import NOBODY, Configuration, Member, incarnation_of, joined
+from epaxos.protocol.membership import (
+    NO_EPOCH,
+    NOBODY,
+    Configuration,
+    Member,
+    incarnation_of,
+    joined,
+    nobody,
+)
 from epaxos.protocol.transfer import EpochOver
 from epaxos.transport.codec import MESSAGE_NAMES, Beat, PeerRequest, encode_envelope, encode_message
 from epaxos.transport.framing import Kind, open_frame, seal
@@ -408,6 +416,24 @@ def test_one_that_joined_in_the_place_of_another_hears_nothing_that_was_meant_fo
         frame = seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request._replace(addressee=addressee)))
         assert (door.peers.open(b"it", [zmq.Frame(frame)]) is not None) is heard
     assert door.errors == {"addressee": 2}
+
+
+def test_one_that_is_to_join_need_not_know_who_is_where_its_file_says_and_speaks_of_no_epoch() -> None:
+    me, delta = joined(ME, 5), joined("delta", 9)
+    door = Door(me=me)
+    beat = Beat(1, 0, 0, NEWEST, "10.0.0.4", 3267)
+    request = PeerRequest(delta, 9, [], False, 0, beat=beat, digest=nobody("multipaxos").digest)
+    for addressee in (0, 5):
+        opened = door.peers.open(b"it", [zmq.Frame(sealed(request._replace(addressee=addressee)))])
+        assert opened is not None
+        assert (opened.epoch, opened.row) == (NO_EPOCH, None)
+    assert door.peers.place_of(delta) == ("10.0.0.4", 3267)
+    assert door.peers.open(b"it", [zmq.Frame(sealed(request._replace(addressee=1)))]) is None
+    assert door.errors == {"addressee": 1}
+
+
+def sealed(request: PeerRequest) -> bytes:
+    return seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request))
 
 
 def keeping(kept: int | None) -> list[bytes]:

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 from epaxos.actors.reach import Reach
 from epaxos.config import load_config
+from epaxos.protocol.membership import NOBODY
 
 CONFIG = load_config(None, environ={})
 
@@ -51,6 +52,45 @@ def test_nobody_looks_for_who_was_replaced_at_its_address() -> None:
     reach.look()
     assert set(ways) == {"bravo#1", "charlie"}
     parts.eras.forget.assert_called_once_with("bravo")
+
+
+def test_one_that_is_to_join_is_looked_for_at_the_address_of_the_member_that_it_is_to_replace() -> None:
+    ways: dict[str, Any] = {}
+    parts: Any = Mock(me="alpha")
+    parts.eras.joins = False
+    parts.eras.running.names = ("alpha", "bravo", "charlie")
+    parts.eras.audience = {"bravo", "charlie", "bravo#1"}
+    parts.eras.knows = parts.eras.running.names.__contains__
+    place = CONFIG.replicas[1].host, CONFIG.replicas[1].port
+    post: Any = Mock(remotes=ways, connect=ways.__setitem__)
+    peers: Any = Mock(place_of={"bravo": place, "bravo#1": place}.get, guests={"bravo#1": 1})
+    Reach(CONFIG, parts, peers, post, Mock()).look()
+    assert set(ways) == {"bravo", "bravo#1"}
+
+
+def test_who_is_to_join_looks_for_whom_its_file_has_until_it_hears_who_is_there() -> None:
+    """Another one may be there by now, to which two links would be one too many; and nobody looks for itself."""
+    ways: dict[str, Any] = {}
+    places = {one.name: (one.host, one.port) for one in CONFIG.replicas}
+    parts: Any = Mock(me="alpha#2")
+    parts.eras.joins = True
+    parts.eras.audience = {NOBODY}
+    post: Any = Mock(remotes=ways, connect=ways.__setitem__, disconnect=ways.__delitem__)
+    peers: Any = Mock(place_of=places.get, guests={}, acknowledged=set())
+    reach = Reach(CONFIG, parts, peers, post, lambda *_: Mock(last_heard=9.0))
+    reach.look()
+    assert set(ways) == {"bravo", "charlie"}
+    places["bravo#1"], peers.guests = places["bravo"], {"bravo#1": 1, "charlie": 3}
+    peers.acknowledged = {*peers.guests}
+    parts.eras.audience |= {*peers.guests}
+    parts.eras.all = []
+    for _ in range(2):
+        reach.look_again(9.0)
+        assert set(ways) == {"bravo#1", "charlie"}
+    parts.eras.joins, parts.eras.running.names = False, ("alpha", "bravo#1", "charlie")
+    parts.eras.audience = {"alpha", "bravo#1", "charlie"}
+    reach.look()
+    assert set(ways) == {"bravo#1", "charlie"}, "the alpha of before had its address"
 
 
 def test_what_guests_had_is_free_once_they_have_gone_or_if_they_cannot_be_reached() -> None:

@@ -12,11 +12,11 @@ import pytest
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import PAUSE, SLICE_BYTES, SLICES, CatchUp, Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Meta, meta_row
-from epaxos.checkpoint.transfer import Source
+from epaxos.checkpoint.transfer import BEGIN, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold, Preparation
 from epaxos.protocol.ids import Vector
-from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
+from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.memory_engine import MemoryEngine
 from harness.lone import NONE, Lone, N, random_history
@@ -486,3 +486,14 @@ def test_a_peer_keeps_its_place_for_some_round_trips() -> None:
     assert rig.keeper.source.active
     rig.keeper.poll(6 * LEASE)
     assert not rig.keeper.source.active
+
+
+def test_a_peer_that_asks_before_there_is_a_checkpoint_gets_one_that_is_made_for_it() -> None:
+    """One that is to join a cluster that has just begun could do nothing without."""
+    rig = Rig()
+    [(peer, answer)] = rig.keeper.receive("b", FetchRows(7, BEGIN), 0.0).messages
+    assert (peer, answer) == ("b", CheckpointRows(7, BEGIN, b"", 0))
+    assert rig.keeper.wants_cut(0.0)
+    assert rig.keeper.deadline <= 0.0
+    rig.keeper.poll(0.0)
+    assert rig.writer.begun == ["own"]

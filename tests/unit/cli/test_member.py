@@ -118,10 +118,73 @@ def test_one_that_answers_and_is_told_of_is_shown_once(ids: list[str], role: str
 
 @pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
 def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
-    found = members(*(status(member, 4) | {"members": NAMES[:2]} for member in NAMES[:2]), joiner("charlie"))
+    found = members(
+        *(status(member, 4) | {"members": NAMES[:2]} for member in NAMES[:2]), follower("charlie")
+    )
     change = Request(CONFIG, 30.0, None, members=((name,), (), ()), dry_run=False)
     assert bool(change._find_joiners(found)) != fits
     assert change._joiners == ([("charlie", 9, *PORTS)] if fits else [])
+
+
+def follower(name: str, **told: object) -> dict[str, Any]:
+    return joiner(name) | {"epoch": 4, "members": NAMES[:2]} | told
+
+
+@pytest.mark.parametrize(
+    ("told", "lag", "row"),
+    [
+        (follower("charlie"), "", "up  epoch 4  caught up"),
+        (follower("charlie", behind=1000), "", "up  epoch 4  1000 behind"),
+        (follower("charlie", behind=1001), "1001 behind", "up  epoch 4  1001 behind"),
+        (follower("charlie", epoch=3), "still in epoch 3", "up  epoch 3  caught up"),
+        (joiner("charlie"), "in touch with no member yet", "waits  epoch 0"),
+        (
+            joiner("charlie") | {"catch_up": {"rows": 93}},
+            "caught up 93 %",
+            "fetches  epoch 0  caught up 93 %",
+        ),
+    ],
+)
+def test_how_far_one_is_that_is_to_join_is_shown_and_waited_for(
+    told: dict[str, Any], lag: str, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [
+        status(name, 4) | {"members": NAMES[:2], "keys": 90, "sessions": 10, "newest_level": 10}
+        for name in NAMES[:2]
+    ]
+    found = members(*there, told | {"newest_level": 10})
+    assert found.lag_of(told) == lag
+    assert found.lines()[3].split("  ", 3)[-1].strip() == row
+    for lagging, dry in ((False, False), (False, True), (True, False)):
+        cluster = Cluster(monkeypatch, "proposed")
+        after = [one | {"epoch": 5} for one in there]
+        cluster.looks = [found, members(*after)] if lagging or not lag else [found, found]
+        change = Request(CONFIG, 30.0, None, members=(("charlie",), (), ()), lagging=lagging, dry_run=dry)
+        change._request = 7
+        if lag and not (lagging or dry):
+            change._until = 0.0  # there is no more time to wait for it
+        asyncio.run(change._try(cluster.client))
+        if lag and not lagging:
+            assert change.told()["outcome"] == "refused"
+            assert change.told()["text"] == (
+                f"charlie is {lag}: ask again when it has caught up, or wait for longer (--timeout), "
+                "or do not (--lagging)"
+            )
+            assert cluster.asked == []
+        else:
+            assert cluster.asked == [("alpha", 7)]
+
+
+def test_a_change_goes_on_once_who_joins_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [status(name, 4) | {"members": NAMES[:2], "newest_level": 10} for name in NAMES[:2]]
+    cluster = Cluster(monkeypatch, "proposed")
+    ways = (joiner("charlie"), follower("charlie", behind=5000), follower("charlie"))
+    cluster.looks = [members(*there, one | {"newest_level": 10}) for one in ways]
+    cluster.looks.append(members(*(one | {"epoch": 5} for one in there)))
+    change = Request(CONFIG, 30.0, None, members=(("charlie",), (), ()), dry_run=False)
+    change._request = 7
+    asyncio.run(change._try(cluster.client))
+    assert (change.told()["outcome"], cluster.asked, cluster.looks) == ("done", [("alpha", 7)], [])
 
 
 def test_where_nobody_answers_there_is_nothing_to_tell() -> None:
@@ -249,6 +312,7 @@ def test_several_are_changed_in_one_step(monkeypatch: pytest.MonkeyPatch) -> Non
         "alpha",
         "--remove",
         "bravo",
+        "--lagging",
         "--e",
         "0",
         "--protocol",
@@ -256,7 +320,15 @@ def test_several_are_changed_in_one_step(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     assert CliRunner().invoke(member, ["change", *options]).exit_code == 0
     assert asked == [
-        ((None, 0), {"protocol": "epaxos", "add": ["delta", "alpha"], "remove": ["bravo", "alpha"]})
+        (
+            (None, 0),
+            {
+                "protocol": "epaxos",
+                "add": ["delta", "alpha"],
+                "remove": ["bravo", "alpha"],
+                "lagging": True,
+            },
+        )
     ]
 
 

@@ -12,7 +12,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Core, Ended, Lead, PeerStatus, Retire
 from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Row
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import NO_EPOCH, Configuration, nobody
 from epaxos.protocol.transfer import EpochOver
 from harness.commands import collect, over, put
 
@@ -219,6 +219,22 @@ def test_who_is_to_join_hears_that_an_epoch_is_over_once_there_is_something_to_f
     assert eras.beacons("delta", 0.0)[1:] == [(eras.running, EpochOver(0, CUT))]
     eras.forget_below(1)
     assert eras.beacons("delta", 0.0)[1:] == [(eras.running, EpochOver(0, CUT))]
+
+
+def test_one_that_is_to_join_is_told_at_once_that_where_it_is_is_over_in_the_first_epoch_too() -> None:
+    eras = Eras(era(0), ALPHA, PEERS)
+    eras.on_heard("delta", NO_EPOCH)
+    assert eras.beacons("delta", 0.0)[1:] == [(eras.running, EpochOver(0, None))]
+    eras.on_heard("delta", 0)  # it has come to the epoch
+    assert eras.beacons("delta", 0.0)[1:] == []
+
+
+def test_one_that_is_to_join_hears_so_from_an_epoch_of_the_same_number_until_it_is_in_that() -> None:
+    joining = Eras(era(0)._replace(configuration=nobody("epaxos")), "delta")
+    assert joining.on_over(ALPHA, EpochOver(0, None), 0) == [Ended(None)]
+    joining.replace(era(0), retiring=False)
+    assert joining.on_over(ALPHA, EpochOver(0, None), 0) == [], "it was under way"
+    assert joining.on_over(ALPHA, EpochOver(0, None), 1) == [Ended(None)]
 
 
 def test_who_takes_part_in_no_epoch_that_is_kept_is_told_nothing_once_it_is_silent() -> None:

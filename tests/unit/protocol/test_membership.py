@@ -138,4 +138,7 @@ def test_a_configuration_leads_to_all_that_come_of_it_and_to_no_stranger_s() -> 
     assert not moved.leads_to(last._replace(removed=last.removed[1:])), "who was removed is forgotten"
     assert not named.leads_to(named._replace(epoch=9, members=(Member(7), *named.members[1:]))), "another one"
     assert named.leads_to(last._replace(protocol="multipaxos"))
-    assert nobody(FIVE.protocol).leads_to(last)
+    joining = nobody(FIVE.protocol)
+    assert joining.leads_to(last)
+    assert joining.leads_to(FIVE), "also of the first epoch"
+    assert not joining.leads_to(nobody("multipaxos"))
