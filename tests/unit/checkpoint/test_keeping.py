@@ -16,7 +16,7 @@ from epaxos.checkpoint.transfer import BEGIN, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold, Preparation
 from epaxos.protocol.ids import Vector
-from epaxos.protocol.transfer import CheckpointRows, FetchRows
+from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.memory_engine import MemoryEngine
 from harness.lone import NONE, Lone, N, random_history
@@ -440,10 +440,6 @@ def test_who_is_told_that_a_checkpoint_is_coming_asks_again_for_as_long_as_it_ta
         rig.keeper.receive("b", CheckpointRows(request.transfer, 0, b"", 0), now * RETRY)
         assert rig.keeper.deadline == (now + 1) * RETRY
     assert stage_of(rig.keeper) == "fetching"
-
-
-def test_without_a_checkpoint_a_request_has_no_answer() -> None:
-    assert is_quiet(Rig().keeper.receive("b", FetchRows(1, 0), 0.0))
 
 
 def test_a_checkpoint_that_cannot_be_written_is_tried_again_after_a_while() -> None:
