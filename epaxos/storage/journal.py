@@ -116,7 +116,7 @@ class Journal:
         last = loaded.last
         begun = last.configuration
         # In another epoch members, thresholds and protocol may be others; those of one do not change.
-        joins = NOBODY in self._configuration.names  # and knows of no epoch
+        joins = NOBODY in (*begun.names, *self._configuration.names)  # it knows, or knew, of no epoch
         is_other = begun.epoch == self._configuration.epoch and not begun.is_like(self._configuration)
         if is_other and not joins:
             raise WrongIdentity(
