@@ -243,14 +243,14 @@ END: Final = (
         "over-not-told",
         "who lags does not hear that its epoch is over",
         "6.7",
-        Patch(_ERAS, "return [(running, EpochOver(heard, self._cuts.get(heard)))]", "return []"),
+        Patch(_ERAS, "return [(running, EpochOver(max(heard, 0), self._cuts.get(heard)))]", "return []"),
         draw=ABSENT,
     ),
     Mutant(
         "merge-across",
         "a checkpoint of a later epoch is merged key by key",
         "6.7",
-        Patch(_KEEPER, "fetched.configuration.epoch > self._epoch", "False"),
+        Patch(_KEEPER, "self._replacing = fetched.replaces", "self._replacing = False"),
         draw=ABSENT,
     ),
     Mutant(
