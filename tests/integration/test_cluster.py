@@ -184,7 +184,9 @@ def test_survivors_go_on_when_a_replica_is_killed(cluster: ClusterMaker, *, thri
         assert shared is not None
         assert len(shared) >= sum(len(writer.numbers) for writer in running.values())
         assert not client.status().peers["charlie"].online
-    assert "peer charlie is offline: silent for more than 0.4s" in alive.log("alpha")
+    assert "peer charlie is offline: silent for more than " in alive.log(
+        "alpha"
+    )  # for longer where round trips are
     assert 'epaxos_peer_up{peer="charlie"} 0.0' in alive.metrics("alpha")
 
 
