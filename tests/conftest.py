@@ -17,6 +17,7 @@ from pathlib import Path
 from random import SystemRandom
 
 import pytest
+from hypothesis import settings
 
 FRESH_SEED = "FRESH_SEED"
 SLOW = frozenset({"integration", "simulation"})  # directories
@@ -26,6 +27,11 @@ os.environ.setdefault(FRESH_SEED, str(SystemRandom().randrange(10**6, 10**9)))
 BYTECODE = Path(sys.prefix) / ".bytecode"
 if sys.prefix != sys.base_prefix and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(BYTECODE))
+
+
+# An example that takes long on a busy machine is no failure; pytest's own timeout ends what hangs.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -325,7 +325,7 @@ commands = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(commands)
 def test_what_was_saved_is_what_is_restored(
     done: list[tuple[int, int, Operation, bytes, bytes]],

@@ -177,7 +177,7 @@ def test_a_lost_answer_does_not_execute_twice(cluster: FakeCluster, options: Mak
         options(stop=Amount(operations=200), window=50, conflicts=50, verify=True, timeout=0.6),
         history,
     )
-    assert measured.total().retries == 200 == measured.total().operations
+    assert measured.total().retries >= 200 == measured.total().operations
     findings = history.check()
     assert (findings.commands, findings.wrong, findings.skipped_keys) == (200, 0, 0)
 

@@ -329,4 +329,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSession = SessionMachine.TestCase
-TestSession.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestSession.settings = settings(max_examples=150, stateful_step_count=50)

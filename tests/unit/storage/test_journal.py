@@ -124,7 +124,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestModel.settings = settings(max_examples=30, stateful_step_count=20)
 
 
 def test_a_new_journal_is_empty() -> None:
