@@ -159,7 +159,9 @@ class Keeper:
             return -math.inf
         if self._phase is not _Phase.IDLE:
             return self._ask_at
-        due = -math.inf if self._asked or (self._fetch is not None and self._wants_adoption) else self._due
+        due = -math.inf if self._asked or self._wants_adoption else self._due
+        if due == math.inf:
+            return self._ask_at
         return min(max(due, self._not_before, self._again_at), self._ask_at)
 
     @property
@@ -174,7 +176,7 @@ class Keeper:
     @property
     def merging(self) -> bool:
         """Whether the state is that of no moment, or may be from the next `poll` on: a peer's checkpoint is merged."""
-        return self._fetch is not None and self._wants_adoption
+        return self._wants_adoption
 
     def wants_cut(self, now: float) -> bool:
         """Whether the next `poll` takes a cut, for which everything must have executed."""

@@ -299,8 +299,10 @@ class Watchers:
         """When `poll` is due even if nothing else happens."""
         if self._due or (self.history.grown and self._waiting):
             return -inf
-        walk_at = self._walk_at if self._new else inf
-        return min(self._ends[0][0] if self._ends else inf, walk_at, self._look_at)
+        deadline = self._look_at
+        if self._ends and self._ends[0][0] < deadline:
+            deadline = self._ends[0][0]
+        return self._walk_at if self._new and self._walk_at < deadline else deadline
 
     def poll(self, now: float, *, steady: bool = True) -> None:
         """A round is over: tell what is new, but to a few at a time, and those who have waited for long where they are.
@@ -323,9 +325,10 @@ class Watchers:
         if self._behind:
             self._due.update(dict.fromkeys(self._behind.values()))
             self._behind = {}
-        for _ in range(min(len(self._due), _AT_ONCE)):
-            waiting, _ = self._due.popitem(last=False)
-            self._try(waiting, late=waiting.until <= now)
+        if self._due:
+            for _ in range(min(len(self._due), _AT_ONCE)):
+                waiting, _ = self._due.popitem(last=False)
+                self._try(waiting, late=waiting.until <= now)
         left = _ENDS_AT_ONCE
         while left and self._ends and (self._ends[0][2].over or self._ends[0][0] <= now):
             waiting = heappop(self._ends)[2]

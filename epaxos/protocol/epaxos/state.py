@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import gt
@@ -23,6 +24,8 @@ from epaxos.protocol.roundtrips import RoundTrip
 
 _EQUALLY_NEAR: Final = 0.001
 """Seconds by which round trips may differ between peers that are equally near."""
+
+_UNKNOWN: Final = math.inf
 
 _SOONEST, _LATEST = 0.75, 1.25
 """Of what a deadline is to be, the part between which it is drawn."""
@@ -247,10 +250,11 @@ class State:
         Those that are about equally near stay in the order of the settings, which spreads the load.
         """
         self.round_trips[peer].measured(seconds)
-        means = {row: self.round_trips[row].mean for row in self.peers}
-        nearest = min((mean for mean in means.values() if mean), default=0.0)
+        means = [trip.mean for trip in self.round_trips]
+        nearest = min(filter(None, means), default=0.0)  # the own one is never measured
         same = max(nearest / 4, _EQUALLY_NEAR)
-        self.preferred = tuple(sorted(self._ring, key=lambda row: (not means[row], int(means[row] / same))))
+        far: list[float] = [int(mean / same) if mean else _UNKNOWN for mean in means]
+        self.preferred = tuple(sorted(self._ring, key=far.__getitem__))
 
     @property
     def decided_elsewhere(self) -> Vector:

@@ -88,8 +88,10 @@ class Epochs(Observer):
         if running < epoch and (effects.records or effects.promises or effects.early):
             text = f"replica {row}, in epoch {running}, promises in epoch {epoch}: {effects.promises}"
             raise ViolationError("one epoch at a time", text)
+        if not effects.commits:
+            return
         there = sum(self._reached[name] >= epoch for name in begun.names)
-        if effects.commits and there < len(begun.names) - begun.f:
+        if there < len(begun.names) - begun.f:
             place = effects.commits[0].id
             text = f"{place} is decided in epoch {epoch}, which only {there} replicas have reached"
             raise ViolationError("established", text, (place,))

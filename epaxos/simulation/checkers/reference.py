@@ -161,7 +161,7 @@ def within(keys: Iterable[bytes], command: Command) -> list[bytes]:
 
 
 def _looked_for(state: State, command: Command) -> list[bytes]:
-    return within((key for key in state if not key.startswith(ENDS)), command)
+    return [key for key in within(state, command) if not key.startswith(ENDS)]
 
 
 def _length(state: State, command: Command, keys: Sequence[bytes], results: int) -> int:

@@ -160,13 +160,14 @@ class Watching:
     def _count(self, key: bytes, position: Position) -> int:
         """How many changes of a key a position holds: the first ones."""
         changes = self._changes[key]
-        count = 0
-        while count < len(changes) and position.contains(changes[count].epoch, changes[count].place):
-            count += 1
-        for later in changes[count:]:
-            if position.contains(later.epoch, later.place):
-                text = f"{position} holds {later.place} and not {changes[count].place}, which changed {key!r} before"
-                raise ViolationError("watch", text, (later.place, changes[count].place))
+        held = [position.contains(change.epoch, change.place) for change in changes]
+        count = held.index(False) if False in held else len(held)
+        if True in held[count:]:
+            later = changes[held.index(True, count)]
+            text = (
+                f"{position} holds {later.place} and not {changes[count].place}, which changed {key!r} before"
+            )
+            raise ViolationError("watch", text, (later.place, changes[count].place))
         return count
 
 

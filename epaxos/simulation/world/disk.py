@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from epaxos.errors import WriteFailed
 from epaxos.protocol.ids import Row, Vector
@@ -74,14 +74,13 @@ class Snapshot:
         """Let go of it."""
 
 
-_FIELDS: Final = Instance.__slots__
-
-
 def copy_record(record: Instance) -> Instance:
     """A record as it is now; its fields are values, so that this is all it takes."""
     copy = Instance.__new__(Instance)
-    for field in _FIELDS:
-        setattr(copy, field, getattr(record, field))
+    copy.id, copy.phase = record.id, record.phase
+    copy.bal, copy.abal = record.bal, record.abal
+    copy.value, copy.deps, copy.seq = record.value, record.deps, record.seq
+    copy.init, copy.orig = record.init, record.orig
     return copy
 
 
@@ -169,7 +168,8 @@ class Disk:
             if not self.busy:
                 self._begin()
             return
-        self._fail_if_it_does(writes)
+        if self.failing:
+            self._fail(writes)
         for write in writes:
             self._step()
             self._keep(write)
@@ -234,7 +234,8 @@ class Disk:
             self._guard(partial(self._commit, then))
 
     def _commit(self, then: Then) -> None:
-        self._fail_if_it_does(())
+        if self.failing:
+            self._fail(())
         self._step()
         self._apply_staged()
         self._step()
@@ -294,7 +295,8 @@ class Disk:
             self._guard(self._finish)
 
     def _finish(self) -> None:
-        self._fail_if_it_does([entry for entry in self._under_way if isinstance(entry, Write)])
+        if self.failing:
+            self._fail([entry for entry in self._under_way if isinstance(entry, Write)])
         while self._under_way:
             if isinstance(self._under_way[0], Write):
                 self._step()  # a crash here finds it still under way: what comes later is not durable without it
@@ -307,10 +309,8 @@ class Disk:
         if self._waiting:
             self._begin()
 
-    def _fail_if_it_does(self, writes: Sequence[Write]) -> None:
+    def _fail(self, writes: Sequence[Write]) -> NoReturn:
         """Write some of it and no more; nobody will be told how much."""
-        if not self.failing:
-            return
         for write in writes[: self._random.randint(0, len(writes))]:
             self._keep(write)
         raise WriteFailed("the simulated disk fails")

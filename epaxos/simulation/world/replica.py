@@ -116,6 +116,8 @@ class Heard(NamedTuple):
     message: Any
 
 
+_TRANSFERRED = frozenset((FetchRows, CheckpointRows, EpochOver))
+
 _Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred | Heard]"
 """What waits, and for the core of which epoch."""
 
@@ -267,6 +269,7 @@ class Replica:
         self._held: list[Then] = []
         self._round_due = False
         self._alarm = math.inf
+        self._next_due: tuple[float, float] | None = None
         self._links = Links(
             options,
             self.row,
@@ -628,8 +631,10 @@ class Replica:
         if not self._links.admit(sender, stamp):
             return
         epoch = stamp.of.epoch
-        self._tell(self._eras.on_heard(name_of(sender), epoch))
-        if isinstance(message, FetchRows | CheckpointRows | EpochOver):
+        events = self._eras.on_heard(name_of(sender), epoch)
+        if events:
+            self._tell(events)
+        if type(message) in _TRANSFERRED:
             self._inbox.append((epoch, Transferred(sender, message)))
         else:
             self._inbox.append((epoch, Heard(sender, message)))
@@ -734,29 +739,39 @@ class Replica:
         self._set_alarm()
 
     def _may_go_on(self) -> bool:
+        """Whether there is something for a round; if it only has to come, `_next_due` says when, for the alarm."""
+        self._next_due = None
         if not self.alive or self.paused or self._asleep or self.failed:
             return False
-        busy, now = self.disk.busy, self.clock.now
-        if busy and (self._blocking or self._keeper.wants_cut(now)):
+        busy = self.disk.busy
+        if busy and (self._blocking or self._keeper.wants_cut(self.clock.now)):
             return False  # before a cut, what the core has decided has to execute
         if self._inbox or self.readings.due or self._may_propose():
             return True
-        if self.watchers.deadline <= now:
+        core, keeper = self._deadlines()
+        now = self.clock.now
+        if core <= now or (keeper <= now and not busy):
             return True
-        if self.core.deadline <= now or (self._may_collect and self._collector.deadline <= now):
-            return True
-        if self._expirations.deadline <= now and self._may_expire():
-            return True
-        return not busy and self._keeper.deadline <= now
+        self._next_due = core, keeper
+        return False
+
+    def _deadlines(self) -> tuple[float, float]:
+        """When the next round is due, but for what the keeper wants; and when it is for that."""
+        core = self.core.deadline
+        if self._may_collect and self._collector.deadline < core:
+            core = self._collector.deadline
+        if self._expirations.deadline < core and self._may_expire():
+            core = self._expirations.deadline
+        watchers = self.watchers.deadline
+        return (min(core, watchers)), self._keeper.deadline
 
     def _may_propose(self) -> bool:
         """Whether something waits to be proposed; what an epoch has left behind goes first, whatever is in flight."""
-        if not self._votes:
-            return False
         if self._eras.left or self._wanted_change is not None:
-            return not self._is_over
+            return self._votes and not self._is_over
         return (
             self.frontdoor.to_propose
+            and self._votes
             and not self._is_over
             and self.core.in_flight < self._options.max_instances
         )
@@ -784,6 +799,7 @@ class Replica:
         timed = self.machine.take_timed()
         if timed:
             self._expirations.note(timed, self.clock.now)
+            self._next_due = None
 
     def _may_expire(self) -> bool:
         if self.retired or self._is_over or self.core.quiet or not self._votes:
@@ -797,14 +813,13 @@ class Replica:
 
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
-        inbox, era = self._inbox, self._eras.running
-        effects = self._take_event(*inbox.popleft()) if inbox else None
-        for _ in range(min(len(inbox), self._round_size - 1)):
-            effects = _join(effects, self._take_event(*inbox.popleft()))
+        era = self._eras.running
+        effects = self._take_inbox()
         while self._may_propose():
             effects = _join(effects, self._next_proposal(era))
-        for read in self.readings.questions() if self._votes else ():
-            effects = _join(effects, self._handle(era, read))
+        if self.readings.due and self._votes:
+            for read in self.readings.questions():
+                effects = _join(effects, self._handle(era, read))
         now = self.clock.now
         if self._may_collect and self._collects(now):
             self._observer.noted("collection proposed")
@@ -828,6 +843,15 @@ class Replica:
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
         self._tell_watchers()
+
+    def _take_inbox(self) -> Effects[Any] | None:
+        inbox = self._inbox
+        if not inbox:
+            return None
+        effects = self._take_event(*inbox.popleft())
+        for _ in range(min(len(inbox), self._round_size - 1)):
+            effects = _join(effects, self._take_event(*inbox.popleft()))
+        return effects
 
     def _note_lost(self) -> None:
         """Send clients away while nothing that they ask for gets anywhere from here, as the Replica actor does."""
@@ -984,7 +1008,8 @@ class Replica:
         effects = era.core.on_event(event, now)
         if effects.fetch:
             self._keeper.wanted([era.configuration.names[row] for row in effects.fetch], now)
-        self._take_copies(effects)
+        if effects.records:
+            self._take_copies(effects)
         if era.row is not None:
             era.observer.handled(era.row, event, effects)
         if effects.over is not None:
@@ -1000,15 +1025,11 @@ class Replica:
     def _set_alarm(self) -> None:
         """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         self._note_timed()
-        core, keeper, now = self.core.deadline, self._keeper.deadline, self.clock.now
-        if self._may_collect and self._collector.deadline < core:
-            core = self._collector.deadline
-        if self._expirations.deadline < core and self._may_expire():
-            core = self._expirations.deadline
-        core = min(core, self.watchers.deadline)
-        deadline = min(keeper, core)
+        core, keeper = self._next_due or self._deadlines()
+        self._next_due, now = None, self.clock.now
+        deadline = min(core, keeper)
         if deadline <= now:  # one of the two waits; the other's time comes all the same
-            deadline = max(core, keeper)
+            deadline = max(keeper, core)
         if deadline == math.inf or not self.alive:
             return
         when = self.clock.virtual(deadline) + _LATER
@@ -1054,8 +1075,9 @@ class Replica:
             self.as_of = max(effects.as_of, self.as_of or effects.as_of)
         if effects.overtaken:
             self._settle(effects.overtaken)
-        for waiting in self.readings.take(effects.reads):
-            self._look(waiting)
+        if effects.reads:
+            for waiting in self.readings.take(effects.reads):
+                self._look(waiting)
         if effects.unread:
             self._read_in_log(self.readings.take(effects.unread))
         if own:
@@ -1066,7 +1088,8 @@ class Replica:
         self._tell_watchers()
 
     def _tell_watchers(self) -> None:
-        self.watchers.poll(self.clock.now, steady=not self._keeper.merging)
+        if self._options.watchers:  # else nobody ever asks
+            self.watchers.poll(self.clock.now, steady=not self._keeper.merging)
 
     def _execute(self, era: Era, component: Component) -> None:
         results: list[list[BatchResult]] = []
