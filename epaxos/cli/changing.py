@@ -124,7 +124,8 @@ class Request:
         dry_run: bool,
     ) -> None:
         self._upgrade, self._protocol = upgrade, protocol
-        self._add, self._remove, self._moved = members
+        # A name that is given twice counts once.
+        self._add, self._remove, self._moved = (tuple(dict.fromkeys(names)) for names in members)
         self._lagging = lagging
         self._movers: list[Joiner] = []
         self._joiners: list[Joiner] = []

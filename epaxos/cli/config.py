@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ from epaxos.config import (
     render_file,
     show,
 )
+from epaxos.config.loading import find_file
 from epaxos.errors import ConfigError
 from epaxos.transport.addresses import at_once, resolve
 
@@ -34,9 +36,12 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("file")
-def check(file: str) -> None:
-    """Check the configuration FILE, of a cluster or of groups.
+@click.argument("file", required=False)
+@click.option(
+    "-c", "--config", "config_file", metavar="FILE", help="The same FILE, as other commands take it."
+)
+def check(file: str | None, config_file: str | None) -> None:
+    """Check the configuration FILE, of a cluster or of groups; without one, the file that other commands find.
 
     Prints one line about what it describes and ends with 0, or prints a line for each problem to
     stderr (where it is, what was found, what is allowed) and ends with 2. EPAXOS_ variables are left aside.
@@ -44,6 +49,11 @@ def check(file: str) -> None:
     What looks wrong from this machine, and need not be from others, is a warning on stderr: a host that does not
     resolve, or that means the loopback interface where other replicas are elsewhere.
     """
+    if file is not None and config_file is not None:
+        raise click.UsageError(f"found {file!r} and --config {config_file!r}; allowed: one of them")
+    file = file or config_file or find_file(os.environ)
+    if file is None:
+        raise click.UsageError("no FILE is given, and none is where other commands look; see: epaxos --help")
     try:
         cluster = load_any(file, environ={})
     except ConfigError as error:

@@ -52,6 +52,15 @@ def default_e(n: int, f: int) -> int:
     return max(e for e in range(f + 1) if allowed(n, f, e))
 
 
+def _range(n: int, f: int) -> str:
+    """What n replicas may have, in numbers: of e, if they may have this f."""
+    if n < 1:
+        return "n is 1 or more"
+    if allowed(n, f, 0):
+        return f"with n={n} and f={f}, e is 0 to {default_e(n, f)}"
+    return f"with n={n}, f is 0 to {default_f(n)}"
+
+
 def make_quorums(n: int, f: int | None = None, e: int | None = None) -> Quorums:
     """The thresholds for n replicas, with the largest f and e where none are given.
 
@@ -62,5 +71,7 @@ def make_quorums(n: int, f: int | None = None, e: int | None = None) -> Quorums:
     if e is None:
         e = default_e(n, f) if allowed(n, f, 0) else 0
     if not allowed(n, f, e):
-        raise ValueError(f"n={n}, f={f}, e={e}: n >= max(2e + f - 1, 2f + 1) and 0 <= e <= f must hold")
+        raise ValueError(
+            f"n={n}, f={f}, e={e}: n >= max(2e + f - 1, 2f + 1) and 0 <= e <= f must hold, so {_range(n, f)}"
+        )
     return Quorums(n, f, e)

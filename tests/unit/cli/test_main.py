@@ -260,3 +260,12 @@ def test_a_command_imports_what_it_needs(module: str, libraries: set[str]) -> No
 def test_lists_are_kept_and_paragraphs_are_not() -> None:
     text = "One\n    two.\n\n    A list:\n      a\n      b\n\n    End."
     assert keep_lists(text) == "One\ntwo.\n\n\b\nA list:\n  a\n  b\n\nEnd."
+
+
+def test_an_interrupt_while_modules_are_imported_has_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "epaxos", "status"], env=environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

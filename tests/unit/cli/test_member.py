@@ -187,6 +187,11 @@ def test_a_change_goes_on_once_who_joins_has_caught_up(monkeypatch: pytest.Monke
     assert (change.told()["outcome"], cluster.asked, cluster.looks) == ("done", [("alpha", 7)], [])
 
 
+def test_a_name_that_is_given_twice_counts_once() -> None:
+    change = Request(CONFIG, 30.0, None, members=((), ("alpha", "alpha"), ()), dry_run=True)
+    assert change._remove == ("alpha",)
+
+
 def test_where_nobody_answers_there_is_nothing_to_tell() -> None:
     with pytest.raises(NoAnswer, match="alpha: connection refused; bravo"):
         members(*map(silent, NAMES)).as_json()

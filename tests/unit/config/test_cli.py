@@ -33,6 +33,19 @@ def test_a_new_file_is_found_right(n: str, line: str) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"new.toml: ok: {line}\n", "")
 
 
+def test_a_file_to_check_is_named_as_by_other_commands_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EPAXOS_CONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    nowhere = run("check")
+    assert (nowhere.exit_code, "no FILE is given" in nowhere.stderr) == (2, True)
+    Path("epaxos.toml").write_text("")
+    for arguments in (("-c", "epaxos.toml"), ()):
+        result = run("check", *arguments)
+        assert (result.exit_code, result.stdout.partition(" ok: ")[0]) == (0, "epaxos.toml:")
+    both = run("check", "epaxos.toml", "-c", "epaxos.toml")
+    assert (both.exit_code, "allowed: one of them" in both.stderr) == (2, True)
+
+
 def test_a_minimal_file_has_the_same_meaning() -> None:
     arguments = ("--replicas", "3", "--host", "n1", "--host", "n2", "--name", "blue")
     files = {}
@@ -126,7 +139,6 @@ def test_hosts_and_name_are_taken() -> None:
             'config init: replica 1 (alpha), host: found "*"; allowed: ',
         ),
         (["init", "--replicas", "1", "--name", ""], 'config init: name: found ""; allowed: '),
-        (["check"], "Missing argument 'FILE'"),
         (["check", "none.toml"], "none.toml: cannot be read: No such file or directory\n"),
     ],
 )

@@ -50,6 +50,20 @@ def test_impossible_quorums_are_refused_with_the_rule(n: int, f: int, e: int) ->
         make_quorums(n, f, e)
 
 
+@pytest.mark.parametrize(
+    ("n", "f", "e", "said"),
+    [
+        (3, 1, 2, "with n=3 and f=1, e is 0 to 1"),
+        (6, 2, 3, "with n=6 and f=2, e is 0 to 2"),
+        (5, 3, 0, "with n=5, f is 0 to 2"),
+        (0, 0, 0, "n is 1 or more"),
+    ],
+)
+def test_a_refusal_says_what_is_allowed_in_numbers(n: int, f: int, e: int, said: str) -> None:
+    with pytest.raises(ValueError, match=f"must hold, so {said}$"):
+        make_quorums(n, f, e)
+
+
 def test_an_impossible_f_is_refused_also_without_e() -> None:
     with pytest.raises(ValueError, match="n=3, f=2, e=0"):
         make_quorums(3, 2)
