@@ -86,7 +86,7 @@ def test_a_request_is_proposed_once_and_found_again_when_it_is_done() -> None:
             {"f": 2},
             (
                 "thresholds that do not fit together: n=3, f=2, e=0: n >= max(2e + f - 1, 2f + 1) and 0 <= e <= f "
-                "must hold"
+                "must hold, so with n=3, f is 0 to 1"
             ),
         ),
         ({"base": 4}, "this replica is in epoch 0 and lags; ask another one, or wait"),
