@@ -107,7 +107,8 @@ def _write(file: BinaryIO, header: Header, rows: Iterable[Row]) -> Written:
 
     counts = {VALUE: 0, SESSION: 0}
     put(_MAGIC)
-    put(msgpack.packb({"format": header.configuration.level, **header._asdict()}))
+    fields = header._asdict() | {"configuration": header.configuration.written}
+    put(msgpack.packb({"format": header.configuration.level, **fields}))
     for row in rows:
         counts[row[0][:1]] += 1
         put(pack_row(*row))

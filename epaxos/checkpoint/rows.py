@@ -182,7 +182,7 @@ def entry_key(place: InstanceId) -> bytes:
 
 def meta_row(meta: Meta) -> Change:
     """The row of what is known of the whole."""
-    return META, msgpack.packb(meta)
+    return META, msgpack.packb((meta.configuration.written, *meta[1:]))
 
 
 def read_meta(blob: bytes) -> Meta:

@@ -91,7 +91,12 @@ class Configuration(NamedTuple):
     @property
     def digest(self) -> int:
         """64 bits by which replicas notice that they mean different things by one epoch."""
-        return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big")
+        return int.from_bytes(blake2b(repr(self.written).encode(), digest_size=8).digest(), "big")
+
+    @property
+    def written(self) -> tuple[Any, ...]:
+        """Its fields as they are written, and compared: those that there are at its level (decision 0045)."""
+        return tuple(self)[: version.width(Configuration, self.level)]
 
     @property
     def incarnations(self) -> dict[Name, int]:
@@ -253,16 +258,21 @@ def nobody(protocol: str) -> Configuration:
 NOBODYS: Final = frozenset(nobody(protocol).digest for protocol in PROTOCOLS)
 """By these who hears one that is to join knows that it speaks of no epoch."""
 
+_LEVEL: Final = Configuration._fields.index("level")
+_TYPES: Final = [int, str, list, int, int, int, int, list, list]
+"""Of all fields as they are written; one that is added stands last, and in `version.SINCE`."""
+
 
 def make_configuration(fields: Any) -> Configuration:
-    """The configuration that was written as these fields.
+    """The configuration that was written as these fields, which are those of its level.
 
     Raises:
         ValueError, TypeError: they are none.
     """
+    level = level_of(fields)
+    if list(map(type, fields)) != _TYPES[: version.width(Configuration, level)]:
+        raise TypeError(f"not the fields of a configuration of level {level}")
     epoch, protocol, names, f, e, request, level, removed, members = fields
-    if list(map(type, fields)) != [int, str, list, int, int, int, int, list, list]:
-        raise TypeError("fields of other types")
     if set(map(type, [*names, *removed])) != {str} or len({*names, *removed}) != len(names) + len(removed):
         raise ValueError("names that are none, or not distinct")
     if not all(map(is_name, [*names, *removed])):
@@ -274,6 +284,17 @@ def make_configuration(fields: Any) -> Configuration:
     if len(told) not in (0, len(names)):
         raise ValueError(f"{len(told)} members are told of, of {len(names)}")
     return Configuration(epoch, protocol, tuple(names), f, e, request, level, tuple(removed), told)
+
+
+def level_of(fields: Any) -> int:
+    """The level of the configuration that was written as these fields, which may be one that nobody here knows.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if type(fields) is not list or len(fields) <= _LEVEL or type(fields[_LEVEL]) is not int:
+        raise TypeError("not the fields of a configuration")
+    return int(fields[_LEVEL])
 
 
 def make_member(fields: Any) -> Member:

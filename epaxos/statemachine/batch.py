@@ -348,7 +348,7 @@ def make_collection(generation: int, base: Vector) -> Payload:
 
 def make_barrier(generation: int, base: Vector, follows: Configuration) -> Payload:
     """A collection with which the epoch ends; `follows` is the configuration of the next one."""
-    return _collection_of(generation, base, msgpack.packb((generation, base, follows)), follows)
+    return _collection_of(generation, base, msgpack.packb((generation, base, follows.written)), follows)
 
 
 def _collection_of(

@@ -29,7 +29,7 @@ from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Name, Slot, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance
-from epaxos.protocol.membership import NOBODY, Configuration, make_configuration
+from epaxos.protocol.membership import NOBODY, Configuration, level_of, make_configuration
 from epaxos.storage.engine import Entry, Log
 from epaxos.storage.records import (
     KEY,
@@ -110,7 +110,7 @@ class Journal:
         loaded = read_journal(self._engine.scan_log(), self._decode)
         if loaded is None:
             self._engine.raise_level(self._configuration.level)
-            self._engine.write_log([_entry(self._configuration, _CONFIGURATION, self._configuration)])
+            self._engine.write_log([_entry(self._configuration, _CONFIGURATION, self._configuration.written)])
             nothing = (-1,) * rows_of(self._configuration)
             return Loaded(self._configuration, [], nothing, {}, {})
         last = loaded.last
@@ -147,7 +147,7 @@ class Journal:
         before = self._writer.kept
         self._writer, self._configuration = _writer(configuration, before), configuration
         self._pending = [
-            _entry(configuration, _CONFIGURATION, configuration),
+            _entry(configuration, _CONFIGURATION, configuration.written),
             _entry(configuration, _BEFORE, before),
             *(_entry(configuration, kind, numbers) for kind, numbers in self._known.items() if numbers),
         ]
@@ -365,14 +365,15 @@ def read_configuration(fields: Any) -> Configuration:
         ValueError, TypeError: they are none.
         FormatUnsupported: they are of a level that this program does not know.
     """
+    level = level_of(fields)
+    if not version.is_known(level):
+        raise FormatUnsupported(
+            f"epoch {fields[0]} is of level {level}; this program knows {version.known()}: "
+            "start a version that knows it"
+        )
     configuration = make_configuration(fields)
     if configuration.protocol not in KINDS:
         raise ValueError(f"unknown protocol {configuration.protocol!r}")
-    if not version.is_known(configuration.level):
-        raise FormatUnsupported(
-            f"epoch {configuration.epoch} is of level {configuration.level}; this program knows {version.known()}: "
-            "start a version that knows it"
-        )
     return configuration
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from epaxos import version
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.membership import (
     PROTOCOLS,
@@ -142,3 +145,34 @@ def test_a_configuration_leads_to_all_that_come_of_it_and_to_no_stranger_s() -> 
     assert joining.leads_to(last)
     assert joining.leads_to(FIVE), "also of the first epoch"
     assert not joining.leads_to(nobody("multipaxos"))
+
+
+def test_a_field_of_a_later_level_is_neither_written_nor_compared_at_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As if what is known of members had come with the next level: a program of before sees what it always saw."""
+    newer = FIVE.next(7, level=version.OLDEST + 1, members={name: Member(9) for name in FIVE.names})
+    older = newer._replace(level=version.OLDEST)
+    before = older._replace(members=()).written
+    monkeypatch.setattr(version, "SINCE", {"Configuration.members": version.OLDEST + 1})
+    version.width.cache_clear()
+    try:
+        assert older.written == before[:-1]
+        assert older.digest == older._replace(members=()).digest
+        assert newer.written == tuple(newer)
+        assert newer.digest != newer._replace(members=()).digest
+    finally:
+        version.width.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda fields: [*fields, 5], lambda fields: fields[:-1], lambda fields: fields[:5]]
+)
+def test_fields_that_a_level_does_not_have_are_refused_and_not_carried_along(
+    change: Callable[[list[object]], list[object]],
+) -> None:
+    """What one replica decides by and another cannot read is no configuration that both are in."""
+    fields = [*map(_listed, FIVE)]
+    assert make_configuration(fields) == FIVE
+    with pytest.raises(TypeError, match="not the fields of a configuration"):
+        make_configuration(change(fields))
