@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from msgpack import packb, unpackb
 
@@ -85,10 +85,10 @@ class CellDisk(Disk):
             return Write(((record.key, record.key),), (), record.record)
         return Write((), ((record.key, record.value),), record.record)
 
-    def _fail(self, writes: Sequence[Write]) -> NoReturn:
+    def _fail_if_it_does(self, writes: Sequence[Write]) -> None:
         """As for a replica; what is left of the round is not tried again when the process stops after that."""
         try:
-            super()._fail(writes)
+            super()._fail_if_it_does(writes)
         except WriteFailed:
             self._under_way.clear()
             self._waiting.clear()

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.errors import WriteFailed
 from epaxos.protocol.ids import Row, Vector
@@ -168,8 +168,7 @@ class Disk:
             if not self.busy:
                 self._begin()
             return
-        if self.failing:
-            self._fail(writes)
+        self._fail_if_it_does(writes)
         for write in writes:
             self._step()
             self._keep(write)
@@ -234,8 +233,7 @@ class Disk:
             self._guard(partial(self._commit, then))
 
     def _commit(self, then: Then) -> None:
-        if self.failing:
-            self._fail(())
+        self._fail_if_it_does(())
         self._step()
         self._apply_staged()
         self._step()
@@ -295,8 +293,7 @@ class Disk:
             self._guard(self._finish)
 
     def _finish(self) -> None:
-        if self.failing:
-            self._fail([entry for entry in self._under_way if isinstance(entry, Write)])
+        self._fail_if_it_does([entry for entry in self._under_way if isinstance(entry, Write)])
         while self._under_way:
             if isinstance(self._under_way[0], Write):
                 self._step()  # a crash here finds it still under way: what comes later is not durable without it
@@ -309,8 +306,10 @@ class Disk:
         if self._waiting:
             self._begin()
 
-    def _fail(self, writes: Sequence[Write]) -> NoReturn:
+    def _fail_if_it_does(self, writes: Sequence[Write]) -> None:
         """Write some of it and no more; nobody will be told how much."""
+        if not self.failing:
+            return
         for write in writes[: self._random.randint(0, len(writes))]:
             self._keep(write)
         raise WriteFailed("the simulated disk fails")
