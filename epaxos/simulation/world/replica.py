@@ -1075,9 +1075,8 @@ class Replica:
             self.as_of = max(effects.as_of, self.as_of or effects.as_of)
         if effects.overtaken:
             self._settle(effects.overtaken)
-        if effects.reads:
-            for waiting in self.readings.take(effects.reads):
-                self._look(waiting)
+        for waiting in self.readings.take(effects.reads):
+            self._look(waiting)
         if effects.unread:
             self._read_in_log(self.readings.take(effects.unread))
         if own:
