@@ -479,6 +479,16 @@ def test_second_replica_of_the_own_name_is_refused() -> None:
     assert door.refused == [(b"it", "duplicate_name: a second replica calls itself alpha")]
 
 
+def test_one_that_joined_and_looks_for_who_had_its_name_may_find_itself() -> None:
+    me = joined(ME, 5)
+    door = Door(me=me)
+    request = PeerRequest(me, 5, [], False, 3, beat=Beat(1, 0, 0, NEWEST), digest=DIGEST)
+    assert door.peers.open(b"it", [zmq.Frame(sealed(request))]) is None
+    assert (door.errors, door.refused) == ({"addressee": 1}, [])
+    assert door.peers.open(b"it", [zmq.Frame(sealed(request._replace(addressee=5)))]) is None
+    assert [text.split(":")[0] for _, text in door.refused] == ["duplicate_name"]
+
+
 def of_epoch(door: Door, epoch: int, *messages: PeerMessage, digest: int = 0) -> Opened | None:
     request = PeerRequest(BRAVO, 11, [*map(encode_message, messages)], digest=digest, epoch=epoch)
     return door.peers.open(b"it", [zmq.Frame(seal(Kind.PEER, CONFIG.fingerprint, encode_envelope(request)))])
