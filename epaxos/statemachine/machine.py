@@ -434,10 +434,16 @@ def _reads_several(batch: Batch, reads: bytes) -> bool:
 
 
 def _keep(session: Session, result: BatchResult, reads: bytes) -> None:
-    """Keep what a batch came to, but for the values of its reads; `reads` marks those."""
+    """Keep what a batch came to, but for what its reads tell; `reads` marks those.
+
+    They are executed again, and come to other things where nobody waits for a list: replicas are to keep the same.
+    """
     if 0 not in reads:
         return
-    if result.values is not None and 1 in reads:
-        values = [None if read else value for read, value in zip(reads, result.values, strict=True)]
-        result = result._replace(values=as_column(values))
+    if 1 in reads:
+        outcomes = bytes([0 if read else one for read, one in zip(reads, result.outcomes, strict=True)])
+        values = result.values
+        if values is not None:
+            values = as_column([None if read else one for read, one in zip(reads, values, strict=True)])
+        result = result._replace(outcomes=outcomes, values=values)
     session.keep(result)

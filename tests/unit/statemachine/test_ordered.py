@@ -335,6 +335,23 @@ def test_a_list_that_comes_again_executes_again_and_a_clear_does_not() -> None:
     assert told((COUNT, b"", None), first=5) == 1
 
 
+def test_all_keep_the_same_of_what_a_list_stands_beside() -> None:
+    """Where it is told it takes room, so that lists after it may come to something else."""
+    bounds = Limits(results=300).bounds
+    commands = [(SCAN, b"", [None, 5, True, False])] * 3 + [(Operation.WRITE, b"n", b"1")]
+    payload = make_payload([batch(*commands, first=2)], bounds)
+    rows, told = [], []
+    for lists in (True, False):
+        machine = StateMachine(Limits(), lambda _: None)
+        machine.apply(make_payload([batch((Operation.WRITE, b"a", bytes(200)), first=1)]))
+        (run,) = machine.runs(payload, lists=lists)
+        told.append(run.outcomes)
+        machine.freeze()
+        rows += machine.take_sessions(9)
+    assert told[0] != told[1]
+    assert rows[0] == rows[1]
+
+
 def test_a_list_that_nobody_waits_for_costs_nothing_and_is_told_where_it_comes_again() -> None:
     machine, payloads = StateMachine(Limits(), lambda _: None), []
     page: list[Any] = [None, 5, False, False]
