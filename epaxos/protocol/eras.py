@@ -282,9 +282,9 @@ class Eras(Generic[EraT]):
         """A peer says that an epoch is over: if it is the running one, what its core has to be told.
 
         If that is anything, the peer's checkpoint is to be fetched. Who speaks `of` the epoch itself has said so to one
-        that knew of none, and has come to it since.
+        that knew of none, and has come to it since; and who speaks of none, or of an earlier one, cannot know.
         """
-        if message.ended != self.running.epoch or (of == message.ended and not self.joins):
+        if message.ended != self.running.epoch or (of <= message.ended and not self.joins):
             return []
         cut = message.cut
         if cut is not None and len(cut) != len(self.running.core.status().executed):

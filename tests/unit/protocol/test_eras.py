@@ -104,6 +104,11 @@ def test_who_hears_that_its_epoch_is_over_expects_nothing_more_of_the_peer_in_it
     assert eras.on_over(BRAVO, EpochOver(0, CUT), 1) == [PeerStatus(1, online=False), Ended(CUT)]
     assert eras.on_over(BRAVO, EpochOver(0, None), 1) == [Ended(None)]
     assert eras.on_over(BRAVO, EpochOver(7, None), 8) == [], "of another epoch"
+    assert eras.on_over("delta", EpochOver(0, None), NO_EPOCH) == [], (
+        "it is to join, and in none that could know"
+    )
+    eras.next(era(1), over(CUT), retiring=False)
+    assert eras.on_over(BRAVO, EpochOver(1, None), 0) == [], "nor could who is in an earlier one"
 
 
 def test_who_ended_an_epoch_without_a_leader_leads_the_next_if_somebody_does() -> None:
