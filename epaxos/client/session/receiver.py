@@ -110,7 +110,8 @@ class Receiver(Generic[Waiter]):
     def _on_away(self, replica: int, body: bytes, now: float) -> None:
         """Nothing of the frame was taken: its commands go elsewhere at once; they rest if there is nowhere to go."""
         client, first, count, text = answers.read_away(body)
-        if (count or client != self._state.id) and not self._is_ours(client, replica):
+        # Where it tells by itself that is the answer to no frame: what it owes it still owes.
+        if (count > 0 or client != self._state.id) and not self._is_ours(client, replica):
             return
         self._state.routes.silent(replica, now)
         LOG.info("%s sends clients elsewhere: %s", self._state.directory.names[replica], text)

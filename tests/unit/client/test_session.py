@@ -419,6 +419,20 @@ def test_what_a_replica_answers_no_more_is_asked_for_elsewhere_at_once() -> None
     assert rig.session.retries["busy"] == 1
 
 
+def test_what_a_replica_tells_by_itself_is_the_answer_to_no_frame() -> None:
+    """Else it would seem to owe fewer than it does, and the last of them would be taken for certainly refused."""
+    rig = Rig(timeout=60.0)
+    rig.put()
+    assert rig.only().replica == 0
+    rig.receive(0, Kind.AWAY, rig.session.id, 0, -1, "it hears no quorum")
+    assert rig.only().replica == 1
+    rig.later(AVOIDANCE)
+    other = rig.put()
+    assert rig.only().replica == 0
+    rig.receive(0, Kind.REFUSED, 0, 0, 0, -1, "what?")
+    assert error_of(other).may_have_executed
+
+
 def test_who_is_sent_away_by_all_that_are_there_rests() -> None:
     """Else it asks them in turn as fast as they answer, for as long as another one is down, or has left for good."""
     rig = Rig(timeout=2.0)
