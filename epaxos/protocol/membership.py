@@ -277,9 +277,9 @@ def make_configuration(fields: Any) -> Configuration:
         raise ValueError("names that are none, or not distinct")
     if not all(map(is_name, [*names, *removed])):
         raise ValueError("names that do not tell an incarnation")
-    in_range = 0 <= epoch < _EPOCHS and 0 <= request < _REQUESTS and 0 < level < _LEVELS
+    in_range = 0 <= epoch < _EPOCHS and 0 <= request < _REQUESTS
     if not (in_range and allowed(len(names), f, e)):
-        raise ValueError(f"epoch {epoch}, request {request}, n={len(names)}, f={f}, e={e}, level {level}")
+        raise ValueError(f"epoch {epoch}, request {request}, n={len(names)}, f={f}, e={e}")
     told = tuple(map(make_member, members))
     if len(told) not in (0, len(names)):
         raise ValueError(f"{len(told)} members are told of, of {len(names)}")
@@ -290,11 +290,14 @@ def level_of(fields: Any) -> int:
     """The level of the configuration that was written as these fields, which may be one that nobody here knows.
 
     Raises:
-        TypeError: they are none.
+        ValueError, TypeError: they are none.
     """
     if type(fields) is not list or len(fields) <= _LEVEL or type(fields[_LEVEL]) is not int:
         raise TypeError("not the fields of a configuration")
-    return int(fields[_LEVEL])
+    level = int(fields[_LEVEL])
+    if not 0 < level < _LEVELS:  # of each that is asked for `version.width` keeps something
+        raise ValueError(f"level {level}")
+    return level
 
 
 def make_member(fields: Any) -> Member:

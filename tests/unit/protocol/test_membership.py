@@ -176,3 +176,11 @@ def test_fields_that_a_level_does_not_have_are_refused_and_not_carried_along(
     assert make_configuration(fields) == FIVE
     with pytest.raises(TypeError, match="not the fields of a configuration"):
         make_configuration(change(fields))
+
+
+@pytest.mark.parametrize("level", [-1, 0, 2**8, 2**64])
+def test_a_level_that_there_cannot_be_is_refused_before_anything_is_remembered_of_it(level: int) -> None:
+    known = version.width.cache_info().currsize
+    with pytest.raises(ValueError, match=f"level {level}"):
+        make_configuration([*map(_listed, FIVE._replace(level=level))])
+    assert version.width.cache_info().currsize == known
