@@ -289,7 +289,9 @@ class Peers:
             # Who has joined in the place of one of its name may look for that one where others reach itself, which
             # need not be the address at which it listens.
             if incarnation_of(name) and request.addressee != self._incarnation:
-                raise FrameError("addressee", f"{name} looks for the {called(name)} of before, and finds itself")
+                raise FrameError(
+                    "addressee", f"{name} looks for the {called(name)} of before, and finds itself"
+                )
             raise FrameError("duplicate_name", f"a second replica calls itself {self._me}")
         if self._incarnation_of(name, request.incarnation) != request.incarnation:
             raise FrameError("duplicate_name", self._forgetful(name))
