@@ -2,12 +2,16 @@
 
 Its clusters listen on free ports: every port of `conf/` is replaced by another, in the configuration files
 and in the commands, so that documents can be tested beside one another and beside a running cluster.
+
+A line that is the command `epaxos` and its words, with nothing for the shell to do, runs as a fork of a process that
+has imported the package (`epaxos.testing.nursery`): else most of what a document takes would be imports.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,8 +23,10 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
+from epaxos.testing.nursery import IS_POSSIBLE, Fork, nursery
 from live_cluster import PORT_KEYS, ROOT, Ports
 
 PROGRAMS = Path(sys.executable).parent
@@ -30,17 +36,18 @@ STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
 QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
 CLUSTER = "conf/local.toml"
 DATA = "conf/epaxos-data"  # where its replicas keep their data, in the copy
+PLAIN = re.compile(r"""(\.venv/bin/)?epaxos [\w ./:,=@%+"'-]*""")  # quotes apart, a shell leaves that alone
 INTERRUPTED = frozenset({0, 130, -signal.SIGINT})  # how a command may end after Ctrl-C
 
 
 class Background:
     """A command that runs beside others, with all it prints in a file."""
 
-    def __init__(self, command: str, space: Workspace) -> None:
+    def __init__(self, command: str, space: Workspace, kind: int = 0) -> None:
         self.command = command
         self._log = space.directory / f".background-{time.monotonic_ns()}.log"
         with self._log.open("wb") as output:
-            self._process = space.popen(command, output=output)
+            self._process = space.start(command, output, kind)
 
     @property
     def printed(self) -> str:
@@ -64,8 +71,16 @@ class Background:
 
     def interrupt(self) -> None:
         """Press Ctrl-C, and fail if it does not end by itself."""
+        self.press()
+        self.see_end()
+
+    def press(self) -> None:
+        """Press Ctrl-C."""
         self.check_alive()
         os.killpg(self._process.pid, signal.SIGINT)
+
+    def see_end(self) -> None:
+        """Fail if it does not end by itself after that."""
         try:
             status = self._process.wait(STOP_TIMEOUT)
         finally:
@@ -93,7 +108,7 @@ class Workspace:
         share_bytecode(self.directory)
         self._ports = self._move_ports()
         self._environment = self._make_environment(directory)
-        self._cluster: Background | None = None
+        self._cluster: list[Background] = []
         self._background: list[Background] = []
 
     def _move_ports(self) -> dict[str, str]:
@@ -136,6 +151,16 @@ class Workspace:
         if not link.is_symlink():
             link.symlink_to(ROOT / ".venv")
 
+    def start(self, command: str, output: IO[bytes], kind: int = 0) -> subprocess.Popen[bytes] | Fork:
+        """Start a shell command, or as a fork of this `kind` what is none."""
+        plain = self.moved(command).replace("\\\n", "")
+        if not IS_POSSIBLE or not PLAIN.fullmatch(plain):
+            return self.popen(command, output=output)
+        forks = nursery(os.environ, kind)
+        fork = forks.start(shlex.split(plain)[1:], output, self._environment, self.directory)
+        fork.stdin.close()
+        return fork
+
     def popen(self, command: str, *, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
         """Start a shell command in a session of its own, so that all of it can be ended."""
         return subprocess.Popen(
@@ -154,39 +179,43 @@ class Workspace:
 
     def run(self, command: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
         """Run a shell command to its end; its exit status and all it printed."""
-        process = self.popen(command, output=subprocess.PIPE)
-        try:
-            printed, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            printed, _ = process.communicate()
-            raise AssertionError(
-                f"`{command}` did not end in {timeout:.0f} s:\n{printed.decode(errors='replace')}"
-            ) from None
-        return process.returncode, printed.decode(errors="replace")
+        with TemporaryFile() as output:
+            process = self.start(command, output)
+            try:
+                status: int | None = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                status = None
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            output.seek(0)
+            printed = output.read().decode(errors="replace")
+        assert status is not None, f"`{command}` did not end in {timeout:.0f} s:\n{printed}"
+        return status, printed
 
     def start_cluster(self) -> None:
         """Make sure that the cluster of `conf/local.toml` runs; it begins without data."""
         self.stop_background()
-        if self._cluster is None:
+        if not self._cluster:
             self._remove_data()
-            self._cluster = Background(f"epaxos up -c {CLUSTER}", self)
-            self._wait_until_healthy(self._cluster)
-
-    def _wait_until_healthy(self, cluster: Background) -> None:
-        replicas = tomllib.loads((self.directory / CLUSTER).read_text())["replicas"]
-        deadline = time.monotonic() + START_TIMEOUT
-        for replica in replicas:
-            while not is_healthy(replica["host"], replica["metrics_port"]):
-                cluster.check_alive()
-                assert time.monotonic() < deadline, f"the cluster is not ready:\n{cluster.printed}"
-                time.sleep(0.05)
+            replicas = tomllib.loads((self.directory / CLUSTER).read_text())["replicas"]
+            for kind, replica in enumerate(replicas):
+                serve = f"epaxos serve -c {CLUSTER} -n {replica['name']}"
+                self._cluster.append(Background(serve, self, kind))
+            deadline = time.monotonic() + START_TIMEOUT
+            for started, replica in zip(self._cluster, replicas, strict=True):
+                while not is_healthy(replica["host"], replica["metrics_port"]):
+                    started.check_alive()
+                    assert time.monotonic() < deadline, f"the cluster is not ready:\n{started.printed}"
+                    time.sleep(0.05)
 
     def stop_cluster(self) -> None:
         """Make sure that no cluster runs; what it held is gone."""
         if self._cluster:
-            self._cluster.interrupt()
-            self._cluster = None
+            for replica in self._cluster:
+                replica.press()
+            while self._cluster:
+                self._cluster[-1].see_end()
+                self._cluster.pop()
             self._remove_data()
 
     def _remove_data(self) -> None:
@@ -214,7 +243,7 @@ class Workspace:
 
     def close(self) -> None:
         """Kill what a failure has left."""
-        for command in [*self._background, *([self._cluster] if self._cluster else [])]:
+        for command in [*self._background, *self._cluster]:
             command.kill()
         self._reserved.close()
 
