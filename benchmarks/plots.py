@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.study import FIGURES, Case, Picture, Results, Study, load_of
+
+if TYPE_CHECKING:  # imported where something is drawn: it takes longer than all else here
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 LINES: Final = ("#2f81f7", "#d29922", "#3fb950", "#bc8cff", "#f85149", "#8b949e")
 THEMES: Final = {"light": ("#1f2328", "#d0d7de"), "dark": ("#e6edf3", "#3d444d")}
@@ -24,11 +23,14 @@ def draw(study: Study, results: Results, directory: Path) -> list[Path]:
     """The files made of a study; none if it has no picture or nothing was measured."""
     if study.picture is None or not results.samples:
         return []
+    import matplotlib as mpl  # noqa: PLC0415 - see above
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     directory.mkdir(parents=True, exist_ok=True)
     made = []
     for theme, (ink, grid) in THEMES.items():
         with mpl.rc_context(_style(ink, grid)):
-            drawing = Drawing(figsize=(WIDTH, 3.2), layout="constrained")
+            drawing = Figure(figsize=(WIDTH, 3.2), layout="constrained")
             _KINDS[study.picture.kind](drawing, study, results, study.picture)
             file = directory / f"{study.name}-{theme}.svg"
             drawing.savefig(file, transparent=True, metadata={"Date": None, "Creator": None})
@@ -61,8 +63,8 @@ def _number(value: float, _: object = None) -> str:
 
 
 def _plain(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(_number))
-    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axis.set_major_formatter(_number)
+    axis.set_minor_formatter(lambda *_: "")
 
 
 def _groups(study: Study, results: Results) -> Iterator[tuple[str, list[Case]]]:

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import boto3
 import pytest
 import toml
 from click.testing import CliRunner, Result
-from moto.server import ThreadedMotoServer
 
 from directories import N, configuration, open_directory, write_checkpoint, write_log
 from epaxos.backup import places
@@ -29,6 +27,8 @@ LARGE = 20 << 20
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - every process would pay for it, and one uses it
+
     server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -39,6 +39,8 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def bucket(address: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of the bucket `vault`."""
+    import boto3  # noqa: PLC0415 - as above
+
     for name, value in {
         "AWS_ENDPOINT_URL": address,
         "AWS_ACCESS_KEY_ID": "test",
