@@ -442,7 +442,7 @@ def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine:
 def _round_trip(era: Era, peer: Name) -> float:
     """How long a peer takes to answer at most, as far as the core of an epoch knows."""
     row = era.row_of(peer)
-    return 0.0 if row is None else era.core.round_trip(row)
+    return 0.0 if row is None else era.core.round_trip(row).longest
 
 
 def _number() -> int:

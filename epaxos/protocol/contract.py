@@ -31,6 +31,7 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import Instance, Value
+from epaxos.protocol.roundtrips import RoundTrip
 
 MessageT = TypeVar("MessageT")
 MessageT_contra = TypeVar("MessageT_contra", contravariant=True)
@@ -110,6 +111,17 @@ class Lead(NamedTuple):
     """Where somebody leads, this replica had better: it led the epoch before, or ended one without a leader. A hint."""
 
 
+class Measured(NamedTuple):
+    """The epoch before knew how long a peer takes to answer: links and disks are the same in this one.
+
+    It is told when many answer late at once, since all begin anew. Without it a wait would be the least that is
+    configured, or by the first answer alone.
+    """
+
+    peer: Row
+    trip: RoundTrip
+
+
 class Ended(NamedTuple):
     """A peer has said that the epoch is over; `cut` is what it has executed, if the peer knows (protocol 6.7).
 
@@ -131,6 +143,7 @@ Event: TypeAlias = (
     | Adopt
     | Retire
     | Lead
+    | Measured
     | Ended
 )
 
@@ -479,8 +492,8 @@ class Core(Protocol[MessageT]):
         """
         ...
 
-    def round_trip(self, peer: Row) -> float:
-        """How long a peer takes to answer at most, by what was measured, in seconds; 0 if nothing was."""
+    def round_trip(self, peer: Row) -> RoundTrip:
+        """How long a peer takes to answer, by what was measured."""
         ...
 
     def status(self) -> CoreStatus:

@@ -31,11 +31,11 @@ driver makes an era of that, and `replace` says what its core is given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Core, Ended, Lead, Over, PeerStatus, Retire
+from epaxos.protocol.contract import Core, Ended, Lead, Measured, Over, PeerStatus, Retire
 from epaxos.protocol.ids import Vector
 from epaxos.protocol.log import NOP
 from epaxos.protocol.membership import NOBODY, Configuration
@@ -75,7 +75,7 @@ class Recall(Protocol[ResultsT_co]):
         ...
 
 
-First: TypeAlias = PeerStatus | Lead | Retire
+First: TypeAlias = Measured | PeerStatus | Lead | Retire
 """What a core is told before anything else."""
 
 
@@ -136,14 +136,22 @@ class Eras(Generic[EraT]):
         return self._begin(era, self.running.core.left(), retiring=retiring)
 
     def _begin(self, era: EraT, left: Sequence[Command], *, retiring: bool) -> list[First]:
-        self.running = era
+        before, self.running = self.running, era
         self.left = deque([*left, *(command for command in self.left if command.base is None)])
         self._present = {peer for peer in self._online if self._heard.get(peer) == era.epoch}
         names = era.configuration.names
-        first: list[First] = [
-            PeerStatus(row, name in self._present) for row, name in enumerate(names) if name != self.me
-        ]
+        first: list[First] = [*self._measured(before)]
+        first += [PeerStatus(row, name in self._present) for row, name in enumerate(names) if name != self.me]
         return [*first, Retire()] if retiring else first
+
+    def _measured(self, before: EraT) -> Iterator[Measured]:
+        """What is known of the peers that stay."""
+        known = before.configuration.names
+        for row, name in enumerate(self.running.configuration.names):
+            if name != self.me and name in known:
+                trip = before.core.round_trip(known.index(name))
+                if trip.mean:
+                    yield Measured(row, trip.copy())
 
     def settle(self, overtaken: Iterable[Command], recall: Recall[ResultsT]) -> list[ResultsT]:
         """What `recall` knows of commands that may have executed in what was adopted; the others are left over."""

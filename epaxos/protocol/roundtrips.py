@@ -31,6 +31,12 @@ class RoundTrip:
         """The mean and four times the mean deviation, as in TCP."""
         return self.mean + _DEVIATIONS * self._deviation
 
+    def copy(self) -> RoundTrip:
+        """Another one that begins with what was measured so far."""
+        copy = RoundTrip()
+        copy.mean, copy._deviation = self.mean, self._deviation
+        return copy
+
     def measured(self, seconds: float) -> None:
         """Take one more round trip."""
         seconds = min(seconds, 2 * self.longest + LEAP)

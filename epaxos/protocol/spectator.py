@@ -25,6 +25,7 @@ from epaxos.protocol.contract import (
     Effects,
     Event,
     Hold,
+    Measured,
     PeerStatus,
     Propose,
     Receive,
@@ -120,7 +121,7 @@ class Spectator:
                 return Effects()
         elif isinstance(event, PeerStatus):
             (self._online.add if event.online else self._online.discard)(event.peer)
-        elif not isinstance(event, Checkpointed | Hold | Adopt):
+        elif not isinstance(event, Checkpointed | Hold | Adopt | Measured):
             return Effects()
         return self._end(self._core.on_event(event, now))
 

@@ -19,6 +19,7 @@ from epaxos.protocol.contract import (
     Event,
     Hold,
     Lead,
+    Measured,
     PeerStatus,
     Preparation,
     Propose,
@@ -59,6 +60,7 @@ from epaxos.protocol.epaxos.timers import TimerKind
 from epaxos.protocol.ids import InstanceId, Row, Vector, covers
 from epaxos.protocol.log import NOP, Instance, Phase
 from epaxos.protocol.reads import Log, ReadIndex, ReadIndexOK, Reads
+from epaxos.protocol.roundtrips import RoundTrip
 
 _REQUESTS = (PreAccept, Offer, Accept, Recover, Validate, Waiting)
 _WITH_COMMANDS = (PreAccept, Validate)
@@ -119,6 +121,7 @@ class EPaxos:
             Adopt: self._checkpoints.on_adopt,
             Retire: lambda _: None,  # nobody does anything that others could not
             Lead: lambda _: None,
+            Measured: lambda event: self.state.met(event.peer, event.trip),
             Ended: self._on_ended,
         }
 
@@ -261,9 +264,9 @@ class EPaxos:
         """What this replica tells its peers at intervals."""
         return self._dissemination.beacon(now)
 
-    def round_trip(self, peer: Row) -> float:
+    def round_trip(self, peer: Row) -> RoundTrip:
         """See `contract.Core`."""
-        return self.state.round_trips[peer].longest
+        return self.state.round_trips[peer]
 
     def status(self) -> CoreStatus:
         """How far this replica is."""
@@ -312,7 +315,7 @@ class EPaxos:
             self.state.effects.over = self.state.executor.over
         elif isinstance(event, Read):
             self._reads.refuse(event)
-        elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Ended):
+        elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Lead | Measured | Ended):
             raise InvariantError(f"the epoch is over: {event!r}")
 
     def _on_ended(self, event: Ended) -> None:

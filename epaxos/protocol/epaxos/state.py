@@ -250,6 +250,14 @@ class State:
         Those that are about equally near stay in the order of the settings, which spreads the load.
         """
         self.round_trips[peer].measured(seconds)
+        self._prefer_near()
+
+    def met(self, peer: Row, trip: RoundTrip) -> None:
+        """A peer is known of before this epoch."""
+        self.round_trips[peer] = trip
+        self._prefer_near()
+
+    def _prefer_near(self) -> None:
         means = [trip.mean for trip in self.round_trips]
         nearest = min(filter(None, means), default=0.0)  # the own one is never measured
         same = max(nearest / 4, _EQUALLY_NEAR)

@@ -19,6 +19,7 @@ from epaxos.protocol.contract import (
     Event,
     Hold,
     Lead,
+    Measured,
     PeerStatus,
     Preparation,
     Propose,
@@ -58,6 +59,7 @@ from epaxos.protocol.multipaxos.messages import (
 )
 from epaxos.protocol.multipaxos.state import LOG, Settings, State
 from epaxos.protocol.reads import Log, ReadIndex, ReadIndexOK, Reads
+from epaxos.protocol.roundtrips import RoundTrip
 
 
 class MultiPaxos:
@@ -109,6 +111,7 @@ class MultiPaxos:
             Adopt: self._checkpoints.on_adopt,
             Retire: lambda _: self._election.retire(),
             Lead: lambda _: self._election.lead(),
+            Measured: lambda event: state.met(event.peer, event.trip),
             Ended: lambda _: self._on_ended(),
         }
 
@@ -289,9 +292,9 @@ class MultiPaxos:
             self._learning.stamp(now),
         )
 
-    def round_trip(self, peer: Row) -> float:
+    def round_trip(self, peer: Row) -> RoundTrip:
         """See `contract.Core`."""
-        return self.state.round_trips[peer].longest
+        return self.state.round_trips[peer]
 
     def status(self) -> CoreStatus:
         """How far this replica is."""
@@ -339,7 +342,7 @@ class MultiPaxos:
             state.effects.over = state.over
         elif isinstance(event, Read):
             self._reads.refuse(event)
-        elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Lead | Ended):
+        elif not isinstance(event, Checkpointed | Tick | PeerStatus | Retire | Lead | Measured | Ended):
             raise InvariantError(f"the epoch is over: {event!r}")
 
     def _answer_guest(self, guest: Row, message: Message) -> None:

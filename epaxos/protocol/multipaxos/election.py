@@ -189,6 +189,8 @@ class Election:
         state, reign = self._state, self._leading.reign
         lacked_quorum = not self._hears_quorum
         state.online.add(peer)
+        if self.campaign is not None and lacked_quorum and self._hears_quorum:
+            self.campaign.until = max(state.now + state.unit, self.campaign.until)
         if reign is not None and lacked_quorum and self._hears_quorum:
             reign.trusted_since = reign.progress = state.now
             state.cover("leader has its quorum back")
@@ -309,7 +311,9 @@ class Election:
 
     def _go_on(self, campaign: Campaign) -> None:
         state = self._state
-        if state.now >= campaign.until:
+        # Who is first in an epoch has nobody yet who could answer, and nobody whom it keeps from leading.
+        awaits_others = self.led == NOBODY and not self._hears_quorum
+        if state.now >= campaign.until and not awaits_others:
             self._fail()
         elif self._hears_happy:
             state.cover("candidate gave up before a happy one")

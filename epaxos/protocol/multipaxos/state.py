@@ -318,6 +318,10 @@ class State:
         longest = sorted(self.round_trips[peer].longest for peer in self.online)
         return longest[min(needed, len(longest)) - 1] if needed and longest else 0.0
 
+    def met(self, peer: Row, trip: RoundTrip) -> None:
+        """A peer is known of before this epoch."""
+        self.round_trips[peer] = trip
+
     @property
     def unit(self) -> float:
         """In what all patience is measured, in seconds: some beacons and round trips fit into it."""

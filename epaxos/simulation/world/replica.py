@@ -350,7 +350,7 @@ class Replica:
 
     def _round_trip(self, peer: Name) -> float:
         row = self._eras.running.row_of(host_of(peer))
-        return 0.0 if row is None or peer == self.name else self.core.round_trip(row)
+        return 0.0 if row is None or peer == self.name else self.core.round_trip(row).longest
 
     def _make_era(self, configuration: Configuration, durable: Durable) -> Era:
         epoch = configuration.epoch

@@ -47,7 +47,7 @@ class Rig:
             KeeperSettings(math.inf, 10**9, RETRY),
             lambda: Fetched(MEMBERS, decode_access),
             lambda: next(numbers),
-            lambda _: self.core.round_trip(1),
+            lambda _: self.core.round_trip(1).longest,
         )
 
     def poll(self, now: float) -> Todo:
@@ -120,4 +120,4 @@ def test_rows_are_not_asked_for_again_before_they_can_have_come() -> None:
     rig.core.state.measured(1, 10.0)
     rig.keeper.wanted(["b"], 0.0)
     rig.poll(0.0)
-    assert rig.keeper.deadline == rig.core.round_trip(1) > 10.0
+    assert rig.keeper.deadline == rig.core.round_trip(1).longest > 10.0

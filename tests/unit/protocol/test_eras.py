@@ -9,10 +9,11 @@ from unittest.mock import Mock
 import pytest
 
 from epaxos.protocol.command import Command
-from epaxos.protocol.contract import Core, Ended, Lead, PeerStatus, Retire
+from epaxos.protocol.contract import Core, Ended, Lead, Measured, PeerStatus, Retire
 from epaxos.protocol.eras import Eras
 from epaxos.protocol.ids import Row
 from epaxos.protocol.membership import NO_EPOCH, Configuration, nobody
+from epaxos.protocol.roundtrips import RoundTrip
 from epaxos.protocol.transfer import EpochOver
 from harness.commands import collect, over, put
 
@@ -31,6 +32,10 @@ class Told:
         self.epoch = epoch
         self.status = lambda: Mock(leader=leader, executed=(-1, -1, -1))
         self.left = lambda: left
+        self.trips = [RoundTrip() for _ in NAMES]
+
+    def round_trip(self, peer: Row) -> RoundTrip:
+        return self.trips[peer]
 
     def beacon(self, _: float) -> str:
         return f"beacon of {self.epoch}"
@@ -70,6 +75,22 @@ def test_a_peer_is_there_once_it_is_heard_in_the_running_epoch() -> None:
     assert eras.on_heard(CHARLIE, 1) == [], "not without a link"
     assert eras.on_link(CHARLIE, online=True) == []
     assert eras.on_heard(CHARLIE, 1) == [PeerStatus(2, online=True)]
+
+
+def test_what_was_measured_with_a_peer_counts_in_the_next_epoch_whatever_its_row_there() -> None:
+    before, after = era(0), era(1)
+    before.core.round_trip(2).measured(0.5)
+    told = Eras(before, ALPHA, PEERS).next(
+        after._replace(configuration=after.configuration._replace(names=(CHARLIE, ALPHA, "delta"))),
+        over(CUT),
+        retiring=False,
+    )
+    measured = [event for event in told if isinstance(event, Measured)]
+    assert [(event.peer, event.trip.longest) for event in measured] == [
+        (0, before.core.round_trip(2).longest)
+    ]
+    before.core.round_trip(2).measured(5.0)
+    assert measured[0].trip.mean == 0.5, "each epoch measures for itself"
 
 
 def test_who_lags_gets_the_beacon_of_its_epoch_or_hears_that_it_is_over() -> None:

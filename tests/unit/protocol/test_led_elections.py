@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import product
+from random import Random
 
 import pytest
 
-from epaxos.protocol.contract import Receive
+from epaxos.protocol.contract import Lead, Measured, PeerStatus, Receive, Tick
 from epaxos.protocol.ids import Row
-from epaxos.protocol.multipaxos.messages import Prepare
+from epaxos.protocol.multipaxos.core import MultiPaxos
+from epaxos.protocol.multipaxos.messages import Prepare, Promised
+from epaxos.protocol.multipaxos.state import Settings
+from epaxos.protocol.quorums import make_quorums
+from epaxos.protocol.roundtrips import RoundTrip
 from led_cluster import TIMEOUT, LedCluster
 
 
@@ -170,3 +175,21 @@ def test_a_leader_that_takes_leave_is_replaced_within_round_trips() -> None:
     cluster.run(10 * TIMEOUT)
     assert cluster.campaigns == before + 1
     assert cluster.executed[(leader + 1) % 3] == ["key"]
+
+
+def test_who_leads_on_waits_for_others_to_come_and_then_as_long_as_they_took_to_answer_before() -> None:
+    core = MultiPaxos(Settings(0, make_quorums(3), timeout=TIMEOUT), Random(0))
+    for peer in (1, 2):
+        trip = RoundTrip()
+        trip.measured(TIMEOUT / 2)
+        core.on_event(Measured(peer, trip), 0.0)
+        core.on_event(PeerStatus(peer, online=False), 0.0)  # they have yet to come to the epoch
+    core.on_event(Lead(), 0.0)
+    for tick in range(1, 40):
+        core.on_event(Tick(), tick * TIMEOUT / 20)
+    ballot = core.status().ballot
+    core.on_event(PeerStatus(1, online=True), 2 * TIMEOUT)
+    core.on_event(Tick(), 4 * TIMEOUT)
+    for row in (0, 1):
+        core.on_event(Receive(row, Promised(ballot, 0, (), -1)), 4 * TIMEOUT)
+    assert core.status().leader == 0

@@ -450,6 +450,13 @@ ELECTIONS: Final = (
         schedule=f"{_PATTERNS}test_leaders_that_get_their_quorum_back_lead_on",
     ),
     _mutant(
+        "first-gives-up",
+        "who campaigns in an epoch to which others have yet to come gives up before they do",
+        "5",
+        Patch(_ELECTION, " and not awaits_others:", ":"),
+        schedule=f"{_PATTERNS}test_who_leads_on_waits_for_others_to_come_and_then_as_long_as_they_took_to_answer_before",
+    ),
+    _mutant(
         "lagging-goes-first",
         "who lacks many decisions campaigns as early as others",
         "5",
