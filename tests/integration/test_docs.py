@@ -34,6 +34,7 @@ SHORTENED = {
 }
 SWEEP = re.compile(r"(--seeds 0:|--control )\d+")
 FEW = 2  # seeds: tests/simulation has the sweeps
+TOPOLOGY = "simulate --topology conf/regions-5.toml"
 
 
 @pytest.fixture
@@ -96,7 +97,8 @@ def runnable(block: Block, command: Command, workspace: Workspace) -> str:
         return f"python -c {shlex.quote(command.text)}"
     if re.search(r"\.venv/|\b(tools|benchmarks)/", command.text):
         workspace.share_environment()
-    return SWEEP.sub(rf"\g<1>{FEW}", SHORTENED.get(command.text, command.text))
+    text = SHORTENED.get(command.text, command.text).replace(TOPOLOGY, f"{TOPOLOGY} --operations 400")
+    return SWEEP.sub(rf"\g<1>{FEW}", text)
 
 
 def document_with(directory: Path, text: str) -> Path:
