@@ -130,8 +130,9 @@ def _draw(contents: Contents, file: str, around: InstanceId | None, depth: int, 
 
 
 def _print_summary(told: dict[str, Any]) -> None:
+    row = "no vote" if told["row"] is None else f"row {told['rows'][told['row']]['letter']} of {told['n']}"
     click.echo(
-        f"{told['directory']}: replica {told['name']}, row {told['rows'][told['row']]['letter']} of {told['n']}, "
+        f"{told['directory']}: replica {told['name']}, {row}, "
         f"cluster {told['cluster']}, epoch {told['epoch']}; level {told['level']}, engine {told['engine']}"
     )
     if told["used_by"] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,8 @@ from epaxos.protocol.contract import Core, CoreStatus, Durable
 from epaxos.protocol.ids import InstanceId, Name, Row, Vector, covers
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import Instance, Phase
-from epaxos.protocol.membership import Configuration
+from epaxos.protocol.membership import Configuration, joined
+from epaxos.protocol.spectator import Spectator
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.directory import Identity
 from epaxos.storage.engine import StateSnapshot
@@ -75,9 +77,11 @@ class Contents:
     checkpoint: Checkpoint | None
 
     @property
-    def row(self) -> Row:
-        """The replica's row."""
-        return self.configuration.row_of(self.identity.name)
+    def row(self) -> Row | None:
+        """The replica's row; None if it has no vote, as one that is to join, observes, or was removed."""
+        identity, names = self.identity, self.configuration.names
+        me = joined(identity.name, identity.incarnation or 0) if identity.joins else identity.name
+        return names.index(me) if me in names else None
 
     @property
     def rows(self) -> int:
@@ -93,9 +97,11 @@ class Contents:
         logged = [
             record for record in self.records.values() if record.id.slot > self.truncated[record.id.row]
         ]
-        kind = KINDS[self.configuration.protocol]
-        settings = kind.settings(self.row, self.configuration.quorums)
+        kind, quorums = KINDS[self.configuration.protocol], self.configuration.quorums
+        settings = kind.settings(quorums.n if self.row is None else self.row, quorums)
         core = kind.make(settings, Random(0), Durable(logged, self.truncated, executed, entries))  # noqa: S311
+        if self.row is None:
+            core = Spectator(core, kind, quorums, math.inf, 0)
         core.resume(0.0)
         return core
 

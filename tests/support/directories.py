@@ -49,9 +49,9 @@ def record(place: InstanceId, phase: Phase, deps: Vector = NONE, payload: Payloa
     return made
 
 
-def open_directory(config: Config, name: str, sync: str = "never") -> Engine:
+def open_directory(config: Config, name: str, sync: str = "never", *, joins: bool = False) -> Engine:
     """The engine of a replica, whose directory is made if there is none."""
-    identity = Identity(config.identity, name)
+    identity = Identity(config.identity, name, joins=joins)
     return open_engine("sqlite", config.storage.directory_of(name), identity, sync, 1.0, create=True)
 
 

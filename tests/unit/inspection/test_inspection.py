@@ -28,9 +28,12 @@ from epaxos.inspection.wording import (
     vector_text,
 )
 from epaxos.protocol.ids import InstanceId
+from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP, Instance, Phase
-from epaxos.statemachine.batch import decode_batch, encode_batch, make_payload
+from epaxos.protocol.membership import NOBODY, Configuration, joined, nobody
+from epaxos.statemachine.batch import decode_batch, decode_payload, encode_batch, make_payload
 from epaxos.statemachine.operations import Operation
+from epaxos.storage.journal import Journal
 
 A, B, C = range(N)
 COMMITTED, PREACCEPTED = Phase.COMMITTED, Phase.PREACCEPTED
@@ -99,6 +102,24 @@ def test_a_directory_without_a_past(tmp_path: Path) -> None:
     assert told["checkpoint"] is None
     assert told["undecided"]["count"] == told["waiting"]["count"] == 0
     assert {row["highest"] for row in told["rows"]} == {-1}
+
+
+@pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
+def test_one_that_joined_has_a_row_while_it_votes_and_else_none(
+    tmp_path: Path, run: Callable[..., Result], protocol: str
+) -> None:
+    engine = open_directory(configuration(tmp_path), "delta", joins=True)
+    me = joined("delta", engine.incarnation)
+    journal = Journal(engine, nobody(protocol), decode_payload)
+    journal.load()
+    for epoch, names in enumerate([(NOBODY,), ("alpha", me, "bravo"), ("alpha", "bravo")]):
+        if epoch:
+            journal.begin(Configuration(epoch, protocol, names, (len(names) - 1) // 2, 0, 1))
+        journal.persist([record(InstanceId(A, 0), COMMITTED, (-1,) * KINDS[protocol].rows(len(names)))])
+        shown = run(tmp_path / "delta")
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert f"replica delta, {'row B of 3' if me in names else 'no vote'}, cluster" in shown.stdout
+    engine.close()
 
 
 def test_looking_does_not_change_what_is_seen(contents: Contents) -> None:
