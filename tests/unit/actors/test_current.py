@@ -101,7 +101,7 @@ def test_none_is_told_by_one_that_cannot_serve(alpha: Alpha) -> None:
 def test_clients_are_sent_elsewhere_while_what_they_ask_for_gets_nowhere(alpha: Alpha) -> None:
     alpha.core.lost = True
     alpha.presence.look(0.0)
-    alpha.clients.send_away.assert_called_once_with("it hears nobody who could order commands")
+    alpha.clients.send_away.assert_called_once_with("it hears nobody who could order commands", stuck=True)
     alpha.clients.away = "it hears nobody who could order commands"
     alpha.core.lost = False
     alpha.presence.look(0.0)
