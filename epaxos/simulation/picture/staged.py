@@ -53,7 +53,7 @@ STORIES: Final = {
         9,
     ),
     "recovery": Story(
-        "Recovery: A has answered its client and dies before anybody hears of that; the others find out what it had decided",
+        "Recovery: A has answered its client and dies before anybody hears of that; others find out what it decided",
         [Ask(0, 0, "x")],
         [Crash(2.7 * DELAY, 0, 0, None)],
         100,
