@@ -142,10 +142,13 @@ def test_spare_seat_is_taken_and_left(monkeypatch: pytest.MonkeyPatch, tmp_path:
     cluster = perform(Change("delta", TURN), monkeypatch, tmp_path)
     assert cluster.did == ["bring delta", "delta waits", "add delta", "back delta"]
     assert cluster.made == {"added": 1}
-    gone = {"outcome": "refused", "text": "bravo: no member is called alpha; members: bravo"}
-    cluster = perform(Change("alpha", TURN), monkeypatch, tmp_path, gone)
-    assert cluster.did == ["write", "remove alpha", "alpha has ended"]
-    assert "alpha" not in cluster.replicas
+    for gone in (
+        {"outcome": "refused", "text": "bravo: no member is called alpha; members: bravo"},
+        {"outcome": "current", "text": "that is so in epoch 4: bravo; nothing is changed"},
+    ):
+        cluster = perform(Change("alpha", TURN), monkeypatch, tmp_path, gone)
+        assert cluster.did == ["write", "remove alpha", "alpha has ended"]
+        assert "alpha" not in cluster.replicas
 
 
 def test_draws_are_repeatable_and_make_nobody_faulty_beyond_what_may_be() -> None:

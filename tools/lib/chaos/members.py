@@ -224,7 +224,7 @@ class Change(Lengthy):
             if told["outcome"] == "done" or (
                 await _joins_no_more(cluster, newcomer)
                 if newcomer is not None
-                else _NO_MEMBER.format(words[-1]) in told["text"]
+                else told["outcome"] == "current" or _NO_MEMBER.format(words[-1]) in told["text"]
             ):
                 return
             if loop.time() > deadline:
