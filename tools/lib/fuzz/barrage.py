@@ -325,7 +325,8 @@ def knock(config: Config, keys: Keys) -> list[str]:
                 with zmq_context() as context:
                     key = (pair, keys.replicas[row].public) if pair else None
                     socket = connect(context, endpoint, key)
-                    socket.send(frame)
+                    with suppress(zmq.Again):  # cut each time before it could be sent: not in either
+                        socket.send(frame)
                     counted = _counted(replica, keys, before, kind)
                     answered = socket.poll(0)
                 if answered or not counted[kind] or set(counted) - _OF_STRANGERS:
