@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from epaxos import version
-from epaxos.protocol.ids import Name, Row
+from epaxos.protocol.ids import Name
 from epaxos.protocol.quorums import Quorums, allowed, default_f, make_quorums
 
 _EPOCHS = 2**32
@@ -219,14 +219,6 @@ class Configuration(NamedTuple):
         Where its incarnation has been decided nobody else can be it, and as many do as make a quorum with it.
         """
         return self.quorums.slow - 1 if name in self.incarnations else self.quorums.pins
-
-    def row_of(self, name: str) -> Row:
-        """The row of a voter.
-
-        Raises:
-            ValueError: nobody votes under this name.
-        """
-        return self.names.index(name)
 
 
 def called(name: Name) -> str:
