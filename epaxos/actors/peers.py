@@ -173,13 +173,21 @@ class Peers:
             request.incarnation,
             messages,
             request.hears,
-            request.beat,
+            None if self._is_of_a_search(request) else request.beat,
             request.epoch,
             [bytes(encoded) for encoded in encodings] if is_next else (),
             request.digest if is_next else 0,
             level,
             row,
         )
+
+    def _is_of_a_search(self, request: PeerRequest) -> bool:
+        """Whether a heartbeat tells nothing of this replica: its sender knows it, and here speaks to nobody it knows.
+
+        Who is to join looks for those of its file (`reach`). Where this replica is one of them, but says of itself
+        another address, it has two ways here: by one it hears this replica, and by the other one nobody ever.
+        """
+        return request.hears is False and not request.addressee and request.sender in self.acknowledged
 
     def decode_ahead(self, opened: Opened) -> list[PeerMessage]:
         """Read what came ahead of the epoch that runs by now; nothing of another, or of who means another by it."""

@@ -427,7 +427,14 @@ def test_one_that_is_to_join_need_not_know_who_is_where_its_file_says_and_speaks
         opened = door.peers.open(b"it", [zmq.Frame(sealed(request._replace(addressee=addressee)))])
         assert opened is not None
         assert (opened.epoch, opened.row) == (NO_EPOCH, None)
+        assert opened.beat == beat
     assert door.peers.place_of(delta) == ("10.0.0.4", 3267)
+    # It has heard of this replica at another address by now, and goes on looking at that of its file for who is there.
+    for addressee, hears, told in ((5, True, beat), (0, False, None), (5, False, beat), (0, None, beat)):
+        frame = sealed(request._replace(addressee=addressee, hears=hears))
+        opened = door.peers.open(b"it", [zmq.Frame(frame)])
+        assert opened is not None
+        assert opened.beat == told
     assert door.peers.open(b"it", [zmq.Frame(sealed(request._replace(addressee=1)))]) is None
     assert door.errors == {"addressee": 1}
 
