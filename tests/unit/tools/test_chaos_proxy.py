@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
 from chaos import proxy as chaos_proxy
-from chaos.proxy import HOST, Link, Porch
+from chaos.proxy import HOST, Callers, Link, Porch
 
 SHORT = 0.05
 
@@ -136,7 +137,7 @@ def test_who_comes_to_a_porch_goes_on_by_a_link_and_strangers_do_not() -> None:
     async def test(line: Line) -> None:
         came: list[int] = []
 
-        def link_of(port: int) -> Link | None:
+        async def link_of(port: int) -> Link | None:
             came.append(port)
             return line.link if len(came) == 1 else None
 
@@ -151,4 +152,27 @@ def test_who_comes_to_a_porch_goes_on_by_a_link_and_strangers_do_not() -> None:
         assert await line.ask(b"c") == b""
         porch.close()
 
+    run(test)
+
+
+def test_whose_a_connection_is_the_system_tells_once_for_all_who_came_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    ask = chaos_proxy._ports_of
+
+    def ports_of(processes: Mapping[str, int]) -> dict[int, str]:
+        asked.append(processes)
+        return ask(processes)
+
+    async def test(line: Line) -> None:
+        callers, processes = Callers(), {"alpha": os.getpid()}
+        ports = [line.writer.get_extra_info("sockname")[1], line.target, 1]
+        found = await asyncio.gather(*(callers.find(port, lambda: processes) for port in ports))
+        assert found == ["alpha", "alpha", None]
+        assert len(asked) == 2  # for the first, and then for those who came meanwhile
+        processes.clear()
+        assert await callers.find(ports[0], lambda: processes) is None
+
+    monkeypatch.setattr(chaos_proxy, "_ports_of", ports_of)
     run(test)

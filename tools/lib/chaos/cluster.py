@@ -20,14 +20,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, Self, TypeAlias
 
-import psutil
 import toml
 
-from chaos.proxy import HOST, Link, Porch
+from chaos.proxy import HOST, Callers, Link, Porch
 from epaxos.client.asynchronous import AsyncClient
 from epaxos.client.status import Status
 from epaxos.config import Config, load_config
@@ -283,6 +283,7 @@ class Cluster:
         self._addresses: dict[str, dict[str, Any]] = {}
         self._seated: dict[str, str] = {}
         self._porches: dict[str, Porch] = {}
+        self._callers = Callers()
 
     @property
     def file(self) -> Path:
@@ -407,9 +408,7 @@ class Cluster:
         replica = await self._make(name, members, joins=True)
         address = self._addresses[name]
         if name not in self._porches:
-            seat = self._seated[name]
-            porch = Porch(address["port"], lambda port: self._link_to(seat, port))
-            self._porches[name] = porch
+            self._porches[name] = Porch(address["port"], partial(self._link_to, name))
         self.write_operators(address | {"port": await self._porches[name].open()})
         replica.start(self.program)
         return replica
@@ -434,13 +433,18 @@ class Cluster:
         """The file of those who change members."""
         return self._directory / "operators.toml"
 
-    def _link_to(self, receiver: str, port: int) -> Link | None:
-        """The link by which a connection from a port of this machine goes to who sits there."""
-        for replica in self.all:
-            seat = self._seated[replica.name]
-            if replica.pid is not None and port in _ports_of(replica.pid):
-                return self.links[seat, receiver]
-        return None
+    async def _link_to(self, name: str, port: int) -> Link | None:
+        """The link by which a connection from a port of this machine goes to one that runs.
+
+        For one that has ended nothing is asked: all others look for it many times a second.
+        """
+        if not any(replica.runs for replica in self.all if replica.name == name):
+            return None
+        sender = await self._callers.find(port, self._processes)
+        return None if sender is None else self.links[self._seated[sender], self._seated[name]]
+
+    def _processes(self) -> dict[str, int]:
+        return {replica.name: replica.pid for replica in self.all if replica.pid is not None}
 
     @property
     def alive(self) -> list[str]:
@@ -484,15 +488,6 @@ class Cluster:
             porch.close()
         for link in self.links.values():
             await link.close()
-
-
-def _ports_of(pid: int) -> set[int]:
-    """The ports of this machine at which a process has ends of connections."""
-    try:
-        connections = psutil.Process(pid).net_connections("tcp4")
-    except psutil.Error:  # it has just ended
-        return set()
-    return {connection.laddr.port for connection in connections}
 
 
 def _addresses(names: Sequence[str]) -> dict[str, dict[str, Any]]:

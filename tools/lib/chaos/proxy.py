@@ -11,9 +11,12 @@ One that joins tells all others the same place: that of a `Porch`, which sees by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from math import inf
 from typing import Final
+
+import psutil
 
 HOST: Final = "127.0.0.1"
 
@@ -154,7 +157,7 @@ class Porch:
     `link_of` is asked with the port from which a connection comes; None ends that.
     """
 
-    def __init__(self, target: int, link_of: Callable[[int], Link | None]) -> None:
+    def __init__(self, target: int, link_of: Callable[[int], Awaitable[Link | None]]) -> None:
         self._target = target
         self._link_of = link_of
         self._server: asyncio.Server | None = None
@@ -171,11 +174,44 @@ class Porch:
             self._server.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = self._link_of(writer.get_extra_info("peername")[1])
+        link = await self._link_of(writer.get_extra_info("peername")[1])
         if link is None:
             writer.transport.abort()
         else:
             await link.connect(reader, writer, self._target)
+
+
+class Callers:
+    """Finds out which process has made a connection, by the port from which it comes.
+
+    The system has to be asked for all connections of a process, which takes milliseconds: not in the thread that
+    carries the bytes of all links, and once for all who came before.
+    """
+
+    def __init__(self) -> None:
+        self._asking = asyncio.Lock()
+        self._asked = -inf
+        self._found: dict[int, str] = {}
+
+    async def find(self, port: int, processes: Callable[[], Mapping[str, int]]) -> str | None:
+        """Which of the `processes`, ids by name, has an end of a connection at a port of this machine."""
+        clock = asyncio.get_running_loop().time
+        came = clock()
+        async with self._asking:
+            if self._asked <= came:
+                self._asked = clock()
+                self._found = await asyncio.to_thread(_ports_of, processes())
+        return self._found.get(port)
+
+
+def _ports_of(processes: Mapping[str, int]) -> dict[int, str]:
+    """The ports of this machine at which processes have ends of connections, with their names."""
+    found = {}
+    for name, pid in processes.items():
+        with suppress(psutil.Error):  # it has just ended
+            ends = psutil.Process(pid).net_connections("tcp4")
+            found.update({end.laddr.port: name for end in ends})
+    return found
 
 
 def _port(server: asyncio.Server) -> int:
