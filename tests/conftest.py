@@ -20,7 +20,8 @@ import pytest
 from hypothesis import settings
 
 FRESH_SEED = "FRESH_SEED"
-SLOW = frozenset({"integration", "simulation"})  # directories
+LIVE, LONG = "integration", "simulation"  # directories
+TOGETHER = 8  # neighbours
 
 # Here, not in a fixture: the processes that share the tests among them inherit the environment.
 os.environ.setdefault(FRESH_SEED, str(SystemRandom().randrange(10**6, 10**9)))
@@ -45,26 +46,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what starts processes or runs for long, dealt among those who share the tests.
+    """Deal the tests among those who share them so that no core waits: the first begins with what computes.
 
-    Such tests wait much, so they run best beside one another; the quick ones then leave nobody idle at the end.
-    Neighbours stay together: some share a cluster.
+    What starts processes waits most of its time, so the others begin with that, beside one another. The quick ones
+    come last: who is through takes them from the end of what another has left. Neighbours stay together: some share a
+    cluster.
     """
     hands = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if hands == 1:
         return
-    together = 8
-    slow = [item for item in items if SLOW & set(item.path.parts)]
-    quick = [item for item in items if not SLOW & set(item.path.parts)]
-    piles = [slow[first : first + together] for first in range(0, len(slow), together)]
-    share = -(-len(items) // hands)
-    dealt: list[pytest.Item] = []
-    for hand in range(hands):
-        begun = [item for pile in piles[hand::hands] for item in pile]
-        rest = max(share - len(begun), 0)
-        dealt += begun + quick[:rest]
-        del quick[:rest]
-    items[:] = dealt + quick
+    live = [item for item in items if LIVE in item.path.parts]
+    rest = [item for item in items if LIVE not in item.path.parts]
+    rest.sort(key=lambda item: LONG not in item.path.parts)
+    piles = [live[first : first + TOGETHER] for first in range(0, len(live), TOGETHER)]
+    share = len(items) // hands  # as many as each is given at first
+    first, rest = rest[:share], rest[share:]
+    dealt = first
+    for hand in range(hands - 1):
+        begun = [item for pile in piles[hand :: hands - 1] for item in pile]
+        left = max(share - len(begun), 0)
+        dealt += begun + rest[:left]
+        del rest[:left]
+    items[:] = dealt + rest
 
 
 def pytest_collection_finish() -> None:

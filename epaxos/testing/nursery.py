@@ -1,8 +1,8 @@
 """Replicas for tests as forks of a process that has imported all that they need: a start without the imports.
 
-`python -m epaxos.testing.nursery FD` takes orders from the socket FD until that ends. Each comes with three files:
-standard input, what takes all output, and a pipe that is told the process's number and, when it has ended, its status.
-The fork then goes on as `python -m epaxos` would that was started there, with that environment.
+`python -m epaxos.testing.nursery FD` takes orders from the socket FD until that ends. Each comes with four files: the
+standard ones, and a pipe that is told the process's number and, when it has ended, its status. The fork then goes on
+as `python -m epaxos` would that was started there, with that environment.
 
 Forks of one nursery have the same seed of hashes. A cluster uses `KINDS` of them, so that not all of its replicas
 iterate over sets in the same order.
@@ -109,14 +109,24 @@ class Nursery:
             )
 
     def start(
-        self, arguments: Sequence[str], output: IO[bytes], environment: Mapping[str, str], cwd: Path
+        self,
+        arguments: Sequence[str],
+        output: IO[bytes],
+        environment: Mapping[str, str],
+        cwd: Path,
+        errors: IO[bytes] | None = None,
     ) -> Fork:
-        """Start the command `epaxos` with all it prints in `output`, and a pipe for its standard input."""
+        """Start the command `epaxos` with all it prints in `output`, and a pipe for its standard input.
+
+        What it prints to standard error goes to `errors` if there is one.
+        """
         order = json.dumps([list(arguments), dict(environment), str(cwd)]).encode()
         stdin, ours = os.pipe()
         told, tell = os.pipe()
         try:
-            socket.send_fds(self._orders, [order], [stdin, output.fileno(), tell])
+            socket.send_fds(
+                self._orders, [order], [stdin, output.fileno(), (errors or output).fileno(), tell]
+            )
         finally:
             os.close(stdin)
             os.close(tell)
@@ -158,7 +168,7 @@ def take_orders(orders: socket.socket) -> list[str] | None:
                 _tell(tell, os.waitpid(pid, 0)[1])
                 os.close(tell)
                 continue
-            text, files, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 3)
+            text, files, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 4)
             if not text:
                 return None
             order = _Order(*json.loads(text))
@@ -166,9 +176,9 @@ def take_orders(orders: socket.socket) -> list[str] | None:
             if not pid:
                 return _become(order, files)
             os.setpgid(pid, pid)
-            stdin, output, tell = files
-            os.close(stdin)
-            os.close(output)
+            tell = files.pop()
+            for file in files:
+                os.close(file)
             _tell(tell, pid)
             child = os.pidfd_open(pid)
             running[child] = pid, tell
@@ -184,10 +194,8 @@ def _tell(whom: int, number: int) -> None:
 
 def _become(order: _Order, files: list[int]) -> list[str]:
     """Be, in the fork, as a process that was started with these files in this place."""
-    stdin, output, _ = files
-    os.dup2(stdin, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir(order.cwd)
     os.environ.clear()

@@ -21,10 +21,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 from epaxos.testing.cluster import PORT_KEYS, LocalCluster
+from epaxos.testing.nursery import IS_POSSIBLE, nursery
 from epaxos.testing.processes import PORTS, ClusterFailed, Ports, Process
 
 __all__ = [
@@ -87,17 +90,31 @@ class LiveCluster(LocalCluster):
     def epaxos(
         self, *arguments: str, stdin: bytes = b"", stdout: int | IO[bytes] = subprocess.PIPE
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run the command `epaxos` for this cluster to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "epaxos", *arguments],
-            cwd=self.working_directory,
-            env=self.environment,
-            input=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            timeout=COMMAND_TIMEOUT,
-            check=False,
-        )
+        """Run the command `epaxos` for this cluster to its end, as a fork of what has imported it (`nursery`)."""
+        if not IS_POSSIBLE:
+            return subprocess.run(
+                [sys.executable, "-m", "epaxos", *arguments],
+                cwd=self.working_directory,
+                env=self.environment,
+                input=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                timeout=COMMAND_TIMEOUT,
+                check=False,
+            )
+        with TemporaryFile() as kept, TemporaryFile() as errors:
+            output = kept if isinstance(stdout, int) else stdout
+            forks = nursery(self.environment, 0)
+            fork = forks.start(arguments, output, self.environment, self.working_directory, errors)
+            with suppress(BrokenPipeError), fork.stdin as given:  # it may end without having read all
+                given.write(stdin)
+            try:
+                status = fork.wait(COMMAND_TIMEOUT)
+            finally:
+                fork.kill()
+            kept.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(arguments, status, kept.read(), errors.read())
 
     def spawn(self, *arguments: str, log: str = "other.log") -> Process:
         """Start the command `epaxos` for this cluster beside others, with all it prints in the file `log`."""

@@ -12,7 +12,6 @@ from rich.console import Console
 from chaos.faults import Delay, Pause
 from chaos.gaps import Gap
 from chaos.ledger import Audit
-from chaos.page import bars_of, chaos_page
 from chaos.report import Goal, Report
 from chaos.settle import disagreement
 from chaos.timeline import ALL, Timeline
@@ -137,6 +136,8 @@ def shown(made: Report) -> str:
 
 
 def test_page_shows_what_was_done_when_and_what_came_of_it() -> None:
+    from chaos.page import bars_of, chaos_page  # noqa: PLC0415 - matplotlib takes a second in all who share the tests
+
     names = ("alpha", "bravo")
     made, timeline = report(), Timeline(names, 20.0)
     made.timeline = timeline
