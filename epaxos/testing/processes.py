@@ -17,7 +17,7 @@ from epaxos.testing.nursery import IS_POSSIBLE, Fork, nursery
 PORTS: Final = range(32_000, 32_768)
 """Below the range from which Linux picks the ports of connections."""
 
-STOP_TIMEOUT: Final = 10.0  # seconds
+STOP_TIMEOUT: Final = 30.0  # seconds; one that drains takes 5, and a busy machine some more
 TAIL: Final = 20  # lines of a log that a failure shows
 
 
