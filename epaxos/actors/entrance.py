@@ -48,6 +48,7 @@ class Entrance:
         self.peers: zmq.Socket[bytes]
         self.clients: zmq.Socket[bytes]
         self._replies: Replies
+        self._sent = False
 
     @property
     def sender(self) -> Callable[[zmq.Frame], str] | None:
@@ -130,11 +131,18 @@ class Entrance:
 
     def refuse(self, identity: bytes, frame: bytes) -> None:
         """Tell a peer that it is not listened to."""
+        self._sent = True
         send_now(self.peers, identity, frame)
 
     def reply(self, identity: bytes, frame: bytes) -> None:
         """Answer a client."""
+        self._sent = True
         self._replies.send(identity, frame)
+
+    def sent(self) -> bool:
+        """Whether something has been sent through one of the sockets since this was last asked."""
+        sent, self._sent = self._sent, False
+        return sent
 
     def room(self, identity: bytes) -> int:
         """How many bytes a client's connection takes now."""

@@ -13,6 +13,7 @@ been taken stays in ZeroMQ's queues, which are bounded by high-water marks, and 
 from __future__ import annotations
 
 import queue
+import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -24,6 +25,7 @@ _POLLIN: Final = int(zmq.POLLIN)
 _POLLOUT: Final = int(zmq.POLLOUT)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _EVENTS: Final = int(zmq.EVENTS)
+_FD: Final = int(zmq.FD)
 
 
 Arrived: TypeAlias = tuple[bytes, list[zmq.Frame]]
@@ -41,12 +43,15 @@ def address_of(part: zmq.Frame) -> str:
 class Round(NamedTuple):
     """Everything that waited at one moment.
 
-    `waited` is the longest time in seconds that one of its frames can have waited since the last round.
+    `waited` is the longest time in seconds that one of its frames can have waited since the last round. It is `urged`
+    if there may be something else than frames: a thread has asked for it, or there is news, or room where something is
+    blocked.
     """
 
     peers: list[Arrived]
     clients: list[Arrived]
     waited: float
+    urged: bool = False
 
 
 class Broken(NamedTuple):
@@ -67,7 +72,7 @@ class Sources(NamedTuple):
 
     `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`; `news` are descriptors
     that make one due when they become readable, and `blocked` are sockets for which something waits: one is due when
-    one of these can take it.
+    one of these can take it. `sent` tells whether something was sent through a ROUTER since that was last asked.
     """
 
     peers: zmq.Socket[bytes]
@@ -75,6 +80,7 @@ class Sources(NamedTuple):
     deadline: Callable[[], float]
     now: Callable[[], float]
     news: Sequence[int]
+    sent: Callable[[], bool]
     blocked: Callable[[], Sequence[zmq.Socket[bytes]]] = tuple
 
 
@@ -83,10 +89,20 @@ def readable(source: zmq.Socket[bytes]) -> bool:
     return bool(int(source.getsockopt(_EVENTS)) & _POLLIN)
 
 
+def _takes(target: zmq.Socket[bytes]) -> bool:
+    """Whether the socket takes a message."""
+    return bool(int(target.getsockopt(_EVENTS)) & _POLLOUT)
+
+
 class Mailbox:
     """A pykka inbox that is fed by sockets too; `attach` is called once, in the thread that calls `get`.
 
     pykka makes an actor's inbox before the actor knows its configuration, so `capacity` is set afterwards.
+
+    The sockets' descriptors are polled, not the sockets: ZeroMQ's own poll asks each of them twice, and each time two
+    system calls answer. A descriptor is readable once something has come since its socket was last asked or sent
+    through, so a socket must be known to be empty before the poll waits: one that was left with messages, or sent
+    through, is asked first.
     """
 
     def __init__(self) -> None:
@@ -96,7 +112,9 @@ class Mailbox:
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._sources: Sources | None = None
-        self._pollables: list[tuple[Any, int]] = []
+        self._poll = select.poll()
+        self._peers = self._clients = -1
+        self._full: set[zmq.Socket[bytes]] = set()
         self._last_round = 0.0
 
     @property
@@ -112,8 +130,12 @@ class Mailbox:
         """Begin to take rounds from sockets."""
         self._sources = sources
         self._last_round = sources.now()
-        sockets = (sources.peers, sources.clients, self._woken, *sources.news)
-        self._pollables = [(pollable, _POLLIN) for pollable in sockets]
+        self._peers, self._clients = (
+            int(router.getsockopt(_FD)) for router in (sources.peers, sources.clients)
+        )
+        self._full = {sources.peers, sources.clients}
+        for descriptor in (self._peers, self._clients, self._woken, *sources.news):
+            self._poll.register(descriptor, select.POLLIN)
 
     def put(self, envelope: Any, /) -> None:
         """Add a message from any thread; waits for room if `capacity` messages wait already."""
@@ -144,22 +166,38 @@ class Mailbox:
             return Envelope(Broken(error), None)
 
     def _round(self, sources: Sources) -> Round:
-        deadline, pollables = sources.deadline(), self._pollables
-        if blocked := sources.blocked():
-            pollables = pollables + [(socket, _POLLOUT) for socket in blocked]
+        deadline = sources.deadline()
+        if sources.sent():
+            self._full |= {sources.peers, sources.clients}
+        full = [router for router in self._full if readable(router)] if self._full else ()
         polled_at = sources.now()
-        timeout = deadline - polled_at
+        timeout = 0.0 if full else deadline - polled_at
         # Rounded up: a poll that returns before the deadline would spin until it is reached.
-        ready = dict(zmq.zmq_poll(pollables, int(min(timeout, 60.0) * 1000) + 1 if timeout > 0 else 0))
+        ready = self._wait(sources, int(min(timeout, 60.0) * 1000) + 1 if timeout > 0 else 0)
         now = sources.now()
         # Frames that were there at once may have come at any time since the last round; others came just now.
         waited = now - self._last_round if now - polled_at < _AT_ONCE else 0.0
         self._last_round = now
         if self._woken in ready:
             self._wake_reader.recv(4096)
-        peers = self._take(sources.peers) if sources.peers in ready else []
-        clients = self._take(sources.clients) if sources.clients in ready else []
-        return Round(peers, clients, waited if peers or clients else 0.0)
+        peers = self._take(sources.peers) if self._peers in ready or sources.peers in full else []
+        clients = self._take(sources.clients) if self._clients in ready or sources.clients in full else []
+        urged = not ready <= {self._peers, self._clients}
+        return Round(peers, clients, waited if peers or clients else 0.0, urged)
+
+    def _wait(self, sources: Sources, milliseconds: int) -> set[int]:
+        """The descriptors that are readable, at the latest after so long."""
+        blocked = sources.blocked()
+        if not blocked:
+            return {descriptor for descriptor, _ in self._poll.poll(milliseconds)}
+        descriptors = [int(target.getsockopt(_FD)) for target in blocked]
+        for descriptor in descriptors:
+            self._poll.register(descriptor, select.POLLIN)
+        free = {descriptor for descriptor, target in zip(descriptors, blocked, strict=True) if _takes(target)}
+        ready = {descriptor for descriptor, _ in self._poll.poll(0 if free else milliseconds)}
+        for descriptor in descriptors:
+            self._poll.unregister(descriptor)
+        return ready | free
 
     def _take(self, source: zmq.Socket[bytes]) -> list[Arrived]:
         """All messages that wait on a readable ROUTER, at most `capacity` frames and the bytes of a round.
@@ -170,6 +208,7 @@ class Mailbox:
         messages: list[Arrived] = []
         frames = size = 0
         receive = source.recv
+        self._full.discard(source)
         while frames < self._told.maxsize and size < _ROUND_BYTES:
             if 0 < len(messages) < _FEW and not readable(source):
                 break
@@ -186,6 +225,8 @@ class Mailbox:
                 size += len(part)
             messages.append((identity, parts))
             frames += len(parts)
+        else:
+            self._full.add(source)
         return messages
 
     def close(self) -> None:

@@ -174,6 +174,7 @@ class Replica(pykka.ThreadingActor):
             self._deadline,
             time.monotonic,
             self._entrance.news(),
+            self._entrance.sent,
             self._post.blocked,
         )
         self._resume()
@@ -267,7 +268,9 @@ class Replica(pykka.ThreadingActor):
 
     def _take_message(self, message: Any) -> Any:
         if isinstance(message, Round):
-            self._entrance.watch(self._standing.busy_since or 0.0)
+            now = self._standing.busy_since or 0.0
+            if message.urged or self._entrance.deadline <= now:
+                self._entrance.watch(now)
             refuses = self._presence.left or self._standing.trouble
             self._guard(self._refuse_round if refuses else self._on_round, message)
         elif isinstance(message, Committed):

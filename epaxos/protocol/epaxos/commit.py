@@ -444,7 +444,8 @@ class CommitProtocol:
     def commit(self, instance: Instance, value: Value, deps: Vector, seq: int) -> None:
         """Decide an instance and forget what this replica was coordinating for it (protocol 4.6, 3.5)."""
         place = instance.id
-        self.leading.pop(place, None)
+        if self.leading.pop(place, None) is not None:
+            self._state.timers.forget(self.leading)
         self._state.commit(instance, value, deps, seq)
         self.on_committed(place)
         if place in self.open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Container
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Timer(NamedTuple):
 
 
 class Timers:
-    """A heap of deadlines; one that is no longer wanted is skipped by its owner when it comes up.
+    """A heap of deadlines; one that is wanted no more goes by `forget`, or is skipped by its owner when it comes up.
 
     `next_deadline` is the earliest one, infinity if there is none.
     """
@@ -40,6 +41,16 @@ class Timers:
         """Add a deadline."""
         heapq.heappush(self._heap, Timer(when, kind, place))
         self.next_deadline = self._heap[0].when
+
+    def forget(self, led: Container[InstanceId]) -> None:
+        """Drop the earliest deadlines as long as they are of who led what nobody leads any more.
+
+        Nearly all are: each proposal has one, which lies far behind its decision, and coming up in vain costs a round.
+        """
+        heap = self._heap
+        while heap and heap[0].kind is not TimerKind.RECOVERY and heap[0].id not in led:
+            heapq.heappop(heap)
+        self.next_deadline = heap[0].when if heap else math.inf
 
     def take_due(self, now: float) -> list[Timer]:
         """Remove and return the deadlines up to `now`, earliest first."""

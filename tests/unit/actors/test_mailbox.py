@@ -19,14 +19,25 @@ class Box:
     def __init__(self, capacity: int = 100) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.deadline = NEVER
+        self.sent = False
+        self.blocked: list[zmq.Socket[bytes]] = []
         self.mailbox = Mailbox()
         self.mailbox.capacity = capacity
         peers, self.peer = self._pair("peers")
         clients, self.client = self._pair("clients")
         self.news, self.newsman = socket.socketpair()
         self.mailbox.attach(
-            Sources(peers, clients, lambda: self.deadline, time.monotonic, [self.news.fileno()])
+            Sources(
+                peers,
+                clients,
+                lambda: self.deadline,
+                time.monotonic,
+                [self.news.fileno()],
+                lambda: self.sent,
+                lambda: self.blocked,
+            )
         )
+        self.peers = peers
 
     def _pair(self, name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
         router, dealer = self._context.socket(zmq.ROUTER), self._context.socket(zmq.DEALER)
@@ -114,7 +125,7 @@ def test_message_told_by_another_thread_wakes_a_waiting_mailbox(make: Callable[.
     told = Envelope("told", None)
     timer = threading.Timer(0.05, box.mailbox.put, (told,))
     timer.start()
-    assert box.round() == Round([], [], 0.0)  # the wake-up
+    assert box.round() == Round([], [], 0.0, urged=True)  # the wake-up
     assert box.mailbox.get() is told
     timer.join()
 
@@ -124,7 +135,7 @@ def test_news_make_a_round_due(make: Callable[..., Box]) -> None:
     box.deadline = time.monotonic() + 60
     box.newsman.send(b"!")
     began = time.monotonic()
-    assert box.round() == Round([], [], 0.0)
+    assert box.round() == Round([], [], 0.0, urged=True)
     assert time.monotonic() - began < 10
 
 
@@ -158,7 +169,43 @@ def test_wake_ups_that_nobody_sees_do_not_block(make: Callable[..., Box]) -> Non
     for _ in range(100_000):
         box.mailbox.wake()
     box.deadline = time.monotonic() + 60
-    assert box.round() == Round([], [], 0.0)
+    assert box.round() == Round([], [], 0.0, urged=True)
+
+
+def test_what_came_while_something_was_sent_does_not_wait_for_the_deadline(make: Callable[..., Box]) -> None:
+    box = make()
+    box.peer.send(b"p1")
+    ((identity, _),) = box.round().peers
+    box.peer.send(b"p2")
+    for _ in range(
+        200
+    ):  # one of these takes note of the message, and the descriptor is not readable any more
+        box.peers.send_multipart([identity, b"reply"])
+    box.sent = True
+    box.deadline = time.monotonic() + 60
+    began = time.monotonic()
+    assert bodies(box.round().peers) == [[b"p2"]]
+    assert time.monotonic() - began < 10
+
+
+def test_room_where_something_is_blocked_makes_a_round_due(make: Callable[..., Box]) -> None:
+    box = make()
+    with zmq.Context() as context, context.socket(zmq.PUSH) as full, context.socket(zmq.PULL) as reader:
+        full.set(zmq.SNDHWM, 1)
+        reader.set(zmq.RCVHWM, 1)
+        reader.bind("inproc://full")
+        full.connect("inproc://full")
+        while int(full.get(zmq.EVENTS)) & int(zmq.POLLOUT):
+            full.send(b"message")
+        box.blocked = [full]
+        box.deadline = time.monotonic() + 0.03
+        assert not box.round().urged
+        box.deadline = time.monotonic() + 60
+        timer = threading.Timer(0.05, reader.recv)
+        timer.start()
+        assert box.round().urged
+        timer.join()
+        assert box.round().urged  # as long as it is not full
 
 
 def test_senders_have_addresses_over_tcp() -> None:

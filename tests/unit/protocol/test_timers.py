@@ -36,3 +36,24 @@ def test_a_timer_is_due_at_its_deadline_and_not_before() -> None:
     assert heap.take_due(0.999) == []
     assert heap.take_due(1.0) == [Timer(1.0, TimerKind.RETRY, InstanceId(0, 0))]
     assert heap.take_due(2.0) == []
+
+
+def test_deadlines_of_what_is_led_no_more_do_not_come_up_but_those_behind_one_that_is() -> None:
+    heap = Timers()
+    first, second, third = (InstanceId(0, slot) for slot in range(3))
+    for when, kind, place in (
+        (1.0, TimerKind.RETRY, first),
+        (2.0, TimerKind.FAST_PATH, first),
+        (3.0, TimerKind.RETRY, second),
+        (4.0, TimerKind.RECOVERY, third),
+    ):
+        heap.set(when, kind, place)
+    heap.forget({first, second})
+    assert heap.next_deadline == 1.0
+    heap.forget({second})
+    assert heap.next_deadline == 3.0
+    heap.forget(())
+    assert heap.next_deadline == 4.0
+    assert heap.take_due(5.0) == [Timer(4.0, TimerKind.RECOVERY, third)]
+    heap.forget(())
+    assert heap.next_deadline == math.inf
