@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from epaxos import version
 from epaxos.actors.link import Mark
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings
-from epaxos.checkpoint.loading import load
+from epaxos.checkpoint.loading import load, loading
 from epaxos.checkpoint.transfer import BYTES_AT_A_TIME, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.config import Config
@@ -64,6 +64,7 @@ class Disk(NamedTuple):
 
     incarnations  those of the peers that were ever heard of
     kept          how much peers had kept when that was last noted
+    anew          what of a peer's it begins anew with, as far as that is loaded
     """
 
     engine: Engine
@@ -71,6 +72,7 @@ class Disk(NamedTuple):
     keeper: Keeper
     incarnations: dict[Name, int]
     kept: dict[Name, int]
+    anew: Anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,44 @@ class Era:
         return self.names.index(name) if name in self.names else None
 
 
+class LetsGo(Protocol):
+    """What may hold much, of which nothing is asked any more."""
+
+    def let_go(self, most: int) -> bool:
+        """Free about so many entries; whether there are more."""
+        ...
+
+
+class Anew:
+    """What a replica begins anew with, made of a peer's checkpoint of a later epoch while it goes on as it is.
+
+    A `hosted` state machine is given once, and goes on with what it holds: its state is loaded at the end, all at once.
+    """
+
+    checkpoint: Fetched
+    era: Era
+    machine: StateMachine
+
+    def __init__(self, config: Config, me: Name, hosted: Machine | None) -> None:
+        self._config = config
+        self._me = me
+        self.hosted = hosted
+
+    def load(self, checkpoint: Fetched) -> Iterator[None]:
+        """Load it, a slice in each step.
+
+        Raises:
+            FormatUnsupported: see `make_era`.
+        """
+        configuration = checkpoint.configuration
+        nothing = Loaded(configuration, [], (-1,) * rows_of(configuration), {}, {})
+        self.checkpoint = checkpoint
+        self.era = _era_with(self._config, self._me, nothing, checkpoint)
+        self.machine = _make_machine(self._config, self.hosted)
+        if self.hosted is None:
+            yield from loading(checkpoint, self.era.core, self.machine)
+
+
 @dataclass(slots=True)
 class Parts:
     """What a Replica drives, in one epoch after the other; `resumes` is whether it has a past.
@@ -135,7 +175,6 @@ class Parts:
     disk: Disk
     stats: ReplicaStats
     resumes: bool
-    hosted: Machine | None
     watchers: Watchers
     joins: bool = False
     as_of: float | None = None
@@ -256,9 +295,16 @@ def _load(config: Config, row: Row, engine: Engine, hosted: Machine | None) -> P
         KINDS[log.configuration.protocol],
     )
     eras = Eras(_era_with(config, me, log, checkpoint), me)
-    machine, disk, resumes = _assemble(config, eras, engine, journal, log, checkpoint, stats, hosted)
+    machine = _make_machine(config, hosted)
+    load(checkpoint, eras.running.core, machine)
+    running = eras.running.configuration
+    stats.begin(running, message_types_of(running))
+    anew = Anew(config, me, hosted)
+    keeper = _make_keeper(config, eras, machine, engine, checkpoint, anew)
+    disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept, anew)
+    resumes = bool(log.records) or checkpoint.complete
     watchers = Watchers(_number(), config.watch_history, config.max_frame // 4, always=config.watch_always)
-    parts = Parts(eras, machine, disk, stats, resumes, hosted, watchers, joins_later)
+    parts = Parts(eras, machine, disk, stats, resumes, watchers, joins_later)
     _begin_watchers(parts, checkpoint)
     return parts
 
@@ -268,27 +314,33 @@ def message_types_of(configuration: Configuration) -> list[str]:
     return list(PAGES[configuration.protocol].names.values())
 
 
-def begin_anew(config: Config, parts: Parts, *, retiring: bool) -> list[First]:
-    """Begin with the own checkpoint, which is of a later epoch than what runs; what its core has to be told first.
+def begin_anew(config: Config, parts: Parts, *, retiring: bool) -> tuple[list[First], list[LetsGo]]:
+    """Begin with the own checkpoint, which is of a later epoch than what runs, and has been loaded.
 
-    `parts` has another machine and another keeper then.
+    `parts` has another machine and another keeper then. Returns what the core has to be told first, and what is to be
+    let go of.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: it cannot be noted which epoch that is.
     """
-    engine, journal, eras = parts.disk.engine, parts.disk.journal, parts.eras
-    checkpoint = Fetched(parts.configuration, decode_payload)
-    _read_checkpoint(engine, checkpoint)
-    log = _begun_by(checkpoint, journal, Loaded(parts.configuration, [], (), {}, {}))
-    era = _era_with(config, parts.me, log, checkpoint)
-    first = eras.replace(era, retiring=retiring)
-    if parts.hosted is not None:  # it is given once, and holds what there was
+    eras, anew = parts.eras, parts.disk.anew
+    gone: list[LetsGo] = [era.core for era in eras.all]
+    log = _begun_by(anew.checkpoint, parts.disk.journal, Loaded(parts.configuration, [], (), {}, {}))
+    # What it had of later epochs has begun again at the start, or the replica did not start.
+    assert not log.records
+    first = eras.replace(anew.era, retiring=retiring)
+    if anew.hosted is None:
+        gone.append(parts.machine)
+    else:
         parts.machine.merge((key, None) for key in parts.machine.names())
-    parts.machine, parts.disk, parts.resumes = _assemble(
-        config, eras, engine, journal, log, checkpoint, parts.stats, parts.hosted
-    )
-    _begin_watchers(parts, checkpoint)
-    return first
+        load(anew.checkpoint, anew.era.core, anew.machine)
+    parts.stats.begin(eras.running.configuration, message_types_of(eras.running.configuration))
+    parts.machine, parts.resumes = anew.machine, True
+    again = Anew(config, parts.me, anew.hosted)
+    keeper = _make_keeper(config, eras, parts.machine, parts.disk.engine, anew.checkpoint, again)
+    parts.disk = parts.disk._replace(keeper=keeper, anew=again)
+    _begin_watchers(parts, anew.checkpoint)
+    return first, gone
 
 
 def _begun_by(checkpoint: Fetched, journal: Journal, log: Loaded) -> Loaded:
@@ -305,27 +357,9 @@ def _era_with(config: Config, me: Name, log: Loaded, checkpoint: Fetched) -> Era
     return make_era(config, me, log.configuration, durable)
 
 
-def _assemble(
-    config: Config,
-    eras: Eras[Era],
-    engine: Engine,
-    journal: Journal,
-    log: Loaded,
-    checkpoint: Fetched,
-    stats: ReplicaStats,
-    hosted: Machine | None,
-) -> tuple[StateMachine, Disk, bool]:
-    """Begin with a checkpoint in the running epoch; the last tells whether there is a past."""
-    machine = StateMachine(
-        limits_of(config), time.sleep, Budget(config.max_frame, _KEPT_FRAMES * config.max_frame), hosted
-    )
-    load(checkpoint, eras.running.core, machine)
-    running = eras.running.configuration
-    stats.begin(running, message_types_of(running))
-    keeper = _make_keeper(config, eras, machine, engine)
-    keeper.writer.loaded(checkpoint)
-    disk = Disk(engine, journal, keeper, log.last.incarnations, log.last.kept)
-    return machine, disk, bool(log.records) or checkpoint.complete
+def _make_machine(config: Config, hosted: Machine | None) -> StateMachine:
+    budget = Budget(config.max_frame, _KEPT_FRAMES * config.max_frame)
+    return StateMachine(limits_of(config), time.sleep, budget, hosted)
 
 
 def _begin_watchers(parts: Parts, checkpoint: Fetched) -> None:
@@ -414,7 +448,10 @@ _SETTINGS: Final[dict[str, Callable[[Config, Row, Quorums], Any]]] = {
 """What makes the settings of each protocol's core."""
 
 
-def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine: Engine) -> Keeper:
+def _make_keeper(
+    config: Config, eras: Eras[Era], machine: StateMachine, engine: Engine, checkpoint: Fetched, anew: Anew
+) -> Keeper:
+    """That of an engine which holds this checkpoint."""
     core = eras.running.core
     writer = CheckpointWriter(
         core,
@@ -424,6 +461,7 @@ def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine:
         engine.snapshot_state,
         lasting=engine.name != MemoryEngine.name,
     )
+    writer.loaded(checkpoint)
     chunk = min(BYTES_AT_A_TIME, config.max_peer_frame // 2)
     source = Source(_LEASE * config.timeout, engine.snapshot_state, _number, chunk)
     storage = config.storage
@@ -436,6 +474,7 @@ def _make_keeper(config: Config, eras: Eras[Era], machine: StateMachine, engine:
         lambda: Fetched(eras.running.configuration, decode_payload),
         _number,
         lambda peer: _round_trip(eras.running, peer),
+        anew.load,
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
-from epaxos.actors.assembly import Parts
+from epaxos.actors.assembly import LetsGo, Parts
 from epaxos.actors.catchup import CatchUpReporter
 from epaxos.checkpoint.keeper import Todo
 from epaxos.config import Config
@@ -35,6 +36,10 @@ checkpoint costs them more. Its log on the disk is of no use to them."""
 
 _LOOK: Final = 0.05
 """Seconds after which leases of peers, and what is told of catching up, are looked at: 3 % of a small round."""
+
+
+_LET_GO: Final = 16_384
+"""Entries of what is not needed any more that are freed in a round: a millisecond."""
 
 
 class Committed(NamedTuple):
@@ -84,12 +89,13 @@ class Durability:
             config.storage.quota,
             config.storage.reserve,
         )
+        self._gone: deque[LetsGo] = deque()
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
 
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing arrives."""
-        if self._retiring:
+        if self._retiring or self._gone:
             return -math.inf
         return min(self._keeper.deadline, max(self._check_at, self._look_at))
 
@@ -120,8 +126,9 @@ class Durability:
         self._keeper.turn(era.configuration, era.core, now)
         self._forget_at = now + _LINGER * self._config.timeout
 
-    def go_on(self) -> None:
-        """Go on with what a peer's checkpoint of a later epoch was made into."""
+    def go_on(self, gone: Iterable[LetsGo]) -> None:
+        """Go on with what a peer's checkpoint of a later epoch was made into; of what is `gone` nothing is asked."""
+        self._gone += gone
         self._keeper.writer.close()
         self._keeper.source.close()
         disk = self._parts.disk
@@ -136,7 +143,7 @@ class Durability:
         )
         self._parts.eras.durable = self._keeper.oldest
         if now >= self._forget_at or not self._parts.eras.behind:
-            self._parts.eras.forget_below(self._keeper.oldest)
+            self._gone += (era.core for era in self._parts.eras.forget_below(self._keeper.oldest))
 
     # -- the journal ---------------------------------------------------------------------------------------
 
@@ -168,6 +175,8 @@ class Durability:
         """
         if self._retiring:
             self._retire(now)
+        if self._gone and not self._gone[0].let_go(_LET_GO):
+            self._gone.popleft()
         if now < min(self._look_at, self._keeper.deadline):
             return
         self._look_at = now + _LOOK

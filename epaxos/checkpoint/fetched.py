@@ -184,12 +184,15 @@ class Fetched:
             yield Remembered(column_of_block(key), *read_index(blob))
 
     def rows(self, size: int) -> Iterator[Change]:
-        """All of it as rows again, with at most `size` keys in those of values."""
+        """All of it as rows again, with at most `size` keys in those of values; its `blocks` are these from then on."""
         assert self._meta is not None
         yield meta_row(self._meta)
         yield from self._index
+        self.blocks = {key: len(blob) for key, blob in self._index}
         for number, some in enumerate(in_blocks(self._values.items(), size, _weigh)):
-            yield block_key(VALUE, 1, number), value_block(*zip(*some, strict=True))
+            key, blob = block_key(VALUE, 1, number), value_block(*zip(*some, strict=True))
+            self.blocks[key] = len(blob)
+            yield key, blob
         yield from map(session_row, self._sessions.values())
         for entry in self.entries:
             yield entry_key(entry.id), encode_whole(entry)
@@ -201,6 +204,10 @@ class Fetched:
     def values(self) -> Iterable[tuple[bytes, bytes]]:
         """All keys that have a value, with it."""
         return self._values.items()
+
+    def pop_values(self, most: int) -> list[tuple[bytes, bytes]]:
+        """Some keys with their values, which are not here any more: two tables of all would take twice the memory."""
+        return [self._values.popitem() for _ in range(min(most, len(self._values)))]
 
     def values_of(
         self, keys: Sequence[bytes], wanted: Sequence[bool]

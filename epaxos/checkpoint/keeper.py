@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import ge
@@ -78,9 +78,9 @@ class Todo:
 
     Before that the directory has to say that there are things of `level` in it, if that is above its own.
 
-    With `replaced` a peer's checkpoint of a later epoch, or the first of a cluster that it is to join, is durable here:
-    after a look at what the core has `left`, the replica begins anew from it, as at a start, with another keeper, and
-    drops the logs of earlier epochs.
+    With `replaced` a peer's checkpoint of a later epoch, or the first of a cluster that it is to join, is durable here,
+    and loaded: after a look at what the core has `left`, the replica begins anew from it, as at a start, with another
+    keeper, and drops the logs of earlier epochs.
     """
 
     events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
@@ -105,13 +105,15 @@ class _Phase(Enum):
     IDLE = 0
     WRITING = 1
     COMMITTING = 2
+    LOADING = 3
 
 
 class Keeper:
     """The checkpoints of one replica, from `epoch` on; `caught_up` counts how often it has caught up by one of a peer.
 
     `make_fetched` makes what collects a peer's, `number` gives numbers that this replica has never used. Peers are
-    known here by what they are called in all epochs; `round_trip` says how long one takes to answer at most.
+    known here by what they are called in all epochs; `round_trip` says how long one takes to answer at most. `load`
+    makes of one that replaces all there is, and is durable, what the replica begins anew with, a slice in each step.
     """
 
     def __init__(
@@ -123,7 +125,10 @@ class Keeper:
         make_fetched: Callable[[], Fetched],
         number: Callable[[], int],
         round_trip: Callable[[Name], float],
+        load: Callable[[Fetched], Iterator[None]],
     ) -> None:
+        self._load = load
+        self._loading: Iterator[None] = iter(())
         self._round_trip = round_trip
         self._epoch = self._durable_epoch = writer.epoch
         self.writer = writer
@@ -155,7 +160,7 @@ class Keeper:
     @property
     def deadline(self) -> float:
         """When `poll` is due even if nothing else happens."""
-        if self._phase is _Phase.WRITING or self._truncated is not None:
+        if self._phase in (_Phase.WRITING, _Phase.LOADING) or self._truncated is not None:
             return -math.inf
         if self._phase is not _Phase.IDLE:
             return self._ask_at
@@ -319,8 +324,7 @@ class Keeper:
         todo = Todo()
         if self._replacing:
             assert self._fetch is not None
-            todo.messages.append((self._fetch.peer, self._fetch.end()))
-            todo.replaced = True
+            self._phase, self._loading = _Phase.LOADING, self._load(self._fetch.fetched)
             return todo
         self._is_made = self._is_asked_for
         self._durable_epoch = self.writer.epoch
@@ -365,9 +369,17 @@ class Keeper:
             todo.commit = True
             if self._replacing and self._fetch is not None:
                 todo.level = self._fetch.fetched.configuration.level
-        if now >= self._ask_at:
+        if self._phase is _Phase.LOADING and self._is_loaded():
+            assert self._fetch is not None
+            todo.messages.append((self._fetch.peer, self._fetch.end()))
+            todo.replaced = True
+        elif now >= self._ask_at:
             self._ask(now, todo)
         return todo
+
+    def _is_loaded(self) -> bool:
+        """Load what a round can take; True if that was the last of it."""
+        return any(next(self._loading, self) is self for _ in range(self._settings.merging))
 
     def _write(self) -> bool:
         """Write what a round can take; True if that was the last of it."""

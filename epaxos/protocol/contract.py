@@ -485,6 +485,10 @@ class Core(Protocol[MessageT]):
         """
         ...
 
+    def let_go(self, most: int) -> bool:
+        """Nobody asks this core for anything any more: free about `most` of what it holds; whether there is more."""
+        ...
+
     def beacon(self, now: float) -> MessageT:
         """The message that tells peers how far this replica is at `now`; carries no promise.
 

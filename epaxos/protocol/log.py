@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections import deque
+from collections.abc import Container, Iterable
 from enum import Enum, IntEnum
-from typing import Final, NamedTuple, TypeAlias
+from itertools import repeat
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from epaxos.protocol.command import Command
 from epaxos.protocol.ids import Ballot, InstanceId, Row, Slot, Vector
@@ -29,6 +31,19 @@ class Phase(IntEnum):
     PREACCEPTED = 1
     ACCEPTED = 2
     COMMITTED = 3
+
+
+def drain(tables: Iterable[dict[Any, Any]], most: int) -> bool:
+    """Free `most` entries of the first of some dictionaries in which there are any; whether there may be more.
+
+    A large one that is freed at once stops the thread; and what is in a cycle is not freed before the oldest objects of
+    all are looked through, perhaps hours later.
+    """
+    for table in tables:
+        if table:
+            deque(map(dict.popitem, repeat(table, min(most, len(table)))), maxlen=0)
+            return True
+    return False
 
 
 class Proposal(NamedTuple):

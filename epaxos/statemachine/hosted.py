@@ -158,6 +158,11 @@ class Hosted(Store):
         """Take keys and states from a checkpoint of this replica."""
         self._data.update(items)
 
+    def let_go(self, most: int) -> bool:
+        """What stands under the keys of a program's machine is its own, and goes on in the next one."""
+        del most
+        return False
+
     def _remove(self, key: bytes) -> bool:
         return self._data.pop(key, None) is not None
 

@@ -279,6 +279,10 @@ class StateMachine:
         """The next of the frozen sessions, as they were when they were frozen (`Sessions.take`)."""
         return self._sessions.take(most)
 
+    def let_go(self, most: int) -> bool:
+        """Nobody asks this one for anything any more: free about `most` keys; whether there are more."""
+        return self._store.let_go(most)
+
     def load(self, values: Iterable[tuple[bytes, bytes]]) -> None:
         """Take values from this replica's own checkpoint, at the start."""
         items = list(values)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Final
 
+from epaxos.protocol.log import drain
 from epaxos.statemachine.expiry import Expiring, same
 from epaxos.statemachine.operations import PAGE_KEYS
 from epaxos.statemachine.ordered import OrderedKeys
@@ -82,6 +83,10 @@ class Values:
     def copy(self) -> dict[bytes, bytes]:
         """A copy of all keys and values; the values are shared, so it costs a few pointers a key."""
         return self._data.copy()
+
+    def let_go(self, most: int) -> bool:
+        """Nobody asks for anything here any more: free about `most` keys; whether there are more."""
+        return drain((self._data,), most)
 
     def freeze(self) -> Frozen:
         """What stands here now; it will stay to be had until `release`, or until this is called again."""

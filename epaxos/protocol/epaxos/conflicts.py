@@ -187,7 +187,7 @@ class Conflicts:
         """
         before = tuple(self.highest)
         self.raise_vectors(tuple(later.highest), tuple(later.base))
-        for column, (index, theirs) in enumerate(zip(self._indexes, later._indexes, strict=True)):
+        for column, (index, theirs) in enumerate(zip(self.tables, later.tables, strict=True)):
             row = column % len(before)
             names = tells and column >= len(before)
             others = list(zip(later._writes, above, strict=True))[: names * row]
@@ -212,7 +212,7 @@ class Conflicts:
                 yield Joined(column, list(some), list(some.values()), written) if tells else None
 
     @property
-    def _indexes(self) -> tuple[dict[bytes, Slot], ...]:
+    def tables(self) -> tuple[dict[bytes, Slot], ...]:
         """By column: n dictionaries of those that read, then n of those that write."""
         return (*self._reads, *self._writes)
 
@@ -222,35 +222,35 @@ class Conflicts:
 
     def slots(self, column: int) -> ValuesView[Slot]:
         """The slots of a column, key by key."""
-        return self._indexes[column].values()
+        return self.tables[column].values()
 
     @property
     def largest(self) -> int:
         """How many keys the largest dictionary has."""
-        return max(map(len, self._indexes))
+        return max(map(len, self.tables))
 
     def count(self, column: int) -> int:
         """How many keys a column has slots of."""
-        return len(self._indexes[column])
+        return len(self.tables[column])
 
     def keys(self, column: int) -> KeysView[bytes]:
         """The keys that a column has slots of."""
-        return self._indexes[column].keys()
+        return self.tables[column].keys()
 
     def column(self, column: int, keys: Sequence[bytes]) -> list[Slot]:
         """The slots of some keys in a column: the first n are of those that read them, then n of those that write."""
-        return _column(self._indexes[column], keys)
+        return _column(self.tables[column], keys)
 
     def columns(self, keys: Sequence[bytes]) -> list[list[Slot]]:
         """The slots of some keys in all columns."""
-        return [_column(index, keys) for index in self._indexes]
+        return [_column(index, keys) for index in self.tables]
 
     def raise_column(self, column: int, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[bool]:
         """Take over what another index, or an earlier one, says of some keys, where that is higher; of which it is.
 
         But for what is at or below `base` already.
         """
-        index, row = self._indexes[column], column % len(self.base)
+        index, row = self.tables[column], column % len(self.base)
         higher = list(map(gt, slots, map(index.get, keys, repeat(self.base[row]))))
         index.update(zip(compress(keys, higher), compress(slots, higher), strict=True))
         self.highest[row] = max(self.highest[row], max(slots, default=-1))

@@ -58,7 +58,7 @@ from epaxos.protocol.epaxos.state import Settings, State
 from epaxos.protocol.epaxos.suspicion import Suspicion
 from epaxos.protocol.epaxos.timers import TimerKind
 from epaxos.protocol.ids import InstanceId, Row, Vector, covers
-from epaxos.protocol.log import NOP, Instance, Phase
+from epaxos.protocol.log import NOP, Instance, Phase, drain
 from epaxos.protocol.reads import Log, ReadIndex, ReadIndexOK, Reads
 from epaxos.protocol.roundtrips import RoundTrip
 
@@ -259,6 +259,11 @@ class EPaxos:
     ) -> Iterable[Remembered]:
         """See `contract.Core`."""
         return self._checkpoints.payload_keys(frontier, above, most)
+
+    def let_go(self, most: int) -> bool:
+        """See `contract.Core`."""
+        state = self.state
+        return drain((*state.logs.rows, *state.conflicts.tables, *state.executed.tables), most)
 
     def beacon(self, now: float) -> Beacon:
         """What this replica tells its peers at intervals."""

@@ -30,7 +30,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
-from epaxos.protocol.log import Instance, Value
+from epaxos.protocol.log import Instance, Value, drain
 from epaxos.protocol.multipaxos import restart
 from epaxos.protocol.multipaxos.acceptor import Acceptor
 from epaxos.protocol.multipaxos.checkpoint import Checkpoints, ComparedPrefixes, PrefixCut
@@ -275,6 +275,10 @@ class MultiPaxos:
         """See `contract.Core`: nothing is remembered of payloads that have not executed."""
         del frontier, above, most
         return ()
+
+    def let_go(self, most: int) -> bool:
+        """See `contract.Core`."""
+        return drain(self.state.logs.rows, most)
 
     def beacon(self, now: float) -> Beacon:
         """What this replica tells its peers at intervals."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
-from epaxos.checkpoint.loading import load
+from epaxos.checkpoint.loading import load, loading
 from epaxos.checkpoint.transfer import Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import InvariantError, WriteFailed
@@ -39,7 +39,7 @@ from epaxos.protocol.contract import (
     Tick,
 )
 from epaxos.protocol.eras import Eras, First
-from epaxos.protocol.ids import InstanceId, Name, Row
+from epaxos.protocol.ids import InstanceId, Name, Row, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.membership import NOBODY, Configuration, Member, nobody
@@ -88,6 +88,9 @@ _LATER = 1e-7
 
 
 _MOST_VOTERS = 7
+
+_LET_GO = 100
+"""Entries of what is not needed any more that are freed at a time."""
 
 _AHEAD = 50
 """Messages of the next epoch that are kept, in half of the runs."""
@@ -238,7 +241,7 @@ class Replica:
         self.fuse = None
         self.paused = self.failed = self.retired = self._asleep = False
         self._begin_life(acquainted=acquainted)
-        era = self._run_in(self._begin_memory())
+        era = self._run_in(self._read_memory())
         self._eras = Eras(era, self.name, map(name_of, self._links.online))
         if not acquainted:
             self._inbox += [
@@ -284,21 +287,39 @@ class Replica:
         if acquainted:
             self._links.acquaint()
 
-    def _begin_memory(self) -> Era:
-        """All that is made from what is durable: at a start, or with a peer's checkpoint of a later epoch."""
-        options, seed = self._options, self._options.seed
+    def _read_memory(self) -> Era:
+        """All that is made from what is durable, at a start."""
         checkpoint = Fetched(self._initial, decode_payload)
         checkpoint.take(sorted(self.disk.state.items()))
-        budget = Budget(options.kept, 3 * options.kept)
-        self.machine = StateMachine(LIMITS, self._sleep, budget)
-        configuration = checkpoint.configuration
-        loaded = self.disk.load(configuration)
-        durable = Durable(
-            loaded.records, loaded.truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors
-        )
-        era = self._make_era(configuration, durable)
-        load(checkpoint, era.core, self.machine)
+        loaded = self.disk.load(checkpoint.configuration)
+        copies = _copies(loaded.records)  # before the core makes the records its own
+        era, machine = self._make_memory(checkpoint, loaded.records, loaded.truncated)
+        load(checkpoint, era.core, machine)
+        self._begin_memory(checkpoint, era, machine, copies)
+        return era
+
+    def _load_anew(self, checkpoint: Fetched) -> Iterator[None]:
+        """The same with a peer's of a later epoch, which is durable by now; this replica goes on as it is meanwhile."""
+        era, machine = self._make_memory(checkpoint, (), (-1,) * rows_of(checkpoint.configuration))
+        self._anew = checkpoint, era, machine
+        yield from loading(checkpoint, era.core, machine)
+
+    def _make_memory(
+        self, checkpoint: Fetched, records: Iterable[Instance], truncated: Vector
+    ) -> tuple[Era, StateMachine]:
+        kept = self._options.kept
+        durable = Durable(records, truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
+        machine = StateMachine(LIMITS, self._sleep, Budget(kept, 3 * kept))
+        return self._make_era(checkpoint.configuration, durable), machine
+
+    def _begin_memory(
+        self, checkpoint: Fetched, era: Era, machine: StateMachine, records: Mapping[InstanceId, Instance]
+    ) -> None:
+        """Begin with what was made of a checkpoint, and of the log."""
+        options, seed, configuration = self._options, self._options.seed, era.configuration
+        self.machine = machine
         above = [entry.id for entry in checkpoint.entries]
+        self._start_in(era, records, checkpoint.executed, above)
         self.watchers.begin(
             self.machine, configuration.epoch, rows_of(configuration), checkpoint.executed, above
         )
@@ -326,11 +347,11 @@ class Replica:
             self._make_fetched,
             lambda: self._random.randrange(2**62),
             self._round_trip,
+            self._load_anew,
         )
         self._collector = self._make_collector(era)
         self._expirations = Expirations(Patience(self.row, options.hosts, options.patience), self.machine.get)
         self._note_timed()
-        return era
 
     def _make_collector(self, era: Era) -> Collector:
         options, configuration = self._options, era.configuration
@@ -360,11 +381,6 @@ class Replica:
         observer = Observer() if row is None else self._observer.of_epoch(configuration)
         if row is not None:
             self._of_epoch[epoch] = observer, row
-            above = [entry.id for entry in durable.entries]
-            if self._is_another:
-                observer.forgot(row)
-            # Copies, before the core makes the records its own.
-            observer.started(row, _copies(durable.records), durable.executed, above)
         post = Post(
             of_epoch(configuration, row),
             len(hosts) if row is None else row,
@@ -385,6 +401,15 @@ class Replica:
             interval = math.inf if NOBODY in configuration.names else self._options.beacon
             core = Spectator(core, kind, quorums, interval, generator.getrandbits(61))
         return Era(epoch, configuration, row, hosts, core, post, observer)
+
+    def _start_in(
+        self, era: Era, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
+    ) -> None:
+        """Tell the checkers of its epoch with what this replica begins there, if it votes."""
+        if era.row is not None:
+            if self._is_another:
+                era.observer.forgot(era.row)
+            era.observer.started(era.row, records, executed, above)
 
     def _make_fetched(self) -> Fetched:
         return Fetched(self._eras.running.configuration, decode_payload)
@@ -463,7 +488,9 @@ class Replica:
             self._observer.noted("dead replica replaced")
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
+        copies = _copies(loaded.records)
         era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
+        self._start_in(era, copies, nothing, ())
         self._take_up_what_waited(self._eras.next(self._run_in(era), over, retiring=self.retired))
         self._keeper.turn(configuration, era.core, self.clock.now)
         self.watchers.history.turned(len(nothing), over.cut)
@@ -478,7 +505,11 @@ class Replica:
         self._read_in_log(self.readings.take_all())
         self.count()
         self._eras.running.post.let_all_ride()
-        era = self._begin_memory()
+        checkpoint, era, machine = self._anew
+        loaded = self.disk.load(era.configuration)
+        assert not loaded.records
+        gone: list[Core[Any] | StateMachine] = [*(ended.core for ended in self._eras.all), self.machine]
+        self._begin_memory(checkpoint, era, machine, {})
         self._observer.noted("epoch from a peer's checkpoint")
         if era.row is not None and NOBODY in self.configuration.names:
             self._observer.noted("replica joined")
@@ -486,6 +517,9 @@ class Replica:
             self._observer.noted("another protocol by a peer's checkpoint")
         self._observer.entered(self.row, era.configuration)
         self._take_up_what_waited(self._eras.replace(self._run_in(era), retiring=self.retired))
+        for each in gone:
+            while each.let_go(_LET_GO):
+                pass
         self._look_on()
         self._resume(era)
         self._send_beacons()
@@ -994,6 +1028,8 @@ class Replica:
         """Let go of eras that nobody needs any more, and of their logs."""
         for era in self._eras.forget_below(self._keeper.oldest):
             self.coverage.update(era.core.coverage)
+            while era.core.let_go(_LET_GO):
+                pass
         if not self._eras.ended:
             self.disk.retire()
 

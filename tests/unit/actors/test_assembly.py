@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,19 +13,20 @@ from unittest.mock import Mock
 import pytest
 from ledger import Ledger
 
-from epaxos.actors.assembly import Parts, begin_anew, make_era, make_parts
+from epaxos.actors.assembly import LetsGo, Parts, begin_anew, make_era, make_parts
 from epaxos.actors.execution import Execution
 from epaxos.actors.health import Standing
 from epaxos.actors.proposals import Proposals
 from epaxos.actors.replica import Replica
-from epaxos.checkpoint.rows import VALUE, Meta, block_key, meta_row, value_block
+from epaxos.checkpoint.fetched import Fetched
+from epaxos.checkpoint.rows import VALUE, Meta, block_key, index_block, index_kind, meta_row, value_block
 from epaxos.config import Config, load_config
 from epaxos.errors import ConfigError, DirectoryLocked, StorageError, WrongIdentity
 from epaxos.protocol.contract import Checkpointed, CoreStatus, Durable, Effects, Receive
 from epaxos.protocol.epaxos.messages import Commit, Message, PreAccept
 from epaxos.protocol.ids import InstanceId
 from epaxos.protocol.membership import NOBODY, Member, joined
-from epaxos.statemachine.batch import Payload
+from epaxos.statemachine.batch import Payload, decode_payload
 from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.hosted import Footprint
 from epaxos.statemachine.operations import Operation
@@ -177,6 +179,49 @@ class Shelf:
             self.state[key] = state
 
 
+def begin(settings: Config, parts: Parts) -> list[LetsGo]:
+    """Begin anew with what its engine has; what is to be let go of."""
+    deque(parts.disk.anew.load(durable(parts)), maxlen=0)
+    return begin_anew(settings, parts, retiring=False)[1]
+
+
+def durable(parts: Parts) -> Fetched:
+    fetched = Fetched(parts.configuration, decode_payload)
+    fetched.take(parts.disk.engine.snapshot_state().scan(b"", 10**9))
+    return fetched
+
+
+def test_no_round_has_much_to_do_where_a_replica_begins_anew(tmp_path: Path) -> None:
+    """All keys at once stopped it for three seconds at a million; what was there goes in slices too."""
+    settings, size, blocks = config(tmp_path), 500, 40
+    keys = [[b"%d" % key for key in range(size * block, size * (block + 1))] for block in range(blocks)]
+    with made(settings) as parts:
+        later = parts.configuration.next(1)
+        parts.disk.engine.stage_state([meta_row(Meta(later, NONE, parts.core.vectors(), 0))])
+        for block, some in enumerate(keys):
+            index = block_key(index_kind(6), 1, block), index_block(some, list(range(size)))
+            values = block_key(VALUE, 1, block), value_block(some, [b"value"] * size)
+            parts.disk.engine.stage_state([index, values])
+        parts.disk.engine.commit_state()
+        for slot in range(9):
+            learn(parts, slot)
+        anew, before = parts.disk.anew, parts.machine
+        done = 0
+        for _ in anew.load(durable(parts)):
+            last, done = done, anew.machine.keys + anew.era.core.status().remembered
+            assert 0 < done - last <= 2 * 512
+        assert done == 3 * size * blocks
+        _, gone = begin_anew(settings, parts, retiring=False)
+        assert (parts.machine, parts.machine.keys) == (anew.machine, size * blocks)
+        assert [each.let_go(2) for each in gone] == [True, True]
+        assert before.keys == 1
+        for each in gone:
+            while each.let_go(2):
+                pass
+        assert before.keys == 0
+        assert parts.machine.keys == size * blocks
+
+
 def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: Path) -> None:
     """What a program holds outlives that of the epoch before, and some of it has gone meanwhile (protocol 6.7)."""
     settings, shelf = replace(config(tmp_path), machine=Shelf.name), Shelf()
@@ -191,7 +236,7 @@ def test_a_state_machine_begins_anew_with_nothing_but_the_checkpoint(tmp_path: P
     )
     parts.disk.engine.commit_state()
     watchers = parts.watchers
-    begin_anew(settings, parts, retiring=False)
+    begin(settings, parts)
     assert (parts.watchers, watchers.history.epoch) == (watchers, 1)
     assert (parts.configuration, shelf.state) == (later, {b"kept": b"2", b"new": b"2"})
     assert parts.machine.keys == 2
@@ -304,7 +349,7 @@ def test_one_that_joins_votes_where_a_checkpoint_says_so(tmp_path: Path) -> None
     epoch = settings.initial.next(7, names=names, members={parts.me: Member(parts.disk.engine.incarnation)})
     parts.disk.engine.stage_state([meta_row(Meta(epoch, NONE, (NONE,) * len(parts.core.vectors()), 0))])
     parts.disk.engine.commit_state()
-    begin_anew(settings, parts, retiring=False)
+    begin(settings, parts)
     parts.disk.engine.close()
     for _ in range(2):
         assert (parts.configuration, parts.eras.running.row) == (epoch, 2)
@@ -320,7 +365,7 @@ def test_one_that_is_to_join_follows_in_the_first_epoch_too_and_observes_for_nob
     meta = Meta(settings.initial, NONE, (NONE,) * len(parts.core.vectors()), 0)
     parts.disk.engine.stage_state([meta_row(meta)])
     parts.disk.engine.commit_state()
-    begin_anew(settings, parts, retiring=False)
+    begin(settings, parts)
     learn(parts, 0)
     while parts.disk.journal.retire():
         pass

@@ -11,9 +11,9 @@ import pytest
 
 from epaxos import version
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.keeper import SLICES_WHILE_MERGING, Keeper, KeeperSettings, Todo
 from epaxos.checkpoint.rows import Change, Meta, meta_row
-from epaxos.checkpoint.transfer import Snapshot, Source
+from epaxos.checkpoint.transfer import DONE, Snapshot, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import FrameError
 from epaxos.protocol.epaxos.core import EPaxos
@@ -48,6 +48,7 @@ class Rig:
             lambda: Fetched(MEMBERS, decode_access),
             lambda: next(numbers),
             lambda _: self.core.round_trip(1).longest,
+            lambda _: iter(()),
         )
 
     def poll(self, now: float) -> Todo:
@@ -98,7 +99,33 @@ def test_what_replaces_all_says_of_which_level_it_is(monkeypatch: pytest.MonkeyP
     while not todo.commit:
         todo = rig.poll(0.1)
     assert todo.level == version.NEWEST
-    assert rig.keeper.committed().replaced
+    assert not rig.keeper.committed().replaced
+    assert rig.poll(0.1).replaced
+
+
+def test_what_replaces_all_is_loaded_in_slices_and_the_peer_keeps_its_log_until_then() -> None:
+    rig = Rig()
+    left = list(range(100))
+    rig.keeper._load = lambda _: (left.pop() for _ in range(100))  # type: ignore[misc]
+    rig.keeper.wanted(["b"], 0.0)
+    rig.poll(0.0)
+    later = MEMBERS.next(7)
+    rig.keeper.receive("b", CheckpointRows(1, 0, msgpack.packb(meta_row(Meta(later, EXECUTED))), 1), 0.1)
+    while not rig.poll(0.1).commit:
+        pass
+    rig.keeper.committed()
+    rounds, now, kept = 0, 0.1, 0
+    while True:
+        before, rounds, now = len(left), rounds + 1, now + RETRY / 2
+        todo = rig.poll(now)
+        assert before - len(left) <= SLICES_WHILE_MERGING
+        if todo.replaced:
+            break
+        assert (rig.keeper.merging, rig.keeper.deadline) == (True, -math.inf)
+        kept += len(todo.messages)
+    assert (rounds, left) == (1 + 100 // SLICES_WHILE_MERGING, [])
+    assert kept == rounds // 2
+    assert todo.messages == [("b", FetchRows(1, DONE))]
 
 
 @pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])

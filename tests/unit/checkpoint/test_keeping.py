@@ -91,6 +91,7 @@ class Rig:
             lambda: Fetched(MEMBERS, decode_payload),
             numbers.__next__,
             lambda _: self.core.round_trip(1),
+            lambda _: iter(()),
         )
         self.peer = Lone()
         for decision in random_history(Random(0), 40):
