@@ -871,11 +871,11 @@ RESTART: Final = (
         "4.11c",
         Patch(
             _REPLICA,
-            "        era = self._run_in(self._begin_memory())\n",
+            "        era = self._run_in(self._read_memory())\n",
             "        if self.starts > 1:\n"
             "            self.disk = self._make_disk()\n"
             "            self.disk.incarnations = {known: known for known in range(self._options.replicas)}\n"
-            "        era = self._run_in(self._begin_memory())\n",
+            "        era = self._run_in(self._read_memory())\n",
         ),
         draw=AWAY,
     ),
