@@ -29,6 +29,8 @@ SCENARIOS: Final[Mapping[str, Sequence[str]]] = {
     "writes": (),
     "one client, closed loop": ("--closed", "--clients", "1"),
     "30 clients, closed loop": ("--closed", "--clients", "30"),
+    "510 clients, closed loop": ("--closed", "--clients", "510"),
+    "66 sessions x 16": ("--batch", "1", "--window", "16", "--clients", "66"),
     "1 command a frame": ("--batch", "1", "--window", "100"),
     "10 commands a frame": ("--batch", "10"),
     "1000 commands a frame": ("--batch", "1000"),

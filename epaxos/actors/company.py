@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-ENOUGH: Final = 64
+ENOUGH: Final = 256
 """Commands that need not wait for others."""
 
 LEAST: Final = 0.001
