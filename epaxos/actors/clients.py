@@ -137,6 +137,8 @@ class Clients:
         """What the sender of a frame may do."""
         self.knows: Callable[[Batch], bool] = lambda _: False
         """Whether a batch has executed here, so that it changes nothing more."""
+        self.may_take: Callable[[bytes, float, float], bool] = lambda _operations, _arrived, _now: True
+        """Whether commands that came at some time may be proposed, or read, by now (`actors.lists`)."""
         self._ended = ended
         self._check = check
         self._stats = stats
@@ -145,6 +147,7 @@ class Clients:
         self._slow = SlowLog(config.slow, stats)
         self._queue: deque[tuple[Batch, int, float]] = deque()
         self._queued = 0
+        self._held: list[tuple[_Frame, Batch, list[int]]] = []
         self.reads = Reads(config.max_frame)
         self.company = Company()
         self._frames: dict[_Range, _Frame] = {}
@@ -334,11 +337,36 @@ class Clients:
         return True
 
     def _enter(self, frame: _Frame, batch: Batch, readings: list[int]) -> None:
-        """A frame is under way: its commands wait to be proposed, its reads for a question."""
+        """A frame is under way, and may be held back."""
+        self._frames[frame.client, frame.first, frame.count] = frame
+        self._waiting += frame.count
+        self._waiting_bytes += frame.size
+        if self.may_take(batch.operations, frame.arrived, frame.arrived):
+            self._begin(frame, batch, readings)
+        else:
+            self._held.append((frame, batch, readings))
+
+    @property
+    def holds(self) -> bool:
+        """Whether frames are held back."""
+        return bool(self._held)
+
+    def release(self, now: float) -> None:
+        """Go on with the frames that need not be held back any more.
+
+        Until then nobody waits for what their commands come to: another replica may have proposed them, and where the
+        keys are in no order they would stop this one (`await_list`).
+        """
+        held, self._held = self._held, []
+        for frame, batch, readings in held:
+            if self.may_take(batch.operations, frame.arrived, now):
+                self._begin(frame, batch, readings)
+            else:
+                self._held.append((frame, batch, readings))
+
+    def _begin(self, frame: _Frame, batch: Batch, readings: list[int]) -> None:
+        """The commands of a frame wait to be proposed, its reads for a question."""
         count, size = frame.count, frame.size
-        self._frames[frame.client, frame.first, count] = frame
-        self._waiting += count
-        self._waiting_bytes += size
         if readings:
             for run, its in runs(batch, readings):
                 if self._wants(frame, run):
@@ -414,6 +442,7 @@ class Clients:
         """Take no more, and answer nothing that is under way; at once, for a client would wait until it is silence."""
         self.send_away(reason, stuck=True)
         self._queue.clear()
+        self._held.clear()
         self._frames.clear()
         self._wanted.clear()
         self.reads.forget()

@@ -50,10 +50,12 @@ class Heard(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and whether keys are `watched` here."""
+    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and of keys what a `Beat` does."""
 
     kept: int | None
     watched: bool
+    clears: bool = False
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +300,8 @@ class Remote(HostedActor):
                     self._settings.my_host,
                     self._settings.my_port,
                     said.watched,
+                    said.clears,
+                    said.ordered,
                 ),
                 said.kept,
             )

@@ -28,6 +28,7 @@ from epaxos.actors.epochs import NO_VOTE, Epochs
 from epaxos.actors.execution import Execution
 from epaxos.actors.health import Standing
 from epaxos.actors.link import Outgoing
+from epaxos.actors.lists import Lists
 from epaxos.actors.mailbox import Broken, Mailbox, Round, Sources
 from epaxos.actors.peers import Known, Opened, Peers
 from epaxos.actors.porter import Reload
@@ -103,6 +104,8 @@ class Replica(pykka.ThreadingActor):
             self._gate,
         )
         self._clients.knows = parts.knows
+        self._lists = Lists(lambda: self._parts.machine.order, lambda: self._post.online, self._post.hasten)
+        self._clients.may_take = self._lists.may_take
         if self._entrance.rights is not None:
             self._clients.rights = self._entrance.rights
         self._peers = Peers(
@@ -227,11 +230,15 @@ class Replica(pykka.ThreadingActor):
             self._beacons,
             self._on_peer,
             self._on_refused,
-            lambda: Said(self._durability.kept, self._parts.watchers.watched),
+            self._say,
             lambda: self._parts.eras.running.mark,
         )
         remote.begin(self.actor_inbox.wake)
         return remote
+
+    def _say(self) -> Said:
+        lists = self._lists
+        return Said(self._durability.kept, self._parts.watchers.watched, lists.clears, lists.ordered)
 
     def on_stop(self) -> None:
         """Let go of everything."""
@@ -350,12 +357,15 @@ class Replica(pykka.ThreadingActor):
             self._clients.reassure(
                 began, round_.waited
             )  # before what may take long: writing much to a slow disk
+        if self._clients.holds:
+            self._lists.look(self._clients.release, began)
         self._take_own_events(effects, began)
         self._perform(effects, began)
         if self._clients.reads.waits_for_state:
             self._execution.read_here(began, readable=not self._durability.merging)
         self._epochs.note_quiet(began)
         self._durability.poll(began)
+        self._lists.go_on()
         self._proposals.note_timed(time.monotonic())
         for question in questions:
             self._questions.answer(question, began)
@@ -368,8 +378,10 @@ class Replica(pykka.ThreadingActor):
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
             if opened is not None:
-                if opened.beat is not None and opened.beat.watched:
-                    self._parts.watchers.heed(now)
+                if (beat := opened.beat) is not None:
+                    self._lists.hear(opened.sender, clears=beat.clears, ordered=beat.ordered)
+                    if beat.watched:
+                        self._parts.watchers.heed(now)
                 if opened.beat is not None or opened.sender not in heard:
                     heard[opened.sender] = Heard(now, opened.incarnation, opened.hears, opened.beat)
                 if opened.beat is not None or opened.epoch == self._parts.eras.running.epoch:
@@ -442,6 +454,7 @@ class Replica(pykka.ThreadingActor):
             self._entrance.deadline,
             self._post.deadline,
             self._parts.watchers.deadline,
+            self._lists.deadline,
         )
 
     # -- coming and going ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.hosted import Hosted, Machine
 from epaxos.statemachine.notes import Notes
 from epaxos.statemachine.operations import Operation, Outcome
+from epaxos.statemachine.ordered import PACE, OrderedKeys
 from epaxos.statemachine.results import BatchResult, Value, as_column
 from epaxos.statemachine.session import Session
 from epaxos.statemachine.sessions import Budget, Sessions
@@ -68,7 +69,8 @@ class StateMachine:
     their first execution instead. `sleep` is called with seconds when a PAUSE executes. `budget` bounds the results
     that are kept; it may differ between replicas. `hosted` takes the place of the store. `admit` checks a
     client's batch before it may be proposed, and raises CommandError; it says how many bytes it has put beside the
-    commands, if any. `merges` counts the parts of peers' checkpoints that were taken.
+    commands, if any. `merges` counts the parts of peers' checkpoints that were taken. `pace` is that of the index that
+    finds lists; it may differ between replicas too.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class StateMachine:
         sleep: Callable[[float], None],
         budget: Budget = _DEFAULT_BUDGET,
         hosted: Machine | None = None,
+        pace: int = PACE,
     ) -> None:
-        self._store = Store(limits, sleep) if hosted is None else Hosted(hosted, limits)
+        self._store = Store(limits, sleep, pace) if hosted is None else Hosted(hosted, limits)
         self.admit: Callable[[Batch], int | None] = (
             self._store.admit if isinstance(self._store, Hosted) else partial(check_batch, limits=limits)
         )
@@ -92,6 +95,11 @@ class StateMachine:
     def keys(self) -> int:
         """How many keys have a value."""
         return len(self._store)
+
+    @property
+    def order(self) -> OrderedKeys:
+        """The keys in order, as far as that has come: what lists, counts and clears are found by."""
+        return self._store.order
 
     @property
     def sessions(self) -> int:

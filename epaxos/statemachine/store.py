@@ -40,6 +40,7 @@ from epaxos.statemachine.operations import (
     Operation,
     Outcome,
 )
+from epaxos.statemachine.ordered import PACE
 from epaxos.statemachine.results import Value, as_column, weigh_value
 from epaxos.statemachine.values import Values
 
@@ -102,8 +103,8 @@ class Store(Values):
         "origin",
     )
 
-    def __init__(self, limits: Limits, sleep: Callable[[float], None]) -> None:
-        super().__init__()
+    def __init__(self, limits: Limits, sleep: Callable[[float], None], pace: int = PACE) -> None:
+        super().__init__(pace)
         self._limits = limits
         self._sleep = sleep
         self.notes: Notes | None = None

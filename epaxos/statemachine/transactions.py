@@ -160,7 +160,7 @@ class Transactions:
         handler = self._handlers.get(operation)
         if handler is not None:
             return handler(key, argument, sessions) if is_record_key(key) else _INVALID
-        if not self._locks:
+        if not self._locks or (operation in READERS_OF_ALL and not self._store.lists):
             return None
         columns = multi_columns(argument) if operation == Operation.MULTI else None
         if operation in ON_ALL:

@@ -67,9 +67,9 @@ class Values:
 
     __slots__ = ("_cleared", "_data", "_frozen", "_ordered", "_timed")
 
-    def __init__(self) -> None:
+    def __init__(self, pace: int) -> None:
         self._data: dict[bytes, bytes] = {}
-        self._ordered = OrderedKeys(self._data)
+        self._ordered = OrderedKeys(self._data, pace)
         self._cleared: list[dict[bytes, None]] = []
         self._frozen: Frozen | None = None
         self._timed: list[bytes] = []
@@ -79,6 +79,11 @@ class Values:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._data)
+
+    @property
+    def order(self) -> OrderedKeys:
+        """The keys in order, as far as that has come."""
+        return self._ordered
 
     def copy(self) -> dict[bytes, bytes]:
         """A copy of all keys and values; the values are shared, so it costs a few pointers a key."""

@@ -57,6 +57,8 @@ class Beat(NamedTuple):
     newest  the newest level that the program knows; every one knows the level before, too
     host, port  where its sender is to be reached, as its own file says
     watched  whether somebody watches keys there, or has of late
+    clears  whether a command that clears keys waits there until they are in order everywhere
+    ordered  whether they are there (`actors.lists`)
     """
 
     stamp: int
@@ -66,6 +68,8 @@ class Beat(NamedTuple):
     host: str = ""
     port: int = 0
     watched: bool = False
+    clears: bool = False
+    ordered: bool = False
 
 
 class PeerRequest(NamedTuple):
@@ -218,8 +222,8 @@ def _beat(field: Any, level: int) -> Beat | None:
     if field is None:
         return None
     check(type(field) is list and len(field) == version.width(Beat, level), "heartbeat")
-    stamp, echo, held, newest, host, port, watched = field + _later(Beat, level)
+    stamp, echo, held, newest, host, port, *said = field + _later(Beat, level)
     is_address = type(host) is str and len(host) <= _LONGEST_NAME and type(port) is int and 0 <= port < 2**16
     check(is_address, "address")
-    check(type(watched) is bool, "heartbeat")
-    return Beat(number(stamp), number(echo), number(held), number(newest), host, port, watched)
+    check(set(map(type, said)) == {bool}, "heartbeat")
+    return Beat(number(stamp), number(echo), number(held), number(newest), host, port, *said)

@@ -429,7 +429,13 @@ class Watchers:
         return False
 
     def _may_tell_state(self, since: Position | None) -> bool:
-        return self._steady and (since is None or self.history.position.includes(since))
+        if not self._steady or not (since is None or self.history.position.includes(since)):
+            return False
+        assert self._machine is not None
+        order = self._machine.order
+        if not order.at_hand:  # a page would stop the replica: who waits is told once they are in order
+            order.begin()
+        return order.at_hand
 
     def _page(self, poll: Poll, most: int) -> list[Any]:
         assert self._machine is not None

@@ -10,12 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from epaxos.errors import CommandError
-from epaxos.statemachine import ordered
 from epaxos.statemachine.batch import Batch, Limits, make_payload
 from epaxos.statemachine.columns import Argument
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.operations import GROUP_MAP, PAGE_BYTES, PAGE_KEYS, RECORDS, Operation, Outcome
-from epaxos.statemachine.ordered import OrderedKeys
+from epaxos.statemachine.ordered import PACE, OrderedKeys
 from epaxos.statemachine.results import Value, weigh_value
 from epaxos.statemachine.store import Store
 from epaxos.statemachine.values import Frozen
@@ -27,7 +26,7 @@ DONE, UNTOLD = bytes([Outcome.DONE]), bytes([Outcome.UNTOLD])
 
 
 def store_of(*keys: bytes, value: bytes = b"v") -> Store:
-    store = Store(Limits(), lambda _: None)
+    store = Store(Limits(), lambda _: None, PACES[-1])
     store.load((key, value) for key in keys)
     return store
 
@@ -40,11 +39,16 @@ def ask(store: Store, operation: Operation, prefix: bytes, argument: Argument = 
     return values[0]
 
 
-@pytest.fixture(autouse=True, params=[(500, 20_000), (1, 1)], ids=["at once", "slowly"])
-def _pace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index is complete when it is first asked for, or walks are needed for long."""
-    monkeypatch.setattr(ordered, "_SLICE", request.param[0])
-    monkeypatch.setattr(ordered, "_ASKED", request.param[1])
+PACES = [PACE]
+"""The last one is that of the stores which are made."""
+
+
+@pytest.fixture(autouse=True, params=[PACE, 1], ids=["at once", "slowly"])
+def _pace(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The index is complete soon after it is first asked for, or walks are needed for long."""
+    PACES.append(request.param)
+    yield
+    PACES.pop()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -98,18 +102,33 @@ STEPS = st.one_of(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(STEPS, min_size=1, max_size=8), max_size=8))
-def test_the_index_has_the_keys_that_there_are(frames: Sequence[Sequence[tuple[int, bytes, Any]]]) -> None:
-    store = store_of(b"a", b"b")
-    for frame in frames:
+@given(
+    st.sets(KEYS, max_size=12),
+    st.lists(st.tuples(st.integers(0, 3), st.lists(STEPS, min_size=1, max_size=8))),
+)
+def test_the_index_has_the_keys_that_there_are(
+    keys: set[bytes], frames: Sequence[tuple[int, Sequence[tuple[int, bytes, Any]]]]
+) -> None:
+    """However far it had come when they came and went."""
+    store = store_of(*keys)
+    store.order.begin()
+    for steps, frame in frames:
+        for _ in range(steps):
+            store.order.step()
         store.begin(None)
-        operations, keys, arguments = zip(*frame, strict=True)
+        operations, names, arguments = zip(*frame, strict=True)
         if set(operations) == {Operation.WRITE}:
-            store.execute_plain(bytes(operations), keys, arguments)
+            store.execute_plain(bytes(operations), names, arguments)
         else:
-            store.execute(bytes(operations), keys, arguments)
+            store.execute(bytes(operations), names, arguments)
         store.put(b"ab", None if len(frame) % 2 else b"put")
+        if steps:  # asking hastens it
+            continue
         assert ask(store, SCAN, b"", [None, PAGE_KEYS, False, False])[0] == sorted(store)
+    while not store.order.step():
+        pass
+    assert ask(store, SCAN, b"", [None, PAGE_KEYS, False, False])[0] == sorted(store)
+    assert list(store.order._index) == sorted(store)
 
 
 def test_a_page_ends_where_it_is_large_and_has_a_key_at_least() -> None:
@@ -141,7 +160,7 @@ def test_one_page_fits_into_a_reply_however_small(reverse: bool) -> None:  # noq
     assert ask(store, CLEAR, b"", [None, 9]) == [9, None]
 
 
-def test_who_ask_the_same_at_once_walk_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_ask_the_same_at_once_walk_once() -> None:
     class Keys(dict[bytes, bytes]):
         walks = 0
 
@@ -149,9 +168,8 @@ def test_who_ask_the_same_at_once_walk_once(monkeypatch: pytest.MonkeyPatch) -> 
             self.walks += 1
             return super().__iter__()
 
-    monkeypatch.setattr(ordered, "_ASKED", 1)
     data = Keys(dict.fromkeys([b"a", b"b", b"c", b"d", b"e", b"f", b"g"], b"v"))
-    keys = OrderedKeys(data)
+    keys = OrderedKeys(data, 1)
     assert [keys.count(b"") for _ in range(9)] == [7] * 9
     assert [keys.page(b"", None, 1) for _ in range(2)] == [([b"a"], b"b")] * 2
     once = data.walks
@@ -366,6 +384,6 @@ def test_a_list_that_nobody_waits_for_costs_nothing_and_is_told_where_it_comes_a
         (run,) = machine.runs(payload, lists=False)
         assert run.outcomes == DONE * len(run.outcomes)
         assert not run.values or run.values[1:3] == [None, None]
-    assert not machine._store._ordered._wanted  # a new key is as cheap as before
+    assert not machine.order._wanted  # a new key is as cheap as before
     assert machine.apply(payloads[0])[0].values == [None, [[b"a", b"n"], None, False], 2, 1]
     assert machine.apply(payloads[1])[0].values == [2]

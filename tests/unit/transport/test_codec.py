@@ -91,9 +91,11 @@ def test_neighbouring_levels_understand_each_other_where_a_message_has_gained_a_
 
 def test_neighbouring_levels_understand_each_other_where_the_envelope_has_gained_fields() -> None:
     older, newer = version.NEWEST, version.NEWEST + 1
-    request = PeerRequest("b", 9, [b"it"], True, 5, 7, Beat(1, 2, 3, newer, "host", 9, watched=True), 3, 8)
+    request = PeerRequest(
+        "b", 9, [b"it"], True, 5, 7, Beat(1, 2, 3, newer, "host", 9, watched=True, ordered=True), 3, 8
+    )
     with pytest.MonkeyPatch.context() as pretended:
-        for name in ("Beat.watched", "PeerRequest.digest"):
+        for name in ("Beat.watched", "Beat.clears", "Beat.ordered", "PeerRequest.digest"):
             pretended.setitem(version.SINCE, name, newer)
         version.width.cache_clear()
         try:
