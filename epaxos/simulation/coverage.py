@@ -94,6 +94,9 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "read: by the log after all",
         "read waits for what was heard of",
         "read given up",
+        "keys found in order",
+        "keys found by a walk",
+        "list left out",
     ),
     "replicas": (
         "replica restarted",

@@ -35,11 +35,13 @@ from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.checkers.watching import Watching, changes_of
 from epaxos.simulation.world.observer import Observer
 from epaxos.statemachine.batch import SERVICE
-from epaxos.statemachine.operations import Outcome
+from epaxos.statemachine.operations import READERS_OF_ALL, Outcome
 from epaxos.statemachine.results import BatchResult
 
 _FORGOTTEN: Result = (int(Outcome.FORGOTTEN), None)
 _UNTOLD: Result = (int(Outcome.UNTOLD), None)
+_LEFT_OUT: Result = (int(Outcome.DONE), None)
+"""What a list comes to where nobody waits for it."""
 _EXPIRED: Result = (int(Outcome.EXPIRED), None)
 
 
@@ -308,7 +310,7 @@ class Results(Observer):
     def _may_be_missing(self, found: Result, call: Call) -> bool:
         """Whether a replica may say that it does not know the result, or not now."""
         if only_reads(call.command):
-            return found == _UNTOLD
+            return found == _UNTOLD or (call.command.operation in READERS_OF_ALL and found == _LEFT_OUT)
         return found == _FORGOTTEN and (self._tight or call.is_left or call.answered is not None)
 
 

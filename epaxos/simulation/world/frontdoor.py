@@ -77,6 +77,12 @@ class Frontdoor:
             batches.append(self._queue.popleft())
         return make_payload(batches, self.bounds)
 
+    def awaits(self, payload: Payload) -> bool:
+        """Whether somebody waits here for what some batches come to."""
+        return not self._waiting.keys().isdisjoint(
+            zip(payload.heads.clients, payload.heads.firsts, payload.heads.counts, strict=True)
+        )
+
     def take_answer(self, result: BatchResult) -> Answer | None:
         """Whoever waits here for this result, and waits no more."""
         return self._waiting.pop((result.client, result.first, len(result.outcomes)), None)

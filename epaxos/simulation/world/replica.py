@@ -309,7 +309,7 @@ class Replica:
     ) -> tuple[Era, StateMachine]:
         kept = self._options.kept
         durable = Durable(records, truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
-        machine = StateMachine(LIMITS, self._sleep, Budget(kept, 3 * kept))
+        machine = StateMachine(LIMITS, self._sleep, Budget(kept, 3 * kept), pace=1)
         return self._make_era(checkpoint.configuration, durable), machine
 
     def _begin_memory(
@@ -873,6 +873,7 @@ class Replica:
             self._note_lost()
         self._perform(era, effects or Effects())
         self._read_here()
+        self.machine.order.step()
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
@@ -1133,7 +1134,7 @@ class Replica:
                 results.append([])
             else:
                 assert isinstance(decided.value, Payload)
-                results.append(self.machine.apply(decided.value))
+                results.append(self._results_of(decided.value))
                 if (
                     not self.row
                 ):  # as all of the service do; one is enough to see that bytes made anew will do
@@ -1147,6 +1148,16 @@ class Replica:
         for batches in results:
             for result in batches:
                 self._answer(result)
+
+    def _results_of(self, payload: Payload) -> list[BatchResult]:
+        lists = self.frontdoor.awaits(payload)
+        order = self.machine.order
+        found = (run.results(payload) for run in self.machine.runs(payload, lists=lists))
+        results = [result for run in found for result in run]
+        if payload.reads_all and payload.base is None:
+            told = "in order" if not order.unfinished else "by a walk"
+            self._observer.noted(f"keys found {told}" if lists or payload.writes_all else "list left out")
+        return results
 
     def _answer(self, result: BatchResult) -> None:
         answer = self.frontdoor.take_answer(result)

@@ -14,6 +14,7 @@ _CHECKPOINT: Final = "epaxos.protocol.epaxos.checkpoint"
 _VALIDATION: Final = "epaxos.protocol.epaxos.validation"
 _STATE: Final = "epaxos.protocol.epaxos.state"
 _WRITER: Final = "epaxos.checkpoint.writer"
+_ORDERED: Final = "epaxos.statemachine.ordered"
 _TESTS: Final = "tests/unit/protocol/test_all_keys.py::"
 
 LISTED: Final = Draw(
@@ -41,6 +42,12 @@ DROPPED: Final = LISTED._replace(
     ),
 )
 """The same, where nothing that has executed is kept, and replicas come back to that."""
+
+ORDERED: Final = LISTED._replace(
+    name="commands on all keys, of which there are many, n=3",
+    options=(("whole", 0.4), ("keys", 15), ("mix", "mixed"), ("hot", 0.0)),
+)
+"""The same while keys are put in order, of which each round takes one or a few."""
 
 CONFLICTS: Final = (
     Mutant(
@@ -152,5 +159,19 @@ STATE: Final = (
             "",
         ),
         draw=DROPPED,
+    ),
+    Mutant(
+        "order-forgets-inserted",
+        "a list lacks what is inserted while the keys are put in order",
+        "4.15, decision 0041",
+        Patch(_ORDERED, "                self._later.update(inserted)\n", "                pass\n"),
+        draw=ORDERED,
+    ),
+    Mutant(
+        "order-told-unfinished",
+        "a list is found in an order that is not complete",
+        "4.15, decision 0041",
+        Patch(_ORDERED, "        return not self.unfinished or any(", "        return True or any("),
+        draw=ORDERED,
     ),
 )
