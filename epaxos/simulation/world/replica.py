@@ -873,7 +873,8 @@ class Replica:
             self._note_lost()
         self._perform(era, effects or Effects())
         self._read_here()
-        self.machine.order.step()
+        if self.machine.order.unfinished:
+            self.machine.order.step()
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
