@@ -873,12 +873,16 @@ class Replica:
             self._note_lost()
         self._perform(era, effects or Effects())
         self._read_here()
-        if self.machine.order.unfinished:
-            self.machine.order.step()
+        self._put_in_order()
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
         self._tell_watchers()
+
+    def _put_in_order(self) -> None:
+        """Make the order in which lists are found, as slowly as it goes: no two replicas are as far."""
+        if self.machine.order.unfinished:
+            self.machine.order.step()
 
     def _take_inbox(self) -> Effects[Any] | None:
         inbox = self._inbox
