@@ -36,7 +36,8 @@ def _once(case: Case, options: Options, results: Results) -> None:
     with running(case.settings, n=case.n, ports=options.ports) as (cluster, line):
         cluster.load("--operations", TINY if options.tiny else "3000")
         before = cluster.executed()
-        load = cluster.start_load("--duration", f"{seconds}s", *case.load)
+        less = ("--rate", "200") if options.tiny else ()
+        load = cluster.start_load("--duration", f"{seconds}s", *case.load, *less)
         while cluster.executed() <= before and load.poll() is None:
             pause(0.05)  # until it has begun
         pause(seconds / 4)

@@ -2,7 +2,7 @@
 
 `python -m epaxos.testing.nursery FD` takes orders from the socket FD until that ends. Each comes with four files: the
 standard ones, and a pipe that is told the process's number and, when it has ended, its status. The fork then goes on
-as `python -m epaxos` would that was started there, with that environment.
+as `python -m epaxos` would that was started there, with that environment; as `python -c` if that is its first argument.
 
 Forks of one nursery have the same seed of hashes. A cluster uses `KINDS` of them, so that not all of its replicas
 iterate over sets in the same order.
@@ -25,12 +25,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Final, NamedTuple
 
 from epaxos.errors import EpaxosError
 
 IS_POSSIBLE: Final = hasattr(os, "pidfd_open") and hasattr(socket, "SOCK_SEQPACKET")
 KINDS: Final = 2
+PROGRAM: Final = "-c"
+"""The argument before the text of a program."""
 
 _NUMBER: Final = struct.Struct("i")
 _ORDER_BYTES: Final = 1 << 20
@@ -213,8 +216,18 @@ def main() -> None:
     arguments = take_orders(orders)
     if arguments is not None:
         orders.detach()
+        if arguments[:1] == [PROGRAM]:
+            _run_program(arguments[1])
+            return
         sys.argv[1:] = arguments
         runpy.run_module("epaxos", run_name="__main__", alter_sys=True)
+
+
+def _run_program(text: str) -> None:
+    module = ModuleType("__main__")
+    sys.modules["__main__"] = module  # where typing and dataclasses look for what its classes name
+    sys.argv[:] = [PROGRAM]
+    exec(compile(text, "<string>", "exec"), vars(module))  # noqa: S102 - what Python does with it
 
 
 if __name__ == "__main__":

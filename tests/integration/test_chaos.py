@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from chaos.__main__ import main
 from live_cluster import ROOT
 
 CHAOS = [sys.executable, str(ROOT / "tools" / "lib" / "run.py"), "chaos"]
@@ -114,7 +114,7 @@ def test_nothing_is_left_however_it_ends_even_a_replica_that_stood_still(
         assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_options_are_told_in_one_line() -> None:
+def test_wrong_options_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, text in (
         (["--faults", "fire"], "--faults: found fire; allowed: one or more of kill, pause, cut, delay"),
         (
@@ -130,7 +130,7 @@ def test_wrong_options_are_told_in_one_line() -> None:
         (["--duration", "5s"], "--duration: found 5.0; allowed: three intervals or more"),
         (["--replicas", "2"], "--replicas: found 2; allowed: 3 to 7"),
     ):
-        process = start(Path(tempfile.gettempdir()), *arguments)
-        _, said = process.communicate(timeout=20)
-        assert process.returncode == 2
-        assert said.splitlines()[-1].startswith(f"tools/chaos: error: {text}")
+        with pytest.raises(SystemExit) as ended:
+            main([*SHORT, *arguments])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"tools/chaos: error: {text}")

@@ -29,11 +29,11 @@ from workspace import DATA, Workspace
 DOCUMENTS = [file for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if file.exists()]
 
 SHORTENED = {
-    "tools/demo": "tools/demo --operations 2000",
+    "tools/demo": "test -x tools/demo",  # tests/integration/test_tools.py runs it
+    "tools/chaos --faults kill --duration 6s --interval 2s": "test -x tools/chaos",  # as test_chaos.py does
     "tools/test": "test -x tools/test",  # this runs in it
 }
-SWEEP = re.compile(r"(--seeds 0:|--control )\d+")
-FEW = 2  # seeds: tests/simulation has the sweeps
+SWEEP = {r"--seeds 0:\d+": "--seeds 3:5", r"--control \d+": "--control 2"}  # those seeds are short
 TOPOLOGY = "simulate --topology conf/regions-5.toml"
 
 
@@ -98,7 +98,9 @@ def runnable(block: Block, command: Command, workspace: Workspace) -> str:
     if re.search(r"\.venv/|\b(tools|benchmarks)/", command.text):
         workspace.share_environment()
     text = SHORTENED.get(command.text, command.text).replace(TOPOLOGY, f"{TOPOLOGY} --operations 400")
-    return SWEEP.sub(rf"\g<1>{FEW}", text)
+    for sweep, few in SWEEP.items():
+        text = re.sub(sweep, few, text)
+    return text
 
 
 def document_with(directory: Path, text: str) -> Path:

@@ -3,8 +3,8 @@
 Its clusters listen on free ports: every port of `conf/` is replaced by another, in the configuration files
 and in the commands, so that documents can be tested beside one another and beside a running cluster.
 
-A line that is the command `epaxos` and its words, with nothing for the shell to do, runs as a fork of a process that
-has imported the package (`epaxos.testing.nursery`): else most of what a document takes would be imports.
+A line that is the command `epaxos` and its words, with nothing for the shell to do, and a program, run as forks of a
+process that has imported the package (`epaxos.testing.nursery`): else most of what a document takes would be imports.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ STOP_TIMEOUT = 15.0  # seconds for a command to end after Ctrl-C
 QUIET = 1.0  # a background command that has printed nothing for so many seconds is under way
 CLUSTER = "conf/local.toml"
 DATA = "conf/epaxos-data"  # where its replicas keep their data, in the copy
-PLAIN = re.compile(r"""(\.venv/bin/)?epaxos [\w ./:,=@%+"'-]*""")  # quotes apart, a shell leaves that alone
+PLAIN = re.compile(
+    r"""(\.venv/bin/)?epaxos [\w ./:,=@%+"'-]*"""  # quotes apart, a shell leaves that alone
+    """|python -c '([^']|'"'"')*'"""  # as `shlex.quote` writes a program
+)
 INTERRUPTED = frozenset({0, 130, -signal.SIGINT})  # how a command may end after Ctrl-C
 
 
@@ -153,7 +156,9 @@ class Workspace:
 
     def start(self, command: str, output: IO[bytes], kind: int = 0) -> subprocess.Popen[bytes] | Fork:
         """Start a shell command, or as a fork of this `kind` what is none."""
-        plain = self.moved(command).replace("\\\n", "")
+        plain = self.moved(command)
+        if not plain.startswith("python "):
+            plain = plain.replace("\\\n", "")
         if not IS_POSSIBLE or not PLAIN.fullmatch(plain):
             return self.popen(command, output=output)
         forks = nursery(os.environ, kind)
