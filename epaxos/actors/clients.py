@@ -133,6 +133,7 @@ class Clients:
     ) -> None:
         self._config = config
         self._gate = gate or Gate()
+        self._most_bytes = WAITING_FRAMES * config.max_frame
         self.rights: Callable[[zmq.Frame], Rights] = anybody
         """What the sender of a frame may do."""
         self.knows: Callable[[Batch], bool] = lambda _: False
@@ -298,19 +299,22 @@ class Clients:
             self._send(identity, Kind.AWAY, (*commands, self.away))
             return
         readings: list[int] = []
-        if are_readings(batch):
+        if batch.arguments is not None and type(batch.arguments[0]) is not bytes and are_readings(batch):
             batch, readings = self._taken_apart(identity, commands, batch)
         elif (ended := self._ended(batch)) is not None:
             self._stats.error("over")
             self._send(identity, Kind.OVER, (*commands, ended))
             return
-        if self._is_too_much(identity, commands) or self._is_busy(identity, commands, size):
+        if not self._has_room(count, size):
+            if not self._is_too_much(identity, commands):
+                self._say_busy(identity, commands)
             return
         added = self._checked(identity, rights, commands, batch)
         if added is None:
             return
         size += added
-        if added and self._is_busy(identity, commands, size):
+        if added and not self._has_room(count, size):
+            self._say_busy(identity, commands)
             return
         if self.full and (index := growing(batch)) is not None and not self.knows(batch):
             self._turn_away_growing(identity, commands, index)
@@ -373,11 +377,17 @@ class Clients:
                     self.reads.add(run, its)
             return
         self.company.arrived(len(self._frames))
-        whole = self._config.aggregate or count == 1
-        for part in (batch,) if whole else [batch.part(index, index + 1) for index in range(count)]:
-            if self._wants(frame, part):
-                self._queue.append((part, size if whole else size // count, frame.arrived))
-                self._queued += len(part.operations)
+        if self._config.aggregate or count == 1:
+            self._queue_up(frame, batch, size)
+            return
+        for index in range(count):
+            self._queue_up(frame, batch.part(index, index + 1), size // count)
+
+    def _queue_up(self, frame: _Frame, part: Batch, size: int) -> None:
+        """A part of a frame, of so many bytes, waits to be proposed, unless it is under way for another one."""
+        if self._wants(frame, part):
+            self._queue.append((part, size, frame.arrived))
+            self._queued += len(part.operations)
 
     def _wants(self, frame: _Frame, part: Batch) -> bool:
         """Let a frame wait for the results of a part of it; whether nobody did."""
@@ -395,7 +405,8 @@ class Clients:
         """
         try:
             added = self._check(batch) or 0
-            rights.check(batch.operations, batch.keys, batch.arguments)
+            if rights is not EVERYTHING:
+                rights.check(batch.operations, batch.keys, batch.arguments)
         except CommandError as error:
             level = version.OLDEST if isinstance(identity, LocalClient) else self.callers.level_of(identity)
             if isinstance(error, TooNew) and level > error.level:
@@ -418,16 +429,14 @@ class Clients:
 
     def _has_room(self, count: int, size: int) -> bool:
         """Whether so many commands, of `size` bytes, may be taken."""
-        most = WAITING_FRAMES * self._config.max_frame
-        return self._waiting + count <= self._config.max_pending and self._waiting_bytes + size <= most
+        return (
+            self._waiting + count <= self._config.max_pending
+            and self._waiting_bytes + size <= self._most_bytes
+        )
 
-    def _is_busy(self, identity: Identity, commands: _Range, size: int) -> bool:
-        """Whether there is no room for commands, of `size` bytes; then the client is told so."""
-        if self._has_room(commands[2], size):
-            return False
+    def _say_busy(self, identity: Identity, commands: _Range) -> None:
         self._stats.error("busy")
         self._send(identity, Kind.BUSY, commands)
-        return True
 
     def send_away(self, reason: str, *, stuck: bool = False) -> None:
         """Take no more, and tell at once those whose commands are under way; they are answered as ever.
@@ -535,9 +544,10 @@ class Clients:
     def _note_slow(self, payload: Payload, run: Run, names: Sequence[_Range]) -> None:
         """Log those of the batches that have waited here for long; the first of their frames tells for how long."""
         now, begin = time.monotonic(), sum(payload.heads.counts[: run.start])
+        since = self._slow.before(now)
         for name in names:
             frames = self._wanted.get(name)
-            if frames and self._slow.is_slow(frames[0].arrived, now):
+            if frames and frames[0].arrived < since:
                 part = slice(begin, begin + name[2])
                 self._slow.note(payload.operations[part], payload.keys[part], now - frames[0].arrived, now)
             begin += name[2]

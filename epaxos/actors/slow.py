@@ -35,9 +35,9 @@ class SlowLog:
         self._until = -inf
         self._lines = self._untold = 0
 
-    def is_slow(self, arrived: float, now: float) -> bool:
-        """Whether what came then and is answered now took too long."""
-        return now - arrived > self._threshold
+    def before(self, now: float) -> float:
+        """What came before that, and is answered now, took too long."""
+        return now - self._threshold
 
     def note(self, operations: bytes, keys: Sequence[bytes], seconds: float, now: float) -> None:
         """A frame with these commands took so long, until `now`."""

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from epaxos.statemachine.batch import SERVICE, Batch, Bounds, Limits, Payload
 from epaxos.statemachine.checks import check_batch
-from epaxos.statemachine.columns import Argument, is_plain, multi_columns, only_reads
+from epaxos.statemachine.columns import Argument, multi_columns, only_reads
 from epaxos.statemachine.digest import DigestSource
 from epaxos.statemachine.hosted import Hosted, Machine
 from epaxos.statemachine.notes import Notes
@@ -152,8 +152,7 @@ class StateMachine:
             self._execute_own(payload)
             return
         heads, batches = payload.heads, None
-        plain = is_plain(payload.operations, payload.arguments)
-        plain = plain and not self.transactions.concern(b"", payload.keys)
+        plain = payload.is_plain and not self.transactions.concern(b"", payload.keys)
         start = 0
         while start < len(heads.clients):
             stop = self._sessions.claim(heads, start) if plain else start
@@ -212,7 +211,6 @@ class StateMachine:
             arguments = None if arguments is None else arguments[part]
         self._count(operations)
         outcomes, values = self._store.execute_plain(operations, keys, arguments)
-        self._sessions.done(payload.heads, start, stop)
         return Run(start, stop, outcomes, values)
 
     def look(self, batch: Batch, *, locks: bool = True) -> BatchResult:

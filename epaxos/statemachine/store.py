@@ -158,7 +158,7 @@ class Store(Values):
     def execute_plain(
         self, operations: bytes, keys: Sequence[bytes], arguments: Sequence[Argument] | None
     ) -> tuple[bytes, list[Value] | None]:
-        """Execute commands, of any number of batches, that are plain (`batch.is_plain`), in order.
+        """Execute commands, of any number of batches, that are plain (`columns.is_plain`), in order.
 
         They need no room: a read gives a value that the store held before, or one that stands among `arguments`.
         """

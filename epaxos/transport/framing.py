@@ -31,7 +31,8 @@ BodyT = TypeVar("BodyT", bytes, memoryview)
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
 _CHECKSUM: Final = struct.Struct(">I")
-HEADER_SIZE: Final = _HEAD.size + _CHECKSUM.size
+_WHOLE_HEAD: Final = struct.Struct(">2sBBQI")
+HEADER_SIZE: Final = _WHOLE_HEAD.size
 ANY_CLUSTER: Final = 0
 
 
@@ -87,7 +88,7 @@ class Kind(IntEnum):
     ANSWER = 33
 
 
-_KINDS: Final = frozenset(Kind)
+_KINDS: Final = frozenset(map(int, Kind))
 
 
 class Frame(NamedTuple, Generic[BodyT]):
@@ -119,11 +120,10 @@ def open_frame(frame: BodyT, cluster: int, max_size: int) -> Frame[BodyT]:
         raise FrameError("oversized", f"frame of {len(frame)} bytes; at most {max_size} are allowed")
     if len(frame) < HEADER_SIZE:
         raise FrameError("malformed", f"frame of {len(frame)} bytes is shorter than a header")
-    magic, level, kind, sender_cluster = _HEAD.unpack_from(frame)
+    magic, level, kind, sender_cluster, checksum = _WHOLE_HEAD.unpack_from(frame)
     if magic != MAGIC:
         raise FrameError("malformed", "frame does not begin with the magic bytes of epaxos")
     body = frame[HEADER_SIZE:]
-    (checksum,) = _CHECKSUM.unpack_from(frame, _HEAD.size)
     if checksum != crc32(body, crc32(frame[: _HEAD.size])):
         raise FrameError("checksum", "frame with a wrong checksum")
     if not version.OLDEST <= level <= version.NEWEST:
