@@ -19,7 +19,7 @@ from epaxos import version
 from epaxos.actors.admin import AdminRequest, read_request, refused
 from epaxos.actors.callers import Callers
 from epaxos.actors.company import Company
-from epaxos.actors.mailbox import address_of
+from epaxos.actors.mailbox import address_of, content_of
 from epaxos.actors.porter import anybody
 from epaxos.actors.reads import Look, Reads
 from epaxos.actors.slow import SlowLog
@@ -229,7 +229,7 @@ class Clients:
 
     def _open(self, identity: bytes, part: zmq.Frame, now: float) -> StatusRequest | AdminRequest | None:
         rights = self.rights(part)
-        frame = open_frame(part.buffer, self._config.fingerprint, self._config.max_frame)
+        frame = open_frame(content_of(part), self._config.fingerprint, self._config.max_frame)
         self.callers.note(identity, frame.level)
         if frame.kind == _REQUEST:
             self._request(identity, rights, decode_batch(frame.body), len(frame.body), now)

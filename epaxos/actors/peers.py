@@ -12,7 +12,7 @@ import zmq
 from epaxos import version
 from epaxos.actors.amnesia import advice
 from epaxos.actors.assembly import Era
-from epaxos.actors.mailbox import address_of
+from epaxos.actors.mailbox import address_of, content_of
 from epaxos.checksum import crc32
 from epaxos.config import Config
 from epaxos.errors import FrameError
@@ -411,7 +411,7 @@ class Peers:
         size, most = sum(map(len, parts)), self._config.max_peer_frame
         if size > most:
             raise FrameError("oversized", f"message of {size} bytes; at most {most} are allowed")
-        frame = open_frame(parts[0].buffer, self._config.fingerprint, most)
+        frame = open_frame(content_of(parts[0]), self._config.fingerprint, most)
         if frame.kind != Kind.PEER:
             raise FrameError("unknown", f"frame of kind {Kind(frame.kind).name} on the socket of the peers")
         if frame.cluster == ANY_CLUSTER:

@@ -93,9 +93,7 @@ class Sessions:
         one by one, with a result kept for each, 6.
         """
         clients = heads.clients[start:] if start else heads.clients
-        if self._frozen and not self._frozen.isdisjoint(clients):
-            for client in clients:
-                self._capture(client)
+        self._capture_all(clients)
         table, generation = self._table, self.generation
         oldest = generation - self.window
         position = start
@@ -173,6 +171,11 @@ class Sessions:
         if client in self._frozen:
             self._frozen.remove(client)
             self._captured.append(self._export(client))
+
+    def _capture_all(self, clients: list[int]) -> None:
+        if self._frozen and not self._frozen.isdisjoint(clients):
+            for client in clients:
+                self._capture(client)
 
     def collect(self, generation: int) -> None:
         """Execute a collection, the one after `generation` others; if another one came first it has been done."""

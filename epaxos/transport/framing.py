@@ -26,7 +26,7 @@ from epaxos.errors import FrameError
 Body: TypeAlias = bytes | memoryview
 """Bytes, or a view of those that ZeroMQ holds: what is large is not copied to be looked at."""
 
-BodyT = TypeVar("BodyT", bytes, memoryview)
+BodyT = TypeVar("BodyT", bytes, memoryview, Body)
 
 MAGIC: Final = b"EP"
 _HEAD: Final = struct.Struct(">2sBBQ")
