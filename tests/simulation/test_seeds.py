@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.plan.drawing import chain, draw_options
@@ -29,9 +30,11 @@ LED = (
     "voted anew for another value",
     "replica restarted",
 )
+LED_SEEDS = (1, 2, 13, 16, 19, 21)
+"""Much happens in these, and none takes long."""
 
 
-def check(seeds: range, overrides: Overrides = NO_OVERRIDES) -> Counter[str]:
+def check(seeds: Iterable[int], overrides: Overrides = NO_OVERRIDES) -> Counter[str]:
     """Run the seeds, each of which must be clean; how often what happened in them."""
     marks: Counter[str] = Counter()
     for seed in seeds:
@@ -48,7 +51,8 @@ def test_no_seed_breaks_safety_or_stops_the_cluster_and_interesting_things_happe
 
 def test_no_seed_breaks_a_cluster_with_a_leader(fresh_seed: int, times: int) -> None:
     led = Overrides(protocol="multipaxos")
-    marks = check(range(6 * times), led) + check(range(fresh_seed, fresh_seed + 3 * times), led)
+    seeds = LED_SEEDS if times == 1 else range(6 * times)
+    marks = check(seeds, led) + check(range(fresh_seed, fresh_seed + 3 * times), led)
     assert not [mark for mark in LED if not marks[mark]]
 
 

@@ -40,7 +40,6 @@ def commands(plan: Plan) -> int:
     [
         (broken_cores.hasty, 0, Verdict.SAFETY, "quorum"),
         (broken_cores.blind, 538, Verdict.SAFETY, "visibility"),
-        (broken_cores.fragile, 1, Verdict.CRASH, "KeyError"),
     ],
 )
 def test_a_failure_becomes_small_and_stays_the_same(
@@ -51,7 +50,10 @@ def test_a_failure_becomes_small_and_stays_the_same(
     kind: str,
 ) -> None:
     broken(monkeypatch)
-    small = minimised(seed)
+    check_small(minimised(seed), verdict, kind)
+
+
+def check_small(small: Minimiser, verdict: Verdict, kind: str) -> None:
     assert small.outcome.verdict is verdict
     assert kind in kind_of(verdict, small.outcome.text)
     assert commands(small.plan) <= 3
@@ -98,9 +100,12 @@ def test_the_path_of_a_violation_is_that_of_its_instances(monkeypatch: pytest.Mo
     assert [line for line in everything if line in set(path)] == path
 
 
-def test_the_path_of_a_crash_leads_to_its_last_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_becomes_small_and_its_path_leads_to_its_last_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     broken_cores.fragile(monkeypatch)
     small = minimised(1)
+    check_small(small, Verdict.CRASH, "KeyError")
     _, path = find_path(small.plan, small.outcome)
     assert "Recover " in path[-1]
 
