@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import ceil
 from operator import sub
@@ -34,10 +34,10 @@ class Execution:
         self._merges = -1
         self._stats.executed = self._parts.machine.executed
 
-    def take_local(self, now: float, *, readable: bool) -> list[StatusRequest]:
+    def take_local(self, now: float, merging: Callable[[], bool]) -> list[StatusRequest]:
         """Take what the doors of this process hand over; their questions for the status are handed back.
 
-        Without `readable` the state is between two moments, and nothing may be read of it.
+        While `merging` the state is between two moments, and nothing may be read of it.
         """
         machine = self._parts.machine
         self._clients.reads.generation = machine.generation
@@ -48,7 +48,7 @@ class Execution:
             self._merges = machine.merges
             for client in self._gate.listening:
                 client.miss()
-        self._clients.take_local(machine.generation, machine.get if readable else None, now)
+        self._clients.take_local(machine.generation, None if merging() else machine.get, now)
         return self._clients.local_questions()
 
     def execute(self, executions: Iterable[Component]) -> None:

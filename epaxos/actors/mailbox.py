@@ -121,7 +121,7 @@ class Mailbox:
         self._sources: Sources | None = None
         self._poll = select.poll()
         self._peers = self._clients = -1
-        self._full: set[zmq.Socket[bytes]] = set()
+        self._full: list[zmq.Socket[bytes]] = []
         self._last_round = 0.0
 
     @property
@@ -140,7 +140,7 @@ class Mailbox:
         self._peers, self._clients = (
             int(router.getsockopt(_FD)) for router in (sources.peers, sources.clients)
         )
-        self._full = {sources.peers, sources.clients}
+        self._full = [sources.peers, sources.clients]
         for descriptor in (self._peers, self._clients, self._woken, *sources.news):
             self._poll.register(descriptor, select.POLLIN)
 
@@ -175,8 +175,9 @@ class Mailbox:
     def _round(self, sources: Sources) -> Round:
         deadline = sources.deadline()
         if sources.sent():
-            self._full |= {sources.peers, sources.clients}
+            self._full = [sources.peers, sources.clients]
         full = [router for router in self._full if readable(router)] if self._full else ()
+        self._full = []
         polled_at = sources.now()
         timeout = 0.0 if full else deadline - polled_at
         # Rounded up: a poll that returns before the deadline would spin until it is reached.
@@ -215,7 +216,6 @@ class Mailbox:
         messages: list[Arrived] = []
         frames = size = 0
         receive = source.recv
-        self._full.discard(source)
         while frames < self._told.maxsize and size < _ROUND_BYTES:
             if 0 < len(messages) < _FEW and not readable(source):
                 break
@@ -233,7 +233,7 @@ class Mailbox:
             messages.append((identity, parts))
             frames += len(parts)
         else:
-            self._full.add(source)
+            self._full.append(source)
         return messages
 
     def close(self) -> None:

@@ -177,7 +177,9 @@ class Questions:
 
     def tell_watchers(self, now: float) -> None:
         """A round is over: tell those who watch."""
-        self._parts.watchers.poll(now, steady=not self._subjects.durability.merging)
+        watchers = self._parts.watchers
+        if watchers.watched or watchers.deadline <= now:
+            watchers.poll(now, steady=not self._subjects.durability.merging)
 
     def count_watchers(self) -> None:
         """Note for metrics how many there are, and what they were told."""

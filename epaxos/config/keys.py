@@ -171,7 +171,7 @@ KEYS: Final = (
     Key(
         TOP,
         "commit_delay",
-        "2ms",
+        "5ms",
         Duration("0s", "1s"),
         "How long a Commit may wait for another message to the same peer to ride on.",
     ),

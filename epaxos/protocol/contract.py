@@ -243,6 +243,26 @@ class Effects(Generic[MessageT]):
         self.over: Over | None = None
         self.overtaken: Sequence[Command] = ()
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing is asked for."""
+        return not (
+            self.records
+            or self.promises
+            or self.messages
+            or self.early
+            or self.deferrable
+            or self.executions
+            or self.reads
+            or self.unread
+            or self.as_of is not None
+            or self.commits
+            or self.truncate is not None
+            or self.fetch
+            or self.over is not None
+            or self.overtaken
+        )
+
     def extend(self, later: Effects[MessageT]) -> None:
         """Join the effects of a later event to these."""
         self.records += later.records

@@ -258,10 +258,10 @@ def test_a_replica_that_begins_anew_counts_when_values_of_its_new_state_end_and_
     parts.machine = machine
     proposals.begin_anew(100.0)
     assert 100.05 <= proposals.expirations.deadline < 110
-    execution.take_local(100.0, readable=True)
+    execution.take_local(100.0, lambda: False)
     gate.listening[0].miss.assert_not_called()
     execution.begin_anew()
-    execution.take_local(100.0, readable=True)
+    execution.take_local(100.0, lambda: False)
     gate.listening[0].miss.assert_called_once()
 
 

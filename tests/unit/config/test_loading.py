@@ -33,7 +33,7 @@ def test_the_defaults_are_those_agreed_on() -> None:
     assert (config.max_batch, config.mailbox) == (1000, 10_000)
     assert (config.max_pending, config.max_instances) == (100_000, 64)
     assert (config.timeout, config.beacon, config.fast_path_timeout) == (1.0, 0.1, 0.05)
-    assert (config.retry, config.commit_delay, config.uptime, config.max_pause) == (0.2, 0.002, 0.0, 0.1)
+    assert (config.retry, config.commit_delay, config.uptime, config.max_pause) == (0.2, 0.005, 0.0, 0.1)
     assert (config.max_key, config.max_value, config.max_frame) == (65_536, 1_048_576, 33_554_432)
     assert config.client == ClientConfig(timeout=2.0, tries=3)
     assert config.storage == StorageConfig(
