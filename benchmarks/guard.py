@@ -29,6 +29,7 @@ SCENARIOS: Final[Mapping[str, Sequence[str]]] = {
     "writes": (),
     "one client, closed loop": ("--closed", "--clients", "1"),
     "30 clients, closed loop": ("--closed", "--clients", "30"),
+    "66 clients, closed loop": ("--closed", "--clients", "66"),
     "510 clients, closed loop": ("--closed", "--clients", "510"),
     "66 sessions x 16": ("--batch", "1", "--window", "16", "--clients", "66"),
     "1 command a frame": ("--batch", "1", "--window", "100"),
@@ -39,6 +40,7 @@ SCENARIOS: Final[Mapping[str, Sequence[str]]] = {
     "100 % on a hot key": ("--conflicts", "100"),
     "half reads, Zipf 0.99": ("--writes", "50", "--zipf", "0.99"),
     "values of 1 KiB": ("--value-size", "1024"),
+    "values of 64 KiB": ("--value-size", "65536", "--batch", "1", "--window", "20"),
     "one replica loaded": ("--replicas", "alpha"),
 }
 

@@ -411,9 +411,10 @@ class Replica(pykka.ThreadingActor):
                 if opened.ahead:
                     self._epochs.keep_ahead(opened)
                 self._take_messages(opened, effects, now)
-        if not heard.keys() <= self._post.remotes.keys():
-            self._reach.look()
-        self._post.hear(heard)
+        if heard:
+            if not heard.keys() <= self._post.remotes.keys():
+                self._reach.look()
+            self._post.hear(heard)
 
     def _take_messages(self, opened: Opened, effects: Effects[Any], now: float) -> None:
         """Give messages to the core of their epoch, or to whom they concern whatever that is."""
@@ -454,10 +455,11 @@ class Replica(pykka.ThreadingActor):
 
     def _take_own_events(self, effects: Effects[Any], now: float) -> None:
         """What this replica itself has to say to the core: proposals, its peers' health, the time."""
-        changes, self._peer_changes = self._peer_changes, []
-        for epoch, change in changes:
-            if epoch == self._parts.eras.running.epoch:
-                effects.extend(self._core.on_event(change, now))
+        if self._peer_changes:
+            changes, self._peer_changes = self._peer_changes, []
+            for epoch, change in changes:
+                if epoch == self._parts.eras.running.epoch:
+                    effects.extend(self._core.on_event(change, now))
         self._proposals.make(effects, now)
         if self._core.deadline <= now:
             effects.extend(self._core.on_event(Tick(), now))

@@ -4,7 +4,8 @@ Many connections are those of one ROUTER socket, which costs the same however ma
 have to be looked at one by one.
 
 A waiting thread costs nothing and wakes on the microsecond: `Links.wait` sleeps in ``select`` on the sockets'
-event descriptors. Those are edge-triggered, so a socket's event flag is looked at before each sleep.
+event descriptors. Those are edge-triggered: a socket that was sent through, or not found empty, is asked before each
+sleep. To ask all of them, whenever a frame came, was seven questions for each command of a lone client, now three.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class Links:
         self._sockets = list(map(self._connect, addresses, replicas))
         self._missing = {link for link, address in enumerate(addresses) if address is None}
         self._descriptors = [int(socket.get(zmq.FD)) for socket in self._sockets]
+        self._unseen = set(range(len(self._sockets)))
+        """Links that may have frames of which their descriptors do not tell."""
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +145,7 @@ class Links:
         self._sockets[link].close()
         self._sockets[link] = self._connect(find(Question(host, port)).address, replica)
         self._descriptors[link] = int(self._sockets[link].get(zmq.FD))
+        self._unseen.add(link)
         self._senders[link] = member
         self._missing.discard(link)
 
@@ -164,20 +168,23 @@ class Links:
             for part in parts:
                 send(part, _MORE)
             send(last)
+            self._unseen.add(link)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a frame has arrived, at most so long."""
         if self._leaving:
             self._flush()
-        if seconds > 0 and not any(map(_has_frame, self._sockets)):
-            select(self._descriptors, (), (), seconds)
+        self._unseen = {link for link in self._unseen if _has_frame(self._sockets[link])}
+        ready, _, _ = select(self._descriptors, (), (), 0 if self._unseen else max(seconds, 0))
+        self._unseen |= {self._descriptors.index(descriptor) for descriptor in ready}
 
     def receive(self) -> Iterator[Received]:
         """The frames that have arrived, at most some from each replica."""
-        for link in range(len(self._sockets)):
+        for link in sorted(self._unseen):
             for _ in range(_ROUND):
                 socket = self._sockets[link]  # it may lead elsewhere by what came
                 if not _has_frame(socket):
+                    self._unseen.discard(link)
                     break
                 yield Received(link, self._open(self._take(socket)))
 
