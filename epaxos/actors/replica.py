@@ -381,17 +381,18 @@ class Replica(pykka.ThreadingActor):
     def _is_over(self, round_: Round, effects: Effects[Any], began: float) -> bool:
         """Whether frames of peers, which have been taken, were all that there is to the round; it is over then.
 
-        So it is with heartbeats, and with answers behind those that have decided: some third of the rounds of an idle
-        replica, and of a lone client. What has become due by them is for the next round, which comes at once.
+        So it is with heartbeats, beacons and their echoes, and with answers behind those that have decided: four fifths
+        of the rounds of an idle replica, and a third of those of a lone client. What has become due by them is for the
+        next round, which comes at once.
         """
-        if round_.urged or began >= self._due or self._peer_changes or not effects.is_nothing:
+        if round_.urged or began >= self._due or self._peer_changes or not effects.is_talk:
             return False
         if not self._presence.is_current or self._clients.reads.waits_for_state or self._clients.holds:
             return False
         if self._gate.clients:
             return False
         self._look(round_, began)
-        self._post.send(began)
+        self._perform(effects, began)
         self._count(len(round_.peers), round_.waited, began)
         return True
 

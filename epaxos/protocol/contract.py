@@ -244,12 +244,11 @@ class Effects(Generic[MessageT]):
         self.overtaken: Sequence[Command] = ()
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether nothing is asked for."""
+    def is_talk(self) -> bool:
+        """Whether nothing is asked for but that messages leave, or not even that."""
         return not (
             self.records
             or self.promises
-            or self.messages
             or self.early
             or self.deferrable
             or self.executions
