@@ -103,17 +103,17 @@ class Lists:
     def go_on(self) -> None:
         """Make the order, for a share of a round."""
         order = self._order()
-        if not order.unfinished:
-            return
+        if order.unfinished:
+            self._step(order)
+        if self._began is not None and order.at_hand:
+            _log.info("the keys are in order, after %.1f s", time.monotonic() - self._began)
+            self._began = None
+            self._hasten()  # a clear may wait elsewhere
+
+    def _step(self, order: OrderedKeys) -> None:
         now = time.monotonic()
         if self._began is None:
             self._began = now
             _log.info("the keys are put in order, for lists; those wait until then")
-        until = now + SHARE
-        done = order.step()
-        while not done and time.monotonic() < until:
-            done = order.step()
-        if done:
-            _log.info("the keys are in order, after %.1f s", time.monotonic() - self._began)
-            self._began = None
-            self._hasten()  # a clear may wait elsewhere
+        while not order.step() and time.monotonic() < now + SHARE:
+            pass

@@ -12,6 +12,7 @@ from epaxos.errors import Busy, ClientError, Closed, NoAnswer, Refused, SessionE
 _Error = TypeVar("_Error", bound=ClientError)
 
 _MAYBE = "; the command may have executed, or may still do so"
+_UNDER_WAY = ", where it is under way: give it more time (timeout)"
 _NEVER = "; the command did not execute"
 
 
@@ -35,7 +36,10 @@ def out_of_time(
             "too large, or read too slowly; ask for less at a time"
         )
     if ticket.tries:
-        return _certain(NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}{_MAYBE}"), ticket)
+        hint = _UNDER_WAY if ticket.under_way else ""
+        return _certain(
+            NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}{hint}{_MAYBE}"), ticket
+        )
     if ticket.busy:
         busy = _listed(ticket.tried, names)
         text = f"{busy} did not take the command {span} ({ticket.reason}); it did not execute"
