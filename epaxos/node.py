@@ -32,7 +32,7 @@ from epaxos.config import Config, load_config
 from epaxos.doors.gate import Gate
 from epaxos.errors import ConfigError, EpaxosError
 from epaxos.security.keys import SUFFIX
-from epaxos.statemachine.hosted import Machine
+from epaxos.statemachine.hosted import Machine, check_machine
 from epaxos.transport.addresses import listen_tcp
 from epaxos.web import open_pages
 
@@ -65,6 +65,8 @@ class Node:
     """
 
     def __init__(self, config: Config | str, name: str, *, state_machine: Machine | None = None) -> None:
+        if state_machine is not None:
+            check_machine(state_machine)
         self.config = load_config(config) if isinstance(config, str) else config
         self.name = name
         self._row = self.config.row_of(name)

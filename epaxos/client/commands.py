@@ -103,7 +103,7 @@ class Op(NamedTuple, Generic[T_co]):
 
         With `keep_ttl` it ends when the value before it would have, if it would.
         """
-        return _put(key, _bytes("value", value), ttl, (), keep_ttl=keep_ttl)
+        return _put(key, as_bytes("value", value), ttl, (), keep_ttl=keep_ttl)
 
     @staticmethod
     def expire(key: bytes, ttl: float | timedelta) -> Op[bool]:
@@ -118,7 +118,7 @@ class Op(NamedTuple, Generic[T_co]):
     @staticmethod
     def write_read(key: bytes, value: bytes) -> Op[bytes | None]:
         """Set the value of a key; the result is the value before, None where there was none."""
-        return Op(3, _key(key), _bytes("value", value))
+        return Op(3, _key(key), as_bytes("value", value))
 
     @staticmethod
     def delete(key: bytes) -> Op[bool]:
@@ -132,9 +132,9 @@ class Op(NamedTuple, Generic[T_co]):
         None as `new` removes it. If both are equal, it is only compared, and a time to live stays.
         """
         if expected is not None:
-            _bytes("expected", expected)
+            as_bytes("expected", expected)
         if new is not None:
-            _bytes("new", new)
+            as_bytes("new", new)
         return Op(5, _key(key), [expected, new])
 
     @staticmethod
@@ -155,7 +155,7 @@ class Op(NamedTuple, Generic[T_co]):
     @staticmethod
     def append(key: bytes, suffix: bytes) -> Op[int]:
         """Add bytes to the end of a value (absent counts as empty); the result is the new length."""
-        return Op(7, _key(key), _bytes("suffix", suffix))
+        return Op(7, _key(key), as_bytes("suffix", suffix))
 
     @staticmethod
     def pause(milliseconds: int) -> Op[None]:
@@ -170,7 +170,7 @@ class Op(NamedTuple, Generic[T_co]):
     @staticmethod
     def apply(command: bytes) -> Op[bytes | None]:
         """A command of a state machine of the program's own (`epaxos.Node`); the result is its answer."""
-        return Op(14, b"", _bytes("command", command))
+        return Op(14, b"", as_bytes("command", command))
 
     @staticmethod
     def scan(
@@ -187,7 +187,7 @@ class Op(NamedTuple, Generic[T_co]):
     @staticmethod
     def count(prefix: bytes = b"") -> Op[int]:  # type: ignore[override]  # nobody counts what is in an Op
         """How many keys begin with a prefix."""
-        return Op(Operation.COUNT, _bytes("prefix", prefix), None)
+        return Op(Operation.COUNT, as_bytes("prefix", prefix), None)
 
     @staticmethod
     def clear(prefix: bytes, after: bytes | None = None, limit: int = 1000) -> Op[Cleared]:
@@ -226,9 +226,11 @@ class Ops(Generic[V]):
     @overload
     def __init__(self, codec: Codec[V]) -> None: ...
     def __init__(self, codec: Codec[V] | None = None) -> None:
+        if codec is not None and not isinstance(codec, Codec):
+            raise TypeError(f"codec must be a Codec, such as epaxos.JSON, not {_type(codec)}")
         self.codec: Final = codec
         self._codecs: Codecs = () if codec is None else (codec,)
-        self._write: Callable[[str, V], bytes] = _bytes if codec is None else codec.write
+        self._write: Callable[[str, V], bytes] = as_bytes if codec is None else codec.write
         self._numbers = codec is None or codec.numbers
         self._joins = codec is None or codec.joins
 
@@ -407,11 +409,16 @@ def _written_ttl(ttl: int | None) -> str:
 def _key(key: bytes) -> bytes:
     if type(key) is bytes and key:
         return key
-    _bytes("key", key)
+    as_bytes("key", key)
     raise Refused("the key is empty; it needs at least 1 byte")
 
 
-def _bytes(name: str, value: object) -> bytes:
+def as_bytes(name: str, value: object) -> bytes:
+    """The argument of that name, which must be bytes.
+
+    Raises:
+        TypeError: it is something else.
+    """
     if type(value) is bytes:
         return value
     hint = "; encode it first: text.encode()" if isinstance(value, str) else ""
@@ -442,9 +449,9 @@ def _scan(
     prefix: bytes, after: bytes | None, limit: int, *, values: bool, reverse: bool
 ) -> tuple[bytes, list[Any]]:
     if after is not None:
-        _bytes("after", after)
+        as_bytes("after", after)
     argument = [after, _integer("limit", limit, 1, PAGE_KEYS), bool(values), bool(reverse)]
-    return _bytes("prefix", prefix), argument
+    return as_bytes("prefix", prefix), argument
 
 
 def _integer(name: str, value: object, lowest: int, highest: int) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeAlias
 
 from epaxos.client.codecs import Codec, V
+from epaxos.client.commands import as_bytes
 from epaxos.client.drivers.calls import Ask
 from epaxos.client.drivers.threads import ThreadsDriver
 from epaxos.client.options import Options, check_timeout
@@ -225,8 +226,7 @@ class _Base(Generic[V]):
         state: bool,
         patience: float | None,
     ) -> None:
-        if not isinstance(prefix, bytes):
-            raise TypeError(f"prefix must be bytes, not {type(prefix).__name__}")
+        as_bytes("prefix", prefix)
         self._options = options
         self._patience = options.timeout if patience is None else check_timeout(patience)
         share = options.timeout / options.tries

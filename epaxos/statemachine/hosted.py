@@ -87,6 +87,20 @@ class Machine(Protocol):
         ...
 
 
+_MEMBERS: Final = ("name", "footprint", "apply", "keys", "save", "load")
+
+
+def check_machine(machine: object) -> None:
+    """See that something is a `Machine`, by the names of its members.
+
+    Raises:
+        TypeError: it lacks some.
+    """
+    if lacking := [name for name in _MEMBERS if not hasattr(machine, name)]:
+        kind = type(machine).__name__
+        raise TypeError(f"state_machine must be an epaxos.Machine, and {kind} has no {', '.join(lacking)}")
+
+
 class Hosted(Store):
     """A `Machine` in the place of the store: what stands under its keys are the values."""
 

@@ -63,6 +63,7 @@ class LocalCluster:
     Raises:
         ClusterFailed: it could not be started, or a replica did not do as it was told.
         ConfigError: the settings are wrong.
+        TypeError, ValueError: `replicas` is no number, or below 1.
     """
 
     def __init__(
@@ -75,6 +76,10 @@ class LocalCluster:
         directory: Path | None = None,
         **settings: Any,
     ) -> None:
+        if type(replicas) is not int:
+            raise TypeError(f"replicas must be a number, not {type(replicas).__name__}")
+        if replicas < 1:
+            raise ValueError(f"replicas is {replicas}; it must be at least 1")
         self._processes: dict[str, Process] = {}
         with ExitStack() as held:
             if directory is None:

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,11 @@ def test_a_cluster_leaves_nothing_behind_and_says_what_cannot_be() -> None:
         cluster.restart("alpha")
     cluster.close()
     assert not cluster.directory.exists()
+    anything: Any = "3"
+    with pytest.raises(TypeError, match="replicas must be a number, not str"):
+        LocalCluster(anything)
+    with pytest.raises(ValueError, match="replicas is 0; it must be at least 1"):
+        LocalCluster(0)
 
 
 def test_a_cluster_that_cannot_be_made_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

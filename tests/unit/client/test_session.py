@@ -416,7 +416,9 @@ def test_what_a_replica_answers_no_more_is_asked_for_elsewhere_at_once() -> None
     assert rig.only().replica == 1, "the first one is avoided"
     rig.later(10.0)
     assert error_of(ticket).may_have_executed
-    assert "within 3 s, where it is under way: give it more time (timeout); the command" in str(error_of(ticket))
+    assert "within 3 s, where it is under way: give it more time (timeout); the command" in str(
+        error_of(ticket)
+    )
     assert rig.session.retries["busy"] == 1
 
 

@@ -130,6 +130,12 @@ def test_what_a_codec_has_no_bytes_for_is_told_before_anything_is_sent(
         Ops(codec).put(b"k", value)
 
 
+def test_what_is_no_codec_is_refused() -> None:
+    anything: Any = "json"
+    with pytest.raises(TypeError, match=r"^codec must be a Codec, such as epaxos.JSON, not str$"):
+        Ops(anything)
+
+
 def test_bytes_that_a_codec_cannot_read_are_an_error_that_has_them() -> None:
     client = Local(JSON)
     client.execute(Op.put(b"k", b"{"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import msgpack
 import pytest
 from ledger import Ledger
 
+from epaxos import Node
 from epaxos.errors import CommandError, InvariantError
 from epaxos.statemachine.batch import (
     SERVICE,
@@ -345,3 +347,9 @@ def test_the_example_executes_and_saves_the_largest_amounts() -> None:
     for first in (1, 2, 3):
         run(machine, batch_of(first, b'["a", "b", %d]' % (2**63 - 1)))
     assert machine.digest_source().data == {b"a": b"%d" % -(3 * 2**63 - 3), b"b": b"%d" % (3 * 2**63 - 3)}
+
+
+def test_what_is_no_machine_is_refused() -> None:
+    lacking: Any = type("Mine", (), {"name": "mine", "apply": None, "keys": None, "load": None})()
+    with pytest.raises(TypeError, match=r"^state_machine must be .*, and Mine has no footprint, save$"):
+        Node("conf/local.toml", "alpha", state_machine=lacking)
