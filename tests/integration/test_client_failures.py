@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
+from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
@@ -309,6 +310,22 @@ def test_a_signal_handler_that_raises_leaves_the_client_usable(cluster: StubClus
 
     with on_alarm(give_up, 0.1), pytest.raises(TimeoutError):
         client.put(b"lost", b"v", timeout=30.0)
+    assert client.increment(b"n") == 1
+
+
+def test_an_interrupt_while_a_socket_is_made_leaves_the_client_usable(client: Client) -> None:
+    """Its context waits for all its sockets when it ends, also for one that only the traceback holds."""
+
+    def interrupt(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "return" and frame.f_code is zmq.Socket.__init__.__code__:
+            raise KeyboardInterrupt
+
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.put(b"k", b"v")
+    finally:
+        sys.setprofile(None)
     assert client.increment(b"n") == 1
 
 

@@ -21,7 +21,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 import zmq
 
@@ -47,6 +47,20 @@ _POLLOUT: Final = int(zmq.POLLOUT)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 
 _disowned: Final[list[object]] = []  # never freed: to free a socket is to use it
+
+
+class _Socket(zmq.Socket[bytes]):
+    """The DEALER of a replica, in its place among all `sockets` before there is anything to close.
+
+    A context waits for its last socket when it ends. One that a signal handler's exception made be forgotten would
+    live on in the traceback, and nobody would close it.
+    """
+
+    def __init__(
+        self, context: zmq.Context[Any], sockets: dict[int, zmq.Socket[bytes]], replica: int
+    ) -> None:
+        sockets[replica] = self
+        super().__init__(context, zmq.DEALER)
 
 
 class Wire(Uncopied, Generic[Waiter]):
@@ -158,7 +172,7 @@ class Wire(Uncopied, Generic[Waiter]):
         try:
             if self._context is None:
                 self._context = _make_context(len(self._options.endpoints))
-            socket = self._sockets[replica] = self._context.socket(zmq.DEALER)
+            socket = _Socket(self._context, self._sockets, replica)
             _set_options(socket, self._options.max_frame)
             login = self._options.login
             if login is not None:
@@ -183,9 +197,10 @@ class Wire(Uncopied, Generic[Waiter]):
                 self._unwatch(descriptor)
                 del self._by_descriptor[descriptor]
         self._ways.pop(replica, None)
-        socket = self._sockets.pop(replica, None)
+        socket = self._sockets.get(replica)
         if socket is not None:
             socket.close(linger=0)
+            self._sockets.pop(replica, None)  # only now: see `_Socket`
         self._session.broken(replica, getattr(error, "strerror", None) or type(error).__name__, now)
 
     def close(self, *, farewell: bool = True) -> None:
