@@ -15,7 +15,8 @@ from harness.graphs import Feed, chain, ring, tangle
 
 pytestmark = pytest.mark.slow
 
-SMALL, LARGE = 10_000, 50_000
+SMALL, LARGE = 5000, 25_000
+SHALLOW = 1000  # calls
 WORSE = 3.0
 """How much more an instance of the large graph may cost than one of the small; quadratic would be 5."""
 
@@ -51,7 +52,7 @@ def _no_collection() -> Iterator[None]:
 def _shallow() -> Iterator[None]:
     """No call for each instance of a graph fits; a type checker in this process may have asked for more."""
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(SMALL // 10)
+    sys.setrecursionlimit(SHALLOW)
     yield
     sys.setrecursionlimit(limit)
 

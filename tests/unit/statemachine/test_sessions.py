@@ -361,7 +361,7 @@ def test_loading_anything_raises_nothing_but_frame_error(exported: object) -> No
 
 
 def test_an_idle_session_is_small() -> None:
-    count = 2000
+    count = 500
     sessions = Sessions()
     tracemalloc.start()
     try:
