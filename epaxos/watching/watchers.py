@@ -406,7 +406,7 @@ class Watchers:
         found = history.changes(lane, since, number, skip, upto, most)
         keys, values = found.keys, found.values
         state = None
-        if poll.state and found.whole and self._may_tell_state(since):
+        if poll.state and found.whole and not self._lacks(since):
             state = self._page(poll, most)
         if not keys and state is None and found.whole and not late:
             if poll.state:
@@ -418,24 +418,28 @@ class Watchers:
     def _begin_state(self, waiting: _Waiting, *, late: bool) -> bool:
         """The first page of the state, once it is no older than what the watcher has seen."""
         poll, history = waiting.poll, self.history
-        if self._may_tell_state(poll.since):
+        lacks = self._lacks(poll.since)
+        if not lacks:
             page = self._page(poll, min(poll.most, self._most))
             self._tell(waiting, history.position, history.next, 0, state=page)
             return True
         if late:
-            waiting.tell({"behind": "what was seen elsewhere has not executed here yet"})
+            waiting.tell({"behind": lacks})
             return True
         self._behind[waiting.name] = waiting
         return False
 
-    def _may_tell_state(self, since: Position | None) -> bool:
-        if not self._steady or not (since is None or self.history.position.includes(since)):
-            return False
+    def _lacks(self, since: Position | None) -> str:
+        """Why the state, or more of it, cannot be told to who has seen that; empty if it can."""
+        if not self._steady:
+            return "what another replica has is being taken over here"
+        if not (since is None or self.history.position.includes(since)):
+            return "what was seen elsewhere has not executed here yet"
         assert self._machine is not None
         order = self._machine.order
-        if not order.at_hand:  # a page would stop the replica: who waits is told once they are in order
+        if not order.at_hand:  # a page would stop the replica
             order.begin()
-        return order.at_hand
+        return "" if order.at_hand else "the keys are being put in order here"
 
     def _page(self, poll: Poll, most: int) -> list[Any]:
         assert self._machine is not None

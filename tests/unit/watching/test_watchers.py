@@ -324,6 +324,20 @@ def test_no_state_before_what_was_seen_elsewhere_has_executed_nor_while_another_
     assert "behind" in told[0]
 
 
+def test_no_state_before_the_keys_are_in_order() -> None:
+    replica = Replica()
+    replica.machine.order._pace = 1
+    for number in range(30):
+        replica.put(b"k%02d" % number, b"1")
+    told, late = replica.ask("a", state=True, wait=5.0), replica.ask("b", state=True, wait=1.0)
+    replica.watchers.poll(1.0)
+    assert (told, late) == ([], [{"behind": "the keys are being put in order here"}])
+    while not replica.machine.order.step():
+        pass
+    replica.watchers.poll(2.0)
+    assert len(told[0]["state"][0]) == 30
+
+
 def test_another_epoch_goes_on_where_the_last_has_ended() -> None:
     replica = Replica()
     (start,) = replica.ask()
