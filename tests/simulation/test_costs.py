@@ -11,14 +11,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from epaxos.protocol.membership import Configuration
+from epaxos.simulation.checkers.call import Call
 from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.plan.drawing import draw_options
 from epaxos.simulation.plan.fates import Mute
-from epaxos.simulation.plan.faults import draw_faults
-from epaxos.simulation.plan.options import Overrides, stream
+from epaxos.simulation.plan.faults import Crash, Refresh, draw_faults
+from epaxos.simulation.plan.options import MANY, Overrides, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import draw_workload
 from epaxos.simulation.run import Outcome, Run
+from epaxos.simulation.world.observer import Observer
 
 QUICK = {"patience": 4.0, "fast_path": 1.0}
 """Times in mean delays of a message, as in all draws below."""
@@ -149,3 +154,83 @@ def test_links_that_are_full_carry_payloads_once() -> None:
         disk="instant",
     )
     assert sum(outcome.seconds for outcome in outcomes) / len(outcomes) < 2
+
+
+SERVICE: dict[str, Any] = {
+    "patience": 1.0,
+    "offline": 1.0,
+    "client_timeout": 1.0,
+    "beacon": 0.1,
+    "fast_path": 0.05,
+    "commit_delay": 0.002,
+    "delay": 0.001,
+    "disk": "pipelined",
+    "disk_delay": 0.002,
+    "cpu": 0.0,
+    "checkpoint": 0.2,
+    "leaders": "",
+    "spares": 1,
+    "observers": 0,
+    "watchers": 0,
+    "spread": "fixed",
+    "fifo": True,
+    "bias": (),
+    "clients": 4,
+    "window": 1,
+    "frame": 1,
+    "keys": 1,
+    "hot": 1.0,
+    "mix": "writes",
+    "think": 0.2,
+    "whole": 0.0,
+    "reads": 0.0,
+    "results": MANY,
+    "kept": MANY,
+    "acquainted": True,
+    "dead": 1,
+    "phase": 7.0,
+}
+"""Times in seconds as they are in the service, on one machine; and clients that wait for one another."""
+
+OTHERS, JOINS = 30, "r5"
+"""A number of which a replica that is asked for other members makes those of now, with r5 in the place of r3."""
+
+
+class Waits(Observer):
+    """How long clients have waited at most, in seconds, and the members of each epoch."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.members: dict[int, frozenset[str]] = {}
+
+    def answered(self, call: Call, row: int) -> None:
+        """See `Observer`."""
+        del row
+        assert call.answered is not None
+        self.longest = max(self.longest, call.answered - call.invoked)
+
+    def entered(self, row: int, configuration: Configuration) -> None:
+        """See `Observer`."""
+        del row
+        self.members[configuration.epoch] = frozenset(configuration.names)
+
+
+@pytest.mark.parametrize("protocol", ["epaxos", "multipaxos"])
+def test_a_client_waits_less_than_two_time_outs_whoever_goes_and_comes(protocol: str) -> None:
+    """A replica dies in mid-sentence and is replaced; then the first, who leads if any does, while an epoch ends."""
+    drawn = draw_options(1, Overrides(5, frozenset({"crash", "death", "member", "refresh"}), 120, protocol))
+    options = replace(drawn, **SERVICE)
+    faults = (
+        Refresh(0.5, 2),
+        Crash(1.5, 3, 9, None),
+        Refresh(3.0, 2, OTHERS),
+        Crash(4.5, 0, 5, 1.5),
+        Refresh(4.55, 4),
+    )
+    waits = Waits()
+    outcome = Run(Plan(options, draw_workload(options), faults), [waits]).execute()
+    assert outcome.verdict is Verdict.CLEAN, outcome.text
+    assert waits.members[2] == {"r0", "r1", "r2", "r4", JOINS}
+    assert outcome.marks["dead replica replaced"]
+    assert max(waits.members) == 3
+    assert 1 < waits.longest < 2
