@@ -341,7 +341,7 @@ class EPaxos:
             self.state.online.add(event.peer)
             self._commit.hasten(event.peer)
             self._recovery.hasten(event.peer)
-            self._suspicion.on_online()
+            self._suspicion.on_online(event.peer)
         else:
             self.state.online.discard(event.peer)
             self._suspicion.on_offline(event.peer)

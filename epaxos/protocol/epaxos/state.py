@@ -68,10 +68,14 @@ class Settings:
 
 @dataclass(slots=True)
 class Suspect:
-    """An undecided instance: when to recover it (seconds), and how often that was tried already."""
+    """An undecided instance: when to recover it (seconds), how often that was tried already.
+
+    left  whether it has been left to an owner that came back
+    """
 
     due: float
     attempts: int = 0
+    left: bool = False
 
 
 class State:

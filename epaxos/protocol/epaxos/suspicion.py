@@ -106,11 +106,19 @@ class Suspicion:
             if place.row == peer:
                 self._begin_anew(place, suspect)
 
-    def on_online(self) -> None:
-        """A peer is back: a recovery that failed for want of a quorum may succeed now, so its delay begins anew."""
-        for place, suspect in self._state.suspects.items():
+    def on_online(self, peer: Row) -> None:
+        """A peer is back: a recovery that failed for want of a quorum may succeed now, so its delay begins anew.
+
+        What the peer owns it goes on with by itself: who took that over now would compete with it. But each instance is
+        left to it once, for an owner that comes and goes may never come to an end.
+        """
+        state = self._state
+        for place, suspect in state.suspects.items():
             if suspect.attempts:
                 self._begin_anew(place, suspect)
+            elif place.row == peer and not suspect.left:
+                suspect.left = True
+                suspect.due = max(suspect.due, state.now + state.patience(place, 0))
 
     def _begin_anew(self, place: InstanceId, suspect: Suspect) -> None:
         state = self._state

@@ -55,6 +55,20 @@ def test_what_an_owner_leaves_is_recovered_when_that_is_due_and_not_at_the_next_
     assert waited <= due + TIMEOUT / 32 + 0.01
 
 
+def test_owner_that_is_back_is_left_to_finish_once() -> None:
+    """Who took it over then would compete with the owner, and annul what that is about to decide."""
+    probe = informed()
+    probe.pass_time(TIMEOUT)
+    probe.hint(OWNER, online=False)
+    probe.hint(OWNER, online=True)
+    assert until_recovery(probe, 3 * TIMEOUT) is None
+    probe.hint(OWNER, online=False)
+    probe.hint(OWNER, online=True)  # it comes and goes, and may never come to an end
+    waited = until_recovery(probe, TIMEOUT)
+    assert waited is not None
+    assert waited < TIMEOUT
+
+
 def test_what_was_taken_over_is_not_left_to_the_owner() -> None:
     probe = informed()
     probe.receive(THIRD, Recover(PLACE, next_ballot(0, THIRD, N)))
