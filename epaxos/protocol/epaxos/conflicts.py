@@ -17,14 +17,19 @@ One dictionary per row, not one vector per key, because whole columns of keys th
 builtins: recording a batch is one `update`, and looking one up is one `isdisjoint` per row, which
 misses in 13 ns a key where `max(map(get))` takes 32 ns and a Python loop over vectors 200 ns.
 
+**Keys that other rows need not be asked for.** Most keys are touched by the clients of one replica, so of one row, and
+to find that out took one lookup in each other row. A key that the own row has written, and that is not among those that
+are `_shared`, was compared when it came first: whenever something comes into a row that conflicts with what another
+one has, the key is noted there. So only keys that are new in their row, and shared ones, are looked for elsewhere.
+
 Whoever conflicts with the last instance of a row, which has the highest slot, need look for no other there. So that one
 is looked for first wherever the command before has met it; where a key is hot most do, at the first key that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView, Reversible, Sequence, ValuesView
-from itertools import compress, islice, repeat
+from collections.abc import Collection, Iterator, KeysView, Reversible, Sequence, ValuesView
+from itertools import compress, filterfalse, islice, repeat
 from operator import gt, not_
 from typing import Final, NamedTuple, Protocol
 
@@ -43,6 +48,9 @@ _COPIED: Final = 150_000
 
 _CHEAPER: Final = 4
 """How many keys are read off in the time in which one of a command is gathered."""
+
+_CONTENDED: Final = 2_000
+"""Shared keys above which all are looked for in all rows: to note ever more of them costs more than it spares."""
 
 _SHRINKS: Final = 4
 """A dictionary keeps its size when it is emptied; a copy takes its place when no more than one in so many is left."""
@@ -91,10 +99,24 @@ class Touching(Protocol):
         ...
 
 
-class Conflicts:
-    """One such index of one replica, over n rows."""
+class _Compared(NamedTuple):
+    """Of a command of a row that `deps` was asked for: keys that are new there, if some may conflict elsewhere."""
 
-    def __init__(self, n: int) -> None:
+    command: Touching
+    row: Row
+    reads: Collection[bytes]
+    writes: Collection[bytes]
+
+
+class Conflicts:
+    """One such index of one replica, over n rows.
+
+    One that `compares` rows is asked for many commands before they are added, with their rows, as `known` is.
+    """
+
+    def __init__(self, n: int, *, compares: bool = False) -> None:
+        self._shared: set[bytes] | None = set() if compares else None
+        self._compared: _Compared | None = None
         self._reads: list[dict[bytes, Slot]] = [{} for _ in range(n)]
         self._writes: list[dict[bytes, Slot]] = [{} for _ in range(n)]
         self.highest: list[Slot] = [-1] * n
@@ -108,6 +130,11 @@ class Conflicts:
         ascending = slot >= self.highest[row]
         self.note(place, command)
         reads, writes = command.reads, command.writes
+        compared, self._compared = self._compared, None
+        if compared is not None and compared.command is command and compared.row == row:
+            self._share(row, compared.reads, compared.writes)
+        else:
+            self._share(row, reads, writes)
         for index, keys, all_ in (
             (self._reads[row], reads, command.reads_all),
             (self._writes[row], writes, writes),
@@ -135,24 +162,55 @@ class Conflicts:
         else:
             self.add(place, command)
 
-    def deps(self, command: Command, but: Row | None = None) -> Vector:
-        """The highest conflicting slot of every row, -1 where there is none and for the row `but`.
+    def _share(self, row: Row, reads: Collection[bytes], writes: Collection[bytes]) -> None:
+        """Note which of the keys that a row is about to read and write conflict with another one."""
+        shared = self._shared
+        if shared is None:
+            return
+        for other, (read, written) in enumerate(zip(self._reads, self._writes, strict=True)):
+            for index, keys in ((written, writes), (read, writes), (written, reads)) if other != row else ():
+                if index and keys and not index.keys().isdisjoint(keys):
+                    shared |= index.keys() & keys
+        if len(shared) > _CONTENDED:
+            self._shared = None
 
-        The instance that the command belongs to must not have been added yet. An acceptor leaves out the row of the
-        instance's owner: there the keys of its clients have been touched before, which is what takes long to look up.
+    def deps(self, command: Command, row: Row | None = None, *, own: bool = True) -> Vector:
+        """The highest conflicting slot of every row, -1 where there is none.
+
+        The instance that the command belongs to, of this row if one is told, must not have been added yet. An acceptor
+        leaves out that row, as it is not its `own`: there the keys of its clients have been touched before, which is
+        what takes long to look up.
         """
         if command.base is not None:
             found = list(map(max, self.highest, self.base, command.base))
         elif command.writes_all:
             found = list(map(max, self.highest, self.base))
         else:
-            found = [
-                -1 if row == but else max(self._conflicting(row, command), base)
-                for row, base in enumerate(self.base)
-            ]
-        if but is not None:
-            found[but] = -1
+            found = list(map(max, self._conflicts(command, row, own=own), self.base))
+        if row is not None and not own:
+            found[row] = -1
         return tuple(found)
+
+    def _conflicts(self, command: Command, row: Row | None, *, own: bool) -> list[Slot]:
+        """The highest conflicting slot by key of every row."""
+        reads, writes = command.reads, command.writes
+        shared = self._shared
+        if row is None or shared is None:
+            return [self._conflicting(at, command, reads, writes) for at in range(len(self.base))]
+        there = self._writes[row].__contains__
+        new_reads = list(filterfalse(there, reads)) if reads else []
+        new_writes = list(filterfalse(there, writes))
+        asked_reads = [*new_reads, *shared.intersection(reads)] if shared else new_reads
+        asked_writes = [*new_writes, *shared.intersection(writes)] if shared else new_writes
+        found = [
+            -1 if at == row else self._conflicting(at, command, asked_reads, asked_writes)
+            for at in range(len(self.base))
+        ]
+        apart = max(found) < 0
+        self._compared = _Compared(command, row, () if apart else new_reads, () if apart else new_writes)
+        if own:
+            found[row] = self._conflicting(row, command, reads, writes)
+        return found
 
     def writers(self, keys: Sequence[bytes]) -> Vector:
         """The highest slot of every row that writes one of some keys, or all, or that `base` speaks for."""
@@ -160,14 +218,19 @@ class Conflicts:
             max(_highest(written, keys), base) for written, base in zip(self._writes, self.base, strict=True)
         )
 
-    def _conflicting(self, row: Row, command: Command) -> Slot:
-        """The highest slot of a row that reads or writes what a command writes, or writes what it reads."""
-        reads, writes, read, written = command.reads, command.writes, self._reads[row], self._writes[row]
+    def _conflicting(
+        self, row: Row, command: Command, reads: Sequence[bytes], writes: Sequence[bytes]
+    ) -> Slot:
+        """The highest slot of a row that reads or writes what a command writes, or writes what it reads.
+
+        Of its keys all others than these are known not to conflict there.
+        """
+        read, written = self._reads[row], self._writes[row]
         last = self.highest[row]
         if self._met_last[row] and (last in map(written.get, writes) or last in map(written.get, reads)):
             return last
         highest = max(_highest(written, writes), _highest(read, writes))
-        if writes:
+        if command.writes:
             highest = max(read.get(ALL, -1), highest)
         if command.reads_all:
             highest = max(written.get(ALL, -1), highest)
@@ -187,6 +250,7 @@ class Conflicts:
         """
         before = tuple(self.highest)
         self.raise_vectors(tuple(later.highest), tuple(later.base))
+        self._shared = None  # what joins is compared with no other row
         for column, (index, theirs) in enumerate(zip(self.tables, later.tables, strict=True)):
             row = column % len(before)
             names = tells and column >= len(before)
@@ -218,6 +282,7 @@ class Conflicts:
 
     def copy_row(self, row: Row, other: Conflicts) -> None:
         """Hold of the keys of a row what another index has, as it is now; 8 ns a key."""
+        self._shared = None
         self._reads[row], self._writes[row] = other._reads[row].copy(), other._writes[row].copy()
 
     def slots(self, column: int) -> ValuesView[Slot]:
@@ -251,6 +316,8 @@ class Conflicts:
         But for what is at or below `base` already.
         """
         index, row = self.tables[column], column % len(self.base)
+        self._compared = None
+        self._share(row, *((keys, ()) if column < len(self.base) else ((), keys)))
         higher = list(map(gt, slots, map(index.get, keys, repeat(self.base[row]))))
         index.update(zip(compress(keys, higher), compress(slots, higher), strict=True))
         self.highest[row] = max(self.highest[row], max(slots, default=-1))

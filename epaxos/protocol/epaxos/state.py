@@ -111,7 +111,7 @@ class State:
         self.round_trips = [RoundTrip() for _ in range(n)]
         self.online: set[Row] = set(self.peers)
         self.logs = Logs(n)
-        self.conflicts = Conflicts(n)
+        self.conflicts = Conflicts(n, compares=True)
         self.executed = Conflicts(n)
         self.executor = Executor(n)
         self.executions: Backlog[Executed] = Backlog()
@@ -324,7 +324,7 @@ class State:
         The sequence number is one more than that of the highest conflicting instance of each row. It orders
         the members of a component and decides nothing else, so looking at one instance per row is enough.
         """
-        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)
+        deps = self.conflicts.deps(command, place.row, own=place.row == self.me)
         if command.ends and place.row == self.me:  # so that the cut has no holes (protocol 6.3)
             deps = (*deps[: self.me], place.slot - 1, *deps[self.me + 1 :])
         seq = -1

@@ -55,6 +55,42 @@ def test_dependencies_are_those_found_by_comparing_every_pair(
                 assert index.deps(command) == twin.deps(command)
 
 
+@given(
+    st.permutations(range(25)),
+    HISTORIES,
+    st.lists(COMMANDS, min_size=1, max_size=5),
+    st.dictionaries(PLACES, NAMING, max_size=5),
+)
+def test_keys_that_were_compared_with_other_rows_need_not_be_asked_for_there_again(
+    order: list[int],
+    history: dict[InstanceId, Access],
+    asked: list[Access],
+    elsewhere: dict[InstanceId, Access],
+) -> None:
+    index, twin = Conflicts(ROWS, compares=True), Twin({})
+    for position, place in zip(order, history, strict=False):
+        command = history[place]
+        row, own = place.row, bool(position % 2)
+        found = tuple(slot if own or at != row else -1 for at, slot in enumerate(twin.deps(command)))
+        if position % 3:  # else it is learned as a decision is
+            assert index.deps(command, row, own=own) == found
+        index.add(place, command)
+        twin.known[place] = command
+        if position == 5:  # a checkpoint brings more
+            theirs = Conflicts(ROWS)
+            for other, access in elsewhere.items():
+                theirs.add(other, access)
+                twin.known.setdefault(InstanceId(other.row, other.slot + 100), access)
+            index.raise_vectors(tuple(slot + 100 * (slot >= 0) for slot in theirs.highest), (-1,) * ROWS)
+            for column in range(2 * ROWS):
+                keys = list(theirs.keys(column))
+                index.raise_column(column, keys, [slot + 100 for slot in theirs.column(column, keys)])
+        for _ in index.forget(1):
+            pass
+        for other_row, one in enumerate(asked):
+            assert index.deps(one, other_row % ROWS) == twin.deps(one)
+
+
 @given(HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
 def test_adding_again_changes_nothing(history: dict[InstanceId, Access], asked: list[Access]) -> None:
     index = Conflicts(ROWS)
