@@ -129,8 +129,8 @@ CONFLICTS: Final = (
         "4.13",
         Patch(
             _CONFLICTS,
-            "max(self._conflicting(row, command), base)\n",
-            "max(self._conflicting(row, command), base if command.writes else -1)\n",
+            "own=own), self.base))\n",
+            "own=own), self.base if command.writes else [-1] * len(self.base)))\n",
         ),
         draw=ENDING,
     ),

@@ -126,7 +126,7 @@ ANSWERS: Final = (
     ),
 )
 
-_HIGHEST: Final = "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n"
+_HIGHEST: Final = "        deps = self.conflicts.deps(command, place.row, own=place.row == self.me)\n"
 
 
 def _ignoring(ignored: str) -> Patch:
@@ -194,5 +194,17 @@ CONFLICTS: Final = (
         ),
         schedule="tests/unit/protocol/test_conflicts.py::"
         "test_the_last_instance_of_a_row_is_met_again_only_by_who_conflicts_with_it",
+    ),
+    Mutant(
+        "shared-keys-unnoted",
+        "a key that was compared with other rows is looked for there no more, also once one of them has it",
+        "4.4",
+        Patch(
+            _CONFLICTS,
+            "                    shared |= index.keys() & keys\n",
+            "                    pass\n",
+        ),
+        schedule="tests/unit/protocol/test_conflicts.py::"
+        "test_keys_that_were_compared_with_other_rows_need_not_be_asked_for_there_again",
     ),
 )

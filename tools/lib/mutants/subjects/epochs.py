@@ -162,11 +162,11 @@ END: Final = (
         "6.3",
         Patch(
             _STATE,
-            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n",
+            "        deps = self.conflicts.deps(command, place.row, own=place.row == self.me)\n",
             "        base, every = self.conflicts.base[:], [i for row in self.logs.rows for i in row.values()]\n"
             "        if any(i.value is NOP and getattr(i.orig, 'ends', False) for i in every):\n"
             "            self.conflicts.base[:] = [-1] * len(base)\n"
-            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n"
+            "        deps = self.conflicts.deps(command, place.row, own=place.row == self.me)\n"
             "        self.conflicts.base[:] = base\n",
         ),
         schedule=_END + "test_everything_later_depends_on_a_barrier_also_if_it_was_annulled",
@@ -177,8 +177,8 @@ END: Final = (
         "6.3, 4.10",
         Patch(
             _STATE,
-            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n",
-            "        deps = self.conflicts.deps(command, None if place.row == self.me else place.row)\n"
+            "        deps = self.conflicts.deps(command, place.row, own=place.row == self.me)\n",
+            "        deps = self.conflicts.deps(command, place.row, own=place.row == self.me)\n"
             "        if command.ends:\n"
             "            deps = tuple(\n"
             "                min(slot, max(row, default=-1)) for slot, row in zip(deps, self.logs.rows)\n"
@@ -204,8 +204,8 @@ END: Final = (
         "6.3",
         Patch(
             _CONFLICTS,
-            "-1 if row == but else max(self._conflicting(row, command), base)",
-            "-1 if row == but else max(self._conflicting(row, command), base if command.writes else -1)",
+            "own=own), self.base))\n",
+            "own=own), self.base if command.writes else [-1] * len(self.base)))\n",
         ),
         draw=REFRESHED,
     ),

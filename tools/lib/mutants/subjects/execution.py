@@ -93,7 +93,7 @@ SESSIONS: Final = (
         "4.8",
         Patch(
             _SESSIONS,
-            "            elif not session.claim(first, first + count):\n                break\n",
+            "            elif not session.claim(first, end):\n                break\n",
             "            else:\n                session.claim(first, first + count)\n",
         ),
     ),

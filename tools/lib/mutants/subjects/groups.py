@@ -102,7 +102,11 @@ GROUPS: Final = (
     _mutant(
         "columns-pass-locks",
         "commands that only read, or only write, are executed as columns, and nobody looks for locks",
-        Patch(_MACHINE, '        plain = plain and not self.transactions.concern(b"", payload.keys)\n', ""),
+        Patch(
+            _MACHINE,
+            'payload.is_plain and not self.transactions.concern(b"", payload.keys)',
+            "payload.is_plain",
+        ),
     ),
     _mutant(
         "forgets-what-locks",
