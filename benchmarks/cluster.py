@@ -29,6 +29,9 @@ MOST: Final = 8
 """Of how many replicas a cluster is at first, at most; the ports of those that join come behind theirs."""
 
 START_SECONDS: Final = 30.0
+CHANGE_SECONDS: Final = 300.0
+"""How long a change of members may take: who joins has to fetch a million keys first."""
+
 _MINOR_FAULTS: Final = 7
 """Its place in /proc/PID/stat, behind the name."""
 
@@ -171,7 +174,7 @@ class Cluster:
         file = self._place / "operators.toml"
         self._write(file, [self._replicas[name] for name in self._running])
         began = time.time()
-        command = [*self._program, "member", *words, "-c", str(file)]
+        command = [*self._program, "member", *words, "-c", str(file), "--timeout", f"{CHANGE_SECONDS:g}s"]
         done = subprocess.run(
             command, cwd=self._place, env=self._environment, capture_output=True, check=False
         )
@@ -281,6 +284,12 @@ class Cluster:
                 for name, count in left.items()
                 if self.scrape(name).total("epaxos_checkpoints_total") == count
             }
+
+    def kept(self) -> dict[str, float]:
+        """The figures of what each replica holds, on the average: memory, and numbers that are remembered of keys."""
+        remembered = [self.scrape(name).total("epaxos_remembered_numbers") for name in self._running]
+        n = len(self._running)
+        return {"memory": self.used.memory() / n / 1e6, "remembered": sum(remembered) / n}
 
     def executed(self) -> float:
         """Commands that a replica has executed since its start, of the first that runs."""

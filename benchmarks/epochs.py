@@ -11,13 +11,21 @@ from typing import Any, Final
 
 from benchmarks.cluster import BenchmarkError, Cluster, Report, read_report, running
 from benchmarks.study import PRIMING, TINY, Case, Options, Results, Sample, Study, say
+from epaxos import Op
 from epaxos.client.blocking import Client
+from epaxos.client.results import Result
 from epaxos.config import load_config
 from shared.processes import pause
 
 SERIES: Final = ("--series", "50ms")
-LONGEST: Final = 150.0
+LONGEST: Final = 900.0
 """Seconds that a load goes on if nobody ends it."""
+
+GONE: Final = 10
+"""Of so many keys one more is written and deleted again, before anything is measured."""
+
+_AT_ONCE: Final = 10_000
+"""Keys that are deleted in one call."""
 
 WITHOUT, REFRESH = "the same second without", "another epoch"
 ADD, REPLACE, DEAD, ALL = "one more", "one replaced", "a dead one replaced", "all three replaced"
@@ -121,11 +129,15 @@ _CHANGES: Final[Sequence[tuple[str, Callable[[Cluster, int], Span]]]] = (
 
 
 def _grow_and_shrink(cluster: Cluster, line: int, case: Case, options: Options, results: Results) -> None:
-    """From one of `SIZES` to the next, with many keys, under half of what the cluster takes then."""
+    """From one of `SIZES` to the next, with many keys, under half of what the cluster takes then.
+
+    Replicas remember something of each key, and of those that are gone: `remembered` tells how much.
+    """
     keys = _keys(case, options)
     cluster.load("--operations", str(keys), "--keys", str(keys))
+    _delete(cluster, keys // GONE)
     full = cluster.measure("--operations", TINY if options.tiny else PRIMING, "--keys", str(keys))
-    memory = {BEFORE: full["memory"]}
+    kept = {BEFORE: cluster.kept()}
     load = _begin(cluster, full["throughput"] / 2, "--keys", str(keys))
     spans: dict[str, Span] = {}
     try:
@@ -141,17 +153,27 @@ def _grow_and_shrink(cluster: Cluster, line: int, case: Case, options: Options, 
                 spans[step] = cluster.change("remove", *leavers)
                 for leaver in leavers:
                     cluster.left(leaver)
-            memory[step] = cluster.used.memory() / len(cluster.members) / 1e6
+            kept[step] = cluster.kept()
             pause(1)
         pause(1 + SLACK)
         spans[AFTER] = (time() - 1 - SLACK, time() - SLACK)
     finally:
         load.send_signal(SIGINT)
     report = read_report(load)
-    memory[AFTER] = cluster.used.memory() / len(cluster.members) / 1e6
+    kept[AFTER] = cluster.kept()
     for what, span in spans.items():
-        _add(results, case, what, _seen(report["series"], span) | {"memory": memory[what]})
+        _add(results, case, what, _seen(report["series"], span) | kept[what])
     _note_errors(results, case, report)
+
+
+def _delete(cluster: Cluster, count: int) -> None:
+    """Write and delete so many other keys."""
+    with Client(config=load_config(str(cluster.file), environ={})) as client:
+        for first in range(0, count, _AT_ONCE):
+            names = [b"gone %d" % number for number in range(first, min(first + _AT_ONCE, count))]
+            written: list[Result[Any]] = [*client.bulk([Op.put(name, b"") for name in names])]
+            for result in (*written, *client.bulk([Op.delete(name) for name in names])):
+                result.unwrap()
 
 
 def _keys(case: Case, options: Options) -> int:
@@ -213,11 +235,11 @@ STUDY: Final = Study(
         Case(
             f"{' - '.join(map(str, SIZES))} with many keys",
             (),
-            {"protocol": "epaxos", "storage.engine": "sqlite"},
+            {"protocol": "epaxos", "storage.engine": "sqlite", "collect": "1h"},
             x=10**6,
         ),
     ],
-    ("throughput", "max", "took", "memory", "errors"),
+    ("throughput", "max", "took", "memory", "remembered", "errors"),
     "half load, epaxos: " + WITHOUT,
     measure=epochs,
 )

@@ -56,6 +56,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "fast": Figure("fast path", "{:.0%}"),
     "errors": Figure("errors", "{:,.0f}"),
     "memory": Figure("memory of a replica, MB", "{:,.0f}"),
+    "remembered": Figure("remembered of keys, numbers a replica", "{:,.0f}"),
     "bytes_key": Figure("bytes a key and replica", "{:,.0f}"),
     "mb_s": Figure("MB/s", "{:,.1f}"),
     "round_p999": Figure("99.9 % of rounds below, ms", "{:,.0f}"),

@@ -50,12 +50,13 @@ class Heard(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and of keys what a `Beat` does."""
+    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and what a `Beat` does of keys and joining."""
 
     kept: int | None
     watched: bool
     clears: bool = False
     ordered: bool = False
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +303,7 @@ class Remote(HostedActor):
                     said.watched,
                     said.clears,
                     said.ordered,
+                    said.joins,
                 ),
                 said.kept,
             )

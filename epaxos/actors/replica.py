@@ -238,8 +238,8 @@ class Replica(pykka.ThreadingActor):
         return remote
 
     def _say(self) -> Said:
-        lists = self._lists
-        return Said(self._durability.kept, self._parts.watchers.watched, lists.clears, lists.ordered)
+        lists, parts = self._lists, self._parts
+        return Said(self._durability.kept, parts.watchers.watched, lists.clears, lists.ordered, parts.joins)
 
     def on_stop(self) -> None:
         """Let go of everything."""
@@ -402,6 +402,7 @@ class Replica(pykka.ThreadingActor):
             opened = self._peers.open(identity, parts)
             if opened is not None:
                 if (beat := opened.beat) is not None:
+                    self._stats.observing.note(opened.sender, joins=beat.joins)
                     self._lists.hear(opened.sender, clears=beat.clears, ordered=beat.ordered)
                     if beat.watched:
                         self._parts.watchers.heed(now)

@@ -121,6 +121,7 @@ def _observers(stats: ReplicaStats, committed: Vector) -> dict[str, dict[str, An
         name: {
             "online": stats.peer_up.get(name, False),
             "behind": sum(max(0, mine - its) for mine, its in zip(committed, executed, strict=True)),
+            "joins": name in stats.observing.joining,
         }
         for name, executed in stats.observing.followers.items()
         if name not in stats.replicas

@@ -178,7 +178,7 @@ class Members(NamedTuple):
         return {
             "name": name,
             "id": member,
-            "role": "observer",
+            "role": "joiner" if told.get("joins") else "observer",
             "host": None if address is None else address.host,
             "port": None if address is None else address.port,
             "client_port": None if address is None else address.client_port,

@@ -101,7 +101,8 @@ class Status:
     removed             the ids of all who voted once, and do not any more
     members, addresses  the ids of those who vote; of each, as far as it is known: host, port, client port, metrics port
     observes, age_s     whether it is an observer, and how old its state is at most
-    observers           those that follow here, by id: `online`, and how many instances they are `behind`
+    observers           those that follow here, by id: `online`, how many instances they are `behind`,
+                        and whether one `joins`: it is to vote one day
     epoch, request, changing   the epoch, by which number it was asked for, and whether another one is under way
     reasons             why it does not serve, empty if it does
     quorum              how many replicas a commit takes, itself included

@@ -125,11 +125,17 @@ class Observing:
     observes   whether this replica is one
     as_of      up to when its state has all that anybody was answered (monotonic, seconds); None if that is not known
     followers  how far those have executed that follow what is decided here, by name
+    joining    those of all peers that say that they are to vote one day
     """
 
     observes: bool = False
     as_of: float | None = None
     followers: dict[str, Sequence[int]] = field(default_factory=dict)
+    joining: set[str] = field(default_factory=set)
+
+    def note(self, peer: str, *, joins: bool) -> None:
+        """A peer has said whether it is to vote one day."""
+        (self.joining.add if joins else self.joining.discard)(peer)
 
     @property
     def age(self) -> float:
@@ -352,6 +358,7 @@ class ReplicaStats:
         ):
             of_peer.pop(peer, None)
         self.observing.followers.pop(peer, None)
+        self.observing.joining.discard(peer)
         self.dropped = {key: count for key, count in self.dropped.items() if key[0] != peer}
         self.traffic = {key: traffic for key, traffic in self.traffic.items() if key[2] != peer}
 

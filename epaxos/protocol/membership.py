@@ -95,8 +95,13 @@ class Configuration(NamedTuple):
 
     @property
     def written(self) -> tuple[Any, ...]:
-        """Its fields as they are written, and compared: those that there are at its level (decision 0045)."""
-        return tuple(self)[: version.width(Configuration, self.level)]
+        """Its fields as they are written, and compared: those that there are at its level (decision 0045).
+
+        And those that there are then of what is known of each voter.
+        """
+        width = version.width(Member, self.level)
+        told = self._replace(members=tuple(member[:width] for member in self.members))  # type: ignore[misc]
+        return tuple(told)[: version.width(Configuration, self.level)]
 
     @property
     def incarnations(self) -> dict[Name, int]:
@@ -272,7 +277,7 @@ def make_configuration(fields: Any) -> Configuration:
     in_range = 0 <= epoch < _EPOCHS and 0 <= request < _REQUESTS
     if not (in_range and allowed(len(names), f, e)):
         raise ValueError(f"epoch {epoch}, request {request}, n={len(names)}, f={f}, e={e}")
-    told = tuple(map(make_member, members))
+    told = tuple(make_member(member, level) for member in members)
     if len(told) not in (0, len(names)):
         raise ValueError(f"{len(told)} members are told of, of {len(names)}")
     return Configuration(epoch, protocol, tuple(names), f, e, request, level, tuple(removed), told)
@@ -292,15 +297,19 @@ def level_of(fields: Any) -> int:
     return level
 
 
-def make_member(fields: Any) -> Member:
-    """What is known of a voter, that was written as these fields.
+def make_member(fields: Sequence[Any], level: int = version.NEWEST) -> Member:
+    """What is known of a voter, that was written as these fields, which are those of a level.
 
     Raises:
         ValueError, TypeError: they are none.
     """
-    incarnation, host, *ports, moved = fields
+    width = version.width(Member, level)
+    if len(fields) != width:
+        raise ValueError(f"not a member of level {level}: {fields!r:.80}")
+    later = [Member._field_defaults[name] for name in Member._fields[width:]]
+    incarnation, host, *ports, moved = given = [*fields, *later]
     in_range = type(incarnation) is int and 0 <= incarnation < _INCARNATIONS and type(host) is str
     in_range = in_range and type(moved) is int and 0 <= moved < _EPOCHS
     if not (in_range and list(map(type, ports)) == [int] * 3 and all(0 <= port < _PORTS for port in ports)):
         raise ValueError(f"not a member: {fields!r:.80}")
-    return Member(*fields)
+    return Member(*given)

@@ -59,6 +59,7 @@ class Beat(NamedTuple):
     watched  whether somebody watches keys there, or has of late
     clears  whether a command that clears keys waits there until they are in order everywhere
     ordered  whether they are there (`actors.lists`)
+    joins  whether its sender is to vote one day, if it does not
     """
 
     stamp: int
@@ -70,6 +71,7 @@ class Beat(NamedTuple):
     watched: bool = False
     clears: bool = False
     ordered: bool = False
+    joins: bool = False
 
 
 class PeerRequest(NamedTuple):

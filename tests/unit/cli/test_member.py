@@ -116,6 +116,18 @@ def test_one_that_answers_and_is_told_of_is_shown_once(ids: list[str], role: str
     ]
 
 
+def test_one_that_is_to_join_and_is_not_in_the_file_of_the_command_is_no_observer() -> None:
+    follows = {
+        joiner(name)["id"]: {"online": True, "behind": 2, "joins": name == "delta"}
+        for name in ("delta", "oscar")
+    }
+    told = members(*(status(name, 4) | {"observers": follows} for name in NAMES)).as_json()["members"]
+    assert [(entry["name"], entry["role"], entry["behind"]) for entry in told[3:]] == [
+        ("delta", "joiner", 2),
+        ("oscar", "observer", 2),
+    ]
+
+
 @pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
 def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
     found = members(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgpack
 import pytest
 
 from epaxos import version
@@ -159,8 +160,28 @@ def test_a_field_of_a_later_level_is_neither_written_nor_compared_at_one_before(
     try:
         assert older.written == before[:-1]
         assert older.digest == older._replace(members=()).digest
-        assert newer.written == tuple(newer)
+        assert newer.written == (*newer[:-1], tuple(map(tuple, newer.members)))
         assert newer.digest != newer._replace(members=()).digest
+    finally:
+        version.width.cache_clear()
+
+
+def test_a_later_field_of_what_is_known_of_members_is_neither_written_nor_read_at_a_level_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Member(9, "host", 1, 2, 3, moved=4)
+    newer = FIVE.next(7, level=version.OLDEST + 1, members=dict.fromkeys(FIVE.names, told))
+    older = newer._replace(level=version.OLDEST)
+    monkeypatch.setattr(version, "SINCE", {"Member.moved": version.OLDEST + 1})
+    version.width.cache_clear()
+    try:
+        assert older.written[-1] == (told[:-1],) * 5
+        assert newer.written[-1] == (told,) * 5
+        for configuration in (older, newer):
+            fields = msgpack.unpackb(msgpack.packb(configuration.written))
+            read = make_configuration(fields)
+            assert read.members[0].moved == (4 if configuration is newer else 0)
+            assert read.digest == configuration.digest
     finally:
         version.width.cache_clear()
 

@@ -92,10 +92,10 @@ def test_neighbouring_levels_understand_each_other_where_a_message_has_gained_a_
 def test_neighbouring_levels_understand_each_other_where_the_envelope_has_gained_fields() -> None:
     older, newer = version.NEWEST, version.NEWEST + 1
     request = PeerRequest(
-        "b", 9, [b"it"], True, 5, 7, Beat(1, 2, 3, newer, "host", 9, watched=True, ordered=True), 3, 8
+        "b", 9, [b"it"], True, 5, 7, Beat(1, 2, 3, newer, "host", 9, watched=True, joins=True), 3, 8
     )
     with pytest.MonkeyPatch.context() as pretended:
-        for name in ("Beat.watched", "Beat.clears", "Beat.ordered", "PeerRequest.digest"):
+        for name in ("Beat.watched", "Beat.clears", "Beat.ordered", "Beat.joins", "PeerRequest.digest"):
             pretended.setitem(version.SINCE, name, newer)
         version.width.cache_clear()
         try:
