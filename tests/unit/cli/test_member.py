@@ -118,7 +118,7 @@ def test_one_that_answers_and_is_told_of_is_shown_once(ids: list[str], role: str
 
 def test_one_that_is_to_join_and_is_not_in_the_file_of_the_command_is_no_observer() -> None:
     follows = {
-        joiner(name)["id"]: {"online": True, "behind": 2, "joins": name == "delta"}
+        f"{name}#0000000000000009": {"online": True, "behind": 2, "joins": name == "delta"}
         for name in ("delta", "oscar")
     }
     told = members(*(status(name, 4) | {"observers": follows} for name in NAMES)).as_json()["members"]
