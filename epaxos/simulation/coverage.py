@@ -67,6 +67,12 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "other members proposed",
         "replica joined",
         "dead replica replaced",
+        "lost disk replaced",
+        "all members replaced at once",
+        "members become 7",
+        "members become 1",
+        "replica stopped that n - f can do without",
+        "clients sent elsewhere by one without a vote",
         "removed replica looks on",
         "removed replica leaves",
         "other thresholds proposed",
@@ -238,6 +244,9 @@ RARE: Final = {
     "recovery case 10:": 100_000,
     "recovery case 12:": 100_000,
     "three epochs slept through": 20_000,
+    "all members replaced at once": 20_000,
+    "members become 7": 20_000,
+    "members become 1": 20_000,
 }
 """What comes in one of some thousand seeds; so many must have met it."""
 

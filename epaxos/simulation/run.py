@@ -28,8 +28,8 @@ from epaxos.simulation.checkers.results import Results
 from epaxos.simulation.checkers.search import Linearizability, search
 from epaxos.simulation.checkers.violation import NoProgressError, Verdict, ViolationError
 from epaxos.simulation.coverage import Coverage
-from epaxos.simulation.plan.faults import Drift
-from epaxos.simulation.plan.options import MANY, Options
+from epaxos.simulation.plan.faults import Change, Drift
+from epaxos.simulation.plan.options import MANY, Options, stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import TIMED, TRANSACTIONS
 from epaxos.simulation.profile import checkers_of
@@ -44,6 +44,9 @@ MOST_ACTIONS = 1_000_000
 
 CORE_STOPS: Final = "a core stops"
 """How a finding begins that a core has made itself."""
+
+FEW_LEFT: Final = 0.5
+"""How often only as many replicas are left after the faults as must be, in a run in which epochs end."""
 
 SEARCH_BUDGET = 20_000
 """How many configurations the search of a history may look at."""
@@ -110,7 +113,7 @@ class Checked:
         own = checkers_of(plan.options, contents)
         decisions = Decisions(plan.options.quorums, contents, rows)
         order = ExecutionOrder(rows, contents, decisions)
-        epochs = Epochs(plan.options.configuration)
+        self.epochs = epochs = Epochs(plan.options.configuration)
         slowest = min([1 - plan.options.skew, *rates])
         reads = Reads(contents, order, self.results, slowest)
         checkers = [*own, epochs, decisions, order, self.results, reads]
@@ -121,6 +124,8 @@ class Checked:
     @property
     def settled(self) -> bool:
         """Whether all replicas have done all that was asked for."""
+        if not self.cluster.overseer.idle:
+            return False
         living = self.cluster.living
         last = max(replica.epoch for replica in self.cluster.replicas if replica.alive)
         if any(replica.epoch != last for replica in living):
@@ -130,6 +135,11 @@ class Checked:
         if not all(have_followed(living[0], observer) for observer in self.cluster.observing):
             return False
         return all(watcher.knows_all for watcher in self.cluster.watchers)
+
+    def keep_fewest(self) -> None:
+        """Stop for good whom the last epoch, and one that it does not stand for yet, can do without."""
+        if self.cluster.overseer.idle:
+            self.cluster.keep_fewest(self.epochs.open_epochs())
 
     def check_end(self) -> None:
         """See that replicas hold what they should, and that clients were told so, once all has settled.
@@ -219,6 +229,8 @@ class Run:
         self.cluster.start()
         schedule.run(self._options.phase)
         self.cluster.calm()
+        if "refresh" in self._options.faults and stream(self._options.seed, "few left").random() < FEW_LEFT:
+            self._checked.keep_fewest()
         self._settle()
         self._checked.check_end()
         if self._options.scale == "small" and self._options.mix not in (TIMED, TRANSACTIONS):
@@ -246,7 +258,8 @@ class Run:
             NoProgressError: that takes longer than the bound.
         """
         cluster, schedule = self.cluster, self.cluster.schedule
-        bound = schedule.now + self._checked.bound()
+        changes = sum(isinstance(fault, Change) for fault in cluster.plan.faults)
+        bound = schedule.now + (1 + changes) * self._checked.bound()
         most_actions = schedule.actions + MOST_ACTIONS * (1 + self._options.operations // 100)
         while not (all(client.finished for client in cluster.clients) and self._checked.settled):
             if schedule.now >= bound or schedule.actions >= most_actions:

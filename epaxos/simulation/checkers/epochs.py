@@ -50,6 +50,16 @@ class Epochs(Observer):
             raise ViolationError("configuration", f"replica {row} has {configuration}, others {known}")
         self.runs(f"r{row}", epoch)
 
+    def open_epochs(self) -> list[Configuration]:
+        """The last one, and the one before while fewer than n - f have come to the last: both need their quorums."""
+        last = max(self._configurations)
+        known = self._configurations[last]
+        return [known] if not last or self._is_established(last) else [known, self._configurations[last - 1]]
+
+    def _is_established(self, epoch: int) -> bool:
+        begun = self._configurations[epoch]
+        return sum(self._reached[name] >= epoch for name in begun.names) >= begun.n - begun.f
+
     def runs(self, name: str, epoch: int) -> None:
         """A replica goes on in an epoch, or begins in one by its checkpoint."""
         self._running[name] = epoch

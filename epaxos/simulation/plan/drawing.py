@@ -27,6 +27,7 @@ from epaxos.simulation.plan.fates import (
     draw_steady,
     draw_stranded,
 )
+from epaxos.simulation.plan.faults import COURSE, OF_COURSE
 from epaxos.simulation.plan.options import (
     FAULTS,
     LARGEST,
@@ -99,7 +100,7 @@ def draw_options(seed: int, overrides: Overrides = NO_OVERRIDES) -> Options:
         f=f,
         e=e,
         observers=_draw_observers(stream(seed, "observers"), scale),
-        spares=_draw_spares(stream(seed, "spares"), n) if "member" in faults else 0,
+        spares=_draw_spares(seed, n) if "member" in faults else 0,
         faults=faults,
         **_draw_core(stream(seed, "core"), scale, delay, faults),
         **_draw_clients(stream(seed, "clients"), scale, delay, faults, overrides.operations),
@@ -220,6 +221,9 @@ In large runs the first two take too long. Together, queues make time-outs, far 
 _CHANGED: Final = 0.5
 """How likely members change in a run in which epochs end."""
 
+_COURSES: Final = 0.06
+"""How likely so many may join three that these can grow to seven, and shrink, and grow again."""
+
 _OTHER_PROTOCOL: Final = 0.25
 """How likely some of these epochs are of another protocol than those before."""
 
@@ -249,9 +253,11 @@ def _draw_faults(seed: int, scale: str, overrides: Overrides) -> frozenset[str]:
     return frozenset(drawn) if overrides.faults is None else overrides.faults
 
 
-def _draw_spares(random: Random, n: int) -> int:
-    """How many may join: as many as there are at first, and more, or few."""
-    return random.choice((1, 2, n, n + 1))
+def _draw_spares(seed: int, n: int) -> int:
+    """How many may join: as many as there are at first, and more, or few; or so many that members grow to seven."""
+    if n == COURSE[-1] and stream(seed, "course").random() < _COURSES:
+        return OF_COURSE
+    return stream(seed, "spares").choice((1, 2, n, n + 1))
 
 
 def _draw_observers(random: Random, scale: str) -> int:

@@ -165,8 +165,38 @@ class Refresh:
         return f"replica {self.row} is asked for {'other members' if self.change else 'another epoch'}{by}"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Somebody sees to it that others vote, and asks one replica after the other until they do.
+
+    Another one votes in the place of that whose disk was `lost`, or as many as `size` says, or if that is 0 as many as
+    before and none of them. Who comes and who goes is drawn from `number`.
+    """
+
+    when: float
+    number: int
+    size: int = 0
+    lost: Row | None = None
+
+    def __str__(self) -> str:
+        if self.lost is not None:
+            return f"another is to vote in the place of {self.lost}"
+        return f"{self.size or 'as many others'} are to vote"
+
+
 Fault: TypeAlias = (
-    Crash | PowerLoss | Pause | Partition | Storm | SlowDisk | BadDisk | Comeback | Drift | Leave | Refresh
+    Crash
+    | PowerLoss
+    | Pause
+    | Partition
+    | Storm
+    | SlowDisk
+    | BadDisk
+    | Comeback
+    | Drift
+    | Leave
+    | Refresh
+    | Change
 )
 
 
@@ -208,6 +238,18 @@ _OTHER: Final = 0.5
 _LATE: Final = 0.3
 """How likely one that observes, or may join, begins later than all others."""
 
+COURSE: Final = (5, 7, 3, 1, 3)
+"""How many vote in turn in a run of that, which begins with three."""
+
+OF_COURSE: Final = 6
+"""How many have to come for that."""
+
+_RENEWED: Final = 0.25
+"""How likely all members are replaced at once where so many may join."""
+
+_REPLACED: Final = 0.5
+"""How likely another votes in the place of one that has stopped for good, or lost its disk."""
+
 BAD_DISK: Final = 0.3
 """How likely a disk fails in a run in which disks are slow."""
 
@@ -245,10 +287,7 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
         row = random.randrange(options.voting)
         drawn.append(BadDisk(random.random() * options.phase, row, random.expovariate(3 / options.phase)))
     if "refresh" in options.faults:
-        drawn += _draw_refreshes(stream(options.seed, "refreshes"), options)
-        random = stream(options.seed, "sleeper")
-        if "crash" in options.faults and options.replicas > 2 and random.random() < SLEEPER:
-            drawn += _draw_sleeper(random, options)
+        drawn += _draw_epochs(options, dead)
     drawn += _draw_for_others(stream(options.seed, "observers' faults"), options)
     if "protocol" in options.faults:
         random = stream(options.seed, "protocols")
@@ -257,6 +296,39 @@ def draw_faults(options: Options) -> tuple[Fault, ...]:
             for fault in drawn
         ]
     return tuple(sorted(drawn, key=lambda fault: fault.when))
+
+
+def _draw_epochs(options: Options, dead: Sequence[Crash | PowerLoss]) -> list[Fault]:
+    """What ends epochs: somebody asks a replica once, or sees to a change until it has come about."""
+    drawn: list[Fault] = [*_draw_changes(stream(options.seed, "other voters"), options, dead)]
+    if not any(isinstance(fault, Change) and fault.size for fault in drawn):
+        drawn += _draw_refreshes(stream(options.seed, "refreshes"), options)
+    random = stream(options.seed, "sleeper")
+    if "crash" in options.faults and options.replicas > 2 and random.random() < SLEEPER:
+        drawn += _draw_sleeper(random, options)
+    return drawn
+
+
+def _draw_changes(random: Random, options: Options, dead: Sequence[Crash | PowerLoss]) -> list[Change]:
+    """Who has stopped for good is replaced; in some runs members grow and shrink, or are replaced all at once."""
+    if "member" not in options.faults:
+        return []
+    drawn = [
+        Change(
+            fault.when + random.random() * (options.phase - fault.when), random.randrange(2**32), 0, fault.row
+        )
+        for fault in dead
+        if random.random() < _REPLACED
+    ]
+    if options.spares >= OF_COURSE and options.replicas == COURSE[-1]:
+        apart = options.phase / (len(COURSE) + 1)
+        return drawn + [
+            Change(apart * (number + random.random()), random.randrange(2**32), size)
+            for number, size in enumerate(COURSE)
+        ]
+    if options.spares >= options.replicas and random.random() < _RENEWED:
+        drawn.append(Change(options.phase * random.random(), random.randrange(2**32)))
+    return drawn
 
 
 def _draw_for_others(random: Random, options: Options) -> list[Fault]:

@@ -41,7 +41,7 @@ FAULTS: Final = {
     "distance": "round trips are longer than time-outs, for good",
     "power": "machines that sync once an interval lose power for good; some come back without their disk",
     "refresh": "replicas are asked to end the epoch, for another with the same members",
-    "member": "replicas are asked for other members: some join, some are removed",
+    "member": "replicas are asked for other members: some join, some are removed, one takes the place of a lost disk",
     "protocol": "replicas are asked for an epoch of the other protocol",
 }
 """The kinds of faults, by the names that --faults takes."""

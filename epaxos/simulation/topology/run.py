@@ -160,6 +160,8 @@ class _Run:
                 else make_led_settings(table, load.learn, row, load.leader)
             ),
             KINDS[load.protocol].make,
+            set(),
+            [],
         )
         self._replicas = network.replicas = [Replica(world, row) for row in range(len(table.sites))]
         self._budget = Budget(load.operations, load.clients * len(table.sites))

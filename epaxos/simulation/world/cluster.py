@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
 from epaxos.protocol.ids import Row
+from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.watching import Watching
-from epaxos.simulation.plan.faults import Crash, Fault, PowerLoss, Refresh
+from epaxos.simulation.plan.faults import Change, Crash, Fault, PowerLoss, Refresh
+from epaxos.simulation.plan.options import stream
 from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.profile import PROFILES
+from epaxos.simulation.world.changes import Overseer, as_before, drawn_voters
 from epaxos.simulation.world.clients import Client, Surroundings
 from epaxos.simulation.world.era import name_of
 from epaxos.simulation.world.links import Stamp
@@ -34,8 +39,14 @@ class Cluster(Stricken[Replica]):
         options = plan.options
         self.schedule = schedule or Schedule()
         super().__init__(observer, plan.faults, options.phase)
-        self._plan = plan
+        self.plan = plan
         self.network = HostileNetwork(options, self.schedule, observer, self._deliver)
+        self._doomed = {
+            fault.row
+            for fault in plan.faults
+            if isinstance(fault, PowerLoss) or (isinstance(fault, Crash) and fault.down is None)
+        }
+        self._proposed: list[Configuration] = []
         world = World(
             options,
             self.schedule,
@@ -43,13 +54,11 @@ class Cluster(Stricken[Replica]):
             observer,
             lambda protocol, row: PROFILES[protocol].settings(options, row),
             make_core,
-            frozenset(
-                fault.row
-                for fault in plan.faults
-                if isinstance(fault, PowerLoss) or (isinstance(fault, Crash) and fault.down is None)
-            ),
+            self._doomed,
+            self._proposed,
         )
         self.replicas = [Replica(world, host) for host in range(options.hosts)]
+        self.overseer = Overseer(options, self.schedule, observer, self.replicas, self._doomed)
         sessions = count(1)
         self.surroundings = Surroundings(
             options, self.schedule, observer, self.replicas, lambda: next(sessions)
@@ -59,7 +68,7 @@ class Cluster(Stricken[Replica]):
 
     def watch(self, checker: Watching) -> None:
         """Have as many watchers as the plan says; before the start."""
-        count = self._plan.options.watchers
+        count = self.plan.options.watchers
         self.watchers = [Watcher(self.surroundings, checker, number) for number in range(count)]
 
     @property
@@ -89,7 +98,7 @@ class Cluster(Stricken[Replica]):
     def start(self) -> None:
         """Start everybody, and let the faults come."""
         for replica in self.replicas:
-            replica.start(acquainted=self._plan.options.acquainted)
+            replica.start(acquainted=self.plan.options.acquainted)
         for client in self.clients:
             client.start()
         for watcher in self.watchers:
@@ -99,7 +108,13 @@ class Cluster(Stricken[Replica]):
     def _strike(self, fault: Fault) -> None:
         if isinstance(fault, Refresh):
             self._observer.happened(str(fault))
-            self.replicas[fault.row].refresh(fault.change, other=fault.other)
+            wanted = (
+                partial(drawn_voters, self.plan.options.hosts, fault.change) if fault.change else as_before
+            )
+            self.replicas[fault.row].refresh(wanted, other=fault.other)
+        elif isinstance(fault, Change):
+            self._observer.happened(str(fault))
+            self.overseer.see_to(fault)
         else:
             super()._strike(fault)
 
@@ -117,3 +132,23 @@ class Cluster(Stricken[Replica]):
             client.calm()
         for watcher in self.watchers:
             watcher.calm()
+
+    def keep_fewest(self, open_epochs: Sequence[Configuration]) -> None:
+        """Stop for good whom the open epochs can do without: all but n - f of each, and whoever votes in none.
+
+        And those that may follow them, whose barrier was proposed: some replica, or a message, may know it.
+        """
+        dead = {name_of(row) for row in self._dead()}
+        begun = max(epoch.epoch for epoch in open_epochs)
+        open_epochs = [*open_epochs, *(it for it in self._proposed if it.epoch == begun + 1)]
+        left = [epoch.f - len(dead.intersection(epoch.names)) for epoch in open_epochs]
+        running = [replica for replica in self.replicas if replica.alive and not replica.observes]
+        stream(self.plan.options.seed, "fewest").shuffle(running)
+        for replica in running:
+            votes = [replica.name in epoch.names for epoch in open_epochs]
+            if all(more > 0 for more, there in zip(left, votes, strict=True) if there):
+                left = [more - there for more, there in zip(left, votes, strict=True)]
+                self._observer.noted("replica stopped that n - f can do without")
+                self._observer.happened(f"replica {replica.row} stops for good")
+                self._doomed.add(replica.row)
+                replica.crash()

@@ -60,11 +60,13 @@ class Frontdoor:
         for answer in self._waiting.values():
             answer(None, row)
 
-    def give_up(self, row: int) -> None:
-        """Have all who wait ask elsewhere: nothing that is here is answered here."""
+    def give_up(self, row: int) -> bool:
+        """Have all who wait ask elsewhere, if anybody does: nothing that is here is answered here."""
+        somebody = bool(self._waiting)
         self.send_away(row)
         self._waiting.clear()
         self._queue.clear()
+        return somebody
 
     def take_payload(self) -> Payload:
         """What the next instance carries."""

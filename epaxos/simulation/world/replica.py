@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
 from epaxos.checkpoint.collector import Collector, CollectorSettings
@@ -42,12 +41,12 @@ from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import InstanceId, Name, Row, Vector
 from epaxos.protocol.kinds import KINDS
 from epaxos.protocol.log import NOP, Instance
-from epaxos.protocol.membership import NOBODY, Configuration, Member, nobody
-from epaxos.protocol.quorums import allowed
+from epaxos.protocol.membership import NOBODY, Configuration, nobody
 from epaxos.protocol.spectator import Spectator
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
 from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import Options, stream
+from epaxos.simulation.world.changes import Proposer, Wanted
 from epaxos.simulation.world.disk import Disk, Then, copy_record
 from epaxos.simulation.world.era import Era, host_of, name_of, of_epoch
 from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor, Looked
@@ -87,8 +86,6 @@ _LATER = 1e-7
 """Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
 
 
-_MOST_VOTERS = 7
-
 _LET_GO = 100
 """Entries of what is not needed any more that are freed at a time."""
 
@@ -126,8 +123,9 @@ _Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred | Heard]"
 
 
 class World(NamedTuple):
-    """What all replicas of a run share; `doomed` are those that will stop for good.
+    """What all replicas of a run share.
 
+    `doomed` are those that will stop for good, `proposed` what was to follow an epoch as somebody asked for it;
     `settings` are those of a protocol's core in a row; `make_core` makes one in the place of that of the protocol.
     """
 
@@ -137,7 +135,8 @@ class World(NamedTuple):
     observer: Observer
     settings: Callable[[str, Row], Any]
     make_core: MakeCore | None
-    doomed: frozenset[int] = frozenset()
+    doomed: set[int]
+    proposed: list[Configuration]
 
 
 class Replica:
@@ -263,7 +262,7 @@ class Replica:
         name = self.starts * options.hosts + self.row
         self.watchers = Watchers(name, options.history, options.history, always=options.always)
         self.readings = Readings(stream(options.seed, f"readings {self.row} {self.starts}"))
-        self._wanted_change: tuple[int, str | None] | None = None
+        self._wanted: tuple[Wanted, str | None] | None = None
         self._lost = False
         self.as_of: float | None = None
         self._set_over(over=False)
@@ -435,7 +434,8 @@ class Replica:
         """There is no vote here: what clients wait for, others may do."""
         if not self._votes:
             self._eras.left.clear()
-            self.frontdoor.give_up(self.row)
+            if self.frontdoor.give_up(self.row):
+                self._observer.noted("clients sent elsewhere by one without a vote")
             self.watchers.send_away("it has no vote any more")
             if self.name in self.configuration.removed:
                 self._observer.noted("removed replica looks on")
@@ -801,7 +801,7 @@ class Replica:
 
     def _may_propose(self) -> bool:
         """Whether something waits to be proposed; what an epoch has left behind goes first, whatever is in flight."""
-        if self._eras.left or self._wanted_change is not None:
+        if self._eras.left or self._wanted is not None:
             return self._votes and not self._is_over
         return (
             self.frontdoor.to_propose
@@ -813,8 +813,8 @@ class Replica:
     def _next_proposal(self, era: Era) -> Effects[Any]:
         if self._eras.left:
             return self._handle(era, Propose(self._eras.left.popleft()))
-        if self._wanted_change is not None:
-            return self._propose_change(era, *self._wanted_change)
+        if self._wanted is not None:
+            return self._propose_change(era, *self._wanted)
         return self._handle(era, Propose(self.frontdoor.take_payload()))
 
     def _collects(self, now: float) -> bool:
@@ -944,63 +944,29 @@ class Replica:
             self._do(self._keeper.receive(name_of(sender), message, self.clock.now))
         return effects
 
-    def _propose_change(self, era: Era, change: int, protocol: str | None) -> Effects[Any]:
+    def _propose_change(self, era: Era, wanted: Wanted, protocol: str | None) -> Effects[Any]:
         """The barrier before another epoch, unless one is under way (protocol 6.5)."""
-        self._wanted_change = None
+        self._wanted = None
         status = self.core.status()
         if status.changing:
             self._observer.noted("refresh refused")
             return Effects()
-        request = self._random.randrange(1, 2**62)
-        follows = self._next_configuration(era.configuration, request, change)
+        proposer = Proposer(self._links.incarnations, self._world.doomed, self._observer)
+        running, request = era.configuration, self._random.randrange(1, 2**62)
+        follows = proposer.next(running, request, wanted(running))
         if protocol is not None:
             self._observer.noted("another protocol proposed")
             follows = follows._replace(protocol=protocol)
         self._observer.noted("refresh proposed")
+        self._world.proposed.append(follows)
         return self._handle(era, Propose(make_barrier(self.machine.generation, status.executed, follows)))
 
-    def _next_configuration(self, running: Configuration, request: int, change: int) -> Configuration:
-        """Other voters if that is asked for and enough of them live; half of the times other thresholds."""
-        names, known = self._next_voters(running, change), self._links.incarnations
-        if names != running.names and not known.keys() >= {host_of(name) for name in names}:
-            # Who proposes has to know all who stay (protocol 6.10).
-            return self._next_configuration(running, request, 0)
-        doomed = sum(host_of(name) in self._world.doomed for name in names)
-        n = len(names)
-        possible = [(f, e) for f in range(doomed, n) for e in range(f + 1) if allowed(n, f, e)]
-        if not possible:
-            return self._next_configuration(running, request, 0)
-        usual = running.next(request, names=names)
-        f, e = possible[request // 2 % len(possible)] if request % 2 else (usual.f, usual.e)
-        if f < doomed:
-            f, e = possible[-1]
-        if (f, e) != (usual.f, usual.e):
-            self._observer.noted("other thresholds proposed")
-        if names != running.names:
-            self._observer.noted("other members proposed")
-        members = {name: Member(known[host_of(name)]) for name in names if host_of(name) in known}
-        return running.next(request, f, e, names=names, members=members)
-
-    def _next_voters(self, running: Configuration, change: int) -> tuple[str, ...]:
-        """Some stay, some of those go, some of those come who never were there; in an order of their own."""
-        if not change:
-            return running.names
-        random = Random(change)  # noqa: S311 - drawn with the faults
-        hosts = range(self._options.hosts)
-        fresh = [name_of(host) for host in hosts if name_of(host) not in {*running.names, *running.removed}]
-        coming = random.sample(fresh, random.randint(0, len(fresh)))
-        staying = random.sample(running.names, random.randint(0 if coming else 1, running.n))
-        names = [*staying, *coming][:_MOST_VOTERS]
-        if random.random() < 0.5:
-            random.shuffle(names)
-        return tuple(names)
-
-    def refresh(self, change: int, *, other: bool = False) -> None:
-        """Somebody asks for another epoch, perhaps of the `other` protocol than that of this one."""
+    def refresh(self, wanted: Wanted, *, other: bool = False) -> None:
+        """Somebody asks for another epoch, with the voters that are wanted then, perhaps of the `other` protocol."""
         if self.alive and not self.failed:
             running = self.configuration.protocol
             protocols = [name for name in KINDS if name != running] if other else [None]
-            self._wanted_change = change, protocols[0]
+            self._wanted = wanted, protocols[0]
             self._poke()
 
     def _keep(self) -> None:
