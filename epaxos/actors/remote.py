@@ -50,7 +50,7 @@ class Heard(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and what a `Beat` does of keys and joining."""
+    """What heartbeats say of this replica: what it has `kept` (`PeerRequest`), and what else a `Beat` does."""
 
     kept: int | None
     watched: bool
