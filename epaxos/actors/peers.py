@@ -220,8 +220,8 @@ class Peers:
         row: Row | None,
     ) -> list[PeerMessage]:
         eras, running = self._eras, self._eras.running
-        era = eras.of(epoch) or running
-        codec, kind = era.codec, KINDS[era.configuration.protocol]
+        era = running if epoch == running.epoch else eras.of(epoch) or running
+        codec, is_guest = era.codec, row is not None and row >= len(era.names)
         messages = []
         traffic = self._traffic.get(sender)
         if traffic is None:
@@ -239,11 +239,8 @@ class Peers:
             kind_of_message = type(message)
             if parts is None and kind_of_message in OF_NO_EPOCH:
                 continue  # it was taken as it came
-            if (
-                row is not None
-                and row >= len(era.names)
-                and kind_of_message not in (*kind.of_guests, *OF_NO_EPOCH)
-            ):
+            of_guests = KINDS[era.configuration.protocol].of_guests if is_guest else ()
+            if is_guest and kind_of_message not in (*of_guests, *OF_NO_EPOCH):
                 self._stats.error("sender")  # nothing else that it says is heeded, and nothing counts
                 continue
             counted = traffic.get(kind_of_message) or self._traffic_of(sender, kind_of_message)
@@ -408,7 +405,9 @@ class Peers:
         return {**self._incarnations, **self._decided, self._me: self._incarnation}
 
     def _read(self, parts: Sequence[zmq.Frame]) -> tuple[PeerRequest, int]:
-        size, most = sum(map(len, parts)), self._config.max_peer_frame
+        size, most = len(parts[0]), self._config.max_peer_frame
+        if len(parts) > 1:
+            size = sum(map(len, parts))
         if size > most:
             raise FrameError("oversized", f"message of {size} bytes; at most {most} are allowed")
         frame = open_frame(content_of(parts[0]), self._config.fingerprint, most)

@@ -421,8 +421,8 @@ class Replica(pykka.ThreadingActor):
     def _take_messages(self, opened: Opened, effects: Effects[Any], now: float) -> None:
         """Give messages to the core of their epoch, or to whom they concern whatever that is."""
         sender, eras = opened.sender, self._parts.eras
-        era = eras.of(opened.epoch)
-        runs = era is eras.running
+        runs = opened.epoch == eras.running.epoch
+        era = eras.running if runs else eras.of(opened.epoch)
         row = opened.row
         is_guest = era is not None and row is not None and row >= len(era.names)
         if is_guest and opened.messages:
