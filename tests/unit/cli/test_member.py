@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -258,6 +259,44 @@ def test_what_is_asked_for_again_and_has_happened_is_so(
     there = [status("alpha", 4) | told | {"id": other}, status("bravo", 4) | told]
     change = Request(CONFIG, 30.0, None, members=(add, remove, ()), dry_run=False)
     assert change._is_so(members(*there)) == is_so
+
+
+@pytest.mark.parametrize(
+    ("there", "text"),
+    [
+        (None, "nobody answers at tcp://127.0.0.1:4264, and not alpha: start it there first, with its data"),
+        (
+            "bravo",
+            "bravo answers at tcp://127.0.0.1:4264, and not alpha: start it there first, with its data",
+        ),
+        ("alpha", ""),
+    ],
+)
+def test_who_has_moved_has_to_be_where_the_file_has_it(
+    there: str | None, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class There:
+        """Whoever answers at an address, if anybody does."""
+
+        def __init__(self, endpoint: str, *, config: object) -> None:
+            assert (endpoint, config) == (CONFIG.replica("alpha").client_endpoint, CONFIG)
+
+        async def __aenter__(self) -> There:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def status(self, **_: float) -> Any:
+            if there is None:
+                raise NoAnswer("no answer")
+            return SimpleNamespace(id=there)
+
+    monkeypatch.setattr(changing, "AsyncClient", There)
+    change = Request(CONFIG, 30.0, None, members=((), (), ("alpha",)), dry_run=False)
+    found = members(*(status(name, 4) for name in NAMES))
+    assert asyncio.run(change._find_moved(found)) == text
+    place = CONFIG.replica("alpha").place
+    assert change._movers == ([] if text else [("alpha", 0, *place)])
 
 
 @pytest.mark.parametrize(
