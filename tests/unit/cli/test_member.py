@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from click.testing import CliRunner
@@ -281,7 +281,7 @@ def test_who_has_moved_has_to_be_where_the_file_has_it(
         def __init__(self, endpoint: str, *, config: object) -> None:
             assert (endpoint, config) == (CONFIG.replica("alpha").client_endpoint, CONFIG)
 
-        async def __aenter__(self) -> There:
+        async def __aenter__(self) -> Self:
             return self
 
         async def __aexit__(self, *_: object) -> None: ...
