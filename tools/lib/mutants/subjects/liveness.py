@@ -63,6 +63,17 @@ PACE: Final = (
         Patch(_SUSPICION, "max(state.logs.committed[row], decided) + 1", "state.logs.committed[row] + 1"),
         schedule="tests/unit/protocol/test_comeback.py::test_what_a_peer_has_decided_is_asked_for_and_not_recovered",
     ),
+    Mutant(
+        "owner-back-overtaken",
+        "what an owner that is back has under way is recovered as if it were away",
+        "4.9 8",
+        Patch(
+            _SUSPICION,
+            "suspect.due = max(suspect.due, state.now + state.patience(place, 0))\n",
+            "pass\n",
+        ),
+        schedule="tests/unit/protocol/test_comeback.py::test_owner_that_is_back_is_left_to_finish_once",
+    ),
 )
 
 PATIENCE: Final = (
