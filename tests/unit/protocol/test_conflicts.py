@@ -91,6 +91,14 @@ def test_keys_that_were_compared_with_other_rows_need_not_be_asked_for_there_aga
             assert index.deps(one, other_row % ROWS) == twin.deps(one)
 
 
+def test_a_key_that_another_row_comes_to_share_is_found_there() -> None:
+    index = Conflicts(ROWS, compares=True)
+    index.add(InstanceId(0, 1), put(1, b"x"))
+    assert index.deps(put(2, b"x"), 0) == (1, -1, -1)
+    index.add(InstanceId(1, 4), put(3, b"x"))
+    assert index.deps(put(4, b"x"), 0) == (1, 4, -1)
+
+
 @given(HISTORIES, st.lists(COMMANDS, min_size=1, max_size=5))
 def test_adding_again_changes_nothing(history: dict[InstanceId, Access], asked: list[Access]) -> None:
     index = Conflicts(ROWS)
