@@ -395,6 +395,17 @@ END: Final = (
         schedule=_ERAS_TESTS + "test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone",
     ),
     Mutant(
+        "begun-half-loaded",
+        "a replica begins anew from a checkpoint of a later epoch before all of it is loaded",
+        "6.7",
+        Patch(
+            _KEEPER,
+            "        if self._phase is _Phase.LOADING and self._is_loaded():\n",
+            "        if self._phase is _Phase.LOADING and (self._is_loaded() or True):\n",
+        ),
+        draw=ABSENT,
+    ),
+    Mutant(
         "over-before-a-checkpoint",
         "who is to join is told that an epoch is over while there is no checkpoint of a later one",
         "6.10",
