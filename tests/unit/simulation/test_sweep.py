@@ -11,11 +11,12 @@ from epaxos.simulation.checkers.violation import Verdict
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import Outcome
 from epaxos.simulation.sweep import sweep as module
+from epaxos.simulation.sweep import workers
 from epaxos.simulation.sweep.sweep import MOST_FAILURES, Failure, Summary, run_seed, run_seeds, sweep
 
 pytestmark = pytest.mark.slow
 
-SEEDS = range(6)
+SEEDS = range(3, 9)
 
 
 def test_a_sweep_comes_to_what_its_seeds_do() -> None:
@@ -65,6 +66,9 @@ def test_seeds_that_hang_or_kill_their_process_are_named(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "run_seed", run)
     monkeypatch.setattr(module, "SEED_LIMIT", 1.5)
+    monkeypatch.setattr(
+        workers, "PATIENCE", 60
+    )  # a busy machine may give a process less than a tenth of a core
     found = sweep(range(6), jobs=2)
     assert found.seeds == 6
     assert found.failures == [
