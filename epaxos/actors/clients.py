@@ -455,7 +455,7 @@ class Clients:
         self._frames.clear()
         self._wanted.clear()
         self.reads.forget()
-        self._queued = self._waiting = 0
+        self._queued = self._waiting = self._waiting_bytes = 0
         for client in self._gate.clients:
             client.give_up(reason)
 

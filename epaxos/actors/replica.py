@@ -356,7 +356,7 @@ class Replica(pykka.ThreadingActor):
         ]
         questions += self._take_local(began)
         self._look(round_, began)
-        if self._clients.holds:
+        if self._clients.holds or self._lists.clears:
             self._lists.look(self._clients.release, began)
         self._take_own_events(effects, began)
         self._perform(effects, began)

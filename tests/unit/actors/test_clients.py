@@ -265,6 +265,15 @@ def test_who_waits_for_a_replica_that_gives_up_is_sent_away_at_once_and_when_it_
     assert not front.clients.to_propose
 
 
+def test_what_has_been_given_up_takes_no_room_where_the_replica_has_a_vote_again() -> None:
+    front = Front(lambda _: 7_900_000, max_frame=1_000_000)
+    front.request(1)
+    front.clients.give_up("it has no vote in this cluster")
+    front.clients.away = None
+    front.request(2)
+    assert front.proposed() == [[(2, 1)]]
+
+
 @pytest.mark.parametrize(
     ("operation", "key", "argument", "text"),
     [

@@ -68,7 +68,7 @@ class Lone:
     def round(self, now: float = 0.0) -> list[list[tuple[int, int]]]:
         """What a round does of it: what it proposes."""
         self.rounds += 1
-        if self.front.clients.holds:
+        if self.front.clients.holds or self.lists.clears:
             self.lists.look(self.front.clients.release, now)
         self.lists.go_on()
         return self.front.proposed()
@@ -173,3 +173,14 @@ def test_who_is_given_up_waits_no_more(lone: Lone) -> None:
     lone.until_in_order()
     assert lone.round() == []
     assert lone.front.clients.waiting == 0
+
+
+def test_no_round_is_due_for_a_clear_that_has_been_given_up(lone: Lone) -> None:
+    """Its replica has lost its vote meanwhile, and would have gone round and round until its end."""
+    lone.peers = ["bravo"]
+    lone.ask(1, CLEAR, [None, 9])
+    lone.until_in_order()
+    lone.front.clients.give_up("it has no vote in this cluster")
+    assert lone.round() == []
+    assert lone.lists.deadline == inf
+    assert not lone.clears()
