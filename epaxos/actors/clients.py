@@ -18,7 +18,7 @@ import zmq
 from epaxos import version
 from epaxos.actors.admin import AdminRequest, read_request, refused
 from epaxos.actors.callers import Callers
-from epaxos.actors.company import Company
+from epaxos.actors.company import ENOUGH, Company
 from epaxos.actors.mailbox import address_of, content_of
 from epaxos.actors.porter import anybody
 from epaxos.actors.reads import Look, Reads
@@ -150,7 +150,7 @@ class Clients:
         self._queued = 0
         self._held: list[tuple[_Frame, Batch, list[int]]] = []
         self.reads = Reads(config.max_frame)
-        self.company = Company()
+        self.company = Company(min(ENOUGH, config.max_batch) if config.aggregate else 1)
         self._frames: dict[_Range, _Frame] = {}
         self._wanted: dict[_Range, list[_Frame]] = {}
         self._replies: defaultdict[bytes, list[BatchResult]] = defaultdict(list)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 ENOUGH: Final = 256
-"""Commands that need not wait for others."""
+"""Commands that need not wait for others, where an instance takes as many."""
 
 LEAST: Final = 0.001
 MOST: Final = 0.005
@@ -31,9 +31,13 @@ _FORGONE: Final = 63
 
 
 class Company:
-    """What is known of those who may come; frames are those of clients, each with one command or more."""
+    """What is known of those who may come; frames are those of clients, each with one command or more.
 
-    def __init__(self) -> None:
+    `enough` commands need not wait: `ENOUGH`, or all that an instance takes.
+    """
+
+    def __init__(self, enough: int = ENOUGH) -> None:
+        self._enough = enough
         self._usual = self._most = 0
         self._alone = False
         self._to_forgo = self._forgone = 0
@@ -46,7 +50,7 @@ class Company:
     def due(self, frames: int, commands: int, since: float, *, alone: bool) -> float:
         """When so many are to be proposed, the first of which came at `since`; `alone` if nothing is under way."""
         self._alone = alone
-        if commands >= ENOUGH or (alone and (frames >= self._usual or self._to_forgo)):
+        if commands >= self._enough or (alone and (frames >= self._usual or self._to_forgo)):
             return 0.0
         return since + self._patience
 

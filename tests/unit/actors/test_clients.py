@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from math import inf
 from random import Random
+from typing import Any
 from unittest.mock import Mock
 
 import msgpack
@@ -402,6 +403,18 @@ def test_a_few_commands_wait_a_moment_for_others_while_something_is_under_way() 
     assert front.clients.due(alone=False) == inf
     front.request(ENOUGH + 2)
     assert front.clients.due(alone=False) == LEAST
+
+
+@pytest.mark.parametrize(("changes", "enough"), [({"max_batch": 3}, 3), ({"aggregate": False}, 1)])
+def test_no_more_commands_wait_for_others_than_an_instance_takes(
+    changes: dict[str, Any], enough: int
+) -> None:
+    front = Front(**changes)
+    for first in range(1, enough):
+        front.request(first)
+        assert front.clients.due(alone=False) == LEAST
+    front.request(enough)
+    assert front.clients.due(alone=False) == 0.0
 
 
 def test_what_a_check_puts_beside_commands_counts_for_the_room_of_an_instance_and_of_memory() -> None:
