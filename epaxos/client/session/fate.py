@@ -36,7 +36,7 @@ def out_of_time(
             "too large, or read too slowly; ask for less at a time"
         )
     if ticket.tries:
-        hint = _UNDER_WAY if ticket.under_way else ""
+        hint = _UNDER_WAY if ticket.under_way == ticket.tries[-1] else ""
         return _certain(
             NoAnswer(f"no answer from {_listed(ticket.tries, names)} {span}{hint}{_MAYBE}"), ticket
         )

@@ -141,7 +141,7 @@ class Receiver(Generic[Waiter]):
                 continue
             for ticket in self._state.ledger.between(first, count):
                 if ticket.flight is not None and ticket.flight.replica == replica:
-                    ticket.under_way = True
+                    ticket.under_way = replica
                     share = ticket.timeout / self._state.options.tries
                     ticket.try_until = max(ticket.try_until, min(now + share, ticket.deadline - share))
 

@@ -58,7 +58,7 @@ class Ticket(Uncopied, Generic[Waiter]):
     reason      why, in the words of the last one
     rests       how often it had to wait before it was sent again
     untold      whether a replica has said that it executed, and not what it came to
-    under_way   whether a replica has said that it is under way there
+    under_way   the last replica that has said that it is under way there; -1 if none has
     flight      the frame in which it is under way; None while it is not
     try_until   when to give up hope for that frame
     armed       whether an alarm is set for its deadline
@@ -122,7 +122,8 @@ class Ticket(Uncopied, Generic[Waiter]):
         self.tried: tuple[int, ...] = ()
         self.busy = 0
         self.rests = 0
-        self.untold = self.under_way = False
+        self.untold = False
+        self.under_way = -1
         self.reason = ""
         self.flight: Flight[Waiter] | None = None
         self.try_until = 0.0

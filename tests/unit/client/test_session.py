@@ -416,10 +416,18 @@ def test_what_a_replica_answers_no_more_is_asked_for_elsewhere_at_once() -> None
     assert rig.only().replica == 1, "the first one is avoided"
     rig.later(10.0)
     assert error_of(ticket).may_have_executed
-    assert "within 3 s, where it is under way: give it more time (timeout); the command" in str(
-        error_of(ticket)
-    )
+    assert "within 3 s; the command" in str(error_of(ticket)), "where it was under way it is no more"
     assert rig.session.retries["busy"] == 1
+
+
+def test_whose_command_is_under_way_where_it_was_asked_last_is_told_so() -> None:
+    rig = Rig(timeout=3.0)
+    ticket = rig.put()
+    sent = rig.only()
+    rig.receive(sent.replica, Kind.TAKEN, [sent.batch.client], [sent.batch.first], [1])
+    rig.later(10.0)
+    told = "within 3 s, where it is under way: give it more time (timeout); the command"
+    assert told in str(error_of(ticket))
 
 
 def test_what_a_replica_tells_by_itself_is_the_answer_to_no_frame() -> None:
