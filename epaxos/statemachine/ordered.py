@@ -77,6 +77,11 @@ class _Index(SortedList):  # type: ignore[misc]  # it comes without types
         self._len += len(keys)
         self._index.clear()
 
+    def let_go(self, most: int) -> bool:
+        """Nobody asks for anything here any more: free about `most` keys; whether there are more."""
+        del self._lists[-max(1, most // self._load) :]
+        return bool(self._lists)
+
 
 class OrderedKeys:
     """The keys of `data`, in order; `note` is to follow what inserts.
@@ -190,6 +195,10 @@ class OrderedKeys:
         if self._names or self._runs:
             self._gone.add(key)
         self._index.discard(key)
+
+    def let_go(self, most: int) -> bool:
+        """Nobody asks for anything here any more: free about `most` keys; whether there are more."""
+        return self._index.let_go(most)
 
     def _ask(self) -> bool:
         """Whether the index can tell all; it comes nearer to that, for as long as a walk takes."""

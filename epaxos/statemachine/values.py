@@ -91,7 +91,7 @@ class Values:
 
     def let_go(self, most: int) -> bool:
         """Nobody asks for anything here any more: free about `most` keys; whether there are more."""
-        return drain((self._data,), most)
+        return drain((self._data,), most) or self._ordered.let_go(most)
 
     def freeze(self) -> Frozen:
         """What stands here now; it will stay to be had until `release`, or until this is called again."""

@@ -387,3 +387,16 @@ def test_a_list_that_nobody_waits_for_costs_nothing_and_is_told_where_it_comes_a
     assert not machine.order._wanted  # a new key is as cheap as before
     assert machine.apply(payloads[0])[0].values == [None, [[b"a", b"n"], None, False], 2, 1]
     assert machine.apply(payloads[1])[0].values == [2]
+
+
+def test_what_is_needed_no_more_is_freed_in_steps() -> None:
+    """At a million keys the index alone stopped a round for 50 ms where a replica began anew."""
+    store = Store(Limits(), lambda _: None)
+    store.load((b"%d" % number, b"v") for number in range(10 * PACE))
+    store.order.begin()
+    while not store.order.step():
+        pass
+    steps = 1
+    while store.let_go(2 * PACE):
+        steps += 1
+    assert steps == 5 + 5
