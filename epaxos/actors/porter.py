@@ -107,7 +107,7 @@ _REASONS: Final = {
 
 
 class Porter:
-    """Answers ZeroMQ's questions in the Replica's thread; `watch` is to be called in each round."""
+    """Answers ZeroMQ's questions in the Replica's thread; `watch` is to be called if `descriptor` is readable."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], access: Access, failures: Failures) -> None:
         self.access = access
@@ -121,7 +121,7 @@ class Porter:
         self._socket.set(zmq.SNDHWM, 0)
         self._socket.bind("inproc://zeromq.zap.01")
         self.descriptor = int(self._socket.get(zmq.FD))
-        """Readable when there is something to watch, though not each time: that is to be done in every round."""
+        """Readable when something has come since the last `watch`."""
 
     @property
     def deadline(self) -> float:

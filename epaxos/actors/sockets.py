@@ -132,7 +132,7 @@ class Door:
         self._news.set(zmq.RCVHWM, 0)  # else ZeroMQ's thread would wait for this one
         self._news.connect(place)
         self.descriptor = int(self._news.get(zmq.FD))
-        """Readable when there is something to watch, though not each time: that is to be done in every round."""
+        """Readable when something has come since the last `watch`."""
         self._silent_until = float("-inf")
 
     def watch(self, now: float) -> None:
