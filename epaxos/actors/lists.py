@@ -105,7 +105,7 @@ class Lists:
         order = self._order()
         if order.unfinished:
             self._step(order)
-        if self._began is not None and order.at_hand:
+        if self._began is not None and order.at_hand and not order.unfinished:  # few keys are at hand before
             _log.info("the keys are in order, after %.1f s", time.monotonic() - self._began)
             self._began = None
             self._hasten()  # a clear may wait elsewhere

@@ -184,3 +184,18 @@ def test_no_round_is_due_for_a_clear_that_has_been_given_up(lone: Lone) -> None:
     assert lone.round() == []
     assert lone.lists.deadline == inf
     assert not lone.clears()
+
+
+def test_where_most_keys_go_meanwhile_the_order_is_begun_and_told_once(
+    lone: Lone, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "epaxos.actors.lists")
+    lone.ask(1, COUNT)
+    lone.round()
+    for key in list(lone.data)[5 * PACE :]:
+        lone.order.remove(key)
+        del lone.data[key]
+    assert lone.lists.ordered
+    assert lone.until_in_order() == [[(1, 1)]]
+    assert len(caplog.records) == 2
+    lone.hasten.assert_called_once_with()
