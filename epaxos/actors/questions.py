@@ -179,7 +179,7 @@ class Questions:
         """A round is over: tell those who watch."""
         watchers = self._parts.watchers
         if watchers.watched or watchers.deadline <= now:
-            watchers.poll(now, steady=not self._subjects.durability.merging)
+            watchers.poll(now)
 
     def count_watchers(self) -> None:
         """Note for metrics how many there are, and what they were told."""

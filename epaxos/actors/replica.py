@@ -125,6 +125,7 @@ class Replica(pykka.ThreadingActor):
         )
         self._reach = Reach(config, parts, self._peers, self._post, self._start_remote)
         parts.watchers.marks = self._peers.marks
+        parts.watchers.steady = lambda: not self._durability.merging
         self._presence = Presence(
             config, parts, self._clients, self._peers, self._post, self._durability, standing, born
         )

@@ -150,13 +150,15 @@ class Watchers:
 
     `name` is a number by which cursors of this process are known, `history` how many bytes of changes are kept, and
     `always` whether they are also while nobody asks. `most` bounds the bytes of an answer. `marks` tells those of the
-    replicas that were ever heard of.
+    replicas that were ever heard of, `steady` whether the state is that of one moment: not while a peer's checkpoint is
+    being merged.
     """
 
     def __init__(self, name: int, history: int, most: int, *, always: bool = False) -> None:
         self._name = name
         self.history = History(history)
         self.marks: Callable[[], tuple[int, ...]] = tuple
+        self.steady: Callable[[], bool] = lambda: True
         self._most = most
         self._always = always
         self._machine: StateMachine | None = None
@@ -171,7 +173,6 @@ class Watchers:
         self._used: dict[Lane, float] = {}
         self._look_at = inf
         self._heeded = -inf
-        self._steady = True
         self.told = self.compacted = 0
         """Changes that were told, and how often somebody was told that some may be missing."""
 
@@ -304,12 +305,9 @@ class Watchers:
             deadline = self._ends[0][0]
         return self._walk_at if self._new and self._walk_at < deadline else deadline
 
-    def poll(self, now: float, *, steady: bool = True) -> None:
-        """A round is over: tell what is new, but to a few at a time, and those who have waited for long where they are.
-
-        `steady` is False while a peer's checkpoint is being merged.
-        """
-        self._steady, self._taken = steady, 0
+    def poll(self, now: float) -> None:
+        """A round is over: tell what is new, to a few at a time, and those who have waited for long where they are."""
+        self._taken = 0
         if self.watched:
             self._serve(now)
         if now >= self._look_at:
@@ -431,7 +429,7 @@ class Watchers:
 
     def _lacks(self, since: Position | None) -> str:
         """Why the state, or more of it, cannot be told to who has seen that; empty if it can."""
-        if not self._steady:
+        if not self.steady():
             return "what another replica has is being taken over here"
         if not (since is None or self.history.position.includes(since)):
             return "what was seen elsewhere has not executed here yet"

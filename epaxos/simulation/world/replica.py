@@ -283,6 +283,7 @@ class Replica:
             self._on_peer,
         )
         self.watchers.marks = self._links.marks
+        self.watchers.steady = lambda: not self._keeper.merging
         if acquainted:
             self._links.acquaint()
 
@@ -1096,7 +1097,7 @@ class Replica:
 
     def _tell_watchers(self) -> None:
         if self._options.watchers:  # else nobody ever asks
-            self.watchers.poll(self.clock.now, steady=not self._keeper.merging)
+            self.watchers.poll(self.clock.now)
 
     def _execute(self, era: Era, component: Component) -> None:
         results: list[list[BatchResult]] = []

@@ -14,6 +14,7 @@ import pytest
 from ledger import Ledger
 
 from epaxos.actors.assembly import LetsGo, Parts, begin_anew, make_era, make_parts
+from epaxos.actors.durability import Durability
 from epaxos.actors.execution import Execution
 from epaxos.actors.health import Standing
 from epaxos.actors.proposals import Proposals
@@ -30,6 +31,7 @@ from epaxos.statemachine.batch import Payload, decode_payload
 from epaxos.statemachine.expiry import Expiring, Generation
 from epaxos.statemachine.hosted import Footprint
 from epaxos.statemachine.operations import Operation
+from epaxos.watching.watchers import Poll
 from harness.lone import payload_of
 
 NONE = (-1, -1, -1)
@@ -329,6 +331,21 @@ def test_a_replica_collects_with_the_quorum_of_its_epoch_and_not_of_its_file(tmp
         status = CoreStatus(NONE, NONE, NONE, NONE, 0, 0, 0)
         assert not replica._proposals._collector.may_propose(status, 1, {PEER})
         assert replica._proposals._collector.may_propose(status, 1, {1, 2})
+        replica._context.destroy()
+
+
+def test_who_is_the_first_to_watch_is_told_no_state_while_a_checkpoint_is_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as nobody watches no round tells that, so it is looked up when it is asked for."""
+    settings = config(tmp_path)
+    with made(settings) as parts:
+        replica = Replica(settings, ME, parts, [], Standing())
+        told: list[object] = []
+        parts.watchers.ask("a", Poll(b"", state=True), 0.0, told.append)
+        monkeypatch.setattr(Durability, "merging", True)
+        parts.watchers.ask("b", Poll(b"", state=True), 0.0, told.append)
+        assert len(told) == 1
         replica._context.destroy()
 
 

@@ -316,11 +316,11 @@ def test_no_state_before_what_was_seen_elsewhere_has_executed_nor_while_another_
     assert told == []
     replica.put(b"k", b"1")
     assert told[0]["state"] == [[b"k"], [b"1"], False]
-    replica.watchers.poll(0.0, steady=False)
+    replica.watchers.steady = lambda: False
     told = replica.ask(state=True, wait=1.0)
-    replica.watchers.poll(0.5, steady=False)
+    replica.watchers.poll(0.5)
     assert told == []
-    replica.watchers.poll(1.0, steady=False)
+    replica.watchers.poll(1.0)
     assert "behind" in told[0]
 
 

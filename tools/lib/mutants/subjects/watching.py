@@ -189,7 +189,7 @@ TELLING: Final = (
         "state-while-merging",
         "the state is told while a peer's checkpoint is being merged",
         "watch, 4.10",
-        Patch(_WATCHERS, "        if not self._steady:\n", "        if False:\n"),
+        Patch(_WATCHERS, "        if not self.steady():\n", "        if False:\n"),
         draw=MERGING,
     ),
     Mutant(
