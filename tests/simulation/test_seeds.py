@@ -78,6 +78,10 @@ def test_a_run_waits_for_no_observer_that_was_down_while_all_whom_it_knew_left()
     check(range(103891, 103892))
 
 
+def test_a_watcher_may_be_told_a_change_again_by_a_replica_that_has_begun_again() -> None:
+    check(range(1002081, 1002082), Overrides(operations=6))
+
+
 def test_no_fresh_seed_does(fresh_seed: int, times: int) -> None:
     check(range(fresh_seed, fresh_seed + 8 * times))
 

@@ -41,6 +41,7 @@ class Watcher:
         self._wait = options.delay * self._random.choice((0, 5, 50))
         self._view = View(self._random.choice(_PREFIXES))
         self._asked = 0
+        self._life: int | None = None
         self._following = self._begin(None)
 
     @property
@@ -142,6 +143,9 @@ class Watcher:
         changed = [event for event in events if isinstance(event, Changed)]
         keys, values = [event.key for event in changed], [event.value for event in changed]
         news = len(answer["keys"])
+        life, self._life = self._life, answer["cursor"][0]
+        if self._life != life:  # a replica that has begun again knows nothing of what it has told a part of
+            checker.go_back(view)
         if Reset() in events:
             self._surroundings.observer.noted("watcher told the state")
             checker.begin(view, position, b"")
