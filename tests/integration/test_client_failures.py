@@ -657,25 +657,25 @@ def test_a_bulk_call_keeps_its_time_and_says_what_became_of_each_command(
     cluster: StubCluster, client: Client
 ) -> None:
     for replica in cluster.replicas:
-        replica.delay = 0.25
+        replica.delay = 0.5
     client.null()
     operations = [
         Op.put(b"%d" % number, b"v") if number % 2 else Op.get(b"%d" % number) for number in range(100_000)
     ]
     begun = monotonic()
-    results = client.bulk(operations, timeout=1.0)
-    assert 0.9 < monotonic() - begun < 4.0
+    results = client.bulk(operations, timeout=2.0)
+    assert 1.9 < monotonic() - begun < 6.0
     done = [result.ok for result in results]
     doubtful = [result.error is not None and result.error.may_have_executed for result in results]
     assert any(done)
     assert not all(done)
-    sleep(0.3)  # what is on its way arrives
+    sleep(0.6)  # what is on its way arrives
     seen = {key for batch in cluster.batches() for key in batch.keys}
     for position, (operation, result) in enumerate(zip(operations, results, strict=True)):
         if operation.key not in seen:
             assert not done[position]
             assert not doubtful[position]
-            assert "was not sent within 1 s" in str(result.error)
+            assert "was not sent within 2 s" in str(result.error)
         elif result.error is not None:
             assert doubtful[position] == (position % 2 == 1)
             assert ("may have executed" in str(result.error)) == (position % 2 == 1)
