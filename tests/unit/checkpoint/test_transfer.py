@@ -140,7 +140,7 @@ class Link:
         elif kind == "begin again":
             self.begin_source()
         elif kind == "time passes":
-            self.now += LEASE + 1
+            self.now += 1000 * LEASE  # longer than any that has been doubled
             self.source.expire(self.now)
             assert not self.source.active
 
