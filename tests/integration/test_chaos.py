@@ -62,15 +62,15 @@ def test_survivors_of_a_kill_answer_right_and_in_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(100)
 def test_replicas_come_back_one_by_one_and_all_together(tmp_path: Path) -> None:
-    kinds = ["--faults", "restart,restart-all", "--duration", "18s", "--seed", "1493"]
-    process = start(tmp_path, *kinds, "--kills", "9", "--all-down", "2", "--json")
-    printed, said = process.communicate(timeout=50)
+    kinds = ["--faults", "restart,restart-all", "--duration", "60s", "--seed", "1493"]
+    process = start(tmp_path, *kinds, "--kills", "6", "--all-down", "1", "--json")
+    printed, said = process.communicate(timeout=90)
     report = json.loads(printed)
     assert process.returncode == 0, said + printed
-    assert sum(report["kills"].values()) == report["restarts"] >= 9
-    assert report["all_down"] >= 2
+    assert sum(report["kills"].values()) == report["restarts"] >= 6
+    assert report["all_down"] >= 1
     assert report["done"]["resumes"] >= 4
     assert report["audits"][0]["answered"] > 100
     assert report["audits"][0]["wrong"] == report["findings"] == report["apart"] == []

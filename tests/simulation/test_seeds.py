@@ -82,6 +82,10 @@ def test_a_watcher_may_be_told_a_change_again_by_a_replica_that_has_begun_again(
     check(range(1002081, 1002082), Overrides(operations=6))
 
 
+def test_an_observer_may_have_executed_what_nobody_has_that_votes() -> None:
+    check(range(283375610, 283375611))
+
+
 def test_no_fresh_seed_does(fresh_seed: int, times: int) -> None:
     check(range(fresh_seed, fresh_seed + 8 * times))
 
