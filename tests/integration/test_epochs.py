@@ -127,6 +127,7 @@ def test_epochs_follow_one_another_under_load_and_whoever_was_away_comes_to_the_
     if protocol == "epaxos":
         replace_all(alive)
     else:
+        move_one(alive)
         remove_one(alive)
 
 
@@ -273,13 +274,32 @@ def with_others(alive: LiveCluster, ports: Ports) -> Config:
     return load_config(str(path), environ={})
 
 
+def move_one(alive: LiveCluster) -> None:
+    """A member goes on at other ports, of which only its own file knows; the others are told, and clients by them."""
+    with alive.client() as client:
+        client.delete_prefix(b"")  # the load counts from 1
+    document = toml.loads(alive.path.read_text())
+    [bravo] = [replica for replica in document["replicas"] if replica["name"] == "bravo"]
+    bravo |= dict(zip(PORT_KEYS, alive.more_ports(len(PORT_KEYS)), strict=True))
+    path = Path(alive.directory, "moved.toml")
+    path.write_text(toml.dumps(document))
+    with load_on(alive):
+        alive.stop("bravo")
+        alive.spawn("serve", "-c", path.name, "--name", "bravo", log="moved.log")
+        made = alive.epaxos("member", "move", "bravo", "-c", path.name)
+        assert (made.returncode, made.stdout) == (0, b"epoch 5 established: bravo, charlie, alpha\n"), made
+        wait_until(alive, lambda told: told("charlie").epoch == told("bravo").epoch == 5)
+    with alive.client("bravo") as client:
+        assert client.get(b"all") is not None
+
+
 def remove_one(alive: LiveCluster) -> None:
     """A member goes, and ends by itself."""
     with alive.client() as client:
         client.delete_prefix(b"")  # the load counts from 1
     with load_on(alive):
         made = alive.epaxos("member", "remove", "charlie")
-        assert (made.returncode, made.stdout) == (0, b"epoch 5 established: bravo, alpha\n")
+        assert (made.returncode, made.stdout) == (0, b"epoch 6 established: bravo, alpha\n")
         assert alive.wait("charlie") == 0
     assert "it has been removed" in alive.log("charlie")
     again = alive.spawn("serve", "-n", "charlie", log="again.log")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from epaxos.protocol.contract import CommitNote, Core, CoreStatus, Effects, Tick
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.epaxos.messages import AcceptOK, Message
@@ -73,3 +75,11 @@ def test_epaxos_is_a_core() -> None:
     assert core.in_flight == 0
     nothing = (-1, -1, -1)
     assert core.status() == CoreStatus(nothing, nothing, nothing, nothing, 0, 0, 0)
+
+
+@pytest.mark.parametrize("field", Effects.__slots__)
+def test_what_asks_for_more_than_that_messages_leave_is_no_talk(field: str) -> None:
+    effects: Effects[object] = Effects()
+    assert effects.is_talk
+    setattr(effects, field, 0.0 if field == "as_of" else (0,))
+    assert effects.is_talk == (field == "messages")

@@ -160,6 +160,7 @@ def test_module_that_is_imported_already() -> None:
 # -- the verdict -------------------------------------------------------------------------------------------
 
 HARMLESS = Mutant("m", "a bug", "1", harmless="of a reason")
+BENIGN = Mutant("m", "no bug", "1", benign="of a reason")
 
 
 def row(verdict: str, mutant: Mutant = HARMLESS, replicas: int | None = None) -> Row:
@@ -173,6 +174,9 @@ def row(verdict: str, mutant: Mutant = HARMLESS, replicas: int | None = None) ->
         ([row("SAFETY"), row("CLEAN")], 1),
         ([row("CLEAN", replicas=3)], 0),
         ([row("CLEAN", Mutant("m", "a bug", "1"), replicas=3)], 1),
+        ([row("CLEAN", BENIGN)], 0),
+        ([row("SAFETY", BENIGN)], 1),
+        ([row("CRASH", BENIGN)], 1),
         ([row("CRASH")], 1),
         ([row("MOVED")], 1),
     ],
@@ -184,6 +188,10 @@ def test_status(rows: list[Row], status: int) -> None:
 def test_survivor_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     verdict([row("CLEAN")])
     assert "SURVIVED: m: a bug" in capsys.readouterr().out
+
+
+def test_what_does_no_harm_is_not_hunted_for_long() -> None:
+    assert task_of(BENIGN, arguments("--seeds", "95")).seeds == 10
 
 
 def test_control_runs_every_draw_and_schedule_once() -> None:

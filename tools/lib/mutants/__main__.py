@@ -32,12 +32,15 @@ SEEDS: Final = 6000
 CONTROL_SEEDS: Final = 300
 """How many seeds of each draw the unchanged program must pass by default."""
 
+_OF_BENIGN: Final = 10
+"""What must survive gets this part of the seeds, as no find ends its hunt."""
+
 console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hunt; 0 if all were caught, 1 if one survived or something else was wrong, 128 + signal if interrupted."""
+    """Hunt; 0 if each was caught or must survive and did, 1 if something was wrong, 128 + signal if interrupted."""
     arguments = parse(argv)
     chosen = [mutant for mutant in MUTANTS if not arguments.only or mutant.name in arguments.only]
     if arguments.list:
@@ -142,7 +145,8 @@ def task_of(mutant: Mutant, arguments: argparse.Namespace) -> Task:
         name = f"{draw.name}; n={arguments.replicas}"
         draw = draw._replace(name=name, replicas=arguments.replicas, options=sized)
         schedule = ""
-    return Task(mutant.name, draw, arguments.seeds, arguments.consequences, schedule)
+    seeds = -(-arguments.seeds // _OF_BENIGN) if mutant.benign else arguments.seeds
+    return Task(mutant.name, draw, seeds, arguments.consequences, schedule)
 
 
 def control(tasks: Iterable[Task], seeds: int) -> list[Task]:
@@ -179,6 +183,7 @@ def verdict(rows: Sequence[Row]) -> int:
     """Say loudly what was not as it must be; the exit status."""
     kinds: tuple[tuple[str, Callable[[Row], bool]], ...] = (
         ("SURVIVED", lambda row: row.survived),
+        ("FOUND, and does no harm", lambda row: row.accused),
         ("CRASHED, which shows nothing", lambda row: row.crashed),
         ("NOT APPLIED", lambda row: row.moved),
     )

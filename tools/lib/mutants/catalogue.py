@@ -47,6 +47,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *durability.OWNER,
     *durability.DISK,
     *epochs.END,
+    *epochs.HARMLESS,
     *execution.ORDER,
     *execution.REPLIES,
     *execution.SESSIONS,
@@ -92,6 +93,11 @@ CONSEQUENCES_ONLY: Final = (
         '            text = f"replica {row} sends a Commit of {message.id}, of which no decision is durable anywhere"\n'
         '            raise ViolationError("agreement", text, (message.id,))\n',
         "        if known is None:\n            return\n",
+    ),
+    Patch(
+        "epaxos.simulation.checkers.epochs",
+        "        if name not in self._forgetful and (\n",
+        "        if None and (\n",
     ),
     Patch(
         "epaxos.simulation.checkers.results",

@@ -73,6 +73,7 @@ class Mutant:
     patches   how to make it
     draw      of the seeds that hunt it
     harmless  why it does no harm with three replicas; empty if it does
+    benign    why it does none at all, so that it must survive: else a checker forbids what the rules allow
     schedule  what shows it where seeds are too slow: a transcript of tests/scenario, or a directed test as
               "path::function"; empty if seeds do
     damage    the draw for hunting it by its consequences alone, where that is another one
@@ -86,11 +87,13 @@ class Mutant:
         *patches: Patch,
         draw: Draw = DEFAULT,
         harmless: str = "",
+        benign: str = "",
         schedule: str = "",
         damage: Draw | None = None,
     ) -> None:
         self.name, self.bug, self.section, self.patches = name, bug, section, patches
-        self.draw, self.harmless, self.schedule, self.damage = draw, harmless, schedule, damage
+        self.draw, self.schedule, self.damage = draw, schedule, damage
+        self.harmless, self.benign = harmless, benign
 
 
 def altered(source: str, patches: Iterable[Patch]) -> str:

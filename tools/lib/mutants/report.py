@@ -45,7 +45,15 @@ class Row(NamedTuple):
     @property
     def harmless(self) -> bool:
         """Whether it was hunted where it does no harm, and indeed was not found."""
-        return self.found.verdict == "CLEAN" and self.replicas == 3 and bool(self.mutant.harmless)
+        mutant = self.mutant
+        return self.found.verdict == "CLEAN" and bool(
+            mutant.benign or (self.replicas == 3 and mutant.harmless)
+        )
+
+    @property
+    def accused(self) -> bool:
+        """Whether it does no harm, and was found all the same."""
+        return self.caught and bool(self.mutant.benign)
 
     @property
     def survived(self) -> bool:
@@ -94,7 +102,7 @@ class Row(NamedTuple):
             self.seeds,
             self.where,
             self.finding,
-            "harmless" if mutant.harmless else "",
+            "harmless" if mutant.harmless or mutant.benign else "",
         )
 
 
@@ -116,15 +124,18 @@ def print_table(console: Console, rows: Sequence[Row]) -> None:
             name, no_wrap=name == "mutant", justify="right" if name in ("seeds", "seconds") else "left"
         )
     for row in rows:
-        style = "" if row.caught or row.harmless else "bold red"
+        style = "" if (row.caught and not row.accused) or row.harmless else "bold red"
         table.add_row(*row.cells, f"{row.found.seconds:.1f}", style=style)
     console.print(table)
 
 
 def reasons(mutants: Sequence[Mutant]) -> str:
-    """Why some do no harm with three replicas."""
-    lines = [f"- `{mutant.name}`: {mutant.harmless}." for mutant in mutants if mutant.harmless]
-    return "\n".join(["Harmless with three replicas:", "", *lines])
+    """Why some do no harm with three replicas, and some none at all."""
+    sized = [f"- `{mutant.name}`: {mutant.harmless}." for mutant in mutants if mutant.harmless]
+    always = [f"- `{mutant.name}`: {mutant.benign}." for mutant in mutants if mutant.benign]
+    return "\n".join(
+        ["Harmless with three replicas:", "", *sized, "", "Harmless, so that they must survive:", "", *always]
+    )
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -29,6 +29,12 @@ REFRESHED: Final = Draw(
 )
 """Few commands, and epochs that end among them."""
 
+MEMBERS: Final = REFRESHED._replace(
+    name="epochs of other members",
+    faults="loss,duplicate,reorder,partition,crash,death,pause,disk,refresh,member",
+)
+"""The same, and some join and some are removed."""
+
 OBSERVED: Final = Draw(
     "observers",
     operations=30,
@@ -69,7 +75,7 @@ END: Final = (
             "return (ends(decided), decided.seq, *decided.id)",
             "return (False, decided.seq, *decided.id)",
         ),
-        schedule=_BARRIERS + "test_a_barrier_is_the_last_of_its_component_whatever_its_number",
+        draw=REFRESHED,
     ),
     Mutant(
         "executes-after-the-end",
@@ -103,9 +109,10 @@ END: Final = (
         Patch(
             _CORE,
             "        if state.executor.over is not None:\n            self._on_event_when_over(event)\n",
-            "        if None:\n            pass\n",
+            "        if state.executor.over is not None and not isinstance(event, Receive):\n"
+            "            self._on_event_when_over(event)\n",
         ),
-        schedule=_END + "test_no_recovery_is_answered_by_who_has_come_to_the_end",
+        draw=REFRESHED,
     ),
     Mutant(
         "end-not-echoed",
@@ -515,3 +522,23 @@ END: Final = (
         schedule="tests/unit/actors/test_peers.py::test_what_came_ahead_of_its_epoch_is_read_when_that_has_begun",
     ),
 )
+
+HARMLESS: Final = (
+    Mutant(
+        "never-retires",
+        "who has been removed stays for ever",
+        "6.10",
+        Patch(_ERAS, "        return there >= running.n - running.f\n", "        return False\n"),
+        draw=MEMBERS,
+        benign="it has no vote, and nothing that it says counts; leaving saves a process, and the operator a question",
+    ),
+    Mutant(
+        "no-quiesce",
+        "who knows of a barrier proposes on",
+        "6.5",
+        Patch(_COMMIT, "if state.quiet:\n            state.cover(", "if None:\n            state.cover("),
+        draw=REFRESHED,
+        benign="what comes too late is void, and proposed again in the next epoch: it costs a round, and bytes",
+    ),
+)
+"""Rules of epochs that have another reason than safety."""
