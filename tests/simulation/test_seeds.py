@@ -86,6 +86,22 @@ def test_an_observer_may_have_executed_what_nobody_has_that_votes() -> None:
     check(range(283375610, 283375611))
 
 
+def test_voters_may_go_on_from_what_only_an_observer_has_executed() -> None:
+    faults = {
+        "loss",
+        "duplicate",
+        "reorder",
+        "partition",
+        "crash",
+        "death",
+        "pause",
+        "disk",
+        "refresh",
+        "member",
+    }
+    check(range(374, 375), Overrides(faults=frozenset(faults), operations=12))
+
+
 def test_no_fresh_seed_does(fresh_seed: int, times: int) -> None:
     check(range(fresh_seed, fresh_seed + 8 * times))
 

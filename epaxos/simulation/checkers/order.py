@@ -10,11 +10,12 @@ from epaxos.protocol.contract import Component, Decided, Over
 from epaxos.protocol.ids import InstanceId, Row, Slot, Vector, covers
 from epaxos.protocol.log import NOP, Instance
 from epaxos.protocol.membership import Configuration
-from epaxos.simulation.checkers.contents import Contents
+from epaxos.simulation.checkers.contents import Content, Contents
 from epaxos.simulation.checkers.decisions import Decisions
 from epaxos.simulation.checkers.reference import EVERYTHING
 from epaxos.simulation.checkers.violation import ViolationError
 from epaxos.simulation.world.observer import Observer
+from epaxos.statemachine.results import BatchResult
 from epaxos.storage.journal import rows_of
 
 
@@ -177,13 +178,7 @@ class ExecutionOrder(Observer):
         content = self._contents.of(decided.value)  # type: ignore[arg-type]  # a no-op has none
         keys = (*content.reads, *content.writes)
         position = tuple(progress.writes[key] for key in keys)
-        noted = self._noted.get(decided.id)
-        if noted is None:
-            noted = self._noted[decided.id] = tuple(self._writes[key] for key in keys)
-            self.order.append(decided.id)
-            self._written[decided.id] = content.brought
-            for key in content.brought:
-                self._writes[key] += 1
+        noted = self.note(decided.id, content)
         if position != noted:
             differing = next(key for key, *two in zip(keys, position, noted, strict=True) if two[0] != two[1])
             text = (
@@ -193,3 +188,25 @@ class ExecutionOrder(Observer):
             raise ViolationError("execution order", text, (decided.id,))
         for key in content.brought:
             progress.writes[key] += 1
+
+    def note(self, place: InstanceId, content: Content) -> tuple[int, ...]:
+        """How many writers of each of its keys ran before an instance; noted if it executes for the first time."""
+        noted = self._noted.get(place)
+        if noted is None:
+            noted = tuple(self._writes[key] for key in (*content.reads, *content.writes))
+            self._noted[place] = noted
+            self.order.append(place)
+            self._written[place] = content.brought
+            for key in content.brought:
+                self._writes[key] += 1
+        return noted
+
+    def executed_too(
+        self, host: Row, epoch: int, component: Component, results: Sequence[Sequence[BatchResult]]
+    ) -> None:
+        """See `Observer`: an observer may be ahead, and voters go on from its checkpoint."""
+        del host, results
+        order = self.later[epoch] if epoch else self
+        for decided in component:
+            if decided.value is not NOP:
+                order.note(decided.id, self._contents.of(decided.value))

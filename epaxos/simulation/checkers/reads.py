@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from epaxos.protocol.contract import Component
-from epaxos.protocol.ids import InstanceId, Row
+from epaxos.protocol.ids import Row
 from epaxos.protocol.log import NOP
 from epaxos.protocol.membership import Configuration
 from epaxos.simulation.checkers.call import Call
@@ -55,9 +55,10 @@ class _Versions:
         self._times: list[float] = [-math.inf]
 
     def note(self, count: int, stood: _Stood, now: float) -> None:
-        self._counts.append(count)
-        self._stood.append(stood)
-        self._times.append(now)
+        if count > self._counts[-1]:
+            self._counts.append(count)
+            self._stood.append(stood)
+            self._times.append(now)
 
     def count_at(self, moment: float) -> int:
         """How many writers had executed anywhere by a moment."""
@@ -88,8 +89,6 @@ class Reads(Observer):
         self._names: dict[int, tuple[str, ...]] = {}
         self._epochs: dict[str, int] = {}
         self._versions: defaultdict[bytes, _Versions] = defaultdict(_Versions)
-        self._noted: set[tuple[int, InstanceId]] = set()
-        self._writers: defaultdict[bytes, int] = defaultdict(int)
         self._least: dict[tuple[int, int], int] = {}
         self._told: defaultdict[tuple[int, int], list[Result]] = defaultdict(list)
         self._before: defaultdict[Row, dict[bytes, int]] = defaultdict(dict)
@@ -103,7 +102,7 @@ class Reads(Observer):
         return _OfEpoch(self, epoch)
 
     def _anywhere(self, key: bytes) -> int:
-        """How many writers of a key have executed at some replica that votes."""
+        """How many writers of a key have executed at some replica."""
         return sum(order.writers(key) for order in self._orders.values())
 
     def _at(self, row: Row, key: bytes) -> int:
@@ -121,33 +120,28 @@ class Reads(Observer):
         """See `Observer`: it may come back with less."""
         self._before[row].clear()
 
-    def note(self, epoch: int, component: Component) -> None:
+    def note(self, component: Component) -> None:
         """Note what stands under the keys that a component has written, if it executes for the first time anywhere.
 
-        That may be where an observer follows: it may be ahead of all that vote, and so is the plain store then.
+        That may be at an observer, which may be ahead of all that vote.
         """
         keys: set[bytes] = set()
         for decided in component:
-            if decided.value is NOP or (epoch, decided.id) in self._noted:
-                continue
-            self._noted.add((epoch, decided.id))
-            for key in self._contents.of(decided.value).brought:
-                self._writers[key] += 1
-                keys.add(key)
+            if decided.value is not NOP:
+                keys.update(self._contents.of(decided.value).brought)
         keys.discard(ANY)
         if EVERYTHING in keys:
             keys = (keys | self._versions.keys()) - {EVERYTHING}
         for key in keys:
             stood = _Stood(self._results.state.get(key), self._results.transactions.held([key]))
-            count = self._writers[key] + self._writers[EVERYTHING]
-            self._versions[key].note(count, stood, self._results.now())
+            self._versions[key].note(self._anywhere(key), stood, self._results.now())
 
     def executed_too(
         self, host: Row, epoch: int, component: Component, results: Sequence[Sequence[BatchResult]]
     ) -> None:
         """See `Observer`."""
-        del host, results
-        self.note(epoch, component)
+        del host, epoch, results
+        self.note(component)
 
     def asked(self, call: Call) -> None:
         """See `Observer`."""
@@ -234,4 +228,4 @@ class _OfEpoch(Observer):
     def executed(self, row: Row, component: Component, results: Sequence[Any]) -> None:
         """See `Observer`."""
         del row, results
-        self._reads.note(self._epoch, component)
+        self._reads.note(component)
