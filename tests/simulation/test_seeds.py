@@ -102,6 +102,10 @@ def test_voters_may_go_on_from_what_only_an_observer_has_executed() -> None:
     check(range(374, 375), Overrides(faults=frozenset(faults), operations=12))
 
 
+def test_no_two_checkpoints_of_one_life_are_mixed() -> None:
+    check(range(1012491, 1012492), Overrides(operations=6))
+
+
 def test_no_fresh_seed_does(fresh_seed: int, times: int) -> None:
     check(range(fresh_seed, fresh_seed + 8 * times))
 

@@ -334,7 +334,8 @@ class Replica:
             lasting=options.lasting,
         )
         writer.loaded(checkpoint)
-        origins = stream(seed, f"source {self.row} {self.starts}")
+        # Anew for each epoch that one begins in: two transfers of one life with one origin could be mixed.
+        origins = stream(seed, f"source {self.row} {self.starts} {configuration.epoch}")
         source = Source(options.lease, self.disk.snapshot, lambda: origins.randrange(2**62), options.chunk)
         times = KeeperSettings(
             options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging, 1
