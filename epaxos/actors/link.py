@@ -105,7 +105,7 @@ class Link:
     `arm` gives a socket the keys to log in with, where there are any.
 
     `taken` counts the messages that were to be sent in order; `waiting` are the bytes of those that ZeroMQ has not
-    taken yet.
+    taken yet, and `sent` at least those of the frames that it has.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class Link:
         self._refused = False
         self.waiting = 0
         self.taken = 0
+        self.sent = 0
         self.ordered = _dealer(context, SEND_HIGH_WATER, max_frame)
         self.prompt = _dealer(context, PROMPT_HIGH_WATER, max_frame)
         self.dealers = (self.ordered, self.prompt)
@@ -245,6 +246,7 @@ class Link:
         )
         if not self._post(dealer, head, parts):
             return False
+        self.sent += len(head) + LARGE * len(parts)
         for message in bundle:
             traffic = self._traffic.get(message.name)
             if traffic is None:

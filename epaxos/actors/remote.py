@@ -12,13 +12,13 @@ import zmq
 
 from epaxos import version
 from epaxos.actors.hosted import HostedActor
-from epaxos.actors.link import Link, Mark, Outgoing
+from epaxos.actors.link import UNACKNOWLEDGED, Link, Mark, Outgoing
 from epaxos.config import Config
 from epaxos.errors import FrameError
 from epaxos.metrics import ReplicaStats
 from epaxos.protocol.ids import Name
 from epaxos.protocol.membership import called
-from epaxos.protocol.roundtrips import RoundTrip, silence, stamp_of, time_of
+from epaxos.protocol.roundtrips import STAMPS_PER_SECOND, RoundTrip, silence, stamp_of, time_of
 from epaxos.transport.codec import Beat, PeerRequest, encode_envelope
 from epaxos.transport.framing import Kind, open_frame, seal
 from epaxos.transport.way import Way
@@ -31,6 +31,17 @@ PATIENCE: Final = 5.0
 REMINDER: Final = 600.0
 """Seconds after which the log says so again."""
 
+
+LITTLE: Final = 1024
+"""Bytes sent in order between two beacons that keep no heartbeat waiting: an echo takes some hundred."""
+
+ALONE: Final = 0.3
+"""Share of `timeout` after which a heartbeat goes by the prompt connection though it could ride. So each connection may
+die alone and nobody be silent, and none is forgotten on the way."""
+
+_OVERTAKEN: Final = UNACKNOWLEDGED * STAMPS_PER_SECOND // 1000
+"""By how much a heartbeat that others have overtaken is older at most, in stamps: then its connection is made anew.
+One that is older by more is of a clock that has begun anew."""
 
 LAST_WORDS: Final = 200
 """Milliseconds that a replica which leaves gives its last frames to be sent."""
@@ -126,7 +137,9 @@ class Remote(HostedActor):
     direction through) can propose and never decide: taken for online, it would be left to finish what it cannot,
     and all that conflicts with it would wait. So every heartbeat says whether its sender hears the receiver; they go to
     all, and tell both ends when the link is whole again. They do not wait behind other messages, and measure the round
-    trip.
+    trip: they go by the prompt connection, or in the frame of a beacon, which spares both ends a frame, if the peer is
+    online and next to nothing else has been sent in order for as long as it may be silent. One that rides may be
+    overtaken all the same, if its connection stalls: then it tells nothing, nor does it ever say what is kept.
 
     `beacons` makes what is sent at intervals, `report` is told (peer, online), `refused` the text with which the peer
     refuses this replica. `say` tells what heartbeats are to say of it, `mark` in which epoch it is. All are called
@@ -158,6 +171,10 @@ class Remote(HostedActor):
         self._beat_at = 0.0
         self._echoed = 0
         self._beacon_number = 0
+        self._rider: Beat | None = None
+        self._alone_at = float("-inf")
+        self._sent = 0
+        self._busy_at = float("-inf")
         self.online = False
         self.last_heard = float("-inf")
         self._hears = False
@@ -209,7 +226,7 @@ class Remote(HostedActor):
         """Note that frames of the peer came in; called by the host, in its thread."""
         self.last_heard = heard.now
         self._addressee = heard.incarnation
-        if heard.beat is not None:
+        if heard.beat is not None and not 0 < self._beat.stamp - heard.beat.stamp < _OVERTAKEN:
             self._hears = heard.hears is not None
             self._take_beat(heard.beat, heard.now)
             if bool(heard.hears) != self.online:
@@ -234,10 +251,7 @@ class Remote(HostedActor):
                 self._stats.peer_level[self._settings.name] = 0  # it may come back as another program
                 if self.online:
                     self._set_online(online=False, reason=f"silent for more than {patience:g}s")
-            self._send_heartbeat(now)
-            if self.link.left >= self._beacon_number:  # else one waits among others
-                self.link.send(self._beacons(self._settings.name, now))
-                self._beacon_number = self.link.taken
+            self._send_beacons(now, patience)
             if not self.online:
                 self.link.forget()
             self._read()
@@ -246,6 +260,28 @@ class Remote(HostedActor):
             self._missed_since = None
         else:
             self._seek(now)
+
+    def _send_beacons(self, now: float, patience: float) -> None:
+        """Send a beacon, unless one waits among others, and a heartbeat, with it if that does not keep it waiting."""
+        link = self.link
+        has_room = link.left >= self._beacon_number
+        beacons = self._beacons(self._settings.name, now) if has_room else ()
+        if link.waiting or link.sent - self._sent > LITTLE:
+            self._busy_at = now
+        elif self.online and now - self._busy_at > patience and len(beacons) == 1:
+            goes_alone = now - self._alone_at >= ALONE * self._settings.timeout
+            if not goes_alone and beacons[0].mark == self._mark():
+                self._rider = self._beat_of(now)
+        alone = self._rider is None
+        if alone:
+            self._send_heartbeat(now)
+        if beacons:
+            link.send(beacons)
+            self._beacon_number = link.taken
+        if not alone and (self._rider is not None or link.waiting):  # the link has not taken it
+            self._rider = None
+            self._send_heartbeat(now)
+        self._sent = link.sent
 
     def _seek(self, now: float) -> None:
         """Look for a way to a peer that is offline; say what is known of the reason, once and then seldom."""
@@ -287,26 +323,23 @@ class Remote(HostedActor):
         self._send_heartbeat(now)
 
     def _send_heartbeat(self, now: float) -> None:
+        self._alone_at = now
+        self.link.send_at_once(self._seal((), self._mark(), self._beat_of(now), self._say().kept))
+
+    def _beat_of(self, now: float) -> Beat:
         held = stamp_of(now) - stamp_of(self._beat_at) if self._beat.stamp else 0
         said = self._say()
-        self.link.send_at_once(
-            self._seal(
-                (),
-                self._mark(),
-                Beat(
-                    stamp_of(now),
-                    self._beat.stamp,
-                    held,
-                    version.NEWEST,
-                    self._settings.my_host,
-                    self._settings.my_port,
-                    said.watched,
-                    said.clears,
-                    said.ordered,
-                    said.joins,
-                ),
-                said.kept,
-            )
+        return Beat(
+            stamp_of(now),
+            self._beat.stamp,
+            held,
+            version.NEWEST,
+            self._settings.my_host,
+            self._settings.my_port,
+            said.watched,
+            said.clears,
+            said.ordered,
+            said.joins,
         )
 
     def _take_beat(self, beat: Beat, now: float) -> None:
@@ -357,8 +390,13 @@ class Remote(HostedActor):
     def _seal(
         self, encoded: Sequence[bytes | int], mark: Mark, beat: Beat | None = None, kept: int | None = None
     ) -> bytes:
-        """A frame of messages, or a heartbeat: only that says what is `kept`, others may be read after later ones."""
+        """A frame of messages, with the heartbeat that is to ride, or a heartbeat.
+
+        Only that which goes alone says what is `kept`: others may be read after later ones.
+        """
         settings = self._settings
+        if beat is None:
+            beat, self._rider = self._rider, None
         hears = None if self._leaving else self._hears
         request = PeerRequest(
             settings.me,

@@ -87,8 +87,8 @@ class PeerRequest(NamedTuple):
     peers notice an earlier copy of its directory; None if not all is synced.
     `epoch` is that of what it holds, without which rows and places mean nothing, and `digest` stands for the
     configuration of that epoch (`protocol.membership`).
-    Heartbeats have a `beat`. Only what they say of hearing is news, and they alone say what is kept: other frames may
-    have been queued for long.
+    Heartbeats have a `beat`, also those that a message rides with. Only what they say of hearing is news, and only
+    those without a message say what is kept: other frames may have been queued for long.
     """
 
     sender: Name

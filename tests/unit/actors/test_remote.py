@@ -47,6 +47,7 @@ class Line:
         self.heartbeats: list[PeerRequest] = []
         self.stats = ReplicaStats(["alpha", "bravo"], 0, [], list(MESSAGE_NAMES.values()), 2)
         self.watched = False
+        self.beacon = THE_BEACON
         self.reported: list[tuple[str, bool]] = []
         self.refusals: list[str] = []
         port = int(self.endpoint.rpartition(":")[2])
@@ -67,7 +68,7 @@ class Line:
             settings,
             self.context,
             self.stats,
-            lambda *_: [THE_BEACON],
+            lambda *_: [self.beacon],
             lambda peer, online: self.reported.append((peer, online)),
             lambda _, text: self.refusals.append(text),
             lambda: Said(5, self.watched),
@@ -131,8 +132,9 @@ class Line:
         assert opened[:2] == (Kind.PEER, CLUSTER)
         request = Codec(2, decode_payload).decode_envelope(opened.body)
         assert (request.sender, request.incarnation) == ("alpha", 77)
-        assert bool(request.messages) == (request.beat is None)
-        (self.heartbeats if request.beat else self.bundles).append(request)
+        assert request.messages or request.beat
+        assert (request.kept is None) == bool(request.messages), "what waits may be read after what says more"
+        (self.bundles if request.messages else self.heartbeats).append(request)
 
     def answer(self, frame: bytes) -> None:
         """Send something back, and wait until it has arrived."""
@@ -519,6 +521,53 @@ def test_heartbeats_do_not_wait_and_at_most_one_beacon_does(line: Line) -> None:
     assert line.receive() == [b"beacon"]
 
 
+def rides(line: Line, now: float) -> bool:
+    """Whether a heartbeat of now comes with the beacon, and not alone."""
+    line.remote.hasten()
+    line.remote.tick(now)
+    ridden = line.receive_request()
+    beat = ridden.beat or line.receive_heartbeat().beat
+    assert beat is not None
+    assert beat.stamp == int(now * 1e6), "one came twice"
+    return ridden.beat is not None
+
+
+def test_heartbeats_ride_with_beacons_while_nothing_else_is_sent_but_one_now_and_then(line: Line) -> None:
+    line.beacon = THE_BEACON._replace(mark=MARK)
+    ridden = []
+    for count in range(1, 9):
+        line.hear(count / 10)
+        ridden.append(rides(line, count / 10))
+    assert ridden == [True, True, False, True, True, False, True, True], (
+        "each third of the time-out one goes alone"
+    )
+    line.beacon = THE_BEACON
+    assert not rides(line, 0.85), "it would be in the envelope of an earlier epoch"
+
+
+def test_no_heartbeat_rides_behind_what_has_been_sent_of_late_or_to_who_is_offline(line: Line) -> None:
+    line.beacon = THE_BEACON._replace(mark=MARK)
+    line.send(0.0, [outgoing("Accept", bytes(1100))])
+    assert len(line.receive()) == 1
+    assert not rides(line, 0.1)
+    line.hear(0.9)
+    line.send(0.9, [accept(1)])
+    assert line.receive() == [b"accept 1"]
+    assert not rides(line, 0.95)
+    assert not rides(line, 1.0), "it was sent a second ago, and may be under way yet"
+    assert rides(line, 1.2)
+    line.hear(1.25, hears=False)
+    assert not rides(line, 1.3)
+
+
+def test_a_heartbeat_that_finds_no_room_in_order_goes_alone(line: Line) -> None:
+    line.beacon = THE_BEACON._replace(mark=MARK)
+    with Stuck(line):
+        line.remote.tick(0.1)
+        assert line.receive_heartbeat().kept == 5
+    assert line.receive_request().beat is None
+
+
 def test_nothing_waits_for_a_peer_that_is_offline(line: Line) -> None:
     with Stuck(line):
         line.send(0.1, [accept(1), accept(2)])
@@ -579,6 +628,16 @@ def test_frame_that_is_no_heartbeat_says_nothing_of_hearing(line: Line) -> None:
     line.hear(0.2, hears=False)
     line.hear(0.3, beat=None)
     assert not line.remote.online
+
+
+def test_a_heartbeat_that_others_have_overtaken_tells_nothing_but_one_of_another_clock_does(
+    line: Line,
+) -> None:
+    line.hear(0.1, hears=None, beat=Beat(900_000_000, 0, 0))
+    line.hear(0.2, beat=Beat(899_900_000, 0, 0))
+    assert not line.remote.online, "it rode, and stood still while the peer took leave"
+    line.hear(0.3, beat=Beat(1_000_000, 0, 0))
+    assert line.remote.online, "its machine has begun anew"
 
 
 # -- what comes back ---------------------------------------------------------------------------------------
