@@ -98,11 +98,21 @@ class Post:
                 self.remotes[peer].send(now, outbox.messages, outbox.deferrable)
                 self._outboxes[peer] = Outbox()
 
-    def hear(self, heard: Mapping[Name, Heard]) -> None:
-        """Tell each Remote what has come of its peer."""
+    def hear(self, heard: Mapping[Name, Heard]) -> float:
+        """Tell each Remote what has come of its peer; return when `go_on` is due by that, infinity if not.
+
+        Of those that are online the one with the least name sets the pace: the others send their beacons when its own
+        come, so that these travel with the echoes and wake nobody once more.
+        """
+        beats = []
         for sender, last in heard.items():
             if sender in self.remotes:
                 self.remotes[sender].hear(last)
+                if last.beat is not None:
+                    beats.append(sender)
+        if beats and (first := min(self.online, default="")) in beats and self.remotes[first].sets_pace:
+            return min(remote.keep_pace(heard[first].now) for remote in self.remotes.values())
+        return float("inf")
 
     def go_on(self, now: float) -> None:
         """Have each Remote do what is due."""

@@ -39,6 +39,12 @@ ALONE: Final = 0.3
 """Share of `timeout` after which a heartbeat goes by the prompt connection though it could ride. So each connection may
 die alone and nobody be silent, and none is forgotten on the way."""
 
+SOON: Final = 0.8
+"""Share of `beacon`: what is due within it leaves at once when the one that sets the pace is heard."""
+
+LATER: Final = 1.1
+"""Share of `beacon` after which it leaves if that one is not heard: a little more, lest it be just ahead."""
+
 _OVERTAKEN: Final = UNACKNOWLEDGED * STAMPS_PER_SECOND // 1000
 """By how much a heartbeat that others have overtaken is older at most, in stamps: then its connection is made anew.
 One that is older by more is of a clock that has begun anew."""
@@ -175,6 +181,7 @@ class Remote(HostedActor):
         self._alone_at = float("-inf")
         self._sent = 0
         self._busy_at = float("-inf")
+        self.sets_pace = settings.name < settings.me
         self.online = False
         self.last_heard = float("-inf")
         self._hears = False
@@ -183,6 +190,7 @@ class Remote(HostedActor):
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
+        self._in_pace = False
         self._way = Way(settings.host, settings.port, self._news, keys=settings.arm is not None)
         self._refusal = ""
         self._missed_since: float | None = None
@@ -237,12 +245,18 @@ class Remote(HostedActor):
         """Have a heartbeat and a beacon leave in this round: there is news that no message tells."""
         self._next_beacon = 0.0
 
+    def keep_pace(self, now: float) -> float:
+        """The one that sets the pace has been heard: beat with it, if that is due soon; return when it is."""
+        if self._next_beacon - now < SOON * self._settings.beacon:
+            self._next_beacon = min(now, self._next_beacon)
+            self._in_pace = True
+        return self._next_beacon
+
     def tick(self, now: float) -> None:
         """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
-        if self._riding and now >= self._riding_since + self._settings.commit_delay:
-            self._flush([])
         if now >= self._next_beacon:
-            self._next_beacon = now + self._settings.beacon
+            self._next_beacon = now + self._settings.beacon * (LATER if self._in_pace else 1.0)
+            self._in_pace = False
             self._stats.peer_round_trip[self._settings.name] = self._trip.mean
             self._stats.peer_waiting[self._settings.name] = self.link.waiting
             patience = silence(self._settings.timeout, self._trip.longest)
@@ -255,6 +269,8 @@ class Remote(HostedActor):
             if not self.online:
                 self.link.forget()
             self._read()
+        elif self._riding and now >= self._riding_since + self._settings.commit_delay:
+            self._flush([])
         if self.online:
             self._way.settle()
             self._missed_since = None
@@ -262,21 +278,29 @@ class Remote(HostedActor):
             self._seek(now)
 
     def _send_beacons(self, now: float, patience: float) -> None:
-        """Send a beacon, unless one waits among others, and a heartbeat, with it if that does not keep it waiting."""
+        """Send a beacon, unless one waits among others, behind what waits for a ride, and a heartbeat.
+
+        That rides with them if it need not wait for others then.
+        """
         link = self.link
         has_room = link.left >= self._beacon_number
         beacons = self._beacons(self._settings.name, now) if has_room else ()
+        bundle, self._riding = [*self._riding, *beacons], []
+        mark = self._mark()
         if link.waiting or link.sent - self._sent > LITTLE:
             self._busy_at = now
-        elif self.online and now - self._busy_at > patience and len(beacons) == 1:
-            goes_alone = now - self._alone_at >= ALONE * self._settings.timeout
-            if not goes_alone and beacons[0].mark == self._mark():
+        elif self.online and now - self._busy_at > patience and bundle:
+            fits = sum(message.size for message in bundle) <= LITTLE and all(
+                message.mark == mark for message in bundle
+            )
+            if fits and now - self._alone_at < ALONE * self._settings.timeout:
                 self._rider = self._beat_of(now)
         alone = self._rider is None
         if alone:
             self._send_heartbeat(now)
+        if bundle:
+            link.send(bundle)
         if beacons:
-            link.send(beacons)
             self._beacon_number = link.taken
         if not alone and (self._rider is not None or link.waiting):  # the link has not taken it
             self._rider = None
@@ -374,6 +398,9 @@ class Remote(HostedActor):
         """Send these to the peer; `deferrable` may wait for others to ride with. Called by the host, in its thread."""
         if not self.online:
             self._stats.messages_dropped(self._settings.name, "offline", len(messages) + len(deferrable))
+        elif messages and now >= self._next_beacon:
+            self._riding += (*deferrable, *messages)
+            self.tick(now)
         elif messages:
             self._riding += deferrable
             self._flush(messages)

@@ -417,7 +417,7 @@ class Replica(pykka.ThreadingActor):
         if heard:
             if not heard.keys() <= self._post.remotes.keys():
                 self._reach.look()
-            self._post.hear(heard)
+            self._due = min(self._due, self._post.hear(heard))
 
     def _take_messages(self, opened: Opened, effects: Effects[Any], now: float) -> None:
         """Give messages to the core of their epoch, or to whom they concern whatever that is."""

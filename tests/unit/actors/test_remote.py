@@ -412,7 +412,7 @@ def test_what_waits_for_a_ride_goes_with_the_peer(line: Line) -> None:
     line.remote._set_online(online=False, reason="a test")
     line.hear(2.0)
     line.send(2.0, [accept(1)])
-    assert line.receive() == [b"accept 1"]
+    assert line.receive() == [b"accept 1", b"beacon"], "which is due, and goes with it"
 
 
 def test_what_waits_keeps_its_epoch_and_goes_in_no_envelope_of_another_one(line: Line) -> None:
@@ -477,8 +477,8 @@ class Stuck:
 
 def test_what_the_link_does_not_take_waits_and_goes_on_in_order(line: Line) -> None:
     with Stuck(line):
-        line.send(0.1, [accept(1)], [commit(1)])
-        line.send(0.1, [accept(2)])
+        line.send(0.05, [accept(1)], [commit(1)])
+        line.send(0.05, [accept(2)])
         assert line.silent()
         assert line.remote.link.waiting == len(b"accept 1accept 2commit 1")
     assert line.receive() == [b"commit 1", b"accept 1", b"accept 2"]
@@ -488,24 +488,24 @@ def test_what_the_link_does_not_take_waits_and_goes_on_in_order(line: Line) -> N
 def test_what_waits_is_bounded_by_its_bytes(monkeypatch: pytest.MonkeyPatch, line: Line) -> None:
     monkeypatch.setattr(link_module, "QUEUE_BYTES", 100)
     with Stuck(line):
-        line.send(0.1, [outgoing("PreAccept", bytes(150))])
+        line.send(0.05, [outgoing("PreAccept", bytes(150))])
         assert line.dropped("full") == 0, "one alone may be as large as it is"
-        line.send(0.1, [accept(1), accept(2)])
+        line.send(0.05, [accept(1), accept(2)])
         assert line.dropped("full") == 2
         assert line.remote.link.waiting == 150
     assert line.receive() == [bytes(150)]
-    line.send(0.1, [accept(3)])
+    line.send(0.05, [accept(3)])
     assert line.receive() == [b"accept 3"]
 
 
 def test_what_may_overtake_does_so_only_while_others_wait(line: Line) -> None:
     answer = outgoing("AcceptOK", b"vote", overtakes=True)
     with Stuck(line):
-        line.send(0.1, [accept(1)])
-        line.send(0.1, [answer, accept(2)])
+        line.send(0.05, [accept(1)])
+        line.send(0.05, [answer, accept(2)])
         assert line.receive() == [b"vote"]
     assert line.receive() == [b"accept 1", b"accept 2"]
-    line.send(0.1, [accept(3), answer])
+    line.send(0.05, [accept(3), answer])
     assert line.receive() == [b"accept 3", b"vote"]
 
 
@@ -519,6 +519,23 @@ def test_heartbeats_do_not_wait_and_at_most_one_beacon_does(line: Line) -> None:
     assert line.receive() == [b"accept 1", b"beacon"]
     line.remote.tick(6 * BEACON)
     assert line.receive() == [b"beacon"]
+
+
+def test_beacons_keep_pace_with_the_least_name_and_go_with_the_echo(line: Line) -> None:
+    """They are those of alpha, whose only peer is bravo; so it is the Remote that is told to call itself last."""
+    post = Post()
+    post.connect("bravo", line.remote)
+    assert post.hear({"bravo": Heard(0.05, 7, True, NO_ECHO)}) == float("inf"), "alpha sets the pace"
+    line.remote.sets_pace = True
+    assert post.hear({"bravo": Heard(0.05, 7)}) == float("inf"), "that was no heartbeat"
+    assert post.hear({"bravo": Heard(0.01, 7, True, NO_ECHO)}) == pytest.approx(BEACON), "one has just left"
+    assert post.hear({"bravo": Heard(0.05, 7, True, NO_ECHO)}) == 0.05
+    line.send(0.05, [outgoing("Echo", b"echo")])
+    assert line.receive() == [b"echo", b"beacon"]
+    assert line.remote.deadline == pytest.approx(0.05 + 1.1 * BEACON), "if bravo is not heard"
+    line.remote.tick(0.2)
+    assert line.receive() == [b"beacon"]
+    assert line.remote.deadline == pytest.approx(0.3)
 
 
 def rides(line: Line, now: float) -> bool:
@@ -550,10 +567,10 @@ def test_no_heartbeat_rides_behind_what_has_been_sent_of_late_or_to_who_is_offli
     line.send(0.0, [outgoing("Accept", bytes(1100))])
     assert len(line.receive()) == 1
     assert not rides(line, 0.1)
+    assert not rides(line, 0.85)
     line.hear(0.9)
     line.send(0.9, [accept(1)])
     assert line.receive() == [b"accept 1"]
-    assert not rides(line, 0.95)
     assert not rides(line, 1.0), "it was sent a second ago, and may be under way yet"
     assert rides(line, 1.2)
     line.hear(1.25, hears=False)
@@ -570,7 +587,7 @@ def test_a_heartbeat_that_finds_no_room_in_order_goes_alone(line: Line) -> None:
 
 def test_nothing_waits_for_a_peer_that_is_offline(line: Line) -> None:
     with Stuck(line):
-        line.send(0.1, [accept(1), accept(2)])
+        line.send(0.05, [accept(1), accept(2)])
         line.hear(0.2, hears=False)
         assert line.dropped("offline") == 2
         line.remote.tick(0.3)
