@@ -43,7 +43,8 @@ SOON: Final = 0.8
 """Share of `beacon`: what is due within it leaves at once when the one that sets the pace is heard."""
 
 LATER: Final = 1.1
-"""Share of `beacon` after which it leaves if that one is not heard: a little more, lest it be just ahead."""
+"""Share of `beacon` after which it leaves if that one is not heard: a little more, lest it be just ahead; but no more
+than half of what `timeout` leaves."""
 
 _OVERTAKEN: Final = UNACKNOWLEDGED * STAMPS_PER_SECOND // 1000
 """By how much a heartbeat that others have overtaken is older at most, in stamps: then its connection is made anew.
@@ -191,6 +192,7 @@ class Remote(HostedActor):
         self._riding_since = 0.0
         self._next_beacon = 0.0
         self._in_pace = False
+        self._later = min(LATER * settings.beacon, (settings.beacon + settings.timeout) / 2)
         self._way = Way(settings.host, settings.port, self._news, keys=settings.arm is not None)
         self._refusal = ""
         self._missed_since: float | None = None
@@ -255,7 +257,7 @@ class Remote(HostedActor):
     def tick(self, now: float) -> None:
         """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
         if now >= self._next_beacon:
-            self._next_beacon = now + self._settings.beacon * (LATER if self._in_pace else 1.0)
+            self._next_beacon = now + (self._later if self._in_pace else self._settings.beacon)
             self._in_pace = False
             self._stats.peer_round_trip[self._settings.name] = self._trip.mean
             self._stats.peer_waiting[self._settings.name] = self.link.waiting

@@ -37,7 +37,7 @@ def accept(number: int) -> Outgoing:
 class Line:
     """A Remote of alpha to bravo, and the socket that bravo listens on. The clock is the tests' own."""
 
-    def __init__(self, addressee: int = 0) -> None:
+    def __init__(self, addressee: int = 0, timeout: float = TIMEOUT) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.endpoint = "tcp://127.0.0.1:*"
         self.router = self._listen()
@@ -58,7 +58,7 @@ class Line:
             port,
             CLUSTER,
             77,
-            TIMEOUT,
+            timeout,
             BEACON,
             COMMIT_DELAY,
             MAX_FRAME,
@@ -536,6 +536,16 @@ def test_beacons_keep_pace_with_the_least_name_and_go_with_the_echo(line: Line) 
     line.remote.tick(0.2)
     assert line.receive() == [b"beacon"]
     assert line.remote.deadline == pytest.approx(0.3)
+
+
+def test_who_misses_the_pace_is_not_silent_for_long_enough_to_be_taken_for_dead() -> None:
+    line = Line(timeout=BEACON + 0.01)
+    try:
+        assert line.remote.keep_pace(0.0) == 0.0
+        line.remote.tick(0.0)
+        assert line.remote._next_beacon == pytest.approx(BEACON + 0.005)
+    finally:
+        line.close()
 
 
 def rides(line: Line, now: float) -> bool:
