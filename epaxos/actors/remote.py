@@ -234,11 +234,12 @@ class Remote(HostedActor):
 
     def hear(self, heard: Heard) -> None:
         """Note that frames of the peer came in; called by the host, in its thread."""
+        was_there = self.online and heard.now - self.last_heard <= self._settings.timeout
         self.last_heard = heard.now
         self._addressee = heard.incarnation
         if heard.beat is not None and not 0 < self._beat.stamp - heard.beat.stamp < _OVERTAKEN:
             self._hears = heard.hears is not None
-            self._take_beat(heard.beat, heard.now)
+            self._take_beat(heard.beat, heard.now, measures=was_there)
             if bool(heard.hears) != self.online:
                 reason = "it is stopping" if heard.hears is None else "it does not hear this replica"
                 self._set_online(online=bool(heard.hears), reason=reason)
@@ -368,16 +369,18 @@ class Remote(HostedActor):
             said.joins,
         )
 
-    def _take_beat(self, beat: Beat, now: float) -> None:
+    def _take_beat(self, beat: Beat, now: float, *, measures: bool) -> None:
         """Note when it came, and what its sender's program knows.
 
-        It measures by the first echo of each own one: later ones say how long it was held.
+        It `measures` by the first echo of each own one: later ones say how long it was held. Not where the peer was
+        away or stood still until now: it echoes what came meanwhile, and would seem so far that its death showed late.
         """
         self._beat, self._beat_at = beat, now
         self._stats.peer_level[self._settings.name] = beat.newest if self._hears else 0
         if self._echoed < beat.echo <= stamp_of(now):
             self._echoed = beat.echo
-            self._trip.measured(max(0.0, now - time_of(beat.echo + beat.held)))
+            if measures:
+                self._trip.measured(max(0.0, now - time_of(beat.echo + beat.held)))
 
     def _read(self) -> None:
         """Read what the peer sent back: only refusals come this way."""

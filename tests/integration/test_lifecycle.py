@@ -157,8 +157,8 @@ class Caller(threading.Thread):
 
 
 def test_clients_hardly_notice_a_rolling_restart(cluster: ClusterMaker) -> None:
-    """Without a farewell their worst call takes 1.3 s, the time after which a peer is offline and then some."""
-    alive = cluster(3, **DURABLE | {"timeout": "2s"})
+    """Without a farewell their worst call takes as long as it takes until a peer is offline, and then some."""
+    alive = cluster(3, **DURABLE | {"timeout": "5s"})
     callers = [Caller(alive, name) for name in alive.names]
     for caller in callers:
         caller.start()
@@ -170,7 +170,7 @@ def test_clients_hardly_notice_a_rolling_restart(cluster: ClusterMaker) -> None:
     for caller in callers:
         caller.stop()
         assert caller.answered == caller.count > 0, "each increment executed once"
-    assert max(caller.worst for caller in callers) < 1.0, [caller.worst for caller in callers]
+    assert max(caller.worst for caller in callers) < 2.5, [caller.worst for caller in callers]
     for name in alive.names:
         assert re.search(
             r"stopped: all that was taken is answered, .* \(\d\.\d\d s\)$", alive.log(name), re.MULTILINE

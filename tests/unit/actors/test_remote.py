@@ -648,6 +648,23 @@ def test_a_pause_is_not_taken_for_a_round_trip(line: Line) -> None:
     assert not line.remote.online, "it died while this replica was stopped"
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+def test_nor_is_that_of_a_peer_which_may_die_just_after_it_is_back(line: Line, noticed: bool) -> None:  # noqa: FBT001 - a case
+    now = 0.0
+    for _ in range(50):
+        now += BEACON
+        line.remote.tick(now)
+        line.hear(now, beat=Beat(1, int((now - 0.001) * 1e6), 0))
+    back = now + 8.0
+    if noticed:
+        line.remote.tick(now + 4.0)
+        assert not line.remote.online
+    line.hear(back, beat=Beat(1, int((now + 0.1) * 1e6), 0))
+    assert line.remote.online
+    line.remote.tick(back + 1.1)
+    assert not line.remote.online, "it took a time-out, as of any other"
+
+
 def test_frame_that_is_no_heartbeat_says_nothing_of_hearing(line: Line) -> None:
     """It may have waited for long: what it knew then is no news."""
     line.hear(0.1, hears=False, beat=None)
