@@ -349,14 +349,20 @@ def test_closing_ends_calls_of_other_threads(cluster: StubCluster) -> None:
 
 
 def test_an_interrupted_call_leaves_the_client_usable(cluster: StubCluster, client: Client) -> None:
-    cluster.replicas[0].behave = once(Act.IGNORE)
+    acts = iter([Act.IGNORE])
+
+    def behave(_: Batch) -> Act:
+        if (act := next(acts, Act.ANSWER)) is Act.IGNORE:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)  # from when the command is there: the client waits
+        return act
+
+    cluster.replicas[0].behave = behave
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
             client.put(b"k", b"v", timeout=30.0)
     finally:

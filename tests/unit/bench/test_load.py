@@ -325,10 +325,10 @@ def test_an_interlude_finds_nothing_outstanding_and_does_not_count(
     chosen = options(rate=1000.0, stop=Amount(seconds=0.6), clients=1, batch=1)
     measured = load(cluster, chosen, interlude=interlude)
     assert answered[0] == 0
-    assert len(answered) == 3
-    assert 0.5 < measured.elapsed < 1.1
+    assert len(answered) >= 3  # at the beginning, in between and at the end
+    assert measured.elapsed > 0.5
+    assert monotonic() - begun - measured.elapsed > 0.09 * len(answered)
     assert measured.total().operations == pytest.approx(600, rel=0.1)
-    assert monotonic() - begun > 0.85
 
 
 def test_a_series_tells_how_the_answers_came_over_time(cluster: FakeCluster, options: Make) -> None:
