@@ -157,7 +157,7 @@ class Caller(threading.Thread):
 
 
 def test_clients_hardly_notice_a_rolling_restart(cluster: ClusterMaker) -> None:
-    """Without a farewell their worst call takes as long as it takes until a peer is offline, and then some."""
+    """Whoever stops ends what it has begun, and says so: no call waits for a time-out, of which there is a long one."""
     alive = cluster(3, **DURABLE | {"timeout": "5s"})
     callers = [Caller(alive, name) for name in alive.names]
     for caller in callers:
