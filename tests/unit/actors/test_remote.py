@@ -649,7 +649,7 @@ def test_a_pause_is_not_taken_for_a_round_trip(line: Line) -> None:
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-def test_nor_is_that_of_a_peer_which_may_die_just_after_it_is_back(line: Line, noticed: bool) -> None:  # noqa: FBT001 - a case
+def test_nor_is_that_of_a_peer_which_may_die_just_after_it_is_back(line: Line, *, noticed: bool) -> None:
     now = 0.0
     for _ in range(50):
         now += BEACON
