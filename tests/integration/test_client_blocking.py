@@ -375,24 +375,31 @@ def test_an_interrupted_call_leaves_the_client_usable(cluster: StubCluster, clie
 def test_an_interrupted_driver_hands_over_to_a_waiting_thread(cluster: StubCluster, client: Client) -> None:
     client.null()
     alpha = cluster.replicas[0]
-    alpha.behave = lambda batch: Act.IGNORE if b"lost" in batch.keys else Act.ANSWER
     alpha.delay = 0.4
+    results: list[object] = []
+    follower = threading.Thread(target=lambda: results.append(client.increment(b"n", timeout=10.0)))
+
+    def behave(batch: Batch) -> Act:
+        if b"lost" not in batch.keys:
+            return Act.ANSWER
+        if follower.ident is None:
+            follower.start()
+            signal.setitimer(signal.ITIMER_REAL, 0.25)  # the follower waits by then
+        return Act.IGNORE
+
+    alpha.behave = behave
 
     def interrupt(_signal: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    results: list[object] = []
-    follower = threading.Timer(0.1, lambda: results.append(client.increment(b"n", timeout=10.0)))
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        follower.start()
-        signal.setitimer(signal.ITIMER_REAL, 0.25)
         with pytest.raises(KeyboardInterrupt):
             client.put(b"lost", b"", timeout=30.0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    follower.join(5.0)
+    follower.join(20.0)
     assert results == [1]
 
 

