@@ -129,6 +129,7 @@ class Request:
         self._lagging = lagging
         self._movers: list[Joiner] = []
         self._joiners: list[Joiner] = []
+        self._came: dict[str, str] = {}
         self._level = 0
         self._config = config
         self._timeout = timeout
@@ -216,10 +217,16 @@ class Request:
             await asyncio.sleep(_LOOK)
 
     def _lag(self, members: Members) -> str:
-        """Who of those that are to join has not caught up, and how far it is; "" if all have."""
-        told = [(name, members.waiting(name)) for name in self._add]
-        lags = [(name, members.lag_of(waiting)) for name, waiting in told if waiting is not None]
-        return ", ".join(f"{name} is {lag}" for name, lag in lags if lag)
+        """Who of those that are to join has not caught up, and how far it is; "" if all have.
+
+        One that answered before may be too busy with what it fetches to answer each time.
+        """
+        told = {name: members.waiting(name) for name in self._add}
+        lags = {name: members.lag_of(waiting) for name, waiting in told.items() if waiting is not None}
+        self._came |= {name: waiting["id"] for name, waiting in told.items() if waiting is not None}
+        self._came = {name: it for name, it in self._came.items() if it not in members.ids}
+        lags |= dict.fromkeys(self._came.keys() - lags.keys(), "silent")
+        return ", ".join(f"{name} is {lags[name]}" for name in self._add if lags.get(name))
 
     def _is_so(self, members: Members) -> bool:
         """Whether those who are to join are members, and those who are to go are none: it is asked for again."""
@@ -240,9 +247,11 @@ class Request:
     def _find_joiners(self, members: Members) -> str:
         """See who those are that are to join; why one of them cannot, if so."""
         self._joiners = []
-        now = set(map(called, members.ids))
+        now, lag = set(map(called, members.ids)), self._lag(members)
         for name in self._add:
             waiting = members.waiting(name)
+            if waiting is None and name in self._came:
+                continue
             if waiting is None or not incarnation_of(waiting["id"]):
                 is_there = name in now and name not in self._remove
                 who = f"{name} is a member, and no other replica" if is_there else "no replica"
@@ -253,8 +262,8 @@ class Request:
             at = members.config.replica(name)
             number = incarnation_of(waiting["id"])
             self._joiners.append(Joiner(name, number, at.host, at.port, at.client_port, at.metrics_port))
-        lag = self._lag(members)
-        if not lag or self._lagging:
+        silent = len(self._joiners) < len(self._add)
+        if not lag or (self._lagging and not silent):
             return ""
         return (
             f"{lag}: ask again when it has caught up, or wait for longer (--timeout), or do not (--lagging)"

@@ -200,6 +200,29 @@ def test_a_change_goes_on_once_who_joins_has_caught_up(monkeypatch: pytest.Monke
     assert (change.told()["outcome"], cluster.asked, cluster.looks) == ("done", [("alpha", 7)], [])
 
 
+def test_who_joins_may_be_too_busy_to_answer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --lagging too: its number has to be known."""
+    there = [status(name, 4) | {"members": NAMES[:2], "newest_level": 10} for name in NAMES[:2]]
+    cluster = Cluster(monkeypatch, "proposed")
+    fetches = joiner("charlie") | {"catch_up": {"rows": 93}, "newest_level": 10}
+    absent = members(*there, silent("charlie"))
+    for late in (False, True):
+        caught_up = follower("charlie", newest_level=10)
+        cluster.looks = [members(*there, fetches), absent, *([] if late else [members(*there, caught_up)])]
+        cluster.looks += [members(*(one | {"epoch": 5} for one in there))] * (not late)
+        change = Request(CONFIG, 30.0, None, members=(("charlie",), (), ()), lagging=late, dry_run=False)
+        change._request = 7
+        if late:
+            asyncio.run(change._look(cluster.client))
+        asyncio.run(change._try(cluster.client))
+        assert cluster.looks == []
+        if late:
+            assert change.told()["outcome"] == "refused"
+            assert change.told()["text"].startswith("charlie is silent: ask again when it has caught up")
+        else:
+            assert (change.told()["outcome"], cluster.asked) == ("done", [("alpha", 7)])
+
+
 def test_a_name_that_is_given_twice_counts_once() -> None:
     change = Request(CONFIG, 30.0, None, members=((), ("alpha", "alpha"), ()), dry_run=True)
     assert change._remove == ("alpha",)
