@@ -314,7 +314,9 @@ def message_types_of(configuration: Configuration) -> list[str]:
     return list(PAGES[configuration.protocol].names.values())
 
 
-def begin_anew(config: Config, parts: Parts, *, retiring: bool) -> tuple[list[First], list[LetsGo]]:
+def begin_anew(
+    config: Config, parts: Parts, now: float, *, retiring: bool
+) -> tuple[list[First], list[LetsGo]]:
     """Begin with the own checkpoint, which is of a later epoch than what runs, and has been loaded.
 
     `parts` has another machine and another keeper then. Returns what the core has to be told first, and what is to be
@@ -338,6 +340,7 @@ def begin_anew(config: Config, parts: Parts, *, retiring: bool) -> tuple[list[Fi
     parts.machine, parts.resumes = anew.machine, True
     again = Anew(config, parts.me, anew.hosted)
     keeper = _make_keeper(config, eras, parts.machine, parts.disk.engine, anew.checkpoint, again)
+    keeper.follow(parts.disk.keeper, now)
     parts.disk = parts.disk._replace(keeper=keeper, anew=again)
     _begin_watchers(parts, anew.checkpoint)
     return first, gone

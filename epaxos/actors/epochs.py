@@ -82,7 +82,7 @@ class Epochs:
 
     def begin_anew(self, now: float) -> None:
         """A peer's checkpoint of a later epoch has taken the place of the own one."""
-        first, gone = begin_anew(self._config, self._parts, retiring=self._presence.drains)
+        first, gone = begin_anew(self._config, self._parts, now, retiring=self._presence.drains)
         self._execution.begin_anew()
         self._proposals.begin_anew(now)
         self._durability.go_on(gone)

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from operator import ge
+from operator import gt
 from typing import Any, Final, NamedTuple
 
 from epaxos import version
@@ -80,7 +80,7 @@ class Todo:
 
     With `replaced` a peer's checkpoint of a later epoch, or the first of a cluster that it is to join, is durable here,
     and loaded: after a look at what the core has `left`, the replica begins anew from it, as at a start, with another
-    keeper, and drops the logs of earlier epochs.
+    keeper that is to `follow` this one, and drops the logs of earlier epochs.
     """
 
     events: list[Hold | Adopt | Checkpointed] = field(default_factory=list)
@@ -150,6 +150,7 @@ class Keeper:
         self._adopting = False
         self._replacing = False
         self._target: Vector | None = None
+        self._followed: Vector = ()
         self._executed_when_asked: Vector = ()
         self._not_before = self._again_at = -math.inf
         self._ended: list[tuple[Name, TransferMessage]] = []
@@ -248,6 +249,16 @@ class Keeper:
             self._target = None
             self._tries = 0
             self._ask_at = now
+
+    def follow(self, before: Keeper, now: float) -> None:
+        """Go on where another keeper came to `Todo.replaced`: its peer keeps its log until this replica has followed.
+
+        Else the peer drops what has been decided meanwhile, and under load all would be fetched once more.
+        """
+        assert before._fetch is not None
+        self._fetch, self._target = before._fetch, ()
+        self._fetch.release()
+        self._ask_at = now
 
     def _advances(self) -> bool:
         """Whether something has executed here since the peer that is followed was last asked to keep its log."""
@@ -370,8 +381,6 @@ class Keeper:
             if self._replacing and self._fetch is not None:
                 todo.level = self._fetch.fetched.configuration.level
         if self._phase is _Phase.LOADING and self._is_loaded():
-            assert self._fetch is not None
-            todo.messages.append((self._fetch.peer, self._fetch.end()))
             todo.replaced = True
         elif now >= self._ask_at:
             self._ask(now, todo)
@@ -430,7 +439,7 @@ class Keeper:
         if fetch is None:
             self._ask_at = math.inf
             return
-        if self._target is not None and all(map(ge, self._core.status().executed, self._target)):
+        if self._target is not None and self._has_followed():
             todo.messages.append((fetch.peer, fetch.end()))
             self.caught_up += 1
             self._end()
@@ -444,6 +453,22 @@ class Keeper:
         self._executed_when_asked = self._core.status().executed
         todo.messages.append((fetch.peer, fetch.request()))
         self._ask_at = now + self._patience(fetch.peer)
+
+    def _has_followed(self) -> bool:
+        """Whether all has executed that had followed what was fetched; each step on the way there gives it more time.
+
+        In another epoch than before nothing is known of that until a peer's beacon tells, of which some come in the
+        time of one question.
+        """
+        status = self._core.status()
+        if not self._target and any(map(gt, status.seen, status.executed)):
+            self._target = status.seen
+        if not self._target:
+            return self._tries > 0
+        followed = tuple(map(min, status.executed, self._target))
+        if followed != self._followed:
+            self._followed, self._tries = followed, 0
+        return followed == self._target
 
     def _patience(self, peer: Name) -> float:
         """How long to wait for an answer: asked for again while it is on its way, it would come twice.

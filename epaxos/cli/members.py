@@ -78,7 +78,7 @@ class Members(NamedTuple):
     def _fetched(self, replica: Mapping[str, Any]) -> int | None:
         """Per cent of the state that one has fetched, of about as many rows as there are keys and sessions."""
         told, latest = replica.get("catch_up"), self.latest
-        if not told:
+        if not told or told["stage"] == "following":
             return None
         rows = max(1, int(latest.get("keys", 0)) + int(latest.get("sessions", 0)))
         return min(99, 100 * int(told["rows"]) // rows)

@@ -511,7 +511,9 @@ class Replica:
         loaded = self.disk.load(era.configuration)
         assert not loaded.records
         gone: list[Core[Any] | StateMachine] = [*(ended.core for ended in self._eras.all), self.machine]
+        before = self._keeper
         self._begin_memory(checkpoint, era, machine, {})
+        self._keeper.follow(before, self.clock.now)
         self._observer.noted("epoch from a peer's checkpoint")
         if era.row is not None and NOBODY in self.configuration.names:
             self._observer.noted("replica joined")

@@ -184,7 +184,8 @@ class Shelf:
 def begin(settings: Config, parts: Parts) -> list[LetsGo]:
     """Begin anew with what its engine has; what is to be let go of."""
     deque(parts.disk.anew.load(durable(parts)), maxlen=0)
-    return begin_anew(settings, parts, retiring=False)[1]
+    parts.disk.keeper.wanted(["bravo"], 0.0)
+    return begin_anew(settings, parts, 0.0, retiring=False)[1]
 
 
 def durable(parts: Parts) -> Fetched:
@@ -213,7 +214,8 @@ def test_no_round_has_much_to_do_where_a_replica_begins_anew(tmp_path: Path) -> 
             last, done = done, anew.machine.keys + anew.era.core.status().remembered
             assert 0 < done - last <= 2 * 512
         assert done == 3 * size * blocks
-        _, gone = begin_anew(settings, parts, retiring=False)
+        parts.disk.keeper.wanted(["bravo"], 0.0)
+        _, gone = begin_anew(settings, parts, 0.0, retiring=False)
         assert (parts.machine, parts.machine.keys) == (anew.machine, size * blocks)
         assert [each.let_go(2) for each in gone] == [True, True]
         assert before.keys == 1

@@ -16,9 +16,12 @@ from epaxos.checkpoint.rows import Change, Meta, meta_row
 from epaxos.checkpoint.transfer import DONE, Snapshot, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.errors import FrameError
+from epaxos.protocol.contract import Receive
 from epaxos.protocol.epaxos.core import EPaxos
+from epaxos.protocol.epaxos.messages import Commit
 from epaxos.protocol.epaxos.state import Settings
-from epaxos.protocol.ids import Vector
+from epaxos.protocol.ids import InstanceId, Vector
+from epaxos.protocol.log import NOP
 from epaxos.protocol.quorums import make_quorums
 from epaxos.protocol.transfer import CheckpointRows, FetchRows
 from epaxos.statemachine.batch import Limits
@@ -125,7 +128,49 @@ def test_what_replaces_all_is_loaded_in_slices_and_the_peer_keeps_its_log_until_
         kept += len(todo.messages)
     assert (rounds, left) == (1 + 100 // SLICES_WHILE_MERGING, [])
     assert kept == rounds // 2
-    assert todo.messages == [("b", FetchRows(1, DONE))]
+    assert FetchRows(1, DONE) not in [message for _, message in todo.messages]
+
+
+def begun_anew() -> Rig:
+    """One that has begun anew at second 0 with a checkpoint of `b`."""
+    before, after = Rig(), Rig()
+    before.keeper.wanted(["b"], 0.0)
+    before.poll(0.0)
+    rows = msgpack.packb(meta_row(Meta(MEMBERS.next(7), EXECUTED)))
+    before.keeper.receive("b", CheckpointRows(1, 0, rows, 1), 0.0)
+    while not before.poll(0.0).commit:
+        pass
+    before.keeper.committed()
+    assert before.poll(0.0).replaced
+    after.keeper.follow(before.keeper, 0.0)
+    return after
+
+
+@pytest.mark.parametrize("follows", [0, 1, 150])
+def test_the_peer_keeps_its_log_until_what_followed_has_executed_where_all_was_replaced(follows: int) -> None:
+    """However long that takes, as long as it goes on; without it a loaded peer drops that, and sends all once more."""
+    rig, now = begun_anew(), 0.0
+    for slot in range(follows):
+        [(peer, kept)] = rig.poll(now).messages
+        assert (peer, kept.transfer, kept.position > 0) == ("b", 1, True)
+        rig.core.state.hear_of((-1, follows - 1, -1))
+        rig.core.on_event(Receive(1, Commit(InstanceId(1, slot), NOP, (-1, -1, -1), 0)), now)
+        now = rig.keeper.deadline
+    if not follows:  # a peer would have told by now
+        rig.poll(now)
+        now = rig.keeper.deadline
+    assert rig.poll(now).messages == [("b", FetchRows(1, DONE))]
+    assert (now, rig.keeper.caught_up) == (max(follows, 1) * RETRY, 1)
+
+
+def test_who_never_follows_does_not_keep_a_peers_log_for_ever() -> None:
+    rig = begun_anew()
+    rig.core.state.hear_of((-1, 5, -1))
+    asked = 0
+    while rig.keeper.catch_up is not None:
+        asked += len(rig.poll(rig.keeper.deadline).messages)
+        assert asked <= 100
+    assert (asked, rig.keeper.caught_up) == (100, 0)
 
 
 @pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])

@@ -96,6 +96,161 @@ END: Final = (
         schedule=_BARRIERS + "test_the_cut_covers_places_that_only_others_of_the_component_depend_on",
     ),
     Mutant(
+        "dropped-barrier-forgotten",
+        "an annulled barrier is covered no more once it is dropped from the log",
+        "6.3, 4.10",
+        Patch(
+            "epaxos.protocol.epaxos.checkpoint",
+            "        state.logs.truncate(frontier)\n",
+            "        state.logs.truncate(frontier)\n"
+            "        base = state.conflicts.base\n"
+            "        base[:] = [slot if slot > top else -1 for slot, top in zip(base, frontier)]\n",
+        ),
+        schedule=_END
+        + "test_everything_later_depends_on_an_annulled_barrier_that_was_dropped_also_after_a_restart",
+    ),
+    Mutant(
+        "void-by-time",
+        "what could execute together with the barrier, and is above its cut, executes after it",
+        "6.4",
+        Patch(
+            _EXECUTOR,
+            "                self._end(component, ready)\n                return\n",
+            "                self._end(component, ready)\n",
+        ),
+        Patch(_EXECUTOR, "        self._pending.clear()\n", ""),
+        draw=REFRESHED,
+    ),
+    Mutant(
+        "log-goes-on",
+        "the next epoch begins with the instances of the last one, which other quorums have decided",
+        "6.4",
+        Patch(
+            _REPLICA,
+            "        era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))\n",
+            "        logs = getattr(getattr(ended.core, 'state', None), 'logs', None)\n"
+            "        kept = [] if logs is None else [it for row in logs.rows for it in row.values()]\n"
+            "        records = loaded.records or [copy_record(it) for it in kept]\n"
+            "        era = self._make_era(configuration, Durable(records, loaded.truncated, nothing, ()))\n",
+        ),
+        draw=REFRESHED,
+    ),
+    Mutant(
+        "nothing-known-after-the-end",
+        "who has come to the end answers a recovery as if it had never heard of the instance",
+        "6.6",
+        Patch(
+            _CORE,
+            '                self.state.cover("silent after the end")\n',
+            "                if isinstance(message, Recover):\n"
+            "                    nothing = (-1,) * self.state.n\n"
+            "                    answer = RecoverOK(\n"
+            "                        message.id, message.ballot, 0, Phase.INITIAL, None, nothing, 0, None\n"
+            "                    )\n"
+            "                    self.state.send((event.sender,), answer)\n",
+        ),
+        draw=REFRESHED,
+    ),
+    Mutant(
+        "loser-again",
+        "a barrier that another one has overtaken is proposed as it is in the next epoch, and followed there",
+        "6.5",
+        Patch(
+            _COMMIT,
+            "if command.base is None]",
+            "if command.base is None or (command.ends and state.executor.over)]",
+        ),
+        Patch(_ERAS, "for command in self.left if command.base is None", "for command in self.left"),
+        Patch(
+            "epaxos.protocol.membership", "            said.epoch == self.epoch + 1\n", "            True\n"
+        ),
+        Patch(
+            "epaxos.protocol.membership",
+            "return said if self._may_be_followed_by(said) else self.next(said.request)",
+            "return said._replace(epoch=self.epoch + 1) "
+            "if self._may_be_followed_by(said) else self.next(said.request)",
+        ),
+        draw=REFRESHED,
+    ),
+    Mutant(
+        "counted-by-row",
+        "an answer counts for the row in which its sender voted in the first epoch",
+        "6.6",
+        Patch(
+            _REPLICA,
+            "            row = era.row_of(event.sender)\n",
+            "            row = event.sender if event.sender < len(era.hosts) else era.row_of(event.sender)\n",
+        ),
+        draw=MEMBERS,
+    ),
+    Mutant(
+        "left-counted-by-row",
+        "who has been removed counts those who sat in the rows of the next epoch, not those who sit there now",
+        "6.10",
+        Patch(
+            _ERAS,
+            "for name in running.names)\n        return there",
+            "for name in (max(self.ended.items())[1].configuration if self.ended else running).names)\n"
+            "        return there",
+        ),
+        schedule=_ERAS_TESTS + "test_who_was_removed_leaves_once_so_many_have_come_that_can_go_on_alone",
+    ),
+    Mutant(
+        "configuration-after-records",
+        "who votes in an epoch becomes durable after the first of its records",
+        "6.8",
+        Patch(
+            "epaxos.storage.journal",
+            "            self._engine.write_log([*self._taken(), *self._writer.entries(records)])\n",
+            "            known = self._taken() if self._writer.kept else []\n"
+            "            self._engine.write_log([*known, *self._writer.entries(records)])\n",
+        ),
+        draw=REFRESHED,
+    ),
+    Mutant(
+        "meta-last",
+        "a checkpoint says last of which epoch it is, and by how many rows its vectors are wide",
+        "6.7",
+        Patch("epaxos.checkpoint.rows", 'b"a", b"i", b"M", b"s", b"v"', 'b"a", b"i", b"z", b"s", b"v"'),
+        draw=ABSENT,
+    ),
+    Mutant(
+        "two-epochs-in-one-commit",
+        "a checkpoint that is being written when its epoch ends says that it is of the next one",
+        "6.7",
+        Patch(
+            _WRITER,
+            "        self._coming.append((configuration, core))\n",
+            "        self._coming.append((configuration, core))\n"
+            "        self._configuration = configuration\n",
+        ),
+        draw=REFRESHED,
+    ),
+    Mutant(
+        "sent-away-as-failed",
+        "clients of who has no vote any more are told that their commands failed, not to ask elsewhere",
+        "6.7",
+        Patch(
+            "epaxos.actors.clients",
+            "self._send(identity, Kind.AWAY, (client, 0, -1 if stuck",
+            "self._send(identity, Kind.REFUSED if stuck else Kind.AWAY, (client, 0, -1 if stuck",
+        ),
+        schedule="tests/unit/actors/test_clients.py::"
+        "test_who_waits_for_a_replica_that_gives_up_is_sent_away_at_once_and_when_it_asks_again",
+    ),
+    Mutant(
+        "age-not-told",
+        "what is read as things stand at a replica does not say how old that is",
+        "6.11",
+        Patch(
+            "epaxos.actors.reads",
+            "return [_with_lags(look(batch), readings, lags) for batch, readings in local]",
+            "return [look(batch) for batch, readings in local]",
+        ),
+        schedule="tests/unit/actors/test_reads.py::"
+        "test_local_reads_tell_how_far_the_replica_is_behind_if_they_are_asked_to",
+    ),
+    Mutant(
         "barrier-with-holes",
         "a barrier does not depend on places of its row of which no payload is known",
         "6.3",
