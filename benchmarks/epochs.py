@@ -24,6 +24,9 @@ LONGEST: Final = 900.0
 GONE: Final = 10
 """Of so many keys one more is written and deleted again, before anything is measured."""
 
+PART: Final = 8
+"""What part of what three replicas take is left to seven, and to those that come, who share as many cores."""
+
 _AT_ONCE: Final = 10_000
 """Keys that are deleted in one call."""
 
@@ -129,7 +132,7 @@ _CHANGES: Final[Sequence[tuple[str, Callable[[Cluster, int], Span]]]] = (
 
 
 def _grow_and_shrink(cluster: Cluster, line: int, case: Case, options: Options, results: Results) -> None:
-    """From one of `SIZES` to the next, with many keys, under half of what the cluster takes then.
+    """From one of `SIZES` to the next, with many keys, under a part of what the cluster takes at first.
 
     Replicas remember something of each key, and of those that are gone: `remembered` tells how much.
     """
@@ -138,7 +141,7 @@ def _grow_and_shrink(cluster: Cluster, line: int, case: Case, options: Options, 
     _delete(cluster, keys // GONE)
     full = cluster.measure("--operations", TINY if options.tiny else PRIMING, "--keys", str(keys))
     kept = {BEFORE: cluster.kept()}
-    load = _begin(cluster, full["throughput"] / 2, "--keys", str(keys))
+    load = _begin(cluster, full["throughput"] / PART, "--keys", str(keys))
     spans: dict[str, Span] = {}
     try:
         pause(2)

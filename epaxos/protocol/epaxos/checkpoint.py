@@ -28,7 +28,7 @@ from epaxos.errors import InvariantError
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Adopt, Hold, News, Preparation, Remembered
 from epaxos.protocol.epaxos.commit import CommitProtocol
-from epaxos.protocol.epaxos.conflicts import Conflicts, executed_of
+from epaxos.protocol.epaxos.conflicts import Conflicts, size_of
 from epaxos.protocol.epaxos.gathering import Gathered, Gathering, logged
 from epaxos.protocol.epaxos.recovery import RecoveryProtocol
 from epaxos.protocol.epaxos.state import State
@@ -119,7 +119,7 @@ class Checkpoints:
             for slot in sorted(instances):
                 place = InstanceId(row, slot)
                 if state.executor.has_executed(place):
-                    self._keep(place, executed_of(place, instances[slot].orig).size)
+                    self._keep(place, size_of(instances[slot].orig))
 
     # -- truncation ----------------------------------------------------------------------------------------
 

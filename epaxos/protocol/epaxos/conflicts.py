@@ -372,10 +372,15 @@ class Executed(NamedTuple):
 
 def executed_of(place: InstanceId, value: Value | None) -> Executed:
     """The same of an instance with this value; None stands for none that is known."""
+    size = size_of(value)
     if value is NOP or value is None:
-        return Executed(place, _OVERHEAD, annulled=True)
-    reads, writes, base = value.reads, value.writes, value.base
-    return Executed(place, _OVERHEAD + value.size, reads, writes, base, value.reads_all, value.writes_all)
+        return Executed(place, size, annulled=True)
+    return Executed(place, size, value.reads, value.writes, value.base, value.reads_all, value.writes_all)
+
+
+def size_of(value: Value | None) -> int:
+    """About how many bytes its instance takes; no column that a payload has let go of is made again for it."""
+    return _OVERHEAD if value is NOP or value is None else _OVERHEAD + value.size
 
 
 def is_read_off(known: Conflicts, touched: float) -> bool:

@@ -111,7 +111,7 @@ class State:
         self.round_trips = [RoundTrip() for _ in range(n)]
         self.online: set[Row] = set(self.peers)
         self.logs = Logs(n)
-        self.conflicts = Conflicts(n, compares=True)
+        self.conflicts = Conflicts(n, compares=self.votes)
         self.executed = Conflicts(n)
         self.executor = Executor(n)
         self.executions: Backlog[Executed] = Backlog()
