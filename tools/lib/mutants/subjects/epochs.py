@@ -111,13 +111,9 @@ END: Final = (
     ),
     Mutant(
         "void-by-time",
-        "what could execute together with the barrier, and is above its cut, executes after it",
+        "what waited for the barrier, and is above its cut, executes after it, if it is decided by then",
         "6.4",
-        Patch(
-            _EXECUTOR,
-            "                self._end(component, ready)\n                return\n",
-            "                self._end(component, ready)\n",
-        ),
+        Patch(_EXECUTOR, "while awake and self.over is None:", "while awake:"),
         Patch(_EXECUTOR, "        self._pending.clear()\n", ""),
         draw=REFRESHED,
     ),
