@@ -375,7 +375,8 @@ def executed_of(place: InstanceId, value: Value | None) -> Executed:
     size = size_of(value)
     if value is NOP or value is None:
         return Executed(place, size, annulled=True)
-    return Executed(place, size, value.reads, value.writes, value.base, value.reads_all, value.writes_all)
+    reads, writes, base = value.reads, value.writes, value.base
+    return Executed(place, size, reads, writes, base, value.reads_all, value.writes_all)
 
 
 def size_of(value: Value | None) -> int:
