@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.rows import (
     BLOCK_BYTES,
+    ENTRY,
+    INDEX,
     META,
+    SESSION,
     VALUE,
     Meta,
     Row,
@@ -130,6 +133,7 @@ def test_a_checkpoint_of_a_later_epoch_is_taken_and_one_of_an_earlier_one_is_not
 def test_nothing_may_come_before_what_is_known_of_the_whole() -> None:
     with pytest.raises(StorageError, match="does not begin"):
         Fetched(members(), decode_access).take([value_row({b"a": b"1"})])
+    assert min(ENTRY, INDEX, SESSION, VALUE) > META, "rows come in the order of their keys"
 
 
 def test_entries_are_ordered_as_their_places_are() -> None:

@@ -342,6 +342,8 @@ def test_the_next_epoch_begins_with_its_first_record_and_counts_on() -> None:
     assert journal.begin(following) is None
     assert journal_on(engine).load().then is None
     journal.persist([decided(0, 0)])
+    written = [key for key, _ in engine.scan_log() if key[:4] == b"\0\0\0\1"]
+    assert len(written) > len(RecordWriter(N, epoch=1).entries([decided(0, 0)])), "with who takes part in it"
     again = Journal(engine, MEMBERS, decode_access)
     loaded = again.load()
     assert again.kept == kept

@@ -210,7 +210,8 @@ END: Final = (
         "a checkpoint says last of which epoch it is, and by how many rows its vectors are wide",
         "6.7",
         Patch("epaxos.checkpoint.rows", 'b"a", b"i", b"M", b"s", b"v"', 'b"a", b"i", b"z", b"s", b"v"'),
-        draw=ABSENT,
+        schedule="tests/unit/checkpoint/test_fetched.py::"
+        "test_nothing_may_come_before_what_is_known_of_the_whole",
     ),
     Mutant(
         "two-epochs-in-one-commit",
