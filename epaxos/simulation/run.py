@@ -34,8 +34,8 @@ from epaxos.simulation.plan.plan import Plan
 from epaxos.simulation.plan.workload import TIMED, TRANSACTIONS
 from epaxos.simulation.profile import checkers_of
 from epaxos.simulation.world.cluster import Cluster
+from epaxos.simulation.world.making import LIMITS, MakeCore
 from epaxos.simulation.world.observer import Observer, Observers
-from epaxos.simulation.world.replica import LIMITS, MakeCore
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.reading import Reading
 

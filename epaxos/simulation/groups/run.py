@@ -19,7 +19,7 @@ from epaxos.simulation.groups.callers import Caller, Session
 from epaxos.simulation.groups.plan import ACCOUNTS, Asked, Plan, draw_plan
 from epaxos.simulation.plan.options import NO_OVERRIDES, Overrides
 from epaxos.simulation.run import MOST_ACTIONS, SEARCH_BUDGET, Checked, finding_of
-from epaxos.simulation.world.replica import LIMITS
+from epaxos.simulation.world.making import LIMITS
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.statemachine.operations import Operation
 from epaxos.statemachine.operations import Outcome as End

@@ -53,9 +53,9 @@ from epaxos.simulation.plan.options import stream
 from epaxos.simulation.registers.checker import Gone, Registers
 from epaxos.simulation.registers.plan import Plan
 from epaxos.simulation.world.disk import Disk, Then, Write
+from epaxos.simulation.world.host import Crashed
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
-from epaxos.simulation.world.replica import Crashed
 from epaxos.simulation.world.schedule import LocalClock, Schedule
 from epaxos.transport.registers import decode, encode
 

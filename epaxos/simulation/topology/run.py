@@ -23,8 +23,10 @@ from epaxos.simulation.checkers.violation import NoProgressError
 from epaxos.simulation.plan.options import MANY, Options, stream
 from epaxos.simulation.topology.clients import Budget, Client
 from epaxos.simulation.topology.table import Table
+from epaxos.simulation.world.host import LARGEST_ROUND
+from epaxos.simulation.world.making import World
 from epaxos.simulation.world.observer import Observer, Observers
-from epaxos.simulation.world.replica import LARGEST_ROUND, Replica, World
+from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 
 PATIENCE: Final = 100

@@ -18,9 +18,10 @@ from epaxos.simulation.world.changes import Overseer, as_before, drawn_voters
 from epaxos.simulation.world.clients import Client, Surroundings
 from epaxos.simulation.world.era import name_of
 from epaxos.simulation.world.links import Stamp
+from epaxos.simulation.world.making import MakeCore, World
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
-from epaxos.simulation.world.replica import MakeCore, Replica, World
+from epaxos.simulation.world.replica import Replica
 from epaxos.simulation.world.schedule import Schedule
 from epaxos.simulation.world.striking import Stricken
 from epaxos.simulation.world.watchers import Watcher

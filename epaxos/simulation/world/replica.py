@@ -1,31 +1,23 @@
 """One replica of a simulated cluster: the core and the state machine, driven as the `Replica` actor drives them.
 
-It performs effects in the order that `protocol.contract` demands, one at a time; before each, it may crash. What
-is lost then is all but the disk.
-
-When the disk fails, the replica takes part in nothing any more. Whom it hears is in `links`, what it sends in `post`.
+It performs effects in the order that `protocol.contract` demands, one at a time; before each, it may crash (`host`).
+Whom it hears is in `links`, what it sends in `post`, what it is made of in `making`, and what clients get of it in
+`execution`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from epaxos.checkpoint.collector import Collector, CollectorSettings
 from epaxos.checkpoint.fetched import Fetched
-from epaxos.checkpoint.keeper import Keeper, KeeperSettings, Todo
+from epaxos.checkpoint.keeper import Todo
 from epaxos.checkpoint.loading import load, loading
-from epaxos.checkpoint.transfer import Source
-from epaxos.checkpoint.writer import CheckpointWriter
-from epaxos.errors import InvariantError, WriteFailed
-from epaxos.protocol.command import Command
+from epaxos.errors import InvariantError
 from epaxos.protocol.contract import (
     Adopt,
-    Component,
     Core,
     Durable,
     Effects,
@@ -40,25 +32,22 @@ from epaxos.protocol.contract import (
 from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import InstanceId, Name, Row, Vector
 from epaxos.protocol.kinds import KINDS
-from epaxos.protocol.log import NOP, Instance
+from epaxos.protocol.log import Instance
 from epaxos.protocol.membership import NOBODY, Configuration, nobody
-from epaxos.protocol.spectator import Spectator
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
-from epaxos.simulation.checkers.violation import NoProgressError
-from epaxos.simulation.plan.options import Options, stream
+from epaxos.simulation.plan.options import stream
 from epaxos.simulation.world.changes import Proposer, Wanted
-from epaxos.simulation.world.disk import Disk, Then, copy_record
-from epaxos.simulation.world.era import Era, host_of, name_of, of_epoch
-from epaxos.simulation.world.frontdoor import LONGEST_VALUE, Answer, Frontdoor, Looked
+from epaxos.simulation.world.disk import copy_record
+from epaxos.simulation.world.era import Era, host_of, name_of
+from epaxos.simulation.world.execution import Execution
+from epaxos.simulation.world.frontdoor import Answer, Frontdoor
+from epaxos.simulation.world.host import LARGEST_ROUND, Host
 from epaxos.simulation.world.links import Links, Refusal, Stamp
-from epaxos.simulation.world.network import Network
+from epaxos.simulation.world.making import KeeperDrives, Making, World
 from epaxos.simulation.world.observer import Observer
-from epaxos.simulation.world.post import Post
-from epaxos.simulation.world.readings import Readings, Waiting
-from epaxos.simulation.world.schedule import LocalClock, Schedule
+from epaxos.simulation.world.readings import Readings
 from epaxos.statemachine.batch import (
     Batch,
-    Limits,
     Payload,
     decode_payload,
     make_barrier,
@@ -68,23 +57,8 @@ from epaxos.statemachine.batch import (
 from epaxos.statemachine.expiry import Expirations, Patience
 from epaxos.statemachine.machine import StateMachine
 from epaxos.statemachine.reading import Reading
-from epaxos.statemachine.results import BatchResult
-from epaxos.statemachine.sessions import Budget
 from epaxos.storage.journal import rows_of
 from epaxos.watching.watchers import Poll, Tell, Watchers
-
-MakeCore: TypeAlias = Callable[[Any, Any, Durable], Core[Any]]
-"""Makes a core from settings of its protocol, a seeded generator and what is durable."""
-
-LIMITS = Limits(key=64, value=LONGEST_VALUE, pause=3, window=1)
-"""Small enough for values to reach them."""
-
-LARGEST_ROUND = 10_000
-"""How many events a round takes in once the faults are over, as many as the Replica actor's by default."""
-
-_LATER = 1e-7
-"""Added to the time of an alarm, so that rounding does not wake a replica just before its deadline."""
-
 
 _LET_GO = 100
 """Entries of what is not needed any more that are freed at a time."""
@@ -93,13 +67,6 @@ _AHEAD = 50
 """Messages of the next epoch that are kept, in half of the runs."""
 
 _TICK = Tick()
-
-_MOST_ROUNDS = 100_000
-"""What no replica needs at one moment of virtual time."""
-
-
-class Crashed(Exception):
-    """The replica stops here."""
 
 
 class Transferred(NamedTuple):
@@ -122,70 +89,27 @@ _Incoming: TypeAlias = "tuple[int, Event[Any] | Transferred | Heard]"
 """What waits, and for the core of which epoch."""
 
 
-class World(NamedTuple):
-    """What all replicas of a run share.
-
-    `doomed` are those that will stop for good, `proposed` what was to follow an epoch as somebody asked for it;
-    `settings` are those of a protocol's core in a row; `make_core` makes one in the place of that of the protocol.
-    """
-
-    options: Options
-    schedule: Schedule
-    network: Network
-    observer: Observer
-    settings: Callable[[str, Row], Any]
-    make_core: MakeCore | None
-    doomed: set[int]
-    proposed: list[Configuration]
-
-
-class Replica:
+class Replica(Host):
     """A replica of the cluster in `world`, or one that may join it; it does not run before `start`.
 
     `row` is its number in the run, as of all that happens to machines; where it votes, each epoch says by itself.
     """
 
     def __init__(self, world: World, row: int) -> None:
-        self._world = world
-        self._options = options = world.options
-        self._schedule = world.schedule
-        self._observer = world.observer
-        self._random = stream(options.seed, f"replica {row}")
-        self.row = row
+        options = world.options
         self.name = name_of(row)
-        self.gone = False
         first = options.configuration
         knows_all = self.name in first.names or options.observes(row)
-        self._initial = first if knows_all else nobody(options.protocol)
-        self.alive = False
-        self.starts = 0
+        initial = first if knows_all else nobody(options.protocol)
+        super().__init__(options, world.schedule, world.observer, row, initial)
+        self._world = world
+        self.gone = self.retired = False
         self.incarnation = row
         self.coverage: Counter[str] = Counter()
-        self.paused = False
-        self.failed = False
-        self.retired = False
-        self._asleep = False
-        self._cpu = options.cpu
         self._blocking = options.disk == "blocking"
-        self._round_size = options.round
-        self._calm = False
         self._keeps_ahead = options.seed % 2 == 0
-        self.fuse: int | None = None
-        self.fuse_kind: str | None = None
         self._of_epoch: dict[int, tuple[Observer, Row]] = {}
-        self.disk = self._make_disk()
         self.disk.incarnations = {known: known for known in range(options.hosts)}
-
-    def _make_disk(self) -> Disk:
-        return Disk(
-            self._options,
-            self._schedule,
-            self._random,
-            self._step,
-            self._on_durable,
-            self._guard_unless_paused,
-            self._initial,
-        )
 
     def _on_durable(self, record: Any, epoch: int) -> None:
         voting = self._of_epoch.get(epoch)
@@ -235,10 +159,8 @@ class Replica:
         """Begin, or begin again, with what is durable; `acquainted` takes all peers for online."""
         if self.gone:
             return
-        self.starts += 1
-        self.alive = True
-        self.fuse = None
-        self.paused = self.failed = self.retired = self._asleep = False
+        self._boot()
+        self.retired = False
         self._begin_life(acquainted=acquainted)
         era = self._run_in(self._read_memory())
         self._eras = Eras(era, self.name, map(name_of, self._links.online))
@@ -256,8 +178,6 @@ class Replica:
     def _begin_life(self, *, acquainted: bool) -> None:
         """What a crash takes away, but for what is made from the disk."""
         options = self._options
-        skew = options.skew * (2 * self._random.random() - 1)
-        self.clock = LocalClock(self._schedule, 1000 * self._random.random(), 1 + skew)
         self.frontdoor = Frontdoor(options)
         name = self.starts * options.hosts + self.row
         self.watchers = Watchers(name, options.history, options.history, always=options.always)
@@ -268,10 +188,6 @@ class Replica:
         self._set_over(over=False)
         self._inbox: deque[_Incoming] = deque()
         self._ahead: deque[_Incoming] = deque(maxlen=_AHEAD)
-        self._held: list[Then] = []
-        self._round_due = False
-        self._alarm = math.inf
-        self._next_due: tuple[float, float] | None = None
         self._links = Links(
             options,
             self.row,
@@ -284,6 +200,12 @@ class Replica:
         )
         self.watchers.marks = self._links.marks
         self.watchers.steady = lambda: not self._keeper.merging
+        self._making = Making(
+            self._world, self.row, self.starts, self._links, self._step, self._later, self._sleep
+        )
+        self._execution = Execution(
+            self.row, self._observer, self.frontdoor, self.readings, self.watchers, self._step
+        )
         if acquainted:
             self._links.acquaint()
 
@@ -293,115 +215,47 @@ class Replica:
         checkpoint.take(sorted(self.disk.state.items()))
         loaded = self.disk.load(checkpoint.configuration)
         copies = _copies(loaded.records)  # before the core makes the records its own
-        era, machine = self._make_memory(checkpoint, loaded.records, loaded.truncated)
+        era, machine = self._making.of_checkpoint(checkpoint, loaded.records, loaded.truncated)
+        self._note_era(era)
         load(checkpoint, era.core, machine)
         self._begin_memory(checkpoint, era, machine, copies)
         return era
 
     def _load_anew(self, checkpoint: Fetched) -> Iterator[None]:
         """The same with a peer's of a later epoch, which is durable by now; this replica goes on as it is meanwhile."""
-        era, machine = self._make_memory(checkpoint, (), (-1,) * rows_of(checkpoint.configuration))
+        era, machine = self._making.of_checkpoint(checkpoint, (), (-1,) * rows_of(checkpoint.configuration))
+        self._note_era(era)
         self._anew = checkpoint, era, machine
         yield from loading(checkpoint, era.core, machine)
-
-    def _make_memory(
-        self, checkpoint: Fetched, records: Iterable[Instance], truncated: Vector
-    ) -> tuple[Era, StateMachine]:
-        kept = self._options.kept
-        durable = Durable(records, truncated, checkpoint.executed, checkpoint.entries, checkpoint.vectors)
-        machine = StateMachine(LIMITS, self._sleep, Budget(kept, 3 * kept), pace=1)
-        return self._make_era(checkpoint.configuration, durable), machine
 
     def _begin_memory(
         self, checkpoint: Fetched, era: Era, machine: StateMachine, records: Mapping[InstanceId, Instance]
     ) -> None:
         """Begin with what was made of a checkpoint, and of the log."""
-        options, seed, configuration = self._options, self._options.seed, era.configuration
-        self.machine = machine
+        configuration = era.configuration
+        self.machine = self._execution.machine = machine
         above = [entry.id for entry in checkpoint.entries]
         self._start_in(era, records, checkpoint.executed, above)
         self.watchers.begin(
             self.machine, configuration.epoch, rows_of(configuration), checkpoint.executed, above
         )
-        writer = CheckpointWriter(
-            era.core,
-            self.machine,
-            configuration,
-            self.disk.stage,
-            self.disk.snapshot,
-            options.slice,
-            growth=options.growth,
-            lasting=options.lasting,
+        drives = KeeperDrives(
+            self._make_fetched, lambda: self._random.randrange(2**62), self._round_trip, self._load_anew
         )
-        writer.loaded(checkpoint)
-        # Anew for each epoch that one begins in: two transfers of one life with one origin could be mixed.
-        origins = stream(seed, f"source {self.row} {self.starts} {configuration.epoch}")
-        source = Source(options.lease, self.disk.snapshot, lambda: origins.randrange(2**62), options.chunk)
-        times = KeeperSettings(
-            options.checkpoint, options.checkpoint_size, options.patience / 4, options.merging, 1
+        self._keeper = self._making.keeper(era, machine, self.disk, checkpoint, drives)
+        self._collector = self._making.collector(era)
+        self._expirations = Expirations(
+            Patience(self.row, self._options.hosts, self._options.patience), self.machine.get
         )
-        self._keeper = Keeper(
-            era.core,
-            writer,
-            source,
-            times,
-            self._make_fetched,
-            lambda: self._random.randrange(2**62),
-            self._round_trip,
-            self._load_anew,
-        )
-        self._collector = self._make_collector(era)
-        self._expirations = Expirations(Patience(self.row, options.hosts, options.patience), self.machine.get)
         self._note_timed()
-
-    def _make_collector(self, era: Era) -> Collector:
-        options, configuration = self._options, era.configuration
-        collector = Collector(
-            CollectorSettings(
-                options.collect,
-                era.row or 0,
-                configuration.n,
-                configuration.quorums.slow,
-                options.max_instances,
-                era.kind.owned,
-            )
-        )
-        if era.row is None:
-            collector.proposed()  # never by who has no vote
-        return collector
 
     def _round_trip(self, peer: Name) -> float:
         row = self._eras.running.row_of(host_of(peer))
         return 0.0 if row is None or peer == self.name else self.core.round_trip(row).longest
 
-    def _make_era(self, configuration: Configuration, durable: Durable) -> Era:
-        epoch = configuration.epoch
-        purpose = f"core {self.row} {self.starts}" + (f" {epoch}" if epoch else "")
-        hosts = tuple(map(host_of, configuration.names))
-        row = hosts.index(self.row) if self.row in hosts else None
-        observer = Observer() if row is None else self._observer.of_epoch(configuration)
-        if row is not None:
-            self._of_epoch[epoch] = observer, row
-        post = Post(
-            of_epoch(configuration, row),
-            len(hosts) if row is None else row,
-            hosts,
-            self._links,
-            observer,
-            self._options.commit_delay,
-            self._step,
-            self._later,
-        )
-        generator = stream(self._options.seed, purpose)
-        quorums = configuration.quorums
-        kind = KINDS[configuration.protocol]
-        own = self._world.settings(kind.name, row or 0)
-        settings = replace(own, row=quorums.n if row is None else row, quorums=quorums)
-        core = (self._world.make_core or kind.make)(settings, generator, durable)
-        if row is None:
-            interval = math.inf if NOBODY in configuration.names else self._options.beacon
-            core = Spectator(core, kind, quorums, interval, generator.getrandbits(61))
-        return Era(epoch, configuration, row, hosts, core, post, observer)
+    def _note_era(self, era: Era) -> None:
+        if era.row is not None:
+            self._of_epoch[era.epoch] = era.observer, era.row
 
     def _start_in(
         self, era: Era, records: Mapping[InstanceId, Instance], executed: Vector, above: Sequence[InstanceId]
@@ -443,9 +297,9 @@ class Replica:
                 self._observer.noted("removed replica looks on")
 
     @property
-    def _observed(self) -> bool:
-        """Whether it observes, and knows how old its state is."""
-        return self.observes and self.as_of is not None
+    def _age(self) -> float | None:
+        """How old the state of one that observes is, if that is known."""
+        return self.clock.now - self.as_of if self.observes and self.as_of is not None else None
 
     def _set_over(self, *, over: bool) -> None:
         """The running epoch has come to its end, and the next one has not begun; or not."""
@@ -491,20 +345,21 @@ class Replica:
         loaded = self.disk.turn(configuration)
         nothing = (-1,) * rows_of(configuration)
         copies = _copies(loaded.records)
-        era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
+        era = self._making.era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))
+        self._note_era(era)
         self._start_in(era, copies, nothing, ())
         self._take_up_what_waited(self._eras.next(self._run_in(era), over, retiring=self.retired))
         self._keeper.turn(configuration, era.core, self.clock.now)
         self.watchers.history.turned(len(nothing), over.cut)
-        self._read_in_log(self.readings.take_all())
-        self._collector = self._make_collector(era)
+        self._execution.read_in_log(self.readings.take_all(), votes=self._votes)
+        self._collector = self._making.collector(era)
         self._look_on()
         self._resume(era)
         self._send_beacons()
 
     def _begin_anew(self) -> None:
         """A peer's checkpoint of a later epoch is durable, and nothing else means anything any more (6.7)."""
-        self._read_in_log(self.readings.take_all())
+        self._execution.read_in_log(self.readings.take_all(), votes=self._votes)
         self.count()
         self._eras.running.post.let_all_ride()
         checkpoint, era, machine = self._anew
@@ -528,22 +383,8 @@ class Replica:
         self._resume(era)
         self._send_beacons()
 
-    def crash(self) -> None:
-        """Stop at once."""
-        if not self.alive:
-            return
-        self.alive = False
-        self.fuse = None
+    def _on_crash(self) -> None:
         self.count()
-        self._observer.stopped(self.row)
-        if self.disk.crash():
-            self._observer.noted("write torn by a crash")
-
-    def lose_power(self) -> None:
-        """Stop at once, with the machine: what its disk has not synced is gone."""
-        self.crash()
-        if self.disk.lose_power():
-            self._observer.noted("promises lost with the power")
 
     def lose_disk(self, incarnation: int) -> None:
         """Come back with nothing that was promised: as another incarnation, which draws its number anew."""
@@ -553,13 +394,6 @@ class Replica:
         self.disk = self._make_disk()
         self.disk.incarnations[self.row] = incarnation
         self.start()
-
-    def _stop_promising(self) -> None:
-        """The disk has failed: what the core holds by now may not be durable, so no more of it may leave or execute."""
-        self._observer.noted("disk failed")
-        self._observer.happened(f"disk of {self.row} has failed")
-        self.failed = True
-        self.disk.crash()
 
     def count(self) -> None:
         """Add to `coverage` what the cores and the state machine have counted since the start."""
@@ -574,86 +408,10 @@ class Replica:
         self._inbox.append((self.epoch, Retire()))
         self._poke()
 
-    def pause(self) -> None:
-        """Stand still: what arrives waits."""
-        self.paused = True
-
-    def go_on(self) -> None:
-        """End a pause; what waited for that goes with a crash, as all does that is not on the disk."""
-        self.paused = False
-        if self._asleep:
-            return
-        held, self._held = self._held, []
-        for action in held:
-            if self.alive:
-                self._guard(action)
-        self._poke()
-
-    def _sleep(self, seconds: float) -> None:
-        """A PAUSE executes: the replica stands still when the effects of its round are done."""
-        if seconds and not self._asleep:
-            self._observer.noted("replica asleep in a PAUSE")
-            self._asleep = True
-            self._schedule.after(seconds, self._wake, self.starts)
-
-    def _wake(self, start: int) -> None:
-        if start == self.starts and self._asleep:
-            self._asleep = False
-            if not self.paused:
-                self.go_on()
-
-    def drift(self, rate: float) -> None:
-        """Run the clock at another rate."""
-        if self.alive:
-            self.clock.set_rate(rate)
-            self._set_alarm()
-
     def calm(self) -> None:
         """No fault of this machine from now on."""
-        self.fuse = None
-        self._calm = True
         self._may_collect = False
-        self._cpu = min(self._cpu, self._options.calm_delay)
-        self._round_size = LARGEST_ROUND
-        self.disk.calm()
-        if self.alive:
-            self.drift(1.0)
-            self.go_on()
-
-    def _step(self, message: object = None) -> None:
-        """An effect is about to happen, perhaps the sending of a message: the last moment for a crash before it."""
-        if self.fuse is not None:
-            if self.fuse_kind is not None and type(message).__name__ != self.fuse_kind:
-                return
-            self.fuse -= 1
-            if self.fuse < 0:
-                raise Crashed
-
-    def _guard(self, action: Then) -> None:
-        """Do something that may end in a crash, then take the rounds that are due."""
-        try:
-            action()
-            self._take_rounds()
-        except Crashed:
-            self._observer.noted("crash between two effects")
-            self.crash()
-        except WriteFailed:
-            self._stop_promising()
-
-    def _guard_unless_paused(self, action: Then) -> None:
-        """The same; a paused replica does it when it goes on."""
-        if self.paused or self._asleep:
-            self._held.append(action)
-        else:
-            self._guard(action)
-
-    def _later(self, delay: float, action: Then) -> None:
-        """Do something after a while, unless this life is over by then."""
-        self._schedule.after(delay, self._do_later, self.starts, action)
-
-    def _do_later(self, start: int, action: Then) -> None:
-        if start == self.starts and self.alive:
-            self._guard_unless_paused(action)
+        super().calm()
 
     # -- what comes in -------------------------------------------------------------------------------------
 
@@ -696,14 +454,11 @@ class Replica:
             return
         if not self.alive or self.failed:
             return
-        observed = self._observed if reading is Reading.AGED else False
+        observed = reading is Reading.AGED and self._age is not None
         if self.retired or self._lost or not (self._votes or observed):
             answer(None, self.row)
         else:
-            if reading is None:
-                self.frontdoor.request(batch, answer)
-            else:
-                self.readings.request(Waiting(batch, reading, answer))
+            self._execution.request(batch, answer, reading)
             self._poke()
 
     def watch(self, name: object, poll: Poll, tell: Tell) -> None:
@@ -713,9 +468,9 @@ class Replica:
             return
         if not self.alive or self.failed:
             return
-        if self.retired or self._lost or not (self._hears_quorum or self._observed):
+        if self.retired or self._lost or not (self._hears_quorum or self._age is not None):
             tell({"away": "others may do better"})
-        elif not (self.paused or self._asleep):
+        elif not self._stands:
             self.watchers.ask(name, poll, self.clock.now, tell)
             self._poke()
 
@@ -723,7 +478,7 @@ class Replica:
         if start != self.starts or not self.alive:
             return
         self._schedule.after(self._options.beacon, self._on_beacon, start)
-        if self.paused or self._asleep or self.failed:
+        if self._stands or self.failed:
             return
         self._send_beacons()
         if self._eras.may_leave:
@@ -745,42 +500,7 @@ class Replica:
 
     # -- rounds --------------------------------------------------------------------------------------------
 
-    def _poke(self) -> None:
-        """There is something to do."""
-        if not self._options.cpu:
-            self._guard(_nothing)
-        elif not self._round_due:
-            self._round_due = True
-            self._schedule.after(self._cpu, self._on_turn, self.starts)
-
-    def _on_turn(self, start: int) -> None:
-        if start == self.starts and self.alive:
-            self._round_due = False
-            self._guard(self._take_round)
-
-    def _take_round(self) -> None:
-        if self._may_go_on():
-            self._round()
-
-    def _take_rounds(self) -> None:
-        if self._options.cpu:
-            if self._may_go_on() and not self._round_due:
-                self._round_due = True
-                self._schedule.after(self._cpu, self._on_turn, self.starts)
-        else:
-            rounds = 0
-            while self._may_go_on():
-                self._round()
-                rounds += 1
-                if rounds > _MOST_ROUNDS:
-                    raise NoProgressError(f"replica {self.row} takes rounds without end at one moment")
-        self._set_alarm()
-
-    def _may_go_on(self) -> bool:
-        """Whether there is something for a round; if it only has to come, `_next_due` says when, for the alarm."""
-        self._next_due = None
-        if not self.alive or self.paused or self._asleep or self.failed:
-            return False
+    def _has_work(self) -> bool:
         busy = self.disk.busy
         if busy and (self._blocking or self._keeper.wants_cut(self.clock.now)):
             return False  # before a cut, what the core has decided has to execute
@@ -794,7 +514,7 @@ class Replica:
         return False
 
     def _deadlines(self) -> tuple[float, float]:
-        """When the next round is due, but for what the keeper wants; and when it is for that."""
+        """But for what the keeper wants; and for that."""
         core = self.core.deadline
         if self._may_collect and self._collector.deadline < core:
             core = self._collector.deadline
@@ -859,34 +579,33 @@ class Replica:
             for read in self.readings.questions():
                 effects = _join(effects, self._handle(era, read))
         now = self.clock.now
-        if self._may_collect and self._collects(now):
-            self._observer.noted("collection proposed")
-            self._collector.proposed()
-            payload = make_collection(self.machine.generation, self.core.status().executed)
+        for payload in self._own_payloads(now):
             effects = _join(effects, self._handle(era, Propose(payload)))
-        if self._expirations.deadline <= now and self._may_expire():
-            ended = self._expirations.take(now, LARGEST_ROUND, LARGEST_ROUND)
-            if ended:
-                self._observer.noted("end of a value proposed")
-                payload = make_expirations(ended, self.frontdoor.bounds)
-                effects = _join(effects, self._handle(era, Propose(payload)))
         core = self.core
         if core.deadline <= now:
             effects = _join(effects, self._handle(era, _TICK))
         if self._lost != core.lost:
             self._note_lost()
         self._perform(era, effects or Effects())
-        self._read_here()
-        self._put_in_order()
+        if self.readings.due:
+            self._execution.read_here(self._age, votes=self._votes, steady=not self._keeper.merging)
+        self._execution.put_in_order()
         keeper = self._keeper
         if not self.disk.busy and (keeper.deadline <= now or keeper.source.active):
             self._keep()
         self._tell_watchers()
 
-    def _put_in_order(self) -> None:
-        """Make the order in which lists are found, as slowly as it goes: no two replicas are as far."""
-        if self.machine.order.unfinished:
-            self.machine.order.step()
+    def _own_payloads(self, now: float) -> Iterator[Payload]:
+        """What nobody has asked for: collections, and ends of values."""
+        if self._may_collect and self._collects(now):
+            self._observer.noted("collection proposed")
+            self._collector.proposed()
+            yield make_collection(self.machine.generation, self.core.status().executed)
+        if self._expirations.deadline <= now and self._may_expire():
+            ended = self._expirations.take(now, LARGEST_ROUND, LARGEST_ROUND)
+            if ended:
+                self._observer.noted("end of a value proposed")
+                yield make_expirations(ended, self.frontdoor.bounds)
 
     def _take_inbox(self) -> Effects[Any] | None:
         inbox = self._inbox
@@ -1035,24 +754,8 @@ class Replica:
             effects.records = [copy_record(record) for record in effects.records]
 
     def _set_alarm(self) -> None:
-        """Wake when the core's next deadline comes; one that has passed waits for what keeps the replica."""
         self._note_timed()
-        core, keeper = self._next_due or self._deadlines()
-        self._next_due, now = None, self.clock.now
-        deadline = min(core, keeper)
-        if deadline <= now:  # one of the two waits; the other's time comes all the same
-            deadline = max(keeper, core)
-        if deadline == math.inf or not self.alive:
-            return
-        when = self.clock.virtual(deadline) + _LATER
-        if when < self._alarm and now < deadline:
-            self._alarm = when
-            self._schedule.at(when, self._on_alarm, self.starts, when)
-
-    def _on_alarm(self, start: int, when: float) -> None:
-        if start == self.starts and self.alive and when == self._alarm:
-            self._alarm = math.inf
-            self._poke()
+        super()._set_alarm()
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -1081,16 +784,16 @@ class Replica:
         if effects.executions:
             for component in effects.executions:
                 self._step()
-                self._execute(era, component)
+                self._execution.execute(era, component)
             self._keeper.executed(effects.executions, self.clock.now)
         if effects.as_of is not None:
             self.as_of = max(effects.as_of, self.as_of or effects.as_of)
         if effects.overtaken:
-            self._settle(effects.overtaken)
-        for waiting in self.readings.take(effects.reads):
-            self._look(waiting)
+            self._execution.settle(self._eras, effects.overtaken)
+        if effects.reads:
+            self._execution.look(self.readings.take(effects.reads), self._age, votes=self._votes)
         if effects.unread:
-            self._read_in_log(self.readings.take(effects.unread))
+            self._execution.read_in_log(self.readings.take(effects.unread), votes=self._votes)
         if own:
             assert era.row is not None
             self._inbox.extendleft((era.epoch, Receive(era.row, message)) for message in reversed(own))
@@ -1101,84 +804,6 @@ class Replica:
     def _tell_watchers(self) -> None:
         if self._options.watchers:  # else nobody ever asks
             self.watchers.poll(self.clock.now)
-
-    def _execute(self, era: Era, component: Component) -> None:
-        results: list[list[BatchResult]] = []
-        for decided in component:
-            if decided.value is NOP:
-                results.append([])
-            else:
-                assert isinstance(decided.value, Payload)
-                results.append(self._results_of(decided.value))
-                if (
-                    not self.row
-                ):  # as all of the service do; one is enough to see that bytes made anew will do
-                    decided.value.let_go()
-            self.watchers.history.executed(decided.id)
-        if era.row is not None:
-            era.observer.executed(era.row, component, results)
-        else:
-            self._observer.noted("observer follows")
-            self._observer.executed_too(self.row, era.epoch, component, results)
-        for batches in results:
-            for result in batches:
-                self._answer(result)
-
-    def _results_of(self, payload: Payload) -> list[BatchResult]:
-        lists = self.frontdoor.awaits(payload)
-        order = self.machine.order
-        found = (run.results(payload) for run in self.machine.runs(payload, lists=lists))
-        results = [result for run in found for result in run]
-        if payload.reads_all and payload.base is None:
-            told = "in order" if not order.unfinished else "by a walk"
-            self._observer.noted(f"keys found {told}" if lists or payload.writes_all else "list left out")
-        return results
-
-    def _answer(self, result: BatchResult) -> None:
-        answer = self.frontdoor.take_answer(result)
-        if answer is not None:
-            self._step()
-            answer(result, self.row)
-
-    def _read_here(self) -> None:
-        """Answer what is read as things stand here; not while that is of no one moment."""
-        if not self.readings.due:
-            return
-        local = self.readings.take_local(votes=self._votes)
-        if self._keeper.merging or not (self._votes or self._observed):
-            self._read_in_log(local)
-        else:
-            for waiting in local:
-                self._look(waiting)
-
-    def _look(self, waiting: Waiting) -> None:
-        batch = waiting.batch
-        result = self.machine.look(batch, locks=waiting.reading is Reading.QUORUM)
-        self._observer.noted(f"read: {waiting.reading.name.lower()}")
-        if self._votes:
-            self._observer.looked(self.row, waiting.reading, batch.operations, batch.keys, result)
-        else:
-            assert self.as_of is not None
-            age = self.clock.now - self.as_of
-            self._observer.observed(self.row, age, batch.operations, batch.keys, result)
-        self._step()
-        waiting.answer(Looked(result), self.row)
-
-    def _read_in_log(self, waiting: Iterable[Waiting]) -> None:
-        for batch, _, answer in waiting:
-            if not self._votes:
-                answer(None, self.row)
-                continue
-            self._observer.noted("read: by the log after all")
-            self.frontdoor.request(batch, answer)
-
-    def _settle(self, overtaken: Iterable[Command]) -> None:
-        """Answer what has executed in what was adopted; the rest is proposed again, as the Replica actor does."""
-        for results in self._eras.settle(overtaken, self.machine.recall):
-            self._observer.noted("answered from what was adopted")
-            self._observer.recalled(self.row, results)
-            for result in results:
-                self._answer(result)
 
 
 def _copies(records: Iterable[Instance]) -> dict[InstanceId, Instance]:
@@ -1191,7 +816,3 @@ def _join(effects: Effects[Any] | None, later: Effects[Any] | None) -> Effects[A
         return later if effects is None else effects
     effects.extend(later)
     return effects
-
-
-def _nothing() -> None:
-    """Nothing but the rounds that are due."""

@@ -13,7 +13,7 @@ from epaxos.errors import Compacted
 from epaxos.simulation.checkers.watching import View, Watching
 from epaxos.simulation.plan.options import stream
 from epaxos.simulation.world.clients import Surroundings
-from epaxos.simulation.world.replica import LIMITS
+from epaxos.simulation.world.making import LIMITS
 from epaxos.watching.watchers import Answer, read_poll
 
 _Events: TypeAlias = "list[Changed[bytes] | Reset | Synced]"

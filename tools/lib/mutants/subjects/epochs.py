@@ -123,11 +123,11 @@ END: Final = (
         "6.4",
         Patch(
             _REPLICA,
-            "        era = self._make_era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))\n",
+            "        era = self._making.era(configuration, Durable(loaded.records, loaded.truncated, nothing, ()))\n",
             "        logs = getattr(getattr(ended.core, 'state', None), 'logs', None)\n"
             "        kept = [] if logs is None else [it for row in logs.rows for it in row.values()]\n"
             "        records = loaded.records or [copy_record(it) for it in kept]\n"
-            "        era = self._make_era(configuration, Durable(records, loaded.truncated, nothing, ()))\n",
+            "        era = self._making.era(configuration, Durable(records, loaded.truncated, nothing, ()))\n",
         ),
         draw=REFRESHED,
     ),
@@ -510,7 +510,7 @@ END: Final = (
         "a core counts quorums by the thresholds with which the cluster began",
         "6.9",
         Patch(
-            _REPLICA,
+            "epaxos.simulation.world.making",
             "row=quorums.n if row is None else row, quorums=quorums",
             "row=quorums.n if row is None else row",
         ),

@@ -47,9 +47,10 @@ REPLIES: Final = (
         "3.7",
         Patch(
             _REPLICA,
-            "from epaxos.protocol.log import NOP, Instance\n",
+            "from epaxos.protocol.log import Instance\n",
             "from epaxos.protocol.log import NOP, Instance, Phase\n"
-            "from epaxos.statemachine.operations import Operation\n",
+            "from epaxos.statemachine.operations import Operation\n"
+            "from epaxos.statemachine.results import BatchResult\n",
         ),
         Patch(
             _REPLICA,
@@ -62,7 +63,7 @@ REPLIES: Final = (
         ),
         Patch(
             _REPLICA,
-            "    def _execute(self, era: Era, component: Component) -> None:\n",
+            "    def _tell_watchers(self) -> None:\n",
             "    def _answer_now(self, value: object) -> None:\n"
             "        for batch in () if value is NOP else value.batches:\n"
             "            if set(batch.operations) == {Operation.WRITE}:\n"
@@ -71,7 +72,7 @@ REPLIES: Final = (
             "                if answer is not None:\n"
             "                    self._step()\n"
             "                    answer(result, self.row)\n\n"
-            "    def _execute(self, era: Era, component: Component) -> None:\n",
+            "    def _tell_watchers(self) -> None:\n",
         ),
     ),
 )

@@ -174,13 +174,15 @@ STATE: Final = (
         "7.2",
         Patch(
             _REPLICA,
-            "        for waiting in self.readings.take(effects.reads):\n            self._look(waiting)\n",
+            "        if effects.reads:\n"
+            "            self._execution.look(self.readings.take(effects.reads), self._age, votes=self._votes)\n",
             "",
         ),
         Patch(
             _REPLICA,
             "        if self._options.early:\n            era.post.send",
-            "        for waiting in self.readings.take(effects.reads):\n            self._look(waiting)\n"
+            "        if effects.reads:\n"
+            "            self._execution.look(self.readings.take(effects.reads), self._age, votes=self._votes)\n"
             "        if self._options.early:\n            era.post.send",
         ),
     ),
