@@ -60,6 +60,13 @@ def test_one_claim_that_does_not_hold_is_enough(change: dict[str, Any]) -> None:
     assert not made.fine
 
 
+def test_the_longest_wait_says_why_its_command_was_sent_again() -> None:
+    made = report()
+    assert "; sent again: " not in shown(made)
+    made.gaps = {"kill": Gap(1.4, 1.6, "kill bravo", "alpha", "1 lost, 2 silent")}
+    assert "after: kill bravo; sent again: 1 lost, 2 silent" in " ".join(shown(made).split())
+
+
 def test_errors_at_faulty_replicas_are_told_and_excused() -> None:
     made = report()
     made.excused["NoAnswer"] = 7

@@ -7,7 +7,7 @@ replica that is dead, stands still or is cut off owes nobody an answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
@@ -16,12 +16,16 @@ LIMIT: Final = 3.0
 
 
 class Gap(NamedTuple):
-    """A wait of `seconds` that ended `after` seconds after `fault` began, at a client of replica `home`."""
+    """A wait of `seconds` that ended `after` seconds after `fault` began, at a client of replica `home`.
+
+    `again` tells how often the client had sent meanwhile what it was answered then, by reason.
+    """
 
     seconds: float
     after: float
     fault: str
     home: str
+    again: str = ""
 
 
 class Gaps:
@@ -62,9 +66,9 @@ class Gaps:
         self._unanswered[client] += 1
         self._since.setdefault(client, now)
 
-    def answered(self, client: int, now: float) -> None:
-        """It got an answer."""
-        self._note(client, now)
+    def answered(self, client: int, now: float, again: Mapping[str, int] | None = None) -> None:
+        """It got an answer to what it had sent `again` so often, by reason."""
+        self._note(client, now, again)
         self._note_return(client, now)
         self._unanswered[client] -= 1
         if self._unanswered[client]:
@@ -117,9 +121,10 @@ class Gaps:
         if revived is not None:
             self.longest_return = max(self.longest_return, now - revived)
 
-    def _note(self, client: int, now: float) -> None:
+    def _note(self, client: int, now: float, again: Mapping[str, int] | None = None) -> None:
         home = self._homes[client]
         seconds = now - self._since[client]
         known = self.longest.get(self._label)
         if self.is_healthy(home) and (known is None or seconds > known.seconds):
-            self.longest[self._label] = Gap(seconds, now - self._struck, self._fault, home)
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted((again or {}).items()))
+            self.longest[self._label] = Gap(seconds, now - self._struck, self._fault, home, told)

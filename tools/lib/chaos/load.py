@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
@@ -277,7 +277,7 @@ class Load:
     async def _ask(self, recorded: _Recorded, op: Op, epoch: Epoch) -> object:
         """Have one command run and record it; returns the reply, None where it failed."""
         client, number, home, *_ = recorded
-        asked = self._now()
+        asked, before = self._now(), Counter(client.retries)
         call = epoch.asked(number, op, asked)
         self.gaps.asked(number, asked)
         try:
@@ -292,17 +292,19 @@ class Load:
             return None
         else:
             epoch.answered(call, result_of(op, reply), self._now())
-            self._answered(number, home, asked)
+            self._answered(number, home, asked, Counter(client.retries) - before)
             return reply
-        self._answered(number, home, asked)
+        self._answered(number, home, asked, Counter(client.retries) - before)
         return None
 
-    def _answered(self, number: int, home: str, asked: float) -> None:
-        self._note_answer(number, home, asked)
+    def _answered(self, number: int, home: str, asked: float, again: Mapping[str, int]) -> None:
+        self._note_answer(number, home, asked, again=again)
         self.tally.recorded += 1
 
-    def _note_answer(self, number: int, home: str, asked: float, commands: int = 1) -> None:
-        self.gaps.answered(number, self._now())
+    def _note_answer(
+        self, number: int, home: str, asked: float, commands: int = 1, again: Mapping[str, int] | None = None
+    ) -> None:
+        self.gaps.answered(number, self._now(), again)
         self._timeline.answered(home, asked, self._now(), commands)
 
     def _failed(self, number: int, home: str, error: ClientError) -> None:
@@ -348,14 +350,14 @@ class Load:
         chance = self._draw()
         giver = Giver(client, number, chance, self.endings, self._config.timeout, self.gaps.healthy)
         while await self._rest(chance.expovariate(self._options.rate)):
-            asked = self._now()
+            asked, before = self._now(), Counter(client.retries)
             self.gaps.asked(number, asked)
             try:
                 await giver.step()
             except ClientError as error:
                 self._failed(number, home, error)
             else:
-                self._note_answer(number, home, asked)
+                self._note_answer(number, home, asked, again=Counter(client.retries) - before)
                 self.tally.others += 1
 
     async def _hold(self, home: str, names: Sequence[str]) -> None:
@@ -377,7 +379,7 @@ class Load:
         interval = BULK * sum(map(len, self._homes.values())) / self._options.bulk
         while await self._rest(interval):
             ops = self._ledger.batch(number, BULK)
-            asked = self._now()
+            asked, before = self._now(), Counter(client.retries)
             self.gaps.asked(number, asked)
             results = await client.bulk(ops)
             for op, result in zip(ops, results, strict=True):
@@ -387,7 +389,7 @@ class Load:
             if errors:
                 self._failed(number, home, errors[0])
             else:
-                self._note_answer(number, home, asked, len(results))
+                self._note_answer(number, home, asked, len(results), Counter(client.retries) - before)
 
     async def _watch_itself(self) -> None:
         """Note how long this program itself stood still: no wait can be told more exactly than that."""

@@ -184,9 +184,10 @@ class Report:
         claim = f"no client of a healthy replica waits longer than {LIMIT:g} time-outs"
         if self.gap is None:
             return Verdict(claim, False, "nobody was answered")
-        seconds, after, fault, home = self.gap
+        seconds, after, fault, home, again = self.gap
         multiple = seconds / self.timeout
         text = f"{seconds:.2f} s, {multiple:.2f} time-outs, at {home}, {after:.1f} s after: {fault}"
+        text += f"; sent again: {again}" if again else ""
         return Verdict(claim, multiple <= LIMIT if self.judged else None, text)
 
     def _errors(self) -> Verdict:
