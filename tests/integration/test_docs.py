@@ -33,7 +33,11 @@ SHORTENED = {
     "tools/chaos --faults kill --duration 6s --interval 2s": "test -x tools/chaos",  # as test_chaos.py does
     "tools/test": "test -x tools/test",  # this runs in it
 }
-SWEEP = {r"--seeds 0:\d+": "--seeds 3:5", r"--control \d+": "--control 2"}  # those seeds are short
+SWEEP = {
+    r"--seeds 0:\d+": "--seeds 3:5",  # those seeds are short
+    r"--control \d+": "--control 2",
+    r"(bench .*--duration) 2s": r"\1 0.5s",
+}
 TOPOLOGY = "simulate --topology conf/regions-5.toml"
 
 
