@@ -219,9 +219,11 @@ class Request:
     def _lag(self, members: Members) -> str:
         """Who of those that are to join has not caught up, and how far it is; "" if all have.
 
-        One that answered before may be too busy with what it fetches to answer each time.
+        One that answered before, or that members have heard, may be too busy with what it fetches to answer each time.
         """
         told = {name: members.waiting(name) for name in self._add}
+        joiners = [it for it, heard in members.observers.items() if heard.get("joins")]
+        self._came |= {called(it): it for it in joiners if called(it) in self._add}
         lags = {name: members.lag_of(waiting) for name, waiting in told.items() if waiting is not None}
         self._came |= {name: waiting["id"] for name, waiting in told.items() if waiting is not None}
         self._came = {name: it for name, it in self._came.items() if it not in members.ids}

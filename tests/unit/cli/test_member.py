@@ -223,6 +223,23 @@ def test_who_joins_may_be_too_busy_to_answer_each_time(monkeypatch: pytest.Monke
             assert (change.told()["outcome"], cluster.asked) == ("done", [("alpha", 7)])
 
 
+def test_who_joins_may_have_been_heard_by_members_alone_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = {"charlie#0000000000000009": {"online": True, "behind": 2, "joins": True}}
+    there = [
+        status(name, 4) | {"members": NAMES[:2], "newest_level": 10, "observers": heard} for name in NAMES[:2]
+    ]
+    cluster = Cluster(monkeypatch, "proposed")
+    cluster.looks = [
+        members(*there, silent("charlie")),
+        members(*there, follower("charlie", newest_level=10)),
+    ]
+    cluster.looks.append(members(*(one | {"epoch": 5} for one in there)))
+    change = Request(CONFIG, 30.0, None, members=(("charlie",), (), ()), dry_run=False)
+    change._request = 7
+    asyncio.run(change._try(cluster.client))
+    assert (change.told()["outcome"], cluster.asked) == ("done", [("alpha", 7)])
+
+
 def test_a_name_that_is_given_twice_counts_once() -> None:
     change = Request(CONFIG, 30.0, None, members=((), ("alpha", "alpha"), ()), dry_run=True)
     assert change._remove == ("alpha",)
