@@ -81,11 +81,12 @@ def run_replica(config: Config, name: str, pages: Pages, uptime: float = 0.0, *,
     """
     row = config.place_of(name)
     who = f"replica {name} (row {row})" if row < config.n else f"observer {name}"
-    _log.info("epaxos %s, cluster %s, %s", __version__, config.name, who)
     address = config.everybody[row]
-    raise_limit()
     standing = Standing()
     with _until_signalled(standing), ExitStack() as stack:
+        # From here on it may be told to stop.
+        _log.info("epaxos %s, cluster %s, %s", __version__, config.name, who)
+        raise_limit()
         hosts = own_hosts(address, standing)
         if not standing.news.empty():
             _log.info("stopping on %s", standing.news.get())
