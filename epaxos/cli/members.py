@@ -159,10 +159,11 @@ class Members(NamedTuple):
         """What those that vote tell of those that follow them, of each the most favourable; by who they are.
 
         One that lags may still tell so of who has a vote by now. They tell so too of those that are to join, which say
-        themselves that they do not observe.
+        themselves that they do not observe, and of those that were removed, until these have left.
         """
         found: dict[str, dict[str, Any]] = {}
-        ids = [*self.ids, *(one["id"] for one in self.up if not (votes(one) or one.get("observes")))]
+        ids = [*self.ids, *self.latest.get("removed", ())]
+        ids += [one["id"] for one in self.up if not (votes(one) or one.get("observes"))]
         for replica in self.up:
             for name, told in replica.get("observers", {}).items():
                 if name in ids:

@@ -129,6 +129,13 @@ def test_one_that_is_to_join_and_is_not_in_the_file_of_the_command_is_no_observe
     ]
 
 
+def test_who_was_removed_and_is_still_heard_is_no_observer() -> None:
+    heard = {f"{name}#0000000000000009": {"online": False, "behind": 2} for name in ("delta", "oscar")}
+    gone = {"removed": ["delta#0000000000000009"], "observers": heard}
+    told = members(*(status(name, 4) | gone for name in NAMES)).as_json()["members"]
+    assert [entry["name"] for entry in told[3:]] == ["oscar"]
+
+
 @pytest.mark.parametrize(("name", "fits"), [("charlie", True), ("bravo", False), ("delta", False)])
 def test_one_that_joins_is_one_that_waits_for_it(name: str, fits: bool) -> None:  # noqa: FBT001
     found = members(
