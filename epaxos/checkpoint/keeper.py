@@ -35,6 +35,9 @@ _FOLLOWING_TRIES: Final = 100
 """How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
 
 
+_UNTOLD: Final = 20
+"""How often who looks on asks before anybody has told what there is to follow: peers may need seconds under load."""
+
 _AFTER_REFUSAL: Final = 4
 """Intervals until a checkpoint of which a row could not be written is tried again."""
 
@@ -457,14 +460,14 @@ class Keeper:
     def _has_followed(self) -> bool:
         """Whether all has executed that had followed what was fetched; each step on the way there gives it more time.
 
-        In another epoch than before nothing is known of that until a peer's beacon tells, of which some come in the
-        time of one question.
+        In another epoch than before nothing is known of that until a peer's beacon tells. Where nothing follows none
+        does: then it is over after the time of one question, or once who looks on is sure that nothing does.
         """
         status = self._core.status()
         if not self._target and any(map(gt, status.seen, status.executed)):
             self._target = status.seen
         if not self._target:
-            return self._tries > 0
+            return self._tries > (_UNTOLD if self._core.unsure else 0)
         followed = tuple(map(min, status.executed, self._target))
         if followed != self._followed:
             self._followed, self._tries = followed, 0

@@ -412,6 +412,11 @@ class Core(Protocol[MessageT]):
         ...
 
     @property
+    def unsure(self) -> bool:
+        """Whether it only looks on, and has not been told yet by who votes that all that is known has executed here."""
+        ...
+
+    @property
     def adopts_prefix(self) -> bool:
         """Whether all execute one sequence, so that what is adopted is the state after a prefix of it (protocol 4.10).
 

@@ -99,6 +99,11 @@ class Spectator:
     quiet = True
 
     @property
+    def unsure(self) -> bool:
+        """See `contract.Core`."""
+        return self._freshness.as_of is None
+
+    @property
     def deadline(self) -> float:
         """When it asks next how old its state is."""
         return math.inf if self._is_over or not self._online else self._due

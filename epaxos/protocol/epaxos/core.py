@@ -158,6 +158,11 @@ class EPaxos:
         return False
 
     @property
+    def unsure(self) -> bool:
+        """See `contract.Core`."""
+        return False
+
+    @property
     def adopts_prefix(self) -> bool:
         """See `contract.Core`: commands that do not conflict execute in any order."""
         return False

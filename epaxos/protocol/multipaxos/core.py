@@ -145,6 +145,11 @@ class MultiPaxos:
         return self.state.coverage
 
     @property
+    def unsure(self) -> bool:
+        """See `contract.Core`."""
+        return False
+
+    @property
     def adopts_prefix(self) -> bool:
         """See `contract.Core`."""
         return True

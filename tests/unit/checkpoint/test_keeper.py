@@ -163,6 +163,17 @@ def test_the_peer_keeps_its_log_until_what_followed_has_executed_where_all_was_r
     assert (now, rig.keeper.caught_up) == (max(follows, 1) * RETRY, 1)
 
 
+def test_who_looks_on_does_not_take_silence_for_nothing_to_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its peers hear of it only once it is there; under load that took longer than the first question."""
+    monkeypatch.setattr(EPaxos, "unsure", True)
+    rig, now = begun_anew(), 0.0
+    for _ in range(10):
+        assert rig.poll(now).messages != [("b", FetchRows(1, DONE))]
+        now = rig.keeper.deadline
+    monkeypatch.setattr(EPaxos, "unsure", False)
+    assert rig.poll(now).messages == [("b", FetchRows(1, DONE))]
+
+
 def test_who_never_follows_does_not_keep_a_peers_log_for_ever() -> None:
     rig = begun_anew()
     rig.core.state.hear_of((-1, 5, -1))
