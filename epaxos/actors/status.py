@@ -182,4 +182,5 @@ def _catch_up(progress: CatchUp | None) -> dict[str, Any] | None:
         "stage": progress.stage,
         "rows": progress.rows,
         "bytes": progress.size,
+        "keys": progress.keys,
     }

@@ -99,6 +99,11 @@ class Fetched:
         return 0 if self._meta is None else self._meta.generation
 
     @property
+    def count(self) -> int:
+        """How many keys with values and sessions there are."""
+        return len(self._values) + len(self._sessions)
+
+    @property
     def sessions(self) -> list[object]:
         """The sessions, one of each client."""
         return list(self._sessions.values())

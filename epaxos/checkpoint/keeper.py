@@ -94,12 +94,13 @@ class Todo:
 
 
 class CatchUp(NamedTuple):
-    """How far a replica is in catching up: with whom, in which stage, rows and bytes that have come."""
+    """How far a replica is in catching up: with whom, in which stage; rows, bytes, and keys with sessions that came."""
 
     peer: Name
     stage: str
     rows: int
     size: int
+    keys: int = 0
 
 
 class _Phase(Enum):
@@ -180,7 +181,7 @@ class Keeper:
         if fetch is None:
             return None
         stage = "following" if self._target is not None else "merging" if fetch.complete else "fetching"
-        return CatchUp(fetch.peer, stage, fetch.rows, fetch.size)
+        return CatchUp(fetch.peer, stage, fetch.rows, fetch.size, fetch.keys)
 
     @property
     def merging(self) -> bool:

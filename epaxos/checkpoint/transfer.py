@@ -217,6 +217,7 @@ class Fetch:
     """One checkpoint on its way from `peer`; `make` makes what collects it, `number` gives numbers never used.
 
     rows, size   what has come so far, in rows and bytes
+    keys         and how many keys and sessions were in that; they come after what is remembered of them
     complete     whether all has
     """
 
@@ -225,6 +226,7 @@ class Fetch:
         self.transfer = number()
         self.rows = 0
         self.size = 0
+        self.keys = 0
         self.complete = False
         self._position = BEGIN
         self._whole = 0
@@ -256,7 +258,7 @@ class Fetch:
             return False
         if message.position == GONE:
             # What has come is of a cut that nobody has any more, and must not be mixed with another.
-            self.transfer, self.rows, self.size = self._number(), 0, 0
+            self.transfer, self.rows, self.size, self.keys = self._number(), 0, 0, 0
             self._position, self._whole = BEGIN, 0
             self._unpacker = _unpacker()
             self.fetched = self._make()
@@ -267,6 +269,7 @@ class Fetch:
         self.size += len(message.rows)
         self._unpacker.feed(message.rows)
         self.fetched.take(self._decode_rows())
+        self.keys = self.fetched.count
         if message.last:
             if self._whole != self.size or not self.fetched.complete:
                 raise FrameError("malformed", "a checkpoint that ends before its end")

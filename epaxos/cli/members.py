@@ -76,12 +76,12 @@ class Members(NamedTuple):
         return [f"{name} has caught up {percent} %" for name, percent in told if percent is not None]
 
     def _fetched(self, replica: Mapping[str, Any]) -> int | None:
-        """Per cent of the state that one has fetched, of about as many rows as there are keys and sessions."""
+        """Per cent of the keys and sessions that one has fetched."""
         told, latest = replica.get("catch_up"), self.latest
         if not told or told["stage"] == "following":
             return None
-        rows = max(1, int(latest.get("keys", 0)) + int(latest.get("sessions", 0)))
-        return min(99, 100 * int(told["rows"]) // rows)
+        whole = max(1, int(latest.get("keys", 0)) + int(latest.get("sessions", 0)))
+        return min(99, 100 * int(told["keys"]) // whole)
 
     def waiting(self, name: str) -> dict[str, Any] | None:
         """The status of the one of this name that is to join; None if there is none."""

@@ -43,12 +43,16 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """How far a replica is in fetching the checkpoint of a `peer`: the stage, and what of it has come."""
+    """How far a replica is in fetching the checkpoint of a `peer`: the stage, and what of it has come.
+
+    `rows` are parts of it of any size; `keys` are those whose values have come, and sessions.
+    """
 
     peer: str = ""
     stage: str = ""
     rows: int = 0
     bytes: int = 0
+    keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)

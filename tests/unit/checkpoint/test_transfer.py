@@ -34,6 +34,8 @@ class Collected:
     def __init__(self) -> None:
         self.rows: list[Row] = []
 
+    count = 0
+
     @property
     def complete(self) -> bool:
         return any(key == META for key, _ in self.rows)

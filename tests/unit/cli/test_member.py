@@ -159,7 +159,7 @@ def follower(name: str, **told: object) -> dict[str, Any]:
         (follower("charlie", epoch=3), "still in epoch 3", "up  epoch 3  caught up"),
         (joiner("charlie"), "in touch with no member yet", "waits  epoch 0"),
         (
-            joiner("charlie") | {"catch_up": {"stage": "fetching", "rows": 93}},
+            joiner("charlie") | {"catch_up": {"stage": "fetching", "keys": 93}},
             "caught up 93 %",
             "fetches  epoch 0  caught up 93 %",
         ),
@@ -211,7 +211,7 @@ def test_who_joins_may_be_too_busy_to_answer_each_time(monkeypatch: pytest.Monke
     """With --lagging too: its number has to be known."""
     there = [status(name, 4) | {"members": NAMES[:2], "newest_level": 10} for name in NAMES[:2]]
     cluster = Cluster(monkeypatch, "proposed")
-    fetches = joiner("charlie") | {"catch_up": {"stage": "fetching", "rows": 93}, "newest_level": 10}
+    fetches = joiner("charlie") | {"catch_up": {"stage": "fetching", "keys": 93}, "newest_level": 10}
     absent = members(*there, silent("charlie"))
     for late in (False, True):
         caught_up = follower("charlie", newest_level=10)

@@ -17,7 +17,7 @@ TOLD = {
         }
     },
     "latency": {"bounds_s": [0.01], "counts": [1, 0], "sum_s": 0.005},
-    "catch_up": {"peer": "bravo", "stage": "rows", "rows": 7, "bytes": 700},
+    "catch_up": {"peer": "bravo", "stage": "rows", "rows": 7, "bytes": 700, "keys": 5},
     "digest": "d1",
 }
 
@@ -29,7 +29,7 @@ def test_a_status_has_what_a_replica_tells() -> None:
         "bravo": PeerState(online=True, round_trip_s=0.5, last_heard_s=1.0, epoch=2, behind=3, newest_level=2)
     }
     assert status.latency == Latency([0.01], [1, 0], 0.005)
-    assert status.catch_up == CatchUp("bravo", "rows", 7, 700)
+    assert status.catch_up == CatchUp("bravo", "rows", 7, 700, 5)
     assert status.as_dict().items() >= TOLD.items()
 
 
