@@ -53,7 +53,7 @@ from epaxos.simulation.plan.options import stream
 from epaxos.simulation.registers.checker import Gone, Registers
 from epaxos.simulation.registers.plan import Plan
 from epaxos.simulation.world.disk import Disk, Then, Write
-from epaxos.simulation.world.host import Crashed
+from epaxos.simulation.world.host import Crashed, Fused
 from epaxos.simulation.world.network import HostileNetwork
 from epaxos.simulation.world.observer import Observer
 from epaxos.simulation.world.schedule import LocalClock, Schedule
@@ -114,7 +114,7 @@ class World(NamedTuple):
     under: Under
 
 
-class Process:
+class Process(Fused):
     """A process with a disk and a clock; `row` is its address."""
 
     def __init__(self, world: World, row: int) -> None:
@@ -122,8 +122,6 @@ class Process:
         self.row = row
         self.alive = self.failed = self.paused = self.retired = False
         self.starts = 0
-        self.fuse: int | None = None
-        self.fuse_kind: str | None = None
         self.disk: Disk = CellDisk(
             world.plan.options,
             world.schedule,
@@ -195,15 +193,6 @@ class Process:
             self.go_on()
 
     # -- effects ---------------------------------------------------------------------------------------------
-
-    def _step(self, message: object = None) -> None:
-        """An effect is about to happen: the last moment for a crash before it."""
-        if self.fuse is not None:
-            if self.fuse_kind is not None and type(message).__name__ != self.fuse_kind:
-                return
-            self.fuse -= 1
-            if self.fuse < 0:
-                raise Crashed
 
     def _guard(self, action: Then) -> None:
         """Do something that may end in a crash."""

@@ -7,6 +7,7 @@ disk. A paused machine does nothing until it goes on, and then first what has wa
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 from epaxos.errors import WriteFailed
@@ -32,14 +33,29 @@ class Crashed(Exception):
     """The replica stops here."""
 
 
-class Host:
-    """Machine number `row` of a run; what runs on it says how it starts, when it has something to do, and does it.
+class Fused:
+    """What may crash between two effects: after `fuse` of them or, with a `fuse_kind`, of messages of that kind."""
+
+    fuse: int | None = None
+    fuse_kind: str | None = None
+
+    def _step(self, message: object = None) -> None:
+        """An effect is about to happen, perhaps the sending of a message: the last moment for a crash before it."""
+        if self.fuse is not None:
+            if self.fuse_kind is not None and type(message).__name__ != self.fuse_kind:
+                return
+            self.fuse -= 1
+            if self.fuse < 0:
+                raise Crashed
+
+
+class Host(Fused, ABC):
+    """Machine number `row` of a run; what runs on it says when it has something to do, and does it.
 
     initial  the configuration that is known without a disk
     starts   how often it has; 0 before the first time
     alive    whether a process runs on it, which does nothing while it is `paused`, and takes part in nothing once its
              disk has `failed`
-    fuse     after how many effects it crashes, or, with a `fuse_kind`, how many messages of this kind
     """
 
     clock: LocalClock
@@ -55,8 +71,6 @@ class Host:
         self.row = row
         self.starts = 0
         self.alive = self.paused = self.failed = False
-        self.fuse: int | None = None
-        self.fuse_kind: str | None = None
         self.disk = self._make_disk()
         self._asleep = False
         self._calm = False
@@ -80,29 +94,25 @@ class Host:
 
     # -- what runs on it -----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin, or begin again, with what is durable."""
-        raise NotImplementedError
-
+    @abstractmethod
     def _on_durable(self, record: Any, epoch: int) -> None:
         """A record of an epoch has become durable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_crash(self) -> None:
         """It is about to stop: the last moment at which it is as it was."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _has_work(self) -> bool:
         """Whether there is something for a round; if it only has to come, `_next_due` may say when, for the alarm."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _round(self) -> None:
         """Do it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _deadlines(self) -> tuple[float, float]:
         """When the next round is due, for one thing and for another, of which each may have to wait for something."""
-        raise NotImplementedError
 
     # -- its life ------------------------------------------------------------------------------------------
 
@@ -193,15 +203,6 @@ class Host:
             self.go_on()
 
     # -- between two effects -------------------------------------------------------------------------------
-
-    def _step(self, message: object = None) -> None:
-        """An effect is about to happen, perhaps the sending of a message: the last moment for a crash before it."""
-        if self.fuse is not None:
-            if self.fuse_kind is not None and type(message).__name__ != self.fuse_kind:
-                return
-            self.fuse -= 1
-            if self.fuse < 0:
-                raise Crashed
 
     def _guard(self, action: Then) -> None:
         """Do something that may end in a crash, then take the rounds that are due."""
