@@ -163,9 +163,12 @@ def test_busy_replicas_are_asked_again(cluster: StubCluster, client: Client) -> 
 def test_always_busy_did_not_execute(cluster: StubCluster, client: Client) -> None:
     for replica in cluster.replicas:
         replica.behave = lambda _: Act.BUSY
-    with pytest.raises(Busy) as caught:
-        client.put(b"k", b"v", timeout=0.3)
-    assert not caught.value.may_have_executed
+    told: Exception | None = None
+    while not isinstance(told, Busy):  # of a last try that a slow machine did not answer it cannot know
+        with pytest.raises((Busy, NoAnswer)) as caught:
+            client.put(b"k", b"v", timeout=0.3)
+        told = caught.value
+    assert not told.may_have_executed
     assert cluster.executed() == 0
 
 
