@@ -99,9 +99,7 @@ def test_errors(cluster: StubCluster) -> None:
             for replica in cluster.replicas:
                 replica.behave = lambda _: Act.BUSY
             told: Exception | None = None
-            while not isinstance(
-                told, Busy
-            ):  # of a last try that a slow machine did not answer it cannot know
+            while not isinstance(told, Busy):  # a last try that a slow machine did not answer hides it
                 with pytest.raises((Busy, NoAnswer)) as busy:
                     await client.put(b"k", b"v", timeout=0.2)
                 told = busy.value

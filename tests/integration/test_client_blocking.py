@@ -164,7 +164,7 @@ def test_always_busy_did_not_execute(cluster: StubCluster, client: Client) -> No
     for replica in cluster.replicas:
         replica.behave = lambda _: Act.BUSY
     told: Exception | None = None
-    while not isinstance(told, Busy):  # of a last try that a slow machine did not answer it cannot know
+    while not isinstance(told, Busy):  # a last try that a slow machine did not answer hides it
         with pytest.raises((Busy, NoAnswer)) as caught:
             client.put(b"k", b"v", timeout=0.3)
         told = caught.value
