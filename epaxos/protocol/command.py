@@ -39,6 +39,10 @@ class Command(Protocol):
         """Whether it writes all keys."""
         ...
 
+    def transient(self) -> Command:
+        """Itself, or a copy that nobody keeps, for a look at its keys, which one that has executed may lack."""
+        ...
+
     @property
     def base(self) -> Vector | None:
         """Of a collection: up to where every row had executed at its proposer. None for any other command.

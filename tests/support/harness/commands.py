@@ -24,6 +24,9 @@ class Access:
     reads_all: bool = False
     writes_all: bool = False
 
+    def transient(self) -> Access:
+        return self
+
     @property
     def encoded(self) -> bytes:
         base = b"" if self.base is None else b",".join(b"%d" % slot for slot in self.base)

@@ -29,6 +29,7 @@ from epaxos.protocol.epaxos.messages import (
 )
 from epaxos.protocol.ids import InstanceId, Vector
 from epaxos.protocol.log import NOP, Phase
+from epaxos.statemachine.batch import Batch, make_payload
 from harness.alone import Alone, decided
 from harness.blocks import recall, remember
 from harness.commands import Access, barrier, collect, get, put
@@ -101,6 +102,23 @@ def test_below_a_base_nothing_is_read_off() -> None:
         assert {key for some in news for key in some.written} == {b"%d" % slot for slot in range(5)}
         assert sum(len(said.keys) for some in news for said in some.remembered) == (0 if executes else 6)
         assert alone.core.coverage["cut read off in vain"] == 1
+
+
+def test_keys_that_are_made_again_for_a_cut_do_not_stay() -> None:
+    alone = Alone()
+    alone.hear(1, PreAccept(at(1, 5), collect(0, -1, 4, -1), (-1, 4, -1), 0))  # so that nothing is read off
+    payloads = [make_payload([Batch(7, slot + 1, 1, b"\x02", [b"%d" % slot], [b"x"])]) for slot in range(5)]
+    for slot, payload in enumerate(payloads):
+        alone.learn(at(1, slot), payload, -1, slot - 1, -1)
+        payload.let_go()
+    while alone.core.prepare(1):
+        pass
+    news = list(iter(partial(alone.core.cut().absorb, 10), None))
+    assert {key for some in news for key in some.written} == {b"%d" % slot for slot in range(5)}
+    assert alone.core.coverage["cut read off in vain"] == 1
+    for payload in payloads:
+        with pytest.raises(AttributeError):
+            object.__getattribute__(payload, "keys")
 
 
 def test_keys_of_payloads_are_told_once_and_in_steps() -> None:

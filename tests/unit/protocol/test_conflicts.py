@@ -160,6 +160,9 @@ def test_keys_may_come_in_any_sequence() -> None:
         encoded: bytes = b""
         size: int = 0
 
+        def transient(self) -> Lists:
+            return self
+
     index = Conflicts(ROWS)
     index.add(InstanceId(0, 1), Lists([b"r", b"r"], (b"w",)))
     index.add(InstanceId(0, 0), Lists([b"r"], (b"w", b"v")))

@@ -504,6 +504,15 @@ def test_a_payload_that_has_let_go_of_its_columns_has_them_again() -> None:
         assert len(payload) == 3
 
 
+def test_a_look_at_the_keys_of_one_that_has_let_go_leaves_it_as_it_is() -> None:
+    payload = make_payload([make_batch((Operation.WRITE, b"a", b"x"), (Operation.READ, b"b", None))])
+    assert payload.transient() is payload
+    payload.let_go()
+    assert touched(payload.transient()) == ({b"b"}, {b"a"})
+    with pytest.raises(AttributeError):
+        object.__getattribute__(payload, "keys")
+
+
 def test_a_multi_only_reads_if_all_its_parts_do() -> None:
     read, write = bytes([Operation.READ, Operation.EXISTS]), bytes([Operation.EXISTS, Operation.CAS])
     multis: list[Argument] = [[read, [b"a", b"b"], [None] * 2], [write, [b"a", b"b"], [None, [b"1", b"1"]]]]
