@@ -62,8 +62,8 @@ class Steps:
         runs: list[Run] = []
         self._timed("execute", lambda: runs.extend(machine.runs(payload)))
         (run,) = runs
-        self._timed("sort answers", lambda: clients.answer(payload, run))
-        self._timed("make replies", lambda: clients.flush(float(number)))
+        self._timed("sort answers", lambda: clients.answers.answer(payload, run))
+        self._timed("make replies", lambda: clients.answers.flush(float(number)))
 
     def _request(self, client: int, first: int) -> bytes:
         keys = [b"%08d" % (client * self._frame + index) for index in range(self._frame)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import zmq
 
-from epaxos.actors.clients import WAITING_FRAMES
+from epaxos.actors.answers import WAITING_FRAMES
 from epaxos.actors.porter import PEERS, Failures, Porter
 from epaxos.actors.replies import Replies, send_now
 from epaxos.actors.sockets import Door, bind_router

@@ -131,7 +131,7 @@ class Epochs:
 
     def introduce(self) -> None:
         """Tell clients who the members are, those that come with them."""
-        self._clients.callers.tell(roster_of(self._config, self._parts.me, self._parts.configuration))
+        self._clients.answers.callers.tell(roster_of(self._config, self._parts.me, self._parts.configuration))
 
     def _look_on(self) -> None:
         """There is no vote here: what clients wait for, others may do, under the same numbers."""

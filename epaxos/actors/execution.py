@@ -8,8 +8,9 @@ from functools import partial
 from math import ceil
 from operator import sub
 
+from epaxos.actors.answers import StatusRequest
 from epaxos.actors.assembly import Parts
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.clients import Clients
 from epaxos.doors.gate import Gate
 from epaxos.protocol.command import Command
 from epaxos.protocol.contract import Component
@@ -24,6 +25,7 @@ class Execution:
         self._parts = parts
         self._stats = parts.stats
         self._clients = clients
+        self._answers = clients.answers
         self._gate = gate
         self._merges = 0
         # One list, written where commands execute and read where metrics are scraped.
@@ -60,9 +62,9 @@ class Execution:
                 if decided.value is not NOP:
                     assert isinstance(decided.value, Payload)
                     ending = self._gate.ending(decided.value, machine.get)
-                    lists = self._clients.await_list(decided.value)
+                    lists = self._answers.await_list(decided.value)
                     for run in machine.runs(decided.value, lists=lists):
-                        self._clients.answer(decided.value, run)
+                        self._answers.answer(decided.value, run)
                     if ending:
                         self._gate.tell_ended([key for key in ending if machine.get(key) is None])
                     decided.value.let_go()
@@ -72,7 +74,7 @@ class Execution:
             else:
                 self._stats.component_size.observe(len(component), 1)
         self._stats.component_size.observe(1, singles)
-        self._clients.flush(time.monotonic())
+        self._answers.flush(time.monotonic())
 
     def read(self, reads: Sequence[int], unread: Sequence[int], now: float) -> None:
         """Answer reads for which enough has executed by now, and propose those that come to nothing."""
@@ -106,5 +108,5 @@ class Execution:
     def settle(self, overtaken: Sequence[Command]) -> None:
         """Answer what has executed in what was adopted; the rest is proposed again (protocol 4.10)."""
         for results in self._parts.eras.settle(overtaken, self._parts.machine.recall):
-            self._clients.tell(results)
-        self._clients.flush(time.monotonic())
+            self._answers.tell(results)
+        self._answers.flush(time.monotonic())

@@ -189,7 +189,7 @@ class Presence:
         """Leave once nothing of this replica's own is left to do, or there is no more time for it; whether it has."""
         drain = self.drain
         assert drain is not None
-        open_ = max(self._parts.core.in_flight, self._clients.waiting)
+        open_ = max(self._parts.core.in_flight, self._clients.answers.waiting)
         if now < drain.until and not self._standing.trouble:
             if open_:
                 return False
@@ -215,8 +215,8 @@ class Presence:
             )
             return f"all that was taken is answered, and peers and clients know ({seconds:.2f} s){rest}"
         return (
-            f"after {seconds:.1f} s with {self._clients.waiting} commands of clients unanswered; what of them is under "
-            "way is for the other replicas to finish"
+            f"after {seconds:.1f} s with {self._clients.answers.waiting} commands of clients unanswered; what of them "
+            "is under way is for the other replicas to finish"
         )
 
 

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from epaxos.actors.admin import PROPOSED, Admin, AdminRequest, Standpoint
+from epaxos.actors.answers import StatusRequest
 from epaxos.actors.assembly import Parts
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.clients import Clients
 from epaxos.actors.durability import Durability
 from epaxos.actors.health import Standing, examine
 from epaxos.actors.peers import Peers
@@ -70,6 +71,7 @@ class Questions:
         self._subjects = subjects
         self._parts = subjects.parts
         self._clients = subjects.clients
+        self._answers = subjects.clients.answers
         self._perform = perform
         self._tell = tell
         self._born = born
@@ -108,7 +110,7 @@ class Questions:
                 self._admin.following(asked, running),
             )
             self._perform(core.on_event(Propose(barrier), now), now)
-        self._clients.answer_admin(asked, answer)
+        self._answers.answer_admin(asked, answer)
 
     def _answer_status(self, question: StatusRequest) -> None:
         machine, subjects = self._parts.machine, self._subjects
@@ -117,7 +119,7 @@ class Questions:
             knows = subjects.presence.is_current and ready
             generation = machine.generation if knows else None
             told = {"generation": generation, "level": self._parts.configuration.level}
-            self._clients.answer_status(question, told)
+            self._answers.answer_status(question, told)
             return
         if question.options.get("watch") is not None:
             self._watch(question)
@@ -125,7 +127,7 @@ class Questions:
         key = question.options.get("left")
         if isinstance(key, bytes):
             left = subjects.proposals.expirations.left(key, time.monotonic())
-            self._clients.answer_status(question, {"left": left})
+            self._answers.answer_status(question, {"left": left})
             return
         status = describe(
             self._config,
@@ -142,10 +144,10 @@ class Questions:
         if type(most) is int:
             status["waiting"] = describe_waiting(self._parts.core, min(max(most, 0), MOST_WAITING))
         if not question.options.get("digest"):
-            self._clients.answer_status(question, status)
+            self._answers.answer_status(question, status)
             return
         if subjects.durability.merging:
-            self._clients.answer_status(question, {**status, "digest": None})
+            self._answers.answer_status(question, {**status, "digest": None})
             return
         self._digest_askers.append((question, status))
         if len(self._digest_askers) == 1:
@@ -173,7 +175,7 @@ class Questions:
             self._parts.watchers.ask(name, poll, time.monotonic(), tell)
 
     def _tell_watcher(self, question: StatusRequest, answer: Answer) -> None:
-        self._clients.answer_status(question, {"watch": answer})
+        self._answers.answer_status(question, {"watch": answer})
 
     def tell_watchers(self, now: float) -> None:
         """A round is over: tell those who watch."""
@@ -199,7 +201,7 @@ class Questions:
     def on_digest(self, digest: str | None) -> None:
         """Answer whoever asked first; those who asked meanwhile share the next one."""
         (question, status), *others = self._digest_askers
-        self._clients.answer_status(question, {**status, "digest": digest})
+        self._answers.answer_status(question, {**status, "digest": digest})
         self._digest_askers = []
         for other, _ in others:
             self._answer_status(other)

@@ -20,8 +20,9 @@ import pykka
 import zmq
 
 from epaxos.actors.amnesia import Refusals
+from epaxos.actors.answers import StatusRequest
 from epaxos.actors.assembly import Parts
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.clients import Clients
 from epaxos.actors.durability import Committed, Durability, Shell
 from epaxos.actors.entrance import Entrance
 from epaxos.actors.epochs import NO_VOTE, Epochs
@@ -377,7 +378,7 @@ class Replica(pykka.ThreadingActor):
         """Do what has no deadline; before what may take long: writing much to a slow disk."""
         self._presence.look(now)
         if self._presence.is_current and self._clients.away is None:
-            self._clients.reassure(now, round_.waited)
+            self._clients.answers.reassure(now, round_.waited)
 
     def _is_over(self, round_: Round, effects: Effects[Any], began: float) -> bool:
         """Whether frames of peers, which have been taken, were all that there is to the round; it is over then.

@@ -11,7 +11,8 @@ import msgpack
 import zmq
 
 from epaxos.actors.admin import AdminRequest
-from epaxos.actors.clients import Clients, StatusRequest
+from epaxos.actors.answers import StatusRequest
+from epaxos.actors.clients import Clients
 from epaxos.config import Config, load_config
 from epaxos.doors.gate import Gate
 from epaxos.metrics import ReplicaStats
@@ -68,8 +69,8 @@ class Front:
     def execute(self, first: int, count: int = 1, client: int = 7, values: list[Any] | None = None) -> None:
         """A batch of these numbers has executed, whoever proposed it."""
         batch = Batch(client, first, 0, b"\x02" * count, [b"key"] * count, None)
-        self.clients.answer(make_payload([batch]), Run(0, 1, DONE * count, values))
-        self.clients.flush(1.0)
+        self.clients.answers.answer(make_payload([batch]), Run(0, 1, DONE * count, values))
+        self.clients.answers.flush(1.0)
 
     def proposed(self) -> list[list[tuple[int, int]]]:
         """All that waits to be proposed: by instance, the first number and the count of each batch."""

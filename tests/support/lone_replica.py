@@ -53,8 +53,8 @@ class LoneReplica:
             payload = make_payload(self.clients.take_batches(), self.limits.bounds)
             self.instances.append(payload.operations)
             for run in self.machine.runs(payload):
-                self.clients.answer(payload, run)
-        self.clients.flush(0.0)
+                self.clients.answers.answer(payload, run)
+        self.clients.answers.flush(0.0)
 
     async def serve(self) -> None:
         """Go on with that, as a task of the loop in which the doors are."""

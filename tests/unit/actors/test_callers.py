@@ -17,7 +17,7 @@ def test_a_connection_is_told_with_its_first_frame_and_when_an_epoch_begins() ->
     front = Front()
     front.request(1, 1, identity=b"one")
     assert front.sent == []
-    front.clients.callers.tell(ROSTER)
+    front.clients.answers.callers.tell(ROSTER)
     front.request(1, 1, identity=b"two")
     front.request(2, 1, identity=b"two")
     told = [1, "alpha", [["alpha", "h", 1, 0]]]
@@ -27,7 +27,7 @@ def test_a_connection_is_told_with_its_first_frame_and_when_an_epoch_begins() ->
 def test_those_who_are_sent_away_know_whereto() -> None:
     front = Front()
     front.request(1, 1)
-    front.clients.callers.tell(ROSTER)
+    front.clients.answers.callers.tell(ROSTER)
     front.clients.send_away("it has no vote in this cluster")
     assert [kind for _, kind, _ in front.sent] == [Kind.MEMBERS, Kind.AWAY]
 

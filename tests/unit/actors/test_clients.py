@@ -11,7 +11,8 @@ import pytest
 import zmq
 
 from epaxos import version
-from epaxos.actors.clients import MOST_PARTS, PATIENCE, TOLD_AT_A_TIME, StatusRequest
+from epaxos.actors.answers import PATIENCE, TOLD_AT_A_TIME, StatusRequest
+from epaxos.actors.clients import MOST_PARTS
 from epaxos.actors.company import ENOUGH, LEAST
 from epaxos.errors import TooNew
 from epaxos.security.rights import Rights, Role
@@ -28,11 +29,11 @@ DONE = bytes((Outcome.DONE,))
 def test_request_is_proposed_and_answered() -> None:
     front = Front()
     front.request(1, 3)
-    assert front.clients.waiting == 3
+    assert front.clients.answers.waiting == 3
     assert front.proposed() == [[(1, 3)]]
     front.execute(1, 3)
     assert front.sent == [(b"one", Kind.REPLY, [[7], [1], [3], DONE * 3, None])]
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
     assert front.stats.execution_latency.sum == 3.0  # one second each
 
 
@@ -43,7 +44,7 @@ def test_the_frames_of_a_message_are_taken_each_by_itself() -> None:
     parts = [seal(kind, front.config.fingerprint, body) for kind, body in [*bodies, (Kind.REQUEST, good[1])]]
     assert front.clients.open(b"one", list(map(zmq.Frame, parts)), 0.0) == [StatusRequest(b"one", 42, {})]
     assert [kind for _, kind, _ in front.sent] == [Kind.REFUSED]
-    assert front.clients.waiting == 2
+    assert front.clients.answers.waiting == 2
     front.execute(1)
     front.execute(1, client=8)
     assert [fields[0] for _, kind, fields in front.sent if kind == Kind.REPLY] == [[7], [8]]
@@ -53,7 +54,7 @@ def test_what_nobody_waits_for_here_is_not_answered() -> None:
     front = Front()
     front.execute(1, 3)
     assert front.sent == []
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
 
 
 def test_a_list_is_awaited_where_it_was_asked_for() -> None:
@@ -62,9 +63,9 @@ def test_a_list_is_awaited_where_it_was_asked_for() -> None:
     asked.take(Kind.REQUEST, encode_batch(7, 1, 1, *columns))
     elsewhere.request(1)
     payload = make_payload(asked.clients.take_batches())
-    assert asked.clients.await_list(payload)
-    assert not elsewhere.clients.await_list(make_payload([Batch(7, 5, 0, *columns)]))
-    assert not elsewhere.clients.await_list(make_payload(elsewhere.clients.take_batches()))
+    assert asked.clients.answers.await_list(payload)
+    assert not elsewhere.clients.answers.await_list(make_payload([Batch(7, 5, 0, *columns)]))
+    assert not elsewhere.clients.answers.await_list(make_payload(elsewhere.clients.take_batches()))
     assert payload.operations[0] == Operation.COUNT
 
 
@@ -72,7 +73,7 @@ def test_retry_under_way_is_not_proposed_again_and_says_where_the_answer_goes() 
     front = Front()
     front.request(1, 2, identity=b"before")
     front.request(1, 2, identity=b"after")
-    assert front.clients.waiting == 2
+    assert front.clients.answers.waiting == 2
     assert front.proposed() == [[(1, 2)]]
     front.execute(1, 2)
     assert [identity for identity, *_ in front.sent] == [b"after"]
@@ -97,7 +98,7 @@ def test_regrouped_retry_executed_elsewhere_leaves_nothing_waiting(counts: tuple
     front.proposed()
     front.execute(1, elsewhere)
     front.execute(1, here)
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
     assert (b"one", Kind.REPLY, [[7], [1], [here], DONE * here, None]) in front.sent
 
 
@@ -148,7 +149,7 @@ def test_without_aggregation_every_command_is_an_instance_and_the_answer_one_fra
         assert front.sent == []
         front.execute(first, values=[b"%d" % first])
     assert front.sent == [(b"one", Kind.REPLY, [[7], [5], [3], DONE * 3, [b"5", b"6", b"7"]])]
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
 
 
 def test_without_aggregation_a_retry_under_way_is_not_proposed_again() -> None:
@@ -171,7 +172,7 @@ def test_without_aggregation_a_regrouped_retry_is_answered_and_leaves_nothing_wa
     for first in range(5, 10):
         front.execute(first)
     assert [(body[1], body[2]) for _, _, body in front.sent] == [([5], [3]), ([6], [4])]
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
 
 
 def test_without_aggregation_values_are_left_out_where_there_are_none() -> None:
@@ -190,7 +191,7 @@ def test_busy_when_too_much_is_pending() -> None:
     front.request(1, 3)
     front.request(4, 2)
     assert front.sent == [(b"one", Kind.BUSY, [7, 4, 2])]
-    assert front.clients.waiting == 3
+    assert front.clients.answers.waiting == 3
     assert front.stats.errors["busy"] == 1
     front.request(1, 3)  # a retry of what is under way asks for no room
     front.request(4, 1)
@@ -206,26 +207,26 @@ def test_who_waits_for_long_is_told_again_and_again_that_it_is_under_way() -> No
     front.request(1, 2)
     front.request(1, 3, client=8)
     front.request(3, 1, identity=b"two")
-    front.clients.reassure(PATIENCE / 2, 0)
+    front.clients.answers.reassure(PATIENCE / 2, 0)
     assert not front.sent, "it has not waited for long"
-    front.clients.reassure(PATIENCE, 0)
+    front.clients.answers.reassure(PATIENCE, 0)
     both = [(b"one", Kind.TAKEN, [[7, 8], [1, 1], [2, 3]]), (b"two", Kind.TAKEN, [[7], [3], [1]])]
     assert front.sent == both
-    front.clients.reassure(PATIENCE * 1.5, 0)
+    front.clients.answers.reassure(PATIENCE * 1.5, 0)
     assert front.sent == both, "it has just been told"
     front.proposed()
     front.execute(1, 2)
     del front.sent[:]
-    front.clients.reassure(PATIENCE * 2, 0)
+    front.clients.answers.reassure(PATIENCE * 2, 0)
     assert front.sent == [(b"one", Kind.TAKEN, [[8], [1], [3]]), both[1]]
 
 
 def test_what_came_while_the_replica_was_at_work_has_waited_too() -> None:
     front = Front()
     front.request(1)
-    front.clients.reassure(0.0, PATIENCE / 2)
+    front.clients.answers.reassure(0.0, PATIENCE / 2)
     assert not front.sent
-    front.clients.reassure(0.0, PATIENCE)
+    front.clients.answers.reassure(0.0, PATIENCE)
     assert front.sent == [(b"one", Kind.TAKEN, [[7], [1], [1]])]
 
 
@@ -235,7 +236,7 @@ def test_of_very_many_that_wait_those_told_longest_ago_are_told_first() -> None:
         front.request(first)
     told = []
     for now in (1, 2):
-        front.clients.reassure(now * PATIENCE, 0)
+        front.clients.answers.reassure(now * PATIENCE, 0)
         told += front.sent.pop()[2][1]
     assert told[: TOLD_AT_A_TIME + 1] == list(range(1, TOLD_AT_A_TIME + 2))
 
@@ -251,7 +252,7 @@ def test_who_comes_to_a_replica_that_stops_is_sent_away_and_who_waits_is_told_an
     front.proposed()
     front.execute(1, 2)
     assert front.sent[2:] == [(b"again", Kind.REPLY, [[7], [1], [2], DONE * 2, None])]
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
 
 
 def test_who_waits_for_a_replica_that_gives_up_is_sent_away_at_once_and_when_it_asks_again() -> None:
@@ -262,7 +263,7 @@ def test_who_waits_for_a_replica_that_gives_up_is_sent_away_at_once_and_when_it_
     front.request(1, 2)
     told = [[7, 0, -1, "its disk failed"], [7, 1, 2, "its disk failed"]]
     assert front.sent == [(b"one", Kind.AWAY, fields) for fields in told]
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
     assert not front.clients.to_propose
 
 
@@ -295,7 +296,7 @@ def test_refused_command_is_named_and_nothing_of_its_frame_is_taken(
     assert (identity, kind, numbers) == (b"one", Kind.REFUSED, [7, 5, 2, 1])
     assert said.startswith(text)
     assert front.proposed() == []
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
     assert front.stats.errors["refused"] == 1
 
 
@@ -353,7 +354,7 @@ def test_question_for_the_status_is_handed_back_and_answered() -> None:
     front = Front()
     question = front.take(Kind.STATUS, msgpack.packb((42, {"digest": True})))
     assert question == StatusRequest(b"one", 42, {"digest": True})
-    front.clients.answer_status(question, {"name": "alpha"})
+    front.clients.answers.answer_status(question, {"name": "alpha"})
     assert front.sent == [(b"one", Kind.STATUS_REPLY, [42, {"name": "alpha"}])]
 
 

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from epaxos.actors.clients import StatusRequest
+from epaxos.actors.answers import StatusRequest
 from epaxos.actors.health import Standing
 from epaxos.actors.presence import Presence
 from epaxos.actors.questions import Digested, Questions, Subjects
@@ -58,7 +58,7 @@ class Alpha:
         """The generation that a client is told after a round."""
         self.presence.look(0.0)
         self.questions.answer(BRIEF, 0.0)
-        _, status = self.clients.answer_status.call_args.args
+        _, status = self.clients.answers.answer_status.call_args.args
         return status["generation"]
 
 
@@ -120,7 +120,7 @@ def test_watchers_are_sent_elsewhere_where_nothing_executes_any_more(alpha: Alph
     alpha.questions.answer(watched, 0.0)
     alpha.parts.watchers.ask.assert_called_once()
     away = "it hears no quorum, or has not caught up yet"
-    alpha.clients.answer_status.assert_called_with(watched, {"watch": {"away": away}})
+    alpha.clients.answers.answer_status.assert_called_with(watched, {"watch": {"away": away}})
     alpha.hears("bravo")
     alpha.beacon(1, 4, 4, 4)
     alpha.presence.look(0.0)
@@ -155,7 +155,7 @@ def test_whoever_asks_for_a_digest_is_answered_though_it_fails(
     assert alpha.tells == [Digested(None)]
     assert caplog.messages == ["the digest of the state could not be computed"]
     questions.on_digest(alpha.tells[0].digest)
-    alpha.clients.answer_status.assert_called_with(asked, {"name": "alpha", "digest": None})
+    alpha.clients.answers.answer_status.assert_called_with(asked, {"name": "alpha", "digest": None})
     assert questions._digest_askers == []
 
 

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from epaxos.actors.clients import PATIENCE as TOLD_AFTER
+from epaxos.actors.answers import PATIENCE as TOLD_AFTER
 from epaxos.actors.lists import PATIENCE, Lists
 from epaxos.statemachine.batch import encode_batch, make_payload
 from epaxos.statemachine.operations import Operation
@@ -109,7 +109,7 @@ def test_who_waits_is_told_that_it_is_under_way_and_what_lists_nothing_does_not_
     lone.front.request(2)
     assert lone.round() == [[(2, 1)]]
     lone.front.execute(2)
-    lone.front.clients.reassure(2 * TOLD_AFTER, 0.0)
+    lone.front.clients.answers.reassure(2 * TOLD_AFTER, 0.0)
     assert lone.front.sent[-1] == (b"one", Kind.TAKEN, [[7], [1], [1]])
 
 
@@ -118,10 +118,10 @@ def test_what_waits_is_not_answered_from_what_another_replica_proposed(lone: Lon
     elsewhere.take(Kind.REQUEST, encode_batch(7, 1, 1, COUNT, [b""], None))
     payload = make_payload(elsewhere.clients.take_batches())
     lone.ask(1, COUNT)
-    assert not lone.front.clients.await_list(payload)
+    assert not lone.front.clients.answers.await_list(payload)
     lone.until_in_order()
     assert lone.round() == [[(1, 1)]]
-    assert lone.front.clients.await_list(payload)
+    assert lone.front.clients.answers.await_list(payload)
 
 
 def test_few_keys_are_listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_who_is_given_up_waits_no_more(lone: Lone) -> None:
     lone.front.clients.give_up("its disk failed")
     lone.until_in_order()
     assert lone.round() == []
-    assert lone.front.clients.waiting == 0
+    assert lone.front.clients.answers.waiting == 0
 
 
 def test_no_round_is_due_for_a_clear_that_has_been_given_up(lone: Lone) -> None:

@@ -65,7 +65,7 @@ def test_all_that_waits_is_asked_about_together_and_each_frame_is_answered() -> 
     [(_, kind, body)] = front.sent
     assert kind == Kind.REPLY
     assert sorted(zip(body[1], body[2], strict=True)) == [(1, 2), (9, 1)]
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
 
 
 def test_what_comes_later_needs_the_next_question() -> None:
@@ -108,8 +108,8 @@ def test_what_comes_to_nothing_is_proposed_in_a_session_of_the_replica_itself() 
     assert [batch.arguments for batch in batches] == [None, None]
     assert [batch.first for batch in batches] == [1, 2]
     assert 7 not in {batch.client for batch in batches}
-    front.clients.tell(map(look, batches))
-    front.clients.flush(1.0)
+    front.clients.answers.tell(map(look, batches))
+    front.clients.answers.flush(1.0)
     [(_, kind, body)] = front.sent
     assert (kind, body[0], body[1], body[4]) == (Kind.REPLY, [7, 7], [1, 2], [b"k1", b"k2"])
 
@@ -120,8 +120,8 @@ def test_a_session_that_has_ended_makes_the_client_ask_again() -> None:
     [read] = front.clients.reads.questions()
     front.clients.into_log(front.clients.reads.take([read.number]), 1.0)
     [batch] = front.clients.take_batches()
-    front.clients.tell([BatchResult(batch.client, batch.first, bytes([Outcome.EXPIRED]), None)])
-    front.clients.flush(1.0)
+    front.clients.answers.tell([BatchResult(batch.client, batch.first, bytes([Outcome.EXPIRED]), None)])
+    front.clients.answers.flush(1.0)
     assert front.sent[0][2][3] == bytes([Outcome.UNTOLD])
     assert front.clients.reads.renamed(batch).client != batch.client
 
@@ -176,7 +176,7 @@ def test_such_a_frame_holds_nothing_else() -> None:
     front.take(Kind.REQUEST, encode_batch(7, 1, 1, bytes((READ, READ)), [b"k", b"k"], [1, None]))
     [(_, kind, body)] = front.sent
     assert (kind, body[3]) == (Kind.REFUSED, 1)
-    assert front.clients.waiting == 0
+    assert front.clients.answers.waiting == 0
 
 
 def test_a_replica_that_takes_nothing_does_not_tell_a_door_what_stands_here() -> None:

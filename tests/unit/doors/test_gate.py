@@ -285,8 +285,8 @@ def test_a_question_for_the_status_is_answered_or_fails() -> None:
         await turn()
         first, second = replica.clients.local_questions()
         assert [question.options for question in (first, second)] == [{"digest": False}, {"digest": True}]
-        replica.clients.answer_status(second, {"name": "second"})
-        replica.clients.answer_status(first, {"name": "first"})
+        replica.clients.answers.answer_status(second, {"name": "second"})
+        replica.clients.answers.answer_status(first, {"name": "first"})
         assert [await one for one in asked] == [{"name": "first"}, {"name": "second"}]
         late = asyncio.create_task(desk.status())
         await turn()
@@ -317,7 +317,7 @@ def test_what_does_not_fit_waits_with_its_door() -> None:
     for ticket in range(5):
         ask(local, ticket)
     replica.take()
-    assert replica.clients.waiting == 2
+    assert replica.clients.answers.waiting == 2
     for _ in range(3):
         replica.run()
     assert [answer.ticket for answer in told(local) if isinstance(answer, Answered)] == [0, 1, 2, 3, 4]

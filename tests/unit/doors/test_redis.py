@@ -322,7 +322,7 @@ def test_a_watched_key_that_changes_in_the_round_in_which_it_was_read_ends_the_t
     watcher, other = opened.talk(), opened.talk()
     other.ask("SET", "k", "v")
     (client,) = opened.replica.gate.clients
-    flush, opened.replica.clients.flush = opened.replica.clients.flush, Mock()  # type: ignore[method-assign]
+    flush, opened.replica.clients.answers.flush = opened.replica.clients.answers.flush, Mock()  # type: ignore[method-assign]
     watcher.send(encoded([b"WATCH", b"k"]))
     wait_for(lambda: len(opened.replica.instances) == 2)
     other.send(encoded([b"SET", b"k", b"other"]) + encoded([b"SET", b"k", b"v"]))

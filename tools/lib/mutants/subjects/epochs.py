@@ -231,8 +231,8 @@ END: Final = (
         "6.7",
         Patch(
             "epaxos.actors.clients",
-            "self._send(identity, Kind.AWAY, (client, 0, -1 if stuck",
-            "self._send(identity, Kind.REFUSED if stuck else Kind.AWAY, (client, 0, -1 if stuck",
+            "self.answers.send(identity, Kind.AWAY, (client, 0, -1 if stuck",
+            "self.answers.send(identity, Kind.REFUSED if stuck else Kind.AWAY, (client, 0, -1 if stuck",
         ),
         schedule="tests/unit/actors/test_clients.py::"
         "test_who_waits_for_a_replica_that_gives_up_is_sent_away_at_once_and_when_it_asks_again",
