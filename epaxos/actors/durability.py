@@ -132,7 +132,7 @@ class Durability:
         self._keeper.writer.close()
         self._keeper.source.close()
         disk = self._parts.disk
-        disk.keeper.caught_up = self._keeper.caught_up + 1
+        disk.keeper.caught_up = self._keeper.caught_up
         self._disk, self._keeper = disk, disk.keeper
         self._retiring = True
 

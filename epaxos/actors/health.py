@@ -75,7 +75,7 @@ def examine(config: Config, standing: Standing, stats: ReplicaStats) -> Health:
     if standing.trouble:
         unready.append(f"disk failed: {standing.trouble}")
     if stats.catch_up is not None:
-        unready.append("catching up: it fetches the checkpoint of a peer")
+        unready.append("catching up: it fetches the checkpoint of a peer, or what has followed that")
     unready += _lacking(stats, patience)
     if not dead and worked > patience:
         unready.append(f"slow: at work on one round for {worked:.1f} s; {patience:g} s are the limit")

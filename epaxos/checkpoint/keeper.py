@@ -32,11 +32,13 @@ _TRIES: Final = 5
 """How often a peer is asked for the same rows before it is given up."""
 
 _FOLLOWING_TRIES: Final = 100
-"""How often it is asked to keep its log after that: who falls behind for ever must not fill a peer's memory."""
+"""How often it is asked to keep its log after that while nothing goes on here, and"""
 
+_FOLLOWING_MOST: Final = 1000
+"""how often at all: who falls behind for ever, or follows by a step now and then, must not fill a peer's memory."""
 
 _UNTOLD: Final = 20
-"""How often who looks on asks before anybody has told what there is to follow: peers may need seconds under load."""
+"""How often who looks on asks before it is known what there is to follow: peers may need seconds under load to tell."""
 
 _AFTER_REFUSAL: Final = 4
 """Intervals until a checkpoint of which a row could not be written is tried again."""
@@ -149,7 +151,7 @@ class Keeper:
         self._due = math.inf
         self._fetch: Fetch | None = None
         self._ask_at = math.inf
-        self._tries = 0
+        self._tries = self._kept = 0
         self._slowness: defaultdict[Name, int] = defaultdict(lambda: 1)
         self._adopting = False
         self._replacing = False
@@ -209,6 +211,7 @@ class Keeper:
         self.writer.turn(configuration, core)
         self._truncated = None
         if self._fetch is not None:
+            self.caught_up += self._target is not None
             self._ended.append((self._fetch.peer, self._fetch.end()))
             self._end()
         self._executed = max(self._executed, 1)
@@ -251,7 +254,7 @@ class Keeper:
                 self._ended.append((self._fetch.peer, self._fetch.end()))
             self._fetch = Fetch(peers[0], self._make_fetched, self._number)
             self._target = None
-            self._tries = 0
+            self._tries = self._kept = 0
             self._ask_at = now
 
     def follow(self, before: Keeper, now: float) -> None:
@@ -265,8 +268,11 @@ class Keeper:
         self._ask_at = now
 
     def _advances(self) -> bool:
-        """Whether something has executed here since the peer that is followed was last asked to keep its log."""
-        return self._core.status().executed != self._executed_when_asked
+        """Whether something has executed here since the peer that is followed was last asked to keep its log.
+
+        Or may have soon: a peer that has dropped more is heard long before the first decision has executed.
+        """
+        return self._tries < 2 or self._core.status().executed != self._executed_when_asked
 
     def receive(self, sender: Name, message: TransferMessage, now: float) -> Todo:
         """Take a message of a peer.
@@ -351,6 +357,7 @@ class Keeper:
             assert self._fetch is not None
             self._adopting = False
             self._target = self._core.status().seen
+            self._tries = 0
             self._ask_at = -math.inf
             todo.events.append(adopt_event(self._fetch.fetched))
             self._fetch.release()
@@ -450,8 +457,13 @@ class Keeper:
             return
         if not self._wants_adoption:  # merging takes as long as it takes
             self._tries += 1
-        if self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES):
+        self._kept += self._target is not None
+        if (
+            self._tries > (_TRIES if self._target is None else _FOLLOWING_TRIES)
+            or self._kept > _FOLLOWING_MOST
+        ):
             self._slowness[fetch.peer] = 2 * self._slowness[fetch.peer]
+            todo.messages.append((fetch.peer, fetch.end()))
             self._end()
             return
         self._executed_when_asked = self._core.status().executed
@@ -461,14 +473,17 @@ class Keeper:
     def _has_followed(self) -> bool:
         """Whether all has executed that had followed what was fetched; each step on the way there gives it more time.
 
-        In another epoch than before nothing is known of that until a peer's beacon tells. Where nothing follows none
-        does: then it is over after the time of one question, or once who looks on is sure that nothing does.
+        In another epoch than before nothing is known of that until a peer's beacon tells, but for what the checkpoint
+        has of instances above a hole, which is no more than that; nor is one beacon, which may be of a peer that lags.
+        So who looks on waits until it is sure. Where nothing follows, it is over after the time of one question.
         """
         status = self._core.status()
-        if not self._target and any(map(gt, status.seen, status.executed)):
-            self._target = status.seen
         if not self._target:
-            return self._tries > (_UNTOLD if self._core.unsure else 0)
+            if self._core.unsure and self._tries <= _UNTOLD:
+                return False
+            if not any(map(gt, status.seen, status.executed)):
+                return self._tries > 0
+            self._target = status.seen
         followed = tuple(map(min, status.executed, self._target))
         if followed != self._followed:
             self._followed, self._tries = followed, 0
@@ -484,4 +499,5 @@ class Keeper:
     def _end(self) -> None:
         """Catching up is over, or hopeless with this peer: the core says if more is missing."""
         self._fetch = self._target = None
+        self._kept = 0
         self._ask_at = math.inf

@@ -227,7 +227,7 @@ class Request:
         lags = {name: members.lag_of(waiting) for name, waiting in told.items() if waiting is not None}
         self._came |= {name: waiting["id"] for name, waiting in told.items() if waiting is not None}
         self._came = {name: it for name, it in self._came.items() if it not in members.ids}
-        lags |= dict.fromkeys(self._came.keys() - lags.keys(), "silent")
+        lags |= dict.fromkeys(self._came.keys() - lags.keys(), "silent, busy or gone")
         return ", ".join(f"{name} is {lags[name]}" for name in self._add if lags.get(name))
 
     def _is_so(self, members: Members) -> bool:
@@ -252,9 +252,8 @@ class Request:
         now, lag = set(map(called, members.ids)), self._lag(members)
         for name in self._add:
             waiting = members.waiting(name)
-            if waiting is None and name in self._came:
-                continue
-            if waiting is None or not incarnation_of(waiting["id"]):
+            number = incarnation_of(self._came.get(name, "") if waiting is None else waiting["id"])
+            if not number:
                 is_there = name in now and name not in self._remove
                 who = f"{name} is a member, and no other replica" if is_there else "no replica"
                 return (
@@ -262,10 +261,8 @@ class Request:
                     "directory, and have it in this command's file"
                 )
             at = members.config.replica(name)
-            number = incarnation_of(waiting["id"])
             self._joiners.append(Joiner(name, number, at.host, at.port, at.client_port, at.metrics_port))
-        silent = len(self._joiners) < len(self._add)
-        if not lag or (self._lagging and not silent):
+        if not lag or self._lagging:
             return ""
         return (
             f"{lag}: ask again when it has caught up, or wait for longer (--timeout), or do not (--lagging)"

@@ -81,7 +81,7 @@ class Members(NamedTuple):
         if not told or told["stage"] == "following":
             return None
         whole = max(1, int(latest.get("keys", 0)) + int(latest.get("sessions", 0)))
-        return min(99, 100 * int(told["keys"]) // whole)
+        return min(99, 100 * int(told.get("keys", 0)) // whole)
 
     def waiting(self, name: str) -> dict[str, Any] | None:
         """The status of the one of this name that is to join; None if there is none."""

@@ -413,7 +413,10 @@ class Core(Protocol[MessageT]):
 
     @property
     def unsure(self) -> bool:
-        """Whether it only looks on, and has not been told yet by who votes that all that is known has executed here."""
+        """Whether it only looks on, and has not been told yet by who votes that all that is known has executed here.
+
+        Never of one that votes: it hears of what it lacks by those who ask it.
+        """
         ...
 
     @property

@@ -57,7 +57,7 @@ def test_draining(it: Examined) -> None:
 
 def test_catching_up(it: Examined) -> None:
     it.stats.catch_up = (0, 0)
-    assert it.reasons() == ["catching up: it fetches the checkpoint of a peer"]
+    assert it.reasons() == ["catching up: it fetches the checkpoint of a peer, or what has followed that"]
     assert it.deaths() == []
 
 

@@ -174,14 +174,56 @@ def test_who_looks_on_does_not_take_silence_for_nothing_to_follow(monkeypatch: p
     assert rig.poll(now).messages == [("b", FetchRows(1, DONE))]
 
 
-def test_who_never_follows_does_not_keep_a_peers_log_for_ever() -> None:
+def test_who_looks_on_does_not_take_what_it_knows_at_first_for_all_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A checkpoint may have instances above a hole, and the first beacon be that of a peer which lags."""
+    monkeypatch.setattr(EPaxos, "unsure", True)
+    rig = begun_anew()
+
+    def follows(slot: int) -> bool:
+        rig.core.on_event(Receive(1, Commit(InstanceId(1, slot), NOP, (-1, -1, -1), 0)), 0.0)
+        return rig.poll(rig.keeper.deadline).messages != [("b", FetchRows(1, DONE))]
+
+    rig.core.state.hear_of((-1, 0, -1))
+    rig.poll(0.0)
+    assert follows(0)
+    rig.core.state.hear_of((-1, 2, -1))
+    monkeypatch.setattr(EPaxos, "unsure", False)
+    assert follows(1)
+    assert not follows(2)
+
+
+def test_who_follows_is_faithful_until_its_first_question_has_been_of_no_use() -> None:
+    """A peer that has dropped more is heard long before the first decision has executed."""
     rig = begun_anew()
     rig.core.state.hear_of((-1, 5, -1))
+    for peer in ("b", "b", "c"):
+        rig.keeper.wanted(["c"], rig.keeper.deadline)
+        assert rig.keeper.catch_up is not None
+        assert rig.keeper.catch_up.peer == peer
+        rig.poll(rig.keeper.deadline)
+
+
+@pytest.mark.parametrize(("steps", "most"), [(0, 100), (10**6, 1000)])
+def test_who_hardly_follows_does_not_keep_a_peers_log_for_ever(steps: int, most: int) -> None:
+    rig = begun_anew()
+    rig.core.state.hear_of((-1, 10**6, -1))
     asked = 0
     while rig.keeper.catch_up is not None:
-        asked += len(rig.poll(rig.keeper.deadline).messages)
-        assert asked <= 100
-    assert (asked, rig.keeper.caught_up) == (100, 0)
+        if asked < steps:
+            rig.core.on_event(Receive(1, Commit(InstanceId(1, asked), NOP, (-1, -1, -1), 0)), 0.0)
+        (message,) = rig.poll(rig.keeper.deadline).messages
+        asked += 1
+        assert asked <= most + 1
+    assert (asked, message, rig.keeper.caught_up) == (most + 1, ("b", FetchRows(1, DONE)), 0)
+
+
+def test_an_epoch_that_has_executed_is_one_that_was_followed() -> None:
+    rig = begun_anew()
+    rig.poll(0.0)
+    rig.keeper.turn(MEMBERS.next(8), rig.core, 0.0)
+    assert (rig.keeper.catch_up, rig.keeper.caught_up) == (None, 1)
 
 
 @pytest.mark.parametrize("row", [(b"z", b""), (b"a" + bytes(10), b""), (b"a" + bytes(10), UNKNOWN_COMMAND)])
