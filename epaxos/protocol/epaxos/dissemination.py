@@ -4,6 +4,10 @@ Commits are sent once and not acknowledged. A replica that sees in a peer's beac
 further in a row, and that made no progress there since that peer's last beacon, asks for what it misses. One that has
 no vote is sent nothing else, and asks at once.
 
+Who has dropped what is missing is not asked for it as long as another peer that is heard has it: the answer would be
+that only a checkpoint brings it. After one that was fetched, its peer alone keeps what has followed (4.10); under load
+others have dropped that by then, and each of their checkpoints would be fetched only to be behind again.
+
 A peer has one question to answer at a time, and no row is asked of two peers. Each answer may hold megabytes: asked for
 again while it is on its way, it would come several times and delay everything else on a slow link. A question is over
 when the last decision asked for has come, or as many bytes as an answer holds, or the echo of a beacon that was
@@ -18,7 +22,7 @@ from typing import Final
 
 from epaxos.protocol.epaxos.messages import Beacon, Commit, CommitRequest, Echo, Truncated
 from epaxos.protocol.epaxos.state import State
-from epaxos.protocol.ids import InstanceId, Row, Slot
+from epaxos.protocol.ids import InstanceId, Row, Slot, Vector
 from epaxos.protocol.log import NOP, Phase, Value
 from epaxos.protocol.roundtrips import stamp_of, time_of
 
@@ -44,13 +48,15 @@ class Dissemination:
     """Asks peers for missing decisions, answers their requests, and measures round trips by beacons.
 
     Of each peer: `_before` is how far this replica had committed at its last beacon, `_stalled` the rows to ask it for,
-    `_asked` the question that it has to answer, `_echoed` the stamp that it has sent back last.
+    `_dropped` up to where it has dropped them, `_asked` the question that it has to answer, `_echoed` the stamp that
+    it has sent back last.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._before: list[list[Slot]] = [[-1] * state.n for _ in range(state.n)]
         self._stalled: list[list[Row]] = [[] for _ in range(state.n)]
+        self._dropped: list[Vector] = [(-1,) * state.n for _ in range(state.n)]
         self._asked: dict[Row, Question] = {}
         self._echoed: list[int] | None = None
 
@@ -79,6 +85,7 @@ class Dissemination:
         mine = state.logs.committed
         before, self._before[sender] = self._before[sender], list(mine)
         told = state.told[sender] = tuple(map(max, message.committed, state.told[sender]))
+        self._dropped[sender] = message.truncated
         self._stalled[sender] = [
             row
             for row in range(state.n)
@@ -147,9 +154,16 @@ class Dissemination:
         asked = {question.row for other, question in self._asked.items() if other in self._state.online}
         for row in rows:
             first, last = self._state.logs.committed[row] + 1, self._state.told[peer][row]
-            if row not in asked and first <= last:
+            if row not in asked and first <= last and not self._is_better_asked_elsewhere(peer, row, first):
                 self._send(peer, row, first, min(last, first + SLOTS_PER_REQUEST - 1))
                 return
+
+    def _is_better_asked_elsewhere(self, peer: Row, row: Row, slot: Slot) -> bool:
+        """Whether a peer has dropped this slot, and another one that is heard has it."""
+        told, dropped = self._state.told, self._dropped
+        return dropped[peer][row] >= slot and any(
+            dropped[other][row] < slot <= told[other][row] for other in self._state.online
+        )
 
     def _send(self, peer: Row, row: Row, first: Slot, last: Slot) -> None:
         self._asked[peer] = Question(row, first, last, stamp_of(self._state.now))

@@ -4,6 +4,8 @@ A slot is decided here by a quorum of votes, or by the leader's word that all it
 both only together with the own vote *at that ballot*: it says which value that is. Who has no such vote asks a peer
 that is ahead. What a beacon says of a peer's progress makes one ask, and decides nothing.
 
+Who has dropped what is missing is not asked as long as another peer that is heard has it (protocol 4.9, timer 3).
+
 A peer has one question to answer at a time, and nobody else is asked meanwhile: each answer may hold megabytes. A
 question is over when the last decision asked for has come, or as many bytes as an answer holds, or the echo of a beacon
 that was sent after it.
@@ -73,6 +75,7 @@ class Learning:
         self._word: tuple[Ballot, Slot] = (0, -1)
         self._before: dict[Row, Slot] = {}
         self._told: dict[Row, Slot] = {}
+        self._dropped: dict[Row, Slot] = {}
         self._question: _Question | None = None
         self._echoed: list[int] | None = None
 
@@ -157,6 +160,7 @@ class Learning:
         mine = state.committed
         before, self._before[sender] = self._before.get(sender, -1), mine
         self._told[sender] = max(message.committed[0], self._told.get(sender, -1))
+        self._dropped[sender] = message.truncated[0]
         state.told = max(message.committed[0], state.told)
         if self._told[sender] > mine and (mine == before or not state.votes):
             self._ask(sender)
@@ -167,10 +171,17 @@ class Learning:
         if question is not None and question.peer in state.online:
             return
         first, last = state.committed + 1, self._told[peer]
-        if first <= last:
+        if first <= last and not self._is_better_asked_elsewhere(peer, first):
             last = min(last, first + SLOTS_PER_REQUEST - 1)
             self._question = _Question(peer, first, last, stamp_of(state.now))
             state.send((peer,), ChosenRequest(first, last))
+
+    def _is_better_asked_elsewhere(self, peer: Row, slot: Slot) -> bool:
+        """Whether a peer has dropped this slot, and another one that is heard has it."""
+        told, dropped = self._told, self._dropped
+        return dropped.get(peer, -1) >= slot and any(
+            dropped.get(other, -1) < slot <= told.get(other, -1) for other in self._state.online
+        )
 
     def _end(self) -> None:
         """Ask for the next stretch if some of this one has come."""

@@ -16,8 +16,10 @@ from harness.probe import RETRY, Probe, asks_only, is_quiet, sendings
 NONE = (-1, -1, -1)
 
 
-def beacon(*, seen: Vector = NONE, committed: Vector = NONE, stamp: int = 0) -> Beacon:
-    return Beacon(seen, committed, NONE, NONE, NONE, stamp)
+def beacon(
+    *, seen: Vector = NONE, committed: Vector = NONE, truncated: Vector = NONE, stamp: int = 0
+) -> Beacon:
+    return Beacon(seen, committed, NONE, truncated, NONE, stamp)
 
 
 def decision(row: int, slot: int) -> Commit:
@@ -89,6 +91,30 @@ def test_every_row_is_asked_for_one_at_a_time_and_none_of_two_peers() -> None:
     assert asked(probe.receive(1, beacon(committed=committed))) == []
     effects = probe.receive(1, decision(0, 0))
     assert sendings(effects) == [(1, CommitRequest(2, 0, 2))], "the next row follows at once"
+
+
+def test_who_has_dropped_what_is_missing_is_not_asked_as_long_as_another_one_has_it() -> None:
+    probe = Probe()
+    keeps, drops = beacon(committed=(9, 9, 9)), beacon(committed=(9, 9, 9), truncated=(8, 4, -1))
+    assert asked(probe.receive(1, keeps)) == [(1, CommitRequest(0, 0, 9))]
+    assert asked(probe.receive(2, drops)) == [(2, CommitRequest(2, 0, 9))], (
+        "not row 1, of which it lacks slots"
+    )
+    probe.hint(1, online=False)
+    for slot in range(10):
+        effects = probe.receive(2, decision(2, slot))
+    assert sendings(effects) == [(2, CommitRequest(0, 0, 9))], (
+        "its answer will be that a checkpoint is needed"
+    )
+
+
+def test_of_two_who_have_dropped_it_the_first_is_asked() -> None:
+    probe = Probe()
+    drops = beacon(committed=(9, -1, -1), truncated=(8, -1, -1))
+    assert asked(probe.receive(2, drops)) == [(2, CommitRequest(0, 0, 9))]
+    probe = Probe()
+    assert asked(probe.receive(1, beacon(committed=(-1, 9, -1)))) == [(1, CommitRequest(1, 0, 9))]
+    assert asked(probe.receive(2, drops)) == [(2, CommitRequest(0, 0, 9))], "the other is not ahead there"
 
 
 def test_a_request_is_bounded_and_the_next_one_follows_when_it_is_answered() -> None:

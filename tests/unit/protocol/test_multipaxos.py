@@ -38,6 +38,7 @@ from epaxos.protocol.multipaxos.messages import (
     Chosen,
     ChosenRequest,
     Commit,
+    Echo,
     Forward,
     Handover,
     Message,
@@ -201,6 +202,25 @@ def test_what_a_beacon_says_makes_one_ask_and_decides_nothing() -> None:
     core.get(2, Chosen(0, B))
     assert core.executed == [(0, B)]
     assert core.disk[InstanceId(0, 0)].value == B
+
+
+def test_who_has_dropped_what_is_missing_is_not_asked_as_long_as_another_one_has_it() -> None:
+    def beacon(dropped: Slot) -> Beacon:
+        return Beacon(5, 5, 5, 1, (9, -1), (9, -1), (dropped, -1), 7)
+
+    def asked() -> list[Row]:
+        return [row for rows, message in core.sent if isinstance(message, ChosenRequest) for row in rows]
+
+    core = Lone()
+    core.get(1, beacon(-1))
+    assert asked() == [1]
+    core.now += 1.0
+    core.get(1, Echo(core.core.beacon(core.now).stamp))  # nothing came of that
+    core.get(2, beacon(4))
+    assert asked() == []
+    core.event(PeerStatus(1, online=False))
+    core.get(2, beacon(4))
+    assert asked() == [2]
 
 
 def test_a_leader_whose_slot_was_decided_otherwise_gives_no_word_any_more() -> None:
