@@ -67,7 +67,7 @@ def test_one_owner_outside_the_quorum_is_enough_to_annul() -> None:
         *mute("RecoverOK", (0, 4), (1,)),
     ]
     outcomes = run(
-        range(10),
+        range(5),
         Overrides(5, frozenset({"reorder"}), 8),
         QUICK | {"phase": 120.0, "think": 0.2},
         mutes=tuple(mutes),
@@ -81,8 +81,8 @@ def test_one_owner_outside_the_quorum_is_enough_to_annul() -> None:
         clients=8,
         window=1,
     )
-    assert marks(outcomes)["recovery case 8: an owner outside the quorum"] > 7
-    assert marks(outcomes)["recovery case 9: wait"] < 6
+    assert marks(outcomes)["recovery case 8: an owner outside the quorum"] > 4
+    assert marks(outcomes)["recovery case 9: wait"] < 4
 
 
 def test_late_owner_ends_a_recovery() -> None:
@@ -130,6 +130,22 @@ def test_who_missed_decisions_asks_for_them() -> None:
     )
     late = [(outcome.seconds - outcome.options.phase) / outcome.options.patience for outcome in outcomes]
     assert sum(late) / len(late) < 4
+
+
+def test_who_was_away_under_load_fetches_one_checkpoint() -> None:
+    """While it is merged the others drop what has been decided since, but for the peer whose checkpoint it is."""
+    changed: dict[str, Any] = {"spares": 0, "dead": 0, "clients": 6, "keys": 300, "hot": 0.0, "think": 0.01}
+    changed |= {"checkpoint": 0.1, "checkpoint_size": 30, "retain": 0, "collect": 60.0, "chunk": 2000}
+    changed |= {"slice": 4, "merging": 1, "cpu": 0.0005, "lasting": True, "lease": 10.0, "phase": 3.0}
+    for seed in (0, 1):
+        drawn = draw_options(seed, Overrides(3, frozenset({"crash"}), 400))
+        options = replace(
+            drawn, **SERVICE | changed | {"f": 1, "e": 1, "max_instances": 64, "aggregate": True}
+        )
+        outcome = Run(Plan(options, draw_workload(options), (Crash(1.0, 2, 0, 1.5),))).execute()
+        assert outcome.verdict is Verdict.CLEAN, f"seed {seed}: {outcome.text}"
+        assert outcome.marks["told of truncation"], seed
+        assert outcome.marks["adopted a checkpoint"] == 1, seed
 
 
 def test_links_that_are_full_carry_payloads_once() -> None:

@@ -738,7 +738,10 @@ class Replica(Host):
         now = self.clock.now
         effects = era.core.on_event(event, now)
         if effects.fetch:
+            before = self._keeper.catch_up
             self._keeper.wanted([era.configuration.names[row] for row in effects.fetch], now)
+            if before is not None and before != self._keeper.catch_up:
+                self._observer.noted("log of a peer left for the checkpoint of another")
         if effects.records:
             self._take_copies(effects)
         if era.row is not None:

@@ -52,7 +52,7 @@ PACE: Final = (
         "decisions are asked for again with each beacon, although the answer is on its way",
         "4.9 3",
         Patch(_DISSEMINATION, "        if peer in self._asked:\n            return\n", ""),
-        Patch(_DISSEMINATION, "if row not in asked and first <= last:", "if first <= last:"),
+        Patch(_DISSEMINATION, "if row not in asked and first <= last and", "if first <= last and"),
         schedule=f"{_TESTS}test_decisions_that_were_missed_pass_a_slow_link_once",
     ),
     Mutant(

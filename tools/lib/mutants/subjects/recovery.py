@@ -280,6 +280,17 @@ JUDGEMENT: Final = (
         schedule=_COSTS + "test_who_missed_decisions_asks_for_them",
     ),
     Mutant(
+        "dropped-asked-for",
+        "who has dropped decisions is asked for them, though another peer has them",
+        "4.9, timer 3",
+        Patch(
+            "epaxos.protocol.epaxos.dissemination",
+            "        return dropped[peer][row] >= slot and any(",
+            "        return False and any(",
+        ),
+        schedule=_COSTS + "test_who_was_away_under_load_fetches_one_checkpoint",
+    ),
+    Mutant(
         "commit-beside-recovery",
         "a Commit is taken while the local recovery of the instance goes on",
         "3.5",
