@@ -270,9 +270,10 @@ class Keeper:
     def _advances(self) -> bool:
         """Whether something has executed here since the peer that is followed was last asked to keep its log.
 
-        Or may have soon: a peer that has dropped more is heard long before the first decision has executed.
+        Or may have soon: a peer that has dropped more is heard long before the first decision has executed, under load
+        by more than a question's time.
         """
-        return self._tries < 2 or self._core.status().executed != self._executed_when_asked
+        return self._tries < _TRIES or self._core.status().executed != self._executed_when_asked
 
     def receive(self, sender: Name, message: TransferMessage, now: float) -> Todo:
         """Take a message of a peer.
@@ -283,7 +284,7 @@ class Keeper:
         """
         todo = Todo()
         if isinstance(message, FetchRows):
-            answer = self.source.answer(sender, message, now) or self._promise(sender, message, now)
+            answer = self._answer(sender, message, now)
             if answer is not None:
                 todo.messages.append((sender, answer))
         elif self._takes(sender, message):
@@ -292,10 +293,22 @@ class Keeper:
             self._ask_at = now + self._patience(sender) if waits else now
         return todo
 
+    def _answer(self, sender: Name, request: FetchRows, now: float) -> CheckpointRows | None:
+        """The rows asked for; who begins to fetch waits for the checkpoint with which the running epoch begins.
+
+        With that of an earlier epoch it would have to come through the rest of that one first, and perhaps find nobody
+        any more who keeps that log: it would fetch all of the next one too.
+        """
+        is_late = self._durable_epoch < self._epoch and now >= self._not_before
+        if is_late and request.position == BEGIN and not self.source.serves(sender):
+            return self._promise(sender, request, now)
+        return self.source.answer(sender, request, now) or self._promise(sender, request, now)
+
     def _promise(self, sender: Name, request: FetchRows, now: float) -> CheckpointRows | None:
         """Nothing to take yet, where a checkpoint is written because a peer asks for it, and is about to be.
 
-        It is where none lasts, and at the beginning of a cluster: whoever is to join can do nothing without one.
+        It is where none lasts, and at the beginning of a cluster and of an epoch: whoever is to join can do nothing
+        without one.
         """
         if request.position == DONE:
             self._asked.pop(sender, None)
@@ -347,8 +360,8 @@ class Keeper:
             assert self._fetch is not None
             self._phase, self._loading = _Phase.LOADING, self._load(self._fetch.fetched)
             return todo
-        self._is_made = self._is_asked_for
         self._durable_epoch = self.writer.epoch
+        self._is_made = self._is_asked_for or (self.writer.lasting and self._durable_epoch == self._epoch)
         if self._durable_epoch < self._epoch:
             return todo  # the log of that epoch goes as a whole, once there is a checkpoint of a later one
         self._durable = self.writer.executed

@@ -194,11 +194,11 @@ def test_who_looks_on_does_not_take_what_it_knows_at_first_for_all_there_is(
     assert not follows(2)
 
 
-def test_who_follows_is_faithful_until_its_first_question_has_been_of_no_use() -> None:
+def test_who_follows_is_faithful_until_some_questions_have_been_of_no_use() -> None:
     """A peer that has dropped more is heard long before the first decision has executed."""
     rig = begun_anew()
     rig.core.state.hear_of((-1, 5, -1))
-    for peer in ("b", "b", "c"):
+    for peer in [*"bbbbb", "c"]:
         rig.keeper.wanted(["c"], rig.keeper.deadline)
         assert rig.keeper.catch_up is not None
         assert rig.keeper.catch_up.peer == peer

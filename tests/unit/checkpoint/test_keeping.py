@@ -16,6 +16,7 @@ from epaxos.checkpoint.transfer import BEGIN, DONE, Source
 from epaxos.checkpoint.writer import CheckpointWriter
 from epaxos.protocol.contract import Adopt, Checkpointed, Component, Core, CoreStatus, Hold, Preparation
 from epaxos.protocol.ids import Vector
+from epaxos.protocol.membership import Configuration
 from epaxos.protocol.transfer import CheckpointRows, FetchRows, TransferMessage
 from epaxos.statemachine.batch import decode_payload
 from epaxos.storage.memory_engine import MemoryEngine
@@ -61,6 +62,10 @@ class Writer:
 
     def begin(self, *, asked: bool) -> None:
         self.begun.append("own" if asked or self.lasting else "passed over")
+
+    def turn(self, configuration: Configuration, core: Core[Any]) -> None:
+        del core
+        self.epoch = configuration.epoch
 
     def give_up(self) -> None:
         self.begun.append("given up")
@@ -364,8 +369,8 @@ def test_who_follows_is_faithful_as_long_as_that_helps(advances: bool) -> None: 
     rig = Rig()
     rig.fetch_all(0.0)
     rig.adopt(0.0)
-    rig.keeper.poll(0.0)
-    rig.keeper.poll(rig.keeper.deadline)
+    for _ in range(6):
+        rig.keeper.poll(rig.keeper.deadline)
     if advances:
         rig.reach(executed=(0, -1, -1))
     rig.keeper.wanted(["c"], 1.0)
@@ -496,3 +501,28 @@ def test_a_peer_that_asks_before_there_is_a_checkpoint_gets_one_that_is_made_for
     assert rig.keeper.deadline <= 0.0
     rig.keeper.poll(0.0)
     assert rig.writer.begun == ["own"]
+
+
+def test_who_begins_to_fetch_gets_the_checkpoint_with_which_the_epoch_begins() -> None:
+    """With the one before it would have to come through an earlier epoch, whose log others may have dropped."""
+    rig = Rig()
+    rig.engine.stage_state([meta_row(Meta(MEMBERS, NONE))])
+    rig.engine.commit_state()
+    [(_, begun)] = rig.keeper.receive("c", FetchRows(5, BEGIN), 0.0).messages
+    assert isinstance(begun, CheckpointRows)
+    assert begun.last
+    later = MEMBERS.next(1)
+    rig.keeper.turn(later, rig.keeper._core, 0.0)
+    wait = CheckpointRows(7, BEGIN, b"", 0)
+    assert rig.keeper.receive("b", FetchRows(7, BEGIN), 0.0).messages == [("b", wait)]
+    [(_, more)] = rig.keeper.receive("c", FetchRows(5, BEGIN), 0.0).messages
+    assert more == begun, "it goes on with what it has"
+    assert rig.keeper.poll(0.0).commit
+    rig.engine.stage_state([meta_row(Meta(later, NONE))])
+    rig.engine.commit_state()
+    rig.keeper.committed()
+    [(peer, told)] = rig.keeper.poll(0.0).messages
+    assert (peer, cast("CheckpointRows", told).last) == ("b", 1)
+    assert rig.keeper.source.oldest(1) == 0, "for c"
+    rig.keeper.receive("c", FetchRows(5, DONE), 0.0)
+    assert rig.keeper.source.oldest(1) == 1
