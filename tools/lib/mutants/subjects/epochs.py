@@ -567,6 +567,22 @@ END: Final = (
         draw=ABSENT,
     ),
     Mutant(
+        "earlier-epoch-fetched",
+        "who begins to fetch just after an epoch has begun gets the checkpoint of the one before",
+        "6.7",
+        Patch(_KEEPER, "is_late = self._durable_epoch < self._epoch and", "is_late = False and"),
+        schedule="tests/unit/checkpoint/test_keeping.py::"
+        "test_who_begins_to_fetch_gets_the_checkpoint_with_which_the_epoch_begins",
+    ),
+    Mutant(
+        "log-left-at-once",
+        "who follows the log of a peer leaves it as soon as another one has dropped what is missing",
+        "4.10",
+        Patch(_KEEPER, "return self._tries < _TRIES or", "return"),
+        schedule="tests/unit/checkpoint/test_keeper.py::"
+        "test_who_follows_is_faithful_until_some_questions_have_been_of_no_use",
+    ),
+    Mutant(
         "over-before-a-checkpoint",
         "who is to join is told that an epoch is over while there is no checkpoint of a later one",
         "6.10",
