@@ -29,7 +29,8 @@ class CheckpointRows(NamedTuple):
     The checkpoint is a stream of rows; a message may end within one. Positions count bytes, the first from a number
     above 0 that the sender draws for each checkpoint: parts of two never fit together.
 
-    A position of -1 says that the peer does not know that transfer any more.
+    A position of 0 says that the checkpoint is being written, one of -1 that the peer does not know that transfer any
+    more.
     """
 
     transfer: int

@@ -345,8 +345,8 @@ class ComparedHistories:
         self._n = len(ours.base)
 
     def take(self, said: Remembered) -> None:
-        """See `contract.Comparison`."""
-        if said.column >= 2 * self._n:
+        """See `contract.Comparison`: of who has executed, those that write decide which value is the later one."""
+        if said.column >= 3 * self._n:
             self._theirs.raise_column(said.column - 2 * self._n, said.keys, said.slots)
 
     def later(self, keys: Sequence[bytes]) -> Sequence[bool]:
@@ -363,7 +363,9 @@ class ComparedHistories:
 
 def _versions(index: Conflicts, keys: Sequence[bytes]) -> list[Vector]:
     """By row, the highest executed writer of each key or collection, the base of a collection included."""
-    return _above(index.columns(keys)[len(index.base) :], index.base)
+    n = len(index.base)
+    columns = [index.column(column, keys) for column in range(n, 2 * n)]
+    return _above(columns, index.base)
 
 
 def _above(columns: Sequence[Sequence[Slot]], base: Sequence[Slot]) -> list[Vector]:

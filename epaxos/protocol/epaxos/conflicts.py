@@ -306,10 +306,6 @@ class Conflicts:
         """The slots of some keys in a column: the first n are of those that read them, then n of those that write."""
         return _column(self.tables[column], keys)
 
-    def columns(self, keys: Sequence[bytes]) -> list[list[Slot]]:
-        """The slots of some keys in all columns."""
-        return [_column(index, keys) for index in self.tables]
-
     def raise_column(self, column: int, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[bool]:
         """Take over what another index, or an earlier one, says of some keys, where that is higher; of which it is.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from epaxos.checkpoint.fetched import Fetched
 from epaxos.checkpoint.keeper import Todo
 from epaxos.checkpoint.loading import load, loading
+from epaxos.checkpoint.transfer import BEGIN
 from epaxos.errors import InvariantError
 from epaxos.protocol.contract import (
     Adopt,
@@ -708,7 +709,9 @@ class Replica(Host):
                 self.watchers.history.adopted(event.executed, above)
             self._perform(era, self._handle(era, event))
         for receiver, message in todo.messages:
-            if isinstance(message, CheckpointRows) and message.last and not self._options.lasting:
+            if isinstance(message, CheckpointRows) and message.position == BEGIN:
+                self._observer.noted("peer told to wait for a checkpoint")
+            elif isinstance(message, CheckpointRows) and message.last and not self._options.lasting:
                 self._observer.noted("checkpoint written for a peer alone")
             self._step(message)
             self._links.send(host_of(receiver), message, self._eras.running.of)

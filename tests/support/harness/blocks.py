@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from epaxos.checkpoint.rows import VALUE, Row, block_key, index_block, index_kind, value_block
 from epaxos.protocol.contract import Remembered
+from epaxos.protocol.epaxos.conflicts import Conflicts
 from epaxos.protocol.epaxos.core import EPaxos
 from epaxos.protocol.ids import Slot
 
@@ -29,7 +30,12 @@ def value_row(values: Mapping[bytes, bytes | None], checkpoint: int = 1) -> Row:
 
 def recall(core: EPaxos, keys: Sequence[bytes]) -> list[list[Slot]]:
     """What a core remembers of some keys."""
-    return [*core.state.conflicts.columns(keys), *core.state.executed.columns(keys)]
+    return [*columns_of(core.state.conflicts, keys), *columns_of(core.state.executed, keys)]
+
+
+def columns_of(index: Conflicts, keys: Sequence[bytes]) -> list[list[Slot]]:
+    """The slots of some keys in all columns of an index."""
+    return [index.column(column, keys) for column in range(2 * len(index.base))]
 
 
 def remember(core: EPaxos, keys: Sequence[bytes], columns: Columns) -> None:

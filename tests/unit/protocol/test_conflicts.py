@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from epaxos.protocol.epaxos.conflicts import ALL, Conflicts
 from epaxos.protocol.ids import InstanceId
+from harness.blocks import columns_of
 from harness.commands import Access, collect, conflict, flush, get, put, scan
 
 ROWS = 3
@@ -178,7 +179,7 @@ ALL_KEYS = [*NAMED, ALL]
 
 
 def raise_to(index: Conflicts, other: Conflicts) -> None:
-    for column, slots in enumerate(other.columns(ALL_KEYS)):
+    for column, slots in enumerate(columns_of(other, ALL_KEYS)):
         index.raise_column(column, ALL_KEYS, slots)
 
 
@@ -202,9 +203,9 @@ def test_columns_are_the_highest_slots_that_read_and_that_write(history: dict[In
         for keys_of in (attrgetter("reads"), attrgetter("writes"))
         for row in range(ROWS)
     ]
-    columns = index_of(history).columns(NAMED)
+    columns = columns_of(index_of(history), NAMED)
     assert columns == expected
-    assert index_of(history).columns([]) == [[]] * (2 * ROWS)
+    assert columns_of(index_of(history), []) == [[]] * (2 * ROWS)
 
 
 @given(HISTORIES)
@@ -261,7 +262,7 @@ def test_what_joins_part_by_part_is_named_and_known() -> None:
             for place, command in part.items():
                 whole.add(place, command)
         assert named == {key for part in parts for command in part.values() for key in command.writes}
-        assert index.columns(ALL_KEYS) == untold.columns(ALL_KEYS) == whole.columns(ALL_KEYS)
+        assert columns_of(index, ALL_KEYS) == columns_of(untold, ALL_KEYS) == columns_of(whole, ALL_KEYS)
         assert all(index.column(column, [key]) == [slot] for (column, key), slot in said.items())
         assert (index.highest, index.base) == (whole.highest, whole.base)
 

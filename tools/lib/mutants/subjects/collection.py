@@ -273,8 +273,8 @@ KEYS: Final = (
         "4.13, decision 0009",
         Patch(
             _CHECKPOINT,
-            "    return _above(index.columns(keys)[len(index.base) :], index.base)\n",
-            "    return list(zip(*index.columns(keys)[len(index.base) :], strict=True))\n",
+            "    return _above(columns, index.base)\n",
+            "    return list(zip(*columns, strict=True))\n",
         ),
         draw=SPARSE,
     ),
