@@ -230,20 +230,17 @@ class Payload:
         """A column that has been let go of; all come back."""
         if name not in _COLUMNS:
             raise AttributeError(f"a payload has no {name}")
-        again = self._made_again()
+        again = decode_payload(self.encoded)
         for column in _COLUMNS:
             setattr(self, column, getattr(again, column))
         return getattr(self, name)
-
-    def _made_again(self) -> Payload:
-        return decode_payload(self.encoded)
 
     def transient(self) -> Payload:
         """See `protocol.command.Command`."""
         try:
             object.__getattribute__(self, "writes")
         except AttributeError:
-            return self._made_again()
+            return decode_payload(self.encoded)
         return self
 
     @property

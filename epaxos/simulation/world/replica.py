@@ -661,7 +661,7 @@ class Replica(Host):
         if isinstance(message, EpochOver):
             events = self._eras.on_over(name_of(sender), message, epoch)
             if events:
-                self._keeper.wanted([name_of(sender)], self.clock.now)
+                self._wanted_from([name_of(sender)])
             for event in events:
                 effects.extend(self._handle(self._eras.running, event))
         else:
@@ -741,10 +741,7 @@ class Replica(Host):
         now = self.clock.now
         effects = era.core.on_event(event, now)
         if effects.fetch:
-            before = self._keeper.catch_up
-            self._keeper.wanted([era.configuration.names[row] for row in effects.fetch], now)
-            if before is not None and before != self._keeper.catch_up:
-                self._observer.noted("log of a peer left for the checkpoint of another")
+            self._wanted_from([era.configuration.names[row] for row in effects.fetch])
         if effects.records:
             self._take_copies(effects)
         if era.row is not None:
@@ -752,6 +749,13 @@ class Replica(Host):
         if effects.over is not None:
             self._set_over(over=True)
         return effects
+
+    def _wanted_from(self, peers: Sequence[Name]) -> None:
+        """Only the checkpoint of a peer brings what is missing here, as these say."""
+        before = self._keeper.catch_up
+        self._keeper.wanted(peers, self.clock.now)
+        if before is not None and before != self._keeper.catch_up:
+            self._observer.noted("log of a peer left for the checkpoint of another")
 
     @staticmethod
     def _take_copies(effects: Effects[Any]) -> None:

@@ -315,14 +315,15 @@ def test_a_watched_key_that_comes_and_goes_ends_the_transaction(
 
 
 def test_a_watched_key_that_changes_in_the_round_in_which_it_was_read_ends_the_transaction(
-    opened: Open,
+    opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changed and changed back, so that values alone would not tell; each command is an instance of one round."""
     opened.replica.config = replace(opened.replica.config, aggregate=False)
     watcher, other = opened.talk(), opened.talk()
     other.ask("SET", "k", "v")
     (client,) = opened.replica.gate.clients
-    flush, opened.replica.clients.answers.flush = opened.replica.clients.answers.flush, Mock()  # type: ignore[method-assign]
+    flush = opened.replica.clients.answers.flush
+    monkeypatch.setattr(opened.replica.clients.answers, "flush", Mock())
     watcher.send(encoded([b"WATCH", b"k"]))
     wait_for(lambda: len(opened.replica.instances) == 2)
     other.send(encoded([b"SET", b"k", b"other"]) + encoded([b"SET", b"k", b"v"]))
