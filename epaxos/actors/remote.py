@@ -40,11 +40,17 @@ ALONE: Final = 0.3
 die alone and nobody be silent, and none is forgotten on the way."""
 
 SOON: Final = 0.8
-"""Share of `beacon`: what is due within it leaves at once when the one that sets the pace is heard."""
+"""Share of an interval: what is due within it leaves at once when the one that sets the pace is heard."""
 
 LATER: Final = 1.1
-"""Share of `beacon` after which it leaves if that one is not heard: a little more, lest it be just ahead; but no more
+"""Share of an interval after which it leaves if that one is not heard: a little more, lest it be just ahead; but no more
 than half of what `timeout` leaves."""
+
+CALM: Final = 3
+"""Beacons of which two are left out where nothing else is under way. An idle replica's CPU is that of its beacons."""
+
+AT_LEAST: Final = 4
+"""How many leave in the time for which a peer may be silent all the same: one or two may be lost or late."""
 
 _OVERTAKEN: Final = UNACKNOWLEDGED * STAMPS_PER_SECOND // 1000
 """By how much a heartbeat that others have overtaken is older at most, in stamps: then its connection is made anew.
@@ -82,7 +88,7 @@ class RemoteSettings:
     """What a Remote has to know; times in seconds.
 
     timeout       a peer silent for this long, or for some round trips, is offline
-    beacon        interval of beacons and of heartbeats
+    beacon        interval of beacons and of heartbeats, some `CALM` times as long where nothing else is under way
     commit_delay  how long a deferrable message waits at most
     max_frame     largest frame in bytes
     addressee     the peer's incarnation; 0 as long as none is known, until it is heard
@@ -146,7 +152,8 @@ class Remote(HostedActor):
     all, and tell both ends when the link is whole again. They do not wait behind other messages, and measure the round
     trip: they go by the prompt connection, or in the frame of a beacon, which spares both ends a frame, if the peer is
     online and next to nothing else has been sent in order for as long as it may be silent. One that rides may be
-    overtaken all the same, if its connection stalls: then it tells nothing, nor does it ever say what is kept.
+    overtaken all the same, if its connection stalls: then it tells nothing, nor does it ever say what is kept. On such a
+    link both leave more seldom (`CALM`): what there is to tell is little, and nobody waits for it.
 
     `beacons` makes what is sent at intervals, `report` is told (peer, online), `refused` the text with which the peer
     refuses this replica. `say` tells what heartbeats are to say of it, `mark` in which epoch it is. All are called
@@ -191,8 +198,10 @@ class Remote(HostedActor):
         self._riding: list[Outgoing] = []
         self._riding_since = 0.0
         self._next_beacon = 0.0
+        self._beat_out_at = float("-inf")
         self._in_pace = False
-        self._later = min(LATER * settings.beacon, (settings.beacon + settings.timeout) / 2)
+        self._interval = settings.beacon
+        self._calm_interval = max(settings.beacon, min(CALM * settings.beacon, settings.timeout / AT_LEAST))
         self._way = Way(settings.host, settings.port, self._news, keys=settings.arm is not None)
         self._refusal = ""
         self._missed_since: float | None = None
@@ -249,26 +258,35 @@ class Remote(HostedActor):
         self._next_beacon = 0.0
 
     def keep_pace(self, now: float) -> float:
-        """The one that sets the pace has been heard: beat with it, if that is due soon; return when it is."""
-        if self._next_beacon - now < SOON * self._settings.beacon:
+        """The one that sets the pace has been heard: beat with it, if that is due soon; return when it is.
+
+        Who beat just before it waits for it the next time: else both would beat at once, each by itself, for ever.
+        """
+        soon = SOON * self._interval
+        if self._next_beacon - now < soon:
             self._next_beacon = min(now, self._next_beacon)
             self._in_pace = True
+        elif now - self._beat_out_at < self._interval - soon:
+            self._next_beacon = max(self._next_beacon, now + self._later())
         return self._next_beacon
 
     def tick(self, now: float) -> None:
         """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
         if now >= self._next_beacon:
-            self._next_beacon = now + (self._later if self._in_pace else self._settings.beacon)
+            patience = silence(self._settings.timeout, self._trip.longest)
+            calm = self._is_calm(now, patience)
+            self._interval = self._calm_interval if calm else self._settings.beacon
+            self._beat_out_at = now
+            self._next_beacon = now + (self._later() if self._in_pace else self._interval)
             self._in_pace = False
             self._stats.peer_round_trip[self._settings.name] = self._trip.mean
             self._stats.peer_waiting[self._settings.name] = self.link.waiting
-            patience = silence(self._settings.timeout, self._trip.longest)
             if self._hears and now - self.last_heard > patience:
                 self._hears = False
                 self._stats.peer_level[self._settings.name] = 0  # it may come back as another program
                 if self.online:
                     self._set_online(online=False, reason=f"silent for more than {patience:g}s")
-            self._send_beacons(now, patience)
+            self._send_beacons(now, calm=calm)
             if not self.online:
                 self.link.forget()
             self._read()
@@ -280,7 +298,16 @@ class Remote(HostedActor):
         else:
             self._seek(now)
 
-    def _send_beacons(self, now: float, patience: float) -> None:
+    def _later(self) -> float:
+        return min(LATER * self._interval, (self._interval + self._settings.timeout) / 2)
+
+    def _is_calm(self, now: float, patience: float) -> bool:
+        """Whether next to nothing has been sent in order for as long as the peer may be silent, and it is far from that."""
+        if self.link.waiting or self.link.sent - self._sent > LITTLE:
+            self._busy_at = now
+        return self.online and now - self._busy_at > patience and now - self.last_heard < patience / 2
+
+    def _send_beacons(self, now: float, *, calm: bool) -> None:
         """Send a beacon, unless one waits among others, behind what waits for a ride, and a heartbeat.
 
         That rides with them if it need not wait for others then.
@@ -290,9 +317,7 @@ class Remote(HostedActor):
         beacons = self._beacons(self._settings.name, now) if has_room else ()
         bundle, self._riding = [*self._riding, *beacons], []
         mark = self._mark()
-        if link.waiting or link.sent - self._sent > LITTLE:
-            self._busy_at = now
-        elif self.online and now - self._busy_at > patience and bundle:
+        if calm and bundle:
             fits = sum(message.size for message in bundle) <= LITTLE and all(
                 message.mark == mark for message in bundle
             )
@@ -445,6 +470,7 @@ class Remote(HostedActor):
 
     def _set_online(self, *, online: bool, reason: str) -> None:
         self.online = online
+        self._busy_at = self.last_heard  # there is much to tell to who has just come
         self._refusal = ""
         self._riding.clear()
         self.link.forget()
