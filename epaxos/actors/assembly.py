@@ -92,10 +92,12 @@ class Era:
     mark: Mark
     guests: list[Name] = field(default_factory=list)
     epoch: int = field(init=False)
+    quorum: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Keep what is asked for many times a round."""
         object.__setattr__(self, "epoch", self.configuration.epoch)
+        object.__setattr__(self, "quorum", self.configuration.quorums.slow)
 
     def name_of(self, row: Row) -> Name:
         """Who votes in a row, or has been given one as a guest."""

@@ -48,7 +48,7 @@ class Entrance:
         self.peers: zmq.Socket[bytes]
         self.clients: zmq.Socket[bytes]
         self._replies: Replies
-        self._sent = False
+        self._sent: list[zmq.Socket[bytes]] = []
 
     @property
     def sender(self) -> Callable[[zmq.Frame], str] | None:
@@ -131,17 +131,21 @@ class Entrance:
 
     def refuse(self, identity: bytes, frame: bytes) -> None:
         """Tell a peer that it is not listened to."""
-        self._sent = True
+        if self.peers not in self._sent:
+            self._sent.append(self.peers)
         send_now(self.peers, identity, frame)
 
     def reply(self, identity: bytes, frame: bytes) -> None:
         """Answer a client."""
-        self._sent = True
+        if self.clients not in self._sent:
+            self._sent.append(self.clients)
         self._replies.send(identity, frame)
 
-    def sent(self) -> bool:
-        """Whether something has been sent through one of the sockets since this was last asked."""
-        sent, self._sent = self._sent, False
+    def sent(self) -> Sequence[zmq.Socket[bytes]]:
+        """The sockets through which something has been sent since this was last asked."""
+        if not self._sent:
+            return ()
+        sent, self._sent = self._sent, []
         return sent
 
     def room(self, identity: bytes) -> int:

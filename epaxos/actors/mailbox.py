@@ -79,7 +79,7 @@ class Sources(NamedTuple):
 
     `deadline` is when the Replica wants a round even if nothing arrives, on the clock of `now`; `news` are descriptors
     that make one due when they become readable, and `blocked` are sockets for which something waits: one is due when
-    one of these can take it. `sent` tells whether something was sent through a ROUTER since that was last asked.
+    one of these can take it. `sent` tells through which ROUTERs something was sent since that was last asked.
     """
 
     peers: zmq.Socket[bytes]
@@ -87,7 +87,7 @@ class Sources(NamedTuple):
     deadline: Callable[[], float]
     now: Callable[[], float]
     news: Sequence[int]
-    sent: Callable[[], bool]
+    sent: Callable[[], Sequence[zmq.Socket[bytes]]]
     blocked: Callable[[], Sequence[zmq.Socket[bytes]]] = tuple
 
 
@@ -174,10 +174,9 @@ class Mailbox:
 
     def _round(self, sources: Sources) -> Round:
         deadline = sources.deadline()
-        if sources.sent():
-            self._full = [sources.peers, sources.clients]
-        full = [router for router in self._full if readable(router)] if self._full else ()
-        self._full = []
+        unsure, self._full = self._full, []
+        unsure += [router for router in sources.sent() if router not in unsure]
+        full = [router for router in unsure if readable(router)] if unsure else ()
         polled_at = sources.now()
         timeout = 0.0 if full else deadline - polled_at
         # Rounded up: a poll that returns before the deadline would spin until it is reached.

@@ -147,8 +147,11 @@ class Post:
         what waits in a queue for an instance that its owner left undecided.
         """
         remotes = self.remotes
-        roomy = sum(remotes[name].link.waiting < ROOM for name in era.names if name in remotes)
-        return roomy >= era.configuration.quorums.slow - 1
+        roomy = 0
+        for name in era.names:
+            if name in remotes and remotes[name].link.waiting < ROOM:
+                roomy += 1
+        return roomy >= era.quorum - 1
 
     def blocked(self) -> list[zmq.Socket[bytes]]:
         """The sockets for which something waits."""

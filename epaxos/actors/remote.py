@@ -43,8 +43,8 @@ SOON: Final = 0.8
 """Share of an interval: what is due within it leaves at once when the one that sets the pace is heard."""
 
 LATER: Final = 1.1
-"""Share of an interval after which it leaves if that one is not heard: a little more, lest it be just ahead; but no more
-than half of what `timeout` leaves."""
+"""Share of an interval after which it leaves if that one is not heard: a little more, lest it be just ahead; but no
+more than half of what `timeout` leaves."""
 
 CALM: Final = 3
 """Beacons of which two are left out where nothing else is under way. An idle replica's CPU is that of its beacons."""
@@ -152,8 +152,8 @@ class Remote(HostedActor):
     all, and tell both ends when the link is whole again. They do not wait behind other messages, and measure the round
     trip: they go by the prompt connection, or in the frame of a beacon, which spares both ends a frame, if the peer is
     online and next to nothing else has been sent in order for as long as it may be silent. One that rides may be
-    overtaken all the same, if its connection stalls: then it tells nothing, nor does it ever say what is kept. On such a
-    link both leave more seldom (`CALM`): what there is to tell is little, and nobody waits for it.
+    overtaken all the same, if its connection stalls: then it tells nothing, nor does it ever say what is kept. On such
+    a link both leave more seldom (`CALM`): what there is to tell is little, and nobody waits for it.
 
     `beacons` makes what is sent at intervals, `report` is told (peer, online), `refused` the text with which the peer
     refuses this replica. `say` tells what heartbeats are to say of it, `mark` in which epoch it is. All are called
@@ -302,7 +302,7 @@ class Remote(HostedActor):
         return min(LATER * self._interval, (self._interval + self._settings.timeout) / 2)
 
     def _is_calm(self, now: float, patience: float) -> bool:
-        """Whether next to nothing has been sent in order for as long as the peer may be silent, and it is far from that."""
+        """Whether next to nothing has been sent in order for as long as it may be silent, and it is heard."""
         if self.link.waiting or self.link.sent - self._sent > LITTLE:
             self._busy_at = now
         return self.online and now - self._busy_at > patience and now - self.last_heard < patience / 2

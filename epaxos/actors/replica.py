@@ -602,6 +602,7 @@ class Replica(pykka.ThreadingActor):
         if began < self._gauge_at:
             return
         self._gauge_at = began + _GAUGES
+        self._stats.count_rounds()
         if began >= self._reach_at:
             self._reach_at = began + _REACH
             self._reach.look_again(began)

@@ -19,7 +19,7 @@ class Box:
     def __init__(self, capacity: int = 100) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.deadline = NEVER
-        self.sent = False
+        self.sent: list[zmq.Socket[bytes]] = []
         self.blocked: list[zmq.Socket[bytes]] = []
         self.mailbox = Mailbox()
         self.mailbox.capacity = capacity
@@ -181,7 +181,7 @@ def test_what_came_while_something_was_sent_does_not_wait_for_the_deadline(make:
         200
     ):  # one of these takes note of the message, and the descriptor is not readable any more
         box.peers.send_multipart([identity, b"reply"])
-    box.sent = True
+    box.sent.append(box.peers)
     box.deadline = time.monotonic() + 60
     began = time.monotonic()
     assert bodies(box.round().peers) == [[b"p2"]]

@@ -529,7 +529,9 @@ def test_beacons_keep_pace_with_the_least_name_and_go_with_the_echo(line: Line) 
     line.remote.sets_pace = True
     assert post.hear({"bravo": Heard(0.05, 7)}) == float("inf"), "that was no heartbeat"
     left = pytest.approx(0.01 + 1.1 * BEACON)
-    assert post.hear({"bravo": Heard(0.01, 7, True, NO_ECHO)}) == left, "one has just left, the next one waits for it"
+    assert post.hear({"bravo": Heard(0.01, 7, True, NO_ECHO)}) == left, (
+        "one has just left, the next one waits for it"
+    )
     assert post.hear({"bravo": Heard(0.03, 7, True, NO_ECHO)}) == left, "once"
     assert post.hear({"bravo": Heard(0.05, 7, True, NO_ECHO)}) == 0.05
     line.send(0.05, [outgoing("Echo", b"echo")])
@@ -576,14 +578,18 @@ def test_heartbeats_ride_with_beacons_while_nothing_else_is_sent_but_one_now_and
     assert not rides(line, 1.85), "it would be in the envelope of an earlier epoch"
 
 
-def test_a_calm_link_beats_more_seldom_until_there_is_something_to_tell_or_the_peer_is_late(line: Line) -> None:
+def test_a_calm_link_beats_more_seldom_until_there_is_something_to_tell_or_the_peer_is_late(
+    line: Line,
+) -> None:
     def interval(now: float) -> float:
         line.remote.hasten()
         line.remote.tick(now)
         return line.remote.deadline - now
 
     line.hear(0.9)
-    assert interval(0.95) == pytest.approx(BEACON), "it may be under way yet, what was sent when the peer came"
+    assert interval(0.95) == pytest.approx(BEACON), (
+        "it may be under way yet, what was sent when the peer came"
+    )
     assert interval(1.05) == pytest.approx(TIMEOUT / 4), "four beats before it would be taken for dead"
     line.send(1.1, [outgoing("Accept", bytes(1100))])
     assert interval(1.2) == pytest.approx(BEACON)
