@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,9 @@ BLOCK: Final = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- figures: end -->
 PICTURES: Final = "pictures"
 QUIET: Final = 20
 """Percent of the processor that others may use."""
+
+EVEN: Final = 3
+"""How many times its median plain work takes in its slowest hundredth, at most, where longest times can be compared."""
 
 
 def headings(study: Study) -> list[str]:
@@ -71,10 +75,30 @@ def machine(options: Options) -> dict[str, Any]:
     busy = psutil.cpu_percent(0.5)
     return describe_machine() | {
         "busy_before": round(busy),
+        "uneven": round(unevenness(0.2 if options.tiny else 5.0), 1),
         "cycles": options.cycles,
         "duration_s": options.duration,
         "quick": options.quick,
     }
+
+
+def unevenness(seconds: float) -> float:
+    """How many times its median CPU some plain work takes in its slowest hundredth; between pauses, for some seconds.
+
+    Some 2 to 3 where the machine is there for its processes alone. A virtual one can have 10: for a tenth of a second,
+    every two seconds, whatever runs is as much slower, and the slowest hundredth of all commands, and the longest
+    round, tell of that.
+    """
+    table = {str(number): [number, None, {"text": "x" * number}] for number in range(60)}
+    took = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.002)
+        began = time.thread_time()
+        json.loads(json.dumps(table))
+        took.append(time.thread_time() - began)
+    took.sort()
+    return took[len(took) * 99 // 100] / took[len(took) // 2]
 
 
 def machine_line(where: Mapping[str, Any]) -> str:
@@ -84,10 +108,15 @@ def machine_line(where: Mapping[str, Any]) -> str:
         if where["busy_before"] > QUIET
         else ""
     )
+    uneven = (
+        f" and took {where['uneven']:g} medians for the slowest hundredth of plain work"
+        if where.get("uneven", 0.0) > EVEN
+        else ""
+    )
     return (
         f"Measured on {where['date']}: {where['cores']} cores ({where['processor']}), {where['memory_gb']:g} GB, "
         f"{where['system']}, {where['python']}, ZeroMQ {where['zeromq']}; replicas and load on one machine, which was "
-        f"{where['busy_before']} % busy before; {where['cycles']} "
+        f"{where['busy_before']} % busy before{uneven}; {where['cycles']} "
         f"cycle{'s' * (where['cycles'] > 1)} of runs of {where['duration_s']:g} s.{busy}\n"
     )
 

@@ -153,7 +153,13 @@ KEYS: Final = (
         Duration("10ms", "1h"),
         "A peer that is silent this long, or two round trips if they take longer, is offline; longer than `beacon`.",
     ),
-    Key(TOP, "beacon", "100ms", Duration("1ms", "10m"), "Interval of the beacons sent to every peer."),
+    Key(
+        TOP,
+        "beacon",
+        "100ms",
+        Duration("1ms", "10m"),
+        "Interval of the beacons sent to every peer; up to three times as long while nothing else is sent.",
+    ),
     Key(
         TOP,
         "fast_path_timeout",

@@ -306,6 +306,20 @@ def test_a_report_can_be_read_again() -> None:
         report.from_json("{}", STUDIES)
 
 
+def test_a_reader_is_told_where_longest_times_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = cycle([1.0] * 98 + [9.0] * 2)
+    clock = iter(x for each in took for x in (0.0, each))
+    monkeypatch.setattr("benchmarks.report.time.thread_time", lambda: next(clock))
+    monkeypatch.setattr("benchmarks.report.time.sleep", lambda _: None)
+    where = report.machine(Options(tiny=True))
+    assert where["uneven"] == 9.0
+    assert " and took 9 medians for the slowest hundredth of plain work; " in report.machine_line(where)
+    even = report.machine_line(where | {"uneven": 2.9})
+    assert "% busy before; " in even
+    del where["uneven"]
+    assert report.machine_line(where) == even, "of a report before that was told"
+
+
 def test_a_document_gets_new_figures_between_its_marks(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     end = "<!-- figures: end -->\n"
