@@ -584,6 +584,7 @@ def test_a_calm_link_beats_more_seldom_until_there_is_something_to_tell_or_the_p
     def interval(now: float) -> float:
         line.remote.hasten()
         line.remote.tick(now)
+        assert line.receive() == [b"beacon"], "nothing waits any more"
         return line.remote.deadline - now
 
     line.hear(0.9)
@@ -592,6 +593,7 @@ def test_a_calm_link_beats_more_seldom_until_there_is_something_to_tell_or_the_p
     )
     assert interval(1.05) == pytest.approx(TIMEOUT / 4), "four beats before it would be taken for dead"
     line.send(1.1, [outgoing("Accept", bytes(1100))])
+    assert line.receive() == [bytes(1100)]
     assert interval(1.2) == pytest.approx(BEACON)
     line.hear(2.2)
     assert interval(2.3) == pytest.approx(TIMEOUT / 4)
