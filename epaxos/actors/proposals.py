@@ -87,26 +87,25 @@ class Proposals:
             ends = _NEVER
         return min(self._propose_at(), self._collector.deadline, ends)
 
-    def make(self, effects: Effects[Any], now: float) -> None:
-        """Propose what is due, and add to `effects` what the core asks for."""
+    def make(self, said: list[Effects[Any]], now: float) -> None:
+        """Propose what is due, and add to what is `said` what the core asks for."""
         core, machine = self._parts.core, self._parts.machine
         while self._propose_at() <= now:
             payload = make_payload(self._clients.take_batches(), self._bounds)
             self._stats.proposed(len(payload))
-            effects.extend(core.on_event(Propose(payload), now))
+            said.append(core.on_event(Propose(payload), now))
         if self._collector.is_due(machine.generation, now) and self._may_collect():
             collection = make_collection(machine.generation, core.status().executed)
-            effects.extend(core.on_event(Propose(collection), now))
+            said.append(core.on_event(Propose(collection), now))
             self._collector.proposed()
         if self.expirations.deadline <= now and self._may_expire():
             ended = self.expirations.take(
                 now, _EXPIRED_AT_ONCE, min(_EXPIRED_BYTES, self._config.max_frame // 4)
             )
             if ended:
-                effects.extend(core.on_event(Propose(make_expirations(ended, self._bounds)), now))
+                said.append(core.on_event(Propose(make_expirations(ended, self._bounds)), now))
         if self._clients.reads.fresh:
-            for read in self._clients.reads.questions():
-                effects.extend(core.on_event(read, now))
+            said += [core.on_event(read, now) for read in self._clients.reads.questions()]
 
     def _may_collect(self) -> bool:
         """Whether a collection is of use, as far as this replica knows: before it is current it knows old things."""

@@ -43,7 +43,17 @@ from epaxos.actors.status import gauges_of
 from epaxos.config import Config
 from epaxos.doors.gate import Gate
 from epaxos.errors import DataCorrupt, FormatUnsupported, StorageError
-from epaxos.protocol.contract import Component, Core, Effects, Ended, PeerStatus, Receive, Retire, Tick
+from epaxos.protocol.contract import (
+    Component,
+    Core,
+    Effects,
+    Ended,
+    PeerStatus,
+    Receive,
+    Retire,
+    Tick,
+    joined,
+)
 from epaxos.protocol.ids import Name, Row, slots_text
 from epaxos.protocol.membership import called
 from epaxos.protocol.transfer import CheckpointRows, EpochOver, FetchRows, TransferMessage
@@ -347,9 +357,9 @@ class Replica(pykka.ThreadingActor):
 
     def _on_round(self, round_: Round) -> None:
         began = time.monotonic()
-        effects: Effects[Any] = Effects()
-        self._take_peer_frames(round_, effects, began)
-        if not round_.clients and self._is_over(round_, effects, began):
+        said: list[Effects[Any]] = []
+        self._take_peer_frames(round_, said, began)
+        if not round_.clients and self._is_over(round_, said, began):
             return
         questions = [
             question
@@ -360,8 +370,8 @@ class Replica(pykka.ThreadingActor):
         self._look(round_, began)
         if self._clients.holds or self._lists.clears:
             self._lists.look(self._clients.release, began)
-        self._take_own_events(effects, began)
-        self._perform(effects, began)
+        self._take_own_events(said, began)
+        self._perform(joined(said), began)
         if self._clients.reads.waits_for_state:
             self._execution.read_here(began, readable=not self._durability.merging)
         self._epochs.note_quiet(began)
@@ -380,25 +390,27 @@ class Replica(pykka.ThreadingActor):
         if self._presence.is_current and self._clients.away is None:
             self._clients.answers.reassure(now, round_.waited)
 
-    def _is_over(self, round_: Round, effects: Effects[Any], began: float) -> bool:
+    def _is_over(self, round_: Round, said: Sequence[Effects[Any]], began: float) -> bool:
         """Whether frames of peers, which have been taken, were all that there is to the round; it is over then.
 
         So it is with heartbeats, beacons and their echoes, and with answers behind those that have decided: four fifths
         of the rounds of an idle replica, and a third of those of a lone client. What has become due by them is for the
         next round, which comes at once.
         """
-        if round_.urged or began >= self._due or self._peer_changes or not effects.is_talk:
+        if round_.urged or began >= self._due or self._peer_changes:
+            return False
+        if not all(effects.is_talk for effects in said):
             return False
         if not self._presence.is_current or self._clients.reads.waits_for_state or self._clients.holds:
             return False
         if self._gate.clients:
             return False
         self._look(round_, began)
-        self._perform(effects, began)
+        self._perform(joined(said), began)
         self._count(len(round_.peers), round_.waited, began)
         return True
 
-    def _take_peer_frames(self, round_: Round, effects: Effects[Any], now: float) -> None:
+    def _take_peer_frames(self, round_: Round, said: list[Effects[Any]], now: float) -> None:
         heard: dict[Name, Heard] = {}
         for identity, parts in round_.peers:
             opened = self._peers.open(identity, parts)
@@ -414,14 +426,17 @@ class Replica(pykka.ThreadingActor):
                     self._note_epoch(opened.sender, opened.epoch)
                 if opened.ahead:
                     self._epochs.keep_ahead(opened)
-                self._take_messages(opened, effects, now)
+                self._take_messages(opened, said, now)
         if heard:
             if not heard.keys() <= self._post.remotes.keys():
                 self._reach.look()
             self._due = min(self._due, self._post.hear(heard))
 
-    def _take_messages(self, opened: Opened, effects: Effects[Any], now: float) -> None:
-        """Give messages to the core of their epoch, or to whom they concern whatever that is."""
+    def _take_messages(self, opened: Opened, said: list[Effects[Any]], now: float) -> None:
+        """Give messages to the core of their epoch, or to whom they concern whatever that is.
+
+        What the running core asks for is `said`; what an earlier one answers leaves at once.
+        """
         sender, eras = opened.sender, self._parts.eras
         runs = opened.epoch == eras.running.epoch
         era = eras.running if runs else eras.of(opened.epoch)
@@ -442,10 +457,10 @@ class Replica(pykka.ThreadingActor):
             elif era is None or row is None:
                 continue
             elif runs:
-                effects.extend(era.core.on_event(Receive(row, message), now))
+                said.append(era.core.on_event(Receive(row, message), now))
             else:  # it says what is decided, and promises nothing
-                said = era.core.on_event(Receive(row, message), now)
-                self._post.put((*said.messages, *said.promises), era)
+                ended = era.core.on_event(Receive(row, message), now)
+                self._post.put((*ended.messages, *ended.promises), era)
 
     def _take_of_no_epoch(self, sender: Name, message: PeerMessage, epoch: int, now: float) -> None:
         """Take what brings forward those who lag, in whatever epoch its sender is."""
@@ -457,16 +472,16 @@ class Replica(pykka.ThreadingActor):
             if changes:
                 self._durability.ended_at(sender, now)
 
-    def _take_own_events(self, effects: Effects[Any], now: float) -> None:
+    def _take_own_events(self, said: list[Effects[Any]], now: float) -> None:
         """What this replica itself has to say to the core: proposals, its peers' health, the time."""
         if self._peer_changes:
             changes, self._peer_changes = self._peer_changes, []
             for epoch, change in changes:
                 if epoch == self._parts.eras.running.epoch:
-                    effects.extend(self._core.on_event(change, now))
-        self._proposals.make(effects, now)
+                    said.append(self._core.on_event(change, now))
+        self._proposals.make(said, now)
         if self._core.deadline <= now:
-            effects.extend(self._core.on_event(Tick(), now))
+            said.append(self._core.on_event(Tick(), now))
 
     def _deadline(self) -> float:
         """When a round is due even if nothing arrives."""
@@ -532,10 +547,9 @@ class Replica(pykka.ThreadingActor):
             own = self._post.dispatch(leaving, effects.deferrable, era, now)
             if not own:
                 break
-            effects = Effects()
-            assert era.row is not None
-            for message in own:
-                effects.extend(self._core.on_event(Receive(era.row, message), now))
+            row = era.row
+            assert row is not None
+            effects = joined([self._core.on_event(Receive(row, message), now) for message in own])
             reads, unread = reads + effects.reads, unread + effects.unread
         if executions:
             self._execution.execute(executions)

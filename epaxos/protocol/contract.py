@@ -280,6 +280,16 @@ class Effects(Generic[MessageT]):
         self.overtaken = later.overtaken or self.overtaken
 
 
+def joined(several: Sequence[Effects[MessageT]]) -> Effects[MessageT]:
+    """The effects of some events as those of one. They become the first ones; most rounds have no more."""
+    if not several:
+        return Effects()
+    first, *others = several
+    for later in others:
+        first.extend(later)
+    return first
+
+
 class CoreStatus(NamedTuple):
     """A copy of a core's main figures, for people and metrics.
 

@@ -49,5 +49,5 @@ def test_what_was_noted_of_peers_in_an_epoch_that_is_over_is_not_told_the_next_o
     Replica._note_changes(replica, [PeerStatus(1, online=False)])
     running.epoch += 1
     Replica._note_changes(replica, [PeerStatus(0, online=True)])
-    Replica._take_own_events(replica, Effects(), 1.0)
+    Replica._take_own_events(replica, [], 1.0)
     replica._core.on_event.assert_called_once_with(PeerStatus(0, online=True), 1.0)
