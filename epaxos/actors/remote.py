@@ -267,7 +267,7 @@ class Remote(HostedActor):
             self._next_beacon = min(now, self._next_beacon)
             self._in_pace = True
         elif now - self._beat_out_at < self._interval - soon:
-            self._next_beacon = max(self._next_beacon, now + self._later())
+            self._next_beacon = max(self._next_beacon, self._later(now))
         return self._next_beacon
 
     def tick(self, now: float) -> None:
@@ -277,7 +277,7 @@ class Remote(HostedActor):
             calm = self._is_calm(now, patience)
             self._interval = self._calm_interval if calm else self._settings.beacon
             self._beat_out_at = now
-            self._next_beacon = now + (self._later() if self._in_pace else self._interval)
+            self._next_beacon = self._later(now) if self._in_pace else now + self._interval
             self._in_pace = False
             self._stats.peer_round_trip[self._settings.name] = self._trip.mean
             self._stats.peer_waiting[self._settings.name] = self.link.waiting
@@ -298,8 +298,10 @@ class Remote(HostedActor):
         else:
             self._seek(now)
 
-    def _later(self) -> float:
-        return min(LATER * self._interval, (self._interval + self._settings.timeout) / 2)
+    def _later(self, now: float) -> float:
+        """Until when who has just been heard, or beaten with, is waited for; see `LATER`."""
+        latest = self._beat_out_at + (self._interval + self._settings.timeout) / 2
+        return min(now + LATER * self._interval, latest)
 
     def _is_calm(self, now: float, patience: float) -> bool:
         """Whether next to nothing has been sent in order for as long as it may be silent, and it is heard."""

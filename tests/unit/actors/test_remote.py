@@ -548,6 +548,7 @@ def test_who_misses_the_pace_is_not_silent_for_long_enough_to_be_taken_for_dead(
         assert line.remote.keep_pace(0.0) == 0.0
         line.remote.tick(0.0)
         assert line.remote._next_beacon == pytest.approx(BEACON + 0.005)
+        assert line.remote.keep_pace(0.015) == pytest.approx(BEACON + 0.005), "nor who waits for it"
     finally:
         line.close()
 
