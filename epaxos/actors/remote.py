@@ -49,8 +49,9 @@ more than half of what `timeout` leaves."""
 CALM: Final = 3
 """Beacons of which two are left out where nothing else is under way. An idle replica's CPU is that of its beacons."""
 
-AT_LEAST: Final = 4
-"""How many leave in the time for which a peer may be silent all the same: one or two may be lost or late."""
+AT_LEAST: Final = 6
+"""How many leave in the time for which a peer may be silent all the same. With four each connection would have two, and
+one that is lost or late, or a pause of most of that time, would make a peer seem dead."""
 
 _OVERTAKEN: Final = UNACKNOWLEDGED * STAMPS_PER_SECOND // 1000
 """By how much a heartbeat that others have overtaken is older at most, in stamps: then its connection is made anew.
@@ -252,6 +253,8 @@ class Remote(HostedActor):
             if bool(heard.hears) != self.online:
                 reason = "it is stopping" if heard.hears is None else "it does not hear this replica"
                 self._set_online(online=bool(heard.hears), reason=reason)
+                # It waits to hear of that: a beacon later at most, also on a link that was calm.
+                self._next_beacon = min(self._next_beacon, heard.now + self._settings.beacon)
 
     def hasten(self) -> None:
         """Have a heartbeat and a beacon leave in this round: there is news that no message tells."""
@@ -275,7 +278,8 @@ class Remote(HostedActor):
         if now >= self._next_beacon:
             patience = silence(self._settings.timeout, self._trip.longest)
             calm = self._is_calm(now, patience)
-            self._interval = self._calm_interval if calm else self._settings.beacon
+            heard = now - self.last_heard < patience / 2  # else its death is to be noticed as soon as ever
+            self._interval = self._calm_interval if calm and heard else self._settings.beacon
             self._beat_out_at = now
             self._next_beacon = self._later(now) if self._in_pace else now + self._interval
             self._in_pace = False
@@ -304,10 +308,10 @@ class Remote(HostedActor):
         return min(now + LATER * self._interval, latest)
 
     def _is_calm(self, now: float, patience: float) -> bool:
-        """Whether next to nothing has been sent in order for as long as it may be silent, and it is heard."""
+        """Whether next to nothing has been sent in order for as long as the peer may be silent."""
         if self.link.waiting or self.link.sent - self._sent > LITTLE:
             self._busy_at = now
-        return self.online and now - self._busy_at > patience and now - self.last_heard < patience / 2
+        return self.online and now - self._busy_at > patience
 
     def _send_beacons(self, now: float, *, calm: bool) -> None:
         """Send a beacon, unless one waits among others, behind what waits for a ride, and a heartbeat.

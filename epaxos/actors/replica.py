@@ -338,6 +338,7 @@ class Replica(pykka.ThreadingActor):
         self._clients.give_up("its disk failed")
         self._parts.watchers.send_away("its disk failed")
         self._stats.storage_failed = True
+        self._stats.count_rounds()  # no later one does
         _log.critical(
             "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
         )
@@ -479,6 +480,9 @@ class Replica(pykka.ThreadingActor):
             for epoch, change in changes:
                 if epoch == self._parts.eras.running.epoch:
                     said.append(self._core.on_event(change, now))
+                if isinstance(change, PeerStatus) and not change.online:
+                    # The beacon that has just left was of before; who would lead waits until nobody is happy any more.
+                    self._post.hasten()
         self._proposals.make(said, now)
         if self._core.deadline <= now:
             said.append(self._core.on_event(Tick(), now))

@@ -158,7 +158,7 @@ KEYS: Final = (
         "beacon",
         "100ms",
         Duration("1ms", "10m"),
-        "Interval of the beacons sent to every peer; up to three times as long while nothing else is sent.",
+        "Interval of the beacons sent to every peer; up to three times as long while next to nothing else is sent.",
     ),
     Key(
         TOP,

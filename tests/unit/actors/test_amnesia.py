@@ -51,3 +51,13 @@ def test_what_was_noted_of_peers_in_an_epoch_that_is_over_is_not_told_the_next_o
     Replica._note_changes(replica, [PeerStatus(0, online=True)])
     Replica._take_own_events(replica, [], 1.0)
     replica._core.on_event.assert_called_once_with(PeerStatus(0, online=True), 1.0)
+    replica._post.hasten.assert_not_called()
+
+
+def test_whoever_would_lead_hears_at_once_that_a_peer_is_gone() -> None:
+    """Its beacon that has just left was of before, and the next one may be far."""
+    replica: Any = Mock(_peer_changes=[], _parts=Mock(eras=Mock(running=Mock(epoch=1))))
+    replica._core = Mock(deadline=9.0)
+    Replica._note_changes(replica, [PeerStatus(1, online=False)])
+    Replica._take_own_events(replica, [], 1.0)
+    replica._post.hasten.assert_called_once_with()

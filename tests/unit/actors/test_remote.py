@@ -592,13 +592,20 @@ def test_a_calm_link_beats_more_seldom_until_there_is_something_to_tell_or_the_p
     assert interval(0.95) == pytest.approx(BEACON), (
         "it may be under way yet, what was sent when the peer came"
     )
-    assert interval(1.05) == pytest.approx(TIMEOUT / 4), "four beats before it would be taken for dead"
+    assert interval(1.05) == pytest.approx(TIMEOUT / 6), "six beats before it would be taken for dead"
     line.send(1.1, [outgoing("Accept", bytes(1100))])
     assert line.receive() == [bytes(1100)]
     assert interval(1.2) == pytest.approx(BEACON)
     line.hear(2.2)
-    assert interval(2.3) == pytest.approx(TIMEOUT / 4)
+    assert interval(2.3) == pytest.approx(TIMEOUT / 6)
     assert interval(2.8) == pytest.approx(BEACON), "its death is to be noticed as soon as ever"
+
+
+def test_heartbeats_ride_also_while_the_peer_is_late(line: Line) -> None:
+    """Where the prompt connections of both have died alone, those that ride are all that either hears."""
+    line.beacon = THE_BEACON._replace(mark=MARK)
+    line.hear(1.0)
+    assert [rides(line, now) for now in (1.1, 1.3, 1.6, 1.8)] == [False, True, False, True]
 
 
 def test_no_heartbeat_rides_behind_what_has_been_sent_of_late_or_to_who_is_offline(line: Line) -> None:
