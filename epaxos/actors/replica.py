@@ -478,8 +478,9 @@ class Replica(pykka.ThreadingActor):
         if self._peer_changes:
             changes, self._peer_changes = self._peer_changes, []
             for epoch, change in changes:
-                if epoch == self._parts.eras.running.epoch:
-                    said.append(self._core.on_event(change, now))
+                if epoch != self._parts.eras.running.epoch:
+                    continue
+                said.append(self._core.on_event(change, now))
                 if isinstance(change, PeerStatus) and not change.online:
                     # The beacon that has just left was of before; who would lead waits until nobody is happy any more.
                     self._post.hasten()
