@@ -85,9 +85,9 @@ def machine(options: Options) -> dict[str, Any]:
 def unevenness(seconds: float) -> float:
     """How many times its median CPU some plain work takes in its slowest hundredth; between pauses, for some seconds.
 
-    Some 2 to 3 where the machine is there for its processes alone. A virtual one can have 10: for a tenth of a second,
-    every two seconds, whatever runs is as much slower, and the slowest hundredth of all commands, and the longest
-    round, tell of that.
+    Some 1.5 to 3 where the machine is there for its processes alone. A virtual one can have 10: for a tenth of a
+    second, every two seconds, whatever runs is as much slower, and the slowest hundredth of all commands, and the
+    longest round, tell of that.
     """
     table = {str(number): [number, None, {"text": "x" * number}] for number in range(60)}
     took = []

@@ -154,7 +154,7 @@ class Remote(HostedActor):
     trip: they go by the prompt connection, or in the frame of a beacon, which spares both ends a frame, if the peer is
     online and next to nothing else has been sent in order for as long as it may be silent. One that rides may be
     overtaken all the same, if its connection stalls: then it tells nothing, nor does it ever say what is kept. On such
-    a link both leave more seldom (`CALM`): what there is to tell is little, and nobody waits for it.
+    a link both leave more seldom (`CALM`): what there is to tell is little, and hardly anybody waits for it.
 
     `beacons` makes what is sent at intervals, `report` is told (peer, online), `refused` the text with which the peer
     refuses this replica. `say` tells what heartbeats are to say of it, `mark` in which epoch it is. All are called
@@ -277,12 +277,6 @@ class Remote(HostedActor):
         """Do what is due: let deferred messages go, send a beacon, notice silence or a refusal."""
         if now >= self._next_beacon:
             patience = silence(self._settings.timeout, self._trip.longest)
-            calm = self._is_calm(now, patience)
-            heard = now - self.last_heard < patience / 2  # else its death is to be noticed as soon as ever
-            self._interval = self._calm_interval if calm and heard else self._settings.beacon
-            self._beat_out_at = now
-            self._next_beacon = self._later(now) if self._in_pace else now + self._interval
-            self._in_pace = False
             self._stats.peer_round_trip[self._settings.name] = self._trip.mean
             self._stats.peer_waiting[self._settings.name] = self.link.waiting
             if self._hears and now - self.last_heard > patience:
@@ -290,6 +284,11 @@ class Remote(HostedActor):
                 self._stats.peer_level[self._settings.name] = 0  # it may come back as another program
                 if self.online:
                     self._set_online(online=False, reason=f"silent for more than {patience:g}s")
+            if self.link.waiting or self.link.sent - self._sent > LITTLE:
+                self._busy_at = now
+            calm = self.online and now - self._busy_at > patience
+            heard = now - self.last_heard < patience / 2  # else its death is to be noticed as soon as ever
+            self._set_next(now, self._calm_interval if calm and heard else self._settings.beacon)
             self._send_beacons(now, calm=calm)
             if not self.online:
                 self.link.forget()
@@ -307,16 +306,16 @@ class Remote(HostedActor):
         latest = self._beat_out_at + (self._interval + self._settings.timeout) / 2
         return min(now + LATER * self._interval, latest)
 
-    def _is_calm(self, now: float, patience: float) -> bool:
-        """Whether next to nothing has been sent in order for as long as the peer may be silent."""
-        if self.link.waiting or self.link.sent - self._sent > LITTLE:
-            self._busy_at = now
-        return self.online and now - self._busy_at > patience
+    def _set_next(self, now: float, interval: float) -> None:
+        """A beacon leaves now, and the next one after an interval, or with who sets the pace."""
+        self._interval, self._beat_out_at = interval, now
+        self._next_beacon = self._later(now) if self._in_pace else now + interval
+        self._in_pace = False
 
     def _send_beacons(self, now: float, *, calm: bool) -> None:
         """Send a beacon, unless one waits among others, behind what waits for a ride, and a heartbeat.
 
-        That rides with them if it need not wait for others then.
+        That rides with them if it need not wait for others then, as on a calm link.
         """
         link = self.link
         has_room = link.left >= self._beacon_number

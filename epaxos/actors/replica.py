@@ -338,7 +338,6 @@ class Replica(pykka.ThreadingActor):
         self._clients.give_up("its disk failed")
         self._parts.watchers.send_away("its disk failed")
         self._stats.storage_failed = True
-        self._stats.count_rounds()  # no later one does
         _log.critical(
             "the disk failed, so this replica takes no part any more; mend it and start it again: %s", error
         )
@@ -621,7 +620,6 @@ class Replica(pykka.ThreadingActor):
         if began < self._gauge_at:
             return
         self._gauge_at = began + _GAUGES
-        self._stats.count_rounds()
         if began >= self._reach_at:
             self._reach_at = began + _REACH
             self._reach.look_again(began)

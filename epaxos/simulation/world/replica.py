@@ -29,6 +29,7 @@ from epaxos.protocol.contract import (
     Receive,
     Retire,
     Tick,
+    joined,
 )
 from epaxos.protocol.eras import Eras, First
 from epaxos.protocol.ids import InstanceId, Name, Row, Vector
@@ -573,21 +574,21 @@ class Replica(Host):
     def _round(self) -> None:
         """Take what waits, as the Replica actor does, and perform all effects together."""
         era = self._eras.running
-        effects = self._take_inbox()
+        said = self._take_inbox()
         while self._may_propose():
-            effects = _join(effects, self._next_proposal(era))
+            said.append(self._next_proposal(era))
         if self.readings.due and self._votes:
             for read in self.readings.questions():
-                effects = _join(effects, self._handle(era, read))
+                said.append(self._handle(era, read))
         now = self.clock.now
         for payload in self._own_payloads(now):
-            effects = _join(effects, self._handle(era, Propose(payload)))
+            said.append(self._handle(era, Propose(payload)))
         core = self.core
         if core.deadline <= now:
-            effects = _join(effects, self._handle(era, _TICK))
+            said.append(self._handle(era, _TICK))
         if self._lost != core.lost:
             self._note_lost()
-        self._perform(era, effects or Effects())
+        self._perform(era, joined(said))
         if self.readings.due:
             self._execution.read_here(self._age, votes=self._votes, steady=not self._keeper.merging)
         self._execution.put_in_order()
@@ -608,14 +609,13 @@ class Replica(Host):
                 self._observer.noted("end of a value proposed")
                 yield make_expirations(ended, self.frontdoor.bounds)
 
-    def _take_inbox(self) -> Effects[Any] | None:
+    def _take_inbox(self) -> list[Effects[Any]]:
         inbox = self._inbox
         if not inbox:
-            return None
-        effects = self._take_event(*inbox.popleft())
-        for _ in range(min(len(inbox), self._round_size - 1)):
-            effects = _join(effects, self._take_event(*inbox.popleft()))
-        return effects
+            return []
+        said = [self._take_event(*inbox.popleft())]
+        said += [self._take_event(*inbox.popleft()) for _ in range(min(len(inbox), self._round_size - 1))]
+        return [effects for effects in said if effects is not None]
 
     def _note_lost(self) -> None:
         """Send clients away while nothing that they ask for gets anywhere from here, as the Replica actor does."""
@@ -818,11 +818,3 @@ class Replica(Host):
 
 def _copies(records: Iterable[Instance]) -> dict[InstanceId, Instance]:
     return {record.id: copy_record(record) for record in records}
-
-
-def _join(effects: Effects[Any] | None, later: Effects[Any] | None) -> Effects[Any] | None:
-    """The effects of two events together; most rounds have those of one."""
-    if effects is None or later is None:
-        return later if effects is None else effects
-    effects.extend(later)
-    return effects

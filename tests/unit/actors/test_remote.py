@@ -601,6 +601,23 @@ def test_a_calm_link_beats_more_seldom_until_there_is_something_to_tell_or_the_p
     assert interval(2.8) == pytest.approx(BEACON), "its death is to be noticed as soon as ever"
 
 
+def test_who_does_not_hear_this_replica_is_told_within_a_beacon_that_it_is_heard(line: Line) -> None:
+    line.hear(1.05)
+    line.remote.hasten()
+    line.remote.tick(1.1)
+    assert line.remote.deadline == pytest.approx(1.1 + TIMEOUT / 6)
+    line.hear(1.11, hears=False)
+    assert line.remote.deadline <= 1.11 + BEACON
+
+
+def test_nothing_rides_with_the_beacon_with_which_a_peer_is_found_silent(line: Line) -> None:
+    line.beacon = THE_BEACON._replace(mark=MARK)
+    line.hear(0.1)
+    assert [rides(line, now) for now in (1.01, 1.02)] == [False, True]
+    assert not rides(line, 1.2)
+    assert not line.remote.online
+
+
 def test_heartbeats_ride_also_while_the_peer_is_late(line: Line) -> None:
     """Where the prompt connections of both have died alone, those that ride are all that either hears."""
     line.beacon = THE_BEACON._replace(mark=MARK)
